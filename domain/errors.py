@@ -1,0 +1,145 @@
+"""Every way in which Darkroom says no.
+
+    DarkroomError
+    ├── Refused(user_errors)             the viewer can mend it       → payload.userErrors
+    ├── ApiError(code)                   who, how often, not what     → errors[].extensions.code
+    │   ├── Unauthenticated              UNAUTHENTICATED
+    │   ├── BadUserInput                 BAD_USER_INPUT
+    │   ├── NotFound                     NOT_FOUND                    subscriptions only
+    │   ├── InvalidCursor                INVALID_CURSOR               subscriptions only
+    │   └── Overloaded(retry_after)      OVERLOADED                   the database is away
+    ├── GenerationFailed(code)           a run went wrong             → stored, read as Output.error
+    └── StoreUnavailable                 the object store is away → STORAGE_UNAVAILABLE
+
+Anything else is our own fault: it is logged once and shown as INTERNAL.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class DarkroomError(Exception):
+    """The root of the tree above."""
+
+
+class UserErrorCode(StrEnum):
+    NOT_FOUND = "NOT_FOUND"
+    PROMPT_EMPTY = "PROMPT_EMPTY"
+    PROMPT_TOO_LONG = "PROMPT_TOO_LONG"
+    NO_MODELS = "NO_MODELS"
+    TOO_MANY_MODELS = "TOO_MANY_MODELS"
+    UNKNOWN_MODEL = "UNKNOWN_MODEL"
+    DUPLICATE_MODEL = "DUPLICATE_MODEL"
+    MODEL_UNAVAILABLE = "MODEL_UNAVAILABLE"
+    MODEL_RETIRED = "MODEL_RETIRED"
+    MODEL_CANNOT_EDIT = "MODEL_CANNOT_EDIT"
+    MODEL_NEEDS_REFERENCE = "MODEL_NEEDS_REFERENCE"
+    TOO_MANY_REFERENCES = "TOO_MANY_REFERENCES"
+    UNSUPPORTED_ASPECT_RATIO = "UNSUPPORTED_ASPECT_RATIO"
+    UNSUPPORTED_RESOLUTION = "UNSUPPORTED_RESOLUTION"
+    UNSUPPORTED_QUALITY = "UNSUPPORTED_QUALITY"
+    UNSUPPORTED_SIZE = "UNSUPPORTED_SIZE"
+    UNSUPPORTED_FORMAT = "UNSUPPORTED_FORMAT"
+    UNSUPPORTED_SEED = "UNSUPPORTED_SEED"
+    UNSUPPORTED_NEGATIVE_PROMPT = "UNSUPPORTED_NEGATIVE_PROMPT"
+    TOO_MANY_IMAGES = "TOO_MANY_IMAGES"
+    REFERENCE_NOT_READY = "REFERENCE_NOT_READY"
+    TURN_IN_PROGRESS = "TURN_IN_PROGRESS"
+    CONVERSATION_FULL = "CONVERSATION_FULL"
+    TITLE_INVALID = "TITLE_INVALID"
+
+
+@dataclass(frozen=True, slots=True)
+class UserError:
+    """One thing that the viewer can mend, and where in the input it stands."""
+
+    code: UserErrorCode
+    message: str
+    path: tuple[str, ...] = ()
+
+
+class Refused(DarkroomError):
+    """A command was refused. All that is wrong with it is told at once, and nothing was written."""
+
+    def __init__(self, user_errors: Sequence[UserError]) -> None:
+        super().__init__(", ".join(error.code for error in user_errors))
+        self.user_errors = tuple(user_errors)
+
+
+class ApiError(DarkroomError):
+    """An error of a request as a whole: `extensions` travel to the client as they are."""
+
+    code: str
+    message: str
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or self.message)
+
+    @property
+    def extensions(self) -> dict[str, object]:
+        return {"code": self.code}
+
+
+class Unauthenticated(ApiError):
+    code = "UNAUTHENTICATED"
+    message = "A valid bearer token is needed."
+
+
+class BadUserInput(ApiError):
+    code = "BAD_USER_INPUT"
+    message = "The input is not valid."
+
+
+class NotFound(ApiError):
+    code = "NOT_FOUND"
+    message = "There is no such object."
+
+
+class InvalidCursor(ApiError):
+    code = "INVALID_CURSOR"
+    message = "The cursor is not one of this conversation's."
+
+
+class Overloaded(ApiError):
+    code = "OVERLOADED"
+    message = "Darkroom cannot answer at the moment. Please try again."
+
+    def __init__(self, message: str | None = None, *, retry_after_seconds: int = 2) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+    @property
+    def extensions(self) -> dict[str, object]:
+        return {"code": self.code, "retryAfterSeconds": self.retry_after_seconds}
+
+
+class GenerationErrorCode(StrEnum):
+    CONTENT_REFUSED = "CONTENT_REFUSED"
+    PROVIDER_REJECTED_INPUT = "PROVIDER_REJECTED_INPUT"
+    PROVIDER_UNAVAILABLE = "PROVIDER_UNAVAILABLE"
+    PROVIDER_RATE_LIMITED = "PROVIDER_RATE_LIMITED"
+    PROVIDER_AUTHENTICATION = "PROVIDER_AUTHENTICATION"
+    PROVIDER_BAD_RESPONSE = "PROVIDER_BAD_RESPONSE"
+    NO_IMAGE = "NO_IMAGE"
+    MODEL_RETIRED = "MODEL_RETIRED"
+    OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
+    TIMED_OUT = "TIMED_OUT"
+    STORAGE_UNAVAILABLE = "STORAGE_UNAVAILABLE"
+    INTERNAL = "INTERNAL"
+
+
+class GenerationFailed(DarkroomError):
+    """A model's run ended without an image. It is data of the output, not an error of a request.
+
+    `detail` is for the log only: it may hold a provider's own words.
+    """
+
+    def __init__(self, code: GenerationErrorCode, *, retryable: bool, detail: str = "") -> None:
+        super().__init__(f"{code}: {detail}" if detail else code)
+        self.code = code
+        self.retryable = retryable
+
+
+class StoreUnavailable(DarkroomError):
+    """The object store did not take or give bytes."""

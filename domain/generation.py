@@ -1,0 +1,53 @@
+"""One run of one model: what a provider is asked for, and what it gives back."""
+
+from dataclasses import dataclass
+
+from domain.ids import OutputId
+from domain.images import Image
+from domain.models import AspectRatio, ImageFormat, ImageModel, Quality, Resolution
+from domain.outputs import Usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationRequest:
+    """Everything that a provider needs to know. What the model does not support has been refused
+    before.
+    """
+
+    output_id: OutputId
+    attempt: int
+    """The viewer's try, from 1. A restart of ours repeats a try under the same number."""
+    model: ImageModel
+    prompt: str
+    references: tuple[Image, ...]
+    """What this model is given, in order; empty where it makes an image from words alone."""
+    aspect_ratio: AspectRatio
+    """One of the model's own."""
+    resolution: Resolution
+    """One of the model's own."""
+    size: tuple[int, int] | None
+    """Width and height in pixels, instead of ratio and resolution, for models with a custom size.
+    """
+    image_count: int
+    preview_count: int
+    quality: Quality | None
+    format: ImageFormat | None
+    seed: str | None
+    negative_prompt: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveredImage:
+    """An encoded picture as the provider gave it, and the seed that would make it again."""
+
+    data: bytes
+    seed: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """A run that went well: at least one picture, and what the model said with it."""
+
+    images: tuple[DeliveredImage, ...]
+    text: str | None = None
+    usage: Usage | None = None

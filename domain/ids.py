@@ -1,0 +1,96 @@
+"""Ids: a prefix that names the kind, and a UUIDv7 in base32 (TypeID).
+
+A turn's id is made from its conversation's, an output's from its turn's, so that a turn's place,
+its conversation and its order are known without a lookup:
+
+    conv_01jd…   turn_01jd…_0003   out_01jd…_0003_1
+
+Turns count from 0000 as `turnIndex` does, slots from 1.
+"""
+
+import re
+from hashlib import sha256
+from typing import Final, NewType
+
+from typeid import TypeID
+from uuid_utils import UUID
+
+ConversationId = NewType("ConversationId", str)
+TurnId = NewType("TurnId", str)
+OutputId = NewType("OutputId", str)
+ImageId = NewType("ImageId", str)
+ViewerId = NewType("ViewerId", str)
+ModelId = NewType("ModelId", str)
+
+LAST_TURN_INDEX: Final = 9_999
+
+_SUFFIX = r"[0-7][0-9a-hjkmnp-tv-z]{25}"
+_CONVERSATION = re.compile(rf"conv_({_SUFFIX})")
+_TURN = re.compile(rf"turn_({_SUFFIX})_([0-9]{{4}})")
+_OUTPUT = re.compile(rf"out_({_SUFFIX})_([0-9]{{4}})_([1-9][0-9]?)")
+_IMAGE = re.compile(rf"img_({_SUFFIX})")
+_VIEWER = re.compile(rf"user_({_SUFFIX})")
+
+
+def new_conversation_id() -> ConversationId:
+    return ConversationId(str(TypeID(prefix="conv")))
+
+
+def new_image_id() -> ImageId:
+    return ImageId(str(TypeID(prefix="img")))
+
+
+def viewer_id_of(issuer: str, subject: str) -> ViewerId:
+    """The viewer's id, always the same for one subject of one issuer, so that none needs to be
+    stored.
+    """
+    digest = sha256(f"{issuer}\n{subject}".encode()).digest()
+    return ViewerId(str(TypeID.from_uuid(UUID(bytes=digest[:16], version=8), prefix="user")))
+
+
+def turn_id_of(conversation_id: ConversationId, turn_index: int) -> TurnId:
+    return TurnId(f"turn_{_suffix_of(conversation_id)}_{turn_index:04d}")
+
+
+def output_id_of(turn_id: TurnId, slot: int) -> OutputId:
+    return OutputId(f"out_{turn_id.removeprefix('turn_')}_{slot}")
+
+
+def conversation_of_turn(turn_id: TurnId) -> ConversationId:
+    return ConversationId(f"conv_{turn_id.split('_')[1]}")
+
+
+def turn_of_output(output_id: OutputId) -> tuple[TurnId, int]:
+    """The turn that an output belongs to, and its slot there."""
+    _, suffix, index, slot = output_id.split("_")
+    return TurnId(f"turn_{suffix}_{index}"), int(slot)
+
+
+def turn_id_range(conversation_id: ConversationId) -> tuple[str, str]:
+    """The lowest id that a turn of the conversation can have, and one above the highest."""
+    suffix = _suffix_of(conversation_id)
+    return f"turn_{suffix}_", f"turn_{suffix}`"
+
+
+def parse_conversation_id(value: str) -> ConversationId | None:
+    return ConversationId(value) if _CONVERSATION.fullmatch(value) else None
+
+
+def parse_turn_id(value: str) -> TurnId | None:
+    return TurnId(value) if _TURN.fullmatch(value) else None
+
+
+def parse_output_id(value: str) -> OutputId | None:
+    return OutputId(value) if _OUTPUT.fullmatch(value) else None
+
+
+def parse_image_id(value: str) -> ImageId | None:
+    return ImageId(value) if _IMAGE.fullmatch(value) else None
+
+
+def parse_viewer_id(value: str) -> ViewerId | None:
+    return ViewerId(value) if _VIEWER.fullmatch(value) else None
+
+
+def _suffix_of(conversation_id: ConversationId) -> str:
+    return conversation_id.removeprefix("conv_")

@@ -1,0 +1,96 @@
+"""Pictures: the facts about one that never change, and the record that the gallery shows."""
+
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from domain.ids import ImageId, ModelId, OutputId
+
+
+class ImageOrigin(StrEnum):
+    OUTPUT = "OUTPUT"
+    SAMPLE = "SAMPLE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """What is known of a picture from the moment it exists, and copied wherever it is referred to.
+
+    `key` names its bytes in the object store. A rendition of width w has the key
+    `rendition_key(key, w)`.
+    """
+
+    id: ImageId
+    key: str
+    width: int
+    height: int
+    content_type: str
+    byte_size: int
+    thumbhash: str | None
+    rendition_widths: tuple[int, ...]
+    """Widths of the thumbnails in the object store, ascending, all below `width`."""
+    origin: ImageOrigin
+    model_id: ModelId | None
+    seed: str | None
+    output_id: OutputId | None
+    created_at: datetime
+
+    def key_at_least(self, width: int) -> str:
+        """The key of the smallest rendition that is at least so wide; the picture itself if none
+        is.
+        """
+        for rendition_width in self.rendition_widths:
+            if rendition_width >= width:
+                return rendition_key(self.key, rendition_width)
+        return self.key
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Every key whose bytes belong to this picture."""
+        return (self.key, *(rendition_key(self.key, width) for width in self.rendition_widths))
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """A picture in its owner's gallery, with how it came about."""
+
+    image: Image
+    prompt: str | None
+    made_from: tuple[ImageId, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendition:
+    """Bytes of a picture in one size."""
+
+    data: bytes
+    content_type: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DevelopedImage:
+    """A picture that has been decoded and checked, with all that is derived from its pixels."""
+
+    original: Rendition
+    thumbhash: str
+    thumbnails: tuple[Rendition, ...]
+    """WebP, ascending by width, each narrower than the original."""
+
+
+EXTENSIONS: Final = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
+"""Content types that are kept, and how keys of such bytes end: a key alone tells its type."""
+
+
+def new_key(folder: str, content_type: str) -> str:
+    """A key that nobody can guess, e.g. `images/3f/3fQ…x.png`."""
+    name = secrets.token_hex(20)
+    return f"{folder}/{name[:2]}/{name}.{EXTENSIONS[content_type]}"
+
+
+def rendition_key(key: str, width: int) -> str:
+    """The key of a thumbnail; thumbnails are WebP."""
+    return f"{key.rpartition('.')[0]}-{width}w.webp"

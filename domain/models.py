@@ -1,0 +1,199 @@
+"""The image models that people choose from, and the registry that knows them all."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final, Self
+
+from domain.ids import ModelId
+
+
+class Scene(StrEnum):
+    TEXT_TO_IMAGE = "TEXT_TO_IMAGE"
+    IMAGE_TO_IMAGE = "IMAGE_TO_IMAGE"
+
+
+class Resolution(StrEnum):
+    ONE_K = "ONE_K"
+    TWO_K = "TWO_K"
+    FOUR_K = "FOUR_K"
+
+
+class Quality(StrEnum):
+    LOW = "LOW"
+    MEDIUM = "MEDIUM"
+    HIGH = "HIGH"
+
+
+class ImageFormat(StrEnum):
+    PNG = "PNG"
+    JPEG = "JPEG"
+    WEBP = "WEBP"
+
+
+class ModelUnavailableReason(StrEnum):
+    NO_CREDENTIALS = "NO_CREDENTIALS"
+    RETIRED = "RETIRED"
+    REFUSED_BY_PROVIDER = "REFUSED_BY_PROVIDER"
+
+
+@dataclass(frozen=True, slots=True)
+class AspectRatio:
+    """A width to a height, in lowest terms as people write it: 21:9 stays 21:9."""
+
+    width: int
+    height: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Raise ValueError unless the text is two whole numbers, at most three digits each,
+        around a colon.
+        """
+        match = re.fullmatch(r"([1-9][0-9]{0,2}):([1-9][0-9]{0,2})", text)
+        if match is None:
+            raise ValueError("An aspect ratio is written as width:height, such as 16:9.")
+        return cls(int(match[1]), int(match[2]))
+
+    def nearest(self, others: Iterable["AspectRatio"]) -> "AspectRatio":
+        """The one among the others whose shape is closest, itself if it is there."""
+        return min(others, key=lambda other: abs(math.log(self.value / other.value)))
+
+    @property
+    def value(self) -> float:
+        return self.width / self.height
+
+    def __str__(self) -> str:
+        return f"{self.width}:{self.height}"
+
+
+ASPECT_RATIOS: Final = tuple(
+    AspectRatio.parse(text)
+    for text in ("21:9", "16:9", "3:2", "4:3", "5:4", "1:1", "4:5", "3:4", "2:3", "9:16")
+)
+SQUARE: Final = AspectRatio(1, 1)
+_SIDE_PIXELS: Final = {Resolution.ONE_K: 1024, Resolution.TWO_K: 2048, Resolution.FOUR_K: 4096}
+
+
+def pixel_size(ratio: AspectRatio, resolution: Resolution) -> tuple[int, int]:
+    """Width and height in pixels: the area of the resolution's square, sides in steps of 16."""
+    side = _SIDE_PIXELS[resolution]
+    width = side * math.sqrt(ratio.value)
+    return max(16, round(width / 16) * 16), max(16, round(width / ratio.value / 16) * 16)
+
+
+@dataclass(frozen=True, slots=True)
+class CustomSize:
+    """Bounds and step of a width and a height that may be asked for, in pixels."""
+
+    minimum: int
+    maximum: int
+    step: int
+
+    def allows(self, side: int) -> bool:
+        return self.minimum <= side <= self.maximum and (side - self.minimum) % self.step == 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageModel:
+    """One row of the registry."""
+
+    id: ModelId
+    label: str
+    description: str
+    company: str
+    provider: str
+    scenes: frozenset[Scene]
+    aliases: tuple[str, ...] = ()
+    listed: bool = True
+    is_default: bool = False
+    is_new: bool = False
+    logo_url: str | None = None
+    unavailable_reason: ModelUnavailableReason | None = None
+    retires_at: datetime | None = None
+    replacement_id: ModelId | None = None
+    edit_model_id: ModelId | None = None
+    min_references: int = 0
+    max_references: int = 0
+    aspect_ratios: tuple[AspectRatio, ...] = (SQUARE,)
+    resolutions: tuple[Resolution, ...] = (Resolution.ONE_K,)
+    qualities: tuple[Quality, ...] = ()
+    formats: tuple[ImageFormat, ...] = ()
+    max_images: int = 1
+    custom_size: CustomSize | None = None
+    supports_previews: bool = False
+    supports_seed: bool = False
+    supports_negative_prompt: bool = False
+    supports_mentions: bool = False
+    deadline: timedelta = timedelta(seconds=180)
+
+    @property
+    def available(self) -> bool:
+        return self.unavailable_reason is None
+
+    @property
+    def retired(self) -> bool:
+        return self.unavailable_reason is ModelUnavailableReason.RETIRED
+
+    def fit_aspect_ratio(self, wanted: AspectRatio) -> AspectRatio:
+        return wanted.nearest(self.aspect_ratios)
+
+    def fit_resolution(self, wanted: Resolution) -> Resolution:
+        """The wanted resolution, else the largest below it, else the smallest there is."""
+        order = list(Resolution)
+        below = [one for one in self.resolutions if order.index(one) <= order.index(wanted)]
+        return max(below, key=order.index) if below else min(self.resolutions, key=order.index)
+
+
+class ModelRegistry:
+    """All models by id and alias. Immutable; a stored id that it does not hold still resolves."""
+
+    def __init__(self, models: Iterable[ImageModel]) -> None:
+        self._models: Mapping[str, ImageModel] = {model.id: model for model in models}
+        self._by_name = dict(self._models) | {
+            alias: model for model in self._models.values() for alias in model.aliases
+        }
+
+    def all(self) -> tuple[ImageModel, ...]:
+        return tuple(self._models.values())
+
+    def get(self, name: str) -> ImageModel | None:
+        """By id or alias."""
+        return self._by_name.get(name)
+
+    def remembered(self, name: str) -> ImageModel:
+        """By id or alias; a model that has left the registry is shown unlisted and unavailable."""
+        return self._by_name.get(name) or ImageModel(
+            id=ModelId(name),
+            label=name.rsplit("/", 1)[-1],
+            description="This model is not offered here any more.",
+            company="",
+            provider="",
+            scenes=frozenset(),
+            listed=False,
+            unavailable_reason=ModelUnavailableReason.RETIRED,
+        )
+
+    def default(self, scene: Scene) -> ImageModel | None:
+        """What is used where no model is named and none can be inherited."""
+        usable = [model for model in self.all() if model.available and scene in model.scenes]
+        marked = [model for model in usable if model.is_default]
+        return next(iter(marked or [model for model in usable if model.listed]), None)
+
+    def successor(self, name: str) -> ImageModel | None:
+        """The model itself if it can be used, else the nearest replacement that can, else None."""
+        model, seen = self.get(name), set[str]()
+        while model is not None and not model.available and model.id not in seen:
+            seen.add(model.id)
+            model = self.get(model.replacement_id) if model.replacement_id else None
+        return model if model is not None and model.available else None
+
+    def for_references(self, model: ImageModel) -> ImageModel | None:
+        """The model that would run where there are references: itself, its editing sibling, or
+        None.
+        """
+        if Scene.IMAGE_TO_IMAGE in model.scenes:
+            return model
+        return self.get(model.edit_model_id) if model.edit_model_id else None

@@ -1,0 +1,109 @@
+"""An output: one model's part of a turn."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from domain.errors import GenerationErrorCode
+from domain.ids import ModelId, OutputId, TurnId, output_id_of
+from domain.images import Image
+from domain.references import Reference
+
+
+class OutputStatus(StrEnum):
+    QUEUED = "QUEUED"
+    GENERATING = "GENERATING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
+UNFINISHED: Final = frozenset({OutputStatus.QUEUED, OutputStatus.GENERATING})
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationError:
+    """Why a run ended without an image, as it may be shown."""
+
+    code: GenerationErrorCode
+    retryable: bool
+
+    @property
+    def message(self) -> str:
+        return _MESSAGES[self.code]
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A partial image; `index` counts from 0 within one attempt."""
+
+    index: int
+    key: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens, where the provider tells."""
+
+    input_tokens: int | None
+    output_tokens: int | None
+    total_tokens: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """One model's part of a turn, as it stands."""
+
+    turn_id: TurnId
+    slot: int
+    model_id: ModelId
+    requested_model_id: str
+    status: OutputStatus
+    attempt: int
+    fence: int
+    """Raised by every claim: a worker that lost its lease can write nothing any more."""
+    version: int
+    """Raised by every write."""
+    progress: float | None
+    queue_position: int | None
+    preview: Preview | None
+    images: tuple[Image, ...]
+    references: tuple[Reference, ...]
+    text: str | None
+    usage: Usage | None
+    error: GenerationError | None
+    queued_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+
+    @property
+    def id(self) -> OutputId:
+        return output_id_of(self.turn_id, self.slot)
+
+    @property
+    def unfinished(self) -> bool:
+        return self.status in UNFINISHED
+
+    @property
+    def image(self) -> Image | None:
+        """What this output brings along where it is a reference: its first image."""
+        return self.images[0] if self.images else None
+
+
+_MESSAGES: Final = {
+    GenerationErrorCode.CONTENT_REFUSED: "The model refused this because of its content rules.",
+    GenerationErrorCode.PROVIDER_REJECTED_INPUT: "The model could not work with this request.",
+    GenerationErrorCode.PROVIDER_UNAVAILABLE: "The provider is not available at the moment.",
+    GenerationErrorCode.PROVIDER_RATE_LIMITED: "The provider is too busy at the moment.",
+    GenerationErrorCode.PROVIDER_AUTHENTICATION: "This model is not set up correctly here.",
+    GenerationErrorCode.PROVIDER_BAD_RESPONSE: "The provider sent something that is no image.",
+    GenerationErrorCode.NO_IMAGE: "The model answered, but without an image.",
+    GenerationErrorCode.MODEL_RETIRED: "This model is not offered any more.",
+    GenerationErrorCode.OUTCOME_UNKNOWN: "The connection broke; the model may or may not have run.",
+    GenerationErrorCode.TIMED_OUT: "The model took too long.",
+    GenerationErrorCode.STORAGE_UNAVAILABLE: "The image could not be stored.",
+    GenerationErrorCode.INTERNAL: "Something went wrong on our side.",
+}

@@ -1,0 +1,303 @@
+"""From what a viewer asks for to what every model is given: all refusals at once, or a plan.
+
+Only what stands in the input is ever refused. What is inherited is fitted to each model.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from domain.conversations import is_blank
+from domain.errors import Refused, UserError, UserErrorCode
+from domain.ids import ModelId
+from domain.models import AspectRatio, ImageModel, ModelRegistry, Resolution, Scene
+from domain.references import Reference, choose_references
+from domain.turns import PlannedOutput, TurnOptions, TurnPlan, TurnRequest
+
+MAX_PROMPT_LENGTH: Final = 2_000
+MAX_MODELS: Final = 8
+MAX_MANUAL_REFERENCES: Final = 10
+MAX_IMAGES_PER_MODEL: Final = 4
+
+
+class Refusals:
+    """Collects what is wrong with one command."""
+
+    def __init__(self) -> None:
+        self._found: list[UserError] = []
+
+    def add(self, code: UserErrorCode, message: str, *path: str) -> None:
+        self._found.append(UserError(code, message, ("input", *path)))
+
+    def raise_if_any(self) -> None:
+        if self._found:
+            raise Refused(self._found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inherited:
+    """What a turn falls back on where the request leaves something out."""
+
+    model_ids: tuple[str, ...] = ()
+    aspect_ratio: AspectRatio
+    resolution: Resolution
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """A model that would run, what was asked for, and where that stands in the input (None:
+    inherited).
+    """
+
+    model: ImageModel
+    requested: ImageModel
+    index: int | None
+
+
+def plan_turn(
+    request: TurnRequest,
+    *,
+    registry: ModelRegistry,
+    inherited: Inherited,
+    references: Sequence[Reference] | None,
+    previous_were_named: bool,
+    refusals: Refusals,
+) -> TurnPlan:
+    """Plan a turn, or raise Refused with everything that is wrong, `refusals` found earlier
+    included.
+
+    `references` are the turn's, in its numbering; None where they could not be made out, so that
+    nothing is said about models that hangs on them.
+    """
+    _check_message(request.user_message, refusals)
+    choices = _choose_models(request, registry, inherited, references, refusals)
+    for choice in choices:
+        _check_options(choice, request, refusals)
+    refusals.raise_if_any()
+
+    outputs = tuple(
+        PlannedOutput(
+            choice.model,
+            choice.requested.id,
+            choose_references(
+                references or (),
+                limit=choice.model.max_references,
+                model_id=choice.model.id,
+                previous_were_named=previous_were_named,
+            ),
+        )
+        for choice in choices
+    )
+    return TurnPlan(
+        user_message=request.user_message.strip(),
+        references=tuple(references or ()),
+        aspect_ratio=request.aspect_ratio or inherited.aspect_ratio,
+        resolution=request.resolution or inherited.resolution,
+        options=request.options,
+        outputs=outputs,
+    )
+
+
+def _check_message(message: str, refusals: Refusals) -> None:
+    if is_blank(message):
+        refusals.add(UserErrorCode.PROMPT_EMPTY, "Say what you would like to see.", "userMessage")
+    elif len(message) > MAX_PROMPT_LENGTH:
+        refusals.add(
+            UserErrorCode.PROMPT_TOO_LONG,
+            f"A message may be {MAX_PROMPT_LENGTH} characters long; this one has {len(message)}.",
+            "userMessage",
+        )
+
+
+def _choose_models(
+    request: TurnRequest,
+    registry: ModelRegistry,
+    inherited: Inherited,
+    references: Sequence[Reference] | None,
+    refusals: Refusals,
+) -> list[_Choice]:
+    names = request.selected_models
+    if names is None:
+        return _inherit_models(registry, inherited, references, refusals)
+    if not names:
+        refusals.add(UserErrorCode.NO_MODELS, "Choose at least one model.", "selectedModels")
+    if len(names) > MAX_MODELS:
+        refusals.add(
+            UserErrorCode.TOO_MANY_MODELS, f"Choose at most {MAX_MODELS} models.", "selectedModels"
+        )
+        return []
+
+    choices: list[_Choice] = []
+    for index, name in enumerate(names):
+        choice = _choose_model(index, name, registry, references, refusals)
+        if choice is None:
+            continue
+        if any(choice.model.id == other.model.id for other in choices):
+            refusals.add(
+                UserErrorCode.DUPLICATE_MODEL,
+                f"{choice.model.label} is chosen twice.",
+                "selectedModels",
+                str(index),
+            )
+            continue
+        choices.append(choice)
+    return choices
+
+
+def _choose_model(
+    index: int,
+    name: str,
+    registry: ModelRegistry,
+    references: Sequence[Reference] | None,
+    refusals: Refusals,
+) -> _Choice | None:
+    path = ("selectedModels", str(index))
+    requested = registry.get(name)
+    if requested is None:
+        refusals.add(UserErrorCode.UNKNOWN_MODEL, "There is no such model.", *path)
+        return None
+    if not requested.available:
+        _refuse_unavailable(requested, registry, refusals, path)
+        return None
+    if references is None:
+        return _Choice(requested, requested, index)
+
+    model = registry.for_references(requested) if references else requested
+    if model is None or (references and Scene.IMAGE_TO_IMAGE not in model.scenes):
+        refusals.add(
+            UserErrorCode.MODEL_CANNOT_EDIT,
+            f"{requested.label} makes images from words only; it cannot work with references.",
+            *path,
+        )
+        return None
+    if not model.available:
+        _refuse_unavailable(model, registry, refusals, path)
+        return None
+    if len(references) < model.min_references or (
+        not references and Scene.TEXT_TO_IMAGE not in model.scenes
+    ):
+        refusals.add(
+            UserErrorCode.MODEL_NEEDS_REFERENCE,
+            f"{model.label} needs an image to work with.",
+            *path,
+        )
+        return None
+    return _Choice(model, requested, index)
+
+
+def _refuse_unavailable(
+    model: ImageModel, registry: ModelRegistry, refusals: Refusals, path: tuple[str, ...]
+) -> None:
+    if not model.retired:
+        refusals.add(
+            UserErrorCode.MODEL_UNAVAILABLE, f"{model.label} is not available here.", *path
+        )
+        return
+    successor = registry.successor(model.id)
+    hint = f" {successor.label} ({successor.id}) takes its place." if successor else ""
+    refusals.add(UserErrorCode.MODEL_RETIRED, f"{model.label} has been retired.{hint}", *path)
+
+
+def _inherit_models(
+    registry: ModelRegistry,
+    inherited: Inherited,
+    references: Sequence[Reference] | None,
+    refusals: Refusals,
+) -> list[_Choice]:
+    """The inherited models that can do this turn, or the replacements of those that are gone;
+    else the default.
+    """
+    scene = Scene.IMAGE_TO_IMAGE if references else Scene.TEXT_TO_IMAGE
+    successors = (registry.successor(name) for name in inherited.model_ids)
+    choices = _able(registry, scene, (model for model in successors if model))
+    if not choices:
+        default = registry.default(scene)
+        choices = _able(registry, scene, [default] if default else [])
+    if not choices:
+        refusals.add(
+            UserErrorCode.NO_MODELS, "No model is available here for this.", "selectedModels"
+        )
+    return choices
+
+
+def _able(registry: ModelRegistry, scene: Scene, models: Iterable[ImageModel]) -> list[_Choice]:
+    able: dict[ModelId, _Choice] = {}
+    for requested in models:
+        model = registry.for_references(requested) if scene is Scene.IMAGE_TO_IMAGE else requested
+        if model is not None and model.available and scene in model.scenes:
+            able.setdefault(model.id, _Choice(model, requested, None))
+    return list(able.values())
+
+
+def _check_options(choice: _Choice, request: TurnRequest, refusals: Refusals) -> None:
+    model, options = choice.model, request.options
+
+    if request.aspect_ratio is not None and request.aspect_ratio not in model.aspect_ratios:
+        offered = ", ".join(map(str, model.aspect_ratios))
+        refusals.add(
+            UserErrorCode.UNSUPPORTED_ASPECT_RATIO,
+            f"{model.label} does not make {request.aspect_ratio} images; it offers {offered}.",
+            "aspectRatio",
+        )
+    if request.resolution is not None and request.resolution not in model.resolutions:
+        refusals.add(
+            UserErrorCode.UNSUPPORTED_RESOLUTION,
+            f"{model.label} does not offer this resolution.",
+            "resolution",
+        )
+    if options.images_per_model > min(model.max_images, MAX_IMAGES_PER_MODEL):
+        refusals.add(
+            UserErrorCode.TOO_MANY_IMAGES,
+            f"{model.label} makes at most {model.max_images} images at once.",
+            "options",
+            "imagesPerModel",
+        )
+    if options.quality is not None and options.quality not in model.qualities:
+        refusals.add(
+            UserErrorCode.UNSUPPORTED_QUALITY,
+            f"{model.label} does not offer this quality.",
+            "options",
+            "quality",
+        )
+    if options.format is not None and options.format not in model.formats:
+        refusals.add(
+            UserErrorCode.UNSUPPORTED_FORMAT,
+            f"{model.label} does not offer this format.",
+            "options",
+            "format",
+        )
+    if options.seed is not None and not model.supports_seed:
+        refusals.add(
+            UserErrorCode.UNSUPPORTED_SEED, f"{model.label} takes no seed.", "options", "seed"
+        )
+    if options.negative_prompt is not None and not model.supports_negative_prompt:
+        refusals.add(
+            UserErrorCode.UNSUPPORTED_NEGATIVE_PROMPT,
+            f"{model.label} takes no negative prompt.",
+            "options",
+            "negativePrompt",
+        )
+    _check_size(model, request, options, refusals)
+
+
+def _check_size(
+    model: ImageModel, request: TurnRequest, options: TurnOptions, refusals: Refusals
+) -> None:
+    if options.width is None and options.height is None:
+        return
+    path = ("options", "width" if options.width is not None else "height")
+    bounds = model.custom_size
+    if options.width is None or options.height is None:
+        reason = "Width and height go together."
+    elif request.aspect_ratio is not None or request.resolution is not None:
+        reason = "Width and height stand instead of an aspect ratio and a resolution."
+    elif bounds is None:
+        reason = f"{model.label} does not take a width and a height."
+    elif not (bounds.allows(options.width) and bounds.allows(options.height)):
+        reason = (
+            f"{model.label} takes sides of {bounds.minimum} to {bounds.maximum} pixels "
+            f"in steps of {bounds.step}."
+        )
+    else:
+        return
+    refusals.add(UserErrorCode.UNSUPPORTED_SIZE, reason, *path)

@@ -1,0 +1,219 @@
+"""What the use cases need from the outside: each port holds only what a service calls.
+
+Whatever reads or writes something owned takes the viewer first; what is somebody else's is not
+there. Storage raises `Overloaded` where the database cannot be reached, the object store
+`StoreUnavailable`.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from domain.changes import Change, HistoryLost, Moment
+from domain.conversations import Conversation
+from domain.generation import Delivery, GenerationRequest
+from domain.ids import ConversationId, ImageId, ModelId, OutputId, TurnId, ViewerId
+from domain.images import DevelopedImage, ImageOrigin, ImageRecord, Rendition
+from domain.outputs import GenerationError, Preview, Usage
+from domain.pages import Page, PageRequest
+from domain.turns import Claim, Turn, TurnPlan, TurnsAsOf
+
+
+class ConversationRepository(Protocol):
+    async def get_many(
+        self, viewer_id: ViewerId, ids: Iterable[ConversationId]
+    ) -> Mapping[ConversationId, Conversation]: ...
+
+    async def page(
+        self, viewer_id: ViewerId, request: PageRequest, *, source_image_id: ImageId | None
+    ) -> Page[Conversation]:
+        """Newest activity first."""
+
+    async def start(
+        self, conversation: Conversation, plan: TurnPlan
+    ) -> tuple[Conversation, Turn] | None:
+        """Write the conversation and its first turn together.
+
+        None: a picture that they refer to has just been deleted, and nothing was written.
+        """
+
+    async def append_turn(
+        self, viewer_id: ViewerId, conversation: Conversation, plan: TurnPlan
+    ) -> tuple[Conversation, Turn] | None:
+        """Write the next turn.
+
+        None: since `conversation` was read it has got another turn or was deleted, or a picture
+        that the plan refers to was. Nothing was written.
+        """
+
+    async def rename(
+        self, viewer_id: ViewerId, conversation_id: ConversationId, title: str
+    ) -> Conversation | None: ...
+
+    async def delete(
+        self, viewer_id: ViewerId, conversation_id: ConversationId
+    ) -> Sequence[str] | None:
+        """Delete it with its turns, and its outputs' images that no other conversation uses.
+
+        Return the keys whose bytes nothing refers to any more; None if there was no such
+        conversation.
+        """
+
+
+class TurnRepository(Protocol):
+    async def get_many(
+        self, viewer_id: ViewerId, ids: Iterable[TurnId]
+    ) -> Mapping[TurnId, Turn]: ...
+
+    async def latest_of_many(
+        self, viewer_id: ViewerId, ids: Iterable[ConversationId]
+    ) -> Mapping[ConversationId, Turn]: ...
+
+    async def page(
+        self, viewer_id: ViewerId, conversation_id: ConversationId, request: PageRequest
+    ) -> Page[Turn]:
+        """Oldest first. A position is a turn's index."""
+
+    async def latest_with_images(
+        self, viewer_id: ViewerId, conversation_id: ConversationId
+    ) -> Turn | None: ...
+
+    async def in_progress(self, viewer_id: ViewerId) -> Sequence[Turn]: ...
+
+    async def current(
+        self, conversation_id: ConversationId, *, changed_since: Moment | None
+    ) -> TurnsAsOf:
+        """The latest turn, those at work, and those written at or after a moment; oldest first."""
+
+    async def load_changed(
+        self, conversation_id: ConversationId, ids: Iterable[TurnId]
+    ) -> Sequence[Turn]:
+        """These turns as they stand, without asking whose they are: for listeners already let in."""
+
+    async def claim(self, output_id: OutputId, *, lease: timedelta) -> Claim | None:
+        """Take an unfinished output whose lease is over, or return None.
+
+        The claim raises `fence`, and every later write names that fence: a worker that lost its
+        lease can write nothing more, even if it does not know yet that it lost it. All times are
+        the database's.
+        """
+
+    async def renew(self, claim: Claim, *, lease: timedelta) -> bool: ...
+
+    async def give_back(self, claim: Claim) -> bool:
+        """End the lease at once, so that another worker can claim the output."""
+
+    async def show_progress(
+        self, claim: Claim, *, progress: float | None, preview: Preview | None
+    ) -> bool:
+        """Write what is not None."""
+
+    async def land(
+        self,
+        claim: Claim,
+        records: Sequence[ImageRecord],
+        *,
+        text: str | None,
+        usage: Usage | None,
+    ) -> bool:
+        """End the output with its images and write their records, in one transaction."""
+
+    async def fail(self, claim: Claim, error: GenerationError) -> bool: ...
+
+    async def claimable(self, *, queued_for: timedelta, limit: int) -> Sequence[OutputId]:
+        """Unfinished outputs that no worker holds; never started ones only once they are so old."""
+
+
+class ImageRepository(Protocol):
+    async def get_many(
+        self, viewer_id: ViewerId, ids: Iterable[ImageId]
+    ) -> Mapping[ImageId, ImageRecord]: ...
+
+    async def page(
+        self,
+        viewer_id: ViewerId,
+        request: PageRequest,
+        *,
+        origin: ImageOrigin | None,
+        model_id: ModelId | None,
+    ) -> Page[ImageRecord]:
+        """Newest first."""
+
+    async def any_refers_to(self, ids: Iterable[ImageId]) -> bool:
+        """Whether a record of any of these exists, whoever owns it."""
+
+
+class ViewerRepository(Protocol):
+    async def is_known(self, viewer_id: ViewerId) -> bool: ...
+
+    async def welcome(self, viewer_id: ViewerId, samples: Sequence[ImageRecord]) -> bool:
+        """Remember a viewer with some pictures to begin with; False if already known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A signed, absolute link to bytes, and when it ends."""
+
+    url: str
+    expires_at: datetime
+
+
+class ObjectStore(Protocol):
+    """Bytes by key. Keys end like file names, which tells their content type."""
+
+    async def put(self, key: str, data: bytes) -> None: ...
+
+    async def get(self, key: str) -> bytes: ...
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """Keys that are not there are passed over."""
+
+    def link(self, key: str) -> Link:
+        """The same link for a good while, so that clients can cache what it gives."""
+
+
+class Developer(Protocol):
+    """Decodes pictures, off the event loop. Raises `GenerationFailed` where they are none."""
+
+    async def develop(self, data: bytes) -> DevelopedImage: ...
+
+    async def preview(self, data: bytes) -> Rendition:
+        """A small WebP of a partial image."""
+
+
+class Watcher(Protocol):
+    """What a provider tells while it works. Cheap to call often: what comes too fast is left out."""
+
+    async def progress(self, fraction: float) -> None:
+        """0 to 1."""
+
+    async def preview(self, data: bytes) -> None:
+        """A partial image, encoded. Not called where the request wants no previews."""
+
+
+class Provider(Protocol):
+    """Somebody who runs models. One `generate` is one run; cancelling the task ends it."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def generate(self, request: GenerationRequest, watcher: Watcher) -> Delivery:
+        """Make the pictures, or raise `GenerationFailed`."""
+
+
+class JobQueue(Protocol):
+    """Carries ids of outputs to workers: a hint, not a promise. The sweeper brings what gets
+    lost.
+    """
+
+    def enqueue(self, output_ids: Iterable[OutputId]) -> None: ...
+
+
+class ChangeFeed(Protocol):
+    def follow(self) -> AsyncIterator[Change | HistoryLost | None]:
+        """Every change from now on, in the database's order, across whatever breaks in between.
+
+        The first item is None and says that the feed is open: what is read after it is not older
+        than the changes that follow.
+        """

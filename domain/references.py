@@ -1,0 +1,44 @@
+"""References: the pictures that go along with a turn, and which of them a model is given."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from domain.ids import ModelId
+from domain.images import Image
+
+
+class ReferenceOrigin(StrEnum):
+    SOURCE = "SOURCE"
+    PREVIOUS_TURN = "PREVIOUS_TURN"
+    MANUAL = "MANUAL"
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    image: Image
+    origin: ReferenceOrigin
+
+
+def choose_references(
+    references: Sequence[Reference], *, limit: int, model_id: ModelId, previous_were_named: bool
+) -> tuple[Reference, ...]:
+    """Those of a turn's references that a model is given, in the turn's order.
+
+    Where it takes fewer than there are: first the earlier outputs that the viewer named, then
+    manual references, then what goes along by itself. Where only one fits, the model's own
+    earlier output comes before others of its rank.
+    """
+
+    def rank(numbered: tuple[int, Reference]) -> tuple[int, bool, int]:
+        index, reference = numbered
+        if reference.origin is ReferenceOrigin.MANUAL:
+            priority = 1
+        elif reference.origin is ReferenceOrigin.PREVIOUS_TURN and previous_were_named:
+            priority = 0
+        else:
+            priority = 2
+        return priority, limit == 1 and reference.image.model_id != model_id, index
+
+    kept = sorted(sorted(enumerate(references), key=rank)[:limit], key=lambda numbered: numbered[0])
+    return tuple(reference for _, reference in kept)

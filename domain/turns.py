@@ -1,0 +1,166 @@
+"""A turn: a message, the references that go along, and one output per model."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from domain.changes import Moment
+from domain.ids import ConversationId, ModelId, OutputId, TurnId, ViewerId, conversation_of_turn
+from domain.images import Image
+from domain.models import AspectRatio, ImageFormat, ImageModel, Quality, Resolution
+from domain.outputs import UNFINISHED, GenerationError, Output, OutputStatus
+from domain.references import Reference
+
+
+class TurnStatus(StrEnum):
+    PENDING = "PENDING"
+    GENERATING = "GENERATING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnOptions:
+    """What was asked for beside the message; None where nothing was."""
+
+    images_per_model: int = 1
+    previews: int = 2
+    quality: Quality | None = None
+    format: ImageFormat | None = None
+    width: int | None = None
+    height: int | None = None
+    seed: str | None = None
+    negative_prompt: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnRequest:
+    """What a viewer asks of a turn, whichever mutation it came by. None: left out."""
+
+    user_message: str
+    selected_models: tuple[str, ...] | None = None
+    manual_reference_ids: tuple[str, ...] = ()
+    aspect_ratio: AspectRatio | None = None
+    resolution: Resolution | None = None
+    options: TurnOptions = TurnOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class SendEdit:
+    """Ask for the next turn of a conversation. `previous_output_ids` None: what goes along by
+    itself.
+    """
+
+    conversation_id: str
+    turn: TurnRequest
+    previous_output_ids: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedOutput:
+    """One model's part of a turn that is about to be written."""
+
+    model: ImageModel
+    requested_model_id: ModelId
+    references: tuple[Reference, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnPlan:
+    """A turn that nothing is wrong with, ready to be written."""
+
+    user_message: str
+    references: tuple[Reference, ...]
+    aspect_ratio: AspectRatio
+    resolution: Resolution
+    options: TurnOptions
+    outputs: tuple[PlannedOutput, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """A turn as it stands."""
+
+    id: TurnId
+    owner_id: ViewerId
+    turn_index: int
+    user_message: str
+    selected_model_ids: tuple[ModelId, ...]
+    references: tuple[Reference, ...]
+    aspect_ratio: AspectRatio
+    resolution: Resolution
+    options: TurnOptions
+    status: TurnStatus
+    outputs: tuple[Output, ...]
+    version: int
+    """Raised by every write."""
+    created_at: datetime
+    updated_at: datetime
+    completed_at: datetime | None
+
+    @property
+    def conversation_id(self) -> ConversationId:
+        return conversation_of_turn(self.id)
+
+    @property
+    def in_progress(self) -> bool:
+        return any(output.unfinished for output in self.outputs)
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """What this turn brings along to the next one: the first image of each output that has
+        any.
+        """
+        return tuple(output.image for output in self.outputs if output.image is not None)
+
+    @property
+    def error(self) -> GenerationError | None:
+        """Why the whole turn failed: what its outputs' errors have in common, else the first
+        one's.
+        """
+        if self.status is not TurnStatus.FAILED:
+            return None
+        return next((output.error for output in self.outputs if output.error), None)
+
+    def output(self, slot: int) -> Output | None:
+        return next((output for output in self.outputs if output.slot == slot), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker's right to run an output. Every write names it; one that has been overtaken writes
+    nothing.
+    """
+
+    turn: Turn
+    output: Output
+    seconds_left: float
+    """Until the output's deadline, by the database's clock, when the claim was made."""
+
+    @property
+    def output_id(self) -> OutputId:
+        return self.output.id
+
+
+@dataclass(frozen=True, slots=True)
+class TurnsAsOf:
+    """Turns of one conversation, and the moment since which they may have changed."""
+
+    turns: tuple[Turn, ...]
+    moment: Moment
+
+
+def derive_status(outputs: Iterable[OutputStatus]) -> TurnStatus:
+    """A turn's status from its outputs' alone. Storage derives the same in the write that moves
+    one.
+    """
+    statuses = set(outputs)
+    if statuses == {OutputStatus.QUEUED}:
+        return TurnStatus.PENDING
+    if statuses & UNFINISHED:
+        return TurnStatus.GENERATING
+    if OutputStatus.COMPLETED in statuses:
+        return TurnStatus.COMPLETED
+    return TurnStatus.CANCELLED if OutputStatus.CANCELLED in statuses else TurnStatus.FAILED

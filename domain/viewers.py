@@ -1,0 +1,13 @@
+"""The person who is asking."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from domain.ids import ViewerId
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    id: ViewerId
+    expires_at: datetime | None = None
+    """When the token that vouched for this viewer ends."""
