@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from domain.ids import OutputId
 from domain.images import Image
 from domain.models import AspectRatio, ImageFormat, ImageModel, Quality, Resolution
 from domain.outputs import Usage
@@ -14,7 +13,6 @@ class GenerationRequest:
     before.
     """
 
-    output_id: OutputId
     attempt: int
     """The viewer's try, from 1. A restart of ours repeats a try under the same number."""
     model: ImageModel

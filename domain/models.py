@@ -84,6 +84,12 @@ def pixel_size(ratio: AspectRatio, resolution: Resolution) -> tuple[int, int]:
     return max(16, round(width / 16) * 16), max(16, round(width / ratio.value / 16) * 16)
 
 
+def nearest_resolution(width: int, height: int) -> Resolution:
+    """The resolution whose square is closest in area to these pixels."""
+    side = math.sqrt(width * height)
+    return min(Resolution, key=lambda one: abs(math.log(side / _SIDE_PIXELS[one])))
+
+
 @dataclass(frozen=True, slots=True)
 class CustomSize:
     """Bounds and step of a width and a height that may be asked for, in pixels."""

@@ -14,7 +14,7 @@ from domain.changes import Change, HistoryLost, Moment
 from domain.conversations import Conversation
 from domain.generation import Delivery, GenerationRequest
 from domain.ids import ConversationId, ImageId, ModelId, OutputId, TurnId, ViewerId
-from domain.images import DevelopedImage, ImageOrigin, ImageRecord, Rendition
+from domain.images import DevelopedImage, Image, ImageOrigin, ImageRecord, Rendition
 from domain.outputs import GenerationError, Preview, Usage
 from domain.pages import Page, PageRequest
 from domain.turns import Claim, Turn, TurnPlan, TurnsAsOf
@@ -31,7 +31,13 @@ class ConversationRepository(Protocol):
         """Newest activity first."""
 
     async def start(
-        self, conversation: Conversation, plan: TurnPlan
+        self,
+        viewer_id: ViewerId,
+        conversation_id: ConversationId,
+        *,
+        title: str,
+        source_image: Image | None,
+        plan: TurnPlan,
     ) -> tuple[Conversation, Turn] | None:
         """Write the conversation and its first turn together.
 
@@ -86,10 +92,8 @@ class TurnRepository(Protocol):
     ) -> TurnsAsOf:
         """The latest turn, those at work, and those written at or after a moment; oldest first."""
 
-    async def load_changed(
-        self, conversation_id: ConversationId, ids: Iterable[TurnId]
-    ) -> Sequence[Turn]:
-        """These turns as they stand, without asking whose they are: for listeners already let in."""
+    async def load_changed(self, ids: Iterable[TurnId]) -> Sequence[Turn]:
+        """These turns as they stand, whosever they are: for listeners that have been let in."""
 
     async def claim(self, output_id: OutputId, *, lease: timedelta) -> Claim | None:
         """Take an unfinished output whose lease is over, or return None.
@@ -121,8 +125,13 @@ class TurnRepository(Protocol):
 
     async def fail(self, claim: Claim, error: GenerationError) -> bool: ...
 
-    async def claimable(self, *, queued_for: timedelta, limit: int) -> Sequence[OutputId]:
-        """Unfinished outputs that no worker holds; never started ones only once they are so old."""
+    async def claimable(
+        self, *, queued_for: timedelta, expired: bool, limit: int
+    ) -> Sequence[OutputId]:
+        """Unfinished outputs that no worker holds: given back, or never started and queued so long.
+
+        With `expired`, also those whose worker has let its lease run out.
+        """
 
 
 class ImageRepository(Protocol):
@@ -183,7 +192,7 @@ class Developer(Protocol):
 
 
 class Watcher(Protocol):
-    """What a provider tells while it works. Cheap to call often: what comes too fast is left out."""
+    """What a provider tells while it works. What comes too fast is left out."""
 
     async def progress(self, fraction: float) -> None:
         """0 to 1."""

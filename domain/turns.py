@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from domain.changes import Moment
-from domain.ids import ConversationId, ModelId, OutputId, TurnId, ViewerId, conversation_of_turn
+from domain.ids import ConversationId, ModelId, TurnId, ViewerId, conversation_of_turn
 from domain.images import Image
 from domain.models import AspectRatio, ImageFormat, ImageModel, Quality, Resolution
 from domain.outputs import UNFINISHED, GenerationError, Output, OutputStatus
@@ -130,18 +130,21 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A worker's right to run an output. Every write names it; one that has been overtaken writes
-    nothing.
+    """A worker's right to run an output.
+
+    Every write names it; a worker whose claim has been overtaken writes nothing.
     """
 
     turn: Turn
     output: Output
-    seconds_left: float
-    """Until the output's deadline, by the database's clock, when the claim was made."""
+    claimed_at: datetime
+    deadline_at: datetime
+    """Both by the database's clock."""
 
     @property
-    def output_id(self) -> OutputId:
-        return self.output.id
+    def seconds_left(self) -> float:
+        """Until the output's deadline, when the claim was made."""
+        return (self.deadline_at - self.claimed_at).total_seconds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +153,16 @@ class TurnsAsOf:
 
     turns: tuple[Turn, ...]
     moment: Moment
+
+
+@dataclass(frozen=True, slots=True)
+class TurnUpdate:
+    """What a listener is told: a turn as it stands, and at least what is new about it."""
+
+    turn: Turn
+    changed_outputs: tuple[Output, ...]
+    moment: Moment
+    """Whatever changed before it has been told."""
 
 
 def derive_status(outputs: Iterable[OutputStatus]) -> TurnStatus:

@@ -1,0 +1,59 @@
+"""Cursors: opaque to clients, readable only here, and of no use anywhere but where they came from.
+
+A cursor must outlive the process that gave it out, so nothing in it refers to memory or to a
+connection.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Final
+
+from domain.changes import Moment
+from domain.errors import BadUserInput, InvalidCursor
+from domain.ids import ConversationId
+from domain.pages import Position
+from domain.sealing import Seal
+
+_TURNS_VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TurnCursors:
+    """Where `turnUpdated` of a conversation stands: a cluster time."""
+
+    seal: Seal
+
+    def make(self, conversation_id: ConversationId, moment: Moment) -> str:
+        payload = f"{_TURNS_VERSION}.{moment.seconds}.{moment.increment}"
+        return self.seal.close(_turns_of(conversation_id), payload.encode())
+
+    def read(self, conversation_id: ConversationId, cursor: str) -> Moment:
+        """Raise InvalidCursor unless the cursor was made for this conversation, here."""
+        payload = self.seal.open(_turns_of(conversation_id), cursor)
+        if payload is None:
+            raise InvalidCursor
+        version, seconds, increment = map(int, payload.decode().split("."))
+        if version != _TURNS_VERSION:
+            raise InvalidCursor
+        return Moment(seconds, increment)
+
+
+@dataclass(frozen=True, slots=True)
+class PageCursors:
+    """An item's place in one list of one viewer. `name` tells the list, filters included."""
+
+    seal: Seal
+
+    def make(self, name: str, position: Position) -> str:
+        return self.seal.close(f"page {name}", json.dumps(position, separators=(",", ":")).encode())
+
+    def read(self, name: str, cursor: str) -> Position:
+        """Raise BadUserInput unless the cursor was made for this list."""
+        payload = self.seal.open(f"page {name}", cursor)
+        if payload is None:
+            raise BadUserInput("The cursor is not one of this list's.")
+        return tuple(json.loads(payload))
+
+
+def _turns_of(conversation_id: ConversationId) -> str:
+    return f"turns of {conversation_id}"

@@ -1,0 +1,148 @@
+"""Conversations: start, read, rename, delete."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from domain.conversations import (
+    MAX_TITLE_LENGTH,
+    Conversation,
+    StartConversation,
+    clean_line,
+    is_blank,
+    title_from,
+)
+from domain.errors import Overloaded, UserErrorCode
+from domain.ids import (
+    ConversationId,
+    ImageId,
+    new_conversation_id,
+    parse_conversation_id,
+)
+from domain.images import Image
+from domain.models import (
+    ASPECT_RATIOS,
+    SQUARE,
+    AspectRatio,
+    ModelRegistry,
+    Resolution,
+    nearest_resolution,
+)
+from domain.pages import Page, PageRequest
+from domain.planning import Inherited, Refusals, plan_turn
+from domain.ports import ConversationRepository, JobQueue
+from domain.references import Reference, ReferenceOrigin
+from domain.services.images import ImageService
+from domain.services.keeping import ImageKeeper
+from domain.turns import Turn
+from domain.viewers import Viewer
+
+_TRIES: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationService:
+    conversations: ConversationRepository
+    images: ImageService
+    registry: ModelRegistry
+    jobs: JobQueue
+    keeper: ImageKeeper
+
+    async def get_many(
+        self, viewer: Viewer, ids: Iterable[ConversationId]
+    ) -> Mapping[ConversationId, Conversation]:
+        return await self.conversations.get_many(viewer.id, ids)
+
+    async def page(
+        self, viewer: Viewer, request: PageRequest, *, source_image_id: ImageId | None = None
+    ) -> Page[Conversation]:
+        """Newest activity first."""
+        return await self.conversations.page(viewer.id, request, source_image_id=source_image_id)
+
+    async def start(self, viewer: Viewer, command: StartConversation) -> tuple[Conversation, Turn]:
+        """Write a conversation with its first turn, hand its outputs over, and wait for nothing."""
+        for _ in range(_TRIES):
+            refusals = Refusals()
+            source = await self.images.find_source(viewer, command.source_image_id, refusals)
+            manual = await self.images.find_manual_references(
+                viewer, command.turn.manual_reference_ids, refusals
+            )
+            source_missing = command.source_image_id is not None and source is None
+            references = None if manual is None or source_missing else _first(source, manual)
+            plan = plan_turn(
+                command.turn,
+                registry=self.registry,
+                inherited=_inherited_from(source),
+                references=references,
+                previous_were_named=False,
+                refusals=refusals,
+            )
+            written = await self.conversations.start(
+                viewer.id,
+                new_conversation_id(),
+                title=title_from(plan.user_message),
+                source_image=source,
+                plan=plan,
+            )
+            if written is not None:
+                _, turn = written
+                self.jobs.enqueue(output.id for output in turn.outputs)
+                return written
+            # A picture has just been deleted. Looking again finds out which.
+        raise Overloaded
+
+    async def rename(self, viewer: Viewer, name: str, title: str) -> Conversation:
+        refusals = Refusals()
+        cleaned = clean_line(title)
+        if is_blank(cleaned):
+            refusals.add(UserErrorCode.TITLE_INVALID, "A title needs some letters.", "title")
+        elif len(cleaned) > MAX_TITLE_LENGTH:
+            message = f"A title may be {MAX_TITLE_LENGTH} characters long."
+            refusals.add(UserErrorCode.TITLE_INVALID, message, "title")
+        conversation_id = parse_conversation_id(name)
+        if conversation_id is None or not await self.get_many(viewer, [conversation_id]):
+            conversation_not_found(refusals)
+        refusals.raise_if_any()
+
+        assert conversation_id is not None
+        renamed = await self.conversations.rename(viewer.id, conversation_id, cleaned)
+        if renamed is None:
+            conversation_not_found(refusals)
+            refusals.raise_if_any()
+        assert renamed is not None
+        return renamed
+
+    async def delete(self, viewer: Viewer, name: str) -> ConversationId:
+        """Delete it with its turns and their images. Outputs still at work end with it."""
+        conversation_id = parse_conversation_id(name)
+        keys = (
+            await self.conversations.delete(viewer.id, conversation_id)
+            if conversation_id is not None
+            else None
+        )
+        if conversation_id is None or keys is None:
+            refusals = Refusals()
+            conversation_not_found(refusals)
+            refusals.raise_if_any()
+        assert conversation_id is not None
+        assert keys is not None
+        await self.keeper.discard(keys)
+        return conversation_id
+
+
+def conversation_not_found(refusals: Refusals) -> None:
+    refusals.add(UserErrorCode.NOT_FOUND, "There is no such conversation.", "conversationId")
+
+
+def _first(source: Image | None, manual: tuple[Reference, ...]) -> tuple[Reference, ...]:
+    return (Reference(source, ReferenceOrigin.SOURCE), *manual) if source else manual
+
+
+def _inherited_from(source: Image | None) -> Inherited:
+    if source is None:
+        return Inherited(aspect_ratio=SQUARE, resolution=Resolution.ONE_K)
+    return Inherited(
+        model_ids=(source.model_id,) if source.model_id else (),
+        aspect_ratio=AspectRatio(source.width, source.height).nearest(ASPECT_RATIOS),
+        resolution=nearest_resolution(source.width, source.height),
+    )

@@ -1,0 +1,77 @@
+"""Pictures that a viewer owns, and finding those that a command names."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from domain.errors import UserErrorCode
+from domain.ids import ImageId, ModelId, parse_image_id
+from domain.images import Image, ImageOrigin, ImageRecord
+from domain.pages import Page, PageRequest
+from domain.planning import MAX_MANUAL_REFERENCES, Refusals
+from domain.ports import ImageRepository
+from domain.references import Reference, ReferenceOrigin
+from domain.viewers import Viewer
+
+
+@dataclass(frozen=True, slots=True)
+class ImageService:
+    images: ImageRepository
+
+    async def get_many(
+        self, viewer: Viewer, ids: Iterable[ImageId]
+    ) -> Mapping[ImageId, ImageRecord]:
+        return await self.images.get_many(viewer.id, ids)
+
+    async def page(
+        self,
+        viewer: Viewer,
+        request: PageRequest,
+        *,
+        origin: ImageOrigin | None = None,
+        model_id: ModelId | None = None,
+    ) -> Page[ImageRecord]:
+        """The gallery, newest first."""
+        return await self.images.page(viewer.id, request, origin=origin, model_id=model_id)
+
+    async def find_source(
+        self, viewer: Viewer, image_id: str | None, refusals: Refusals
+    ) -> Image | None:
+        if image_id is None:
+            return None
+        return (await self._find(viewer, [image_id], refusals, "sourceImageId"))[0]
+
+    async def find_manual_references(
+        self, viewer: Viewer, image_ids: Sequence[str], refusals: Refusals
+    ) -> tuple[Reference, ...] | None:
+        """The references in their order; None where something is wrong with them."""
+        if len(image_ids) > MAX_MANUAL_REFERENCES:
+            refusals.add(
+                UserErrorCode.TOO_MANY_REFERENCES,
+                f"Add at most {MAX_MANUAL_REFERENCES} references.",
+                "manualReferenceIds",
+            )
+            return None
+        found = await self._find(viewer, image_ids, refusals, "manualReferenceIds", numbered=True)
+        references = tuple(Reference(image, ReferenceOrigin.MANUAL) for image in found if image)
+        return references if len(references) == len(image_ids) else None
+
+    async def _find(
+        self,
+        viewer: Viewer,
+        names: Sequence[str],
+        refusals: Refusals,
+        field: str,
+        *,
+        numbered: bool = False,
+    ) -> list[Image | None]:
+        ids = [parse_image_id(name) for name in names]
+        wanted = [image_id for image_id in ids if image_id is not None]
+        records = await self.images.get_many(viewer.id, wanted) if wanted else {}
+        found: list[Image | None] = []
+        for index, image_id in enumerate(ids):
+            record = records.get(image_id) if image_id is not None else None
+            if record is None:
+                path = (field, str(index)) if numbered else (field,)
+                refusals.add(UserErrorCode.NOT_FOUND, "There is no such image.", *path)
+            found.append(record.image if record else None)
+        return found

@@ -1,0 +1,70 @@
+"""Keeping pictures: every rendition's bytes into the object store, before anything refers to
+them.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from domain.errors import StoreUnavailable
+from domain.ids import ModelId, OutputId, new_image_id
+from domain.images import DevelopedImage, Image, ImageOrigin, new_key, rendition_key
+from domain.ports import ObjectStore
+
+_PAUSES_SECONDS: Final = (0.2, 0.4, 0.8)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageKeeper:
+    objects: ObjectStore
+
+    async def keep(
+        self,
+        developed: DevelopedImage,
+        *,
+        origin: ImageOrigin,
+        created_at: datetime,
+        model_id: ModelId | None = None,
+        seed: str | None = None,
+        output_id: OutputId | None = None,
+    ) -> Image:
+        """Store the picture and its thumbnails under a new key, and tell its facts.
+
+        Raise StoreUnavailable after several tries.
+        """
+        original = developed.original
+        image = Image(
+            id=new_image_id(),
+            key=new_key("images", original.content_type),
+            width=original.width,
+            height=original.height,
+            content_type=original.content_type,
+            byte_size=len(original.data),
+            thumbhash=developed.thumbhash,
+            rendition_widths=tuple(thumbnail.width for thumbnail in developed.thumbnails),
+            origin=origin,
+            model_id=model_id,
+            seed=seed,
+            output_id=output_id,
+            created_at=created_at,
+        )
+        for thumbnail in developed.thumbnails:
+            await self._put(rendition_key(image.key, thumbnail.width), thumbnail.data)
+        await self._put(image.key, original.data)
+        return image
+
+    async def discard(self, keys: Sequence[str]) -> None:
+        """Delete bytes that nothing refers to. What cannot be deleted is swept later."""
+        with suppress(StoreUnavailable):
+            await self.objects.delete(keys)
+
+    async def _put(self, key: str, data: bytes) -> None:
+        for pause in _PAUSES_SECONDS:
+            try:
+                return await self.objects.put(key, data)
+            except StoreUnavailable:
+                await asyncio.sleep(pause)
+        return await self.objects.put(key, data)

@@ -1,0 +1,206 @@
+"""Turns: ask for the next one, and read them."""
+
+import asyncio
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from domain.changes import Moment
+from domain.conversations import Conversation
+from domain.errors import Overloaded, UserErrorCode
+from domain.ids import (
+    LAST_TURN_INDEX,
+    ConversationId,
+    TurnId,
+    conversation_of_turn,
+    parse_conversation_id,
+    parse_output_id,
+    turn_of_output,
+)
+from domain.models import SQUARE, ModelRegistry, Resolution
+from domain.outputs import Output
+from domain.pages import Page, PageRequest
+from domain.planning import Inherited, Refusals, plan_turn
+from domain.ports import ConversationRepository, JobQueue, TurnRepository
+from domain.references import Reference, ReferenceOrigin
+from domain.services.conversations import conversation_not_found
+from domain.services.images import ImageService
+from domain.turns import SendEdit, Turn
+from domain.viewers import Viewer
+
+_TRIES: Final = 20
+_MAX_PREVIOUS_OUTPUTS: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class _Footing:
+    """What the next turn of a conversation stands on. `previous` None: it could not be made out."""
+
+    conversation: Conversation
+    previous: tuple[Reference, ...] | None
+    inherited: Inherited
+
+
+@dataclass(frozen=True, slots=True)
+class TurnService:
+    turns: TurnRepository
+    conversations: ConversationRepository
+    images: ImageService
+    registry: ModelRegistry
+    jobs: JobQueue
+
+    async def get_many(self, viewer: Viewer, ids: Iterable[TurnId]) -> Mapping[TurnId, Turn]:
+        return await self.turns.get_many(viewer.id, ids)
+
+    async def latest_of_many(
+        self, viewer: Viewer, ids: Iterable[ConversationId]
+    ) -> Mapping[ConversationId, Turn]:
+        return await self.turns.latest_of_many(viewer.id, ids)
+
+    async def page(
+        self, viewer: Viewer, conversation_id: ConversationId, request: PageRequest
+    ) -> Page[Turn]:
+        """Oldest first."""
+        return await self.turns.page(viewer.id, conversation_id, request)
+
+    async def in_progress(self, viewer: Viewer) -> Sequence[Turn]:
+        """Turns with a model still at work, oldest first."""
+        return await self.turns.in_progress(viewer.id)
+
+    async def send_edit(self, viewer: Viewer, command: SendEdit) -> tuple[Turn, Moment]:
+        """Write the next turn, hand its outputs over, and wait for nothing."""
+        for _ in range(_TRIES):
+            refusals = Refusals()
+            footing = await self._find_footing(viewer, command, refusals)
+            manual = await self.images.find_manual_references(
+                viewer, command.turn.manual_reference_ids, refusals
+            )
+            plan = plan_turn(
+                command.turn,
+                registry=self.registry,
+                inherited=footing.inherited if footing else _NOTHING_INHERITED,
+                references=_together(footing, manual),
+                previous_were_named=command.previous_output_ids is not None,
+                refusals=refusals,
+            )
+            assert footing is not None
+            written = await self.conversations.append_turn(viewer.id, footing.conversation, plan)
+            if written is not None:
+                conversation, turn = written
+                self.jobs.enqueue(output.id for output in turn.outputs)
+                return turn, conversation.as_of
+            # Another turn came first, or something was deleted: look again.
+            await asyncio.sleep(random.uniform(0, 0.02))
+        raise Overloaded
+
+    async def _find_footing(
+        self, viewer: Viewer, command: SendEdit, refusals: Refusals
+    ) -> _Footing | None:
+        conversation_id = parse_conversation_id(command.conversation_id)
+        found = (
+            await self.conversations.get_many(viewer.id, [conversation_id])
+            if conversation_id is not None
+            else {}
+        )
+        conversation = found.get(conversation_id) if conversation_id is not None else None
+        if conversation is None:
+            conversation_not_found(refusals)
+            return None
+        if conversation.turn_count > LAST_TURN_INDEX:
+            message = "This conversation is full. Please start another one."
+            refusals.add(UserErrorCode.CONVERSATION_FULL, message, "conversationId")
+
+        latest = (await self.turns.latest_of_many(viewer.id, [conversation.id])).get(
+            conversation.id
+        )
+        return _Footing(
+            conversation,
+            await self._find_previous(viewer, conversation, latest, command, refusals),
+            Inherited(
+                model_ids=latest.selected_model_ids if latest else (),
+                aspect_ratio=conversation.aspect_ratio,
+                resolution=conversation.resolution,
+            ),
+        )
+
+    async def _find_previous(
+        self,
+        viewer: Viewer,
+        conversation: Conversation,
+        latest: Turn | None,
+        command: SendEdit,
+        refusals: Refusals,
+    ) -> tuple[Reference, ...] | None:
+        if command.previous_output_ids is not None:
+            return await self._find_named(
+                viewer, conversation, command.previous_output_ids, refusals
+            )
+        if latest is not None and latest.in_progress and not latest.images:
+            refusals.add(
+                UserErrorCode.TURN_IN_PROGRESS,
+                "The turn before is still at work, and nothing has landed yet.",
+                "conversationId",
+            )
+            return None
+        turn = latest
+        if turn is None or not turn.images:
+            turn = await self.turns.latest_with_images(viewer.id, conversation.id)
+        if turn is not None:
+            return tuple(Reference(image, ReferenceOrigin.PREVIOUS_TURN) for image in turn.images)
+        source = conversation.source_image
+        return (Reference(source, ReferenceOrigin.SOURCE),) if source else ()
+
+    async def _find_named(
+        self,
+        viewer: Viewer,
+        conversation: Conversation,
+        names: Sequence[str],
+        refusals: Refusals,
+    ) -> tuple[Reference, ...] | None:
+        """The images of the outputs that the viewer named, in the order given."""
+        if len(names) > _MAX_PREVIOUS_OUTPUTS:
+            message = f"Name at most {_MAX_PREVIOUS_OUTPUTS} earlier outputs."
+            refusals.add(UserErrorCode.TOO_MANY_REFERENCES, message, "previousOutputIds")
+            return None
+        ids = [parse_output_id(name) for name in names]
+        places = [turn_of_output(output_id) if output_id else None for output_id in ids]
+        wanted = {
+            place[0]
+            for place in places
+            if place and conversation_of_turn(place[0]) == conversation.id
+        }
+        turns = await self.turns.get_many(viewer.id, wanted) if wanted else {}
+
+        references: list[Reference] = []
+        for index, place in enumerate(places):
+            turn = turns.get(place[0]) if place else None
+            output = turn.output(place[1]) if turn and place else None
+            image = output.image if output else None
+            if image is not None:
+                references.append(Reference(image, ReferenceOrigin.PREVIOUS_TURN))
+            else:
+                _refuse_named(output, index, refusals)
+        return tuple(references) if len(references) == len(names) else None
+
+
+def _together(
+    footing: _Footing | None, manual: tuple[Reference, ...] | None
+) -> tuple[Reference, ...] | None:
+    if footing is None or footing.previous is None or manual is None:
+        return None
+    return (*footing.previous, *manual)
+
+
+def _refuse_named(output: Output | None, index: int, refusals: Refusals) -> None:
+    path = ("previousOutputIds", str(index))
+    if output is None:
+        message = "There is no such output in this conversation."
+        refusals.add(UserErrorCode.NOT_FOUND, message, *path)
+    elif output.unfinished:
+        refusals.add(UserErrorCode.REFERENCE_NOT_READY, "This output is still at work.", *path)
+    else:
+        refusals.add(UserErrorCode.REFERENCE_NOT_READY, "This output has no image.", *path)
+
+
+_NOTHING_INHERITED: Final = Inherited(aspect_ratio=SQUARE, resolution=Resolution.ONE_K)

@@ -1,0 +1,117 @@
+"""Viewers: in development, somebody seen for the first time finds a few pictures to begin with."""
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+from typing import Final
+
+from domain.errors import GenerationFailed, StoreUnavailable
+from domain.generation import GenerationRequest
+from domain.ids import ViewerId
+from domain.images import DevelopedImage, ImageOrigin, ImageRecord
+from domain.models import AspectRatio, ImageModel, Resolution
+from domain.ports import Developer, Provider, ViewerRepository
+from domain.services.keeping import ImageKeeper
+from domain.viewers import Viewer
+
+log = logging.getLogger(__name__)
+
+_SAMPLES: Final = (
+    ("A lighthouse above the sea at sunset", AspectRatio(16, 9)),
+    ("Snowy mountains and a forest under the moon", AspectRatio(3, 2)),
+    ("A field of red and yellow flowers under a blue sky", AspectRatio(1, 1)),
+    ("A city at night in the rain", AspectRatio(4, 5)),
+)
+_REMEMBERED: Final = 10_000
+
+
+class SampleMaker:
+    """Makes the sample pictures, once in the life of a process."""
+
+    def __init__(
+        self, provider: Provider, models: tuple[ImageModel, ...], developer: Developer
+    ) -> None:
+        self._provider = provider
+        self._models = models
+        self._developer = developer
+        self._lock = asyncio.Lock()
+        self._made: list[tuple[str, ImageModel, DevelopedImage]] = []
+
+    async def samples(self) -> list[tuple[str, ImageModel, DevelopedImage]]:
+        async with self._lock:
+            for index, (prompt, ratio) in enumerate(_SAMPLES[len(self._made) :]):
+                model = self._models[index % len(self._models)]
+                delivery = await self._provider.generate(_request(prompt, ratio, model), _Silent())
+                developed = await self._developer.develop(delivery.images[0].data)
+                self._made.append((prompt, model, developed))
+        return self._made
+
+
+class ViewerService:
+    def __init__(
+        self, viewers: ViewerRepository, keeper: ImageKeeper, sample_maker: SampleMaker | None
+    ) -> None:
+        self._viewers = viewers
+        self._keeper = keeper
+        self._sample_maker = sample_maker
+        self._known: dict[ViewerId, None] = {}
+
+    async def greet(self, viewer: Viewer) -> None:
+        """Give the viewer sample pictures, unless seen before or there are none to give."""
+        if self._sample_maker is None or viewer.id in self._known:
+            return
+        if not await self._viewers.is_known(viewer.id):
+            try:
+                await self._welcome(viewer, self._sample_maker)
+            except (GenerationFailed, StoreUnavailable):
+                log.warning("no sample pictures", exc_info=True)
+                return
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        self._known[viewer.id] = None
+
+    async def _welcome(self, viewer: Viewer, maker: SampleMaker) -> None:
+        records = [
+            ImageRecord(
+                await self._keeper.keep(
+                    developed,
+                    origin=ImageOrigin.SAMPLE,
+                    created_at=datetime.now(UTC),
+                    model_id=model.id,
+                ),
+                prompt,
+                (),
+            )
+            for prompt, model, developed in await maker.samples()
+        ]
+        if not await self._viewers.welcome(viewer.id, records):
+            # Another request of the same viewer came first.
+            await self._keeper.discard([key for record in records for key in record.image.keys])
+
+
+class _Silent:
+    """A Watcher for runs that nobody watches."""
+
+    async def progress(self, fraction: float) -> None:
+        pass
+
+    async def preview(self, data: bytes) -> None:
+        pass
+
+
+def _request(prompt: str, ratio: AspectRatio, model: ImageModel) -> GenerationRequest:
+    return GenerationRequest(
+        attempt=1,
+        model=model,
+        prompt=prompt,
+        references=(),
+        aspect_ratio=ratio,
+        resolution=Resolution.ONE_K,
+        size=None,
+        image_count=1,
+        preview_count=0,
+        quality=None,
+        format=None,
+        seed=None,
+        negative_prompt=None,
+    )

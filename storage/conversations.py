@@ -1,0 +1,270 @@
+"""Conversations as documents, and the transactions that begin, continue and delete them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from pymongo import ReturnDocument
+
+from domain.changes import Moment
+from domain.conversations import Conversation
+from domain.ids import ConversationId, ImageId, ViewerId, turn_id_range
+from domain.images import Image
+from domain.models import AspectRatio, Resolution
+from domain.pages import Page, PageRequest, cut
+from domain.turns import Turn, TurnPlan
+from storage.database import (
+    Abort,
+    Database,
+    Document,
+    Session,
+    epoch_ms,
+    from_epoch_ms,
+    moment_of,
+    repository,
+)
+from storage.images import image_document, read_image
+from storage.turns import insert_turn
+
+
+@repository
+class MongoConversationRepository:
+    """See `domain.ports.ConversationRepository`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._conversations = database.conversations
+
+    async def get_many(
+        self, viewer_id: ViewerId, ids: Iterable[ConversationId]
+    ) -> Mapping[ConversationId, Conversation]:
+        query = {"_id": {"$in": list(set(ids))}, "ownerId": viewer_id}
+        async with self._database.session() as session:
+            found = await self._conversations.find(query, session=session).to_list()
+            moment = moment_of(session)
+        return {document["_id"]: _read(document, moment) for document in found}
+
+    async def page(
+        self, viewer_id: ViewerId, request: PageRequest, *, source_image_id: ImageId | None
+    ) -> Page[Conversation]:
+        query: Document = {"ownerId": viewer_id}
+        if source_image_id is not None:
+            query["sourceImage.id"] = source_image_id
+        if request.position is not None:
+            updated_at_ms, conversation_id = request.position
+            updated_at = from_epoch_ms(int(updated_at_ms))
+            query["$or"] = [
+                {"updatedAt": {"$lt": updated_at}},
+                {"updatedAt": updated_at, "_id": {"$lt": conversation_id}},
+            ]
+        async with self._database.session() as session:
+            found = (
+                await self._conversations.find(query, session=session)
+                .sort({"updatedAt": -1, "_id": -1})
+                .limit(request.size + 1)
+                .to_list()
+            )
+            moment = moment_of(session)
+        return cut(
+            request,
+            [_read(document, moment) for document in found],
+            lambda conversation: (epoch_ms(conversation.updated_at), conversation.id),
+        )
+
+    async def start(
+        self,
+        viewer_id: ViewerId,
+        conversation_id: ConversationId,
+        *,
+        title: str,
+        source_image: Image | None,
+        plan: TurnPlan,
+    ) -> tuple[Conversation, Turn] | None:
+        document: Document = {
+            "_id": conversation_id,
+            "ownerId": viewer_id,
+            "title": title,
+            "sourceImage": source_image and image_document(source_image),
+            "aspectRatio": str(plan.aspect_ratio),
+            "resolution": plan.resolution.value,
+            "turnCount": 1,
+            "version": 1,
+        }
+        images = {reference.image.id for reference in plan.references}
+        if source_image is not None:
+            images.add(source_image.id)
+
+        async def work(session: Session) -> tuple[Document, Turn]:
+            await self._hold_images(viewer_id, images, session)
+            found = await self._conversations.find_one_and_update(
+                {"_id": conversation_id, "version": {"$exists": False}},
+                [
+                    {
+                        "$replaceWith": {
+                            "$mergeObjects": [
+                                {"$literal": document},
+                                {"createdAt": "$$NOW", "updatedAt": "$$NOW"},
+                            ]
+                        }
+                    }
+                ],
+                upsert=True,
+                return_document=ReturnDocument.AFTER,
+                session=session,
+            )
+            assert found is not None
+            turn = await insert_turn(
+                self._database,
+                session,
+                owner_id=viewer_id,
+                conversation_id=conversation_id,
+                turn_index=0,
+                plan=plan,
+            )
+            return found, turn
+
+        return _as_of(await self._database.transact(work))
+
+    async def append_turn(
+        self, viewer_id: ViewerId, conversation: Conversation, plan: TurnPlan
+    ) -> tuple[Conversation, Turn] | None:
+        images = {reference.image.id for reference in plan.references}
+
+        async def work(session: Session) -> tuple[Document, Turn]:
+            found = await self._conversations.find_one_and_update(
+                {
+                    "_id": conversation.id,
+                    "ownerId": viewer_id,
+                    "turnCount": conversation.turn_count,
+                },
+                [{"$set": {"turnCount": conversation.turn_count + 1, **_WRITTEN}}],
+                return_document=ReturnDocument.AFTER,
+                session=session,
+            )
+            if found is None:
+                raise Abort
+            await self._hold_images(viewer_id, images, session)
+            turn = await insert_turn(
+                self._database,
+                session,
+                owner_id=viewer_id,
+                conversation_id=conversation.id,
+                turn_index=conversation.turn_count,
+                plan=plan,
+            )
+            return found, turn
+
+        return _as_of(await self._database.transact(work))
+
+    async def rename(
+        self, viewer_id: ViewerId, conversation_id: ConversationId, title: str
+    ) -> Conversation | None:
+        async with self._database.session() as session:
+            found = await self._conversations.find_one_and_update(
+                {"_id": conversation_id, "ownerId": viewer_id},
+                [{"$set": {"title": {"$literal": title}, **_WRITTEN}}],
+                return_document=ReturnDocument.AFTER,
+                session=session,
+            )
+            return _read(found, moment_of(session)) if found else None
+
+    async def delete(
+        self, viewer_id: ViewerId, conversation_id: ConversationId
+    ) -> Sequence[str] | None:
+        low, high = turn_id_range(conversation_id)
+        own_turns = {"_id": {"$gte": low, "$lt": high}, "ownerId": viewer_id}
+        other_turns = {"_id": {"$not": {"$gte": low, "$lt": high}}, "ownerId": viewer_id}
+
+        async def work(session: Session) -> list[str]:
+            deleted = await self._conversations.delete_one(
+                {"_id": conversation_id, "ownerId": viewer_id}, session=session
+            )
+            if deleted.deleted_count == 0:
+                raise Abort
+            outputs = [
+                output
+                async for turn in self._database.turns.find(
+                    own_turns, {"outputs.images": 1, "outputs.preview": 1}, session=session
+                )
+                for output in turn["outputs"]
+            ]
+            images = [read_image(image) for output in outputs for image in output["images"]]
+            previews = [output["preview"]["key"] for output in outputs if output["preview"]]
+            kept = await self._used_elsewhere(
+                conversation_id, [image.id for image in images], other_turns, session
+            )
+            gone = [image for image in images if image.id not in kept]
+            await self._database.images.delete_many(
+                {"_id": {"$in": [image.id for image in gone]}, "ownerId": viewer_id},
+                session=session,
+            )
+            await self._database.turns.delete_many(own_turns, session=session)
+            return [key for image in gone for key in image.keys] + previews
+
+        done = await self._database.transact(work)
+        return done[0] if done else None
+
+    async def _used_elsewhere(
+        self,
+        conversation_id: ConversationId,
+        image_ids: list[ImageId],
+        other_turns: Document,
+        session: Session,
+    ) -> set[ImageId]:
+        """Those of the images that another conversation begins from or refers to."""
+        wanted = {"$in": image_ids}
+        sources = await self._conversations.distinct(
+            "sourceImage.id",
+            {
+                "sourceImage.id": wanted,
+                "ownerId": other_turns["ownerId"],
+                "_id": {"$ne": conversation_id},
+            },
+            session=session,
+        )
+        references = await self._database.turns.distinct(
+            "references.image.id", {"references.image.id": wanted, **other_turns}, session=session
+        )
+        return {*sources, *references}
+
+    async def _hold_images(
+        self, viewer_id: ViewerId, image_ids: set[ImageId], session: Session
+    ) -> None:
+        """Write to the images: this transaction and one that deletes any cannot both win."""
+        if not image_ids:
+            return
+        held = await self._database.images.update_many(
+            {"_id": {"$in": list(image_ids)}, "ownerId": viewer_id},
+            {"$inc": {"holds": 1}},
+            session=session,
+        )
+        if held.matched_count != len(image_ids):
+            raise Abort
+
+
+def _read(document: Document, moment: Moment) -> Conversation:
+    source_image = document["sourceImage"]
+    return Conversation(
+        id=document["_id"],
+        owner_id=document["ownerId"],
+        title=document["title"],
+        source_image=read_image(source_image) if source_image else None,
+        aspect_ratio=AspectRatio.parse(document["aspectRatio"]),
+        resolution=Resolution(document["resolution"]),
+        turn_count=document["turnCount"],
+        created_at=document["createdAt"],
+        updated_at=document["updatedAt"],
+        as_of=moment,
+    )
+
+
+def _as_of(
+    written: tuple[tuple[Document, Turn], Moment] | None,
+) -> tuple[Conversation, Turn] | None:
+    if written is None:
+        return None
+    (document, turn), moment = written
+    return _read(document, moment), turn
+
+
+_WRITTEN: Final[Document] = {"version": {"$add": ["$version", 1]}, "updatedAt": "$$NOW"}
+"""Set by every write that a client can see."""

@@ -1,0 +1,243 @@
+"""MongoDB: clients, collections, indexes, transactions, and the translation of its errors.
+
+There are two clients, because an open change stream holds a connection: the feed has its own, and
+never starves commands of theirs.
+"""
+
+import functools
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, TypeAlias, TypeVar, cast
+
+import pymongo
+from bson import CodecOptions, Timestamp
+from pymongo import ASCENDING, DESCENDING, AsyncMongoClient, IndexModel
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import (
+    ConnectionFailure,
+    ExecutionTimeout,
+    OperationFailure,
+    PyMongoError,
+    WTimeoutError,
+)
+from pymongo.read_concern import ReadConcern
+from pymongo.read_preferences import ReadPreference
+from pymongo.write_concern import WriteConcern
+
+from domain.changes import Moment
+from domain.errors import Overloaded
+
+Document: TypeAlias = dict[str, Any]
+Session: TypeAlias = AsyncClientSession
+
+COMMAND_SECONDS: Final = 10
+TRANSACTION_SECONDS: Final = 8
+FEED_SILENCE_SECONDS: Final = 8
+"""After which an unanswered read of the change stream is given up. A quiet one answers every
+second.
+"""
+UNFINISHED_TURN: Final = {"$in": ["PENDING", "GENERATING"]}
+
+_MAJORITY: Final = ReadConcern("majority")
+_DURABLE: Final = WriteConcern("majority")
+_INDEXES: Final[dict[str, list[IndexModel]]] = {
+    "conversations": [
+        IndexModel([("ownerId", ASCENDING), ("updatedAt", DESCENDING), ("_id", DESCENDING)]),
+        IndexModel([("ownerId", ASCENDING), ("sourceImage.id", ASCENDING)]),
+    ],
+    "turns": [
+        IndexModel([("ownerId", ASCENDING), ("status", ASCENDING)]),
+        IndexModel([("references.image.id", ASCENDING)]),
+        IndexModel(
+            [("status", ASCENDING), ("outputs.leaseUntil", ASCENDING)],
+            name="unfinished",
+            partialFilterExpression={"status": UNFINISHED_TURN},
+        ),
+    ],
+    "images": [
+        IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING), ("_id", DESCENDING)]),
+    ],
+    "viewers": [],
+}
+
+Result = TypeVar("Result")
+Repository = TypeVar("Repository", bound=type)
+
+
+class Abort(Exception):
+    """Raised inside a transaction that found nothing to do: it is rolled back, and None returned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """The collections, read and written by majority, and the database to be watched."""
+
+    client: AsyncMongoClient[Document]
+    commands: AsyncDatabase[Document]
+    watched: AsyncDatabase[Document]
+
+    @property
+    def conversations(self) -> AsyncCollection[Document]:
+        return self.commands["conversations"]
+
+    @property
+    def turns(self) -> AsyncCollection[Document]:
+        return self.commands["turns"]
+
+    @property
+    def images(self) -> AsyncCollection[Document]:
+        return self.commands["images"]
+
+    @property
+    def viewers(self) -> AsyncCollection[Document]:
+        return self.commands["viewers"]
+
+    def session(self) -> Session:
+        return self.client.start_session()
+
+    async def transact(
+        self, work: Callable[[Session], Awaitable[Result]]
+    ) -> tuple[Result, Moment] | None:
+        """Run a short transaction and tell when it was committed; None if it raised `Abort`.
+
+        `work` may run several times. It makes no call but to this database.
+        """
+        with pymongo.timeout(TRANSACTION_SECONDS):
+            async with self.session() as session:
+                try:
+                    result = await session.with_transaction(
+                        work,
+                        read_concern=ReadConcern("snapshot"),
+                        write_concern=_DURABLE,
+                        read_preference=ReadPreference.PRIMARY,
+                    )
+                except Abort:
+                    return None
+                return result, moment_of(session)
+
+    async def ping(self) -> None:
+        """Raise Overloaded unless a primary answers soon."""
+        with translated(), pymongo.timeout(2):
+            await self.commands.command("ping")
+
+
+@asynccontextmanager
+async def open_database(uri: str, name: str) -> AsyncIterator[Database]:
+    """Connect, make collections and indexes, close at the end."""
+    options: Document = {
+        "appname": "darkroom",
+        "tz_aware": True,
+        "serverSelectionTimeoutMS": COMMAND_SECONDS * 1000,
+        "connectTimeoutMS": 5_000,
+        "retryWrites": True,
+        "retryReads": True,
+    }
+    client: AsyncMongoClient[Document] = AsyncMongoClient(
+        uri,
+        timeoutMS=COMMAND_SECONDS * 1000,
+        waitQueueTimeoutMS=2_000,
+        maxPoolSize=100,
+        **options,
+    )
+    feed_client: AsyncMongoClient[Document] = AsyncMongoClient(
+        uri,
+        maxPoolSize=4,
+        socketTimeoutMS=FEED_SILENCE_SECONDS * 1000,
+        **options,
+    )
+    try:
+        commands = client.get_database(
+            name,
+            codec_options=CodecOptions(tz_aware=True, tzinfo=UTC),
+            read_preference=ReadPreference.PRIMARY,
+            read_concern=_MAJORITY,
+            write_concern=_DURABLE,
+        )
+        with translated():
+            await _prepare(commands)
+        yield Database(client, commands, feed_client.get_database(name, read_concern=_MAJORITY))
+    finally:
+        await feed_client.close()
+        await client.close()
+
+
+async def _prepare(database: AsyncDatabase[Document]) -> None:
+    existing = set(await database.list_collection_names())
+    for collection, indexes in _INDEXES.items():
+        if collection not in existing:
+            try:
+                await database.create_collection(collection)
+            except OperationFailure as error:
+                if error.code != _NAMESPACE_EXISTS:
+                    raise
+        if indexes:
+            await database[collection].create_indexes(indexes)
+
+
+_NAMESPACE_EXISTS: Final = 48
+
+
+class translated:  # noqa: N801 (reads as a phrase: `with translated():`)
+    """Turns errors of a database that cannot be reached into `Overloaded`; all others pass."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, PyMongoError) and is_passing(error):
+            raise Overloaded from error
+
+
+def is_passing(error: PyMongoError) -> bool:
+    """Whether the same call may well succeed a little later."""
+    return (
+        isinstance(error, (ConnectionFailure, ExecutionTimeout, WTimeoutError))
+        or error.timeout
+        or error.has_error_label("TransientTransactionError")
+        or error.has_error_label("RetryableWriteError")
+        or error.has_error_label("UnknownTransactionCommitResult")
+    )
+
+
+def repository(cls: Repository) -> Repository:
+    """Translate what every public coroutine method of the class raises."""
+
+    def translating(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        @functools.wraps(method)
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            with translated():
+                return await method(*args, **kwargs)
+
+        return call
+
+    for name, method in list(vars(cls).items()):
+        if not name.startswith("_") and inspect.iscoroutinefunction(method):
+            setattr(cls, name, translating(method))
+    return cls
+
+
+def moment_of(session: Session) -> Moment:
+    """The database's time when the session's last operation was done."""
+    return to_moment(cast("Timestamp", session.operation_time))
+
+
+def to_moment(timestamp: Timestamp) -> Moment:
+    return Moment(timestamp.time, timestamp.inc)
+
+
+def from_moment(moment: Moment) -> Timestamp:
+    return Timestamp(moment.seconds, moment.increment)
+
+
+def epoch_ms(instant: datetime) -> int:
+    """Milliseconds since 1970: all that MongoDB keeps of an instant."""
+    return round(instant.timestamp() * 1000)
+
+
+def from_epoch_ms(value: int) -> datetime:
+    return datetime.fromtimestamp(value / 1000, UTC)

@@ -1,0 +1,559 @@
+"""Turns as documents, outputs embedded: one document is what is read, written and watched.
+
+Every write that a client can see raises `version` and sets `changedAt` to the database's own time;
+a write that moves an output derives the turn's status in the same update.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Final
+
+from pymongo import ReturnDocument
+
+from domain.changes import Moment
+from domain.errors import GenerationErrorCode
+from domain.ids import (
+    ConversationId,
+    OutputId,
+    TurnId,
+    ViewerId,
+    output_id_of,
+    turn_id_of,
+    turn_id_range,
+    turn_of_output,
+)
+from domain.images import ImageRecord
+from domain.models import AspectRatio, ImageFormat, Quality, Resolution
+from domain.outputs import GenerationError, Output, OutputStatus, Preview, Usage
+from domain.pages import Page, PageRequest, cut
+from domain.references import Reference, ReferenceOrigin
+from domain.turns import Claim, Turn, TurnOptions, TurnPlan, TurnsAsOf, TurnStatus
+from storage.database import (
+    UNFINISHED_TURN,
+    Abort,
+    Database,
+    Document,
+    Session,
+    from_moment,
+    moment_of,
+    repository,
+)
+from storage.images import image_document, read_image, record_document
+
+_UNFINISHED_OUTPUT: Final = ["QUEUED", "GENERATING"]
+_MAX_IN_PROGRESS: Final = 100
+
+_WRITTEN: Final[Document] = {
+    "version": {"$add": ["$version", 1]},
+    "changedAt": "$$CLUSTER_TIME",
+    "updatedAt": "$$NOW",
+}
+"""Set by every write that a client can see."""
+
+_DERIVED: Final[list[Document]] = [
+    {
+        "$set": {
+            "status": {
+                "$switch": {
+                    "branches": [
+                        {
+                            "case": {"$setIsSubset": ["$outputs.status", ["QUEUED"]]},
+                            "then": "PENDING",
+                        },
+                        {
+                            "case": {
+                                "$gt": [
+                                    {
+                                        "$size": {
+                                            "$setIntersection": [
+                                                "$outputs.status",
+                                                _UNFINISHED_OUTPUT,
+                                            ]
+                                        }
+                                    },
+                                    0,
+                                ]
+                            },
+                            "then": "GENERATING",
+                        },
+                        {"case": {"$in": ["COMPLETED", "$outputs.status"]}, "then": "COMPLETED"},
+                        {"case": {"$in": ["CANCELLED", "$outputs.status"]}, "then": "CANCELLED"},
+                    ],
+                    "default": "FAILED",
+                }
+            }
+        }
+    },
+    {
+        "$set": {
+            "completedAt": {
+                "$cond": [{"$in": ["$status", ["PENDING", "GENERATING"]]}, None, "$$NOW"]
+            }
+        }
+    },
+]
+"""The database's twin of `domain.turns.derive_status`, and when the turn came to its end."""
+
+
+@repository
+class MongoTurnRepository:
+    """See `domain.ports.TurnRepository`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._turns = database.turns
+        self._images = database.images
+
+    async def get_many(self, viewer_id: ViewerId, ids: Iterable[TurnId]) -> Mapping[TurnId, Turn]:
+        cursor = self._turns.find({"_id": {"$in": list(set(ids))}, "ownerId": viewer_id})
+        return {TurnId(found["_id"]): read_turn(found) async for found in cursor}
+
+    async def latest_of_many(
+        self, viewer_id: ViewerId, ids: Iterable[ConversationId]
+    ) -> Mapping[ConversationId, Turn]:
+        stages: list[Document] = [
+            {"$match": {"_id": {"$in": list(set(ids))}, "ownerId": viewer_id}},
+            {"$project": {"last": {"$subtract": ["$turnCount", 1]}}},
+        ]
+        wanted = [
+            turn_id_of(found["_id"], found["last"])
+            async for found in await self._database.conversations.aggregate(stages)
+        ]
+        turns = await self.get_many(viewer_id, wanted)
+        return {turn.conversation_id: turn for turn in turns.values()}
+
+    async def page(
+        self, viewer_id: ViewerId, conversation_id: ConversationId, request: PageRequest
+    ) -> Page[Turn]:
+        low, high = turn_id_range(conversation_id)
+        bounds = {"$gte": low, "$lt": high}
+        if request.position is not None:
+            place = turn_id_of(conversation_id, int(request.position[0]))
+            bounds |= {"$lt": place} if request.backwards else {"$gt": place}
+        found = (
+            await self._turns.find({"_id": bounds, "ownerId": viewer_id})
+            .sort("_id", -1 if request.backwards else 1)
+            .limit(request.size + 1)
+            .to_list()
+        )
+        return cut(request, [read_turn(one) for one in found], lambda turn: (turn.turn_index,))
+
+    async def latest_with_images(
+        self, viewer_id: ViewerId, conversation_id: ConversationId
+    ) -> Turn | None:
+        query = {
+            "_id": _range(conversation_id),
+            "ownerId": viewer_id,
+            "outputs.images.0": {"$exists": True},
+        }
+        found = await self._turns.find_one(query, sort=[("_id", -1)])
+        return read_turn(found) if found else None
+
+    async def in_progress(self, viewer_id: ViewerId) -> Sequence[Turn]:
+        query = {"ownerId": viewer_id, "status": UNFINISHED_TURN}
+        found = await self._turns.find(query).sort("_id", 1).limit(_MAX_IN_PROGRESS).to_list()
+        return [read_turn(document) for document in found]
+
+    async def current(
+        self, conversation_id: ConversationId, *, changed_since: Moment | None
+    ) -> TurnsAsOf:
+        alternatives: list[Document] = [{"status": UNFINISHED_TURN}]
+        if changed_since is not None:
+            alternatives.append({"changedAt": {"$gte": from_moment(changed_since)}})
+        ids = _range(conversation_id)
+        async with self._database.session() as session:
+            latest = await self._turns.find_one({"_id": ids}, sort=[("_id", -1)], session=session)
+            # What the second read finds is newer than this, so nothing falls between the two.
+            moment = moment_of(session)
+            found = await self._turns.find(
+                {"_id": ids, "$or": alternatives}, session=session
+            ).to_list()
+        by_id = {document["_id"]: document for document in [*([latest] if latest else []), *found]}
+        return TurnsAsOf(tuple(read_turn(by_id[key]) for key in sorted(by_id)), moment)
+
+    async def load_changed(self, ids: Iterable[TurnId]) -> Sequence[Turn]:
+        found = await self._turns.find({"_id": {"$in": list(ids)}}).sort("_id", 1).to_list()
+        return [read_turn(document) for document in found]
+
+    async def claim(self, output_id: OutputId, *, lease: timedelta) -> Claim | None:
+        turn_id, slot = turn_of_output(output_id)
+        found = await self._turns.find_one_and_update(
+            {"_id": turn_id, "$expr": _any_output({"$and": [_is_slot(slot), *_CLAIMABLE]})},
+            _moving(
+                slot,
+                {
+                    "status": "GENERATING",
+                    "fence": {"$add": ["$$output.fence", 1]},
+                    "leaseUntil": _from_now(lease),
+                    "startedAt": {"$ifNull": ["$$output.startedAt", "$$NOW"]},
+                    "deadlineAt": {
+                        "$ifNull": [
+                            "$$output.deadlineAt",
+                            {
+                                "$add": [
+                                    "$$NOW",
+                                    {"$multiply": ["$$output.deadlineSeconds", 1000]},
+                                ]
+                            },
+                        ]
+                    },
+                },
+            ),
+            return_document=ReturnDocument.AFTER,
+        )
+        if found is None:
+            return None
+        turn = read_turn(found)
+        embedded = next(one for one in found["outputs"] if one["slot"] == slot)
+        output = turn.output(slot)
+        assert output is not None
+        return Claim(turn, output, embedded["leaseUntil"] - lease, embedded["deadlineAt"])
+
+    async def renew(self, claim: Claim, *, lease: timedelta) -> bool:
+        return await self._set_lease(claim, _from_now(lease))
+
+    async def give_back(self, claim: Claim) -> bool:
+        return await self._set_lease(claim, None)
+
+    async def show_progress(
+        self, claim: Claim, *, progress: float | None, preview: Preview | None
+    ) -> bool:
+        changes: Document = {}
+        if progress is not None:
+            changes["progress"] = {"$max": ["$$output.progress", progress]}
+        if preview is not None:
+            changes["preview"] = {"$literal": _preview_document(preview)}
+        return await self._move(claim, changes)
+
+    async def land(
+        self,
+        claim: Claim,
+        records: Sequence[ImageRecord],
+        *,
+        text: str | None,
+        usage: Usage | None,
+    ) -> bool:
+        changes: Document = {
+            "status": "COMPLETED",
+            "images": {"$literal": [image_document(record.image) for record in records]},
+            "text": {"$literal": text},
+            "usage": {"$literal": _usage_document(usage)},
+            "preview": None,
+            "progress": None,
+            "leaseUntil": None,
+            "completedAt": "$$NOW",
+        }
+        documents = [record_document(claim.turn.owner_id, record) for record in records]
+
+        async def work(session: Session) -> bool:
+            if not await self._move(claim, changes, session):
+                raise Abort
+            await self._images.insert_many(documents, session=session)
+            return True
+
+        return await self._database.transact(work) is not None
+
+    async def fail(self, claim: Claim, error: GenerationError) -> bool:
+        return await self._move(
+            claim,
+            {
+                "status": "FAILED",
+                "error": {"$literal": {"code": error.code.value, "retryable": error.retryable}},
+                "progress": None,
+                "leaseUntil": None,
+                "completedAt": "$$NOW",
+            },
+        )
+
+    async def claimable(
+        self, *, queued_for: timedelta, expired: bool, limit: int
+    ) -> Sequence[OutputId]:
+        started = {"$eq": ["$$output.status", "GENERATING"]}
+        given_back = {"$eq": ["$$output.leaseUntil", None]}
+        old_enough = {"$lte": ["$$output.queuedAt", _from_now(-queued_for)]}
+        left = {"$cond": [started, True if expired else given_back, old_enough]}
+        wanted = {"$and": [*_CLAIMABLE, left]}
+        stages: list[Document] = [
+            {"$match": {"status": UNFINISHED_TURN}},
+            {"$match": {"$expr": _any_output(wanted)}},
+            {"$limit": limit},
+            {
+                "$project": {
+                    "slots": {
+                        "$map": {
+                            "input": {
+                                "$filter": {"input": "$outputs", "as": "output", "cond": wanted}
+                            },
+                            "in": "$$this.slot",
+                        }
+                    }
+                }
+            },
+        ]
+        return [
+            output_id_of(found["_id"], slot)
+            async for found in await self._turns.aggregate(stages)
+            for slot in found["slots"]
+        ]
+
+    async def _move(self, claim: Claim, changes: Document, session: Session | None = None) -> bool:
+        result = await self._turns.update_one(
+            _held(claim), _moving(claim.output.slot, changes), session=session
+        )
+        return result.matched_count == 1
+
+    async def _set_lease(self, claim: Claim, until: Document | None) -> bool:
+        # No client sees a lease, so this write raises no version and wakes nobody.
+        update = [_set_on_output(claim.output.slot, {"leaseUntil": until})]
+        result = await self._turns.update_one(_held(claim), update)
+        return result.matched_count == 1
+
+
+async def insert_turn(
+    database: Database,
+    session: Session,
+    *,
+    owner_id: ViewerId,
+    conversation_id: ConversationId,
+    turn_index: int,
+    plan: TurnPlan,
+) -> Turn:
+    """Write a new turn inside a transaction; one that is there already is never touched."""
+    turn_id = turn_id_of(conversation_id, turn_index)
+    document = _new_turn_document(owner_id, turn_index, plan)
+    found = await database.turns.find_one_and_update(
+        {"_id": turn_id, "version": {"$exists": False}},
+        [
+            {
+                "$replaceWith": {
+                    "$mergeObjects": [
+                        {"$literal": {"_id": turn_id, **document}},
+                        {
+                            "outputs": {
+                                "$map": {
+                                    "input": {"$literal": document["outputs"]},
+                                    "in": {"$mergeObjects": ["$$this", {"queuedAt": "$$NOW"}]},
+                                }
+                            },
+                            "changedAt": "$$CLUSTER_TIME",
+                            "createdAt": "$$NOW",
+                            "updatedAt": "$$NOW",
+                        },
+                    ]
+                }
+            }
+        ],
+        upsert=True,
+        return_document=ReturnDocument.AFTER,
+        session=session,
+    )
+    assert found is not None
+    return read_turn(found)
+
+
+def read_turn(document: Document) -> Turn:
+    options = document["options"]
+    turn_id = TurnId(document["_id"])
+    return Turn(
+        id=turn_id,
+        owner_id=document["ownerId"],
+        turn_index=document["turnIndex"],
+        user_message=document["userMessage"],
+        selected_model_ids=tuple(document["selectedModels"]),
+        references=_read_references(document["references"]),
+        aspect_ratio=AspectRatio.parse(document["aspectRatio"]),
+        resolution=Resolution(document["resolution"]),
+        options=TurnOptions(
+            images_per_model=options["imagesPerModel"],
+            previews=options["previews"],
+            quality=_optional(Quality, options["quality"]),
+            format=_optional(ImageFormat, options["format"]),
+            width=options["width"],
+            height=options["height"],
+            seed=options["seed"],
+            negative_prompt=options["negativePrompt"],
+        ),
+        status=TurnStatus(document["status"]),
+        outputs=tuple(_read_output(turn_id, output) for output in document["outputs"]),
+        version=document["version"],
+        created_at=document["createdAt"],
+        updated_at=document["updatedAt"],
+        completed_at=document["completedAt"],
+    )
+
+
+def _new_turn_document(owner_id: ViewerId, turn_index: int, plan: TurnPlan) -> Document:
+    options = plan.options
+    return {
+        "ownerId": owner_id,
+        "turnIndex": turn_index,
+        "userMessage": plan.user_message,
+        "selectedModels": [planned.requested_model_id for planned in plan.outputs],
+        "references": _reference_documents(plan.references),
+        "aspectRatio": str(plan.aspect_ratio),
+        "resolution": plan.resolution.value,
+        "options": {
+            "imagesPerModel": options.images_per_model,
+            "previews": options.previews,
+            "quality": options.quality,
+            "format": options.format,
+            "width": options.width,
+            "height": options.height,
+            "seed": options.seed,
+            "negativePrompt": options.negative_prompt,
+        },
+        "status": TurnStatus.PENDING.value,
+        "outputs": [
+            {
+                "slot": slot,
+                "model": planned.model.id,
+                "requestedModel": planned.requested_model_id,
+                "status": OutputStatus.QUEUED.value,
+                "attempt": 1,
+                "fence": 0,
+                "version": 1,
+                "progress": None,
+                "queuePosition": None,
+                "preview": None,
+                "images": [],
+                "references": _reference_documents(planned.references),
+                "text": None,
+                "usage": None,
+                "error": None,
+                "leaseUntil": None,
+                "notBefore": None,
+                "deadlineSeconds": planned.model.deadline.total_seconds(),
+                "deadlineAt": None,
+                "startedAt": None,
+                "completedAt": None,
+            }
+            for slot, planned in enumerate(plan.outputs, start=1)
+        ],
+        "version": 1,
+        "completedAt": None,
+    }
+
+
+def _read_output(turn_id: TurnId, document: Document) -> Output:
+    preview, error, usage = document["preview"], document["error"], document["usage"]
+    return Output(
+        turn_id=turn_id,
+        slot=document["slot"],
+        model_id=document["model"],
+        requested_model_id=document["requestedModel"],
+        status=OutputStatus(document["status"]),
+        attempt=document["attempt"],
+        fence=document["fence"],
+        version=document["version"],
+        progress=document["progress"],
+        queue_position=document["queuePosition"],
+        preview=preview
+        and Preview(preview["index"], preview["key"], preview["width"], preview["height"]),
+        images=tuple(read_image(image) for image in document["images"]),
+        references=_read_references(document["references"]),
+        text=document["text"],
+        usage=usage and Usage(usage["inputTokens"], usage["outputTokens"], usage["totalTokens"]),
+        error=error
+        and GenerationError(GenerationErrorCode(error["code"]), retryable=error["retryable"]),
+        queued_at=document["queuedAt"],
+        started_at=document["startedAt"],
+        completed_at=document["completedAt"],
+    )
+
+
+def _reference_documents(references: Iterable[Reference]) -> list[Document]:
+    return [
+        {"origin": reference.origin.value, "image": image_document(reference.image)}
+        for reference in references
+    ]
+
+
+def _read_references(documents: Iterable[Document]) -> tuple[Reference, ...]:
+    return tuple(
+        Reference(read_image(document["image"]), ReferenceOrigin(document["origin"]))
+        for document in documents
+    )
+
+
+def _preview_document(preview: Preview) -> Document:
+    return {
+        "index": preview.index,
+        "key": preview.key,
+        "width": preview.width,
+        "height": preview.height,
+    }
+
+
+def _usage_document(usage: Usage | None) -> Document | None:
+    if usage is None:
+        return None
+    return {
+        "inputTokens": usage.input_tokens,
+        "outputTokens": usage.output_tokens,
+        "totalTokens": usage.total_tokens,
+    }
+
+
+def _optional(kind: type[Any], value: object) -> Any:
+    return None if value is None else kind(value)
+
+
+def _range(conversation_id: ConversationId) -> Document:
+    low, high = turn_id_range(conversation_id)
+    return {"$gte": low, "$lt": high}
+
+
+_CLAIMABLE: Final[list[Document]] = [
+    {"$in": ["$$output.status", _UNFINISHED_OUTPUT]},
+    # Null and missing sort before every date, so that neither keeps an output from being claimed.
+    {"$lte": ["$$output.leaseUntil", "$$NOW"]},
+    {"$lte": ["$$output.notBefore", "$$NOW"]},
+]
+
+
+def _any_output(condition: Document) -> Document:
+    return {"$anyElementTrue": {"$map": {"input": "$outputs", "as": "output", "in": condition}}}
+
+
+def _is_slot(slot: int) -> Document:
+    return {"$eq": ["$$output.slot", slot]}
+
+
+def _held(claim: Claim) -> Document:
+    output = claim.output
+    return {
+        "_id": claim.turn.id,
+        "outputs": {
+            "$elemMatch": {
+                "slot": output.slot,
+                "attempt": output.attempt,
+                "fence": output.fence,
+                "status": "GENERATING",
+            }
+        },
+    }
+
+
+def _moving(slot: int, changes: Document) -> list[Document]:
+    """The update that changes one output, with all that follows from it."""
+    versioned = {**changes, "version": {"$add": ["$$output.version", 1]}}
+    return [_set_on_output(slot, versioned), *_DERIVED, {"$set": _WRITTEN}]
+
+
+def _set_on_output(slot: int, changes: Document) -> Document:
+    changed = {"$mergeObjects": ["$$output", changes]}
+    return {
+        "$set": {
+            "outputs": {
+                "$map": {
+                    "input": "$outputs",
+                    "as": "output",
+                    "in": {"$cond": [_is_slot(slot), changed, "$$output"]},
+                }
+            }
+        }
+    }
+
+
+def _from_now(delta: timedelta) -> Document:
+    return {"$add": ["$$NOW", round(delta.total_seconds() * 1000)]}

@@ -1,0 +1,52 @@
+"""`conversationUpdated`: a conversation as it stands now, then after each change."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+from domain.conversations import Conversation
+from domain.errors import NotFound, Overloaded
+from domain.ids import parse_conversation_id
+from domain.ports import ConversationRepository
+from domain.viewers import Viewer
+from subscriptions.hub import Hub
+
+_PAUSE_SECONDS: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationUpdates:
+    hub: Hub
+    conversations: ConversationRepository
+
+    async def of(self, viewer: Viewer, name: str) -> AsyncIterator[Conversation]:
+        """Ends when the conversation is deleted. Raise NotFound for what is not the viewer's."""
+        conversation_id = parse_conversation_id(name)
+        if conversation_id is None:
+            raise NotFound
+        with self.hub.listen(conversation_id) as listener:
+            told = (await self.conversations.get_many(viewer.id, [conversation_id])).get(
+                conversation_id
+            )
+            if told is None:
+                raise NotFound
+            yield told
+            while not listener.ended:
+                await listener.wait()
+                listener.forget_turns()
+                if not (listener.conversation_changed or listener.lost):
+                    continue
+                listener.conversation_changed = listener.lost = False
+                try:
+                    found = await self.conversations.get_many(viewer.id, [conversation_id])
+                except Overloaded:
+                    listener.tell(lost=True)
+                    await asyncio.sleep(_PAUSE_SECONDS)
+                    continue
+                if conversation_id not in found:
+                    return
+                conversation = found[conversation_id]
+                if replace(conversation, as_of=told.as_of) != told:
+                    told = conversation
+                    yield told

@@ -1,0 +1,186 @@
+"""One change feed per process, fanned out to the listeners of each conversation.
+
+The feed brings ids only. Turns that somebody listens to are read once, in batches, and the same
+state is offered to all of their listeners. A slow listener's waiting states collapse into the
+newest of each turn; one that falls too far behind is told to read anew.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from domain.changes import Change, ChangedKind, HistoryLost, Moment
+from domain.errors import Overloaded
+from domain.ids import ConversationId, TurnId, conversation_of_turn
+from domain.ports import ChangeFeed, TurnRepository
+from domain.turns import Turn
+
+log = structlog.get_logger(__name__)
+
+MAX_WAITING_TURNS: Final = 64
+_BATCH: Final = 256
+_OPEN_SECONDS: Final = 20
+_PAUSE_SECONDS: Final = 0.25
+
+
+@dataclass(slots=True)
+class _Waiting:
+    turn: Turn
+    first_moment: Moment
+    last_moment: Moment
+
+
+class Listener:
+    """What one subscriber of a conversation has not been told yet."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        """The conversation is gone."""
+        self.lost = False
+        """Changes may have been missed: read anew."""
+        self.conversation_changed = False
+        self._waiting: dict[TurnId, _Waiting] = {}
+        self._news = asyncio.Event()
+
+    async def wait(self) -> None:
+        """Return once there is something to tell."""
+        await self._news.wait()
+        self._news.clear()
+
+    def take_turns(self) -> Iterator[tuple[Turn, Moment]]:
+        """The waiting turns, longest waiting first, each with a moment before which all is told."""
+        while self._waiting:
+            waiting = self._waiting.pop(next(iter(self._waiting)))
+            rest = [other.first_moment for other in self._waiting.values()]
+            yield waiting.turn, min([waiting.last_moment, *rest])
+
+    def forget_turns(self) -> None:
+        self._waiting.clear()
+
+    def offer(self, turn: Turn, moment: Moment) -> None:
+        waiting = self._waiting.get(turn.id)
+        if waiting is not None:
+            waiting.last_moment = moment
+            if turn.version > waiting.turn.version:
+                waiting.turn = turn
+        elif len(self._waiting) < MAX_WAITING_TURNS:
+            self._waiting[turn.id] = _Waiting(turn, moment, moment)
+        else:
+            self.lost = True
+        self._news.set()
+
+    def tell(
+        self, *, ended: bool = False, lost: bool = False, conversation_changed: bool = False
+    ) -> None:
+        self.ended |= ended
+        self.lost |= lost
+        self.conversation_changed |= conversation_changed
+        self._news.set()
+
+
+class Hub:
+    def __init__(self, feed: ChangeFeed, turns: TurnRepository) -> None:
+        self._feed = feed
+        self._turns = turns
+        self._listeners: dict[ConversationId, set[Listener]] = {}
+        self._changed: dict[TurnId, Moment] = {}
+        self._work = asyncio.Event()
+        self._opened = asyncio.Event()
+
+    @asynccontextmanager
+    async def serve(self) -> AsyncIterator[None]:
+        """Follow the feed. Raise Overloaded where it does not open in time."""
+        tasks = [
+            asyncio.create_task(self._follow(), name="change feed"),
+            asyncio.create_task(self._read_changed(), name="changed turns"),
+        ]
+        try:
+            try:
+                await asyncio.wait_for(self._opened.wait(), _OPEN_SECONDS)
+            except TimeoutError:
+                raise Overloaded("The database's change stream does not open.") from None
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    @contextmanager
+    def listen(self, conversation_id: ConversationId) -> Iterator[Listener]:
+        """Register first, then read: whatever changes after this call will be told."""
+        listener = Listener()
+        self._listeners.setdefault(conversation_id, set()).add(listener)
+        try:
+            yield listener
+        finally:
+            listeners = self._listeners[conversation_id]
+            listeners.discard(listener)
+            if not listeners:
+                del self._listeners[conversation_id]
+
+    @property
+    def listener_count(self) -> int:
+        return sum(map(len, self._listeners.values()))
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                async for change in self._feed.follow():
+                    self._route(change)
+            except Exception:
+                log.exception("change feed failed")
+                await asyncio.sleep(_PAUSE_SECONDS)
+            self._tell_all_lost()
+
+    def _route(self, change: Change | HistoryLost | None) -> None:
+        if change is None:
+            self._opened.set()
+        elif isinstance(change, HistoryLost):
+            log.warning("history lost, listeners read anew")
+            self._tell_all_lost()
+        elif change.kind is ChangedKind.TURN:
+            turn_id = TurnId(change.id)
+            if not change.deleted and conversation_of_turn(turn_id) in self._listeners:
+                self._changed[turn_id] = change.moment
+                self._work.set()
+        else:
+            for listener in self._listeners.get(ConversationId(change.id), ()):
+                listener.tell(ended=change.deleted, conversation_changed=True)
+
+    def _tell_all_lost(self) -> None:
+        for listeners in self._listeners.values():
+            for listener in listeners:
+                listener.tell(lost=True)
+
+    async def _read_changed(self) -> None:
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            while self._changed:
+                batch = dict(list(self._changed.items())[:_BATCH])
+                for turn_id in batch:
+                    del self._changed[turn_id]
+                try:
+                    turns = await self._turns.load_changed(batch)
+                except Overloaded:
+                    self._changed = {**batch, **self._changed}
+                    await asyncio.sleep(_PAUSE_SECONDS)
+                except Exception:
+                    log.exception("changed turns could not be read")
+                    self._tell_all_lost()
+                    await asyncio.sleep(_PAUSE_SECONDS)
+                else:
+                    self._offer(turns, batch)
+
+    def _offer(self, turns: Iterable[Turn], batch: dict[TurnId, Moment]) -> None:
+        newest: dict[ConversationId, Moment] = {}
+        for turn_id, moment in batch.items():
+            conversation_id = conversation_of_turn(turn_id)
+            newest[conversation_id] = max(moment, newest.get(conversation_id, moment))
+        for turn in turns:
+            for listener in self._listeners.get(turn.conversation_id, ()):
+                listener.offer(turn, newest[turn.conversation_id])
