@@ -5,6 +5,7 @@
     ├── ApiError(code)                   who, how often, not what     → errors[].extensions.code
     │   ├── Unauthenticated              UNAUTHENTICATED
     │   ├── BadUserInput                 BAD_USER_INPUT
+    │   ├── QueryTooComplex              QUERY_TOO_COMPLEX
     │   ├── NotFound                     NOT_FOUND                    subscriptions only
     │   ├── InvalidCursor                INVALID_CURSOR               subscriptions only
     │   └── Overloaded(retry_after)      OVERLOADED                   the database is away
@@ -89,6 +90,24 @@ class Unauthenticated(ApiError):
 class BadUserInput(ApiError):
     code = "BAD_USER_INPUT"
     message = "The input is not valid."
+
+
+class QueryTooComplex(ApiError):
+    code = "QUERY_TOO_COMPLEX"
+    message = "The query asks for too much at once."
+
+    def __init__(self, limit: str, *, maximum: int, actual: int) -> None:
+        super().__init__(f"`{limit}` takes 1 to {maximum}.")
+        self.limit, self.maximum, self.actual = limit, maximum, actual
+
+    @property
+    def extensions(self) -> dict[str, object]:
+        return {
+            "code": self.code,
+            "limit": self.limit,
+            "max": self.maximum,
+            "actual": self.actual,
+        }
 
 
 class NotFound(ApiError):

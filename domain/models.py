@@ -169,6 +169,25 @@ class ModelRegistry:
         """By id or alias."""
         return self._by_name.get(name)
 
+    def find(
+        self,
+        *,
+        scene: Scene | None = None,
+        provider: str | None = None,
+        search: str | None = None,
+        include_unlisted: bool = False,
+    ) -> tuple[ImageModel, ...]:
+        """Those that fit all that is given, in the registry's order."""
+        words = (search or "").casefold().split()
+        return tuple(
+            model
+            for model in self.all()
+            if (include_unlisted or model.listed)
+            and (scene is None or scene in model.scenes)
+            and (provider is None or provider == model.provider)
+            and all(word in _searchable(model) for word in words)
+        )
+
     def remembered(self, name: str) -> ImageModel:
         """By id or alias; a model that has left the registry is shown unlisted and unavailable."""
         return self._by_name.get(name) or ImageModel(
@@ -203,3 +222,7 @@ class ModelRegistry:
         if Scene.IMAGE_TO_IMAGE in model.scenes:
             return model
         return self.get(model.edit_model_id) if model.edit_model_id else None
+
+
+def _searchable(model: ImageModel) -> str:
+    return " ".join((model.id, model.label, model.company, *model.aliases)).casefold()

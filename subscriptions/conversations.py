@@ -1,7 +1,7 @@
 """`conversationUpdated`: a conversation as it stands now, then after each change."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -20,7 +20,7 @@ class ConversationUpdates:
     hub: Hub
     conversations: ConversationRepository
 
-    async def of(self, viewer: Viewer, name: str) -> AsyncIterator[Conversation]:
+    async def of(self, viewer: Viewer, name: str) -> AsyncGenerator[Conversation, None]:
         """Ends when the conversation is deleted. Raise NotFound for what is not the viewer's."""
         conversation_id = parse_conversation_id(name)
         if conversation_id is None:

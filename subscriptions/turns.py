@@ -5,7 +5,7 @@ matters is missed. Cursors are moments of the database, valid in every process.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -33,7 +33,7 @@ class TurnUpdates:
 
     async def of(
         self, viewer: Viewer, name: str, *, after: str | None = None
-    ) -> AsyncIterator[TurnUpdate]:
+    ) -> AsyncGenerator[TurnUpdate, None]:
         """Ends when the conversation is deleted.
 
         Raise NotFound for what is not the viewer's, InvalidCursor for what is not a cursor of it.

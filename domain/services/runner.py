@@ -180,7 +180,7 @@ class _LeaseLost(Exception):
 
 
 class _Lease:
-    """Keeps a claim alive while its body runs, and ends the body with _LeaseLost once it is lost."""
+    """Keeps a claim alive while its body runs; ends the body with _LeaseLost if it is lost."""
 
     def __init__(
         self, turns: TurnRepository, claim: Claim, lease: timedelta, heartbeat: timedelta

@@ -18,9 +18,10 @@ from domain.ids import (
     parse_output_id,
     turn_of_output,
 )
+from domain.images import Image
 from domain.models import SQUARE, ModelRegistry, Resolution
 from domain.outputs import Output
-from domain.pages import Page, PageRequest
+from domain.pages import Page, PageRequest, Position, cut
 from domain.planning import Inherited, Refusals, plan_turn
 from domain.ports import ConversationRepository, JobQueue, TurnRepository
 from domain.references import Reference, ReferenceOrigin
@@ -31,6 +32,8 @@ from domain.viewers import Viewer
 
 _TRIES: Final = 20
 _MAX_PREVIOUS_OUTPUTS: Final = 100
+_STRIP_TURNS: Final = 50
+_BEFORE_ALL_TURNS: Final = (-1, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,30 @@ class TurnService:
     async def in_progress(self, viewer: Viewer) -> Sequence[Turn]:
         """Turns with a model still at work, oldest first."""
         return await self.turns.in_progress(viewer.id)
+
+    async def strip(
+        self, viewer: Viewer, conversation: Conversation, request: PageRequest
+    ) -> Page[Image]:
+        """The source image, then every output's images, oldest first."""
+        found: list[tuple[Image, Position]] = []
+        if request.position is None and conversation.source_image is not None:
+            found.append((conversation.source_image, _BEFORE_ALL_TURNS))
+        after = request.position or _BEFORE_ALL_TURNS
+        turn_index = max(-1, int(after[0]) - 1)
+        more = True
+        while more and len(found) <= request.size:
+            page = await self.turns.page(
+                viewer.id, conversation.id, PageRequest(_STRIP_TURNS, (turn_index,))
+            )
+            found.extend(
+                (image, position)
+                for turn, _ in page.items
+                for output in turn.outputs
+                for number, image in enumerate(output.images, start=1)
+                if (position := (turn.turn_index, output.slot, number)) > after
+            )
+            more, turn_index = page.has_next, turn_index + len(page.items)
+        return cut(request, found, lambda pair: pair[1]).map(lambda pair: pair[0])
 
     async def send_edit(self, viewer: Viewer, command: SendEdit) -> tuple[Turn, Moment]:
         """Write the next turn, hand its outputs over, and wait for nothing."""

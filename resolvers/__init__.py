@@ -1,0 +1,1 @@
+"""How root fields are answered: call one service, wrap the answer."""

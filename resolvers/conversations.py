@@ -1,0 +1,108 @@
+"""Root fields of conversations: read, start, rename, delete, follow."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Annotated
+
+import strawberry
+
+from resolvers.nodes import find_conversation
+from schema.context import Info
+from schema.conversations import (
+    Conversation,
+    DeleteConversationInput,
+    DeleteConversationPayload,
+    RenameConversationInput,
+    RenameConversationPayload,
+    StartConversationInput,
+    StartConversationPayload,
+)
+from schema.errors import Refusable
+from schema.turns import Turn
+
+
+@strawberry.type
+class ConversationQueries:
+    @strawberry.field(description="One of the viewer's conversations, or null.")
+    async def conversation(
+        self,
+        info: Info,
+        id: Annotated[strawberry.ID, strawberry.argument(description="The conversation's id.")],
+    ) -> Conversation | None:
+        _ = info.context.viewer
+        return await find_conversation(info, id)
+
+
+@strawberry.type
+class ConversationMutations:
+    @strawberry.mutation(
+        description="Starts a conversation from one of the viewer's images, or from words alone. "
+        "Answers before any model has started.",
+        extensions=[Refusable(StartConversationPayload)],
+    )
+    async def start_conversation(
+        self,
+        info: Info,
+        input: Annotated[
+            StartConversationInput, strawberry.argument(description="What to begin with.")
+        ],
+    ) -> StartConversationPayload:
+        conversation, turn = await info.context.conversations.start(
+            info.context.viewer, input.to_command()
+        )
+        return StartConversationPayload(
+            conversation=Conversation.of(conversation),
+            turn=Turn.of(turn),
+            cursor=info.context.turn_cursors.make(conversation.id, conversation.as_of),
+        )
+
+    @strawberry.mutation(
+        description="Gives a conversation another title.",
+        extensions=[Refusable(RenameConversationPayload)],
+    )
+    async def rename_conversation(
+        self,
+        info: Info,
+        input: Annotated[
+            RenameConversationInput, strawberry.argument(description="The new title.")
+        ],
+    ) -> RenameConversationPayload:
+        conversation = await info.context.conversations.rename(
+            info.context.viewer, input.conversation_id, input.title
+        )
+        return RenameConversationPayload(conversation=Conversation.of(conversation))
+
+    @strawberry.mutation(
+        description="Deletes the conversation, its turns and its outputs' images, bytes included, "
+        "except images that another conversation uses as source or reference. Unfinished outputs "
+        "end with it; the source image stays.",
+        extensions=[Refusable(DeleteConversationPayload)],
+    )
+    async def delete_conversation(
+        self,
+        info: Info,
+        input: Annotated[DeleteConversationInput, strawberry.argument(description="Which one.")],
+    ) -> DeleteConversationPayload:
+        deleted = await info.context.conversations.delete(
+            info.context.viewer, input.conversation_id
+        )
+        return DeleteConversationPayload(deleted_conversation_id=strawberry.ID(deleted))
+
+
+@strawberry.type
+class ConversationSubscriptions:
+    @strawberry.subscription(
+        description="Title, turn count: comes first as it stands now, then at every change. Ends "
+        "by itself when the conversation is deleted."
+    )
+    async def conversation_updated(
+        self,
+        info: Info,
+        conversation_id: Annotated[
+            strawberry.ID, strawberry.argument(description="The conversation to follow.")
+        ],
+    ) -> AsyncGenerator[Conversation, None]:
+        updates = info.context.conversation_updates.of(info.context.viewer, conversation_id)
+        async with aclosing(updates):
+            async for conversation in updates:
+                yield Conversation.of(conversation)

@@ -1,0 +1,1 @@
+"""What clients see: types, inputs, enums and payloads of the public contract."""

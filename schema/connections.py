@@ -1,0 +1,80 @@
+"""Connections: pages of lists that grow, with cursors that stay where they are."""
+
+from collections.abc import Callable
+from typing import Generic, Self, TypeVar
+
+import strawberry
+
+from domain.errors import BadUserInput, QueryTooComplex
+from domain.pages import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, Page, PageRequest
+from schema.context import Info
+from schema.scalars import given
+
+NodeType = TypeVar("NodeType")
+Item = TypeVar("Item")
+
+
+@strawberry.type(description="Where a page lies in its list.")
+class PageInfo:
+    has_next_page: bool = strawberry.field(description="Whether more follows this page.")
+    has_previous_page: bool = strawberry.field(description="Whether anything precedes this page.")
+    start_cursor: str | None = strawberry.field(description="The first edge's cursor.")
+    end_cursor: str | None = strawberry.field(description="The last edge's cursor.")
+
+
+@strawberry.type(description="One item of a page.")
+class Edge(Generic[NodeType]):
+    node: NodeType = strawberry.field(description="The item.")
+    cursor: str = strawberry.field(
+        description="The item's place in this list, to pass as `after` or `before`."
+    )
+
+
+@strawberry.type(description="A page of a list that grows.")
+class Connection(Generic[NodeType]):
+    edges: list[Edge[NodeType]] = strawberry.field(description="The items with their cursors.")
+    nodes: list[NodeType] = strawberry.field(description="The items alone.")
+    page_info: PageInfo = strawberry.field(description="Where this page lies in its list.")
+
+    @classmethod
+    def of(
+        cls, page: Page[Item], convert: Callable[[Item], NodeType], info: Info, name: str
+    ) -> Self:
+        """`name` says which list this is, filters and viewer included."""
+        edges = [
+            Edge(node=convert(item), cursor=info.context.page_cursors.make(name, position))
+            for item, position in page.items
+        ]
+        return cls(
+            edges=edges,
+            nodes=[edge.node for edge in edges],
+            page_info=PageInfo(
+                has_next_page=page.has_next,
+                has_previous_page=page.has_previous,
+                start_cursor=edges[0].cursor if edges else None,
+                end_cursor=edges[-1].cursor if edges else None,
+            ),
+        )
+
+
+def page_request(
+    info: Info,
+    name: str,
+    *,
+    first: int | None,
+    after: str | None,
+    last: int | None = None,
+    before: str | None = None,
+) -> PageRequest:
+    """Raise where sizes are out of range, directions are mixed, or a cursor is another list's."""
+    first, after, last, before = given(first), given(after), given(last), given(before)
+    backwards = last is not None or before is not None
+    if backwards and (first is not None or after is not None):
+        raise BadUserInput("Use `first` and `after`, or `last` and `before`, not both.")
+    size = last if backwards else first
+    size = DEFAULT_PAGE_SIZE if size is None else size
+    if not 1 <= size <= MAX_PAGE_SIZE:
+        raise QueryTooComplex("last" if backwards else "first", maximum=MAX_PAGE_SIZE, actual=size)
+    cursor = before if backwards else after
+    position = info.context.page_cursors.read(name, cursor) if cursor is not None else None
+    return PageRequest(size, position, backwards)

@@ -1,0 +1,75 @@
+"""What a field may reach: the viewer, the services, and loaders that make a list cost one query."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+import strawberry
+from strawberry.dataloader import DataLoader
+
+from domain.conversations import Conversation
+from domain.cursors import PageCursors, TurnCursors
+from domain.errors import Unauthenticated
+from domain.ids import ConversationId, ImageId, TurnId
+from domain.images import ImageRecord
+from domain.models import ModelRegistry
+from domain.ports import Link
+from domain.services.conversations import ConversationService
+from domain.services.images import ImageService
+from domain.services.turns import TurnService
+from domain.turns import Turn, TurnUpdate
+from domain.viewers import Viewer
+
+
+class TurnUpdates(Protocol):
+    def of(
+        self, viewer: Viewer, name: str, *, after: str | None = None
+    ) -> AsyncGenerator[TurnUpdate, None]: ...
+
+
+class ConversationUpdates(Protocol):
+    def of(self, viewer: Viewer, name: str) -> AsyncGenerator[Conversation, None]: ...
+
+
+class Links(Protocol):
+    def link(self, key: str) -> Link: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Loaders:
+    """One per noun. They batch and never remember: a subscription outlives what it has read."""
+
+    conversation: DataLoader[ConversationId, Conversation | None]
+    turn: DataLoader[TurnId, Turn | None]
+    latest_turn: DataLoader[ConversationId, Turn | None]
+    image: DataLoader[ImageId, ImageRecord | None]
+
+
+@dataclass(slots=True, kw_only=True)
+class Context:
+    """Made for each request, or for each WebSocket, by the endpoint."""
+
+    request_id: str
+    signed_in: Viewer | None
+    """None where no token was given: fields that need a viewer then refuse."""
+    registry: ModelRegistry
+    conversations: ConversationService
+    turns: TurnService
+    images: ImageService
+    turn_updates: TurnUpdates
+    conversation_updates: ConversationUpdates
+    links: Links
+    turn_cursors: TurnCursors
+    page_cursors: PageCursors
+    load: Loaders
+    connection_params: dict[str, object] | None = None
+    """The payload of `connection_init`."""
+
+    @property
+    def viewer(self) -> Viewer:
+        if self.signed_in is None:
+            raise Unauthenticated
+        return self.signed_in
+
+
+Info: TypeAlias = strawberry.Info[Context, None]

@@ -1,0 +1,109 @@
+"""Errors as clients see them: user errors in payloads, everything else with a code."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import strawberry
+import structlog
+from graphql import GraphQLError, GraphQLSyntaxError
+from strawberry.extensions.field_extension import AsyncExtensionResolver, FieldExtension
+
+from domain import errors
+from domain.errors import ApiError, Refused
+from schema.context import Info
+from schema.enums import described_enum
+
+log = structlog.get_logger(__name__)
+
+described_enum(
+    errors.UserErrorCode,
+    "What is wrong with an input. Codes may be added: show `message` for one you do not know.",
+    NOT_FOUND="There is no such object, or it is somebody else's.",
+    PROMPT_EMPTY="The message says nothing.",
+    PROMPT_TOO_LONG="The message is longer than 2,000 characters.",
+    NO_MODELS="No model was chosen, or none is available for this.",
+    TOO_MANY_MODELS="More than eight models were chosen.",
+    UNKNOWN_MODEL="There is no model of this name.",
+    DUPLICATE_MODEL="A model was chosen twice, perhaps under two names.",
+    MODEL_UNAVAILABLE="The model cannot be used here.",
+    MODEL_RETIRED="The model has been retired; the message names what takes its place.",
+    MODEL_CANNOT_EDIT="The model makes images from words only, and there are references.",
+    MODEL_NEEDS_REFERENCE="The model needs an image to work with.",
+    TOO_MANY_REFERENCES="More references were given than a turn takes.",
+    UNSUPPORTED_ASPECT_RATIO="A chosen model does not offer this ratio.",
+    UNSUPPORTED_RESOLUTION="A chosen model does not offer this resolution.",
+    UNSUPPORTED_QUALITY="A chosen model does not offer this quality.",
+    UNSUPPORTED_SIZE="A chosen model does not take this width and height.",
+    UNSUPPORTED_FORMAT="A chosen model does not offer this format.",
+    UNSUPPORTED_SEED="A chosen model takes no seed.",
+    UNSUPPORTED_NEGATIVE_PROMPT="A chosen model takes no negative prompt.",
+    TOO_MANY_IMAGES="A chosen model does not make so many images at once.",
+    REFERENCE_NOT_READY="A named output has no image, or none yet.",
+    TURN_IN_PROGRESS="The turn before is at work and nothing has landed yet.",
+    CONVERSATION_FULL="The conversation has as many turns as it can have.",
+    TITLE_INVALID="The title is blank or too long.",
+)
+
+
+@strawberry.type(
+    description="What the viewer can mend. Authentication, rate limits and faults of ours are "
+    "top-level errors with `extensions.code`."
+)
+class UserError:
+    code: errors.UserErrorCode = strawberry.field(description="What is wrong.")
+    message: str = strawberry.field(description="A sentence that may be shown to a person.")
+    path: list[str] | None = strawberry.field(
+        description='Where in the input, e.g. `["input", "selectedModels", "1"]`.'
+    )
+
+    @classmethod
+    def of(cls, error: errors.UserError) -> "UserError":
+        return cls(code=error.code, message=error.message, path=list(error.path) or None)
+
+
+class Refusable(FieldExtension):
+    """Answers with the mutation's payload, `userErrors` filled in, where a service refuses."""
+
+    def __init__(self, payload: type[Any]) -> None:
+        self._payload = payload
+
+    async def resolve_async(
+        self, next_: AsyncExtensionResolver, source: object, info: Info, **kwargs: Any
+    ) -> Any:
+        try:
+            return await next_(source, info, **kwargs)
+        except Refused as refused:
+            return self._payload(user_errors=[UserError.of(one) for one in refused.user_errors])
+
+
+def present(
+    found: Sequence[GraphQLError], *, executed: bool, request_id: str
+) -> list[dict[str, object]]:
+    """Errors for the wire. Faults of ours are logged, and shown as INTERNAL and nothing else."""
+    return [_present(error, executed, request_id) for error in found]
+
+
+def _present(error: GraphQLError, executed: bool, request_id: str) -> dict[str, object]:
+    original = error.original_error
+    if isinstance(original, ApiError):
+        return {**error.formatted, "message": str(original), "extensions": original.extensions}
+    if error.extensions and "code" in error.extensions:
+        return dict(error.formatted)
+    if isinstance(error, GraphQLSyntaxError):
+        return _with_code(error, "GRAPHQL_PARSE_FAILED")
+    if error.path is None and (original is None or isinstance(original, ValueError)):
+        # Nothing of ours has run: the document is not valid, or a variable's value is not.
+        return _with_code(error, "BAD_USER_INPUT" if executed else "GRAPHQL_VALIDATION_FAILED")
+
+    log.error("internal error", path=error.path, exc_info=original or error)
+    shown: dict[str, object] = {
+        "message": "Something went wrong on our side.",
+        "extensions": {"code": "INTERNAL", "requestId": request_id},
+    }
+    if error.path is not None:
+        shown["path"] = error.path
+    return shown
+
+
+def _with_code(error: GraphQLError, code: str) -> dict[str, object]:
+    return {**error.formatted, "extensions": {"code": code}}

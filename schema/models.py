@@ -1,0 +1,182 @@
+"""Image models: what a model picker shows."""
+
+from datetime import datetime
+from typing import Annotated, Self
+
+import strawberry
+
+from domain import models
+from domain.models import AspectRatio
+from schema.context import Info
+from schema.enums import described_enum
+
+described_enum(
+    models.Scene,
+    "What a model can make images from.",
+    TEXT_TO_IMAGE="From words alone.",
+    IMAGE_TO_IMAGE="From references and words.",
+)
+described_enum(
+    models.Resolution,
+    "About how many pixels a square image has on each side; other ratios have the same area.",
+    ONE_K="1024.",
+    TWO_K="2048.",
+    FOUR_K="4096.",
+)
+described_enum(
+    models.Quality,
+    "How much care a model takes, where it lets one choose.",
+    LOW="Quick and cheap.",
+    MEDIUM="In between.",
+    HIGH="Slow and fine.",
+)
+described_enum(
+    models.ImageFormat,
+    "A file format of delivered images.",
+    PNG="Lossless, with transparency.",
+    JPEG="Small, without transparency.",
+    WEBP="Small, with transparency.",
+)
+described_enum(
+    models.ModelUnavailableReason,
+    "Why a model cannot be used.",
+    NO_CREDENTIALS="Its provider has no credentials here.",
+    RETIRED="It has been retired.",
+    REFUSED_BY_PROVIDER="Its provider says that it is gone.",
+)
+
+
+@strawberry.type(description="Bounds and step of a width and height that may be asked for.")
+class CustomSize:
+    minimum: int = strawberry.field(description="The shortest side, in pixels.")
+    maximum: int = strawberry.field(description="The longest side, in pixels.")
+    step: int = strawberry.field(description="Sides are the minimum plus a multiple of this.")
+
+    @classmethod
+    def of(cls, size: models.CustomSize | None) -> Self | None:
+        if size is None:
+            return None
+        return cls(minimum=size.minimum, maximum=size.maximum, step=size.step)
+
+
+@strawberry.type(description="A model of the registry: one row of a model picker.")
+class ImageModel:
+    row: strawberry.Private[models.ImageModel]
+
+    id: strawberry.ID = strawberry.field(
+        description="The registry's id, e.g. `img-nano-banana-pro`."
+    )
+    aliases: list[strawberry.ID] = strawberry.field(
+        description="Other names that are accepted for it, e.g. "
+        "`google/gemini-3-pro-image-preview`."
+    )
+    listed: bool = strawberry.field(
+        description="False for a model that works but is not shown in a picker."
+    )
+    is_default: bool = strawberry.field(
+        description="What is used where none is named and none can be inherited; one model of "
+        "each scene."
+    )
+    retires_at: datetime | None = strawberry.field(
+        description="When its provider stopped, or will stop, serving it."
+    )
+    label: str = strawberry.field(description="Its name for people.")
+    description: str = strawberry.field(description="A sentence on what it is good at.")
+    company: str = strawberry.field(description="Who made it.")
+    logo_url: str | None = strawberry.field(description="A picture of the company's mark.")
+    is_new: bool = strawberry.field(description="Whether to point it out as new.")
+    provider: str = strawberry.field(
+        description="Who serves it here: the first of its routes that has credentials. `local` "
+        "and `rehearsal` need none."
+    )
+    scenes: list[models.Scene] = strawberry.field(description="What it can make images from.")
+    available: bool = strawberry.field(
+        description="False where the provider has no credentials here or has retired the model; "
+        "such a model is shown, never accepted."
+    )
+    unavailable_reason: models.ModelUnavailableReason | None = strawberry.field(
+        description="Why it is not available; null where it is."
+    )
+    min_references: int = strawberry.field(description="How many references it needs.")
+    max_references: int = strawberry.field(description="How many references it is given at most.")
+    aspect_ratios: list[AspectRatio] = strawberry.field(description="The ratios it offers.")
+    resolutions: list[models.Resolution] = strawberry.field(
+        description="The resolutions it offers."
+    )
+    qualities: list[models.Quality] = strawberry.field(
+        description="The qualities it offers; empty where there is no choice."
+    )
+    formats: list[models.ImageFormat] = strawberry.field(
+        description="The formats it offers; empty where there is no choice."
+    )
+    max_images: int = strawberry.field(description="How many images it makes at once at most.")
+    custom_size: CustomSize | None = strawberry.field(
+        description="Null where any size is refused; else the bounds and the step of width and "
+        "height, in pixels."
+    )
+    supports_previews: bool = strawberry.field(
+        description="Whether it shows partial images while it works."
+    )
+    supports_seed: bool = strawberry.field(description="Whether it takes a seed.")
+    supports_negative_prompt: bool = strawberry.field(
+        description="Whether it takes a negative prompt."
+    )
+    supports_mentions: bool = strawberry.field(
+        description="The prompt may name the turn's references as @Image1, @Image2, …"
+    )
+
+    @classmethod
+    def of(cls, row: models.ImageModel) -> Self:
+        return cls(
+            row=row,
+            id=strawberry.ID(row.id),
+            aliases=[strawberry.ID(alias) for alias in row.aliases],
+            listed=row.listed,
+            is_default=row.is_default,
+            retires_at=row.retires_at,
+            label=row.label,
+            description=row.description,
+            company=row.company,
+            logo_url=row.logo_url,
+            is_new=row.is_new,
+            provider=row.provider,
+            scenes=[scene for scene in models.Scene if scene in row.scenes],
+            available=row.available,
+            unavailable_reason=row.unavailable_reason,
+            min_references=row.min_references,
+            max_references=row.max_references,
+            aspect_ratios=list(row.aspect_ratios),
+            resolutions=list(row.resolutions),
+            qualities=list(row.qualities),
+            formats=list(row.formats),
+            max_images=row.max_images,
+            custom_size=CustomSize.of(row.custom_size),
+            supports_previews=row.supports_previews,
+            supports_seed=row.supports_seed,
+            supports_negative_prompt=row.supports_negative_prompt,
+            supports_mentions=row.supports_mentions,
+        )
+
+    @classmethod
+    def named(cls, info: Info, name: str) -> Self:
+        """By a stored id, which the registry may not hold any more."""
+        return cls.of(info.context.registry.remembered(name))
+
+    @strawberry.field(description="What to use instead of a retired model.")
+    def replacement(
+        self, info: Info
+    ) -> Annotated["ImageModel", strawberry.lazy("schema.models")] | None:
+        return _optional(info, self.row.replacement_id)
+
+    @strawberry.field(
+        description="The sibling that edits, for a model that only makes images from words: it is "
+        "used instead wherever there are references."
+    )
+    def edit_model(
+        self, info: Info
+    ) -> Annotated["ImageModel", strawberry.lazy("schema.models")] | None:
+        return _optional(info, self.row.edit_model_id)
+
+
+def _optional(info: Info, name: str | None) -> ImageModel | None:
+    return ImageModel.named(info, name) if name is not None else None

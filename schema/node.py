@@ -1,0 +1,11 @@
+"""Node: whatever has an id of its own and can be fetched again by it."""
+
+import strawberry
+
+
+@strawberry.interface(description="An object that can be fetched again by its id.")
+class Node:
+    id: strawberry.ID = strawberry.field(
+        description="Globally unique, prefixed and sortable, e.g. `conv_01jd…`, "
+        "`turn_01jd…_0003`, `img_01jd…`."
+    )

@@ -1,0 +1,38 @@
+"""Scalars of the contract, and how a left-out input reads."""
+
+from datetime import UTC, datetime
+from typing import Final, TypeVar
+
+import strawberry
+from strawberry.types.scalar import ScalarDefinition
+
+from domain.models import AspectRatio
+
+Value = TypeVar("Value")
+
+
+def given(value: Value | None) -> Value | None:
+    """An input's value; None where it was left out or null."""
+    return None if value is strawberry.UNSET else value
+
+
+def _write_instant(value: datetime) -> str:
+    return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+SCALARS: Final[dict[object, ScalarDefinition]] = {
+    datetime: strawberry.scalar(
+        name="DateTime",
+        description="An instant, ISO 8601, UTC.",
+        specified_by_url="https://scalars.graphql.org/andimarek/date-time",
+        serialize=_write_instant,
+        parse_value=datetime.fromisoformat,
+    ),
+    AspectRatio: strawberry.scalar(
+        name="AspectRatio",
+        description="A width:height ratio such as `16:9`. Only ratios that the chosen models "
+        "offer are accepted.",
+        serialize=str,
+        parse_value=AspectRatio.parse,
+    ),
+}

@@ -1,0 +1,456 @@
+"""Turns and outputs, how to ask for one, and how to follow it."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Self
+
+import strawberry
+
+from domain import errors, models, outputs, references, turns
+from domain.errors import BadUserInput
+from domain.ids import turn_of_output
+from domain.models import AspectRatio
+from domain.planning import MAX_IMAGES_PER_MODEL
+from schema.context import Info
+from schema.enums import described_enum
+from schema.errors import UserError
+from schema.images import Image
+from schema.models import ImageModel
+from schema.node import Node
+from schema.scalars import given
+
+if TYPE_CHECKING:
+    from schema.conversations import Conversation
+
+_MAX_PREVIEWS = 3
+
+described_enum(
+    turns.TurnStatus,
+    "Derived from the outputs, in the same write. A retry takes an ended turn back to GENERATING.",
+    PENDING="Every output is queued.",
+    GENERATING="Some output has not ended.",
+    COMPLETED="All have ended, and at least one delivered.",
+    FAILED="All have ended, none delivered, none was cancelled.",
+    CANCELLED="All have ended, none delivered, at least one was cancelled.",
+)
+described_enum(
+    outputs.OutputStatus,
+    "Within one attempt it only goes forward.",
+    QUEUED="Waiting for a worker.",
+    GENERATING="The model is at work.",
+    COMPLETED="At least one image was delivered.",
+    FAILED="It ended without an image; `error` says why.",
+    CANCELLED="It was called off.",
+)
+described_enum(
+    references.ReferenceOrigin,
+    "Why a reference goes along.",
+    SOURCE="The conversation began from it.",
+    PREVIOUS_TURN="An earlier turn of the conversation brought it.",
+    MANUAL="The viewer added it.",
+)
+described_enum(
+    errors.GenerationErrorCode,
+    "Why a run ended without an image. Codes may be added.",
+    CONTENT_REFUSED="The model's rules forbid this content.",
+    PROVIDER_REJECTED_INPUT="The provider could not work with the request.",
+    PROVIDER_UNAVAILABLE="The provider is down.",
+    PROVIDER_RATE_LIMITED="The provider is too busy.",
+    PROVIDER_AUTHENTICATION="The provider does not accept our credentials.",
+    PROVIDER_BAD_RESPONSE="The provider sent something that is not an image.",
+    NO_IMAGE="The provider answered, but with no image.",
+    MODEL_RETIRED="The provider does not serve the model any more.",
+    OUTCOME_UNKNOWN="A submit whose answer was lost: the provider may have done the work. Never "
+    "tried again by itself.",
+    TIMED_OUT="It took longer than the model's deadline.",
+    STORAGE_UNAVAILABLE="The image could not be stored.",
+    INTERNAL="A fault of ours.",
+)
+
+
+@strawberry.type(description="A picture that goes along with a turn.")
+class Reference:
+    image: Image = strawberry.field(description="The picture.")
+    origin: references.ReferenceOrigin = strawberry.field(description="Why it goes along.")
+
+    @classmethod
+    def of(cls, reference: references.Reference) -> Self:
+        return cls(image=Image.of(reference.image), origin=reference.origin)
+
+
+@strawberry.type(description="Why a run ended without an image.")
+class GenerationError:
+    code: errors.GenerationErrorCode = strawberry.field(description="What went wrong.")
+    message: str = strawberry.field(
+        description="A sentence that may be shown to a person. Never a provider's raw text."
+    )
+    retryable: bool = strawberry.field(description="Whether trying again may help.")
+
+    @classmethod
+    def of(cls, error: outputs.GenerationError | None) -> Self | None:
+        if error is None:
+            return None
+        return cls(code=error.code, message=error.message, retryable=error.retryable)
+
+
+@strawberry.type(description="Tokens that a run has used, where the provider tells.")
+class Usage:
+    input_tokens: int | None = strawberry.field(description="Read.")
+    output_tokens: int | None = strawberry.field(description="Written.")
+    total_tokens: int | None = strawberry.field(description="Both together.")
+
+    @classmethod
+    def of(cls, usage: outputs.Usage | None) -> Self | None:
+        if usage is None:
+            return None
+        return cls(
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            total_tokens=usage.total_tokens,
+        )
+
+
+@strawberry.type(description="A partial image.")
+class Preview:
+    picture: strawberry.Private[outputs.Preview]
+
+    index: int = strawberry.field(description="Counts from 0 within one attempt.")
+    width: int = strawberry.field(description="In pixels.")
+    height: int = strawberry.field(description="In pixels.")
+
+    @classmethod
+    def of(cls, preview: outputs.Preview | None) -> Self | None:
+        if preview is None:
+            return None
+        return cls(picture=preview, index=preview.index, width=preview.width, height=preview.height)
+
+    @strawberry.field(description="A signed, absolute link.")
+    def url(self, info: Info) -> str:
+        return info.context.links.link(self.picture.key).url
+
+
+@strawberry.type(description="One model's part of a turn.")
+class Output(Node):
+    value: strawberry.Private[outputs.Output]
+
+    requested_model_id: strawberry.ID = strawberry.field(
+        description="What was asked for, where an editing sibling took its place."
+    )
+    status: outputs.OutputStatus = strawberry.field(description="How far it has come.")
+    progress: float | None = strawberry.field(
+        description="0 to 1 where the provider tells; null otherwise."
+    )
+    queue_position: int | None = strawberry.field(
+        description="How many are before it at the provider, where that is known."
+    )
+    preview: Preview | None = strawberry.field(
+        description="The newest partial image; it stays if the run fails, and goes when the "
+        "image lands."
+    )
+    image: Image | None = strawberry.field(
+        description="The delivered image; the first where the model was asked for several. As a "
+        "reference, an output brings this one."
+    )
+    images: list[Image] = strawberry.field(description="All delivered images.")
+    text: str | None = strawberry.field(
+        description="What the model said alongside its image, if anything."
+    )
+    error: GenerationError | None = strawberry.field(description="Why it failed.")
+    usage: Usage | None = strawberry.field(description="Tokens, where the provider tells.")
+    references: list[Reference] = strawberry.field(
+        description="What this model was given; the turn's references, less what it does not take."
+    )
+    attempt: int = strawberry.field(
+        description="The viewer's try: 1 at first. A worker's death or a transient fault does not "
+        "count."
+    )
+    queued_at: datetime = strawberry.field(description="When it was asked for.")
+    started_at: datetime | None = strawberry.field(description="When a worker first took it.")
+    completed_at: datetime | None = strawberry.field(description="When it ended.")
+
+    @classmethod
+    def of(cls, output: outputs.Output) -> Self:
+        images = [Image.of(image) for image in output.images]
+        return cls(
+            value=output,
+            id=strawberry.ID(output.id),
+            requested_model_id=strawberry.ID(output.requested_model_id),
+            status=output.status,
+            progress=output.progress,
+            queue_position=output.queue_position,
+            preview=Preview.of(output.preview),
+            image=images[0] if images else None,
+            images=images,
+            text=output.text,
+            error=GenerationError.of(output.error),
+            usage=Usage.of(output.usage),
+            references=[Reference.of(reference) for reference in output.references],
+            attempt=output.attempt,
+            queued_at=output.queued_at,
+            started_at=output.started_at,
+            completed_at=output.completed_at,
+        )
+
+    @strawberry.field(description="The turn that it is part of.")
+    async def turn(self, info: Info) -> Annotated["Turn", strawberry.lazy("schema.turns")] | None:
+        turn_id, _ = turn_of_output(self.value.id)
+        turn = await info.context.load.turn.load(turn_id)
+        return Turn.of(turn) if turn else None
+
+    @strawberry.field(description="The model that runs.")
+    def model(self, info: Info) -> ImageModel:
+        return ImageModel.named(info, self.value.model_id)
+
+
+@strawberry.type(description="What was asked for, so that a form can be filled in again.")
+class TurnOptions:
+    images_per_model: int = strawberry.field(description="How many images of each model.")
+    previews: int = strawberry.field(description="How many partial images, where a model has any.")
+    quality: models.Quality | None = strawberry.field(description="Null where none was chosen.")
+    format: models.ImageFormat | None = strawberry.field(description="Null where none was chosen.")
+    width: int | None = strawberry.field(description="In pixels, instead of a ratio.")
+    height: int | None = strawberry.field(description="In pixels, instead of a ratio.")
+    seed: str | None = strawberry.field(description="Null where none was given.")
+    negative_prompt: str | None = strawberry.field(description="What should not be seen.")
+
+    @classmethod
+    def of(cls, options: turns.TurnOptions) -> Self:
+        return cls(
+            images_per_model=options.images_per_model,
+            previews=options.previews,
+            quality=options.quality,
+            format=options.format,
+            width=options.width,
+            height=options.height,
+            seed=options.seed,
+            negative_prompt=options.negative_prompt,
+        )
+
+
+@strawberry.type(description="One message of a conversation, and what every model made of it.")
+class Turn(Node):
+    value: strawberry.Private[turns.Turn]
+
+    turn_index: int = strawberry.field(description="0, 1, 2, …")
+    user_message: str = strawberry.field(description="What the viewer asked for.")
+    references: list[Reference] = strawberry.field(
+        description="One numbering for the whole turn: the previous outputs in their order, then "
+        "the manual references. @Image1 is the first."
+    )
+    aspect_ratio: AspectRatio = strawberry.field(
+        description="What was asked for or inherited; each image tells its true size."
+    )
+    resolution: models.Resolution = strawberry.field(
+        description="What was asked for or inherited; each image tells its true size."
+    )
+    options: TurnOptions = strawberry.field(description="What else was asked for.")
+    status: turns.TurnStatus = strawberry.field(description="Derived from the outputs.")
+    outputs: list[Output] = strawberry.field(
+        description="One per selected model, in the order of selectedModels."
+    )
+    error: GenerationError | None = strawberry.field(
+        description="Why the whole turn failed: what its outputs' errors have in common, else the "
+        "first one's; null otherwise."
+    )
+    created_at: datetime = strawberry.field(description="When it was asked for.")
+    updated_at: datetime = strawberry.field(description="When it last changed.")
+    completed_at: datetime | None = strawberry.field(description="When its last output ended.")
+
+    @classmethod
+    def of(cls, turn: turns.Turn) -> Self:
+        return cls(
+            value=turn,
+            id=strawberry.ID(turn.id),
+            turn_index=turn.turn_index,
+            user_message=turn.user_message,
+            references=[Reference.of(reference) for reference in turn.references],
+            aspect_ratio=turn.aspect_ratio,
+            resolution=turn.resolution,
+            options=TurnOptions.of(turn.options),
+            status=turn.status,
+            outputs=[Output.of(output) for output in turn.outputs],
+            error=GenerationError.of(turn.error),
+            created_at=turn.created_at,
+            updated_at=turn.updated_at,
+            completed_at=turn.completed_at,
+        )
+
+    @strawberry.field(description="The conversation that it is part of.")
+    async def conversation(
+        self, info: Info
+    ) -> Annotated["Conversation", strawberry.lazy("schema.conversations")]:
+        from schema.conversations import Conversation  # noqa: PLC0415
+
+        conversation = await info.context.load.conversation.load(self.value.conversation_id)
+        if conversation is None:
+            raise errors.NotFound("The conversation has just been deleted.")
+        return Conversation.of(conversation)
+
+    @strawberry.field(description="What the viewer chose, or what was inherited.")
+    def selected_models(self, info: Info) -> list[ImageModel]:
+        return [ImageModel.named(info, name) for name in self.value.selected_model_ids]
+
+    @strawberry.field(description="Models still at work; empty once the turn is over.")
+    def pending_models(self, info: Info) -> list[ImageModel]:
+        return [
+            ImageModel.named(info, output.model_id)
+            for output in self.value.outputs
+            if output.unfinished
+        ]
+
+
+@strawberry.type(description="A turn that has changed.")
+class TurnUpdate:
+    value: strawberry.Private[turns.TurnUpdate]
+
+    turn: Turn = strawberry.field(description="The turn as it stands.")
+    changed_outputs: list[Output] = strawberry.field(
+        description="At least the outputs that changed since this subscriber's previous update of "
+        "this turn; all of them in the first, and after a gap."
+    )
+
+    @classmethod
+    def of(cls, update: turns.TurnUpdate) -> Self:
+        return cls(
+            value=update,
+            turn=Turn.of(update.turn),
+            changed_outputs=[Output.of(output) for output in update.changed_outputs],
+        )
+
+    @strawberry.field(description="Pass the newest one as `after` when subscribing again.")
+    def cursor(self, info: Info) -> str:
+        return info.context.turn_cursors.make(self.value.turn.conversation_id, self.value.moment)
+
+
+@strawberry.input(
+    description="What a chosen model does not support is a user error, never silently left out."
+)
+class GenerationOptions:
+    images_per_model: int | None = strawberry.field(default=1, description="1 to 4.")
+    previews: int | None = strawberry.field(
+        default=2,
+        description="How many partial images to show while a model works, 0 to 3; models that "
+        "have none ignore it.",
+    )
+    quality: models.Quality | None = strawberry.field(
+        default=strawberry.UNSET, description="Left out: the model's own choice."
+    )
+    format: models.ImageFormat | None = strawberry.field(
+        default=strawberry.UNSET, description="Left out: the model's own choice."
+    )
+    width: int | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="Together with `height`, and instead of aspectRatio and resolution; for "
+        "models with `customSize`.",
+    )
+    height: int | None = strawberry.field(
+        default=strawberry.UNSET, description="Together with `width`."
+    )
+    seed: str | None = strawberry.field(
+        default=strawberry.UNSET, description="The same seed and input make the same image."
+    )
+    negative_prompt: str | None = strawberry.field(
+        default=strawberry.UNSET, description="What should not be seen."
+    )
+
+    def to_options(self) -> turns.TurnOptions:
+        images = 1 if self.images_per_model is None else self.images_per_model
+        previews = 2 if self.previews is None else self.previews
+        if images < 1:
+            raise BadUserInput(f"imagesPerModel takes 1 to {MAX_IMAGES_PER_MODEL}.")
+        if not 0 <= previews <= _MAX_PREVIEWS:
+            raise BadUserInput(f"previews takes 0 to {_MAX_PREVIEWS}.")
+        for text in (given(self.seed), given(self.negative_prompt)):
+            if text is not None and len(text) > _MAX_OPTION_LENGTH:
+                raise BadUserInput("seed and negativePrompt take 2,000 characters at most.")
+        return turns.TurnOptions(
+            images_per_model=images,
+            previews=previews,
+            quality=given(self.quality),
+            format=given(self.format),
+            width=given(self.width),
+            height=given(self.height),
+            seed=given(self.seed),
+            negative_prompt=given(self.negative_prompt),
+        )
+
+
+_MAX_OPTION_LENGTH = 2_000
+
+
+def to_turn_request(
+    *,
+    user_message: str,
+    selected_models: list[strawberry.ID] | None,
+    manual_reference_ids: list[strawberry.ID] | None,
+    aspect_ratio: AspectRatio | None,
+    resolution: models.Resolution | None,
+    options: GenerationOptions | None,
+) -> turns.TurnRequest:
+    """What both mutations that ask for a turn have in common."""
+    names, manual = given(selected_models), given(manual_reference_ids)
+    asked_options = given(options)
+    return turns.TurnRequest(
+        user_message=user_message,
+        selected_models=tuple(names) if names is not None else None,
+        manual_reference_ids=tuple(manual or ()),
+        aspect_ratio=given(aspect_ratio),
+        resolution=given(resolution),
+        options=asked_options.to_options() if asked_options else turns.TurnOptions(),
+    )
+
+
+@strawberry.input(description="Asks for the next turn of a conversation.")
+class SendEditInput:
+    conversation_id: strawberry.ID = strawberry.field(description="The conversation to go on.")
+    user_message: str = strawberry.field(description="What to change: 1 to 2,000 characters.")
+    selected_models: list[strawberry.ID] | None = strawberry.field(
+        default=strawberry.UNSET, description="Left out: the previous turn's."
+    )
+    manual_reference_ids: list[strawberry.ID] | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="Extra references for this turn, in order: 10 at most.",
+    )
+    previous_output_ids: list[strawberry.ID] | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="Which earlier outputs of this conversation go along: any turn's, so that an "
+        "edit can branch off from anywhere. Left out: all that have landed in the turn before "
+        "(TURN_IN_PROGRESS if it runs and none has), or in the nearest earlier turn with an image, "
+        "else the source. Empty: no references but the manual ones.",
+    )
+    aspect_ratio: AspectRatio | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="Left out: the conversation's, fitted to each model. What is given is refused "
+        "where a model does not offer it.",
+    )
+    resolution: models.Resolution | None = strawberry.field(
+        default=strawberry.UNSET, description="Left out: the conversation's, likewise."
+    )
+    options: GenerationOptions | None = strawberry.field(
+        default=strawberry.UNSET, description="Left out: the defaults of each option."
+    )
+
+    def to_command(self) -> turns.SendEdit:
+        previous = given(self.previous_output_ids)
+        return turns.SendEdit(
+            conversation_id=self.conversation_id,
+            turn=to_turn_request(
+                user_message=self.user_message,
+                selected_models=self.selected_models,
+                manual_reference_ids=self.manual_reference_ids,
+                aspect_ratio=self.aspect_ratio,
+                resolution=self.resolution,
+                options=self.options,
+            ),
+            previous_output_ids=tuple(previous) if previous is not None else None,
+        )
+
+
+@strawberry.type(description="The turn that was written; its outputs are at work.")
+class SendEditPayload:
+    turn: Turn | None = strawberry.field(default=None, description="Null where it was refused.")
+    cursor: str | None = strawberry.field(
+        default=None, description="Pass it as `after` to `turnUpdated`: nothing is missed."
+    )
+    user_errors: list[UserError] = strawberry.field(
+        default_factory=list, description="All that is wrong with the input, at once."
+    )
