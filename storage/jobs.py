@@ -6,6 +6,7 @@ Nothing is lost with it: what was waiting stands in the database, and the sweepe
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from contextvars import Context
 from typing import Final
 
 import structlog
@@ -52,7 +53,10 @@ class LocalJobQueue:
         while self._open and self._waiting and len(self._running) < MAX_RUNNING:
             output_id = next(iter(self._waiting))
             del self._waiting[output_id]
-            task = asyncio.create_task(self._run_one(output_id), name=f"run {output_id}")
+            # A run belongs to no request: it begins with no context variables of anybody's.
+            task = asyncio.create_task(
+                self._run_one(output_id), name=f"run {output_id}", context=Context()
+            )
             self._running[output_id] = task
 
     async def _run_one(self, output_id: OutputId) -> None:

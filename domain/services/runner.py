@@ -92,12 +92,13 @@ class OutputRunner:
                 await self._keep(claim, delivery, clock, kept)
             return await self._land(claim, delivery, kept)
         except GenerationFailed as failure:
-            log.warning("generation failed", extra={"output_id": claim.output.id}, exc_info=True)
+            facts = {"output_id": claim.output.id, "reason": str(failure)}
+            log.warning("generation failed", extra=facts)
             return await self._fail(claim, failure.code, retryable=failure.retryable)
         except TimeoutError:
             return await self._fail(claim, GenerationErrorCode.TIMED_OUT, retryable=True)
         except StoreUnavailable:
-            log.warning("object store away", extra={"output_id": claim.output.id}, exc_info=True)
+            log.warning("object store away", extra={"output_id": claim.output.id})
             return await self._fail(claim, GenerationErrorCode.STORAGE_UNAVAILABLE, retryable=True)
         except (Overloaded, _LeaseLost):
             raise

@@ -1,0 +1,79 @@
+"""The ASGI application: routes, middleware, lifespan."""
+
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route, Router, WebSocketRoute
+from starlette.types import Receive, Scope, Send
+
+from bootstrap import Services, open_services
+from domain.errors import Overloaded
+from endpoint import GraphQLEndpoint
+from settings import Settings, origin_pattern, read_settings
+from storage.links import link_routes
+
+
+def create_app(settings: Settings | None = None) -> Starlette:
+    """Build the application. Nothing is opened before its lifespan begins."""
+    settings = settings or read_settings()
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[Mapping[str, Any]]:
+        async with open_services(settings) as services:
+            yield {"router": _router(settings, services)}
+
+    return Starlette(routes=[Mount("/", app=_opened)], lifespan=lifespan)
+
+
+async def _opened(scope: Scope, receive: Receive, send: Send) -> None:
+    """Hands over to the routes that came with the open services."""
+    await scope["state"]["router"](scope, receive, send)
+
+
+def _router(settings: Settings, services: Services) -> Router:
+    origins = origin_pattern(settings.allowed_origins)
+    graphql = GraphQLEndpoint(
+        admit=services.admit,
+        make_context=services.make_context,
+        allowed_origins=re.compile(origins),
+        show_ide=settings.environment == "development",
+    )
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origin_regex=origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["authorization", "content-type"],
+        expose_headers=["retry-after"],
+        max_age=7200,
+    )
+
+    async def healthz(_: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(_: Request) -> Response:
+        try:
+            await services.database.ping()
+        except Overloaded:
+            return JSONResponse({"status": "the database is away"}, status_code=503)
+        return JSONResponse({"status": "ok"})
+
+    async def home(_: Request) -> Response:
+        return RedirectResponse("/graphql")
+
+    return Router(
+        [
+            Route("/graphql", graphql, middleware=[cors]),
+            WebSocketRoute("/graphql", graphql),
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            Route("/", home),
+            *link_routes(services.objects),
+        ]
+    )

@@ -1,0 +1,342 @@
+"""The /graphql endpoint: from a request or a socket to a context, from a result to an answer."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from re import Pattern
+from typing import Any, Final
+from uuid import uuid4
+
+import orjson
+import structlog
+from graphql import GraphQLError
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
+from strawberry.asgi import GraphQL
+from strawberry.exceptions import ConnectionRejectionError
+from strawberry.http.ides import get_graphql_ide_html
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
+from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
+from strawberry.types.execution import ExecutionResult, PreExecutionError
+from strawberry.types.graphql import OperationType
+from strawberry.types.unset import UNSET, UnsetType
+
+from auth import parse_authorization
+from domain.errors import Overloaded, Unauthenticated
+from domain.viewers import Viewer
+from resolvers.root import schema
+from schema.context import Context
+from schema.errors import present
+from subscriptions.transport import INIT_TIMEOUT, MAX_OPERATIONS_PER_SOCKET, TransportHandler
+
+log = structlog.get_logger(__name__)
+
+MAX_BODY_BYTES: Final = 256 * 1024
+_BODY_SECONDS: Final = 10
+_OPERATION_SECONDS: Final = 10
+_MAX_NESTING: Final = 32
+_JSON: Final = "application/json"
+_GRAPHQL_JSON: Final = "application/graphql-response+json"
+
+
+class RequestRefused(Exception):
+    """A request that does not get as far as GraphQL."""
+
+    def __init__(
+        self, status: int, code: str, message: str, *, headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status, self.code, self.headers = status, code, headers or {}
+
+
+@dataclass(frozen=True, slots=True)
+class _Operation:
+    query: str
+    variables: dict[str, Any] | None
+    name: str | None
+
+
+class GraphQLEndpoint(GraphQL[Context, None]):
+    """GraphQL over HTTP, and over WebSocket with graphql-transport-ws.
+
+    `admit` turns a bearer token into a viewer or raises `Unauthenticated`; `make_context` makes
+    what the fields of one request or socket may reach.
+    """
+
+    graphql_transport_ws_handler_class = TransportHandler
+
+    def __init__(
+        self,
+        *,
+        admit: Callable[[str], Awaitable[Viewer]],
+        make_context: Callable[[str, Viewer | None], Context],
+        allowed_origins: Pattern[str],
+        show_ide: bool,
+    ) -> None:
+        super().__init__(
+            schema,
+            graphql_ide="graphiql" if show_ide else None,
+            subscription_protocols=[GRAPHQL_TRANSPORT_WS_PROTOCOL],
+            connection_init_wait_timeout=INIT_TIMEOUT,
+            max_subscriptions_per_connection=MAX_OPERATIONS_PER_SOCKET,
+        )
+        self._admit = admit
+        self._make_context = make_context
+        self._allowed_origins = allowed_origins
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = uuid4().hex
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        try:
+            if scope["type"] == "http":
+                request = Request(scope, receive)
+                response = await self._answer(request, request_id)
+                await response(scope, receive, send)
+            else:
+                scope["request_id"] = request_id
+                await super().__call__(scope, receive, send)
+        finally:
+            structlog.contextvars.unbind_contextvars("request_id", "viewer_id")
+
+    # HTTP
+
+    async def _answer(self, request: Request, request_id: str) -> Response:
+        try:
+            if self.graphql_ide and _wants_page(request):
+                return HTMLResponse(get_graphql_ide_html(graphql_ide=self.graphql_ide))
+            media_type = _accepted_type(request)
+            operation = await _read_operation(request)
+            viewer = await self._viewer_of(request)
+            context = self._make_context(request_id, viewer)
+            async with asyncio.timeout(_OPERATION_SECONDS):
+                result = await self._execute(request, operation, context)
+        except RequestRefused as refused:
+            return _refusal(refused)
+        except Unauthenticated as error:
+            headers = {"WWW-Authenticate": "Bearer"}
+            return _refusal(RequestRefused(401, error.code, str(error), headers=headers))
+        except Overloaded as error:
+            return _json({"errors": [_error(str(error), error.extensions)]}, 503, _retry(error))
+        except TimeoutError:
+            message = "The operation took too long."
+            return _refusal(RequestRefused(504, "DEADLINE_EXCEEDED", message))
+        except Exception:
+            log.exception("request broke")
+            body = _error(
+                "Something went wrong on our side.", {"code": "INTERNAL", "requestId": request_id}
+            )
+            return _json({"errors": [body]}, 500)
+        return self._present_result(result, context, media_type)
+
+    async def _viewer_of(self, request: Request) -> Viewer | None:
+        header = request.headers.get("authorization")
+        if header is None:
+            return None
+        token = parse_authorization(header)
+        if token is None:
+            raise Unauthenticated
+        return await self._admit(token)
+
+    async def _execute(
+        self, request: Request, operation: _Operation, context: Context
+    ) -> ExecutionResult:
+        allowed = {OperationType.QUERY}
+        if request.method == "POST":
+            allowed.add(OperationType.MUTATION)
+        try:
+            return await schema.execute(
+                operation.query,
+                variable_values=operation.variables,
+                context_value=context,
+                operation_name=operation.name,
+                allowed_operation_types=allowed,
+            )
+        except CannotGetOperationTypeError as error:
+            raise RequestRefused(
+                400, "OPERATION_RESOLUTION_FAILED", "There is no such operation in the document."
+            ) from error
+        except InvalidOperationTypeError as error:
+            if error.operation_type is OperationType.SUBSCRIPTION:
+                raise RequestRefused(
+                    406,
+                    "SUBSCRIPTION_TRANSPORT_REQUIRED",
+                    "Subscriptions go over a WebSocket, with graphql-transport-ws.",
+                ) from error
+            raise RequestRefused(
+                405, "METHOD_NOT_ALLOWED", "A mutation needs POST.", headers={"Allow": "POST"}
+            ) from error
+
+    def _present_result(
+        self, result: ExecutionResult, context: Context, media_type: str
+    ) -> Response:
+        refused = isinstance(result, PreExecutionError)
+        body: dict[str, Any] = {} if refused else {"data": result.data}
+        status, headers = 200, {}
+        if result.errors:
+            body["errors"] = self.present(context, result.errors, executed=not refused)
+            never_ran = result.data is None and all(one.path is None for one in result.errors)
+            if never_ran:
+                body.pop("data", None)
+                status = 400 if media_type == _GRAPHQL_JSON else 200
+            if result.data is None:
+                for error in result.errors:
+                    if isinstance(error.original_error, Overloaded):
+                        status, headers = 503, _retry(error.original_error)
+        return _json(body, status, headers, media_type)
+
+    # WebSocket
+
+    async def get_context(self, request: Request | WebSocket, response: object) -> Context:  # noqa: ARG002
+        return self._make_context(request.scope["request_id"], None)
+
+    def is_websocket_origin_allowed(self, request: WebSocket, origin: str) -> bool:  # noqa: ARG002
+        return self._allowed_origins.fullmatch(origin) is not None
+
+    async def on_ws_connect(self, context: Context) -> UnsetType:
+        authorization = (context.connection_params or {}).get("authorization")
+        token = parse_authorization(authorization if isinstance(authorization, str) else None)
+        try:
+            if token is None:
+                raise Unauthenticated
+            context.signed_in = await self._admit(token)
+        except Unauthenticated as error:
+            raise ConnectionRejectionError from error
+        return UNSET  # an acknowledgement without a payload
+
+    def expires_at(self, context: Context) -> datetime | None:
+        return context.signed_in.expires_at if context.signed_in else None
+
+    def present(
+        self, context: Context, errors: Sequence[GraphQLError], *, executed: bool
+    ) -> list[dict[str, object]]:
+        return present(errors, executed=executed, request_id=context.request_id)
+
+    def decode_json(self, data: str | bytes) -> object:
+        return _decode(data)
+
+    def encode_json(self, data: object) -> str:
+        return orjson.dumps(data).decode()
+
+
+def _wants_page(request: Request) -> bool:
+    return (
+        request.method == "GET"
+        and "query" not in request.query_params
+        and "text/html" in request.headers.get("accept", "")
+    )
+
+
+def _accepted_type(request: Request) -> str:
+    """The media type to answer with: the newer one only where it is asked for."""
+    accept = request.headers.get("accept", "*/*")
+    offered = {part.partition(";")[0].strip().lower() for part in accept.split(",")}
+    if _GRAPHQL_JSON in offered:
+        return _GRAPHQL_JSON
+    if offered & {_JSON, "application/*", "*/*"}:
+        return _JSON
+    raise RequestRefused(406, "NOT_ACCEPTABLE", f"Answers are {_GRAPHQL_JSON} or {_JSON}.")
+
+
+async def _read_operation(request: Request) -> _Operation:
+    if request.method == "GET":
+        found: dict[str, Any] = dict(request.query_params)
+        for name in ("variables", "extensions"):
+            if found.get(name):
+                found[name] = _parse(found[name])
+    elif request.method == "POST":
+        content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if content_type != _JSON or "content-encoding" in request.headers:
+            raise RequestRefused(
+                415, "UNSUPPORTED_MEDIA_TYPE", f"A body is {_JSON}, without an encoding."
+            )
+        found = _parse(await _read_body(request))
+    else:
+        raise RequestRefused(
+            405, "METHOD_NOT_ALLOWED", "Use POST or GET.", headers={"Allow": "GET, POST"}
+        )
+
+    if not isinstance(found, dict):
+        raise _bad_request("A request is one JSON object.")
+    query, name = found.get("query"), found.get("operationName")
+    variables = found.get("variables") or None
+    if not isinstance(query, str) or not query.strip():
+        raise _bad_request("`query` must be a document.")
+    if not isinstance(variables, dict | None):
+        raise _bad_request("`variables` must be an object.")
+    if not isinstance(found.get("extensions") or None, dict | None):
+        raise _bad_request("`extensions` must be an object.")
+    if not isinstance(name, str | None):
+        raise _bad_request("`operationName` must be a string.")
+    return _Operation(query, variables, name)
+
+
+async def _read_body(request: Request) -> bytes:
+    body = bytearray()
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_BODY_BYTES:
+                    message = f"A body has {MAX_BODY_BYTES} bytes at most."
+                    raise RequestRefused(
+                        413, "PAYLOAD_TOO_LARGE", message, headers={"Connection": "close"}
+                    )
+    except TimeoutError:
+        raise RequestRefused(
+            408,
+            "REQUEST_TIMEOUT",
+            "The body took too long to arrive.",
+            headers={"Connection": "close"},
+        ) from None
+    return bytes(body)
+
+
+def _parse(data: str | bytes) -> Any:
+    try:
+        return _decode(data)
+    except orjson.JSONDecodeError as error:
+        raise _bad_request("The request is not valid JSON.") from error
+
+
+def _decode(data: str | bytes) -> Any:
+    """JSON without what MongoDB or a person could stumble over. Raise JSONDecodeError otherwise."""
+    value = orjson.loads(data)
+    _check(value, _MAX_NESTING)
+    return value
+
+
+def _check(value: object, nesting: int) -> None:
+    if isinstance(value, str):
+        if "\0" in value:
+            raise orjson.JSONDecodeError("NUL in a string", "", 0)
+    elif isinstance(value, dict | list):
+        if nesting == 0:
+            raise orjson.JSONDecodeError("nested too deep", "", 0)
+        for inner in [*value, *value.values()] if isinstance(value, dict) else value:
+            _check(inner, nesting - 1)
+
+
+def _bad_request(message: str) -> RequestRefused:
+    return RequestRefused(400, "BAD_REQUEST", message)
+
+
+def _refusal(refused: RequestRefused) -> Response:
+    body = {"errors": [_error(str(refused), {"code": refused.code})]}
+    return _json(body, refused.status, refused.headers)
+
+
+def _error(message: str, extensions: dict[str, object]) -> dict[str, object]:
+    return {"message": message, "extensions": extensions}
+
+
+def _retry(error: Overloaded) -> dict[str, str]:
+    return {"Retry-After": str(error.retry_after_seconds)}
+
+
+def _json(
+    body: object, status: int, headers: dict[str, str] | None = None, media_type: str = _JSON
+) -> Response:
+    return Response(orjson.dumps(body), status, headers, media_type)
