@@ -1,0 +1,130 @@
+"""Real parts for every test: a mongod, a database, a served Darkroom, clients of it."""
+
+import itertools
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from pydantic import SecretStr
+from pymongo import AsyncMongoClient
+
+from app import create_app
+from issuer import DevelopmentIssuer
+from mongod import Mongod, find_mongod
+from settings import Settings
+from storage.database import Database, open_database
+from tests.clients import GraphQLClient
+from tests.serving import free_port, serving
+
+
+@pytest.fixture(scope="session")
+async def mongodb_uri(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """A replica set: the one that DARKROOM_TEST_MONGODB_URI names, or one of our own."""
+    given = os.environ.get("DARKROOM_TEST_MONGODB_URI")
+    if given:
+        yield given
+        return
+    binary = find_mongod()
+    assert binary is not None, "The tests need a mongod; requirements/app.txt brings one."
+    mongod = Mongod(tmp_path_factory.mktemp("mongod"), binary=binary)
+    await mongod.start()
+    yield mongod.uri
+    await mongod.stop()
+
+
+@pytest.fixture
+async def database(mongodb_uri: str) -> AsyncIterator[Database]:
+    """A database of this test's own."""
+    async with _a_database_name(mongodb_uri) as name, open_database(mongodb_uri, name) as database:
+        yield database
+
+
+@asynccontextmanager
+async def _a_database_name(uri: str) -> AsyncIterator[str]:
+    name = f"test_{uuid4().hex}"
+    try:
+        yield name
+    finally:
+        async with AsyncMongoClient[dict[str, object]](uri) as client:
+            await client.drop_database(name)
+
+
+class Darkroom:
+    """A served Darkroom, and clients of it that are closed at the end."""
+
+    def __init__(self, url: str, settings: Settings, stack: AsyncExitStack) -> None:
+        self.url = url
+        self.settings = settings
+        self._stack = stack
+        self._issuer = DevelopmentIssuer(settings.data_dir)
+        self._numbers = itertools.count(1)
+
+    def token(self, viewer: str) -> str:
+        return self._issuer.token(viewer)
+
+    def client(self, viewer: str | None = None) -> GraphQLClient:
+        """A client of a viewer, of a new one where none is named."""
+        viewer = viewer or f"viewer {next(self._numbers)} of {uuid4().hex}"
+        return self._keep(GraphQLClient(self.url, self.token(viewer)))
+
+    def anonymous(self) -> GraphQLClient:
+        return self._keep(GraphQLClient(self.url, None))
+
+    def with_token(self, token: str) -> GraphQLClient:
+        return self._keep(GraphQLClient(self.url, token))
+
+    def _keep(self, client: GraphQLClient) -> GraphQLClient:
+        self._stack.push_async_callback(client.aclose)
+        return client
+
+
+StartDarkroom = Callable[[], Awaitable[Darkroom]]
+
+
+@asynccontextmanager
+async def darkrooms(uri: str, folder: Path) -> AsyncIterator[StartDarkroom]:
+    """Start as many Darkrooms as wanted on one database and one folder."""
+    async with AsyncExitStack() as stack:
+        name = await stack.enter_async_context(_a_database_name(uri))
+
+        async def start() -> Darkroom:
+            port = free_port()
+            settings = Settings(
+                data_dir=folder, mongodb_uri=SecretStr(uri), mongodb_database=name, port=port
+            )
+            url = await stack.enter_async_context(serving(create_app(settings), port))
+            return Darkroom(url, settings, stack)
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+async def darkroom(
+    mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Darkroom]:
+    """One Darkroom for all tests that need none of their own: every test is another viewer."""
+    async with darkrooms(mongodb_uri, tmp_path_factory.mktemp("data")) as start:
+        yield await start()
+
+
+@pytest.fixture
+async def start_darkroom(mongodb_uri: str, tmp_path: Path) -> AsyncIterator[StartDarkroom]:
+    """Darkrooms of this test's own, all on one database and one folder."""
+    async with darkrooms(mongodb_uri, tmp_path) as start:
+        yield start
+
+
+@pytest.fixture
+def client(darkroom: Darkroom) -> GraphQLClient:
+    """A viewer who has never been here."""
+    return darkroom.client()
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("DARKROOM_") and not name.startswith("DARKROOM_TEST_"):
+            monkeypatch.delenv(name)
