@@ -22,7 +22,7 @@ from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOpe
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 from strawberry.types.graphql import OperationType
-from strawberry.types.unset import UNSET, UnsetType
+from strawberry.types.unset import UnsetType
 
 from auth import parse_authorization
 from domain.errors import Overloaded, Unauthenticated
@@ -132,13 +132,8 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         return self._present_result(result, context, media_type)
 
     async def _viewer_of(self, request: Request) -> Viewer | None:
-        header = request.headers.get("authorization")
-        if header is None:
-            return None
-        token = parse_authorization(header)
-        if token is None:
-            raise Unauthenticated
-        return await self._admit(token)
+        token = parse_authorization(request.headers.get("authorization"))
+        return await self._admit(token) if token else None
 
     async def _execute(
         self, request: Request, operation: _Operation, context: Context
@@ -197,14 +192,14 @@ class GraphQLEndpoint(GraphQL[Context, None]):
 
     async def on_ws_connect(self, context: Context) -> UnsetType:
         authorization = (context.connection_params or {}).get("authorization")
-        token = parse_authorization(authorization if isinstance(authorization, str) else None)
         try:
+            token = parse_authorization(authorization if isinstance(authorization, str) else None)
             if token is None:
                 raise Unauthenticated
             context.signed_in = await self._admit(token)
         except Unauthenticated as error:
             raise ConnectionRejectionError from error
-        return UNSET  # an acknowledgement without a payload
+        return UnsetType()  # an acknowledgement without a payload
 
     def expires_at(self, context: Context) -> datetime | None:
         return context.signed_in.expires_at if context.signed_in else None
@@ -243,9 +238,8 @@ def _accepted_type(request: Request) -> str:
 async def _read_operation(request: Request) -> _Operation:
     if request.method == "GET":
         found: dict[str, Any] = dict(request.query_params)
-        for name in ("variables", "extensions"):
-            if found.get(name):
-                found[name] = _parse(found[name])
+        for part in ("variables", "extensions"):
+            found[part] = _parse(found[part]) if found.get(part) else None
     elif request.method == "POST":
         content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if content_type != _JSON or "content-encoding" in request.headers:
@@ -261,12 +255,12 @@ async def _read_operation(request: Request) -> _Operation:
     if not isinstance(found, dict):
         raise _bad_request("A request is one JSON object.")
     query, name = found.get("query"), found.get("operationName")
-    variables = found.get("variables") or None
+    variables, extensions = found.get("variables"), found.get("extensions")
     if not isinstance(query, str) or not query.strip():
         raise _bad_request("`query` must be a document.")
     if not isinstance(variables, dict | None):
         raise _bad_request("`variables` must be an object.")
-    if not isinstance(found.get("extensions") or None, dict | None):
+    if not isinstance(extensions, dict | None):
         raise _bad_request("`extensions` must be an object.")
     if not isinstance(name, str | None):
         raise _bad_request("`operationName` must be a string.")

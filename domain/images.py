@@ -86,7 +86,7 @@ EXTENSIONS: Final = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "web
 
 
 def new_key(folder: str, content_type: str) -> str:
-    """A key that nobody can guess, e.g. `images/3f/3fQ…x.png`."""
+    """A key that nobody can guess, e.g. `images/3f/3fab….png`."""
     name = secrets.token_hex(20)
     return f"{folder}/{name[:2]}/{name}.{EXTENSIONS[content_type]}"
 

@@ -5,24 +5,24 @@ prints it.
 from typing import Final
 
 import strawberry
-from strawberry.extensions import MaxTokensLimiter, ParserCache, ValidationCache
+from graphql import GraphQLError
+from strawberry.extensions import ValidationCache
 from strawberry.printer import print_schema
 from strawberry.schema.config import StrawberryConfig
+from strawberry.types.execution import ExecutionContext
 
 from resolvers.conversations import (
     ConversationMutations,
     ConversationQueries,
     ConversationSubscriptions,
 )
+from resolvers.documents import CACHED_DOCUMENTS, Documents
 from resolvers.images import ImageQueries
 from resolvers.models import ModelQueries
 from resolvers.nodes import NodeQueries
 from resolvers.turns import TurnMutations, TurnQueries, TurnSubscriptions
 from resolvers.viewer import ViewerQueries
 from schema.scalars import SCALARS
-
-_MAX_TOKENS: Final = 2_000
-_CACHED_DOCUMENTS: Final = 256
 
 
 @strawberry.type(description="What can be read.")
@@ -42,8 +42,15 @@ class Subscription(TurnSubscriptions, ConversationSubscriptions):
     pass
 
 
+class _Schema(strawberry.Schema):
+    def process_errors(
+        self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
+    ) -> None:
+        """Log nothing: whoever shows an error knows whether it is ours."""
+
+
 def _build(*, sort: bool) -> strawberry.Schema:
-    return strawberry.Schema(
+    return _Schema(
         query=Query,
         mutation=Mutation,
         subscription=Subscription,
@@ -51,9 +58,8 @@ def _build(*, sort: bool) -> strawberry.Schema:
             sort_schema=sort, disable_field_suggestions=True, scalar_map=SCALARS
         ),
         extensions=[
-            lambda: MaxTokensLimiter(_MAX_TOKENS),
-            lambda: ParserCache(_CACHED_DOCUMENTS),
-            lambda: ValidationCache(_CACHED_DOCUMENTS),
+            lambda: ValidationCache(CACHED_DOCUMENTS),
+            Documents,
         ],
     )
 

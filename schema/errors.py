@@ -7,6 +7,7 @@ import strawberry
 import structlog
 from graphql import GraphQLError, GraphQLSyntaxError
 from strawberry.extensions.field_extension import AsyncExtensionResolver, FieldExtension
+from strawberry.schema.exceptions import CannotGetOperationTypeError
 
 from domain import errors
 from domain.errors import ApiError, Refused
@@ -91,7 +92,9 @@ def _present(error: GraphQLError, executed: bool, request_id: str) -> dict[str, 
         return dict(error.formatted)
     if isinstance(error, GraphQLSyntaxError):
         return _with_code(error, "GRAPHQL_PARSE_FAILED")
-    if error.path is None and (original is None or isinstance(original, ValueError)):
+    if isinstance(original, CannotGetOperationTypeError):
+        return _with_code(error, "OPERATION_RESOLUTION_FAILED")
+    if error.path is None and isinstance(original, ValueError | GraphQLError | None):
         # Nothing of ours has run: the document is not valid, or a variable's value is not.
         return _with_code(error, "BAD_USER_INPUT" if executed else "GRAPHQL_VALIDATION_FAILED")
 

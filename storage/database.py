@@ -35,7 +35,9 @@ from domain.errors import Overloaded
 Document: TypeAlias = dict[str, Any]
 Session: TypeAlias = AsyncClientSession
 
-COMMAND_SECONDS: Final = 10
+COMMAND_SECONDS: Final = 8
+SELECTION_SECONDS: Final = 4
+"""How long a command waits for a primary: longer than an election, shorter than a person waits."""
 TRANSACTION_SECONDS: Final = 8
 FEED_SILENCE_SECONDS: Final = 8
 """After which an unanswered read of the change stream is given up. A quiet one answers every
@@ -132,7 +134,7 @@ async def open_database(uri: str, name: str) -> AsyncIterator[Database]:
     options: Document = {
         "appname": "darkroom",
         "tz_aware": True,
-        "serverSelectionTimeoutMS": COMMAND_SECONDS * 1000,
+        "serverSelectionTimeoutMS": SELECTION_SECONDS * 1000,
         "connectTimeoutMS": 5_000,
         "retryWrites": True,
         "retryReads": True,

@@ -1,0 +1,1 @@
+"""MongoDB and the object store: the ports of `domain` kept by real things."""

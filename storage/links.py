@@ -1,0 +1,175 @@
+"""Serves what signed links open: `GET` and `HEAD` of `/objects/<key>?expires=…&signature=…`.
+
+The link is the credential: there is no other, and whoever has it may embed the picture anywhere.
+Nothing is looked up before the signature has been found good, so a refusal tells nothing of what is
+in the store.
+"""
+
+import re
+from collections.abc import AsyncIterator, Mapping
+from typing import Final, NamedTuple
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from domain.errors import StoreUnavailable
+from domain.images import EXTENSIONS
+from storage.objects import FolderObjectStore, ObjectMissing
+
+CHUNK_BYTES: Final = 64 * 1024
+
+_RETRY_AFTER_SECONDS: Final = 2
+_CONTENT_TYPES: Final = {ending: content_type for content_type, ending in EXTENSIONS.items()}
+_EVERY_ANSWER: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Access-Control-Allow-Origin": "*",
+    "Cross-Origin-Resource-Policy": "cross-origin",
+}
+_EVERY_OBJECT: Final = _EVERY_ANSWER | {
+    "Accept-Ranges": "bytes",
+    "Content-Disposition": "inline",
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+}
+_RANGE: Final = re.compile(r"bytes=[ \t]*(?:([0-9]+)-([0-9]*)|-([0-9]+))[ \t]*", re.IGNORECASE)
+_ENTITY_TAG: Final = re.compile(r'"[^"]*"')
+
+
+def link_routes(store: FolderObjectStore) -> list[Route]:
+    """The routes that the links of this store lead to, for the place that its public URL names."""
+    return [Route("/objects/{key:path}", _LinkedObjects(store), name="linked object")]
+
+
+class _Span(NamedTuple):
+    """A part of an object: `length` bytes from `start`."""
+
+    start: int
+    length: int
+
+
+class _LinkedObjects:
+    """An ASGI application, so that every method gets here and is answered in one form."""
+
+    def __init__(self, store: FolderObjectStore) -> None:
+        self._store = store
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._answer(Request(scope))
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        if request.method not in ("GET", "HEAD"):
+            return _error(405, "METHOD_NOT_ALLOWED", "Only GET and HEAD.", {"Allow": "GET, HEAD"})
+        key = request.path_params["key"]
+        query = request.scope["query_string"].decode("latin-1")
+        seconds_left = self._store.seconds_left(key, query)
+        # A key needs no escapes: where there are some, the link was altered.
+        if seconds_left is None or b"%" in request.scope.get("raw_path", b""):
+            return _error(403, "FORBIDDEN", "This link is not valid, or no longer.")
+        try:
+            return await self._object(request, key, seconds_left)
+        except ObjectMissing:
+            return _error(404, "NOT_FOUND", "There is no such object.")
+        except StoreUnavailable:
+            return _error(
+                503,
+                "STORAGE_UNAVAILABLE",
+                "The picture cannot be read at the moment. Please try again.",
+                {"Retry-After": str(_RETRY_AFTER_SECONDS)},
+            )
+
+    async def _object(self, request: Request, key: str, seconds_left: float) -> Response:
+        size = await self._store.size(key)
+        name = key.rpartition("/")[2]
+        # Objects never change, so the name that nobody else has stands for the bytes.
+        etag = f'"{name}"'
+        headers = _EVERY_OBJECT | {
+            "ETag": etag,
+            "Cache-Control": f"private, max-age={int(seconds_left)}, immutable",
+        }
+        if _names(request.headers, "if-none-match", etag):
+            return Response(status_code=304, headers=headers)
+        headers["Content-Type"] = _CONTENT_TYPES[name.rpartition(".")[2]]
+
+        status, span = 200, _Span(0, size)
+        # Ranges are defined for GET alone.
+        if request.method == "GET" and _range_applies(request.headers, etag):
+            asked = _asked_span(request.headers.getlist("range"), size)
+            if asked is not None:
+                if asked.length == 0:
+                    return _error(
+                        416,
+                        "RANGE_NOT_SATISFIABLE",
+                        "The object has no such part.",
+                        {"Content-Range": f"bytes */{size}"},
+                    )
+                status, span = 206, asked
+                last = span.start + span.length - 1
+                headers["Content-Range"] = f"bytes {span.start}-{last}/{size}"
+        headers["Content-Length"] = str(span.length)
+
+        if request.method == "HEAD":
+            return Response(status_code=status, headers=headers)
+        # The first chunk is read before the answer begins: until then an error can still be told.
+        first = await self._store.read(key, start=span.start, count=min(CHUNK_BYTES, span.length))
+        if len(first) == span.length:
+            return Response(first, status_code=status, headers=headers)
+        return StreamingResponse(self._chunks(key, span, first), status, headers)
+
+    async def _chunks(self, key: str, span: _Span, first: bytes) -> AsyncIterator[bytes]:
+        yield first
+        position, end = span.start + len(first), span.start + span.length
+        while position < end:
+            chunk = await self._store.read(
+                key, start=position, count=min(CHUNK_BYTES, end - position)
+            )
+            yield chunk
+            position += len(chunk)
+
+
+def _names(headers: Headers, header: str, etag: str) -> bool:
+    """Whether a list of entity tags has this one, weak or strong, or the star for any."""
+    value = ",".join(headers.getlist(header)).strip()
+    return value == "*" or etag in _ENTITY_TAG.findall(value)
+
+
+def _range_applies(headers: Headers, etag: str) -> bool:
+    """Unless the client holds another version than ours; dates are never known to be the same."""
+    return headers.getlist("if-range") in ([], [etag])
+
+
+def _asked_span(ranges: list[str], size: int) -> _Span | None:
+    """The one part that is asked for, empty if the object has none of it.
+
+    None if all of it is to be sent: nothing was asked for, or something that RFC 9110 allows to be
+    ignored, which are other units, what cannot be read, and several ranges at once.
+    """
+    found = _RANGE.fullmatch(ranges[0]) if len(ranges) == 1 else None
+    if found is None:
+        return None
+    first, last, suffix = found.groups()
+    if suffix is not None:
+        length = min(_number(suffix), size)
+        return _Span(size - length, length)
+    start = _number(first)
+    end = size if not last else min(_number(last) + 1, size)
+    if last and _number(last) < start:
+        return None
+    return _Span(start, max(0, end - start))
+
+
+def _number(digits: str) -> int:
+    """The number; one that is larger than any object only keeps being larger."""
+    return int(digits.lstrip("0")[:18] or "0")
+
+
+def _error(
+    status: int, code: str, message: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    return JSONResponse(
+        {"errors": [{"message": message, "extensions": {"code": code}}]},
+        status,
+        _EVERY_ANSWER | {"Cache-Control": "no-store"} | dict(headers or {}),
+    )

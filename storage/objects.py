@@ -1,0 +1,253 @@
+"""The object store in a folder, and the signed links that open what is in it.
+
+An object is whole or not there, and never changes once it is there. A key is looked at before the
+file system is: only what `new_key` and `rendition_key` make is a key. No symbolic link below the
+folder is followed.
+"""
+
+import asyncio
+import errno
+import hmac
+import os
+import re
+import secrets
+import stat
+import time
+import zlib
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, TypeVar, TypeVarTuple
+
+from domain.errors import StoreUnavailable
+from domain.ports import Link
+from domain.sealing import Seal
+
+LINK_WINDOW_SECONDS: Final = 30 * 60
+"""A key's link stays the same for one window, and is valid for one window more."""
+LEFTOVER_PREFIX: Final = ".put-"
+"""How names begin of files that a killed process left half written. Nothing reads them; once they
+are an hour old they can be removed."""
+
+_THREADS: Final = 8
+_LINK_PURPOSE: Final = "link"
+_KEY: Final = re.compile(
+    r"(?:images|previews|samples)/(?P<shard>[0-9a-f]{2})/(?P=shard)[0-9a-f]{38}"
+    r"(?:\.(?:png|jpg|webp)|-[1-9][0-9]{0,4}w\.webp)"
+)
+_QUERY: Final = re.compile(r"expires=([1-9][0-9]{9,10})&signature=([A-Za-z0-9_-]{22})")
+_READ_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_READ_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+Given = TypeVarTuple("Given")
+Result = TypeVar("Result")
+
+
+class ObjectMissing(StoreUnavailable):
+    """The store is there, the object is not."""
+
+
+class FolderObjectStore:
+    """An `ObjectStore` in a folder, which is made when the first object is put.
+
+    What is not a key is answered with ValueError. File work is done by threads of its own, so that
+    a slow disk delays nothing else.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        public_url: str,
+        seal: Seal,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._folder = folder
+        self._public_url = public_url.rstrip("/")
+        self._seal = seal
+        self._clock = clock
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="objects")
+
+    async def put(self, key: str, data: bytes) -> None:
+        """Return once the whole object is on the disk; until then nobody sees anything of it."""
+        await self._run(self._put, _checked(key), data)
+
+    async def get(self, key: str) -> bytes:
+        """The whole object, or `ObjectMissing`."""
+        return await self._run(self._get, _checked(key))
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        await self._run(self._delete, [_checked(key) for key in keys])
+
+    async def size(self, key: str) -> int:
+        """How many bytes the object has, or `ObjectMissing`."""
+        return await self._run(self._size, _checked(key))
+
+    async def read(self, key: str, *, start: int, count: int) -> bytes:
+        """Exactly `count` bytes of the object, or `ObjectMissing`.
+
+        No file stays open between two reads, so a slow reader costs no descriptor.
+        """
+        return await self._run(self._read, _checked(key), start, count)
+
+    def link(self, key: str) -> Link:
+        """A link that is valid for 30 to 60 minutes, and the same for a window of 30.
+
+        Each key's windows begin at a moment of its own, so that a page's links do not all change at
+        once.
+        """
+        offset = zlib.crc32(_checked(key).encode()) % LINK_WINDOW_SECONDS
+        window = (int(self._clock()) + offset) // LINK_WINDOW_SECONDS
+        expires = (window + 2) * LINK_WINDOW_SECONDS - offset
+        signature = self._signature(key, str(expires))
+        return Link(
+            f"{self._public_url}/objects/{key}?expires={expires}&signature={signature}",
+            datetime.fromtimestamp(expires, UTC),
+        )
+
+    def seconds_left(self, key: str, query: str) -> float | None:
+        """For how long the query of a link still opens the key; None if it does not.
+
+        It has to be, to the letter, as `link` made it. Whether there is an object plays no part.
+        """
+        parts = _QUERY.fullmatch(query)
+        if parts is None or _KEY.fullmatch(key) is None:
+            return None
+        expires, signature = parts.groups()
+        if not hmac.compare_digest(self._signature(key, expires), signature):
+            return None
+        left = int(expires) - self._clock()
+        return left if left > 0 else None
+
+    async def aclose(self) -> None:
+        """Wait for what is being read or written."""
+        await asyncio.to_thread(self._threads.shutdown)
+
+    def _signature(self, key: str, expires: str) -> str:
+        tag = self._seal.sign(_LINK_PURPOSE, f"{key}\n{expires}".encode())
+        return urlsafe_b64encode(tag).decode().rstrip("=")
+
+    async def _run(self, work: Callable[[*Given], Result], *given: *Given) -> Result:
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._threads, work, *given)
+        except OSError as error:
+            raise StoreUnavailable(f"the store's folder failed: {error.strerror}") from error
+
+    def _put(self, key: str, data: bytes) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self._parent(key, create=True) as (folder, name):
+            # In the same folder, so that the rename stays within one file system and is atomic.
+            temporary = LEFTOVER_PREFIX + secrets.token_hex(8)
+            try:
+                with os.fdopen(os.open(temporary, _NEW_FILE, 0o600, dir_fd=folder), "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(temporary, dir_fd=folder)
+                raise
+            # The name has to outlive a power cut as well as the bytes: a record will point to it.
+            os.fsync(folder)
+
+    def _get(self, key: str) -> bytes:
+        with self._file(key) as file:
+            return _read_exactly(file, 0, os.fstat(file).st_size)
+
+    def _size(self, key: str) -> int:
+        with self._file(key) as file:
+            return os.fstat(file).st_size
+
+    def _read(self, key: str, start: int, count: int) -> bytes:
+        with self._file(key) as file:
+            return _read_exactly(file, start, count)
+
+    def _delete(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            with (
+                suppress(ObjectMissing),
+                self._parent(key) as (folder, name),
+                _missing_translated(),
+            ):
+                os.unlink(name, dir_fd=folder)
+
+    @contextmanager
+    def _file(self, key: str) -> Iterator[int]:
+        """The object's file, open; `ObjectMissing` for anything that `put` cannot have made."""
+        with self._parent(key) as (folder, name):
+            with _missing_translated():
+                file = os.open(name, _READ_FILE, dir_fd=folder)
+            try:
+                if not stat.S_ISREG(os.fstat(file).st_mode):
+                    raise ObjectMissing("there is no such object")
+                yield file
+            finally:
+                os.close(file)
+
+    @contextmanager
+    def _parent(self, key: str, *, create: bool = False) -> Iterator[tuple[int, str]]:
+        """The folder of the object's file, open, and the file's name in it.
+
+        Each step is taken from the folder before, not from a path: nobody can put a symbolic link
+        into a place that has already been looked at.
+        """
+        *folders, name = key.split("/")
+        try:
+            # The store's own folder may well be a symbolic link: whoever runs us decides that.
+            folder = os.open(self._folder, _READ_FOLDER & ~os.O_NOFOLLOW)
+        except FileNotFoundError as error:
+            raise ObjectMissing("nothing has been put yet") from error
+        try:
+            for step in folders:
+                if create and _make_folder(step, within=folder):
+                    os.fsync(folder)
+                with _missing_translated():
+                    inner = os.open(step, _READ_FOLDER, dir_fd=folder)
+                os.close(folder)
+                folder = inner
+            yield folder, name
+        finally:
+            os.close(folder)
+
+
+def _checked(key: str) -> str:
+    if _KEY.fullmatch(key) is None:
+        raise ValueError(f"not a key of the object store: {key!r}")
+    return key
+
+
+def _make_folder(name: str, *, within: int) -> bool:
+    try:
+        os.mkdir(name, 0o700, dir_fd=within)
+    except FileExistsError:
+        return False
+    return True
+
+
+@contextmanager
+def _missing_translated() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        # What lies behind a symbolic link, or where a folder should be, is as good as not there.
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR):
+            raise ObjectMissing("there is no such object") from error
+        raise
+
+
+def _read_exactly(file: int, start: int, count: int) -> bytes:
+    parts = []
+    while count > 0:
+        part = os.pread(file, count, start)
+        if not part:
+            raise OSError(errno.EIO, "the object is shorter than it was")
+        parts.append(part)
+        start += len(part)
+        count -= len(part)
+    return b"".join(parts)

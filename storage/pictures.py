@@ -1,0 +1,260 @@
+"""The darkroom proper: decodes pictures, checks them, and makes what is shown in their place.
+
+The bytes that were given reach Pillow only once they have been reduced to a bare picture of a size
+that fits, and what is kept is what was decoded.
+"""
+
+import asyncio
+import struct
+import zlib
+from base64 import b64encode
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from io import BytesIO
+from threading import Lock
+from typing import Final, TypeVar
+
+from PIL import Image, ImageCms
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile, get_sampling
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from domain.errors import GenerationErrorCode, GenerationFailed
+from domain.images import DevelopedImage, Rendition
+from storage.containers import BadContainer, Container, read_container
+from storage.thumbhash import thumbhash_of
+
+MAX_PIXELS: Final = 100_000_000
+THUMBNAIL_WIDTHS: Final = (256, 512, 1024)
+PREVIEW_WIDTH: Final = 512
+
+_LARGE_PIXELS: Final = 25_000_000
+_MAX_WEBP_SIDE: Final = 16_383
+_PLACEHOLDER_SIDE: Final = 32
+_THUMBNAIL_QUALITY: Final = 80
+_WEBP: Final = "image/webp"
+_DECODERS: Final[dict[str, Callable[[BytesIO], ImageFile]]] = {
+    "image/png": PngImageFile,
+    "image/jpeg": JpegImageFile,
+    _WEBP: WebPImageFile,
+}
+_TURNS: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_UNDECODABLE: Final = (
+    BadContainer,
+    OSError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    IndexError,
+    KeyError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+"""What Pillow's decoders are known to raise over bytes that are no picture."""
+
+Result = TypeVar("Result")
+
+
+class PillowDeveloper:
+    """A `Developer` with threads of its own, so that the event loop stays free."""
+
+    def __init__(self, *, threads: int = 2) -> None:
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="developer")
+        self._one_large_at_a_time = Lock()
+
+    async def develop(self, data: bytes) -> DevelopedImage:
+        """Keep the bytes as they are if they are a bare, upright picture in sRGB.
+
+        Metadata is taken out without touching pixels; only a picture that has to be turned, or has
+        colours of another space, is encoded anew.
+        """
+        return await self._run(_develop, data)
+
+    async def preview(self, data: bytes) -> Rendition:
+        """A WebP without metadata, at most 512 pixels wide."""
+        return await self._run(_preview, data)
+
+    async def aclose(self) -> None:
+        """Wait for what is being decoded, drop what has not been begun."""
+        await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
+
+    async def _run(self, work: Callable[[Container], Result], data: bytes) -> Result:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._work, work, data)
+
+    def _work(self, work: Callable[[Container], Result], data: bytes) -> Result:
+        try:
+            container = read_container(data, max_pixels=MAX_PIXELS)
+            with self._memory_for(container.width * container.height):
+                return work(container)
+        except _UNDECODABLE as error:
+            raise GenerationFailed(
+                GenerationErrorCode.PROVIDER_BAD_RESPONSE,
+                retryable=False,
+                detail=f"undecodable picture: {type(error).__name__}: {error}",
+            ) from error
+
+    def _memory_for(self, pixels: int) -> AbstractContextManager[object]:
+        """A picture of 100 megapixels takes up to 1 GB while it is scaled; two would take twice."""
+        return self._one_large_at_a_time if pixels > _LARGE_PIXELS else nullcontext()
+
+
+def _develop(container: Container) -> DevelopedImage:
+    profile = _foreign_profile(container.colour_profile)
+    if container.orientation == 1 and profile is None:
+        widest = max((w for w in THUMBNAIL_WIDTHS if w < container.width), default=None)
+        picture = _displayable(_decoded(container, draft_width=widest))
+        original = Rendition(
+            data=container.data,
+            content_type=container.content_type,
+            width=container.width,
+            height=container.height,
+        )
+    else:
+        file = _decoded(container)
+        picture = _positive(file, container.orientation, profile)
+        original = _encoded_anew(picture, file, container)
+
+    thumbnails: list[Rendition] = []
+    for width in reversed(THUMBNAIL_WIDTHS):
+        height = max(1, round(original.height * width / original.width))
+        if width < original.width and height <= _MAX_WEBP_SIDE:
+            picture = _resized(picture, width, height)
+            thumbnails.append(_webp(picture))
+    return DevelopedImage(
+        original=original,
+        thumbhash=_placeholder(picture),
+        thumbnails=tuple(reversed(thumbnails)),
+    )
+
+
+def _preview(container: Container) -> Rendition:
+    profile = _foreign_profile(container.colour_profile)
+    draft_width = PREVIEW_WIDTH if container.orientation == 1 else None
+    picture = _positive(
+        _decoded(container, draft_width=draft_width), container.orientation, profile
+    )
+    width, height = picture.size
+    scale = min(1, PREVIEW_WIDTH / width, _MAX_WEBP_SIDE / height)
+    return _webp(_resized(picture, max(1, round(width * scale)), max(1, round(height * scale))))
+
+
+def _decoded(container: Container, *, draft_width: int | None = None) -> ImageFile:
+    """The picture with all its pixels; with a draft width a JPEG may come out smaller, but no
+    narrower.
+
+    Not through `Image.open`: that warns of large pictures, by a limit that is global as is what
+    becomes of warnings. The size has been checked before, against a limit of our own.
+    """
+    file = _DECODERS[container.content_type](BytesIO(container.data))
+    if file.size != (container.width, container.height):
+        raise BadContainer(f"{file.size} instead of {container.width, container.height}")
+    if draft_width is not None:
+        # Every coefficient is still read, so that a broken file is found out all the same.
+        file.draft(None, (draft_width, 1))
+    file.load()
+    return file
+
+
+def _positive(
+    picture: Image.Image, orientation: int, profile: ImageCms.ImageCmsProfile | None
+) -> Image.Image:
+    """The picture as it is meant to be seen: upright, in sRGB."""
+    if profile is not None:
+        picture = _in_srgb(picture, profile)
+    picture = _displayable(picture)
+    return picture.transpose(_TURNS[orientation]) if orientation in _TURNS else picture
+
+
+def _foreign_profile(data: bytes | None) -> ImageCms.ImageCmsProfile | None:
+    """The colour profile, unless it is sRGB, which is what a picture without one is taken for."""
+    if data is None:
+        return None
+    try:
+        profile = ImageCms.ImageCmsProfile(BytesIO(data))
+    except OSError:
+        return None
+    return None if "sRGB" in (profile.profile.profile_description or "") else profile
+
+
+def _in_srgb(picture: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
+    if picture.mode not in ("L", "RGB", "RGBA", "CMYK"):
+        picture = _displayable(picture)
+    try:
+        converted = ImageCms.profileToProfile(
+            picture,
+            profile,
+            ImageCms.createProfile("sRGB"),
+            outputMode="RGBA" if picture.mode == "RGBA" else "RGB",
+        )
+    except ImageCms.PyCMSError:
+        # A profile that does not fit its picture says nothing about it.
+        return picture
+    assert converted is not None
+    del converted.info["icc_profile"]
+    return converted
+
+
+def _displayable(picture: Image.Image) -> Image.Image:
+    """In RGB, or RGBA where something can be seen through."""
+    if picture.mode in ("RGB", "RGBA") and "transparency" not in picture.info:
+        return picture
+    if picture.mode.startswith("I"):
+        # Sixteen bits of grey: Pillow would cut off whatever is above 255.
+        picture = picture.convert("I").point(lambda grey: grey * (1 / 257)).convert("L")
+        picture.info.pop("transparency", None)
+    return picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+
+
+def _encoded_anew(picture: Image.Image, file: ImageFile, container: Container) -> Rendition:
+    """In the format that it had, and as little changed as the format allows."""
+    written = BytesIO()
+    if isinstance(file, JpegImageFile):
+        # With the tables of the first encoder hardly anything is lost by the second.
+        sampling = get_sampling(file)
+        options = {"qtables": file.quantization, "subsampling": sampling} if sampling >= 0 else {}
+        picture.convert("RGB").save(written, "JPEG", **({"quality": 95} | options))
+    elif container.content_type == _WEBP:
+        picture.save(written, "WEBP", lossless=container.lossless, quality=95, exact=True)
+    else:
+        picture.save(written, "PNG")
+    return Rendition(
+        data=written.getvalue(),
+        content_type=container.content_type,
+        width=picture.width,
+        height=picture.height,
+    )
+
+
+def _resized(picture: Image.Image, width: int, height: int) -> Image.Image:
+    if picture.size == (width, height):
+        return picture
+    return picture.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
+
+
+def _webp(picture: Image.Image) -> Rendition:
+    written = BytesIO()
+    picture.save(written, "WEBP", quality=_THUMBNAIL_QUALITY)
+    return Rendition(
+        data=written.getvalue(), content_type=_WEBP, width=picture.width, height=picture.height
+    )
+
+
+def _placeholder(picture: Image.Image) -> str:
+    scale = min(1, _PLACEHOLDER_SIDE / max(picture.size))
+    width, height = (max(1, round(side * scale)) for side in picture.size)
+    small = _resized(picture, width, height).convert("RGBA")
+    return b64encode(thumbhash_of(width, height, small.tobytes())).decode()

@@ -1,0 +1,202 @@
+"""GraphQL over HTTP: bad input and its exact answer, health, CORS."""
+
+import base64
+import json
+
+import pytest
+
+from tests.clients import GraphQLClient
+from tests.conftest import Darkroom
+
+NEW = "application/graphql-response+json"
+JSON = {"content-type": "application/json"}
+
+
+def code_of(body: dict[str, list[dict[str, dict[str, str]]]]) -> str:
+    assert "data" not in body
+    return body["errors"][0]["extensions"]["code"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"not json",
+        b"\xff\xfe{\x00}\x00",
+        b"\xef\xbb\xbf{}",
+        b'"x"',
+        b"42",
+        b"true",
+        b"null",
+        b"[]",
+        b'[{"query": "{ __typename }"}]',
+        b"{}",
+        b'{"query": ""}',
+        b'{"query": 1}',
+        b'{"query": "{ __typename }", "variables": []}',
+        b'{"query": "{ __typename }", "variables": "x"}',
+        b'{"query": "{ __typename }", "extensions": 1}',
+        b'{"query": "{ __typename }", "operationName": 1}',
+        b'{"query": "{ __typename }", "variables": {"a": NaN}}',
+        b'{"query": "{ __typename }", "variables": {"a": "\\ud800"}}',
+        b'{"query": "{ __typename }", "variables": {"a": "\\u0000"}}',
+        b'{"query": "{ __typename }", "variables": ' + b'{"a":' * 40 + b"1" + b"}" * 40 + b"}",
+    ],
+)
+async def test_a_request_that_is_none_is_a_bad_request(client: GraphQLClient, body: bytes) -> None:
+    response = await client.http.post("/graphql", content=body, headers=JSON)
+
+    assert response.status_code == 400
+    assert code_of(response.json()) == "BAD_REQUEST"
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ("{", "GRAPHQL_PARSE_FAILED"),
+        ("# nothing", "GRAPHQL_PARSE_FAILED"),
+        ("{ nonsense }", "GRAPHQL_VALIDATION_FAILED"),
+        ("{ model { id } }", "GRAPHQL_VALIDATION_FAILED"),
+        ("query A { __typename } query B { __typename }", "OPERATION_RESOLUTION_FAILED"),
+        ("query($a: ID!) { model(id: $a) { id } }", "BAD_USER_INPUT"),
+        ("{ a:__typename " * 1 + " __typename" * 2001 + "}", "GRAPHQL_PARSE_FAILED"),
+    ],
+    ids=range(7),
+)
+async def test_a_document_that_is_none_has_a_code(
+    client: GraphQLClient, query: str, code: str
+) -> None:
+    new = await client.post({"query": query}, accept=NEW)
+    old = await client.post({"query": query}, accept="application/json")
+
+    assert (new.status_code, code_of(new.json())) == (400, code)
+    assert new.headers["content-type"] == NEW or code == "OPERATION_RESOLUTION_FAILED"
+    assert code_of(old.json()) == code
+    assert "Did you mean" not in new.text
+
+
+async def test_an_unknown_enum_value_and_a_ratio_that_is_none_are_bad_input(
+    client: GraphQLClient,
+) -> None:
+    query = """mutation($ratio: AspectRatio, $resolution: Resolution) { startConversation(
+      input: {userMessage: "A", aspectRatio: $ratio, resolution: $resolution}) { cursor } }"""
+
+    for variables in ({"ratio": "16x9"}, {"ratio": "0:1"}, {"ratio": 1}, {"resolution": "TEN_K"}):
+        answer = await client.execute(query, **variables)
+        assert code_of(answer) == "BAD_USER_INPUT"
+
+
+async def test_a_body_may_have_256_kilobytes(client: GraphQLClient) -> None:
+    body = json.dumps({"query": "{ __typename }", "extensions": {"x": "y" * 262_144}}).encode()
+
+    response = await client.http.post("/graphql", content=body, headers=JSON)
+
+    assert response.status_code == 413
+    assert code_of(response.json()) == "PAYLOAD_TOO_LARGE"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"content-type": "text/plain"},
+        {"content-type": "application/x-www-form-urlencoded"},
+        {"content-type": "multipart/form-data; boundary=x"},
+        {"content-type": "xapplication/jsonx"},
+        {"content-type": ""},
+        {"content-type": "application/json", "content-encoding": "gzip"},
+    ],
+)
+async def test_other_media_types_are_refused(
+    client: GraphQLClient, headers: dict[str, str]
+) -> None:
+    body = b'{"query": "{ __typename }"}'
+
+    response = await client.http.post("/graphql", content=body, headers=headers)
+
+    assert response.status_code == 415
+    assert code_of(response.json()) == "UNSUPPORTED_MEDIA_TYPE"
+
+
+async def test_an_answer_that_nobody_wants_is_not_given(client: GraphQLClient) -> None:
+    response = await client.post({"query": "{ __typename }"}, accept="image/png")
+
+    assert response.status_code == 406
+    assert code_of(response.json()) == "NOT_ACCEPTABLE"
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH"])
+async def test_other_methods_are_refused(client: GraphQLClient, method: str) -> None:
+    response = await client.http.request(method, "/graphql", content=b"{}", headers=JSON)
+
+    assert response.status_code == 405
+    assert response.headers["allow"] == "GET, POST"
+    assert code_of(response.json()) == "METHOD_NOT_ALLOWED"
+
+
+async def test_get_answers_queries_and_nothing_else(client: GraphQLClient) -> None:
+    query = await client.http.get("/graphql", params={"query": "{ __typename }"})
+    mutation = await client.http.get(
+        "/graphql",
+        params={"query": 'mutation { startConversation(input: {userMessage: "A"}) { cursor } }'},
+    )
+
+    assert query.json() == {"data": {"__typename": "Query"}}
+    assert mutation.status_code == 405
+    assert mutation.headers["allow"] == "POST"
+
+
+async def test_a_subscription_needs_a_socket(client: GraphQLClient) -> None:
+    query = 'subscription { conversationUpdated(conversationId: "x") { id } }'
+
+    response = await client.post({"query": query})
+
+    assert response.status_code == 406
+    assert code_of(response.json()) == "SUBSCRIPTION_TRANSPORT_REQUIRED"
+
+
+def altered(token: str) -> str:
+    header, payload, signature = token.split(".")
+    claims = json.loads(base64.urlsafe_b64decode(payload + "=="))
+    claims["sub"] = "somebody else"
+    forged = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+    return f"{header}.{forged}.{signature}"
+
+
+async def test_a_token_that_is_none_is_refused_whatever_is_asked(darkroom: Darkroom) -> None:
+    token = darkroom.token("ana")
+    for bad in ("nonsense", token[:-4], altered(token), f"{token}.x"):
+        response = await darkroom.with_token(bad).post({"query": "{ __typename }"})
+
+        assert response.status_code == 401
+        assert response.headers["www-authenticate"] == "Bearer"
+        assert code_of(response.json()) == "UNAUTHENTICATED"
+
+
+async def test_browsers_of_listed_origins_may_call(darkroom: Darkroom) -> None:
+    http = darkroom.anonymous().http
+    asking = {
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "authorization,content-type",
+    }
+
+    good = await http.options("/graphql", headers={"origin": "http://localhost:5173", **asking})
+    bad = await http.options("/graphql", headers={"origin": "https://evil.example", **asking})
+
+    assert good.headers["access-control-allow-origin"] == "http://localhost:5173"
+    assert "access-control-allow-credentials" not in good.headers
+    assert "access-control-allow-origin" not in bad.headers
+
+
+async def test_health_and_readiness(darkroom: Darkroom) -> None:
+    http = darkroom.anonymous().http
+
+    assert (await http.get("/healthz")).json() == {"status": "ok"}
+    assert (await http.get("/readyz")).json() == {"status": "ok"}
+
+
+async def test_a_browser_finds_a_page_in_development(darkroom: Darkroom) -> None:
+    response = await darkroom.anonymous().http.get("/graphql", headers={"accept": "text/html"})
+
+    assert response.status_code == 200
+    assert "text/html" in response.headers["content-type"]

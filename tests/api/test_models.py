@@ -1,0 +1,57 @@
+"""The model registry through the API."""
+
+from tests.clients import GraphQLClient
+from tests.conftest import Darkroom
+
+MODELS = """
+query($scene: Scene, $provider: String, $search: String, $includeUnlisted: Boolean) {
+  models(scene: $scene, provider: $provider, search: $search, includeUnlisted: $includeUnlisted) {
+    id label description company provider scenes listed isDefault isNew available
+    unavailableReason aliases minReferences maxReferences aspectRatios resolutions qualities formats
+    maxImages customSize { minimum maximum step } supportsPreviews supportsSeed
+    supportsNegativePrompt supportsMentions logoUrl retiresAt replacement { id } editModel { id }
+  }
+}
+"""
+
+
+async def test_the_registry_needs_no_token(darkroom: Darkroom) -> None:
+    models = (await darkroom.anonymous()(MODELS))["models"]
+
+    by_provider = {model["provider"] for model in models}
+    assert by_provider == {"local", "rehearsal"}
+    assert len([model for model in models if model["provider"] == "local"]) >= 2
+    assert all(model["available"] and model["description"] for model in models)
+
+
+async def test_there_is_one_default_for_each_scene(client: GraphQLClient) -> None:
+    for scene in ("TEXT_TO_IMAGE", "IMAGE_TO_IMAGE"):
+        models = (await client(MODELS, scene=scene))["models"]
+        assert len([model for model in models if model["isDefault"]]) == 1
+
+
+async def test_every_state_can_be_rehearsed(client: GraphQLClient) -> None:
+    models = (await client(MODELS, provider="rehearsal"))["models"]
+
+    assert {model["id"] for model in models} == {
+        "rehearsal-slow",
+        "rehearsal-fails",
+        "rehearsal-fails-once",
+        "rehearsal-refuses",
+        "rehearsal-hangs",
+        "rehearsal-lands-last",
+    }
+    assert {model["maxReferences"] for model in models} == {10}
+    assert {tuple(model["scenes"]) for model in models} == {("TEXT_TO_IMAGE", "IMAGE_TO_IMAGE")}
+
+
+async def test_models_are_searched_by_words(client: GraphQLClient) -> None:
+    found = (await client(MODELS, search="INK local"))["models"]
+
+    assert [model["id"] for model in found] == ["local-ink"]
+
+
+async def test_a_model_is_found_by_id_and_an_unknown_one_is_null(client: GraphQLClient) -> None:
+    data = await client('{ a: model(id: "local-ink") { id } b: model(id: "nothing") { id } }')
+
+    assert data == {"a": {"id": "local-ink"}, "b": None}

@@ -1,0 +1,220 @@
+"""`turnUpdated` and `conversationUpdated` as a front end sees them."""
+
+import asyncio
+
+from tests.clients import GraphQLClient
+from tests.conftest import Darkroom
+from tests.operations import (
+    DELETE,
+    FOLLOW,
+    RENAME,
+    SMALL,
+    conversation_with,
+    followed,
+    over,
+    send,
+    start,
+)
+
+CONVERSATION = """
+subscription($id: ID!) { conversationUpdated(conversationId: $id) { id title turnCount } }
+"""
+UNKNOWN = "conv_00000000000000000000000000"
+
+
+async def test_each_output_lands_by_itself(client: GraphQLClient) -> None:
+    payload = await start(
+        client, selectedModels=["rehearsal-lands-last", "local-silver", "rehearsal-fails"]
+    )
+
+    updates = await followed(client, payload["turn"], payload["cursor"])
+
+    ends: dict[str, int] = {}
+    for number, update in enumerate(updates):
+        for output in update["turn"]["outputs"]:
+            if output["status"] in {"COMPLETED", "FAILED"}:
+                ends.setdefault(output["model"]["id"], number)
+    assert set(ends) == {"rehearsal-lands-last", "local-silver", "rehearsal-fails"}
+    assert max(ends, key=lambda model: ends[model]) == "rehearsal-lands-last"
+    assert len(set(ends.values())) == 3
+    pending = [len(update["turn"]["pendingModels"]) for update in updates]
+    assert pending == sorted(pending, reverse=True)
+    assert (pending[0], pending[-1]) == (3, 0)
+
+
+async def test_a_change_tells_which_outputs_it_is_about(client: GraphQLClient) -> None:
+    payload = await start(client, selectedModels=["rehearsal-lands-last", "local-silver"])
+
+    updates = await followed(client, payload["turn"], payload["cursor"])
+
+    everything = {output["id"] for output in payload["turn"]["outputs"]}
+    assert {output["id"] for output in updates[0]["changedOutputs"]} == everything
+    assert [output["id"] for output in updates[-1]["changedOutputs"]] == [
+        payload["turn"]["outputs"][0]["id"]
+    ]
+
+
+async def test_whoever_comes_late_sees_the_present_state_at_once(client: GraphQLClient) -> None:
+    done = await conversation_with(client, turns=2)
+    conversation_id = done["conversation"]["id"]
+    working = await send(
+        client, conversation_id, selectedModels=["local-silver", "rehearsal-hangs"]
+    )
+    async with client.subscribe(FOLLOW, id=conversation_id) as updates:
+        await updates.until(
+            lambda data: data["turnUpdated"]["turn"]["outputs"][0]["status"] == "COMPLETED"
+        )
+
+    async with client.subscribe(FOLLOW, id=conversation_id) as again:
+        first = (await again.next())["turnUpdated"]
+
+    assert first["turn"]["id"] == working["turn"]["id"]
+    assert [output["status"] for output in first["turn"]["outputs"]] == ["COMPLETED", "GENERATING"]
+
+
+async def test_the_latest_turn_comes_first_even_when_it_is_over(client: GraphQLClient) -> None:
+    done = await conversation_with(client, turns=2)
+
+    async with client.subscribe(FOLLOW, id=done["conversation"]["id"]) as updates:
+        first = (await updates.next())["turnUpdated"]
+
+    assert first["turn"] == done["turn"]
+
+
+async def test_with_a_cursor_nothing_that_happened_meanwhile_is_missed(
+    client: GraphQLClient,
+) -> None:
+    done = await conversation_with(client, turns=2)
+    conversation_id = done["conversation"]["id"]
+    async with client.subscribe(FOLLOW, id=conversation_id) as updates:
+        cursor = (await updates.next())["turnUpdated"]["cursor"]
+    missed = []
+    for _ in range(3):
+        sent = await send(client, conversation_id)
+        missed.append(await over(client, sent["turn"]))
+
+    async with client.subscribe(FOLLOW, id=conversation_id, after=cursor) as updates:
+        seen = await updates.until(
+            lambda data: data["turnUpdated"]["turn"]["id"] == missed[-1]["id"]
+        )
+
+    states = {data["turnUpdated"]["turn"]["id"]: data["turnUpdated"]["turn"] for data in seen}
+    assert {turn["id"]: states.get(turn["id"]) for turn in missed} == {
+        turn["id"]: turn for turn in missed
+    }
+
+
+async def test_every_cursor_that_is_given_out_resumes(client: GraphQLClient) -> None:
+    payload = await start(client, selectedModels=["local-silver", "rehearsal-fails"])
+    conversation_id = payload["conversation"]["id"]
+    final = await over(client, payload["turn"])
+    read = await client("query($id: ID!) { conversation(id: $id) { cursor } }", id=conversation_id)
+    cursors = [
+        payload["cursor"],
+        payload["conversation"]["cursor"],
+        read["conversation"]["cursor"],
+        *(update["cursor"] for update in await followed(client, payload["turn"])),
+    ]
+
+    for cursor in cursors:
+        async with client.subscribe(FOLLOW, id=conversation_id, after=cursor) as updates:
+            first = (await updates.next())["turnUpdated"]
+        assert first["turn"] == final
+
+
+async def test_a_cursor_of_another_conversation_is_refused_and_the_socket_lives(
+    client: GraphQLClient,
+) -> None:
+    mine, other = await conversation_with(client), await conversation_with(client)
+    cursor = other["cursor"]
+
+    async with client.socket() as socket:
+        for bad in (cursor, "nonsense", cursor[:-1]):
+            refused = await socket.subscribe(FOLLOW, id=mine["conversation"]["id"], after=bad)
+            message = await refused.message()
+            assert message["type"] == "error"
+            assert message["payload"][0]["extensions"] == {"code": "INVALID_CURSOR"}
+        good = await socket.subscribe(FOLLOW, id=mine["conversation"]["id"])
+        assert (await good.next())["turnUpdated"]["turn"]["status"] == "COMPLETED"
+
+
+async def test_what_is_not_ones_own_is_not_there(darkroom: Darkroom, client: GraphQLClient) -> None:
+    payload = await conversation_with(client)
+    other = darkroom.client()
+
+    answers = []
+    async with other.socket() as socket:
+        for conversation_id in (payload["conversation"]["id"], UNKNOWN, "nonsense"):
+            for query in (FOLLOW, CONVERSATION):
+                subscription = await socket.subscribe(query, id=conversation_id)
+                message = await subscription.message()
+                answers.append((message["type"], message["payload"][0]["extensions"]["code"]))
+
+    assert answers == [("error", "NOT_FOUND")] * 6
+
+
+async def test_deleting_the_conversation_completes_both_subscriptions(
+    client: GraphQLClient,
+) -> None:
+    payload = await start(client, selectedModels=["rehearsal-hangs"])
+    conversation_id = payload["conversation"]["id"]
+    async with (
+        client.subscribe(FOLLOW, id=conversation_id) as turns,
+        client.subscribe(CONVERSATION, id=conversation_id) as conversations,
+    ):
+        await turns.next()
+        await conversations.next()
+
+        await client(DELETE, id=conversation_id)
+
+        await asyncio.gather(turns.completed(), conversations.completed())
+
+
+async def test_a_conversation_is_followed_too(client: GraphQLClient) -> None:
+    payload = await conversation_with(client)
+    conversation_id = payload["conversation"]["id"]
+
+    async with client.subscribe(CONVERSATION, id=conversation_id) as updates:
+        first = await updates.next()
+        await client(RENAME, id=conversation_id, title="Harbour")
+        renamed = await updates.next()
+        await send(client, conversation_id)
+        grown = await updates.next()
+
+    assert [one["conversationUpdated"] for one in (first, renamed, grown)] == [
+        {"id": conversation_id, "title": "A boat", "turnCount": 1},
+        {"id": conversation_id, "title": "Harbour", "turnCount": 1},
+        {"id": conversation_id, "title": "Harbour", "turnCount": 2},
+    ]
+
+
+async def test_a_slow_listener_gets_the_newest_state_and_not_every_step(
+    client: GraphQLClient,
+) -> None:
+    payload = await start(
+        client, selectedModels=["rehearsal-lands-last"], options={**SMALL, "previews": 3}
+    )
+    conversation_id = payload["conversation"]["id"]
+
+    async with client.subscribe(FOLLOW, id=conversation_id) as updates:
+        await updates.next()
+        final = await over(client, payload["turn"])
+        seen = await updates.until(
+            lambda data: data["turnUpdated"]["turn"]["status"] == "COMPLETED"
+        )
+
+    assert seen[-1]["turnUpdated"]["turn"] == final
+
+
+async def test_listeners_leave_nothing_behind(client: GraphQLClient, darkroom: Darkroom) -> None:
+    payload = await conversation_with(client)
+    conversation_id = payload["conversation"]["id"]
+    before = len(asyncio.all_tasks())
+
+    for _ in range(20):
+        async with client.subscribe(FOLLOW, id=conversation_id) as updates:
+            await updates.next()
+
+    async with asyncio.timeout(10):
+        while len(asyncio.all_tasks()) > before:  # noqa: ASYNC110 (nothing tells when tasks end)
+            await asyncio.sleep(0.05)

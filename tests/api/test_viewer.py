@@ -1,0 +1,133 @@
+"""The viewer: samples at first sight, the gallery, and nobody without a token."""
+
+import asyncio
+
+import pytest
+
+from tests.clients import GraphQLClient
+from tests.conftest import Darkroom
+from tests.operations import GALLERY, conversation_with
+
+
+async def test_a_viewer_seen_for_the_first_time_finds_sample_pictures(
+    client: GraphQLClient,
+) -> None:
+    images = (await client(GALLERY))["viewer"]["images"]["nodes"]
+
+    assert len(images) >= 3
+    assert {image["origin"] for image in images} == {"SAMPLE"}
+    assert all(image["thumbhash"] and image["prompt"] for image in images)
+    for image in images:
+        assert (await client.http.get(image["url"])).status_code == 200
+
+
+async def test_samples_are_given_once_even_to_many_requests_at_the_same_moment(
+    client: GraphQLClient,
+) -> None:
+    answers = await asyncio.gather(*(client(GALLERY) for _ in range(8)))
+
+    seen = [{image["id"] for image in one["viewer"]["images"]["nodes"]} for one in answers]
+    assert all(one == seen[0] for one in seen)
+
+
+async def test_the_gallery_shows_the_newest_first_and_filters(client: GraphQLClient) -> None:
+    first = await conversation_with(client, selectedModels=["local-silver"])
+    second = await conversation_with(client, selectedModels=["local-ink"])
+    ids = [payload["turn"]["outputs"][0]["image"]["id"] for payload in (second, first)]
+
+    whole = (await client(GALLERY))["viewer"]["images"]["nodes"]
+    outputs = (await client(GALLERY, origin="OUTPUT"))["viewer"]["images"]["nodes"]
+    inked = (await client(GALLERY, origin="OUTPUT", modelId="local-ink"))["viewer"]["images"]
+
+    assert [image["id"] for image in whole[:2]] == ids
+    assert [image["id"] for image in outputs] == ids
+    assert [image["id"] for image in inked["nodes"]] == ids[:1]
+
+
+async def test_the_gallery_is_paged(client: GraphQLClient) -> None:
+    pages, after = [], None
+    while not pages or pages[-1]["pageInfo"]["hasNextPage"]:
+        pages.append((await client(GALLERY, first=2, after=after))["viewer"]["images"])
+        after = pages[-1]["pageInfo"]["endCursor"]
+
+    ids = [image["id"] for page in pages for image in page["nodes"]]
+    assert len(ids) == len(set(ids)) == 4
+    created = [image["createdAt"] for page in pages for image in page["nodes"]]
+    assert created == sorted(created, reverse=True)
+
+
+async def test_a_thumbnail_is_at_least_as_wide_as_asked_for(client: GraphQLClient) -> None:
+    query = """{ viewer { images(first: 1) { nodes {
+      width original: url small: url(width: 200) middle: url(width: 300) huge: url(width: 9999)
+      urlExpiresAt
+    } } } }"""
+    image = (await client(query))["viewer"]["images"]["nodes"][0]
+
+    small = await client.http.get(image["small"])
+    middle = await client.http.get(image["middle"])
+
+    assert image["huge"] == image["original"]
+    assert len({image["small"], image["middle"], image["original"]}) == 3
+    assert small.headers["content-type"] == middle.headers["content-type"] == "image/webp"
+    assert len(small.content) < len(middle.content)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "{ viewer { id } }",
+        '{ node(id: "img_00000000000000000000000000") { id } }',
+        '{ nodes(ids: []) { id } conversation(id: "x") { id } }',
+        '{ turn(id: "x") { id } }',
+        '{ image(id: "x") { id } }',
+        'mutation { startConversation(input: {userMessage: "A boat"}) { cursor } }',
+        'mutation { sendEdit(input: {conversationId: "x", userMessage: "A"}) { cursor } }',
+        'mutation { deleteConversation(input: {conversationId: "x"}) { userErrors { code } } }',
+        'mutation { renameConversation(input: {conversationId: "x", title: "A"}) '
+        "{ userErrors { code } } }",
+    ],
+)
+async def test_without_a_token_nothing_of_anybodys_is_answered(
+    darkroom: Darkroom, query: str
+) -> None:
+    answer = await darkroom.anonymous().execute(query)
+
+    codes = {error["extensions"]["code"] for error in answer["errors"]}
+    assert codes == {"UNAUTHENTICATED"}
+    assert answer["errors"][0]["path"]
+
+
+async def test_the_viewer_is_a_node(client: GraphQLClient, darkroom: Darkroom) -> None:
+    viewer_id = (await client("{ viewer { id } }"))["viewer"]["id"]
+    query = "query($id: ID!) { node(id: $id) { id __typename } }"
+
+    assert (await client(query, id=viewer_id))["node"] == {"id": viewer_id, "__typename": "Viewer"}
+    assert (await darkroom.client()(query, id=viewer_id))["node"] is None
+
+
+async def test_nodes_come_in_the_order_of_their_ids(client: GraphQLClient) -> None:
+    payload = await conversation_with(client)
+    turn = payload["turn"]
+    ids = [
+        turn["outputs"][0]["id"],
+        "nonsense",
+        turn["outputs"][0]["image"]["id"],
+        payload["conversation"]["id"],
+        turn["id"],
+    ]
+
+    nodes = (await client("query($ids: [ID!]!) { nodes(ids: $ids) { __typename } }", ids=ids))[
+        "nodes"
+    ]
+
+    assert [node and node["__typename"] for node in nodes] == [
+        "Output",
+        None,
+        "Image",
+        "Conversation",
+        "Turn",
+    ]
+    too_many = await client.execute(
+        "query($ids: [ID!]!) { nodes(ids: $ids) { id } }", ids=["x"] * 101
+    )
+    assert too_many["errors"][0]["extensions"]["code"] == "QUERY_TOO_COMPLEX"

@@ -1,0 +1,216 @@
+"""graphql-transport-ws: each sentence of the protocol, and bad input with its exact answer."""
+
+import json
+from datetime import timedelta
+
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.typing import Origin, Subprotocol
+
+from issuer import DevelopmentIssuer
+from tests.clients import GraphQLClient, Socket, connect_to
+from tests.conftest import Darkroom
+from tests.operations import FOLLOW, conversation_with
+
+TYPENAME = {"query": "{ __typename }"}
+
+
+async def opened(connection: object, token: str) -> Socket:
+    socket = Socket(connection)  # type: ignore[arg-type]
+    await socket.send(type="connection_init", payload={"authorization": f"Bearer {token}"})
+    assert (await socket.receive()) == {"type": "connection_ack"}
+    return socket
+
+
+async def test_queries_and_mutations_go_over_the_socket_too(client: GraphQLClient) -> None:
+    async with client.socket() as socket:
+        operation = await socket.subscribe("{ viewer { id } }")
+
+        assert (await operation.next())["viewer"]["id"].startswith("user_")
+        assert await operation.completed() == []
+
+
+async def test_a_ping_is_answered_with_a_pong(client: GraphQLClient) -> None:
+    async with client.socket() as socket:
+        await socket.send(type="ping")
+
+        assert (await socket.receive())["type"] == "pong"
+
+
+async def test_what_is_completed_says_nothing_more_and_its_id_is_free(
+    client: GraphQLClient,
+) -> None:
+    payload = await conversation_with(client)
+    async with client.socket() as socket:
+        subscription = await socket.subscribe(FOLLOW, id=payload["conversation"]["id"])
+        await subscription.next()
+
+        await socket.send(id=subscription.id, type="complete")
+        await socket.send(id=subscription.id, type="subscribe", payload=TYPENAME)
+
+        assert (await socket.receive())["payload"] == {"data": {"__typename": "Query"}}
+
+
+@pytest.mark.parametrize("protocols", [None, ["graphql-ws"], ["chat"]])
+async def test_another_subprotocol_is_not_acceptable(
+    darkroom: Darkroom, protocols: list[str] | None
+) -> None:
+    offered = [Subprotocol(one) for one in protocols] if protocols else None
+    async with connect_to(darkroom.url, subprotocols=offered) as connection:
+        assert await Socket(connection).closed_with() == 4406
+
+
+async def test_a_page_of_another_origin_may_not_connect(darkroom: Darkroom) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        async with connect_to(darkroom.url, origin=Origin("https://evil.example")):
+            pass
+
+    assert refused.value.response.status_code == 403
+
+
+async def test_a_page_of_a_listed_origin_may(darkroom: Darkroom) -> None:
+    async with connect_to(darkroom.url, origin=Origin("http://localhost:5173")) as connection:
+        await opened(connection, darkroom.token("ana"))
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {},
+        None,
+        {"authorization": "nonsense"},
+        {"authorization": "Bearer a.b.c"},
+        {"authorization": ["Bearer"]},
+    ],
+)
+async def test_without_a_good_token_the_socket_is_closed_4403(
+    darkroom: Darkroom, payload: object
+) -> None:
+    async with connect_to(darkroom.url) as connection:
+        socket = Socket(connection)
+        message = {"type": "connection_init"} | ({"payload": payload} if payload else {})
+        await socket.send(**message)
+
+        assert await socket.closed_with() == 4403
+
+
+async def test_a_socket_is_closed_when_its_token_ends(darkroom: Darkroom) -> None:
+    issuer = DevelopmentIssuer(darkroom.settings.data_dir)
+    token = issuer.token("ana", life=timedelta(seconds=1))
+
+    async with connect_to(darkroom.url) as connection:
+        socket = await opened(connection, token)
+
+        assert await socket.closed_with() == 4403
+
+
+async def test_nobody_may_stay_without_saying_who_they_are(darkroom: Darkroom) -> None:
+    async with connect_to(darkroom.url) as connection:
+        assert await Socket(connection).closed_with() == 4408
+
+
+async def test_a_second_connection_init_is_one_too_many(client: GraphQLClient) -> None:
+    async with client.socket() as socket:
+        await socket.send(type="connection_init", payload={})
+
+        assert await socket.closed_with() == 4429
+
+
+async def test_subscribing_before_the_acknowledgement_is_unauthorized(
+    darkroom: Darkroom,
+) -> None:
+    async with connect_to(darkroom.url) as connection:
+        socket = Socket(connection)
+        await socket.send(id="1", type="subscribe", payload=TYPENAME)
+
+        assert await socket.closed_with() == 4401
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "not json",
+        b"binary",
+        "[]",
+        '"x"',
+        "null",
+        "1",
+        "{}",
+        '{"type": 1}',
+        '{"type": "nonsense"}',
+        json.dumps({"id": "", "type": "subscribe", "payload": TYPENAME}),
+        json.dumps({"id": 1, "type": "subscribe", "payload": TYPENAME}),
+        json.dumps({"id": "x" * 65, "type": "subscribe", "payload": TYPENAME}),
+        json.dumps({"id": "1", "type": "subscribe"}),
+        json.dumps({"id": "1", "type": "subscribe", "payload": []}),
+        json.dumps({"id": "1", "type": "subscribe", "payload": {"query": 1}}),
+        json.dumps({"id": "1", "type": "subscribe", "payload": {**TYPENAME, "variables": []}}),
+        json.dumps({"id": "1", "type": "subscribe", "payload": {**TYPENAME, "operationName": 1}}),
+        json.dumps({"type": "complete"}),
+        json.dumps({"id": 1, "type": "complete"}),
+        "[" * 40 + "]" * 40,
+    ],
+)
+async def test_what_is_no_message_closes_the_socket_4400(
+    client: GraphQLClient, message: str | bytes
+) -> None:
+    async with client.socket() as socket:
+        await socket.connection.send(message)
+
+        assert await socket.closed_with() == 4400
+
+
+async def test_an_id_in_use_closes_the_socket_4409(client: GraphQLClient) -> None:
+    payload = await conversation_with(client)
+    async with client.socket() as socket:
+        subscription = await socket.subscribe(FOLLOW, id=payload["conversation"]["id"])
+        await subscription.next()
+
+        await socket.send(id=subscription.id, type="subscribe", payload=TYPENAME)
+
+        assert await socket.closed_with() == 4409
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ("{", "GRAPHQL_PARSE_FAILED"),
+        ("{ nonsense }", "GRAPHQL_VALIDATION_FAILED"),
+        ("query A { __typename } query B { __typename }", "OPERATION_RESOLUTION_FAILED"),
+        ("query($a: ID!) { model(id: $a) { id } }", "BAD_USER_INPUT"),
+        (
+            'subscription { a: conversationUpdated(conversationId: "x") { id } '
+            'b: conversationUpdated(conversationId: "x") { id } }',
+            "GRAPHQL_VALIDATION_FAILED",
+        ),
+    ],
+)
+async def test_a_bad_operation_ends_itself_and_not_the_socket(
+    client: GraphQLClient, query: str, code: str
+) -> None:
+    payload = await conversation_with(client)
+    async with client.socket() as socket:
+        other = await socket.subscribe(FOLLOW, id=payload["conversation"]["id"])
+        await other.next()
+
+        refused = await socket.subscribe(query)
+        message = await refused.message()
+
+        assert message["type"] == "error"
+        assert message["payload"][0]["extensions"]["code"] == code
+        fine = await socket.subscribe("{ __typename }")
+        assert await fine.next() == {"__typename": "Query"}
+
+
+async def test_a_socket_serves_fifty_operations_at_once(client: GraphQLClient) -> None:
+    payload = await conversation_with(client)
+    async with client.socket() as socket:
+        for _ in range(50):
+            subscription = await socket.subscribe(FOLLOW, id=payload["conversation"]["id"])
+            await subscription.next()
+
+        one_more = await socket.subscribe("{ __typename }")
+        message = await one_more.message()
+
+    assert message["type"] == "error"
+    assert message["payload"][0]["extensions"] == {"code": "TOO_MANY_SUBSCRIPTIONS"}

@@ -1,0 +1,675 @@
+"""What comes out of the darkroom is whole, upright, bare, and what was put in."""
+
+import asyncio
+import random
+import re
+import struct
+import time
+import zlib
+from base64 import b64decode
+from collections.abc import AsyncIterator, Callable
+from functools import cache
+from io import BytesIO
+from typing import Any
+
+import pytest
+from PIL import Image, ImageChops, ImageCms, ImageStat, PngImagePlugin
+
+from domain.errors import GenerationErrorCode, GenerationFailed
+from domain.images import Rendition
+from domain.ports import Developer
+from storage.pictures import PillowDeveloper
+
+CONTENT_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
+FORMATS = list(CONTENT_TYPES)
+CANARY = b"51.5007 N, 0.1246 W"
+
+
+@pytest.fixture
+async def developer() -> AsyncIterator[PillowDeveloper]:
+    developer = PillowDeveloper()
+    yield developer
+    await developer.aclose()
+
+
+@cache
+def a_picture(width: int = 300, height: int = 200, mode: str = "RGB") -> Image.Image:
+    """Red at the left, blue at the right, brighter below; with alpha clear at the top."""
+    across = Image.linear_gradient("L").rotate(90).resize((width, height))
+    down = Image.linear_gradient("L").resize((width, height))
+    picture = Image.merge("RGB", (ImageChops.invert(across), down, across))
+    if mode == "RGBA":
+        picture.putalpha(down)
+    return picture if picture.mode == mode else picture.convert(mode)
+
+
+def encoded(picture: Image.Image, image_format: str = "PNG", **options: Any) -> bytes:
+    written = BytesIO()
+    picture.save(written, image_format, **options)
+    return written.getvalue()
+
+
+def opened(rendition: Rendition) -> Image.Image:
+    picture = Image.open(BytesIO(rendition.data))
+    assert CONTENT_TYPES[str(picture.format)] == rendition.content_type
+    assert picture.size == (rendition.width, rendition.height)
+    picture.load()
+    return picture
+
+
+def difference(one: Image.Image, other: Image.Image) -> float:
+    """The mean of how far two pictures are apart, of 255."""
+    assert one.size == other.size
+    mode = "RGBA" if "RGBA" in (one.mode, other.mode) else "RGB"
+    channels = ImageStat.Stat(ImageChops.difference(one.convert(mode), other.convert(mode))).mean
+    return max(channels)
+
+
+def exif(orientation: int) -> Image.Exif:
+    data = Image.Exif()
+    data[0x0112] = orientation
+    data[0x010E] = CANARY.decode()
+    return data
+
+
+def png_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I4s", len(body), kind) + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def with_png_chunk(data: bytes, kind: bytes, body: bytes) -> bytes:
+    """With one chunk more, straight behind the header."""
+    return data[:33] + png_chunk(kind, body) + data[33:]
+
+
+def with_png_size(data: bytes, width: int, height: int) -> bytes:
+    header = struct.pack(">II", width, height) + data[24:29]
+    return data[:8] + png_chunk(b"IHDR", header) + data[33:]
+
+
+def with_jpeg_segment(data: bytes, marker: int, body: bytes) -> bytes:
+    return data[:2] + struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body + data[2:]
+
+
+async def assert_no_picture(developer: Developer, data: bytes) -> str:
+    """Refused as the port says, by both methods; the detail of the refusal."""
+    for work in (developer.develop, developer.preview):
+        with pytest.raises(GenerationFailed) as failed:
+            await work(data)
+        assert failed.value.code is GenerationErrorCode.PROVIDER_BAD_RESPONSE
+        assert not failed.value.retryable
+    return str(failed.value)
+
+
+# The original
+
+
+@pytest.mark.parametrize("image_format", FORMATS)
+async def test_a_bare_picture_is_kept_byte_for_byte(
+    developer: Developer, image_format: str
+) -> None:
+    data = encoded(a_picture(), image_format)
+
+    developed = await developer.develop(data)
+
+    assert developed.original == Rendition(
+        data=data, content_type=CONTENT_TYPES[image_format], width=300, height=200
+    )
+
+
+@pytest.mark.parametrize("image_format", FORMATS)
+@pytest.mark.parametrize("orientation", range(2, 9))
+async def test_a_picture_is_turned_upright(
+    developer: Developer, image_format: str, orientation: int
+) -> None:
+    upright = a_picture()
+    stored = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }[orientation]
+    data = encoded(upright.transpose(stored), image_format, exif=exif(orientation))
+
+    developed = await developer.develop(data)
+    preview = await developer.preview(data)
+
+    assert developed.original.content_type == CONTENT_TYPES[image_format]
+    assert difference(opened(developed.original), upright) < 3
+    assert difference(opened(developed.thumbnails[0]), upright.resize((256, 171))) < 4
+    assert difference(opened(preview), upright) < 4
+    assert CANARY not in developed.original.data
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+async def test_turning_a_webp_loses_nothing_that_it_had(
+    developer: Developer, lossless: bool
+) -> None:
+    picture = a_picture(64, 48, "RGBA").copy()
+    picture.putalpha(picture.getchannel("A").point(lambda alpha: 255 * (alpha > 127)))
+    data = encoded(picture, "WEBP", lossless=lossless, exif=exif(3), exact=True)
+    stored = Image.open(BytesIO(data)).transpose(Image.Transpose.ROTATE_180)
+
+    developed = await developer.develop(data)
+
+    apart = difference(opened(developed.original), stored)
+    assert apart == 0 if lossless else apart < 3
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+async def test_a_jpeg_in_grey_or_for_print_is_turned_too(developer: Developer, mode: str) -> None:
+    data = encoded(a_picture(mode=mode), "JPEG", exif=exif(6))
+
+    developed = await developer.develop(data)
+
+    expected = Image.open(BytesIO(data)).convert("RGB").transpose(Image.Transpose.ROTATE_270)
+    assert difference(opened(developed.original), expected) < 4
+
+
+def png_with_everything() -> bytes:
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text("Comment", CANARY.decode())
+    texts.add_text("Packed", CANARY.decode() * 100, zip=True)
+    texts.add_itxt("XML:com.adobe.xmp", CANARY.decode())
+    data = encoded(a_picture(), "PNG", pnginfo=texts, exif=exif(1), dpi=(72, 72))
+    return with_png_chunk(data, b"caBX", CANARY) + CANARY
+
+
+def jpeg_with_everything() -> bytes:
+    data = encoded(a_picture(), "JPEG", exif=exif(1), comment=CANARY, dpi=(72, 72))
+    for marker in (0xE1, 0xE2, 0xEB, 0xED, 0xEE):
+        data = with_jpeg_segment(data, marker, CANARY)
+    return data + CANARY
+
+
+def webp_with_everything() -> bytes:
+    data = encoded(a_picture(), "WEBP", exif=exif(1), xmp=CANARY)
+    chunks = data[12:] + b"CANA" + struct.pack("<I", len(CANARY)) + CANARY + b"\0"
+    return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WEBP" + chunks + CANARY
+
+
+@pytest.mark.parametrize("made", [png_with_everything, jpeg_with_everything, webp_with_everything])
+async def test_metadata_goes_and_no_pixel_changes(
+    developer: Developer, made: Callable[[], bytes]
+) -> None:
+    data = made()
+    assert CANARY in data
+
+    developed = await developer.develop(data)
+
+    kept = developed.original.data
+    assert CANARY not in kept
+    picture = opened(developed.original)
+    assert difference(picture, Image.open(BytesIO(data))) == 0
+    assert not {"exif", "xmp", "comment", "Comment", "Packed"} & set(picture.info)
+    if picture.format == "WEBP":
+        assert kept[12:16] == b"VP8 " or kept[20] & ~0x10 == 0, "flags that promise metadata"
+    # What is bare stays as it is.
+    assert (await developer.develop(kept)).original.data == kept
+
+
+async def test_a_progressive_jpeg_keeps_all_its_scans(developer: Developer) -> None:
+    data = encoded(a_picture(), "JPEG", progressive=True, quality=95)
+    data = with_jpeg_segment(data, 0xFE, CANARY)
+
+    developed = await developer.develop(data)
+
+    assert CANARY not in developed.original.data
+    assert difference(opened(developed.original), Image.open(BytesIO(data))) == 0
+
+
+async def test_an_srgb_profile_goes_without_a_trace(developer: Developer) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    bare = encoded(a_picture(), "PNG")
+
+    developed = await developer.develop(encoded(a_picture(), "PNG", icc_profile=profile))
+
+    assert developed.original.data == bare
+
+
+def swapped_profile() -> bytes:
+    """A profile in which red and blue have changed places, so that nobody can overlook it."""
+    data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    (count,) = struct.unpack_from(">I", data, 128)
+    places = {bytes(data[132 + 12 * i : 136 + 12 * i]): 132 + 12 * i for i in range(count)}
+    red, blue = places[b"rXYZ"], places[b"bXYZ"]
+    data[red + 4 : red + 12], data[blue + 4 : blue + 12] = (
+        data[blue + 4 : blue + 12],
+        data[red + 4 : red + 12],
+    )
+    return bytes(data).replace("sRGB".encode("utf-16-be"), "swap".encode("utf-16-be"))
+
+
+@pytest.mark.parametrize("image_format", FORMATS)
+async def test_colours_of_another_space_are_brought_to_srgb(
+    developer: Developer, image_format: str
+) -> None:
+    data = encoded(a_picture(), image_format, icc_profile=swapped_profile())
+    red, green, blue = a_picture().split()
+    expected = Image.merge("RGB", (blue, green, red))
+
+    developed = await developer.develop(data)
+
+    picture = opened(developed.original)
+    assert "icc_profile" not in picture.info
+    assert difference(picture, expected) < 4
+    assert difference(opened(await developer.preview(data)), expected) < 4
+
+
+@pytest.mark.parametrize("profile", [b"", b"no profile", bytes(200)])
+@pytest.mark.parametrize("image_format", FORMATS)
+async def test_a_broken_profile_is_no_reason_to_lose_a_picture(
+    developer: Developer, image_format: str, profile: bytes
+) -> None:
+    developed = await developer.develop(
+        encoded(a_picture(), image_format, icc_profile=profile or b"-")
+    )
+
+    assert difference(opened(developed.original), a_picture()) < 4
+
+
+async def test_text_that_unpacks_without_end_is_not_unpacked(developer: Developer) -> None:
+    bomb = zlib.compress(bytes(50_000_000), 9)
+    data = encoded(a_picture(), "PNG")
+    for kind, name in ((b"zTXt", b"Comment\0\0"), (b"iCCP", b"ICC\0\0")):
+        data = with_png_chunk(data, kind, name + bomb)
+
+    developed = await developer.develop(data)
+
+    assert developed.original.data == encoded(a_picture(), "PNG")
+
+
+@pytest.mark.parametrize(
+    "tampered", [b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\xff\xff", b"II", b"", b"nonsense"]
+)
+async def test_broken_exif_is_no_reason_to_lose_a_picture(
+    developer: Developer, tampered: bytes
+) -> None:
+    bare = encoded(a_picture(), "JPEG")
+
+    developed = await developer.develop(with_jpeg_segment(bare, 0xE1, b"Exif\0\0" + tampered))
+
+    assert developed.original.data == bare
+
+
+# Thumbnails
+
+
+@pytest.mark.parametrize(
+    ("width", "expected"),
+    [
+        (1, []),
+        (256, []),
+        (257, [256]),
+        (512, [256]),
+        (1024, [256, 512]),
+        (1025, [256, 512, 1024]),
+        (2100, [256, 512, 1024]),
+    ],
+)
+@pytest.mark.parametrize("image_format", ["PNG", "JPEG"])
+async def test_there_are_thumbnails_of_each_width_below_the_originals(
+    developer: Developer, image_format: str, width: int, expected: list[int]
+) -> None:
+    height = max(1, width * 2 // 3)
+    picture = a_picture(width, height)
+
+    developed = await developer.develop(encoded(picture, image_format))
+
+    assert [thumbnail.width for thumbnail in developed.thumbnails] == expected
+    for thumbnail in developed.thumbnails:
+        assert thumbnail.content_type == "image/webp"
+        assert thumbnail.height == round(height * thumbnail.width / width)
+        small = picture.resize((thumbnail.width, thumbnail.height), Image.Resampling.LANCZOS)
+        assert difference(opened(thumbnail), small) < 4
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "WEBP"])
+async def test_thumbnails_keep_what_can_be_seen_through(
+    developer: Developer, image_format: str
+) -> None:
+    picture = a_picture(600, 400, "RGBA")
+
+    developed = await developer.develop(encoded(picture, image_format))
+
+    for thumbnail in developed.thumbnails:
+        shown = opened(thumbnail)
+        small = picture.resize(shown.size)
+        assert shown.mode == "RGBA"
+        assert (
+            difference(
+                Image.merge("RGB", [shown.getchannel("A")] * 3),
+                Image.merge("RGB", [small.getchannel("A")] * 3),
+            )
+            < 3
+        )
+    assert b64decode(developed.thumbhash)[2] & 0x80
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "I;16"])
+async def test_every_kind_of_png_looks_right_when_small(developer: Developer, mode: str) -> None:
+    grey = Image.linear_gradient("L").resize((400, 400))
+    if mode == "I;16":
+        sixteen = grey.convert("I").point(lambda value: value * 257)
+        data = encoded(sixteen.convert("I;16"), "PNG")
+    elif mode == "PA":
+        data = encoded(grey.convert("P"), "PNG", transparency=0)
+    else:
+        data = encoded(grey.convert(mode), "PNG")
+
+    developed = await developer.develop(data)
+
+    [thumbnail] = developed.thumbnails
+    shown, small = opened(thumbnail).convert("RGB"), grey.resize((256, 256)).convert("RGB")
+    assert difference(shown.resize((8, 8)), small.resize((8, 8))) < 6
+    assert developed.original.data == data
+
+
+async def test_what_a_webp_cannot_hold_is_left_out(developer: Developer) -> None:
+    developed = await developer.develop(encoded(Image.new("1", (300, 30_000), 1), "PNG"))
+    preview = await developer.preview(encoded(Image.new("1", (300, 30_000), 1), "PNG"))
+
+    assert developed.thumbnails == ()
+    assert preview.height == 16_383
+    assert preview.width == 164
+
+
+async def test_the_placeholder_resembles_the_picture(developer: Developer) -> None:
+    plain = Image.new("RGB", (900, 300), (0, 0, 255))
+
+    placeholder = b64decode((await developer.develop(encoded(plain, "PNG"))).thumbhash)
+
+    head = int.from_bytes(placeholder[:5], "little")
+    assert len(placeholder) <= 25
+    assert head >> 39 & 1  # landscape
+    assert (head & 63) / 63 == pytest.approx(1 / 3, abs=0.02)  # as bright as blue is
+    assert (head >> 6 & 63) / 31.5 - 1 == pytest.approx(-1, abs=0.04)  # all blue, no yellow
+    assert not head >> 23 & 1  # nothing can be seen through
+
+
+# Previews
+
+
+@pytest.mark.parametrize("image_format", FORMATS)
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((1024, 768), (512, 384)), ((2000, 1000), (512, 256)), ((300, 900), (300, 900))],
+)
+async def test_a_preview_is_a_small_webp(
+    developer: Developer, image_format: str, size: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    data = encoded(a_picture(*size), image_format, exif=exif(1))
+
+    preview = await developer.preview(data)
+
+    assert preview.content_type == "image/webp"
+    assert (preview.width, preview.height) == expected
+    assert CANARY not in preview.data
+    assert difference(opened(preview), a_picture(*size).resize(expected)) < 4
+
+
+# What is no picture
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x89PNG\r\n\x1a\n",
+        b"\xff\xd8\xff",
+        b"\xff\xd8\xff\xd9",
+        b"RIFF\x04\0\0\0WEBP",
+        b"RIFF\x00\0\0\0WEBP",
+        b"<html><body>Bad gateway</body></html>",
+        b'<svg xmlns="http://www.w3.org/2000/svg"/>',
+        b"%PDF-1.7",
+        b"PK\x03\x04",
+        b'{"error": "no picture"}',
+        bytes(1000),
+    ],
+    ids=lambda data: data[:12].decode("latin-1") or "nothing",
+)
+async def test_what_is_no_picture_is_refused(developer: Developer, data: bytes) -> None:
+    await assert_no_picture(developer, data)
+
+
+@pytest.mark.parametrize("image_format", ["GIF", "TIFF", "BMP", "PPM", "ICO", "AVIF"])
+async def test_other_formats_are_refused_whatever_their_name(
+    developer: Developer, image_format: str
+) -> None:
+    await assert_no_picture(developer, encoded(a_picture(64, 64), image_format))
+
+
+@pytest.mark.parametrize("image_format", FORMATS)
+async def test_a_picture_that_was_cut_off_anywhere_is_refused(
+    developer: Developer, image_format: str
+) -> None:
+    data = encoded(a_picture(40, 30), image_format, exif=exif(6))
+    # The last byte of a WebP pads it to an even length, and is missed by nobody.
+    places = range(0, len(data) - 1, max(1, len(data) // 60))
+
+    for place in [*places, len(data) - 2]:
+        await assert_no_picture(developer, data[:place])
+
+
+async def test_a_flipped_bit_in_a_png_is_found(developer: Developer) -> None:
+    data = encoded(a_picture(40, 30), "PNG")
+
+    for place in range(8, len(data), max(1, len(data) // 60)):
+        flipped = bytearray(data)
+        flipped[place] ^= 4
+        await assert_no_picture(developer, bytes(flipped))
+
+
+@pytest.mark.parametrize("image_format", FORMATS)
+async def test_any_bytes_give_a_picture_or_the_right_error(
+    developer: Developer, image_format: str
+) -> None:
+    data = encoded(a_picture(40, 30, "RGB"), image_format, exif=exif(5), icc_profile=b"profile")
+    chance = random.Random(20_240)
+    outcomes = set()
+
+    for _ in range(300):
+        damaged = bytearray(data)
+        for _ in range(chance.randint(1, 6)):
+            place = chance.randrange(len(damaged))
+            damaged[place : place + chance.randint(0, 3)] = chance.randbytes(chance.randint(0, 3))
+        try:
+            outcomes.add(opened((await developer.develop(bytes(damaged))).original).format)
+        except GenerationFailed as failed:
+            outcomes.add(failed.code)
+
+    assert GenerationErrorCode.PROVIDER_BAD_RESPONSE in outcomes
+    assert outcomes <= {image_format, GenerationErrorCode.PROVIDER_BAD_RESPONSE}
+
+
+async def test_a_png_that_lies_about_its_size_is_refused(developer: Developer) -> None:
+    data = encoded(a_picture(), "PNG")
+
+    for size in ((300, 201), (301, 200), (300, 199), (3000, 2000), (0, 200), (300, 0)):
+        await assert_no_picture(developer, with_png_size(data, *size))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 5), (9, 7), (33, 65)])
+@pytest.mark.parametrize(("depth", "colour", "channels"), [(1, 0, 1), (8, 2, 3), (16, 6, 4)])
+async def test_an_interlaced_png_is_a_picture_as_well(
+    developer: Developer, size: tuple[int, int], depth: int, colour: int, channels: int
+) -> None:
+    width, height = size
+    rows = b"".join(
+        bytes(1 + (columns * depth * channels + 7) // 8)
+        for columns, count in (
+            (len(range(0, width, 8)), len(range(0, height, 8))),
+            (len(range(4, width, 8)), len(range(0, height, 8))),
+            (len(range(0, width, 4)), len(range(4, height, 8))),
+            (len(range(2, width, 4)), len(range(0, height, 4))),
+            (len(range(0, width, 2)), len(range(2, height, 4))),
+            (len(range(1, width, 2)), len(range(0, height, 2))),
+            (width, len(range(1, height, 2))),
+        )
+        if columns
+        for _ in range(count)
+    )
+
+    def interlaced(packed: bytes) -> bytes:
+        return b"".join(
+            (
+                b"\x89PNG\r\n\x1a\n",
+                png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 1)),
+                png_chunk(b"IDAT", zlib.compress(packed)),
+                png_chunk(b"IEND", b""),
+            )
+        )
+
+    developed = await developer.develop(interlaced(rows))
+
+    assert (developed.original.width, developed.original.height) == size
+    await assert_no_picture(developer, interlaced(rows[:-1]))
+    await assert_no_picture(developer, interlaced(rows + b"\0"))
+
+
+async def test_a_webp_that_lies_about_its_size_is_refused(developer: Developer) -> None:
+    data = bytearray(encoded(a_picture(), "WEBP", exif=exif(1)))
+    assert data[12:16] == b"VP8X"
+
+    data[24:27] = (3000).to_bytes(3, "little")
+
+    await assert_no_picture(developer, bytes(data))
+
+
+def bombs() -> dict[str, bytes]:
+    tiny = {name: encoded(a_picture(8, 8), name, exif=exif(1)) for name in FORMATS}
+    frame = tiny["JPEG"].index(b"\xff\xc0")
+    jpeg = bytearray(tiny["JPEG"])
+    jpeg[frame + 5 : frame + 9] = struct.pack(">HH", 20_000, 20_000)
+    webp = bytearray(tiny["WEBP"])
+    webp[24:30] = (19_999).to_bytes(3, "little") * 2
+    return {
+        "PNG": with_png_size(tiny["PNG"], 20_000, 20_000),
+        "JPEG": bytes(jpeg),
+        "WEBP": bytes(webp),
+        "just above": with_png_size(tiny["PNG"], 10_000, 10_001),
+        "a real one": encoded(Image.new("1", (12_000, 12_000)), "PNG"),
+    }
+
+
+async def test_a_bomb_is_refused_before_it_goes_off(developer: Developer) -> None:
+    for name, bomb in bombs().items():
+        assert len(bomb) < 200_000, name
+        begun = time.perf_counter()
+        detail = await assert_no_picture(developer, bomb)
+
+        assert re.search(r"[0-9]+ by [0-9]+ pixels", detail), name
+        assert time.perf_counter() - begun < 0.2
+
+
+def slow_ones() -> dict[str, bytes]:
+    png = encoded(a_picture(), "PNG")
+    jpeg = encoded(a_picture(), "JPEG", progressive=True)
+    webp = encoded(a_picture(), "WEBP")
+    chunks = webp[12:] + b"NONE\0\0\0\0" * 2_000_000
+    last_scan = jpeg[jpeg.rindex(b"\xff\xda") : -2]
+    return {
+        "a PNG of empty chunks": png[:33] + png_chunk(b"NoNe", b"") * 1_500_000 + png[33:],
+        "a JPEG of empty segments": jpeg[:2] + b"\xff\xfe\0\2" * 4_000_000 + jpeg[2:],
+        "a JPEG of padding": jpeg[:2] + b"\xff" * 20_000_000,
+        "a JPEG of scans": jpeg[:-2] + last_scan * 100 + jpeg[-2:],
+        "a WebP of empty chunks": b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WEBP" + chunks,
+    }
+
+
+async def test_what_is_made_to_take_long_is_given_up_soon(developer: Developer) -> None:
+    for name, data in slow_ones().items():
+        begun = time.perf_counter()
+        await assert_no_picture(developer, data)
+
+        assert time.perf_counter() - begun < 1, name
+
+
+async def test_what_stands_behind_the_pixels_of_a_png_takes_no_time(developer: Developer) -> None:
+    data = encoded(a_picture(), "PNG")
+    begun = time.perf_counter()
+
+    await developer.develop(data[:-12] + png_chunk(b"IDAT", bytes(40_000_000)) + data[-12:])
+
+    assert time.perf_counter() - begun < 1
+
+
+async def test_a_jpeg_that_tells_two_sizes_is_refused(developer: Developer) -> None:
+    data = encoded(a_picture(), "JPEG")
+    frame = data.index(b"\xff\xc0")
+    segment = data[frame : frame + 19]
+    larger = segment[:5] + struct.pack(">HH", 20_000, 20_000) + segment[9:]
+
+    detail = await assert_no_picture(
+        developer, data[:frame] + segment + larger + data[frame + 19 :]
+    )
+
+    assert "instead of (300, 200)" in detail
+
+
+async def test_a_large_picture_is_no_bomb(developer: Developer) -> None:
+    """Between Pillow's own limit of 89 megapixels and ours of 100, where Pillow would warn."""
+    data = encoded(Image.new("L", (9_800, 9_900), 77), "JPEG")
+
+    preview = await developer.preview(data)
+
+    assert (preview.width, preview.height) == (512, 517)
+    assert difference(opened(preview), Image.new("RGB", (512, 517), (77, 77, 77))) < 2
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "WEBP"])
+async def test_pictures_that_move_are_refused(developer: Developer, image_format: str) -> None:
+    frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "green", "blue")]
+
+    moving = encoded(frames[0], image_format, save_all=True, append_images=frames[1:], duration=100)
+
+    assert "frames" in await assert_no_picture(developer, moving)
+
+
+async def test_of_several_jpegs_in_one_file_the_first_is_the_picture(
+    developer: Developer,
+) -> None:
+    several = encoded(a_picture(), "MPO", save_all=True, append_images=[Image.new("RGB", (9, 9))])
+
+    developed = await developer.develop(several)
+
+    picture = opened(developed.original)
+    assert picture.format == "JPEG"
+    assert difference(picture, a_picture()) < 3
+
+
+# Threads
+
+
+async def test_the_event_loop_stays_free_meanwhile(developer: Developer) -> None:
+    noise = Image.effect_noise((2048, 2048), 40)
+    data = encoded(Image.merge("RGB", (noise, noise, noise)), "PNG", compress_level=1)
+    working = asyncio.gather(developer.develop(data), developer.develop(data))
+    pauses: list[float] = []
+
+    before = time.perf_counter()
+    while not working.done():
+        await asyncio.sleep(0)
+        after = time.perf_counter()
+        pauses.append(after - before)
+        before = after
+
+    assert len((await working)[0].thumbnails) == 3
+    assert len(pauses) > 50
+    assert max(pauses) < 0.1
+
+
+async def test_many_at_once_all_come_out_right(developer: Developer) -> None:
+    colours = [(17 * number, 255 - 17 * number, 99) for number in range(15)]
+
+    developed = await asyncio.gather(
+        *(developer.develop(encoded(Image.new("RGB", (300, 300), c), "PNG")) for c in colours)
+    )
+
+    for colour, image in zip(colours, developed, strict=True):
+        assert opened(image.thumbnails[0]).resize((1, 1)).getpixel((0, 0)) == pytest.approx(
+            colour, abs=4
+        )
