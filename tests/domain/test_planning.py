@@ -1,0 +1,214 @@
+"""Planning a turn: plain rules, no loop."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from domain.errors import Refused, UserErrorCode
+from domain.ids import ImageId, ModelId
+from domain.images import Image, ImageOrigin
+from domain.models import (
+    SQUARE,
+    AspectRatio,
+    ImageModel,
+    ModelRegistry,
+    ModelUnavailableReason,
+    Resolution,
+    Scene,
+)
+from domain.planning import Inherited, Refusals, plan_turn
+from domain.references import Reference, ReferenceOrigin, choose_references
+from domain.turns import TurnPlan, TurnRequest
+
+WORDS, EDITS = frozenset({Scene.TEXT_TO_IMAGE}), frozenset({Scene.IMAGE_TO_IMAGE})
+WIDE = AspectRatio(16, 9)
+
+
+def a_model(name: str, **given: object) -> ImageModel:
+    facts: dict[str, object] = {
+        "label": name.title(),
+        "description": "",
+        "company": "",
+        "provider": "local",
+        "scenes": WORDS | EDITS,
+        "max_references": 10,
+    }
+    return ImageModel(id=ModelId(name), **(facts | given))  # type: ignore[arg-type]
+
+
+def an_image(name: str, model: str | None = None) -> Image:
+    return Image(
+        id=ImageId(name),
+        key="",
+        width=1,
+        height=1,
+        content_type="image/png",
+        byte_size=1,
+        thumbhash=None,
+        rendition_widths=(),
+        origin=ImageOrigin.OUTPUT,
+        model_id=ModelId(model) if model else None,
+        seed=None,
+        output_id=None,
+        created_at=datetime.now(UTC),
+    )
+
+
+def references(*names: str) -> tuple[Reference, ...]:
+    """`m:` before a name makes it a manual one, `s:` the source; `@model` after it names its
+    model.
+    """
+    origins = {"m": ReferenceOrigin.MANUAL, "s": ReferenceOrigin.SOURCE}
+    made = []
+    for name in names:
+        kind, _, rest = name.rpartition(":")
+        image, _, model = rest.partition("@")
+        made.append(
+            Reference(an_image(image, model), origins.get(kind, ReferenceOrigin.PREVIOUS_TURN))
+        )
+    return tuple(made)
+
+
+REGISTRY = ModelRegistry(
+    [
+        a_model("words", scenes=WORDS, max_references=0, edit_model_id="words-edit"),
+        a_model("words-edit", scenes=EDITS, min_references=1, max_references=2),
+        a_model("words-only", scenes=WORDS, max_references=0),
+        a_model("both", is_default=True, aliases=("company/both",), max_references=1),
+        a_model("wide", aspect_ratios=(WIDE,)),
+        a_model("keyless", unavailable_reason=ModelUnavailableReason.NO_CREDENTIALS),
+        a_model("old", unavailable_reason=ModelUnavailableReason.RETIRED, replacement_id="older"),
+        a_model("older", unavailable_reason=ModelUnavailableReason.RETIRED, replacement_id="wide"),
+    ]
+)
+
+
+def plan(
+    *models: str,
+    given: tuple[Reference, ...] | None = (),
+    inherited: tuple[str, ...] = (),
+    named: bool = False,
+    **request: object,
+) -> TurnPlan:
+    return plan_turn(
+        TurnRequest(
+            user_message="A boat",
+            selected_models=models or None,
+            **request,  # type: ignore[arg-type]
+        ),
+        registry=REGISTRY,
+        inherited=Inherited(model_ids=inherited, aspect_ratio=SQUARE, resolution=Resolution.ONE_K),
+        references=given,
+        previous_were_named=named,
+        refusals=Refusals(),
+    )
+
+
+def refused(*models: str, **given: object) -> list[tuple[UserErrorCode, tuple[str, ...]]]:
+    with pytest.raises(Refused) as caught:
+        plan(*models, **given)  # type: ignore[arg-type]
+    return [(error.code, error.path[1:]) for error in caught.value.user_errors]
+
+
+def test_where_there_are_references_the_editing_sibling_takes_over() -> None:
+    output = plan("words", given=references("a")).outputs[0]
+
+    assert (output.model.id, output.requested_model_id) == ("words-edit", "words")
+
+
+def test_a_model_that_only_makes_images_from_words_cannot_edit() -> None:
+    assert refused("words-only", given=references("a")) == [
+        (UserErrorCode.MODEL_CANNOT_EDIT, ("selectedModels", "0"))
+    ]
+
+
+def test_a_model_that_only_edits_needs_a_reference() -> None:
+    assert refused("both", "words-edit") == [
+        (UserErrorCode.MODEL_NEEDS_REFERENCE, ("selectedModels", "1"))
+    ]
+
+
+def test_twins_are_found_after_aliases_and_siblings_are_resolved() -> None:
+    assert refused("both", "company/both") == [
+        (UserErrorCode.DUPLICATE_MODEL, ("selectedModels", "1"))
+    ]
+    assert refused("words", "words-edit", given=references("a")) == [
+        (UserErrorCode.DUPLICATE_MODEL, ("selectedModels", "1"))
+    ]
+
+
+def test_models_that_cannot_be_used_are_refused_and_a_replacement_is_named() -> None:
+    with pytest.raises(Refused) as caught:
+        plan("keyless", "old")
+
+    keyless, old = caught.value.user_errors
+    assert keyless.code is UserErrorCode.MODEL_UNAVAILABLE
+    assert old.code is UserErrorCode.MODEL_RETIRED
+    assert "wide" in old.message
+
+
+def test_an_inherited_model_that_is_gone_goes_on_with_its_replacement() -> None:
+    chosen = plan(inherited=("old", "wide", "never-heard-of", "keyless"))
+
+    assert [output.model.id for output in chosen.outputs] == ["wide"]
+
+
+def test_where_no_inherited_model_can_do_it_the_default_does() -> None:
+    chosen = plan(inherited=("words-only",), given=references("a"))
+
+    assert [output.model.id for output in chosen.outputs] == ["both"]
+
+
+def test_what_is_asked_for_is_refused_and_what_is_inherited_is_not() -> None:
+    assert refused("wide", aspect_ratio=SQUARE) == [
+        (UserErrorCode.UNSUPPORTED_ASPECT_RATIO, ("aspectRatio",))
+    ]
+    assert plan("wide").aspect_ratio == SQUARE
+    assert REGISTRY.remembered("wide").fit_aspect_ratio(SQUARE) == WIDE
+
+
+def test_nothing_is_said_about_references_that_could_not_be_made_out() -> None:
+    refusals = Refusals()
+    refusals.add(UserErrorCode.NOT_FOUND, "", "conversationId")
+    with pytest.raises(Refused) as caught:
+        plan_turn(
+            TurnRequest(user_message="x", selected_models=("words-edit", "words-only")),
+            registry=REGISTRY,
+            inherited=Inherited(aspect_ratio=SQUARE, resolution=Resolution.ONE_K),
+            references=None,
+            previous_were_named=False,
+            refusals=refusals,
+        )
+
+    assert [error.code for error in caught.value.user_errors] == [UserErrorCode.NOT_FOUND]
+
+
+@pytest.mark.parametrize(
+    ("given", "limit", "named", "kept"),
+    [
+        (["a", "b", "m:c"], 10, False, "abc"),
+        (["a", "b", "m:c"], 2, False, "ac"),
+        (["a", "b", "m:c"], 2, True, "ab"),
+        (["s:a", "m:b", "m:c"], 2, False, "bc"),
+        (["a@one", "b@mine"], 1, False, "b"),
+        (["a@one", "b@mine", "m:c"], 1, False, "c"),
+        (["a@one", "b@mine", "m:c"], 1, True, "b"),
+        (["a@one", "b@mine"], 2, False, "ab"),
+        (["a"], 0, False, ""),
+    ],
+)
+def test_a_model_is_given_what_matters_most_in_the_turns_order(
+    given: list[str], limit: int, named: bool, kept: str
+) -> None:
+    chosen = choose_references(
+        references(*given), limit=limit, model_id=ModelId("mine"), previous_were_named=named
+    )
+
+    assert "".join(reference.image.id for reference in chosen) == kept
+
+
+def test_a_stored_model_that_no_registry_knows_is_shown_and_never_used() -> None:
+    model = REGISTRY.remembered("company/forgotten-model")
+
+    assert (model.label, model.listed, model.available) == ("forgotten-model", False, False)
+    assert REGISTRY.get("company/forgotten-model") is None

@@ -1,0 +1,148 @@
+"""Ids, titles, ratios, sealed tokens, pages."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain import ids
+from domain.changes import Moment
+from domain.conversations import is_blank, title_from
+from domain.cursors import PageCursors, TurnCursors
+from domain.errors import BadUserInput, InvalidCursor
+from domain.models import ASPECT_RATIOS, AspectRatio, Resolution, nearest_resolution, pixel_size
+from domain.pages import PageRequest, cut
+from domain.sealing import Seal
+
+SEAL = Seal(b"a secret of this test, long enough")
+
+
+def test_an_outputs_id_tells_its_turn_and_its_conversation() -> None:
+    conversation_id = ids.new_conversation_id()
+    turn_id = ids.turn_id_of(conversation_id, 12)
+    output_id = ids.output_id_of(turn_id, 3)
+
+    assert turn_id.endswith("_0012")
+    assert ids.turn_of_output(output_id) == (turn_id, 3)
+    assert ids.conversation_of_turn(turn_id) == conversation_id
+    assert ids.parse_output_id(output_id) == output_id
+    low, high = ids.turn_id_range(conversation_id)
+    assert low < ids.turn_id_of(conversation_id, 0) < ids.turn_id_of(conversation_id, 9999) < high
+
+
+@given(st.text())
+def test_what_is_no_id_is_none(text: str) -> None:
+    parsers = (
+        ids.parse_conversation_id,
+        ids.parse_turn_id,
+        ids.parse_output_id,
+        ids.parse_image_id,
+        ids.parse_viewer_id,
+    )
+    assert all(parse(text) is None for parse in parsers)
+
+
+@pytest.mark.parametrize("suffix", ["\n", "_", "x", " "])
+def test_an_id_has_nothing_behind_it(suffix: str) -> None:
+    assert ids.parse_conversation_id(ids.new_conversation_id() + suffix) is None
+
+
+def test_a_viewers_id_is_the_same_for_the_same_person_only() -> None:
+    assert ids.viewer_id_of("a", "b") == ids.viewer_id_of("a", "b")
+    assert len({ids.viewer_id_of(*pair) for pair in [("a", "b"), ("a", "c"), ("b", "b")]}) == 3
+
+
+@given(st.text(max_size=300))
+def test_a_title_is_one_short_line(message: str) -> None:
+    title = title_from(message)
+
+    assert len(title) <= 60
+    assert "\n" not in title
+    assert title == title.strip()
+
+
+@pytest.mark.parametrize("text", ["", " \n\t", "\u200b\u200d\ufeff", "\x00\x07"])
+def test_what_cannot_be_seen_is_blank(text: str) -> None:
+    assert is_blank(text)
+    assert not is_blank(text + "a")
+
+
+@pytest.mark.parametrize("text", ["16x9", "16:", ":9", "0:1", "1:0", "-1:1", "1.5:1", "1000:1", ""])
+def test_what_is_no_ratio_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="width:height"):
+        AspectRatio.parse(text)
+
+
+@pytest.mark.parametrize("ratio", ASPECT_RATIOS, ids=str)
+@pytest.mark.parametrize("resolution", Resolution)
+def test_a_size_has_the_shape_of_its_ratio_and_finds_its_way_back(
+    ratio: AspectRatio, resolution: Resolution
+) -> None:
+    width, height = pixel_size(ratio, resolution)
+
+    assert width % 16 == height % 16 == 0
+    assert width / height == pytest.approx(ratio.value, rel=0.03)
+    assert AspectRatio(width, height).nearest(ASPECT_RATIOS) == ratio
+    assert nearest_resolution(width, height) == resolution
+
+
+@given(st.binary(max_size=64))
+def test_a_sealed_token_opens_for_its_purpose_only(payload: bytes) -> None:
+    token = SEAL.close("one", payload)
+
+    assert SEAL.open("one", token) == payload
+    assert SEAL.open("two", token) is None
+    assert Seal(b"another").open("one", token) is None
+
+
+@given(st.text(max_size=80))
+def test_what_was_not_sealed_does_not_open(token: str) -> None:
+    assert SEAL.open("one", token) is None
+
+
+@given(st.binary(min_size=1, max_size=40), st.data())
+def test_a_token_altered_anywhere_does_not_open(payload: bytes, data: st.DataObject) -> None:
+    token = SEAL.close("one", payload)
+    place = data.draw(st.integers(0, len(token) - 1))
+    letter = data.draw(st.sampled_from("ABCabc019-_=+ é"))
+
+    altered = token[:place] + letter + token[place + 1 :]
+
+    assert SEAL.open("one", altered) is None or altered == token
+
+
+def test_a_turn_cursor_belongs_to_its_conversation() -> None:
+    cursors, mine, other = TurnCursors(SEAL), ids.new_conversation_id(), ids.new_conversation_id()
+    cursor = cursors.make(mine, Moment(5, 7))
+
+    assert cursors.read(mine, cursor) == Moment(5, 7)
+    with pytest.raises(InvalidCursor):
+        cursors.read(other, cursor)
+
+
+def test_a_page_cursor_belongs_to_its_list() -> None:
+    cursors = PageCursors(SEAL)
+    cursor = cursors.make("images of ana", (5, "img"))
+
+    assert cursors.read("images of ana", cursor) == (5, "img")
+    with pytest.raises(BadUserInput):
+        cursors.read("images of bob", cursor)
+
+
+@pytest.mark.parametrize(
+    ("request_", "found", "items", "has_previous", "has_next"),
+    [
+        (PageRequest(2), [1, 2, 3], [1, 2], False, True),
+        (PageRequest(2), [1, 2], [1, 2], False, False),
+        (PageRequest(2, (2,)), [3], [3], True, False),
+        (PageRequest(2, None, backwards=True), [3, 2, 1], [2, 3], True, False),
+        (PageRequest(2, (3,), backwards=True), [2, 1], [1, 2], False, True),
+        (PageRequest(2), [], [], False, False),
+    ],
+)
+def test_a_page_knows_what_lies_on_either_side(
+    request_: PageRequest, found: list[int], items: list[int], has_previous: bool, has_next: bool
+) -> None:
+    page = cut(request_, found, lambda item: (item,))
+
+    assert [item for item, _ in page.items] == items
+    assert (page.has_previous, page.has_next) == (has_previous, has_next)

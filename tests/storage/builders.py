@@ -1,0 +1,89 @@
+"""Conversations, turns and pictures written straight into a database, with defaults."""
+
+from datetime import UTC, datetime, timedelta
+
+from domain.conversations import Conversation
+from domain.ids import ModelId, OutputId, ViewerId, new_conversation_id, new_image_id, viewer_id_of
+from domain.images import Image, ImageOrigin, ImageRecord, new_key
+from domain.models import SQUARE, ImageModel, Resolution, Scene
+from domain.references import Reference
+from domain.turns import Claim, PlannedOutput, Turn, TurnOptions, TurnPlan
+from storage.conversations import MongoConversationRepository
+from storage.database import Database
+from storage.turns import MongoTurnRepository
+from storage.viewers import MongoViewerRepository
+
+ANA = viewer_id_of("tests", "ana")
+LONG = timedelta(seconds=60)
+OVER = timedelta(milliseconds=1)
+
+
+def a_model(name: str = "model", *, deadline: timedelta = timedelta(seconds=180)) -> ImageModel:
+    return ImageModel(
+        id=ModelId(name),
+        label=name,
+        description="",
+        company="",
+        provider="local",
+        scenes=frozenset(Scene),
+        deadline=deadline,
+    )
+
+
+def a_picture(output_id: OutputId | None = None) -> ImageRecord:
+    image = Image(
+        id=new_image_id(),
+        key=new_key("images", "image/png"),
+        width=1,
+        height=1,
+        content_type="image/png",
+        byte_size=1,
+        thumbhash=None,
+        rendition_widths=(),
+        origin=ImageOrigin.OUTPUT if output_id else ImageOrigin.SAMPLE,
+        model_id=None,
+        seed=None,
+        output_id=output_id,
+        created_at=datetime.now(UTC).replace(microsecond=0),
+    )
+    return ImageRecord(image, "a prompt", ())
+
+
+def a_plan(*models: str, references: tuple[Reference, ...] = ()) -> TurnPlan:
+    return TurnPlan(
+        user_message="A boat",
+        references=references,
+        aspect_ratio=SQUARE,
+        resolution=Resolution.ONE_K,
+        options=TurnOptions(),
+        outputs=tuple(
+            PlannedOutput(a_model(name), ModelId(name), references) for name in models or ("model",)
+        ),
+    )
+
+
+async def a_conversation(
+    database: Database,
+    *models: str,
+    viewer_id: ViewerId = ANA,
+    source: Image | None = None,
+) -> tuple[Conversation, Turn]:
+    written = await MongoConversationRepository(database).start(
+        viewer_id,
+        new_conversation_id(),
+        title="A boat",
+        source_image=source,
+        plan=a_plan(*models),
+    )
+    assert written is not None
+    return written
+
+
+async def a_gallery(database: Database, *records: ImageRecord, viewer_id: ViewerId = ANA) -> None:
+    assert await MongoViewerRepository(database).welcome(viewer_id, records)
+
+
+async def a_claim(database: Database, output_id: OutputId, *, lease: timedelta = LONG) -> Claim:
+    claim = await MongoTurnRepository(database).claim(output_id, lease=lease)
+    assert claim is not None
+    return claim

@@ -1,0 +1,259 @@
+"""Turns in MongoDB: claims, fences, the derived status, and transactions that hold."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from domain.changes import Moment
+from domain.errors import GenerationErrorCode, Overloaded
+from domain.images import ImageRecord
+from domain.outputs import GenerationError, OutputStatus, Preview, Usage
+from domain.references import Reference, ReferenceOrigin
+from domain.turns import Claim, Turn, derive_status
+from storage.conversations import MongoConversationRepository
+from storage.database import Database, open_database
+from storage.images import MongoImageRepository
+from storage.turns import MongoTurnRepository
+from tests.serving import free_port
+from tests.storage.builders import (
+    ANA,
+    LONG,
+    OVER,
+    a_claim,
+    a_conversation,
+    a_gallery,
+    a_picture,
+    a_plan,
+)
+
+FAILURE = GenerationError(GenerationErrorCode.TIMED_OUT, retryable=True)
+
+
+@pytest.fixture
+def turns(database: Database) -> MongoTurnRepository:
+    return MongoTurnRepository(database)
+
+
+async def read(turns: MongoTurnRepository, turn: Turn) -> Turn:
+    return (await turns.get_many(ANA, [turn.id]))[turn.id]
+
+
+async def land(turns: MongoTurnRepository, claim: Claim, *records: ImageRecord) -> bool:
+    return await turns.land(claim, records or [a_picture(claim.output.id)], text=None, usage=None)
+
+
+async def test_of_many_workers_one_gets_the_output(
+    database: Database, turns: MongoTurnRepository
+) -> None:
+    _, turn = await a_conversation(database)
+
+    claims = await asyncio.gather(*(turns.claim(turn.outputs[0].id, lease=LONG) for _ in range(20)))
+
+    assert [claim.output.fence for claim in claims if claim] == [1]
+
+
+async def test_a_claim_starts_the_output_and_its_clock(
+    database: Database, turns: MongoTurnRepository
+) -> None:
+    _, turn = await a_conversation(database)
+
+    claim = await a_claim(database, turn.outputs[0].id)
+
+    assert claim.output.status is OutputStatus.GENERATING
+    assert claim.output.started_at == claim.claimed_at
+    assert claim.seconds_left == pytest.approx(180, abs=0.01)
+    assert claim.turn.version == turn.version + 1
+
+
+async def test_a_worker_that_lost_its_lease_can_write_nothing(
+    database: Database, turns: MongoTurnRepository
+) -> None:
+    _, turn = await a_conversation(database)
+    dead = await a_claim(database, turn.outputs[0].id, lease=OVER)
+    await asyncio.sleep(0.01)
+    living = await a_claim(database, turn.outputs[0].id)
+
+    preview = Preview(0, "previews/x", 1, 1)
+    tried = [
+        await turns.renew(dead, lease=LONG),
+        await turns.give_back(dead),
+        await turns.show_progress(dead, progress=0.5, preview=preview),
+        await turns.fail(dead, FAILURE),
+        await land(turns, dead),
+    ]
+
+    assert tried == [False] * 5
+    assert (await database.images.find().to_list()) == []
+    assert living.output.fence == dead.output.fence + 1
+    assert living.output.started_at == dead.output.started_at
+    assert living.deadline_at == dead.deadline_at
+    assert await land(turns, living)
+
+
+async def test_landing_writes_the_output_and_its_images_or_nothing(
+    database: Database, turns: MongoTurnRepository
+) -> None:
+    _, turn = await a_conversation(database)
+    claim = await a_claim(database, turn.outputs[0].id)
+    records = [a_picture(claim.output.id), a_picture(claim.output.id)]
+
+    assert await turns.land(claim, records, text="Done $x", usage=Usage(1, 2, 3))
+    assert not await turns.land(claim, [a_picture()], text=None, usage=None)
+
+    output = (await read(turns, turn)).outputs[0]
+    assert output.status is OutputStatus.COMPLETED
+    assert output.images == tuple(record.image for record in records)
+    assert (output.text, output.usage) == ("Done $x", Usage(1, 2, 3))
+    found = await MongoImageRepository(database).get_many(
+        ANA, [record.image.id for record in records]
+    )
+    assert list(found.values()) == records
+    assert await database.images.count_documents({}) == 2
+
+
+async def test_the_turns_status_follows_its_outputs_in_the_same_write(
+    database: Database, turns: MongoTurnRepository
+) -> None:
+    _, turn = await a_conversation(database, "one", "two", "three")
+    ends = [FAILURE, None, FAILURE]
+
+    seen = [turn]
+    for output, end in zip(turn.outputs, ends, strict=True):
+        claim = await a_claim(database, output.id)
+        seen.append(await read(turns, turn))
+        await (turns.fail(claim, end) if end else land(turns, claim))
+        seen.append(await read(turns, turn))
+
+    for state in seen:
+        assert state.status is derive_status(output.status for output in state.outputs)
+        assert (state.completed_at is not None) == (not state.in_progress)
+    assert [state.version for state in seen] == list(range(1, 8))
+
+
+async def test_progress_never_goes_back(database: Database, turns: MongoTurnRepository) -> None:
+    _, turn = await a_conversation(database)
+    claim = await a_claim(database, turn.outputs[0].id)
+
+    for progress in (0.2, 0.6, 0.4):
+        await turns.show_progress(claim, progress=progress, preview=None)
+
+    assert (await read(turns, turn)).outputs[0].progress == 0.6
+
+
+async def test_renewing_a_lease_is_nobodys_news(
+    database: Database, turns: MongoTurnRepository
+) -> None:
+    _, turn = await a_conversation(database)
+    claim = await a_claim(database, turn.outputs[0].id)
+    before = await read(turns, turn)
+
+    assert await turns.renew(claim, lease=LONG)
+
+    assert await read(turns, turn) == before
+
+
+async def test_what_nobody_holds_is_found_when_it_should_be(
+    database: Database, turns: MongoTurnRepository
+) -> None:
+    _, turn = await a_conversation(database, "queued", "held", "given back", "dead", "ended")
+    _, held, given_back, dead, ended = (output.id for output in turn.outputs)
+    await a_claim(database, held)
+    await turns.give_back(await a_claim(database, given_back))
+    await a_claim(database, dead, lease=OVER)
+    await turns.fail(await a_claim(database, ended), FAILURE)
+    await asyncio.sleep(0.01)
+
+    async def found(queued_for: timedelta, *, expired: bool) -> list[str]:
+        ids = await turns.claimable(queued_for=queued_for, expired=expired, limit=10)
+        slots = {output.id: output.model_id for output in turn.outputs}
+        return [slots[output_id] for output_id in ids]
+
+    assert await found(timedelta(0), expired=True) == ["queued", "given back", "dead"]
+    assert await found(timedelta(0), expired=False) == ["queued", "given back"]
+    assert await found(LONG, expired=True) == ["given back", "dead"]
+
+
+async def test_a_turn_that_is_there_is_never_written_over(database: Database) -> None:
+    conversations = MongoConversationRepository(database)
+    conversation, _ = await a_conversation(database)
+
+    written = await asyncio.gather(
+        *(conversations.append_turn(ANA, conversation, a_plan()) for _ in range(8))
+    )
+
+    assert len([one for one in written if one]) == 1
+    assert await database.turns.count_documents({}) == 2
+    (count,) = [one["turnCount"] async for one in database.conversations.find()]
+    assert count == 2
+
+
+async def test_a_picture_that_is_being_used_and_deleted_at_once_is_never_half_gone(
+    database: Database, turns: MongoTurnRepository
+) -> None:
+    conversations = MongoConversationRepository(database)
+    for _ in range(10):
+        doomed, turn = await a_conversation(database)
+        record = a_picture(turn.outputs[0].id)
+        await land(turns, await a_claim(database, turn.outputs[0].id), record)
+        other, _ = await a_conversation(database)
+        plan = a_plan(references=(Reference(record.image, ReferenceOrigin.MANUAL),))
+
+        used, _ = await asyncio.gather(
+            conversations.append_turn(ANA, other, plan), conversations.delete(ANA, doomed.id)
+        )
+
+        exists = await MongoImageRepository(database).any_refers_to([record.image.id])
+        assert exists == (used is not None)
+
+
+async def test_deleting_tells_whose_bytes_nobody_needs_any_more(
+    database: Database, turns: MongoTurnRepository
+) -> None:
+    conversations = MongoConversationRepository(database)
+    source = a_picture()
+    await a_gallery(database, source)
+    conversation, turn = await a_conversation(database, "one", "two", source=source.image)
+    first, second = (output.id for output in turn.outputs)
+    lost, kept = a_picture(first), a_picture(first)
+    await land(turns, await a_claim(database, first), lost, kept)
+    claim = await a_claim(database, second)
+    await turns.show_progress(claim, progress=None, preview=Preview(0, "previews/x", 1, 1))
+    await a_conversation(database, source=kept.image)
+
+    keys = await conversations.delete(ANA, conversation.id)
+
+    assert sorted(keys or []) == sorted([*lost.image.keys, "previews/x"])
+    assert not await land(turns, claim)
+
+
+async def test_turns_changed_since_a_moment_come_with_the_latest_and_those_at_work(
+    database: Database, turns: MongoTurnRepository
+) -> None:
+    conversations = MongoConversationRepository(database)
+    conversation, first = await a_conversation(database)
+    for _ in range(3):
+        written = await conversations.append_turn(ANA, conversation, a_plan())
+        assert written
+        conversation = written[0]
+    second = (await turns.current(conversation.id, changed_since=None)).turns[1]
+    await turns.fail(await a_claim(database, second.outputs[0].id), FAILURE)
+
+    async def indexes(since: Moment | None) -> list[int]:
+        found = await turns.current(conversation.id, changed_since=since)
+        return [turn.turn_index for turn in found.turns]
+
+    now = (await turns.current(conversation.id, changed_since=None)).moment
+    assert await indexes(None) == [0, 2, 3]
+    assert await indexes(Moment(0, 0)) == [0, 1, 2, 3]
+    claim = await a_claim(database, first.outputs[0].id)
+    await turns.fail(claim, FAILURE)
+    assert await indexes(None) == [2, 3]
+    assert await indexes(now) == [0, 2, 3]
+
+
+async def test_a_database_that_is_away_is_told_as_overloaded() -> None:
+    nowhere = open_database(f"mongodb://127.0.0.1:{free_port()}/", "nothing")
+
+    with pytest.raises(Overloaded):
+        await nowhere.__aenter__()
