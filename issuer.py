@@ -1,0 +1,115 @@
+"""The development issuer: tokens for this machine only, signed as in production with a private key.
+
+`python -m issuer ana` prints a token for ana, and nothing else.
+"""
+
+import sys
+from base64 import urlsafe_b64encode
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+import jwt
+import orjson
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from auth import SUBJECT_LENGTH, Authenticator, StaticKeys
+from settings import PREFIX, SettingsError, keep_secret, read_settings
+
+ISSUER: Final = "urn:darkroom:development"
+AUDIENCE: Final = "darkroom"
+TOKEN_LIFE: Final = timedelta(hours=12)
+"""A working day. Tokens of production live for an hour at most."""
+_ALGORITHM: Final = "EdDSA"
+
+
+class DevelopmentIssuer:
+    """Issues tokens with a key that it keeps in the data folder, readable by the owner only."""
+
+    def __init__(self, data_dir: Path) -> None:
+        path = data_dir / "issuer-key.pem"
+        try:
+            key = load_pem_private_key(keep_secret(path, _new_key), password=None)
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            raise SettingsError([f"{path} is no private key: delete it."]) from error
+        if not isinstance(key, Ed25519PrivateKey):
+            raise SettingsError([f"{path} is no Ed25519 key: delete it."])
+        self._key = key
+
+    def token(self, viewer_name: str, *, life: timedelta = TOKEN_LIFE) -> str:
+        """A token whose `sub` is the name: the same name is always the same viewer."""
+        if not 0 < len(viewer_name) <= SUBJECT_LENGTH:
+            raise ValueError(f"a viewer's name has 1 to {SUBJECT_LENGTH} characters")
+        now = datetime.now(UTC)
+        claims = {
+            "iss": ISSUER,
+            "aud": AUDIENCE,
+            "sub": viewer_name,
+            "iat": now,
+            "exp": now + life,
+        }
+        headers = {"kid": self._public_key["kid"]}
+        return jwt.encode(claims, self._key, algorithm=_ALGORITHM, headers=headers)
+
+    def public_keys(self) -> dict[str, Any]:
+        """What the tokens are verified with, as a JSON Web Key Set."""
+        return {"keys": [self._public_key]}
+
+    def authenticator(self) -> Authenticator:
+        """Takes this issuer's tokens, and nobody else's."""
+        return Authenticator(
+            StaticKeys(self.public_keys()),
+            issuer=ISSUER,
+            audience=AUDIENCE,
+            longest_life=TOKEN_LIFE,
+        )
+
+    @cached_property
+    def _public_key(self) -> dict[str, Any]:
+        x = _base64url(self._key.public_key().public_bytes_raw())
+        required = {"crv": "Ed25519", "kty": "OKP", "x": x}
+        # RFC 7638: a key's name is the digest of what it is made of.
+        kid = _base64url(sha256(orjson.dumps(required, option=orjson.OPT_SORT_KEYS)).digest())
+        return {**required, "kid": kid, "alg": _ALGORITHM, "use": "sig"}
+
+
+def _new_key() -> bytes:
+    key = Ed25519PrivateKey.generate()
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _base64url(data: bytes) -> str:
+    return urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def main(arguments: list[str]) -> int:
+    """Print a token for the viewer that is named."""
+    try:
+        if len(arguments) != 1:
+            raise SettingsError(["Whose token? python -m issuer NAME"])
+        settings = read_settings()
+        if settings.environment != "development":
+            raise SettingsError(
+                [f"{PREFIX}ENVIRONMENT is production: its tokens come from {PREFIX}TOKEN_ISSUER."]
+            )
+        print(DevelopmentIssuer(settings.data_dir).token(arguments[0]))
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except (ValueError, OSError) as error:
+        print(f"No token: {error}.", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,523 @@
+"""Tokens: whose they are, and each way in which one is refused."""
+
+import asyncio
+import os
+import stat
+import subprocess
+import sys
+import time
+from base64 import urlsafe_b64encode
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import jwt
+import orjson
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from auth import Authenticator, FetchedKeys, StaticKeys, parse_authorization
+from domain.errors import Overloaded, Unauthenticated
+from domain.ids import viewer_id_of
+from issuer import AUDIENCE, ISSUER, DevelopmentIssuer
+from settings import SettingsError
+from tests.serving import free_port, serving
+
+ROOT = Path(__file__).parent.parent
+ISS = "https://id.example.com/"
+AUD = "darkroom"
+PrivateKey = Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+
+class Signer:
+    """A private key, and what an issuer would publish of it."""
+
+    def __init__(self, key: PrivateKey, algorithm: str, kid: str) -> None:
+        self.key, self.algorithm, self.kid = key, algorithm, kid
+
+    @property
+    def jwk(self) -> dict[str, Any]:
+        to_jwk = jwt.get_algorithm_by_name(self.algorithm).to_jwk
+        return {**orjson.loads(to_jwk(self.key.public_key())), "kid": self.kid, "use": "sig"}
+
+    def token(
+        self,
+        *,
+        without: str = "",
+        header: dict[str, Any] | None = None,
+        algorithm: str | None = None,
+        **claims: Any,
+    ) -> str:
+        now = int(time.time())
+        all_claims = {"iss": ISS, "aud": AUD, "sub": "ana", "iat": now, "exp": now + 600, **claims}
+        all_claims.pop(without, None)
+        headers = {"kid": self.kid, **(header or {})}
+        return jwt.encode(
+            all_claims, self.key, algorithm=algorithm or self.algorithm, headers=headers
+        )
+
+
+ED25519 = Signer(Ed25519PrivateKey.generate(), "EdDSA", "ed")
+P256 = Signer(ec.generate_private_key(ec.SECP256R1()), "ES256", "p256")
+RSA = Signer(rsa.generate_private_key(65537, 2048), "RS256", "rsa")
+STRANGER = Signer(Ed25519PrivateKey.generate(), "EdDSA", "ed")
+SIGNERS = (ED25519, P256, RSA)
+
+
+@pytest.fixture
+def authenticator() -> Authenticator:
+    keys = StaticKeys({"keys": [signer.jwk for signer in SIGNERS]})
+    return Authenticator(keys, issuer=ISS, audience=AUD)
+
+
+def in_seconds(seconds: int) -> int:
+    return int(time.time()) + seconds
+
+
+def unsigned(header: object, claims: object) -> str:
+    parts = [orjson.dumps(header), orjson.dumps(claims), b"nothing"]
+    return ".".join(urlsafe_b64encode(part).decode().rstrip("=") for part in parts)
+
+
+def signed_with_the_public_key() -> str:
+    """The classic: a public key taken for the secret of a symmetric algorithm."""
+    header = {"alg": "HS256", "kid": "rsa", "typ": "JWT"}
+    signing_input = unsigned(header, {"iss": ISS, "aud": AUD, "sub": "ana"}).rpartition(".")[0]
+    hmac = jwt.get_algorithm_by_name("HS256")
+    tag = hmac.sign(signing_input.encode(), orjson.dumps(RSA.jwk))
+    return f"{signing_input}.{urlsafe_b64encode(tag).decode().rstrip('=')}"
+
+
+@pytest.mark.parametrize("signer", SIGNERS, ids=lambda signer: signer.algorithm)
+async def test_a_token_vouches_for_its_viewer_until_it_ends(
+    authenticator: Authenticator, signer: Signer
+) -> None:
+    ends = in_seconds(300)
+
+    viewer = await authenticator.authenticate(signer.token(sub="ana", exp=ends))
+
+    assert viewer.id == viewer_id_of(ISS, "ana")
+    assert viewer.expires_at == datetime.fromtimestamp(ends, UTC)
+
+
+async def test_one_of_several_audiences_is_enough(authenticator: Authenticator) -> None:
+    await authenticator.authenticate(ED25519.token(aud=["other", AUD]))
+
+
+async def test_a_token_that_ended_within_the_leeway_is_taken(authenticator: Authenticator) -> None:
+    await authenticator.authenticate(ED25519.token(exp=in_seconds(-10)))
+
+
+REFUSALS: dict[str, Callable[[], str]] = {
+    "empty": lambda: "",
+    "no token": lambda: "abc",
+    "two parts": lambda: "abc.def",
+    "no JSON inside": lambda: "YWJj.YWJj.YWJj",
+    "not ASCII": lambda: "é" * 20,
+    "a lone surrogate": lambda: "\ud800",
+    "header is a list": lambda: unsigned([], {}),
+    "header nested without end": lambda: (
+        urlsafe_b64encode(b"[" * 5000).decode().rstrip("=") + ".e30.e30"
+    ),
+    "too long": lambda: ED25519.token(filler="x" * 8192),
+    "algorithm none": lambda: unsigned({"alg": "none", "kid": "ed"}, {"sub": "ana"}),
+    "symmetric with the public key": signed_with_the_public_key,
+    "algorithm outside the list": lambda: RSA.token(algorithm="RS512"),
+    "algorithm of another key": lambda: RSA.token(header={"kid": "p256"}),
+    "bad signature": lambda: ED25519.token()[:-8] + "AAAAAAAA",
+    "altered claims": lambda: _with_claims_of(ED25519.token(), ED25519.token(sub="eve")),
+    "signed by somebody else": STRANGER.token,
+    "unknown kid": lambda: ED25519.token(header={"kid": "other"}),
+    "no kid": lambda: jwt.encode({"iss": ISS}, ED25519.key, algorithm="EdDSA"),
+    "kid is no text": lambda: unsigned({"alg": "EdDSA", "kid": 1}, {}),
+    "unknown crit": lambda: ED25519.token(header={"crit": ["exp"], "exp": 1}),
+    "wrong issuer": lambda: ED25519.token(iss="https://id.example.org/"),
+    "no issuer": lambda: ED25519.token(without="iss"),
+    "wrong audience": lambda: ED25519.token(aud="other"),
+    "no audience": lambda: ED25519.token(without="aud"),
+    "expired": lambda: ED25519.token(exp=in_seconds(-60), iat=in_seconds(-120)),
+    "no end": lambda: ED25519.token(without="exp"),
+    "end is no number": lambda: ED25519.token(exp="tomorrow"),
+    "end is text": lambda: ED25519.token(exp=str(in_seconds(60))),
+    "end is infinite": lambda: ED25519.token(exp=float("inf")),
+    "not yet valid": lambda: ED25519.token(nbf=in_seconds(120)),
+    "issued in the future": lambda: ED25519.token(iat=in_seconds(120), exp=in_seconds(180)),
+    "no time of issue": lambda: ED25519.token(without="iat"),
+    "lives too long": lambda: ED25519.token(exp=in_seconds(3600 + 60)),
+    "no subject": lambda: ED25519.token(without="sub"),
+    "empty subject": lambda: ED25519.token(sub=""),
+    "subject is no text": lambda: _raw(sub=7),
+    "subject is too long": lambda: ED25519.token(sub="x" * 256),
+}
+
+
+def _with_claims_of(token: str, other: str) -> str:
+    header, _, signature = token.split(".")
+    return f"{header}.{other.split('.')[1]}.{signature}"
+
+
+def _raw(**claims: Any) -> str:
+    """Signed without the library's own look at the claims."""
+    all_claims = {"iss": ISS, "aud": AUD, "iat": in_seconds(0), "exp": in_seconds(60), **claims}
+    return jwt.PyJWS().encode(
+        orjson.dumps(all_claims), ED25519.key, algorithm="EdDSA", headers={"kid": "ed"}
+    )
+
+
+@pytest.mark.parametrize("make", REFUSALS.values(), ids=list(REFUSALS))
+async def test_refused(authenticator: Authenticator, make: Callable[[], str]) -> None:
+    with pytest.raises(Unauthenticated):
+        await authenticator.authenticate(make())
+
+
+@pytest.mark.parametrize(
+    ("header", "token"),
+    [(None, None), ("Bearer abc.def-_~+/=", "abc.def-_~+/="), ("bEARER  abc ", "abc")],
+)
+def test_a_header_that_is_read(header: str | None, token: str | None) -> None:
+    assert parse_authorization(header) == token
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "abc",
+        "Bearer",
+        "Bearer ",
+        "Basic YWJj",
+        "Bearer a b",
+        "Bearer é",
+        "Bearer " + "a" * 8193,
+    ],
+)
+def test_a_header_that_is_refused(header: str) -> None:
+    with pytest.raises(Unauthenticated):
+        parse_authorization(header)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"use": "enc"},
+        {"key_ops": ["sign"]},
+        {"key_ops": "verify"},
+        {"alg": "RS256"},
+        {"kty": "oct"},
+        {"kty": ["OKP"]},
+        {"crv": "X25519"},
+        {"x": "AA"},
+        {"x": None},
+        {"d": "AA"},
+        {"kid": 7},
+    ],
+    ids=str,
+)
+async def test_a_key_that_cannot_be_used_is_passed_over(change: dict[str, Any]) -> None:
+    keys = StaticKeys({"keys": [{**ED25519.jwk, **change}, None, P256.jwk]})
+
+    assert await keys.key_of("ed") is None
+    assert await keys.key_of("p256") is not None
+
+
+async def test_an_rsa_key_that_is_too_short_is_passed_over() -> None:
+    short = Signer(rsa.generate_private_key(65537, 1024), "RS256", "short")
+
+    assert await StaticKeys({"keys": [short.jwk]}).key_of("short") is None
+
+
+async def test_a_known_token_costs_next_to_nothing(authenticator: Authenticator) -> None:
+    token = ED25519.token()
+    await authenticator.authenticate(token)
+
+    started = time.perf_counter()
+    for _ in range(1000):
+        await authenticator.authenticate(token)
+
+    assert time.perf_counter() - started < 0.1
+
+
+# Keys that are fetched
+
+
+class KeyServer:
+    """Publishes keys, and counts who asks."""
+
+    def __init__(self) -> None:
+        self.signers: tuple[Signer, ...] = SIGNERS
+        self.asked = 0
+        self.body: bytes | None = None
+        self.status = 200
+        self.headers: dict[str, str] = {}
+        self.has_been_asked = asyncio.Event()
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def answer(self, _: Request) -> Response:
+        self.asked += 1
+        self.has_been_asked.set()
+        await self.open.wait()
+        body = self.body or orjson.dumps({"keys": [signer.jwk for signer in self.signers]})
+        return Response(body, status_code=self.status, headers=self.headers)
+
+
+class Watch:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Published:
+    def __init__(self, server: KeyServer, keys: FetchedKeys, watch: Watch) -> None:
+        self.server, self.keys, self.watch = server, keys, watch
+
+
+@pytest.fixture
+async def published() -> AsyncIterator[Published]:
+    async with _published() as published:
+        yield published
+
+
+@asynccontextmanager
+async def _published() -> AsyncIterator[Published]:
+    server, watch = KeyServer(), Watch()
+    app = Starlette(routes=[Route("/keys", server.answer)])
+    async with serving(app, free_port()) as url, httpx2.AsyncClient() as http:
+        keys = FetchedKeys(f"{url}/keys", http, clock=watch)
+        yield Published(server, keys, watch)
+        server.open.set()
+        await keys.aclose()
+
+
+async def test_keys_are_fetched_once_for_many_who_ask_at_once(published: Published) -> None:
+    published.server.open.clear()
+    asking = [asyncio.create_task(published.keys.key_of("ed")) for _ in range(50)]
+    await asyncio.wait_for(published.server.has_been_asked.wait(), 10)
+
+    published.server.open.set()
+    found = await asyncio.gather(*asking)
+
+    assert all(found)
+    assert published.server.asked == 1
+
+
+async def test_one_who_stops_waiting_does_not_end_the_fetch_for_others(
+    published: Published,
+) -> None:
+    published.server.open.clear()
+    first, second = (asyncio.create_task(published.keys.key_of("ed")) for _ in range(2))
+    await asyncio.wait_for(published.server.has_been_asked.wait(), 10)
+
+    first.cancel()
+    await asyncio.wait([first])
+    published.server.open.set()
+
+    assert await second is not None
+
+
+async def test_an_unknown_kid_asks_at_most_once_a_minute(published: Published) -> None:
+    await published.keys.key_of("ed")
+    published.watch.now += 61
+
+    for number in range(20):
+        assert await published.keys.key_of(f"unknown {number}") is None
+    assert published.server.asked == 2
+
+    published.watch.now += 61
+    assert await published.keys.key_of("unknown") is None
+    assert published.server.asked == 3
+
+
+async def test_a_new_key_is_found_and_an_old_token_still_good(published: Published) -> None:
+    published.server.signers = (ED25519,)
+    authenticator = Authenticator(published.keys, issuer=ISS, audience=AUD)
+    old = ED25519.token()
+    await authenticator.authenticate(old)
+
+    published.server.signers = (ED25519, P256)
+    published.watch.now += 61
+
+    await authenticator.authenticate(P256.token())
+    await authenticator.authenticate(old)
+
+
+async def test_a_withdrawn_key_lets_nobody_in_any_more(published: Published) -> None:
+    authenticator = Authenticator(published.keys, issuer=ISS, audience=AUD)
+    token = ED25519.token()
+    await authenticator.authenticate(token)
+
+    published.server.signers = (P256,)
+    published.watch.now += 601
+    # Its age is noticed by one who asks, and does not have to wait.
+    published.server.has_been_asked.clear()
+    await authenticator.authenticate(token)
+    await asyncio.wait_for(published.server.has_been_asked.wait(), 10)
+
+    with pytest.raises(Unauthenticated):
+        await _until_refused(authenticator, token)
+
+
+async def _until_refused(authenticator: Authenticator, token: str) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            await authenticator.authenticate(token)
+            await asyncio.sleep(0.01)
+
+
+async def test_known_keys_serve_for_an_hour_while_their_source_is_away(
+    published: Published,
+) -> None:
+    await published.keys.key_of("ed")
+    published.server.status = 503
+
+    published.watch.now += 600 + 3599
+    assert await published.keys.key_of("ed") is not None
+
+    published.watch.now += 61
+    with pytest.raises(Overloaded):
+        await published.keys.key_of("ed")
+
+    published.server.status = 200
+    published.watch.now += 61
+    assert await published.keys.key_of("ed") is not None
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "headers"),
+    [
+        (500, None, {}),
+        (204, None, {}),
+        (302, None, {"location": "/keys"}),
+        (200, b"<html>", {}),
+        (200, b"[]", {}),
+        (200, b'{"keys": []}', {}),
+        (200, b'{"keys": {}}', {}),
+        (200, b'{"keys": ["' + b"x" * 300_000 + b'"]}', {}),
+    ],
+    ids=["500", "204", "redirect", "HTML", "list", "no keys", "keys are no list", "too large"],
+)
+async def test_an_answer_without_keys_is_nobodys_fault_but_ours(
+    published: Published, status: int, body: bytes | None, headers: dict[str, str]
+) -> None:
+    server = published.server
+    server.status, server.body, server.headers = status, body, headers
+
+    with pytest.raises(Overloaded):
+        await published.keys.key_of("ed")
+
+
+async def test_nobody_listening_is_nobodys_fault_but_ours() -> None:
+    async with httpx2.AsyncClient() as http:
+        keys = FetchedKeys(f"http://127.0.0.1:{free_port()}/keys", http)
+
+        with pytest.raises(Overloaded):
+            await keys.key_of("ed")
+
+
+async def test_keys_come_through_tls_from_anywhere_else() -> None:
+    async with httpx2.AsyncClient() as http:
+        FetchedKeys("https://id.example.com/keys", http)
+        with pytest.raises(ValueError, match="https"):
+            FetchedKeys("http://id.example.com/keys", http)
+
+
+# The development issuer
+
+
+def print_token(
+    data_dir: Path, *arguments: str, **environ: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "issuer", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "DARKROOM_DATA_DIR": str(data_dir), **environ},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+async def test_the_issuer_prints_nothing_but_a_token_that_is_good(tmp_path: Path) -> None:
+    printed = print_token(tmp_path / "data", "ana")
+
+    assert printed.returncode == 0
+    assert printed.stderr == ""
+    token = printed.stdout.removesuffix("\n")
+    assert "\n" not in token
+    viewer = await DevelopmentIssuer(tmp_path / "data").authenticator().authenticate(token)
+    assert viewer.id == viewer_id_of(ISSUER, "ana")
+
+
+@pytest.mark.parametrize("arguments", [(), ("",), ("x" * 256,), ("ana", "bob")])
+def test_the_issuer_refuses_what_is_no_name(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    printed = print_token(tmp_path, *arguments)
+
+    assert printed.returncode == 2
+    assert printed.stdout == ""
+    assert len(printed.stderr.splitlines()) == 1
+
+
+def test_the_issuer_issues_nothing_in_production(tmp_path: Path) -> None:
+    production = {
+        "DARKROOM_ENVIRONMENT": "production",
+        "DARKROOM_MONGODB_URI": "mongodb://db.example.com",
+        "DARKROOM_SECRET": "s" * 32,
+        "DARKROOM_JWKS_URL": "https://id.example.com/keys",
+        "DARKROOM_TOKEN_ISSUER": ISS,
+        "DARKROOM_TOKEN_AUDIENCE": AUD,
+    }
+
+    printed = print_token(tmp_path, "ana", **production)
+
+    assert printed.returncode == 2
+    assert printed.stdout == ""
+    assert "DARKROOM_TOKEN_ISSUER" in printed.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_key_is_made_once_and_readable_by_its_owner_only(tmp_path: Path) -> None:
+    first = DevelopmentIssuer(tmp_path).public_keys()
+    second = DevelopmentIssuer(tmp_path).public_keys()
+
+    (path,) = tmp_path.iterdir()
+    assert first == second
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert "d" not in first["keys"][0]
+
+
+def test_a_key_file_that_is_none_is_said_to_be_none(tmp_path: Path) -> None:
+    (tmp_path / "issuer-key.pem").write_text("nonsense")
+
+    with pytest.raises(SettingsError, match="is no private key"):
+        DevelopmentIssuer(tmp_path)
+
+
+async def test_a_token_of_the_development_issuer_may_live_for_a_working_day(
+    tmp_path: Path,
+) -> None:
+    issuer = DevelopmentIssuer(tmp_path)
+    authenticator = issuer.authenticator()
+
+    await authenticator.authenticate(issuer.token("ana", life=timedelta(hours=12)))
+    with pytest.raises(Unauthenticated):
+        await authenticator.authenticate(issuer.token("ana", life=timedelta(hours=13)))
+
+
+async def test_production_takes_no_token_of_a_development_issuer(tmp_path: Path) -> None:
+    issuer = DevelopmentIssuer(tmp_path)
+    production = Authenticator(StaticKeys(issuer.public_keys()), issuer=ISSUER, audience=AUDIENCE)
+
+    with pytest.raises(Unauthenticated):
+        await production.authenticate(issuer.token("ana"))

@@ -1,0 +1,256 @@
+"""Settings: what is read, what is refused, and the files that are made from them."""
+
+import os
+import re
+import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from secrets import token_bytes
+
+import pytest
+
+from settings import (
+    Settings,
+    SettingsError,
+    env_example,
+    keep_secret,
+    markdown_table,
+    origin_pattern,
+    read_settings,
+    secret_of,
+)
+
+ROOT = Path(__file__).parent.parent
+PRODUCTION = {
+    "DARKROOM_ENVIRONMENT": "production",
+    "DARKROOM_MONGODB_URI": "mongodb://user:canary@db.example.com/?replicaSet=rs0",
+    "DARKROOM_SECRET": "canary-" * 6,
+    "DARKROOM_JWKS_URL": "https://id.example.com/keys",
+    "DARKROOM_TOKEN_ISSUER": "https://id.example.com/",
+    "DARKROOM_TOKEN_AUDIENCE": "darkroom",
+}
+
+
+@pytest.fixture(autouse=True)
+def _a_folder_without_an_env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def read(monkeypatch: pytest.MonkeyPatch, environ: dict[str, str]) -> Settings:
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    return read_settings()
+
+
+def problems(monkeypatch: pytest.MonkeyPatch, environ: dict[str, str]) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        read(monkeypatch, environ)
+    return caught.value.problems
+
+
+def test_development_needs_no_setting(tmp_path: Path) -> None:
+    settings = read_settings()
+
+    assert settings.environment == "development"
+    assert settings.public_url == "http://127.0.0.1:8000"
+    assert settings.data_dir == tmp_path / ".data"
+    assert settings.mongodb_uri is None
+
+
+def test_production_takes_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = read(monkeypatch, {**PRODUCTION, "DARKROOM_HOST": "0.0.0.0", "DARKROOM_GRACE": "7"})
+
+    assert settings.shutdown_grace == 7
+    assert settings.allowed_origins == ()
+    assert secret_of(settings) == PRODUCTION["DARKROOM_SECRET"].encode()
+
+
+def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = read(monkeypatch, PRODUCTION)
+
+    assert "canary" not in f"{settings!r} {settings}"
+
+
+@pytest.mark.parametrize("missing", [name for name in PRODUCTION if name != "DARKROOM_ENVIRONMENT"])
+def test_production_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    environ = {name: value for name, value in PRODUCTION.items() if name != missing}
+
+    assert problems(monkeypatch, environ) == [f"{missing} is needed in production."]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("DARKROOM_PORT", "eighty", "DARKROOM_PORT should be a valid integer."),
+        ("DARKROOM_PORT", "0", "DARKROOM_PORT should be greater than or equal to 1."),
+        (
+            "DARKROOM_ENVIRONMENT",
+            "test",
+            "DARKROOM_ENVIRONMENT should be 'development' or 'production'.",
+        ),
+        (
+            "DARKROOM_MONGODB_URI",
+            "http://user:canary@db",
+            "DARKROOM_MONGODB_URI should begin with mongodb:// or mongodb+srv://.",
+        ),
+        ("DARKROOM_SECRET", "canary", "DARKROOM_SECRET should have at least 32 characters."),
+        (
+            "DARKROOM_MONGODB_DATABASE",
+            "a.b",
+            "DARKROOM_MONGODB_DATABASE should be 1 to 38 letters, digits, _ or -.",
+        ),
+        ("DARKROOM_PUBLIC_URL", "here", "DARKROOM_PUBLIC_URL should be an http or https URL."),
+        (
+            "DARKROOM_ALLOWED_ORIGINS",
+            "https://a.example.com/app",
+            "DARKROOM_ALLOWED_ORIGINS should list origins such as https://app.example.com, without "
+            "a path; 'https://a.example.com/app' is none.",
+        ),
+        ("DARKROOM_GRACE", "-1", "DARKROOM_GRACE should be greater than or equal to 0."),
+        (
+            "DARKROOM_PROT",
+            "8000",
+            "DARKROOM_PROT is not a setting of Darkroom. Did you mean DARKROOM_PORT?",
+        ),
+        (
+            "DARKROOM_COLOUR",
+            "red",
+            "DARKROOM_COLOUR is not a setting of Darkroom. See .env.example.",
+        ),
+        (
+            "DARKROOM_TOKEN_ISSUER",
+            "me",
+            "DARKROOM_TOKEN_ISSUER has no effect in development: leave it out, or set "
+            "DARKROOM_ENVIRONMENT=production.",
+        ),
+        (
+            "DARKROOM_HOST",
+            "0.0.0.0",
+            "DARKROOM_HOST=0.0.0.0 can be reached from other machines, and in development anybody "
+            "could issue tokens: use 127.0.0.1, or set DARKROOM_ENVIRONMENT=production.",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, sentence: str
+) -> None:
+    assert problems(monkeypatch, {name: value}) == [sentence]
+
+
+def test_all_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = problems(monkeypatch, {"DARKROOM_PORT": "x", "DARKROOM_SECRET": "y", "DARKROOM_X": "z"})
+
+    assert len(told) == 3
+
+
+def test_keys_do_not_come_in_the_clear(monkeypatch: pytest.MonkeyPatch) -> None:
+    environ = {**PRODUCTION, "DARKROOM_JWKS_URL": "http://id.example.com/keys"}
+
+    assert problems(monkeypatch, environ) == ["DARKROOM_JWKS_URL should begin with https://."]
+
+
+def test_variables_of_the_tests_are_not_ours_to_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    read(monkeypatch, {"DARKROOM_TEST_MONGODB_URI": "whatever"})
+
+
+def test_an_empty_variable_is_none_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = read(monkeypatch, {"DARKROOM_PORT": "", "DARKROOM_MONGODB_URI": ""})
+
+    assert settings.port == 8000
+
+
+def test_an_env_file_is_read_and_the_environment_goes_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("DARKROOM_PORT=1111\nDARKROOM_LOG_LEVEL=debug\nOTHER=1\n")
+
+    settings = read(monkeypatch, {"DARKROOM_PORT": "2222"})
+
+    assert (settings.port, settings.log_level) == (2222, "debug")
+
+
+def test_an_unknown_variable_of_an_env_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("DARKROOM_PROT=1111\n")
+
+    assert "DARKROOM_PORT?" in problems(monkeypatch, {})[0]
+
+
+@pytest.mark.parametrize(
+    ("origin", "allowed"),
+    [
+        ("http://localhost:5173", True),
+        ("http://127.0.0.1:80", True),
+        ("http://localhost", True),
+        ("https://app.example.com", True),
+        ("https://app.example.com:8443", False),
+        ("http://localhost.example.com:1", False),
+        ("https://appxexample.com", False),
+        ("http://localhost:5173/", False),
+        ("null", False),
+    ],
+)
+def test_an_origin_is_allowed_as_a_whole(
+    monkeypatch: pytest.MonkeyPatch, origin: str, allowed: bool
+) -> None:
+    listed = "http://localhost, http://localhost:*, http://127.0.0.1:*,https://app.example.com"
+    settings = read(monkeypatch, {"DARKROOM_ALLOWED_ORIGINS": listed})
+
+    pattern = re.compile(origin_pattern(settings.allowed_origins))
+
+    assert bool(pattern.fullmatch(origin)) == allowed
+
+
+def test_no_origin_is_allowed_where_none_is_listed() -> None:
+    assert not re.fullmatch(origin_pattern(()), "")
+
+
+def test_development_keeps_a_secret_of_its_own(tmp_path: Path) -> None:
+    first = secret_of(Settings(data_dir=tmp_path / "data"))
+    second = secret_of(Settings(data_dir=tmp_path / "data"))
+
+    assert first == second
+    assert len(first) >= 32
+    assert stat.S_IMODE((tmp_path / "data" / "secret").stat().st_mode) == 0o600
+
+
+def test_processes_that_make_a_secret_at_once_agree(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+
+    with ThreadPoolExecutor(16) as pool:
+        made = list(pool.map(lambda _: keep_secret(path, lambda: token_bytes(32)), range(64)))
+
+    assert len(set(made)) == 1
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_committed_example_is_current() -> None:
+    assert (ROOT / ".env.example").read_text() == env_example()
+
+
+def test_the_table_has_a_row_for_each_setting() -> None:
+    assert len(markdown_table().splitlines()) == 2 + len(Settings.model_fields)
+
+
+def test_the_example_can_be_used_as_it_is(tmp_path: Path) -> None:
+    without = read_settings()
+
+    (tmp_path / ".env").write_text(env_example().replace("# DARKROOM_", "DARKROOM_"))
+
+    assert read_settings() == without
+
+
+def test_settings_print_their_example() -> None:
+    printed = subprocess.run(
+        [sys.executable, "-m", "settings"],
+        cwd=ROOT,
+        env=dict(os.environ),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert printed.stdout == env_example()
