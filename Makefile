@@ -1,0 +1,67 @@
+# What there is to do here, one target each. A bare machine needs Python 3.11 or newer, and make.
+.DEFAULT_GOAL := help
+.PHONY: help install run token format check test schema bench lock clean
+
+export UV_PYTHON_DOWNLOADS := never
+export VIEWER ?= ana
+PYTHON := .venv/bin/python
+PIP := $(PYTHON) -m pip --disable-pip-version-check --quiet install
+# $(call fetch,FILE,COMMAND): into .venv, what the lock names and nothing else. pip where uv is not to be had.
+fetch = echo "Installing requirements/$(1).txt into .venv" >&2; \
+	{ $(PIP) uv && .venv/bin/uv pip $(2) requirements/$(1).txt --quiet --require-hashes --python $(PYTHON) || \
+	$(PIP) --require-hashes --requirement requirements/$(1).txt; } >&2
+
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+install: .venv/dev ## Make .venv with everything that development needs
+
+run: .venv/app ## Serve on this machine, with a mongod of its own; Ctrl-C stops both
+	@exec $(PYTHON) -m serve
+
+token: .venv/app ## Print a development token: make -s token VIEWER=ana
+	@exec $(PYTHON) -m issuer "$$VIEWER"
+
+format: .venv/dev ## Format the code, and mend what can be mended by itself
+	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .
+
+check: .venv/dev ## Format, lint, types and the layers' imports
+	@.venv/bin/ruff format --check . && .venv/bin/ruff check .
+	@.venv/bin/mypy && .venv/bin/lint-imports
+
+test: .venv/dev ## Run the tests, or some: make test T=tests/test_auth.py
+	@$(PYTHON) -m pytest $(T)
+
+schema: .venv/dev ## Write schema.graphql from the code
+	@$(PYTHON) -m resolvers.root > .schema.new && mv .schema.new schema.graphql
+
+bench: .venv/dev ## Measure
+	@$(PYTHON) -m bench
+
+lock: .venv/bin/uv ## Write requirements/*.txt from *.in: make lock U=--upgrade for newer ones
+	@$(LOCK) requirements/app.in --output-file requirements/app.txt
+	@$(LOCK) requirements/dev.in --constraint requirements/app.txt --output-file requirements/dev.txt
+LOCK = .venv/bin/uv pip compile $(U) --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+
+clean: ## Remove .venv and all caches; the data in .data stays
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/app: requirements/app.txt | $(PYTHON)
+	@$(call fetch,app,install --requirements) && touch $@
+
+# All of app.txt is in dev.txt.
+.venv/dev: requirements/dev.txt | $(PYTHON)
+	@$(call fetch,dev,sync) && touch .venv/app $@
+
+.venv/bin/uv: | $(PYTHON)
+	@$(PIP) uv >&2
+
+$(PYTHON):
+	@for python in python3.13 python3.12 python3.11 python3; do \
+	  if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    $$python -m venv --clear .venv >&2 && exit; rm -rf .venv; \
+	    echo "$$python cannot make a .venv (on Debian and Ubuntu it needs the package python3-venv)." >&2; exit 1; \
+	  fi; \
+	done; echo "Darkroom needs Python 3.11 or newer, and found none on PATH." >&2; exit 1
