@@ -1,6 +1,5 @@
 """The composition root: the only place that knows concrete classes."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -152,8 +151,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         )
         await stack.enter_async_context(hub.serve())
         await stack.enter_async_context(jobs.serve())
-        sweeping = asyncio.create_task(Sweeper(turn_repository, jobs).sweep_forever())
-        stack.callback(sweeping.cancel)
+        await stack.enter_async_context(Sweeper(turn_repository, jobs).serve())
         yield services
 
 

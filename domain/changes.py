@@ -1,6 +1,7 @@
 """What the database tells of its changes: a hint of what to read anew, never the state itself."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 
 
@@ -11,8 +12,20 @@ class Moment:
     seconds: int
     increment: int
 
-    def earlier(self, seconds: int) -> "Moment":
-        return Moment(max(0, self.seconds - seconds), 0)
+    def earlier(self, by: timedelta) -> "Moment":
+        return Moment(max(0, self.seconds - int(by.total_seconds())), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Bookmark:
+    """How far a listener has been told of a conversation's turns.
+
+    All that changed before `moment` has been told, and of turns that changed about then `versions`
+    says which state: pairs of a turn's index and its version.
+    """
+
+    moment: Moment
+    versions: tuple[tuple[int, int], ...] = ()
 
 
 class ChangedKind(StrEnum):

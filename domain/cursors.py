@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from typing import Final
 
-from domain.changes import Moment
+from domain.changes import Bookmark, Moment
 from domain.errors import BadUserInput, InvalidCursor
 from domain.ids import ConversationId
 from domain.pages import Position
@@ -19,23 +19,28 @@ _TURNS_VERSION: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class TurnCursors:
-    """Where `turnUpdated` of a conversation stands: a cluster time."""
+    """Where a listener of a conversation's turns stands."""
 
     seal: Seal
 
-    def make(self, conversation_id: ConversationId, moment: Moment) -> str:
-        payload = f"{_TURNS_VERSION}.{moment.seconds}.{moment.increment}"
+    def make(self, conversation_id: ConversationId, bookmark: Bookmark) -> str:
+        moment = bookmark.moment
+        known = [number for pair in bookmark.versions for number in pair]
+        numbers = (_TURNS_VERSION, moment.seconds, moment.increment, *known)
+        payload = ".".join(map(str, numbers))
         return self.seal.close(_turns_of(conversation_id), payload.encode())
 
-    def read(self, conversation_id: ConversationId, cursor: str) -> Moment:
+    def read(self, conversation_id: ConversationId, cursor: str) -> Bookmark:
         """Raise InvalidCursor unless the cursor was made for this conversation, here."""
         payload = self.seal.open(_turns_of(conversation_id), cursor)
         if payload is None:
             raise InvalidCursor
-        version, seconds, increment = map(int, payload.decode().split("."))
+        version, *numbers = map(int, payload.decode().split("."))
         if version != _TURNS_VERSION:
             raise InvalidCursor
-        return Moment(seconds, increment)
+        seconds, increment, *known = numbers
+        versions = tuple(zip(known[::2], known[1::2], strict=True))
+        return Bookmark(Moment(seconds, increment), versions)
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,9 +88,12 @@ class TurnRepository(Protocol):
     async def in_progress(self, viewer_id: ViewerId) -> Sequence[Turn]: ...
 
     async def current(
-        self, conversation_id: ConversationId, *, changed_since: Moment | None
+        self, conversation_id: ConversationId, *, changed_since: Moment | None, recent: timedelta
     ) -> TurnsAsOf:
-        """The latest turn, those at work, and those written at or after a moment; oldest first."""
+        """The latest turn, those at work, and those written after a moment; oldest first.
+
+        Also those written so recently that a transaction may have committed them out of order.
+        """
 
     async def load_changed(self, ids: Iterable[TurnId]) -> Sequence[Turn]:
         """These turns as they stand, whosever they are: for listeners that have been let in."""

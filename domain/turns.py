@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from domain.changes import Moment
+from domain.changes import Bookmark, Moment
 from domain.ids import ConversationId, ModelId, TurnId, ViewerId, conversation_of_turn
 from domain.images import Image
 from domain.models import AspectRatio, ImageFormat, ImageModel, Quality, Resolution
@@ -161,8 +161,8 @@ class TurnUpdate:
 
     turn: Turn
     changed_outputs: tuple[Output, ...]
-    moment: Moment
-    """Whatever changed before it has been told."""
+    bookmark: Bookmark
+    """Where the listener stands once it has this update."""
 
 
 def derive_status(outputs: Iterable[OutputStatus]) -> TurnStatus:

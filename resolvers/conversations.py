@@ -6,6 +6,7 @@ from typing import Annotated
 
 import strawberry
 
+from domain.changes import Bookmark
 from resolvers.nodes import find_conversation
 from schema.context import Info
 from schema.conversations import (
@@ -53,7 +54,7 @@ class ConversationMutations:
         return StartConversationPayload(
             conversation=Conversation.of(conversation),
             turn=Turn.of(turn),
-            cursor=info.context.turn_cursors.make(conversation.id, conversation.as_of),
+            cursor=info.context.turn_cursors.make(conversation.id, Bookmark(conversation.as_of)),
         )
 
     @strawberry.mutation(

@@ -6,6 +6,7 @@ from typing import Annotated, Self, TypeAlias
 import strawberry
 
 from domain import conversations, models
+from domain.changes import Bookmark
 from domain.models import AspectRatio
 from schema.connections import Connection, page_request
 from schema.context import Info
@@ -76,7 +77,7 @@ class Conversation(Node):
 
     @strawberry.field(description="Where `turnUpdated` stands as of this read: pass it as `after`.")
     def cursor(self, info: Info) -> str:
-        return info.context.turn_cursors.make(self.value.id, self.value.as_of)
+        return info.context.turn_cursors.make(self.value.id, Bookmark(self.value.as_of))
 
     @strawberry.field(
         description="The thumbnail strip: the source image, then every output's, oldest first."

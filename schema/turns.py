@@ -318,7 +318,7 @@ class TurnUpdate:
 
     @strawberry.field(description="Pass the newest one as `after` when subscribing again.")
     def cursor(self, info: Info) -> str:
-        return info.context.turn_cursors.make(self.value.turn.conversation_id, self.value.moment)
+        return info.context.turn_cursors.make(self.value.turn.conversation_id, self.value.bookmark)
 
 
 @strawberry.input(

@@ -155,9 +155,12 @@ class MongoTurnRepository:
         return [read_turn(document) for document in found]
 
     async def current(
-        self, conversation_id: ConversationId, *, changed_since: Moment | None
+        self, conversation_id: ConversationId, *, changed_since: Moment | None, recent: timedelta
     ) -> TurnsAsOf:
-        alternatives: list[Document] = [{"status": UNFINISHED_TURN}]
+        alternatives: list[Document] = [
+            {"status": UNFINISHED_TURN},
+            {"$expr": {"$gte": ["$updatedAt", _from_now(-recent)]}},
+        ]
         if changed_since is not None:
             alternatives.append({"changedAt": {"$gte": from_moment(changed_since)}})
         ids = _range(conversation_id)

@@ -6,21 +6,23 @@ matters is missed. Cursors are moments of the database, valid in every process.
 
 import asyncio
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
-from domain.changes import Moment
+from domain.changes import Bookmark, Moment
 from domain.cursors import TurnCursors
 from domain.errors import NotFound, Overloaded
-from domain.ids import TurnId, parse_conversation_id
+from domain.ids import parse_conversation_id
 from domain.ports import ConversationRepository, TurnRepository
 from domain.turns import Turn, TurnsAsOf, TurnUpdate
 from domain.viewers import Viewer
 from subscriptions.hub import Hub
 
-_SLACK_SECONDS: Final = 10
+_SLACK: Final = timedelta(seconds=10)
 """A turn's `changedAt` may be older than its commit by as long as a transaction may live."""
 _REMEMBERED_TURNS: Final = 64
+_BOOKMARKED_TURNS: Final = 16
 _PAUSE_SECONDS: Final = 0.5
 
 
@@ -41,13 +43,15 @@ class TurnUpdates:
         conversation_id = parse_conversation_id(name)
         if conversation_id is None:
             raise NotFound
-        since = self.cursors.read(conversation_id, after) if after is not None else None
-        told = _Told()
+        after_bookmark = self.cursors.read(conversation_id, after) if after is not None else None
+        told = _Told(after_bookmark)
         with self.hub.listen(conversation_id) as listener:
             if not await self.conversations.get_many(viewer.id, [conversation_id]):
                 raise NotFound
-            current = await self.turns.current(conversation_id, changed_since=_with_slack(since))
-            for update in told.all_of(current, since):
+            current = await self.turns.current(
+                conversation_id, changed_since=told.since, recent=_SLACK
+            )
+            for update in told.first(current):
                 yield update
 
             while not listener.ended:
@@ -57,50 +61,95 @@ class TurnUpdates:
                         if not await self.conversations.get_many(viewer.id, [conversation_id]):
                             return
                         current = await self.turns.current(
-                            conversation_id, changed_since=_with_slack(told.moment)
+                            conversation_id, changed_since=told.since, recent=_SLACK
                         )
                     except Overloaded:
                         listener.tell(lost=True)
                         await asyncio.sleep(_PAUSE_SECONDS)
                         continue
                     listener.lost = False
-                    for update in told.all_of(current, told.moment):
+                    for update in told.again(current):
                         yield update
                 for turn, moment in listener.take_turns():
-                    if (told_now := told.one(turn, moment)) is not None:
-                        yield told_now
+                    if told.is_news(turn):
+                        yield told.one(turn, moment)
 
 
 @dataclass(slots=True)
+class _Known:
+    version: int
+    outputs: dict[int, int]
+    """Each output's version, by its slot."""
+    moment: Moment
+
+
 class _Told:
-    """What one subscriber knows: each turn's version, and each output's."""
+    """What one subscriber knows."""
 
-    moment: Moment | None = None
-    _versions: dict[TurnId, tuple[int, dict[int, int]]] = field(default_factory=dict)
+    def __init__(self, after: Bookmark | None) -> None:
+        self._moment = after.moment if after else None
+        self._turns: dict[int, _Known] = {}
+        if after is not None:
+            # Of these the subscriber may know less than all outputs: the next update tells them
+            # all.
+            for turn_index, version in after.versions:
+                self._turns[turn_index] = _Known(version, {}, after.moment)
 
-    def all_of(self, current: TurnsAsOf, since: Moment | None) -> list[TurnUpdate]:
-        """One update for each turn that is news. Only the last one's cursor passes them all."""
-        news = [turn for turn in current.turns if self._is_news(turn)]
-        moments = [since or current.moment] * (len(news) - 1) + [current.moment]
-        updates = [self.one(turn, moment) for turn, moment in zip(news, moments, strict=False)]
-        self.moment = current.moment
-        return [update for update in updates if update is not None]
+    @property
+    def since(self) -> Moment | None:
+        return self._moment.earlier(_SLACK) if self._moment else None
 
-    def one(self, turn: Turn, moment: Moment) -> TurnUpdate | None:
-        """An update, or None where the subscriber knows as much already."""
-        if not self._is_news(turn):
-            return None
-        _, known = self._versions.pop(turn.id, (0, {}))
-        changed = tuple(o for o in turn.outputs if o.version != known.get(o.slot))
-        self._versions[turn.id] = turn.version, {o.slot: o.version for o in turn.outputs}
-        if len(self._versions) > _REMEMBERED_TURNS:
-            del self._versions[next(iter(self._versions))]
-        self.moment = moment
-        return TurnUpdate(turn, changed, moment)
+    def first(self, current: TurnsAsOf) -> list[TurnUpdate]:
+        """The latest turn and those at work in any case; the others where they are news.
 
-    def _is_news(self, turn: Turn) -> bool:
-        return turn.version > self._versions.get(turn.id, (0, {}))[0]
+        Without a cursor none of the others is: whoever has just come has missed nothing.
+        """
+        told: list[Turn] = []
+        passed: list[Turn] = []
+        newcomer = self._moment is None
+        for turn in current.turns:
+            due = turn.in_progress or turn is current.turns[-1]
+            due = due or (not newcomer and self.is_news(turn))
+            (told if due else passed).append(turn)
+        for turn in passed:
+            self._know(turn, current.moment)
+        return self._all(told, current.moment)
 
+    def again(self, current: TurnsAsOf) -> list[TurnUpdate]:
+        return self._all([turn for turn in current.turns if self.is_news(turn)], current.moment)
 
-def _with_slack(moment: Moment | None) -> Moment | None:
-    return moment.earlier(_SLACK_SECONDS) if moment is not None else None
+    def is_news(self, turn: Turn) -> bool:
+        known = self._turns.get(turn.turn_index)
+        return known is None or turn.version > known.version
+
+    def one(self, turn: Turn, moment: Moment) -> TurnUpdate:
+        """Tell a turn; afterwards all that changed before `moment` has been told."""
+        known = self._turns.get(turn.turn_index)
+        known_outputs = known.outputs if known else {}
+        changed = tuple(o for o in turn.outputs if o.version != known_outputs.get(o.slot))
+        self._know(turn, moment, {o.slot: o.version for o in turn.outputs})
+        self._moment = moment
+        return TurnUpdate(turn, changed, Bookmark(moment, self._about(moment)))
+
+    def _all(self, turns: list[Turn], moment: Moment) -> list[TurnUpdate]:
+        """Until the last one is told, the subscriber stands where it stood."""
+        before = self._moment or moment
+        last = len(turns) - 1
+        updates = [
+            self.one(turn, moment if number == last else before)
+            for number, turn in enumerate(turns)
+        ]
+        self._moment = moment
+        return updates
+
+    def _know(self, turn: Turn, moment: Moment, outputs: dict[int, int] | None = None) -> None:
+        self._turns.pop(turn.turn_index, None)
+        self._turns[turn.turn_index] = _Known(turn.version, outputs or {}, moment)
+        if len(self._turns) > _REMEMBERED_TURNS:
+            del self._turns[next(iter(self._turns))]
+
+    def _about(self, moment: Moment) -> tuple[tuple[int, int], ...]:
+        """The versions of turns that a resumption from this moment would find again."""
+        recent = moment.earlier(_SLACK)
+        found = [(i, known.version) for i, known in self._turns.items() if known.moment >= recent]
+        return tuple(found[-_BOOKMARKED_TURNS:])

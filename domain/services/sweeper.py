@@ -6,6 +6,8 @@ It only ever finds ids and hands them to the queue. Whether one may run is decid
 import asyncio
 import logging
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Final
 
@@ -27,7 +29,17 @@ class Sweeper:
         self._jobs = jobs
         self._lease_seconds = lease.total_seconds()
 
-    async def sweep_forever(self) -> None:
+    @asynccontextmanager
+    async def serve(self) -> AsyncIterator[None]:
+        """Sweep every now and then until the block ends."""
+        sweeping = asyncio.create_task(self._sweep_forever(), name="sweeper")
+        try:
+            yield
+        finally:
+            sweeping.cancel()
+            await asyncio.wait([sweeping])
+
+    async def _sweep_forever(self) -> None:
         # While the database is away nobody can renew a lease, so those that run out meanwhile say
         # nothing. Only after one lease of unbroken contact does an expired one mean a dead worker.
         in_touch_since = asyncio.get_running_loop().time()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.clients import GraphQLClient
+from tests.clients import Data, GraphQLClient
 from tests.conftest import Darkroom
 from tests.operations import (
     DELETE,
@@ -241,7 +241,8 @@ async def test_the_strip_is_paged(client: GraphQLClient) -> None:
       nodes { id } pageInfo { hasNextPage endCursor } } } }
     """
 
-    pages, after = [], None
+    pages: list[Data] = []
+    after = None
     while not pages or pages[-1]["pageInfo"]["hasNextPage"]:
         data = await client(query, id=payload["conversation"]["id"], after=after)
         pages.append(data["conversation"]["images"])

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.clients import GraphQLClient
+from tests.clients import Data, GraphQLClient
 from tests.conftest import Darkroom
 from tests.operations import GALLERY, conversation_with
 
@@ -45,7 +45,8 @@ async def test_the_gallery_shows_the_newest_first_and_filters(client: GraphQLCli
 
 
 async def test_the_gallery_is_paged(client: GraphQLClient) -> None:
-    pages, after = [], None
+    pages: list[Data] = []
+    after = None
     while not pages or pages[-1]["pageInfo"]["hasNextPage"]:
         pages.append((await client(GALLERY, first=2, after=after))["viewer"]["images"])
         after = pages[-1]["pageInfo"]["endCursor"]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain import ids
-from domain.changes import Moment
+from domain.changes import Bookmark, Moment
 from domain.conversations import is_blank, title_from
 from domain.cursors import PageCursors, TurnCursors
 from domain.errors import BadUserInput, InvalidCursor
@@ -112,9 +112,10 @@ def test_a_token_altered_anywhere_does_not_open(payload: bytes, data: st.DataObj
 
 def test_a_turn_cursor_belongs_to_its_conversation() -> None:
     cursors, mine, other = TurnCursors(SEAL), ids.new_conversation_id(), ids.new_conversation_id()
-    cursor = cursors.make(mine, Moment(5, 7))
+    bookmark = Bookmark(Moment(5, 7), ((0, 3), (12, 4)))
+    cursor = cursors.make(mine, bookmark)
 
-    assert cursors.read(mine, cursor) == Moment(5, 7)
+    assert cursors.read(mine, cursor) == bookmark
     with pytest.raises(InvalidCursor):
         cursors.read(other, cursor)
 

@@ -236,14 +236,16 @@ async def test_turns_changed_since_a_moment_come_with_the_latest_and_those_at_wo
         written = await conversations.append_turn(ANA, conversation, a_plan())
         assert written
         conversation = written[0]
-    second = (await turns.current(conversation.id, changed_since=None)).turns[1]
+    second = (await turns.current(conversation.id, changed_since=None, recent=timedelta(0))).turns[
+        1
+    ]
     await turns.fail(await a_claim(database, second.outputs[0].id), FAILURE)
 
     async def indexes(since: Moment | None) -> list[int]:
-        found = await turns.current(conversation.id, changed_since=since)
+        found = await turns.current(conversation.id, changed_since=since, recent=timedelta(0))
         return [turn.turn_index for turn in found.turns]
 
-    now = (await turns.current(conversation.id, changed_since=None)).moment
+    now = (await turns.current(conversation.id, changed_since=None, recent=timedelta(0))).moment
     assert await indexes(None) == [0, 2, 3]
     assert await indexes(Moment(0, 0)) == [0, 1, 2, 3]
     claim = await a_claim(database, first.outputs[0].id)
