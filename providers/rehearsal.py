@@ -1,0 +1,103 @@
+"""Models that act out what a provider can do to a client, so that every state can be seen at will.
+
+What they deliver is made by another provider, the local one; when and whether they deliver is
+theirs.
+"""
+
+import asyncio
+from dataclasses import replace
+from typing import Final
+
+from domain.errors import GenerationErrorCode, GenerationFailed
+from domain.generation import Delivery, GenerationRequest
+from domain.ports import Provider, Watcher
+
+SLOW_SECONDS: Final = 10.0
+FAILING_SECONDS: Final = 1.0
+LAST_SECONDS: Final = 4.0
+_STEPS: Final = 20
+"""How often the slow ones tell their progress."""
+
+
+class RehearsalProvider:
+    """`pace` multiplies all times: 0 rehearses without waiting."""
+
+    def __init__(self, painter: Provider, *, pace: float = 1.0) -> None:
+        self._painter = painter
+        self._pace = pace
+
+    @property
+    def name(self) -> str:
+        return "rehearsal"
+
+    async def generate(self, request: GenerationRequest, watcher: Watcher) -> Delivery:
+        match request.model.id:
+            case "rehearsal-slow":
+                return await self._deliver(request, watcher, seconds=SLOW_SECONDS)
+            case "rehearsal-lands-last":
+                return await self._deliver(request, watcher, seconds=LAST_SECONDS)
+            case "rehearsal-fails":
+                return await self._fail(request, watcher)
+            case "rehearsal-fails-once":
+                if request.attempt < 2:
+                    return await self._fail(request, watcher)
+                return await self._painter.generate(request, watcher)
+            case "rehearsal-refuses":
+                await self._wait(FAILING_SECONDS)
+                raise GenerationFailed(
+                    GenerationErrorCode.CONTENT_REFUSED, retryable=False, detail="rehearsed"
+                )
+            case "rehearsal-hangs":
+                # Neither pace nor a timer: it ends only where the task is cancelled.
+                await asyncio.Event().wait()
+                raise AssertionError("Nobody sets the event.")
+            case other:
+                raise GenerationFailed(
+                    GenerationErrorCode.INTERNAL, retryable=False, detail=f"no rehearsal of {other}"
+                )
+
+    async def _deliver(
+        self, request: GenerationRequest, watcher: Watcher, *, seconds: float
+    ) -> Delivery:
+        """Have the pictures made at once, and tell of it as if it had taken so long."""
+        kept = _Keeper()
+        delivery = await self._painter.generate(request, kept)
+        shown = 0
+        for step in range(_STEPS):
+            fraction = step / _STEPS
+            await watcher.progress(fraction)
+            while shown < len(kept.previews) and fraction >= (shown + 1) / (len(kept.previews) + 1):
+                await watcher.preview(kept.previews[shown])
+                shown += 1
+            await self._wait(seconds / _STEPS)
+        for preview in kept.previews[shown:]:
+            await watcher.preview(preview)
+        await watcher.progress(1.0)
+        return delivery
+
+    async def _fail(self, request: GenerationRequest, watcher: Watcher) -> Delivery:
+        if request.preview_count > 0:
+            kept = _Keeper()
+            await self._painter.generate(replace(request, image_count=1, preview_count=1), kept)
+            for preview in kept.previews[:1]:
+                await watcher.preview(preview)
+        await self._wait(FAILING_SECONDS)
+        raise GenerationFailed(
+            GenerationErrorCode.PROVIDER_UNAVAILABLE, retryable=True, detail="rehearsed"
+        )
+
+    async def _wait(self, seconds: float) -> None:
+        await asyncio.sleep(seconds * self._pace)
+
+
+class _Keeper:
+    """A watcher that keeps the partial images for later."""
+
+    def __init__(self) -> None:
+        self.previews: list[bytes] = []
+
+    async def progress(self, fraction: float) -> None:
+        pass
+
+    async def preview(self, data: bytes) -> None:
+        self.previews.append(data)

@@ -1,0 +1,123 @@
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from domain.models import ASPECT_RATIOS, Resolution, Scene
+from providers.catalogue import CatalogueError, load_catalogue
+
+ROW = """
+[[models]]
+id = "one"
+label = "One"
+description = "The only one."
+company = "Somebody"
+provider = "somewhere"
+scenes = ["TEXT_TO_IMAGE", "IMAGE_TO_IMAGE"]
+max_references = 1
+is_default = true
+"""
+OTHER = ROW.replace('"one"', '"two"').replace("is_default = true", "")
+
+
+def catalogue(folder: Path, text: str) -> Path:
+    path = folder / "catalogue.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_silver_is_the_default_for_both_scenes() -> None:
+    models = load_catalogue(rehearsals=False)
+
+    defaults = [models.default(scene) for scene in Scene]
+
+    assert [model and model.id for model in defaults] == ["local-silver", "local-silver"]
+
+
+@pytest.mark.parametrize("name", ["local-silver", "local-ink"])
+def test_local_models_can_do_all_that_a_client_may_ask_for(name: str) -> None:
+    model = load_catalogue(rehearsals=False).get(name)
+
+    assert model is not None
+    assert model.scenes == set(Scene)
+    assert model.aspect_ratios == ASPECT_RATIOS
+    assert model.resolutions == tuple(Resolution)
+    assert (model.max_references, model.max_images) == (10, 4)
+    assert model.supports_seed
+    assert model.supports_previews
+    assert model.custom_size is not None
+    assert model.custom_size.allows(1024)
+    assert model.deadline == timedelta(seconds=180)
+
+
+def test_rehearsals_are_left_out_unless_asked_for() -> None:
+    without = {model.id for model in load_catalogue(rehearsals=False).all()}
+    added = {model.id for model in load_catalogue(rehearsals=True).all()} - without
+
+    assert added == {
+        "rehearsal-slow",
+        "rehearsal-fails",
+        "rehearsal-fails-once",
+        "rehearsal-refuses",
+        "rehearsal-hangs",
+        "rehearsal-lands-last",
+    }
+
+
+def test_nobody_waits_long_for_the_rehearsal_that_hangs() -> None:
+    model = load_catalogue(rehearsals=True).get("rehearsal-hangs")
+
+    assert model is not None
+    assert model.deadline == timedelta(seconds=20)
+
+
+def test_a_row_takes_what_it_shares_and_overrides_it(tmp_path: Path) -> None:
+    text = '[shared.house]\ncompany = "Shared"\nmax_images = 3\n' + ROW.replace(
+        'company = "Somebody"', 'like = "house"\nmax_images = 2'
+    )
+
+    model = load_catalogue(rehearsals=False, path=catalogue(tmp_path, text)).get("one")
+
+    assert model is not None
+    assert (model.company, model.max_images) == ("Shared", 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "row", "field"),
+    [
+        (ROW + "colour = 1", "one", "colour"),
+        (ROW.replace('label = "One"', ""), "one", "label"),
+        (ROW + 'aspect_ratios = ["wide"]', "one", "aspect_ratios.0"),
+        (ROW + "max_images = 0", "one", "max_images"),
+        (ROW + "min_references = 2", "one", "min_references"),
+        (ROW.replace("max_references = 1", ""), "one", "max_references"),
+        (ROW + "custom_size = { minimum = 256, maximum = 300, step = 16 }", "one", "custom_size"),
+        (ROW + "retires_at = 2030-01-01T00:00:00", "one", "retires_at"),
+        (ROW + 'formats = ["PNG", "PNG"]', "one", "formats"),
+        (ROW + 'like = "nobody"', "one", "like"),
+        (ROW + ROW, "one", "id"),
+        (ROW + OTHER + 'aliases = ["one"]', "one", "id"),
+        (ROW + 'aliases = ["x", "x"]', "one", "aliases"),
+        (ROW + 'replacement_id = "three"', "one", "replacement_id"),
+        (ROW + 'edit_model_id = "one"', "one", "edit_model_id"),
+        (OTHER, "no row", "is_default"),
+        (ROW + OTHER + "is_default = true", "one, two", "is_default"),
+        (ROW + 'unavailable_reason = "RETIRED"', "no row", "is_default"),
+    ],
+)
+def test_a_bad_row_is_named_with_its_field(tmp_path: Path, text: str, row: str, field: str) -> None:
+    path = catalogue(tmp_path, text)
+
+    with pytest.raises(CatalogueError) as refused:
+        load_catalogue(rehearsals=False, path=path)
+
+    assert str(refused.value).startswith(f"Row {row}: {field}: ")
+    assert str(refused.value).count("\n") == 0
+
+
+def test_an_editing_sibling_must_edit(tmp_path: Path) -> None:
+    only_words = OTHER.replace(', "IMAGE_TO_IMAGE"', "")
+    path = catalogue(tmp_path, ROW + 'edit_model_id = "two"' + only_words)
+
+    with pytest.raises(CatalogueError, match="Row one: edit_model_id: two does not edit"):
+        load_catalogue(rehearsals=False, path=path)
