@@ -17,10 +17,10 @@ from domain.viewers import Viewer
 log = logging.getLogger(__name__)
 
 _SAMPLES: Final = (
-    ("A lighthouse above the sea at sunset", AspectRatio(16, 9)),
-    ("Snowy mountains and a forest under the moon", AspectRatio(3, 2)),
-    ("A field of red and yellow flowers under a blue sky", AspectRatio(1, 1)),
     ("A city at night in the rain", AspectRatio(4, 5)),
+    ("A field of poppies on a clear morning", AspectRatio(1, 1)),
+    ("Snowy mountains and a forest under the moon", AspectRatio(3, 2)),
+    ("A lighthouse above the sea at sunset", AspectRatio(16, 9)),
 )
 _REMEMBERED: Final = 10_000
 
@@ -39,8 +39,10 @@ class SampleMaker:
 
     async def samples(self) -> list[tuple[str, ImageModel, DevelopedImage]]:
         async with self._lock:
-            for index, (prompt, ratio) in enumerate(_SAMPLES[len(self._made) :]):
-                model = self._models[index % len(self._models)]
+            while len(self._made) < len(_SAMPLES):
+                prompt, ratio = _SAMPLES[len(self._made)]
+                # The newest, which people see first, is by the first model.
+                model = self._models[(len(_SAMPLES) - len(self._made) - 1) % len(self._models)]
                 delivery = await self._provider.generate(_request(prompt, ratio, model), _Silent())
                 developed = await self._developer.develop(delivery.images[0].data)
                 self._made.append((prompt, model, developed))
