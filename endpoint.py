@@ -133,7 +133,12 @@ class GraphQLEndpoint(GraphQL[Context, None]):
 
     async def _viewer_of(self, request: Request) -> Viewer | None:
         token = parse_authorization(request.headers.get("authorization"))
-        return await self._admit(token) if token else None
+        return await self._let_in(token) if token else None
+
+    async def _let_in(self, token: str) -> Viewer:
+        viewer = await self._admit(token)
+        structlog.contextvars.bind_contextvars(viewer_id=viewer.id)
+        return viewer
 
     async def _execute(
         self, request: Request, operation: _Operation, context: Context
@@ -196,7 +201,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
             token = parse_authorization(authorization if isinstance(authorization, str) else None)
             if token is None:
                 raise Unauthenticated
-            context.signed_in = await self._admit(token)
+            context.signed_in = await self._let_in(token)
         except Unauthenticated as error:
             raise ConnectionRejectionError from error
         return UnsetType()  # an acknowledgement without a payload

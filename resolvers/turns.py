@@ -6,7 +6,6 @@ from typing import Annotated
 
 import strawberry
 
-from domain.changes import Bookmark
 from resolvers.nodes import find_turn
 from schema.context import Info
 from schema.errors import Refusable
@@ -37,8 +36,8 @@ class TurnMutations:
         info: Info,
         input: Annotated[SendEditInput, strawberry.argument(description="What to change.")],
     ) -> SendEditPayload:
-        turn, moment = await info.context.turns.send_edit(info.context.viewer, input.to_command())
-        cursor = info.context.turn_cursors.make(turn.conversation_id, Bookmark(moment))
+        turn, bookmark = await info.context.turns.send_edit(info.context.viewer, input.to_command())
+        cursor = info.context.turn_cursors.make(turn.conversation_id, bookmark)
         return SendEditPayload(turn=Turn.of(turn), cursor=cursor)
 
 

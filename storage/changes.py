@@ -44,7 +44,8 @@ _PIPELINE: Final[list[Mapping[str, Any]]] = [
 _MAX_AWAIT_MS: Final = 1_000
 _FIRST_PAUSE_SECONDS: Final = 0.05
 _LONGEST_PAUSE_SECONDS: Final = 1.0
-_HISTORY_LOST_CODE: Final = 286
+_HISTORY_LOST_CODES: Final = frozenset({280, 286})
+"""The place is not to be found in the oplog, or not any more."""
 
 
 class MongoChangeFeed:
@@ -112,7 +113,7 @@ class _Place:
             "ResumableChangeStreamError"
         )
         token = self.token or self.invalidated_token
-        forgotten = isinstance(error, OperationFailure) and error.code == _HISTORY_LOST_CODE
+        forgotten = isinstance(error, OperationFailure) and error.code in _HISTORY_LOST_CODES
         if token is None or forgotten or (server_refused and token == self._failed_token):
             # Whatever lies between is lost, or cannot be read: the state is read anew instead.
             self.token = self.invalidated_token = self.moment = None

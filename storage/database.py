@@ -72,7 +72,7 @@ Repository = TypeVar("Repository", bound=type)
 
 
 class Abort(Exception):
-    """Raised inside a transaction that found nothing to do: it is rolled back, and None returned."""
+    """Raised inside a transaction that found nothing to do. It is rolled back."""
 
 
 @dataclass(frozen=True, slots=True)

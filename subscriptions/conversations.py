@@ -25,13 +25,9 @@ class ConversationUpdates:
         conversation_id = parse_conversation_id(name)
         if conversation_id is None:
             raise NotFound
+        told: Conversation | None = None
         with self.hub.listen(conversation_id) as listener:
-            told = (await self.conversations.get_many(viewer.id, [conversation_id])).get(
-                conversation_id
-            )
-            if told is None:
-                raise NotFound
-            yield told
+            listener.tell(lost=True)  # nothing is known yet
             while not listener.ended:
                 await listener.wait()
                 listener.forget_turns()
@@ -45,8 +41,10 @@ class ConversationUpdates:
                     await asyncio.sleep(_PAUSE_SECONDS)
                     continue
                 if conversation_id not in found:
+                    if told is None:
+                        raise NotFound
                     return
                 conversation = found[conversation_id]
-                if replace(conversation, as_of=told.as_of) != told:
+                if told is None or replace(conversation, as_of=told.as_of) != told:
                     told = conversation
                     yield told

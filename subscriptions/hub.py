@@ -61,14 +61,15 @@ class Listener:
     def forget_turns(self) -> None:
         self._waiting.clear()
 
-    def offer(self, turn: Turn, moment: Moment) -> None:
+    def offer(self, turn: Turn, changed: Moment, read: Moment) -> None:
+        """A turn that changed at one moment, and holds all that had happened to it at another."""
         waiting = self._waiting.get(turn.id)
         if waiting is not None:
-            waiting.last_moment = moment
+            waiting.last_moment = read
             if turn.version > waiting.turn.version:
                 waiting.turn = turn
         elif len(self._waiting) < MAX_WAITING_TURNS:
-            self._waiting[turn.id] = _Waiting(turn, moment, moment)
+            self._waiting[turn.id] = _Waiting(turn, changed, read)
         else:
             self.lost = True
         self._news.set()
@@ -183,4 +184,4 @@ class Hub:
             newest[conversation_id] = max(moment, newest.get(conversation_id, moment))
         for turn in turns:
             for listener in self._listeners.get(turn.conversation_id, ()):
-                listener.offer(turn, newest[turn.conversation_id])
+                listener.offer(turn, batch[turn.id], newest[turn.conversation_id])

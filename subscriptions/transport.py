@@ -1,6 +1,7 @@
 """graphql-transport-ws: what its messages must look like, and what a socket is closed with.
 
-Clients take 4400, 4401, 4406, 4409 and 4429 for final, and come back after 1012 and 4403.
+Clients take 4400, 4401, 4406, 4409 and 4429 for final, and come back after 1012, 1013
+and 4403.
 """
 
 import asyncio
@@ -17,9 +18,12 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
 )
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 
+from domain.errors import Overloaded
+
 INIT_TIMEOUT: Final = timedelta(seconds=5)
 MAX_OPERATIONS_PER_SOCKET: Final = 50
 _INVALID_MESSAGE: Final = 4400
+_TRY_AGAIN_LATER: Final = 1013
 _FORBIDDEN: Final = 4403
 _UNAUTHORIZED: Final = 4401
 _SUBSCRIBER_EXISTS: Final = 4409
@@ -53,7 +57,11 @@ class TransportHandler(BaseGraphQLTransportWSHandler[Any, None]):
         await super().handle_message(message)
 
     async def handle_connection_init(self, message: Any) -> None:
-        await super().handle_connection_init(message)
+        try:
+            await super().handle_connection_init(message)
+        except Overloaded as error:
+            await self.websocket.close(code=_TRY_AGAIN_LATER, reason=str(error))
+            return
         expires_at = self.socket_view.expires_at(self.context)
         if self.connection_acknowledged and expires_at is not None and self._expiry is None:
             self._expiry = asyncio.create_task(self._close_at(expires_at))

@@ -1,7 +1,7 @@
 """`turnUpdated`: the turns of a conversation as they stand now, then after each change.
 
 State, not events: what is told is a turn as it stands, so a state may come twice and none that
-matters is missed. Cursors are moments of the database, valid in every process.
+matters is missed. Cursors are bookmarks in the database's own time, valid in every process.
 """
 
 import asyncio
@@ -45,20 +45,18 @@ class TurnUpdates:
             raise NotFound
         after_bookmark = self.cursors.read(conversation_id, after) if after is not None else None
         told = _Told(after_bookmark)
+        begun = False
         with self.hub.listen(conversation_id) as listener:
-            if not await self.conversations.get_many(viewer.id, [conversation_id]):
-                raise NotFound
-            current = await self.turns.current(
-                conversation_id, changed_since=told.since, recent=_SLACK
-            )
-            for update in told.first(current):
-                yield update
-
+            listener.tell(lost=True)  # nothing is known yet
             while not listener.ended:
                 await listener.wait()
                 if listener.lost:
+                    # Before the read: what is lost during it has to be read again.
+                    listener.lost = False
                     try:
                         if not await self.conversations.get_many(viewer.id, [conversation_id]):
+                            if not begun:
+                                raise NotFound
                             return
                         current = await self.turns.current(
                             conversation_id, changed_since=told.since, recent=_SLACK
@@ -67,8 +65,9 @@ class TurnUpdates:
                         listener.tell(lost=True)
                         await asyncio.sleep(_PAUSE_SECONDS)
                         continue
-                    listener.lost = False
-                    for update in told.again(current):
+                    updates = told.again(current) if begun else told.first(current)
+                    begun = True
+                    for update in updates:
                         yield update
                 for turn, moment in listener.take_turns():
                     if told.is_news(turn):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from domain.changes import Moment
+from domain.changes import Bookmark
 from domain.conversations import Conversation
 from domain.errors import Overloaded, UserErrorCode
 from domain.ids import (
@@ -43,6 +43,8 @@ class _Footing:
     conversation: Conversation
     previous: tuple[Reference, ...] | None
     inherited: Inherited
+    known: tuple[tuple[int, int], ...]
+    """The latest turn's index and version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +97,11 @@ class TurnService:
             more, turn_index = page.has_next, turn_index + len(page.items)
         return cut(request, found, lambda pair: pair[1]).map(lambda pair: pair[0])
 
-    async def send_edit(self, viewer: Viewer, command: SendEdit) -> tuple[Turn, Moment]:
-        """Write the next turn, hand its outputs over, and wait for nothing."""
+    async def send_edit(self, viewer: Viewer, command: SendEdit) -> tuple[Turn, Bookmark]:
+        """Write the next turn, hand its outputs over, and wait for nothing.
+
+        The bookmark is for whoever follows from here on.
+        """
         for _ in range(_TRIES):
             refusals = Refusals()
             footing = await self._find_footing(viewer, command, refusals)
@@ -116,7 +121,7 @@ class TurnService:
             if written is not None:
                 conversation, turn = written
                 self.jobs.enqueue(output.id for output in turn.outputs)
-                return turn, conversation.as_of
+                return turn, Bookmark(conversation.as_of, footing.known)
             # Another turn came first, or something was deleted: look again.
             await asyncio.sleep(random.uniform(0, 0.02))
         raise Overloaded
@@ -149,6 +154,7 @@ class TurnService:
                 aspect_ratio=conversation.aspect_ratio,
                 resolution=conversation.resolution,
             ),
+            ((latest.turn_index, latest.version),) if latest else (),
         )
 
     async def _find_previous(
