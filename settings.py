@@ -125,8 +125,8 @@ class Settings(BaseSettings):
         ge=0,
         le=600,
         validation_alias=f"{PREFIX}GRACE",
-        description="Seconds that requests get to end when Darkroom is stopped; runs are given back "
-        "at once, for the next process to take up",
+        description="Seconds that requests get to end when Darkroom is stopped; runs are given "
+        "back at once, for the next process to take up",
     )
 
     @field_validator("environment", "log_level", mode="before")

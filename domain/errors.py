@@ -97,7 +97,7 @@ class QueryTooComplex(ApiError):
     message = "The query asks for too much at once."
 
     def __init__(self, limit: str, *, maximum: int, actual: int) -> None:
-        super().__init__(f"`{limit}` takes 1 to {maximum}.")
+        super().__init__(f"`{limit}` may be {maximum} at most; this is {actual}.")
         self.limit, self.maximum, self.actual = limit, maximum, actual
 
     @property

@@ -1,12 +1,21 @@
-"""Documents: parsed once, and refused where it is not clear which of their operations is meant."""
+"""Documents: parsed once; refused where they ask for too much, or it is not clear for what."""
 
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
 from typing import Final
 
-from graphql import DocumentNode, GraphQLError, OperationDefinitionNode, parse
+from graphql import (
+    DocumentNode,
+    GraphQLError,
+    OperationDefinitionNode,
+    get_operation_ast,
+    parse,
+)
 from strawberry.extensions import SchemaExtension
+
+from domain.errors import QueryTooComplex
+from resolvers.costs import check_cost
 
 MAX_TOKENS: Final = 2_000
 CACHED_DOCUMENTS: Final = 256
@@ -26,17 +35,30 @@ class Documents(SchemaExtension):
 
     def on_validate(self) -> Iterator[None]:
         context = self.execution_context
-        if not context.pre_execution_errors and context._provided_operation_name is None:
-            document = context.graphql_document
-            assert document is not None
-            if _operation_count(document) > 1:
-                context.pre_execution_errors = [
-                    GraphQLError(
-                        "Name the operation: the document has several.",
-                        extensions={"code": "OPERATION_RESOLUTION_FAILED"},
-                    )
-                ]
+        if not context.pre_execution_errors:
+            error = self._refusal()
+            context.pre_execution_errors = [error] if error else None
         yield
+
+    def _refusal(self) -> GraphQLError | None:
+        """What is wrong with a document that is valid by itself."""
+        context = self.execution_context
+        document = context.graphql_document
+        assert document is not None
+        operations = _operations(document)
+        name = context._provided_operation_name
+        if name is None and len(operations) > 1:
+            return GraphQLError(
+                "Name the operation: the document has several.",
+                extensions={"code": "OPERATION_RESOLUTION_FAILED"},
+            )
+        operation = get_operation_ast(document, name)
+        assert operation is not None
+        try:
+            check_cost(context.schema._schema, document, operation, context.variables or {})
+        except QueryTooComplex as error:
+            return GraphQLError(str(error), extensions=error.extensions)
+        return None
 
 
 @lru_cache(CACHED_DOCUMENTS)
@@ -44,5 +66,5 @@ def _parsed(query: str) -> DocumentNode:
     return parse(query, max_tokens=MAX_TOKENS)
 
 
-def _operation_count(document: DocumentNode) -> int:
-    return sum(isinstance(one, OperationDefinitionNode) for one in document.definitions)
+def _operations(document: DocumentNode) -> list[OperationDefinitionNode]:
+    return [one for one in document.definitions if isinstance(one, OperationDefinitionNode)]

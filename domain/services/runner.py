@@ -90,7 +90,12 @@ class OutputRunner:
             async with asyncio.timeout(max(0.0, claim.seconds_left)):
                 delivery = await self._generate(claim, reporter)
                 await self._keep(claim, delivery, clock, kept)
-            return await self._land(claim, delivery, kept)
+            try:
+                return await self._land(claim, delivery, kept)
+            except asyncio.CancelledError:
+                # The database may still commit what it has been told: the bytes have to stay.
+                kept.clear()
+                raise
         except GenerationFailed as failure:
             facts = {"output_id": claim.output.id, "reason": str(failure)}
             log.warning("generation failed", extra=facts)

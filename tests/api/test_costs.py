@@ -1,0 +1,97 @@
+"""What a document may ask for."""
+
+from itertools import pairwise
+
+import pytest
+from graphql import get_introspection_query
+
+from tests.clients import GraphQLClient
+from tests.operations import conversation_with
+
+
+@pytest.mark.parametrize(
+    ("query", "limit"),
+    [
+        ("{ viewer { conversations(first: 100) { nodes { turns { nodes { id } } } } } }", "items"),
+        (
+            "{ viewer { conversations { nodes { turns { nodes { conversation { turns { nodes "
+            "{ id } } } } } } } } }",
+            "items",
+        ),
+        (
+            "{ viewer { "
+            + " ".join(
+                f"a{number}: images(first: 100) {{ nodes {{ id }} }}" for number in range(11)
+            )
+            + " } }",
+            "items",
+        ),
+        (
+            "query($n: Int = 90) { viewer { conversations(first: $n) { nodes { "
+            "turns(last: 50) { nodes { id } } } } } }",
+            "items",
+        ),
+        (
+            "{ viewer { images(first: 1) { nodes "
+            + "{ madeFrom " * 10
+            + "{ id }"
+            + " }" * 10
+            + " } } }",
+            "depth",
+        ),
+        (
+            "{ viewer { ...a ...a ...a } } fragment a on Viewer { ...b ...b ...b } "
+            "fragment b on Viewer { ...c ...c ...c } fragment c on Viewer { ...d ...d ...d } "
+            "fragment d on Viewer { images { nodes { id } } }",
+            "items",
+        ),
+    ],
+    ids=["pages in pages", "around in circles", "aliases", "variables", "depth", "fragments"],
+)
+async def test_a_document_that_asks_for_too_much_is_refused(
+    client: GraphQLClient, query: str, limit: str
+) -> None:
+    answer = await client.execute(query)
+
+    assert "data" not in answer
+    extensions = answer["errors"][0]["extensions"]
+    assert extensions["code"] == "QUERY_TOO_COMPLEX"
+    assert extensions["limit"] == limit
+    assert extensions["actual"] > extensions["max"]
+
+
+async def test_what_an_app_asks_for_is_answered(client: GraphQLClient) -> None:
+    payload = await conversation_with(client)
+    query = """query($id: ID!, $ids: [ID!]!) {
+      conversation(id: $id) {
+        images(first: 100) { nodes { id url(width: 256) } }
+        turns(last: 50) { nodes {
+          id outputs { id image { id url madeFrom { id } turn { id } } references { image { id } } }
+        } }
+      }
+      viewer { conversations(first: 20) { nodes { id images(first: 3) { nodes { id } } } } }
+      nodes(ids: $ids) { id }
+    }"""
+
+    data = await client(query, id=payload["conversation"]["id"], ids=["x"] * 100)
+
+    assert len(data["nodes"]) == 100
+
+
+async def test_tools_may_ask_for_the_schema(client: GraphQLClient) -> None:
+    answer = await client.execute(get_introspection_query(input_value_deprecation=True))
+
+    assert "errors" not in answer
+
+
+async def test_an_exponential_document_costs_nothing(client: GraphQLClient) -> None:
+    names = [f"f{number}" for number in range(60)]
+    fragments = " ".join(
+        f"fragment {name} on Viewer {{ ...{following} ...{following} ...{following} }}"
+        for name, following in pairwise(names)
+    )
+    query = f"{{ viewer {{ ...f0 }} }} {fragments} fragment f59 on Viewer {{ id }}"
+
+    answer = await client.execute(query)
+
+    assert "data" in answer or answer["errors"][0]["extensions"]["code"]
