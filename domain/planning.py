@@ -45,13 +45,10 @@ class Inherited:
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """A model that would run, what was asked for, and where that stands in the input (None:
-    inherited).
-    """
+    """A model that would run, and what was asked for."""
 
     model: ImageModel
     requested: ImageModel
-    index: int | None
 
 
 def plan_turn(
@@ -129,29 +126,25 @@ def _choose_models(
 
     choices: list[_Choice] = []
     for index, name in enumerate(names):
-        choice = _choose_model(index, name, registry, references, refusals)
+        path = ("selectedModels", str(index))
+        choice = _choose_model(name, registry, references, refusals, path)
         if choice is None:
             continue
         if any(choice.model.id == other.model.id for other in choices):
-            refusals.add(
-                UserErrorCode.DUPLICATE_MODEL,
-                f"{choice.model.label} is chosen twice.",
-                "selectedModels",
-                str(index),
-            )
+            message = f"{choice.model.label} is chosen twice."
+            refusals.add(UserErrorCode.DUPLICATE_MODEL, message, *path)
             continue
         choices.append(choice)
     return choices
 
 
 def _choose_model(
-    index: int,
     name: str,
     registry: ModelRegistry,
     references: Sequence[Reference] | None,
     refusals: Refusals,
+    path: tuple[str, ...],
 ) -> _Choice | None:
-    path = ("selectedModels", str(index))
     requested = registry.get(name)
     if requested is None:
         refusals.add(UserErrorCode.UNKNOWN_MODEL, "There is no such model.", *path)
@@ -160,7 +153,7 @@ def _choose_model(
         _refuse_unavailable(requested, registry, refusals, path)
         return None
     if references is None:
-        return _Choice(requested, requested, index)
+        return _Choice(requested, requested)
 
     model = registry.for_references(requested) if references else requested
     if model is None or (references and Scene.IMAGE_TO_IMAGE not in model.scenes):
@@ -182,7 +175,7 @@ def _choose_model(
             *path,
         )
         return None
-    return _Choice(model, requested, index)
+    return _Choice(model, requested)
 
 
 def _refuse_unavailable(
@@ -225,7 +218,7 @@ def _able(registry: ModelRegistry, scene: Scene, models: Iterable[ImageModel]) -
     for requested in models:
         model = registry.for_references(requested) if scene is Scene.IMAGE_TO_IMAGE else requested
         if model is not None and model.available and scene in model.scenes:
-            able.setdefault(model.id, _Choice(model, requested, None))
+            able.setdefault(model.id, _Choice(model, requested))
     return list(able.values())
 
 
