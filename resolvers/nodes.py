@@ -17,7 +17,8 @@ from schema.context import Info
 from schema.conversations import Conversation
 from schema.images import Image
 from schema.node import Node
-from schema.turns import Output, Turn
+from schema.outputs import Output
+from schema.turns import Turn
 from schema.viewer import Viewer
 
 _MAX_IDS = 100

@@ -15,7 +15,8 @@ from schema.node import Node
 from schema.scalars import given
 
 if TYPE_CHECKING:
-    from schema.turns import Output, Turn
+    from schema.outputs import Output
+    from schema.turns import Turn
 
 described_enum(
     images.ImageOrigin,
@@ -111,8 +112,8 @@ class Image(Node):
     @strawberry.field(description="The output that delivered it, while that exists.")
     async def output(
         self, info: Info
-    ) -> Annotated["Output", strawberry.lazy("schema.turns")] | None:
-        from schema.turns import Output  # noqa: PLC0415
+    ) -> Annotated["Output", strawberry.lazy("schema.outputs")] | None:
+        from schema.outputs import Output  # noqa: PLC0415
 
         if self.facts.output_id is None:
             return None
