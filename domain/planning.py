@@ -11,8 +11,9 @@ from domain.conversations import is_blank
 from domain.errors import Refused, UserError, UserErrorCode
 from domain.ids import ModelId
 from domain.models import AspectRatio, ImageModel, ModelRegistry, Resolution, Scene
+from domain.outputs import Output
 from domain.references import Reference, choose_references
-from domain.turns import PlannedOutput, TurnOptions, TurnPlan, TurnRequest
+from domain.turns import PlannedOutput, Turn, TurnOptions, TurnPlan, TurnRequest
 
 MAX_PROMPT_LENGTH: Final = 2_000
 MAX_MODELS: Final = 8
@@ -24,14 +25,14 @@ class Refusals:
     """Collects what is wrong with one command."""
 
     def __init__(self) -> None:
-        self._found: list[UserError] = []
+        self.found: list[UserError] = []
 
     def add(self, code: UserErrorCode, message: str, *path: str) -> None:
-        self._found.append(UserError(code, message, ("input", *path)))
+        self.found.append(UserError(code, message, ("input", *path)))
 
     def raise_if_any(self) -> None:
-        if self._found:
-            raise Refused(self._found)
+        if self.found:
+            raise Refused(self.found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,26 +74,53 @@ def plan_turn(
     refusals.raise_if_any()
 
     outputs = tuple(
-        PlannedOutput(
-            choice.model,
-            choice.requested.id,
-            choose_references(
-                references or (),
-                limit=choice.model.max_references,
-                model_id=choice.model.id,
-                previous_were_named=previous_were_named,
-            ),
-        )
-        for choice in choices
+        _plan_output(choice, references or (), previous_were_named) for choice in choices
     )
     return TurnPlan(
         user_message=request.user_message.strip(),
         references=tuple(references or ()),
+        previous_were_named=previous_were_named,
         aspect_ratio=request.aspect_ratio or inherited.aspect_ratio,
         resolution=request.resolution or inherited.resolution,
         options=request.options,
         outputs=outputs,
     )
+
+
+def plan_retry(
+    turn: Turn, output: Output, name: str | None, *, registry: ModelRegistry, refusals: Refusals
+) -> PlannedOutput:
+    """Plan an output anew in its place, by the model named or its own, or raise Refused."""
+    path = ("modelId",) if name is not None else ("outputId",)
+    choice = _choose_model(
+        name or output.requested_model_id, registry, turn.references, refusals, path
+    )
+    if choice is not None:
+        siblings = {other.model_id for other in turn.outputs if other.slot != output.slot}
+        if choice.model.id in siblings:
+            message = f"{choice.model.label} is at work in this turn already."
+            refusals.add(UserErrorCode.DUPLICATE_MODEL, message, *path)
+        unsupported = Refusals()
+        _check_options(
+            choice, TurnRequest(user_message=turn.user_message, options=turn.options), unsupported
+        )
+        for error in unsupported.found:
+            refusals.add(error.code, error.message, *path)
+    refusals.raise_if_any()
+    assert choice is not None
+    return _plan_output(choice, turn.references, turn.previous_were_named)
+
+
+def _plan_output(
+    choice: _Choice, references: Sequence[Reference], previous_were_named: bool
+) -> PlannedOutput:
+    given = choose_references(
+        references,
+        limit=choice.model.max_references,
+        model_id=choice.model.id,
+        previous_were_named=previous_were_named,
+    )
+    return PlannedOutput(choice.model, choice.requested.id, given)
 
 
 def _check_message(message: str, refusals: Refusals) -> None:

@@ -15,9 +15,9 @@ from domain.conversations import Conversation
 from domain.generation import Delivery, GenerationRequest
 from domain.ids import ConversationId, ImageId, ModelId, OutputId, TurnId, ViewerId
 from domain.images import DevelopedImage, Image, ImageOrigin, ImageRecord, Rendition
-from domain.outputs import GenerationError, Preview, Usage
+from domain.outputs import GenerationError, Output, Preview, Usage
 from domain.pages import Page, PageRequest
-from domain.turns import Claim, Turn, TurnPlan, TurnsAsOf
+from domain.turns import Claim, PlannedOutput, Turn, TurnPlan, TurnsAsOf
 
 
 class ConversationRepository(Protocol):
@@ -97,6 +97,19 @@ class TurnRepository(Protocol):
 
     async def load_changed(self, ids: Iterable[TurnId]) -> Sequence[Turn]:
         """These turns as they stand, whosever they are: for listeners that have been let in."""
+
+    async def retry(
+        self, viewer_id: ViewerId, turn_id: TurnId, output: Output, planned: PlannedOutput
+    ) -> tuple[Turn, Moment] | None:
+        """Queue an ended output again, as its next attempt.
+
+        None: since `output` was read it has moved, or its turn is gone.
+        """
+
+    async def cancel(
+        self, viewer_id: ViewerId, turn_id: TurnId, slots: Iterable[int]
+    ) -> Turn | None:
+        """End those of these outputs that have not ended; None if there are none such."""
 
     async def claim(self, output_id: OutputId, *, lease: timedelta) -> Claim | None:
         """Take an unfinished output whose lease is over, or return None.
@@ -220,6 +233,9 @@ class JobQueue(Protocol):
     """
 
     def enqueue(self, output_ids: Iterable[OutputId]) -> None: ...
+
+    def recall(self, output_ids: Iterable[OutputId]) -> None:
+        """Stop those that run here. Other workers find out when they renew their leases."""
 
 
 class ChangeFeed(Protocol):

@@ -59,6 +59,14 @@ class SendEdit:
 
 
 @dataclass(frozen=True, slots=True)
+class RetryOutput:
+    """Ask for a failed or cancelled output again. `model_id` None: by the model it had."""
+
+    output_id: str
+    model_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedOutput:
     """One model's part of a turn that is about to be written."""
 
@@ -73,6 +81,7 @@ class TurnPlan:
 
     user_message: str
     references: tuple[Reference, ...]
+    previous_were_named: bool
     aspect_ratio: AspectRatio
     resolution: Resolution
     options: TurnOptions
@@ -89,6 +98,8 @@ class Turn:
     user_message: str
     selected_model_ids: tuple[ModelId, ...]
     references: tuple[Reference, ...]
+    previous_were_named: bool
+    """Whether the viewer chose which earlier outputs go along, or they came by themselves."""
     aspect_ratio: AspectRatio
     resolution: Resolution
     options: TurnOptions

@@ -9,8 +9,20 @@ import strawberry
 from resolvers.nodes import find_turn
 from schema.context import Info
 from schema.errors import Refusable
+from schema.outputs import Output
 from schema.scalars import given
-from schema.turns import SendEditInput, SendEditPayload, Turn, TurnUpdate
+from schema.turns import (
+    CancelOutputInput,
+    CancelOutputPayload,
+    CancelTurnInput,
+    CancelTurnPayload,
+    RetryOutputInput,
+    RetryOutputPayload,
+    SendEditInput,
+    SendEditPayload,
+    Turn,
+    TurnUpdate,
+)
 
 
 @strawberry.type
@@ -39,6 +51,49 @@ class TurnMutations:
         turn, bookmark = await info.context.turns.send_edit(info.context.viewer, input.to_command())
         cursor = info.context.turn_cursors.make(turn.conversation_id, bookmark)
         return SendEditPayload(turn=Turn.of(turn), cursor=cursor)
+
+    @strawberry.mutation(
+        description="Runs a failed or cancelled output again, in place.",
+        extensions=[Refusable(RetryOutputPayload)],
+    )
+    async def retry_output(
+        self,
+        info: Info,
+        input: Annotated[RetryOutputInput, strawberry.argument(description="Which one.")],
+    ) -> RetryOutputPayload:
+        turn, output, bookmark = await info.context.turns.retry_output(
+            info.context.viewer, input.to_command()
+        )
+        return RetryOutputPayload(
+            output=Output.of(output),
+            turn=Turn.of(turn),
+            cursor=info.context.turn_cursors.make(turn.conversation_id, bookmark),
+        )
+
+    @strawberry.mutation(
+        description="Stops an output that is still at work. Its siblings go on.",
+        extensions=[Refusable(CancelOutputPayload)],
+    )
+    async def cancel_output(
+        self,
+        info: Info,
+        input: Annotated[CancelOutputInput, strawberry.argument(description="Which one.")],
+    ) -> CancelOutputPayload:
+        turn, output = await info.context.turns.cancel_output(info.context.viewer, input.output_id)
+        return CancelOutputPayload(output=Output.of(output), turn=Turn.of(turn))
+
+    @strawberry.mutation(
+        description="Stops what is still at work; what has landed stays. Closing a connection "
+        "never cancels anything.",
+        extensions=[Refusable(CancelTurnPayload)],
+    )
+    async def cancel_turn(
+        self,
+        info: Info,
+        input: Annotated[CancelTurnInput, strawberry.argument(description="Which one.")],
+    ) -> CancelTurnPayload:
+        turn = await info.context.turns.cancel_turn(info.context.viewer, input.turn_id)
+        return CancelTurnPayload(turn=Turn.of(turn))
 
 
 @strawberry.type

@@ -43,6 +43,8 @@ described_enum(
     TURN_IN_PROGRESS="The turn before is at work and nothing has landed yet.",
     CONVERSATION_FULL="The conversation has as many turns as it can have.",
     TITLE_INVALID="The title is blank or too long.",
+    NOT_RETRYABLE="The output has not failed and was not cancelled.",
+    NOT_CANCELLABLE="It is over already.",
 )
 
 

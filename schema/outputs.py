@@ -67,7 +67,10 @@ class GenerationError:
     message: str = strawberry.field(
         description="A sentence that may be shown to a person. Never a provider's raw text."
     )
-    retryable: bool = strawberry.field(description="Whether trying again may help.")
+    retryable: bool = strawberry.field(
+        description="Whether trying again may help. Advice: `retryOutput` takes any failed or "
+        "cancelled output."
+    )
 
     @classmethod
     def of(cls, error: outputs.GenerationError | None) -> Self | None:
@@ -144,8 +147,8 @@ class Output(Node):
         description="What this model was given; the turn's references, less what it does not take."
     )
     attempt: int = strawberry.field(
-        description="The viewer's try: 1 at first. A worker's death or a transient fault does not "
-        "count."
+        description="The viewer's try: 1 at first, one more with each `retryOutput`. A worker's "
+        "death or a transient fault does not count."
     )
     queued_at: datetime = strawberry.field(description="When it was asked for.")
     started_at: datetime | None = strawberry.field(description="When a worker first took it.")

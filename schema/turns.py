@@ -286,3 +286,53 @@ class SendEditPayload:
     user_errors: list[UserError] = strawberry.field(
         default_factory=list, description="All that is wrong with the input, at once."
     )
+
+
+@strawberry.input(description="Asks for an output again.")
+class RetryOutputInput:
+    output_id: strawberry.ID = strawberry.field(description="A failed or cancelled output.")
+    model_id: strawberry.ID | None = strawberry.field(
+        default=strawberry.UNSET, description="Another model in the failed one's place."
+    )
+
+    def to_command(self) -> turns.RetryOutput:
+        return turns.RetryOutput(self.output_id, given(self.model_id))
+
+
+@strawberry.type(description="The output that waits for its next attempt.")
+class RetryOutputPayload:
+    output: Output | None = strawberry.field(default=None, description="Null where refused.")
+    turn: Turn | None = strawberry.field(default=None, description="Its turn, back at work.")
+    cursor: str | None = strawberry.field(
+        default=None, description="Pass it as `after` to `turnUpdated`: nothing is missed."
+    )
+    user_errors: list[UserError] = strawberry.field(
+        default_factory=list, description="All that is wrong with the input, at once."
+    )
+
+
+@strawberry.input(description="Names the output to cancel.")
+class CancelOutputInput:
+    output_id: strawberry.ID = strawberry.field(description="An output that has not ended.")
+
+
+@strawberry.type(description="The output that was cancelled.")
+class CancelOutputPayload:
+    output: Output | None = strawberry.field(default=None, description="Null where refused.")
+    turn: Turn | None = strawberry.field(default=None, description="Its turn.")
+    user_errors: list[UserError] = strawberry.field(
+        default_factory=list, description="All that is wrong with the input, at once."
+    )
+
+
+@strawberry.input(description="Names the turn to cancel.")
+class CancelTurnInput:
+    turn_id: strawberry.ID = strawberry.field(description="A turn that is not over.")
+
+
+@strawberry.type(description="The turn that was cancelled.")
+class CancelTurnPayload:
+    turn: Turn | None = strawberry.field(default=None, description="Null where refused.")
+    user_errors: list[UserError] = strawberry.field(
+        default_factory=list, description="All that is wrong with the input, at once."
+    )

@@ -35,6 +35,13 @@ class LocalJobQueue:
                 self._waiting[output_id] = None
         self._start_waiting()
 
+    def recall(self, output_ids: Iterable[OutputId]) -> None:
+        for output_id in output_ids:
+            self._waiting.pop(output_id, None)
+            task = self._running.get(output_id)
+            if task is not None:
+                task.cancel()
+
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[None]:
         """Run what is enqueued; at the end cancel what runs, so that it is given back at once."""

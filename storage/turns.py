@@ -27,7 +27,15 @@ from domain.models import AspectRatio, ImageFormat, Quality, Resolution
 from domain.outputs import GenerationError, Output, OutputStatus, Preview, Usage
 from domain.pages import Page, PageRequest, cut
 from domain.references import Reference, ReferenceOrigin
-from domain.turns import Claim, Turn, TurnOptions, TurnPlan, TurnsAsOf, TurnStatus
+from domain.turns import (
+    Claim,
+    PlannedOutput,
+    Turn,
+    TurnOptions,
+    TurnPlan,
+    TurnsAsOf,
+    TurnStatus,
+)
 from storage.database import (
     UNFINISHED_TURN,
     Abort,
@@ -178,12 +186,62 @@ class MongoTurnRepository:
         found = await self._turns.find({"_id": {"$in": list(ids)}}).sort("_id", 1).to_list()
         return [read_turn(document) for document in found]
 
+    async def retry(
+        self, viewer_id: ViewerId, turn_id: TurnId, output: Output, planned: PlannedOutput
+    ) -> tuple[Turn, Moment] | None:
+        unchanged = {
+            "slot": output.slot,
+            "attempt": output.attempt,
+            "status": output.status.value,
+        }
+        changes: Document = {
+            key: {"$literal": value} for key, value in _queued_output(planned).items()
+        } | {
+            "attempt": output.attempt + 1,
+            "fence": {"$add": ["$$output.fence", 1]},
+            "queuedAt": "$$NOW",
+        }
+        async with self._database.session() as session:
+            found = await self._turns.find_one_and_update(
+                {
+                    "_id": turn_id,
+                    "ownerId": viewer_id,
+                    "outputs": {"$elemMatch": unchanged},
+                },
+                _moving(_is_slot(output.slot), changes),
+                return_document=ReturnDocument.AFTER,
+                session=session,
+            )
+            return (read_turn(found), moment_of(session)) if found else None
+
+    async def cancel(
+        self, viewer_id: ViewerId, turn_id: TurnId, slots: Iterable[int]
+    ) -> Turn | None:
+        wanted = {
+            "$and": [
+                {"$in": ["$$output.slot", list(slots)]},
+                {"$in": ["$$output.status", _UNFINISHED_OUTPUT]},
+            ]
+        }
+        changes: Document = {
+            "status": "CANCELLED",
+            "progress": None,
+            "leaseUntil": None,
+            "completedAt": "$$NOW",
+        }
+        found = await self._turns.find_one_and_update(
+            {"_id": turn_id, "ownerId": viewer_id, "$expr": _any_output(wanted)},
+            _moving(wanted, changes),
+            return_document=ReturnDocument.AFTER,
+        )
+        return read_turn(found) if found else None
+
     async def claim(self, output_id: OutputId, *, lease: timedelta) -> Claim | None:
         turn_id, slot = turn_of_output(output_id)
         found = await self._turns.find_one_and_update(
             {"_id": turn_id, "$expr": _any_output({"$and": [_is_slot(slot), *_CLAIMABLE]})},
             _moving(
-                slot,
+                _is_slot(slot),
                 {
                     "status": "GENERATING",
                     "fence": {"$add": ["$$output.fence", 1]},
@@ -301,13 +359,13 @@ class MongoTurnRepository:
 
     async def _move(self, claim: Claim, changes: Document, session: Session | None = None) -> bool:
         result = await self._turns.update_one(
-            _held(claim), _moving(claim.output.slot, changes), session=session
+            _held(claim), _moving(_is_slot(claim.output.slot), changes), session=session
         )
         return result.matched_count == 1
 
     async def _set_lease(self, claim: Claim, until: Document | None) -> bool:
         # No client sees a lease, so this write raises no version and wakes nobody.
-        update = [_set_on_output(claim.output.slot, {"leaseUntil": until})]
+        update = [_set_on_outputs(_is_slot(claim.output.slot), {"leaseUntil": until})]
         result = await self._turns.update_one(_held(claim), update)
         return result.matched_count == 1
 
@@ -364,6 +422,7 @@ def read_turn(document: Document) -> Turn:
         user_message=document["userMessage"],
         selected_model_ids=tuple(document["selectedModels"]),
         references=_read_references(document["references"]),
+        previous_were_named=document["previousWereNamed"],
         aspect_ratio=AspectRatio.parse(document["aspectRatio"]),
         resolution=Resolution(document["resolution"]),
         options=TurnOptions(
@@ -393,6 +452,7 @@ def _new_turn_document(owner_id: ViewerId, turn_index: int, plan: TurnPlan) -> D
         "userMessage": plan.user_message,
         "selectedModels": [planned.requested_model_id for planned in plan.outputs],
         "references": _reference_documents(plan.references),
+        "previousWereNamed": plan.previous_were_named,
         "aspectRatio": str(plan.aspect_ratio),
         "resolution": plan.resolution.value,
         "options": {
@@ -407,32 +467,33 @@ def _new_turn_document(owner_id: ViewerId, turn_index: int, plan: TurnPlan) -> D
         },
         "status": TurnStatus.PENDING.value,
         "outputs": [
-            {
-                "slot": slot,
-                "model": planned.model.id,
-                "requestedModel": planned.requested_model_id,
-                "status": OutputStatus.QUEUED.value,
-                "attempt": 1,
-                "fence": 0,
-                "version": 1,
-                "progress": None,
-                "queuePosition": None,
-                "preview": None,
-                "images": [],
-                "references": _reference_documents(planned.references),
-                "text": None,
-                "usage": None,
-                "error": None,
-                "leaseUntil": None,
-                "notBefore": None,
-                "deadlineSeconds": planned.model.deadline.total_seconds(),
-                "deadlineAt": None,
-                "startedAt": None,
-                "completedAt": None,
-            }
+            {"slot": slot, "attempt": 1, "fence": 0, "version": 1, **_queued_output(planned)}
             for slot, planned in enumerate(plan.outputs, start=1)
         ],
         "version": 1,
+        "completedAt": None,
+    }
+
+
+def _queued_output(planned: PlannedOutput) -> Document:
+    """An output that waits for its first worker, whichever attempt it is."""
+    return {
+        "model": planned.model.id,
+        "requestedModel": planned.requested_model_id,
+        "status": OutputStatus.QUEUED.value,
+        "progress": None,
+        "queuePosition": None,
+        "preview": None,
+        "images": [],
+        "references": _reference_documents(planned.references),
+        "text": None,
+        "usage": None,
+        "error": None,
+        "leaseUntil": None,
+        "notBefore": None,
+        "deadlineSeconds": planned.model.deadline.total_seconds(),
+        "deadlineAt": None,
+        "startedAt": None,
         "completedAt": None,
     }
 
@@ -537,13 +598,13 @@ def _held(claim: Claim) -> Document:
     }
 
 
-def _moving(slot: int, changes: Document) -> list[Document]:
-    """The update that changes one output, with all that follows from it."""
+def _moving(which: Document, changes: Document) -> list[Document]:
+    """The update that changes outputs, with all that follows from it."""
     versioned = {**changes, "version": {"$add": ["$$output.version", 1]}}
-    return [_set_on_output(slot, versioned), *_DERIVED, {"$set": _WRITTEN}]
+    return [_set_on_outputs(which, versioned), *_DERIVED, {"$set": _WRITTEN}]
 
 
-def _set_on_output(slot: int, changes: Document) -> Document:
+def _set_on_outputs(which: Document, changes: Document) -> Document:
     changed = {"$mergeObjects": ["$$output", changes]}
     return {
         "$set": {
@@ -551,7 +612,7 @@ def _set_on_output(slot: int, changes: Document) -> Document:
                 "$map": {
                     "input": "$outputs",
                     "as": "output",
-                    "in": {"$cond": [_is_slot(slot), changed, "$$output"]},
+                    "in": {"$cond": [which, changed, "$$output"]},
                 }
             }
         }

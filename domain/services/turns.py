@@ -8,7 +8,7 @@ from typing import Final
 
 from domain.changes import Bookmark
 from domain.conversations import Conversation
-from domain.errors import Overloaded, UserErrorCode
+from domain.errors import Overloaded, Refused, UserErrorCode
 from domain.ids import (
     LAST_TURN_INDEX,
     ConversationId,
@@ -16,21 +16,23 @@ from domain.ids import (
     conversation_of_turn,
     parse_conversation_id,
     parse_output_id,
+    parse_turn_id,
     turn_of_output,
 )
 from domain.images import Image
 from domain.models import SQUARE, ModelRegistry, Resolution
-from domain.outputs import Output
+from domain.outputs import Output, OutputStatus
 from domain.pages import Page, PageRequest, Position, cut
-from domain.planning import Inherited, Refusals, plan_turn
+from domain.planning import Inherited, Refusals, plan_retry, plan_turn
 from domain.ports import ConversationRepository, JobQueue, TurnRepository
 from domain.references import Reference, ReferenceOrigin
 from domain.services.conversations import conversation_not_found
 from domain.services.images import ImageService
-from domain.turns import SendEdit, Turn
+from domain.turns import RetryOutput, SendEdit, Turn
 from domain.viewers import Viewer
 
 _TRIES: Final = 20
+_RETRYABLE: Final = frozenset({OutputStatus.FAILED, OutputStatus.CANCELLED})
 _MAX_PREVIOUS_OUTPUTS: Final = 100
 _STRIP_TURNS: Final = 50
 _BEFORE_ALL_TURNS: Final = (-1, 0, 0)
@@ -126,6 +128,70 @@ class TurnService:
             await asyncio.sleep(random.uniform(0, 0.02))
         raise Overloaded
 
+    async def retry_output(
+        self, viewer: Viewer, command: RetryOutput
+    ) -> tuple[Turn, Output, Bookmark]:
+        """Run a failed or cancelled output again, in its place."""
+        for _ in range(_TRIES):
+            refusals = Refusals()
+            turn, output = await self._find_output(viewer, command.output_id, refusals)
+            if output.status not in _RETRYABLE:
+                message = "Only an output that failed or was cancelled can be tried again."
+                refusals.add(UserErrorCode.NOT_RETRYABLE, message, "outputId")
+            planned = plan_retry(
+                turn, output, command.model_id, registry=self.registry, refusals=refusals
+            )
+            written = await self.turns.retry(viewer.id, turn.id, output, planned)
+            if written is not None:
+                retried, moment = written
+                self.jobs.enqueue([output.id])
+                return retried, _in(retried, output.slot), Bookmark(moment)
+        raise Overloaded
+
+    async def cancel_output(self, viewer: Viewer, name: str) -> tuple[Turn, Output]:
+        """End an output that has not ended. Its siblings go on."""
+        refusals = Refusals()
+        turn, output = await self._find_output(viewer, name, refusals)
+        cancelled = await self.turns.cancel(viewer.id, turn.id, [output.slot])
+        if cancelled is None:
+            message = "This output is over already."
+            refusals.add(UserErrorCode.NOT_CANCELLABLE, message, "outputId")
+            refusals.raise_if_any()
+        assert cancelled is not None
+        self.jobs.recall([output.id])
+        return cancelled, _in(cancelled, output.slot)
+
+    async def cancel_turn(self, viewer: Viewer, name: str) -> Turn:
+        """End what is still at work; what has landed stays."""
+        refusals = Refusals()
+        turn_id = parse_turn_id(name)
+        turn = (await self.get_many(viewer, [turn_id])).get(turn_id) if turn_id else None
+        if turn is None:
+            refusals.add(UserErrorCode.NOT_FOUND, "There is no such turn.", "turnId")
+            refusals.raise_if_any()
+        assert turn is not None
+        slots = [output.slot for output in turn.outputs]
+        cancelled = await self.turns.cancel(viewer.id, turn.id, slots)
+        if cancelled is None:
+            refusals.add(UserErrorCode.NOT_CANCELLABLE, "This turn is over already.", "turnId")
+            refusals.raise_if_any()
+        assert cancelled is not None
+        self.jobs.recall(output.id for output in turn.outputs)
+        return cancelled
+
+    async def _find_output(
+        self, viewer: Viewer, name: str, refusals: Refusals
+    ) -> tuple[Turn, Output]:
+        output_id = parse_output_id(name)
+        if output_id is not None:
+            turn_id, slot = turn_of_output(output_id)
+            turn = (await self.get_many(viewer, [turn_id])).get(turn_id)
+            output = turn.output(slot) if turn else None
+            if turn is not None and output is not None:
+                return turn, output
+        refusals.add(UserErrorCode.NOT_FOUND, "There is no such output.", "outputId")
+        raise Refused(refusals.found)
+
     async def _find_footing(
         self, viewer: Viewer, command: SendEdit, refusals: Refusals
     ) -> _Footing | None:
@@ -215,6 +281,12 @@ class TurnService:
             else:
                 _refuse_named(output, index, refusals)
         return tuple(references) if len(references) == len(names) else None
+
+
+def _in(turn: Turn, slot: int) -> Output:
+    output = turn.output(slot)
+    assert output is not None
+    return output
 
 
 def _together(

@@ -53,6 +53,7 @@ def a_plan(*models: str, references: tuple[Reference, ...] = ()) -> TurnPlan:
     return TurnPlan(
         user_message="A boat",
         references=references,
+        previous_were_named=False,
         aspect_ratio=SQUARE,
         resolution=Resolution.ONE_K,
         options=TurnOptions(),
