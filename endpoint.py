@@ -109,9 +109,8 @@ class GraphQLEndpoint(GraphQL[Context, None]):
                 return HTMLResponse(get_graphql_ide_html(graphql_ide=self.graphql_ide))
             media_type = _accepted_type(request)
             operation = await _read_operation(request)
-            viewer = await self._viewer_of(request)
-            context = self._make_context(request_id, viewer)
             async with asyncio.timeout(_OPERATION_SECONDS):
+                context = self._make_context(request_id, await self._viewer_of(request))
                 result = await self._execute(request, operation, context)
         except RequestRefused as refused:
             return _refusal(refused)

@@ -132,10 +132,12 @@ class Mongod:
         return self._process.pid if running and self._process else None
 
     async def start(self, *, preferred_port: int | None = None) -> None:
-        """Start it and wait until it is a writable primary. Raise `MongodFailed` if it is not.
+        """Start it and wait until it is a writable primary, or raise `MongodFailed`.
 
         A mongod that an earlier, killed process left on the folder is stopped first.
         """
+        if self.pid is not None:
+            return
         self._database_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         await _end_predecessor(self._database_dir)
         if self._port is not None:

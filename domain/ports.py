@@ -95,8 +95,11 @@ class TurnRepository(Protocol):
         Also those written so recently that a transaction may have committed them out of order.
         """
 
-    async def load_changed(self, ids: Iterable[TurnId]) -> Sequence[Turn]:
-        """These turns as they stand, whosever they are: for listeners that have been let in."""
+    async def load_changed(self, ids: Iterable[TurnId], *, at_least: Moment) -> Sequence[Turn]:
+        """These turns as they stood at a moment or later, whosever they are.
+
+        For listeners that have been let in.
+        """
 
     async def retry(
         self, viewer_id: ViewerId, turn_id: TurnId, output: Output, planned: PlannedOutput

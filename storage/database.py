@@ -195,10 +195,15 @@ class translated:  # noqa: N801 (reads as a phrase: `with translated():`)
             raise Overloaded from error
 
 
+_PASSING_CODES: Final = frozenset({43, 91, 134, 189, 11600, 11602})
+"""A cursor that went with its server; a server that shuts down, steps down, or has just come up."""
+
+
 def is_passing(error: PyMongoError) -> bool:
     """Whether the same call may well succeed a little later."""
     return (
         isinstance(error, (ConnectionFailure, ExecutionTimeout, WTimeoutError))
+        or (isinstance(error, OperationFailure) and error.code in _PASSING_CODES)
         or error.timeout
         or error.has_error_label("TransientTransactionError")
         or error.has_error_label("RetryableWriteError")

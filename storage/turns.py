@@ -182,8 +182,12 @@ class MongoTurnRepository:
         by_id = {document["_id"]: document for document in [*([latest] if latest else []), *found]}
         return TurnsAsOf(tuple(read_turn(by_id[key]) for key in sorted(by_id)), moment)
 
-    async def load_changed(self, ids: Iterable[TurnId]) -> Sequence[Turn]:
-        found = await self._turns.find({"_id": {"$in": list(ids)}}).sort("_id", 1).to_list()
+    async def load_changed(self, ids: Iterable[TurnId], *, at_least: Moment) -> Sequence[Turn]:
+        async with self._database.session() as session:
+            # A new primary may not know yet that what the old one told of is committed.
+            session.advance_operation_time(from_moment(at_least))
+            query = {"_id": {"$in": list(ids)}}
+            found = await self._turns.find(query, session=session).sort("_id", 1).to_list()
         return [read_turn(document) for document in found]
 
     async def retry(

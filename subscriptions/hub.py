@@ -166,7 +166,7 @@ class Hub:
                 for turn_id in batch:
                     del self._changed[turn_id]
                 try:
-                    turns = await self._turns.load_changed(batch)
+                    turns = await self._turns.load_changed(batch, at_least=max(batch.values()))
                 except Overloaded:
                     self._changed = {**batch, **self._changed}
                     await asyncio.sleep(_PAUSE_SECONDS)

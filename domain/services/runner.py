@@ -67,9 +67,11 @@ class OutputRunner:
         started = asyncio.get_running_loop().time()
         facts = {"output_id": output_id, "model": claim.output.model_id}
         log.info("output started", extra={**facts, "fence": claim.output.fence})
+        reporter = _Reporter(self._turns, self._keeper.objects, self._developer, claim)
+        kept: list[ImageRecord] = []
         try:
             async with _Lease(self._turns, claim, self._lease, self._heartbeat):
-                outcome = await self._finish(claim)
+                outcome = await self._finish(claim, reporter, kept)
         except asyncio.CancelledError:
             with suppress(Overloaded, TimeoutError):
                 await asyncio.wait_for(self._turns.give_back(claim), _GIVE_BACK_SECONDS)
@@ -78,13 +80,16 @@ class OutputRunner:
             outcome = "lost to another worker, or deleted"
         except Overloaded:
             outcome = "left for the sweeper: the database is away"
+        finally:
+            await self._clear_away(kept, reporter)
         seconds = round(asyncio.get_running_loop().time() - started, 3)
         log.info("output finished", extra={**facts, "outcome": outcome, "seconds": seconds})
 
-    async def _finish(self, claim: Claim) -> str:
-        """Run the model and write what came of it. Return how it ended, for the log."""
-        reporter = _Reporter(self._turns, self._keeper.objects, self._developer, claim)
-        kept: list[ImageRecord] = []
+    async def _finish(self, claim: Claim, reporter: "_Reporter", kept: list[ImageRecord]) -> str:
+        """Run the model and write what came of it. Return how it ended, for the log.
+
+        What is in `kept` afterwards has landed or never will.
+        """
         try:
             clock = _Clock(claim)
             async with asyncio.timeout(max(0.0, claim.seconds_left)):
@@ -110,8 +115,6 @@ class OutputRunner:
         except Exception:
             log.exception("output broke", extra={"output_id": claim.output.id})
             return await self._fail(claim, GenerationErrorCode.INTERNAL, retryable=True)
-        finally:
-            await self._clear_away(kept, reporter.preview_keys)
 
     async def _generate(self, claim: Claim, reporter: "_Reporter") -> Delivery:
         model = self._registry.get(claim.output.model_id)
@@ -163,16 +166,16 @@ class OutputRunner:
             raise _LeaseLost
         return code.value
 
-    async def _clear_away(self, kept: list[ImageRecord], preview_keys: list[str]) -> None:
+    async def _clear_away(self, kept: list[ImageRecord], reporter: "_Reporter") -> None:
         """Delete bytes that nothing refers to: old previews, images that did not land."""
-        keys = preview_keys[:-1]
+        keys = list(reporter.old_previews)
         if kept:
             try:
                 landed = await self._has_landed(kept)
             except Overloaded:
                 return  # nobody knows; a sweep will
             if landed:
-                keys = preview_keys
+                keys.extend(reporter.shown_previews)
             else:
                 keys.extend(key for record in kept for key in record.image.keys)
         await self._keeper.discard(keys)
@@ -208,7 +211,12 @@ class _Lease:
         self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
     ) -> None:
         self._beat.cancel()
-        await asyncio.wait([self._beat])
+        try:
+            await asyncio.wait([self._beat])
+        except asyncio.CancelledError:
+            if kind is not None or not self._lost or self._body.uncancel() > 0:
+                raise
+            return  # the body had come to its end before it was told
         if kind is asyncio.CancelledError and self._lost and self._body.uncancel() == 0:
             raise _LeaseLost
 
@@ -219,6 +227,9 @@ class _Lease:
                 held = await self._turns.renew(self._claim, lease=self._lease)
             except Overloaded:
                 continue  # the fence protects what we write, however long this takes
+            except Exception:
+                log.exception("lease not renewed", extra={"output_id": self._claim.output.id})
+                continue
             if not held:
                 self._lost = True
                 self._body.cancel()
@@ -236,7 +247,10 @@ class _Reporter:
         self._developer = developer
         self._claim = claim
         self._shown_at = 0.0
-        self.preview_keys: list[str] = []
+        self._preview_count = 0
+        self.shown_previews: list[str] = []
+        """The one that the output shows; several where a write's answer was lost."""
+        self.old_previews: list[str] = []
 
     async def progress(self, fraction: float) -> None:
         now = asyncio.get_running_loop().time()
@@ -246,7 +260,7 @@ class _Reporter:
         await self._show(progress=min(1.0, max(0.0, fraction)))
 
     async def preview(self, data: bytes) -> None:
-        if len(self.preview_keys) >= self._claim.turn.options.previews:
+        if self._preview_count >= self._claim.turn.options.previews:
             return
         try:
             picture = await self._developer.preview(data)
@@ -255,17 +269,21 @@ class _Reporter:
         except (GenerationFailed, StoreUnavailable):
             log.warning("preview left out", extra={"output_id": self._claim.output.id})
             return
-        index = len(self.preview_keys)
-        self.preview_keys.append(key)
-        await self._show(preview=Preview(index, key, picture.width, picture.height))
+        index, self._preview_count = self._preview_count, self._preview_count + 1
+        self.shown_previews.append(key)
+        if await self._show(preview=Preview(index, key, picture.width, picture.height)):
+            self.old_previews += self.shown_previews[:-1]
+            self.shown_previews = [key]
 
-    async def _show(self, *, progress: float | None = None, preview: Preview | None = None) -> None:
+    async def _show(self, *, progress: float | None = None, preview: Preview | None = None) -> bool:
+        """Whether it was written. Raise _LeaseLost where it can never be."""
         try:
             shown = await self._turns.show_progress(self._claim, progress=progress, preview=preview)
         except Overloaded:
-            return  # what comes next shows more
+            return False  # what comes next shows more
         if not shown:
             raise _LeaseLost
+        return True
 
 
 class _Clock:

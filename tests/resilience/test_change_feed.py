@@ -1,0 +1,261 @@
+"""The change feed on a real mongod, whatever is done to it: it goes on, and tells what it lost."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+from pymongo import AsyncMongoClient
+from pymongo.errors import AutoReconnect, OperationFailure
+
+from domain.changes import Change, HistoryLost
+from domain.ids import new_conversation_id, turn_id_of
+from mongod import Mongod, find_mongod
+from storage.changes import MongoChangeFeed
+from storage.database import Database, open_database
+from tests.clients import Data
+from tests.resilience.processes import eventually
+
+PATIENCE_SECONDS = 20.0
+
+Item = Change | HistoryLost | None
+
+
+class Following:
+    """What a feed has told, by the ids of the documents."""
+
+    def __init__(self, items: AsyncIterator[Item]) -> None:
+        self._items = items
+
+    async def next(self) -> Item:
+        return await asyncio.wait_for(anext(self._items), PATIENCE_SECONDS)
+
+    async def until(self, document_id: str) -> list[Item]:
+        """Everything up to the change of this document."""
+        told = [await self.next()]
+        while not (isinstance(told[-1], Change) and told[-1].id == document_id):
+            told.append(await self.next())
+        return told
+
+
+@pytest.fixture(scope="module")
+async def mongod(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mongod]:
+    """One that may be hurt."""
+    binary = find_mongod()
+    assert binary is not None
+    mongod = Mongod(tmp_path_factory.mktemp("feed"), binary=binary)
+    await mongod.start()
+    yield mongod
+    await mongod.kill()
+
+
+@pytest.fixture
+async def database(mongod: Mongod, tmp_path: Path) -> AsyncIterator[Database]:
+    async with open_database(mongod.uri, f"feed_{abs(hash(tmp_path))}") as database:
+        yield database
+
+
+@asynccontextmanager
+async def following(database: Database) -> AsyncIterator[Following]:
+    feed = MongoChangeFeed(database).follow()
+    following = Following(feed)
+    try:
+        assert await following.next() is None
+        yield following
+    finally:
+        await feed.aclose()  # type: ignore[attr-defined]
+
+
+async def a_turn(database: Database) -> str:
+    """Write something that looks enough like a turn."""
+    turn_id = turn_id_of(new_conversation_id(), 0)
+    await database.turns.insert_one({"_id": turn_id, "version": 1, "outputs": []})
+    return turn_id
+
+
+async def test_every_write_of_a_version_is_told_in_order(database: Database) -> None:
+    async with following(database) as told:
+        turn_id = await a_turn(database)
+        await database.turns.update_one({"_id": turn_id}, {"$set": {"outputs": [1]}})
+        await database.turns.update_one({"_id": turn_id}, {"$inc": {"version": 1}})
+        await database.turns.delete_one({"_id": turn_id})
+
+        changes = [await told.next() for _ in range(3)]
+
+    assert [isinstance(one, Change) and (one.id, one.deleted) for one in changes] == [
+        (turn_id, False),
+        (turn_id, False),
+        (turn_id, True),
+    ]
+
+
+async def test_a_write_inside_a_transaction_is_told_when_it_is_committed(
+    database: Database,
+) -> None:
+    async with following(database) as told:
+        first, second = (turn_id_of(new_conversation_id(), 0) for _ in range(2))
+
+        async def work(session: object) -> None:
+            documents = [{"_id": one, "version": 1} for one in (first, second)]
+            await database.turns.insert_many(documents, session=session)  # type: ignore[arg-type]
+
+        await database.transact(work)
+
+        changes = [await told.next() for _ in range(2)]
+
+    assert [isinstance(one, Change) and one.id for one in changes] == [first, second]
+
+
+async def test_a_killed_cursor_costs_nothing(database: Database) -> None:
+    async with following(database) as told:
+        before = await a_turn(database)
+        await told.until(before)
+
+        await _kill_cursors(database)
+        after = await a_turn(database)
+
+        assert [type(one) for one in await told.until(after)] == [Change]
+
+
+async def test_a_mongod_killed_and_restarted_costs_nothing(
+    database: Database, mongod: Mongod
+) -> None:
+    async with following(database) as told:
+        before = await a_turn(database)
+        await told.until(before)
+        unseen = await a_turn(database)
+
+        await mongod.kill()
+        await mongod.start()
+        after = await _once_writable(lambda: a_turn(database))
+        changes = await told.until(after)
+
+    seen = [one.id for one in changes if isinstance(one, Change)]
+    assert unseen in seen
+    assert seen[-1] == after
+
+
+async def test_a_mongod_killed_before_anything_was_told_costs_nothing(
+    database: Database, mongod: Mongod
+) -> None:
+    async with following(database) as told:
+        unseen = await a_turn(database)
+
+        await mongod.kill()
+        await mongod.start()
+        after = await _once_writable(lambda: a_turn(database))
+        changes = await told.until(after)
+
+    # Told, or told that something is not told.
+    lost = any(isinstance(one, HistoryLost) for one in changes)
+    assert lost or unseen in [one.id for one in changes if isinstance(one, Change)]
+
+
+async def test_a_primary_that_steps_down_costs_nothing(database: Database) -> None:
+    async with following(database) as told:
+        before = await a_turn(database)
+        await told.until(before)
+
+        await _step_down(database)
+        after = await _once_writable(lambda: a_turn(database))
+        changes = await told.until(after)
+
+    assert [one.id for one in changes if isinstance(one, Change)][-1] == after
+    assert HistoryLost() not in changes
+
+
+async def test_a_dropped_collection_is_told_as_lost_history_and_the_feed_goes_on(
+    database: Database,
+) -> None:
+    async with following(database) as told:
+        await told.until(await a_turn(database))
+
+        await database.turns.drop()
+        after = await a_turn(database)
+        changes = await told.until(after)
+
+    assert HistoryLost() in changes
+
+
+async def test_a_dropped_database_is_told_as_lost_history_and_the_feed_goes_on(
+    database: Database,
+) -> None:
+    async with following(database) as told:
+        for _ in range(2):
+            await told.until(await a_turn(database))
+
+            await database.client.drop_database(database.commands.name)
+            after = await a_turn(database)
+            changes = await told.until(after)
+
+            assert HistoryLost() in changes
+
+
+async def test_a_history_that_the_database_has_forgotten_is_told_as_lost(tmp_path: Path) -> None:
+    binary = find_mongod()
+    assert binary is not None
+    mongod = Mongod(tmp_path, binary=binary)
+    await mongod.start()
+    try:
+        async with open_database(mongod.uri, "forgetful") as database, following(database) as told:
+            await told.until(await a_turn(database))
+
+            # As after a restored backup: the same replica set, and an oplog that begins later.
+            await mongod.kill()
+            shutil.rmtree(tmp_path / "mongod")
+            await mongod.start()
+            await _once_writable(lambda: a_turn(database))
+
+            assert await told.next() == HistoryLost()
+            await told.until(await a_turn(database))
+    finally:
+        await mongod.kill()
+
+
+async def test_a_feed_that_is_closed_leaves_no_cursor_behind(database: Database) -> None:
+    async with following(database) as told:
+        await told.until(await a_turn(database))
+        assert await _cursors(database) != []
+
+    async def none_left() -> bool:
+        return await _cursors(database) == []
+
+    await eventually(none_left, within=PATIENCE_SECONDS, what="the cursor is closed")
+
+
+async def _cursors(database: Database) -> list[Data]:
+    """Cursors of change streams on this database, at work or waiting."""
+    stages = [{"$currentOp": {"idleCursors": True, "allUsers": True}}]
+    name = database.commands.name
+    return [
+        found
+        async for found in await database.client.admin.aggregate(stages)
+        if found.get("cursor", {}).get("tailable") and found["ns"].startswith(f"{name}.")
+    ]
+
+
+async def _kill_cursors(database: Database) -> None:
+    found = await _cursors(database)
+    assert found, "the feed has no cursor"
+    for one in found:
+        collection = one["ns"].partition(".")[2]
+        await database.commands.command(
+            {"killCursors": collection, "cursors": [one["cursor"]["cursorId"]]}
+        )
+
+
+async def _step_down(database: Database) -> None:
+    client: AsyncMongoClient[Data] = database.client
+    with suppress(AutoReconnect):
+        await client.admin.command({"replSetStepDown": 2, "force": True})
+
+
+async def _once_writable(write: Callable[[], Awaitable[str]]) -> str:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            try:
+                return await write()
+            except (AutoReconnect, OperationFailure):
+                await asyncio.sleep(0.05)

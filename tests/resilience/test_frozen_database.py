@@ -1,0 +1,110 @@
+"""A database that stands still, or is away: sockets stay, answers come in time, work goes on."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from time import monotonic
+from uuid import uuid4
+
+import pytest
+
+from tests.clients import Data, GraphQLClient, Socket, connect_to
+from tests.operations import FOLLOW, OVER, START, over, start
+from tests.resilience.processes import THOROUGH, Site, away, eventually, frozen, open_site
+
+SMALL = {"width": 256, "height": 256, "previews": 1}
+FROZEN_SECONDS = 6.0
+LONG_FROZEN_SECONDS = 12.0
+ANSWER_SECONDS = 10.5
+"""Ten seconds, and what the test's own machine needs."""
+RESUMED_SECONDS = 15.0
+
+
+@pytest.fixture(scope="module")
+async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
+    async with open_site(tmp_path_factory.mktemp("frozen"), apis=1) as site:
+        yield site
+
+
+async def test_a_database_that_stands_still_closes_no_socket_and_everything_goes_on_by_itself(
+    site: Site,
+) -> None:
+    client = site.client(site.apis[0])
+    payload = await start(client, selectedModels=["rehearsal-lands-last"], options=SMALL)
+    async with client.subscribe(FOLLOW, id=payload["conversation"]["id"]) as updates:
+        await updates.until(_at_work)
+
+        async with frozen(site.mongod):
+            answers = [asyncio.create_task(_timed_start(client)) for _ in range(3)]
+            await asyncio.wait(answers, timeout=FROZEN_SECONDS)
+        back = monotonic()
+        seen = await asyncio.wait_for(updates.until(_over), RESUMED_SECONDS)
+
+    assert seen[-1]["turnUpdated"]["turn"]["status"] == "COMPLETED"
+    assert monotonic() - back < RESUMED_SECONDS
+    for answer, seconds in await asyncio.gather(*answers):
+        assert seconds < ANSWER_SECONDS
+        if "errors" in answer:
+            _assert_overloaded(answer)
+        else:
+            await over(client, answer["data"]["startConversation"]["turn"])
+
+
+@pytest.mark.skipif(not THOROUGH, reason="takes long; DARKROOM_TEST_KILLS=20 runs it")
+async def test_a_mutation_is_told_in_time_that_the_database_does_not_answer(site: Site) -> None:
+    client = site.client(site.apis[0])
+    stranger = site.client(site.apis[0], f"stranger {uuid4().hex}")
+    await start(client, options=SMALL)
+
+    async with frozen(site.mongod):
+        answers = [asyncio.create_task(_timed_start(one)) for one in (client, stranger)]
+        await asyncio.wait(answers, timeout=LONG_FROZEN_SECONDS)
+
+    for answer, seconds in await asyncio.gather(*answers):
+        assert seconds < ANSWER_SECONDS
+        _assert_overloaded(answer)
+
+    async def works_again() -> bool:
+        return "errors" not in (await _timed_start(client))[0]
+
+    await eventually(works_again, within=RESUMED_SECONDS, what="mutations are taken again")
+
+
+async def test_whoever_comes_while_the_database_is_away_is_not_sent_away_for_good(
+    site: Site,
+) -> None:
+    client = site.client(site.apis[0])
+    payload = await start(client, selectedModels=["rehearsal-lands-last"], options=SMALL)
+
+    async with away(site.mongod), client.socket() as socket, connect_to(client.url) as other:
+        updates = await socket.subscribe(FOLLOW, id=payload["conversation"]["id"])
+        stranger = Socket(other)
+        token = site.token(f"stranger {uuid4().hex}")
+        await stranger.send(type="connection_init", payload={"authorization": f"Bearer {token}"})
+        closed_with = await stranger.closed_with()
+        # Longer than a command waits: the subscription has not been ended meanwhile.
+        await site.mongod.start()
+        seen = await updates.until(_over)
+
+    assert closed_with == 1013
+    assert seen[-1]["turnUpdated"]["turn"]["status"] == "COMPLETED"
+
+
+def _assert_overloaded(answer: Data) -> None:
+    extensions = answer["errors"][0]["extensions"]
+    assert extensions["code"] == "OVERLOADED"
+    assert extensions["retryAfterSeconds"] >= 1
+
+
+async def _timed_start(client: GraphQLClient) -> tuple[Data, float]:
+    asked = monotonic()
+    wanted = {"userMessage": "A boat", "selectedModels": ["local-silver"], "options": SMALL}
+    answer = await client.execute(START, input=wanted)
+    return answer, monotonic() - asked
+
+
+def _at_work(data: Data) -> bool:
+    return bool(data["turnUpdated"]["turn"]["outputs"][-1]["progress"])
+
+
+def _over(data: Data) -> bool:
+    return data["turnUpdated"]["turn"]["status"] in OVER

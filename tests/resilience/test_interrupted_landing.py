@@ -1,0 +1,80 @@
+"""A worker that is stopped while it lands: what is committed all the same keeps its bytes."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from domain.images import ImageRecord
+from domain.models import ModelRegistry
+from domain.outputs import Usage
+from domain.sealing import Seal
+from domain.services.keeping import ImageKeeper
+from domain.services.runner import OutputRunner
+from domain.turns import Claim
+from providers.catalogue import load_catalogue
+from providers.local.provider import LocalProvider
+from storage.database import Database
+from storage.images import MongoImageRepository
+from storage.objects import FolderObjectStore
+from storage.pictures import PillowDeveloper
+from storage.turns import MongoTurnRepository
+from tests.resilience.history import read_stored
+from tests.storage.builders import a_conversation
+
+PATIENCE_SECONDS = 20.0
+
+
+class CommitOnItsWay(MongoTurnRepository):
+    """The real turns. A commit once sent is carried out, whether or not its sender still waits."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.sent = asyncio.Event()
+        self.arrives = asyncio.Event()
+        self.committed: asyncio.Task[bool] | None = None
+
+    async def land(
+        self, claim: Claim, records: Sequence[ImageRecord], *, text: str | None, usage: Usage | None
+    ) -> bool:
+        landing, told = super().land, tuple(records)
+
+        async def commit() -> bool:
+            self.sent.set()
+            await self.arrives.wait()
+            return await landing(claim, told, text=text, usage=usage)
+
+        self.committed = asyncio.create_task(commit())
+        return await asyncio.shield(self.committed)
+
+
+async def test_what_lands_after_its_worker_was_stopped_keeps_its_bytes(
+    database: Database, tmp_path: Path
+) -> None:
+    registry: ModelRegistry = load_catalogue(rehearsals=False)
+    objects = FolderObjectStore(tmp_path / "objects", public_url="", seal=Seal(b"x" * 32))
+    developer, local = PillowDeveloper(), LocalProvider(objects)
+    turns = CommitOnItsWay(database)
+    runner = OutputRunner(
+        turns=turns,
+        images=MongoImageRepository(database),
+        keeper=ImageKeeper(objects),
+        developer=developer,
+        registry=registry,
+        providers={local.name: local},
+    )
+    _, turn = await a_conversation(database, "local-silver")
+    run = asyncio.create_task(runner.run(turn.outputs[0].id))
+    await asyncio.wait_for(turns.sent.wait(), PATIENCE_SECONDS)
+
+    run.cancel()
+    await asyncio.wait([run], timeout=PATIENCE_SECONDS)
+    turns.arrives.set()
+    assert turns.committed is not None
+    landed = await asyncio.wait_for(turns.committed, PATIENCE_SECONDS)
+    for part in (developer, local, objects):
+        await part.aclose()
+
+    assert run.cancelled()
+    if landed:
+        stored = await read_stored(database.commands, tmp_path)
+        assert {record["key"] for record in stored.images} <= stored.objects.keys()

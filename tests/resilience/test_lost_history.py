@@ -1,0 +1,90 @@
+"""History that is lost in the worst moment: while what was lost before is just being read anew."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from domain.changes import Change, HistoryLost, Moment
+from domain.cursors import TurnCursors
+from domain.ids import ConversationId, TurnId, ViewerId
+from domain.sealing import Seal
+from domain.turns import TurnsAsOf
+from domain.viewers import Viewer
+from storage.conversations import MongoConversationRepository
+from storage.database import Database, open_database
+from storage.turns import MongoTurnRepository
+from subscriptions.hub import Hub
+from subscriptions.turns import TurnUpdates
+from tests.conftest import darkrooms
+from tests.operations import conversation_with
+
+PATIENCE_SECONDS = 5.0
+
+
+class SilentFeed:
+    """A feed that has just been opened, and tells nothing but that history was lost."""
+
+    def __init__(self) -> None:
+        self.lost: asyncio.Queue[HistoryLost] = asyncio.Queue()
+
+    async def follow(self) -> AsyncIterator[Change | HistoryLost | None]:
+        yield None
+        while True:
+            yield await self.lost.get()
+            self.lost.task_done()
+
+
+class InterruptedTurns(MongoTurnRepository):
+    """The real turns; something happens between a read and its answer."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.after_reading: Callable[[], Awaitable[None]] | None = None
+
+    async def current(
+        self, conversation_id: ConversationId, *, changed_since: Moment | None, recent: timedelta
+    ) -> TurnsAsOf:
+        found = await super().current(conversation_id, changed_since=changed_since, recent=recent)
+        if self.after_reading is not None:
+            happens, self.after_reading = self.after_reading, None
+            await happens()
+        return found
+
+
+async def test_what_is_lost_while_what_was_lost_is_read_is_read_as_well(
+    mongodb_uri: str, tmp_path: Path
+) -> None:
+    async with darkrooms(mongodb_uri, tmp_path) as start:
+        darkroom = await start()
+        client = darkroom.client()
+        payload = await conversation_with(client)
+        turn_id = TurnId(payload["turn"]["id"])
+        name = darkroom.settings.mongodb_database
+        async with open_database(mongodb_uri, name) as database:
+            feed, turns = SilentFeed(), InterruptedTurns(database)
+            hub = Hub(feed, turns)
+            conversations = MongoConversationRepository(database)
+            cursors = TurnCursors(Seal(b"x" * 32))
+            stored = await database.turns.find_one({"_id": turn_id})
+            assert stored is not None
+            viewer = Viewer(
+                id=ViewerId(stored["ownerId"]), expires_at=datetime.now(UTC) + timedelta(hours=1)
+            )
+            async with hub.serve():
+                updates = TurnUpdates(hub, turns, conversations, cursors).of(
+                    viewer, payload["conversation"]["id"]
+                )
+                first = await asyncio.wait_for(anext(updates), PATIENCE_SECONDS)
+
+                async def a_change_is_lost_too() -> None:
+                    await database.turns.update_one({"_id": turn_id}, {"$inc": {"version": 1}})
+                    feed.lost.put_nowait(HistoryLost())
+                    await feed.lost.join()
+
+                turns.after_reading = a_change_is_lost_too
+                feed.lost.put_nowait(HistoryLost())
+                second = await asyncio.wait_for(anext(updates), PATIENCE_SECONDS)
+                await updates.aclose()
+
+    assert second.turn.version == first.turn.version + 1

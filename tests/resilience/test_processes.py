@@ -1,0 +1,171 @@
+"""Two processes on one database: what one begins, the other shows, takes over and finishes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from time import monotonic
+from uuid import uuid4
+
+import pytest
+
+from domain.services.runner import LEASE
+from tests.clients import Data, GraphQLClient
+from tests.operations import FOLLOW, OVER, followed, over, send, start
+from tests.resilience.history import History, objections, read_stored
+from tests.resilience.processes import Site, eventually, open_site
+
+SMALL = {"width": 256, "height": 256, "previews": 1}
+SWEEP_SECONDS = 5.0
+STOP_SECONDS = 10.0
+PRESENT_SECONDS = 2.0
+
+
+@pytest.fixture(scope="module")
+async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
+    async with open_site(tmp_path_factory.mktemp("two"), apis=2) as site:
+        yield site
+
+
+@pytest.fixture
+async def both_up(site: Site) -> Site:
+    for api in site.apis:
+        if api.pid is None:
+            await api.start()
+    return site
+
+
+async def test_a_turn_started_at_one_process_is_watched_at_the_other(both_up: Site) -> None:
+    here, there = map(both_up.client, both_up.apis)
+
+    payload = await a_turn_of_two(here)
+    seen = await followed(there, payload["turn"], after=payload["cursor"])
+
+    outputs = [update["turn"]["outputs"] for update in seen]
+    assert any(first["images"] and not last["images"] for first, last in outputs)
+    assert any(last["progress"] for _, last in outputs)
+    assert all(len(output["images"]) == 1 for output in outputs[-1])
+    again = await followed(here, payload["turn"], after=seen[0]["cursor"])
+    assert again[-1]["turn"] == seen[-1]["turn"] | {"outputs": again[-1]["turn"]["outputs"]}
+
+
+async def test_the_same_page_refreshed_in_mid_turn_sees_the_present_state_at_once(
+    both_up: Site,
+) -> None:
+    here, there = map(both_up.client, both_up.apis)
+    payload = await a_turn_of_two(here)
+    async with here.subscribe(FOLLOW, id=payload["conversation"]["id"]) as page:
+        before = await page.until(
+            lambda data: bool(data["turnUpdated"]["turn"]["outputs"][0]["images"])
+        )
+
+    asked = monotonic()
+    async with there.subscribe(FOLLOW, id=payload["conversation"]["id"]) as page:
+        present = (await page.next())["turnUpdated"]
+
+    assert monotonic() - asked < PRESENT_SECONDS
+    landed, at_work = present["turn"]["outputs"]
+    assert (
+        landed["images"][0]["id"]
+        == (before[-1]["turnUpdated"]["turn"]["outputs"][0]["images"][0]["id"])
+    )
+    assert at_work["status"] == "GENERATING"
+    await over(here, payload["turn"])
+
+
+async def test_a_stopped_process_gives_its_outputs_back_and_another_finishes_them_soon(
+    both_up: Site,
+) -> None:
+    stopped, other = both_up.apis
+    here, there = both_up.client(stopped), both_up.client(other)
+    payload = await a_turn_of_two(here)
+    async with (
+        here.subscribe(FOLLOW, id=payload["conversation"]["id"]) as cut,
+        there.subscribe(FOLLOW, id=payload["conversation"]["id"]) as kept,
+    ):
+        await cut.until(_at_work)
+
+        asked = monotonic()
+        code = await stopped.terminate()
+        stopped_after = monotonic() - asked
+        closed_with = await cut.socket.closed_with()
+        seen = await kept.until(_over)
+        finished_after = monotonic() - asked
+
+    assert code == 0
+    assert stopped_after < STOP_SECONDS
+    assert closed_with == 1012
+    assert seen[-1]["turnUpdated"]["turn"]["status"] == "COMPLETED"
+    assert finished_after < LEASE.total_seconds()
+    assert await _fences(both_up, payload["turn"]) == [1, 2]
+
+
+async def test_a_turn_goes_on_at_another_process_when_its_own_is_killed(both_up: Site) -> None:
+    killed, other = both_up.apis
+    here, there = both_up.client(killed), both_up.client(other)
+    payload = await a_turn_of_two(here)
+    async with there.subscribe(
+        FOLLOW, id=payload["conversation"]["id"], after=payload["cursor"]
+    ) as updates:
+        await updates.until(_at_work)
+        before = await _fences(both_up, payload["turn"])
+
+        await killed.kill()
+        dead_since = monotonic()
+
+        async def taken_over() -> bool:
+            return (await _fences(both_up, payload["turn"]))[1] > before[1]
+
+        await eventually(
+            taken_over,
+            within=LEASE.total_seconds() + SWEEP_SECONDS,
+            what="the other process has taken it over",
+        )
+        taken_over_after = monotonic() - dead_since
+        seen = await asyncio.wait_for(updates.until(_over), LEASE.total_seconds())
+
+    first, last = seen[-1]["turnUpdated"]["turn"]["outputs"]
+    assert (first["status"], last["status"]) == ("COMPLETED", "COMPLETED")
+    assert len(last["images"]) == 1
+    assert taken_over_after > LEASE.total_seconds() / 2, "the lease of a living process was broken"
+    assert await _fences(both_up, payload["turn"]) == [before[0], before[1] + 1]
+    stored = await read_stored(both_up.documents, both_up.data_dir)
+    assert objections(History([], [], stored)) == []
+
+
+async def test_an_edit_continues_at_the_other_process_from_what_the_first_has_landed(
+    both_up: Site,
+) -> None:
+    here, there = map(both_up.client, both_up.apis)
+    payload = await start(here, userMessage=f"A boat, {uuid4().hex}", options=SMALL)
+    turn = await over(here, payload["turn"])
+
+    edit = await send(
+        there, payload["conversation"]["id"], userMessage=f"Sepia, {uuid4().hex}", options=SMALL
+    )
+
+    assert edit["turn"]["turnIndex"] == 1
+    assert [reference["image"]["id"] for reference in edit["turn"]["references"]] == [
+        turn["outputs"][0]["images"][0]["id"]
+    ]
+    finished = await over(here, edit["turn"])
+    assert finished["status"] == "COMPLETED"
+
+
+async def a_turn_of_two(client: GraphQLClient) -> Data:
+    """One model lands at once, the other after four seconds. No message comes twice."""
+    models = ["local-silver", "rehearsal-lands-last"]
+    message = f"A boat, {uuid4().hex}"
+    return await start(client, userMessage=message, selectedModels=models, options=SMALL)
+
+
+def _at_work(data: Data) -> bool:
+    return bool(data["turnUpdated"]["turn"]["outputs"][-1]["progress"])
+
+
+def _over(data: Data) -> bool:
+    return data["turnUpdated"]["turn"]["status"] in OVER
+
+
+async def _fences(site: Site, turn: Data) -> list[int]:
+    found = await site.documents["turns"].find_one({"_id": turn["id"]})
+    assert found is not None
+    return [output["fence"] for output in found["outputs"]]
