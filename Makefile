@@ -33,7 +33,7 @@ check: .venv/dev ## Format, lint, types and the layers' imports
 	@.venv/bin/mypy && .venv/bin/lint-imports
 
 test: .venv/dev ## Run the tests, or some: make test T=tests/test_auth.py
-	@$(PYTHON) -m pytest $(T)
+	@$(PYTHON) -m pytest -n 3 --dist worksteal $(T)
 
 schema: .venv/dev ## Write schema.graphql from the code
 	@$(PYTHON) -m resolvers.root > .schema.new && mv .schema.new schema.graphql
