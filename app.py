@@ -49,7 +49,7 @@ def _router(settings: Settings, services: Services) -> Router:
         CORSMiddleware,
         allow_origin_regex=origins,
         allow_methods=["GET", "POST"],
-        allow_headers=["authorization", "content-type"],
+        allow_headers=["*"],  # tracing and client libraries add their own; cookies are never used
         expose_headers=["retry-after"],
         max_age=7200,
     )

@@ -40,6 +40,9 @@ _OPERATION_SECONDS: Final = 10
 _MAX_NESTING: Final = 32
 _JSON: Final = "application/json"
 _GRAPHQL_JSON: Final = "application/graphql-response+json"
+_PAGE: Final = get_graphql_ide_html(graphql_ide="graphiql").replace(
+    "Strawberry GraphiQL", "Darkroom · GraphiQL"
+)
 
 
 class RequestRefused(Exception):
@@ -104,30 +107,33 @@ class GraphQLEndpoint(GraphQL[Context, None]):
     # HTTP
 
     async def _answer(self, request: Request, request_id: str) -> Response:
+        media_type = _JSON
         try:
             if self.graphql_ide and _wants_page(request):
-                return HTMLResponse(get_graphql_ide_html(graphql_ide=self.graphql_ide))
+                return HTMLResponse(_PAGE)
             media_type = _accepted_type(request)
             operation = await _read_operation(request)
             async with asyncio.timeout(_OPERATION_SECONDS):
                 context = self._make_context(request_id, await self._viewer_of(request))
                 result = await self._execute(request, operation, context)
         except RequestRefused as refused:
-            return _refusal(refused)
+            return _refusal(refused, media_type)
         except Unauthenticated as error:
             headers = {"WWW-Authenticate": "Bearer"}
-            return _refusal(RequestRefused(401, error.code, str(error), headers=headers))
+            return _refusal(
+                RequestRefused(401, error.code, str(error), headers=headers), media_type
+            )
         except Overloaded as error:
-            return _json({"errors": [_error(str(error), error.extensions)]}, 503, _retry(error))
+            body = {"errors": [_error(str(error), error.extensions)]}
+            return _json(body, 503, _retry(error), media_type)
         except TimeoutError:
             message = "The operation took too long."
-            return _refusal(RequestRefused(504, "DEADLINE_EXCEEDED", message))
+            return _refusal(RequestRefused(504, "DEADLINE_EXCEEDED", message), media_type)
         except Exception:
             log.exception("request broke")
-            body = _error(
-                "Something went wrong on our side.", {"code": "INTERNAL", "requestId": request_id}
-            )
-            return _json({"errors": [body]}, 500)
+            extensions: dict[str, object] = {"code": "INTERNAL", "requestId": request_id}
+            body = {"errors": [_error("Something went wrong on our side.", extensions)]}
+            return _json(body, 500, media_type=media_type)
         return self._present_result(result, context, media_type)
 
     async def _viewer_of(self, request: Request) -> Viewer | None:
@@ -195,7 +201,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         return self._allowed_origins.fullmatch(origin) is not None
 
     async def on_ws_connect(self, context: Context) -> UnsetType:
-        authorization = (context.connection_params or {}).get("authorization")
+        authorization = _named(context.connection_params or {}, "authorization")
         try:
             token = parse_authorization(authorization if isinstance(authorization, str) else None)
             if token is None:
@@ -218,6 +224,11 @@ class GraphQLEndpoint(GraphQL[Context, None]):
 
     def encode_json(self, data: object) -> str:
         return orjson.dumps(data).decode()
+
+
+def _named(params: dict[str, object], wanted: str) -> object:
+    """By a name in any case, as people write headers."""
+    return next((value for name, value in params.items() if name.lower() == wanted), None)
 
 
 def _wants_page(request: Request) -> bool:
@@ -321,9 +332,9 @@ def _bad_request(message: str) -> RequestRefused:
     return RequestRefused(400, "BAD_REQUEST", message)
 
 
-def _refusal(refused: RequestRefused) -> Response:
+def _refusal(refused: RequestRefused, media_type: str) -> Response:
     body = {"errors": [_error(str(refused), {"code": refused.code})]}
-    return _json(body, refused.status, refused.headers)
+    return _json(body, refused.status, refused.headers, media_type)
 
 
 def _error(message: str, extensions: dict[str, object]) -> dict[str, object]:

@@ -52,7 +52,7 @@ class ConversationMutations:
             info.context.viewer, input.to_command()
         )
         return StartConversationPayload(
-            conversation=Conversation.of(conversation),
+            conversation=Conversation.of(conversation, at_hand=turn),
             turn=Turn.of(turn),
             cursor=info.context.turn_cursors.make(conversation.id, Bookmark(conversation.as_of)),
         )

@@ -25,7 +25,7 @@ from resolvers.viewer import ViewerQueries
 from schema.scalars import SCALARS
 
 
-@strawberry.type(description="What can be read.")
+@strawberry.type(description="What can be read. `models` and `model` need no token; all else does.")
 class Query(
     NodeQueries, ViewerQueries, ModelQueries, ConversationQueries, TurnQueries, ImageQueries
 ):
@@ -37,7 +37,10 @@ class Mutation(ConversationMutations, TurnMutations):
     pass
 
 
-@strawberry.type(description="What can be followed: state as it stands, then as it changes.")
+@strawberry.type(
+    description="What can be followed: state as it stands, then as it changes. Over "
+    "WebSocket, with graphql-transport-ws."
+)
 class Subscription(TurnSubscriptions, ConversationSubscriptions):
     pass
 

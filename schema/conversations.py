@@ -5,7 +5,7 @@ from typing import Annotated, Self, TypeAlias
 
 import strawberry
 
-from domain import conversations, models
+from domain import conversations, models, turns
 from domain.changes import Bookmark
 from domain.models import AspectRatio
 from schema.connections import Connection, page_request
@@ -22,22 +22,32 @@ TurnConnection: TypeAlias = Connection[Turn]
 @strawberry.type(description="A picture, or nothing, and the turns that were made of it.")
 class Conversation(Node):
     value: strawberry.Private[conversations.Conversation]
+    newest: strawberry.Private[turns.Turn | None]
+    """The newest turn where it is at hand, so that one answer never shows two states of it."""
 
     title: str = strawberry.field(description="Made from the first message; can be changed.")
     source_image: Image | None = strawberry.field(
         description="Null where the conversation began from words alone."
     )
-    aspect_ratio: AspectRatio = strawberry.field(description="What a next turn inherits.")
-    resolution: models.Resolution = strawberry.field(description="What a next turn inherits.")
+    aspect_ratio: AspectRatio = strawberry.field(
+        description="What the next turn uses where `sendEdit` names none."
+    )
+    resolution: models.Resolution = strawberry.field(
+        description="What the next turn uses where `sendEdit` names none."
+    )
     turn_count: int = strawberry.field(description="How many turns it has.")
     created_at: datetime = strawberry.field(description="When it was started.")
     updated_at: datetime = strawberry.field(description="When it was last renamed or given a turn.")
 
     @classmethod
-    def of(cls, conversation: conversations.Conversation) -> Self:
+    def of(
+        cls, conversation: conversations.Conversation, *, at_hand: turns.Turn | None = None
+    ) -> Self:
         source = conversation.source_image
+        is_newest = at_hand is not None and at_hand.turn_index == conversation.turn_count - 1
         return cls(
             value=conversation,
+            newest=at_hand if is_newest else None,
             id=strawberry.ID(conversation.id),
             title=conversation.title,
             source_image=Image.of(source) if source else None,
@@ -72,10 +82,13 @@ class Conversation(Node):
 
     @strawberry.field(description="The newest turn.")
     async def latest_turn(self, info: Info) -> Turn | None:
-        turn = await info.context.load.latest_turn.load(self.value.id)
+        turn = self.newest or await info.context.load.latest_turn.load(self.value.id)
         return Turn.of(turn) if turn else None
 
-    @strawberry.field(description="Where `turnUpdated` stands as of this read: pass it as `after`.")
+    @strawberry.field(
+        description="Where `turnUpdated` stands as of this read: pass it as `after`. Not a cursor "
+        "of a list."
+    )
     def cursor(self, info: Info) -> str:
         return info.context.turn_cursors.make(self.value.id, Bookmark(self.value.as_of))
 
@@ -150,9 +163,13 @@ class StartConversationPayload:
     conversation: Conversation | None = strawberry.field(
         default=None, description="Null where it was refused."
     )
-    turn: Turn | None = strawberry.field(default=None, description="The first turn.")
+    turn: Turn | None = strawberry.field(
+        default=None, description="The first turn. Null where it was refused."
+    )
     cursor: str | None = strawberry.field(
-        default=None, description="Pass it as `after` to `turnUpdated`: nothing is missed."
+        default=None,
+        description="Pass it as `after` to `turnUpdated`: nothing is missed. Null where it was "
+        "refused.",
     )
     user_errors: list[UserError] = strawberry.field(
         default_factory=list, description="All that is wrong with the input, at once."

@@ -22,7 +22,7 @@ described_enum(
     NOT_FOUND="There is no such object, or it is somebody else's.",
     PROMPT_EMPTY="The message says nothing.",
     PROMPT_TOO_LONG="The message is longer than 2,000 characters.",
-    NO_MODELS="No model was chosen, or none is available for this.",
+    NO_MODELS="The list of models is empty, or no model is available for this.",
     TOO_MANY_MODELS="More than eight models were chosen.",
     UNKNOWN_MODEL="There is no model of this name.",
     DUPLICATE_MODEL="A model was chosen twice, perhaps under two names.",
@@ -30,11 +30,12 @@ described_enum(
     MODEL_RETIRED="The model has been retired; the message names what takes its place.",
     MODEL_CANNOT_EDIT="The model makes images from words only, and there are references.",
     MODEL_NEEDS_REFERENCE="The model needs an image to work with.",
-    TOO_MANY_REFERENCES="More references were given than a turn takes.",
+    TOO_MANY_REFERENCES="More than 10 manual references, or 100 earlier outputs, were given.",
     UNSUPPORTED_ASPECT_RATIO="A chosen model does not offer this ratio.",
     UNSUPPORTED_RESOLUTION="A chosen model does not offer this resolution.",
     UNSUPPORTED_QUALITY="A chosen model does not offer this quality.",
-    UNSUPPORTED_SIZE="A chosen model does not take this width and height.",
+    UNSUPPORTED_SIZE="A chosen model does not take this width and height, only one of the two was "
+    "given, or they came with a ratio or a resolution.",
     UNSUPPORTED_FORMAT="A chosen model does not offer this format.",
     UNSUPPORTED_SEED="A chosen model takes no seed.",
     UNSUPPORTED_NEGATIVE_PROMPT="A chosen model takes no negative prompt.",
@@ -42,7 +43,7 @@ described_enum(
     REFERENCE_NOT_READY="A named output has no image, or none yet.",
     TURN_IN_PROGRESS="The turn before is at work and nothing has landed yet.",
     CONVERSATION_FULL="The conversation has as many turns as it can have.",
-    TITLE_INVALID="The title is blank or too long.",
+    TITLE_INVALID="The title is blank, or longer than 120 characters.",
     NOT_RETRYABLE="The output has not failed and was not cancelled.",
     NOT_CANCELLABLE="It is over already.",
 )
@@ -56,7 +57,8 @@ class UserError:
     code: errors.UserErrorCode = strawberry.field(description="What is wrong.")
     message: str = strawberry.field(description="A sentence that may be shown to a person.")
     path: list[str] | None = strawberry.field(
-        description='Where in the input, e.g. `["input", "selectedModels", "1"]`.'
+        description='Where in the input, e.g. `["input", "selectedModels", "1"]`; positions in '
+        "lists are strings."
     )
 
     @classmethod
@@ -97,8 +99,10 @@ def _present(error: GraphQLError, executed: bool, request_id: str) -> dict[str, 
     if isinstance(original, CannotGetOperationTypeError):
         return _with_code(error, "OPERATION_RESOLUTION_FAILED")
     if error.path is None and isinstance(original, ValueError | GraphQLError | None):
-        # Nothing of ours has run: the document is not valid, or a variable's value is not.
-        return _with_code(error, "BAD_USER_INPUT" if executed else "GRAPHQL_VALIDATION_FAILED")
+        # Nothing of ours has run: the document is not valid, or a variable's value is not, which
+        # then is the original of the error.
+        invalid = original is None and not executed
+        return _with_code(error, "GRAPHQL_VALIDATION_FAILED" if invalid else "BAD_USER_INPUT")
 
     log.error("internal error", path=error.path, exc_info=original or error)
     shown: dict[str, object] = {

@@ -65,7 +65,10 @@ class Image(Node):
         info: Info,
         width: Annotated[
             int | None,
-            strawberry.argument(description="Asks for a thumbnail at least so many pixels wide."),
+            strawberry.argument(
+                description="In device pixels. Gives the smallest WebP of 256, 512 or 1024 pixels "
+                "that is at least so wide, else the original. Left out: the original."
+            ),
         ] = strawberry.UNSET,
     ) -> str:
         wanted = given(width)

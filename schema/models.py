@@ -18,10 +18,10 @@ described_enum(
 )
 described_enum(
     models.Resolution,
-    "About how many pixels a square image has on each side; other ratios have the same area.",
-    ONE_K="1024.",
-    TWO_K="2048.",
-    FOUR_K="4096.",
+    "How large an image is, by its area: the sizes of a square one are told.",
+    ONE_K="About 1024 × 1024 pixels.",
+    TWO_K="About 2048 × 2048 pixels.",
+    FOUR_K="About 4096 × 4096 pixels.",
 )
 described_enum(
     models.Quality,
@@ -64,7 +64,8 @@ class ImageModel:
     row: strawberry.Private[models.ImageModel]
 
     id: strawberry.ID = strawberry.field(
-        description="The registry's id, e.g. `img-nano-banana-pro`."
+        description="The registry's id, e.g. `img-nano-banana-pro`. Not for `node(id:)`: ask "
+        "`model(id:)`."
     )
     aliases: list[strawberry.ID] = strawberry.field(
         description="Other names that are accepted for it, e.g. "

@@ -6,6 +6,6 @@ import strawberry
 @strawberry.interface(description="An object that can be fetched again by its id.")
 class Node:
     id: strawberry.ID = strawberry.field(
-        description="Globally unique, prefixed and sortable, e.g. `conv_01jd…`, "
-        "`turn_01jd…_0003`, `img_01jd…`."
+        description="Globally unique and prefixed: `conv_01jd…`, `turn_01jd…_0003`, "
+        "`out_01jd…_0003_1`, `img_01jd…`, `user_…`. All but a viewer's sort by age."
     )

@@ -81,8 +81,8 @@ class GenerationError:
 
 @strawberry.type(description="Tokens that a run has used, where the provider tells.")
 class Usage:
-    input_tokens: int | None = strawberry.field(description="Read.")
-    output_tokens: int | None = strawberry.field(description="Written.")
+    input_tokens: int | None = strawberry.field(description="Tokens read.")
+    output_tokens: int | None = strawberry.field(description="Tokens written.")
     total_tokens: int | None = strawberry.field(description="Both together.")
 
     @classmethod
@@ -177,7 +177,9 @@ class Output(Node):
             completed_at=output.completed_at,
         )
 
-    @strawberry.field(description="The turn that it is part of.")
+    @strawberry.field(
+        description="The turn that it is part of; null if that has just been deleted."
+    )
     async def turn(self, info: Info) -> Annotated["Turn", strawberry.lazy("schema.turns")] | None:
         from schema.turns import Turn  # noqa: PLC0415 (the graph has cycles, modules must not)
 

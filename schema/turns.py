@@ -115,7 +115,7 @@ class Turn(Node):
         conversation = await info.context.load.conversation.load(self.value.conversation_id)
         if conversation is None:
             raise errors.NotFound("The conversation has just been deleted.")
-        return Conversation.of(conversation)
+        return Conversation.of(conversation, at_hand=self.value)
 
     @strawberry.field(description="What the viewer chose, or what was inherited.")
     def selected_models(self, info: Info) -> list[ImageModel]:
@@ -157,7 +157,11 @@ class TurnUpdate:
     description="What a chosen model does not support is a user error, never silently left out."
 )
 class GenerationOptions:
-    images_per_model: int | None = strawberry.field(default=1, description="1 to 4.")
+    images_per_model: int | None = strawberry.field(
+        default=1,
+        description="1 to 4. More than a model makes is TOO_MANY_IMAGES; less than 1 is "
+        "BAD_USER_INPUT.",
+    )
     previews: int | None = strawberry.field(
         default=2,
         description="How many partial images to show while a model works, 0 to 3; models that "

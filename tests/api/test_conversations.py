@@ -85,6 +85,17 @@ async def test_it_answers_before_any_model_has_started(client: GraphQLClient) ->
     assert turn["pendingModels"] == [{"id": "rehearsal-slow"}, {"id": "local-ink"}]
 
 
+async def test_one_answer_never_shows_two_states_of_a_turn(client: GraphQLClient) -> None:
+    started = await client(
+        "mutation($input: StartConversationInput!) { startConversation(input: $input) { "
+        "turn { id status } conversation { latestTurn { id status } } } }",
+        input={"userMessage": "A boat", "selectedModels": ["local-ink"], "options": SMALL},
+    )
+    turn = started["startConversation"]["turn"]
+    assert started["startConversation"]["conversation"]["latestTurn"] == turn
+    assert turn["status"] == "PENDING"
+
+
 async def test_a_long_first_message_makes_a_short_title(client: GraphQLClient) -> None:
     message = "Paint the old harbour\nwith boats and gulls and a very long breakwater, at dusk"
 

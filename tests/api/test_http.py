@@ -173,11 +173,17 @@ async def test_a_token_that_is_none_is_refused_whatever_is_asked(darkroom: Darkr
         assert code_of(response.json()) == "UNAUTHENTICATED"
 
 
+async def test_a_refusal_comes_in_the_type_that_was_asked_for(darkroom: Darkroom) -> None:
+    response = await darkroom.with_token("nonsense").post({"query": "{ __typename }"}, accept=NEW)
+
+    assert (response.status_code, response.headers["content-type"]) == (401, NEW)
+
+
 async def test_browsers_of_listed_origins_may_call(darkroom: Darkroom) -> None:
     http = darkroom.anonymous().http
     asking = {
         "access-control-request-method": "POST",
-        "access-control-request-headers": "authorization,content-type",
+        "access-control-request-headers": "authorization,content-type,traceparent",
     }
 
     good = await http.options("/graphql", headers={"origin": "http://localhost:5173", **asking})

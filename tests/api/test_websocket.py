@@ -73,6 +73,16 @@ async def test_a_page_of_a_listed_origin_may(darkroom: Darkroom) -> None:
         await opened(connection, darkroom.token("ana"))
 
 
+@pytest.mark.parametrize("name", ["authorization", "Authorization", "AUTHORIZATION"])
+async def test_the_tokens_name_may_be_written_as_a_header_is(darkroom: Darkroom, name: str) -> None:
+    async with connect_to(darkroom.url) as connection:
+        socket = Socket(connection)
+        payload = {name: f"Bearer {darkroom.token('ana')}"}
+        await socket.send(type="connection_init", payload=payload)
+
+        assert (await socket.receive()) == {"type": "connection_ack"}
+
+
 @pytest.mark.parametrize(
     "payload",
     [
@@ -178,6 +188,10 @@ async def test_an_id_in_use_closes_the_socket_4409(client: GraphQLClient) -> Non
         ("{ nonsense }", "GRAPHQL_VALIDATION_FAILED"),
         ("query A { __typename } query B { __typename }", "OPERATION_RESOLUTION_FAILED"),
         ("query($a: ID!) { model(id: $a) { id } }", "BAD_USER_INPUT"),
+        (
+            "subscription($a: ID!) { conversationUpdated(conversationId: $a) { id } }",
+            "BAD_USER_INPUT",
+        ),
         (
             'subscription { a: conversationUpdated(conversationId: "x") { id } '
             'b: conversationUpdated(conversationId: "x") { id } }',
