@@ -14,6 +14,7 @@ from domain.sealing import Seal
 from domain.services.conversations import ConversationService
 from domain.services.images import ImageService
 from domain.services.keeping import ImageKeeper
+from domain.services.receipts import ReceiptService
 from domain.services.runner import OutputRunner
 from domain.services.sweeper import Sweeper
 from domain.services.turns import TurnService
@@ -29,6 +30,7 @@ from settings import Settings, SettingsError, secret_of
 from storage.changes import MongoChangeFeed
 from storage.conversations import MongoConversationRepository
 from storage.database import Database, open_database
+from storage.idempotency import MongoReceiptRepository
 from storage.images import MongoImageRepository
 from storage.jobs import LocalJobQueue
 from storage.objects import FolderObjectStore
@@ -129,14 +131,23 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         )
         jobs = LocalJobQueue(runner.run)
         images = ImageService(image_repository)
+        receipts = ReceiptService(MongoReceiptRepository(database))
         services = Services(
             authenticator=await _authenticator(settings, stack),
             database=database,
             registry=registry,
             conversations=ConversationService(
-                conversation_repository, images, registry, jobs, keeper
+                conversation_repository,
+                turn_repository,
+                receipts,
+                images,
+                registry,
+                jobs,
+                keeper,
             ),
-            turns=TurnService(turn_repository, conversation_repository, images, registry, jobs),
+            turns=TurnService(
+                turn_repository, conversation_repository, receipts, images, registry, jobs
+            ),
             images=images,
             viewers=ViewerService(
                 MongoViewerRepository(database),

@@ -38,6 +38,7 @@ class StartConversation:
 
     turn: TurnRequest
     source_image_id: str | None = None
+    idempotency_key: str | None = None
 
 
 def title_from(message: str) -> str:

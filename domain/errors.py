@@ -51,6 +51,7 @@ class UserErrorCode(StrEnum):
     TITLE_INVALID = "TITLE_INVALID"
     NOT_RETRYABLE = "NOT_RETRYABLE"
     NOT_CANCELLABLE = "NOT_CANCELLABLE"
+    IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import Protocol
 from domain.changes import Change, HistoryLost, Moment
 from domain.conversations import Conversation
 from domain.generation import Delivery, GenerationRequest
+from domain.idempotency import IdempotencyKey, Receipt
 from domain.ids import ConversationId, ImageId, ModelId, OutputId, TurnId, ViewerId
 from domain.images import DevelopedImage, Image, ImageOrigin, ImageRecord, Rendition
 from domain.outputs import GenerationError, Output, Preview, Usage
@@ -38,19 +39,26 @@ class ConversationRepository(Protocol):
         title: str,
         source_image: Image | None,
         plan: TurnPlan,
+        key: IdempotencyKey | None,
     ) -> tuple[Conversation, Turn] | None:
-        """Write the conversation and its first turn together.
+        """Write the conversation, its first turn and the key's receipt together.
 
-        None: a picture that they refer to has just been deleted, and nothing was written.
+        None: a picture that they refer to has just been deleted, or the key has just been used, and
+        nothing was written.
         """
 
     async def append_turn(
-        self, viewer_id: ViewerId, conversation: Conversation, plan: TurnPlan
+        self,
+        viewer_id: ViewerId,
+        conversation: Conversation,
+        plan: TurnPlan,
+        *,
+        key: IdempotencyKey | None,
     ) -> tuple[Conversation, Turn] | None:
-        """Write the next turn.
+        """Write the next turn and the key's receipt.
 
-        None: since `conversation` was read it has got another turn or was deleted, or a picture
-        that the plan refers to was. Nothing was written.
+        None: the key has just been used; or since `conversation` was read it has got another turn
+        or was deleted, or a picture that the plan refers to was. Nothing was written.
         """
 
     async def rename(
@@ -102,11 +110,18 @@ class TurnRepository(Protocol):
         """
 
     async def retry(
-        self, viewer_id: ViewerId, turn_id: TurnId, output: Output, planned: PlannedOutput
+        self,
+        viewer_id: ViewerId,
+        turn_id: TurnId,
+        output: Output,
+        planned: PlannedOutput,
+        *,
+        key: IdempotencyKey | None,
     ) -> tuple[Turn, Moment] | None:
-        """Queue an ended output again, as its next attempt.
+        """Queue an ended output again, as its next attempt, and write the key's receipt.
 
-        None: since `output` was read it has moved, or its turn is gone.
+        None: the key has just been used; or since `output` was read it has moved, or its turn is
+        gone. Nothing was written.
         """
 
     async def cancel(
@@ -170,6 +185,10 @@ class ImageRepository(Protocol):
 
     async def any_refers_to(self, ids: Iterable[ImageId]) -> bool:
         """Whether a record of any of these exists, whoever owns it."""
+
+
+class ReceiptRepository(Protocol):
+    async def get(self, viewer_id: ViewerId, key: IdempotencyKey) -> Receipt | None: ...
 
 
 class ViewerRepository(Protocol):

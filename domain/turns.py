@@ -56,6 +56,7 @@ class SendEdit:
     conversation_id: str
     turn: TurnRequest
     previous_output_ids: tuple[str, ...] | None = None
+    idempotency_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ class RetryOutput:
 
     output_id: str
     model_id: str | None = None
+    idempotency_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

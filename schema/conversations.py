@@ -143,6 +143,12 @@ class StartConversationInput:
     options: GenerationOptions | None = strawberry.field(
         default=strawberry.UNSET, description="Left out: the defaults of each option."
     )
+    idempotency_key: str | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="1 to 255 characters. The same key and input again answers with the same "
+        "objects, as they stand now, and does nothing twice. A refused call does not use the key "
+        "up. Kept for 48 hours.",
+    )
 
     def to_command(self) -> conversations.StartConversation:
         return conversations.StartConversation(
@@ -155,6 +161,7 @@ class StartConversationInput:
                 options=self.options,
             ),
             source_image_id=given(self.source_image_id),
+            idempotency_key=given(self.idempotency_key),
         )
 
 

@@ -46,6 +46,7 @@ described_enum(
     TITLE_INVALID="The title is blank, or longer than 120 characters.",
     NOT_RETRYABLE="The output has not failed and was not cancelled.",
     NOT_CANCELLABLE="It is over already.",
+    IDEMPOTENCY_KEY_REUSED="The key came with another input before.",
 )
 
 

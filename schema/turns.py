@@ -264,6 +264,12 @@ class SendEditInput:
     options: GenerationOptions | None = strawberry.field(
         default=strawberry.UNSET, description="Left out: the defaults of each option."
     )
+    idempotency_key: str | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="1 to 255 characters. The same key and input again answers with the same "
+        "objects, as they stand now, and does nothing twice. A refused call does not use the key "
+        "up. Kept for 48 hours.",
+    )
 
     def to_command(self) -> turns.SendEdit:
         previous = given(self.previous_output_ids)
@@ -278,6 +284,7 @@ class SendEditInput:
                 options=self.options,
             ),
             previous_output_ids=tuple(previous) if previous is not None else None,
+            idempotency_key=given(self.idempotency_key),
         )
 
 
@@ -298,9 +305,15 @@ class RetryOutputInput:
     model_id: strawberry.ID | None = strawberry.field(
         default=strawberry.UNSET, description="Another model in the failed one's place."
     )
+    idempotency_key: str | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="1 to 255 characters. The same key and input again answers with the same "
+        "objects, as they stand now, and does nothing twice. A refused call does not use the key "
+        "up. Kept for 48 hours.",
+    )
 
     def to_command(self) -> turns.RetryOutput:
-        return turns.RetryOutput(self.output_id, given(self.model_id))
+        return turns.RetryOutput(self.output_id, given(self.model_id), given(self.idempotency_key))
 
 
 @strawberry.type(description="The output that waits for its next attempt.")

@@ -7,6 +7,7 @@ from pymongo import ReturnDocument
 
 from domain.changes import Moment
 from domain.conversations import Conversation
+from domain.idempotency import IdempotencyKey
 from domain.ids import ConversationId, ImageId, ViewerId, turn_id_range
 from domain.images import Image
 from domain.models import AspectRatio, Resolution
@@ -22,6 +23,7 @@ from storage.database import (
     moment_of,
     repository,
 )
+from storage.idempotency import use_key
 from storage.images import image_document, read_image
 from storage.turns import insert_turn
 
@@ -78,6 +80,7 @@ class MongoConversationRepository:
         title: str,
         source_image: Image | None,
         plan: TurnPlan,
+        key: IdempotencyKey | None,
     ) -> tuple[Conversation, Turn] | None:
         document: Document = {
             "_id": conversation_id,
@@ -120,12 +123,18 @@ class MongoConversationRepository:
                 turn_index=0,
                 plan=plan,
             )
+            await use_key(self._database, session, viewer_id, key, turn_id=turn.id)
             return found, turn
 
         return _as_of(await self._database.transact(work))
 
     async def append_turn(
-        self, viewer_id: ViewerId, conversation: Conversation, plan: TurnPlan
+        self,
+        viewer_id: ViewerId,
+        conversation: Conversation,
+        plan: TurnPlan,
+        *,
+        key: IdempotencyKey | None,
     ) -> tuple[Conversation, Turn] | None:
         images = {reference.image.id for reference in plan.references}
 
@@ -151,6 +160,7 @@ class MongoConversationRepository:
                 turn_index=conversation.turn_count,
                 plan=plan,
             )
+            await use_key(self._database, session, viewer_id, key, turn_id=turn.id)
             return found, turn
 
         return _as_of(await self._database.transact(work))

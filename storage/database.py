@@ -43,6 +43,7 @@ FEED_SILENCE_SECONDS: Final = 8
 """After which an unanswered read of the change stream is given up. A quiet one answers every
 second.
 """
+KEY_LIFE_SECONDS: Final = 48 * 3600
 UNFINISHED_TURN: Final = {"$in": ["PENDING", "GENERATING"]}
 
 _MAJORITY: Final = ReadConcern("majority")
@@ -65,6 +66,7 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
         IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING), ("_id", DESCENDING)]),
     ],
     "viewers": [],
+    "idempotency": [IndexModel("createdAt", expireAfterSeconds=KEY_LIFE_SECONDS)],
 }
 
 Result = TypeVar("Result")
@@ -94,6 +96,10 @@ class Database:
     @property
     def images(self) -> AsyncCollection[Document]:
         return self.commands["images"]
+
+    @property
+    def idempotency(self) -> AsyncCollection[Document]:
+        return self.commands["idempotency"]
 
     @property
     def viewers(self) -> AsyncCollection[Document]:

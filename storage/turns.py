@@ -12,6 +12,7 @@ from pymongo import ReturnDocument
 
 from domain.changes import Moment
 from domain.errors import GenerationErrorCode
+from domain.idempotency import IdempotencyKey
 from domain.ids import (
     ConversationId,
     OutputId,
@@ -46,6 +47,7 @@ from storage.database import (
     moment_of,
     repository,
 )
+from storage.idempotency import use_key
 from storage.images import image_document, read_image, record_document
 
 _UNFINISHED_OUTPUT: Final = ["QUEUED", "GENERATING"]
@@ -191,7 +193,13 @@ class MongoTurnRepository:
         return [read_turn(document) for document in found]
 
     async def retry(
-        self, viewer_id: ViewerId, turn_id: TurnId, output: Output, planned: PlannedOutput
+        self,
+        viewer_id: ViewerId,
+        turn_id: TurnId,
+        output: Output,
+        planned: PlannedOutput,
+        *,
+        key: IdempotencyKey | None,
     ) -> tuple[Turn, Moment] | None:
         unchanged = {
             "slot": output.slot,
@@ -205,7 +213,8 @@ class MongoTurnRepository:
             "fence": {"$add": ["$$output.fence", 1]},
             "queuedAt": "$$NOW",
         }
-        async with self._database.session() as session:
+
+        async def work(session: Session) -> Turn:
             found = await self._turns.find_one_and_update(
                 {
                     "_id": turn_id,
@@ -216,7 +225,14 @@ class MongoTurnRepository:
                 return_document=ReturnDocument.AFTER,
                 session=session,
             )
-            return (read_turn(found), moment_of(session)) if found else None
+            if found is None:
+                raise Abort
+            await use_key(
+                self._database, session, viewer_id, key, turn_id=turn_id, slot=output.slot
+            )
+            return read_turn(found)
+
+        return await self._database.transact(work)
 
     async def cancel(
         self, viewer_id: ViewerId, turn_id: TurnId, slots: Iterable[int]

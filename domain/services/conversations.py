@@ -13,9 +13,11 @@ from domain.conversations import (
     title_from,
 )
 from domain.errors import Overloaded, UserErrorCode
+from domain.idempotency import Receipt, key_of
 from domain.ids import (
     ConversationId,
     ImageId,
+    conversation_of_turn,
     new_conversation_id,
     parse_conversation_id,
 )
@@ -30,10 +32,11 @@ from domain.models import (
 )
 from domain.pages import Page, PageRequest
 from domain.planning import Inherited, Refusals, plan_turn
-from domain.ports import ConversationRepository, JobQueue
+from domain.ports import ConversationRepository, JobQueue, TurnRepository
 from domain.references import Reference, ReferenceOrigin
 from domain.services.images import ImageService
 from domain.services.keeping import ImageKeeper
+from domain.services.receipts import ReceiptService, refuse_deleted
 from domain.turns import Turn
 from domain.viewers import Viewer
 
@@ -43,6 +46,8 @@ _TRIES: Final = 3
 @dataclass(frozen=True, slots=True)
 class ConversationService:
     conversations: ConversationRepository
+    turns: TurnRepository
+    receipts: ReceiptService
     images: ImageService
     registry: ModelRegistry
     jobs: JobQueue
@@ -61,7 +66,11 @@ class ConversationService:
 
     async def start(self, viewer: Viewer, command: StartConversation) -> tuple[Conversation, Turn]:
         """Write a conversation with its first turn, hand its outputs over, and wait for nothing."""
+        key = key_of("startConversation", command.idempotency_key, command)
         for _ in range(_TRIES):
+            receipt = await self.receipts.find(viewer, key)
+            if receipt is not None:
+                return await self._started_before(viewer, receipt)
             refusals = Refusals()
             source = await self.images.find_source(viewer, command.source_image_id, refusals)
             manual = await self.images.find_manual_references(
@@ -83,13 +92,22 @@ class ConversationService:
                 title=title_from(plan.user_message),
                 source_image=source,
                 plan=plan,
+                key=key,
             )
             if written is not None:
                 _, turn = written
                 self.jobs.enqueue(output.id for output in turn.outputs)
                 return written
-            # A picture has just been deleted. Looking again finds out which.
+            # A picture has just been deleted, or a twin came first: looking again finds out.
         raise Overloaded
+
+    async def _started_before(self, viewer: Viewer, receipt: Receipt) -> tuple[Conversation, Turn]:
+        conversation_id = conversation_of_turn(receipt.turn_id)
+        conversations = await self.get_many(viewer, [conversation_id])
+        turns = await self.turns.get_many(viewer.id, [receipt.turn_id])
+        if not conversations or not turns:
+            refuse_deleted()
+        return conversations[conversation_id], turns[receipt.turn_id]
 
     async def rename(self, viewer: Viewer, name: str, title: str) -> Conversation:
         refusals = Refusals()

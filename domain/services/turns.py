@@ -9,6 +9,7 @@ from typing import Final
 from domain.changes import Bookmark
 from domain.conversations import Conversation
 from domain.errors import Overloaded, Refused, UserErrorCode
+from domain.idempotency import Receipt, key_of
 from domain.ids import (
     LAST_TURN_INDEX,
     ConversationId,
@@ -28,6 +29,7 @@ from domain.ports import ConversationRepository, JobQueue, TurnRepository
 from domain.references import Reference, ReferenceOrigin
 from domain.services.conversations import conversation_not_found
 from domain.services.images import ImageService
+from domain.services.receipts import ReceiptService, refuse_deleted
 from domain.turns import RetryOutput, SendEdit, Turn
 from domain.viewers import Viewer
 
@@ -53,6 +55,7 @@ class _Footing:
 class TurnService:
     turns: TurnRepository
     conversations: ConversationRepository
+    receipts: ReceiptService
     images: ImageService
     registry: ModelRegistry
     jobs: JobQueue
@@ -104,7 +107,11 @@ class TurnService:
 
         The bookmark is for whoever follows from here on.
         """
+        key = key_of("sendEdit", command.idempotency_key, command)
         for _ in range(_TRIES):
+            receipt = await self.receipts.find(viewer, key)
+            if receipt is not None:
+                return await self._done_before(viewer, receipt)
             refusals = Refusals()
             footing = await self._find_footing(viewer, command, refusals)
             manual = await self.images.find_manual_references(
@@ -119,7 +126,9 @@ class TurnService:
                 refusals=refusals,
             )
             assert footing is not None
-            written = await self.conversations.append_turn(viewer.id, footing.conversation, plan)
+            written = await self.conversations.append_turn(
+                viewer.id, footing.conversation, plan, key=key
+            )
             if written is not None:
                 conversation, turn = written
                 self.jobs.enqueue(output.id for output in turn.outputs)
@@ -132,7 +141,12 @@ class TurnService:
         self, viewer: Viewer, command: RetryOutput
     ) -> tuple[Turn, Output, Bookmark]:
         """Run a failed or cancelled output again, in its place."""
+        key = key_of("retryOutput", command.idempotency_key, command)
         for _ in range(_TRIES):
+            receipt = await self.receipts.find(viewer, key)
+            if receipt is not None and receipt.slot is not None:
+                retried, bookmark = await self._done_before(viewer, receipt)
+                return retried, _in(retried, receipt.slot), bookmark
             refusals = Refusals()
             turn, output = await self._find_output(viewer, command.output_id, refusals)
             if output.status not in _RETRYABLE:
@@ -141,7 +155,7 @@ class TurnService:
             planned = plan_retry(
                 turn, output, command.model_id, registry=self.registry, refusals=refusals
             )
-            written = await self.turns.retry(viewer.id, turn.id, output, planned)
+            written = await self.turns.retry(viewer.id, turn.id, output, planned, key=key)
             if written is not None:
                 retried, moment = written
                 self.jobs.enqueue([output.id])
@@ -178,6 +192,14 @@ class TurnService:
         assert cancelled is not None
         self.jobs.recall(output.id for output in turn.outputs)
         return cancelled
+
+    async def _done_before(self, viewer: Viewer, receipt: Receipt) -> tuple[Turn, Bookmark]:
+        conversation_id = conversation_of_turn(receipt.turn_id)
+        conversations = await self.conversations.get_many(viewer.id, [conversation_id])
+        turns = await self.get_many(viewer, [receipt.turn_id])
+        if not conversations or not turns:
+            refuse_deleted()
+        return turns[receipt.turn_id], Bookmark(conversations[conversation_id].as_of)
 
     async def _find_output(
         self, viewer: Viewer, name: str, refusals: Refusals

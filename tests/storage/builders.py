@@ -75,6 +75,7 @@ async def a_conversation(
         title="A boat",
         source_image=source,
         plan=a_plan(*models),
+        key=None,
     )
     assert written is not None
     return written

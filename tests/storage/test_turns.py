@@ -179,7 +179,7 @@ async def test_a_turn_that_is_there_is_never_written_over(database: Database) ->
     conversation, _ = await a_conversation(database)
 
     written = await asyncio.gather(
-        *(conversations.append_turn(ANA, conversation, a_plan()) for _ in range(8))
+        *(conversations.append_turn(ANA, conversation, a_plan(), key=None) for _ in range(8))
     )
 
     assert len([one for one in written if one]) == 1
@@ -200,7 +200,8 @@ async def test_a_picture_that_is_being_used_and_deleted_at_once_is_never_half_go
         plan = a_plan(references=(Reference(record.image, ReferenceOrigin.MANUAL),))
 
         used, _ = await asyncio.gather(
-            conversations.append_turn(ANA, other, plan), conversations.delete(ANA, doomed.id)
+            conversations.append_turn(ANA, other, plan, key=None),
+            conversations.delete(ANA, doomed.id),
         )
 
         exists = await MongoImageRepository(database).any_refers_to([record.image.id])
@@ -233,7 +234,7 @@ async def test_turns_changed_since_a_moment_come_with_the_latest_and_those_at_wo
     conversations = MongoConversationRepository(database)
     conversation, first = await a_conversation(database)
     for _ in range(3):
-        written = await conversations.append_turn(ANA, conversation, a_plan())
+        written = await conversations.append_turn(ANA, conversation, a_plan(), key=None)
         assert written
         conversation = written[0]
     second = (await turns.current(conversation.id, changed_since=None, recent=timedelta(0))).turns[
