@@ -4,9 +4,10 @@ There are two clients, because an open change stream holds a connection: the fee
 never starves commands of theirs.
 """
 
+import asyncio
 import functools
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -36,6 +37,10 @@ Document: TypeAlias = dict[str, Any]
 Session: TypeAlias = AsyncClientSession
 
 COMMAND_SECONDS: Final = 8
+PLACE_SECONDS: Final = 2
+PING_SECONDS: Final = 2
+MAX_CALLS: Final = 80
+"""Below the driver's own pool, which so never runs out."""
 SELECTION_SECONDS: Final = 4
 """How long a command waits for a primary: longer than an election, shorter than a person waits."""
 TRANSACTION_SECONDS: Final = 8
@@ -77,6 +82,46 @@ class Abort(Exception):
     """Raised inside a transaction that found nothing to do. It is rolled back."""
 
 
+class Calls:
+    """Calls to the driver: so many at once, and each to its own end.
+
+    A call that is cancelled while one of the driver's own limits runs out can leave the driver's
+    pool locked for good. So nobody's cancellation reaches it: it ends by itself, within the time
+    that it has.
+    """
+
+    def __init__(self) -> None:
+        self._places = asyncio.Semaphore(MAX_CALLS)
+        self._under_way: set[asyncio.Task[Any]] = set()
+
+    async def run(self, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+        """Raise Overloaded where there is no place in time, or the database is away."""
+        try:
+            async with asyncio.timeout(PLACE_SECONDS):
+                await self._places.acquire()
+        except TimeoutError:
+            raise Overloaded from None
+        task = asyncio.create_task(self._to_its_end(work))
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    async def ended(self) -> None:
+        """Wait for what is still under way."""
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=COMMAND_SECONDS)
+
+    async def _to_its_end(self, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+        with translated():
+            return await work()
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._places.release()
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever wanted to know has been told
+
+
 @dataclass(frozen=True, slots=True)
 class Database:
     """The collections, read and written by majority, and the database to be watched."""
@@ -84,6 +129,7 @@ class Database:
     client: AsyncMongoClient[Document]
     commands: AsyncDatabase[Document]
     watched: AsyncDatabase[Document]
+    calls: Calls
 
     @property
     def conversations(self) -> AsyncCollection[Document]:
@@ -130,8 +176,11 @@ class Database:
 
     async def ping(self) -> None:
         """Raise Overloaded unless a primary answers soon."""
-        with translated(), pymongo.timeout(2):
-            await self.commands.command("ping")
+        try:
+            async with asyncio.timeout(PING_SECONDS):
+                await self.calls.run(lambda: self.commands.command("ping"))
+        except TimeoutError:
+            raise Overloaded from None
 
 
 @asynccontextmanager
@@ -168,7 +217,12 @@ async def open_database(uri: str, name: str) -> AsyncIterator[Database]:
         )
         with translated():
             await _prepare(commands)
-        yield Database(client, commands, feed_client.get_database(name, read_concern=_MAJORITY))
+        calls = Calls()
+        watched = feed_client.get_database(name, read_concern=_MAJORITY)
+        try:
+            yield Database(client, commands, watched, calls)
+        finally:
+            await calls.ended()
     finally:
         await feed_client.close()
         await client.close()
@@ -218,19 +272,22 @@ def is_passing(error: PyMongoError) -> bool:
 
 
 def repository(cls: Repository) -> Repository:
-    """Translate what every public coroutine method of the class raises."""
+    """Run every public coroutine method of the class as one of its database's calls.
 
-    def translating(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    Such a method calls no other one: a call inside a call could wait for a place for ever.
+    """
+
+    def running(method: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
         @functools.wraps(method)
-        async def call(*args: Any, **kwargs: Any) -> Any:
-            with translated():
-                return await method(*args, **kwargs)
+        async def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            calls: Calls = self._database.calls
+            return await calls.run(lambda: method(self, *args, **kwargs))
 
         return call
 
     for name, method in list(vars(cls).items()):
         if not name.startswith("_") and inspect.iscoroutinefunction(method):
-            setattr(cls, name, translating(method))
+            setattr(cls, name, running(method))
     return cls
 
 

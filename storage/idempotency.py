@@ -14,6 +14,7 @@ class MongoReceiptRepository:
     """See `domain.ports.ReceiptRepository`."""
 
     def __init__(self, database: Database) -> None:
+        self._database = database
         self._receipts = database.idempotency
 
     async def get(self, viewer_id: ViewerId, key: IdempotencyKey) -> Receipt | None:

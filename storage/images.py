@@ -13,6 +13,7 @@ class MongoImageRepository:
     """See `domain.ports.ImageRepository`."""
 
     def __init__(self, database: Database) -> None:
+        self._database = database
         self._images = database.images
 
     async def get_many(

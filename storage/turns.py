@@ -115,6 +115,9 @@ class MongoTurnRepository:
         self._images = database.images
 
     async def get_many(self, viewer_id: ViewerId, ids: Iterable[TurnId]) -> Mapping[TurnId, Turn]:
+        return await self._get_many(viewer_id, ids)
+
+    async def _get_many(self, viewer_id: ViewerId, ids: Iterable[TurnId]) -> Mapping[TurnId, Turn]:
         cursor = self._turns.find({"_id": {"$in": list(set(ids))}, "ownerId": viewer_id})
         return {TurnId(found["_id"]): read_turn(found) async for found in cursor}
 
@@ -129,7 +132,7 @@ class MongoTurnRepository:
             turn_id_of(found["_id"], found["last"])
             async for found in await self._database.conversations.aggregate(stages)
         ]
-        turns = await self.get_many(viewer_id, wanted)
+        turns = await self._get_many(viewer_id, wanted)
         return {turn.conversation_id: turn for turn in turns.values()}
 
     async def page(

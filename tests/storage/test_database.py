@@ -1,0 +1,75 @@
+"""Calls to the database: no cancellation reaches the driver, and there is a place for each."""
+
+import asyncio
+
+import pytest
+
+from domain.errors import Overloaded
+from storage.database import MAX_CALLS, Calls, Database
+
+
+async def test_a_call_that_nobody_waits_for_comes_to_its_own_end(database: Database) -> None:
+    await database.turns.insert_one({"_id": "x"})
+
+    async def slow_write() -> None:
+        # Half a second on the server, so that it is under way when its caller gives up.
+        await database.turns.update_one(
+            {"_id": "x", "$where": "sleep(500) || true"}, {"$set": {"done": True}}
+        )
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await database.calls.run(slow_write)
+
+    await database.calls.ended()
+    assert await database.turns.find_one({"_id": "x"}) == {"_id": "x", "done": True}
+
+
+async def test_callers_that_give_up_in_crowds_do_no_harm(database: Database) -> None:
+    await database.turns.insert_one({"_id": "x"})
+
+    async def slow_read() -> None:
+        await database.turns.find_one({"$where": "sleep(20) || true"})
+
+    async def impatient(seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await database.calls.run(slow_read)
+        except (TimeoutError, Overloaded):
+            pass
+
+    for _ in range(5):
+        await asyncio.gather(*(impatient(0.001 * number) for number in range(200)))
+
+    await database.calls.ended()
+    await database.ping()
+
+
+async def test_who_finds_no_place_is_told_so() -> None:
+    calls, over = Calls(), asyncio.Event()
+    holding = [asyncio.create_task(calls.run(over.wait)) for _ in range(MAX_CALLS)]
+    await asyncio.sleep(0)
+
+    with pytest.raises(Overloaded):
+        await calls.run(over.wait)
+
+    over.set()
+    assert await asyncio.gather(*holding) == [True] * MAX_CALLS
+    assert await calls.run(over.wait)
+
+
+async def test_a_failure_that_nobody_waits_for_is_nobodys_problem() -> None:
+    calls, begun = Calls(), asyncio.Event()
+
+    async def fail() -> None:
+        begun.set()
+        await asyncio.sleep(0)
+        raise ValueError
+
+    caller = asyncio.create_task(calls.run(fail))
+    await begun.wait()
+    caller.cancel()
+    await asyncio.wait([caller])
+
+    await calls.ended()
+    assert caller.cancelled()
