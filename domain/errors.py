@@ -6,7 +6,7 @@
     │   ├── Unauthenticated              UNAUTHENTICATED
     │   ├── BadUserInput                 BAD_USER_INPUT
     │   ├── QueryTooComplex              QUERY_TOO_COMPLEX
-    │   ├── NotFound                     NOT_FOUND                    subscriptions only
+    │   ├── NotFound                     NOT_FOUND                    where null cannot say it
     │   ├── InvalidCursor                INVALID_CURSOR               subscriptions only
     │   └── Overloaded(retry_after)      OVERLOADED                   the database is away
     ├── GenerationFailed(code)           a run went wrong             → stored, read as Output.error
@@ -100,7 +100,7 @@ class QueryTooComplex(ApiError):
     message = "The query asks for too much at once."
 
     def __init__(self, limit: str, *, maximum: int, actual: int) -> None:
-        super().__init__(f"`{limit}` may be {maximum} at most; this is {actual}.")
+        super().__init__(f"`{limit}` may be 1 to {maximum}; this is {actual}.")
         self.limit, self.maximum, self.actual = limit, maximum, actual
 
     @property

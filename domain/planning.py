@@ -19,6 +19,7 @@ MAX_PROMPT_LENGTH: Final = 2_000
 MAX_MODELS: Final = 8
 MAX_MANUAL_REFERENCES: Final = 10
 MAX_IMAGES_PER_MODEL: Final = 4
+_IMAGES_PATH: Final = ("options", "imagesPerModel")
 
 
 class Refusals:
@@ -68,9 +69,10 @@ def plan_turn(
     nothing is said about models that hangs on them.
     """
     _check_message(request.user_message, refusals)
+    _check_options(request, refusals)
     choices = _choose_models(request, registry, inherited, references, refusals)
     for choice in choices:
-        _check_options(choice, request, refusals)
+        _check_abilities(choice.model, request, refusals)
     refusals.raise_if_any()
 
     outputs = tuple(
@@ -101,9 +103,8 @@ def plan_retry(
             message = f"{choice.model.label} is at work in this turn already."
             refusals.add(UserErrorCode.DUPLICATE_MODEL, message, *path)
         unsupported = Refusals()
-        _check_options(
-            choice, TurnRequest(user_message=turn.user_message, options=turn.options), unsupported
-        )
+        again = TurnRequest(user_message=turn.user_message, options=turn.options)
+        _check_abilities(choice.model, again, unsupported)
         for error in unsupported.found:
             refusals.add(error.code, error.message, *path)
     refusals.raise_if_any()
@@ -230,10 +231,11 @@ def _inherit_models(
     """
     scene = Scene.IMAGE_TO_IMAGE if references else Scene.TEXT_TO_IMAGE
     successors = (registry.successor(name) for name in inherited.model_ids)
-    choices = _able(registry, scene, (model for model in successors if model))
+    count = len(references or ())
+    choices = _able(registry, scene, (model for model in successors if model), count)
     if not choices:
         default = registry.default(scene)
-        choices = _able(registry, scene, [default] if default else [])
+        choices = _able(registry, scene, [default] if default else [], count)
     if not choices:
         refusals.add(
             UserErrorCode.NO_MODELS, "No model is available here for this.", "selectedModels"
@@ -241,17 +243,44 @@ def _inherit_models(
     return choices
 
 
-def _able(registry: ModelRegistry, scene: Scene, models: Iterable[ImageModel]) -> list[_Choice]:
+def _able(
+    registry: ModelRegistry, scene: Scene, models: Iterable[ImageModel], reference_count: int
+) -> list[_Choice]:
     able: dict[ModelId, _Choice] = {}
     for requested in models:
         model = registry.for_references(requested) if scene is Scene.IMAGE_TO_IMAGE else requested
-        if model is not None and model.available and scene in model.scenes:
+        enough = model is not None and reference_count >= model.min_references
+        if model is not None and enough and model.available and scene in model.scenes:
             able.setdefault(model.id, _Choice(model, requested))
     return list(able.values())
 
 
-def _check_options(choice: _Choice, request: TurnRequest, refusals: Refusals) -> None:
-    model, options = choice.model, request.options
+def _check_options(request: TurnRequest, refusals: Refusals) -> None:
+    """What is wrong whichever models are chosen."""
+    options = request.options
+    if options.images_per_model > MAX_IMAGES_PER_MODEL:
+        refusals.add(
+            UserErrorCode.TOO_MANY_IMAGES,
+            f"Ask for at most {MAX_IMAGES_PER_MODEL} images of each model.",
+            *_IMAGES_PATH,
+        )
+    if options.width is None and options.height is None:
+        return
+    if options.width is None or options.height is None:
+        refusals.add(
+            UserErrorCode.UNSUPPORTED_SIZE, "Width and height go together.", *_size_path(options)
+        )
+    elif request.aspect_ratio is not None or request.resolution is not None:
+        refusals.add(
+            UserErrorCode.UNSUPPORTED_SIZE,
+            "Width and height stand instead of an aspect ratio and a resolution.",
+            *_size_path(options),
+        )
+
+
+def _check_abilities(model: ImageModel, request: TurnRequest, refusals: Refusals) -> None:
+    """What this model does not do."""
+    options = request.options
 
     if request.aspect_ratio is not None and request.aspect_ratio not in model.aspect_ratios:
         offered = ", ".join(map(str, model.aspect_ratios))
@@ -266,12 +295,11 @@ def _check_options(choice: _Choice, request: TurnRequest, refusals: Refusals) ->
             f"{model.label} does not offer this resolution.",
             "resolution",
         )
-    if options.images_per_model > min(model.max_images, MAX_IMAGES_PER_MODEL):
+    if model.max_images < options.images_per_model <= MAX_IMAGES_PER_MODEL:
         refusals.add(
             UserErrorCode.TOO_MANY_IMAGES,
             f"{model.label} makes at most {model.max_images} images at once.",
-            "options",
-            "imagesPerModel",
+            *_IMAGES_PATH,
         )
     if options.quality is not None and options.quality not in model.qualities:
         refusals.add(
@@ -298,21 +326,14 @@ def _check_options(choice: _Choice, request: TurnRequest, refusals: Refusals) ->
             "options",
             "negativePrompt",
         )
-    _check_size(model, request, options, refusals)
+    _check_size(model, options, refusals)
 
 
-def _check_size(
-    model: ImageModel, request: TurnRequest, options: TurnOptions, refusals: Refusals
-) -> None:
-    if options.width is None and options.height is None:
-        return
-    path = ("options", "width" if options.width is not None else "height")
+def _check_size(model: ImageModel, options: TurnOptions, refusals: Refusals) -> None:
     bounds = model.custom_size
     if options.width is None or options.height is None:
-        reason = "Width and height go together."
-    elif request.aspect_ratio is not None or request.resolution is not None:
-        reason = "Width and height stand instead of an aspect ratio and a resolution."
-    elif bounds is None:
+        return
+    if bounds is None:
         reason = f"{model.label} does not take a width and a height."
     elif not (bounds.allows(options.width) and bounds.allows(options.height)):
         reason = (
@@ -321,4 +342,8 @@ def _check_size(
         )
     else:
         return
-    refusals.add(UserErrorCode.UNSUPPORTED_SIZE, reason, *path)
+    refusals.add(UserErrorCode.UNSUPPORTED_SIZE, reason, *_size_path(options))
+
+
+def _size_path(options: TurnOptions) -> tuple[str, str]:
+    return "options", "width" if options.width is not None else "height"

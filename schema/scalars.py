@@ -20,19 +20,31 @@ def _write_instant(value: datetime) -> str:
     return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def _read_instant(value: object) -> datetime:
+    if not isinstance(value, str):
+        raise ValueError("An instant is written as text, ISO 8601.")
+    return datetime.fromisoformat(value)
+
+
+def _read_ratio(value: object) -> AspectRatio:
+    if not isinstance(value, str):
+        raise ValueError('An aspect ratio is written as text, such as "16:9".')
+    return AspectRatio.parse(value)
+
+
 SCALARS: Final[dict[object, ScalarDefinition]] = {
     datetime: strawberry.scalar(
         name="DateTime",
         description="An instant, ISO 8601, UTC.",
         specified_by_url="https://scalars.graphql.org/andimarek/date-time",
         serialize=_write_instant,
-        parse_value=datetime.fromisoformat,
+        parse_value=_read_instant,
     ),
     AspectRatio: strawberry.scalar(
         name="AspectRatio",
         description="A width:height ratio such as `16:9`. Only ratios that the chosen models "
         "offer are accepted.",
         serialize=str,
-        parse_value=AspectRatio.parse,
+        parse_value=_read_ratio,
     ),
 }

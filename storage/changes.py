@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
 import structlog
-from bson import Timestamp
 from pymongo.asynchronous.change_stream import AsyncChangeStream
 from pymongo.errors import OperationFailure, PyMongoError
 
@@ -84,23 +83,21 @@ class MongoChangeFeed:
             max_await_time_ms=_MAX_AWAIT_MS,
             resume_after=place.token,
             start_after=place.invalidated_token,
-            start_at_operation_time=place.moment,
         )
 
 
 class _Place:
-    """Where in the history to go on. At most one of the three is set; none means from now on."""
+    """Where in the history to go on. At most one of the tokens is set; none means from now on."""
 
     def __init__(self) -> None:
         self.token: Mapping[str, Any] | None = None
         self.invalidated_token: Mapping[str, Any] | None = None
-        self.moment: Timestamp | None = None
         self.lost = False
         self._failed_token: Mapping[str, Any] | None = None
 
     def reached(self, token: Mapping[str, Any] | None) -> None:
         if token is not None:
-            self.token, self.invalidated_token, self.moment = token, None, None
+            self.token, self.invalidated_token = token, None
 
     def invalidated(self) -> None:
         """The stream has ended for good: begin another after the event that ended it."""
@@ -116,7 +113,7 @@ class _Place:
         forgotten = isinstance(error, OperationFailure) and error.code in _HISTORY_LOST_CODES
         if token is None or forgotten or (server_refused and token == self._failed_token):
             # Whatever lies between is lost, or cannot be read: the state is read anew instead.
-            self.token = self.invalidated_token = self.moment = None
+            self.token = self.invalidated_token = None
             self.lost = True
         self._failed_token = token if server_refused else None
 

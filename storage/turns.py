@@ -445,7 +445,7 @@ def read_turn(document: Document) -> Turn:
         user_message=document["userMessage"],
         selected_model_ids=tuple(document["selectedModels"]),
         references=_read_references(document["references"]),
-        previous_were_named=document["previousWereNamed"],
+        previous_were_named=document.get("previousWereNamed", False),
         aspect_ratio=AspectRatio.parse(document["aspectRatio"]),
         resolution=Resolution(document["resolution"]),
         options=TurnOptions(

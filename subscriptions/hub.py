@@ -15,7 +15,7 @@ import structlog
 
 from domain.changes import Change, ChangedKind, HistoryLost, Moment
 from domain.errors import Overloaded
-from domain.ids import ConversationId, TurnId, conversation_of_turn
+from domain.ids import ConversationId, TurnId, conversation_of_turn, parse_turn_id
 from domain.ports import ChangeFeed, TurnRepository
 from domain.turns import Turn
 
@@ -52,8 +52,11 @@ class Listener:
         self._news.clear()
 
     def take_turns(self) -> Iterator[tuple[Turn, Moment]]:
-        """The waiting turns, longest waiting first, each with a moment before which all is told."""
-        while self._waiting:
+        """The waiting turns, longest waiting first, each with a moment before which all is told.
+
+        None once something was lost: what has to be read anew must not be passed.
+        """
+        while self._waiting and not self.lost:
             waiting = self._waiting.pop(next(iter(self._waiting)))
             rest = [other.first_moment for other in self._waiting.values()]
             yield waiting.turn, min([waiting.last_moment, *rest])
@@ -134,18 +137,21 @@ class Hub:
                     self._route(change)
             except Exception:
                 log.exception("change feed failed")
-                await asyncio.sleep(_PAUSE_SECONDS)
-            self._tell_all_lost()
+            await asyncio.sleep(_PAUSE_SECONDS)
 
     def _route(self, change: Change | HistoryLost | None) -> None:
         if change is None:
+            if self._opened.is_set():
+                self._tell_all_lost()  # another feed: nobody knows what went by before it opened
             self._opened.set()
         elif isinstance(change, HistoryLost):
             log.warning("history lost, listeners read anew")
             self._tell_all_lost()
         elif change.kind is ChangedKind.TURN:
-            turn_id = TurnId(change.id)
-            if not change.deleted and conversation_of_turn(turn_id) in self._listeners:
+            turn_id = parse_turn_id(change.id)
+            if turn_id is None or change.deleted:
+                return
+            if conversation_of_turn(turn_id) in self._listeners:
                 self._changed[turn_id] = change.moment
                 self._work.set()
         else:

@@ -57,6 +57,8 @@ class TransportHandler(BaseGraphQLTransportWSHandler[Any, None]):
         await super().handle_message(message)
 
     async def handle_connection_init(self, message: Any) -> None:
+        if message.get("payload") is None:
+            message = {"type": message["type"]}
         try:
             await super().handle_connection_init(message)
         except Overloaded as error:

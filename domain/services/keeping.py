@@ -57,7 +57,7 @@ class ImageKeeper:
         return image
 
     async def discard(self, keys: Sequence[str]) -> None:
-        """Delete bytes that nothing refers to. What cannot be deleted is swept later."""
+        """Delete bytes that nothing refers to. What cannot be deleted now stays behind."""
         with suppress(StoreUnavailable):
             await self.objects.delete(keys)
 

@@ -173,7 +173,7 @@ class OutputRunner:
             try:
                 landed = await self._has_landed(kept)
             except Overloaded:
-                return  # nobody knows; a sweep will
+                return  # nobody knows: better to leave bytes behind than a record without any
             if landed:
                 keys.extend(reporter.shown_previews)
             else:
@@ -248,7 +248,8 @@ class _Reporter:
         self._claim = claim
         self._shown_at = 0.0
         self._preview_count = 0
-        self.shown_previews: list[str] = []
+        preview = claim.output.preview
+        self.shown_previews = [preview.key] if preview is not None else []
         """The one that the output shows; several where a write's answer was lost."""
         self.old_previews: list[str] = []
 

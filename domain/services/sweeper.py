@@ -43,8 +43,13 @@ class Sweeper:
         # While the database is away nobody can renew a lease, so those that run out meanwhile say
         # nothing. Only after one lease of unbroken contact does an expired one mean a dead worker.
         in_touch_since = asyncio.get_running_loop().time()
+        swept_at = in_touch_since
         queued_for = timedelta(0)  # whatever waits at the start was left by somebody
         while True:
+            now = asyncio.get_running_loop().time()
+            if now - swept_at > self._lease_seconds:
+                in_touch_since = now  # this process stood still, and may have missed an outage
+            swept_at = now
             in_touch = asyncio.get_running_loop().time() - in_touch_since
             try:
                 found = await self._turns.claimable(

@@ -108,7 +108,7 @@ class TurnService:
         The bookmark is for whoever follows from here on.
         """
         key = key_of("sendEdit", command.idempotency_key, command)
-        for _ in range(_TRIES):
+        for tries in range(_TRIES):
             receipt = await self.receipts.find(viewer, key)
             if receipt is not None:
                 return await self._done_before(viewer, receipt)
@@ -134,7 +134,7 @@ class TurnService:
                 self.jobs.enqueue(output.id for output in turn.outputs)
                 return turn, Bookmark(conversation.as_of, footing.known)
             # Another turn came first, or something was deleted: look again.
-            await asyncio.sleep(random.uniform(0, 0.02))
+            await _back_off(tries)
         raise Overloaded
 
     async def retry_output(
@@ -142,7 +142,7 @@ class TurnService:
     ) -> tuple[Turn, Output, Bookmark]:
         """Run a failed or cancelled output again, in its place."""
         key = key_of("retryOutput", command.idempotency_key, command)
-        for _ in range(_TRIES):
+        for tries in range(_TRIES):
             receipt = await self.receipts.find(viewer, key)
             if receipt is not None and receipt.slot is not None:
                 retried, bookmark = await self._done_before(viewer, receipt)
@@ -160,6 +160,7 @@ class TurnService:
                 retried, moment = written
                 self.jobs.enqueue([output.id])
                 return retried, _in(retried, output.slot), Bookmark(moment)
+            await _back_off(tries)
         raise Overloaded
 
     async def cancel_output(self, viewer: Viewer, name: str) -> tuple[Turn, Output]:
@@ -303,6 +304,11 @@ class TurnService:
             else:
                 _refuse_named(output, index, refusals)
         return tuple(references) if len(references) == len(names) else None
+
+
+async def _back_off(tries: int) -> None:
+    """Longer each time, so that a crowd on one conversation thins out."""
+    await asyncio.sleep(random.uniform(0, min(0.02 * 2**tries, 0.6)))
 
 
 def _in(turn: Turn, slot: int) -> Output:

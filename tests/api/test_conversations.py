@@ -125,11 +125,11 @@ async def test_all_that_is_wrong_is_told_at_once_and_nothing_is_written(
         ("NOT_FOUND", "sourceImageId"),
         ("NOT_FOUND", "manualReferenceIds.0"),
         ("PROMPT_EMPTY", "userMessage"),
+        ("TOO_MANY_IMAGES", "options.imagesPerModel"),
+        ("UNSUPPORTED_SIZE", "options.width"),
         ("UNKNOWN_MODEL", "selectedModels.1"),
         ("DUPLICATE_MODEL", "selectedModels.2"),
         ("UNSUPPORTED_ASPECT_RATIO", "aspectRatio"),
-        ("TOO_MANY_IMAGES", "options.imagesPerModel"),
-        ("UNSUPPORTED_SIZE", "options.width"),
     ]
     assert (await client(LIST))["viewer"]["conversations"]["nodes"] == []
 
@@ -145,6 +145,18 @@ async def test_all_that_is_wrong_is_told_at_once_and_nothing_is_written(
         ({"options": {"width": 256, "height": 257}}, [("UNSUPPORTED_SIZE", "options.width")]),
         (
             {"options": {"width": 256, "height": 256}, "aspectRatio": "1:1"},
+            [("UNSUPPORTED_SIZE", "options.width")],
+        ),
+        (
+            {"selectedModels": ["nothing"], "options": {"height": 256, "imagesPerModel": 9}},
+            [
+                ("TOO_MANY_IMAGES", "options.imagesPerModel"),
+                ("UNSUPPORTED_SIZE", "options.height"),
+                ("UNKNOWN_MODEL", "selectedModels.0"),
+            ],
+        ),
+        (
+            {"selectedModels": ["local-ink", "local-silver"], "options": {"width": 256}},
             [("UNSUPPORTED_SIZE", "options.width")],
         ),
         ({"options": {"quality": "HIGH"}}, [("UNSUPPORTED_QUALITY", "options.quality")]),

@@ -87,6 +87,22 @@ async def test_an_unknown_enum_value_and_a_ratio_that_is_none_are_bad_input(
         assert code_of(answer) == "BAD_USER_INPUT"
 
 
+async def test_a_ratio_that_is_a_number_is_no_fault_of_ours(client: GraphQLClient) -> None:
+    literal = await client.execute(
+        'mutation { startConversation(input: {userMessage: "A", aspectRatio: 169}) { cursor } }'
+    )
+    variable = await client.execute(
+        "mutation($r: AspectRatio) { startConversation(input: "
+        '{userMessage: "A", aspectRatio: $r}) { cursor } }',
+        r=169,
+    )
+
+    assert code_of(literal) == "BAD_USER_INPUT"
+    assert code_of(variable) == "BAD_USER_INPUT"
+    assert "NoneType" not in str(variable)
+    assert "object" not in str(variable)
+
+
 async def test_a_body_may_have_256_kilobytes(client: GraphQLClient) -> None:
     body = json.dumps({"query": "{ __typename }", "extensions": {"x": "y" * 262_144}}).encode()
 
