@@ -146,7 +146,13 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
                 keeper,
             ),
             turns=TurnService(
-                turn_repository, conversation_repository, receipts, images, registry, jobs
+                turn_repository,
+                conversation_repository,
+                receipts,
+                images,
+                registry,
+                jobs,
+                keeper,
             ),
             images=images,
             viewers=ViewerService(

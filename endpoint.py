@@ -25,12 +25,12 @@ from strawberry.types.graphql import OperationType
 from strawberry.types.unset import UnsetType
 
 from auth import parse_authorization
-from domain.errors import Overloaded, Unauthenticated
+from domain.errors import BadUserInput, Overloaded, QueryTooComplex, Unauthenticated
 from domain.viewers import Viewer
 from resolvers.root import schema
 from schema.context import Context
 from schema.errors import present
-from subscriptions.transport import INIT_TIMEOUT, MAX_OPERATIONS_PER_SOCKET, TransportHandler
+from subscriptions.transport import INIT_TIMEOUT, TransportHandler
 
 log = structlog.get_logger(__name__)
 
@@ -84,7 +84,6 @@ class GraphQLEndpoint(GraphQL[Context, None]):
             graphql_ide="graphiql" if show_ide else None,
             subscription_protocols=[GRAPHQL_TRANSPORT_WS_PROTOCOL],
             connection_init_wait_timeout=INIT_TIMEOUT,
-            max_subscriptions_per_connection=MAX_OPERATIONS_PER_SOCKET,
         )
         self._admit = admit
         self._make_context = make_context
@@ -179,17 +178,13 @@ class GraphQLEndpoint(GraphQL[Context, None]):
     ) -> Response:
         refused = isinstance(result, PreExecutionError)
         body: dict[str, Any] = {} if refused else {"data": result.data}
-        status, headers = 200, {}
+        status, headers = 200, dict[str, str]()
         if result.errors:
             body["errors"] = self.present(context, result.errors, executed=not refused)
-            never_ran = result.data is None and all(one.path is None for one in result.errors)
-            if never_ran:
-                body.pop("data", None)
-                status = 400 if media_type == _GRAPHQL_JSON else 200
-            if result.data is None:
-                for error in result.errors:
-                    if isinstance(error.original_error, Overloaded):
-                        status, headers = 503, _retry(error.original_error)
+            if result.data is None and all(one.path is None for one in result.errors):
+                body.pop("data", None)  # nothing has run
+            if not any((result.data or {}).values()):
+                status, headers = _status_of(result.errors, media_type, ran="data" in body)
         return _json(body, status, headers, media_type)
 
     # WebSocket
@@ -229,6 +224,17 @@ class GraphQLEndpoint(GraphQL[Context, None]):
 def _named(params: dict[str, object], wanted: str) -> object:
     """By a name in any case, as people write headers."""
     return next((value for name, value in params.items() if name.lower() == wanted), None)
+
+
+def _status_of(
+    errors: Sequence[GraphQLError], media_type: str, *, ran: bool
+) -> tuple[int, dict[str, str]]:
+    """Of an answer with errors and without data; a code in the body says the same more exactly."""
+    for error in errors:
+        if isinstance(error.original_error, Overloaded):
+            return 503, _retry(error.original_error)
+    mistaken = not ran or isinstance(errors[0].original_error, BadUserInput | QueryTooComplex)
+    return 400 if mistaken and media_type == _GRAPHQL_JSON else 200, {}
 
 
 def _wants_page(request: Request) -> bool:

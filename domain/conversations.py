@@ -14,6 +14,8 @@ from domain.turns import TurnRequest
 
 MAX_TITLE_LENGTH: Final = 120
 _AUTOMATIC_TITLE_LENGTH: Final = 60
+_TURNING: Final = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
+"""Unicode's classes of characters that change the direction of text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,12 +49,18 @@ def title_from(message: str) -> str:
     if len(line) <= _AUTOMATIC_TITLE_LENGTH:
         return line
     head = line[: _AUTOMATIC_TITLE_LENGTH - 1]
-    return f"{(head.rpartition(' ')[0] or head).rstrip(' ,.;:–—-')}…"
+    words = head.rpartition(" ")[0]
+    if len(words) < _AUTOMATIC_TITLE_LENGTH // 2:
+        words = head  # one long word: better cut than gone
+    while words and unicodedata.category(words[-1]) in ("Cf", "Mn", "Me"):
+        words = words[:-1]  # what joins or marks a letter is nothing without the next
+    return f"{words.rstrip(' ,.;:–—-')}…"
 
 
 def clean_line(text: str) -> str:
-    """The text on one line, without control characters and surplus blanks."""
-    visible = "".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text)
+    """The text on one line, without surplus blanks and what would turn the text around it."""
+    plain = "".join(c for c in text if unicodedata.bidirectional(c) not in _TURNING)
+    visible = "".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in plain)
     return re.sub(r"\s+", " ", visible).strip()
 
 

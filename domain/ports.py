@@ -96,11 +96,18 @@ class TurnRepository(Protocol):
     async def in_progress(self, viewer_id: ViewerId) -> Sequence[Turn]: ...
 
     async def current(
-        self, conversation_id: ConversationId, *, changed_since: Moment | None, recent: timedelta
+        self,
+        viewer_id: ViewerId,
+        conversation_id: ConversationId,
+        *,
+        changed_since: Moment | None,
+        recent: timedelta,
+        after_index: int = -1,
     ) -> TurnsAsOf:
         """The latest turn, those at work, and those written after a moment; oldest first.
 
-        Also those written so recently that a transaction may have committed them out of order.
+        Also those written so recently that a transaction may have committed them out of order. They
+        come in pages: where there are more, ask again after the last one's index.
         """
 
     async def load_changed(self, ids: Iterable[TurnId], *, at_least: Moment) -> Sequence[Turn]:

@@ -166,6 +166,8 @@ class TurnsAsOf:
 
     turns: tuple[Turn, ...]
     moment: Moment
+    more: bool
+    """Whether later turns follow, the latest among them."""
 
 
 @dataclass(frozen=True, slots=True)

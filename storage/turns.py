@@ -52,6 +52,7 @@ from storage.images import image_document, read_image, record_document
 
 _UNFINISHED_OUTPUT: Final = ["QUEUED", "GENERATING"]
 _MAX_IN_PROGRESS: Final = 100
+_PAGE: Final = 50
 
 _WRITTEN: Final[Document] = {
     "version": {"$add": ["$version", 1]},
@@ -168,7 +169,13 @@ class MongoTurnRepository:
         return [read_turn(document) for document in found]
 
     async def current(
-        self, conversation_id: ConversationId, *, changed_since: Moment | None, recent: timedelta
+        self,
+        viewer_id: ViewerId,
+        conversation_id: ConversationId,
+        *,
+        changed_since: Moment | None,
+        recent: timedelta,
+        after_index: int = -1,
     ) -> TurnsAsOf:
         alternatives: list[Document] = [
             {"status": UNFINISHED_TURN},
@@ -176,16 +183,24 @@ class MongoTurnRepository:
         ]
         if changed_since is not None:
             alternatives.append({"changedAt": {"$gte": from_moment(changed_since)}})
-        ids = _range(conversation_id)
+        _, high = turn_id_range(conversation_id)
+        later = {"$gt": turn_id_of(conversation_id, after_index), "$lt": high}
+        own: Document = {"_id": later, "ownerId": viewer_id}
         async with self._database.session() as session:
-            latest = await self._turns.find_one({"_id": ids}, sort=[("_id", -1)], session=session)
+            latest = await self._turns.find_one(own, sort=[("_id", -1)], session=session)
             # What the second read finds is newer than this, so nothing falls between the two.
             moment = moment_of(session)
-            found = await self._turns.find(
-                {"_id": ids, "$or": alternatives}, session=session
-            ).to_list()
-        by_id = {document["_id"]: document for document in [*([latest] if latest else []), *found]}
-        return TurnsAsOf(tuple(read_turn(by_id[key]) for key in sorted(by_id)), moment)
+            found = (
+                await self._turns.find({**own, "$or": alternatives}, session=session)
+                .sort("_id", 1)
+                .limit(_PAGE + 1)
+                .to_list()
+            )
+        more = len(found) > _PAGE
+        page = found[:_PAGE]
+        if latest and not more and all(one["_id"] < latest["_id"] for one in page):
+            page.append(latest)
+        return TurnsAsOf(tuple(map(read_turn, page)), moment, more)
 
     async def load_changed(self, ids: Iterable[TurnId], *, at_least: Moment) -> Sequence[Turn]:
         async with self._database.session() as session:

@@ -1,6 +1,7 @@
 """`conversationUpdated`: a conversation as it stands now, then after each change."""
 
 import asyncio
+import random
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 from typing import Final
@@ -38,7 +39,7 @@ class ConversationUpdates:
                     found = await self.conversations.get_many(viewer.id, [conversation_id])
                 except Overloaded:
                     listener.tell(lost=True)
-                    await asyncio.sleep(_PAUSE_SECONDS)
+                    await asyncio.sleep(_PAUSE_SECONDS * random.uniform(0.5, 1.5))
                     continue
                 if conversation_id not in found:
                     if told is None:

@@ -5,6 +5,7 @@ matters is missed. Cursors are bookmarks in the database's own time, valid in ev
 """
 
 import asyncio
+import random
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,7 +14,7 @@ from typing import Final
 from domain.changes import Bookmark, Moment
 from domain.cursors import TurnCursors
 from domain.errors import NotFound, Overloaded
-from domain.ids import parse_conversation_id
+from domain.ids import ConversationId, parse_conversation_id
 from domain.ports import ConversationRepository, TurnRepository
 from domain.turns import Turn, TurnsAsOf, TurnUpdate
 from domain.viewers import Viewer
@@ -45,7 +46,6 @@ class TurnUpdates:
             raise NotFound
         after_bookmark = self.cursors.read(conversation_id, after) if after is not None else None
         told = _Told(after_bookmark)
-        begun = False
         with self.hub.listen(conversation_id) as listener:
             listener.tell(lost=True)  # nothing is known yet
             while not listener.ended:
@@ -55,23 +55,38 @@ class TurnUpdates:
                     listener.lost = False
                     try:
                         if not await self.conversations.get_many(viewer.id, [conversation_id]):
-                            if not begun:
+                            if not told.begun:
                                 raise NotFound
                             return
-                        current = await self.turns.current(
-                            conversation_id, changed_since=told.since, recent=_SLACK
-                        )
+                        async for update in self._standing(viewer, conversation_id, told):
+                            yield update
                     except Overloaded:
                         listener.tell(lost=True)
-                        await asyncio.sleep(_PAUSE_SECONDS)
+                        await asyncio.sleep(_PAUSE_SECONDS * random.uniform(0.5, 1.5))
                         continue
-                    updates = told.again(current) if begun else told.first(current)
-                    begun = True
-                    for update in updates:
-                        yield update
                 for turn, moment in listener.take_turns():
                     if told.is_news(turn):
                         yield told.one(turn, moment)
+
+    async def _standing(
+        self, viewer: Viewer, conversation_id: ConversationId, told: "_Told"
+    ) -> AsyncGenerator[TurnUpdate, None]:
+        """All that the subscriber does not know yet, page by page."""
+        since, moment, after_index = told.since, None, -1
+        while True:
+            page = await self.turns.current(
+                viewer.id,
+                conversation_id,
+                changed_since=since,
+                recent=_SLACK,
+                after_index=after_index,
+            )
+            moment = moment or page.moment
+            for update in told.page(page, moment):
+                yield update
+            if not page.more:
+                return
+            after_index = page.turns[-1].turn_index
 
 
 @dataclass(slots=True)
@@ -86,6 +101,9 @@ class _Told:
     """What one subscriber knows."""
 
     def __init__(self, after: Bookmark | None) -> None:
+        self.begun = False
+        """Whether it has been told all that stood when it came."""
+        self._newcomer = after is None
         self._moment = after.moment if after else None
         self._turns: dict[int, _Known] = {}
         if after is not None:
@@ -98,24 +116,32 @@ class _Told:
     def since(self) -> Moment | None:
         return self._moment.earlier(_SLACK) if self._moment else None
 
-    def first(self, current: TurnsAsOf) -> list[TurnUpdate]:
-        """The latest turn and those at work in any case; the others where they are news.
+    def page(self, page: TurnsAsOf, moment: Moment) -> list[TurnUpdate]:
+        """What is due of a page of turns as they stand.
 
-        Without a cursor none of the others is: whoever has just come has missed nothing.
+        At first the latest turn and those at work are due in any case, the others where they are
+        news; without a cursor none of the others is, for whoever has just come has missed nothing.
+        Until the last turn of the last page is told, the subscriber stands where it stood.
         """
-        told: list[Turn] = []
-        passed: list[Turn] = []
-        newcomer = self._moment is None
-        for turn in current.turns:
-            due = turn.in_progress or turn is current.turns[-1]
-            due = due or (not newcomer and self.is_news(turn))
-            (told if due else passed).append(turn)
-        for turn in passed:
-            self._know(turn, current.moment)
-        return self._all(told, current.moment)
-
-    def again(self, current: TurnsAsOf) -> list[TurnUpdate]:
-        return self._all([turn for turn in current.turns if self.is_news(turn)], current.moment)
+        due: list[Turn] = []
+        for turn in page.turns:
+            latest = not page.more and turn is page.turns[-1]
+            if not self.begun and (turn.in_progress or latest):
+                due.append(turn)
+            elif not self.is_news(turn):
+                continue
+            elif self.begun or not self._newcomer:
+                due.append(turn)
+            else:
+                self._know(turn, moment)
+        before = self._moment or moment
+        moments = [before] * len(due)
+        if due and not page.more:
+            moments[-1] = moment
+        updates = [self.one(turn, at) for turn, at in zip(due, moments, strict=True)]
+        if not page.more:
+            self._moment, self.begun = moment, True
+        return updates
 
     def is_news(self, turn: Turn) -> bool:
         known = self._turns.get(turn.turn_index)
@@ -129,17 +155,6 @@ class _Told:
         self._know(turn, moment, {o.slot: o.version for o in turn.outputs})
         self._moment = moment
         return TurnUpdate(turn, changed, Bookmark(moment, self._about(moment)))
-
-    def _all(self, turns: list[Turn], moment: Moment) -> list[TurnUpdate]:
-        """Until the last one is told, the subscriber stands where it stood."""
-        before = self._moment or moment
-        last = len(turns) - 1
-        updates = [
-            self.one(turn, moment if number == last else before)
-            for number, turn in enumerate(turns)
-        ]
-        self._moment = moment
-        return updates
 
     def _know(self, turn: Turn, moment: Moment, outputs: dict[int, int] | None = None) -> None:
         self._turns.pop(turn.turn_index, None)

@@ -29,6 +29,7 @@ from domain.ports import ConversationRepository, JobQueue, TurnRepository
 from domain.references import Reference, ReferenceOrigin
 from domain.services.conversations import conversation_not_found
 from domain.services.images import ImageService
+from domain.services.keeping import ImageKeeper
 from domain.services.receipts import ReceiptService, refuse_deleted
 from domain.turns import RetryOutput, SendEdit, Turn
 from domain.viewers import Viewer
@@ -59,6 +60,7 @@ class TurnService:
     images: ImageService
     registry: ModelRegistry
     jobs: JobQueue
+    keeper: ImageKeeper
 
     async def get_many(self, viewer: Viewer, ids: Iterable[TurnId]) -> Mapping[TurnId, Turn]:
         return await self.turns.get_many(viewer.id, ids)
@@ -159,6 +161,8 @@ class TurnService:
             if written is not None:
                 retried, moment = written
                 self.jobs.enqueue([output.id])
+                if output.preview is not None:
+                    await self.keeper.discard([output.preview.key])
                 return retried, _in(retried, output.slot), Bookmark(moment)
             await _back_off(tries)
         raise Overloaded

@@ -32,13 +32,42 @@ from tests.operations import conversation_with
             "items",
         ),
         (
-            "{ viewer { images(first: 1) { nodes "
-            + "{ madeFrom " * 10
-            + "{ id }"
-            + " }" * 10
-            + " } } }",
+            "{ models " + "{ replacement " * 12 + "{ id }" + " }" * 12 + " }",
             "depth",
         ),
+        (
+            "{ __typename models " + "{ replacement " * 12 + "{ id }" + " }" * 12 + " }",
+            "depth",
+        ),
+        (
+            "query($id: ID!) { conversation(id: $id) { turns(first: 50) { nodes { outputs { images "
+            "{ turn { outputs { images { turn { id } } } } } } } } } }",
+            "items",
+        ),
+        (
+            'query { conversation(id: "x") { '
+            + " ".join(f"a{n}: latestTurn {{ id }}" for n in range(31))
+            + " } }",
+            "aliases",
+        ),
+        (
+            "{ "
+            + " ".join(f"...f{n}" for n in range(21))
+            + " } "
+            + " ".join(f"fragment f{n} on Query {{ viewer {{ id }} }}" for n in range(21)),
+            "rootFields",
+        ),
+        (
+            "mutation { "
+            + " ".join(
+                f'a{n}: renameConversation(input: {{conversationId: "x", title: "y"}}) '
+                "{ userErrors { code } }"
+                for n in range(6)
+            )
+            + " }",
+            "rootFields",
+        ),
+        ("{ a: __schema { description } b: __schema { description } }", "introspections"),
         (
             "{ viewer { ...a ...a ...a } } fragment a on Viewer { ...b ...b ...b } "
             "fragment b on Viewer { ...c ...c ...c } fragment c on Viewer { ...d ...d ...d } "
@@ -46,12 +75,25 @@ from tests.operations import conversation_with
             "items",
         ),
     ],
-    ids=["pages in pages", "around in circles", "aliases", "variables", "depth", "fragments"],
+    ids=[
+        "pages in pages",
+        "around in circles",
+        "the same list often",
+        "variables",
+        "depth",
+        "depth beside a type's name",
+        "lists in lists",
+        "aliases",
+        "root fields",
+        "mutations",
+        "introspections",
+        "fragments",
+    ],
 )
 async def test_a_document_that_asks_for_too_much_is_refused(
     client: GraphQLClient, query: str, limit: str
 ) -> None:
-    answer = await client.execute(query)
+    answer = await client.execute(query, **({"id": "x"} if "$id" in query else {}))
 
     assert "data" not in answer
     extensions = answer["errors"][0]["extensions"]

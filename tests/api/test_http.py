@@ -189,6 +189,18 @@ async def test_a_token_that_is_none_is_refused_whatever_is_asked(darkroom: Darkr
         assert code_of(response.json()) == "UNAUTHENTICATED"
 
 
+async def test_what_a_field_refuses_is_a_bad_request_too(client: GraphQLClient) -> None:
+    for query in (
+        "{ viewer { images(first: 101) { nodes { id } } } }",
+        '{ viewer { images(after: "x") { nodes { id } } } }',
+    ):
+        new = await client.post({"query": query}, accept=NEW)
+        old = await client.post({"query": query}, accept="application/json")
+
+        assert (new.status_code, old.status_code) == (400, 200)
+        assert new.json() == old.json()
+
+
 async def test_a_refusal_comes_in_the_type_that_was_asked_for(darkroom: Darkroom) -> None:
     response = await darkroom.with_token("nonsense").post({"query": "{ __typename }"}, accept=NEW)
 

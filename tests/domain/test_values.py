@@ -36,7 +36,6 @@ def test_what_is_no_id_is_none(text: str) -> None:
         ids.parse_turn_id,
         ids.parse_output_id,
         ids.parse_image_id,
-        ids.parse_viewer_id,
     )
     assert all(parse(text) is None for parse in parsers)
 
@@ -58,6 +57,19 @@ def test_a_title_is_one_short_line(message: str) -> None:
     assert len(title) <= 60
     assert "\n" not in title
     assert title == title.strip()
+
+
+@pytest.mark.parametrize(
+    ("message", "title"),
+    [
+        ("- https://example.com/" + "a" * 80, "- https://example.com/" + "a" * 37 + "…"),
+        ("A " + "b" * 90, "A " + "b" * 57 + "…"),
+        ("left \u202eright", "left right"),
+        ("x" * 57 + " \U0001f469\u200d\U0001f680 on the moon", "x" * 57 + "…"),
+    ],
+)
+def test_a_title_is_cut_where_it_hurts_least(message: str, title: str) -> None:
+    assert title_from(message) == title
 
 
 @pytest.mark.parametrize("text", ["", " \n\t", "\u200b\u200d\ufeff", "\x00\x07"])

@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
-from domain.changes import Change, HistoryLost, Moment
+from domain.changes import Change, HistoryLost
 from domain.cursors import TurnCursors
-from domain.ids import ConversationId, TurnId, ViewerId
+from domain.ids import TurnId, ViewerId
 from domain.sealing import Seal
 from domain.turns import TurnsAsOf
 from domain.viewers import Viewer
@@ -42,10 +43,8 @@ class InterruptedTurns(MongoTurnRepository):
         super().__init__(database)
         self.after_reading: Callable[[], Awaitable[None]] | None = None
 
-    async def current(
-        self, conversation_id: ConversationId, *, changed_since: Moment | None, recent: timedelta
-    ) -> TurnsAsOf:
-        found = await super().current(conversation_id, changed_since=changed_since, recent=recent)
+    async def current(self, *given: Any, **named: Any) -> TurnsAsOf:
+        found = await super().current(*given, **named)
         if self.after_reading is not None:
             happens, self.after_reading = self.after_reading, None
             await happens()

@@ -237,16 +237,18 @@ async def test_turns_changed_since_a_moment_come_with_the_latest_and_those_at_wo
         written = await conversations.append_turn(ANA, conversation, a_plan(), key=None)
         assert written
         conversation = written[0]
-    second = (await turns.current(conversation.id, changed_since=None, recent=timedelta(0))).turns[
-        1
-    ]
+    second = (
+        await turns.current(ANA, conversation.id, changed_since=None, recent=timedelta(0))
+    ).turns[1]
     await turns.fail(await a_claim(database, second.outputs[0].id), FAILURE)
 
     async def indexes(since: Moment | None) -> list[int]:
-        found = await turns.current(conversation.id, changed_since=since, recent=timedelta(0))
+        found = await turns.current(ANA, conversation.id, changed_since=since, recent=timedelta(0))
         return [turn.turn_index for turn in found.turns]
 
-    now = (await turns.current(conversation.id, changed_since=None, recent=timedelta(0))).moment
+    now = (
+        await turns.current(ANA, conversation.id, changed_since=None, recent=timedelta(0))
+    ).moment
     assert await indexes(None) == [0, 2, 3]
     assert await indexes(Moment(0, 0)) == [0, 1, 2, 3]
     claim = await a_claim(database, first.outputs[0].id)
@@ -260,3 +262,29 @@ async def test_a_database_that_is_away_is_told_as_overloaded() -> None:
 
     with pytest.raises(Overloaded):
         await nowhere.__aenter__()
+
+
+async def test_what_has_changed_comes_in_pages_and_the_latest_last(
+    database: Database, turns: MongoTurnRepository
+) -> None:
+    conversations = MongoConversationRepository(database)
+    conversation, _ = await a_conversation(database)
+    for _ in range(60):
+        written = await conversations.append_turn(ANA, conversation, a_plan(), key=None)
+        assert written
+        conversation = written[0]
+
+    pages, after_index, more = [], -1, True
+    while more:
+        page = await turns.current(
+            ANA,
+            conversation.id,
+            changed_since=Moment(0, 0),
+            recent=timedelta(0),
+            after_index=after_index,
+        )
+        pages.append([turn.turn_index for turn in page.turns])
+        after_index, more = page.turns[-1].turn_index, page.more
+
+    assert [len(page) for page in pages] == [50, 11]
+    assert sum(pages, []) == list(range(61))  # noqa: RUF017 (two short lists)
