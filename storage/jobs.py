@@ -21,7 +21,7 @@ MAX_WAITING: Final = 10_000
 
 
 class LocalJobQueue:
-    """See `domain.ports.JobQueue`. Ids that wait or run already are not taken twice."""
+    """See `domain.ports.JobQueue`. An id waits once, and never runs twice at the same time."""
 
     def __init__(self, run: Callable[[OutputId], Awaitable[None]]) -> None:
         self._run = run
@@ -31,7 +31,7 @@ class LocalJobQueue:
 
     def enqueue(self, output_ids: Iterable[OutputId]) -> None:
         for output_id in output_ids:
-            if output_id not in self._running and len(self._waiting) < MAX_WAITING:
+            if len(self._waiting) < MAX_WAITING:
                 self._waiting[output_id] = None
         self._start_waiting()
 
@@ -57,8 +57,11 @@ class LocalJobQueue:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def _start_waiting(self) -> None:
-        while self._open and self._waiting and len(self._running) < MAX_RUNNING:
-            output_id = next(iter(self._waiting))
+        while self._open and len(self._running) < MAX_RUNNING:
+            # One that is asked for again while it runs waits until that run has ended.
+            output_id = next((one for one in self._waiting if one not in self._running), None)
+            if output_id is None:
+                return
             del self._waiting[output_id]
             # A run belongs to no request: it begins with no context variables of anybody's.
             task = asyncio.create_task(
