@@ -208,6 +208,21 @@ async def test_a_picture_that_is_being_used_and_deleted_at_once_is_never_half_go
         assert exists == (used is not None)
 
 
+async def test_a_picture_that_has_been_deleted_is_never_referred_to(
+    database: Database, turns: MongoTurnRepository
+) -> None:
+    conversations = MongoConversationRepository(database)
+    doomed, turn = await a_conversation(database)
+    record = a_picture(turn.outputs[0].id)
+    await land(turns, await a_claim(database, turn.outputs[0].id), record)
+    other, _ = await a_conversation(database)
+    plan = a_plan(references=(Reference(record.image, ReferenceOrigin.MANUAL),))
+
+    await conversations.delete(ANA, doomed.id)
+
+    assert await conversations.append_turn(ANA, other, plan, key=None) is None
+
+
 async def test_deleting_tells_whose_bytes_nobody_needs_any_more(
     database: Database, turns: MongoTurnRepository
 ) -> None:

@@ -1,0 +1,103 @@
+"""What a subscriber is told on coming and on coming back, on a real database."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+from domain.changes import Bookmark, Moment
+from domain.cursors import TurnCursors
+from domain.errors import GenerationErrorCode
+from domain.outputs import GenerationError
+from domain.sealing import Seal
+from domain.turns import Turn, TurnUpdate
+from domain.viewers import Viewer
+from storage.conversations import MongoConversationRepository
+from storage.database import Database
+from storage.turns import MongoTurnRepository
+from subscriptions.hub import Hub
+from subscriptions.turns import TurnUpdates
+from tests.storage.builders import ANA, a_claim, a_conversation, a_plan
+from tests.subscriptions.test_hub import Feed
+
+CURSORS = TurnCursors(Seal(b"of this test"))
+FAILURE = GenerationError(GenerationErrorCode.TIMED_OUT, retryable=True)
+
+
+async def an_old_conversation(database: Database, *, turns: int) -> list[Turn]:
+    """Turns that are all over, and were long ago as far as the database can tell."""
+    conversations = MongoConversationRepository(database)
+    conversation, turn = await a_conversation(database)
+    written = [turn]
+    for _ in range(turns - 1):
+        appended = await conversations.append_turn(ANA, conversation, a_plan(), key=None)
+        assert appended
+        conversation, turn = appended
+        written.append(turn)
+    for turn in written:
+        await end(database, turn)
+    return written
+
+
+async def end(database: Database, turn: Turn) -> None:
+    claim = await a_claim(database, turn.outputs[0].id)
+    assert await MongoTurnRepository(database).fail(claim, FAILURE)
+    long_ago = datetime.now(UTC) - timedelta(hours=1)
+    await database.turns.update_one({"_id": turn.id}, {"$set": {"updatedAt": long_ago}})
+
+
+async def told(database: Database, turn: Turn, bookmark: Bookmark | None) -> list[TurnUpdate]:
+    """All that comes at once."""
+    turns = MongoTurnRepository(database)
+    hub = Hub(Feed(), turns)
+    after = CURSORS.make(turn.conversation_id, bookmark) if bookmark else None
+    updates: list[TurnUpdate] = []
+    async with hub.serve():
+        following = TurnUpdates(hub, turns, MongoConversationRepository(database), CURSORS).of(
+            Viewer(ANA), turn.conversation_id, after=after
+        )
+        try:
+            while True:
+                updates.append(await asyncio.wait_for(anext(following), 0.5))
+        except TimeoutError:
+            return updates
+
+
+def indexes(updates: list[TurnUpdate]) -> list[int]:
+    return [update.turn.turn_index for update in updates]
+
+
+async def test_whoever_comes_for_the_first_time_has_missed_nothing(database: Database) -> None:
+    turns = await an_old_conversation(database, turns=3)
+
+    assert indexes(await told(database, turns[0], None)) == [2]
+
+
+async def test_whoever_comes_back_is_told_what_changed_however_long_ago(
+    database: Database,
+) -> None:
+    turns = await an_old_conversation(database, turns=4)
+    long_before = Bookmark(Moment(1, 1))
+
+    assert indexes(await told(database, turns[0], long_before)) == [0, 1, 2, 3]
+
+
+async def test_all_of_a_long_absence_is_told_and_only_the_last_cursor_passes_it(
+    database: Database,
+) -> None:
+    turns = await an_old_conversation(database, turns=55)
+    long_before = Bookmark(Moment(1, 1))
+
+    updates = await told(database, turns[0], long_before)
+
+    assert indexes(updates) == list(range(55))
+    assert {update.bookmark.moment for update in updates[:-1]} == {long_before.moment}
+    assert updates[-1].bookmark.moment > long_before.moment
+
+
+async def test_a_state_that_the_cursor_knows_is_not_told_again(database: Database) -> None:
+    turns = await an_old_conversation(database, turns=3)
+    standing = await MongoTurnRepository(database).get_many(ANA, [turn.id for turn in turns])
+    known = tuple((turn.turn_index, turn.version) for turn in standing.values())
+
+    updates = await told(database, turns[0], Bookmark(Moment(1, 1), known[:2]))
+
+    assert indexes(updates) == [2]
