@@ -135,6 +135,7 @@ async def time_frames(client: GraphQLClient, bare: AsyncMongoClient[Document]) -
     theirs: dict[int, float] = {}
     sent: dict[int, float] = {}
     acknowledged: dict[int, float] = {}
+    last = ROUNDS * COMMITS_PER_ROUND - 1
 
     async with (
         client.subscribe(FOLLOW, id=payload["conversation"]["id"]) as updates,
@@ -143,7 +144,7 @@ async def time_frames(client: GraphQLClient, bare: AsyncMongoClient[Document]) -
         await updates.next()
 
         async def follow() -> None:
-            while len(ours) < ROUNDS * COMMITS_PER_ROUND:
+            while last not in ours:  # quick changes may come as one
                 message = json.loads(await updates.socket.connection.recv())
                 received = time.perf_counter()
                 output = message["payload"]["data"]["turnUpdated"]["turn"]["outputs"][0]
@@ -151,7 +152,7 @@ async def time_frames(client: GraphQLClient, bare: AsyncMongoClient[Document]) -
                     ours[int(output["text"])] = received
 
         async def watch() -> None:
-            while len(theirs) < ROUNDS * COMMITS_PER_ROUND:
+            while last not in theirs:
                 await stream.next()
                 found = await turns.find_one({"_id": turn_id})
                 received = time.perf_counter()

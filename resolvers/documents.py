@@ -37,7 +37,8 @@ class Documents(SchemaExtension):
         context = self.execution_context
         if not context.pre_execution_errors:
             error = self._refusal()
-            context.pre_execution_errors = [error] if error else None
+            # An empty list says that validation is done; None would have it done again.
+            context.pre_execution_errors = [error] if error else []
         yield
 
     def _refusal(self) -> GraphQLError | None:
