@@ -1,8 +1,4 @@
-"""Turns as documents, outputs embedded: one document is what is read, written and watched.
-
-Every write that a client can see raises `version` and sets `changedAt` to the database's own time;
-a write that moves an output derives the turn's status in the same update.
-"""
+"""Turns as documents, outputs embedded: one document is what is read, written and watched."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
@@ -11,7 +7,6 @@ from typing import Any, Final
 from pymongo import ReturnDocument
 
 from domain.changes import Moment
-from domain.errors import GenerationErrorCode
 from domain.idempotency import IdempotencyKey
 from domain.ids import (
     ConversationId,
@@ -25,9 +20,8 @@ from domain.ids import (
 )
 from domain.images import ImageRecord
 from domain.models import AspectRatio, ImageFormat, Quality, Resolution
-from domain.outputs import GenerationError, Output, OutputStatus, Preview, Usage
+from domain.outputs import GenerationError, Output, Preview, Usage
 from domain.pages import Page, PageRequest, cut
-from domain.references import Reference, ReferenceOrigin
 from domain.turns import (
     Claim,
     PlannedOutput,
@@ -48,62 +42,28 @@ from storage.database import (
     repository,
 )
 from storage.idempotency import use_key
-from storage.images import image_document, read_image, record_document
+from storage.images import image_document, record_document
+from storage.outputs import (
+    preview_document,
+    queued_output,
+    read_output,
+    read_references,
+    reference_documents,
+    usage_document,
+)
+from storage.updates import (
+    CLAIMABLE,
+    UNFINISHED_OUTPUT,
+    any_output,
+    from_now,
+    held,
+    is_slot,
+    moving,
+    set_on_outputs,
+)
 
-_UNFINISHED_OUTPUT: Final = ["QUEUED", "GENERATING"]
 _MAX_IN_PROGRESS: Final = 100
 _PAGE: Final = 50
-
-_WRITTEN: Final[Document] = {
-    "version": {"$add": ["$version", 1]},
-    "changedAt": "$$CLUSTER_TIME",
-    "updatedAt": "$$NOW",
-}
-"""Set by every write that a client can see."""
-
-_DERIVED: Final[list[Document]] = [
-    {
-        "$set": {
-            "status": {
-                "$switch": {
-                    "branches": [
-                        {
-                            "case": {"$setIsSubset": ["$outputs.status", ["QUEUED"]]},
-                            "then": "PENDING",
-                        },
-                        {
-                            "case": {
-                                "$gt": [
-                                    {
-                                        "$size": {
-                                            "$setIntersection": [
-                                                "$outputs.status",
-                                                _UNFINISHED_OUTPUT,
-                                            ]
-                                        }
-                                    },
-                                    0,
-                                ]
-                            },
-                            "then": "GENERATING",
-                        },
-                        {"case": {"$in": ["COMPLETED", "$outputs.status"]}, "then": "COMPLETED"},
-                        {"case": {"$in": ["CANCELLED", "$outputs.status"]}, "then": "CANCELLED"},
-                    ],
-                    "default": "FAILED",
-                }
-            }
-        }
-    },
-    {
-        "$set": {
-            "completedAt": {
-                "$cond": [{"$in": ["$status", ["PENDING", "GENERATING"]]}, None, "$$NOW"]
-            }
-        }
-    },
-]
-"""The database's twin of `domain.turns.derive_status`, and when the turn came to its end."""
 
 
 @repository
@@ -179,7 +139,7 @@ class MongoTurnRepository:
     ) -> TurnsAsOf:
         alternatives: list[Document] = [
             {"status": UNFINISHED_TURN},
-            {"$expr": {"$gte": ["$updatedAt", _from_now(-recent)]}},
+            {"$expr": {"$gte": ["$updatedAt", from_now(-recent)]}},
         ]
         if changed_since is not None:
             alternatives.append({"changedAt": {"$gte": from_moment(changed_since)}})
@@ -225,7 +185,7 @@ class MongoTurnRepository:
             "status": output.status.value,
         }
         changes: Document = {
-            key: {"$literal": value} for key, value in _queued_output(planned).items()
+            key: {"$literal": value} for key, value in queued_output(planned).items()
         } | {
             "attempt": output.attempt + 1,
             "fence": {"$add": ["$$output.fence", 1]},
@@ -239,7 +199,7 @@ class MongoTurnRepository:
                     "ownerId": viewer_id,
                     "outputs": {"$elemMatch": unchanged},
                 },
-                _moving(_is_slot(output.slot), changes),
+                moving(is_slot(output.slot), changes),
                 return_document=ReturnDocument.AFTER,
                 session=session,
             )
@@ -258,7 +218,7 @@ class MongoTurnRepository:
         wanted = {
             "$and": [
                 {"$in": ["$$output.slot", list(slots)]},
-                {"$in": ["$$output.status", _UNFINISHED_OUTPUT]},
+                {"$in": ["$$output.status", UNFINISHED_OUTPUT]},
             ]
         }
         changes: Document = {
@@ -268,8 +228,8 @@ class MongoTurnRepository:
             "completedAt": "$$NOW",
         }
         found = await self._turns.find_one_and_update(
-            {"_id": turn_id, "ownerId": viewer_id, "$expr": _any_output(wanted)},
-            _moving(wanted, changes),
+            {"_id": turn_id, "ownerId": viewer_id, "$expr": any_output(wanted)},
+            moving(wanted, changes),
             return_document=ReturnDocument.AFTER,
         )
         return read_turn(found) if found else None
@@ -277,13 +237,13 @@ class MongoTurnRepository:
     async def claim(self, output_id: OutputId, *, lease: timedelta) -> Claim | None:
         turn_id, slot = turn_of_output(output_id)
         found = await self._turns.find_one_and_update(
-            {"_id": turn_id, "$expr": _any_output({"$and": [_is_slot(slot), *_CLAIMABLE]})},
-            _moving(
-                _is_slot(slot),
+            {"_id": turn_id, "$expr": any_output({"$and": [is_slot(slot), *CLAIMABLE]})},
+            moving(
+                is_slot(slot),
                 {
                     "status": "GENERATING",
                     "fence": {"$add": ["$$output.fence", 1]},
-                    "leaseUntil": _from_now(lease),
+                    "leaseUntil": from_now(lease),
                     "startedAt": {"$ifNull": ["$$output.startedAt", "$$NOW"]},
                     "deadlineAt": {
                         "$ifNull": [
@@ -309,7 +269,7 @@ class MongoTurnRepository:
         return Claim(turn, output, embedded["leaseUntil"] - lease, embedded["deadlineAt"])
 
     async def renew(self, claim: Claim, *, lease: timedelta) -> bool:
-        return await self._set_lease(claim, _from_now(lease))
+        return await self._set_lease(claim, from_now(lease))
 
     async def give_back(self, claim: Claim) -> bool:
         return await self._set_lease(claim, None)
@@ -321,7 +281,7 @@ class MongoTurnRepository:
         if progress is not None:
             changes["progress"] = {"$max": ["$$output.progress", progress]}
         if preview is not None:
-            changes["preview"] = {"$literal": _preview_document(preview)}
+            changes["preview"] = {"$literal": preview_document(preview)}
         return await self._move(claim, changes)
 
     async def land(
@@ -336,7 +296,7 @@ class MongoTurnRepository:
             "status": "COMPLETED",
             "images": {"$literal": [image_document(record.image) for record in records]},
             "text": {"$literal": text},
-            "usage": {"$literal": _usage_document(usage)},
+            "usage": {"$literal": usage_document(usage)},
             "preview": None,
             "progress": None,
             "leaseUntil": None,
@@ -369,12 +329,12 @@ class MongoTurnRepository:
     ) -> Sequence[OutputId]:
         started = {"$eq": ["$$output.status", "GENERATING"]}
         given_back = {"$eq": ["$$output.leaseUntil", None]}
-        old_enough = {"$lte": ["$$output.queuedAt", _from_now(-queued_for)]}
+        old_enough = {"$lte": ["$$output.queuedAt", from_now(-queued_for)]}
         left = {"$cond": [started, True if expired else given_back, old_enough]}
-        wanted = {"$and": [*_CLAIMABLE, left]}
+        wanted = {"$and": [*CLAIMABLE, left]}
         stages: list[Document] = [
             {"$match": {"status": UNFINISHED_TURN}},
-            {"$match": {"$expr": _any_output(wanted)}},
+            {"$match": {"$expr": any_output(wanted)}},
             {"$limit": limit},
             {
                 "$project": {
@@ -397,14 +357,14 @@ class MongoTurnRepository:
 
     async def _move(self, claim: Claim, changes: Document, session: Session | None = None) -> bool:
         result = await self._turns.update_one(
-            _held(claim), _moving(_is_slot(claim.output.slot), changes), session=session
+            held(claim), moving(is_slot(claim.output.slot), changes), session=session
         )
         return result.matched_count == 1
 
     async def _set_lease(self, claim: Claim, until: Document | None) -> bool:
         # No client sees a lease, so this write raises no version and wakes nobody.
-        update = [_set_on_outputs(_is_slot(claim.output.slot), {"leaseUntil": until})]
-        result = await self._turns.update_one(_held(claim), update)
+        update = [set_on_outputs(is_slot(claim.output.slot), {"leaseUntil": until})]
+        result = await self._turns.update_one(held(claim), update)
         return result.matched_count == 1
 
 
@@ -459,7 +419,7 @@ def read_turn(document: Document) -> Turn:
         turn_index=document["turnIndex"],
         user_message=document["userMessage"],
         selected_model_ids=tuple(document["selectedModels"]),
-        references=_read_references(document["references"]),
+        references=read_references(document["references"]),
         previous_were_named=document.get("previousWereNamed", False),
         aspect_ratio=AspectRatio.parse(document["aspectRatio"]),
         resolution=Resolution(document["resolution"]),
@@ -474,7 +434,7 @@ def read_turn(document: Document) -> Turn:
             negative_prompt=options["negativePrompt"],
         ),
         status=TurnStatus(document["status"]),
-        outputs=tuple(_read_output(turn_id, output) for output in document["outputs"]),
+        outputs=tuple(read_output(turn_id, output) for output in document["outputs"]),
         version=document["version"],
         created_at=document["createdAt"],
         updated_at=document["updatedAt"],
@@ -489,7 +449,7 @@ def _new_turn_document(owner_id: ViewerId, turn_index: int, plan: TurnPlan) -> D
         "turnIndex": turn_index,
         "userMessage": plan.user_message,
         "selectedModels": [planned.requested_model_id for planned in plan.outputs],
-        "references": _reference_documents(plan.references),
+        "references": reference_documents(plan.references),
         "previousWereNamed": plan.previous_were_named,
         "aspectRatio": str(plan.aspect_ratio),
         "resolution": plan.resolution.value,
@@ -505,94 +465,11 @@ def _new_turn_document(owner_id: ViewerId, turn_index: int, plan: TurnPlan) -> D
         },
         "status": TurnStatus.PENDING.value,
         "outputs": [
-            {"slot": slot, "attempt": 1, "fence": 0, "version": 1, **_queued_output(planned)}
+            {"slot": slot, "attempt": 1, "fence": 0, "version": 1, **queued_output(planned)}
             for slot, planned in enumerate(plan.outputs, start=1)
         ],
         "version": 1,
         "completedAt": None,
-    }
-
-
-def _queued_output(planned: PlannedOutput) -> Document:
-    """An output that waits for its first worker, whichever attempt it is."""
-    return {
-        "model": planned.model.id,
-        "requestedModel": planned.requested_model_id,
-        "status": OutputStatus.QUEUED.value,
-        "progress": None,
-        "queuePosition": None,
-        "preview": None,
-        "images": [],
-        "references": _reference_documents(planned.references),
-        "text": None,
-        "usage": None,
-        "error": None,
-        "leaseUntil": None,
-        "notBefore": None,
-        "deadlineSeconds": planned.model.deadline.total_seconds(),
-        "deadlineAt": None,
-        "startedAt": None,
-        "completedAt": None,
-    }
-
-
-def _read_output(turn_id: TurnId, document: Document) -> Output:
-    preview, error, usage = document["preview"], document["error"], document["usage"]
-    return Output(
-        turn_id=turn_id,
-        slot=document["slot"],
-        model_id=document["model"],
-        requested_model_id=document["requestedModel"],
-        status=OutputStatus(document["status"]),
-        attempt=document["attempt"],
-        fence=document["fence"],
-        version=document["version"],
-        progress=document["progress"],
-        queue_position=document["queuePosition"],
-        preview=preview
-        and Preview(preview["index"], preview["key"], preview["width"], preview["height"]),
-        images=tuple(read_image(image) for image in document["images"]),
-        references=_read_references(document["references"]),
-        text=document["text"],
-        usage=usage and Usage(usage["inputTokens"], usage["outputTokens"], usage["totalTokens"]),
-        error=error
-        and GenerationError(GenerationErrorCode(error["code"]), retryable=error["retryable"]),
-        queued_at=document["queuedAt"],
-        started_at=document["startedAt"],
-        completed_at=document["completedAt"],
-    )
-
-
-def _reference_documents(references: Iterable[Reference]) -> list[Document]:
-    return [
-        {"origin": reference.origin.value, "image": image_document(reference.image)}
-        for reference in references
-    ]
-
-
-def _read_references(documents: Iterable[Document]) -> tuple[Reference, ...]:
-    return tuple(
-        Reference(read_image(document["image"]), ReferenceOrigin(document["origin"]))
-        for document in documents
-    )
-
-
-def _preview_document(preview: Preview) -> Document:
-    return {
-        "index": preview.index,
-        "key": preview.key,
-        "width": preview.width,
-        "height": preview.height,
-    }
-
-
-def _usage_document(usage: Usage | None) -> Document | None:
-    if usage is None:
-        return None
-    return {
-        "inputTokens": usage.input_tokens,
-        "outputTokens": usage.output_tokens,
-        "totalTokens": usage.total_tokens,
     }
 
 
@@ -603,59 +480,3 @@ def _optional(kind: type[Any], value: object) -> Any:
 def _range(conversation_id: ConversationId) -> Document:
     low, high = turn_id_range(conversation_id)
     return {"$gte": low, "$lt": high}
-
-
-_CLAIMABLE: Final[list[Document]] = [
-    {"$in": ["$$output.status", _UNFINISHED_OUTPUT]},
-    # Null and missing sort before every date, so that neither keeps an output from being claimed.
-    {"$lte": ["$$output.leaseUntil", "$$NOW"]},
-    {"$lte": ["$$output.notBefore", "$$NOW"]},
-]
-
-
-def _any_output(condition: Document) -> Document:
-    return {"$anyElementTrue": {"$map": {"input": "$outputs", "as": "output", "in": condition}}}
-
-
-def _is_slot(slot: int) -> Document:
-    return {"$eq": ["$$output.slot", slot]}
-
-
-def _held(claim: Claim) -> Document:
-    output = claim.output
-    return {
-        "_id": claim.turn.id,
-        "outputs": {
-            "$elemMatch": {
-                "slot": output.slot,
-                "attempt": output.attempt,
-                "fence": output.fence,
-                "status": "GENERATING",
-            }
-        },
-    }
-
-
-def _moving(which: Document, changes: Document) -> list[Document]:
-    """The update that changes outputs, with all that follows from it."""
-    versioned = {**changes, "version": {"$add": ["$$output.version", 1]}}
-    return [_set_on_outputs(which, versioned), *_DERIVED, {"$set": _WRITTEN}]
-
-
-def _set_on_outputs(which: Document, changes: Document) -> Document:
-    changed = {"$mergeObjects": ["$$output", changes]}
-    return {
-        "$set": {
-            "outputs": {
-                "$map": {
-                    "input": "$outputs",
-                    "as": "output",
-                    "in": {"$cond": [which, changed, "$$output"]},
-                }
-            }
-        }
-    }
-
-
-def _from_now(delta: timedelta) -> Document:
-    return {"$add": ["$$NOW", round(delta.total_seconds() * 1000)]}
