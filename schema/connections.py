@@ -1,7 +1,7 @@
 """Connections: pages of lists that grow, with cursors that stay where they are."""
 
 from collections.abc import Callable
-from typing import Generic, Self, TypeVar
+from typing import Annotated, Generic, Self, TypeAlias, TypeVar
 
 import strawberry
 
@@ -12,6 +12,12 @@ from schema.scalars import given
 
 NodeType = TypeVar("NodeType")
 Item = TypeVar("Item")
+
+First: TypeAlias = Annotated[int | None, strawberry.argument(description="1 to 100; left out, 20.")]
+Last: TypeAlias = Annotated[
+    int | None, strawberry.argument(description="1 to 100, counted from the end.")
+]
+Cursor: TypeAlias = Annotated[str | None, strawberry.argument(description="A cursor of this list.")]
 
 
 @strawberry.type(description="Where a page lies in its list.")

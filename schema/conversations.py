@@ -1,14 +1,14 @@
 """Conversations, and how to start, rename and delete one."""
 
 from datetime import datetime
-from typing import Annotated, Self, TypeAlias
+from typing import Self, TypeAlias
 
 import strawberry
 
 from domain import conversations, models, turns
 from domain.changes import Bookmark
 from domain.models import AspectRatio
-from schema.connections import Connection, page_request
+from schema.connections import Connection, Cursor, First, Last, page_request
 from schema.context import Info
 from schema.errors import UserError
 from schema.images import Image, ImageConnection
@@ -62,18 +62,10 @@ class Conversation(Node):
     async def turns(
         self,
         info: Info,
-        first: Annotated[
-            int | None, strawberry.argument(description="1 to 100; left out, 20.")
-        ] = strawberry.UNSET,
-        after: Annotated[
-            str | None, strawberry.argument(description="A cursor of this list.")
-        ] = strawberry.UNSET,
-        last: Annotated[
-            int | None, strawberry.argument(description="1 to 100, counted from the end.")
-        ] = strawberry.UNSET,
-        before: Annotated[
-            str | None, strawberry.argument(description="A cursor of this list.")
-        ] = strawberry.UNSET,
+        first: First = strawberry.UNSET,
+        after: Cursor = strawberry.UNSET,
+        last: Last = strawberry.UNSET,
+        before: Cursor = strawberry.UNSET,
     ) -> TurnConnection:
         name = f"turns {self.value.id}"
         request = page_request(info, name, first=first, after=after, last=last, before=before)
@@ -98,12 +90,8 @@ class Conversation(Node):
     async def images(
         self,
         info: Info,
-        first: Annotated[
-            int | None, strawberry.argument(description="1 to 100; left out, 20.")
-        ] = strawberry.UNSET,
-        after: Annotated[
-            str | None, strawberry.argument(description="A cursor of this list.")
-        ] = strawberry.UNSET,
+        first: First = strawberry.UNSET,
+        after: Cursor = strawberry.UNSET,
     ) -> ImageConnection:
         name = f"strip {self.value.id}"
         request = page_request(info, name, first=first, after=after)

@@ -7,7 +7,7 @@ import strawberry
 from domain import images, viewers
 from domain.ids import ModelId, parse_image_id
 from domain.pages import Page
-from schema.connections import page_request
+from schema.connections import Cursor, First, page_request
 from schema.context import Info
 from schema.conversations import Conversation, ConversationConnection
 from schema.images import Image, ImageConnection
@@ -28,12 +28,8 @@ class Viewer(Node):
     async def conversations(
         self,
         info: Info,
-        first: Annotated[
-            int | None, strawberry.argument(description="1 to 100; left out, 20.")
-        ] = strawberry.UNSET,
-        after: Annotated[
-            str | None, strawberry.argument(description="A cursor of this list.")
-        ] = strawberry.UNSET,
+        first: First = strawberry.UNSET,
+        after: Cursor = strawberry.UNSET,
         source_image_id: Annotated[
             strawberry.ID | None,
             strawberry.argument(
@@ -54,12 +50,8 @@ class Viewer(Node):
     async def images(
         self,
         info: Info,
-        first: Annotated[
-            int | None, strawberry.argument(description="1 to 100; left out, 20.")
-        ] = strawberry.UNSET,
-        after: Annotated[
-            str | None, strawberry.argument(description="A cursor of this list.")
-        ] = strawberry.UNSET,
+        first: First = strawberry.UNSET,
+        after: Cursor = strawberry.UNSET,
         origin: Annotated[
             images.ImageOrigin | None, strawberry.argument(description="Only of this origin.")
         ] = strawberry.UNSET,
