@@ -233,9 +233,9 @@ async def _prepare(database: AsyncDatabase[Document]) -> None:
     for collection, indexes in _INDEXES.items():
         if collection not in existing:
             try:
-                await database.create_collection(collection)
+                await database.create_collection(collection, check_exists=False)
             except OperationFailure as error:
-                if error.code != _NAMESPACE_EXISTS:
+                if error.code != _NAMESPACE_EXISTS:  # another process came first
                     raise
         if indexes:
             await database[collection].create_indexes(indexes)

@@ -1,11 +1,26 @@
 """Calls to the database: no cancellation reaches the driver, and there is a place for each."""
 
 import asyncio
+from contextlib import AsyncExitStack
+from uuid import uuid4
 
 import pytest
 
 from domain.errors import Overloaded
-from storage.database import MAX_CALLS, Calls, Database
+from storage.database import MAX_CALLS, Calls, Database, open_database
+
+
+async def test_many_may_begin_with_an_empty_database_at_once(mongodb_uri: str) -> None:
+    name = f"test_{uuid4().hex}"
+
+    async def begin(stack: AsyncExitStack, number: int) -> Database:
+        await asyncio.sleep(number * 0.003)  # one is in the middle of it when another comes
+        return await stack.enter_async_context(open_database(mongodb_uri, name))
+
+    for _ in range(3):
+        async with AsyncExitStack() as stack:
+            opened = await asyncio.gather(*(begin(stack, number) for number in range(8)))
+            await opened[0].client.drop_database(name)
 
 
 async def test_a_call_that_nobody_waits_for_comes_to_its_own_end(database: Database) -> None:
