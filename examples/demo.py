@@ -14,8 +14,8 @@ from settings import read_settings
 
 MODELS = ["local-silver", "local-ink", "rehearsal-fails"]
 EDITS = [
-    "Make it a starry night with a golden frame",
-    "Black and white, with the words “Good night”",
+    "Make it night, with a golden frame",
+    "Black and white, and write the words “Good night”",
 ]
 
 PICTURES = "{ viewer { images(first: 1, origin: SAMPLE) { nodes { id prompt } } } }"
