@@ -131,19 +131,15 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         )
         jobs = LocalJobQueue(runner.run)
         images = ImageService(image_repository)
-        receipts = ReceiptService(MongoReceiptRepository(database))
+        receipts = ReceiptService(
+            MongoReceiptRepository(database), conversation_repository, turn_repository
+        )
         services = Services(
             authenticator=await _authenticator(settings, stack),
             database=database,
             registry=registry,
             conversations=ConversationService(
-                conversation_repository,
-                turn_repository,
-                receipts,
-                images,
-                registry,
-                jobs,
-                keeper,
+                conversation_repository, receipts, images, registry, jobs, keeper
             ),
             turns=TurnService(
                 turn_repository,

@@ -5,7 +5,7 @@ Only what stands in the input is ever refused. What is inherited is fitted to ea
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NoReturn
 
 from domain.conversations import is_blank
 from domain.errors import Refused, UserError, UserErrorCode
@@ -34,6 +34,13 @@ class Refusals:
     def raise_if_any(self) -> None:
         if self.found:
             raise Refused(self.found)
+
+
+def refuse(code: UserErrorCode, message: str, *path: str) -> NoReturn:
+    """Refuse a command for one reason that leaves nothing else to look at."""
+    refusals = Refusals()
+    refusals.add(code, message, *path)
+    raise Refused(refusals.found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -99,8 +99,7 @@ class MongoTurnRepository:
     async def page(
         self, viewer_id: ViewerId, conversation_id: ConversationId, request: PageRequest
     ) -> Page[Turn]:
-        low, high = turn_id_range(conversation_id)
-        bounds = {"$gte": low, "$lt": high}
+        bounds = _range(conversation_id)
         if request.position is not None:
             place = turn_id_of(conversation_id, int(request.position[0]))
             bounds |= {"$lt": place} if request.backwards else {"$gt": place}

@@ -13,11 +13,10 @@ from domain.conversations import (
     title_from,
 )
 from domain.errors import Overloaded, UserErrorCode
-from domain.idempotency import Receipt, key_of
+from domain.idempotency import key_of
 from domain.ids import (
     ConversationId,
     ImageId,
-    conversation_of_turn,
     new_conversation_id,
     parse_conversation_id,
 )
@@ -31,12 +30,12 @@ from domain.models import (
     nearest_resolution,
 )
 from domain.pages import Page, PageRequest
-from domain.planning import Inherited, Refusals, plan_turn
-from domain.ports import ConversationRepository, JobQueue, TurnRepository
+from domain.planning import Inherited, Refusals, plan_turn, refuse
+from domain.ports import ConversationRepository, JobQueue
 from domain.references import Reference, ReferenceOrigin
 from domain.services.images import ImageService
 from domain.services.keeping import ImageKeeper
-from domain.services.receipts import ReceiptService, refuse_deleted
+from domain.services.receipts import ReceiptService
 from domain.turns import Turn
 from domain.viewers import Viewer
 
@@ -46,7 +45,6 @@ _TRIES: Final = 3
 @dataclass(frozen=True, slots=True)
 class ConversationService:
     conversations: ConversationRepository
-    turns: TurnRepository
     receipts: ReceiptService
     images: ImageService
     registry: ModelRegistry
@@ -70,7 +68,7 @@ class ConversationService:
         for _ in range(_TRIES):
             receipt = await self.receipts.find(viewer, key)
             if receipt is not None:
-                return await self._started_before(viewer, receipt)
+                return await self.receipts.answer(viewer, receipt)
             refusals = Refusals()
             source = await self.images.find_source(viewer, command.source_image_id, refusals)
             manual = await self.images.find_manual_references(
@@ -101,14 +99,6 @@ class ConversationService:
             # A picture has just been deleted, or a twin came first: looking again finds out.
         raise Overloaded
 
-    async def _started_before(self, viewer: Viewer, receipt: Receipt) -> tuple[Conversation, Turn]:
-        conversation_id = conversation_of_turn(receipt.turn_id)
-        conversations = await self.get_many(viewer, [conversation_id])
-        turns = await self.turns.get_many(viewer.id, [receipt.turn_id])
-        if not conversations or not turns:
-            refuse_deleted()
-        return conversations[conversation_id], turns[receipt.turn_id]
-
     async def rename(self, viewer: Viewer, name: str, title: str) -> Conversation:
         refusals = Refusals()
         cleaned = clean_line(title)
@@ -119,15 +109,13 @@ class ConversationService:
             refusals.add(UserErrorCode.TITLE_INVALID, message, "title")
         conversation_id = parse_conversation_id(name)
         if conversation_id is None or not await self.get_many(viewer, [conversation_id]):
-            conversation_not_found(refusals)
+            refusals.add(*CONVERSATION_NOT_FOUND)
         refusals.raise_if_any()
 
         assert conversation_id is not None
         renamed = await self.conversations.rename(viewer.id, conversation_id, cleaned)
         if renamed is None:
-            conversation_not_found(refusals)
-            refusals.raise_if_any()
-        assert renamed is not None
+            refuse(*CONVERSATION_NOT_FOUND)
         return renamed
 
     async def delete(self, viewer: Viewer, name: str) -> ConversationId:
@@ -139,17 +127,16 @@ class ConversationService:
             else None
         )
         if conversation_id is None or keys is None:
-            refusals = Refusals()
-            conversation_not_found(refusals)
-            refusals.raise_if_any()
-        assert conversation_id is not None
-        assert keys is not None
+            refuse(*CONVERSATION_NOT_FOUND)
         await self.keeper.discard(keys)
         return conversation_id
 
 
-def conversation_not_found(refusals: Refusals) -> None:
-    refusals.add(UserErrorCode.NOT_FOUND, "There is no such conversation.", "conversationId")
+CONVERSATION_NOT_FOUND: Final = (
+    UserErrorCode.NOT_FOUND,
+    "There is no such conversation.",
+    "conversationId",
+)
 
 
 def _first(source: Image | None, manual: tuple[Reference, ...]) -> tuple[Reference, ...]:

@@ -1,33 +1,38 @@
 """Requests that come again under an idempotency key."""
 
 from dataclasses import dataclass
-from typing import NoReturn
 
-from domain.errors import Refused, UserErrorCode
+from domain.conversations import Conversation
+from domain.errors import UserErrorCode
 from domain.idempotency import IdempotencyKey, Receipt
-from domain.planning import Refusals
-from domain.ports import ReceiptRepository
+from domain.ids import conversation_of_turn
+from domain.planning import refuse
+from domain.ports import ConversationRepository, ReceiptRepository, TurnRepository
+from domain.turns import Turn
 from domain.viewers import Viewer
 
 
 @dataclass(frozen=True, slots=True)
 class ReceiptService:
     receipts: ReceiptRepository
+    conversations: ConversationRepository
+    turns: TurnRepository
 
     async def find(self, viewer: Viewer, key: IdempotencyKey | None) -> Receipt | None:
         """What came of the same request before, or None. Raise Refused for other input."""
         receipt = await self.receipts.get(viewer.id, key) if key is not None else None
         if key is not None and receipt is not None and not receipt.is_for(key):
-            refusals = Refusals()
             message = "This key came with another input before. A new request needs a new key."
-            refusals.add(UserErrorCode.IDEMPOTENCY_KEY_REUSED, message, "idempotencyKey")
-            refusals.raise_if_any()
+            refuse(UserErrorCode.IDEMPOTENCY_KEY_REUSED, message, "idempotencyKey")
         return receipt
 
-
-def refuse_deleted() -> NoReturn:
-    """What a key once made is gone: it is never made again."""
-    refusals = Refusals()
-    message = "What this key made has been deleted."
-    refusals.add(UserErrorCode.NOT_FOUND, message, "idempotencyKey")
-    raise Refused(refusals.found)
+    async def answer(self, viewer: Viewer, receipt: Receipt) -> tuple[Conversation, Turn]:
+        """What the key made, as it stands now. Raise Refused where it has been deleted."""
+        conversation_id = conversation_of_turn(receipt.turn_id)
+        conversations = await self.conversations.get_many(viewer.id, [conversation_id])
+        turns = await self.turns.get_many(viewer.id, [receipt.turn_id])
+        if not conversations or not turns:
+            # It is never made again.
+            message = "What this key made has been deleted."
+            refuse(UserErrorCode.NOT_FOUND, message, "idempotencyKey")
+        return conversations[conversation_id], turns[receipt.turn_id]

@@ -8,8 +8,8 @@ from typing import Final
 
 from domain.changes import Bookmark
 from domain.conversations import Conversation
-from domain.errors import Overloaded, Refused, UserErrorCode
-from domain.idempotency import Receipt, key_of
+from domain.errors import Overloaded, UserErrorCode
+from domain.idempotency import key_of
 from domain.ids import (
     LAST_TURN_INDEX,
     ConversationId,
@@ -24,13 +24,13 @@ from domain.images import Image
 from domain.models import SQUARE, ModelRegistry, Resolution
 from domain.outputs import Output, OutputStatus
 from domain.pages import Page, PageRequest, Position, cut
-from domain.planning import Inherited, Refusals, plan_retry, plan_turn
+from domain.planning import Inherited, Refusals, plan_retry, plan_turn, refuse
 from domain.ports import ConversationRepository, JobQueue, TurnRepository
 from domain.references import Reference, ReferenceOrigin
-from domain.services.conversations import conversation_not_found
+from domain.services.conversations import CONVERSATION_NOT_FOUND
 from domain.services.images import ImageService
 from domain.services.keeping import ImageKeeper
-from domain.services.receipts import ReceiptService, refuse_deleted
+from domain.services.receipts import ReceiptService
 from domain.turns import RetryOutput, SendEdit, Turn
 from domain.viewers import Viewer
 
@@ -113,7 +113,8 @@ class TurnService:
         for tries in range(_TRIES):
             receipt = await self.receipts.find(viewer, key)
             if receipt is not None:
-                return await self._done_before(viewer, receipt)
+                conversation, turn = await self.receipts.answer(viewer, receipt)
+                return turn, Bookmark(conversation.as_of)
             refusals = Refusals()
             footing = await self._find_footing(viewer, command, refusals)
             manual = await self.images.find_manual_references(
@@ -147,10 +148,10 @@ class TurnService:
         for tries in range(_TRIES):
             receipt = await self.receipts.find(viewer, key)
             if receipt is not None and receipt.slot is not None:
-                retried, bookmark = await self._done_before(viewer, receipt)
-                return retried, _in(retried, receipt.slot), bookmark
+                conversation, retried = await self.receipts.answer(viewer, receipt)
+                return retried, _in(retried, receipt.slot), Bookmark(conversation.as_of)
+            turn, output = await self._find_output(viewer, command.output_id)
             refusals = Refusals()
-            turn, output = await self._find_output(viewer, command.output_id, refusals)
             if output.status not in _RETRYABLE:
                 message = "Only an output that failed or was cancelled can be tried again."
                 refusals.add(UserErrorCode.NOT_RETRYABLE, message, "outputId")
@@ -169,55 +170,37 @@ class TurnService:
 
     async def cancel_output(self, viewer: Viewer, name: str) -> tuple[Turn, Output]:
         """End an output that has not ended. Its siblings go on."""
-        refusals = Refusals()
-        turn, output = await self._find_output(viewer, name, refusals)
+        turn, output = await self._find_output(viewer, name)
         cancelled = await self.turns.cancel(viewer.id, turn.id, [output.slot])
         if cancelled is None:
             message = "This output is over already."
-            refusals.add(UserErrorCode.NOT_CANCELLABLE, message, "outputId")
-            refusals.raise_if_any()
-        assert cancelled is not None
+            refuse(UserErrorCode.NOT_CANCELLABLE, message, "outputId")
         self.jobs.recall([output.id])
         return cancelled, _in(cancelled, output.slot)
 
     async def cancel_turn(self, viewer: Viewer, name: str) -> Turn:
         """End what is still at work; what has landed stays."""
-        refusals = Refusals()
         turn_id = parse_turn_id(name)
         turn = (await self.get_many(viewer, [turn_id])).get(turn_id) if turn_id else None
         if turn is None:
-            refusals.add(UserErrorCode.NOT_FOUND, "There is no such turn.", "turnId")
-            refusals.raise_if_any()
-        assert turn is not None
+            refuse(UserErrorCode.NOT_FOUND, "There is no such turn.", "turnId")
         slots = [output.slot for output in turn.outputs]
         cancelled = await self.turns.cancel(viewer.id, turn.id, slots)
         if cancelled is None:
-            refusals.add(UserErrorCode.NOT_CANCELLABLE, "This turn is over already.", "turnId")
-            refusals.raise_if_any()
-        assert cancelled is not None
+            refuse(UserErrorCode.NOT_CANCELLABLE, "This turn is over already.", "turnId")
         self.jobs.recall(output.id for output in turn.outputs)
         return cancelled
 
-    async def _done_before(self, viewer: Viewer, receipt: Receipt) -> tuple[Turn, Bookmark]:
-        conversation_id = conversation_of_turn(receipt.turn_id)
-        conversations = await self.conversations.get_many(viewer.id, [conversation_id])
-        turns = await self.get_many(viewer, [receipt.turn_id])
-        if not conversations or not turns:
-            refuse_deleted()
-        return turns[receipt.turn_id], Bookmark(conversations[conversation_id].as_of)
-
-    async def _find_output(
-        self, viewer: Viewer, name: str, refusals: Refusals
-    ) -> tuple[Turn, Output]:
+    async def _find_output(self, viewer: Viewer, name: str) -> tuple[Turn, Output]:
         output_id = parse_output_id(name)
+        turn = output = None
         if output_id is not None:
             turn_id, slot = turn_of_output(output_id)
             turn = (await self.get_many(viewer, [turn_id])).get(turn_id)
             output = turn.output(slot) if turn else None
-            if turn is not None and output is not None:
-                return turn, output
-        refusals.add(UserErrorCode.NOT_FOUND, "There is no such output.", "outputId")
-        raise Refused(refusals.found)
+        if turn is None or output is None:
+            refuse(UserErrorCode.NOT_FOUND, "There is no such output.", "outputId")
+        return turn, output
 
     async def _find_footing(
         self, viewer: Viewer, command: SendEdit, refusals: Refusals
@@ -230,7 +213,7 @@ class TurnService:
         )
         conversation = found.get(conversation_id) if conversation_id is not None else None
         if conversation is None:
-            conversation_not_found(refusals)
+            refusals.add(*CONVERSATION_NOT_FOUND)
             return None
         if conversation.turn_count > LAST_TURN_INDEX:
             message = "This conversation is full. Please start another one."
