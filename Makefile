@@ -1,6 +1,6 @@
 # What there is to do here, one target each. A bare machine needs Python 3.11 or newer, and make.
 .DEFAULT_GOAL := help
-.PHONY: help install run demo token format check test schema bench lock clean
+.PHONY: help install run worker demo token format check test schema bench lock clean
 
 export UV_PYTHON_DOWNLOADS := never
 export VIEWER ?= ana
@@ -18,6 +18,9 @@ install: .venv/dev ## Make .venv with everything that development needs
 
 run: .venv/app ## Serve on this machine, with a mongod of its own; Ctrl-C stops both
 	@exec $(PYTHON) -m serve
+
+worker: .venv/app ## Run outputs that DARKROOM_NATS_URL tells of; as many beside each other as wanted
+	@exec $(PYTHON) -m worker
 
 demo: .venv/app ## Edit a picture with the Darkroom that `make run` serves, and tell how it goes
 	@exec $(PYTHON) -m examples.demo

@@ -1,6 +1,6 @@
 """The composition root: the only place that knows concrete classes."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -11,9 +11,12 @@ from domain.cursors import PageCursors, TurnCursors
 from domain.models import ModelRegistry
 from domain.ports import Provider
 from domain.sealing import Seal
+from domain.services.accounts import AccountService
 from domain.services.conversations import ConversationService
+from domain.services.dispatcher import Dispatcher
 from domain.services.images import ImageService
 from domain.services.keeping import ImageKeeper
+from domain.services.plans import PlanService
 from domain.services.receipts import ReceiptService
 from domain.services.runner import OutputRunner
 from domain.services.sweeper import Sweeper
@@ -22,17 +25,20 @@ from domain.services.viewers import SampleMaker, ViewerService
 from domain.viewers import Viewer
 from issuer import DevelopmentIssuer
 from providers.catalogue import load_catalogue
+from providers.fal.provider import FalProvider
 from providers.local.provider import LocalProvider
 from providers.rehearsal import RehearsalProvider
 from resolvers.loaders import make_loaders
 from schema.context import Context
 from settings import Settings, SettingsError, secret_of
+from storage.accounts import MongoAccountRepository
 from storage.changes import MongoChangeFeed
+from storage.claims import MongoClaimRepository
 from storage.conversations import MongoConversationRepository
 from storage.database import Database, open_database
 from storage.idempotency import MongoReceiptRepository
 from storage.images import MongoImageRepository
-from storage.jobs import LocalJobQueue
+from storage.jobs import TaskiqJobQueue, make_broker
 from storage.objects import FolderObjectStore
 from storage.pictures import PillowDeveloper
 from storage.turns import MongoTurnRepository
@@ -40,6 +46,7 @@ from storage.viewers import MongoViewerRepository
 from subscriptions.conversations import ConversationUpdates
 from subscriptions.hub import Hub
 from subscriptions.turns import TurnUpdates
+from subscriptions.viewer import ViewerUpdates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,10 +58,13 @@ class Services:
     registry: ModelRegistry
     conversations: ConversationService
     turns: TurnService
+    plans: PlanService
     images: ImageService
+    accounts: AccountService
     viewers: ViewerService
     turn_updates: TurnUpdates
     conversation_updates: ConversationUpdates
+    viewer_updates: ViewerUpdates
     objects: FolderObjectStore
     turn_cursors: TurnCursors
     page_cursors: PageCursors
@@ -73,8 +83,11 @@ class Services:
             conversations=self.conversations,
             turns=self.turns,
             images=self.images,
+            accounts=self.accounts,
+            plans=self.plans,
             turn_updates=self.turn_updates,
             conversation_updates=self.conversation_updates,
+            viewer_updates=self.viewer_updates,
             links=self.objects,
             turn_cursors=self.turn_cursors,
             page_cursors=self.page_cursors,
@@ -83,89 +96,160 @@ class Services:
                 conversations=self.conversations,
                 turns=self.turns,
                 images=self.images,
+                accounts=self.accounts,
             ),
         )
         return context
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Base:
+    """What every process has, whether it answers requests or runs outputs."""
+
+    database: Database
+    objects: FolderObjectStore
+    seal: Seal
+    developer: PillowDeveloper
+    registry: ModelRegistry
+    providers: Mapping[str, Provider]
+    keeper: ImageKeeper
+    images: MongoImageRepository
+    claims: MongoClaimRepository
+    jobs: TaskiqJobQueue
+
+
 @asynccontextmanager
 async def open_services(settings: Settings) -> AsyncIterator[Services]:
-    """Open everything in order, and close it in reverse."""
-    development = settings.environment == "development"
-    if settings.mongodb_uri is None:
-        raise SettingsError(["DARKROOM_MONGODB_URI is needed here; `make run` starts a mongod."])
-    seal = Seal(secret_of(settings))
+    """Open everything that answers requests, and close it in reverse."""
     async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(
-            open_database(settings.mongodb_uri.get_secret_value(), settings.mongodb_database)
-        )
-        objects = FolderObjectStore(
-            settings.data_dir / "objects", public_url=settings.public_url, seal=seal
-        )
-        stack.push_async_callback(objects.aclose)
-        developer = PillowDeveloper()
-        stack.push_async_callback(developer.aclose)
-        local = LocalProvider(objects)
-        stack.push_async_callback(local.aclose)
-
-        registry = load_catalogue(rehearsals=development)
-        providers: dict[str, Provider] = {local.name: local}
-        if development:
-            rehearsal = RehearsalProvider(local)
-            providers[rehearsal.name] = rehearsal
-
+        base = await _open_base(settings, stack)
+        database, keeper, registry = base.database, base.keeper, base.registry
         conversation_repository = MongoConversationRepository(database)
         turn_repository = MongoTurnRepository(database)
-        image_repository = MongoImageRepository(database)
-        keeper = ImageKeeper(objects)
         hub = Hub(MongoChangeFeed(database), turn_repository)
-        turn_cursors = TurnCursors(seal)
-
-        runner = OutputRunner(
-            turns=turn_repository,
-            images=image_repository,
-            keeper=keeper,
-            developer=developer,
-            registry=registry,
-            providers=providers,
-        )
-        jobs = LocalJobQueue(runner.run)
-        images = ImageService(image_repository)
+        turn_cursors = TurnCursors(base.seal)
+        jobs = base.jobs
+        images = ImageService(base.images)
         receipts = ReceiptService(
             MongoReceiptRepository(database), conversation_repository, turn_repository
+        )
+        accounts = _accounts(settings, database)
+        conversations = ConversationService(
+            conversation_repository, receipts, accounts, images, registry, jobs, keeper
+        )
+        turns = TurnService(
+            turn_repository,
+            conversation_repository,
+            receipts,
+            accounts,
+            images,
+            registry,
+            jobs,
+            keeper,
         )
         services = Services(
             authenticator=await _authenticator(settings, stack),
             database=database,
             registry=registry,
-            conversations=ConversationService(
-                conversation_repository, receipts, images, registry, jobs, keeper
-            ),
-            turns=TurnService(
-                turn_repository,
-                conversation_repository,
-                receipts,
-                images,
-                registry,
-                jobs,
-                keeper,
-            ),
+            conversations=conversations,
+            turns=turns,
+            plans=PlanService(conversations, turns),
             images=images,
+            accounts=accounts,
             viewers=ViewerService(
-                MongoViewerRepository(database),
-                keeper,
-                _sample_maker(local, registry, developer) if development else None,
+                MongoViewerRepository(database), keeper, _sample_maker(settings, base)
             ),
             turn_updates=TurnUpdates(hub, turn_repository, conversation_repository, turn_cursors),
             conversation_updates=ConversationUpdates(hub, conversation_repository),
-            objects=objects,
+            viewer_updates=ViewerUpdates(hub, accounts),
+            objects=base.objects,
             turn_cursors=turn_cursors,
-            page_cursors=PageCursors(seal),
+            page_cursors=PageCursors(base.seal),
         )
         await stack.enter_async_context(hub.serve())
-        await stack.enter_async_context(jobs.serve())
-        await stack.enter_async_context(Sweeper(turn_repository, jobs).serve())
+        await stack.enter_async_context(jobs.publishing())
+        if settings.nats_url is None:
+            await _run_outputs(base, stack, settings.shutdown_grace)
+        else:
+            await stack.enter_async_context(Sweeper(base.claims, None).serve())
         yield services
+
+
+@asynccontextmanager
+async def open_worker(settings: Settings) -> AsyncIterator[None]:
+    """Run outputs until the block ends, and stop in order."""
+    async with AsyncExitStack() as stack:
+        base = await _open_base(settings, stack)
+        await stack.enter_async_context(base.jobs.publishing())
+        await _run_outputs(base, stack, settings.shutdown_grace)
+        yield
+
+
+async def _run_outputs(base: "_Base", stack: AsyncExitStack, grace_seconds: float) -> None:
+    runner = OutputRunner(
+        claims=base.claims,
+        images=base.images,
+        keeper=base.keeper,
+        developer=base.developer,
+        registry=base.registry,
+        providers=base.providers,
+    )
+    dispatcher = Dispatcher(base.claims, runner, base.registry, base.providers)
+    # The end goes backwards: nothing new is looked for or taken, then what runs is brought to rest.
+    stack.push_async_callback(dispatcher.stop, grace_seconds)
+    await stack.enter_async_context(base.jobs.receiving(dispatcher, places=dispatcher.places))
+    await stack.enter_async_context(Sweeper(base.claims, dispatcher).serve())
+
+
+async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
+    if settings.mongodb_uri is None:
+        raise SettingsError(["DARKROOM_MONGODB_URI is needed here; `make run` starts a mongod."])
+    seal = Seal(secret_of(settings))
+    database = await stack.enter_async_context(
+        open_database(settings.mongodb_uri.get_secret_value(), settings.mongodb_database)
+    )
+    objects = FolderObjectStore(
+        settings.data_dir / "objects", public_url=settings.public_url, seal=seal
+    )
+    stack.push_async_callback(objects.aclose)
+    developer = PillowDeveloper()
+    stack.push_async_callback(developer.aclose)
+    local = LocalProvider(objects)
+    stack.push_async_callback(local.aclose)
+    development = settings.environment == "development"
+    providers: dict[str, Provider] = {local.name: local}
+    if development:
+        rehearsal = RehearsalProvider(local)
+        providers[rehearsal.name] = rehearsal
+    if settings.fal_key is not None:
+        fal = FalProvider(
+            objects,
+            key=settings.fal_key.get_secret_value(),
+            url=settings.fal_url,
+            places=settings.fal_places,
+        )
+        stack.push_async_callback(fal.aclose)
+        providers[fal.name] = fal
+    return _Base(
+        database=database,
+        objects=objects,
+        seal=seal,
+        developer=developer,
+        registry=load_catalogue(rehearsals=development, with_credentials=providers),
+        providers=providers,
+        keeper=ImageKeeper(objects),
+        images=MongoImageRepository(database),
+        claims=MongoClaimRepository(database),
+        jobs=TaskiqJobQueue(make_broker(settings.nats_url, database=settings.mongodb_database)),
+    )
+
+
+def _accounts(settings: Settings, database: Database) -> AccountService:
+    return AccountService(
+        MongoAccountRepository(database),
+        starting_credits=settings.starting_credits or 0,
+        max_active_outputs=settings.max_active_outputs,
+    )
 
 
 async def _authenticator(settings: Settings, stack: AsyncExitStack) -> Authenticator:
@@ -180,8 +264,9 @@ async def _authenticator(settings: Settings, stack: AsyncExitStack) -> Authentic
     return Authenticator(keys, issuer=settings.token_issuer, audience=settings.token_audience)
 
 
-def _sample_maker(
-    local: LocalProvider, registry: ModelRegistry, developer: PillowDeveloper
-) -> SampleMaker:
-    models = tuple(model for model in registry.all() if model.provider == local.name)
-    return SampleMaker(local, models, developer)
+def _sample_maker(settings: Settings, base: _Base) -> SampleMaker | None:
+    if settings.environment != "development":
+        return None
+    local = base.providers["local"]
+    models = tuple(model for model in base.registry.all() if model.provider == local.name)
+    return SampleMaker(local, models, base.developer)

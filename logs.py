@@ -19,6 +19,7 @@ _LOGGERS_THAT_TELL_TOO_MUCH: Final = (
     "httpcore2",
     "httpx2",  # every URL, with its query
     "pymongo",  # every command, with its values
+    "taskiq",  # every hint
     "uvicorn",  # each WebSocket, with its query
     "websockets",  # every frame
 )

@@ -26,6 +26,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 PREFIX: Final = "DARKROOM_"
 TEST_PREFIX: Final = "DARKROOM_TEST_"
 ENV_FILE: Final = ".env"
+WORKER_GRACE_SECONDS: Final = 200.0
 NEEDED_IN_PRODUCTION: Final = (
     "mongodb_uri",
     "secret",
@@ -35,6 +36,7 @@ NEEDED_IN_PRODUCTION: Final = (
 )
 
 _DATABASE = re.compile(r"[A-Za-z0-9_-]{1,38}")
+_KEY = re.compile(r"[!-~]+")
 _ORIGIN = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9a-f:.]+\])(:(\*|[0-9]{1,5}))?")
 _LOCAL_ORIGINS = (
     "http://localhost",
@@ -120,13 +122,46 @@ class Settings(BaseSettings):
         min_length=1,
         description="The `aud` of accepted tokens (needed in production, only used there)",
     )
+    nats_url: SecretStr | None = Field(
+        default=None,
+        description="The NATS server, with JetStream, that tells worker processes what there is to "
+        "run (nats:// or tls://; servers of a cluster separated by commas); without it, the "
+        "process that answers requests runs outputs itself",
+    )
+    starting_credits: int | None = Field(
+        default=None,
+        ge=0,
+        description="Credits that a viewer seen for the first time is given (development default: "
+        "10000, else 0)",
+    )
+    max_active_outputs: int = Field(
+        default=50,
+        ge=1,
+        le=10_000,
+        description="How many outputs of one viewer may be at work at the same time",
+    )
+    fal_key: SecretStr | None = Field(
+        default=None,
+        description="The key of an account at fal.ai; without it, fal's models are shown but "
+        "cannot be used",
+    )
+    fal_url: str = Field(
+        default="https://queue.fal.run",
+        description="Where fal's queue is; plain http on loopback only, which is for a simulator",
+    )
+    fal_places: int = Field(
+        default=20,
+        ge=1,
+        le=1000,
+        description="How many runs one process may have at fal at the same time",
+    )
     shutdown_grace: float = Field(
         default=20.0,
         ge=0,
         le=600,
         validation_alias=f"{PREFIX}GRACE",
-        description="Seconds that requests get to end when Darkroom is stopped; runs are given "
-        "back at once, for the next process to take up",
+        description="Seconds that requests, and runs that nobody else could go on with, get to "
+        "end when Darkroom is stopped (default of a worker: 200)",
     )
 
     @field_validator("environment", "log_level", mode="before")
@@ -139,7 +174,7 @@ class Settings(BaseSettings):
     def _from_the_root(cls, value: Path) -> Path:
         return value.expanduser().absolute()
 
-    @field_validator("public_url", "jwks_url")
+    @field_validator("public_url", "jwks_url", "fal_url")
     @classmethod
     def _an_http_url(cls, value: str | None) -> str | None:
         if not value:
@@ -149,11 +184,19 @@ class Settings(BaseSettings):
             raise PydanticCustomError("sentence", "should be an http or https URL")
         return value.rstrip("/")
 
-    @field_validator("jwks_url")
+    @field_validator("jwks_url", "fal_url")
     @classmethod
     def _not_in_the_clear(cls, value: str | None) -> str | None:
         if value and not may_fetch_keys_from(value):
             raise PydanticCustomError("sentence", "should begin with https://")
+        return value
+
+    @field_validator("fal_key")
+    @classmethod
+    def _one_word(cls, value: SecretStr | None) -> SecretStr | None:
+        # It becomes part of a header: what does not fit there would be quoted by an error.
+        if value and not _KEY.fullmatch(value.get_secret_value()):
+            raise PydanticCustomError("sentence", "should be letters, digits and signs, no spaces")
         return value
 
     @field_validator("mongodb_uri")
@@ -161,6 +204,15 @@ class Settings(BaseSettings):
     def _a_mongodb_uri(cls, value: SecretStr | None) -> SecretStr | None:
         if value and not value.get_secret_value().startswith(("mongodb://", "mongodb+srv://")):
             raise PydanticCustomError("sentence", "should begin with mongodb:// or mongodb+srv://")
+        return value
+
+    @field_validator("nats_url")
+    @classmethod
+    def _nats_servers(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not all(map(_is_nats_server, value.get_secret_value().split(","))):
+            raise PydanticCustomError(
+                "sentence", "should begin with nats:// or tls:// and name a server"
+            )
         return value
 
     @field_validator("mongodb_database")
@@ -207,6 +259,8 @@ class Settings(BaseSettings):
             self._fill("public_url", f"http://{host}:{self.port}")
         if not self.allowed_origins and self.environment == "development":
             self._fill("allowed_origins", _LOCAL_ORIGINS)
+        if self.starting_credits is None:
+            self._fill("starting_credits", 10_000 if self.environment == "development" else 0)
         return self
 
     def _fill(self, name: str, value: object) -> None:
@@ -252,6 +306,13 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     return settings
 
 
+def settings_of_worker(settings: Settings) -> Settings:
+    """A worker waits longer: a run takes minutes where a request takes seconds."""
+    if "shutdown_grace" in settings.model_fields_set:
+        return settings
+    return settings.model_copy(update={"shutdown_grace": WORKER_GRACE_SECONDS})
+
+
 def variable_of(name: str) -> str:
     """The environment variable of a field."""
     alias = Settings.model_fields[name].validation_alias
@@ -267,9 +328,19 @@ def is_loopback(host: str) -> bool:
 
 
 def may_fetch_keys_from(url: str) -> bool:
-    """Keys decide who is let in: over the network they must come through TLS."""
+    """Keys decide who is let in, and who pays: over the network they travel through TLS only."""
     parts = urlsplit(url)
     return parts.scheme == "https" or is_loopback(parts.hostname or "")
+
+
+def _is_nats_server(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        has_port = parts.port != 0
+    except ValueError:
+        return False
+    beyond = parts.path.strip("/") or parts.query or parts.fragment
+    return parts.scheme in {"nats", "tls"} and bool(parts.hostname) and has_port and not beyond
 
 
 def origin_pattern(origins: Iterable[str]) -> str:

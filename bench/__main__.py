@@ -48,6 +48,7 @@ async def a_darkroom() -> AsyncIterator[tuple[GraphQLClient, AsyncMongoClient[Do
             "DARKROOM_MONGODB_URI": mongod.uri,
             "DARKROOM_PORT": str(port),
             "DARKROOM_LOG_LEVEL": "warning",
+            "DARKROOM_MAX_ACTIVE_OUTPUTS": "10000",
         }
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -87,7 +88,7 @@ async def time_starts(client: GraphQLClient, bare: AsyncMongoClient[Document]) -
     """`startConversation` against the bare transaction: two documents written by majority."""
 
     async def ours() -> None:
-        await start(client, selectedModels=["rehearsal-hangs"])
+        await start(client, selectedModels=["rehearsal-refuses"])
 
     database = bare["bench"]
 
@@ -183,6 +184,22 @@ async def time_frames(client: GraphQLClient, bare: AsyncMongoClient[Document]) -
     print(f"  of which after the commit was acknowledged: {median(waits):.1f} ms at the median")
 
 
+async def time_beginnings(bare: AsyncMongoClient[Document]) -> None:
+    """From the commit that queues an output to its claim, both by the database's clock."""
+    outputs = [
+        output
+        async for turn in bare["darkroom"]["turns"].find({"outputs.model": "rehearsal-refuses"})
+        for output in turn["outputs"]
+    ]
+    waits = [
+        1000 * (output["startedAt"] - output["queuedAt"]).total_seconds()
+        for output in outputs
+        if output["startedAt"]
+    ]
+    worst = quantiles(waits, n=100)[98]
+    print(f"queued to started: {median(waits):.0f} ms (p99 {worst:.0f}), {len(waits)} outputs")
+
+
 def _report(name: str, ours: list[float], their_name: str, theirs: list[float]) -> None:
     mine, other = (1000 * median(times) for times in (ours, theirs))
     worst = 1000 * quantiles(ours, n=100)[98]
@@ -204,6 +221,7 @@ async def main() -> None:
     async with a_darkroom() as (client, bare, pid):
         print(f"idle: {resident_megabytes(pid) or 0:.0f} MB resident")
         await time_starts(client, bare)
+        await time_beginnings(bare)
         await time_frames(client, bare)
 
 

@@ -31,11 +31,14 @@ class Bookmark:
 class ChangedKind(StrEnum):
     CONVERSATION = "conversation"
     TURN = "turn"
+    ACCOUNT = "account"
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A document was written or deleted. Its id alone says which conversation it belongs to."""
+    """A document was written or deleted. Its id alone says whom it concerns: a turn's holds its
+    conversation's, an account's is its viewer's.
+    """
 
     kind: ChangedKind
     id: str

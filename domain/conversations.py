@@ -40,6 +40,7 @@ class StartConversation:
 
     turn: TurnRequest
     source_image_id: str | None = None
+    max_credits: int | None = None
     idempotency_key: str | None = None
 
 

@@ -10,6 +10,7 @@
     │   ├── InvalidCursor                INVALID_CURSOR               subscriptions only
     │   └── Overloaded(retry_after)      OVERLOADED                   the database is away
     ├── GenerationFailed(code)           a run went wrong             → stored, read as Output.error
+    │   └── NotSubmitted                 the provider took no job: asked again within the deadline
     └── StoreUnavailable                 the object store is away → STORAGE_UNAVAILABLE
 
 Anything else is our own fault: it is logged once and shown as INTERNAL.
@@ -52,6 +53,9 @@ class UserErrorCode(StrEnum):
     NOT_RETRYABLE = "NOT_RETRYABLE"
     NOT_CANCELLABLE = "NOT_CANCELLABLE"
     IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
+    INSUFFICIENT_CREDITS = "INSUFFICIENT_CREDITS"
+    MAX_CREDITS_EXCEEDED = "MAX_CREDITS_EXCEEDED"
+    TOO_MANY_ACTIVE_OUTPUTS = "TOO_MANY_ACTIVE_OUTPUTS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +165,24 @@ class GenerationFailed(DarkroomError):
         super().__init__(f"{code}: {detail}" if detail else code)
         self.code = code
         self.retryable = retryable
+
+
+class NotSubmitted(GenerationFailed):
+    """The provider has taken no job, and that is certain: asking again costs nothing twice.
+
+    `code` is what the output ends with if it never takes one. `retry_after_seconds` is the
+    provider's own wish, where it has said one.
+    """
+
+    def __init__(
+        self,
+        code: GenerationErrorCode,
+        *,
+        retry_after_seconds: float | None = None,
+        detail: str = "",
+    ) -> None:
+        super().__init__(code, retryable=True, detail=detail)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class StoreUnavailable(DarkroomError):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from domain.images import Image
 from domain.models import AspectRatio, ImageFormat, ImageModel, Quality, Resolution
-from domain.outputs import Usage
+from domain.outputs import ProviderJob, Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +32,11 @@ class GenerationRequest:
     format: ImageFormat | None
     seed: str | None
     negative_prompt: str | None
+    seconds_left: float
+    """Until the output's deadline, after which nobody waits for the pictures any more."""
+    job: ProviderJob | None = None
+    """A job that the provider has taken for this very run: it is followed, never submitted again.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +54,22 @@ class Delivery:
     images: tuple[DeliveredImage, ...]
     text: str | None = None
     usage: Usage | None = None
+
+
+class SilentWatcher:
+    """A `domain.ports.Watcher` for runs that nobody watches."""
+
+    async def submitting(self) -> None:
+        pass
+
+    async def submitted(self, job: ProviderJob) -> None:
+        pass
+
+    async def queued(self, position: int) -> None:
+        pass
+
+    async def progress(self, fraction: float) -> None:
+        pass
+
+    async def preview(self, data: bytes) -> None:
+        pass

@@ -29,6 +29,7 @@ _CONVERSATION = re.compile(rf"conv_({_SUFFIX})")
 _TURN = re.compile(rf"turn_({_SUFFIX})_([0-9]{{4}})")
 _OUTPUT = re.compile(rf"out_({_SUFFIX})_([0-9]{{4}})_([1-9][0-9]?)")
 _IMAGE = re.compile(rf"img_({_SUFFIX})")
+_VIEWER = re.compile(rf"user_({_SUFFIX})")
 
 
 def new_conversation_id() -> ConversationId:
@@ -85,6 +86,10 @@ def parse_output_id(value: str) -> OutputId | None:
 
 def parse_image_id(value: str) -> ImageId | None:
     return ImageId(value) if _IMAGE.fullmatch(value) else None
+
+
+def parse_viewer_id(value: str) -> ViewerId | None:
+    return ViewerId(value) if _VIEWER.fullmatch(value) else None
 
 
 def _suffix_of(conversation_id: ConversationId) -> str:

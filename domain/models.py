@@ -133,11 +133,23 @@ class ImageModel:
     supports_seed: bool = False
     supports_negative_prompt: bool = False
     supports_mentions: bool = False
+    endpoint: str = ""
+    """What the provider calls it; empty where that is the id."""
+    credits_from_words: int = 2
+    credits_with_references: int = 4
+    """Per image."""
     deadline: timedelta = timedelta(seconds=180)
 
     @property
     def available(self) -> bool:
         return self.unavailable_reason is None
+
+    def credits_per_image(self, scene: Scene) -> int:
+        return (
+            self.credits_from_words
+            if scene is Scene.TEXT_TO_IMAGE
+            else self.credits_with_references
+        )
 
     @property
     def retired(self) -> bool:

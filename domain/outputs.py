@@ -1,9 +1,10 @@
 """An output: one model's part of a turn."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypeAlias
 
 from domain.errors import GenerationErrorCode
 from domain.ids import ModelId, OutputId, TurnId, output_id_of
@@ -53,6 +54,25 @@ class Usage:
     total_tokens: int | None
 
 
+ProviderJob: TypeAlias = Mapping[str, str]
+"""What a provider needs to find its job again, such as ids and links. Nobody else reads it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One call to the provider, within one attempt.
+
+    Written before the provider is asked for anything that costs: `job` None means that it may have
+    been asked, and that its answer is not known.
+    """
+
+    tries: int
+    """How often it has been asked; more than once only where it is certain that it took no job."""
+    refused: bool
+    """Whether it is certain that the latest try was not taken."""
+    job: ProviderJob | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
     """One model's part of a turn, as it stands."""
@@ -75,6 +95,12 @@ class Output:
     text: str | None
     usage: Usage | None
     error: GenerationError | None
+    runs: tuple[Run, ...]
+    """Of this attempt; none where the provider has not been asked, or asking again costs nothing.
+    """
+    credits_reserved: int
+    """Held for this attempt; 0 once it has ended."""
+    credits_charged: int
     queued_at: datetime
     started_at: datetime | None
     completed_at: datetime | None

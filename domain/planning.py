@@ -1,4 +1,4 @@
-"""From what a viewer asks for to what every model is given: all refusals at once, or a plan.
+"""From what a viewer asks for to what every model is given and costs, with all that is wrong.
 
 Only what stands in the input is ever refused. What is inherited is fitted to each model.
 """
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from domain.conversations import is_blank
+from domain.credits import Account
 from domain.errors import Refused, UserError, UserErrorCode
 from domain.ids import ModelId
 from domain.models import AspectRatio, ImageModel, ModelRegistry, Resolution, Scene
@@ -69,8 +70,7 @@ def plan_turn(
     previous_were_named: bool,
     refusals: Refusals,
 ) -> TurnPlan:
-    """Plan a turn, or raise Refused with everything that is wrong, `refusals` found earlier
-    included.
+    """Plan a turn as far as it can be planned, and add to `refusals` what is wrong with it.
 
     `references` are the turn's, in its numbering; None where they could not be made out, so that
     nothing is said about models that hangs on them.
@@ -80,10 +80,9 @@ def plan_turn(
     choices = _choose_models(request, registry, inherited, references, refusals)
     for choice in choices:
         _check_abilities(choice.model, request, refusals)
-    refusals.raise_if_any()
-
     outputs = tuple(
-        _plan_output(choice, references or (), previous_were_named) for choice in choices
+        _plan_output(choice, references or (), previous_were_named, request.options)
+        for choice in choices
     )
     return TurnPlan(
         user_message=request.user_message.strip(),
@@ -98,8 +97,8 @@ def plan_turn(
 
 def plan_retry(
     turn: Turn, output: Output, name: str | None, *, registry: ModelRegistry, refusals: Refusals
-) -> PlannedOutput:
-    """Plan an output anew in its place, by the model named or its own, or raise Refused."""
+) -> PlannedOutput | None:
+    """Plan an output anew in its place, by the model named or its own; None if none can run."""
     path = ("modelId",) if name is not None else ("outputId",)
     choice = _choose_model(
         name or output.requested_model_id, registry, turn.references, refusals, path
@@ -114,13 +113,45 @@ def plan_retry(
         _check_abilities(choice.model, again, unsupported)
         for error in unsupported.found:
             refusals.add(error.code, error.message, *path)
-    refusals.raise_if_any()
-    assert choice is not None
-    return _plan_output(choice, turn.references, turn.previous_were_named)
+    if choice is None:
+        return None
+    return _plan_output(choice, turn.references, turn.previous_were_named, turn.options)
+
+
+def check_spending(
+    outputs: Sequence[PlannedOutput],
+    *,
+    account: Account,
+    max_active_outputs: int,
+    max_credits: int | None,
+    refusals: Refusals,
+) -> None:
+    """Add to `refusals` what speaks against running these outputs for this account."""
+    price = sum(planned.credits for planned in outputs)
+    if price > account.available:
+        refusals.add(
+            UserErrorCode.INSUFFICIENT_CREDITS,
+            f"This costs {price} credits; {account.available} are available.",
+        )
+    if max_credits is not None and price > max_credits:
+        refusals.add(
+            UserErrorCode.MAX_CREDITS_EXCEEDED,
+            f"This costs {price} credits, more than {max_credits}.",
+            "maxCredits",
+        )
+    if account.active_outputs + len(outputs) > max_active_outputs:
+        refusals.add(
+            UserErrorCode.TOO_MANY_ACTIVE_OUTPUTS,
+            f"{account.active_outputs} outputs are at work already; "
+            f"{max_active_outputs} may be at the same time.",
+        )
 
 
 def _plan_output(
-    choice: _Choice, references: Sequence[Reference], previous_were_named: bool
+    choice: _Choice,
+    references: Sequence[Reference],
+    previous_were_named: bool,
+    options: TurnOptions,
 ) -> PlannedOutput:
     given = choose_references(
         references,
@@ -128,7 +159,14 @@ def _plan_output(
         model_id=choice.model.id,
         previous_were_named=previous_were_named,
     )
-    return PlannedOutput(choice.model, choice.requested.id, given)
+    scene = Scene.IMAGE_TO_IMAGE if given else Scene.TEXT_TO_IMAGE
+    return PlannedOutput(
+        choice.model,
+        choice.requested.id,
+        given,
+        tuple(reference for reference in references if reference not in given),
+        choice.model.credits_per_image(scene) * options.images_per_model,
+    )
 
 
 def _check_message(message: str, refusals: Refusals) -> None:

@@ -12,13 +12,14 @@ from typing import Protocol
 
 from domain.changes import Change, HistoryLost, Moment
 from domain.conversations import Conversation
+from domain.credits import Account, Proof
 from domain.generation import Delivery, GenerationRequest
 from domain.idempotency import IdempotencyKey, Receipt
 from domain.ids import ConversationId, ImageId, ModelId, OutputId, TurnId, ViewerId
 from domain.images import DevelopedImage, Image, ImageOrigin, ImageRecord, Rendition
-from domain.outputs import GenerationError, Output, Preview, Usage
+from domain.outputs import GenerationError, Output, Preview, ProviderJob, Run, Usage
 from domain.pages import Page, PageRequest
-from domain.turns import Claim, PlannedOutput, Turn, TurnPlan, TurnsAsOf
+from domain.turns import Claim, PlannedOutput, Turn, TurnPlan, TurnsAsOf, Waiting
 
 
 class ConversationRepository(Protocol):
@@ -39,12 +40,13 @@ class ConversationRepository(Protocol):
         title: str,
         source_image: Image | None,
         plan: TurnPlan,
+        max_active_outputs: int,
         key: IdempotencyKey | None,
     ) -> tuple[Conversation, Turn] | None:
-        """Write the conversation, its first turn and the key's receipt together.
+        """Write the conversation, its first turn, its reservations and the key's receipt together.
 
-        None: a picture that they refer to has just been deleted, or the key has just been used, and
-        nothing was written.
+        None: a picture that they refer to has just been deleted, the key has just been used, or the
+        account does not bear it any more, and nothing was written.
         """
 
     async def append_turn(
@@ -53,12 +55,14 @@ class ConversationRepository(Protocol):
         conversation: Conversation,
         plan: TurnPlan,
         *,
+        max_active_outputs: int,
         key: IdempotencyKey | None,
     ) -> tuple[Conversation, Turn] | None:
-        """Write the next turn and the key's receipt.
+        """Write the next turn, its reservations and the key's receipt.
 
-        None: the key has just been used; or since `conversation` was read it has got another turn
-        or was deleted, or a picture that the plan refers to was. Nothing was written.
+        None: the key has just been used, the account does not bear it any more; or since
+        `conversation` was read it has got another turn or was deleted, or a picture that the plan
+        refers to was. Nothing was written.
         """
 
     async def rename(
@@ -68,7 +72,8 @@ class ConversationRepository(Protocol):
     async def delete(
         self, viewer_id: ViewerId, conversation_id: ConversationId
     ) -> Sequence[str] | None:
-        """Delete it with its turns, and its outputs' images that no other conversation uses.
+        """Delete it with its turns, and its outputs' images that no other conversation uses. What
+        was reserved for outputs at work is released with it.
 
         Return the keys whose bytes nothing refers to any more; None if there was no such
         conversation.
@@ -123,18 +128,40 @@ class TurnRepository(Protocol):
         output: Output,
         planned: PlannedOutput,
         *,
+        max_active_outputs: int,
         key: IdempotencyKey | None,
     ) -> tuple[Turn, Moment] | None:
-        """Queue an ended output again, as its next attempt, and write the key's receipt.
+        """Queue an ended output again, as its next attempt, reserve its credits, and write the
+        key's receipt.
 
-        None: the key has just been used; or since `output` was read it has moved, or its turn is
-        gone. Nothing was written.
+        None: the key has just been used, or the account does not bear it any more; or since
+        `output` was read it has moved, or its turn is gone. Nothing was written.
         """
 
     async def cancel(
         self, viewer_id: ViewerId, turn_id: TurnId, slots: Iterable[int]
     ) -> Turn | None:
-        """End those of these outputs that have not ended; None if there are none such."""
+        """End those of these outputs that have not ended, and release what they held; None if
+        there are none such.
+        """
+
+
+class ClaimRepository(Protocol):
+    """What a worker does to outputs. A write that returns False came too late: the claim is
+    over.
+    """
+
+    async def find_waiting(self, output_id: OutputId) -> Waiting | None:
+        """The output, if a worker could claim it."""
+
+    async def waiting(
+        self, model_ids: Iterable[ModelId], *, queued_for: timedelta, expired: bool, limit: int
+    ) -> Sequence[Waiting]:
+        """Outputs of these models that no worker holds: given back, or queued so long.
+
+        With `expired`, also those whose worker has let its lease run out. In fair order: those
+        first whose viewer has the fewest at work, then the longest queued.
+        """
 
     async def claim(self, output_id: OutputId, *, lease: timedelta) -> Claim | None:
         """Take an unfinished output whose lease is over, or return None.
@@ -149,8 +176,25 @@ class TurnRepository(Protocol):
     async def give_back(self, claim: Claim) -> bool:
         """End the lease at once, so that another worker can claim the output."""
 
+    async def postpone(self, claim: Claim, run: Run, *, delay: timedelta) -> bool:
+        """Give it back with what became of its run, and let nobody claim it before this has
+        passed.
+        """
+
+    async def save_run(self, claim: Claim, run: Run) -> bool: ...
+
+    async def is_abandoned(self, claim: Claim) -> bool:
+        """Whether nobody wants what this claim's provider is doing: the attempt ended without it,
+        or was deleted.
+        """
+
     async def show_progress(
-        self, claim: Claim, *, progress: float | None, preview: Preview | None
+        self,
+        claim: Claim,
+        *,
+        progress: float | None = None,
+        queue_position: int | None = None,
+        preview: Preview | None = None,
     ) -> bool:
         """Write what is not None."""
 
@@ -162,16 +206,15 @@ class TurnRepository(Protocol):
         text: str | None,
         usage: Usage | None,
     ) -> bool:
-        """End the output with its images and write their records, in one transaction."""
+        """End the output with its images, write their records and charge for them, together."""
 
-    async def fail(self, claim: Claim, error: GenerationError) -> bool: ...
+    async def fail(self, claim: Claim, error: GenerationError) -> bool:
+        """End the output without images, and release what it held."""
 
-    async def claimable(
-        self, *, queued_for: timedelta, expired: bool, limit: int
-    ) -> Sequence[OutputId]:
-        """Unfinished outputs that no worker holds: given back, or never started and queued so long.
+    async def end_overdue(self, *, queued_for: timedelta, limit: int) -> Sequence[OutputId]:
+        """End, as timed out, what no worker holds and is past its deadline or queued so long.
 
-        With `expired`, also those whose worker has let its lease run out.
+        What it held is released. Return what was ended.
         """
 
 
@@ -196,6 +239,17 @@ class ImageRepository(Protocol):
 
 class ReceiptRepository(Protocol):
     async def get(self, viewer_id: ViewerId, key: IdempotencyKey) -> Receipt | None: ...
+
+
+class AccountRepository(Protocol):
+    async def open(self, viewer_id: ViewerId, *, starting_credits: int) -> Account:
+        """The viewer's account; one that is not there yet is made, with this to begin with."""
+
+    async def grant(self, viewer_id: ViewerId, credits: int, *, key: str) -> Account | None:
+        """Add credits; None if this key has been used for the viewer before."""
+
+    async def prove(self) -> Proof:
+        """Hold all accounts against ledger and outputs, as of one moment."""
 
 
 class ViewerRepository(Protocol):
@@ -237,7 +291,21 @@ class Developer(Protocol):
 
 
 class Watcher(Protocol):
-    """What a provider tells while it works. What comes too fast is left out."""
+    """What a provider tells while it works. What comes too fast is left out.
+
+    A provider that costs something calls `submitting`, asks, and calls `submitted` with the job, in
+    this order and before anything else. One that has no jobs to come back to leaves `submitted`
+    out. Where repeating a run costs nothing, neither is called.
+    """
+
+    async def submitting(self) -> None:
+        """From here on the provider may do the work although its answer is lost."""
+
+    async def submitted(self, job: ProviderJob) -> None:
+        """The provider has taken the job: whatever happens, another process can go on with it."""
+
+    async def queued(self, position: int) -> None:
+        """How many are before it at the provider's; 0 once it is its turn."""
 
     async def progress(self, fraction: float) -> None:
         """0 to 1."""
@@ -252,8 +320,19 @@ class Provider(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def places(self) -> int:
+        """How many runs one process may have here at the same time."""
+
     async def generate(self, request: GenerationRequest, watcher: Watcher) -> Delivery:
-        """Make the pictures, or raise `GenerationFailed`."""
+        """Make the pictures, or raise `GenerationFailed`.
+
+        With `request.job`, go on with that job and submit nothing. Raise `NotSubmitted` only where
+        it is certain that no job was taken, and `OUTCOME_UNKNOWN` where nobody can tell.
+        """
+
+    async def cancel(self, job: ProviderJob) -> None:
+        """Tell the provider that nobody wants this job any more, where it can be told."""
 
 
 class JobQueue(Protocol):

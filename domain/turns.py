@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from domain.changes import Bookmark, Moment
-from domain.ids import ConversationId, ModelId, TurnId, ViewerId, conversation_of_turn
+from domain.ids import ConversationId, ModelId, OutputId, TurnId, ViewerId, conversation_of_turn
 from domain.images import Image
 from domain.models import AspectRatio, ImageFormat, ImageModel, Quality, Resolution
 from domain.outputs import UNFINISHED, GenerationError, Output, OutputStatus
@@ -56,7 +56,18 @@ class SendEdit:
     conversation_id: str
     turn: TurnRequest
     previous_output_ids: tuple[str, ...] | None = None
+    max_credits: int | None = None
     idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlanTurn:
+    """Ask what a turn would be: the next one of a conversation, or the first one of a new one."""
+
+    conversation_id: str | None
+    source_image_id: str | None
+    turn: TurnRequest
+    previous_output_ids: tuple[str, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +76,7 @@ class RetryOutput:
 
     output_id: str
     model_id: str | None = None
+    max_credits: int | None = None
     idempotency_key: str | None = None
 
 
@@ -75,11 +87,16 @@ class PlannedOutput:
     model: ImageModel
     requested_model_id: ModelId
     references: tuple[Reference, ...]
+    """What it is given."""
+    dropped_references: tuple[Reference, ...]
+    """What it is not given, because it takes fewer."""
+    credits: int
+    """For all images that are asked of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnPlan:
-    """A turn that nothing is wrong with, ready to be written."""
+    """A turn as it would be written. It may be, if no refusal has been found with it."""
 
     user_message: str
     references: tuple[Reference, ...]
@@ -88,6 +105,10 @@ class TurnPlan:
     resolution: Resolution
     options: TurnOptions
     outputs: tuple[PlannedOutput, ...]
+
+    @property
+    def credits(self) -> int:
+        return sum(planned.credits for planned in self.outputs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +160,16 @@ class Turn:
 
     def output(self, slot: int) -> Output | None:
         return next((output for output in self.outputs if output.slot == slot), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """An output that no worker holds, with what decides where and when it may run."""
+
+    output_id: OutputId
+    attempt: int
+    viewer_id: ViewerId
+    model_id: ModelId
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -26,19 +27,28 @@ from domain.models import (
 CATALOGUE: Final = Path(__file__).with_name("catalogue.toml")
 REHEARSAL: Final = "rehearsal"
 """The provider whose rows are left out where nobody rehearses."""
+KEYLESS: Final = frozenset({"local", REHEARSAL})
+"""Providers that need no credentials. Whoever is not listed does."""
 
 
 class CatalogueError(Exception):
     """A row cannot be used. The message is one sentence that names the row and the field."""
 
 
-def load_catalogue(*, rehearsals: bool, path: Path = CATALOGUE) -> ModelRegistry:
+def load_catalogue(
+    *, rehearsals: bool, with_credentials: Collection[str] = (), path: Path = CATALOGUE
+) -> ModelRegistry:
     """Read and check all rows; those of the rehearsal provider are kept only where asked for.
 
-    Raise `CatalogueError` at the first row that cannot be used.
+    Rows of a provider that has no credentials here are kept: people see the model, and that it
+    cannot be used. Raise `CatalogueError` at the first row that cannot be used.
     """
     document = tomllib.loads(path.read_text(encoding="utf-8"))
-    models = [_model(row, document.get("shared", {})) for row in document.get("models", [])]
+    usable = KEYLESS.union(with_credentials)
+    models = [
+        _as_usable(_model(row, document.get("shared", {})), usable)
+        for row in document.get("models", [])
+    ]
     kept = [model for model in models if rehearsals or model.provider != REHEARSAL]
     # What rehearsal rows say is checked in both cases: a mistake must not wait for a rehearsal.
     _check_names(models)
@@ -98,6 +108,9 @@ class _Row(BaseModel):
     supports_seed: bool = False
     supports_negative_prompt: bool = False
     supports_mentions: bool = False
+    endpoint: str = ""
+    credits_from_words: int = Field(default=2, ge=0)
+    credits_with_references: int = Field(default=4, ge=0)
     deadline_seconds: float = Field(default=180, gt=0)
 
     def to_model(self) -> ImageModel:
@@ -129,6 +142,12 @@ def _model(row: Mapping[str, Any], shared: Mapping[str, Mapping[str, Any]]) -> I
     for field, problem in _contradictions(checked):
         raise CatalogueError(f"Row {name}: {field}: {problem}.")
     return checked.to_model()
+
+
+def _as_usable(model: ImageModel, usable: Collection[str]) -> ImageModel:
+    if model.provider in usable or not model.available:
+        return model
+    return replace(model, unavailable_reason=ModelUnavailableReason.NO_CREDENTIALS)
 
 
 def _contradictions(row: _Row) -> Iterator[tuple[str, str]]:

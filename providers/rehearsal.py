@@ -9,12 +9,14 @@ from dataclasses import replace
 from typing import Final
 
 from domain.errors import GenerationErrorCode, GenerationFailed
-from domain.generation import Delivery, GenerationRequest
+from domain.generation import Delivery, GenerationRequest, SilentWatcher
+from domain.outputs import ProviderJob
 from domain.ports import Provider, Watcher
 
 SLOW_SECONDS: Final = 10.0
 FAILING_SECONDS: Final = 1.0
 LAST_SECONDS: Final = 4.0
+PLACES: Final = 50
 _STEPS: Final = 20
 """How often the slow ones tell their progress."""
 
@@ -29,6 +31,13 @@ class RehearsalProvider:
     @property
     def name(self) -> str:
         return "rehearsal"
+
+    @property
+    def places(self) -> int:
+        return PLACES
+
+    async def cancel(self, job: ProviderJob) -> None:
+        """Rehearsals have no jobs: they end with their task."""
 
     async def generate(self, request: GenerationRequest, watcher: Watcher) -> Delivery:
         match request.model.id:
@@ -90,14 +99,11 @@ class RehearsalProvider:
         await asyncio.sleep(seconds * self._pace)
 
 
-class _Keeper:
+class _Keeper(SilentWatcher):
     """A watcher that keeps the partial images for later."""
 
     def __init__(self) -> None:
         self.previews: list[bytes] = []
-
-    async def progress(self, fraction: float) -> None:
-        pass
 
     async def preview(self, data: bytes) -> None:
         self.previews.append(data)

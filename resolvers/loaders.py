@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from strawberry.dataloader import DataLoader
 
+from domain.services.accounts import AccountService
 from domain.services.conversations import ConversationService
 from domain.services.images import ImageService
 from domain.services.turns import TurnService
@@ -22,6 +23,7 @@ def make_loaders(
     conversations: ConversationService,
     turns: TurnService,
     images: ImageService,
+    accounts: AccountService,
 ) -> Loaders:
     """`viewer` is asked at each load, because a WebSocket learns who it serves after it opens."""
 
@@ -37,4 +39,5 @@ def make_loaders(
         turn=loader(turns.get_many),
         latest_turn=loader(turns.latest_of_many),
         image=loader(images.get_many),
+        account=loader(accounts.get_many),
     )

@@ -20,14 +20,21 @@ from resolvers.documents import CACHED_DOCUMENTS, Documents
 from resolvers.images import ImageQueries
 from resolvers.models import ModelQueries
 from resolvers.nodes import NodeQueries
+from resolvers.plans import PlanQueries
 from resolvers.turns import TurnMutations, TurnQueries, TurnSubscriptions
-from resolvers.viewer import ViewerQueries
+from resolvers.viewer import ViewerQueries, ViewerSubscriptions
 from schema.scalars import SCALARS
 
 
 @strawberry.type(description="What can be read. `models` and `model` need no token; all else does.")
 class Query(
-    NodeQueries, ViewerQueries, ModelQueries, ConversationQueries, TurnQueries, ImageQueries
+    NodeQueries,
+    ViewerQueries,
+    ModelQueries,
+    PlanQueries,
+    ConversationQueries,
+    TurnQueries,
+    ImageQueries,
 ):
     pass
 
@@ -41,7 +48,7 @@ class Mutation(ConversationMutations, TurnMutations):
     description="What can be followed: state as it stands, then as it changes. Over "
     "WebSocket, with graphql-transport-ws."
 )
-class Subscription(TurnSubscriptions, ConversationSubscriptions):
+class Subscription(TurnSubscriptions, ConversationSubscriptions, ViewerSubscriptions):
     pass
 
 

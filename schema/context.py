@@ -8,14 +8,17 @@ import strawberry
 from strawberry.dataloader import DataLoader
 
 from domain.conversations import Conversation
+from domain.credits import Account
 from domain.cursors import PageCursors, TurnCursors
 from domain.errors import Unauthenticated
-from domain.ids import ConversationId, ImageId, TurnId
+from domain.ids import ConversationId, ImageId, TurnId, ViewerId
 from domain.images import ImageRecord
 from domain.models import ModelRegistry
 from domain.ports import Link
+from domain.services.accounts import AccountService
 from domain.services.conversations import ConversationService
 from domain.services.images import ImageService
+from domain.services.plans import PlanService
 from domain.services.turns import TurnService
 from domain.turns import Turn, TurnUpdate
 from domain.viewers import Viewer
@@ -31,6 +34,10 @@ class ConversationUpdates(Protocol):
     def of(self, viewer: Viewer, name: str) -> AsyncGenerator[Conversation, None]: ...
 
 
+class ViewerUpdates(Protocol):
+    def of(self, viewer: Viewer) -> AsyncGenerator[Account, None]: ...
+
+
 class Links(Protocol):
     def link(self, key: str) -> Link: ...
 
@@ -43,6 +50,7 @@ class Loaders:
     turn: DataLoader[TurnId, Turn | None]
     latest_turn: DataLoader[ConversationId, Turn | None]
     image: DataLoader[ImageId, ImageRecord | None]
+    account: DataLoader[ViewerId, Account | None]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -56,8 +64,11 @@ class Context:
     conversations: ConversationService
     turns: TurnService
     images: ImageService
+    accounts: AccountService
+    plans: PlanService
     turn_updates: TurnUpdates
     conversation_updates: ConversationUpdates
+    viewer_updates: ViewerUpdates
     links: Links
     turn_cursors: TurnCursors
     page_cursors: PageCursors

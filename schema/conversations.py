@@ -131,6 +131,9 @@ class StartConversationInput:
     options: GenerationOptions | None = strawberry.field(
         default=strawberry.UNSET, description="Left out: the defaults of each option."
     )
+    max_credits: int | None = strawberry.field(
+        default=strawberry.UNSET, description="Refuse, rather than spend more than this."
+    )
     idempotency_key: str | None = strawberry.field(
         default=strawberry.UNSET,
         description="1 to 255 characters. The same key and input again answers with the same "
@@ -149,6 +152,7 @@ class StartConversationInput:
                 options=self.options,
             ),
             source_image_id=given(self.source_image_id),
+            max_credits=given(self.max_credits),
             idempotency_key=given(self.idempotency_key),
         )
 

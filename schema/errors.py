@@ -46,6 +46,10 @@ described_enum(
     TITLE_INVALID="The title is blank, or longer than 120 characters.",
     NOT_RETRYABLE="The output has not failed and was not cancelled.",
     NOT_CANCELLABLE="It is over already.",
+    INSUFFICIENT_CREDITS="The viewer has fewer credits available than this costs.",
+    MAX_CREDITS_EXCEEDED="This costs more than `maxCredits`.",
+    TOO_MANY_ACTIVE_OUTPUTS="The viewer has as many outputs at work as there may be, or would have "
+    "more; see `viewer.limits`.",
     IDEMPOTENCY_KEY_REUSED="The key came with another input before.",
 )
 

@@ -163,6 +163,16 @@ class ImageModel:
         """By a stored id, which the registry may not hold any more."""
         return cls.of(info.context.registry.remembered(name))
 
+    @strawberry.field(
+        description="What an image costs, before it is delivered reserved; null for a scene that "
+        "the model does not do."
+    )
+    def credits_per_image(
+        self,
+        scene: Annotated[models.Scene, strawberry.argument(description="What it is made from.")],
+    ) -> int | None:
+        return self.row.credits_per_image(scene) if scene in self.row.scenes else None
+
     @strawberry.field(description="What to use instead of a retired model.")
     def replacement(
         self, info: Info

@@ -150,6 +150,12 @@ class Output(Node):
         description="The viewer's try: 1 at first, one more with each `retryOutput`. A worker's "
         "death or a transient fault does not count."
     )
+    credits_reserved: int = strawberry.field(
+        description="Held while it is at work; 0 once it has ended."
+    )
+    credits_charged: int = strawberry.field(
+        description="Paid for what was delivered; 0 where nothing was."
+    )
     queued_at: datetime = strawberry.field(description="When it was asked for.")
     started_at: datetime | None = strawberry.field(description="When a worker first took it.")
     completed_at: datetime | None = strawberry.field(description="When it ended.")
@@ -172,6 +178,8 @@ class Output(Node):
             usage=Usage.of(output.usage),
             references=[Reference.of(reference) for reference in output.references],
             attempt=output.attempt,
+            credits_reserved=output.credits_reserved,
+            credits_charged=output.credits_charged,
             queued_at=output.queued_at,
             started_at=output.started_at,
             completed_at=output.completed_at,

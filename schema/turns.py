@@ -264,6 +264,9 @@ class SendEditInput:
     options: GenerationOptions | None = strawberry.field(
         default=strawberry.UNSET, description="Left out: the defaults of each option."
     )
+    max_credits: int | None = strawberry.field(
+        default=strawberry.UNSET, description="Refuse, rather than spend more than this."
+    )
     idempotency_key: str | None = strawberry.field(
         default=strawberry.UNSET,
         description="1 to 255 characters. The same key and input again answers with the same "
@@ -284,6 +287,7 @@ class SendEditInput:
                 options=self.options,
             ),
             previous_output_ids=tuple(previous) if previous is not None else None,
+            max_credits=given(self.max_credits),
             idempotency_key=given(self.idempotency_key),
         )
 
@@ -305,6 +309,9 @@ class RetryOutputInput:
     model_id: strawberry.ID | None = strawberry.field(
         default=strawberry.UNSET, description="Another model in the failed one's place."
     )
+    max_credits: int | None = strawberry.field(
+        default=strawberry.UNSET, description="Refuse, rather than spend more than this."
+    )
     idempotency_key: str | None = strawberry.field(
         default=strawberry.UNSET,
         description="1 to 255 characters. The same key and input again answers with the same "
@@ -313,7 +320,12 @@ class RetryOutputInput:
     )
 
     def to_command(self) -> turns.RetryOutput:
-        return turns.RetryOutput(self.output_id, given(self.model_id), given(self.idempotency_key))
+        return turns.RetryOutput(
+            self.output_id,
+            model_id=given(self.model_id),
+            max_credits=given(self.max_credits),
+            idempotency_key=given(self.idempotency_key),
+        )
 
 
 @strawberry.type(description="The output that waits for its next attempt.")

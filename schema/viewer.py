@@ -5,8 +5,11 @@ from typing import Annotated, Self
 import strawberry
 
 from domain import images, viewers
+from domain.credits import Account
 from domain.ids import ModelId, parse_image_id
+from domain.images import MAX_UPLOAD_BYTES
 from domain.pages import Page
+from domain.planning import MAX_MANUAL_REFERENCES, MAX_MODELS, MAX_PROMPT_LENGTH
 from schema.connections import Cursor, First, page_request
 from schema.context import Info
 from schema.conversations import Conversation, ConversationConnection
@@ -16,13 +19,62 @@ from schema.scalars import given
 from schema.turns import Turn
 
 
+@strawberry.type(description="What a viewer can spend.")
+class Credits:
+    balance: int = strawberry.field(description="What is owned, what is reserved included.")
+    reserved: int = strawberry.field(description="Held for outputs at work.")
+    available: int = strawberry.field(description="The balance less what is reserved.")
+
+    @classmethod
+    def of(cls, account: Account) -> Self:
+        return cls(balance=account.balance, reserved=account.reserved, available=account.available)
+
+
+@strawberry.type(description="What a viewer may ask for, and how much of it is taken.")
+class Limits:
+    max_active_outputs: int = strawberry.field(
+        description="How many outputs may be at work at the same time."
+    )
+    active_outputs: int = strawberry.field(description="How many are.")
+    max_prompt_length: int = strawberry.field(description="Characters of a message.")
+    max_upload_bytes: int = strawberry.field(description="Bytes of an image to upload.")
+    max_manual_references: int = strawberry.field(description="Extra references of a turn.")
+    max_models: int = strawberry.field(description="Models of a turn.")
+
+    @classmethod
+    def of(cls, account: Account, max_active_outputs: int) -> Self:
+        return cls(
+            max_active_outputs=max_active_outputs,
+            active_outputs=account.active_outputs,
+            max_prompt_length=MAX_PROMPT_LENGTH,
+            max_upload_bytes=MAX_UPLOAD_BYTES,
+            max_manual_references=MAX_MANUAL_REFERENCES,
+            max_models=MAX_MODELS,
+        )
+
+
 @strawberry.type(description="Whoever is asking.")
 class Viewer(Node):
     value: strawberry.Private[viewers.Viewer]
+    at_hand: strawberry.Private[Account | None]
 
     @classmethod
-    def of(cls, viewer: viewers.Viewer) -> Self:
-        return cls(value=viewer, id=strawberry.ID(viewer.id))
+    def of(cls, viewer: viewers.Viewer, *, at_hand: Account | None = None) -> Self:
+        """`at_hand` is the viewer's account, where it has just been read."""
+        return cls(value=viewer, at_hand=at_hand, id=strawberry.ID(viewer.id))
+
+    @strawberry.field(description="What the viewer can spend.")
+    async def credits(self, info: Info) -> Credits:
+        return Credits.of(await self._account(info))
+
+    @strawberry.field(description="What the viewer may ask for, and how much of it is taken.")
+    async def limits(self, info: Info) -> Limits:
+        return Limits.of(await self._account(info), info.context.accounts.max_active_outputs)
+
+    async def _account(self, info: Info) -> Account:
+        account = self.at_hand or await info.context.load.account.load(self.value.id)
+        assert account is not None, "An account is made at first sight."
+        return account
 
     @strawberry.field(description="The viewer's conversations, newest activity first.")
     async def conversations(

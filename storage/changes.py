@@ -19,7 +19,11 @@ from storage.database import Database, Document, to_moment
 
 log = structlog.get_logger(__name__)
 
-_KINDS: Final = {"conversations": ChangedKind.CONVERSATION, "turns": ChangedKind.TURN}
+_KINDS: Final = {
+    "conversations": ChangedKind.CONVERSATION,
+    "turns": ChangedKind.TURN,
+    "accounts": ChangedKind.ACCOUNT,
+}
 _WRITES: Final = ["insert", "update", "replace", "delete"]
 _PIPELINE: Final[list[Mapping[str, Any]]] = [
     {

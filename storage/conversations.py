@@ -13,6 +13,7 @@ from domain.images import Image
 from domain.models import AspectRatio, Resolution
 from domain.pages import Page, PageRequest, cut
 from domain.turns import Turn, TurnPlan
+from storage.accounts import move, releases, reserve
 from storage.database import (
     Abort,
     Database,
@@ -26,6 +27,7 @@ from storage.database import (
 from storage.idempotency import use_key
 from storage.images import image_document, read_image
 from storage.turns import insert_turn
+from storage.updates import UNFINISHED_OUTPUT
 
 
 @repository
@@ -80,6 +82,7 @@ class MongoConversationRepository:
         title: str,
         source_image: Image | None,
         plan: TurnPlan,
+        max_active_outputs: int,
         key: IdempotencyKey | None,
     ) -> tuple[Conversation, Turn] | None:
         document: Document = {
@@ -124,6 +127,8 @@ class MongoConversationRepository:
                 plan=plan,
             )
             await use_key(self._database, session, viewer_id, key, turn_id=turn.id)
+            slots = [output.slot for output in turn.outputs]
+            await reserve(self._database, session, turn, slots, max_active_outputs)
             return found, turn
 
         return _as_of(await self._database.transact(work))
@@ -134,6 +139,7 @@ class MongoConversationRepository:
         conversation: Conversation,
         plan: TurnPlan,
         *,
+        max_active_outputs: int,
         key: IdempotencyKey | None,
     ) -> tuple[Conversation, Turn] | None:
         images = {reference.image.id for reference in plan.references}
@@ -161,6 +167,8 @@ class MongoConversationRepository:
                 plan=plan,
             )
             await use_key(self._database, session, viewer_id, key, turn_id=turn.id)
+            slots = [output.slot for output in turn.outputs]
+            await reserve(self._database, session, turn, slots, max_active_outputs)
             return found, turn
 
         return _as_of(await self._database.transact(work))
@@ -190,12 +198,17 @@ class MongoConversationRepository:
             )
             if deleted.deleted_count == 0:
                 raise Abort
-            outputs = [
-                output
-                async for turn in self._database.turns.find(
-                    own_turns, {"outputs.images": 1, "outputs.preview": 1}, session=session
+            turns = await self._database.turns.find(
+                own_turns, {f"outputs.{name}": 1 for name in _ENDING}, session=session
+            ).to_list()
+            outputs = [output for turn in turns for output in turn["outputs"]]
+            at_work = [
+                movement
+                for turn in turns
+                for movement in releases(
+                    turn["_id"],
+                    [one for one in turn["outputs"] if one["status"] in UNFINISHED_OUTPUT],
                 )
-                for output in turn["outputs"]
             ]
             images = [read_image(image) for output in outputs for image in output["images"]]
             previews = [output["preview"]["key"] for output in outputs if output["preview"]]
@@ -208,6 +221,7 @@ class MongoConversationRepository:
                 session=session,
             )
             await self._database.turns.delete_many(own_turns, session=session)
+            await move(self._database, session, viewer_id, at_work)
             return [key for image in gone for key in image.keys] + previews
 
         done = await self._database.transact(work)
@@ -276,5 +290,7 @@ def _as_of(
     return _read(document, moment), turn
 
 
+_ENDING: Final = ("slot", "status", "attempt", "creditsReserved", "images", "preview")
+"""What has to be known of outputs that go with their conversation."""
 _WRITTEN: Final[Document] = {"version": {"$add": ["$version", 1]}, "updatedAt": "$$NOW"}
 """Set by every write that a client can see."""

@@ -70,6 +70,8 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
     "images": [
         IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING), ("_id", DESCENDING)]),
     ],
+    "accounts": [],
+    "ledger": [IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING)])],
     "viewers": [],
     "idempotency": [IndexModel("createdAt", expireAfterSeconds=KEY_LIFE_SECONDS)],
 }
@@ -146,6 +148,14 @@ class Database:
     @property
     def idempotency(self) -> AsyncCollection[Document]:
         return self.commands["idempotency"]
+
+    @property
+    def accounts(self) -> AsyncCollection[Document]:
+        return self.commands["accounts"]
+
+    @property
+    def ledger(self) -> AsyncCollection[Document]:
+        return self.commands["ledger"]
 
     @property
     def viewers(self) -> AsyncCollection[Document]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from domain.errors import GenerationErrorCode
 from domain.ids import TurnId
-from domain.outputs import GenerationError, Output, OutputStatus, Preview, Usage
+from domain.outputs import GenerationError, Output, OutputStatus, Preview, Run, Usage
 from domain.references import Reference, ReferenceOrigin
 from domain.turns import PlannedOutput
 from storage.database import Document
@@ -25,6 +25,9 @@ def queued_output(planned: PlannedOutput) -> Document:
         "text": None,
         "usage": None,
         "error": None,
+        "runs": [],
+        "creditsReserved": planned.credits,
+        "creditsCharged": 0,
         "leaseUntil": None,
         "notBefore": None,
         "deadlineSeconds": planned.model.deadline.total_seconds(),
@@ -55,10 +58,21 @@ def read_output(turn_id: TurnId, document: Document) -> Output:
         usage=usage and Usage(usage["inputTokens"], usage["outputTokens"], usage["totalTokens"]),
         error=error
         and GenerationError(GenerationErrorCode(error["code"]), retryable=error["retryable"]),
+        runs=tuple(map(_read_run, document.get("runs", ()))),
+        credits_reserved=document.get("creditsReserved", 0),
+        credits_charged=document.get("creditsCharged", 0),
         queued_at=document["queuedAt"],
         started_at=document["startedAt"],
         completed_at=document["completedAt"],
     )
+
+
+def run_document(run: Run) -> Document:
+    return {"tries": run.tries, "refused": run.refused, "job": run.job and dict(run.job)}
+
+
+def _read_run(document: Document) -> Run:
+    return Run(tries=document["tries"], refused=document["refused"], job=document["job"])
 
 
 def reference_documents(references: Iterable[Reference]) -> list[Document]:

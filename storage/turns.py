@@ -10,20 +10,15 @@ from domain.changes import Moment
 from domain.idempotency import IdempotencyKey
 from domain.ids import (
     ConversationId,
-    OutputId,
     TurnId,
     ViewerId,
-    output_id_of,
     turn_id_of,
     turn_id_range,
-    turn_of_output,
 )
-from domain.images import ImageRecord
 from domain.models import AspectRatio, ImageFormat, Quality, Resolution
-from domain.outputs import GenerationError, Output, Preview, Usage
+from domain.outputs import Output
 from domain.pages import Page, PageRequest, cut
 from domain.turns import (
-    Claim,
     PlannedOutput,
     Turn,
     TurnOptions,
@@ -31,6 +26,7 @@ from domain.turns import (
     TurnsAsOf,
     TurnStatus,
 )
+from storage.accounts import move, releases, reserve
 from storage.database import (
     UNFINISHED_TURN,
     Abort,
@@ -42,24 +38,19 @@ from storage.database import (
     repository,
 )
 from storage.idempotency import use_key
-from storage.images import image_document, record_document
 from storage.outputs import (
-    preview_document,
     queued_output,
     read_output,
     read_references,
     reference_documents,
-    usage_document,
 )
 from storage.updates import (
-    CLAIMABLE,
+    ENDED,
     UNFINISHED_OUTPUT,
     any_output,
     from_now,
-    held,
     is_slot,
     moving,
-    set_on_outputs,
 )
 
 _MAX_IN_PROGRESS: Final = 100
@@ -176,6 +167,7 @@ class MongoTurnRepository:
         output: Output,
         planned: PlannedOutput,
         *,
+        max_active_outputs: int,
         key: IdempotencyKey | None,
     ) -> tuple[Turn, Moment] | None:
         unchanged = {
@@ -184,7 +176,7 @@ class MongoTurnRepository:
             "status": output.status.value,
         }
         changes: Document = {
-            key: {"$literal": value} for key, value in queued_output(planned).items()
+            name: {"$literal": value} for name, value in queued_output(planned).items()
         } | {
             "attempt": output.attempt + 1,
             "fence": {"$add": ["$$output.fence", 1]},
@@ -207,164 +199,43 @@ class MongoTurnRepository:
             await use_key(
                 self._database, session, viewer_id, key, turn_id=turn_id, slot=output.slot
             )
-            return read_turn(found)
+            turn = read_turn(found)
+            await reserve(self._database, session, turn, [output.slot], max_active_outputs)
+            return turn
 
         return await self._database.transact(work)
 
     async def cancel(
         self, viewer_id: ViewerId, turn_id: TurnId, slots: Iterable[int]
     ) -> Turn | None:
+        wanted_slots = list(slots)
         wanted = {
             "$and": [
-                {"$in": ["$$output.slot", list(slots)]},
+                {"$in": ["$$output.slot", wanted_slots]},
                 {"$in": ["$$output.status", UNFINISHED_OUTPUT]},
             ]
         }
-        changes: Document = {
-            "status": "CANCELLED",
-            "progress": None,
-            "leaseUntil": None,
-            "completedAt": "$$NOW",
-        }
-        found = await self._turns.find_one_and_update(
-            {"_id": turn_id, "ownerId": viewer_id, "$expr": any_output(wanted)},
-            moving(wanted, changes),
-            return_document=ReturnDocument.AFTER,
-        )
-        return read_turn(found) if found else None
 
-    async def claim(self, output_id: OutputId, *, lease: timedelta) -> Claim | None:
-        turn_id, slot = turn_of_output(output_id)
-        found = await self._turns.find_one_and_update(
-            {"_id": turn_id, "$expr": any_output({"$and": [is_slot(slot), *CLAIMABLE]})},
-            moving(
-                is_slot(slot),
-                {
-                    "status": "GENERATING",
-                    "fence": {"$add": ["$$output.fence", 1]},
-                    "leaseUntil": from_now(lease),
-                    "startedAt": {"$ifNull": ["$$output.startedAt", "$$NOW"]},
-                    "deadlineAt": {
-                        "$ifNull": [
-                            "$$output.deadlineAt",
-                            {
-                                "$add": [
-                                    "$$NOW",
-                                    {"$multiply": ["$$output.deadlineSeconds", 1000]},
-                                ]
-                            },
-                        ]
-                    },
-                },
-            ),
-            return_document=ReturnDocument.AFTER,
-        )
-        if found is None:
-            return None
-        turn = read_turn(found)
-        embedded = next(one for one in found["outputs"] if one["slot"] == slot)
-        output = turn.output(slot)
-        assert output is not None
-        return Claim(turn, output, embedded["leaseUntil"] - lease, embedded["deadlineAt"])
-
-    async def renew(self, claim: Claim, *, lease: timedelta) -> bool:
-        return await self._set_lease(claim, from_now(lease))
-
-    async def give_back(self, claim: Claim) -> bool:
-        return await self._set_lease(claim, None)
-
-    async def show_progress(
-        self, claim: Claim, *, progress: float | None, preview: Preview | None
-    ) -> bool:
-        changes: Document = {}
-        if progress is not None:
-            changes["progress"] = {"$max": ["$$output.progress", progress]}
-        if preview is not None:
-            changes["preview"] = {"$literal": preview_document(preview)}
-        return await self._move(claim, changes)
-
-    async def land(
-        self,
-        claim: Claim,
-        records: Sequence[ImageRecord],
-        *,
-        text: str | None,
-        usage: Usage | None,
-    ) -> bool:
-        changes: Document = {
-            "status": "COMPLETED",
-            "images": {"$literal": [image_document(record.image) for record in records]},
-            "text": {"$literal": text},
-            "usage": {"$literal": usage_document(usage)},
-            "preview": None,
-            "progress": None,
-            "leaseUntil": None,
-            "completedAt": "$$NOW",
-        }
-        documents = [record_document(claim.turn.owner_id, record) for record in records]
-
-        async def work(session: Session) -> bool:
-            if not await self._move(claim, changes, session):
+        async def work(session: Session) -> Turn:
+            before = await self._turns.find_one_and_update(
+                {"_id": turn_id, "ownerId": viewer_id, "$expr": any_output(wanted)},
+                moving(wanted, {**ENDED, "status": "CANCELLED"}),
+                session=session,
+            )
+            if before is None:
                 raise Abort
-            await self._images.insert_many(documents, session=session)
-            return True
+            ended = [
+                output
+                for output in before["outputs"]
+                if output["slot"] in wanted_slots and output["status"] in UNFINISHED_OUTPUT
+            ]
+            after = await self._turns.find_one({"_id": turn_id}, session=session)
+            assert after is not None
+            await move(self._database, session, viewer_id, releases(turn_id, ended))
+            return read_turn(after)
 
-        return await self._database.transact(work) is not None
-
-    async def fail(self, claim: Claim, error: GenerationError) -> bool:
-        return await self._move(
-            claim,
-            {
-                "status": "FAILED",
-                "error": {"$literal": {"code": error.code.value, "retryable": error.retryable}},
-                "progress": None,
-                "leaseUntil": None,
-                "completedAt": "$$NOW",
-            },
-        )
-
-    async def claimable(
-        self, *, queued_for: timedelta, expired: bool, limit: int
-    ) -> Sequence[OutputId]:
-        started = {"$eq": ["$$output.status", "GENERATING"]}
-        given_back = {"$eq": ["$$output.leaseUntil", None]}
-        old_enough = {"$lte": ["$$output.queuedAt", from_now(-queued_for)]}
-        left = {"$cond": [started, True if expired else given_back, old_enough]}
-        wanted = {"$and": [*CLAIMABLE, left]}
-        stages: list[Document] = [
-            {"$match": {"status": UNFINISHED_TURN}},
-            {"$match": {"$expr": any_output(wanted)}},
-            {"$limit": limit},
-            {
-                "$project": {
-                    "slots": {
-                        "$map": {
-                            "input": {
-                                "$filter": {"input": "$outputs", "as": "output", "cond": wanted}
-                            },
-                            "in": "$$this.slot",
-                        }
-                    }
-                }
-            },
-        ]
-        return [
-            output_id_of(found["_id"], slot)
-            async for found in await self._turns.aggregate(stages)
-            for slot in found["slots"]
-        ]
-
-    async def _move(self, claim: Claim, changes: Document, session: Session | None = None) -> bool:
-        result = await self._turns.update_one(
-            held(claim), moving(is_slot(claim.output.slot), changes), session=session
-        )
-        return result.matched_count == 1
-
-    async def _set_lease(self, claim: Claim, until: Document | None) -> bool:
-        # No client sees a lease, so this write raises no version and wakes nobody.
-        update = [set_on_outputs(is_slot(claim.output.slot), {"leaseUntil": until})]
-        result = await self._turns.update_one(held(claim), update)
-        return result.matched_count == 1
+        done = await self._database.transact(work)
+        return done[0] if done else None
 
 
 async def insert_turn(

@@ -7,8 +7,9 @@ time, and derives the turn's status and end from its outputs.
 from datetime import timedelta
 from typing import Final
 
+from domain.ids import ModelId
 from domain.turns import Claim
-from storage.database import Document
+from storage.database import UNFINISHED_TURN, Document
 
 UNFINISHED_OUTPUT: Final = ["QUEUED", "GENERATING"]
 
@@ -63,16 +64,79 @@ _DERIVED: Final[list[Document]] = [
 ]
 """The database's twin of `domain.turns.derive_status`, and when the turn came to its end."""
 
-CLAIMABLE: Final[list[Document]] = [
+UNHELD: Final[list[Document]] = [
     {"$in": ["$$output.status", UNFINISHED_OUTPUT]},
-    # Null and missing sort before every date, so that neither keeps an output from being claimed.
+    # Null and missing sort before every date, so that they hold nothing and forbid nothing.
     {"$lte": ["$$output.leaseUntil", "$$NOW"]},
-    {"$lte": ["$$output.notBefore", "$$NOW"]},
 ]
+CLAIMABLE: Final[list[Document]] = [*UNHELD, {"$lte": ["$$output.notBefore", "$$NOW"]}]
+ENDED: Final[Document] = {
+    "progress": None,
+    "queuePosition": None,
+    "leaseUntil": None,
+    "creditsReserved": 0,
+    "completedAt": "$$NOW",
+}
+"""Set with every end of an output, whichever it is."""
 
 
 def any_output(condition: Document) -> Document:
     return {"$anyElementTrue": {"$map": {"input": "$outputs", "as": "output", "in": condition}}}
+
+
+def is_overdue(queued_for: timedelta) -> Document:
+    """Past its deadline; never started, and queued so long."""
+    too_long = {"$lte": ["$$output.queuedAt", from_now(-queued_for)]}
+    past = {"$lte": ["$$output.deadlineAt", "$$NOW"]}
+    return {"$cond": [{"$eq": ["$$output.deadlineAt", None]}, too_long, past]}
+
+
+def waiting_in_fair_order(
+    model_ids: list[ModelId], *, queued_for: timedelta, expired: bool
+) -> list[Document]:
+    """The pipeline over turns that finds what waits: one document per output.
+
+    An output's place is how many of its viewer's are at work or go before it; so that one viewer's
+    hundred are never all before another's one.
+    """
+    started = {"$eq": ["$output.status", "GENERATING"]}
+    given_back = {"$eq": ["$output.leaseUntil", None]}
+    old_enough = {"$lte": ["$output.queuedAt", from_now(-queued_for)]}
+    waits = {
+        "$and": [
+            {"$in": ["$output.model", model_ids]},
+            {"$lte": ["$output.leaseUntil", "$$NOW"]},
+            {"$lte": ["$output.notBefore", "$$NOW"]},
+            {"$cond": [started, True if expired else given_back, old_enough]},
+        ]
+    }
+    held = {"$gt": ["$output.leaseUntil", "$$NOW"]}
+    return [
+        {"$match": {"status": UNFINISHED_TURN}},
+        {"$project": {"ownerId": 1, **{f"outputs.{name}": 1 for name in _DECIDING}}},
+        {"$unwind": "$outputs"},
+        {"$match": {"outputs.status": {"$in": UNFINISHED_OUTPUT}}},
+        {"$project": {"ownerId": 1, "output": "$outputs"}},
+        {"$set": {"waits": waits, "weight": {"$cond": [{"$or": [held, waits]}, 1, 0]}}},
+        {
+            "$setWindowFields": {
+                "partitionBy": "$ownerId",
+                # Those at work count before all that wait.
+                "sortBy": {"waits": 1, "output.queuedAt": 1, "_id": 1, "output.slot": 1},
+                "output": {
+                    "place": {
+                        "$sum": "$weight",
+                        "window": {"documents": ["unbounded", "current"]},
+                    }
+                },
+            }
+        },
+        {"$match": {"waits": True}},
+        {"$sort": {"place": 1, "output.queuedAt": 1, "_id": 1, "output.slot": 1}},
+    ]
+
+
+_DECIDING: Final = ("slot", "attempt", "model", "status", "leaseUntil", "notBefore", "queuedAt")
 
 
 def is_slot(slot: int) -> Document:

@@ -32,9 +32,9 @@ class ConversationUpdates:
             while not listener.ended:
                 await listener.wait()
                 listener.forget_turns()
-                if not (listener.conversation_changed or listener.lost):
+                if not (listener.changed or listener.lost):
                     continue
-                listener.conversation_changed = listener.lost = False
+                listener.changed = listener.lost = False
                 try:
                     found = await self.conversations.get_many(viewer.id, [conversation_id])
                 except Overloaded:

@@ -1,4 +1,4 @@
-"""One change feed per process, fanned out to the listeners of each conversation.
+"""One change feed per process, fanned out to the listeners of each conversation and account.
 
 The feed brings ids only. Turns that somebody listens to are read once, in batches, and the same
 state is offered to all of their listeners. A slow listener's waiting states collapse into the
@@ -15,7 +15,7 @@ import structlog
 
 from domain.changes import Change, ChangedKind, HistoryLost, Moment
 from domain.errors import Overloaded
-from domain.ids import ConversationId, TurnId, conversation_of_turn, parse_turn_id
+from domain.ids import ConversationId, TurnId, ViewerId, conversation_of_turn, parse_turn_id
 from domain.ports import ChangeFeed, TurnRepository
 from domain.turns import Turn
 
@@ -35,14 +35,15 @@ class _Waiting:
 
 
 class Listener:
-    """What one subscriber of a conversation has not been told yet."""
+    """What one subscriber of a conversation or an account has not been told yet."""
 
     def __init__(self) -> None:
         self.ended = False
-        """The conversation is gone."""
+        """What is listened to is gone."""
         self.lost = False
         """Changes may have been missed: read anew."""
-        self.conversation_changed = False
+        self.changed = False
+        """The conversation or account itself."""
         self._waiting: dict[TurnId, _Waiting] = {}
         self._news = asyncio.Event()
 
@@ -77,12 +78,10 @@ class Listener:
             self.lost = True
         self._news.set()
 
-    def tell(
-        self, *, ended: bool = False, lost: bool = False, conversation_changed: bool = False
-    ) -> None:
+    def tell(self, *, ended: bool = False, lost: bool = False, changed: bool = False) -> None:
         self.ended |= ended
         self.lost |= lost
-        self.conversation_changed |= conversation_changed
+        self.changed |= changed
         self._news.set()
 
 
@@ -90,7 +89,7 @@ class Hub:
     def __init__(self, feed: ChangeFeed, turns: TurnRepository) -> None:
         self._feed = feed
         self._turns = turns
-        self._listeners: dict[ConversationId, set[Listener]] = {}
+        self._listeners: dict[ConversationId | ViewerId, set[Listener]] = {}
         self._changed: dict[TurnId, Moment] = {}
         self._work = asyncio.Event()
         self._opened = asyncio.Event()
@@ -114,17 +113,17 @@ class Hub:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     @contextmanager
-    def listen(self, conversation_id: ConversationId) -> Iterator[Listener]:
+    def listen(self, subject: ConversationId | ViewerId) -> Iterator[Listener]:
         """Register first, then read: whatever changes after this call will be told."""
         listener = Listener()
-        self._listeners.setdefault(conversation_id, set()).add(listener)
+        self._listeners.setdefault(subject, set()).add(listener)
         try:
             yield listener
         finally:
-            listeners = self._listeners[conversation_id]
+            listeners = self._listeners[subject]
             listeners.discard(listener)
             if not listeners:
-                del self._listeners[conversation_id]
+                del self._listeners[subject]
 
     @property
     def listener_count(self) -> int:
@@ -155,8 +154,9 @@ class Hub:
                 self._changed[turn_id] = change.moment
                 self._work.set()
         else:
-            for listener in self._listeners.get(ConversationId(change.id), ()):
-                listener.tell(ended=change.deleted, conversation_changed=True)
+            kind = ViewerId if change.kind is ChangedKind.ACCOUNT else ConversationId
+            for listener in self._listeners.get(kind(change.id), ()):
+                listener.tell(ended=change.deleted, changed=True)
 
     def _tell_all_lost(self) -> None:
         for listeners in self._listeners.values():

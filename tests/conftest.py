@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -16,8 +17,10 @@ from issuer import DevelopmentIssuer
 from mongod import Mongod, find_mongod
 from settings import Settings
 from storage.database import Database, open_database
+from tests.brokers import NatsServer
 from tests.clients import GraphQLClient
 from tests.serving import free_port, serving
+from tests.tools import left_out, need
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +36,20 @@ async def mongodb_uri(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
     await mongod.start()
     yield mongod.uri
     await mongod.stop()
+
+
+@pytest.fixture
+async def nats_server(tmp_path: Path) -> AsyncIterator[NatsServer]:
+    """A NATS of this test's own, to be hurt at will."""
+    server = NatsServer(tmp_path, binary=need("nats-server"))
+    await server.start()
+    yield server
+    await server.kill()
+
+
+@pytest.fixture
+def nats_url(nats_server: NatsServer) -> str:
+    return nats_server.url
 
 
 @pytest.fixture
@@ -81,7 +98,8 @@ class Darkroom:
         return client
 
 
-StartDarkroom = Callable[[], Awaitable[Darkroom]]
+StartDarkroom = Callable[..., Awaitable[Darkroom]]
+"""Takes settings that differ from the tests' own, by name. It ends with the stack `within`."""
 
 
 @asynccontextmanager
@@ -90,13 +108,12 @@ async def darkrooms(uri: str, folder: Path) -> AsyncIterator[StartDarkroom]:
     async with AsyncExitStack() as stack:
         name = await stack.enter_async_context(_a_database_name(uri))
 
-        async def start() -> Darkroom:
+        async def start(*, within: AsyncExitStack = stack, **given: Any) -> Darkroom:
             port = free_port()
-            settings = Settings(
-                data_dir=folder, mongodb_uri=SecretStr(uri), mongodb_database=name, port=port
-            )
-            url = await stack.enter_async_context(serving(create_app(settings), port))
-            return Darkroom(url, settings, stack)
+            usual = {"data_dir": folder, "mongodb_uri": SecretStr(uri), "mongodb_database": name}
+            settings = Settings(**{**usual, "port": port, **given})
+            url = await within.enter_async_context(serving(create_app(settings), port))
+            return Darkroom(url, settings, within)
 
         yield start
 
@@ -128,3 +145,10 @@ def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("DARKROOM_") and not name.startswith("DARKROOM_TEST_"):
             monkeypatch.delenv(name)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = terminalreporter.getreports("skipped")
+    reasons = [report.longrepr[2] for report in reports if isinstance(report.longrepr, tuple)]
+    for sentence in left_out(reasons):
+        terminalreporter.line(sentence, yellow=True)

@@ -19,25 +19,6 @@ from resolvers.root import exported
 ROOT = Path(__file__).parents[1]
 
 PENDING = {
-    # jobs, cancellation, idempotency, credits
-    "Credits",
-    "ImageModel.creditsPerImage",
-    "Limits",
-    "ModelPlan",
-    "Output.creditsCharged",
-    "Output.creditsReserved",
-    "PlanTurnInput",
-    "Query.planTurn",
-    "RetryOutputInput.maxCredits",
-    "SendEditInput.maxCredits",
-    "StartConversationInput.maxCredits",
-    "Subscription.viewerUpdated",
-    "TurnPlan",
-    "UserErrorCode.INSUFFICIENT_CREDITS",
-    "UserErrorCode.MAX_CREDITS_EXCEEDED",
-    "UserErrorCode.TOO_MANY_ACTIVE_OUTPUTS",
-    "Viewer.credits",
-    "Viewer.limits",
     # mentions
     "UserErrorCode.UNKNOWN_MENTION",
     # uploads, favourites, prompts, deletion of images

@@ -3,12 +3,12 @@
 import asyncio
 import os
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import StartDarkroom
+from tests.tools import need
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,9 +39,8 @@ async def run(script: str, environment: dict[str, str]) -> str:
 async def test_the_walk_through_works_word_for_word(
     start_darkroom: StartDarkroom, tools: tuple[str, ...]
 ) -> None:
-    missing = [tool for tool in tools if shutil.which(tool) is None]
-    if missing:
-        pytest.skip(f"{', '.join(missing)} not on PATH")
+    for tool in tools:
+        need(tool)
     darkroom = await start_darkroom()
     blocks = [block for block in walk_through() if "node" in tools or "examples" not in block]
     script = "\n".join(blocks).replace("127.0.0.1:8000", darkroom.url.removeprefix("http://"))

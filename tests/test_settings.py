@@ -20,6 +20,7 @@ from settings import (
     origin_pattern,
     read_settings,
     secret_of,
+    settings_of_worker,
 )
 
 ROOT = Path(__file__).parent.parent
@@ -68,9 +69,51 @@ def test_production_takes_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = read(monkeypatch, PRODUCTION)
+    nats = {"DARKROOM_NATS_URL": "tls://user:canary@nats.example.com"}
+    settings = read(monkeypatch, {**PRODUCTION, **nats})
 
     assert "canary" not in f"{settings!r} {settings}"
+
+
+def test_a_worker_waits_longer_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings_of_worker(read(monkeypatch, {})).shutdown_grace == 200
+    assert settings_of_worker(read(monkeypatch, {"DARKROOM_GRACE": "20"})).shutdown_grace == 20
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nats://localhost",
+        "nats://127.0.0.1:4222",
+        "tls://user:word@nats.example.com:4222",
+        "nats://token@[::1]:4222/",
+        "tls://one.example.com,tls://two.example.com:4333",
+    ],
+)
+def test_nats_servers_are_named_by_their_urls(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    settings = read(monkeypatch, {"DARKROOM_NATS_URL": url})
+
+    assert settings.nats_url is not None
+    assert settings.nats_url.get_secret_value() == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:4222",
+        "http://canary.example.com",
+        "nats://",
+        "nats://canary:99999999",
+        "tls://[canary",
+        "nats://one.example.com,two.example.com",
+        "nats://one.example.com,",
+        "nats://one.example.com/canary",
+    ],
+)
+def test_what_names_no_nats_server_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    assert problems(monkeypatch, {"DARKROOM_NATS_URL": url}) == [
+        "DARKROOM_NATS_URL should begin with nats:// or tls:// and name a server."
+    ]
 
 
 @pytest.mark.parametrize("missing", [name for name in PRODUCTION if name != "DARKROOM_ENVIRONMENT"])
@@ -109,6 +152,21 @@ def test_production_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, missi
             "a path; 'https://a.example.com/app' is none.",
         ),
         ("DARKROOM_GRACE", "-1", "DARKROOM_GRACE should be greater than or equal to 0."),
+        (
+            "DARKROOM_FAL_URL",
+            "http://queue.example.com",
+            "DARKROOM_FAL_URL should begin with https://.",
+        ),
+        (
+            "DARKROOM_FAL_KEY",
+            "id:canary secret",
+            "DARKROOM_FAL_KEY should be letters, digits and signs, no spaces.",
+        ),
+        (
+            "DARKROOM_FAL_PLACES",
+            "0",
+            "DARKROOM_FAL_PLACES should be greater than or equal to 1.",
+        ),
         (
             "DARKROOM_PROT",
             "8000",

@@ -1,6 +1,6 @@
 """Conversations: start, read, rename, delete."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,7 +12,7 @@ from domain.conversations import (
     is_blank,
     title_from,
 )
-from domain.errors import Overloaded, UserErrorCode
+from domain.errors import Overloaded, UserError, UserErrorCode
 from domain.idempotency import key_of
 from domain.ids import (
     ConversationId,
@@ -33,19 +33,20 @@ from domain.pages import Page, PageRequest
 from domain.planning import Inherited, Refusals, plan_turn, refuse
 from domain.ports import ConversationRepository, JobQueue
 from domain.references import Reference, ReferenceOrigin
+from domain.services.accounts import AccountService
 from domain.services.images import ImageService
 from domain.services.keeping import ImageKeeper
 from domain.services.receipts import ReceiptService
-from domain.turns import Turn
+from domain.services.tries import TRIES, back_off
+from domain.turns import Turn, TurnPlan
 from domain.viewers import Viewer
-
-_TRIES: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
 class ConversationService:
     conversations: ConversationRepository
     receipts: ReceiptService
+    accounts: AccountService
     images: ImageService
     registry: ModelRegistry
     jobs: JobQueue
@@ -65,39 +66,63 @@ class ConversationService:
     async def start(self, viewer: Viewer, command: StartConversation) -> tuple[Conversation, Turn]:
         """Write a conversation with its first turn, hand its outputs over, and wait for nothing."""
         key = key_of("startConversation", command.idempotency_key, command)
-        for _ in range(_TRIES):
+        for tries in range(TRIES):
             receipt = await self.receipts.find(viewer, key)
             if receipt is not None:
                 return await self.receipts.answer(viewer, receipt)
             refusals = Refusals()
-            source = await self.images.find_source(viewer, command.source_image_id, refusals)
-            manual = await self.images.find_manual_references(
-                viewer, command.turn.manual_reference_ids, refusals
-            )
-            source_missing = command.source_image_id is not None and source is None
-            references = None if manual is None or source_missing else _first(source, manual)
-            plan = plan_turn(
-                command.turn,
-                registry=self.registry,
-                inherited=_inherited_from(source),
-                references=references,
-                previous_were_named=False,
-                refusals=refusals,
-            )
+            source, plan = await self._plan(viewer, command, refusals)
+            await self.receipts.raise_if_refused(viewer, key, refusals)
+            if refusals.found:
+                continue
             written = await self.conversations.start(
                 viewer.id,
                 new_conversation_id(),
                 title=title_from(plan.user_message),
                 source_image=source,
                 plan=plan,
+                max_active_outputs=self.accounts.max_active_outputs,
                 key=key,
             )
             if written is not None:
                 _, turn = written
                 self.jobs.enqueue(output.id for output in turn.outputs)
                 return written
-            # A picture has just been deleted, or a twin came first: looking again finds out.
+            # A picture has just been deleted, a twin came first, or another start has spent what
+            # there was: looking again finds out.
+            await back_off(tries)
         raise Overloaded
+
+    async def plan(
+        self, viewer: Viewer, command: StartConversation
+    ) -> tuple[TurnPlan, Sequence[UserError]]:
+        """What `start` would do, and what it would refuse. Nothing is written."""
+        refusals = Refusals()
+        _, plan = await self._plan(viewer, command, refusals)
+        return plan, refusals.found
+
+    async def _plan(
+        self, viewer: Viewer, command: StartConversation, refusals: Refusals
+    ) -> tuple[Image | None, TurnPlan]:
+        """The source and the first turn, with all that is wrong added to `refusals`."""
+        source = await self.images.find_source(viewer, command.source_image_id, refusals)
+        manual = await self.images.find_manual_references(
+            viewer, command.turn.manual_reference_ids, refusals
+        )
+        source_missing = command.source_image_id is not None and source is None
+        references = None if manual is None or source_missing else _first(source, manual)
+        plan = plan_turn(
+            command.turn,
+            registry=self.registry,
+            inherited=_inherited_from(source),
+            references=references,
+            previous_were_named=False,
+            refusals=refusals,
+        )
+        await self.accounts.check(
+            viewer, plan.outputs, max_credits=command.max_credits, refusals=refusals
+        )
+        return source, plan
 
     async def rename(self, viewer: Viewer, name: str, title: str) -> Conversation:
         refusals = Refusals()

@@ -6,7 +6,7 @@ from domain.conversations import Conversation
 from domain.errors import UserErrorCode
 from domain.idempotency import IdempotencyKey, Receipt
 from domain.ids import conversation_of_turn
-from domain.planning import refuse
+from domain.planning import Refusals, refuse
 from domain.ports import ConversationRepository, ReceiptRepository, TurnRepository
 from domain.turns import Turn
 from domain.viewers import Viewer
@@ -25,6 +25,17 @@ class ReceiptService:
             message = "This key came with another input before. A new request needs a new key."
             refuse(UserErrorCode.IDEMPOTENCY_KEY_REUSED, message, "idempotencyKey")
         return receipt
+
+    async def raise_if_refused(
+        self, viewer: Viewer, key: IdempotencyKey | None, refusals: Refusals
+    ) -> None:
+        """Raise what has been found, unless the key has been used meanwhile.
+
+        Then it may be the twin's own effect that speaks against a second one: there is an answer,
+        and looking again finds it.
+        """
+        if refusals.found and await self.find(viewer, key) is None:
+            refusals.raise_if_any()
 
     async def answer(self, viewer: Viewer, receipt: Receipt) -> tuple[Conversation, Turn]:
         """What the key made, as it stands now. Raise Refused where it has been deleted."""

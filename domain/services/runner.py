@@ -1,290 +1,279 @@
-"""Runs one output: claim, provider, previews, bytes, state.
+"""Runs one output: provider, previews, bytes, state and money.
 
 What must stay true: bytes are stored before anything refers to them; every write names the claim's
-fence; a failure of the database never costs a result that is already there.
+fence; a provider that may have taken a job is not asked again; a failure of the database never
+costs a result that is already there.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+import random
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
-from domain.errors import GenerationErrorCode, GenerationFailed, Overloaded, StoreUnavailable
+from domain.errors import (
+    GenerationErrorCode,
+    GenerationFailed,
+    NotSubmitted,
+    Overloaded,
+    StoreUnavailable,
+)
 from domain.generation import Delivery, GenerationRequest
 from domain.ids import OutputId
-from domain.images import ImageOrigin, ImageRecord, new_key
+from domain.images import DevelopedImage, Image, ImageOrigin, ImageRecord
 from domain.models import ImageModel, ModelRegistry
-from domain.outputs import GenerationError, Preview
-from domain.ports import Developer, ImageRepository, ObjectStore, Provider, TurnRepository
+from domain.outputs import GenerationError, ProviderJob, Run
+from domain.ports import ClaimRepository, Developer, ImageRepository, Provider
 from domain.services.keeping import ImageKeeper
+from domain.services.leases import HEARTBEAT, LEASE, Lease, LeaseLost
+from domain.services.persistence import persist
+from domain.services.reporter import HandedOver, Reporter
 from domain.turns import Claim
 
 log = logging.getLogger(__name__)
 
-LEASE: Final = timedelta(seconds=15)
-HEARTBEAT: Final = timedelta(seconds=5)
-_SHOW_EVERY_SECONDS: Final = 0.25
-_GIVE_BACK_SECONDS: Final = 2
-_PERSIST_SECONDS: Final = 120
-"""How long a result waits for a database that is away; its bytes are safe by then."""
+MAX_TRIES: Final = 4
+"""How often a provider is asked that takes no job, within one attempt."""
+LETTING_GO_SECONDS: Final = 2
+_CANCEL_SECONDS: Final = 5
+_FIRST_DELAY_SECONDS: Final = 1.0
+_STORE_SECONDS: Final = 60.0
+_STORE_PAUSE_SECONDS: Final = 0.5
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OutputRunner:
-    """Runs outputs, each independently of all others."""
+    """What running an output takes, whichever it is."""
 
-    def __init__(
-        self,
-        *,
-        turns: TurnRepository,
-        images: ImageRepository,
-        keeper: ImageKeeper,
-        developer: Developer,
-        registry: ModelRegistry,
-        providers: Mapping[str, Provider],
-        lease: timedelta = LEASE,
-        heartbeat: timedelta = HEARTBEAT,
-    ) -> None:
-        self._turns = turns
-        self._images = images
-        self._keeper = keeper
-        self._developer = developer
-        self._registry = registry
-        self._providers = providers
-        self._lease = lease
-        self._heartbeat = heartbeat
+    claims: ClaimRepository
+    images: ImageRepository
+    keeper: ImageKeeper
+    developer: Developer
+    registry: ModelRegistry
+    providers: Mapping[str, Provider]
+    lease: timedelta = LEASE
+    heartbeat: timedelta = HEARTBEAT
 
-    async def run(self, output_id: OutputId) -> None:
-        """Bring the output to its end, unless another worker holds it or it has ended.
+    async def claim(self, output_id: OutputId) -> "OutputRun | None":
+        """Take the output, or return None where another worker holds it or it has ended."""
+        claim = await self.claims.claim(output_id, lease=self.lease)
+        return OutputRun(self, claim) if claim is not None else None
 
-        Cancelled, it gives the output back for others to claim.
+
+class OutputRun:
+    """One claimed output on its way to its end."""
+
+    def __init__(self, runner: OutputRunner, claim: Claim) -> None:
+        self._runner = runner
+        self._claims = runner.claims
+        self._claim = claim
+        self._reporter = Reporter(runner.claims, runner.keeper.objects, runner.developer, claim)
+        self._clock = _Clock(claim)
+        self._kept: list[ImageRecord] = []
+        model = runner.registry.get(claim.output.model_id)
+        self._model = model
+        self._provider = runner.providers.get(model.provider) if model else None
+        self._facts = {"output_id": claim.output.id, "model": claim.output.model_id}
+
+    @property
+    def may_be_cut(self) -> bool:
+        """Whether cancelling the task now loses no answer that may have cost something."""
+        return not self._reporter.answer_is_awaited
+
+    def hand_over(self) -> None:
+        """Leave the job to another process as soon as the provider has taken it."""
+        self._reporter.hand_over = True
+
+    async def run(self) -> None:
+        """Bring the output to its end.
+
+        Cancelled, it gives the output back for others to claim, or ends it as OUTCOME_UNKNOWN where
+        the provider has been asked and has not answered.
         """
-        claim = await self._turns.claim(output_id, lease=self._lease)
-        if claim is None:
-            return
         started = asyncio.get_running_loop().time()
-        facts = {"output_id": output_id, "model": claim.output.model_id}
-        log.info("output started", extra={**facts, "fence": claim.output.fence})
-        reporter = _Reporter(self._turns, self._keeper.objects, self._developer, claim)
-        kept: list[ImageRecord] = []
+        log.info("output started", extra={**self._facts, "fence": self._claim.output.fence})
+        lease = Lease(
+            self._claims,
+            self._claim,
+            lease=self._runner.lease,
+            heartbeat=self._runner.heartbeat,
+            may_interrupt=lambda: self.may_be_cut,
+        )
         try:
-            async with _Lease(self._turns, claim, self._lease, self._heartbeat):
-                outcome = await self._finish(claim, reporter, kept)
+            async with lease:
+                outcome = await self._finish()
         except asyncio.CancelledError:
             with suppress(Overloaded, TimeoutError):
-                await asyncio.wait_for(self._turns.give_back(claim), _GIVE_BACK_SECONDS)
+                await asyncio.wait_for(self._let_go(), LETTING_GO_SECONDS)
             raise
-        except _LeaseLost:
-            outcome = "lost to another worker, or deleted"
+        except HandedOver:
+            with suppress(Overloaded):
+                await self._claims.give_back(self._claim)
+            outcome = "handed over"
+        except LeaseLost:
+            outcome = "lost to another worker, or over"
+            await self._withdraw_if_abandoned()
         except Overloaded:
             outcome = "left for the sweeper: the database is away"
         finally:
-            await self._clear_away(kept, reporter)
+            await self._clear_away()
         seconds = round(asyncio.get_running_loop().time() - started, 3)
-        log.info("output finished", extra={**facts, "outcome": outcome, "seconds": seconds})
+        log.info("output finished", extra={**self._facts, "outcome": outcome, "seconds": seconds})
 
-    async def _finish(self, claim: Claim, reporter: "_Reporter", kept: list[ImageRecord]) -> str:
-        """Run the model and write what came of it. Return how it ended, for the log.
-
-        What is in `kept` afterwards has landed or never will.
-        """
+    async def _finish(self) -> str:
+        """Run the model and write what came of it. Return how it ended, for the log."""
+        if self._reporter.answer_is_awaited:
+            # Another process has asked, and died before it knew the answer.
+            return await self._fail(GenerationErrorCode.OUTCOME_UNKNOWN, retryable=True)
         try:
-            clock = _Clock(claim)
-            async with asyncio.timeout(max(0.0, claim.seconds_left)):
-                delivery = await self._generate(claim, reporter)
-                await self._keep(claim, delivery, clock, kept)
+            async with asyncio.timeout(max(0.0, self._claim.seconds_left)):
+                delivery = await self._generate()
+                await self._keep(delivery)
             try:
-                return await self._land(claim, delivery, kept)
+                return await self._land(delivery)
             except asyncio.CancelledError:
                 # The database may still commit what it has been told: the bytes have to stay.
-                kept.clear()
+                self._kept.clear()
                 raise
+        except NotSubmitted as refusal:
+            return await self._try_later(refusal)
         except GenerationFailed as failure:
-            facts = {"output_id": claim.output.id, "reason": str(failure)}
-            log.warning("generation failed", extra=facts)
-            return await self._fail(claim, failure.code, retryable=failure.retryable)
+            log.warning("generation failed", extra={**self._facts, "reason": str(failure)})
+            return await self._fail(failure.code, retryable=failure.retryable)
         except TimeoutError:
-            return await self._fail(claim, GenerationErrorCode.TIMED_OUT, retryable=True)
+            outcome = await self._fail(GenerationErrorCode.TIMED_OUT, retryable=True)
+            await self._withdraw()
+            return outcome
         except StoreUnavailable:
-            log.warning("object store away", extra={"output_id": claim.output.id})
-            return await self._fail(claim, GenerationErrorCode.STORAGE_UNAVAILABLE, retryable=True)
-        except (Overloaded, _LeaseLost):
+            log.warning("object store away", extra=self._facts)
+            return await self._fail(GenerationErrorCode.STORAGE_UNAVAILABLE, retryable=True)
+        except (Overloaded, LeaseLost, HandedOver):
             raise
         except Exception:
-            log.exception("output broke", extra={"output_id": claim.output.id})
-            return await self._fail(claim, GenerationErrorCode.INTERNAL, retryable=True)
+            log.exception("output broke", extra=self._facts)
+            return await self._fail(GenerationErrorCode.INTERNAL, retryable=True)
 
-    async def _generate(self, claim: Claim, reporter: "_Reporter") -> Delivery:
-        model = self._registry.get(claim.output.model_id)
-        provider = self._providers.get(model.provider) if model else None
-        if model is None or provider is None:
+    async def _generate(self) -> Delivery:
+        if self._model is None or self._provider is None:
             raise GenerationFailed(GenerationErrorCode.MODEL_RETIRED, retryable=False)
-        delivery = await provider.generate(_request(claim, model), reporter)
+        run = self._reporter.run
+        job = run.job if run is not None and not run.refused else None
+        request = _request(self._claim, self._model, job)
+        delivery = await self._provider.generate(request, self._reporter)
         if not delivery.images:
             raise GenerationFailed(GenerationErrorCode.NO_IMAGE, retryable=True)
-        return delivery
+        return replace(delivery, images=delivery.images[: request.image_count])
 
-    async def _keep(
-        self, claim: Claim, delivery: Delivery, clock: "_Clock", kept: list[ImageRecord]
-    ) -> None:
+    async def _keep(self, delivery: Delivery) -> None:
         """Develop and store each picture that came. One that is none is left out if others are."""
-        output = claim.output
+        output = self._claim.output
         made_from = tuple(reference.image.id for reference in output.references)
         broken: GenerationFailed | None = None
         for delivered in delivery.images:
             try:
-                developed = await self._developer.develop(delivered.data)
+                developed = await self._runner.developer.develop(delivered.data)
             except GenerationFailed as failure:
                 broken = failure
                 continue
-            image = await self._keeper.keep(
-                developed,
-                origin=ImageOrigin.OUTPUT,
-                created_at=clock.now(),
-                model_id=output.model_id,
-                seed=delivered.seed,
-                output_id=output.id,
-            )
-            kept.append(ImageRecord(image, claim.turn.user_message, made_from))
-        if broken is not None and not kept:
+            image = await self._store(developed, self._clock.now(), delivered.seed)
+            self._kept.append(ImageRecord(image, self._claim.turn.user_message, made_from))
+        if broken is not None and not self._kept:
             raise broken
 
-    async def _land(self, claim: Claim, delivery: Delivery, records: list[ImageRecord]) -> str:
-        landed = await _persist(
-            lambda: self._turns.land(claim, records, text=delivery.text, usage=delivery.usage)
+    async def _store(
+        self, developed: DevelopedImage, created_at: datetime, seed: str | None
+    ) -> Image:
+        """Store a picture; one that has been paid for again and again while the store is away."""
+        output = self._claim.output
+        patience = _STORE_SECONDS if self._reporter.run is not None else 0.0
+        give_up_at = asyncio.get_running_loop().time() + patience
+        while True:
+            try:
+                return await self._runner.keeper.keep(
+                    developed,
+                    origin=ImageOrigin.OUTPUT,
+                    created_at=created_at,
+                    model_id=output.model_id,
+                    seed=seed,
+                    output_id=output.id,
+                )
+            except StoreUnavailable:
+                if asyncio.get_running_loop().time() >= give_up_at:
+                    raise
+                await asyncio.sleep(_STORE_PAUSE_SECONDS * random.uniform(0.5, 1.5))
+
+    async def _land(self, delivery: Delivery) -> str:
+        records = tuple(self._kept)  # as they are now, however late they are written
+        landed = await persist(
+            lambda: self._claims.land(
+                self._claim, records, text=delivery.text, usage=delivery.usage
+            )
         )
         # The commit may have happened although its answer was lost.
-        if not landed and not await _persist(lambda: self._has_landed(records)):
-            raise _LeaseLost
+        if not landed and not await persist(lambda: self._has_landed(records)):
+            raise LeaseLost
         return "COMPLETED"
 
-    async def _fail(self, claim: Claim, code: GenerationErrorCode, *, retryable: bool) -> str:
+    async def _fail(self, code: GenerationErrorCode, *, retryable: bool) -> str:
         error = GenerationError(code, retryable=retryable)
-        if not await _persist(lambda: self._turns.fail(claim, error)):
-            raise _LeaseLost
+        if not await persist(lambda: self._claims.fail(self._claim, error)):
+            raise LeaseLost
         return code.value
 
-    async def _clear_away(self, kept: list[ImageRecord], reporter: "_Reporter") -> None:
+    async def _try_later(self, refusal: NotSubmitted) -> str:
+        """The provider took nothing: ask it again after a while, unless that would be too late."""
+        run = replace(self._reporter.run or Run(tries=1, refused=True, job=None), refused=True)
+        self._reporter.run = run
+        back_off = _FIRST_DELAY_SECONDS * 2 ** (run.tries - 1) * random.uniform(0.5, 1.5)
+        delay = max(back_off, refusal.retry_after_seconds or 0.0)
+        log.warning("provider took no job", extra={**self._facts, "reason": str(refusal)})
+        if run.tries >= MAX_TRIES or delay >= self._claim.seconds_left:
+            return await self._fail(refusal.code, retryable=True)
+        postpone = timedelta(seconds=delay)
+        if not await persist(lambda: self._claims.postpone(self._claim, run, delay=postpone)):
+            raise LeaseLost
+        return "postponed"
+
+    async def _let_go(self) -> None:
+        if self._reporter.answer_is_awaited:
+            log.warning("outcome unknown", extra=self._facts)
+            error = GenerationError(GenerationErrorCode.OUTCOME_UNKNOWN, retryable=True)
+            await self._claims.fail(self._claim, error)
+        elif not await self._claims.give_back(self._claim):
+            await self._withdraw_if_abandoned()
+
+    async def _withdraw_if_abandoned(self) -> None:
+        with suppress(Overloaded):
+            if await self._claims.is_abandoned(self._claim):
+                await self._withdraw()
+
+    async def _withdraw(self) -> None:
+        """Tell the provider that nobody wants its job any more."""
+        run = self._reporter.run
+        if run is not None and run.job is not None and self._provider is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_CANCEL_SECONDS):
+                    await self._provider.cancel(run.job)
+
+    async def _clear_away(self) -> None:
         """Delete bytes that nothing refers to: old previews, images that did not land."""
-        keys = list(reporter.old_previews)
-        if kept:
+        keys = list(self._reporter.old_previews)
+        if self._kept:
             try:
-                landed = await self._has_landed(kept)
+                landed = await self._has_landed(self._kept)
             except Overloaded:
                 return  # nobody knows: better to leave bytes behind than a record without any
             if landed:
-                keys.extend(reporter.shown_previews)
+                keys.extend(self._reporter.shown_previews)
             else:
-                keys.extend(key for record in kept for key in record.image.keys)
-        await self._keeper.discard(keys)
+                keys.extend(key for record in self._kept for key in record.image.keys)
+        await self._runner.keeper.discard(keys)
 
-    async def _has_landed(self, records: list[ImageRecord]) -> bool:
-        return await self._images.any_refers_to([record.image.id for record in records])
-
-
-class _LeaseLost(Exception):
-    """The output has moved on without us: another worker has it, or it is gone."""
-
-
-class _Lease:
-    """Keeps a claim alive while its body runs; ends the body with _LeaseLost if it is lost."""
-
-    def __init__(
-        self, turns: TurnRepository, claim: Claim, lease: timedelta, heartbeat: timedelta
-    ) -> None:
-        self._turns = turns
-        self._claim = claim
-        self._lease = lease
-        self._heartbeat = heartbeat
-        self._lost = False
-
-    async def __aenter__(self) -> Self:
-        body = asyncio.current_task()
-        assert body is not None
-        self._body = body
-        self._beat = asyncio.create_task(self._keep(), name=f"lease {self._claim.output.id}")
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
-    ) -> None:
-        self._beat.cancel()
-        try:
-            await asyncio.wait([self._beat])
-        except asyncio.CancelledError:
-            if kind is not None or not self._lost or self._body.uncancel() > 0:
-                raise
-            return  # the body had come to its end before it was told
-        if kind is asyncio.CancelledError and self._lost and self._body.uncancel() == 0:
-            raise _LeaseLost
-
-    async def _keep(self) -> None:
-        while True:
-            await asyncio.sleep(self._heartbeat.total_seconds())
-            try:
-                held = await self._turns.renew(self._claim, lease=self._lease)
-            except Overloaded:
-                continue  # the fence protects what we write, however long this takes
-            except Exception:
-                log.exception("lease not renewed", extra={"output_id": self._claim.output.id})
-                continue
-            if not held:
-                self._lost = True
-                self._body.cancel()
-                return
-
-
-class _Reporter:
-    """The provider's Watcher: previews and progress on their way to the output, not too often."""
-
-    def __init__(
-        self, turns: TurnRepository, objects: ObjectStore, developer: Developer, claim: Claim
-    ) -> None:
-        self._turns = turns
-        self._objects = objects
-        self._developer = developer
-        self._claim = claim
-        self._shown_at = 0.0
-        self._preview_count = 0
-        preview = claim.output.preview
-        self.shown_previews = [preview.key] if preview is not None else []
-        """The one that the output shows; several where a write's answer was lost."""
-        self.old_previews: list[str] = []
-
-    async def progress(self, fraction: float) -> None:
-        now = asyncio.get_running_loop().time()
-        if now - self._shown_at < _SHOW_EVERY_SECONDS:
-            return
-        self._shown_at = now
-        await self._show(progress=min(1.0, max(0.0, fraction)))
-
-    async def preview(self, data: bytes) -> None:
-        if self._preview_count >= self._claim.turn.options.previews:
-            return
-        try:
-            picture = await self._developer.preview(data)
-            key = new_key("previews", picture.content_type)
-            await self._objects.put(key, picture.data)
-        except (GenerationFailed, StoreUnavailable):
-            log.warning("preview left out", extra={"output_id": self._claim.output.id})
-            return
-        index, self._preview_count = self._preview_count, self._preview_count + 1
-        self.shown_previews.append(key)
-        if await self._show(preview=Preview(index, key, picture.width, picture.height)):
-            self.old_previews += self.shown_previews[:-1]
-            self.shown_previews = [key]
-
-    async def _show(self, *, progress: float | None = None, preview: Preview | None = None) -> bool:
-        """Whether it was written. Raise _LeaseLost where it can never be."""
-        try:
-            shown = await self._turns.show_progress(self._claim, progress=progress, preview=preview)
-        except Overloaded:
-            return False  # what comes next shows more
-        if not shown:
-            raise _LeaseLost
-        return True
+    async def _has_landed(self, records: Sequence[ImageRecord]) -> bool:
+        return await self._runner.images.any_refers_to([record.image.id for record in records])
 
 
 class _Clock:
@@ -299,7 +288,7 @@ class _Clock:
         return self._claimed_at + timedelta(milliseconds=round(elapsed * 1000))
 
 
-def _request(claim: Claim, model: ImageModel) -> GenerationRequest:
+def _request(claim: Claim, model: ImageModel, job: ProviderJob | None) -> GenerationRequest:
     turn, output, options = claim.turn, claim.output, claim.turn.options
     size = None
     if options.width is not None and options.height is not None:
@@ -318,18 +307,6 @@ def _request(claim: Claim, model: ImageModel) -> GenerationRequest:
         format=options.format,
         seed=options.seed,
         negative_prompt=options.negative_prompt,
+        seconds_left=max(0.0, claim.seconds_left),
+        job=job,
     )
-
-
-async def _persist(write: Callable[[], Awaitable[bool]]) -> bool:
-    """Repeat a write while the database is away. Deterministic ids make a repeated one harmless."""
-    give_up_at = asyncio.get_running_loop().time() + _PERSIST_SECONDS
-    pause = 0.1
-    while True:
-        try:
-            return await write()
-        except Overloaded:
-            if asyncio.get_running_loop().time() > give_up_at:
-                raise
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 2.0)

@@ -1,6 +1,8 @@
-"""Takes up what was left: outputs that nobody started, gave back, or holds any more.
+"""Takes up what was left: outputs that nobody started, gave back, or holds any more; ends what is
+past its time.
 
-It only ever finds ids and hands them to the queue. Whether one may run is decided by the claim.
+Every process sweeps, as often as it likes: whether an output may run is decided by its claim, and
+whether it may be ended by the write that ends it.
 """
 
 import asyncio
@@ -12,32 +14,47 @@ from datetime import timedelta
 from typing import Final
 
 from domain.errors import Overloaded
-from domain.ports import JobQueue, TurnRepository
-from domain.services.runner import LEASE
+from domain.ports import ClaimRepository
+from domain.services.dispatcher import Dispatcher
+from domain.services.leases import LEASE
 
 log = logging.getLogger(__name__)
 
+QUEUED_AT_MOST: Final = timedelta(minutes=15)
 _EVERY_SECONDS: Final = 2.0
-_STARTED_SOON: Final = timedelta(seconds=5)
-"""The process that wrote an output starts it by itself; only after this do others step in."""
+_STARTED_SOON: Final = timedelta(seconds=1)
+"""A hint starts an output sooner; only after this does looking around."""
 _BATCH: Final = 200
 
 
 class Sweeper:
-    def __init__(self, turns: TurnRepository, jobs: JobQueue, *, lease: timedelta = LEASE) -> None:
-        self._turns = turns
-        self._jobs = jobs
+    """`dispatcher` is None in a process that runs no outputs: it only ends what is overdue."""
+
+    def __init__(
+        self,
+        claims: ClaimRepository,
+        dispatcher: Dispatcher | None,
+        *,
+        lease: timedelta = LEASE,
+        queued_at_most: timedelta = QUEUED_AT_MOST,
+    ) -> None:
+        self._claims = claims
+        self._dispatcher = dispatcher
         self._lease_seconds = lease.total_seconds()
+        self._queued_at_most = queued_at_most
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[None]:
         """Sweep every now and then until the block ends."""
-        sweeping = asyncio.create_task(self._sweep_forever(), name="sweeper")
+        tasks = [asyncio.create_task(self._sweep_forever(), name="sweeper")]
+        if self._dispatcher is not None:
+            tasks.append(asyncio.create_task(self._dispatcher.fill(), name="filler"))
         try:
             yield
         finally:
-            sweeping.cancel()
-            await asyncio.wait([sweeping])
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
     async def _sweep_forever(self) -> None:
         # While the database is away nobody can renew a lease, so those that run out meanwhile say
@@ -50,18 +67,20 @@ class Sweeper:
             if now - swept_at > self._lease_seconds:
                 in_touch_since = now  # this process stood still, and may have missed an outage
             swept_at = now
-            in_touch = asyncio.get_running_loop().time() - in_touch_since
             try:
-                found = await self._turns.claimable(
-                    queued_for=queued_for, expired=in_touch >= self._lease_seconds, limit=_BATCH
-                )
+                await self._sweep(queued_for, expired=now - in_touch_since >= self._lease_seconds)
             except Overloaded:
                 in_touch_since = asyncio.get_running_loop().time()
             except Exception:
                 log.exception("sweep failed")
             else:
                 queued_for = _STARTED_SOON
-                if found:
-                    log.info("outputs taken up", extra={"count": len(found)})
-                    self._jobs.enqueue(found)
             await asyncio.sleep(_EVERY_SECONDS * random.uniform(0.75, 1.25))
+
+    async def _sweep(self, queued_for: timedelta, *, expired: bool) -> None:
+        if expired:
+            ended = await self._claims.end_overdue(queued_for=self._queued_at_most, limit=_BATCH)
+            if ended:
+                log.warning("outputs ended as overdue", extra={"count": len(ended)})
+        if self._dispatcher is not None:
+            await self._dispatcher.look_around(queued_for=queued_for, expired=expired)

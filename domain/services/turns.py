@@ -1,14 +1,12 @@
 """Turns: ask for the next one, and read them."""
 
-import asyncio
-import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from domain.changes import Bookmark
 from domain.conversations import Conversation
-from domain.errors import Overloaded, UserErrorCode
+from domain.errors import Overloaded, UserError, UserErrorCode
 from domain.idempotency import key_of
 from domain.ids import (
     LAST_TURN_INDEX,
@@ -27,14 +25,15 @@ from domain.pages import Page, PageRequest, Position, cut
 from domain.planning import Inherited, Refusals, plan_retry, plan_turn, refuse
 from domain.ports import ConversationRepository, JobQueue, TurnRepository
 from domain.references import Reference, ReferenceOrigin
+from domain.services.accounts import AccountService
 from domain.services.conversations import CONVERSATION_NOT_FOUND
 from domain.services.images import ImageService
 from domain.services.keeping import ImageKeeper
 from domain.services.receipts import ReceiptService
-from domain.turns import RetryOutput, SendEdit, Turn
+from domain.services.tries import TRIES, back_off
+from domain.turns import RetryOutput, SendEdit, Turn, TurnPlan
 from domain.viewers import Viewer
 
-_TRIES: Final = 20
 _RETRYABLE: Final = frozenset({OutputStatus.FAILED, OutputStatus.CANCELLED})
 _MAX_PREVIOUS_OUTPUTS: Final = 100
 _STRIP_TURNS: Final = 50
@@ -57,6 +56,7 @@ class TurnService:
     turns: TurnRepository
     conversations: ConversationRepository
     receipts: ReceiptService
+    accounts: AccountService
     images: ImageService
     registry: ModelRegistry
     jobs: JobQueue
@@ -110,42 +110,45 @@ class TurnService:
         The bookmark is for whoever follows from here on.
         """
         key = key_of("sendEdit", command.idempotency_key, command)
-        for tries in range(_TRIES):
+        for tries in range(TRIES):
             receipt = await self.receipts.find(viewer, key)
             if receipt is not None:
                 conversation, turn = await self.receipts.answer(viewer, receipt)
                 return turn, Bookmark(conversation.as_of)
             refusals = Refusals()
-            footing = await self._find_footing(viewer, command, refusals)
-            manual = await self.images.find_manual_references(
-                viewer, command.turn.manual_reference_ids, refusals
-            )
-            plan = plan_turn(
-                command.turn,
-                registry=self.registry,
-                inherited=footing.inherited if footing else _NOTHING_INHERITED,
-                references=_together(footing, manual),
-                previous_were_named=command.previous_output_ids is not None,
-                refusals=refusals,
-            )
+            footing, plan = await self._plan(viewer, command, refusals)
+            await self.receipts.raise_if_refused(viewer, key, refusals)
+            if refusals.found:
+                continue
             assert footing is not None
             written = await self.conversations.append_turn(
-                viewer.id, footing.conversation, plan, key=key
+                viewer.id,
+                footing.conversation,
+                plan,
+                max_active_outputs=self.accounts.max_active_outputs,
+                key=key,
             )
             if written is not None:
                 conversation, turn = written
                 self.jobs.enqueue(output.id for output in turn.outputs)
                 return turn, Bookmark(conversation.as_of, footing.known)
-            # Another turn came first, or something was deleted: look again.
-            await _back_off(tries)
+            # Another turn came first, something was deleted, or the account bears it no more: look
+            # again.
+            await back_off(tries)
         raise Overloaded
+
+    async def plan(self, viewer: Viewer, command: SendEdit) -> tuple[TurnPlan, Sequence[UserError]]:
+        """What `send_edit` would do, and what it would refuse. Nothing is written."""
+        refusals = Refusals()
+        _, plan = await self._plan(viewer, command, refusals)
+        return plan, refusals.found
 
     async def retry_output(
         self, viewer: Viewer, command: RetryOutput
     ) -> tuple[Turn, Output, Bookmark]:
         """Run a failed or cancelled output again, in its place."""
         key = key_of("retryOutput", command.idempotency_key, command)
-        for tries in range(_TRIES):
+        for tries in range(TRIES):
             receipt = await self.receipts.find(viewer, key)
             if receipt is not None and receipt.slot is not None:
                 conversation, retried = await self.receipts.answer(viewer, receipt)
@@ -158,14 +161,31 @@ class TurnService:
             planned = plan_retry(
                 turn, output, command.model_id, registry=self.registry, refusals=refusals
             )
-            written = await self.turns.retry(viewer.id, turn.id, output, planned, key=key)
+            await self.accounts.check(
+                viewer,
+                [planned] if planned else [],
+                max_credits=command.max_credits,
+                refusals=refusals,
+            )
+            await self.receipts.raise_if_refused(viewer, key, refusals)
+            if refusals.found:
+                continue
+            assert planned is not None
+            written = await self.turns.retry(
+                viewer.id,
+                turn.id,
+                output,
+                planned,
+                max_active_outputs=self.accounts.max_active_outputs,
+                key=key,
+            )
             if written is not None:
                 retried, moment = written
                 self.jobs.enqueue([output.id])
                 if output.preview is not None:
                     await self.keeper.discard([output.preview.key])
                 return retried, _in(retried, output.slot), Bookmark(moment)
-            await _back_off(tries)
+            await back_off(tries)
         raise Overloaded
 
     async def cancel_output(self, viewer: Viewer, name: str) -> tuple[Turn, Output]:
@@ -201,6 +221,27 @@ class TurnService:
         if turn is None or output is None:
             refuse(UserErrorCode.NOT_FOUND, "There is no such output.", "outputId")
         return turn, output
+
+    async def _plan(
+        self, viewer: Viewer, command: SendEdit, refusals: Refusals
+    ) -> tuple[_Footing | None, TurnPlan]:
+        """The next turn and what it stands on, with all that is wrong added to `refusals`."""
+        footing = await self._find_footing(viewer, command, refusals)
+        manual = await self.images.find_manual_references(
+            viewer, command.turn.manual_reference_ids, refusals
+        )
+        plan = plan_turn(
+            command.turn,
+            registry=self.registry,
+            inherited=footing.inherited if footing else _NOTHING_INHERITED,
+            references=_together(footing, manual),
+            previous_were_named=command.previous_output_ids is not None,
+            refusals=refusals,
+        )
+        await self.accounts.check(
+            viewer, plan.outputs, max_credits=command.max_credits, refusals=refusals
+        )
+        return footing, plan
 
     async def _find_footing(
         self, viewer: Viewer, command: SendEdit, refusals: Refusals
@@ -291,11 +332,6 @@ class TurnService:
             else:
                 _refuse_named(output, index, refusals)
         return tuple(references) if len(references) == len(names) else None
-
-
-async def _back_off(tries: int) -> None:
-    """Longer each time, so that a crowd on one conversation thins out."""
-    await asyncio.sleep(random.uniform(0, min(0.02 * 2**tries, 0.6)))
 
 
 def _in(turn: Turn, slot: int) -> Output:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from domain.errors import GenerationFailed, StoreUnavailable
-from domain.generation import GenerationRequest
+from domain.generation import GenerationRequest, SilentWatcher
 from domain.ids import ViewerId
 from domain.images import DevelopedImage, ImageOrigin, ImageRecord
 from domain.models import AspectRatio, ImageModel, Resolution
@@ -43,7 +43,9 @@ class SampleMaker:
                 prompt, ratio = _SAMPLES[len(self._made)]
                 # The newest, which people see first, is by the first model.
                 model = self._models[(len(_SAMPLES) - len(self._made) - 1) % len(self._models)]
-                delivery = await self._provider.generate(_request(prompt, ratio, model), _Silent())
+                delivery = await self._provider.generate(
+                    _request(prompt, ratio, model), SilentWatcher()
+                )
                 developed = await self._developer.develop(delivery.images[0].data)
                 self._made.append((prompt, model, developed))
         return self._made
@@ -91,16 +93,6 @@ class ViewerService:
             await self._keeper.discard([key for record in records for key in record.image.keys])
 
 
-class _Silent:
-    """A Watcher for runs that nobody watches."""
-
-    async def progress(self, fraction: float) -> None:
-        pass
-
-    async def preview(self, data: bytes) -> None:
-        pass
-
-
 def _request(prompt: str, ratio: AspectRatio, model: ImageModel) -> GenerationRequest:
     return GenerationRequest(
         attempt=1,
@@ -116,4 +108,5 @@ def _request(prompt: str, ratio: AspectRatio, model: ImageModel) -> GenerationRe
         format=None,
         seed=None,
         negative_prompt=None,
+        seconds_left=model.deadline.total_seconds(),
     )

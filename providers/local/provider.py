@@ -17,6 +17,7 @@ from PIL import Image as Pictures
 from domain.generation import DeliveredImage, Delivery, GenerationRequest
 from domain.ids import turn_of_output
 from domain.images import Image
+from domain.outputs import ProviderJob
 from domain.ports import ObjectStore, Watcher
 from providers.local import encodings, prints
 from providers.local.instructions import Instructions, read_instructions
@@ -44,6 +45,13 @@ class LocalProvider:
     @property
     def name(self) -> str:
         return "local"
+
+    @property
+    def places(self) -> int:
+        return THREADS
+
+    async def cancel(self, job: ProviderJob) -> None:
+        """Runs here have no jobs: they end with their task."""
 
     async def aclose(self) -> None:
         """End the threads. Runs that are still under way must have been cancelled before."""

@@ -4,8 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from domain.credits import Account
 from domain.errors import Refused, UserErrorCode
-from domain.ids import ImageId, ModelId
+from domain.ids import ImageId, ModelId, ViewerId
 from domain.images import Image, ImageOrigin
 from domain.models import (
     SQUARE,
@@ -16,9 +17,9 @@ from domain.models import (
     Resolution,
     Scene,
 )
-from domain.planning import Inherited, Refusals, plan_turn
+from domain.planning import Inherited, Refusals, check_spending, plan_turn
 from domain.references import Reference, ReferenceOrigin, choose_references
-from domain.turns import TurnPlan, TurnRequest
+from domain.turns import TurnOptions, TurnPlan, TurnRequest
 
 WORDS, EDITS = frozenset({Scene.TEXT_TO_IMAGE}), frozenset({Scene.IMAGE_TO_IMAGE})
 WIDE = AspectRatio(16, 9)
@@ -90,7 +91,9 @@ def plan(
     named: bool = False,
     **request: object,
 ) -> TurnPlan:
-    return plan_turn(
+    """A plan that nothing is wrong with, or Refused."""
+    refusals = Refusals()
+    planned = plan_turn(
         TurnRequest(
             user_message="A boat",
             selected_models=models or None,
@@ -100,8 +103,10 @@ def plan(
         inherited=Inherited(model_ids=inherited, aspect_ratio=SQUARE, resolution=Resolution.ONE_K),
         references=given,
         previous_were_named=named,
-        refusals=Refusals(),
+        refusals=refusals,
     )
+    refusals.raise_if_any()
+    return planned
 
 
 def refused(*models: str, **given: object) -> list[tuple[UserErrorCode, tuple[str, ...]]]:
@@ -170,17 +175,50 @@ def test_what_is_asked_for_is_refused_and_what_is_inherited_is_not() -> None:
 def test_nothing_is_said_about_references_that_could_not_be_made_out() -> None:
     refusals = Refusals()
     refusals.add(UserErrorCode.NOT_FOUND, "", "conversationId")
-    with pytest.raises(Refused) as caught:
-        plan_turn(
-            TurnRequest(user_message="x", selected_models=("words-edit", "words-only")),
-            registry=REGISTRY,
-            inherited=Inherited(aspect_ratio=SQUARE, resolution=Resolution.ONE_K),
-            references=None,
-            previous_were_named=False,
-            refusals=refusals,
-        )
 
-    assert [error.code for error in caught.value.user_errors] == [UserErrorCode.NOT_FOUND]
+    plan_turn(
+        TurnRequest(user_message="x", selected_models=("words-edit", "words-only")),
+        registry=REGISTRY,
+        inherited=Inherited(aspect_ratio=SQUARE, resolution=Resolution.ONE_K),
+        references=None,
+        previous_were_named=False,
+        refusals=refusals,
+    )
+
+    assert [error.code for error in refusals.found] == [UserErrorCode.NOT_FOUND]
+
+
+def test_an_output_costs_by_what_it_is_given_and_how_many_images_are_asked_of_it() -> None:
+    three = TurnOptions(images_per_model=3)
+
+    from_words = plan("wide", options=TurnOptions())
+    edits = plan("words", "both", given=references("a", "b"))
+
+    assert [one.credits for one in from_words.outputs] == [2]
+    assert [one.credits for one in edits.outputs] == [4, 4]
+    assert edits.credits == 8
+    assert [len(one.dropped_references) for one in edits.outputs] == [0, 1]
+    assert refused("wide", options=three) == [
+        (UserErrorCode.TOO_MANY_IMAGES, ("options", "imagesPerModel"))
+    ]
+
+
+def test_what_an_account_does_not_bear_is_refused_with_all_its_reasons() -> None:
+    refusals = Refusals()
+
+    check_spending(
+        plan("wide", "both").outputs,
+        account=Account(ViewerId("user_x"), balance=10, reserved=7, active_outputs=49),
+        max_active_outputs=50,
+        max_credits=3,
+        refusals=refusals,
+    )
+
+    assert [(error.code, error.path[1:]) for error in refusals.found] == [
+        (UserErrorCode.INSUFFICIENT_CREDITS, ()),
+        (UserErrorCode.MAX_CREDITS_EXCEEDED, ("maxCredits",)),
+        (UserErrorCode.TOO_MANY_ACTIVE_OUTPUTS, ()),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from PIL import Image as Pictures
 from PIL import ImageChops, ImageDraw, ImageStat
 
 from domain.errors import StoreUnavailable
-from domain.generation import Delivery, GenerationRequest
+from domain.generation import Delivery, GenerationRequest, SilentWatcher
 from domain.ids import ModelId, OutputId, new_image_id
 from domain.images import Image, ImageOrigin
 from domain.models import AspectRatio, ImageFormat, Resolution
@@ -45,7 +45,7 @@ class Shelf:
         return Link(url=f"memory:{key}", expires_at=datetime.max.replace(tzinfo=UTC))
 
 
-class Spectator:
+class Spectator(SilentWatcher):
     """A `Watcher` that remembers, and says when it has seen something."""
 
     def __init__(self) -> None:
@@ -89,6 +89,7 @@ def a_request(
         format=format,
         seed=seed,
         negative_prompt=None,
+        seconds_left=180.0,
     )
 
 

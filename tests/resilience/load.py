@@ -1,196 +1,98 @@
-"""Viewers who do not stop, and subscribers who come back: as an app with graphql-ws behaves.
-
-Whatever breaks is tried again somewhere else, a little later each time. What was answered and what
-was seen is kept for the checker.
-"""
+"""Viewers who do not stop: they start, edit, try again, cancel, delete, and ask for too much."""
 
 import asyncio
 import itertools
-import json
 import random
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from time import time
 from typing import Any, Final
 
-import httpx2
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
-
-from tests.clients import Data, GraphQLClient, connect_to
-from tests.resilience.history import RANK, Acknowledged, Seen, SubscriberLog
-
-FOLLOW: Final = """
-subscription Follow($id: ID!, $after: String) {
-  turnUpdated(conversationId: $id, after: $after) {
-    cursor
-    turn {
-      id userMessage status updatedAt
-      outputs {
-        id status attempt progress text model { id } images { id } error { code }
-      }
-    }
-  }
-}
-"""
-START: Final = """
-mutation Start($input: StartConversationInput!) {
-  startConversation(input: $input) {
-    cursor userErrors { code } turn { id turnIndex selectedModels { id } }
-  }
-}
-"""
-SEND: Final = """
-mutation Send($input: SendEditInput!) {
-  sendEdit(input: $input) {
-    cursor userErrors { code } turn { id turnIndex selectedModels { id } }
-  }
-}
-"""
+from domain.ids import ConversationId, TurnId, ViewerId, conversation_of_turn
+from tests.clients import Data
+from tests.resilience.asking import Asker, Router
+from tests.resilience.evidence import Asked, SubscriberLog
+from tests.resilience.followers import Follower, is_over
+from tests.resilience.operators import Operator
+from tests.resilience.orders import an_order
 
 SUBSCRIBERS_EACH: Final = 2
-_FIRST_PAUSE_SECONDS: Final = 0.1
-_LONGEST_PAUSE_SECONDS: Final = 1.0
-_CONNECT_SECONDS: Final = 10.0
-_MIXES: Final = (
-    ("local-silver",),
-    ("local-ink",),
-    ("local-silver", "local-ink"),
-    ("local-silver", "rehearsal-lands-last"),
-    ("local-ink", "rehearsal-fails"),
-    ("rehearsal-lands-last", "rehearsal-fails", "local-ink"),
-    ("local-silver", "rehearsal-slow"),
-)
-_WORDS: Final = ("A red boat at sea", "Make it sepia", "More contrast", "A lighthouse at night")
-
-Router = Callable[[], str]
-"""The address of one of the API processes, as a balancer chooses."""
+MOST_CONVERSATIONS_EACH: Final = 4
+GRANT: Final = 60
+_TWINS: Final = (1, 1, 1, 1, 2, 3, 8, 16)
+_DEEDS: Final = {
+    "start": 20,
+    "edit": 40,
+    "retry": 14,
+    "cancel_output": 7,
+    "cancel_turn": 5,
+    "delete": 5,
+    "misuse_a_key": 4,
+    "be_stingy": 3,
+}
 
 
-def round_robin(urls: Sequence[str]) -> Router:
-    return itertools.cycle(urls).__next__
+@dataclass(slots=True)
+class _Own:
+    """A conversation as its viewer knows it."""
+
+    id: ConversationId
+    latest_turn_id: str
 
 
-class Follower:
-    """Follows one conversation, and comes back with its newest cursor whenever it is cut off."""
+@dataclass(slots=True)
+class Viewer:
+    name: str
+    choice: random.Random
+    conversations: list[_Own] = field(default_factory=list)
+    keys: int = 0
+    broke: int = 0
+    """How often in a row there were too few credits."""
+
+
+class Load:
+    """Several viewers at work. `randomness` decides what they do, the machine when."""
 
     def __init__(
-        self, log: SubscriberLog, *, route: Router, token: str, after: str | None = None
+        self,
+        asker: Asker,
+        *,
+        route: Router,
+        token: Callable[[str], str],
+        randomness: random.Random,
+        operator: Operator | None = None,
+        viewer_id: Callable[[str], ViewerId] | None = None,
+        fal: bool = False,
+        keys: bool = True,
+        most_followed: int = 20,
+        pauses_seconds: tuple[float, float] = (0.2, 0.9),
     ) -> None:
-        self.log = log
+        self.asker = asker
+        self.subscribers: list[SubscriberLog] = []
+        self.followers: list[Follower] = []
         self._route = route
         self._token = token
-        self._after = after
-        self._pause = _FIRST_PAUSE_SECONDS
-        self._connections = 0
-        self._news = asyncio.Event()
-        self._turns: dict[str, Data] = {}
+        self._randomness = randomness
+        self._operator = operator
+        self._viewer_id = viewer_id
+        self._fal = fal
+        self._keys = keys
+        self._most_followed = most_followed
+        self._pauses_seconds = pauses_seconds
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._numbers = itertools.count()
 
-    async def follow(self) -> None:
-        """Until cancelled, or until the conversation is gone."""
-        while not self.log.completed:
-            with suppress(OSError, InvalidHandshake, InvalidMessage, TimeoutError, EOFError):
-                await self._follow_once()
-            await asyncio.sleep(self._pause * random.uniform(0.5, 1))
-            self._pause = min(self._pause * 2, _LONGEST_PAUSE_SECONDS)
-
-    async def until(self, wanted: Callable[[dict[str, Data]], bool]) -> None:
-        """Until the turns as this subscriber knows them are as wanted."""
-        while not wanted(self._turns):
-            await self._news.wait()
-
-    async def until_over(self, turn_id: str) -> Data:
-        """The turn, once this subscriber knows that it is over."""
-        await self.until(lambda turns: turn_id in turns and _is_over(turns[turn_id]))
-        return self._turns[turn_id]
-
-    async def _follow_once(self) -> None:
-        self._connections += 1
-        connection_number = self._connections
-        async with connect_to(self._route(), open_timeout=_CONNECT_SECONDS) as connection:
-            try:
-                payload = {"authorization": f"Bearer {self._token}"}
-                await connection.send(json.dumps({"type": "connection_init", "payload": payload}))
-                async with asyncio.timeout(_CONNECT_SECONDS):
-                    assert json.loads(await connection.recv())["type"] == "connection_ack"
-                for number in itertools.count(1):
-                    variables = {"id": self.log.conversation_id, "after": self._after}
-                    await connection.send(
-                        json.dumps(
-                            {
-                                "id": str(number),
-                                "type": "subscribe",
-                                "payload": {"query": FOLLOW, "variables": variables},
-                            }
-                        )
-                    )
-                    async for text in connection:
-                        message = json.loads(text)
-                        if message["type"] == "next":
-                            self._pause = _FIRST_PAUSE_SECONDS
-                            self._take(message["payload"], connection_number)
-                        else:
-                            break
-                    else:
-                        break
-                    if message["type"] == "complete":
-                        self.log.completed = True
-                        return
-                    # The operation is over, the socket is not: an app asks again on it.
-                    self.log.errors.extend(message["payload"])
-                    await asyncio.sleep(0.5)
-            except ConnectionClosed:
-                pass
-            finally:
-                if connection.close_code is not None:
-                    self.log.closes.append((time(), connection.close_code))
-
-    def _take(self, payload: Data, connection: int) -> None:
-        if payload.get("errors"):
-            self.log.errors.extend(payload["errors"])
-        if not payload.get("data"):
-            return
-        update = payload["data"]["turnUpdated"]
-        self._after = update["cursor"]
-        turn = update["turn"]
-        self.log.seen.append(Seen(time(), connection, update["cursor"], turn))
-        self._turns[turn["id"]] = turn
-        # Everybody who waits looks, and waits for the next.
-        self._news.set()
-        self._news = asyncio.Event()
-
-
-@dataclass(slots=True)
-class _Followed:
-    id: str
-    latest_turn_id: str
-    followers: list[Follower]
-
-
-@dataclass(slots=True)
-class Load:
-    """Several viewers at work. `random` decides what they do, the machine when."""
-
-    route: Router
-    token: Callable[[str], str]
-    randomness: random.Random
-    most_conversations: int
-    pauses_seconds: tuple[float, float] = (0.4, 1.4)
-    subscribers: list[SubscriberLog] = field(default_factory=list)
-    acknowledged: list[Acknowledged] = field(default_factory=list)
-    refusals: int = 0
-    failures: list[str] = field(default_factory=list)
-    """Answers that were none: how each mutation failed that was not acknowledged."""
-    followers: list[Follower] = field(default_factory=list)
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
-    _conversations: list[tuple[str, _Followed]] = field(default_factory=list)
-    _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
+    @property
+    def acknowledged(self) -> list[Asked]:
+        return [asked for asked in self.asker.asked if asked.acknowledged]
 
     @asynccontextmanager
     async def working(self, viewers: int) -> AsyncIterator[None]:
         """Viewers work inside the block; what they follow is followed on until `close`."""
         tasks = [
-            asyncio.create_task(self._work(f"viewer {number}", random.Random(number)))
+            asyncio.create_task(
+                self._work(Viewer(f"viewer {number}", random.Random(self._randomness.random())))
+            )
             for number in range(viewers)
         ]
         try:
@@ -204,107 +106,137 @@ class Load:
     async def close(self) -> None:
         await end(self._tasks)
 
-    async def start(self, viewer: str, **input: Any) -> Data | None:
-        """Start a conversation and follow it; the payload, None where it was not acknowledged."""
-        payload = await self._mutate(viewer, "startConversation", START, input)
-        if payload is None:
-            return None
-        conversation_id = "conv_" + payload["turn"]["id"].split("_")[1]
-        followers = [
-            self._follow(viewer, conversation_id, payload["cursor"])
-            for _ in range(SUBSCRIBERS_EACH)
+    def viewer(self, name: str) -> Viewer:
+        """One who does only what is asked of him."""
+        return Viewer(name, random.Random(self._randomness.random()))
+
+    async def start(self, viewer: Viewer, **input: Any) -> Asked | None:
+        """Start a conversation, and follow it if not too many are followed already."""
+        asked = await self._ask(viewer, "startConversation", input)
+        if asked is None or not asked.acknowledged:
+            return asked
+        turn_id = asked.told["turn"]["id"]
+        conversation_id = conversation_of_turn(turn_id)
+        if all(own.id != conversation_id for own in viewer.conversations):
+            viewer.conversations.append(_Own(conversation_id, turn_id))
+        if len(self.followers) < SUBSCRIBERS_EACH * self._most_followed:
+            # One who knows where it began, and one who comes with nothing.
+            self._follow(viewer, conversation_id, asked.told["cursor"])
+            self._follow(viewer, conversation_id, None)
+        return asked
+
+    async def edit(self, viewer: Viewer, own: _Own, **input: Any) -> Asked | None:
+        wanted = {"conversationId": own.id, **input}
+        asked = await self._ask(viewer, "sendEdit", wanted)
+        if asked is not None and asked.acknowledged:
+            own.latest_turn_id = asked.told["turn"]["id"]
+        return asked
+
+    async def retry(self, viewer: Viewer, output: Data) -> Asked | None:
+        return await self._ask(viewer, "retryOutput", {"outputId": output["id"]})
+
+    async def cancel_output(self, viewer: Viewer, output: Data) -> Asked:
+        return await self.asker.once(viewer.name, "cancelOutput", {"outputId": output["id"]})
+
+    async def cancel_turn(self, viewer: Viewer, turn_id: str) -> Asked:
+        return await self.asker.once(viewer.name, "cancelTurn", {"turnId": turn_id})
+
+    async def delete(self, viewer: Viewer, own: _Own) -> Asked:
+        viewer.conversations.remove(own)
+        return await self.asker.once(viewer.name, "deleteConversation", {"conversationId": own.id})
+
+    async def misuse_a_key(self, viewer: Viewer) -> Asked | None:
+        """Another input under a key that has had an effect."""
+        used = [
+            asked
+            for asked in self.acknowledged
+            if asked.viewer == viewer.name and asked.key and "userMessage" in asked.input
         ]
-        followed = _Followed(conversation_id, payload["turn"]["id"], followers)
-        self._conversations.append((viewer, followed))
-        return payload
+        if not used:
+            return None
+        one = viewer.choice.choice(used)
+        other = {**one.input, "userMessage": f"{one.input['userMessage']}, but another"}
+        return await self.asker.once(viewer.name, one.mutation, other)
 
-    async def send(self, viewer: str, followed: _Followed, **input: Any) -> Data | None:
-        wanted = {"conversationId": followed.id, **input}
-        payload = await self._mutate(viewer, "sendEdit", SEND, wanted)
-        if payload is not None:
-            followed.latest_turn_id = payload["turn"]["id"]
-        return payload
-
-    async def _work(self, viewer: str, choice: random.Random) -> None:
-        choice.seed(self.randomness.random())
+    async def _work(self, viewer: Viewer) -> None:
+        choice = viewer.choice
         while True:
-            mine = [followed for name, followed in self._conversations if name == viewer]
-            fresh = not mine or (
-                choice.random() < 0.3 and len(self._conversations) < self.most_conversations
+            deed = choice.choices(list(_DEEDS), list(_DEEDS.values()))[0]
+            await self._do(deed, viewer)
+            if viewer.broke >= 2 and self._operator and self._viewer_id:
+                viewer.broke = 0
+                await self._operator.grant(self._viewer_id(viewer.name), GRANT)
+            await asyncio.sleep(choice.uniform(*self._pauses_seconds))
+
+    async def _do(self, deed: str, viewer: Viewer) -> None:
+        choice, order = viewer.choice, self._order(viewer)
+        if deed == "misuse_a_key":
+            await self.misuse_a_key(viewer)
+            return
+        if deed == "be_stingy":
+            await self.asker.once(viewer.name, "startConversation", {**order, "maxCredits": 1})
+            return
+        if len(viewer.conversations) > MOST_CONVERSATIONS_EACH:
+            # Left alone, not deleted: what is in it has to stay.
+            viewer.conversations.pop(0)
+        if deed == "start" or not viewer.conversations:
+            await self.start(viewer, **order)
+            return
+        own = choice.choice(viewer.conversations)
+        if deed == "delete":
+            await self.delete(viewer, own)
+            return
+        turn = await self.asker.read(viewer.name, own.latest_turn_id)
+        if turn is None:
+            return
+        if deed == "edit" and (is_over(turn) or choice.random() < 0.2):
+            await self.edit(viewer, own, **order)
+        elif deed == "cancel_turn" and not is_over(turn):
+            await self.cancel_turn(viewer, turn["id"])
+        elif deed == "cancel_output":
+            await self.cancel_output(viewer, choice.choice(turn["outputs"]))
+        else:
+            ended = [one for one in turn["outputs"] if one["status"] in ("FAILED", "CANCELLED")]
+            if ended:
+                await self.retry(viewer, choice.choice(ended))
+
+    def _order(self, viewer: Viewer) -> Data:
+        return an_order(viewer.choice, next(self._numbers), fal=self._fal)
+
+    async def _ask(self, viewer: Viewer, mutation: str, input: Data) -> Asked | None:
+        choice = viewer.choice
+        if not self._keys:
+            # A naive client: it asks again, and nobody can tell that it is the same request.
+            asked = await self.asker.keyed(viewer.name, mutation, input, choice=choice)
+        elif choice.random() < 0.75:
+            viewer.keys += 1
+            # Each viewer counts for himself: two viewers' keys are often the same.
+            keyed = {**input, "idempotencyKey": f"key {viewer.keys}"}
+            asked = await self.asker.keyed(
+                viewer.name, mutation, keyed, choice=choice, twins=choice.choice(_TWINS)
             )
-            if fresh:
-                await self.start(viewer, **self._input(choice))
-                if choice.random() < 0.3 and self._conversations:
-                    self._refresh_page(*choice.choice(self._conversations))
-            else:
-                followed = choice.choice(mine)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(choice.uniform(0, 3)):
-                        await followed.followers[0].until(_landed_in(followed.latest_turn_id))
-                await self.send(viewer, followed, **self._input(choice))
-            await asyncio.sleep(choice.uniform(*self.pauses_seconds))
+        else:
+            asked = await self.asker.once(viewer.name, mutation, input)
+        if asked is not None and not asked.failure:
+            short = "INSUFFICIENT_CREDITS" in asked.refusals
+            viewer.broke = viewer.broke + 1 if short else 0
+        return asked
 
-    def _input(self, choice: random.Random) -> Data:
-        return {
-            "userMessage": f"{choice.choice(_WORDS)}, number {next(self._numbers)}",
-            "selectedModels": list(choice.choice(_MIXES)),
-            "options": {
-                "width": 256,
-                "height": 256,
-                "previews": choice.choice((1, 2)),
-                "imagesPerModel": choice.choice((1, 1, 1, 2)),
-            },
-        }
-
-    def _refresh_page(self, viewer: str, followed: _Followed) -> None:
-        """Somebody opens the conversation anew, knowing nothing."""
-        self._follow(viewer, followed.id, None)
-
-    def _follow(self, viewer: str, conversation_id: str, after: str | None) -> Follower:
+    def _follow(self, viewer: Viewer, conversation_id: str, after: str | None) -> Follower:
         name = f"subscriber {len(self.subscribers)} of {conversation_id}"
         log = SubscriberLog(name, conversation_id, from_the_beginning=after is not None)
-        follower = Follower(log, route=self.route, token=self.token(viewer), after=after)
+        follower = Follower(log, route=self._route, token=self._token(viewer.name), after=after)
         self.subscribers.append(log)
         self.followers.append(follower)
-        self._keep(follower.follow())
+        self._tasks.add(asyncio.create_task(follower.follow()))
         return follower
 
-    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
-        self._tasks.add(asyncio.create_task(work))
 
-    async def _mutate(self, viewer: str, mutation: str, query: str, input: Data) -> Data | None:
-        client = GraphQLClient(self.route(), self.token(viewer))
-        try:
-            response = await client.post({"query": query, "variables": {"input": input}})
-            answer = response.json()
-        except (httpx2.HTTPError, json.JSONDecodeError) as error:
-            self.failures.append(type(error).__name__)
-            return None
-        finally:
-            await client.aclose()
-        if "errors" in answer:
-            self.failures.append(answer["errors"][0]["extensions"]["code"])
-            return None
-        payload: Data = answer["data"][mutation]
-        if payload["userErrors"]:
-            self.refusals += 1
-            return None
-        self.acknowledged.append(Acknowledged(mutation, input, payload))
-        return payload
-
-
-def _landed_in(turn_id: str) -> Callable[[dict[str, Data]], bool]:
-    def landed(turns: dict[str, Data]) -> bool:
-        turn = turns.get(turn_id)
-        return turn is not None and (
-            _is_over(turn) or any(output["images"] for output in turn["outputs"])
-        )
-
-    return landed
-
-
-def _is_over(turn: Data) -> bool:
-    return all(RANK[output["status"]] == 2 for output in turn["outputs"])
+def turn_of(asked: Asked | None) -> TurnId:
+    """The turn that an acknowledged request made or moved."""
+    assert asked is not None, "nobody answered"
+    assert asked.acknowledged, asked
+    return TurnId(asked.told["turn"]["id"])
 
 
 async def end(tasks: Collection[asyncio.Task[None]]) -> None:

@@ -1,35 +1,33 @@
-"""Real processes to be hurt: a mongod, API processes beside each other, all ended by their pid.
+"""Real processes to be hurt, each ended by its pid: APIs, workers, and a simulated fal.
 
 What must stay true: whatever a test does to them, none outlives it.
 """
 
 import asyncio
 import os
+import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final, TypeAlias
 
 import httpx2
-from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
-from issuer import DevelopmentIssuer
-from mongod import Mongod, find_mongod
-from tests.clients import GraphQLClient
+from mongod import Mongod
+from tests.clients import Data
 from tests.serving import free_port
+from tests.simulators.fal import KEY as FAL_KEY
 
 Documents: TypeAlias = AsyncDatabase[dict[str, Any]]
 
 ROOT: Final = Path(__file__).parents[2]
 READY_SECONDS: Final = 60.0
+END_SECONDS: Final = 60.0
 DATABASE: Final = "darkroom"
-KILLS: Final = int(os.environ.get("DARKROOM_TEST_KILLS", "4"))
-"""Of mongod and of the API each."""
-THOROUGH: Final = KILLS >= 20
 
 
 async def eventually(
@@ -43,17 +41,25 @@ async def eventually(
     return monotonic() - started
 
 
-class Api:
-    """One `python -m serve` on a port of its own, which it keeps from start to start."""
+class Process:
+    """One program of ours. As under any supervisor it is started again where it ends by itself."""
 
-    def __init__(self, name: str, *, data_dir: Path, mongodb_uri: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        log_dir: Path,
+        environment: Mapping[str, str],
+    ) -> None:
         self.name = name
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.log_path = data_dir / f"{name}.log"
+        self.log_path = log_dir / f"{name}.log"
         self.starts = 0
-        self._data_dir = data_dir
-        self._mongodb_uri = mongodb_uri
+        self.most_memory_bytes = 0
+        """The most that any start of it has used, as far as it was looked at."""
+        self._command = command
+        self._environment = environment
+        self._began_at = 0
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -62,18 +68,13 @@ class Api:
         return self._process.pid if running and self._process else None
 
     async def start(self) -> None:
-        """Start it and wait until it is ready.
-
-        As under any supervisor it is started again where it ends by itself, as it does while there
-        is no database.
-        """
-        async with asyncio.timeout(READY_SECONDS), httpx2.AsyncClient(base_url=self.url) as http:
+        """Start it and wait until it is ready."""
+        async with asyncio.timeout(READY_SECONDS):
             while True:
                 if self.pid is None:
                     await self._spawn()
-                with suppress(httpx2.HTTPError):
-                    if (await http.get("/readyz", timeout=5)).status_code == 200:
-                        return
+                if await self._is_ready():
+                    return
                 await asyncio.sleep(0.05)
 
     async def kill(self) -> None:
@@ -87,86 +88,98 @@ class Api:
     def text_of_log(self) -> str:
         return self.log_path.read_text() if self.log_path.exists() else ""
 
+    async def _is_ready(self) -> bool:
+        raise NotImplementedError
+
+    def _text_since_start(self) -> str:
+        with self.log_path.open("rb") as log:
+            log.seek(self._began_at)
+            return log.read().decode(errors="replace")
+
     async def _spawn(self) -> None:
-        environment = {
+        inherited = {
             name: value for name, value in os.environ.items() if not name.startswith("DARKROOM_")
-        }
-        environment |= {
-            "DARKROOM_PORT": str(self.port),
-            "DARKROOM_DATA_DIR": os.fspath(self._data_dir),
-            "DARKROOM_MONGODB_URI": self._mongodb_uri,
-            "DARKROOM_MONGODB_DATABASE": DATABASE,
         }
         self.starts += 1
         with self.log_path.open("ab") as log:
+            self._began_at = log.tell()
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "serve"),
+                *(sys.executable, "-m", *self._command),
                 cwd=ROOT,
-                env=environment,
+                env={**inherited, **self._environment},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
 
     async def _end(self, number: signal.Signals) -> int:
-        assert self._process is not None
-        if self._process.returncode is None:
+        process = self._process
+        assert process is not None
+        if process.returncode is None:
+            self.most_memory_bytes = max(self.most_memory_bytes, _memory_of(process.pid))
             with suppress(ProcessLookupError):
-                self._process.send_signal(number)
-        return await asyncio.wait_for(self._process.wait(), READY_SECONDS)
+                process.send_signal(number)
+        try:
+            return await asyncio.wait_for(process.wait(), END_SECONDS)
+        except TimeoutError:
+            process.kill()
+            return await process.wait()
 
 
-class Site:
-    """A mongod and the API processes that share it and a folder."""
+class Api(Process):
+    """One `python -m serve` on a port of its own, which it keeps from start to start."""
 
-    def __init__(self, data_dir: Path, mongod: Mongod, documents: Documents) -> None:
-        self.data_dir = data_dir
-        self.mongod = mongod
-        self.documents = documents
-        """The database, read behind the API's back."""
-        self.apis: list[Api] = []
-        self._issuer = DevelopmentIssuer(data_dir)
-        self._clients = AsyncExitStack()
+    def __init__(self, name: str, *, data_dir: Path, environment: Mapping[str, str]) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        own = {"DARKROOM_PORT": str(self.port)}
+        super().__init__(name, ["serve"], log_dir=data_dir, environment={**environment, **own})
 
-    async def start_api(self) -> Api:
-        api = Api(f"api-{len(self.apis)}", data_dir=self.data_dir, mongodb_uri=self.mongod.uri)
-        self.apis.append(api)
-        await api.start()
-        return api
-
-    def token(self, viewer: str) -> str:
-        return self._issuer.token(viewer)
-
-    def client(self, api: Api, viewer: str = "ana") -> GraphQLClient:
-        client = GraphQLClient(api.url, self.token(viewer))
-        self._clients.push_async_callback(client.aclose)
-        return client
-
-    async def close(self) -> None:
-        await self._clients.aclose()
-        for api in self.apis:
-            if api.pid is not None:
-                await api.kill()
+    async def _is_ready(self) -> bool:
+        with suppress(httpx2.HTTPError):
+            async with httpx2.AsyncClient(base_url=self.url, verify=False) as http:
+                return (await http.get("/readyz", timeout=5)).status_code == 200
+        return False
 
 
-@asynccontextmanager
-async def open_site(data_dir: Path, *, apis: int) -> AsyncIterator[Site]:
-    """A mongod that can be hurt without hurting other tests, and so many API processes."""
-    binary = find_mongod()
-    assert binary is not None, "The tests need a mongod; requirements/app.txt brings one."
-    mongod = Mongod(data_dir, binary=binary)
-    await mongod.start()
-    client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(
-        mongod.uri, tz_aware=True, serverSelectionTimeoutMS=2_000, timeoutMS=5_000
-    )
-    site = Site(data_dir, mongod, client[DATABASE])
-    try:
-        await asyncio.gather(*(site.start_api() for _ in range(apis)))
-        yield site
-    finally:
-        await site.close()
-        await client.close()
-        await mongod.kill()
+class Worker(Process):
+    """One `python -m worker`, or another module that works as it does."""
+
+    def __init__(
+        self, name: str, *, data_dir: Path, environment: Mapping[str, str], module: str = "worker"
+    ) -> None:
+        super().__init__(name, [module], log_dir=data_dir, environment=environment)
+
+    async def _is_ready(self) -> bool:
+        return "working" in self._text_since_start()
+
+
+class Vendor(Process):
+    """A simulated fal. What it has taken, and would charge, outlives it."""
+
+    def __init__(self, *, data_dir: Path, seconds_per_job: float) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        bill = os.fspath(data_dir / "fal.bill")
+        command = ["tests.simulators.fal", "--port", str(self.port), "--bill", bill]
+        command += ["--seconds-per-job", str(seconds_per_job)]
+        super().__init__("fal", command, log_dir=data_dir, environment={})
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """What points a Darkroom at it."""
+        return {"DARKROOM_FAL_KEY": FAL_KEY, "DARKROOM_FAL_URL": self.url}
+
+    async def bill(self) -> list[Data]:
+        async with httpx2.AsyncClient(base_url=self.url, verify=False) as http:
+            told: list[Data] = (await http.get("/bill", timeout=20)).json()
+            return told
+
+    async def _is_ready(self) -> bool:
+        with suppress(httpx2.HTTPError):
+            await self.bill()
+            return True
+        return False
 
 
 @asynccontextmanager
@@ -189,3 +202,13 @@ async def away(mongod: Mongod) -> AsyncIterator[None]:
     finally:
         if mongod.pid is None:
             await mongod.start()
+
+
+def _memory_of(pid: int) -> int:
+    """The most that the process has had in memory so far; 0 where nobody can tell."""
+    try:
+        told = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    peak = re.search(r"VmHWM:\s+(\d+) kB", told)
+    return int(peak[1]) * 1024 if peak else 0

@@ -1,77 +1,157 @@
-"""Kills at random moments, and what they cost: who was killed when, and how soon work went on."""
+"""Kills at random moments: of whatever there is, one after the other, and each is back soon."""
 
 import asyncio
 import random
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from itertools import pairwise
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from time import time
-from typing import Any, Final
+from typing import Final, Protocol
 
 from pymongo.errors import PyMongoError
 
-from domain.services.runner import LEASE
-from mongod import Mongod, MongodFailed
-from tests.resilience.history import RANK, SubscriberLog
-from tests.resilience.processes import Api, Documents, Site
+from domain.services.leases import LEASE
+from mongod import MongodFailed
+from tests.resilience.evidence import Kill
+from tests.resilience.processes import Documents, Process
+from tests.resilience.sites import Site
 
-MONGOD: Final = "mongod"
-GAP_SECONDS: Final = (0.3, 2.0)
-CALM_SECONDS: Final = 19.0
-"""Now and then a gap so long that what was left is taken up before the next kill."""
-KILLS_UNTIL_CALM: Final = 8
-_LOOK_EVERY_SECONDS: Final = 0.1
-_SLOW_MODELS: Final = frozenset({"rehearsal-slow", "rehearsal-lands-last"})
-_LIVELY_SECONDS: Final = 1.0
-"""An output that told something this shortly before mongod died was being run."""
+GAP_SECONDS: Final = (0.2, 1.6)
+DOWN_SECONDS: Final = (0.0, 0.0, 0.5, 1.5)
+KILLS_UNTIL_CALM: Final = 60
+"""So many in a row; then all are back, and one that runs outputs is hurt while all else is well."""
+SETTLE_SECONDS: Final = 5.0
+CALM_SECONDS: Final = LEASE.total_seconds() + 6.0
+"""A lease, a sweep, and some."""
+STOPS: Final = 0.2
+"""The share of our own processes that is asked to stop instead of being killed."""
+LOSES_EVERYTHING: Final = 0.2
+"""The share of kills of NATS after which its files are gone as well."""
+DISTRIBUTED: Final = {"worker": 10, "api": 4, "mongod": 3, "nats": 2, "fal": 2}
+EMBEDDED: Final = {"api": 6, "mongod": 3, "fal": 2}
+"""Who is hurt, and how often beside the others."""
+BREATHERS: Final = 0.2
+"""How often the next one waits until all are back, so that there is something to be hurt."""
+_TELL_EVERY: Final = 25
 
 
-@dataclass(slots=True)
-class Kill:
-    who: str
-    at: float
-    back_at: float | None = None
-    unfinished: int = 0
-    """Outputs that were at work."""
+class _Mortal(Protocol):
+    async def start(self) -> None: ...
+
+    async def kill(self) -> None: ...
 
 
 @dataclass(slots=True)
 class Storm:
-    """Kills mongod and API processes, each again only once it is back."""
-
     site: Site
     randomness: random.Random
+    weights: Mapping[str, int]
     kills: list[Kill] = field(default_factory=list)
+    tell: Callable[[str], None] = field(default=lambda _: None)
     _restarts: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
-    async def rage(self, times_each: int) -> None:
-        """So many kills of mongod and of APIs, in random order; return once all are back."""
-        victims = [MONGOD, "api"] * times_each
-        self.randomness.shuffle(victims)
-        for number, victim in enumerate(victims, start=1):
-            await asyncio.sleep(self.randomness.uniform(*GAP_SECONDS))
-            if victim == MONGOD:
-                await self._kill(MONGOD, self.site.mongod)
-            else:
-                api = self.randomness.choice(self.site.apis)
-                await self._kill(api.name, api)
-            if number % KILLS_UNTIL_CALM == 0 and number < len(victims):
-                await asyncio.sleep(CALM_SECONDS)
-        await asyncio.gather(*self._restarts.values())
+    async def rage(self, count: int, *, quiet_end: bool = True) -> None:
+        """So many kills, the last one quiet; return once all are back."""
+        try:
+            kinds = self._kinds(count - 1 if quiet_end else count)
+            for number, kind in enumerate(kinds, start=1):
+                await asyncio.sleep(self.randomness.uniform(*GAP_SECONDS))
+                if self.randomness.random() < BREATHERS:
+                    await asyncio.gather(*self._restarts.values())
+                await self._hurt(kind)
+                if number % _TELL_EVERY == 0:
+                    self.tell(f"{number} of {count} kills")
+                if number % KILLS_UNTIL_CALM == 0:
+                    await self.hurt_quietly()
+                    await asyncio.sleep(CALM_SECONDS)
+            if quiet_end:
+                await self.hurt_quietly()
+            await asyncio.gather(*self._restarts.values())
+        finally:
+            for task in self._restarts.values():
+                task.cancel()
+            await asyncio.gather(*self._restarts.values(), return_exceptions=True)
 
-    async def _kill(self, name: str, victim: Mongod | Api) -> None:
+    async def hurt_quietly(self) -> None:
+        """One that runs outputs, while all else is well: others have to take up what it leaves."""
+        await asyncio.gather(*self._restarts.values())
+        await asyncio.sleep(SETTLE_SECONDS)
+        victim = self.randomness.choice(self.site.runners)
+        kind = "worker" if self.site.arrangement.is_distributed else "api"
+        await self._kill(kind, victim.name, victim, quiet=True)
+
+    def _kinds(self, count: int) -> list[str]:
+        weights = self.weights
+        # Each kind comes at least once, and as often as it should, whatever the order.
+        cycle = [kind for kind, weight in weights.items() for _ in range(weight)]
+        self.randomness.shuffle(cycle)
+        kinds = [*weights, *(cycle[number % len(cycle)] for number in range(count))][:count]
+        self.randomness.shuffle(kinds)
+        return kinds
+
+    async def _hurt(self, kind: str) -> None:
+        if kind == "mongod":
+            await self._kill(kind, kind, self.site.mongod)
+        elif kind == "nats":
+            assert self.site.nats is not None
+            await self._kill(kind, kind, self.site.nats)
+        else:
+            victim = self.randomness.choice(self._processes(kind))
+            if kind != "fal" and self.randomness.random() < STOPS:
+                await self._stop(kind, victim)
+            else:
+                await self._kill(kind, victim.name, victim)
+
+    def _processes(self, kind: str) -> list[Process]:
+        if kind == "fal":
+            assert self.site.vendor is not None
+            return [self.site.vendor]
+        of_kind: list[Process] = [*(self.site.workers if kind == "worker" else self.site.apis)]
+        up = [
+            one
+            for one in of_kind
+            if one.name not in self._restarts or self._restarts[one.name].done()
+        ]
+        return up or of_kind
+
+    async def _kill(self, kind: str, name: str, victim: _Mortal, *, quiet: bool = False) -> None:
+        kill = await self._begin(kind, name, quiet=quiet)
+        nats = self.site.nats
+        if victim is nats and nats and self.randomness.random() < LOSES_EVERYTHING:
+            await nats.lose_everything()
+        else:
+            await victim.kill()
+        down = LEASE.total_seconds() if quiet else self.randomness.choice(DOWN_SECONDS)
+        self._restarts[name] = asyncio.create_task(_restart(kill, victim, down))
+
+    async def _stop(self, kind: str, victim: Process) -> None:
+        kill = await self._begin(kind, victim.name, quiet=False)
+        kill.stopped = True
+        self._restarts[victim.name] = asyncio.create_task(_stop_and_restart(kill, victim))
+
+    async def _begin(self, kind: str, name: str, *, quiet: bool) -> Kill:
         if name in self._restarts:
             await self._restarts[name]
         unfinished = await _count_unfinished(self.site.documents)
-        kill = Kill(name, time(), unfinished=unfinished)
-        await victim.kill()
+        kill = Kill(
+            name,
+            kind,
+            time(),
+            ran_outputs=kind == "worker" or (kind == "api" and not self.site.workers),
+            quiet=quiet,
+            unfinished=unfinished,
+        )
         self.kills.append(kill)
-        down = self.randomness.choice((0.0, 0.0, 0.5, 1.5))
-        self._restarts[name] = asyncio.create_task(_restart(kill, victim, down))
+        return kill
 
 
-async def _restart(kill: Kill, victim: Mongod | Api, down_seconds: float) -> None:
+async def _stop_and_restart(kill: Kill, victim: Process) -> None:
+    kill.exit_code = await victim.terminate()
+    kill.ended_after = time() - kill.at
+    await _restart(kill, victim, 0.0)
+
+
+async def _restart(kill: Kill, victim: _Mortal, down_seconds: float) -> None:
     await asyncio.sleep(down_seconds)
     while True:
         try:
@@ -83,109 +163,17 @@ async def _restart(kill: Kill, victim: Mongod | Api, down_seconds: float) -> Non
 
 
 async def _count_unfinished(documents: Documents) -> int:
+    fields = {"outputs.status": 1}
+    unfinished = {"status": {"$in": ["PENDING", "GENERATING"]}}
     try:
-        found = (
-            await documents["turns"].find({"status": {"$in": ["PENDING", "GENERATING"]}}).to_list()
-        )
+        found = await documents["turns"].find(unfinished, fields).to_list()
     except PyMongoError:
         return 0
-    return sum(RANK[output["status"]] < 2 for turn in found for output in turn["outputs"])
+    return sum(
+        output["status"] in ("QUEUED", "GENERATING") for turn in found for output in turn["outputs"]
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class _Claim:
-    at: float
-    fence: int
-    lease_until: float
-    """As last seen before the next claim."""
-
-
-@dataclass(frozen=True, slots=True)
-class Takeover:
-    """An output was claimed again after the process that ran it had been killed."""
-
-    after_return: float
-    """Seconds since the killed process was back."""
-    after_calm: float
-    """Seconds since anything at all came back: what the bound is about."""
-
-
-@dataclass(slots=True)
-class Watch:
-    """Looks at the database all the time: when was each output claimed, and claimed again?"""
-
-    documents: Documents
-    claims: dict[tuple[str, int], list[_Claim]] = field(default_factory=dict)
-
-    async def look(self) -> None:
-        while True:
-            with suppress(PyMongoError):
-                await self._look_once()
-            await asyncio.sleep(_LOOK_EVERY_SECONDS)
-
-    async def _look_once(self) -> None:
-        fields = {"outputs.slot": 1, "outputs.fence": 1, "outputs.leaseUntil": 1}
-        found: list[dict[str, Any]] = await self.documents["turns"].find({}, fields).to_list()
-        for turn in found:
-            for output in turn["outputs"]:
-                if output["leaseUntil"] is None:
-                    continue
-                claims = self.claims.setdefault((turn["_id"], output["slot"]), [])
-                claim = _Claim(time(), output["fence"], output["leaseUntil"].timestamp())
-                if claims and claims[-1].fence == claim.fence:
-                    claims[-1] = replace(claims[-1], lease_until=claim.lease_until)
-                else:
-                    claims.append(claim)
-
-    def takeovers(self, kills: Sequence[Kill]) -> list[Takeover]:
-        """Every claim of an output that somebody had claimed before."""
-        killed_apis = [kill for kill in kills if kill.who != MONGOD]
-        backs = [kill.back_at for kill in kills if kill.back_at is not None]
-        found = []
-        for claims in self.claims.values():
-            for before, after in pairwise(claims):
-                renewed_at = before.lease_until - LEASE.total_seconds()
-                # The first API to be killed after the last sign of life.
-                returns = [kill.back_at for kill in killed_apis if kill.at >= renewed_at]
-                last = max((back for back in backs if back <= after.at), default=None)
-                if returns and returns[0] is not None and last is not None:
-                    found.append(Takeover(after.at - returns[0], after.at - last))
-        return found
-
-
-def silences(subscribers: Sequence[SubscriberLog], kills: Sequence[Kill]) -> list[float]:
-    """How long after each return of mongod a socket that lived through it was silent about an
-    output at work, where nothing else was killed.
-    """
-    found: list[float] = []
-    steps = [pair for subscriber in subscribers for pair in _steps(subscriber)]
-    for kill in kills:
-        if kill.who != MONGOD or kill.back_at is None:
-            continue
-        others = [other for other in kills if other is not kill]
-        for before, after in steps:
-            if not (kill.at - _LIVELY_SECONDS < before < kill.at and kill.back_at < after):
-                continue
-            if not any(
-                other.at < after and (other.back_at or other.at) > before - _LIVELY_SECONDS
-                for other in others
-            ):
-                found.append(after - kill.back_at)
-    return found
-
-
-def _steps(subscriber: SubscriberLog) -> Iterator[tuple[float, float]]:
-    """When one connection was told two steps, one after the other, of an output that tells many."""
-    known: dict[tuple[int, str], tuple[float | None, Any]] = {}
-    for seen in subscriber.seen:
-        for output in seen.turn["outputs"]:
-            if output["model"]["id"] not in _SLOW_MODELS:
-                continue
-            name, state = (seen.connection, output["id"]), (output["status"], output["progress"])
-            if name not in known:
-                known[name] = None, state
-            elif known[name][1] != state:
-                before = known[name][0]
-                if before is not None:
-                    yield before, seen.at
-                known[name] = seen.at, state
+def to_terminal(line: str) -> None:
+    """For whoever waits for a long run."""
+    sys.__stderr__ and sys.__stderr__.write(f"{line}\n")

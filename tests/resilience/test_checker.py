@@ -1,54 +1,16 @@
 """The checker must be able to fail: a history that is sound, tampered with in every way."""
 
 import copy
-from collections.abc import AsyncIterator, Callable
-from random import Random
+from collections.abc import Callable
+from typing import Any
 
 import pytest
-from pymongo import AsyncMongoClient
 
 from tests.clients import Data
-from tests.conftest import darkrooms
-from tests.resilience.history import (
-    History,
-    SubscriberLog,
-    objections,
-    read_stored,
-)
-from tests.resilience.load import Load
-from tests.resilience.processes import Documents
+from tests.resilience.evidence import Asked, History, SubscriberLog
+from tests.resilience.history import objections
 
 Tamper = Callable[[History], object]
-
-
-@pytest.fixture(scope="module")
-async def sound(
-    mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[History]:
-    """What really happens when a turn of three models runs and nothing is hurt."""
-    folder = tmp_path_factory.mktemp("sound")
-    async with darkrooms(mongodb_uri, folder) as start:
-        darkroom = await start()
-        load = Load(
-            route=lambda: darkroom.url,
-            token=darkroom.token,
-            randomness=Random(0),
-            most_conversations=1,
-        )
-        payload = await load.start(
-            "ana",
-            userMessage="A red boat",
-            selectedModels=["local-silver", "local-ink", "rehearsal-fails"],
-            options={"width": 256, "height": 256, "previews": 1, "imagesPerModel": 1},
-        )
-        assert payload is not None
-        for follower in load.followers:
-            await follower.until_over(payload["turn"]["id"])
-        await load.close()
-        client: AsyncMongoClient[Data]
-        async with AsyncMongoClient(mongodb_uri, tz_aware=True) as client:
-            documents: Documents = client[darkroom.settings.mongodb_database]
-            yield History(load.subscribers, load.acknowledged, await read_stored(documents, folder))
 
 
 def test_a_sound_history_is_not_objected_to(sound: History) -> None:
@@ -79,6 +41,18 @@ def _land_twice(history: History) -> None:
     log.seen.insert(-1, other)
 
 
+def _close_for_good(history: History) -> None:
+    _subscriber(history).closes.append((0.0, 1011))
+
+
+def _tell_an_error(history: History) -> None:
+    _subscriber(history).errors.append({"extensions": {"code": "INTERNAL"}})
+
+
+def _tell_of_an_end(history: History) -> None:
+    _subscriber(history).completed = True
+
+
 def _double_a_record(history: History) -> None:
     record = copy.deepcopy(_record(history))
     history.stored.images.append(record | {"_id": "img_of_another_run"})
@@ -88,8 +62,17 @@ def _lose_a_record(history: History) -> None:
     history.stored.images.remove(_record(history))
 
 
+def _use_an_image_twice(history: History) -> None:
+    outputs = history.stored.turns[0]["outputs"]
+    outputs[1]["images"] = copy.deepcopy(outputs[0]["images"])
+
+
 def _change_a_record(history: History) -> None:
     _record(history)["thumbhash"] = "another"
+
+
+def _change_a_prompt(history: History) -> None:
+    _record(history)["prompt"] = "another"
 
 
 def _lose_the_bytes(history: History) -> None:
@@ -100,8 +83,29 @@ def _cut_the_bytes(history: History) -> None:
     history.stored.objects[_record(history)["key"]] -= 1
 
 
+def _give_samples_twice(history: History) -> None:
+    sample = next(one for one in history.stored.images if one["origin"] == "SAMPLE")
+    history.stored.images.append(sample | {"_id": "img_of_another_welcome"})
+
+
+def _forget_a_viewer(history: History) -> None:
+    history.stored.viewers.clear()
+
+
+def _renumber(history: History) -> None:
+    history.stored.turns[0]["turnIndex"] = 7
+
+
 def _be_stuck(history: History) -> None:
     _output(history)["status"] = "GENERATING"
+
+
+def _have_no_end(history: History) -> None:
+    history.stored.turns[0]["completedAt"] = None
+
+
+def _hold_on(history: History) -> None:
+    _output(history)["leaseUntil"] = history.stored.turns[0]["createdAt"]
 
 
 def _complete_without_an_image(history: History) -> None:
@@ -116,6 +120,25 @@ def _break_by_ourselves(history: History) -> None:
     _output(history).update(status="FAILED", error={"code": "INTERNAL", "retryable": True})
 
 
+def _cancel_unasked(history: History) -> None:
+    _output(history)["status"] = "CANCELLED"
+
+
+def _leave_out_an_index(history: History) -> None:
+    history.stored.conversations[0]["turnCount"] = 2
+
+
+def _lose_a_conversation(history: History) -> None:
+    history.stored.conversations.pop(0)
+
+
+def _do_a_request_twice(history: History) -> None:
+    turn = copy.deepcopy(history.stored.turns[0])
+    turn["_id"] = turn["_id"][:-4] + "0001"
+    history.stored.turns.append(turn | {"turnIndex": 1})
+    history.stored.conversations[0]["turnCount"] = 2
+
+
 def _lose_an_acknowledged_turn(history: History) -> None:
     history.stored.turns.clear()
 
@@ -128,28 +151,55 @@ def _keep_another_option(history: History) -> None:
     history.stored.turns[0]["options"]["previews"] = 2
 
 
-def _leave_out_an_index(history: History) -> None:
-    history.stored.conversations[0]["turnCount"] = 2
+def _bring_back_what_was_deleted(history: History) -> None:
+    deleted = _asked(history, "deleteConversation").input["conversationId"]
+    history.stored.conversations[0]["_id"] = deleted
 
 
-def _do_a_request_twice(history: History) -> None:
-    turn = copy.deepcopy(history.stored.turns[0])
-    turn["_id"] = turn["_id"][:-4] + "0001"
-    history.stored.turns.append(turn | {"turnIndex": 1})
-    history.stored.conversations[0]["turnCount"] = 2
+def _tell_of_a_later_attempt(history: History) -> None:
+    asked = _asked(history, "retryOutput")
+    for output in asked.told["turn"]["outputs"]:
+        output["attempt"] = 9
 
 
-def _close_for_good(history: History) -> None:
-    _subscriber(history).closes.append((0.0, 1011))
+def _undo_a_cancellation(history: History) -> None:
+    assert history.chronicle is not None
+    output_id = _asked(history, "cancelOutput").input["outputId"]
+    for state in history.chronicle.outputs[output_id]:
+        assert state.output is not None
+        state.output["status"] = "QUEUED"
 
 
-def _tell_an_error(history: History) -> None:
-    _subscriber(history).errors.append({"extensions": {"code": "INTERNAL"}})
+def _break_an_answer(history: History) -> None:
+    history.asked[0].failure = "INTERNAL"
 
 
-def _give_samples_twice(history: History) -> None:
-    sample = next(one for one in history.stored.images if one["origin"] == "SAMPLE")
-    history.stored.images.append(sample | {"_id": "img_of_another_welcome"})
+def _take_another_input(history: History) -> None:
+    misused = next(one for one in history.asked if "IDEMPOTENCY_KEY_REUSED" in one.refusals)
+    misused.refusals = ["NOT_FOUND"]
+
+
+def _answer_with_another_effect(history: History) -> None:
+    other = copy.deepcopy(_keyed(history))
+    other.told["turn"]["id"] = history.stored.turns[1]["_id"]
+    history.asked.append(other)
+
+
+def _refuse_for_the_twins_effect(history: History) -> None:
+    refused = copy.deepcopy(_keyed(history))
+    refused.refusals = ["INSUFFICIENT_CREDITS"]
+    refused.sent_at += 60
+    history.asked.append(refused)
+
+
+def _refuse_a_retry_for_its_twin(history: History) -> None:
+    refused = copy.deepcopy(_asked(history, "retryOutput"))
+    refused.refusals = ["NOT_RETRYABLE"]
+    history.asked.append(refused)
+
+
+def _retry_without_being_asked(history: History) -> None:
+    history.asked.remove(_asked(history, "retryOutput"))
 
 
 @pytest.mark.parametrize(
@@ -159,28 +209,46 @@ def _give_samples_twice(history: History) -> None:
         (_see_nothing, "never saw turn_"),
         (_go_back, "go back from (1, 2) to (1, 1)"),
         (_land_twice, "land twice"),
+        (_close_for_good, "was closed for good, with 1011"),
+        (_tell_an_error, "was told an error"),
+        (_tell_of_an_end, "was told that the conversation is gone"),
         (_double_a_record, "has a record, but did not land"),
         (_lose_a_record, "which has no record"),
+        (_use_an_image_twice, "an image stands in two outputs"),
         (_change_a_record, "differ"),
+        (_change_a_prompt, "does not tell what it was asked with"),
         (_lose_the_bytes, "has a record, but no bytes"),
         (_cut_the_bytes, "bytes of"),
+        (_give_samples_twice, "was given 5 samples"),
+        (_forget_a_viewer, "samples and viewers do not agree"),
+        (_renumber, "calls itself number 7"),
         (_be_stuck, "is stuck in GENERATING"),
+        (_have_no_end, "has no end"),
+        (_hold_on, "a lease still"),
         (_complete_without_an_image, "is COMPLETED with 0 images"),
         (_derive_another_status, "its outputs are"),
         (_break_by_ourselves, "ended FAILED with INTERNAL"),
+        (_cancel_unasked, "was cancelled, which nobody has asked for"),
+        (_leave_out_an_index, "counts 2, has turns [0]"),
+        (_lose_a_conversation, "are there, the conversation is not"),
+        (_do_a_request_twice, "one request made 2 turns"),
         (_lose_an_acknowledged_turn, "which is not there"),
         (_keep_another_message, "was acknowledged with userMessage"),
         (_keep_another_option, "was acknowledged with previews"),
-        (_leave_out_an_index, "counts 2, has turns [0]"),
-        (_do_a_request_twice, "one request made 2 turns"),
-        (_close_for_good, "was closed for good, with 1011"),
-        (_tell_an_error, "was told an error"),
-        (_give_samples_twice, "was given 5 samples"),
+        (_bring_back_what_was_deleted, "was acknowledged as deleted, and is there"),
+        (_tell_of_a_later_attempt, "which has never been so"),
+        (_undo_a_cancellation, "which has never been so"),
+        (_break_an_answer, "was answered with INTERNAL"),
+        (_take_another_input, "came with another input, and was answered"),
+        (_answer_with_another_effect, "was answered with"),
+        (_refuse_for_the_twins_effect, "and was refused for INSUFFICIENT_CREDITS"),
+        (_refuse_a_retry_for_its_twin, "and was refused for NOT_RETRYABLE"),
+        (_retry_without_being_asked, "was tried again 1 times: 0 were asked"),
     ],
 )
-def test_a_tampered_history_is_objected_to(sound: History, tamper: Tamper, objection: str) -> None:
-    tampered = copy.deepcopy(sound)
-
+def test_a_tampered_history_is_objected_to(
+    tampered: History, tamper: Tamper, objection: str
+) -> None:
     tamper(tampered)
 
     assert any(objection in one for one in objections(tampered)), objections(tampered)
@@ -190,10 +258,19 @@ def _subscriber(history: History) -> SubscriberLog:
     return history.subscribers[0]
 
 
+def _asked(history: History, mutation: str) -> Asked:
+    return next(one for one in history.asked if one.mutation == mutation and one.acknowledged)
+
+
+def _keyed(history: History) -> Asked:
+    return next(one for one in history.asked if one.key and one.acknowledged)
+
+
 def _output(history: History) -> Data:
     output: Data = history.stored.turns[0]["outputs"][0]
     return output
 
 
 def _record(history: History) -> Data:
-    return next(one for one in history.stored.images if one["origin"] == "OUTPUT")
+    landed: Any = history.stored.turns[0]["outputs"][0]["images"][0]["id"]
+    return next(one for one in history.stored.images if one["_id"] == landed)

@@ -7,12 +7,16 @@ from uuid import uuid4
 
 import pytest
 
+from tests.api.test_outputs import CANCEL, RETRY
 from tests.clients import Data, GraphQLClient, Socket, connect_to
-from tests.operations import FOLLOW, OVER, START, over, start
-from tests.resilience.processes import THOROUGH, Site, away, eventually, frozen, open_site
+from tests.operations import DELETE, FOLLOW, OVER, SEND, START, over, start
+from tests.resilience.processes import READY_SECONDS, away, eventually, frozen
+from tests.resilience.scale import THOROUGH, WHY_NOT
+from tests.resilience.sites import Arrangement, Site, open_site
 
 SMALL = {"width": 256, "height": 256, "previews": 1}
 FROZEN_SECONDS = 6.0
+AWAY_SECONDS = 60.0 if THOROUGH else 6.0
 LONG_FROZEN_SECONDS = 12.0
 ANSWER_SECONDS = 10.5
 """Ten seconds, and what the test's own machine needs."""
@@ -21,7 +25,15 @@ RESUMED_SECONDS = 15.0
 
 @pytest.fixture(scope="module")
 async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
-    async with open_site(tmp_path_factory.mktemp("frozen"), apis=1) as site:
+    arrangement = Arrangement(apis=1, fal=True)
+    async with open_site(tmp_path_factory.mktemp("frozen"), arrangement) as site:
+        client = site.client(site.apis[0])
+
+        async def greeted() -> bool:
+            return "errors" not in await client.execute("{ viewer { id } }")
+
+        # A process's first viewer is drawn some pictures, which takes a busy machine a while.
+        await eventually(greeted, within=READY_SECONDS, what="a first viewer has been greeted")
         yield site
 
 
@@ -49,7 +61,7 @@ async def test_a_database_that_stands_still_closes_no_socket_and_everything_goes
             await over(client, answer["data"]["startConversation"]["turn"])
 
 
-@pytest.mark.skipif(not THOROUGH, reason="takes long; DARKROOM_TEST_KILLS=20 runs it")
+@pytest.mark.skipif(not THOROUGH, reason=WHY_NOT)
 async def test_a_mutation_is_told_in_time_that_the_database_does_not_answer(site: Site) -> None:
     client = site.client(site.apis[0])
     stranger = site.client(site.apis[0], f"stranger {uuid4().hex}")
@@ -87,6 +99,57 @@ async def test_whoever_comes_while_the_database_is_away_is_not_sent_away_for_goo
 
     assert closed_with == 1013
     assert seen[-1]["turnUpdated"]["turn"]["status"] == "COMPLETED"
+
+
+async def test_while_the_database_is_away_each_mutation_is_told_so_and_what_was_bought_is_kept(
+    site: Site,
+) -> None:
+    client = site.client(site.apis[0])
+    message = f"A boat, {uuid4().hex} [fal seconds=3]"
+    payload = await start(
+        client, userMessage=message, selectedModels=["img-flux-2-max"], options={"previews": 0}
+    )
+    turn_id, output_id = payload["turn"]["id"], payload["turn"]["outputs"][0]["id"]
+    await eventually(lambda: _is_bought(site, message), within=10, what="the vendor has the job")
+    mutations = (
+        (START, {"userMessage": "A boat", "idempotencyKey": "away"}),
+        (SEND, {"conversationId": payload["conversation"]["id"], "userMessage": "Sepia"}),
+        (RETRY, {"outputId": output_id}),
+        (CANCEL, {"id": output_id}),
+        (DELETE, {"id": payload["conversation"]["id"]}),
+    )
+
+    told: list[tuple[Data, float]] = []
+    async with away(site.mongod):
+        gone = monotonic()
+        while monotonic() - gone < AWAY_SECONDS:
+            told += await asyncio.gather(*(_timed(client, *one) for one in mutations))
+    back = monotonic()
+
+    async def works_again() -> bool:
+        return "errors" not in (await _timed_start(client))[0]
+
+    await eventually(works_again, within=RESUMED_SECONDS, what="mutations are taken again")
+    finished = await asyncio.wait_for(over(client, payload["turn"]), RESUMED_SECONDS)
+    assert monotonic() - back < RESUMED_SECONDS
+    for answer, seconds in told:
+        assert seconds < ANSWER_SECONDS
+        _assert_overloaded(answer)
+    assert (finished["id"], finished["status"]) == (turn_id, "COMPLETED")
+    assert site.vendor is not None
+    assert [job["prompt"] for job in await site.vendor.bill()].count(message) == 1
+
+
+async def _is_bought(site: Site, message: str) -> bool:
+    assert site.vendor is not None
+    return any(job["prompt"] == message for job in await site.vendor.bill())
+
+
+async def _timed(client: GraphQLClient, query: str, input: Data) -> tuple[Data, float]:
+    asked = monotonic()
+    variables = input if "id" in input else {"input": input}
+    answer = await client.execute(query, **variables)
+    return answer, monotonic() - asked
 
 
 def _assert_overloaded(answer: Data) -> None:

@@ -13,19 +13,19 @@ from domain.services.runner import OutputRunner
 from domain.turns import Claim
 from providers.catalogue import load_catalogue
 from providers.local.provider import LocalProvider
+from storage.claims import MongoClaimRepository
 from storage.database import Database
 from storage.images import MongoImageRepository
 from storage.objects import FolderObjectStore
 from storage.pictures import PillowDeveloper
-from storage.turns import MongoTurnRepository
-from tests.resilience.history import read_stored
+from tests.resilience.evidence import read_stored
 from tests.storage.builders import a_conversation
 
 PATIENCE_SECONDS = 20.0
 
 
-class CommitOnItsWay(MongoTurnRepository):
-    """The real turns. A commit once sent is carried out, whether or not its sender still waits."""
+class CommitOnItsWay(MongoClaimRepository):
+    """The real claims. A commit once sent is carried out, whether or not its sender still waits."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
@@ -53,9 +53,9 @@ async def test_what_lands_after_its_worker_was_stopped_keeps_its_bytes(
     registry: ModelRegistry = load_catalogue(rehearsals=False)
     objects = FolderObjectStore(tmp_path / "objects", public_url="", seal=Seal(b"x" * 32))
     developer, local = PillowDeveloper(), LocalProvider(objects)
-    turns = CommitOnItsWay(database)
+    claims = CommitOnItsWay(database)
     runner = OutputRunner(
-        turns=turns,
+        claims=claims,
         images=MongoImageRepository(database),
         keeper=ImageKeeper(objects),
         developer=developer,
@@ -63,14 +63,16 @@ async def test_what_lands_after_its_worker_was_stopped_keeps_its_bytes(
         providers={local.name: local},
     )
     _, turn = await a_conversation(database, "local-silver")
-    run = asyncio.create_task(runner.run(turn.outputs[0].id))
-    await asyncio.wait_for(turns.sent.wait(), PATIENCE_SECONDS)
+    claimed = await runner.claim(turn.outputs[0].id)
+    assert claimed is not None
+    run = asyncio.create_task(claimed.run())
+    await asyncio.wait_for(claims.sent.wait(), PATIENCE_SECONDS)
 
     run.cancel()
     await asyncio.wait([run], timeout=PATIENCE_SECONDS)
-    turns.arrives.set()
-    assert turns.committed is not None
-    landed = await asyncio.wait_for(turns.committed, PATIENCE_SECONDS)
+    claims.arrives.set()
+    assert claims.committed is not None
+    landed = await asyncio.wait_for(claims.committed, PATIENCE_SECONDS)
     for part in (developer, local, objects):
         await part.aclose()
 

@@ -7,11 +7,13 @@ from uuid import uuid4
 
 import pytest
 
-from domain.services.runner import LEASE
+from domain.services.leases import LEASE
 from tests.clients import Data, GraphQLClient
 from tests.operations import FOLLOW, OVER, followed, over, send, start
-from tests.resilience.history import History, objections, read_stored
-from tests.resilience.processes import Site, eventually, open_site
+from tests.resilience.evidence import History, read_stored
+from tests.resilience.history import objections
+from tests.resilience.processes import eventually
+from tests.resilience.sites import Site, open_site
 
 SMALL = {"width": 256, "height": 256, "previews": 1}
 SWEEP_SECONDS = 5.0

@@ -3,18 +3,23 @@
 from datetime import UTC, datetime, timedelta
 
 from domain.conversations import Conversation
+from domain.credits import Account
 from domain.ids import ModelId, OutputId, ViewerId, new_conversation_id, new_image_id, viewer_id_of
 from domain.images import Image, ImageOrigin, ImageRecord, new_key
 from domain.models import SQUARE, ImageModel, Resolution, Scene
 from domain.references import Reference
 from domain.turns import Claim, PlannedOutput, Turn, TurnOptions, TurnPlan
+from storage.accounts import MongoAccountRepository
+from storage.claims import MongoClaimRepository
 from storage.conversations import MongoConversationRepository
 from storage.database import Database
-from storage.turns import MongoTurnRepository
 from storage.viewers import MongoViewerRepository
 
 ANA = viewer_id_of("tests", "ana")
 LONG = timedelta(seconds=60)
+PLENTY = 10_000
+PRICE = 2
+MANY = 1_000
 OVER = timedelta(milliseconds=1)
 
 
@@ -49,16 +54,19 @@ def a_picture(output_id: OutputId | None = None) -> ImageRecord:
     return ImageRecord(image, "a prompt", ())
 
 
-def a_plan(*models: str, references: tuple[Reference, ...] = ()) -> TurnPlan:
+def a_plan(
+    *models: str, references: tuple[Reference, ...] = (), images_per_model: int = 1
+) -> TurnPlan:
     return TurnPlan(
         user_message="A boat",
         references=references,
         previous_were_named=False,
         aspect_ratio=SQUARE,
         resolution=Resolution.ONE_K,
-        options=TurnOptions(),
+        options=TurnOptions(images_per_model=images_per_model),
         outputs=tuple(
-            PlannedOutput(a_model(name), ModelId(name), references) for name in models or ("model",)
+            PlannedOutput(a_model(name), ModelId(name), references, (), PRICE * images_per_model)
+            for name in models or ("model",)
         ),
     )
 
@@ -68,17 +76,38 @@ async def a_conversation(
     *models: str,
     viewer_id: ViewerId = ANA,
     source: Image | None = None,
+    images_per_model: int = 1,
 ) -> tuple[Conversation, Turn]:
+    await an_account(database, viewer_id=viewer_id)
     written = await MongoConversationRepository(database).start(
         viewer_id,
         new_conversation_id(),
         title="A boat",
         source_image=source,
-        plan=a_plan(*models),
+        plan=a_plan(*models, images_per_model=images_per_model),
+        max_active_outputs=MANY,
         key=None,
     )
     assert written is not None
     return written
+
+
+async def another_turn(
+    database: Database,
+    conversation: Conversation,
+    plan: TurnPlan | None = None,
+    *,
+    max_active_outputs: int = MANY,
+) -> tuple[Conversation, Turn] | None:
+    return await MongoConversationRepository(database).append_turn(
+        ANA, conversation, plan or a_plan(), max_active_outputs=max_active_outputs, key=None
+    )
+
+
+async def an_account(database: Database, *, viewer_id: ViewerId = ANA) -> Account:
+    """The viewer's account, with plenty to begin with."""
+    accounts = MongoAccountRepository(database)
+    return await accounts.open(viewer_id, starting_credits=PLENTY)
 
 
 async def a_gallery(database: Database, *records: ImageRecord, viewer_id: ViewerId = ANA) -> None:
@@ -86,6 +115,6 @@ async def a_gallery(database: Database, *records: ImageRecord, viewer_id: Viewer
 
 
 async def a_claim(database: Database, output_id: OutputId, *, lease: timedelta = LONG) -> Claim:
-    claim = await MongoTurnRepository(database).claim(output_id, lease=lease)
+    claim = await MongoClaimRepository(database).claim(output_id, lease=lease)
     assert claim is not None
     return claim

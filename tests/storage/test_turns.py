@@ -11,6 +11,7 @@ from domain.images import ImageRecord
 from domain.outputs import GenerationError, OutputStatus, Preview, Usage
 from domain.references import Reference, ReferenceOrigin
 from domain.turns import Claim, Turn, derive_status
+from storage.claims import MongoClaimRepository
 from storage.conversations import MongoConversationRepository
 from storage.database import Database, open_database
 from storage.images import MongoImageRepository
@@ -25,6 +26,7 @@ from tests.storage.builders import (
     a_gallery,
     a_picture,
     a_plan,
+    another_turn,
 )
 
 FAILURE = GenerationError(GenerationErrorCode.TIMED_OUT, retryable=True)
@@ -35,27 +37,32 @@ def turns(database: Database) -> MongoTurnRepository:
     return MongoTurnRepository(database)
 
 
+@pytest.fixture
+def claims(database: Database) -> MongoClaimRepository:
+    return MongoClaimRepository(database)
+
+
 async def read(turns: MongoTurnRepository, turn: Turn) -> Turn:
     return (await turns.get_many(ANA, [turn.id]))[turn.id]
 
 
-async def land(turns: MongoTurnRepository, claim: Claim, *records: ImageRecord) -> bool:
-    return await turns.land(claim, records or [a_picture(claim.output.id)], text=None, usage=None)
+async def land(claims: MongoClaimRepository, claim: Claim, *records: ImageRecord) -> bool:
+    return await claims.land(claim, records or [a_picture(claim.output.id)], text=None, usage=None)
 
 
 async def test_of_many_workers_one_gets_the_output(
-    database: Database, turns: MongoTurnRepository
+    database: Database, claims: MongoClaimRepository
 ) -> None:
     _, turn = await a_conversation(database)
 
-    claims = await asyncio.gather(*(turns.claim(turn.outputs[0].id, lease=LONG) for _ in range(20)))
+    output_id = turn.outputs[0].id
 
-    assert [claim.output.fence for claim in claims if claim] == [1]
+    got = await asyncio.gather(*(claims.claim(output_id, lease=LONG) for _ in range(20)))
+
+    assert [claim.output.fence for claim in got if claim] == [1]
 
 
-async def test_a_claim_starts_the_output_and_its_clock(
-    database: Database, turns: MongoTurnRepository
-) -> None:
+async def test_a_claim_starts_the_output_and_its_clock(database: Database) -> None:
     _, turn = await a_conversation(database)
 
     claim = await a_claim(database, turn.outputs[0].id)
@@ -67,7 +74,7 @@ async def test_a_claim_starts_the_output_and_its_clock(
 
 
 async def test_a_worker_that_lost_its_lease_can_write_nothing(
-    database: Database, turns: MongoTurnRepository
+    database: Database, claims: MongoClaimRepository
 ) -> None:
     _, turn = await a_conversation(database)
     dead = await a_claim(database, turn.outputs[0].id, lease=OVER)
@@ -76,11 +83,11 @@ async def test_a_worker_that_lost_its_lease_can_write_nothing(
 
     preview = Preview(0, "previews/x", 1, 1)
     tried = [
-        await turns.renew(dead, lease=LONG),
-        await turns.give_back(dead),
-        await turns.show_progress(dead, progress=0.5, preview=preview),
-        await turns.fail(dead, FAILURE),
-        await land(turns, dead),
+        await claims.renew(dead, lease=LONG),
+        await claims.give_back(dead),
+        await claims.show_progress(dead, progress=0.5, preview=preview),
+        await claims.fail(dead, FAILURE),
+        await land(claims, dead),
     ]
 
     assert tried == [False] * 5
@@ -88,18 +95,18 @@ async def test_a_worker_that_lost_its_lease_can_write_nothing(
     assert living.output.fence == dead.output.fence + 1
     assert living.output.started_at == dead.output.started_at
     assert living.deadline_at == dead.deadline_at
-    assert await land(turns, living)
+    assert await land(claims, living)
 
 
 async def test_landing_writes_the_output_and_its_images_or_nothing(
-    database: Database, turns: MongoTurnRepository
+    database: Database, turns: MongoTurnRepository, claims: MongoClaimRepository
 ) -> None:
     _, turn = await a_conversation(database)
     claim = await a_claim(database, turn.outputs[0].id)
     records = [a_picture(claim.output.id), a_picture(claim.output.id)]
 
-    assert await turns.land(claim, records, text="Done $x", usage=Usage(1, 2, 3))
-    assert not await turns.land(claim, [a_picture()], text=None, usage=None)
+    assert await claims.land(claim, records, text="Done $x", usage=Usage(1, 2, 3))
+    assert not await claims.land(claim, [a_picture()], text=None, usage=None)
 
     output = (await read(turns, turn)).outputs[0]
     assert output.status is OutputStatus.COMPLETED
@@ -113,7 +120,7 @@ async def test_landing_writes_the_output_and_its_images_or_nothing(
 
 
 async def test_the_turns_status_follows_its_outputs_in_the_same_write(
-    database: Database, turns: MongoTurnRepository
+    database: Database, turns: MongoTurnRepository, claims: MongoClaimRepository
 ) -> None:
     _, turn = await a_conversation(database, "one", "two", "three")
     ends = [FAILURE, None, FAILURE]
@@ -122,7 +129,7 @@ async def test_the_turns_status_follows_its_outputs_in_the_same_write(
     for output, end in zip(turn.outputs, ends, strict=True):
         claim = await a_claim(database, output.id)
         seen.append(await read(turns, turn))
-        await (turns.fail(claim, end) if end else land(turns, claim))
+        await (claims.fail(claim, end) if end else land(claims, claim))
         seen.append(await read(turns, turn))
 
     for state in seen:
@@ -131,43 +138,45 @@ async def test_the_turns_status_follows_its_outputs_in_the_same_write(
     assert [state.version for state in seen] == list(range(1, 8))
 
 
-async def test_progress_never_goes_back(database: Database, turns: MongoTurnRepository) -> None:
+async def test_progress_never_goes_back(
+    database: Database, turns: MongoTurnRepository, claims: MongoClaimRepository
+) -> None:
     _, turn = await a_conversation(database)
     claim = await a_claim(database, turn.outputs[0].id)
 
     for progress in (0.2, 0.6, 0.4):
-        await turns.show_progress(claim, progress=progress, preview=None)
+        await claims.show_progress(claim, progress=progress, preview=None)
 
     assert (await read(turns, turn)).outputs[0].progress == 0.6
 
 
 async def test_renewing_a_lease_is_nobodys_news(
-    database: Database, turns: MongoTurnRepository
+    database: Database, turns: MongoTurnRepository, claims: MongoClaimRepository
 ) -> None:
     _, turn = await a_conversation(database)
     claim = await a_claim(database, turn.outputs[0].id)
     before = await read(turns, turn)
 
-    assert await turns.renew(claim, lease=LONG)
+    assert await claims.renew(claim, lease=LONG)
 
     assert await read(turns, turn) == before
 
 
 async def test_what_nobody_holds_is_found_when_it_should_be(
-    database: Database, turns: MongoTurnRepository
+    database: Database, claims: MongoClaimRepository
 ) -> None:
     _, turn = await a_conversation(database, "queued", "held", "given back", "dead", "ended")
     _, held, given_back, dead, ended = (output.id for output in turn.outputs)
     await a_claim(database, held)
-    await turns.give_back(await a_claim(database, given_back))
+    await claims.give_back(await a_claim(database, given_back))
     await a_claim(database, dead, lease=OVER)
-    await turns.fail(await a_claim(database, ended), FAILURE)
+    await claims.fail(await a_claim(database, ended), FAILURE)
     await asyncio.sleep(0.01)
 
     async def found(queued_for: timedelta, *, expired: bool) -> list[str]:
-        ids = await turns.claimable(queued_for=queued_for, expired=expired, limit=10)
-        slots = {output.id: output.model_id for output in turn.outputs}
-        return [slots[output_id] for output_id in ids]
+        models = [output.model_id for output in turn.outputs]
+        waiting = await claims.waiting(models, queued_for=queued_for, expired=expired, limit=10)
+        return [one.model_id for one in waiting]
 
     assert await found(timedelta(0), expired=True) == ["queued", "given back", "dead"]
     assert await found(timedelta(0), expired=False) == ["queued", "given back"]
@@ -175,12 +184,9 @@ async def test_what_nobody_holds_is_found_when_it_should_be(
 
 
 async def test_a_turn_that_is_there_is_never_written_over(database: Database) -> None:
-    conversations = MongoConversationRepository(database)
     conversation, _ = await a_conversation(database)
 
-    written = await asyncio.gather(
-        *(conversations.append_turn(ANA, conversation, a_plan(), key=None) for _ in range(8))
-    )
+    written = await asyncio.gather(*(another_turn(database, conversation) for _ in range(8)))
 
     assert len([one for one in written if one]) == 1
     assert await database.turns.count_documents({}) == 2
@@ -189,18 +195,18 @@ async def test_a_turn_that_is_there_is_never_written_over(database: Database) ->
 
 
 async def test_a_picture_that_is_being_used_and_deleted_at_once_is_never_half_gone(
-    database: Database, turns: MongoTurnRepository
+    database: Database, claims: MongoClaimRepository
 ) -> None:
     conversations = MongoConversationRepository(database)
     for _ in range(10):
         doomed, turn = await a_conversation(database)
         record = a_picture(turn.outputs[0].id)
-        await land(turns, await a_claim(database, turn.outputs[0].id), record)
+        await land(claims, await a_claim(database, turn.outputs[0].id), record)
         other, _ = await a_conversation(database)
         plan = a_plan(references=(Reference(record.image, ReferenceOrigin.MANUAL),))
 
         used, _ = await asyncio.gather(
-            conversations.append_turn(ANA, other, plan, key=None),
+            another_turn(database, other, plan),
             conversations.delete(ANA, doomed.id),
         )
 
@@ -209,22 +215,22 @@ async def test_a_picture_that_is_being_used_and_deleted_at_once_is_never_half_go
 
 
 async def test_a_picture_that_has_been_deleted_is_never_referred_to(
-    database: Database, turns: MongoTurnRepository
+    database: Database, claims: MongoClaimRepository
 ) -> None:
     conversations = MongoConversationRepository(database)
     doomed, turn = await a_conversation(database)
     record = a_picture(turn.outputs[0].id)
-    await land(turns, await a_claim(database, turn.outputs[0].id), record)
+    await land(claims, await a_claim(database, turn.outputs[0].id), record)
     other, _ = await a_conversation(database)
     plan = a_plan(references=(Reference(record.image, ReferenceOrigin.MANUAL),))
 
     await conversations.delete(ANA, doomed.id)
 
-    assert await conversations.append_turn(ANA, other, plan, key=None) is None
+    assert await another_turn(database, other, plan) is None
 
 
 async def test_deleting_tells_whose_bytes_nobody_needs_any_more(
-    database: Database, turns: MongoTurnRepository
+    database: Database, claims: MongoClaimRepository
 ) -> None:
     conversations = MongoConversationRepository(database)
     source = a_picture()
@@ -232,30 +238,29 @@ async def test_deleting_tells_whose_bytes_nobody_needs_any_more(
     conversation, turn = await a_conversation(database, "one", "two", source=source.image)
     first, second = (output.id for output in turn.outputs)
     lost, kept = a_picture(first), a_picture(first)
-    await land(turns, await a_claim(database, first), lost, kept)
+    await land(claims, await a_claim(database, first), lost, kept)
     claim = await a_claim(database, second)
-    await turns.show_progress(claim, progress=None, preview=Preview(0, "previews/x", 1, 1))
+    await claims.show_progress(claim, progress=None, preview=Preview(0, "previews/x", 1, 1))
     await a_conversation(database, source=kept.image)
 
     keys = await conversations.delete(ANA, conversation.id)
 
     assert sorted(keys or []) == sorted([*lost.image.keys, "previews/x"])
-    assert not await land(turns, claim)
+    assert not await land(claims, claim)
 
 
 async def test_turns_changed_since_a_moment_come_with_the_latest_and_those_at_work(
-    database: Database, turns: MongoTurnRepository
+    database: Database, turns: MongoTurnRepository, claims: MongoClaimRepository
 ) -> None:
-    conversations = MongoConversationRepository(database)
     conversation, first = await a_conversation(database)
     for _ in range(3):
-        written = await conversations.append_turn(ANA, conversation, a_plan(), key=None)
+        written = await another_turn(database, conversation)
         assert written
         conversation = written[0]
     second = (
         await turns.current(ANA, conversation.id, changed_since=None, recent=timedelta(0))
     ).turns[1]
-    await turns.fail(await a_claim(database, second.outputs[0].id), FAILURE)
+    await claims.fail(await a_claim(database, second.outputs[0].id), FAILURE)
 
     async def indexes(since: Moment | None) -> list[int]:
         found = await turns.current(ANA, conversation.id, changed_since=since, recent=timedelta(0))
@@ -267,12 +272,12 @@ async def test_turns_changed_since_a_moment_come_with_the_latest_and_those_at_wo
     assert await indexes(None) == [0, 2, 3]
     assert await indexes(Moment(0, 0)) == [0, 1, 2, 3]
     claim = await a_claim(database, first.outputs[0].id)
-    await turns.fail(claim, FAILURE)
+    await claims.fail(claim, FAILURE)
     assert await indexes(None) == [2, 3]
     assert await indexes(now) == [0, 2, 3]
 
 
-async def test_a_database_that_is_away_is_told_as_overloaded() -> None:
+async def test_a_database_that_is_away_is_told_as_overloaded(database: Database) -> None:
     nowhere = open_database(f"mongodb://127.0.0.1:{free_port()}/", "nothing")
 
     with pytest.raises(Overloaded):
@@ -282,10 +287,9 @@ async def test_a_database_that_is_away_is_told_as_overloaded() -> None:
 async def test_what_has_changed_comes_in_pages_and_the_latest_last(
     database: Database, turns: MongoTurnRepository
 ) -> None:
-    conversations = MongoConversationRepository(database)
     conversation, _ = await a_conversation(database)
     for _ in range(60):
-        written = await conversations.append_turn(ANA, conversation, a_plan(), key=None)
+        written = await another_turn(database, conversation)
         assert written
         conversation = written[0]
 

@@ -10,12 +10,13 @@ from domain.outputs import GenerationError
 from domain.sealing import Seal
 from domain.turns import Turn, TurnUpdate
 from domain.viewers import Viewer
+from storage.claims import MongoClaimRepository
 from storage.conversations import MongoConversationRepository
 from storage.database import Database
 from storage.turns import MongoTurnRepository
 from subscriptions.hub import Hub
 from subscriptions.turns import TurnUpdates
-from tests.storage.builders import ANA, a_claim, a_conversation, a_plan
+from tests.storage.builders import ANA, a_claim, a_conversation, another_turn
 from tests.subscriptions.test_hub import Feed
 
 CURSORS = TurnCursors(Seal(b"of this test"))
@@ -24,11 +25,10 @@ FAILURE = GenerationError(GenerationErrorCode.TIMED_OUT, retryable=True)
 
 async def an_old_conversation(database: Database, *, turns: int) -> list[Turn]:
     """Turns that are all over, and were long ago as far as the database can tell."""
-    conversations = MongoConversationRepository(database)
     conversation, turn = await a_conversation(database)
     written = [turn]
     for _ in range(turns - 1):
-        appended = await conversations.append_turn(ANA, conversation, a_plan(), key=None)
+        appended = await another_turn(database, conversation)
         assert appended
         conversation, turn = appended
         written.append(turn)
@@ -39,7 +39,7 @@ async def an_old_conversation(database: Database, *, turns: int) -> list[Turn]:
 
 async def end(database: Database, turn: Turn) -> None:
     claim = await a_claim(database, turn.outputs[0].id)
-    assert await MongoTurnRepository(database).fail(claim, FAILURE)
+    assert await MongoClaimRepository(database).fail(claim, FAILURE)
     long_ago = datetime.now(UTC) - timedelta(hours=1)
     await database.turns.update_one({"_id": turn.id}, {"$set": {"updatedAt": long_ago}})
 

@@ -1,0 +1,93 @@
+"""For operators: give a viewer credits, and prove that all accounts add up.
+
+`python -m credits grant VIEWER CREDITS --key KEY` and `python -m credits prove`. A viewer is named
+by id (`user_…`) or by the `sub` of their tokens.
+"""
+
+import asyncio
+import sys
+from argparse import ArgumentParser, Namespace
+from typing import Final
+
+from domain.credits import Proof
+from domain.errors import Overloaded
+from domain.ids import ViewerId, parse_viewer_id, viewer_id_of
+from entrance import CANNOT_START, FAILED, STOPPED, complain, database
+from issuer import ISSUER
+from settings import Settings, SettingsError, read_settings
+from storage.accounts import MongoAccountRepository
+from storage.database import open_database
+
+_MOST: Final = 1_000_000_000
+
+
+def main(arguments: list[str]) -> int:
+    """Do what is asked; 1 where accounts do not add up, 2 where it cannot be done."""
+    asked = _parser().parse_args(arguments)
+    try:
+        return asyncio.run(_run(read_settings(), asked))
+    except (SettingsError, Overloaded) as error:
+        complain(error)
+        return CANNOT_START
+
+
+async def _run(settings: Settings, asked: Namespace) -> int:
+    async with database(settings) as (complete, _):
+        assert complete.mongodb_uri is not None
+        uri = complete.mongodb_uri.get_secret_value()
+        async with open_database(uri, complete.mongodb_database) as opened:
+            accounts = MongoAccountRepository(opened)
+            if asked.command == "prove":
+                return _show(await accounts.prove())
+            viewer_id = _viewer_id(complete, asked.viewer)
+            # Without this, somebody who is granted credits before the first visit would get the
+            # starting credits as well, or not, by chance.
+            await accounts.open(viewer_id, starting_credits=complete.starting_credits or 0)
+            account = await accounts.grant(viewer_id, asked.credits, key=asked.key)
+            if account is None:
+                complain(f"{viewer_id} has been granted something under {asked.key} before.")
+                return FAILED
+            print(f"{viewer_id} has {account.balance} credits, {account.reserved} reserved.")
+            return STOPPED
+
+
+def _show(proof: Proof) -> int:
+    print(
+        f"{proof.accounts} accounts, {proof.movements} movements: balance {proof.balance}, "
+        f"reserved {proof.reserved} for {proof.active_outputs} outputs at work."
+    )
+    for one in proof.discrepancies:
+        print(f"{one.viewer_id}: {one.what} differ: {one.account} and {one.elsewhere}.")
+    if not proof.discrepancies:
+        print("Every account agrees with its ledger and with its outputs.")
+    return FAILED if proof.discrepancies else STOPPED
+
+
+def _viewer_id(settings: Settings, name: str) -> ViewerId:
+    issuer = ISSUER if settings.environment == "development" else settings.token_issuer
+    assert issuer is not None
+    return parse_viewer_id(name) or viewer_id_of(issuer, name)
+
+
+def _credits(text: str) -> int:
+    value = int(text)
+    if not 0 < value <= _MOST:
+        raise ValueError
+    return value
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="python -m credits", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    grant = commands.add_parser("grant", help="add credits to an account")
+    grant.add_argument("viewer", help="a viewer's id, or the `sub` of their tokens")
+    grant.add_argument("credits", type=_credits, help="how many")
+    grant.add_argument(
+        "--key", required=True, help="names this grant, such as an invoice: it is made only once"
+    )
+    commands.add_parser("prove", help="hold all accounts against the ledger and the outputs")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

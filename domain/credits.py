@@ -1,0 +1,92 @@
+"""Credits: what a viewer has, what is held for outputs at work, and every movement between.
+
+The ledger is the account: summed up, its lines give `balance` and `reserved` at every instant. An
+attempt of an output is reserved once, and then captured once or released once.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from domain.ids import OutputId, ViewerId
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What a viewer owns, holds reserved of it, and has at work."""
+
+    viewer_id: ViewerId
+    balance: int
+    reserved: int
+    active_outputs: int
+
+    @property
+    def available(self) -> int:
+        return self.balance - self.reserved
+
+
+class MovementKind(StrEnum):
+    GRANT = "GRANT"
+    RESERVE = "RESERVE"
+    CAPTURE = "CAPTURE"
+    RELEASE = "RELEASE"
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """One line of the ledger: what it adds to an account."""
+
+    kind: MovementKind
+    cause: str
+    """What was moved for: with the kind, the line's id, so that none is written twice."""
+    balance: int
+    reserved: int
+    active_outputs: int
+
+
+def granted(credits: int, *, key: str) -> Movement:
+    """`key` is the operator's: the same grant again is no second one."""
+    return Movement(MovementKind.GRANT, key, credits, 0, 0)
+
+
+def reserved(output_id: OutputId, attempt: int, credits: int) -> Movement:
+    return Movement(MovementKind.RESERVE, _cause(output_id, attempt), 0, credits, 1)
+
+
+def captured(output_id: OutputId, attempt: int, credits: int, *, charged: int) -> Movement:
+    """Pay for what was delivered; the rest of what was reserved is free again."""
+    return Movement(MovementKind.CAPTURE, _cause(output_id, attempt), -charged, -credits, -1)
+
+
+def released(output_id: OutputId, attempt: int, credits: int) -> Movement:
+    return Movement(MovementKind.RELEASE, _cause(output_id, attempt), 0, -credits, -1)
+
+
+def charge_for(credits: int, *, delivered: int, asked: int) -> int:
+    """The share of what was reserved for `asked` images that as many as were delivered cost."""
+    return credits * min(delivered, asked) // asked
+
+
+@dataclass(frozen=True, slots=True)
+class Discrepancy:
+    """An account that does not agree with its ledger or its outputs."""
+
+    viewer_id: ViewerId
+    what: str
+    account: int
+    elsewhere: int
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """Accounts held against ledger and outputs, all as of one moment."""
+
+    accounts: int
+    movements: int
+    balance: int
+    reserved: int
+    active_outputs: int
+    discrepancies: tuple[Discrepancy, ...]
+
+
+def _cause(output_id: OutputId, attempt: int) -> str:
+    return f"{output_id} {attempt}"

@@ -1,0 +1,46 @@
+"""Accounts: what a viewer may still spend and have at work."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from domain.credits import Account
+from domain.ids import ViewerId
+from domain.planning import Refusals, check_spending
+from domain.ports import AccountRepository
+from domain.turns import PlannedOutput
+from domain.viewers import Viewer
+
+
+@dataclass(frozen=True, slots=True)
+class AccountService:
+    accounts: AccountRepository
+    starting_credits: int
+    max_active_outputs: int
+
+    async def get(self, viewer_id: ViewerId) -> Account:
+        """The viewer's account, made at first sight."""
+        return await self.accounts.open(viewer_id, starting_credits=self.starting_credits)
+
+    async def get_many(self, viewer: Viewer, ids: Iterable[ViewerId]) -> Mapping[ViewerId, Account]:
+        """The viewer's own, whichever are asked for."""
+        return {viewer.id: await self.get(viewer.id)} if viewer.id in ids else {}
+
+    async def check(
+        self,
+        viewer: Viewer,
+        outputs: Sequence[PlannedOutput],
+        *,
+        max_credits: int | None,
+        refusals: Refusals,
+    ) -> None:
+        """Add to `refusals` what speaks against running these outputs now.
+
+        Only the write itself can be sure: this is for saying why, together with all else.
+        """
+        check_spending(
+            outputs,
+            account=await self.get(viewer.id),
+            max_active_outputs=self.max_active_outputs,
+            max_credits=max_credits,
+            refusals=refusals,
+        )

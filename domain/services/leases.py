@@ -1,0 +1,79 @@
+"""Keeps a claim alive while its run goes on."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+from types import TracebackType
+from typing import Final, Self
+
+from domain.errors import Overloaded
+from domain.ports import ClaimRepository
+from domain.turns import Claim
+
+log = logging.getLogger(__name__)
+
+LEASE: Final = timedelta(seconds=15)
+HEARTBEAT: Final = timedelta(seconds=5)
+
+
+class LeaseLost(Exception):
+    """The output has moved on without us: another worker has it, or it is over or gone."""
+
+
+class Lease:
+    """Renews a claim while its body runs, and ends the body with LeaseLost once it is lost.
+
+    While `may_interrupt` says no, the body is left alone: it finds out at its next write.
+    """
+
+    def __init__(
+        self,
+        claims: ClaimRepository,
+        claim: Claim,
+        *,
+        lease: timedelta,
+        heartbeat: timedelta,
+        may_interrupt: Callable[[], bool],
+    ) -> None:
+        self._claims = claims
+        self._claim = claim
+        self._lease = lease
+        self._heartbeat = heartbeat
+        self._may_interrupt = may_interrupt
+        self._lost = False
+
+    async def __aenter__(self) -> Self:
+        body = asyncio.current_task()
+        assert body is not None
+        self._body = body
+        self._beat = asyncio.create_task(self._keep(), name=f"lease {self._claim.output.id}")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
+    ) -> None:
+        self._beat.cancel()
+        try:
+            await asyncio.wait([self._beat])
+        except asyncio.CancelledError:
+            if kind is not None or not self._lost or self._body.uncancel() > 0:
+                raise
+            return  # the body had come to its end before it was told
+        if kind is asyncio.CancelledError and self._lost and self._body.uncancel() == 0:
+            raise LeaseLost
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(self._heartbeat.total_seconds())
+            try:
+                held = await self._claims.renew(self._claim, lease=self._lease)
+            except Overloaded:
+                continue  # the fence protects what we write, however long this takes
+            except Exception:
+                log.exception("lease not renewed", extra={"output_id": self._claim.output.id})
+                continue
+            if not held and self._may_interrupt():
+                self._lost = True
+                self._body.cancel()
+                return

@@ -1,0 +1,216 @@
+"""What the entrances share: settings, the database, signals, exit codes.
+
+What must stay true: whatever ends a process in an orderly way, its work ends first and mongod last;
+and what a person can mend is said in a sentence, not in a traceback.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+from pydantic import SecretStr
+from pymongo import AsyncMongoClient
+from pymongo.errors import PyMongoError, ServerSelectionTimeoutError
+
+from logs import configure_logs
+from mongod import NO_MONGOD, KeptMongod, MongodFailed, find_mongod, run_mongod
+from settings import Settings, SettingsError, read_settings
+
+STOPPED: Final = 0
+FAILED: Final = 1
+CANNOT_START: Final = 2
+
+PROBE_MILLISECONDS: Final = 3_000
+FORCED_SECONDS: Final = 0.5
+CANCELLED_SECONDS: Final = 5.0
+"""What cancelled work gets to close what it had opened."""
+
+log = structlog.get_logger(__name__)
+
+
+class CannotStart(Exception):
+    """Something that a person can mend, said in a sentence."""
+
+
+def enter(work: Callable[[Settings], Coroutine[Any, Any, int]]) -> int:
+    """Read the settings and work until told to stop; return the exit code."""
+    try:
+        settings = read_settings()
+        configure_logs(settings)
+        _make_data_dir(settings.data_dir)
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(work(settings))
+    except (SettingsError, CannotStart) as error:
+        complain(error)
+        return CANNOT_START
+    except MongodFailed as error:
+        complain(error)
+        return FAILED
+    except asyncio.CancelledError:
+        return STOPPED  # told to stop before the work began
+    except Exception:
+        log.exception("broke")
+        return FAILED
+
+
+def complain(problem: object) -> None:
+    with suppress(OSError):
+        print(problem, file=sys.stderr, flush=True)
+
+
+class Stop:
+    """The first signal asks for an orderly end, a second Ctrl-C for one at once."""
+
+    def __init__(self, limit_seconds: float) -> None:
+        self.forced = False
+        self._limit_seconds = limit_seconds
+        self._loop = asyncio.get_running_loop()
+        self._main = asyncio.current_task()
+        self._work: asyncio.Task[Any] | None = None
+        self._end: Callable[[], None] | None = None
+        self._hurry: Callable[[], None] | None = None
+        self._begun = False
+        self._waited_enough = asyncio.Event()
+
+    @contextmanager
+    def at_signals(self) -> Iterator[None]:
+        signals = [
+            number
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+            # Whoever started us with nohup or in the background wants it to be ignored.
+            if signal.getsignal(number) is not signal.SIG_IGN
+        ]
+        for number in signals:
+            self._loop.add_signal_handler(number, self._at_signal, number)
+        try:
+            yield
+        finally:
+            for number in signals:
+                self._loop.remove_signal_handler(number)
+
+    async def watch(
+        self,
+        work: asyncio.Task[Any],
+        mongod: KeptMongod | None,
+        *,
+        end: Callable[[], None],
+        hurry: Callable[[], None] | None = None,
+    ) -> None:
+        """Wait until the work has ended, which `end` asks it to when it is time.
+
+        Before this a signal cancels the start. What has not ended within the limit is told to
+        hurry, then cancelled, then left behind; `forced` says so. Raise what the work or mongod
+        ended with.
+        """
+        self._work, self._end, self._hurry = work, end, hurry
+        given_up = asyncio.create_task(_given_up(mongod), name="wait for the end of mongod")
+        enough = asyncio.create_task(self._waited_enough.wait(), name="limit of the end")
+        try:
+            await asyncio.wait([work, given_up, enough], return_when=asyncio.FIRST_COMPLETED)
+            if given_up.done() and not work.done():
+                log.error("stopping, since mongod is gone")
+                self._begin()
+                await asyncio.wait([work, enough], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            given_up.cancel()
+            enough.cancel()
+            await asyncio.wait([given_up, enough])
+        if not given_up.cancelled():
+            given_up.result()
+        if work.done() and not work.cancelled():
+            work.result()
+
+    def _begin(self) -> None:
+        if self._begun:
+            return
+        self._begun = True
+        if self._end is not None:
+            self._end()
+            self._loop.call_later(self._limit_seconds, self._force)
+        elif self._main is not None:
+            self._main.cancel()
+
+    def _at_signal(self, number: int) -> None:
+        if not self._begun:
+            log.info("stopping", signal=signal.Signals(number).name)
+            self._begin()
+        elif number == signal.SIGINT:
+            self._force()
+
+    def _force(self) -> None:
+        if self._work is not None and not self._work.done():
+            self.forced = True
+            if self._hurry is not None:
+                self._hurry()
+            self._loop.call_later(FORCED_SECONDS, self._work.cancel)
+            self._loop.call_later(FORCED_SECONDS + CANCELLED_SECONDS, self._waited_enough.set)
+
+
+async def _given_up(mongod: KeptMongod | None) -> None:
+    if mongod is None:
+        await asyncio.Event().wait()
+    else:
+        await mongod.ended()
+
+
+def exit_code(stop: Stop, code: int) -> int:
+    """To be called last: what was left behind would keep the loop from closing."""
+    if stop.forced:
+        complain("Stopped without waiting any longer.")
+        os._exit(FAILED)
+    return code
+
+
+@asynccontextmanager
+async def database(settings: Settings) -> AsyncIterator[tuple[Settings, KeptMongod | None]]:
+    """The settings with a MongoDB that can be used, and our own mongod where none was named."""
+    if settings.mongodb_uri is not None:
+        if settings.environment == "development":
+            await _probe(settings.mongodb_uri.get_secret_value())
+        yield settings, None
+        return
+    binary = await asyncio.to_thread(find_mongod)
+    if binary is None:
+        raise CannotStart(NO_MONGOD)
+    async with run_mongod(settings.data_dir, binary=binary) as mongod:
+        yield settings.model_copy(update={"mongodb_uri": SecretStr(mongod.uri)}), mongod
+
+
+async def _probe(uri: str) -> None:
+    # The driver's own words are kept back: they can hold parts of the URI, and so a password.
+    client: AsyncMongoClient[dict[str, Any]]
+    try:
+        async with AsyncMongoClient(uri, serverSelectionTimeoutMS=PROBE_MILLISECONDS) as client:
+            hello = await client.admin.command("hello")
+    except ServerSelectionTimeoutError:
+        reason = "does not answer"
+    except (PyMongoError, ValueError) as error:
+        reason = f"cannot be used ({type(error).__name__})"
+    else:
+        if "setName" in hello:
+            return
+        reason = "is no replica set, which transactions and change streams need"
+    raise CannotStart(f"The MongoDB of DARKROOM_MONGODB_URI {reason}; compose.yaml starts one.")
+
+
+def _make_data_dir(path: Path) -> None:
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotStart(f"DARKROOM_DATA_DIR={path} cannot be made: {error.strerror}.") from error
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise CannotStart(f"DARKROOM_DATA_DIR={path} cannot be written.")
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415 - there is none for every platform
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

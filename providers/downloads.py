@@ -1,0 +1,273 @@
+"""Fetches results: the only way to a link that a provider's answer names.
+
+Such a link is only the provider's word, and it could make us ask anybody for anything. What must
+stay true: listed hosts alone are asked, over TLS; a name is resolved once, and what is connected to
+is what was looked at; addresses that are not the internet's are never connected to; no key goes
+along.
+
+A simulator is the one exception: where a provider's own base URL is plain HTTP on loopback, results
+may come from that very origin as well.
+"""
+
+import asyncio
+import binascii
+import re
+import socket
+from base64 import b64decode
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Final, NoReturn, Self
+
+import httpx2
+
+from domain.errors import GenerationErrorCode, GenerationFailed
+from providers.http import MAX_BYTES, AnswerUnusable, open_client, quoted, read_body
+
+MAX_REDIRECTS: Final = 3
+DOWNLOAD_SECONDS: Final = 60.0
+AT_ONCE: Final = 4
+"""Downloads under way at a time: what they hold is bounded, whatever their number."""
+
+_MAX_ADDRESSES: Final = 4
+_MAX_LINK_LENGTH: Final = 4096
+_MAX_DATA_HEADER_LENGTH: Final = 200
+_NAME: Final = re.compile(r"[a-z0-9.-]+")
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_TRANSIENT: Final = frozenset({404, 408, 425, 429})
+"""404 too: a result may not have reached each of a network's copies yet."""
+_NO_PUBLIC_V4: Final = (
+    IPv4Network("100.64.0.0/10"),  # shared by a carrier's customers
+    IPv4Network("192.0.0.0/24"),
+    IPv4Network("192.88.99.0/24"),
+)
+_PUBLIC_V6: Final = IPv6Network("2000::/3")
+_NO_PUBLIC_V6: Final = (
+    IPv6Network("2001::/23"),  # Teredo among them, which wraps a v4 address
+    IPv6Network("2001:db8::/32"),
+    IPv6Network("2002::/16"),  # 6to4, which wraps one too
+    IPv6Network("3fff::/20"),
+)
+_TRANSLATED_V4: Final = IPv6Network("64:ff9b::/96")
+"""How networks without v4 spell v4 addresses."""
+
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+
+
+class DownloadBroke(GenerationFailed):
+    """The link is good, but the bytes did not come: fetching it again may help."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(GenerationErrorCode.PROVIDER_BAD_RESPONSE, retryable=True, detail=detail)
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """From where a provider's results may come."""
+
+    hosts: frozenset[str]
+    """Names; one that begins with a dot stands for all names that end so."""
+    simulator: tuple[str, int] | None = None
+    """Host and port of a simulator, which alone may be asked without TLS."""
+
+    @classmethod
+    def of(cls, *hosts: str, base_url: str) -> Self:
+        base = httpx2.URL(base_url)
+        played = base.scheme == "http" and _is_loopback_name(base.host)
+        return cls(frozenset(hosts), (base.host, base.port or 80) if played else None)
+
+    def allow(self, url: httpx2.URL) -> bool:
+        if url.userinfo:
+            return False
+        if self.is_simulator(url):
+            return True
+        listed = any(
+            url.host.endswith(host) if host.startswith(".") else url.host == host
+            for host in self.hosts
+        )
+        plain = _NAME.fullmatch(url.host) is not None
+        return url.scheme == "https" and url.port in (None, 443) and listed and plain
+
+    def is_simulator(self, url: httpx2.URL) -> bool:
+        return url.scheme == "http" and (url.host, url.port or 80) == self.simulator
+
+
+async def resolve(host: str, port: int) -> Sequence[str]:
+    """The addresses of a name, in the order in which they are to be tried."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+class Downloader:
+    """Fetches the results of one provider."""
+
+    def __init__(
+        self,
+        sources: Sources,
+        *,
+        max_bytes: int = MAX_BYTES,
+        seconds: float = DOWNLOAD_SECONDS,
+        resolve: Resolve = resolve,
+    ) -> None:
+        self._sources = sources
+        self._max_bytes = max_bytes
+        self._seconds = seconds
+        self._resolve = resolve
+        # Connections are made to addresses: one that is kept for a host must not serve another.
+        self._client = open_client(reuse=False)
+        self._places = asyncio.Semaphore(AT_ONCE)
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+    async def fetch(self, link: str) -> bytes:
+        """The bytes behind a link, or inside of a `data:` one.
+
+        Raise `DownloadBroke` where trying again may help, and `GenerationFailed` with
+        PROVIDER_BAD_RESPONSE where the link or what it leads to is not acceptable.
+        """
+        if link[:5].lower() == "data:":
+            return _data_of(link, max_bytes=self._max_bytes)
+        async with self._places:
+            try:
+                async with asyncio.timeout(self._seconds):
+                    return await self._fetch(link)
+            except (httpx2.TransportError, TimeoutError, OSError) as error:
+                raise DownloadBroke(f"result not fetched: {type(error).__name__}") from error
+            except (AnswerUnusable, httpx2.DecodingError) as error:
+                raise _refusal(f"result: {type(error).__name__} {error}") from error
+
+    async def _fetch(self, link: str) -> bytes:
+        url = self._checked(link)
+        addresses = await self._addresses(url)
+        redirects = 0
+        while True:
+            response = await self._connected(url, addresses)
+            try:
+                if response.status_code not in _REDIRECTS:
+                    return await self._body(response)
+                url = self._redirected(url, response.headers.get("location", ""))
+            finally:
+                await response.aclose()
+            redirects += 1
+            if redirects > MAX_REDIRECTS:
+                _refuse("result link: too many redirects")
+
+    def _checked(self, link: str) -> httpx2.URL:
+        try:
+            url = httpx2.URL(link) if len(link) <= _MAX_LINK_LENGTH else None
+        except httpx2.InvalidURL:
+            url = None
+        if url is None or not self._sources.allow(url):
+            _refuse(f"result link to {url.scheme} {url.host}" if url else "no result link")
+        return url
+
+    def _redirected(self, url: httpx2.URL, location: str) -> httpx2.URL:
+        try:
+            target = url.join(location)
+        except httpx2.InvalidURL:
+            _refuse("result link: redirect to nowhere")
+        if (target.scheme, target.host, target.port) != (url.scheme, url.host, url.port):
+            _refuse(f"result link: redirect to {target.scheme} {target.host}")
+        return self._checked(str(target))
+
+    async def _addresses(self, url: httpx2.URL) -> Sequence[str]:
+        """What the host's name stands for, all of it acceptable."""
+        played = self._sources.is_simulator(url)
+        try:
+            found = await self._resolve(
+                url.host, url.port or (443 if url.scheme == "https" else 80)
+            )
+        except UnicodeError as error:
+            raise _refusal("result link: its host cannot be a name") from error
+        addresses = [ip_address(address.partition("%")[0]) for address in found[:_MAX_ADDRESSES]]
+        if not addresses:
+            raise DownloadBroke("result link: its host has no address")
+        for address in addresses:
+            if not (address.is_loopback if played else is_public(address)):
+                _refuse("result link to an address that is not public")
+        return [str(address) for address in addresses]
+
+    async def _connected(self, url: httpx2.URL, addresses: Sequence[str]) -> httpx2.Response:
+        """The answer's head, from the first address that can be reached."""
+        for address in addresses:
+            request = self._client.build_request(
+                "GET",
+                url.copy_with(host=address),
+                headers={"host": url.netloc.decode()},
+                extensions={"sni_hostname": url.raw_host.decode()},
+            )
+            try:
+                return await self._client.send(request, stream=True)
+            except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+                broken = error
+        raise broken
+
+    async def _body(self, response: httpx2.Response) -> bytes:
+        status = response.status_code
+        if status in _TRANSIENT or status >= 500:
+            raise DownloadBroke(f"result not fetched: HTTP {status}")
+        if status != httpx2.codes.OK:
+            _refuse(f"result: HTTP {status}")
+        if response.headers.get("content-encoding", "identity").lower() != "identity":
+            _refuse("result: packed, though nobody asked for that")
+        data = await read_body(response, max_bytes=self._max_bytes)
+        if not data:
+            _refuse("result: empty")
+        return data
+
+
+def is_public(address: IPv4Address | IPv6Address) -> bool:
+    """Whether this is a machine of the internet: nothing private, local, reserved, or in disguise.
+
+    The standard library's own answer has changed between versions of Python, so little is left to
+    it.
+    """
+    if isinstance(address, IPv6Address):
+        wrapped = address.ipv4_mapped
+        if wrapped is None and address in _TRANSLATED_V4:
+            wrapped = IPv4Address(int(address) & 0xFFFF_FFFF)
+        if wrapped is not None:
+            return is_public(wrapped)
+        return address in _PUBLIC_V6 and not any(address in network for network in _NO_PUBLIC_V6)
+    return not (
+        address.is_private
+        or address.is_loopback
+        or address.is_link_local
+        or address.is_multicast
+        or address.is_reserved
+        or address.is_unspecified
+        or any(address in network for network in _NO_PUBLIC_V4)
+    )
+
+
+def _data_of(link: str, *, max_bytes: int) -> bytes:
+    header, comma, text = link.partition(",")
+    if not comma or len(header) > _MAX_DATA_HEADER_LENGTH or not header.endswith(";base64"):
+        _refuse("result: a data link that is not base64")
+    if len(text) > (max_bytes + 2) // 3 * 4:
+        _refuse(f"result: a data link of more than {max_bytes} bytes")
+    try:
+        data = b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise _refusal("result: a data link that is not base64") from error
+    if not 0 < len(data) <= max_bytes:
+        _refuse(f"result: a data link of {len(data)} bytes")
+    return data
+
+
+def _refuse(detail: str) -> NoReturn:
+    raise _refusal(detail)
+
+
+def _refusal(detail: str) -> GenerationFailed:
+    return GenerationFailed(
+        GenerationErrorCode.PROVIDER_BAD_RESPONSE, retryable=False, detail=quoted(detail)
+    )
+
+
+def _is_loopback_name(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False

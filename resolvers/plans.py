@@ -1,0 +1,23 @@
+"""The root field that plans a turn."""
+
+from typing import Annotated
+
+import strawberry
+
+from schema.context import Info
+from schema.plans import PlanTurnInput, TurnPlan
+
+
+@strawberry.type
+class PlanQueries:
+    @strawberry.field(
+        description="A dry run: what a turn would cost, what each model would be given, and what "
+        "is wrong with it. Changes nothing."
+    )
+    async def plan_turn(
+        self,
+        info: Info,
+        input: Annotated[PlanTurnInput, strawberry.argument(description="The turn.")],
+    ) -> TurnPlan:
+        plan, found = await info.context.plans.plan(info.context.viewer, input.to_command())
+        return TurnPlan.of(plan, found)

@@ -1,0 +1,223 @@
+"""Accounts and their ledger, written in the transactions that cause the movements."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from pymongo import ReturnDocument
+from pymongo.errors import DuplicateKeyError
+
+from domain.credits import (
+    Account,
+    Discrepancy,
+    Movement,
+    Proof,
+    granted,
+    released,
+    reserved,
+)
+from domain.ids import TurnId, ViewerId, output_id_of
+from domain.turns import Turn
+from storage.database import (
+    UNFINISHED_TURN,
+    Abort,
+    Database,
+    Document,
+    Session,
+    repository,
+)
+
+_START: Final = "start"
+_FIELDS: Final = {"balance": "balance", "reserved": "reserved", "activeOutputs": "active_outputs"}
+"""What is held against the ledger, as stored and as in the domain."""
+
+
+@repository
+class MongoAccountRepository:
+    """See `domain.ports.AccountRepository`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def open(self, viewer_id: ViewerId, *, starting_credits: int) -> Account:
+        found = await self._database.accounts.find_one({"_id": viewer_id})
+        if found is None:
+            return await self._add(viewer_id, starting_credits, key=_START) or _read(
+                await self._database.accounts.find_one({"_id": viewer_id}) or {}
+            )
+        return _read(found)
+
+    async def grant(self, viewer_id: ViewerId, credits: int, *, key: str) -> Account | None:
+        return await self._add(viewer_id, credits, key=f"by {key}")
+
+    async def _add(self, viewer_id: ViewerId, credits: int, *, key: str) -> Account | None:
+        movement = granted(credits, key=f"{viewer_id} {key}")
+
+        async def work(session: Session) -> Document:
+            try:
+                await self._database.ledger.insert_one(_line(viewer_id, movement), session=session)
+            except DuplicateKeyError:
+                raise Abort from None
+            account = await self._database.accounts.find_one_and_update(
+                {"_id": viewer_id},
+                _increments([movement]),
+                upsert=True,
+                return_document=ReturnDocument.AFTER,
+                session=session,
+            )
+            assert account is not None
+            return account
+
+        done = await self._database.transact(work)
+        return _read(done[0]) if done else None
+
+    async def prove(self) -> Proof:
+        # Whatever is read in a snapshot session stood so at one moment.
+        async with self._database.client.start_session(snapshot=True) as session:
+            accounts = {
+                found["_id"]: found async for found in self._database.accounts.find(session=session)
+            }
+            sums = {
+                found["_id"]: found
+                async for found in await self._database.ledger.aggregate(
+                    [
+                        {
+                            "$group": {
+                                "_id": "$ownerId",
+                                "lines": {"$sum": 1},
+                                **{name: {"$sum": f"${name}"} for name in _FIELDS},
+                            }
+                        }
+                    ],
+                    session=session,
+                )
+            }
+            held = {
+                found["_id"]: found
+                async for found in await self._database.turns.aggregate(_HELD, session=session)
+            }
+        return _proof(accounts, sums, held)
+
+
+async def move(
+    database: Database, session: Session, viewer_id: ViewerId, movements: Sequence[Movement]
+) -> None:
+    """Write movements and what they make of the account: last in its transaction.
+
+    The account is what all of a viewer's transactions meet at: who touches it last holds it
+    shortest.
+    """
+    if not movements:
+        return
+    await database.ledger.insert_many(
+        [_line(viewer_id, movement) for movement in movements], session=session
+    )
+    await database.accounts.update_one({"_id": viewer_id}, _increments(movements), session=session)
+
+
+async def reserve(
+    database: Database, session: Session, turn: Turn, slots: Sequence[int], max_active_outputs: int
+) -> None:
+    """Hold the credits of outputs that have just been queued; abort where there are too few."""
+    outputs = [output for output in turn.outputs if output.slot in slots]
+    movements = [reserved(one.id, one.attempt, one.credits_reserved) for one in outputs]
+    await database.ledger.insert_many(
+        [_line(turn.owner_id, movement) for movement in movements], session=session
+    )
+    needed = sum(movement.reserved for movement in movements)
+    bearing = {
+        "$and": [
+            {"$gte": [{"$subtract": ["$balance", "$reserved"]}, needed]},
+            {"$lte": ["$activeOutputs", max_active_outputs - len(movements)]},
+        ]
+    }
+    held = await database.accounts.update_one(
+        {"_id": turn.owner_id, "$expr": bearing}, _increments(movements), session=session
+    )
+    if held.matched_count == 0:
+        raise Abort
+
+
+def releases(turn_id: TurnId, outputs: Sequence[Document]) -> list[Movement]:
+    """What is released when these outputs, as they stood, end without images."""
+    return [
+        released(output_id_of(turn_id, one["slot"]), one["attempt"], one["creditsReserved"])
+        for one in outputs
+    ]
+
+
+def _line(viewer_id: ViewerId, movement: Movement) -> Document:
+    return {
+        "_id": f"{movement.cause} {movement.kind}",
+        "ownerId": viewer_id,
+        "kind": movement.kind.value,
+        "balance": movement.balance,
+        "reserved": movement.reserved,
+        "activeOutputs": movement.active_outputs,
+        "createdAt": datetime.now(UTC),
+    }
+
+
+def _increments(movements: Sequence[Movement]) -> Document:
+    sums = {
+        stored: sum(getattr(movement, name) for movement in movements)
+        for stored, name in _FIELDS.items()
+    }
+    return {"$inc": {**sums, "version": 1}}
+
+
+def _read(document: Document) -> Account:
+    return Account(
+        viewer_id=document["_id"],
+        balance=document["balance"],
+        reserved=document["reserved"],
+        active_outputs=document["activeOutputs"],
+    )
+
+
+_HELD: Final[list[Document]] = [
+    {"$match": {"status": UNFINISHED_TURN}},
+    {"$unwind": "$outputs"},
+    {"$match": {"outputs.status": {"$in": ["QUEUED", "GENERATING"]}}},
+    {
+        "$group": {
+            "_id": "$ownerId",
+            "reserved": {"$sum": "$outputs.creditsReserved"},
+            "activeOutputs": {"$sum": 1},
+        }
+    },
+]
+"""What the outputs at work hold, by their owner."""
+
+
+def _proof(
+    accounts: dict[ViewerId, Document],
+    sums: dict[ViewerId, Document],
+    held: dict[ViewerId, Document],
+) -> Proof:
+    discrepancies: list[Discrepancy] = []
+    for viewer_id in sorted({*accounts, *sums, *held}):
+        account = accounts.get(viewer_id, {})
+        for name in _FIELDS:
+            sources = [("ledger", sums)]
+            if name != "balance":
+                sources.append(("outputs", held))
+            for source, found in sources:
+                ours = account.get(name, 0)
+                theirs = found.get(viewer_id, {}).get(name, 0)
+                if ours != theirs:
+                    what = f"{name} and the {source}"
+                    discrepancies.append(Discrepancy(viewer_id, what, ours, theirs))
+        if account.get("balance", 0) < account.get("reserved", 0):
+            what = "balance covers reserved"
+            discrepancies.append(
+                Discrepancy(viewer_id, what, account["balance"], account["reserved"])
+            )
+    return Proof(
+        accounts=len(accounts),
+        movements=sum(found["lines"] for found in sums.values()),
+        balance=sum(account["balance"] for account in accounts.values()),
+        reserved=sum(account["reserved"] for account in accounts.values()),
+        active_outputs=sum(account["activeOutputs"] for account in accounts.values()),
+        discrepancies=tuple(discrepancies),
+    )

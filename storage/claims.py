@@ -1,0 +1,253 @@
+"""What a worker does to outputs: find, claim, hold, and bring to an end, money included.
+
+Every write after the claim names its fence, and matches nothing once another worker has claimed.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Final
+
+from pymongo import ReturnDocument
+
+from domain.credits import captured, charge_for, released
+from domain.errors import GenerationErrorCode
+from domain.ids import ModelId, OutputId, output_id_of, turn_of_output
+from domain.images import ImageRecord
+from domain.outputs import GenerationError, Preview, Run, Usage
+from domain.turns import Claim, Waiting
+from storage.accounts import move, releases
+from storage.database import UNFINISHED_TURN, Abort, Database, Document, Session, repository
+from storage.images import image_document, record_document
+from storage.outputs import preview_document, run_document, usage_document
+from storage.turns import read_turn
+from storage.updates import (
+    CLAIMABLE,
+    ENDED,
+    UNFINISHED_OUTPUT,
+    UNHELD,
+    any_output,
+    from_now,
+    held,
+    is_overdue,
+    is_slot,
+    moving,
+    set_on_outputs,
+    waiting_in_fair_order,
+)
+
+_TIMED_OUT: Final = GenerationError(GenerationErrorCode.TIMED_OUT, retryable=True)
+
+
+@repository
+class MongoClaimRepository:
+    """See `domain.ports.ClaimRepository`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._turns = database.turns
+
+    async def find_waiting(self, output_id: OutputId) -> Waiting | None:
+        turn_id, slot = turn_of_output(output_id)
+        found = await self._turns.find_one(
+            {"_id": turn_id, "$expr": any_output({"$and": [is_slot(slot), *CLAIMABLE]})},
+            {"ownerId": 1, **{f"outputs.{name}": 1 for name in ("slot", "attempt", "model")}},
+        )
+        if found is None:
+            return None
+        output = next(one for one in found["outputs"] if one["slot"] == slot)
+        return Waiting(output_id, output["attempt"], found["ownerId"], output["model"])
+
+    async def waiting(
+        self, model_ids: Iterable[ModelId], *, queued_for: timedelta, expired: bool, limit: int
+    ) -> Sequence[Waiting]:
+        stages = waiting_in_fair_order(list(model_ids), queued_for=queued_for, expired=expired)
+        return [
+            Waiting(
+                output_id_of(found["_id"], found["output"]["slot"]),
+                found["output"]["attempt"],
+                found["ownerId"],
+                found["output"]["model"],
+            )
+            async for found in await self._turns.aggregate([*stages, {"$limit": limit}])
+        ]
+
+    async def claim(self, output_id: OutputId, *, lease: timedelta) -> Claim | None:
+        turn_id, slot = turn_of_output(output_id)
+        found = await self._turns.find_one_and_update(
+            {"_id": turn_id, "$expr": any_output({"$and": [is_slot(slot), *CLAIMABLE]})},
+            moving(
+                is_slot(slot),
+                {
+                    "status": "GENERATING",
+                    "fence": {"$add": ["$$output.fence", 1]},
+                    "leaseUntil": from_now(lease),
+                    "startedAt": {"$ifNull": ["$$output.startedAt", "$$NOW"]},
+                    "deadlineAt": {
+                        "$ifNull": [
+                            "$$output.deadlineAt",
+                            {
+                                "$add": [
+                                    "$$NOW",
+                                    {"$multiply": ["$$output.deadlineSeconds", 1000]},
+                                ]
+                            },
+                        ]
+                    },
+                },
+            ),
+            return_document=ReturnDocument.AFTER,
+        )
+        if found is None:
+            return None
+        turn = read_turn(found)
+        embedded = next(one for one in found["outputs"] if one["slot"] == slot)
+        output = turn.output(slot)
+        assert output is not None
+        return Claim(turn, output, embedded["leaseUntil"] - lease, embedded["deadlineAt"])
+
+    async def renew(self, claim: Claim, *, lease: timedelta) -> bool:
+        return await self._note(claim, {"leaseUntil": from_now(lease)})
+
+    async def give_back(self, claim: Claim) -> bool:
+        return await self._note(claim, {"leaseUntil": None})
+
+    async def postpone(self, claim: Claim, run: Run, *, delay: timedelta) -> bool:
+        runs = {"$literal": [run_document(run)]}
+        later = {"leaseUntil": None, "notBefore": from_now(delay)}
+        return await self._note(claim, {"runs": runs, **later})
+
+    async def save_run(self, claim: Claim, run: Run) -> bool:
+        return await self._note(claim, {"runs": {"$literal": [run_document(run)]}})
+
+    async def is_abandoned(self, claim: Claim) -> bool:
+        found = await self._turns.find_one(
+            {
+                "_id": claim.turn.id,
+                "outputs": {
+                    "$elemMatch": {
+                        "slot": claim.output.slot,
+                        "attempt": claim.output.attempt,
+                        "status": {"$in": [*UNFINISHED_OUTPUT, "COMPLETED"]},
+                    }
+                },
+            },
+            {"_id": 1},
+        )
+        return found is None
+
+    async def show_progress(
+        self,
+        claim: Claim,
+        *,
+        progress: float | None = None,
+        queue_position: int | None = None,
+        preview: Preview | None = None,
+    ) -> bool:
+        changes: Document = {}
+        if queue_position is not None:
+            changes["queuePosition"] = queue_position or None
+        if progress is not None:
+            changes["queuePosition"] = None
+            changes["progress"] = {"$max": ["$$output.progress", progress]}
+        if preview is not None:
+            changes["preview"] = {"$literal": preview_document(preview)}
+        return await self._move(claim, changes)
+
+    async def land(
+        self,
+        claim: Claim,
+        records: Sequence[ImageRecord],
+        *,
+        text: str | None,
+        usage: Usage | None,
+    ) -> bool:
+        output = claim.output
+        charged = charge_for(
+            output.credits_reserved,
+            delivered=len(records),
+            asked=claim.turn.options.images_per_model,
+        )
+        changes: Document = {
+            **ENDED,
+            "status": "COMPLETED",
+            "images": {"$literal": [image_document(record.image) for record in records]},
+            "text": {"$literal": text},
+            "usage": {"$literal": usage_document(usage)},
+            "preview": None,
+            "creditsCharged": charged,
+        }
+        documents = [record_document(claim.turn.owner_id, record) for record in records]
+        movement = captured(output.id, output.attempt, output.credits_reserved, charged=charged)
+
+        async def work(session: Session) -> bool:
+            if not await self._move(claim, changes, session):
+                raise Abort
+            await self._database.images.insert_many(documents, session=session)
+            await move(self._database, session, claim.turn.owner_id, [movement])
+            return True
+
+        return await self._database.transact(work) is not None
+
+    async def fail(self, claim: Claim, error: GenerationError) -> bool:
+        output = claim.output
+        movement = released(output.id, output.attempt, output.credits_reserved)
+
+        async def work(session: Session) -> bool:
+            if not await self._move(claim, _failed(error), session):
+                raise Abort
+            await move(self._database, session, claim.turn.owner_id, [movement])
+            return True
+
+        return await self._database.transact(work) is not None
+
+    async def end_overdue(self, *, queued_for: timedelta, limit: int) -> Sequence[OutputId]:
+        overdue = {"$and": [*UNHELD, is_overdue(queued_for)]}
+        stages: list[Document] = [
+            {"$match": {"status": UNFINISHED_TURN}},
+            {"$match": {"$expr": any_output(overdue)}},
+            {"$limit": limit},
+            {"$project": {"ownerId": 1, "outputs.slot": 1}},
+        ]
+        ended: list[OutputId] = []
+        async for found in await self._turns.aggregate(stages):
+            for output in found["outputs"]:
+                if await self._end_one(found, output["slot"], overdue):
+                    ended.append(output_id_of(found["_id"], output["slot"]))
+        return ended
+
+    async def _end_one(self, turn: Document, slot: int, overdue: Document) -> bool:
+        which = {"$and": [is_slot(slot), overdue]}
+
+        async def work(session: Session) -> bool:
+            before = await self._turns.find_one_and_update(
+                {"_id": turn["_id"], "$expr": any_output(which)},
+                moving(which, _failed(_TIMED_OUT)),
+                session=session,
+            )
+            if before is None:
+                raise Abort
+            ended = [output for output in before["outputs"] if output["slot"] == slot]
+            await move(self._database, session, turn["ownerId"], releases(turn["_id"], ended))
+            return True
+
+        return await self._database.transact(work) is not None
+
+    async def _move(self, claim: Claim, changes: Document, session: Session | None = None) -> bool:
+        result = await self._turns.update_one(
+            held(claim), moving(is_slot(claim.output.slot), changes), session=session
+        )
+        return result.matched_count == 1
+
+    async def _note(self, claim: Claim, changes: Document) -> bool:
+        # No client sees these, so this write raises no version and wakes nobody.
+        update = [set_on_outputs(is_slot(claim.output.slot), changes)]
+        result = await self._turns.update_one(held(claim), update)
+        return result.matched_count == 1
+
+
+def _failed(error: GenerationError) -> Document:
+    return {
+        **ENDED,
+        "status": "FAILED",
+        "error": {"$literal": {"code": error.code.value, "retryable": error.retryable}},
+    }

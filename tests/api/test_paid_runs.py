@@ -1,0 +1,264 @@
+"""Outputs by a provider that sends a bill: asked once, followed, withdrawn, charged for or not."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from pydantic import SecretStr
+
+from tests.api.test_credits import STARTING, account, adds_up, spent
+from tests.api.test_outputs import CANCEL_TURN, cancel, retry
+from tests.clients import Data, GraphQLClient
+from tests.conftest import Darkroom, StartDarkroom, darkrooms
+from tests.operations import DELETE, FOLLOW, TURN, over, start
+from tests.simulators.fal import KEY, FalSimulator, serving_fal
+from tests.simulators.fal_bill import Entry
+
+MODEL = "img-nano-banana"
+PATIENCE_SECONDS = 20.0
+STANDS = "query($id: ID!) { turn(id: $id) { ...Turn } }" + TURN
+
+
+@dataclass
+class Paid:
+    """A Darkroom whose fal is a simulator, and a viewer of it."""
+
+    darkroom: Darkroom
+    client: GraphQLClient
+    simulator: FalSimulator
+    words: str = field(default_factory=lambda: uuid4().hex)
+    """In every prompt of this viewer, by which the bill is told from others'."""
+
+    def __post_init__(self) -> None:
+        self._seen_before = len(self.simulator.seen)
+
+    @property
+    def bill(self) -> list[Entry]:
+        return [entry for entry in self.simulator.settled() if self.words in entry.prompt]
+
+    @property
+    def asked(self) -> int:
+        """How often fal has been asked for a job."""
+        seen = list(self.simulator.seen)[self._seen_before :]
+        return sum(one.method == "POST" for one in seen)
+
+    async def start(self, script: str, **input: Any) -> Data:
+        payload: Data = await start(
+            self.client,
+            userMessage=f"{self.words} [fal {script}]",
+            **{"selectedModels": [MODEL], "options": {}, **input},
+        )
+        turn: Data = payload["turn"]
+        return turn
+
+    async def stands(self, turn: Data) -> Data:
+        found: Data = (await self.client(STANDS, id=turn["id"]))["turn"]
+        return found
+
+    async def until(self, wanted: Callable[[], bool]) -> None:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not wanted():  # noqa: ASYNC110 (a bill tells nobody that it has grown)
+                await asyncio.sleep(0.02)
+
+    async def adds_up(self) -> None:
+        await adds_up(self.darkroom)
+
+
+@pytest.fixture(scope="module")
+async def fal() -> AsyncIterator[tuple[FalSimulator, dict[str, Any]]]:
+    """A simulator, and the settings of a Darkroom that uses it."""
+    simulator = FalSimulator()
+    async with serving_fal(simulator) as url:
+        yield simulator, {"fal_key": SecretStr(KEY), "fal_url": url}
+
+
+@pytest.fixture(scope="module")
+async def with_fal(
+    mongodb_uri: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    fal: tuple[FalSimulator, dict[str, Any]],
+) -> AsyncIterator[Darkroom]:
+    async with darkrooms(mongodb_uri, tmp_path_factory.mktemp("paid")) as start_one:
+        yield await start_one(**fal[1])
+
+
+@pytest.fixture
+def paid(with_fal: Darkroom, fal: tuple[FalSimulator, dict[str, Any]]) -> Paid:
+    return Paid(with_fal, with_fal.client(), fal[0])
+
+
+def error_of(turn: Data) -> tuple[str, bool]:
+    error = turn["outputs"][0]["error"]
+    return error["code"], error["retryable"]
+
+
+async def test_what_is_delivered_is_asked_for_once_and_charged_once(paid: Paid) -> None:
+    turn = await over(paid.client, await paid.start("deliver", options={"imagesPerModel": 2}))
+
+    assert turn["status"] == "COMPLETED"
+    assert len(turn["outputs"][0]["images"]) == 2
+    assert [entry.outcome for entry in paid.bill] == ["delivered"]
+    assert await spent(paid.client, turn) == [("COMPLETED", 0, 4)]
+    await paid.adds_up()
+
+
+async def test_of_fewer_images_than_were_asked_for_only_those_are_charged(paid: Paid) -> None:
+    turn = await paid.start("images=1", options={"imagesPerModel": 3})
+
+    turn = await over(paid.client, turn)
+
+    assert await spent(paid.client, turn) == [("COMPLETED", 0, 2)]
+    assert await account(paid.client) == (STARTING - 2, 0, 0)
+
+
+async def test_its_place_in_the_queue_is_told_while_it_has_one(paid: Paid) -> None:
+    turn = await paid.start("queue=1.5 position=3 seconds=1")
+
+    conversation_id = "conv_" + turn["id"].split("_")[1]
+    async with paid.client.subscribe(FOLLOW, id=conversation_id) as updates:
+        seen = await updates.until(
+            lambda data: data["turnUpdated"]["turn"]["status"] == "COMPLETED"
+        )
+
+    positions = [data["turnUpdated"]["turn"]["outputs"][0]["queuePosition"] for data in seen]
+    assert 3 in positions
+    assert positions[-1] is None
+
+
+@pytest.mark.parametrize("script", ["submit=503x1", "submit=429x2 retry_after=1"])
+async def test_a_provider_that_takes_no_job_is_asked_again(paid: Paid, script: str) -> None:
+    turn = await over(paid.client, await paid.start(script))
+
+    assert turn["status"] == "COMPLETED"
+    assert turn["outputs"][0]["attempt"] == 1
+    assert len(paid.bill) == 1
+    assert await account(paid.client) == (STARTING - 2, 0, 0)
+
+
+async def test_a_provider_that_never_takes_a_job_is_asked_four_times(paid: Paid) -> None:
+    turn = await over(paid.client, await paid.start("submit=503"))
+
+    assert error_of(turn) == ("PROVIDER_UNAVAILABLE", True)
+    assert (paid.asked, paid.bill) == (4, [])
+    assert await account(paid.client) == (STARTING, 0, 0)
+
+
+async def test_a_wish_to_wait_beyond_the_deadline_ends_it_at_once(paid: Paid) -> None:
+    turn = await over(paid.client, await paid.start("submit=429 retry_after=3600"))
+
+    assert error_of(turn) == ("PROVIDER_RATE_LIMITED", True)
+    assert await account(paid.client) == (STARTING, 0, 0)
+
+
+async def test_a_lost_answer_is_told_as_such_and_nothing_is_asked_again(paid: Paid) -> None:
+    turn = await over(paid.client, await paid.start("cut=0"))
+
+    assert error_of(turn) == ("OUTCOME_UNKNOWN", True)
+    assert len(paid.bill) == 1
+    assert await account(paid.client) == (STARTING, 0, 0)
+    await paid.adds_up()
+
+    again = await retry(paid.client, turn["outputs"][0])
+    await over(paid.client, again["turn"])
+    assert len(paid.bill) == 2
+
+
+async def test_a_refusal_is_not_charged_and_not_tried_again(paid: Paid) -> None:
+    turn = await over(paid.client, await paid.start("refuse"))
+
+    assert error_of(turn) == ("CONTENT_REFUSED", False)
+    assert len(paid.bill) == 1
+    assert await account(paid.client) == (STARTING, 0, 0)
+
+
+async def test_a_cancelled_job_is_withdrawn_from_the_provider(paid: Paid) -> None:
+    turn = await paid.start("hang=queue")
+    await paid.until(lambda: len(paid.bill) == 1)
+
+    await cancel(paid.client, turn["outputs"][0]["id"])
+
+    await paid.until(lambda: paid.bill[0].cancelled)
+    assert await account(paid.client) == (STARTING, 0, 0)
+    await paid.adds_up()
+
+
+async def test_what_is_cancelled_while_its_answer_is_awaited_is_withdrawn_once_it_is_there(
+    paid: Paid,
+) -> None:
+    turn = await paid.start("delay=1 hang=queue")
+    await paid.until(lambda: paid.asked == 1)
+
+    await paid.client(CANCEL_TURN, id=turn["id"])
+
+    await paid.until(lambda: [entry.cancelled for entry in paid.bill] == [True])
+    assert (await paid.stands(turn))["status"] == "CANCELLED"
+    assert await account(paid.client) == (STARTING, 0, 0)
+
+
+async def test_the_job_of_a_deleted_conversation_is_withdrawn(paid: Paid) -> None:
+    turn = await paid.start("hang=running")
+    await paid.until(lambda: len(paid.bill) == 1)
+
+    await paid.client(DELETE, id="conv_" + turn["id"].split("_")[1])
+
+    await paid.until(lambda: paid.bill[0].cancelled)
+    assert await account(paid.client) == (STARTING, 0, 0)
+    await paid.adds_up()
+
+
+async def test_a_late_result_of_a_cancelled_output_is_dropped_and_not_charged(
+    paid: Paid,
+) -> None:
+    turn = await paid.start("seconds=1 stubborn")
+    await paid.until(lambda: len(paid.bill) == 1)
+
+    await cancel(paid.client, turn["outputs"][0]["id"])
+    await paid.until(lambda: paid.bill[0].outcome is not None)
+
+    assert await spent(paid.client, turn) == [("CANCELLED", 0, 0)]
+    assert (await paid.stands(turn))["outputs"][0]["images"] == []
+    await paid.adds_up()
+
+
+async def test_a_job_goes_on_in_the_next_process_when_its_own_is_stopped(
+    start_darkroom: StartDarkroom, fal: tuple[FalSimulator, dict[str, Any]]
+) -> None:
+    simulator, settings = fal
+    async with AsyncExitStack() as stack:
+        first = await start_darkroom(**settings, within=stack)
+        client = first.client("ana")
+        paid = Paid(first, client, simulator)
+        turn = await paid.start("seconds=3")
+        await paid.until(lambda: len(paid.bill) == 1)
+
+        await stack.aclose()
+        second = await start_darkroom(**settings)
+        turn = await over(second.client("ana"), turn)
+
+        assert turn["status"] == "COMPLETED"
+        assert len(paid.bill) == 1
+        await adds_up(second)
+
+
+async def test_an_answer_that_does_not_come_within_the_grace_is_unknown(
+    start_darkroom: StartDarkroom, fal: tuple[FalSimulator, dict[str, Any]]
+) -> None:
+    simulator, settings = fal
+    async with AsyncExitStack() as stack:
+        first = await start_darkroom(**settings, shutdown_grace=0.5, within=stack)
+        paid = Paid(first, first.client("ana"), simulator)
+        turn = await paid.start("delay=30")
+        await paid.until(lambda: paid.asked == 1)
+
+        await stack.aclose()
+        second = await start_darkroom(**settings)
+
+        after = Paid(second, second.client("ana"), simulator)
+        stands = await after.stands(turn)
+        assert error_of(stands) == ("OUTCOME_UNKNOWN", True)
+        assert await account(after.client) == (STARTING, 0, 0)
+        await adds_up(second)

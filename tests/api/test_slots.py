@@ -1,0 +1,52 @@
+"""Who runs when: a viewer who asks for much does not keep another one waiting."""
+
+import asyncio
+
+from tests.clients import Data, GraphQLClient
+from tests.conftest import StartDarkroom
+from tests.operations import SMALL, over, start
+
+AT_WORK = "{ viewer { turnsInProgress { outputs { id status } } } }"
+CROWD = 40
+HALF = 25
+"""Of the places that rehearsals have."""
+SOON_SECONDS = 5.0
+
+
+async def statuses(client: GraphQLClient) -> list[str]:
+    turns = (await client(AT_WORK))["viewer"]["turnsInProgress"]
+    return sorted(output["status"] for turn in turns for output in turn["outputs"])
+
+
+async def until_generating(client: GraphQLClient, count: int) -> None:
+    async with asyncio.timeout(SOON_SECONDS):
+        # The API tells outputs of many conversations only when it is asked.
+        while (await statuses(client)).count("GENERATING") < count:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+async def test_one_viewers_crowd_leaves_places_to_others(start_darkroom: StartDarkroom) -> None:
+    darkroom = await start_darkroom()
+    greedy, modest = darkroom.client(), darkroom.client()
+    await asyncio.gather(*(start(greedy, selectedModels=["rehearsal-hangs"]) for _ in range(CROWD)))
+    await until_generating(greedy, HALF)
+
+    await start(modest, selectedModels=["rehearsal-hangs"])
+
+    await until_generating(modest, 1)
+    assert (await statuses(greedy)).count("GENERATING") == HALF
+
+
+async def test_what_found_no_place_begins_as_soon_as_there_is_one(
+    start_darkroom: StartDarkroom,
+) -> None:
+    darkroom = await start_darkroom()
+    client = darkroom.client()
+    payloads: list[Data] = await asyncio.gather(
+        *(start(client, selectedModels=["local-silver"], options=SMALL) for _ in range(12))
+    )
+
+    turns = await asyncio.gather(*(over(client, payload["turn"]) for payload in payloads))
+
+    assert {turn["status"] for turn in turns} == {"COMPLETED"}
+    assert await statuses(client) == []

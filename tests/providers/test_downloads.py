@@ -1,0 +1,393 @@
+"""Results are fetched from where they may come from, and from nowhere else."""
+
+import asyncio
+from base64 import b64encode
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from ipaddress import ip_address
+
+import pytest
+import pytest_asyncio
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from domain.errors import GenerationErrorCode, GenerationFailed
+from providers.downloads import AT_ONCE, DownloadBroke, Downloader, Sources, is_public, resolve
+from tests.serving import free_port, serving
+
+LIMIT = 50_000
+PICTURE = b"\x89PNG" + bytes(1000)
+FAL = "https://queue.fal.run"
+
+
+class Files:
+    """A host of results, as odd as its paths say."""
+
+    def __init__(self) -> None:
+        self.hosts: list[str] = []
+        self.heads: list[dict[str, str]] = []
+        self.held = 0
+        self.release = asyncio.Event()
+        self.enough_held = asyncio.Event()
+        self.app = Starlette(routes=[Route("/{path:path}", self._answer)])
+
+    async def _answer(self, request: Request) -> Response:
+        self.hosts.append(request.headers["host"])
+        self.heads.append(dict(request.headers))
+        path = request.path_params["path"]
+        match path.split("/"):
+            case ["picture.png"]:
+                return Response(PICTURE, media_type="image/png")
+            case ["hop", count]:
+                left = int(count)
+                return RedirectResponse(f"/hop/{left - 1}" if left > 1 else "/picture.png")
+            case ["to", *_]:
+                return RedirectResponse(request.query_params["link"])
+            case ["nowhere"]:
+                return Response(status_code=302)
+            case ["status", status]:
+                return Response(PICTURE, int(status))
+            case ["bytes", count]:
+                return Response(bytes(int(count)))
+            case ["endless"]:
+                return StreamingResponse(self._endless())
+            case ["packed"]:
+                return Response(PICTURE, headers={"content-encoding": "gzip"})
+            case ["slow"]:
+                return StreamingResponse(self._slow())
+            case ["short"]:
+                return StreamingResponse(self._short(), headers={"content-length": "1000"})
+        return Response(b"")
+
+    async def _endless(self) -> AsyncIterator[bytes]:
+        while True:
+            yield bytes(8192)
+            await asyncio.sleep(0)
+
+    async def _slow(self) -> AsyncIterator[bytes]:
+        self.held += 1
+        if self.held >= AT_ONCE:
+            self.enough_held.set()
+        yield PICTURE[:2]
+        await self.release.wait()
+        yield PICTURE[2:]
+
+    async def _short(self) -> AsyncIterator[bytes]:
+        yield b"."
+        raise ConnectionError("cut")
+
+
+@pytest_asyncio.fixture
+async def files() -> Files:
+    return Files()
+
+
+@pytest_asyncio.fixture
+async def url(files: Files) -> AsyncIterator[str]:
+    async with serving(files.app, free_port()) as url:
+        yield url
+
+
+class Names:
+    """A resolver that says what it was told to, one answer after the other."""
+
+    def __init__(self, *answers: Sequence[str]) -> None:
+        self.answers = list(answers)
+        self.asked: list[tuple[str, int]] = []
+
+    async def __call__(self, host: str, port: int) -> Sequence[str]:
+        self.asked.append((host, port))
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+
+@asynccontextmanager
+async def downloading(
+    base_url: str, *, names: Names | None = None, seconds: float = 10
+) -> AsyncIterator[Downloader]:
+    downloader = Downloader(
+        Sources.of(".fal.media", "storage.googleapis.com", base_url=base_url),
+        max_bytes=LIMIT,
+        seconds=seconds,
+        resolve=names or resolve,
+    )
+    try:
+        yield downloader
+    finally:
+        await downloader.aclose()
+
+
+async def refusal(base_url: str, link: str, *, names: Names | None = None) -> GenerationFailed:
+    async with downloading(base_url, names=names) as downloader:
+        with pytest.raises(GenerationFailed) as refused:
+            await downloader.fetch(link)
+    assert refused.value.code is GenerationErrorCode.PROVIDER_BAD_RESPONSE
+    return refused.value
+
+
+async def test_a_simulators_result_is_fetched(url: str, files: Files) -> None:
+    async with downloading(url) as downloader:
+        data = await downloader.fetch(f"{url}/picture.png")
+
+    assert data == PICTURE
+    assert files.hosts == [url.removeprefix("http://")]
+    assert "authorization" not in files.heads[0]
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "",
+        "picture.png",
+        "//v3.fal.media/a.png",
+        "file:///etc/passwd",
+        "ftp://v3.fal.media/a.png",
+        "http://v3.fal.media/a.png",
+        "https://fal.media/a.png",
+        "https://evil.example/a.png",
+        "https://v3.fal.media.evil.example/a.png",
+        "https://evilfal.media/a.png",
+        "https://evil.example/?v3.fal.media",
+        "https://evil.example#.fal.media",
+        "https://v3.fal.media@evil.example/a.png",
+        "https://v3.fal.media\\@evil.example/a.png",
+        "https://user:secret@v3.fal.media/a.png",
+        "https://v3.fal.media:8443/a.png",
+        "https://storage.googleapis.com.evil.example/a.png",
+        "https://127.0.0.1/a.png",
+        "https://[::1]/a.png",
+        "http://127.0.0.1:1/a.png",
+        "http://169.254.169.254/latest/meta-data",
+        "https://v3.fal.media/" + "a" * 5000,
+        "https://[v3.fal.media/",
+        "javascript:alert(1)",
+        "\x00",
+    ],
+)
+async def test_a_link_to_anybody_else_is_not_followed(link: str) -> None:
+    names = Names(["8.8.8.8"])
+
+    refused = await refusal(FAL, link, names=names)
+
+    assert names.asked == []
+    assert not isinstance(refused, DownloadBroke)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1",
+        "127.8.8.8",
+        "0.0.0.0",
+        "10.0.0.1",
+        "172.16.0.1",
+        "192.168.1.1",
+        "169.254.169.254",
+        "100.64.0.1",
+        "192.0.0.8",
+        "198.18.0.1",
+        "203.0.113.1",
+        "224.0.0.1",
+        "240.0.0.1",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "::7f00:1",
+        "fe80::1",
+        "fe80::1%eth0",
+        "fc00::1",
+        "fec0::1",
+        "ff02::1",
+        "::ffff:127.0.0.1",
+        "::ffff:10.0.0.1",
+        "::ffff:169.254.169.254",
+        "64:ff9b::7f00:1",
+        "64:ff9b::a9fe:a9fe",
+        "64:ff9b:1::a00:1",
+        "2002:7f00:1::",
+        "2001:0:7f00:1::",
+        "2001:db8::1",
+        "3fff::1",
+        "5f00::1",
+    ],
+)
+async def test_an_address_that_is_not_the_internets_is_refused(address: str) -> None:
+    alone = await refusal(FAL, "https://v3.fal.media/a.png", names=Names([address]))
+    among_others = await refusal(
+        FAL, "https://v3.fal.media/a.png", names=Names(["8.8.8.8", address])
+    )
+
+    assert not alone.retryable
+    assert not among_others.retryable
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["8.8.8.8", "1.1.1.1", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"],
+)
+def test_an_address_of_the_internet_is_public(address: str) -> None:
+    assert is_public(ip_address(address))
+
+
+@pytest.mark.parametrize("host", ["a" * 64 + ".fal.media", "a..fal.media"])
+async def test_a_host_that_cannot_be_a_name_is_refused(host: str) -> None:
+    await refusal(FAL, f"https://{host}/a.png")
+
+
+async def test_a_real_provider_is_never_asked_on_loopback(url: str, files: Files) -> None:
+    await refusal(FAL, f"{url}/picture.png")
+    await refusal(url.replace("http:", "https:"), f"{url}/picture.png")
+
+    assert files.hosts == []
+
+
+async def test_a_simulator_answers_for_its_own_port_only(url: str, files: Files) -> None:
+    await refusal(f"http://127.0.0.1:{free_port()}", f"{url}/picture.png")
+
+    assert files.hosts == []
+
+
+async def test_a_simulators_name_has_to_stand_for_loopback(url: str, files: Files) -> None:
+    named = url.replace("127.0.0.1", "localhost")
+
+    await refusal(named, f"{named}/picture.png", names=Names(["10.0.0.1"]))
+
+    assert files.hosts == []
+
+
+async def test_a_name_is_resolved_once_and_pinned(url: str, files: Files) -> None:
+    named = url.replace("127.0.0.1", "localhost")
+    names = Names(["127.0.0.1"], ["10.0.0.1"])
+
+    async with downloading(named, names=names) as downloader:
+        data = await downloader.fetch(f"{named}/hop/3")
+
+    assert data == PICTURE
+    assert len(names.asked) == 1
+    assert set(files.hosts) == {named.removeprefix("http://")}
+
+
+async def test_nothing_but_the_resolved_address_is_connected_to(url: str, files: Files) -> None:
+    named = url.replace("127.0.0.1", "localhost")
+
+    # Nobody listens there, but on 127.0.0.1, for which the name stands in truth.
+    refused = await refusal(named, f"{named}/picture.png", names=Names(["127.0.0.2"]))
+
+    assert isinstance(refused, DownloadBroke)
+    assert files.hosts == []
+
+
+async def test_the_next_address_is_tried_where_one_cannot_be_reached(url: str) -> None:
+    named = url.replace("127.0.0.1", "localhost")
+
+    async with downloading(named, names=Names(["127.0.0.2", "127.0.0.1"])) as downloader:
+        assert await downloader.fetch(f"{named}/picture.png") == PICTURE
+
+
+@pytest.mark.parametrize("count", [1, 3])
+async def test_redirects_on_one_host_are_followed(url: str, count: int) -> None:
+    async with downloading(url) as downloader:
+        assert await downloader.fetch(f"{url}/hop/{count}") == PICTURE
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "hop/4",
+        "nowhere",
+        "to/?link=https://v3.fal.media/a.png",
+        "to/?link=http://localhost:{port}/picture.png",
+        "to/?link=http://127.0.0.1:1/picture.png",
+        "to/?link=https://127.0.0.1:{port}/picture.png",
+        "to/?link=http://user@127.0.0.1:{port}/picture.png",
+        "to/?link=file:///etc/passwd",
+        "to/?link=//169.254.169.254/",
+    ],
+)
+async def test_other_redirects_are_not_followed(url: str, path: str) -> None:
+    port = url.rpartition(":")[2]
+
+    refused = await refusal(url, f"{url}/{path.format(port=port)}")
+
+    assert not refused.retryable
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["bytes/50001", "endless", "packed", "bytes/0", "status/204", "status/206", "status/400"],
+)
+async def test_what_is_no_acceptable_picture_is_refused(url: str, path: str) -> None:
+    refused = await refusal(url, f"{url}/{path}")
+
+    assert not isinstance(refused, DownloadBroke)
+
+
+async def test_a_picture_of_just_the_limit_is_taken(url: str) -> None:
+    async with downloading(url) as downloader:
+        assert len(await downloader.fetch(f"{url}/bytes/{LIMIT}")) == LIMIT
+
+
+@pytest.mark.parametrize("path", ["status/500", "status/503", "status/429", "status/404", "short"])
+async def test_what_may_pass_can_be_tried_again(url: str, path: str) -> None:
+    refused = await refusal(url, f"{url}/{path}")
+
+    assert isinstance(refused, DownloadBroke)
+    assert refused.retryable
+
+
+async def test_a_host_that_cannot_be_reached_can_be_tried_again() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+
+    assert isinstance(await refusal(url, f"{url}/picture.png"), DownloadBroke)
+
+
+async def test_nobody_waits_for_ever(url: str, files: Files) -> None:
+    async with downloading(url, seconds=0.1) as downloader:
+        with pytest.raises(DownloadBroke):
+            await downloader.fetch(f"{url}/slow")
+    files.release.set()
+
+
+async def test_a_few_are_fetched_at_a_time(url: str, files: Files) -> None:
+    async with downloading(url) as downloader, downloading(url) as another:
+        fetches = [asyncio.create_task(downloader.fetch(f"{url}/slow")) for _ in range(5 * AT_ONCE)]
+        await asyncio.wait_for(files.enough_held.wait(), 10)
+        # Time enough for a fifth one to get as far.
+        for _ in range(AT_ONCE):
+            await another.fetch(f"{url}/picture.png")
+        held = files.held
+        files.release.set()
+        fetched = await asyncio.gather(*fetches)
+
+    assert held == AT_ONCE
+    assert fetched == [PICTURE] * 5 * AT_ONCE
+
+
+async def test_a_data_link_carries_its_own_bytes() -> None:
+    link = f"data:image/png;base64,{b64encode(PICTURE).decode()}"
+
+    async with downloading(FAL) as downloader:
+        assert await downloader.fetch(link) == PICTURE
+        assert await downloader.fetch(link.replace("data:", "DATA:", 1)) == PICTURE
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "data:",
+        "data:,",
+        "data:image/png;base64,",
+        "data:image/png,abcd",
+        "data:image/png;base64,@@@@",
+        "data:image/png;base64,abc",
+        "data:image/png;base64,abcdé",
+        f"data:{'x' * 300};base64,abcd",
+        f"data:image/png;base64,{b64encode(bytes(LIMIT + 1)).decode()}",
+        f"data:image/png;base64,{'A' * LIMIT * 4}",
+    ],
+)
+async def test_other_data_links_are_refused(link: str) -> None:
+    refused = await refusal(FAL, link)
+
+    assert len(str(refused)) < 400

@@ -1,0 +1,319 @@
+"""fal, against its simulator: what is asked, and what is told and delivered."""
+
+import io
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from PIL import Image as Pictures
+
+from domain.errors import GenerationErrorCode, StoreUnavailable
+from domain.generation import GenerationRequest
+from domain.images import Image
+from domain.models import ImageFormat, Resolution
+from providers.fal import provider as fal_provider
+from providers.fal.jobs import FalQueue
+from providers.fal.wire import ENDPOINTS
+from tests.providers.fal_runs import PlayedFal, Witness, a_run
+from tests.providers.pictures import (
+    MODELS,
+    Shelf,
+    a_colourful_picture,
+    a_reference,
+    brightness,
+    opened,
+)
+from tests.simulators.fal import KEY
+from tests.simulators.fal_models import MODELS as FAL_MODELS
+
+Code = GenerationErrorCode
+
+
+async def a_picture(shelf: Shelf, shade: int = 0) -> Image:
+    return await a_reference(shelf, Pictures.new("RGB", (8, 8), (shade, 0, 0)))
+
+
+def test_every_row_of_the_catalogue_can_be_asked_for() -> None:
+    rows = [model for model in MODELS.all() if model.provider == "fal"]
+
+    assert {model.endpoint for model in rows} == set(ENDPOINTS) == set(FAL_MODELS)
+
+
+PAYLOADS: list[Any] = [
+    pytest.param(
+        a_run(model="img-nano-banana", aspect_ratio="21:9", image_count=4, seed="7"),
+        {"aspect_ratio": "21:9", "num_images": 4, "limit_generations": True, "seed": 7},
+        id="Nano Banana",
+    ),
+    pytest.param(
+        a_run(model="img-nano-banana-edit", format=ImageFormat.WEBP),
+        {
+            "aspect_ratio": "1:1",
+            "num_images": 1,
+            "limit_generations": True,
+            "output_format": "webp",
+        },
+        id="Nano Banana Edit",
+    ),
+    pytest.param(
+        a_run(model="img-nano-banana-pro", aspect_ratio="5:4", resolution=Resolution.FOUR_K),
+        {
+            "aspect_ratio": "5:4",
+            "resolution": "4K",
+            "num_images": 1,
+            "limit_generations": True,
+        },
+        id="Nano Banana Pro",
+    ),
+    pytest.param(
+        a_run(model="img-nano-banana-pro-edit", image_count=2, format=ImageFormat.PNG),
+        {
+            "aspect_ratio": "1:1",
+            "resolution": "1K",
+            "num_images": 2,
+            "limit_generations": True,
+            "output_format": "png",
+        },
+        id="Nano Banana Pro Edit",
+    ),
+    pytest.param(
+        a_run(
+            model="img-seedream-v45",
+            aspect_ratio="16:9",
+            resolution=Resolution.TWO_K,
+            image_count=3,
+            seed="2147483647",
+        ),
+        {
+            "image_size": {"width": 2720, "height": 1536},
+            "num_images": 3,
+            "max_images": 1,
+            "seed": 2147483647,
+        },
+        id="Seedream v4.5",
+    ),
+    pytest.param(
+        a_run(model="img-seedream-v45-edit", aspect_ratio="3:4", resolution=Resolution.FOUR_K),
+        {"image_size": {"width": 3536, "height": 4720}, "num_images": 1, "max_images": 1},
+        id="Seedream v4.5 Edit",
+    ),
+    pytest.param(
+        a_run(model="img-kling-o1", aspect_ratio="3:2", resolution=Resolution.TWO_K, image_count=4),
+        {"aspect_ratio": "3:2", "resolution": "2K", "num_images": 4},
+        id="Kling O1",
+    ),
+    pytest.param(
+        a_run(
+            model="img-flux-2-max",
+            aspect_ratio="9:16",
+            format=ImageFormat.JPEG,
+            seed="not a number",
+        ),
+        {"image_size": "portrait_16_9", "output_format": "jpeg", "seed": 514902779},
+        id="Flux 2 Max",
+    ),
+    pytest.param(
+        a_run(model="img-flux-2-max-edit", aspect_ratio="4:3", format=ImageFormat.PNG),
+        {"image_size": "landscape_4_3", "output_format": "png"},
+        id="Flux 2 Max Edit",
+    ),
+]
+
+
+@pytest.mark.parametrize(("request_", "expected"), PAYLOADS)
+async def test_payloads_have_the_models_own_fields_and_no_others(
+    fal: PlayedFal, request_: GenerationRequest, expected: dict[str, object]
+) -> None:
+    editing = request_.model.min_references > 0
+    references = [await a_picture(fal.shelf, shade) for shade in (0, 200)] if editing else []
+
+    await fal.made(replace(request_, references=tuple(references)))
+
+    (entry,) = fal.bill
+    links = entry.payload.get("image_urls", [])
+    sent = {name: value for name, value in entry.payload.items() if name != "image_urls"}
+    assert entry.endpoint == request_.model.endpoint
+    assert sent == {"prompt": "A lighthouse", "sync_mode": False, **expected}
+    assert len(links) == len(references)
+    assert len(set(links)) == len(links)
+    assert all(link.startswith("data:image/png;base64,iVBORw0KGgo") for link in links)
+
+
+@pytest.mark.parametrize("model", [model.id for model in MODELS.all() if model.provider == "fal"])
+async def test_all_that_a_row_offers_is_taken(fal: PlayedFal, model: str) -> None:
+    row = MODELS.get(model)
+    assert row is not None
+    count = max(1, row.min_references)
+    references = [await a_picture(fal.shelf) for _ in range(count)] if row.min_references else []
+    asked = [
+        a_run(
+            "",
+            *references,
+            model=model,
+            aspect_ratio=str(ratio),
+            resolution=resolution,
+            image_count=row.max_images,
+            format=kind,
+        )
+        for ratio in row.aspect_ratios
+        for resolution in row.resolutions
+        for kind in ((None, *row.formats) if ratio == row.aspect_ratios[0] else (None,))
+    ]
+    provider = fal.provider()
+
+    for request in asked:
+        delivery = await provider.generate(request, Witness())
+        assert len(delivery.images) == row.max_images
+
+    assert {entry.outcome for entry in fal.bill} == {"delivered"}
+
+
+async def test_a_submission_carries_the_key_and_how_long_it_may_wait(fal: PlayedFal) -> None:
+    await fal.made(a_run(seconds_left=45.7))
+
+    headers = fal.simulator.seen[0].headers
+    assert headers["authorization"] == f"Key {KEY}"
+    assert headers["content-type"] == "application/json"
+    assert headers["x-fal-request-timeout"] == "45"
+    assert "x-fal-no-retry" not in headers
+
+
+async def test_all_calls_about_a_job_leave_the_endpoints_path_out(fal: PlayedFal) -> None:
+    await fal.made(a_run(model="img-seedream-v45", resolution=Resolution.TWO_K))
+
+    submitted, *others = fal.calls
+    request_id = fal.bill[0].request_id
+    assert submitted == "POST /fal-ai/bytedance/seedream/v4.5/text-to-image"
+    assert set(others) == {
+        f"GET /fal-ai/bytedance/requests/{request_id}/status",
+        f"GET /fal-ai/bytedance/requests/{request_id}",
+    }
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "name"),
+    [
+        ("fal-ai/flux-pro/kontext", "fal-ai/flux-pro"),
+        ("fal-ai/imagen4/preview", "fal-ai/imagen4"),
+        ("workflows/somebody/something/more", "workflows/somebody/something"),
+        ("comfy/somebody/something", "comfy/somebody/something"),
+    ],
+)
+def test_the_rule_for_paths(endpoint: str, name: str) -> None:
+    job = FalQueue("https://queue.fal.run/").job_called("r1", endpoint=endpoint)
+
+    assert job is not None
+    assert job.response_url == f"https://queue.fal.run/{name}/requests/r1"
+    assert job.status_url == f"{job.response_url}/status"
+    assert job.cancel_url == f"{job.response_url}/cancel"
+
+
+async def test_references_that_are_too_large_together_are_not_sent(
+    fal: PlayedFal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fal_provider, "MAX_REFERENCE_BYTES", 100)
+    witness = Witness()
+    reference = await a_reference(fal.shelf, a_colourful_picture())
+
+    failure = await fal.failed(a_run("", reference, model="img-kling-o1"), watcher=witness)
+
+    assert failure.code is Code.PROVIDER_REJECTED_INPUT
+    assert witness.kinds == fal.calls == []
+
+
+async def test_a_reference_that_is_away_costs_nothing(fal: PlayedFal) -> None:
+    witness = Witness()
+    reference = await a_picture(fal.shelf)
+    await fal.shelf.delete([reference.key])
+
+    with pytest.raises(StoreUnavailable):
+        await fal.provider().generate(a_run("", reference, model="img-kling-o1"), witness)
+
+    assert witness.kinds == fal.calls == []
+
+
+async def test_a_run_tells_what_happens_in_its_order(fal: PlayedFal) -> None:
+    witness = Witness()
+
+    delivery = await fal.provider().generate(a_run("position=2 queue=0.2 seconds=0.05"), witness)
+
+    assert witness.kinds[:3] == ["submitting", "submitted", "queued"]
+    assert set(witness.kinds[3:]) <= {"queued"}
+    assert witness.positions[0] == 2
+    assert witness.positions == sorted(set(witness.positions), reverse=True)
+    assert Pictures.open(io.BytesIO(delivery.images[0].data)).format == "PNG"
+    assert fal.bill[0].billed
+
+
+async def test_a_job_that_runs_has_nobody_before_it(fal: PlayedFal) -> None:
+    witness = Witness()
+
+    await fal.provider().generate(a_run("position=5 seconds=0.5"), witness)
+
+    assert witness.positions == [5, 0]
+
+
+async def test_a_job_that_never_waits_has_no_position(fal: PlayedFal) -> None:
+    witness = Witness()
+
+    await fal.provider().generate(a_run("seconds=0.05"), witness)
+
+    assert [position for position in witness.positions if position] == []
+    assert "progress" not in witness.kinds
+
+
+async def test_every_picture_comes_with_its_seed(fal: PlayedFal) -> None:
+    told = await fal.made(a_run("seed=99 images=3", image_count=3, seed="5"))
+    sent = await fal.made(a_run(image_count=2, seed="5"))
+    unknown = await fal.made(a_run())
+
+    assert [image.seed for image in told.images] == ["99"] * 3
+    assert [image.seed for image in sent.images] == ["5"] * 2
+    assert [image.seed for image in unknown.images] == [None]
+    assert len({image.data for image in told.images}) == 3
+
+
+async def test_what_a_model_says_with_its_picture_is_text(fal: PlayedFal) -> None:
+    silent, talkative = await fal.made(a_run()), await fal.made(a_run("text=Gladly"))
+
+    assert (silent.text, talkative.text) == (None, "Gladly")
+
+
+async def test_fewer_pictures_than_asked_for_are_a_delivery(fal: PlayedFal) -> None:
+    delivery = await fal.made(a_run("images=2", image_count=4))
+
+    assert len(delivery.images) == 2
+
+
+async def test_more_pictures_than_asked_for_are_not_fetched(fal: PlayedFal) -> None:
+    delivery = await fal.made(a_run("images=4", image_count=1))
+
+    assert len(delivery.images) == 1
+
+
+@pytest.mark.parametrize("script", ["one", "inside", "inside images=2", "urls=full", "urls=none"])
+async def test_other_shapes_of_the_same_answer_are_understood(fal: PlayedFal, script: str) -> None:
+    delivery = await fal.made(a_run(script, image_count=2))
+
+    assert all(image.data.startswith(b"\x89PNG") for image in delivery.images)
+    assert delivery.images
+
+
+async def test_pictures_that_were_withheld_are_left_out(fal: PlayedFal) -> None:
+    delivery = await fal.made(a_run("black=0,2 images=4", image_count=4))
+
+    means = [brightness(opened(delivery, index)) for index in range(len(delivery.images))]
+    assert len(means) == 2
+    assert min(means) > 0
+
+
+async def test_pictures_that_cannot_be_had_are_left_out(fal: PlayedFal) -> None:
+    fal.simulator.play("images=3 file=empty", words="none of them")
+    provider = fal.provider()
+
+    failure = await fal.failed(a_run(words="none of them", image_count=3), provider=provider)
+    # The files' faults are counted for each file: with this one, only the first try fails.
+    delivery = await provider.generate(a_run("images=3 file=503x1", image_count=3), Witness())
+
+    assert failure.code is Code.PROVIDER_BAD_RESPONSE
+    assert len(delivery.images) == 3

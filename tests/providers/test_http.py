@@ -1,0 +1,325 @@
+"""What providers share that are reached over HTTP, against sockets that do what they like."""
+
+import asyncio
+import gzip
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+
+from providers.http import (
+    MAX_QUOTED_LENGTH,
+    MAX_RETRY_AFTER_SECONDS,
+    Answer,
+    AnswerLost,
+    AnswerUnusable,
+    NotSent,
+    Unanswered,
+    ask,
+    open_client,
+    quoted,
+    retry_after_seconds,
+)
+from tests.serving import free_port
+
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+LIMIT = 100_000
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+@asynccontextmanager
+async def listening(talk: Talk) -> AsyncIterator[str]:
+    """A socket that answers every connection as told; the base URL."""
+
+    talks: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        talks[task] = writer
+        # The other side may have had enough at any moment.
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            await talk(reader, writer)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    for writer in talks.values():
+        writer.transport.abort()
+    if talks:
+        await asyncio.wait(talks, timeout=10)
+
+
+def saying(answer: bytes) -> Talk:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+
+    return talk
+
+
+def body(content: bytes, *headers: str) -> bytes:
+    lines = [*headers, f"content-length: {len(content)}"]
+    return OK + "\r\n".join(lines).encode() + b"\r\n\r\n" + content
+
+
+async def asked(url: str, *, within: float = 10, content: bytes = b"") -> Answer:
+    async with open_client() as client:
+        return await ask(client, "POST", url, within=within, content=content, max_bytes=LIMIT)
+
+
+async def silence(talk: Talk, *, within: float = 10) -> Unanswered:
+    async with listening(talk) as url:
+        with pytest.raises(Unanswered) as raised:
+            await asked(url, within=within)
+    return raised.value
+
+
+async def test_an_answer_is_an_answer_whatever_its_status() -> None:
+    failed = b'HTTP/1.1 503 No\r\nretry-after: 7\r\ncontent-length: 8\r\n\r\n{"a": 1}'
+    async with listening(saying(failed)) as url:
+        answer = await asked(url)
+
+    assert (answer.status, answer.fields(), answer.retry_after_seconds) == (503, {"a": 1}, 7)
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b"<html>", b'"words"', b"\xff", b"[" * 5000])
+async def test_what_is_no_object_has_no_fields(text: bytes) -> None:
+    async with listening(saying(body(text))) as url:
+        answer = await asked(url)
+
+    assert answer.fields() is None
+
+
+async def test_where_nobody_listens_nothing_was_sent() -> None:
+    with pytest.raises(NotSent):
+        await asked(f"http://127.0.0.1:{free_port()}")
+
+
+async def test_where_tls_fails_nothing_was_sent() -> None:
+    async def talk(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(body(b"plain"))
+
+    async with listening(talk) as url:
+        with pytest.raises(NotSent):
+            await asked(url.replace("http:", "https:"))
+
+
+async def test_a_name_that_is_nobodys_was_not_sent_to() -> None:
+    with pytest.raises(NotSent):
+        await asked("http://nobody.invalid")
+
+
+async def _close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+
+
+async def _reset(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()
+
+
+async def _wait(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+    await reader.read()
+
+
+@pytest.mark.parametrize(
+    "talk",
+    [
+        pytest.param(_close, id="closed after the request"),
+        pytest.param(_reset, id="reset"),
+        pytest.param(saying(b"HTTP/1.1 2"), id="cut in the status"),
+        pytest.param(saying(OK + b"content-le"), id="cut in the headers"),
+        pytest.param(saying(OK + b"content-length: 9\r\n\r\n12345678"), id="cut in the body"),
+        pytest.param(
+            saying(OK + b"transfer-encoding: chunked\r\n\r\n4\r\n1234\r\n"), id="cut in the chunks"
+        ),
+        pytest.param(saying(b"what is HTTP?\r\n\r\n"), id="no HTTP"),
+    ],
+)
+async def test_what_is_cut_off_after_sending_is_lost(talk: Talk) -> None:
+    assert isinstance(await silence(talk), AnswerLost)
+
+
+async def test_no_answer_in_time_is_lost() -> None:
+    assert isinstance(await silence(_wait, within=0.2), AnswerLost)
+
+
+async def test_an_answer_that_only_drips_is_lost_in_time() -> None:
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK + b"content-length: 1000\r\n\r\n")
+        while not writer.is_closing():
+            writer.write(b".")
+            await asyncio.sleep(0.01)
+
+    assert isinstance(await silence(drip, within=0.3), AnswerLost)
+
+
+async def _endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(OK + b"transfer-encoding: chunked\r\n\r\n")
+    while True:
+        writer.write(b"1000\r\n" + b"." * 4096 + b"\r\n")
+        await writer.drain()
+
+
+BOMB = gzip.compress(bytes(50_000_000))
+NESTED = gzip.compress(gzip.compress(bytes(50_000_000)))
+
+
+@pytest.mark.parametrize(
+    "talk",
+    [
+        pytest.param(_endless, id="endless chunks"),
+        pytest.param(saying(body(bytes(LIMIT + 1))), id="one byte too many"),
+        pytest.param(saying(OK + b"content-length: 99999999999\r\n\r\n"), id="announced"),
+        pytest.param(saying(body(BOMB, "content-encoding: gzip")), id="gzip bomb"),
+        pytest.param(saying(body(NESTED, "content-encoding: gzip, gzip")), id="bomb in a bomb"),
+        pytest.param(saying(body(b"no gzip", "content-encoding: gzip")), id="not packed as said"),
+    ],
+)
+async def test_what_is_too_large_is_cut_at_the_limit(talk: Talk) -> None:
+    assert isinstance(await silence(talk), AnswerUnusable)
+
+
+@pytest.mark.parametrize(
+    ("content", "header"),
+    [
+        (bytes(LIMIT), "x-a: b"),
+        (zlib.compress(bytes(LIMIT)), "content-encoding: deflate"),
+        (gzip.compress(bytes(LIMIT)), "content-encoding: gzip"),
+    ],
+)
+async def test_what_just_fits_is_read(content: bytes, header: str) -> None:
+    async with listening(saying(body(content, header))) as url:
+        answer = await asked(url)
+
+    assert answer.body == bytes(LIMIT)
+
+
+async def test_a_large_request_arrives_whole_with_its_length() -> None:
+    received: list[bytes] = []
+    content = bytes(range(256)) * 8000
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        received.append(await reader.readuntil(b"\r\n\r\n"))
+        received.append(await reader.readexactly(len(content)))
+        writer.write(body(b"{}"))
+
+    async with listening(talk) as url:
+        await asked(url, content=content)
+
+    assert received[1] == content
+    assert f"content-length: {len(content)}".encode() in received[0].lower()
+    assert b"transfer-encoding" not in received[0].lower()
+
+
+async def test_nobody_is_sent_on_and_no_cookie_is_kept() -> None:
+    heads: list[bytes] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(
+            b"HTTP/1.1 302 Found\r\nlocation: /elsewhere\r\nset-cookie: a=b\r\n"
+            b"connection: close\r\ncontent-length: 0\r\n\r\n"
+        )
+
+    async with listening(talk) as url, open_client() as client:
+        answers = [await ask(client, "GET", url, within=10) for _ in range(2)]
+
+    assert [answer.status for answer in answers] == [302, 302]
+    assert len(heads) == 2
+    assert b"cookie" not in heads[1].lower()
+
+
+async def test_what_costs_something_gets_a_connection_of_its_own() -> None:
+    connections = 0
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        while await reader.readuntil(b"\r\n\r\n"):
+            writer.write(body(b"{}"))
+
+    async with listening(talk) as url:
+        for reuse in (True, False):
+            async with open_client(reuse=reuse) as client:
+                for _ in range(3):
+                    await ask(client, "GET", url, within=10)
+
+    assert connections == 1 + 3
+
+
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+
+def on(date: datetime) -> str:
+    return format_datetime(date, usegmt=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("0", 0),
+        ("7", 7),
+        (" 1.5 ", 1.5),
+        ("999999", MAX_RETRY_AFTER_SECONDS),
+        ("-3", None),
+        ("", None),
+        ("soon", None),
+        ("1e9", None),
+        ("inf", None),
+        ("nan", None),
+        ("９", None),
+        ("9" * 5000, None),
+        (on(NOW + timedelta(seconds=90)), 90),
+        (on(NOW - timedelta(seconds=90)), 0),
+        (on(NOW + timedelta(days=900)), MAX_RETRY_AFTER_SECONDS),
+        ("Fri, 99 Nov 2026 12:00:00 GMT", None),
+    ],
+)
+def test_retry_after(text: str, seconds: float | None) -> None:
+    assert retry_after_seconds({"retry-after": text, "date": on(NOW)}) == seconds
+
+
+def test_a_date_without_another_is_counted_from_now() -> None:
+    seconds = retry_after_seconds({"retry-after": on(datetime.now(UTC) + timedelta(seconds=60))})
+
+    assert seconds == pytest.approx(60, abs=5)
+
+
+def test_no_header_asks_for_nothing() -> None:
+    assert retry_after_seconds({}) is None
+
+
+PROMPT = "A Portrait of my neighbour,\nMr. Canary, by the sea"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        f"flagged: {PROMPT}",
+        f"flagged: {PROMPT.upper()}",
+        "flagged: 'neighbour, Mr. Canary, b'…",
+        f"{PROMPT} {PROMPT}",
+        "k-canary-secret refused",
+    ],
+)
+def test_what_a_provider_repeats_of_ours_is_left_out(words: str) -> None:
+    line = quoted(words, leave_out=("k-canary-secret", PROMPT))
+
+    assert "canary" not in line.lower()
+    assert "\n" not in line
+
+
+def test_a_providers_own_words_stay_and_are_cut() -> None:
+    assert quoted("image_too_small: at least 64", leave_out=("", " ", PROMPT)) == (
+        "image_too_small: at least 64"
+    )
+    assert len(quoted("x" * 10_000)) == MAX_QUOTED_LENGTH + 1

@@ -1,0 +1,117 @@
+"""Attempts as the chronicle tells of them: what each was asked of whom, and how it ended."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from domain.ids import OutputId, turn_of_output
+from tests.clients import Data
+from tests.resilience.evidence import Chronicle, State
+
+DELETED: Final = "DELETED"
+"""How an attempt ends whose conversation is deleted while it is at work."""
+_UNFINISHED: Final = frozenset({"QUEUED", "GENERATING"})
+
+
+@dataclass(slots=True)
+class Claimed:
+    """A worker has taken an attempt."""
+
+    at: float
+    fence: int
+    lease_before: float | None
+    """Until when the claim before it was good, where that one was not given back."""
+
+
+@dataclass(slots=True)
+class Attempt:
+    output_id: OutputId
+    number: int
+    turn: Data
+    first: Data
+    """The output as it was queued."""
+    claims: list[Claimed] = field(default_factory=list)
+    asking: list[float] = field(default_factory=list)
+    """When it was written down that the vendor is about to be asked."""
+    job_ids: list[str] = field(default_factory=list)
+    """The vendor's jobs that were written down."""
+    answered_at: float | None = None
+    """When the first of them was."""
+    ended_at: float | None = None
+    ended_as: str | None = None
+    """A final status, or `DELETED`; None where it has not ended."""
+    code: str | None = None
+    last: Data = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return f"attempt {self.number} of {self.output_id}"
+
+    @property
+    def prompt(self) -> str:
+        return str(self.turn["userMessage"])
+
+    @property
+    def model(self) -> str:
+        return str(self.first["model"])
+
+    @property
+    def images_asked(self) -> int:
+        return int(self.turn["options"]["imagesPerModel"])
+
+    @property
+    def awaiting(self) -> tuple[float, float] | None:
+        """From when until when the vendor may have been at work without our knowing its job."""
+        if not self.asking:
+            return None
+        end = self.answered_at if self.answered_at is not None else self.ended_at
+        return self.asking[0], end if end is not None else float("inf")
+
+
+def attempts_of(chronicle: Chronicle) -> list[Attempt]:
+    """All of them, each output's in their order."""
+    return [
+        attempt
+        for output_id, states in chronicle.outputs.items()
+        for attempt in _attempts_of(OutputId(output_id), states, chronicle)
+    ]
+
+
+def _attempts_of(
+    output_id: OutputId, states: list[State], chronicle: Chronicle
+) -> Iterator[Attempt]:
+    turn = chronicle.turns[turn_of_output(output_id)[0]]
+    attempt: Attempt | None = None
+    before: Data | None = None
+    for state in states:
+        output = state.output
+        if output is None:
+            if attempt is not None and attempt.ended_at is None:
+                attempt.ended_at, attempt.ended_as = state.at, DELETED
+            break
+        if attempt is None or output["attempt"] != attempt.number:
+            if attempt is not None:
+                yield attempt
+            attempt, before = Attempt(output_id, output["attempt"], turn, output), None
+        _note(attempt, before, state.at, output)
+        before = output
+    if attempt is not None:
+        yield attempt
+
+
+def _note(attempt: Attempt, before: Data | None, at: float, output: Data) -> None:
+    attempt.last = output
+    if before is not None and output["fence"] != before["fence"]:
+        lease = before["leaseUntil"]
+        attempt.claims.append(Claimed(at, output["fence"], lease.timestamp() if lease else None))
+    run = output["runs"][-1] if output["runs"] else None
+    run_before = before["runs"][-1] if before and before["runs"] else None
+    if run is not None and run != run_before:
+        if run["job"] is None and not run["refused"]:
+            attempt.asking.append(at)
+        if run["job"] is not None and run["job"]["request_id"] not in attempt.job_ids:
+            attempt.job_ids.append(run["job"]["request_id"])
+            attempt.answered_at = attempt.answered_at or at
+    if output["status"] not in _UNFINISHED and attempt.ended_at is None:
+        attempt.ended_at, attempt.ended_as = at, output["status"]
+        attempt.code = output["error"] and output["error"]["code"]

@@ -1,0 +1,192 @@
+"""Answers: what was acknowledged is there, and one key has one effect."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from domain.ids import ConversationId, TurnId, conversation_of_turn
+from tests.clients import Data
+from tests.resilience.evidence import Asked, Chronicle, History
+
+NO_ANSWERS: Final = frozenset({"INTERNAL", "BAD_USER_INPUT", "GRAPHQL_VALIDATION_FAILED"})
+AFTER_THE_EFFECT_SECONDS: Final = 2.0
+"""Longer than an answer takes that was made up before its twin had its effect."""
+_MAKE_TURNS: Final = frozenset({"startConversation", "sendEdit"})
+
+
+def against_answers(history: History) -> Iterator[str]:
+    deleted = _deleted(history.asked)
+    turns = {turn["_id"]: turn for turn in history.stored.turns}
+    conversations = {one["_id"] for one in history.stored.conversations}
+    there = {
+        turn_id: turn
+        for turn_id, turn in turns.items()
+        if conversation_of_turn(turn_id) in conversations
+    }
+    for asked in history.asked:
+        if asked.failure in NO_ANSWERS:
+            yield f"{asked.mutation} was answered with {asked.failure}"
+        if not asked.acknowledged:
+            continue
+        if asked.mutation in _MAKE_TURNS:
+            yield from _against_turn(asked, there, history.chronicle, deleted)
+        elif asked.mutation == "deleteConversation":
+            yield from _against_deletion(asked, history)
+        else:
+            yield from _against_moves(asked, history.chronicle)
+
+
+def against_keys(history: History) -> Iterator[str]:
+    """One key, one effect; and the same answer to everybody who asked under it."""
+    groups: dict[tuple[str, str], list[Asked]] = defaultdict(list)
+    for asked in history.asked:
+        if asked.key is not None:
+            groups[asked.viewer, asked.key].append(asked)
+    deleted = _deleted(history.asked)
+    for (viewer, key), group in groups.items():
+        yield from _against_group(f"{key} of {viewer}", group, history, deleted)
+    yield from _against_retries(history)
+
+
+def _against_turn(
+    asked: Asked, there: Mapping[str, Data], chronicle: Chronicle | None, deleted: set[str]
+) -> Iterator[str]:
+    told = asked.told["turn"]
+    turn_id = TurnId(told["id"])
+    turn = there.get(turn_id)
+    if turn is None and conversation_of_turn(turn_id) in deleted:
+        if chronicle is None:
+            return
+        turn = chronicle.turns.get(turn_id)
+    if turn is None:
+        yield f"{asked.mutation} was acknowledged with {turn_id}, which is not there"
+        return
+    wanted = {
+        "userMessage": asked.input["userMessage"],
+        "turnIndex": told["turnIndex"],
+        "selectedModels": asked.input.get("selectedModels")
+        or [model["id"] for model in told["selectedModels"]],
+    }
+    for name, value in wanted.items():
+        if turn[name] != value:
+            yield f"{turn_id} was acknowledged with {name} {value}, has {turn[name]}"
+    for name, value in asked.input["options"].items():
+        if turn["options"][name] != value:
+            yield f"{turn_id} was acknowledged with {name} {value}"
+
+
+def _against_deletion(asked: Asked, history: History) -> Iterator[str]:
+    conversation_id = asked.input["conversationId"]
+    if any(one["_id"] == conversation_id for one in history.stored.conversations):
+        yield f"{conversation_id} was acknowledged as deleted, and is there"
+
+
+def _against_moves(asked: Asked, chronicle: Chronicle | None) -> Iterator[str]:
+    """What an acknowledged retry or cancellation told has really been so."""
+    if chronicle is None:
+        return
+    cancelled = asked.mutation != "retryOutput"
+    for output in _moved(asked):
+        if cancelled and output["status"] != "CANCELLED":
+            continue
+        if not _has_been(chronicle, output, "CANCELLED" if cancelled else None):
+            yield (
+                f"{asked.mutation} was acknowledged with attempt {output['attempt']} of "
+                f"{output['id']}, which has never been so"
+            )
+
+
+def _moved(asked: Asked) -> Sequence[Data]:
+    outputs: Sequence[Data] = asked.told["turn"]["outputs"]
+    if asked.mutation == "cancelTurn":
+        return outputs
+    return [output for output in outputs if output["id"] == asked.input["outputId"]]
+
+
+def _has_been(chronicle: Chronicle, output: Data, status: str | None) -> bool:
+    return any(
+        state.output is not None
+        and state.output["attempt"] == output["attempt"]
+        and status in (None, state.output["status"])
+        for state in chronicle.outputs.get(output["id"], [])
+    )
+
+
+def _against_group(
+    name: str, group: Sequence[Asked], history: History, deleted: set[str]
+) -> Iterator[str]:
+    accepted = [asked for asked in group if asked.acknowledged]
+    if not accepted:
+        return
+    first = accepted[0]
+    for asked in group:
+        if asked.failure:
+            continue
+        if asked.input != first.input or asked.mutation != first.mutation:
+            if asked.refusals != ["IDEMPOTENCY_KEY_REUSED"]:
+                yield f"{name} came with another input, and was answered {asked.refusals}"
+        elif asked.acknowledged:
+            if _effect(asked) != _effect(first):
+                yield f"{name} was answered with {_effect(first)}, and with {_effect(asked)}"
+        elif _is_too_late(asked, first, history) and not _is_gone(first, deleted):
+            yield f"{name} had its effect, and was refused for {', '.join(asked.refusals)}"
+
+
+def _effect(asked: Asked) -> tuple[str, str]:
+    """What a key has done: a turn that was made, or an output that was tried again."""
+    if asked.mutation == "retryOutput":
+        return asked.told["turn"]["id"], asked.told["output"]["id"]
+    return asked.told["turn"]["id"], ""
+
+
+def _is_too_late(asked: Asked, first: Asked, history: History) -> bool:
+    """Whether the effect was there when it was refused."""
+    if "NOT_RETRYABLE" in asked.refusals:
+        # Whoever asks has seen it fail, so it can only be at work for a twin.
+        return True
+    effect_at = _effect_at(first, history)
+    if effect_at is None or asked.answered_at is None:
+        return False
+    return asked.sent_at > effect_at or asked.answered_at > effect_at + AFTER_THE_EFFECT_SECONDS
+
+
+def _effect_at(asked: Asked, history: History) -> float | None:
+    if history.chronicle is None:
+        return None
+    if asked.mutation != "retryOutput":
+        turn = history.chronicle.turns.get(asked.told["turn"]["id"])
+        return turn["at"] if turn else None
+    return asked.answered_at
+
+
+def _is_gone(asked: Asked, deleted: set[str]) -> bool:
+    return conversation_of_turn(TurnId(asked.told["turn"]["id"])) in deleted
+
+
+def _against_retries(history: History) -> Iterator[str]:
+    """As many attempts as requests for them: one for a key, one for each without."""
+    if history.chronicle is None:
+        return
+    sent: dict[str, set[object]] = defaultdict(set)
+    accepted: dict[str, set[object]] = defaultdict(set)
+    for number, asked in enumerate(history.asked):
+        if asked.mutation == "retryOutput":
+            request = asked.key or number
+            sent[asked.input["outputId"]].add(request)
+            if asked.acknowledged:
+                accepted[asked.input["outputId"]].add(request)
+    for output_id, states in history.chronicle.outputs.items():
+        tries = max(state.output["attempt"] for state in states if state.output) - 1
+        if not len(accepted[output_id]) <= tries <= len(sent[output_id]):
+            yield (
+                f"{output_id} was tried again {tries} times: {len(sent[output_id])} were asked "
+                f"for, {len(accepted[output_id])} acknowledged"
+            )
+
+
+def _deleted(asked: Sequence[Asked]) -> set[str]:
+    return {
+        ConversationId(one.input["conversationId"])
+        for one in asked
+        if one.mutation == "deleteConversation"
+    }

@@ -1,0 +1,109 @@
+"""Turns and outputs: each has come to an end that it may have, and once."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from domain.ids import TurnId, conversation_of_turn, output_id_of, turn_of_output
+from domain.outputs import OutputStatus
+from domain.turns import derive_status
+from tests.clients import Data
+from tests.resilience.attempts import DELETED, Attempt
+from tests.resilience.evidence import Asked, History
+from tests.resilience.orders import is_sold, may_end_with
+
+RANK: Final = {"QUEUED": 0, "GENERATING": 1, "COMPLETED": 2, "FAILED": 2, "CANCELLED": 2}
+FINAL_RANK: Final = 2
+_ENDS_OF_JOBS: Final = frozenset({None, "CONTENT_REFUSED", "TIMED_OUT"})
+"""What a job that the vendor has taken may come to, with nobody cancelling it."""
+
+
+def against_turns(history: History) -> Iterator[str]:
+    stored = history.stored
+    indexes: dict[str, list[int]] = defaultdict(list)
+    wanted_off = _wanted_off(history.asked)
+    for turn in stored.turns:
+        conversation_id = conversation_of_turn(TurnId(turn["_id"]))
+        indexes[conversation_id].append(int(turn["_id"].rpartition("_")[2]))
+        if indexes[conversation_id][-1] != turn["turnIndex"]:
+            yield f"{turn['_id']} calls itself number {turn['turnIndex']}"
+        statuses = [OutputStatus(output["status"]) for output in turn["outputs"]]
+        if turn["status"] != derive_status(statuses):
+            yield f"{turn['_id']} is {turn['status']}, its outputs are {', '.join(statuses)}"
+        if turn["completedAt"] is None:
+            yield f"{turn['_id']} has no end"
+        for output in turn["outputs"]:
+            yield from _against_output(turn, output, wanted_off)
+    for conversation in stored.conversations:
+        found = sorted(indexes.pop(conversation["_id"], []))
+        if found != list(range(conversation["turnCount"])):
+            yield f"{conversation['_id']} counts {conversation['turnCount']}, has turns {found}"
+    for left in indexes:
+        yield f"turns of {left} are there, the conversation is not"
+    yield from _against_doubles(history)
+
+
+def against_attempts(attempts: Sequence[Attempt], history: History) -> Iterator[str]:
+    """Also those that a later attempt, or a deletion, has left no trace of."""
+    wanted_off = _wanted_off(history.asked)
+    vendor_was_away = any(kill.kind == "fal" for kill in history.kills)
+    for attempt in attempts:
+        if attempt.ended_as is None:
+            yield f"{attempt.name} has no end"
+        elif attempt.ended_as == DELETED:
+            turn_id, _ = turn_of_output(attempt.output_id)
+            if conversation_of_turn(turn_id) not in wanted_off:
+                yield f"{attempt.name} was deleted, which nobody has asked for"
+        elif attempt.ended_as == "CANCELLED":
+            if attempt.output_id not in wanted_off:
+                yield f"{attempt.name} was cancelled, which nobody has asked for"
+        elif attempt.code not in may_end_with(attempt.model, attempt.prompt, attempt.number):
+            yield f"{attempt.name} by {attempt.model} ended {attempt.ended_as} with {attempt.code}"
+        elif attempt.code == "PROVIDER_UNAVAILABLE" and is_sold(attempt.model):
+            if not vendor_was_away:
+                yield f"{attempt.name} ended {attempt.code}, and the vendor was always there"
+        elif attempt.job_ids and attempt.code not in _ENDS_OF_JOBS:
+            yield f"{attempt.name} lost its job {attempt.job_ids[-1]}: it ended {attempt.code}"
+
+
+def _against_output(turn: Data, output: Data, wanted_off: set[str]) -> Iterator[str]:
+    output_id = output_id_of(TurnId(turn["_id"]), output["slot"])
+    status, images = output["status"], output["images"]
+    if RANK[status] != FINAL_RANK:
+        yield f"{output_id} is stuck in {status}"
+        return
+    code = output["error"] and output["error"]["code"]
+    if status == "CANCELLED":
+        if output_id not in wanted_off:
+            yield f"{output_id} was cancelled, which nobody has asked for"
+    elif code not in may_end_with(output["model"], turn["userMessage"], output["attempt"]):
+        yield f"{output_id} by {output['model']} ended {status} with {code}"
+    wanted = turn["options"]["imagesPerModel"] if status == "COMPLETED" else 0
+    if len(images) != wanted:
+        yield f"{output_id} is {status} with {len(images)} images, {wanted} were asked for"
+    if output["completedAt"] is None or output["leaseUntil"] is not None:
+        yield f"{output_id} is over, but has no end or a lease still"
+
+
+def _against_doubles(history: History) -> Iterator[str]:
+    """Each message was asked for once, so it makes one turn, whatever has become of it since."""
+    known = history.chronicle.turns if history.chronicle else {}
+    messages = {turn_id: turn["userMessage"] for turn_id, turn in known.items()}
+    messages |= {turn["_id"]: turn["userMessage"] for turn in history.stored.turns}
+    for message, count in Counter(messages.values()).items():
+        if count > 1:
+            yield f"one request made {count} turns: {message}"
+
+
+def _wanted_off(asked: Sequence[Asked]) -> set[str]:
+    """What somebody has asked to cancel or delete, whether or not there was an answer."""
+    found: set[str] = set()
+    for one in asked:
+        if one.mutation == "cancelOutput":
+            found.add(one.input["outputId"])
+        elif one.mutation == "deleteConversation":
+            found.add(one.input["conversationId"])
+        elif one.mutation == "cancelTurn":
+            turn_id = TurnId(one.input["turnId"])
+            found |= {output_id_of(turn_id, slot) for slot in range(1, 9)}
+    return found

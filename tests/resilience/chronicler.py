@@ -1,0 +1,151 @@
+"""Writes down every state that every output has, from the database's own log.
+
+What must stay true: no state is left out. The database keeps each document as it stood after each
+write, so that a reader who comes late reads what was, and not what is.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final
+
+from bson import Timestamp
+from pymongo.errors import OperationFailure, PyMongoError
+
+from domain.ids import TurnId, output_id_of
+from tests.clients import Data
+from tests.resilience.evidence import Chronicle, State
+from tests.resilience.processes import Documents, eventually
+
+CATCH_UP_SECONDS: Final = 30.0
+_HISTORY_LOST: Final = 286
+_OF_TURN: Final = ("ownerId", "userMessage", "turnIndex", "selectedModels", "options", "createdAt")
+_OF_OUTPUT: Final = (
+    "slot",
+    "model",
+    "status",
+    "attempt",
+    "fence",
+    "runs",
+    "leaseUntil",
+    "notBefore",
+    "queuedAt",
+    "startedAt",
+    "deadlineAt",
+    "deadlineSeconds",
+    "completedAt",
+    "creditsReserved",
+    "creditsCharged",
+    "error",
+    "images.id",
+    "references.image.id",
+)
+"""Progress and previews are left out: they tell of a run, and decide nothing."""
+_PIPELINE: Final[list[dict[str, Any]]] = [
+    {
+        "$project": {
+            "operationType": 1,
+            "documentKey": 1,
+            "wallTime": 1,
+            "clusterTime": 1,
+            "fullDocument._id": 1,
+            **{f"fullDocument.{name}": 1 for name in _OF_TURN},
+            **{f"fullDocument.outputs.{name}": 1 for name in _OF_OUTPUT},
+        }
+    }
+]
+
+
+class Chronicler:
+    def __init__(self, documents: Documents) -> None:
+        self.chronicle = Chronicle()
+        self._documents = documents
+        self._turns = documents["turns"]
+        self._token: Any = None
+        self._reached = Timestamp(0, 0)
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[None]:
+        """Write until the block ends; to be opened before the first turn is made."""
+        await self._documents.command(
+            {"collMod": "turns", "changeStreamPreAndPostImages": {"enabled": True}}
+        )
+        begin = await self._now()
+        task = asyncio.create_task(self._write(begin), name="chronicler")
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+            if not task.cancelled():
+                task.result()
+
+    async def caught_up(self) -> None:
+        """Wait until everything is written down that has happened so far."""
+        until = await self._now()
+
+        async def reached() -> bool:
+            return self._reached >= until or bool(self.chronicle.gaps)
+
+        await eventually(reached, within=CATCH_UP_SECONDS, what="the chronicle is up to date")
+
+    async def _now(self) -> Timestamp:
+        # A write of its own, so that the feed has something to tell of at or after this moment.
+        await self._documents["chronicle"].update_one({"_id": 1}, {"$inc": {"looks": 1}}, True)
+        told = await self._documents.command("ping")
+        now: Timestamp = told["operationTime"]
+        return now
+
+    async def _write(self, begin: Timestamp) -> None:
+        while True:
+            where: dict[str, Any] = (
+                {"resume_after": self._token}
+                if self._token is not None
+                else {"start_at_operation_time": begin}
+            )
+            try:
+                async with await self._turns.watch(
+                    _PIPELINE, full_document="required", max_await_time_ms=500, **where
+                ) as stream:
+                    while stream.alive:
+                        change = await stream.try_next()
+                        self._token = stream.resume_token
+                        if change is not None:
+                            self._take(change)
+                            self._reached = max(self._reached, change["clusterTime"])
+                        else:
+                            # Nothing more for now: whatever was before this look has been told.
+                            self._reached = max(self._reached, _time_of(self._token))
+            except OperationFailure as error:
+                if error.code == _HISTORY_LOST or "NoMatchingDocument" in str(error):
+                    self.chronicle.gaps.append(f"the chronicle lost track: {error.code}")
+                    return
+                await asyncio.sleep(0.2)
+            except PyMongoError:
+                await asyncio.sleep(0.2)
+
+    def _take(self, change: Data) -> None:
+        at = change["wallTime"].timestamp()
+        turn_id = change["documentKey"]["_id"]
+        if change["operationType"] == "delete":
+            for name, states in self.chronicle.outputs.items():
+                if name.startswith(turn_id.replace("turn_", "out_") + "_"):
+                    states.append(State(at, None))
+            return
+        turn = change["fullDocument"]
+        outputs = turn.pop("outputs", [])
+        self.chronicle.turns.setdefault(turn_id, {**turn, "at": at})
+        for output in outputs:
+            states = self.chronicle.outputs.setdefault(
+                output_id_of(TurnId(turn_id), output["slot"]), []
+            )
+            if not states or states[-1].output != output:
+                states.append(State(at, output))
+
+
+def _time_of(token: Any) -> Timestamp:
+    """The cluster time that a resume token begins with."""
+    data = bytes.fromhex(token["_data"]) if isinstance(token["_data"], str) else token["_data"]
+    with suppress(ValueError):
+        return Timestamp(int.from_bytes(data[1:5], "big"), int.from_bytes(data[5:9], "big"))
+    return Timestamp(0, 0)

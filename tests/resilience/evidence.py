@@ -1,0 +1,185 @@
+"""What is known of a run: asked, answered, seen, stored, billed, hurt. Facts only, no judgement."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from domain.credits import Proof
+from tests.clients import Data
+from tests.resilience.processes import Documents
+
+
+@dataclass(slots=True)
+class Seen:
+    """One message of a subscription."""
+
+    at: float
+    connection: int
+    cursor: str
+    turn: Data
+
+
+@dataclass(slots=True)
+class SubscriberLog:
+    """What one subscriber saw, over all of its connections."""
+
+    name: str
+    conversation_id: str
+    from_the_beginning: bool
+    """Whether it has followed with a cursor since the conversation was started."""
+    seen: list[Seen] = field(default_factory=list)
+    closes: list[tuple[float, int]] = field(default_factory=list)
+    errors: list[Data] = field(default_factory=list)
+    completed: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Asked:
+    """One mutation as it was sent once, and what came of it."""
+
+    viewer: str
+    mutation: str
+    input: Data
+    sent_at: float
+    answered_at: float | None = None
+    payload: Data | None = None
+    refusals: list[str] = field(default_factory=list)
+    """Codes, where it was refused."""
+    failure: str = ""
+    """How it was not answered: a code of the whole request, or a broken connection."""
+
+    @property
+    def key(self) -> str | None:
+        key: str | None = self.input.get("idempotencyKey")
+        return key
+
+    @property
+    def acknowledged(self) -> bool:
+        return self.payload is not None and not self.refusals
+
+    @property
+    def told(self) -> Data:
+        """What an acknowledged one was answered with."""
+        assert self.payload is not None
+        return self.payload
+
+
+@dataclass(slots=True)
+class Grant:
+    """Credits that an operator gave, under a key."""
+
+    viewer_id: str
+    key: str
+    credits: int
+    acknowledged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The accounts as of one moment of the run."""
+
+    at: float
+    proof: Proof
+    most_active: int
+    """The most outputs that one account had at work."""
+
+
+@dataclass(slots=True)
+class State:
+    """An output after a write: when, by the database's clock, and how it stood."""
+
+    at: float
+    output: Data | None
+    """None: it went with its conversation."""
+
+
+@dataclass(slots=True)
+class Chronicle:
+    """Every state that every output has had."""
+
+    turns: dict[str, Data] = field(default_factory=dict)
+    """What never changes of each turn that has ever been, by its id; `createdAt` by the feed."""
+    outputs: dict[str, list[State]] = field(default_factory=dict)
+    gaps: list[str] = field(default_factory=list)
+    """Why the chronicle is not whole, if it is not."""
+
+
+@dataclass(slots=True)
+class Kill:
+    """Somebody was hurt."""
+
+    who: str
+    kind: str
+    """`worker`, `api`, `mongod`, `nats` or `fal`."""
+    at: float
+    ran_outputs: bool
+    stopped: bool = False
+    """Asked to end, and not just ended."""
+    quiet: bool = False
+    """All else was well, and stayed so."""
+    ended_after: float = 0.0
+    exit_code: int | None = None
+    back_at: float | None = None
+    unfinished: int = 0
+    """Outputs that were at work."""
+
+
+@dataclass(slots=True)
+class Stored:
+    """The database and the object store as they are in the end."""
+
+    conversations: list[Data]
+    turns: list[Data]
+    images: list[Data]
+    viewers: list[Data]
+    accounts: list[Data]
+    ledger: list[Data]
+    objects: dict[str, int]
+    """Bytes by key; keys of half-written objects as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What was agreed on before."""
+
+    starting_credits: int = 10_000
+    max_active_outputs: int = 50
+
+
+@dataclass(slots=True)
+class History:
+    """All of it. What was not looked at stays empty, and is not judged."""
+
+    subscribers: list[SubscriberLog]
+    asked: list[Asked]
+    stored: Stored
+    chronicle: Chronicle | None = None
+    bill: list[Data] | None = None
+    """Every job that the vendor has taken, as it tells them."""
+    snapshots: Sequence[Snapshot] = ()
+    grants: Sequence[Grant] = ()
+    kills: Sequence[Kill] = ()
+    terms: Terms = Terms()
+    viewer_ids: Mapping[str, str] = field(default_factory=dict)
+
+
+async def read_stored(documents: Documents, data_dir: Path) -> Stored:
+    folder = data_dir / "objects"
+
+    async def everything(name: str) -> list[dict[str, Any]]:
+        return await documents[name].find().sort("_id", 1).to_list()
+
+    return Stored(
+        conversations=await everything("conversations"),
+        turns=await everything("turns"),
+        images=await everything("images"),
+        viewers=await everything("viewers"),
+        accounts=await everything("accounts"),
+        ledger=await everything("ledger"),
+        objects={
+            path.relative_to(folder).as_posix(): path.stat().st_size
+            for path in folder.rglob("*")
+            if path.is_file()
+        },
+    )

@@ -1,0 +1,183 @@
+"""A worker as one writes it at first, kept to show that the checker objects: `python -m` this.
+
+It is wrong on purpose, and nothing imports it. It takes no claim and has no fence: whatever seems
+to be left behind is run again. It keeps no job of the vendor's: what is run again is paid again. It
+has no transaction and no deterministic ids: a charge and the picture it is for are separate writes,
+each of which may come twice or never. All the rest is production's.
+"""
+
+# ruff: noqa: ARG002 - what it is told about leases it does not want to hear
+
+import asyncio
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import bootstrap
+from domain.credits import Movement, captured, charge_for, released
+from domain.ids import ModelId, OutputId, output_id_of, turn_of_output
+from domain.images import ImageRecord
+from domain.outputs import GenerationError, Preview, Run, Usage
+from domain.turns import Claim, Waiting
+from storage.claims import MongoClaimRepository
+from storage.database import UNFINISHED_TURN, Database, Document, repository
+from storage.images import image_document, record_document
+from storage.outputs import usage_document
+from storage.turns import read_turn
+from storage.updates import ENDED, UNFINISHED_OUTPUT, is_slot, moving
+from worker import main
+
+_SEEMS_LEFT = timedelta(seconds=4)
+_BETWEEN_TWO_WRITES_SECONDS = 0.05
+
+
+@repository
+class NaiveClaimRepository(MongoClaimRepository):
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._has_looked = False
+
+    async def find_waiting(self, output_id: OutputId) -> Waiting | None:
+        turn_id, slot = turn_of_output(output_id)
+        turn = await self._turns.find_one({"_id": turn_id})
+        found = (
+            [_waiting(turn, one) for one in turn["outputs"] if one["slot"] == slot] if turn else []
+        )
+        return found[0] if found else None
+
+    async def waiting(
+        self, model_ids: Iterable[ModelId], *, queued_for: timedelta, expired: bool, limit: int
+    ) -> Sequence[Waiting]:
+        """At first everything that is not over: this process has just been started again."""
+        wanted = set(model_ids)
+        found = await self._turns.find({"status": UNFINISHED_TURN}).to_list()
+        long_ago = datetime.now(UTC) - (_SEEMS_LEFT if self._has_looked else timedelta(0))
+        self._has_looked = True
+        return [
+            _waiting(turn, output)
+            for turn in found
+            for output in turn["outputs"]
+            if output["status"] in UNFINISHED_OUTPUT
+            and output["model"] in wanted
+            and turn["updatedAt"] <= long_ago
+        ]
+
+    async def claim(self, output_id: OutputId, *, lease: timedelta) -> Claim | None:
+        turn_id, slot = turn_of_output(output_id)
+        await self._set(turn_id, slot, {"status": "GENERATING", "startedAt": "$$NOW"})
+        found = await self._turns.find_one({"_id": turn_id})
+        if found is None:
+            return None
+        turn, now = read_turn(found), datetime.now(UTC)
+        output = turn.output(slot)
+        assert output is not None
+        return Claim(turn, output, now, now + timedelta(seconds=180))
+
+    async def renew(self, claim: Claim, *, lease: timedelta) -> bool:
+        return True
+
+    async def give_back(self, claim: Claim) -> bool:
+        return True
+
+    async def postpone(self, claim: Claim, run: Run, *, delay: timedelta) -> bool:
+        await self._set(claim.turn.id, claim.output.slot, {"status": "QUEUED"})
+        return True
+
+    async def save_run(self, claim: Claim, run: Run) -> bool:
+        return True
+
+    async def is_abandoned(self, claim: Claim) -> bool:
+        return False
+
+    async def show_progress(
+        self,
+        claim: Claim,
+        *,
+        progress: float | None = None,
+        queue_position: int | None = None,
+        preview: Preview | None = None,
+    ) -> bool:
+        await self._set(claim.turn.id, claim.output.slot, {"progress": progress})
+        return True
+
+    async def land(
+        self, claim: Claim, records: Sequence[ImageRecord], *, text: str | None, usage: Usage | None
+    ) -> bool:
+        output, owner_id = claim.output, claim.turn.owner_id
+        charged = charge_for(
+            output.credits_reserved,
+            delivered=len(records),
+            asked=claim.turn.options.images_per_model,
+        )
+        await self._pay(
+            claim,
+            captured(output.id, output.attempt, output.credits_reserved, charged=charged),
+        )
+        await self._database.images.insert_many(
+            [record_document(owner_id, record) for record in records]
+        )
+        await asyncio.sleep(_BETWEEN_TWO_WRITES_SECONDS)
+        changes: Document = {
+            **ENDED,
+            "status": "COMPLETED",
+            "images": {"$literal": [image_document(record.image) for record in records]},
+            "text": {"$literal": text},
+            "usage": {"$literal": usage_document(usage)},
+            "preview": None,
+            "creditsCharged": charged,
+        }
+        await self._set(claim.turn.id, output.slot, changes)
+        return True
+
+    async def fail(self, claim: Claim, error: GenerationError) -> bool:
+        output = claim.output
+        await self._pay(claim, released(output.id, output.attempt, output.credits_reserved))
+        await asyncio.sleep(_BETWEEN_TWO_WRITES_SECONDS)
+        told = {"$literal": {"code": error.code.value, "retryable": error.retryable}}
+        await self._set(claim.turn.id, output.slot, {**ENDED, "status": "FAILED", "error": told})
+        return True
+
+    async def end_overdue(self, *, queued_for: timedelta, limit: int) -> Sequence[OutputId]:
+        return []
+
+    async def _set(self, turn_id: str, slot: int, changes: Document) -> None:
+        await self._turns.update_one({"_id": turn_id}, moving(is_slot(slot), changes))
+
+    async def _pay(self, claim: Claim, movement: Movement) -> None:
+        await self._database.accounts.update_one(
+            {"_id": claim.turn.owner_id},
+            {
+                "$inc": {
+                    "balance": movement.balance,
+                    "reserved": movement.reserved,
+                    "activeOutputs": movement.active_outputs,
+                }
+            },
+        )
+        await asyncio.sleep(_BETWEEN_TWO_WRITES_SECONDS)
+        await self._database.ledger.insert_one(
+            {
+                "_id": f"{movement.cause} {movement.kind} {uuid4().hex}",
+                "ownerId": claim.turn.owner_id,
+                "kind": movement.kind.value,
+                "balance": movement.balance,
+                "reserved": movement.reserved,
+                "activeOutputs": movement.active_outputs,
+                "createdAt": datetime.now(UTC),
+            }
+        )
+
+
+def _waiting(turn: Document, output: Document) -> Waiting:
+    return Waiting(
+        output_id=output_id_of(turn["_id"], output["slot"]),
+        attempt=output["attempt"],
+        viewer_id=turn["ownerId"],
+        model_id=output["model"],
+    )
+
+
+if __name__ == "__main__":
+    setattr(bootstrap, "MongoClaimRepository", NaiveClaimRepository)  # noqa: B010 - it is a class
+    sys.exit(main())

@@ -1,0 +1,18 @@
+"""How much of everything: a small count in `make test`, the full one in `make resilience`."""
+
+import os
+from typing import Final
+from uuid import uuid4
+
+FULL_KILLS: Final = 500
+KILLS: Final = int(os.environ.get("DARKROOM_TEST_KILLS", "0"))
+"""Of everything together, in all storms; 0 leaves each storm its own small count."""
+THOROUGH: Final = KILLS > 0
+WHY_NOT: Final = "takes long; `make resilience` runs it"
+SEED: Final = os.environ.get("DARKROOM_TEST_SEED") or uuid4().hex[:8]
+"""Decides what is done, and what is hurt; the machine decides when."""
+
+
+def kills(small: int, *, share: float) -> int:
+    """A storm's count: its share of all of them, or the small one."""
+    return round(KILLS * share) if THOROUGH else small

@@ -1,0 +1,145 @@
+"""A history in which everything happens once and nothing is hurt: what the checker has to pass."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+from uuid import uuid4
+
+from pydantic import SecretStr
+from pymongo import AsyncMongoClient
+
+from app import create_app
+from domain.ids import ViewerId
+from issuer import DevelopmentIssuer
+from settings import Settings
+from storage.accounts import MongoAccountRepository
+from storage.database import Database, open_database
+from tests.clients import Data
+from tests.resilience.asking import Asker
+from tests.resilience.chronicler import Chronicler
+from tests.resilience.evidence import History, Kill, Snapshot, Terms, read_stored
+from tests.resilience.load import Load, turn_of
+from tests.resilience.operators import Operator
+from tests.resilience.processes import Documents, eventually
+from tests.resilience.sites import viewer_id
+from tests.serving import free_port, serving
+from tests.simulators.fal import KEY, FalSimulator, serving_fal
+
+TERMS: Final = Terms(starting_credits=100, max_active_outputs=8)
+SMALL: Final = {"width": 256, "height": 256, "previews": 1, "imagesPerModel": 1}
+OF_FAL: Final = {"previews": 0, "imagesPerModel": 2}
+OVER_SECONDS: Final = 30.0
+
+
+async def make_sound_history(mongodb_uri: str, folder: Path) -> History:
+    simulator = FalSimulator(seconds_per_job=0.1)
+    async with serving_fal(simulator) as fal_url, _a_database(mongodb_uri) as (database, documents):
+        port = free_port()
+        settings = Settings(
+            data_dir=folder,
+            mongodb_uri=SecretStr(mongodb_uri),
+            mongodb_database=database.commands.name,
+            port=port,
+            fal_key=SecretStr(KEY),
+            fal_url=fal_url,
+            starting_credits=TERMS.starting_credits,
+            max_active_outputs=TERMS.max_active_outputs,
+        )
+        chronicler, operator = Chronicler(documents), Operator(database)
+        async with serving(create_app(settings), port) as url, chronicler.writing():
+            token = DevelopmentIssuer(folder).token
+            asker = Asker(route=lambda: url, token=token)
+            load = Load(asker, route=lambda: url, token=token, randomness=Random(0))
+            await _do_everything(load, asker)
+            await operator.grant(ViewerId(viewer_id("ana")), 10)
+            proof = await MongoAccountRepository(database).prove()
+            await chronicler.caught_up()
+            stored = await read_stored(documents, folder)
+            for follower in load.followers:
+                for turn in stored.turns:
+                    if turn["_id"].split("_")[1] in follower.log.conversation_id:
+                        await follower.until_over(turn["_id"])
+            await load.close()
+            await asker.aclose()
+    bill = simulator.settled()
+    return History(
+        load.subscribers,
+        asker.asked,
+        stored,
+        chronicle=chronicler.chronicle,
+        bill=[{name: getattr(entry, name) for name in _TOLD} for entry in bill],
+        snapshots=[Snapshot(0.0, proof, 1)],
+        grants=operator.grants,
+        kills=[Kill("worker-0", "worker", 0.0, True, stopped=True, ended_after=1.0, exit_code=0)],
+        terms=TERMS,
+    )
+
+
+_TOLD: Final = ("request_id", "endpoint", "prompt", "received_at", "outcome", "billed")
+
+
+async def _do_everything(load: Load, asker: Asker) -> None:
+    ana = load.viewer("ana")
+    await load.start(
+        ana,
+        userMessage="A red boat",
+        selectedModels=["local-silver", "local-ink", "rehearsal-fails"],
+        options=SMALL,
+        idempotencyKey="one",
+    )
+    await load.misuse_a_key(ana)
+    first = await _over(asker, ana.conversations[0].latest_turn_id)
+    again = await asker.once(
+        "ana", "retryOutput", {"outputId": first["outputs"][2]["id"], "idempotencyKey": "again"}
+    )
+    await _over(asker, turn_of(again))
+
+    await load.start(
+        ana, userMessage="A sold boat", selectedModels=["img-nano-banana"], options=OF_FAL
+    )
+    sold = ana.conversations[-1]
+    await _over(asker, sold.latest_turn_id)
+    await load.edit(ana, sold, userMessage="Sepia", options=OF_FAL)
+    await _over(asker, sold.latest_turn_id)
+    await load.start(
+        ana,
+        userMessage="A lost boat [fal lose-answer]",
+        selectedModels=["img-nano-banana"],
+        options=OF_FAL,
+    )
+    await _over(asker, ana.conversations[-1].latest_turn_id)
+
+    await load.start(
+        ana, userMessage="A slow boat", selectedModels=["rehearsal-slow"], options=SMALL
+    )
+    slow = await asker.read("ana", ana.conversations[-1].latest_turn_id)
+    assert slow is not None
+    await load.cancel_output(ana, slow["outputs"][0])
+    await load.start(ana, userMessage="No boat", selectedModels=["rehearsal-slow"], options=SMALL)
+    await load.delete(ana, ana.conversations[-1])
+
+
+async def _over(asker: Asker, turn_id: str) -> Data:
+    found: list[Data] = []
+
+    async def over() -> bool:
+        turn = await asker.read("ana", turn_id)
+        found[:] = [turn] if turn else []
+        return bool(turn) and turn is not None and turn["status"] not in ("PENDING", "GENERATING")
+
+    await eventually(over, within=OVER_SECONDS, what=f"{turn_id} is over")
+    return found[0]
+
+
+@asynccontextmanager
+async def _a_database(uri: str) -> AsyncIterator[tuple[Database, Documents]]:
+    name = f"test_{uuid4().hex}"
+    client: AsyncMongoClient[dict[str, Any]]
+    async with AsyncMongoClient(uri, tz_aware=True) as client:
+        try:
+            async with open_database(uri, name) as database:
+                yield database, client[name]
+        finally:
+            await client.drop_database(name)

@@ -1,0 +1,102 @@
+"""Clocks that differ by minutes, and one that jumps: only the database's counts."""
+
+import asyncio
+from pathlib import Path
+from random import Random
+
+from tests.clients import Data
+from tests.resilience.asking import Asker
+from tests.resilience.attempts import Attempt, attempts_of
+from tests.resilience.chronicler import Chronicler
+from tests.resilience.clocks import (
+    APART_SECONDS,
+    need_wrong_clocks,
+    off_by,
+    set_clock,
+    told_by,
+)
+from tests.resilience.evidence import History, read_stored
+from tests.resilience.history import objections
+from tests.resilience.processes import eventually
+from tests.resilience.sites import Arrangement, Site, open_site
+
+LOCAL = {"width": 256, "height": 256, "previews": 1, "imagesPerModel": 1}
+SOLD = {"previews": 0, "imagesPerModel": 1}
+LONGER_THAN_A_LEASE = "[fal seconds=18]"
+STEP_AFTER_SECONDS = 8.0
+OVER_SECONDS = 60.0
+
+
+async def test_nobody_takes_what_another_holds_and_no_deadline_moves_where_clocks_differ(
+    tmp_path: Path,
+) -> None:
+    need_wrong_clocks()
+    jumping = tmp_path / "clock"
+    set_clock(jumping, seconds=APART_SECONDS)
+    clocks = {
+        "api-0": off_by(APART_SECONDS),
+        "worker-0": off_by(-APART_SECONDS),
+        "worker-1": told_by(jumping),
+    }
+    arrangement = Arrangement(apis=1, workers=2, fal=True, clocks=clocks)
+    async with open_site(tmp_path, arrangement) as site:
+        assert site.vendor is not None
+        url = site.apis[0].url
+        chronicler = Chronicler(site.documents)
+        asker = Asker(route=lambda: url, token=site.token)
+        async with chronicler.writing():
+            for number in range(3):
+                message = f"A boat, number {number} {LONGER_THAN_A_LEASE}"
+                await _start(asker, message, "img-nano-banana", "img-flux-2-max", options=SOLD)
+            message = "A boat that never comes"
+            await _start(asker, message, "rehearsal-hangs", "local-silver", options=LOCAL)
+            await asyncio.sleep(STEP_AFTER_SECONDS)
+            set_clock(jumping, seconds=-APART_SECONDS)
+            await eventually(lambda: _all_over(site), within=OVER_SECONDS, what="all is over")
+            await chronicler.caught_up()
+        bill = await site.vendor.bill()
+        await asker.aclose()
+        stored = await read_stored(site.documents, site.data_dir)
+
+    history = History([], asker.asked, stored, chronicle=chronicler.chronicle, bill=bill)
+    attempts = attempts_of(chronicler.chronicle)
+    assert objections(history) == []
+    assert [len(attempt.claims) for attempt in attempts] == [1] * 8
+    hanging = next(one for one in attempts if one.model == "rehearsal-hangs")
+    assert (hanging.ended_as, hanging.code) == ("FAILED", "TIMED_OUT")
+    assert _clocks_seen(attempts, history) == {-APART_SECONDS, APART_SECONDS}
+
+
+async def _start(asker: Asker, message: str, *models: str, options: Data) -> None:
+    wanted = {
+        "userMessage": message,
+        "selectedModels": list(models),
+        "options": options,
+        "idempotencyKey": message,
+    }
+    asked = await asker.keyed("ana", "startConversation", wanted, choice=Random(0))
+    assert asked is not None
+    assert asked.acknowledged, asked
+
+
+def _clocks_seen(attempts: list[Attempt], history: History) -> set[int]:
+    """By how much those were off who wrote the ledger: proof that the clocks really differ."""
+    moments = {
+        f"{attempt.output_id} {attempt.number} {kind}": at
+        for attempt in attempts
+        for kind, at in (
+            ("RESERVE", attempt.turn["at"]),
+            ("CAPTURE", attempt.ended_at),
+            ("RELEASE", attempt.ended_at),
+        )
+    }
+    seen = set()
+    for line in history.stored.ledger:
+        if (at := moments.get(line["_id"])) is not None:
+            seen.add(round((line["createdAt"].timestamp() - at) / 100) * 100)
+    return seen
+
+
+async def _all_over(site: Site) -> bool:
+    unfinished = {"status": {"$in": ["PENDING", "GENERATING"]}}
+    return await site.documents["turns"].find_one(unfinished, {"_id": 1}) is None

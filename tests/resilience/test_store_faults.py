@@ -1,0 +1,233 @@
+"""An object store that fails: no record points to bytes that are not there, and nothing is paid
+twice.
+"""
+
+import asyncio
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from pydantic import SecretStr
+from pymongo import AsyncMongoClient
+
+from app import create_app
+from issuer import DevelopmentIssuer
+from settings import Settings
+from tests.api.test_outputs import retry
+from tests.clients import Data, GraphQLClient
+from tests.operations import over, send, start
+from tests.resilience.checks.credits import against_credits
+from tests.resilience.checks.images import against_bytes, against_images
+from tests.resilience.evidence import History, read_stored
+from tests.resilience.processes import Documents, eventually
+from tests.resilience.scale import THOROUGH, WHY_NOT
+from tests.serving import free_port, serving
+from tests.simulators.fal import KEY, FalSimulator, serving_fal
+
+AWAY_SECONDS = 3.0
+LONG_AWAY_SECONDS = 75.0
+"""Longer than a picture that has been paid for is held."""
+DELIVERED_SECONDS = 20.0
+DISK_BYTES = 16 * 2**20
+_RESULT = re.compile(r"/fal-ai/flux-2-max/requests/[^/]+")
+CREDITS = "{ viewer { credits { balance reserved } } }"
+
+
+@dataclass(frozen=True, slots=True)
+class Shop:
+    """A Darkroom, the folder that its pictures go to, and the vendor that it buys them from."""
+
+    client: GraphQLClient
+    folder: Path
+    """The object store's: a link to `volume`, as to a disk."""
+    volume: Path
+    vendor: FalSimulator
+    documents: Documents
+
+    async def order(self) -> Data:
+        """One picture of the vendor's. It is delivered after a moment."""
+        payload = await start(
+            self.client,
+            userMessage=f"A boat, {uuid4().hex} [fal seconds=1]",
+            selectedModels=["img-flux-2-max"],
+            options={"previews": 0},
+        )
+        turn: Data = payload["turn"]
+        return turn
+
+    async def delivered(self) -> None:
+        """Wait until the vendor has told of what it made: from here on it has to be stored."""
+        until = len(self.vendor.jobs)
+
+        async def told() -> bool:
+            results = [one for one in self.vendor.seen if _RESULT.fullmatch(one.path)]
+            return sum(one.method == "GET" for one in results) >= until
+
+        await eventually(told, within=DELIVERED_SECONDS, what="the vendor has delivered")
+
+    async def assert_sound(self) -> None:
+        stored = await read_stored(self.documents, self.folder.parent)
+        found = [*against_images(stored), *against_bytes(stored)]
+        assert [*found, *against_credits(None, History([], [], stored))] == []
+
+    def bought_for(self, turn: Data) -> int:
+        """How many jobs of the vendor's there are for a turn."""
+        return sum(entry.prompt == turn["userMessage"] for entry in self.vendor.bill)
+
+
+Fault = Callable[[Shop], AbstractContextManager[None]]
+
+
+@asynccontextmanager
+async def open_shop(mongodb_uri: str, folder: Path) -> AsyncIterator[Shop]:
+    vendor, port, name = FalSimulator(), free_port(), f"test_{uuid4().hex}"
+    objects, volume = folder / "objects", folder / "volume"
+    volume.mkdir(exist_ok=True)
+    objects.symlink_to(volume)
+    mongo: AsyncMongoClient[dict[str, Any]]
+    async with (
+        serving_fal(vendor) as fal_url,
+        AsyncMongoClient(mongodb_uri, tz_aware=True) as mongo,
+    ):
+        settings = Settings(
+            data_dir=folder,
+            mongodb_uri=SecretStr(mongodb_uri),
+            mongodb_database=name,
+            port=port,
+            fal_key=SecretStr(KEY),
+            fal_url=fal_url,
+        )
+        try:
+            async with serving(create_app(settings), port) as url:
+                client = GraphQLClient(url, DevelopmentIssuer(folder).token("ana"))
+                await client(CREDITS)  # a new viewer is given pictures, which need the store
+                yield Shop(client, objects, volume, vendor, mongo[name])
+                await client.aclose()
+        finally:
+            await mongo.drop_database(name)
+
+
+@pytest.fixture(scope="module")
+async def shop(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]:
+    async with open_shop(mongodb_uri, tmp_path_factory.mktemp("shop")) as shop:
+        yield shop
+
+
+@pytest.fixture
+async def shop_on_a_small_disk(mongodb_uri: str, tmp_path: Path) -> AsyncIterator[Shop]:
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    if not _mount(volume):
+        pytest.skip("a disk of its own cannot be mounted here")
+    try:
+        async with open_shop(mongodb_uri, tmp_path) as shop:
+            yield shop
+    finally:
+        _run("umount", "--lazy", os.fspath(volume))
+
+
+@contextmanager
+def a_file_in_its_way(shop: Shop) -> Iterator[None]:
+    shop.folder.unlink()
+    shop.folder.write_text("This is no folder.")
+    yield
+    shop.folder.unlink()
+    shop.folder.symlink_to(shop.volume)
+
+
+@contextmanager
+def a_volume_that_is_gone(shop: Shop) -> Iterator[None]:
+    elsewhere = shop.volume.with_name("elsewhere")
+    shop.volume.rename(elsewhere)
+    yield
+    elsewhere.rename(shop.volume)
+
+
+@contextmanager
+def no_room(shop: Shop) -> Iterator[None]:
+    filler = shop.volume / "filler"
+    free = shutil.disk_usage(shop.volume).free
+    filler.write_bytes(b"\0" * free)
+    yield
+    filler.unlink()
+
+
+@pytest.mark.parametrize("fault", [a_file_in_its_way, a_volume_that_is_gone])
+async def test_what_was_bought_is_kept_until_the_store_is_back(shop: Shop, fault: Fault) -> None:
+    await _is_kept_until_the_store_is_back(shop, fault)
+
+
+async def test_what_was_bought_is_kept_until_there_is_room(shop_on_a_small_disk: Shop) -> None:
+    await _is_kept_until_the_store_is_back(shop_on_a_small_disk, no_room)
+
+
+async def test_nothing_is_bought_whose_references_cannot_be_read(shop: Shop) -> None:
+    turn = await over(shop.client, await shop.order())
+    conversation_id = turn["id"].rpartition("_")[0].replace("turn_", "conv_")
+
+    with a_volume_that_is_gone(shop):
+        sent = await send(shop.client, conversation_id, options={"previews": 0})
+        edit = await over(shop.client, sent["turn"])
+
+    assert edit["outputs"][0]["error"]["code"] == "STORAGE_UNAVAILABLE"
+    assert shop.bought_for(sent["turn"]) == 0
+    assert (await shop.client(CREDITS))["viewer"]["credits"]["reserved"] == 0
+    await shop.assert_sound()
+
+
+@pytest.mark.skipif(not THOROUGH, reason=WHY_NOT)
+async def test_what_cannot_be_kept_for_long_costs_the_viewer_nothing_and_can_be_retried(
+    shop: Shop,
+) -> None:
+    before = (await shop.client(CREDITS))["viewer"]["credits"]
+    turn = await shop.order()
+
+    with a_volume_that_is_gone(shop):
+        await shop.delivered()
+        await asyncio.sleep(LONG_AWAY_SECONDS)
+    lost = (await over(shop.client, turn))["outputs"][0]
+    after = (await shop.client(CREDITS))["viewer"]["credits"]
+    retried = await over(shop.client, (await retry(shop.client, lost))["turn"])
+
+    assert (lost["error"]["code"], lost["error"]["retryable"]) == ("STORAGE_UNAVAILABLE", True)
+    assert after == before
+    assert retried["status"] == "COMPLETED"
+    assert shop.bought_for(turn) == 2
+    await shop.assert_sound()
+
+
+def _mount(volume: Path) -> bool:
+    """Put a small disk of its own there, where that is allowed."""
+    size = f"size={DISK_BYTES}"
+    return _run("mount", "-t", "tmpfs", "-o", size, "tmpfs", os.fspath(volume))
+
+
+def _run(*command: str) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True, timeout=20, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+async def _is_kept_until_the_store_is_back(shop: Shop, fault: Fault) -> None:
+    turn = await shop.order()
+
+    with fault(shop):
+        await shop.delivered()
+        await asyncio.sleep(AWAY_SECONDS)
+    finished = await over(shop.client, turn)
+
+    assert finished["status"] == "COMPLETED"
+    assert shop.bought_for(turn) == 1
+    image = finished["outputs"][0]["images"][0]
+    response = await shop.client.http.get(image["url"])
+    assert (response.status_code, len(response.content)) == (200, image["byteSize"])
+    await shop.assert_sound()

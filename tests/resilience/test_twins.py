@@ -1,0 +1,130 @@
+"""One key, one answer: also where a twin commits while the other is still being planned."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from domain.conversations import Conversation, StartConversation
+from domain.errors import GenerationErrorCode
+from domain.idempotency import IdempotencyKey, Receipt
+from domain.ids import ViewerId
+from domain.outputs import GenerationError
+from domain.sealing import Seal
+from domain.services.accounts import AccountService
+from domain.services.conversations import ConversationService
+from domain.services.images import ImageService
+from domain.services.keeping import ImageKeeper
+from domain.services.receipts import ReceiptService
+from domain.services.turns import TurnService
+from domain.turns import RetryOutput, SendEdit, Turn, TurnRequest
+from domain.viewers import Viewer
+from providers.catalogue import load_catalogue
+from storage.accounts import MongoAccountRepository
+from storage.claims import MongoClaimRepository
+from storage.conversations import MongoConversationRepository
+from storage.database import Database
+from storage.idempotency import MongoReceiptRepository
+from storage.images import MongoImageRepository
+from storage.jobs import LocalBroker, TaskiqJobQueue
+from storage.objects import FolderObjectStore
+from storage.turns import MongoTurnRepository
+from tests.storage.builders import ANA, a_claim
+
+VIEWER = Viewer(ANA)
+A_BOAT = TurnRequest(user_message="A boat", selected_models=("local-silver",))
+Twin = Callable[[], Awaitable[object]]
+
+
+class Receipts(MongoReceiptRepository):
+    """The real ones. Right after the first look that finds nothing, the twin comes first."""
+
+    twin: Twin | None = None
+
+    async def get(self, viewer_id: ViewerId, key: IdempotencyKey) -> Receipt | None:
+        found = await super().get(viewer_id, key)
+        if self.twin is not None:
+            twin, self.twin = self.twin, None
+            await twin()
+        return found
+
+
+class Desk:
+    """The services of one process, for a viewer who can afford one picture at a time."""
+
+    def __init__(self, database: Database, folder: Path, *, credits: int = 1_000) -> None:
+        self.receipts = Receipts(database)
+        conversations, turns = MongoConversationRepository(database), MongoTurnRepository(database)
+        receipts = ReceiptService(self.receipts, conversations, turns)
+        accounts = AccountService(MongoAccountRepository(database), credits, max_active_outputs=1)
+        images = ImageService(MongoImageRepository(database))
+        registry, jobs = load_catalogue(rehearsals=False), TaskiqJobQueue(LocalBroker())
+        keeper = ImageKeeper(FolderObjectStore(folder, public_url="", seal=Seal(b"x" * 32)))
+        self.conversations = ConversationService(
+            conversations, receipts, accounts, images, registry, jobs, keeper
+        )
+        self.turns = TurnService(
+            turns, conversations, receipts, accounts, images, registry, jobs, keeper
+        )
+
+    async def start(self) -> tuple[Conversation, Turn]:
+        return await self.conversations.start(
+            VIEWER, StartConversation(turn=A_BOAT, idempotency_key="start")
+        )
+
+
+@pytest.mark.parametrize("credits", [2, 1_000], ids=["for-one", "for-many"])
+async def test_a_twin_of_a_start_that_took_the_last_there_was_is_no_refusal(
+    database: Database, tmp_path: Path, credits: int
+) -> None:
+    desk = Desk(database, tmp_path, credits=credits)
+    first: list[Turn] = []
+
+    async def twin() -> None:
+        first.append((await desk.start())[1])
+
+    desk.receipts.twin = twin
+    _, turn = await desk.start()
+
+    assert [turn.id] == [one.id for one in first]
+
+
+async def test_a_twin_of_an_edit_that_is_at_work_is_no_refusal(
+    database: Database, tmp_path: Path
+) -> None:
+    desk = Desk(database, tmp_path)
+    conversation, turn = await desk.start()
+    await _fail(database, turn)
+    command = SendEdit(conversation.id, A_BOAT, idempotency_key="edit")
+    first: list[Turn] = []
+
+    async def twin() -> None:
+        first.append((await desk.turns.send_edit(VIEWER, command))[0])
+
+    desk.receipts.twin = twin
+    edit, _ = await desk.turns.send_edit(VIEWER, command)
+
+    assert [edit.id] == [one.id for one in first]
+
+
+async def test_a_twin_of_a_retry_that_is_at_work_is_no_refusal(
+    database: Database, tmp_path: Path
+) -> None:
+    desk = Desk(database, tmp_path)
+    _, turn = await desk.start()
+    await _fail(database, turn)
+    command = RetryOutput(turn.outputs[0].id, idempotency_key="retry")
+
+    async def twin() -> None:
+        await desk.turns.retry_output(VIEWER, command)
+
+    desk.receipts.twin = twin
+    _, output, _ = await desk.turns.retry_output(VIEWER, command)
+
+    assert output.attempt == 2
+
+
+async def _fail(database: Database, turn: Turn) -> None:
+    claim = await a_claim(database, turn.outputs[0].id)
+    error = GenerationError(GenerationErrorCode.PROVIDER_UNAVAILABLE, retryable=True)
+    assert await MongoClaimRepository(database).fail(claim, error)

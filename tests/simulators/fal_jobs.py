@@ -1,0 +1,61 @@
+"""Jobs of a simulated fal: where the wall clock has brought them."""
+
+from dataclasses import dataclass
+from math import inf
+
+from tests.simulators.fal_bill import Entry
+from tests.simulators.fal_models import faults_of, ratio_of
+from tests.simulators.fal_script import Script
+from tests.simulators.pictures import black, padded, picture
+
+
+@dataclass(slots=True)
+class Job:
+    """A job that was taken, as far as the wall clock has brought it."""
+
+    entry: Entry
+    script: Script
+    starts_at: float
+    ends_at: float
+
+    def state(self, now: float) -> str:
+        if self.entry.outcome is not None or self.stopped_at <= now or self.ends_at <= now:
+            return "COMPLETED"
+        return "IN_QUEUE" if now < self.starts_at else "IN_PROGRESS"
+
+    @property
+    def stopped_at(self) -> float:
+        """When it is ended from outside, if it is: by who asked for it, or by its time limit."""
+        cancelled_at = self.entry.cancelled_at
+        if cancelled_at is not None and not (
+            self.script.stubborn and cancelled_at >= self.starts_at
+        ):
+            return cancelled_at
+        if self.entry.start_within is None:
+            return inf
+        latest = self.entry.received_at + self.entry.start_within
+        return latest if self.starts_at > latest else inf
+
+    def outcome(self, now: float) -> str:
+        """What a job that is completed came to."""
+        if self.stopped_at <= now and self.stopped_at < self.ends_at:
+            return "cancelled" if self.entry.cancelled else "expired"
+        if faults_of(self.entry.endpoint, self.entry.payload):
+            return "rejected"
+        return self.script.fail or "delivered"
+
+    @property
+    def format(self) -> str:
+        default = "jpeg" if "flux" in self.entry.endpoint else "png"
+        return str(self.entry.payload.get("output_format", default))
+
+    def is_black(self, index: int) -> bool:
+        return self.script.black == "all" or str(index) in self.script.black.split(",")
+
+    def picture(self, index: int) -> bytes:
+        """The bytes of the picture with this index; the same ones whenever they are asked for."""
+        ratio = ratio_of(self.entry.payload)
+        if self.is_black(index):
+            return black(format=self.format, ratio=ratio)
+        data = picture(f"{self.entry.request_id} {index}", format=self.format, ratio=ratio)
+        return padded(data, self.script.bytes) if self.script.bytes else data

@@ -1,0 +1,454 @@
+"""The job engine on a real NATS that is stopped, killed, frozen and emptied."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from time import monotonic
+
+import nats
+import pytest
+from nats.js import JetStreamContext
+from pydantic import SecretStr
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
+
+from storage.jobs import TaskiqJobQueue, make_broker
+from storage.nats import PULL_SECONDS, NatsBroker
+from tests.brokers import NatsServer
+from tests.resilience.processes import eventually
+from tests.serving import free_port
+from tests.storage.engines import PLACES, SOON_SECONDS, Claims, OnNats, Takes, some_outputs
+from tests.tools import need
+
+ROOT = Path(__file__).parents[2]
+SHORT_SECONDS = 0.5
+"""An `ack_wait` that runs need not last long to outlast."""
+
+
+@pytest.fixture
+def engine(nats_server: NatsServer) -> OnNats:
+    return OnNats(nats_server.url)
+
+
+@pytest.fixture
+def hasty(nats_server: NatsServer) -> OnNats:
+    """Where an unacknowledged hint comes again soon."""
+    return OnNats(nats_server.url, ack_wait_seconds=SHORT_SECONDS)
+
+
+@asynccontextmanager
+async def jetstream(url: str) -> AsyncIterator[JetStreamContext]:
+    client = await nats.connect(url)
+    try:
+        yield client.jetstream()
+    finally:
+        await client.close()
+
+
+async def hints_in(url: str) -> int:
+    """How many NATS may still deliver: on their way, or not acknowledged."""
+    async with jetstream(url) as stream:
+        workers = await stream.consumer_info("test-outputs", "test-workers")
+        return (workers.num_pending or 0) + (workers.num_ack_pending or 0)
+
+
+async def is_asked(url: str) -> bool:
+    """Whether a worker waits for the next hint."""
+    async with jetstream(url) as stream:
+        return bool((await stream.consumer_info("test-outputs", "test-workers")).num_waiting)
+
+
+async def is_set_up(url: str) -> bool:
+    try:
+        await hints_in(url)
+    except nats.errors.Error:
+        return False
+    return True
+
+
+async def has_hints(url: str) -> bool:
+    return await is_set_up(url) and await hints_in(url) > 0
+
+
+async def until_no_hint_is_left(url: str) -> None:
+    async def holds() -> bool:
+        return await hints_in(url) == 0
+
+    await eventually(holds, within=SOON_SECONDS, what="no hint is left")
+
+
+async def said(event: str, logs: list[EventDict]) -> None:
+    async def holds() -> bool:
+        return any(entry["event"] == event for entry in logs)
+
+    await eventually(holds, within=SOON_SECONDS, what=event)
+
+
+async def test_long_runs_are_not_given_to_a_second_worker(
+    hasty: OnNats, nats_server: NatsServer
+) -> None:
+    outputs, claims = some_outputs(PLACES), Claims()
+    first, second = Takes(claims), Takes(claims)
+    async with hasty.sending() as queue, hasty.taking(first), hasty.taking(second):
+        queue.enqueue(outputs)
+        await claims.until(lambda: len(first.begun + second.begun) == PLACES)
+        await until_no_hint_is_left(nats_server.url)
+
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(4 * SHORT_SECONDS):
+                await claims.until(lambda: len(first.hints + second.hints) > PLACES)
+
+        assert sorted(first.begun + second.begun) == outputs
+        assert not first.ended + second.ended
+
+
+async def test_a_hint_that_nobody_acknowledged_comes_again(hasty: OnNats) -> None:
+    (output,), takes = some_outputs(1), Takes(acknowledges=False)
+    async with hasty.sending() as queue, hasty.taking(takes):
+        queue.enqueue([output])
+
+        await takes.until(lambda: takes.hints == [output, output])
+        assert takes.begun == [output]
+
+
+@asynccontextmanager
+async def a_hanging_worker(url: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.storage.hanging_worker", url, str(SHORT_SECONDS)),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def test_a_hint_whose_worker_was_killed_comes_to_another_one(
+    hasty: OnNats, nats_server: NatsServer
+) -> None:
+    (output,), takes = some_outputs(1), Takes()
+    async with hasty.sending() as queue, a_hanging_worker(nats_server.url) as worker:
+        assert worker.stdout is not None
+        queue.enqueue([output])
+        async with asyncio.timeout(SOON_SECONDS):
+            await worker.stdout.readuntil(f"taken {output}\n".encode())
+        worker.kill()
+        await worker.wait()
+
+        async with hasty.taking(takes):
+            await takes.until(lambda: takes.begun == [output])
+    await until_no_hint_is_left(nats_server.url)
+
+
+async def test_a_cancelled_task_is_not_acknowledged(hasty: OnNats) -> None:
+    (output,), takes = some_outputs(1), Takes(acknowledges=False)
+    async with hasty.sending() as queue, hasty.taking(takes, places=1):
+        queue.enqueue([output])
+        await takes.until(lambda: takes.begun == [output])
+        takes.tasks[0].cancel()
+
+        await takes.until(lambda: takes.hints == [output, output])
+        assert takes.cut_off == [output]
+
+
+async def test_a_take_that_breaks_does_not_come_again_and_again(
+    hasty: OnNats, nats_server: NatsServer
+) -> None:
+    (output,), takes = some_outputs(1), Takes()
+    takes.breaks = True
+    async with hasty.sending() as queue, hasty.taking(takes):
+        queue.enqueue([output])
+        await takes.until(lambda: takes.hints == [output])
+
+        await until_no_hint_is_left(nats_server.url)
+    assert takes.hints == [output]
+
+
+@pytest.mark.parametrize("message", [b"", b'{"task_id": "1"}', b"\xff"], ids=repr)
+async def test_unparsable_messages_are_acknowledged(
+    hasty: OnNats, nats_server: NatsServer, message: bytes
+) -> None:
+    async with hasty.taking(Takes()):
+        await hasty.send_raw(message)
+
+        await until_no_hint_is_left(nats_server.url)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+async def test_a_broker_restart_runs_nothing_twice_and_cancels_nothing(
+    hasty: OnNats, nats_server: NatsServer, number: signal.Signals
+) -> None:
+    outputs, later = some_outputs(PLACES), some_outputs(2)
+    claims = Claims()
+    first, second = Takes(claims), Takes(claims)
+    async with hasty.sending() as queue, hasty.taking(first), hasty.taking(second):
+        queue.enqueue(outputs)
+        await claims.until(lambda: len(first.begun + second.begun) == PLACES)
+
+        await (nats_server.stop() if number == signal.SIGTERM else nats_server.kill())
+        queue.enqueue(later)
+        await nats_server.start()
+
+        # The workers go on, and so does the process that enqueues.
+        await claims.until(lambda: claims.made == {*outputs, *later})
+        await until_no_hint_is_left(nats_server.url)
+        assert sorted(first.begun + second.begun) == sorted([*outputs, *later])
+        assert not first.ended + second.ended + first.cut_off + second.cut_off
+
+
+async def test_a_broker_that_has_lost_everything_is_set_up_again_by_who_enqueues(
+    engine: OnNats, nats_server: NatsServer
+) -> None:
+    async with engine.sending() as queue:
+        queue.enqueue(some_outputs(1))
+        await eventually(lambda: has_hints(nats_server.url), within=SOON_SECONDS, what="sent")
+        await nats_server.lose_everything()
+        await nats_server.start()
+
+        async def goes_on() -> bool:
+            # Those sent before somebody has noticed are lost, which the database makes up for.
+            queue.enqueue(some_outputs(1))
+            return await has_hints(nats_server.url)
+
+        await eventually(goes_on, within=SOON_SECONDS, what="hints are kept again", every=0.2)
+
+
+async def test_a_broker_that_has_lost_everything_is_set_up_again_by_who_takes(
+    engine: OnNats, nats_server: NatsServer
+) -> None:
+    (first, second), takes = some_outputs(2), Takes()
+    takes.may_acknowledge.clear()
+    async with engine.taking(takes) as worker:
+        worker.enqueue([first])
+        await takes.until(lambda: takes.hints == [first])
+        with capture_logs() as logs:
+            await nats_server.lose_everything()
+            await nats_server.start()
+            await eventually(lambda: is_set_up(nats_server.url), within=SOON_SECONDS, what="set up")
+            # What this acknowledges was in the files, and came through a connection that is closed.
+            takes.may_acknowledge.set()
+            await takes.until(lambda: takes.begun == [first])
+
+        worker.enqueue([second])
+        await takes.until(lambda: takes.begun == [first, second])
+        assert not takes.ended + takes.cut_off
+    assert {entry["event"] for entry in logs} <= {
+        "job engine away",
+        "job engine reached",
+        "hint not acknowledged",
+    }
+
+
+async def test_the_broker_is_away_when_a_mutation_enqueues_no_error_no_delay(
+    engine: OnNats, nats_server: NatsServer
+) -> None:
+    outputs, takes = some_outputs(200), Takes()
+    takes.may_end.set()
+    async with engine.sending() as queue:
+        queue.enqueue(some_outputs(1))
+        await nats_server.kill()
+
+        started = monotonic()
+        queue.enqueue(outputs)
+        assert monotonic() - started < 1
+
+        await nats_server.start()
+        async with engine.taking(takes):
+            await takes.until(lambda: set(outputs) <= set(takes.hints))
+
+
+async def test_processes_start_while_the_broker_is_away(tmp_path: Path) -> None:
+    (output,), takes = some_outputs(1), Takes()
+    server = NatsServer(tmp_path, binary=need("nats-server"))
+    engine = OnNats(server.url, is_away=True)
+    with capture_logs() as logs:
+        async with engine.sending() as queue, engine.taking(takes):
+            queue.enqueue([output])
+            await said("job engine away", logs)
+
+            await server.start()
+            await takes.until(lambda: takes.begun == [output])
+    await server.kill()
+
+
+async def test_what_cannot_be_sent_in_time_is_dropped_and_said() -> None:
+    engine = OnNats(f"nats://127.0.0.1:{free_port()}", is_away=True)
+    with capture_logs() as logs:
+        async with engine.sending() as queue:
+            queue.enqueue(some_outputs(1))
+            await said("hints dropped", logs)
+
+    assert [entry["reasons"] for entry in logs if "reasons" in entry] == [{"TimeoutError": 1}]
+
+
+async def test_stop_does_not_enqueue(engine: OnNats, nats_server: NatsServer) -> None:
+    outputs, takes = some_outputs(PLACES), Takes()
+    async with engine.sending() as queue:
+        async with engine.taking(takes):
+            queue.enqueue(outputs)
+            await takes.until(lambda: len(takes.begun) == PLACES)
+            await until_no_hint_is_left(nats_server.url)
+
+        assert await hints_in(nats_server.url) == 0
+
+
+async def test_a_stopped_worker_asks_for_nothing_more_while_its_runs_end(
+    engine: OnNats, nats_server: NatsServer
+) -> None:
+    (first, second), stopped, other = some_outputs(2), Takes(), Takes()
+    worker = TaskiqJobQueue(engine.broker())
+
+    async def asked() -> bool:
+        return await is_asked(nats_server.url)
+
+    async def asked_no_more() -> bool:
+        return not await is_asked(nats_server.url)
+
+    async with engine.sending() as queue, worker.publishing():
+        async with worker.receiving(stopped, places=PLACES):
+            queue.enqueue([first])
+            await stopped.until(lambda: stopped.begun == [first])
+            await eventually(asked, within=SOON_SECONDS, what="asked for more")
+        # By itself the question would stand for longer than this.
+        await eventually(asked_no_more, within=PULL_SECONDS / 2, what="asked for nothing more")
+
+        queue.enqueue([second])
+        async with engine.taking(other):
+            await other.until(lambda: other.begun == [second])
+            assert not stopped.ended
+        stopped.stop()
+    assert stopped.hints == [first]
+
+
+async def test_a_stop_does_not_wait_for_a_broker_that_is_away(
+    engine: OnNats, nats_server: NatsServer
+) -> None:
+    takes = Takes()
+    async with engine.sending() as queue, engine.taking(takes):
+        queue.enqueue(some_outputs(1))
+        await takes.until(lambda: len(takes.begun) == 1)
+        await nats_server.kill()
+        queue.enqueue(some_outputs(10))
+        started = monotonic()
+
+    assert monotonic() - started < 15
+
+
+async def test_a_frozen_broker_delays_neither_an_enqueue_nor_a_stop(
+    engine: OnNats, nats_server: NatsServer
+) -> None:
+    takes = Takes()
+    async with engine.sending() as queue, engine.taking(takes):
+        queue.enqueue(some_outputs(1))
+        await takes.until(lambda: len(takes.begun) == 1)
+        assert nats_server.pid is not None
+        os.kill(nats_server.pid, signal.SIGSTOP)
+
+        started = monotonic()
+        queue.enqueue(some_outputs(1_000))
+        assert monotonic() - started < 1
+        started = monotonic()
+
+    assert monotonic() - started < 15
+
+
+async def test_a_frozen_broker_is_used_again_once_it_thaws(
+    engine: OnNats, nats_server: NatsServer
+) -> None:
+    (output,), takes = some_outputs(1), Takes()
+    async with engine.sending() as queue, engine.taking(takes):
+        queue.enqueue(some_outputs(1))
+        await takes.until(lambda: len(takes.begun) == 1)
+        assert nats_server.pid is not None
+        os.kill(nats_server.pid, signal.SIGSTOP)
+        queue.enqueue([output])
+        os.kill(nats_server.pid, signal.SIGCONT)
+
+        await takes.until(lambda: output in takes.begun)
+
+
+async def test_deployments_with_other_databases_do_not_meet(nats_server: NatsServer) -> None:
+    ours, theirs = some_outputs(1), some_outputs(1)
+    we, they = Takes(), Takes()
+    one, other = (OnNats(nats_server.url, name=name) for name in ("one", "one-outputs"))
+    async with one.taking(we) as queue, other.taking(they) as their_queue:
+        queue.enqueue(ours)
+        their_queue.enqueue(theirs)
+        await we.until(lambda: len(we.begun) == 1)
+        await they.until(lambda: len(they.begun) == 1)
+
+    assert (we.hints, they.hints) == (ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("user", "authorization"),
+    [
+        ("us%40r:p%2Fw", 'authorization { user: "us@r", password: "p/w" }'),
+        ("t%40ken", 'authorization { token: "t@ken" }'),
+    ],
+)
+async def test_credentials_are_taken_from_the_url(
+    tmp_path: Path, user: str, authorization: str
+) -> None:
+    takes = Takes()
+    server = NatsServer(tmp_path, binary=need("nats-server"), authorization=authorization)
+    await server.start()
+    engine = OnNats(server.url.replace("//", f"//{user}@"))
+    try:
+        async with engine.sending() as queue, engine.taking(takes):
+            queue.enqueue(some_outputs(1))
+            await takes.until(lambda: len(takes.begun) == 1)
+    finally:
+        await server.kill()
+
+
+async def test_wrong_credentials_are_said_without_being_told(tmp_path: Path) -> None:
+    server = NatsServer(
+        tmp_path,
+        binary=need("nats-server"),
+        authorization='authorization { user: "u", password: "p" }',
+    )
+    await server.start()
+    queue = TaskiqJobQueue(
+        make_broker(SecretStr(server.url.replace("//", "//u:canary@")), database="test")
+    )
+    try:
+        with capture_logs() as logs:
+            async with queue.publishing():
+                queue.enqueue(some_outputs(1))
+                await said("job engine away", logs)
+    finally:
+        await server.kill()
+
+    assert "Authorization Violation" in str(logs)
+    assert "canary" not in str(logs)
+    assert "canary" not in repr(vars(queue))
+
+
+async def test_with_tls_nothing_secret_is_said_in_the_clear() -> None:
+    heard = bytearray()
+
+    async def pose_as_nats(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"auth_required": true, "headers": true, "max_payload": 1048576}\r\n')
+        while data := await reader.read(1024):
+            heard.extend(data)
+        writer.close()
+
+    port = free_port()
+    impostor = await asyncio.start_server(pose_as_nats, "127.0.0.1", port)
+    broker = NatsBroker(SecretStr(f"tls://user:canary@127.0.0.1:{port}"), name="test")
+    queue = TaskiqJobQueue(broker)
+    async with impostor:
+        with capture_logs() as logs:
+            async with queue.publishing():
+                await said("job engine away", logs)
+
+    assert not heard
+    assert "secure connection" in str(logs)

@@ -1,0 +1,83 @@
+"""Which output is next: fair between viewers, and never what somebody holds."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+
+from domain.ids import ModelId, ViewerId, viewer_id_of
+from domain.outputs import Run
+from storage.claims import MongoClaimRepository
+from storage.database import Database
+from tests.storage.builders import ANA, LONG, a_claim, a_conversation
+
+BOB = viewer_id_of("tests", "bob")
+NOW = timedelta(0)
+
+
+async def order(
+    database: Database, *models: str, limit: int = 100
+) -> Sequence[tuple[ViewerId, ModelId]]:
+    found = await MongoClaimRepository(database).waiting(
+        [ModelId(name) for name in models or ("model",)],
+        queued_for=NOW,
+        expired=False,
+        limit=limit,
+    )
+    return [(one.viewer_id, one.model_id) for one in found]
+
+
+async def test_one_viewers_hundred_are_not_all_before_anothers_one(database: Database) -> None:
+    for _ in range(10):
+        await a_conversation(database)
+    await a_conversation(database, viewer_id=BOB)
+
+    viewers = [viewer for viewer, _ in await order(database)]
+
+    assert viewers == [ANA, BOB, *[ANA] * 9]
+
+
+async def test_whoever_has_some_at_work_comes_after_whoever_has_none(database: Database) -> None:
+    _, turn = await a_conversation(database, "model", "model", "model")
+    for output in turn.outputs[:2]:
+        await a_claim(database, output.id)
+    await a_conversation(database, "model", "model", "model", viewer_id=BOB)
+
+    viewers = [viewer for viewer, _ in await order(database)]
+
+    assert viewers == [BOB, BOB, ANA, BOB]
+
+
+async def test_only_what_may_run_now_is_found(database: Database) -> None:
+    claims = MongoClaimRepository(database)
+    _, turn = await a_conversation(database, "held", "postponed", "waits", "elsewhere")
+    held, postponed, waits, _ = turn.outputs
+    await a_claim(database, held.id)
+    claim = await a_claim(database, postponed.id)
+    refused = Run(tries=1, refused=True, job=None)
+    assert await claims.postpone(claim, refused, delay=LONG)
+
+    found = await order(database, "held", "postponed", "waits")
+
+    assert found == [(ANA, "waits")]
+    assert await claims.find_waiting(held.id) is None
+    assert await claims.find_waiting(postponed.id) is None
+    waiting = await claims.find_waiting(waits.id)
+    assert waiting is not None
+    assert (waiting.viewer_id, waiting.model_id) == (ANA, "waits")
+
+
+async def test_what_was_postponed_is_found_with_its_run_when_its_time_has_come(
+    database: Database,
+) -> None:
+    claims = MongoClaimRepository(database)
+    _, turn = await a_conversation(database)
+    claim = await a_claim(database, turn.outputs[0].id)
+    refused = Run(tries=2, refused=True, job=None)
+    assert await claims.postpone(claim, refused, delay=timedelta(milliseconds=5))
+    await asyncio.sleep(0.02)
+
+    again = await a_claim(database, turn.outputs[0].id)
+
+    assert again.output.runs == (refused,)
+    assert again.output.attempt == 1
+    assert again.deadline_at == claim.deadline_at
