@@ -1,9 +1,11 @@
 # What there is to do here, one target each. A bare machine needs Python 3.11 or newer, and make.
 .DEFAULT_GOAL := help
-.PHONY: help install run worker demo token format check test schema bench lock clean
+.PHONY: help install run worker demo token format check test resilience schema bench lock clean
 
 export UV_PYTHON_DOWNLOADS := never
 export VIEWER ?= ana
+KILLS ?= 500
+SEED ?=
 PYTHON := .venv/bin/python
 PIP := $(PYTHON) -m pip --disable-pip-version-check --quiet install
 # $(call fetch,FILE,COMMAND): into .venv, what the lock names and nothing else. pip where uv is not to be had.
@@ -12,7 +14,7 @@ fetch = echo "Installing requirements/$(1).txt into .venv" >&2; \
 	$(PIP) --require-hashes --requirement requirements/$(1).txt; } >&2
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 install: .venv/dev ## Make .venv with everything that development needs
 
@@ -37,6 +39,9 @@ check: .venv/dev ## Format, lint, types and the layers' imports
 
 test: .venv/dev ## Run the tests, or some: make test T=tests/test_auth.py
 	@$(PYTHON) -m pytest -n 3 --dist worksteal $(T)
+
+resilience: .venv/dev ## Kill things at random and check the whole history: make resilience KILLS=500 SEED=…
+	@DARKROOM_TEST_KILLS=$(KILLS) DARKROOM_TEST_SEED=$(SEED) $(PYTHON) -m pytest -s tests/resilience
 
 schema: .venv/dev ## Write schema.graphql from the code
 	@$(PYTHON) -m resolvers.root > .schema.new && mv .schema.new schema.graphql

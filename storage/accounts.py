@@ -16,6 +16,7 @@ from domain.credits import (
     released,
     reserved,
 )
+from domain.errors import Overloaded
 from domain.ids import TurnId, ViewerId, output_id_of
 from domain.turns import Turn
 from storage.database import (
@@ -42,9 +43,12 @@ class MongoAccountRepository:
     async def open(self, viewer_id: ViewerId, *, starting_credits: int) -> Account:
         found = await self._database.accounts.find_one({"_id": viewer_id})
         if found is None:
-            return await self._add(viewer_id, starting_credits, key=_START) or _read(
-                await self._database.accounts.find_one({"_id": viewer_id}) or {}
-            )
+            made = await self._add(viewer_id, starting_credits, key=_START)
+            if made is not None:
+                return made
+            found = await self._database.accounts.find_one({"_id": viewer_id})
+        if found is None:
+            raise Overloaded  # somebody has just made it, and a majority does not have it yet
         return _read(found)
 
     async def grant(self, viewer_id: ViewerId, credits: int, *, key: str) -> Account | None:

@@ -59,6 +59,13 @@ async def database(mongodb_uri: str) -> AsyncIterator[Database]:
         yield database
 
 
+@pytest.fixture
+async def database_name(mongodb_uri: str) -> AsyncIterator[str]:
+    """The name of a database for processes that this test starts."""
+    async with _a_database_name(mongodb_uri) as name:
+        yield name
+
+
 @asynccontextmanager
 async def _a_database_name(uri: str) -> AsyncIterator[str]:
     name = f"test_{uuid4().hex}"

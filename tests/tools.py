@@ -12,14 +12,16 @@ from typing import Final
 
 import pytest
 
-GROUPS: Final = {
+GROUPS: Final[dict[str, str]] = {
     "nats-server": "the job engine on NATS",
     "faketime": "processes whose clocks differ",
     "curl": "the README's walk-through",
     "node": "the README's walk-through with the graphql-ws client",
     "npm": "the README's walk-through with the graphql-ws client",
 }
-"""What the tests that need a program are about. Its Debian package is called as it is."""
+"""What the tests that need a program are about."""
+PACKAGES: Final = {"node": "nodejs"}
+"""What Debian calls a program's package, where it is not called as the program is."""
 
 _NEEDS: Final = "needs "
 _WHERE_DEBIAN_KEEPS_SERVERS: Final = "/usr/sbin:/usr/local/sbin"
@@ -45,8 +47,9 @@ def left_out(reasons: Iterable[str]) -> Iterator[str]:
     told = (reason.removeprefix("Skipped: ") for reason in reasons)
     counts = Counter(reason.removeprefix(_NEEDS) for reason in told if reason.startswith(_NEEDS))
     for name, count in sorted(counts.items()):
-        tests = "1 test" if count == 1 else f"{count} tests"
+        tests, they = ("1 test", "It needs") if count == 1 else (f"{count} tests", "They need")
+        package = PACKAGES.get(name, name)
         yield (
-            f"Left out: {tests} of {GROUPS.get(name, name)}. They need {name} "
-            f"(on Debian: apt-get install {name})."
+            f"Left out: {tests} of {GROUPS.get(name, name)}. {they} {name} "
+            f"(on Debian: apt-get install {package})."
         )

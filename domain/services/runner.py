@@ -73,6 +73,8 @@ class OutputRun:
         self._reporter = Reporter(runner.claims, runner.keeper.objects, runner.developer, claim)
         self._clock = _Clock(claim)
         self._kept: list[ImageRecord] = []
+        """Pictures that are stored, and that nothing can refer to yet."""
+        self._landed = False
         model = runner.registry.get(claim.output.model_id)
         self._model = model
         self._provider = runner.providers.get(model.provider) if model else None
@@ -132,12 +134,7 @@ class OutputRun:
             async with asyncio.timeout(max(0.0, self._claim.seconds_left)):
                 delivery = await self._generate()
                 await self._keep(delivery)
-            try:
-                return await self._land(delivery)
-            except asyncio.CancelledError:
-                # The database may still commit what it has been told: the bytes have to stay.
-                self._kept.clear()
-                raise
+            return await self._land(delivery)
         except NotSubmitted as refusal:
             return await self._try_later(refusal)
         except GenerationFailed as failure:
@@ -206,14 +203,27 @@ class OutputRun:
                 await asyncio.sleep(_STORE_PAUSE_SECONDS * random.uniform(0.5, 1.5))
 
     async def _land(self, delivery: Delivery) -> str:
-        records = tuple(self._kept)  # as they are now, however late they are written
-        landed = await persist(
-            lambda: self._claims.land(
-                self._claim, records, text=delivery.text, usage=delivery.usage
-            )
-        )
-        # The commit may have happened although its answer was lost.
-        if not landed and not await persist(lambda: self._has_landed(records)):
+        records, kept = tuple(self._kept), self._kept
+        # The database may commit what it has been told whatever becomes of its answer, and readers
+        # may see it later than writers do: the bytes have to stay.
+        self._kept, is_sure = [], True
+
+        async def land() -> bool:
+            nonlocal is_sure
+            try:
+                return await self._claims.land(
+                    self._claim, records, text=delivery.text, usage=delivery.usage
+                )
+            except Overloaded:
+                is_sure = False
+                raise
+
+        self._landed = await persist(land)
+        if not self._landed and is_sure:
+            self._kept = kept  # it was told once only, and has said no
+        elif not self._landed:
+            self._landed = await persist(lambda: self._has_landed(records))
+        if not self._landed:
             raise LeaseLost
         return "COMPLETED"
 
@@ -260,16 +270,10 @@ class OutputRun:
 
     async def _clear_away(self) -> None:
         """Delete bytes that nothing refers to: old previews, images that did not land."""
-        keys = list(self._reporter.old_previews)
-        if self._kept:
-            try:
-                landed = await self._has_landed(self._kept)
-            except Overloaded:
-                return  # nobody knows: better to leave bytes behind than a record without any
-            if landed:
-                keys.extend(self._reporter.shown_previews)
-            else:
-                keys.extend(key for record in self._kept for key in record.image.keys)
+        keys = [key for record in self._kept for key in record.image.keys]
+        keys.extend(self._reporter.old_previews)
+        if self._landed:
+            keys.extend(self._reporter.shown_previews)
         await self._runner.keeper.discard(keys)
 
     async def _has_landed(self, records: Sequence[ImageRecord]) -> bool:

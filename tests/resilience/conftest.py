@@ -1,10 +1,12 @@
-"""What tests of the checker share."""
+"""What tests of the checker share, and the figures that storms leave behind."""
 
 import copy
+import json
 
 import pytest
 
 from tests.resilience.evidence import History
+from tests.resilience.figures import table
 from tests.resilience.sound import make_sound_history
 
 
@@ -18,3 +20,17 @@ async def sound(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> H
 def tampered(sound: History) -> History:
     """The same, to be changed."""
     return copy.deepcopy(sound)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    columns = {
+        name: figures
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        for title, told in getattr(report, "user_properties", ())
+        if title == "figures" and getattr(report, "when", "") == "call"
+        for name, figures in json.loads(told).items()
+    }
+    if columns:
+        terminalreporter.section("storms")
+        terminalreporter.line(table(columns))

@@ -121,8 +121,6 @@ class Kill:
     ended_after: float = 0.0
     exit_code: int | None = None
     back_at: float | None = None
-    unfinished: int = 0
-    """Outputs that were at work."""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""The figures of a storm, for people: one column for each run."""
+"""The figures of storms, for people: one row for each, one column for each storm."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,9 +8,7 @@ from statistics import median
 from tests.resilience.attempts import Attempt
 from tests.resilience.checks.bills import doubled_jobs, hits
 from tests.resilience.checks.images import orphans
-from tests.resilience.evidence import Asked
 from tests.resilience.gaps import latencies, silences, takeovers
-from tests.resilience.history import objections
 from tests.resilience.orders import LOSING, script_of
 from tests.resilience.runs import Run
 from tests.resilience.scale import SEED
@@ -29,7 +27,7 @@ class Damage:
 
 
 def damage_of(run: Run) -> Damage:
-    found = objections(run.history)
+    found = run.objections
     return Damage(
         double_bills=doubled_jobs(run.attempts, run.history.bill or []),
         wrong_charges=_count(found, "was captured", "charged for", "for nothing", "credits, "),
@@ -39,82 +37,109 @@ def damage_of(run: Run) -> Damage:
 
 
 def figures_of(run: Run) -> Figures:
-    history, attempts = run.history, run.attempts
-    kills, asked = history.kills, history.asked
-    found = objections(history)
-    damage = damage_of(run)
-    taken_over = takeovers(attempts, kills)
+    history, attempts, damage = run.history, run.attempts, damage_of(run)
+    kinds = Counter(kill.kind for kill in history.kills)
+    ends = Counter(attempt.ended_as for attempt in attempts)
+    codes = Counter(attempt.code for attempt in attempts)
+    taken_over = takeovers(attempts, history.kills)
     quiet = [one.after_kill for one in taken_over if one.quiet]
-    ended = Counter(f"{attempt.ended_as} {attempt.code or ''}".strip() for attempt in attempts)
     waits = latencies(attempts)
-    heard_again = silences(history.subscribers, kills)
-    left = orphans(history.stored)
-    stops = [kill for kill in kills if kill.stopped]
-    unknown = sum(attempt.code == "OUTCOME_UNKNOWN" for attempt in attempts)
+    stops = [kill.ended_after for kill in history.kills if kill.stopped]
+    answers = Counter(_kind_of_answer(one.acknowledged, one.failure) for one in history.asked)
     return {
         "seed": SEED,
-        "kills": f"{len(kills)}: {_counted([kill.kind for kill in kills])}",
-        "of them asked to stop": f"{len(stops)}, worst end "
-        f"{max((kill.ended_after for kill in stops), default=0):.1f} s",
-        "outputs at work when hurt": str(sum(kill.unfinished for kill in kills)),
-        "turns": str(len(history.chronicle.turns) if history.chronicle else 0),
+        "kills": str(len(history.kills)),
+        **{f"  of {kind}": str(kinds[kind]) for kind in ("worker", "api", "mongod", "nats", "fal")},
+        "  by SIGTERM, worst end": f"{len(stops)}, {max(stops, default=0):.1f} s",
+        "outputs at work when hurt": str(
+            sum(_at_work(attempts, kill.at) for kill in history.kills)
+        ),
+        "requests": str(len(history.asked)),
+        **{f"  {kind}": str(answers[kind]) for kind in ("acknowledged", "refused", "unanswered")},
+        "keys tried": str(len({(one.viewer, one.key) for one in history.asked if one.key})),
+        "jobs": str(len({attempt.output_id for attempt in attempts})),
         "attempts": str(len(attempts)),
-        "ends": ", ".join(f"{count} {name}" for name, count in ended.most_common()),
+        **{f"  {end.lower()}": str(ends[end]) for end in _ENDS},
+        "  timed out": str(codes["TIMED_OUT"]),
+        "  unknown outcomes": str(codes["OUTCOME_UNKNOWN"]),
+        "    that could be": f"{_could_be_unknown(run)}",
+        "  gone on with by another": str(sum(_was_resumed(one) for one in attempts)),
         "vendor's jobs": str(len(history.bill or [])),
         "double bills": str(damage.double_bills),
         "wrong charges": str(damage.wrong_charges),
         "doubled outputs": str(damage.doubled_outputs),
-        "stuck outputs": str(sum(attempt.ended_as is None for attempt in attempts)),
-        "unknown outcomes": f"{unknown}; asked for when hurt {len(hits(attempts, kills))}, "
-        f"cut by script {sum(_was_cut(attempt) for attempt in attempts)}",
-        "snapshots": str(len(history.snapshots)),
-        "keys tried": str(len({(one.viewer, one.key) for one in asked if one.key})),
-        "requests": f"{len(asked)}: {_counted([_answer(one) for one in asked])}",
         "lost acknowledged": str(damage.lost_acknowledged),
-        "takeovers": f"{len(taken_over)}, quiet {len(quiet)}",
-        "takeover after a quiet death": _spread(quiet, "s"),
-        "worst takeover after anything": (
+        "stuck outputs": str(sum(attempt.ended_as is None for attempt in attempts)),
+        "all objections": str(len(run.objections)),
+        "snapshots": str(len(history.snapshots)),
+        "takeovers, quiet ones": f"{len(taken_over)}, {len(quiet)}",
+        "  quiet, median and worst": f"{_median(quiet):.1f} s, {max(quiet, default=0):.1f} s",
+        "  worst since the last hurt": (
             f"{max((one.after_calm for one in taken_over), default=0):.1f} s"
         ),
-        "queued to started": _spread([wait * 1000 for wait in waits], "ms"),
-        "outputs per second": f"{len(attempts) / run.seconds:.2f}",
+        "queued to started, median": f"{_median(waits) * 1000:.0f} ms",
+        "  99th percentile": f"{_late(waits) * 1000:.0f} ms",
+        "attempts per second": f"{len(attempts) / run.seconds:.2f}",
         "settled after": f"{run.settled_seconds:.1f} s",
-        "worst silence after mongod's return": f"{max(heard_again, default=0):.2f} s "
-        f"of {len(heard_again)}",
-        "orphaned": f"{len(left)} objects, {sum(left.values())} bytes",
-        "most memory of one that runs": f"{run.worker_memory_bytes / 2**20:.0f} MB",
+        "worst silence after mongod": (
+            f"{max(silences(history.subscribers, history.kills), default=0):.2f} s"
+        ),
+        "orphaned objects": str(len(orphans(history.stored))),
+        "most memory of a runner": f"{run.runner_memory_bytes / 2**20:.0f} MB",
         "took": f"{run.seconds:.0f} s",
-        "objections": str(len(found)),
     }
 
 
-def table(title: str, figures: Figures) -> str:
-    width = max(map(len, figures))
-    rows = [f"  {name:<{width}}  {value}" for name, value in figures.items()]
-    return "\n".join([title, *rows])
+def table(columns: Mapping[str, Figures]) -> str:
+    names = list(dict.fromkeys(name for figures in columns.values() for name in figures))
+    width = max(map(len, names))
+    rows = [("", list(columns))]
+    rows += [(name, [figures.get(name, "") for figures in columns.values()]) for name in names]
+    return "\n".join(
+        f"{name:<{width}}" + "".join(f"{value:>18}" for value in values) for name, values in rows
+    )
 
 
-def _count(found: Sequence[str], *words: str) -> int:
-    return sum(any(word in one for word in words) for one in found)
+_ENDS = ("COMPLETED", "FAILED", "CANCELLED", "DELETED")
+
+
+def _could_be_unknown(run: Run) -> int:
+    """Attempts that were hurt, or cut off by the vendor, while they were being asked for."""
+    hurt = {id(attempt) for attempt in hits(run.attempts, run.history.kills)}
+    cut = {id(attempt) for attempt in run.attempts if _was_cut(attempt)}
+    return len(hurt | cut)
+
+
+def _at_work(attempts: Sequence[Attempt], at: float) -> int:
+    return sum(
+        attempt.claims[0].at <= at and (attempt.ended_at is None or at < attempt.ended_at)
+        for attempt in attempts
+        if attempt.claims
+    )
+
+
+def _was_resumed(attempt: Attempt) -> bool:
+    """Whether another process has brought the vendor's job to its end."""
+    return bool(attempt.job_ids) and attempt.ended_as == "COMPLETED" and len(attempt.claims) > 1
 
 
 def _was_cut(attempt: Attempt) -> bool:
     return bool(attempt.asking) and script_of(attempt.prompt) in LOSING
 
 
-def _answer(asked: Asked) -> str:
-    if asked.acknowledged:
+def _kind_of_answer(acknowledged: bool, failure: str) -> str:
+    if acknowledged:
         return "acknowledged"
-    return asked.failure or asked.refusals[0]
+    return "unanswered" if failure else "refused"
 
 
-def _spread(values: Sequence[float], unit: str) -> str:
-    if not values:
-        return "none"
-    ordered = sorted(values)
-    late = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
-    return f"median {median(ordered):.1f}, p99 {late:.1f}, worst {ordered[-1]:.1f} {unit}"
+def _count(found: Sequence[str], *words: str) -> int:
+    return sum(any(word in one for word in words) for one in found)
 
 
-def _counted(names: Sequence[str]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in Counter(names).most_common()) or "none"
+def _median(values: Sequence[float]) -> float:
+    return median(values) if values else 0.0
+
+
+def _late(values: Sequence[float]) -> float:
+    return sorted(values)[min(len(values) - 1, int(len(values) * 0.99))] if values else 0.0

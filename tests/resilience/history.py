@@ -24,7 +24,6 @@ def objections(history: History) -> list[str]:
         *against_samples(history.stored),
         *against_answers(history),
         *against_keys(history),
-        *against_stops(history.kills),
     ]
     for subscriber in history.subscribers:
         found += against_subscriber(subscriber, history.stored)
@@ -37,4 +36,5 @@ def objections(history: History) -> list[str]:
         if history.bill is not None:
             found += against_bill(attempts, history.bill, history.kills)
     found += against_credits(attempts, history)
+    found += against_stops(attempts, history.kills)
     return found

@@ -12,6 +12,7 @@ FROM_WORDS, WITH_REFERENCES = 2, 4
 SCRIPTS: Final[Mapping[str, frozenset[str | None]]] = {
     "": frozenset({None}),
     "delay=0.7": frozenset({None}),
+    "delay=1.5 seconds=1": frozenset({None}),
     "delay=0.3 seconds=3": frozenset({None}),
     "queue=1 position=3 seconds=2": frozenset({None}),
     "seconds=8": frozenset({None}),
@@ -30,7 +31,7 @@ SCRIPTS: Final[Mapping[str, frozenset[str | None]]] = {
 `submit=drop` takes no job: nobody can tell the three apart, and so each ends as unknown.
 """
 LOSING: Final = frozenset({"lose-answer", "cut=40", "submit=drop"})
-_OFTEN: Final = ("", "", "", "delay=0.7", "delay=0.3 seconds=3", "seconds=8")
+_OFTEN: Final = ("", "", "delay=0.7", "delay=1.5 seconds=1", "delay=0.3 seconds=3", "seconds=8")
 _RARE: Final = tuple(script for script in SCRIPTS if script)
 FAL_FROM_WORDS: Final = ("img-nano-banana", "img-flux-2-max", "img-nano-banana-pro")
 _LOCAL: Final = (

@@ -14,6 +14,7 @@ from tests.resilience.asking import Asker, round_robin
 from tests.resilience.attempts import Attempt, attempts_of
 from tests.resilience.chronicler import Chronicler
 from tests.resilience.evidence import History, Terms, read_stored
+from tests.resilience.history import objections
 from tests.resilience.load import Load, end
 from tests.resilience.operators import Operator
 from tests.resilience.processes import eventually
@@ -28,113 +29,139 @@ SETTINGS: Final = {
     "DARKROOM_STARTING_CREDITS": str(TERMS.starting_credits),
     "DARKROOM_MAX_ACTIVE_OUTPUTS": str(TERMS.max_active_outputs),
 }
-BEGIN_SECONDS: Final = 60.0
-SETTLE_SECONDS: Final = 120.0
+BEGIN_SECONDS: Final = 120.0
+SETTLE_SECONDS: Final = 180.0
 CATCH_UP_SECONDS: Final = 15.0
+KILL_SECONDS: Final = 30.0
+"""Far more than a kill takes: together with the others, when a storm is given up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Which storm it is to be."""
+
+    name: str
+    arrangement: Arrangement
+    kills: int
+    weights: Mapping[str, int]
+    """Who is hurt, and how often beside the others."""
+    keys: bool = True
+    """Whether viewers use idempotency keys."""
+    quiet_end: bool = True
+    """Whether one that runs outputs is hurt at the end, while all else is well."""
 
 
 @dataclass(slots=True)
 class Run:
     """What came of one storm."""
 
-    name: str
     history: History
+    objections: list[str]
     attempts: list[Attempt]
     settled_seconds: float
     seconds: float
     """From the first request to the end of the last output."""
-    worker_memory_bytes: int
+    runner_memory_bytes: int
+    """The most of one process that runs outputs."""
 
 
-async def run_storm(
-    name: str,
-    arrangement: Arrangement,
-    folder: Path,
-    *,
-    kills: int,
-    keys: bool = True,
-    weights: Mapping[str, int],
-    quiet_end: bool = True,
-    tell: Callable[[str], None] = lambda _: None,
-) -> Run:
-    randomness = random.Random(f"{SEED} {name}")
-    async with open_site(folder, arrangement) as site:
+async def run_storm(plan: Plan, folder: Path, *, tell: Callable[[str], None]) -> Run:
+    """Never hangs, whatever does."""
+    tell(f"{plan.name}: seed {SEED}, {plan.kills} kills")
+    limit = BEGIN_SECONDS + SETTLE_SECONDS + plan.kills * KILL_SECONDS
+    async with asyncio.timeout(limit), open_site(folder, plan.arrangement) as site:
+        return await _Stage(plan, site, tell).run()
+
+
+class _Stage:
+    def __init__(self, plan: Plan, site: Site, tell: Callable[[str], None]) -> None:
+        randomness = random.Random(f"{SEED} {plan.name}")
         route = round_robin([api.url for api in site.apis])
-        asker = Asker(route=route, token=site.token)
-        operator, auditor = Operator(site.database), Auditor(site.database)
-        storm = Storm(site, randomness, weights, tell=lambda line: tell(f"{name}: {line}"))
-        chronicler = Chronicler(site.documents)
-        load = Load(
-            asker,
+        self._plan = plan
+        self._site = site
+        self._asker = Asker(route=route, token=site.token)
+        self._operator = Operator(site.database)
+        self._auditor = Auditor(site.database)
+        self._chronicler = Chronicler(site.documents)
+        self._storm = Storm(
+            site, randomness, plan.weights, tell=lambda line: tell(f"{plan.name}: {line}")
+        )
+        self._load = Load(
+            self._asker,
             route=route,
             token=site.token,
             randomness=randomness,
-            operator=operator,
+            operator=self._operator,
             viewer_id=viewer_id,
-            fal=arrangement.fal,
-            keys=keys,
+            fal=plan.arrangement.fal,
+            keys=plan.keys,
         )
-        async with chronicler.writing():
-            auditing = asyncio.create_task(auditor.look(), name="auditor")
+
+    async def run(self) -> Run:
+        async with self._chronicler.writing():
+            auditing = asyncio.create_task(self._auditor.look(), name="auditor")
             began = monotonic()
             try:
-                async with load.working(VIEWERS):
-                    await eventually(
-                        lambda: _acknowledged(load), within=BEGIN_SECONDS, what="work has begun"
-                    )
-                    await storm.rage(kills, quiet_end=quiet_end)
-                settled = await eventually(
-                    lambda: _all_over(site), within=SETTLE_SECONDS, what="every output has ended"
-                )
+                settled = await self._work()
                 seconds = monotonic() - began
-                await chronicler.caught_up()
-                stored = await read_stored(site.documents, site.data_dir)
-                await _caught_up(load, [TurnId(turn["_id"]) for turn in stored.turns])
+                await self._chronicler.caught_up()
+                await self._subscribers_caught_up()
             finally:
                 await end([auditing])
-                await load.close()
-                await asker.aclose()
-            bill = await site.vendor.bill() if site.vendor else None
-            for runner in site.runners:
-                await runner.kill()
-        history = History(
-            load.subscribers,
-            asker.asked,
-            await read_stored(site.documents, site.data_dir),
-            chronicle=chronicler.chronicle,
-            bill=bill,
-            snapshots=auditor.snapshots,
-            grants=operator.grants,
-            kills=storm.kills,
-            terms=TERMS,
-        )
+                await self._load.close()
+                await self._asker.aclose()
+        history = await self._history()
+        runners = self._site.runners
         return Run(
-            name,
             history,
-            attempts_of(chronicler.chronicle),
+            objections(history),
+            attempts_of(self._chronicler.chronicle),
             settled,
             seconds,
-            max(runner.most_memory_bytes for runner in site.runners),
+            max(runner.most_memory_bytes for runner in runners),
         )
 
+    async def _work(self) -> float:
+        """The storm, and how long it then took until everything had come to its end."""
+        async with self._load.working(VIEWERS):
+            await eventually(self._has_begun, within=BEGIN_SECONDS, what="work has begun")
+            await self._storm.rage(self._plan.kills, quiet_end=self._plan.quiet_end)
+        return await eventually(self._is_over, within=SETTLE_SECONDS, what="every output has ended")
 
-async def _acknowledged(load: Load) -> bool:
-    return len(load.acknowledged) >= VIEWERS
+    async def _has_begun(self) -> bool:
+        return len(self._load.acknowledged) >= VIEWERS
 
+    async def _is_over(self) -> bool:
+        unfinished = {"status": {"$in": ["PENDING", "GENERATING"]}}
+        return await self._site.documents["turns"].find_one(unfinished, {"_id": 1}) is None
 
-async def _all_over(site: Site) -> bool:
-    unfinished = {"status": {"$in": ["PENDING", "GENERATING"]}}
-    return await site.documents["turns"].find_one(unfinished, {"_id": 1}) is None
+    async def _subscribers_caught_up(self) -> None:
+        """Until each has seen each end; what one never sees is the checker's matter."""
+        turns = await self._site.documents["turns"].find({}, {"_id": 1}).to_list()
+        waiting = [
+            follower.until_over(turn["_id"])
+            for follower in self._load.followers
+            for turn in turns
+            if follower.log.from_the_beginning
+            and conversation_of_turn(TurnId(turn["_id"])) == follower.log.conversation_id
+        ]
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*waiting), CATCH_UP_SECONDS)
 
-
-async def _caught_up(load: Load, turn_ids: list[TurnId]) -> None:
-    """Wait until each subscriber has seen each end; what it never sees is the checker's matter."""
-    waiting = [
-        follower.until_over(turn_id)
-        for follower in load.followers
-        for turn_id in turn_ids
-        if follower.log.from_the_beginning
-        and conversation_of_turn(turn_id) == follower.log.conversation_id
-    ]
-    with suppress(TimeoutError):
-        await asyncio.wait_for(asyncio.gather(*waiting), CATCH_UP_SECONDS)
+    async def _history(self) -> History:
+        site = self._site
+        bill = await site.vendor.bill() if site.vendor else None
+        for runner in site.runners:
+            # Whoever is killed tells how much memory it had, and writes nothing any more.
+            await runner.kill()
+        return History(
+            self._load.subscribers,
+            self._asker.asked,
+            await read_stored(site.documents, site.data_dir),
+            chronicle=self._chronicler.chronicle,
+            bill=bill,
+            snapshots=self._auditor.snapshots,
+            grants=self._operator.grants,
+            kills=self._storm.kills,
+            terms=TERMS,
+        )

@@ -4,6 +4,7 @@ import asyncio
 import random
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from time import time
 from typing import Final, Protocol
@@ -13,7 +14,7 @@ from pymongo.errors import PyMongoError
 from domain.services.leases import LEASE
 from mongod import MongodFailed
 from tests.resilience.evidence import Kill
-from tests.resilience.processes import Documents, Process
+from tests.resilience.processes import Process, eventually
 from tests.resilience.sites import Site
 
 GAP_SECONDS: Final = (0.2, 1.6)
@@ -30,9 +31,18 @@ LOSES_EVERYTHING: Final = 0.2
 DISTRIBUTED: Final = {"worker": 10, "api": 4, "mongod": 3, "nats": 2, "fal": 2}
 EMBEDDED: Final = {"api": 6, "mongod": 3, "fal": 2}
 """Who is hurt, and how often beside the others."""
+AIMED: Final = 0.4
+"""The share of kills of those who run outputs that waits until a vendor is being asked."""
+AIM_SECONDS: Final = 3.0
 BREATHERS: Final = 0.2
 """How often the next one waits until all are back, so that there is something to be hurt."""
 _TELL_EVERY: Final = 25
+_BEING_ASKED: Final = {
+    "status": "GENERATING",
+    "outputs": {
+        "$elemMatch": {"status": "GENERATING", "runs.job": None, "runs.refused": False},
+    },
+}
 
 
 class _Mortal(Protocol):
@@ -97,10 +107,23 @@ class Storm:
             await self._kill(kind, kind, self.site.nats)
         else:
             victim = self.randomness.choice(self._processes(kind))
+            await self._ready(victim.name)
+            if kind != "fal" and self.randomness.random() < AIMED:
+                await self._take_aim()
             if kind != "fal" and self.randomness.random() < STOPS:
                 await self._stop(kind, victim)
             else:
                 await self._kill(kind, victim.name, victim)
+
+    async def _take_aim(self) -> None:
+        """Wait for a moment in which somebody has asked a vendor, and does not know the answer."""
+
+        async def being_asked() -> bool:
+            found = await self.site.documents["turns"].find_one(_BEING_ASKED, {"_id": 1})
+            return found is not None
+
+        with suppress(AssertionError, PyMongoError):
+            await eventually(being_asked, within=AIM_SECONDS, what="a vendor is asked", every=0.01)
 
     def _processes(self, kind: str) -> list[Process]:
         if kind == "fal":
@@ -130,19 +153,16 @@ class Storm:
         self._restarts[victim.name] = asyncio.create_task(_stop_and_restart(kill, victim))
 
     async def _begin(self, kind: str, name: str, *, quiet: bool) -> Kill:
-        if name in self._restarts:
-            await self._restarts[name]
-        unfinished = await _count_unfinished(self.site.documents)
-        kill = Kill(
-            name,
-            kind,
-            time(),
-            ran_outputs=kind == "worker" or (kind == "api" and not self.site.workers),
-            quiet=quiet,
-            unfinished=unfinished,
-        )
+        await self._ready(name)
+        ran_outputs = kind == "worker" or (kind == "api" and not self.site.workers)
+        kill = Kill(name, kind, time(), ran_outputs=ran_outputs, quiet=quiet)
         self.kills.append(kill)
         return kill
+
+    async def _ready(self, name: str) -> None:
+        """Nobody is hurt who is not back yet."""
+        if name in self._restarts:
+            await self._restarts[name]
 
 
 async def _stop_and_restart(kill: Kill, victim: Process) -> None:
@@ -160,18 +180,6 @@ async def _restart(kill: Kill, victim: _Mortal, down_seconds: float) -> None:
             continue
         kill.back_at = time()
         return
-
-
-async def _count_unfinished(documents: Documents) -> int:
-    fields = {"outputs.status": 1}
-    unfinished = {"status": {"$in": ["PENDING", "GENERATING"]}}
-    try:
-        found = await documents["turns"].find(unfinished, fields).to_list()
-    except PyMongoError:
-        return 0
-    return sum(
-        output["status"] in ("QUEUED", "GENERATING") for turn in found for output in turn["outputs"]
-    )
 
 
 def to_terminal(line: str) -> None:

@@ -229,6 +229,18 @@ def _stop_badly(history: History) -> None:
     history.kills[0].exit_code = 1
 
 
+def _keep_what_was_held(history: History) -> None:
+    states = _states(history, "COMPLETED")
+    held = next(one for one in states if one.output and one.output["leaseUntil"])
+    assert held.output is not None
+    expired = held.output["leaseUntil"].timestamp()
+    again = State(expired + 1, copy.deepcopy(held.output))
+    assert again.output is not None
+    again.output["fence"] += 1
+    states.insert(states.index(held) + 1, again)
+    history.kills[0].at = expired - 10
+
+
 def _stop_late(history: History) -> None:
     history.kills[0].ended_after = 40.0
 
@@ -280,6 +292,7 @@ def _stop_late(history: History) -> None:
         (_lose_a_job, "lost its job"),
         (_blame_the_vendor, "the vendor was always there"),
         (_stop_badly, "was asked to stop, and ended with 1"),
+        (_keep_what_was_held, "was not given back, and only worker-0 had been stopped"),
         (_stop_late, "took 40.0 s to stop"),
     ],
 )

@@ -1,0 +1,172 @@
+"""One history: a seed decides what is deployed, who asks for what, what breaks, and in which order.
+
+While the weather is bad, processes die, stand still and are stopped, the database goes away, and
+calls fail one by one. Then it clears up, and everything has to come to its end in time (P3).
+"""
+
+import re
+from dataclasses import dataclass, field
+from datetime import timedelta
+from random import Random
+from typing import Final
+
+from domain.errors import GenerationErrorCode
+from domain.outputs import Output
+from tests.resilience.simulated.model.tables import Hidden
+from tests.resilience.simulated.site import LEASE, Parts, a_site
+from tests.resilience.simulated.sky import Sky, a_weather
+from tests.resilience.simulated.surroundings import errors_are_heard, randomness_of_services
+from tests.resilience.simulated.troubles import Troubles
+from tests.resilience.simulated.viewers import Crowd
+from tests.resilience.simulated.world import Stalled, World
+
+_SWEEP_SECONDS: Final = 2.5
+"""The longest between two."""
+_MARGIN_SECONDS: Final = 4.0
+"""For calls, and for pauses between them."""
+_LOOK_SECONDS: Final = 1.0
+_SETTLE_SECONDS: Final = 3.5
+"""For what is cleared away when all has ended."""
+_VIEWERS_SECONDS: Final = 600.0
+_QUEUE_SECONDS: Final = 120.0
+"""How long an output may wait for a place, where there are few."""
+
+
+_MADE_UP: Final = re.compile(r"[0-9a-f]{2}/[0-9a-f]{40}|[0-7][0-9a-hjkmnp-tv-z]{25}")
+"""What is different whenever a history is played: keys of objects, and the ids' latter halves."""
+
+
+@dataclass(slots=True)
+class History:
+    """What came of a seed."""
+
+    seed: str
+    objections: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    """What happened, where it was traced."""
+    seconds: float = 0.0
+    faults: int = 0
+    deaths: int = 0
+    requests: int = 0
+    outputs: int = 0
+    jobs: int = 0
+    unknown: int = 0
+    """Outputs that ended with OUTCOME_UNKNOWN."""
+
+
+def play(seed: str, *, parts: Parts | None = None, traced: bool = False) -> History:
+    """Play the history of a seed from its beginning to its end."""
+    history = History(seed)
+    randomness = Random(seed)
+    world = World(randomness)
+    if traced:
+        world.trace_into(history.lines)
+    with randomness_of_services(randomness.random()), errors_are_heard(world):
+        course = _Course(world, parts)
+        try:
+            world.run_until(course.is_over)
+        except Stalled as error:
+            world.broken.append(f"the history does not come to an end: {error}")
+        course.close(history)
+    told = _readable([*history.lines, *history.objections])
+    history.lines, history.objections = told[: len(history.lines)], told[len(history.lines) :]
+    return history
+
+
+class _Course:
+    """A site with its viewers and its troubles, and when all is over."""
+
+    def __init__(self, world: World, parts: Parts | None) -> None:
+        random = world.random
+        self.world = world
+        self._few_places = random.random() < 0.15
+        sky = Sky(world, a_weather(random), lease_seconds=LEASE.total_seconds())
+        self.site = a_site(
+            sky,
+            parts=parts,
+            deadline=timedelta(seconds=random.choice((8, 12, 20))),
+            places=random.choice((1, 2)) if self._few_places else 100,
+            starting_credits=random.choice((6, 20, 1000, 1000)),
+            max_active_outputs=random.choice((2, 4, 50, 50)),
+        )
+        self.troubles = Troubles(self.site)
+        self.crowd = Crowd(
+            self.site,
+            viewers=random.choice((1, 1, 1, 2)),
+            requests=random.choice((1, 2, 3, 6)),
+            keyed=random.choice((0.0, 0.5, 1.0)),
+        )
+        self._over_at: float | None = None
+        world.after(_LOOK_SECONDS, self._look)
+
+    def is_over(self) -> bool:
+        return self._over_at is not None and self.world.now > self._over_at
+
+    def close(self, history: History) -> None:
+        """Ask what can be asked in the end only, and let nothing go on."""
+        invariants, ended = self.site.invariants, self.site.invariants.ended.values()
+        invariants.check_the_end()
+        self.crowd.check_the_end()
+        history.seconds = self.world.now
+        history.faults = self.site.sky.faults
+        history.deaths = self.troubles.deaths
+        history.requests = self.crowd.requests
+        history.outputs = len(ended)
+        history.jobs = self.site.vendor.bills.total()
+        history.unknown = sum(_is_unknown(output) for output in ended)
+        for process in (self.crowd.process, *(one.process for one in self.site.residents)):
+            process.kill()
+        history.objections += [*invariants.objections, *self.world.broken]
+
+    def _look(self) -> None:
+        self.world.after(_LOOK_SECONDS, self._look)
+        if self._over_at is not None:
+            return
+        unfinished = [
+            (row.hidden[output.slot], output)
+            for row in self.site.tables.turns.values()
+            for output in row.turn.outputs
+            if output.unfinished
+        ]
+        if not unfinished and self.crowd.has_what_it_wants():
+            self.troubles.end()
+            self._over_at = self.world.now + _SETTLE_SECONDS
+        elif self.troubles.calm_since is not None:
+            self._look_for_what_is_stuck(self.troubles.calm_since, unfinished)
+
+    def _look_for_what_is_stuck(
+        self, calm_since: float, unfinished: list[tuple[Hidden, Output]]
+    ) -> None:
+        """After its deadline, a lease and a sweep, everything is over (P3)."""
+        now, lease = self.world.now, LEASE.total_seconds()
+        soon = 2 * _SWEEP_SECONDS + _MARGIN_SECONDS
+        for hidden, output in unfinished:
+            until = (hidden.queued_at, hidden.lease_until or 0.0, hidden.not_before or 0.0)
+            taken_up_by = max(calm_since + lease, *until) + soon
+            if self._few_places:
+                taken_up_by += _QUEUE_SECONDS
+            deadline_at = hidden.deadline_at or taken_up_by + hidden.deadline_seconds
+            if now > taken_up_by:
+                self._give_up(f"{output.id} is {output.status}, and is not taken up")
+            elif now > max(deadline_at, calm_since) + lease + soon:
+                self._give_up(f"{output.id} is {output.status}, and is stuck")
+        if now > calm_since + _VIEWERS_SECONDS:
+            self._give_up("the viewers do not come to an end")
+
+    def _give_up(self, sentence: str) -> None:
+        self.site.invariants.object(sentence)
+        self._over_at = self.world.now
+
+
+def _is_unknown(output: Output) -> bool:
+    return output.error is not None and output.error.code is GenerationErrorCode.OUTCOME_UNKNOWN
+
+
+def _readable(lines: list[str]) -> list[str]:
+    """Ids by the order of their appearance, so that a seed tells the same each time."""
+    names: dict[str, str] = {}
+
+    def name(found: re.Match[str]) -> str:
+        return names.setdefault(found[0], f"<{len(names) + 1}>")
+
+    return [_MADE_UP.sub(name, line) for line in lines]

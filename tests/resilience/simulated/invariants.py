@@ -1,0 +1,246 @@
+"""What must be true: P1 to P5 of reliability.md, asked of every commit, every bill, every answer.
+
+The invariants know the domain's values only, not how the model keeps its rows: a model or a service
+that is wrong is found by what it does. Each objection is one sentence.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from domain.credits import MovementKind, charge_for
+from domain.errors import GenerationErrorCode
+from domain.ids import ConversationId, OutputId, TurnId, ViewerId
+from domain.outputs import Output, OutputStatus
+from domain.turns import Turn, derive_status
+from tests.resilience.simulated.model.tables import Hold, Tables
+from tests.resilience.simulated.vendor import Bill, Vendor, family
+from tests.resilience.simulated.world import Process, World
+
+RANK: Final = {
+    OutputStatus.QUEUED: 0,
+    OutputStatus.GENERATING: 1,
+    OutputStatus.COMPLETED: 2,
+    OutputStatus.FAILED: 2,
+    OutputStatus.CANCELLED: 2,
+}
+_ENDS: Final = {
+    OutputStatus.COMPLETED: MovementKind.CAPTURE,
+    OutputStatus.FAILED: MovementKind.RELEASE,
+    OutputStatus.CANCELLED: MovementKind.RELEASE,
+}
+
+
+@dataclass(slots=True)
+class Invariants:
+    """Watches commits as `tables.Observer`, bills, bytes; collects objections."""
+
+    world: World
+    tables: Tables
+    vendor: Vendor
+    bytes_kept: dict[str, bytes]
+    lease_seconds: float
+    objections: list[str] = field(default_factory=list)
+    turns_made: dict[str, list[TurnId]] = field(default_factory=lambda: defaultdict(list))
+    """By the words of the request: each request has words of its own."""
+    ended: dict[Bill, Output] = field(default_factory=dict)
+    """How each attempt ended. Also those that have been deleted."""
+    deleted: dict[Bill, OutputId] = field(default_factory=dict)
+    conversations_deleted: set[ConversationId] = field(default_factory=set)
+
+    def object(self, sentence: str) -> None:
+        self.world.note("INVARIANT", sentence)
+        self.objections.append(f"{self.world.now:.3f} s: {sentence}")
+
+    # Commits
+
+    def committed(self, viewer_id: ViewerId, before: Turn | None, after: Turn | None) -> None:
+        if before is None or after is None or _moves_money(before, after):
+            self._check_account(viewer_id)
+        if after is None:
+            if before is not None:
+                self._check_deletion(before)
+            return
+        if before is None:
+            self.turns_made[after.user_message].append(after.id)
+        if after.status is not derive_status(output.status for output in after.outputs):
+            self.object(f"{after.id} is {after.status}, which its outputs are not")
+        for output in after.outputs:
+            earlier = before.output(output.slot) if before else None
+            if earlier is not output:
+                self._check_step(after, earlier, output)
+
+    def claimed(self, output: Output, before: Hold | None) -> None:
+        """Nothing is taken from a worker that lives and reaches the database."""
+        if before is None:
+            return
+        if before.until > self.world.now:
+            self.object(f"{output.id} is claimed while its lease is alive")
+        worker = before.worker
+        if isinstance(worker, Process) and worker.is_alive and not worker.is_frozen:
+            unhurt_for = self.world.now - worker.hurt_at
+            if unhurt_for > 2 * self.lease_seconds:
+                self.object(f"{output.id} is taken from {worker}, which is well")
+
+    def _check_account(self, viewer_id: ViewerId) -> None:
+        """The account, the ledger's sum and what outputs at work hold are one (P1)."""
+        lines = [line for owner, line in self.tables.ledger.values() if owner == viewer_id]
+        account = self.tables.accounts[viewer_id]
+        stated = account.balance, account.reserved, account.active_outputs
+        summed = (
+            sum(line.balance for line in lines),
+            sum(line.reserved for line in lines),
+            sum(line.active_outputs for line in lines),
+        )
+        if stated != summed:
+            self.object(f"{viewer_id} has {stated}, the ledger says {summed}")
+        at_work = [
+            output.credits_reserved
+            for row in self.tables.turns.values()
+            if row.turn.owner_id == viewer_id
+            for output in row.turn.outputs
+            if output.unfinished
+        ]
+        if stated[1:] != (sum(at_work), len(at_work)):
+            self.object(f"{viewer_id} has {stated}, the outputs hold {at_work}")
+        if account.available < 0:
+            self.object(f"{viewer_id} has spent more than there was: {stated}")
+
+    def _check_step(self, turn: Turn, before: Output | None, after: Output) -> None:
+        """An output goes forward within an attempt, and ends once (P1, P3)."""
+        if before is not None and after.attempt == before.attempt:
+            if RANK[before.status] == 2 or RANK[after.status] < RANK[before.status]:
+                self.object(
+                    f"{after.id} goes from {before.status} to {after.status} within an attempt"
+                )
+            if after.fence < before.fence:
+                self.object(f"the fence of {after.id} goes back")
+        elif before is not None and (after.attempt != before.attempt + 1 or before.unfinished):
+            self.object(f"{after.id} begins attempt {after.attempt} in {before.status}")
+        if after.unfinished:
+            return
+        bill = bill_for(turn, after)
+        self.ended[bill] = after
+        self._check_money(after.id, after.attempt, _ENDS[after.status])
+        if after.status is OutputStatus.COMPLETED:
+            self._check_landing(turn, after, bill)
+        if after.error is not None:
+            self._check_error(after, after.error.code)
+
+    def _check_error(self, output: Output, code: GenerationErrorCode) -> None:
+        if code is GenerationErrorCode.INTERNAL:
+            self.object(f"{output.id} ended with INTERNAL: our own fault")
+        if code is GenerationErrorCode.TIMED_OUT:
+            deadline_at = self.tables.turns[output.turn_id].hidden[output.slot].deadline_at
+            if deadline_at is not None and deadline_at > self.world.now:
+                self.object(f"{output.id} timed out before its deadline")
+
+    def _check_money(self, output_id: OutputId, attempt: int, end: MovementKind) -> None:
+        """Each attempt is reserved once, and then captured or released once (P1)."""
+        cause = f"{output_id} {attempt}"
+        kinds = [kind for kind in MovementKind if (cause, kind) in self.tables.ledger]
+        if kinds != sorted([MovementKind.RESERVE, end], key=list(MovementKind).index):
+            self.object(f"{output_id} in attempt {attempt} ended with {kinds}")
+            return
+        _, reserve = self.tables.ledger[cause, MovementKind.RESERVE]
+        _, line = self.tables.ledger[cause, end]
+        if line.reserved != -reserve.reserved or -line.balance > reserve.reserved:
+            self.object(f"{output_id} in attempt {attempt} reserved {reserve}, then {line}")
+
+    def _check_landing(self, turn: Turn, output: Output, bill: Bill) -> None:
+        """What landed is this attempt's own, has records and bytes, and is paid for as it is."""
+        cause = f"{output.id} {output.attempt}", MovementKind.CAPTURE
+        if cause in self.tables.ledger:
+            _, line = self.tables.ledger[cause]
+            asked = turn.options.images_per_model
+            price = charge_for(-line.reserved, delivered=len(output.images), asked=asked)
+            if (-line.balance, output.credits_charged) != (price, price):
+                self.object(f"{output.id} costs {price}, {line} was charged")
+        if not output.images:
+            self.object(f"{output.id} is COMPLETED without an image")
+        for image in output.images:
+            if image.id not in self.tables.images:
+                self.object(f"{image.id} of {output.id} has no record")
+            if missing := [key for key in image.keys if key not in self.bytes_kept]:
+                self.object(f"{image.id} of {output.id} lands without bytes: {missing}")
+            elif not self.bytes_kept[image.key].endswith(str(bill).encode()):
+                self.object(f"{output.id} shows a picture that was made for something else")
+
+    def _check_deletion(self, turn: Turn) -> None:
+        self.conversations_deleted.add(turn.conversation_id)
+        for output in turn.outputs:
+            if output.unfinished:
+                self._check_money(output.id, output.attempt, MovementKind.RELEASE)
+                self.deleted[bill_for(turn, output)] = output.id
+
+    # The vendor and the object store
+
+    def check_bill(self, bill: Bill) -> None:
+        """A vendor is not asked twice for one attempt (P2)."""
+        if (count := self.vendor.bills[bill]) > 1:
+            self.object(f"the vendor was paid {count} times for {bill}")
+
+    def check_cancelled(self, bill: Bill) -> None:
+        for row in self.tables.turns.values():
+            for output in row.turn.outputs:
+                if output.unfinished and bill_for(row.turn, output) == bill:
+                    self.object(f"the job of {output.id} is cancelled, but still wanted")
+
+    def check_discarded(self, keys: Iterable[str]) -> None:
+        """Nothing refers to bytes that are deleted."""
+        gone = set(keys)
+        for lost in gone.intersection(self._keys_referred_to()):
+            self.object(f"{lost} is deleted, but still referred to")
+
+    def _keys_referred_to(self) -> Iterator[str]:
+        for _, record in self.tables.images.values():
+            yield from record.image.keys
+        for row in self.tables.turns.values():
+            for reference in row.turn.references:
+                yield from reference.image.keys
+            for output in row.turn.outputs:
+                if output.preview is not None:
+                    yield output.preview.key
+
+    # In the end
+
+    def check_the_end(self) -> None:
+        for viewer_id in self.tables.accounts:
+            self._check_account(viewer_id)
+        for key in set(self._keys_referred_to()) - set(self.bytes_kept):
+            self.object(f"{key} is referred to, but has no bytes")
+        for words, made in self.turns_made.items():
+            if len(made) > 1:
+                self.object(f"one request made {len(made)} turns: {words}")
+        for bill, output in self.ended.items():
+            self._check_outcome(bill, output)
+        self._check_owners()
+
+    def _check_outcome(self, bill: Bill, output: Output) -> None:
+        code = output.error.code if output.error else None
+        if code is GenerationErrorCode.OUTCOME_UNKNOWN and bill not in self.vendor.uncertain:
+            self.object(f"{output.id} ended with OUTCOME_UNKNOWN, but nothing had happened")
+        paid_for = output.model_id.startswith(("queue", "direct"))
+        if output.status is OutputStatus.COMPLETED and paid_for and not self.vendor.bills[bill]:
+            self.object(f"{output.id} landed, but no job was taken for it")
+
+    def _check_owners(self) -> None:
+        for conversation in self.tables.conversations.values():
+            turns = [row.turn for row in self.tables.rows_of(conversation.id)]
+            if [turn.turn_index for turn in turns] != list(range(conversation.turn_count)):
+                self.object(f"{conversation.id} counts {conversation.turn_count} turns: {turns}")
+        for turn_id, row in self.tables.turns.items():
+            if row.turn.conversation_id not in self.tables.conversations:
+                self.object(f"{turn_id} is there, its conversation is not")
+
+
+def _moves_money(before: Turn, after: Turn) -> bool:
+    return any(
+        (one.status, one.credits_reserved) != (other.status, other.credits_reserved)
+        for one, other in zip(before.outputs, after.outputs, strict=True)
+    )
+
+
+def bill_for(turn: Turn, output: Output) -> Bill:
+    return Bill(turn.user_message, family(output.model_id), output.attempt)

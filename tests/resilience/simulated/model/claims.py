@@ -1,0 +1,249 @@
+"""What workers read and write of outputs: the model of `storage/claims.py`."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from domain.credits import captured, charge_for
+from domain.errors import GenerationErrorCode
+from domain.ids import ModelId, OutputId, turn_of_output
+from domain.images import ImageRecord
+from domain.outputs import UNFINISHED, GenerationError, Output, OutputStatus, Preview, Run, Usage
+from domain.turns import Claim, Waiting
+from tests.resilience.simulated.model.tables import IN_PROGRESS, Hidden, Row, Tables, WrittenTwice
+
+_TIMED_OUT = GenerationError(GenerationErrorCode.TIMED_OUT, retryable=True)
+
+
+class Claims:
+    def __init__(self, tables: Tables, worker: object = None) -> None:
+        self._tables = tables
+        self._worker = worker
+
+    def find_waiting(self, output_id: OutputId) -> Waiting | None:
+        row, output = self._find(output_id, self._tables.committed)
+        if row is None or output is None or not self.may_be_claimed(row, output):
+            return None
+        return Waiting(output_id, output.attempt, row.turn.owner_id, output.model_id)
+
+    def waiting(
+        self, model_ids: Iterable[ModelId], *, queued_for: timedelta, expired: bool, limit: int
+    ) -> Sequence[Waiting]:
+        now, models = self._tables.clock(), set(model_ids)
+        by_owner: dict[str, list[tuple[bool, float, int, Row, Output]]] = {}
+        numbered = enumerate(self._unfinished(self._tables.committed), start=1)
+        for number, (row, output) in numbered:
+            hidden = row.hidden[output.slot]
+            waits = (
+                output.model_id in models
+                and row.claimable(output, now)
+                and (
+                    expired or hidden.lease_until is None
+                    if output.status is OutputStatus.GENERATING
+                    else hidden.queued_at <= now - queued_for.total_seconds()
+                )
+            )
+            if waits or not row.unheld(output, now):
+                held = by_owner.setdefault(row.turn.owner_id, [])
+                held.append((waits, hidden.queued_at, number, row, output))
+        found = []
+        for held in by_owner.values():
+            held.sort(key=lambda one: one[:3])
+            found += [(place, *one[1:]) for place, one in enumerate(held, start=1) if one[0]]
+        found.sort(key=lambda one: one[:3])
+        return [
+            Waiting(output.id, output.attempt, row.turn.owner_id, output.model_id)
+            for _, _, _, row, output in found[:limit]
+        ]
+
+    def claim(self, output_id: OutputId, *, lease: timedelta) -> Claim | None:
+        tables = self._tables
+        row, output = self._find(output_id, self._tables)
+        if row is None or output is None or not self.may_be_claimed(row, output):
+            return None
+        now, hidden = tables.clock(), row.hidden[output.slot]
+        hold = hidden.hold
+        hidden.claimed_by = self._worker
+        hidden.lease_until = now + lease.total_seconds()
+        if hidden.deadline_at is None:
+            hidden.deadline_at = now + hidden.deadline_seconds
+        started = replace(
+            output,
+            status=OutputStatus.GENERATING,
+            fence=output.fence + 1,
+            started_at=output.started_at or tables.now(),
+        )
+        before = tables.put(row, [started])
+        tables.observer.committed(row.turn.owner_id, before, row.turn)
+        claimed = row.turn.output(output.slot)
+        assert claimed is not None
+        tables.observer.claimed(claimed, hold)
+        return Claim(row.turn, claimed, tables.now(), _instant(hidden.deadline_at))
+
+    def renew(self, claim: Claim, *, lease: timedelta) -> bool:
+        row, output = self._held(claim)
+        if row is None or output is None:
+            return False
+        row.hidden[output.slot].lease_until = self._tables.clock() + lease.total_seconds()
+        return True
+
+    def give_back(self, claim: Claim) -> bool:
+        row, output = self._held(claim)
+        if row is None or output is None:
+            return False
+        row.hidden[output.slot].lease_until = None
+        return True
+
+    def postpone(self, claim: Claim, run: Run, *, delay: timedelta) -> bool:
+        row, output = self._held(claim)
+        if row is None or output is None or not self.save_run(claim, run):
+            return False
+        hidden = row.hidden[output.slot]
+        hidden.lease_until = None
+        hidden.not_before = self._tables.clock() + delay.total_seconds()
+        return True
+
+    def save_run(self, claim: Claim, run: Run) -> bool:
+        row, output = self._held(claim)
+        if row is None or output is None:
+            return False
+        kept = replace(output, runs=(run,))
+        row.turn = replace(
+            row.turn,
+            outputs=tuple(kept if one.slot == kept.slot else one for one in row.turn.outputs),
+        )
+        return True
+
+    def is_abandoned(self, claim: Claim) -> bool:
+        _, output = self._find(claim.output.id, self._tables.committed)
+        return not (
+            output is not None
+            and output.attempt == claim.output.attempt
+            and output.status in {*UNFINISHED, OutputStatus.COMPLETED}
+        )
+
+    def show_progress(
+        self,
+        claim: Claim,
+        *,
+        progress: float | None = None,
+        queue_position: int | None = None,
+        preview: Preview | None = None,
+    ) -> bool:
+        row, output = self._held(claim)
+        if row is None or output is None:
+            return False
+        shown = output
+        if queue_position is not None:
+            shown = replace(shown, queue_position=queue_position)
+        if progress is not None:
+            progress = max(progress, output.progress or 0.0)
+            shown = replace(shown, queue_position=None, progress=progress)
+        if preview is not None:
+            shown = replace(shown, preview=preview)
+        before = self._tables.put(row, [shown])
+        self._tables.observer.committed(row.turn.owner_id, before, row.turn)
+        return True
+
+    def land(
+        self,
+        claim: Claim,
+        records: Sequence[ImageRecord],
+        *,
+        text: str | None,
+        usage: Usage | None,
+    ) -> bool:
+        tables, held = self._tables, claim.output.credits_reserved
+        row, output = self._held(claim)
+        if row is None or output is None:
+            return False
+        asked = claim.turn.options.images_per_model
+        charged = charge_for(held, delivered=len(records), asked=asked)
+        landed = tables.end(
+            row,
+            output,
+            status=OutputStatus.COMPLETED,
+            images=tuple(record.image for record in records),
+            text=text,
+            usage=usage,
+            preview=None,
+            credits_charged=charged,
+        )
+        for record in records:
+            if record.image.id in tables.images:
+                raise WrittenTwice(record.image.id)
+            tables.images[record.image.id] = claim.turn.owner_id, record
+        before = tables.put(row, [landed])
+        movement = captured(claim.output.id, claim.output.attempt, held, charged=charged)
+        tables.move(claim.turn.owner_id, [movement])
+        tables.observer.committed(row.turn.owner_id, before, row.turn)
+        return True
+
+    def fail(self, claim: Claim, error: GenerationError) -> bool:
+        row, output = self._held(claim)
+        if row is None or output is None:
+            return False
+        self._fail(row, output, claim.output, error)
+        return True
+
+    def end_overdue(self, *, queued_for: timedelta, limit: int) -> Sequence[OutputId]:
+        overdue = [
+            (row, output)
+            for row, output in self._unfinished(self._tables)
+            if row.unheld(output, self._tables.clock())
+            and self._is_overdue(row.hidden[output.slot], queued_for.total_seconds())
+        ]
+        turn_ids = list(dict.fromkeys(row.turn.id for row, _ in overdue))[:limit]
+        ended = [(row, output) for row, output in overdue if row.turn.id in turn_ids]
+        for row, output in ended:
+            self._fail(row, output, output, _TIMED_OUT)
+        return [output.id for _, output in ended]
+
+    def _is_overdue(self, hidden: Hidden, queued_seconds: float) -> bool:
+        ends_at = hidden.deadline_at
+        if ends_at is None:
+            ends_at = hidden.queued_at + queued_seconds
+        return ends_at <= self._tables.clock()
+
+    def may_be_claimed(self, row: Row, output: Output) -> bool:
+        return row.claimable(output, self._tables.clock())
+
+    def holds(self, claim: Claim, output: Output) -> bool:
+        mine = claim.output
+        return (output.attempt, output.fence, output.status) == (
+            mine.attempt,
+            mine.fence,
+            OutputStatus.GENERATING,
+        )
+
+    def _fail(self, row: Row, output: Output, holding: Output, error: GenerationError) -> None:
+        tables = self._tables
+        failed = tables.end(row, output, status=OutputStatus.FAILED, error=error)
+        before = tables.put(row, [failed])
+        tables.release(row.turn.owner_id, [holding])
+        tables.observer.committed(row.turn.owner_id, before, row.turn)
+
+    def _find(self, output_id: OutputId, tables: Tables) -> tuple[Row, Output] | tuple[None, None]:
+        turn_id, slot = turn_of_output(output_id)
+        row = tables.turns.get(turn_id)
+        output = row.turn.output(slot) if row else None
+        return (row, output) if row and output else (None, None)
+
+    def _held(self, claim: Claim) -> tuple[Row, Output] | tuple[None, None]:
+        row, output = self._find(claim.output.id, self._tables)
+        if row is None or output is None or not self.holds(claim, output):
+            return None, None
+        return row, output
+
+    def _unfinished(self, tables: Tables) -> list[tuple[Row, Output]]:
+        return [
+            (row, output)
+            for row in tables.turns.values()
+            if row.turn.status in IN_PROGRESS
+            for output in row.turn.outputs
+            if output.unfinished
+        ]
+
+
+def _instant(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,292 @@
+"""What viewers' requests read and write: conversations, turns, images, accounts, receipts.
+
+Each class is the model of the repository of that name in `storage/`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from domain.changes import Moment
+from domain.conversations import Conversation
+from domain.credits import Account, granted
+from domain.errors import Overloaded
+from domain.idempotency import IdempotencyKey, Receipt
+from domain.ids import ConversationId, ImageId, TurnId, ViewerId, turn_id_of
+from domain.images import Image, ImageRecord
+from domain.outputs import Output, OutputStatus
+from domain.turns import PlannedOutput, Turn, TurnPlan, TurnStatus
+from tests.resilience.simulated.model.tables import Row, Tables, an_output
+
+
+class Conversations:
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    def get_many(
+        self, viewer_id: ViewerId, ids: Iterable[ConversationId]
+    ) -> Mapping[ConversationId, Conversation]:
+        found = (self._tables.committed.conversations.get(one) for one in ids)
+        moment = self._tables.moment()
+        return {
+            one.id: replace(one, as_of=moment)
+            for one in found
+            if one is not None and one.owner_id == viewer_id
+        }
+
+    def start(
+        self,
+        viewer_id: ViewerId,
+        conversation_id: ConversationId,
+        *,
+        title: str,
+        source_image: Image | None,
+        plan: TurnPlan,
+        max_active_outputs: int,
+        key: IdempotencyKey | None,
+    ) -> tuple[Conversation, Turn] | None:
+        now = self._tables.now()
+        conversation = Conversation(
+            id=conversation_id,
+            owner_id=viewer_id,
+            title=title,
+            source_image=source_image,
+            aspect_ratio=plan.aspect_ratio,
+            resolution=plan.resolution,
+            turn_count=0,
+            created_at=now,
+            updated_at=now,
+            as_of=self._tables.moment(),
+        )
+        sources = [source_image] if source_image else []
+        return self._write(conversation, plan, sources, max_active_outputs, key)
+
+    def append_turn(
+        self,
+        viewer_id: ViewerId,
+        conversation: Conversation,
+        plan: TurnPlan,
+        *,
+        max_active_outputs: int,
+        key: IdempotencyKey | None,
+    ) -> tuple[Conversation, Turn] | None:
+        found = self._tables.conversations.get(conversation.id)
+        if found is None or (found.owner_id, found.turn_count) != (
+            viewer_id,
+            conversation.turn_count,
+        ):
+            return None
+        return self._write(found, plan, [], max_active_outputs, key)
+
+    def _write(
+        self,
+        conversation: Conversation,
+        plan: TurnPlan,
+        sources: Sequence[Image],
+        max_active_outputs: int,
+        key: IdempotencyKey | None,
+    ) -> tuple[Conversation, Turn] | None:
+        tables, viewer_id = self._tables, conversation.owner_id
+        turn = self._new_turn(conversation, plan)
+        images = [*sources, *(reference.image for reference in plan.references)]
+        owners = [tables.images[one.id][0] for one in images if one.id in tables.images]
+        if (
+            owners != [viewer_id] * len(images)
+            or tables.is_used(viewer_id, key)
+            or not tables.bears(viewer_id, turn.outputs, max_active_outputs)
+        ):
+            return None
+        written = replace(
+            conversation,
+            turn_count=conversation.turn_count + 1,
+            updated_at=tables.now(),
+            as_of=tables.moment(),
+        )
+        tables.conversations[conversation.id] = written
+        tables.insert(turn, plan.outputs)
+        tables.use(viewer_id, key, turn.id)
+        tables.reserve(viewer_id, turn.outputs)
+        tables.observer.committed(viewer_id, None, turn)
+        return written, turn
+
+    def _new_turn(self, conversation: Conversation, plan: TurnPlan) -> Turn:
+        turn_id = turn_id_of(conversation.id, conversation.turn_count)
+        now = self._tables.now()
+        return Turn(
+            id=turn_id,
+            owner_id=conversation.owner_id,
+            turn_index=conversation.turn_count,
+            user_message=plan.user_message,
+            selected_model_ids=tuple(planned.requested_model_id for planned in plan.outputs),
+            references=plan.references,
+            previous_were_named=plan.previous_were_named,
+            aspect_ratio=plan.aspect_ratio,
+            resolution=plan.resolution,
+            options=plan.options,
+            status=TurnStatus.PENDING,
+            outputs=tuple(
+                an_output(turn_id, slot, planned, now)
+                for slot, planned in enumerate(plan.outputs, start=1)
+            ),
+            version=1,
+            created_at=now,
+            updated_at=now,
+            completed_at=None,
+        )
+
+    def delete(self, viewer_id: ViewerId, conversation_id: ConversationId) -> Sequence[str] | None:
+        tables = self._tables
+        found = tables.conversations.get(conversation_id)
+        if found is None or found.owner_id != viewer_id:
+            return None
+        del tables.conversations[conversation_id]
+        turns = [row.turn for row in tables.rows_of(conversation_id)]
+        for turn in turns:
+            del tables.turns[turn.id]
+        outputs = [output for turn in turns for output in turn.outputs]
+        kept = self._used(viewer_id)
+        gone = [one for output in outputs for one in output.images if one.id not in kept]
+        for image in gone:
+            del tables.images[image.id]
+        tables.release(viewer_id, [output for output in outputs if output.unfinished])
+        for turn in turns:
+            tables.observer.committed(viewer_id, turn, None)
+        previews = [output.preview.key for output in outputs if output.preview]
+        return [key for image in gone for key in image.keys] + previews
+
+    def _used(self, viewer_id: ViewerId) -> set[ImageId]:
+        """Images that conversations of the viewer begin from or refer to."""
+        return {
+            one.source_image.id
+            for one in self._tables.conversations.values()
+            if one.owner_id == viewer_id and one.source_image
+        } | {
+            reference.image.id
+            for row in self._tables.turns.values()
+            if row.turn.owner_id == viewer_id
+            for reference in row.turn.references
+        }
+
+
+class Turns:
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    def get_many(self, viewer_id: ViewerId, ids: Iterable[TurnId]) -> Mapping[TurnId, Turn]:
+        rows = (self._tables.committed.turns.get(one) for one in ids)
+        return {row.turn.id: row.turn for row in rows if row and row.turn.owner_id == viewer_id}
+
+    def latest_of_many(
+        self, viewer_id: ViewerId, ids: Iterable[ConversationId]
+    ) -> Mapping[ConversationId, Turn]:
+        return {
+            conversation_id: found[-1].turn
+            for conversation_id in ids
+            if (found := self._own_rows(viewer_id, conversation_id))
+        }
+
+    def latest_with_images(
+        self, viewer_id: ViewerId, conversation_id: ConversationId
+    ) -> Turn | None:
+        rows = self._own_rows(viewer_id, conversation_id)
+        return next((row.turn for row in reversed(rows) if row.turn.images), None)
+
+    def retry(
+        self,
+        viewer_id: ViewerId,
+        turn_id: TurnId,
+        output: Output,
+        planned: PlannedOutput,
+        *,
+        max_active_outputs: int,
+        key: IdempotencyKey | None,
+    ) -> tuple[Turn, Moment] | None:
+        tables = self._tables
+        row = tables.turns.get(turn_id)
+        found = row.turn.output(output.slot) if row else None
+        if (
+            row is None
+            or row.turn.owner_id != viewer_id
+            or found is None
+            or (found.attempt, found.status) != (output.attempt, output.status)
+            or tables.is_used(viewer_id, key)
+        ):
+            return None
+        again = replace(
+            an_output(turn_id, output.slot, planned, tables.now()),
+            attempt=found.attempt + 1,
+            fence=found.fence + 1,
+        )
+        if not tables.bears(viewer_id, [again], max_active_outputs):
+            return None
+        row.hidden[output.slot] = tables.queued(planned)
+        before = tables.put(row, [again])
+        tables.use(viewer_id, key, turn_id, output.slot)
+        tables.reserve(viewer_id, [again])
+        tables.observer.committed(viewer_id, before, row.turn)
+        return row.turn, tables.moment()
+
+    def cancel(self, viewer_id: ViewerId, turn_id: TurnId, slots: Iterable[int]) -> Turn | None:
+        tables = self._tables
+        row = tables.turns.get(turn_id)
+        if row is None or row.turn.owner_id != viewer_id:
+            return None
+        wanted = set(slots)
+        ended = [one for one in row.turn.outputs if one.slot in wanted and one.unfinished]
+        if not ended:
+            return None
+        before = tables.put(
+            row, [tables.end(row, one, status=OutputStatus.CANCELLED) for one in ended]
+        )
+        tables.release(viewer_id, ended)
+        tables.observer.committed(viewer_id, before, row.turn)
+        return row.turn
+
+    def _own_rows(self, viewer_id: ViewerId, conversation_id: ConversationId) -> list[Row]:
+        rows = self._tables.committed.rows_of(conversation_id)
+        return [row for row in rows if row.turn.owner_id == viewer_id]
+
+
+class Images:
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    def get_many(
+        self, viewer_id: ViewerId, ids: Iterable[ImageId]
+    ) -> Mapping[ImageId, ImageRecord]:
+        found = {one: self._tables.committed.images.get(one) for one in ids}
+        return {one: held[1] for one, held in found.items() if held and held[0] == viewer_id}
+
+    def any_refers_to(self, ids: Iterable[ImageId]) -> bool:
+        return any(one in self._tables.committed.images for one in ids)
+
+
+class Accounts:
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    def open(self, viewer_id: ViewerId, *, starting_credits: int) -> Account:
+        found = self._tables.committed.accounts.get(viewer_id)
+        if found is None:
+            found = self._grant(viewer_id, starting_credits, f"{viewer_id} start")
+        if found is None:
+            raise Overloaded
+        return found
+
+    def grant(self, viewer_id: ViewerId, credits: int, *, key: str) -> Account | None:
+        return self._grant(viewer_id, credits, f"{viewer_id} by {key}")
+
+    def _grant(self, viewer_id: ViewerId, credits: int, key: str) -> Account | None:
+        movement = granted(credits, key=key)
+        if (movement.cause, movement.kind) in self._tables.ledger:
+            return None
+        self._tables.move(viewer_id, [movement])
+        self._tables.observer.committed(viewer_id, None, None)
+        return self._tables.accounts[viewer_id]
+
+
+class Receipts:
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    def get(self, viewer_id: ViewerId, key: IdempotencyKey) -> Receipt | None:
+        return self._tables.committed.receipts.get((viewer_id, key.value))

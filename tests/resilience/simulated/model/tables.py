@@ -1,0 +1,250 @@
+"""What the model of the storage holds, and how rows and money move in it.
+
+This is a model of `storage/`, in memory: every method of its repositories is one transaction, done
+at one instant. That MongoDB keeps these promises is shown elsewhere, against a real one; that the
+model makes the same ones is shown by `test_model.py`, which asks both the same things.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from domain.changes import Moment
+from domain.conversations import Conversation
+from domain.credits import Account, Movement, MovementKind, released, reserved
+from domain.errors import DarkroomError
+from domain.idempotency import IdempotencyKey, Receipt
+from domain.ids import ConversationId, ImageId, TurnId, ViewerId
+from domain.images import ImageRecord
+from domain.outputs import UNFINISHED, Output, OutputStatus
+from domain.turns import PlannedOutput, Turn, TurnStatus, derive_status
+
+IN_PROGRESS = frozenset({TurnStatus.PENDING, TurnStatus.GENERATING})
+
+
+class WrittenTwice(DarkroomError):
+    """A line of the ledger or an image's record was there already: MongoDB would have raised."""
+
+
+class Observer(Protocol):
+    """Is told of every commit before anybody else can see it."""
+
+    def committed(self, viewer_id: ViewerId, before: Turn | None, after: Turn | None) -> None: ...
+
+    def claimed(self, output: Output, before: "Hold | None") -> None:
+        """`before` is who held it, unless it was given back."""
+
+
+class Nobody:
+    """An observer that does not look."""
+
+    def committed(self, viewer_id: ViewerId, before: Turn | None, after: Turn | None) -> None:
+        pass
+
+    def claimed(self, output: Output, before: "Hold | None") -> None:
+        pass
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Somebody's claim, and until when it holds."""
+
+    worker: object
+    until: float
+
+
+@dataclass(slots=True)
+class Hidden:
+    """What a turn's document knows of an output beside what the domain does. In seconds."""
+
+    queued_at: float
+    deadline_seconds: float
+    lease_until: float | None = None
+    not_before: float | None = None
+    deadline_at: float | None = None
+    claimed_by: object = None
+
+    @property
+    def hold(self) -> Hold | None:
+        return None if self.lease_until is None else Hold(self.claimed_by, self.lease_until)
+
+
+@dataclass(slots=True)
+class Row:
+    turn: Turn
+    hidden: dict[int, Hidden]
+
+    def copy(self) -> "Row":
+        return Row(self.turn, {slot: replace(hidden) for slot, hidden in self.hidden.items()})
+
+    def unheld(self, output: Output, now: float) -> bool:
+        lease_until = self.hidden[output.slot].lease_until
+        return output.status in UNFINISHED and (lease_until is None or lease_until <= now)
+
+    def claimable(self, output: Output, now: float) -> bool:
+        not_before = self.hidden[output.slot].not_before
+        return self.unheld(output, now) and (not_before is None or not_before <= now)
+
+
+@dataclass(slots=True)
+class Tables:
+    """All collections, and the database's clock."""
+
+    clock: Callable[[], float]
+    observer: Observer = field(default_factory=Nobody)
+    conversations: dict[ConversationId, Conversation] = field(default_factory=dict)
+    turns: dict[TurnId, Row] = field(default_factory=dict)
+    images: dict[ImageId, tuple[ViewerId, ImageRecord]] = field(default_factory=dict)
+    accounts: dict[ViewerId, Account] = field(default_factory=dict)
+    ledger: dict[tuple[str, MovementKind], tuple[ViewerId, Movement]] = field(default_factory=dict)
+    receipts: dict[tuple[ViewerId, str], Receipt] = field(default_factory=dict)
+    receipts_at: dict[tuple[ViewerId, str], float] = field(default_factory=dict)
+    """When each could first be seen."""
+
+    _seen: "Tables | None" = None
+
+    @property
+    def committed(self) -> "Tables":
+        """What a majority has, and reads see. A transaction sees what is not so far yet."""
+        return self._seen or self
+
+    def fall_behind(self) -> None:
+        """Let no majority have what is written from here on, until it catches up."""
+        if self._seen is None:
+            self._seen = replace(
+                self,
+                conversations=dict(self.conversations),
+                turns={turn_id: row.copy() for turn_id, row in self.turns.items()},
+                images=dict(self.images),
+                accounts=dict(self.accounts),
+                receipts=dict(self.receipts),
+            )
+
+    def catch_up(self) -> None:
+        if self._seen is not None:
+            for place in self.receipts.keys() - self._seen.receipts.keys():
+                self.receipts_at[place] = self.clock()
+            self._seen = None
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.clock(), UTC)
+
+    def moment(self) -> Moment:
+        return Moment(int(self.clock()), 0)
+
+    def rows_of(self, conversation_id: ConversationId) -> list[Row]:
+        return [row for row in self.turns.values() if row.turn.conversation_id == conversation_id]
+
+    def insert(self, turn: Turn, planned: Sequence[PlannedOutput]) -> None:
+        slots = (output.slot for output in turn.outputs)
+        hidden = dict(zip(slots, map(self.queued, planned), strict=True))
+        self.turns[turn.id] = Row(turn, hidden)
+
+    def queued(self, planned: PlannedOutput) -> Hidden:
+        return Hidden(self.clock(), planned.model.deadline.total_seconds())
+
+    def put(self, row: Row, outputs: Iterable[Output]) -> Turn:
+        """Write outputs that have moved, with all that follows from it. Return what was before."""
+        moved = {output.slot: output for output in outputs}
+        before = row.turn
+        after = tuple(
+            replace(moved[one.slot], version=one.version + 1) if one.slot in moved else one
+            for one in before.outputs
+        )
+        status = derive_status(output.status for output in after)
+        now = self.now()
+        row.turn = replace(
+            before,
+            outputs=after,
+            status=status,
+            version=before.version + 1,
+            updated_at=now,
+            completed_at=None if status in IN_PROGRESS else now,
+        )
+        return before
+
+    def end(self, row: Row, output: Output, **changes: Any) -> Output:
+        """An output as it stands at its end."""
+        row.hidden[output.slot].lease_until = None
+        ended = replace(
+            output, progress=None, queue_position=None, credits_reserved=0, completed_at=self.now()
+        )
+        return replace(ended, **changes)
+
+    def move(self, viewer_id: ViewerId, movements: Iterable[Movement]) -> None:
+        for movement in movements:
+            line = movement.cause, movement.kind
+            if line in self.ledger:
+                raise WrittenTwice(line)
+            self.ledger[line] = viewer_id, movement
+            account = self.accounts.get(viewer_id) or Account(viewer_id, 0, 0, 0)
+            self.accounts[viewer_id] = Account(
+                viewer_id,
+                account.balance + movement.balance,
+                account.reserved + movement.reserved,
+                account.active_outputs + movement.active_outputs,
+            )
+
+    def bears(self, viewer_id: ViewerId, outputs: Sequence[Output], most_active: int) -> bool:
+        account = self.accounts.get(viewer_id)
+        needed = sum(output.credits_reserved for output in outputs)
+        return (
+            account is not None
+            and account.available >= needed
+            and account.active_outputs <= most_active - len(outputs)
+        )
+
+    def reserve(self, viewer_id: ViewerId, outputs: Iterable[Output]) -> None:
+        self.move(
+            viewer_id, [reserved(one.id, one.attempt, one.credits_reserved) for one in outputs]
+        )
+
+    def release(self, viewer_id: ViewerId, outputs: Iterable[Output]) -> None:
+        """What these outputs, as they stood, had reserved."""
+        self.move(
+            viewer_id, [released(one.id, one.attempt, one.credits_reserved) for one in outputs]
+        )
+
+    def is_used(self, viewer_id: ViewerId, key: IdempotencyKey | None) -> bool:
+        return key is not None and (viewer_id, key.value) in self.receipts
+
+    def use(
+        self,
+        viewer_id: ViewerId,
+        key: IdempotencyKey | None,
+        turn_id: TurnId,
+        slot: int | None = None,
+    ) -> None:
+        if key is not None:
+            receipt = Receipt(key.mutation, key.fingerprint, turn_id, slot)
+            self.receipts[viewer_id, key.value] = receipt
+            self.receipts_at[viewer_id, key.value] = self.clock()
+
+
+def an_output(turn_id: TurnId, slot: int, planned: PlannedOutput, queued_at: datetime) -> Output:
+    """One that waits for its first worker, in its first attempt."""
+    return Output(
+        turn_id=turn_id,
+        slot=slot,
+        model_id=planned.model.id,
+        requested_model_id=planned.requested_model_id,
+        status=OutputStatus.QUEUED,
+        attempt=1,
+        fence=0,
+        version=1,
+        progress=None,
+        queue_position=None,
+        preview=None,
+        images=(),
+        references=planned.references,
+        text=None,
+        usage=None,
+        error=None,
+        runs=(),
+        credits_reserved=planned.credits,
+        credits_charged=0,
+        queued_at=queued_at,
+        started_at=None,
+        completed_at=None,
+    )

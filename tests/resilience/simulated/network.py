@@ -1,0 +1,223 @@
+"""What lies between a process and what it reaches: time passes, and things go wrong.
+
+A port here is a `Remote`: each of its methods is one effect of the model, done at one instant, for
+which somebody asks before and of which somebody hears after, or not.
+"""
+
+import asyncio
+import math
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from domain.errors import DarkroomError, Overloaded, StoreUnavailable
+from domain.outputs import Output
+from domain.turns import Claim, Turn
+from tests.resilience.simulated.sky import READS, Fault, Sky
+from tests.resilience.simulated.world import Dead, Process, Step
+
+_PATIENCE_SECONDS: Final = 2.0
+"""How long a call waits for a database that is away."""
+_SLOW_SECONDS: Final = 3.0
+_LATE_SECONDS: Final = 1.5
+"""All shorter than a lease, as the limits of `storage.database` are in earnest."""
+_ANSWERED_AT_ONCE: Final = 0.7
+
+
+class Line:
+    """Leads to the database or to the object store, which can be away for all at once."""
+
+    def __init__(
+        self,
+        sky: Sky,
+        error: Callable[[], DarkroomError],
+        draw: Callable[[str], Fault | None],
+        *,
+        transactions: Collection[str] = (),
+        reads: Collection[str] = (),
+    ) -> None:
+        self.sky = sky
+        self.error = error
+        self.draw = draw
+        self.transactions = transactions
+        self.reads = reads
+        self.away_until = 0.0
+        self.behind_until = 0.0
+        """Until then what is written is seen by no reader, and nobody is told that it is done."""
+        self._locked_until = 0.0
+        """Until then a transaction that is late with its commit keeps all other writes waiting."""
+
+    def call(self, process: Process, name: str, effect: Callable[[], Any]) -> asyncio.Future[Any]:
+        """Ask for an effect. Whoever stops waiting for the answer stops nothing."""
+        if not process.is_alive:
+            raise Dead
+        asker = asyncio.current_task(process)
+        call = _Call(self, process, name, effect, process.create_future(), asker)
+        fault = self.draw(name)
+        if fault is None:
+            self.sky.world.after(self.sky.pause(), call.arrive)
+        else:
+            call.suffer(fault)
+        return call.answer
+
+    def lock(self, seconds: float) -> None:
+        self._locked_until = self.sky.world.now + seconds
+
+    def locked_for(self, name: str) -> float:
+        return 0.0 if name in self.reads else self._locked_until - self.sky.world.now
+
+    def behind_for(self, name: str, result: Any) -> float:
+        """How long nobody can be told of a write. A transaction that found nothing to do writes
+        nothing, and may have found it by what is not seen yet.
+        """
+        if name in self.reads or (name in self.transactions and not result):
+            return 0.0
+        return self.behind_until - self.sky.world.now
+
+
+@dataclass(slots=True)
+class _Call:
+    line: Line
+    process: Process
+    name: str
+    effect: Callable[[], Any]
+    answer: asyncio.Future[Any]
+    asker: asyncio.Task[Any] | None
+    fault: Fault | None = None
+
+    def suffer(self, fault: Fault) -> None:
+        sky, world = self.line.sky, self.line.sky.world
+        self.fault = fault
+        sky.strike(self.process, f"{self.name} {fault.name}")
+        match fault:
+            case Fault.REFUSED:
+                world.after(sky.random.random() * 0.5, self._refuse)
+            case Fault.SLOW:
+                world.after(sky.random.random() * _SLOW_SECONDS, self.arrive)
+            case Fault.DIES_BEFORE:
+                self.process.kill()
+            case Fault.DIES_MEANWHILE:
+                world.after(sky.pause(), self.arrive)
+                self.process.kill()
+            case Fault.FREEZES:
+                world.after(sky.pause(), self.arrive)
+                sky.freeze(self.process)
+            case _:
+                world.after(sky.pause(), self.arrive)
+
+    def arrive(self) -> None:
+        line, sky, world = self.line, self.line.sky, self.line.sky.world
+        if (away := line.away_until - world.now) > 0:
+            patience = sky.random.random() * _PATIENCE_SECONDS
+            if away < patience:
+                world.after(away, self.arrive)
+            else:
+                sky.strike(self.process, f"{self.name} finds nobody", alone=False)
+                world.after(patience, self._refuse)
+        elif (locked := line.locked_for(self.name)) > 0:
+            world.after(locked, self.arrive)
+        elif self.fault is Fault.LATE:
+            self.fault = Fault.LOST
+            late = sky.random.random() * _LATE_SECONDS
+            if self.name in line.transactions:
+                line.lock(late)
+            world.after(late, self._do)
+            world.after(sky.pause(), self._refuse)
+        else:
+            self._do()
+
+    def _do(self) -> None:
+        line, sky, world = self.line, self.line.sky, self.line.sky.world
+        if isinstance(self.asker, Step):
+            self.asker.acted_at = world.now
+        try:
+            result = self.effect()
+        except Exception as error:
+            self._fail(error)
+            return
+        if world.is_traced and self.name != "waiting":
+            world.note(self.process.name, f"{self.name} -> {brief(result)}")
+        if self.fault is Fault.DIES_AFTER:
+            sky.kill(self.process)
+        elif self.fault is Fault.LOST:
+            self._leave_in_the_dark()
+            world.after(sky.pause(), self._refuse)
+        elif (behind := line.behind_for(self.name, result)) > 0:
+            patience = sky.random.random() * _PATIENCE_SECONDS
+            if behind < patience:
+                world.after(behind, self._tell, result)
+            else:
+                sky.strike(self.process, f"{self.name} is done by too few", alone=False)
+                self._leave_in_the_dark()
+                world.after(patience, self._refuse)
+        elif sky.random.random() < _ANSWERED_AT_ONCE:
+            self._tell(result)
+        else:
+            world.after(sky.pause(), self._tell, result)
+
+    def _leave_in_the_dark(self) -> None:
+        """Whoever does not know of its claim cannot keep it, however well it is."""
+        if self.name == "claim":
+            self.process.hurt_at = math.inf
+
+    def _tell(self, result: Any) -> None:
+        if not self.answer.done():
+            self.answer.set_result(result)
+
+    def _refuse(self) -> None:
+        self._fail(self.line.error())
+
+    def _fail(self, error: Exception) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+
+class Remote:
+    """Another's methods, each of which is a call over a line, to be awaited."""
+
+    def __init__(self, process: Process, line: Line, target: object) -> None:
+        self._process = process
+        self._line = line
+        self._target = target
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._target, name)
+
+        def call(*args: Any, **kwargs: Any) -> asyncio.Future[Any]:
+            return self._line.call(self._process, name, partial(method, *args, **kwargs))
+
+        setattr(self, name, call)
+        return call
+
+
+def database_line(sky: Sky) -> Line:
+    return Line(sky, Overloaded, sky.draw, transactions=_TRANSACTIONS, reads=READS)
+
+
+def store_line(sky: Sky) -> Line:
+    return Line(sky, StoreUnavailable, sky.draw_for_store)
+
+
+_TRANSACTIONS: Final = frozenset(
+    {"start", "append_turn", "delete", "retry", "cancel", "land", "fail", "end_overdue"}
+)
+
+
+def brief(result: Any) -> str:
+    """A result in a few words, for a trace."""
+    if isinstance(result, dict):
+        result = list(result.values())
+    if isinstance(result, list | tuple):
+        return ", ".join(map(brief, result)) or "nothing"
+    if isinstance(result, Turn):
+        return f"{result.id} v{result.version} [{'; '.join(map(brief, result.outputs))}]"
+    if isinstance(result, Claim):
+        return brief(result.output)
+    if isinstance(result, Output):
+        error = result.error.code if result.error else ""
+        fence = f"attempt {result.attempt} fence {result.fence}"
+        return f"{result.slot}: {fence} {result.status} {error}".rstrip()
+    if result is None or isinstance(result, str | int):
+        return str(result)
+    return str(getattr(result, "id", None) or type(result).__name__)

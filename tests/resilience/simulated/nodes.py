@@ -1,0 +1,179 @@
+"""Processes as they are deployed: the real services over ports that lead out of the process."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any, Final, cast
+
+from domain.errors import GenerationErrorCode, GenerationFailed
+from domain.ids import OutputId
+from domain.images import DevelopedImage, Rendition
+from domain.ports import (
+    AccountRepository,
+    ClaimRepository,
+    ConversationRepository,
+    ImageRepository,
+    ObjectStore,
+    Provider,
+    ReceiptRepository,
+    TurnRepository,
+)
+from domain.services.accounts import AccountService
+from domain.services.conversations import ConversationService
+from domain.services.dispatcher import Dispatcher
+from domain.services.images import ImageService
+from domain.services.keeping import ImageKeeper
+from domain.services.receipts import ReceiptService
+from domain.services.runner import OutputRunner
+from domain.services.sweeper import Sweeper
+from domain.services.turns import TurnService
+from tests.resilience.simulated.model.repositories import Accounts, Images, Turns
+from tests.resilience.simulated.network import Line, Remote
+from tests.resilience.simulated.site import HEARTBEAT, LEASE, QUEUED_AT_MOST, Site
+from tests.resilience.simulated.vendor import (
+    BROKEN,
+    DirectProvider,
+    FreeProvider,
+    QueueProvider,
+)
+from tests.resilience.simulated.world import Process
+
+_PROVIDERS: Final = (QueueProvider, DirectProvider, FreeProvider)
+_GRACE_SECONDS: Final = 8.0
+
+
+class Node:
+    """One process: answers requests, runs outputs, or both."""
+
+    def __init__(self, site: Site, name: str, *, answers: bool, runs: bool) -> None:
+        self.site = site
+        self.answers = answers
+        self.process = process = Process.of(site.sky.world, name)
+        self.dispatcher: Dispatcher | None = None
+        self.is_stopping = False
+        self._stop = process.create_future()
+        self._open_ports(site, process)
+        if runs:
+            self.dispatcher = self._a_dispatcher(site, process)
+        if answers:
+            self._open_services(site)
+        process.begin(self._live(site.parts.sweeper), name=f"life of {name}")
+        site.residents.append(self)
+        process.when_it_dies(lambda: site.residents.remove(self))
+
+    @property
+    def runs(self) -> bool:
+        return self.dispatcher is not None
+
+    def take(self, output_id: OutputId) -> None:
+        if self.dispatcher is not None:
+            hint = self.dispatcher.take(output_id, self._acknowledge)
+            self.process.begin(hint, name=f"hint {output_id}")
+
+    def stop(self) -> None:
+        """As SIGTERM does: take nothing new, hand over, wait a while, end."""
+        self.is_stopping = True
+        self.site.sky.strike(self.process, "told to stop")
+        if not self._stop.done():
+            self._stop.set_result(None)
+
+    async def _live(self, sweeps: type[Sweeper] | None) -> None:
+        if sweeps is None:
+            await self._stop
+        else:
+            sweeper = sweeps(
+                self._claims, self.dispatcher, lease=LEASE, queued_at_most=QUEUED_AT_MOST
+            )
+            async with sweeper.serve():
+                await self._stop
+        if self.dispatcher is not None:
+            grace = _GRACE_SECONDS * self.site.sky.random.random()
+            await self.dispatcher.stop(grace)
+        self.site.sky.kill(self.process)
+
+    async def _acknowledge(self) -> None:
+        pass
+
+    def _open_ports(self, site: Site, process: Process) -> None:
+        def remote(line: Line, target: object) -> Any:
+            return Remote(process, line, target)
+
+        tables, parts, database = site.tables, site.parts, site.database
+        self._claims = cast("ClaimRepository", remote(database, parts.claims(tables, process)))
+        self._turns = cast("TurnRepository", remote(database, Turns(tables)))
+        self._conversations = cast(
+            "ConversationRepository", remote(database, parts.conversations(tables))
+        )
+        self._images = cast("ImageRepository", remote(database, Images(tables)))
+        self._accounts = cast("AccountRepository", remote(database, Accounts(tables)))
+        self._receipts = cast("ReceiptRepository", remote(database, parts.receipts(tables)))
+        self._keeper = ImageKeeper(cast("ObjectStore", remote(site.store, site.bucket)))
+
+    def _a_dispatcher(self, site: Site, process: Process) -> Dispatcher:
+        providers: dict[str, Provider] = {
+            kind.name: kind(process, site.vendor, site.places) for kind in _PROVIDERS
+        }
+        runner = OutputRunner(
+            claims=self._claims,
+            images=self._images,
+            keeper=self._keeper,
+            developer=_Developer(),
+            registry=site.registry,
+            providers=providers,
+            lease=LEASE,
+            heartbeat=HEARTBEAT,
+        )
+        return Dispatcher(self._claims, runner, site.registry, providers)
+
+    def _open_services(self, site: Site) -> None:
+        receipts = ReceiptService(self._receipts, self._conversations, self._turns)
+        accounts = AccountService(self._accounts, site.starting_credits, site.max_active_outputs)
+        images, jobs, registry = ImageService(self._images), _Hints(self), site.registry
+        self.conversations = ConversationService(
+            self._conversations, receipts, accounts, images, registry, jobs, self._keeper
+        )
+        self.turns = TurnService(
+            self._turns,
+            self._conversations,
+            receipts,
+            accounts,
+            images,
+            registry,
+            jobs,
+            self._keeper,
+        )
+
+
+class _Hints:
+    """A `JobQueue` that reaches whoever runs outputs."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def enqueue(self, output_ids: Iterable[OutputId]) -> None:
+        if self._node.process.is_alive:
+            for output_id in output_ids:
+                self._node.site.hint(output_id)
+
+    def recall(self, output_ids: Iterable[OutputId]) -> None:
+        if self._node.process.is_alive and self._node.dispatcher is not None:
+            self._node.dispatcher.recall(output_ids)
+
+
+class _Developer:
+    """A `Developer` that takes any bytes for a picture, but those that are said to be none."""
+
+    async def develop(self, data: bytes) -> DevelopedImage:
+        await asyncio.sleep(0.01)
+        if data == BROKEN:
+            raise GenerationFailed(GenerationErrorCode.PROVIDER_BAD_RESPONSE, retryable=True)
+        return DevelopedImage(
+            original=_rendition(data, 64), thumbhash="", thumbnails=(_rendition(data, 16),)
+        )
+
+    async def preview(self, data: bytes) -> Rendition:
+        await asyncio.sleep(0.01)
+        return _rendition(data, 16)
+
+
+def _rendition(data: bytes, side: int) -> Rendition:
+    return Rendition(data=data, content_type="image/png", width=side, height=side)

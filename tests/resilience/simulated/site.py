@@ -1,0 +1,169 @@
+"""What all processes of a history share: the model, the vendor, bytes, and the lines to them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final, Protocol
+
+from domain.ids import ModelId, OutputId
+from domain.models import ImageModel, ModelRegistry, Scene
+from domain.services.sweeper import Sweeper
+from tests.resilience.simulated.invariants import Invariants
+from tests.resilience.simulated.model.claims import Claims
+from tests.resilience.simulated.model.repositories import Conversations, Receipts
+from tests.resilience.simulated.model.tables import Tables
+from tests.resilience.simulated.network import Line, database_line, store_line
+from tests.resilience.simulated.sky import Sky
+from tests.resilience.simulated.vendor import AGAIN, Vendor
+from tests.resilience.simulated.world import Process
+
+LEASE: Final = timedelta(seconds=6)
+"""Shorter than in earnest, in the same proportion to the heartbeat, so that a history is short."""
+HEARTBEAT: Final = timedelta(seconds=2)
+QUEUED_AT_MOST: Final = timedelta(seconds=60)
+FAMILIES: Final = ("queue-a", "queue-b", "direct-a", "free-a")
+"""Models, each of which has a stand-in to be tried again by. The first word is the provider's."""
+_DOUBLED: Final = 0.1
+"""Hints that are carried twice."""
+
+
+class Bucket:
+    """The object store's bytes; tells what is deleted."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+        self.when_deleted: list[Callable[[Sequence[str]], object]] = []
+
+    def put(self, key: str, data: bytes) -> None:
+        self.kept[key] = data
+
+    def get(self, key: str) -> bytes:
+        return self.kept[key]
+
+    def delete(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            self.kept.pop(key, None)
+        for tell in self.when_deleted:
+            tell(keys)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What may be replaced by a naive variant of it."""
+
+    tables: type[Tables] = Tables
+    claims: type[Claims] = Claims
+    conversations: type[Conversations] = Conversations
+    receipts: type[Receipts] = Receipts
+    bucket: type[Bucket] = Bucket
+    sweeper: type[Sweeper] | None = Sweeper
+
+
+class Resident(Protocol):
+    """What the site has to know of a process that lives there."""
+
+    process: Process
+    answers: bool
+    is_stopping: bool
+
+    @property
+    def runs(self) -> bool: ...
+
+    def take(self, output_id: OutputId) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Site:
+    sky: Sky
+    parts: Parts
+    tables: Tables
+    vendor: Vendor
+    bucket: Bucket
+    invariants: Invariants
+    database: Line
+    store: Line
+    registry: ModelRegistry
+    places: int
+    """How many runs of each provider a process may have."""
+    starting_credits: int
+    max_active_outputs: int
+    residents: list[Resident] = field(default_factory=list)
+    """Those that are alive."""
+
+    def fall_behind(self, seconds: float) -> None:
+        """The primary writes alone: a majority has what was there before, and gets the rest."""
+        self.database.behind_until = self.sky.world.now + seconds
+        self.tables.fall_behind()
+        self.sky.world.after(seconds, self.catch_up)
+
+    def catch_up(self) -> None:
+        self.database.behind_until = 0.0
+        self.tables.catch_up()
+
+    def hint(self, output_id: OutputId) -> None:
+        """Carry a hint to one of those that run outputs, or lose it, or carry it twice."""
+        sky = self.sky
+        if sky.random.random() < sky.weather.hints:
+            return
+        for _ in range(1 + (sky.random.random() < _DOUBLED)):
+            sky.world.after(sky.pause(), self._deliver, output_id)
+
+    def _deliver(self, output_id: OutputId) -> None:
+        takers = [one for one in self.residents if one.runs and not one.is_stopping]
+        if takers:
+            self.sky.random.choice(takers).take(output_id)
+
+
+def a_site(
+    sky: Sky,
+    *,
+    parts: Parts | None = None,
+    deadline: timedelta = timedelta(seconds=30),
+    places: int = 100,
+    starting_credits: int = 1000,
+    max_active_outputs: int = 50,
+) -> Site:
+    """An empty database and an empty bucket, watched by the invariants."""
+    parts = parts or Parts()
+    tables, bucket, vendor = parts.tables(lambda: sky.world.now), parts.bucket(), Vendor(sky)
+    invariants = Invariants(sky.world, tables, vendor, bucket.kept, LEASE.total_seconds())
+    tables.observer = invariants
+    bucket.when_deleted.append(invariants.check_discarded)
+    vendor.when_cancelled.append(invariants.check_cancelled)
+    vendor.when_taken.append(invariants.check_bill)
+    return Site(
+        sky=sky,
+        parts=parts,
+        tables=tables,
+        vendor=vendor,
+        bucket=bucket,
+        invariants=invariants,
+        database=database_line(sky),
+        store=store_line(sky),
+        registry=_a_registry(deadline),
+        places=places,
+        starting_credits=starting_credits,
+        max_active_outputs=max_active_outputs,
+    )
+
+
+def _a_registry(deadline: timedelta) -> ModelRegistry:
+    return ModelRegistry(
+        ImageModel(
+            id=ModelId(name),
+            label=name,
+            description="",
+            company="",
+            provider=name.partition("-")[0],
+            scenes=frozenset(Scene),
+            is_default=name == FAMILIES[0],
+            max_references=2,
+            max_images=2,
+            supports_previews=True,
+            deadline=deadline,
+        )
+        for family in FAMILIES
+        for name in (family, family + AGAIN)
+    )

@@ -1,0 +1,183 @@
+"""The weather of a history: how often what goes wrong, and the hand that does it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+from random import Random
+from typing import Final
+
+from tests.resilience.simulated.world import Process, World
+
+READS: Final = frozenset(
+    {
+        "any_refers_to",
+        "find_waiting",
+        "get",
+        "get_many",
+        "is_abandoned",
+        "latest_of_many",
+        "latest_with_images",
+        "waiting",
+    }
+)
+_QUIET: Final = READS | {"open", "renew", "end_overdue"}
+_DULL: Final = 4.0
+_KEEN: Final = 0.4
+"""By how much fewer, and how many more, of such calls go wrong than the weather's share."""
+_LEASES_FROZEN: Final = (0.5, 1.0, 1.0)
+_IN_FOCUS: Final = (
+    *("any_refers_to", "append_turn", "cancel", "claim", "delete", "fail", "get", "give_back"),
+    *("land", "postpone", "renew", "retry", "save_run", "show_progress", "start"),
+)
+
+
+class Fault(Enum):
+    """What can become of a call to the database or the object store."""
+
+    REFUSED = auto()
+    """Not done, and told so."""
+    LOST = auto()
+    """Done, but told otherwise."""
+    LATE = auto()
+    """Done after it was told otherwise."""
+    SLOW = auto()
+    DIES_BEFORE = auto()
+    """The process dies before it has asked."""
+    DIES_MEANWHILE = auto()
+    """The process dies after it has asked; it is done all the same."""
+    DIES_AFTER = auto()
+    """It is done, and the process dies before it knows."""
+    FREEZES = auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weather:
+    """How often things go wrong in a history: shares of calls, or of what else they are about."""
+
+    latency_seconds: float = 0.02
+    refused: float = 0.0
+    lost: float = 0.0
+    late: float = 0.0
+    slow: float = 0.0
+    dies: float = 0.0
+    freezes: float = 0.0
+    store: float = 0.0
+    """What is above, of calls to the object store instead."""
+    submits: float = 0.0
+    """Submits to a vendor that go wrong."""
+    jobs: float = 0.0
+    """Jobs that a vendor does not deliver, or not in time."""
+    focus: tuple[str, Fault] | None = None
+    """A call, and what most often becomes of it: so that rare windows are looked into."""
+    focus_share: float = 0.0
+    hints: float = 0.0
+    """Hints that are lost."""
+    answers: float = 0.0
+    """Answers to viewers that are lost on the way, or not waited for."""
+
+    @property
+    def calls_fail(self) -> bool:
+        return self.refused + self.lost + self.late + self.slow > 0
+
+
+CALM: Final = Weather()
+
+
+def a_weather(random: Random) -> Weather:
+    """Most histories have a few kinds of trouble, and plenty of each; some have none at all."""
+
+    def perhaps(likely: float, most: float) -> float:
+        return random.random() * most if random.random() < likely else 0.0
+
+    focus = None
+    if random.random() < 0.15:
+        # Where a worker stands still before it asks a vendor, nothing but the fence holds it.
+        focus = random.choice(("claim", "claim", "save_run")), Fault.FREEZES
+    elif random.random() < 0.6:
+        focus = random.choice(_IN_FOCUS), random.choice(list(Fault))
+    return Weather(
+        focus=focus,
+        focus_share=random.random() * 0.6,
+        latency_seconds=random.choice((0.005, 0.05, 0.3)),
+        refused=perhaps(0.3, 0.05),
+        lost=perhaps(0.3, 0.05),
+        late=perhaps(0.2, 0.05),
+        slow=perhaps(0.2, 0.05),
+        dies=perhaps(0.6, 0.04),
+        freezes=perhaps(0.3, 0.02),
+        store=perhaps(0.2, 0.3),
+        submits=perhaps(0.6, 0.5),
+        jobs=perhaps(0.5, 0.5),
+        hints=perhaps(0.3, 1.0),
+        answers=perhaps(0.4, 0.5),
+    )
+
+
+class Sky:
+    """The weather as it stands, and what it has done."""
+
+    def __init__(self, world: World, weather: Weather, *, lease_seconds: float) -> None:
+        self.world = world
+        self.weather = weather
+        self.random = world.random
+        self.lease_seconds = lease_seconds
+        self.hurt: list[Callable[[Process], object]] = []
+        """Told of every process to which something happened."""
+        self.faults = 0
+
+    def clear_up(self) -> None:
+        """Nothing goes wrong any more."""
+        self.weather = replace(CALM, latency_seconds=self.weather.latency_seconds)
+
+    def pause(self) -> float:
+        return self.random.random() * self.weather.latency_seconds
+
+    def strike(self, process: Process, what: str, *, alone: bool = True) -> None:
+        """Something happens to a process: to it alone, or to all that reach the database."""
+        self.count(process, what)
+        if alone:
+            process.hurt_at = max(process.hurt_at, self.world.now)
+        for tell in self.hurt:
+            tell(process)
+
+    def count(self, process: Process, what: str) -> None:
+        self.faults += 1
+        self.world.note(process.name, f"! {what}")
+
+    def kill(self, process: Process) -> None:
+        if process.is_alive:
+            self.strike(process, "killed")
+            process.kill()
+
+    def freeze(self, process: Process) -> None:
+        if process.is_alive and not process.is_frozen:
+            self.strike(process, "frozen")
+            process.freeze()
+            leases = self.random.choice(_LEASES_FROZEN) + self.random.random()
+            self.world.after(leases * self.lease_seconds, process.thaw)
+
+    def draw(self, name: str) -> Fault | None:
+        """What becomes of a call to the database. Where most is at stake, most goes wrong."""
+        weather, random = self.weather, self.random.random
+        if weather.focus and weather.focus[0] == name and random() < weather.focus_share:
+            return weather.focus[1]
+        drawn = random() * (_DULL if name in _QUIET else _KEEN)
+        for share, fault in (
+            (weather.refused, Fault.REFUSED),
+            (weather.lost, Fault.LOST),
+            (weather.late, Fault.LATE),
+            (weather.slow, Fault.SLOW),
+            (weather.freezes, Fault.FREEZES),
+        ):
+            if drawn < share:
+                return fault
+            drawn -= share
+        if drawn < weather.dies:
+            deaths = (Fault.DIES_BEFORE, Fault.DIES_MEANWHILE, Fault.DIES_AFTER)
+            return self.random.choice(deaths)
+        return None
+
+    def draw_for_store(self, _: str) -> Fault | None:
+        if self.random.random() >= self.weather.store:
+            return None
+        return self.random.choice((Fault.REFUSED, Fault.LOST, Fault.LATE, Fault.SLOW))

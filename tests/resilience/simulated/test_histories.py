@@ -1,0 +1,64 @@
+"""Whatever breaks, and in whichever order things happen: P1 to P5 of reliability.md hold.
+
+Every run plays other histories. A seed that failed is printed; `DARKROOM_TEST_SEED` plays it alone
+and tells what happened. `DARKROOM_TEST_HISTORIES` plays more, or fewer.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tests.resilience.simulated.history import History, play
+
+HISTORIES = int(os.environ.get("DARKROOM_TEST_HISTORIES", "10000"))
+BATCHES = 20
+SEED = os.environ.get("DARKROOM_TEST_SEED")
+ROOT = Path(__file__).parents[3]
+TELL = """
+import sys
+from tests.resilience.simulated.history import play
+print(*play(sys.argv[1], traced=True).lines, sep="\\n")
+"""
+
+
+@pytest.mark.skipif(SEED is not None, reason="one seed is played alone")
+@pytest.mark.parametrize("batch", range(BATCHES))
+def test_the_promises_hold_in_every_history(batch: int) -> None:
+    base = uuid4().hex[:8]
+    for number in range(batch, HISTORIES, BATCHES):
+        history = play(f"{base}-{number}")
+        if history.objections:
+            tell(play(history.seed, traced=True))
+
+
+@pytest.mark.skipif(SEED is None, reason="DARKROOM_TEST_SEED names the seed")
+def test_the_promises_hold_in_the_history_of_a_seed() -> None:
+    history = play(str(SEED), traced=True)
+
+    if history.objections:
+        tell(history)
+
+
+@pytest.mark.parametrize("seed", ["one", "two"])
+def test_a_seed_tells_the_same_history_wherever_it_is_played(seed: str) -> None:
+    """Otherwise a seed that failed could not be looked into."""
+    here = play(seed, traced=True)
+    elsewhere = subprocess.run(
+        [sys.executable, "-c", TELL, seed],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONHASHSEED": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert elsewhere.stdout.splitlines() == here.lines
+
+
+def tell(history: History) -> None:
+    again = f"DARKROOM_TEST_SEED={history.seed} make test T={Path(__file__).relative_to(ROOT)}"
+    pytest.fail("\n".join([*history.lines, "", *history.objections, "", again]), pytrace=False)

@@ -1,0 +1,344 @@
+"""The model is true: asked the same things, it answers as the storage on a real mongod does.
+
+Random requests go to both, one after the other; what differs by its nature - instants, and what is
+made of them - is left out of the comparison.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import fields, is_dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any
+
+import pytest
+
+from domain.changes import Moment
+from domain.conversations import Conversation
+from domain.errors import GenerationErrorCode
+from domain.idempotency import IdempotencyKey
+from domain.ids import ModelId, new_conversation_id, viewer_id_of
+from domain.images import Image
+from domain.models import SQUARE, Resolution
+from domain.outputs import GenerationError, Preview, Run, Usage
+from domain.references import Reference, ReferenceOrigin
+from domain.turns import Claim, PlannedOutput, Turn, TurnOptions, TurnPlan
+from storage.accounts import MongoAccountRepository
+from storage.claims import MongoClaimRepository
+from storage.conversations import MongoConversationRepository
+from storage.database import Database
+from storage.idempotency import MongoReceiptRepository
+from storage.images import MongoImageRepository
+from storage.turns import MongoTurnRepository
+from tests.resilience.simulated.model.claims import Claims
+from tests.resilience.simulated.model.repositories import (
+    Accounts,
+    Conversations,
+    Images,
+    Receipts,
+    Turns,
+)
+from tests.resilience.simulated.model.tables import Tables
+from tests.storage.builders import LONG, OVER, PRICE, a_model, a_picture
+
+SEQUENCES = 4
+REQUESTS = 100
+VIEWERS = [viewer_id_of("model", name) for name in ("ana", "bob")]
+MODELS = [ModelId(name) for name in ("one", "two", "three")]
+CREDITS = 40
+MOST_ACTIVE = 9
+A_MOMENT_SECONDS = 0.003
+"""Longer than `OVER`, so that what is to be over is over for both."""
+
+Answers = tuple[Any, Any]
+
+
+class Both:
+    """The model and the storage, asked the same."""
+
+    def __init__(self, database: Database, randomness: random.Random) -> None:
+        tables = Tables(time.time)
+        self.random = randomness
+        self.conversations = Conversations(tables), MongoConversationRepository(database)
+        self.turns = Turns(tables), MongoTurnRepository(database)
+        self.claims = Claims(tables), MongoClaimRepository(database)
+        self.images = Images(tables), MongoImageRepository(database)
+        self.accounts = Accounts(tables), MongoAccountRepository(database)
+        self.receipts = Receipts(tables), MongoReceiptRepository(database)
+        self.tables = tables
+        self.claimed: list[tuple[Claim, Claim]] = []
+        self.known: list[Conversation] = []
+        self.stale: list[Turn] = []
+        self.keys: list[IdempotencyKey] = []
+        self.asked: list[str] = []
+
+    async def ask(self, repositories: tuple[Any, Any], name: str, *args: Any, **kwargs: Any) -> Any:
+        """Ask both with the same values."""
+        model, mongo = repositories
+        return await self._compare(
+            name,
+            lambda: getattr(model, name)(*args, **kwargs),
+            lambda: getattr(mongo, name)(*args, **kwargs),
+        )
+
+    async def ask_with_claims(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Ask both with a claim that each of them has given."""
+        model, mongo = self.claims
+        ours, theirs = self.random.choice(self.claimed)
+        return await self._compare(
+            name,
+            lambda: getattr(model, name)(ours, *args, **kwargs),
+            lambda: getattr(mongo, name)(theirs, *args, **kwargs),
+        )
+
+    async def _compare(
+        self, name: str, model: Callable[[], Any], mongo: Callable[[], Awaitable[Any]]
+    ) -> Answers:
+        await asyncio.sleep(A_MOMENT_SECONDS)
+        answers = model(), await mongo()
+        self.asked.append(name)
+        assert timeless(answers[0]) == timeless(answers[1]), self.asked
+        return answers
+
+
+@pytest.mark.parametrize("number", range(SEQUENCES))
+async def test_the_model_answers_as_the_storage_does(database: Database, number: int) -> None:
+    both = Both(database, random.Random(f"model {number}"))
+    for viewer_id in VIEWERS:
+        await both.ask(both.accounts, "open", viewer_id, starting_credits=CREDITS)
+
+    for _ in range(REQUESTS):
+        await both.random.choice(REQUESTED)(both)
+        if both.random.random() < 0.2:
+            await everything(both)
+    await everything(both)
+
+    assert (await both.accounts[1].prove()).discrepancies == ()
+
+
+async def everything(both: Both) -> None:
+    """What is there: each turn with its outputs, each account, what waits."""
+    for viewer_id in VIEWERS:
+        turn_ids = [row.turn.id for row in both.tables.turns.values()]
+        await both.ask(both.turns, "get_many", viewer_id, turn_ids)
+        await both.ask(both.accounts, "open", viewer_id, starting_credits=CREDITS)
+
+
+async def start(both: Both) -> None:
+    viewer_id, images = both.random.choice(VIEWERS), some_images(both)
+    written, _ = await both.ask(
+        both.conversations,
+        "start",
+        viewer_id,
+        new_conversation_id(),
+        title="A boat",
+        source_image=images[0] if images else None,
+        plan=a_plan(both, images),
+        max_active_outputs=MOST_ACTIVE,
+        key=a_key(both),
+    )
+    if written:
+        both.known.append(written[0])
+
+
+async def append(both: Both) -> None:
+    if both.known:
+        written, _ = await both.ask(
+            both.conversations,
+            "append_turn",
+            both.random.choice(VIEWERS),
+            both.random.choice(both.known),
+            a_plan(both, some_images(both)),
+            max_active_outputs=MOST_ACTIVE,
+            key=a_key(both),
+        )
+        if written:
+            both.known.append(written[0])
+
+
+async def delete(both: Both) -> None:
+    if both.known and both.random.random() < 0.4:
+        conversation = both.random.choice(both.known)
+        await both.ask(both.conversations, "delete", both.random.choice(VIEWERS), conversation.id)
+
+
+async def cancel(both: Both) -> None:
+    if turn := a_turn(both):
+        slots = [both.random.randint(1, 3) for _ in range(both.random.randint(1, 2))]
+        await both.ask(both.turns, "cancel", both.random.choice(VIEWERS), turn.id, slots)
+
+
+async def retry(both: Both) -> None:
+    turn = both.random.choice(both.stale) if both.stale and both.random.random() < 0.3 else None
+    turn = turn or a_turn(both)
+    if turn is not None:
+        both.stale.append(turn)
+        output = both.random.choice(turn.outputs)
+        if output.unfinished:
+            return
+        await both.ask(
+            both.turns,
+            "retry",
+            both.random.choice(VIEWERS),
+            turn.id,
+            output,
+            planned(both.random.choice(MODELS), (), 1),
+            max_active_outputs=MOST_ACTIVE,
+            key=a_key(both),
+        )
+
+
+async def claim(both: Both) -> None:
+    if turn := a_turn(both):
+        output = both.random.choice(turn.outputs)
+        await both.ask(both.claims, "find_waiting", output.id)
+        lease = both.random.choice((OVER, LONG))
+        ours, theirs = await both.ask(both.claims, "claim", output.id, lease=lease)
+        if ours and theirs:
+            assert ours.seconds_left == pytest.approx(theirs.seconds_left, abs=1.0)
+            both.claimed.append((ours, theirs))
+
+
+async def look_around(both: Both) -> None:
+    await both.ask(
+        both.claims,
+        "waiting",
+        both.random.sample(MODELS, 2),
+        queued_for=both.random.choice((timedelta(0), LONG)),
+        expired=both.random.choice((True, False)),
+        limit=both.random.choice((2, 100)),
+    )
+
+
+async def end_overdue(both: Both) -> None:
+    if both.random.random() < 0.3:
+        queued_for = both.random.choice((timedelta(0), LONG))
+        await both.ask(both.claims, "end_overdue", queued_for=queued_for, limit=100)
+
+
+async def work(both: Both) -> None:
+    """What a worker does with a claim that it has, or had."""
+    if not both.claimed:
+        return
+    run = Run(
+        tries=both.random.randint(1, 3),
+        refused=both.random.choice((True, False)),
+        job=both.random.choice((None, {"id": "job"})),
+    )
+    match both.random.randrange(9):
+        case 0:
+            await both.ask_with_claims("renew", lease=both.random.choice((OVER, LONG)))
+        case 1:
+            await both.ask_with_claims("give_back")
+        case 2:
+            await both.ask_with_claims("postpone", run, delay=both.random.choice((OVER, LONG)))
+        case 3:
+            await both.ask_with_claims("save_run", run)
+        case 4:
+            await both.ask_with_claims("is_abandoned")
+        case 5 | 6:
+            await both.ask_with_claims("show_progress", **both.random.choice(SHOWN))
+        case 7:
+            error = GenerationError(GenerationErrorCode.NO_IMAGE, retryable=True)
+            await both.ask_with_claims("fail", error)
+        case _:
+            await land(both)
+
+
+async def land(both: Both) -> None:
+    ours, _ = both.claimed[-1]
+    records = [a_picture(ours.output.id) for _ in range(both.random.randint(1, 2))]
+    usage = both.random.choice((None, Usage(1, None, 3)))
+    await both.ask_with_claims("land", records, text="Done $x", usage=usage)
+    ids = [record.image.id for record in records]
+    await both.ask(both.images, "any_refers_to", ids)
+    await both.ask(both.images, "get_many", both.random.choice(VIEWERS), ids)
+
+
+async def read(both: Both) -> None:
+    viewer_id = both.random.choice(VIEWERS)
+    ids = list(both.tables.conversations)
+    await both.ask(both.conversations, "get_many", viewer_id, ids)
+    await both.ask(both.turns, "latest_of_many", viewer_id, ids)
+    for conversation_id in ids:
+        await both.ask(both.turns, "latest_with_images", viewer_id, conversation_id)
+    if both.keys:
+        await both.ask(both.receipts, "get", viewer_id, both.random.choice(both.keys))
+
+
+async def grant(both: Both) -> None:
+    key = both.random.choice(("may", "june"))
+    await both.ask(both.accounts, "grant", both.random.choice(VIEWERS), 10, key=key)
+
+
+REQUESTED: list[Callable[[Both], Awaitable[None]]] = [
+    *(start, append, delete, cancel, retry, retry, retry, grant),
+    *(claim, claim, claim, claim, look_around, end_overdue, read),
+    *(work, work, work, work, work, work),
+]
+SHOWN: list[Mapping[str, Any]] = [
+    {"progress": 0.25},
+    {"progress": 0.75},
+    {"queue_position": 3},
+    {"preview": Preview(0, "previews/$x", 1, 1)},
+    {"progress": 0.5, "preview": Preview(1, "previews/y", 1, 1)},
+]
+
+
+def a_plan(both: Both, images: list[Image]) -> TurnPlan:
+    references = tuple(Reference(image, ReferenceOrigin.MANUAL) for image in images)
+    count = both.random.choice((1, 2))
+    models = both.random.sample(MODELS, both.random.randint(1, 3))
+    return TurnPlan(
+        user_message="A $boat",
+        references=references,
+        previous_were_named=False,
+        aspect_ratio=SQUARE,
+        resolution=Resolution.ONE_K,
+        options=TurnOptions(images_per_model=count),
+        outputs=tuple(planned(name, references, count) for name in models),
+    )
+
+
+def planned(name: ModelId, references: tuple[Reference, ...], count: int) -> PlannedOutput:
+    """One model's deadline is over as soon as it begins."""
+    model = a_model(name, deadline=OVER if name == MODELS[0] else LONG)
+    return PlannedOutput(model, name, references, (), PRICE * count)
+
+
+def some_images(both: Both) -> list[Image]:
+    """Of anybody, now and then one that is gone."""
+    images = [record.image for _, record in both.tables.images.values()]
+    found = both.random.sample(images, min(len(images), both.random.choice((0, 0, 1, 2))))
+    return [*found, a_picture().image] if both.random.random() < 0.05 else found
+
+
+def a_turn(both: Both) -> Turn | None:
+    turns = [row.turn for row in both.tables.turns.values()]
+    return both.random.choice(turns) if turns else None
+
+
+def a_key(both: Both) -> IdempotencyKey | None:
+    """None, a new one, or one that may have been used."""
+    if both.random.random() < 0.5:
+        return None
+    if not both.keys or both.random.random() < 0.7:
+        both.keys.append(IdempotencyKey(f"key {len(both.keys)}", "startConversation", "…"))
+    return both.random.choice(both.keys)
+
+
+def timeless(value: Any) -> Any:
+    """A value without its instants."""
+    if isinstance(value, datetime | Moment):
+        return "then"
+    if isinstance(value, Enum) or value is None:
+        return value
+    if is_dataclass(value):
+        return {one.name: timeless(getattr(value, one.name)) for one in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: timeless(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [timeless(one) for one in value]
+    return value

@@ -1,0 +1,246 @@
+"""The invariants must be able to fail: what is naive is found out, one promise at a time.
+
+Each variant leaves out one thing that the storage or a service does, and plays histories until an
+objection is made to it. That none is made to the real ones is in `test_histories.py`.
+"""
+# ruff: noqa: ARG002 - what is naive does not look at all that it is told
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from domain.generation import Delivery
+from domain.idempotency import IdempotencyKey, Receipt
+from domain.ids import ConversationId, ImageId, ViewerId
+from domain.images import ImageRecord
+from domain.outputs import GenerationError, Output, OutputStatus, ProviderJob, Run, Usage
+from domain.planning import Refusals
+from domain.services.leases import Lease, LeaseLost
+from domain.services.receipts import ReceiptService
+from domain.services.reporter import Reporter
+from domain.services.runner import OutputRun
+from domain.services.sweeper import Sweeper
+from domain.turns import Claim
+from domain.viewers import Viewer
+from tests.resilience.simulated.history import play
+from tests.resilience.simulated.model.claims import Claims
+from tests.resilience.simulated.model.repositories import Conversations, Receipts
+from tests.resilience.simulated.model.tables import Row, Tables
+from tests.resilience.simulated.site import Bucket, Parts
+
+_land, _sweep = OutputRun._land, Sweeper._sweep
+AT_MOST = 3_000
+"""Histories until a variant has to be found out; the slowest takes a few hundred."""
+
+
+class NoFence(Claims):
+    """A worker that lost its lease goes on writing."""
+
+    def holds(self, claim: Claim, output: Output) -> bool:
+        return (output.attempt, output.status) == (claim.output.attempt, OutputStatus.GENERATING)
+
+
+class NoStatus(Claims):
+    """What has ended is ended again."""
+
+    def holds(self, claim: Claim, output: Output) -> bool:
+        return (output.attempt, output.fence) == (claim.output.attempt, claim.output.fence)
+
+
+class NoAttempt(Claims):
+    """A worker of one attempt writes to the next one."""
+
+    def holds(self, claim: Claim, output: Output) -> bool:
+        return output.unfinished
+
+
+class AnyLease(Claims):
+    """A living lease is claimed."""
+
+    def may_be_claimed(self, row: Row, output: Output) -> bool:
+        return output.unfinished
+
+
+class NoRelease(Claims):
+    """A failure keeps what was reserved."""
+
+    def _fail(self, row: Row, output: Output, holding: Output, error: GenerationError) -> None:
+        failed = self._tables.end(row, output, status=OutputStatus.FAILED, error=error)
+        before = self._tables.put(row, [failed])
+        self._tables.observer.committed(row.turn.owner_id, before, row.turn)
+
+
+class ReleaseAndCapture(Claims):
+    """What landed is paid for, and given back as well."""
+
+    def land(
+        self,
+        claim: Claim,
+        records: Sequence[ImageRecord],
+        *,
+        text: str | None,
+        usage: Usage | None,
+    ) -> bool:
+        landed = super().land(claim, records, text=text, usage=usage)
+        if landed:
+            self._tables.release(claim.turn.owner_id, [claim.output])
+        return landed
+
+
+class PayLater(Claims):
+    """The state moves in one transaction, the money in another: never, if the worker dies."""
+
+    def land(
+        self,
+        claim: Claim,
+        records: Sequence[ImageRecord],
+        *,
+        text: str | None,
+        usage: Usage | None,
+    ) -> bool:
+        ledger, accounts = dict(self._tables.ledger), dict(self._tables.accounts)
+        landed = super().land(claim, records, text=text, usage=usage)
+        self._tables.ledger, self._tables.accounts = ledger, accounts
+        return landed
+
+
+class ForgetWhatIsAtWork(Conversations):
+    """What was reserved for outputs at work is not released when they are deleted."""
+
+    def delete(self, viewer_id: ViewerId, conversation_id: ConversationId) -> Sequence[str] | None:
+        for row in self._tables.rows_of(conversation_id):
+            row.turn = replace(row.turn, outputs=())
+        return super().delete(viewer_id, conversation_id)
+
+
+class DeleteWhatIsUsed(Conversations):
+    """Pictures go with their conversation, whoever else refers to them."""
+
+    def _used(self, viewer_id: ViewerId) -> set[ImageId]:
+        return set()
+
+
+class NoReceipts(Receipts):
+    """Keys are forgotten."""
+
+    def get(self, viewer_id: ViewerId, key: IdempotencyKey) -> Receipt | None:
+        return None
+
+
+class Spendthrift(Tables):
+    """Nobody looks at the account when it is written to."""
+
+    def bears(self, viewer_id: ViewerId, outputs: Sequence[Output], most_active: int) -> bool:
+        return True
+
+
+class KeysTwice(Tables):
+    """A key that a twin has just used is used again."""
+
+    def is_used(self, viewer_id: ViewerId, key: IdempotencyKey | None) -> bool:
+        return False
+
+
+class LateBucket(Bucket):
+    """Says that bytes are there before they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._late: list[tuple[str, bytes]] = []
+
+    def put(self, key: str, data: bytes) -> None:
+        self._late.append((key, data))
+        if len(self._late) > 3:
+            super().put(*self._late.pop(0))
+
+
+@pytest.mark.parametrize(
+    ("parts", "objection"),
+    [
+        (Parts(claims=NoFence), "the vendor was paid 2 times"),
+        (Parts(claims=NoStatus), "within an attempt"),
+        (Parts(claims=NoAttempt), "in attempt 2 ended with"),
+        (Parts(claims=AnyLease), "is claimed while its lease is alive"),
+        (Parts(claims=NoRelease), "the outputs hold"),
+        (Parts(claims=ReleaseAndCapture), "the outputs hold"),
+        (Parts(claims=PayLater), "the outputs hold"),
+        (Parts(conversations=ForgetWhatIsAtWork), "the outputs hold"),
+        (Parts(conversations=DeleteWhatIsUsed), "is deleted, but still referred to"),
+        (Parts(receipts=NoReceipts), "was done before, but refused"),
+        (Parts(tables=Spendthrift), "has spent more than there was"),
+        (Parts(tables=KeysTwice), "one request made 2 turns"),
+        (Parts(bucket=LateBucket), "lands without bytes"),
+        (Parts(sweeper=None), "is not taken up"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_a_naive_storage_is_found_out(parts: Parts, objection: str) -> None:
+    find_out(objection, parts)
+
+
+async def _save_no_job(self: Reporter, job: ProviderJob) -> None:
+    assert self.run is not None
+    self.run = replace(self.run, job=job)
+
+
+async def _ask_at_once(self: Reporter) -> None:
+    self.run = Run(tries=1, refused=False, job=None)
+
+
+async def _refuse_at_once(
+    self: ReceiptService, viewer: Viewer, key: IdempotencyKey | None, refusals: Refusals
+) -> None:
+    refusals.raise_if_any()
+
+
+async def _land_and_forget(self: OutputRun, delivery: Delivery) -> str:
+    kept = tuple(self._kept)
+    try:
+        return await _land(self, delivery)
+    except LeaseLost:
+        self._kept.extend(kept)  # whatever became of a landing that was not acknowledged
+        raise
+
+
+async def _renew_nothing(self: Lease) -> None:
+    return None
+
+
+async def _take_what_has_run_out(self: Sweeper, queued_for: timedelta, *, expired: bool) -> None:
+    await _sweep(self, queued_for, expired=True)  # though nobody could renew
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "naive", "objection"),
+    [
+        (Reporter, "submitted", _save_no_job, "nothing had happened"),
+        (Reporter, "submitting", _ask_at_once, "the vendor was paid 2 times"),
+        (Reporter, "answer_is_awaited", False, "the vendor was paid 2 times"),
+        (ReceiptService, "raise_if_refused", _refuse_at_once, "was done before, but refused"),
+        (OutputRun, "_land", _land_and_forget, "is deleted, but still referred to"),
+        (OutputRun, "_withdraw_if_abandoned", OutputRun._withdraw, "cancelled, but still wanted"),
+        (Lease, "_keep", _renew_nothing, "which is well"),
+        (Sweeper, "_sweep", _take_what_has_run_out, "which is well"),
+        (Claim, "seconds_left", 10_000.0, "is stuck"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_a_naive_service_is_found_out(
+    monkeypatch: pytest.MonkeyPatch, target: Any, name: str, naive: Any, objection: str
+) -> None:
+    monkeypatch.setattr(target, name, naive)
+
+    find_out(objection)
+
+
+def find_out(objection: str, parts: Parts | None = None) -> None:
+    others: list[str] = []
+    for number in range(AT_MOST):
+        objections = play(f"naive {number}", parts=parts).objections
+        if any(objection in one for one in objections):
+            return
+        others += objections
+    pytest.fail(f"Nobody said “{objection}”, only {others[:10]}.")

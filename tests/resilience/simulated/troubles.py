@@ -1,0 +1,105 @@
+"""What befalls a site as a whole: processes begin, die, are stopped and stand still; the database
+goes away; and then nothing befalls it any more.
+"""
+
+from collections.abc import Callable
+from itertools import count
+from typing import Final
+
+from tests.resilience.simulated.nodes import Node
+from tests.resilience.simulated.site import Site
+
+BAD_SECONDS: Final = 16.0
+"""The longest that the weather is bad."""
+_MOST: Final = 3
+_AWAY_SECONDS: Final = (1.0, 5.0, 15.0)
+_BEGINS_AGAIN_SECONDS: Final = (0.1, 1.0, 8.0)
+
+
+class Troubles:
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.deaths = 0
+        self.calm_since: float | None = None
+        """Since when nothing goes wrong, and everybody is there."""
+        self._world = site.sky.world
+        self._random = site.sky.random
+        self._numbers = count(1)
+        self._deploy_all()
+        self._plan()
+        self._world.at(self._random.uniform(2.0, BAD_SECONDS), self.end)
+
+    def end(self) -> None:
+        """It clears up: nothing goes wrong from here on."""
+        if self.calm_since is not None:
+            return
+        self._world.note("weather", "clears up")
+        self.calm_since = self._world.now
+        self.site.sky.clear_up()
+        self.site.database.away_until = 0.0
+        self.site.catch_up()
+        for resident in self.site.residents:
+            resident.process.thaw()
+
+    def _deploy_all(self) -> None:
+        random = self._random
+        if random.random() < 0.4:
+            for _ in range(random.choice((1, 2, 2))):
+                self._deploy(answers=True, runs=True)
+        else:
+            for _ in range(random.choice((1, 1, 2))):
+                self._deploy(answers=True, runs=False)
+            for _ in range(random.choice((1, 2, 2, 3))):
+                self._deploy(answers=False, runs=True)
+
+    def _deploy(self, *, answers: bool, runs: bool) -> None:
+        kind = "both" if answers and runs else "api" if answers else "worker"
+        node = Node(self.site, f"{kind} {next(self._numbers)}", answers=answers, runs=runs)
+
+        def follow() -> None:
+            self.deaths += 1
+            pause = self._random.choice(_BEGINS_AGAIN_SECONDS) * self._random.random()
+            self._world.after(pause, lambda: self._deploy(answers=answers, runs=runs))
+
+        self._world.note(node.process.name, "begins")
+        if self.calm_since is not None:
+            self.calm_since = self._world.now  # the last of those who had to come back
+        node.process.when_it_dies(follow)
+
+    def _plan(self) -> None:
+        weather = self.site.sky.weather
+        troubles: list[Callable[[], None]] = []
+        if weather.dies:
+            troubles += [self._kill_one, self._stop_one]
+        if weather.freezes:
+            troubles.append(self._freeze_one)
+        if weather.calls_fail:
+            troubles += [self._take_the_database_away, self._let_the_database_fall_behind]
+        for _ in range(self._random.randrange(_MOST + 1) if troubles else 0):
+            when = self._random.uniform(0.0, BAD_SECONDS)
+            self._world.at(when, self._make, self._random.choice(troubles))
+
+    def _make(self, trouble: Callable[[], None]) -> None:
+        if self.calm_since is None and self.site.residents:
+            trouble()
+
+    def _kill_one(self) -> None:
+        self.site.sky.kill(self._random.choice(self.site.residents).process)
+
+    def _stop_one(self) -> None:
+        self._random.choice(self.site.residents).stop()
+
+    def _freeze_one(self) -> None:
+        self.site.sky.freeze(self._random.choice(self.site.residents).process)
+
+    def _take_the_database_away(self) -> None:
+        seconds = self._random.choice(_AWAY_SECONDS) * self._random.random()
+        self._world.note("database", f"! away for {seconds:.1f} s")
+        self.site.database.away_until = self._world.now + seconds
+        for resident in self.site.residents:
+            self.site.sky.strike(resident.process, "without a database", alone=False)
+
+    def _let_the_database_fall_behind(self) -> None:
+        seconds = self._random.choice(_AWAY_SECONDS) * self._random.random()
+        self._world.note("database", f"! behind for {seconds:.1f} s")
+        self.site.fall_behind(seconds)

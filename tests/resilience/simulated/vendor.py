@@ -1,0 +1,309 @@
+"""A vendor with a bill, and the providers that ask it: one with jobs, one without, one for free.
+
+Every job that it takes is a line of the bill, under the request, the model and the attempt it is
+for. It may refuse, take a job and lose the answer, never answer, fail, be slow, or never end.
+"""
+
+import asyncio
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, Final, NamedTuple
+
+from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
+from domain.generation import DeliveredImage, Delivery, GenerationRequest
+from domain.outputs import ProviderJob, Usage
+from domain.ports import Watcher
+from tests.resilience.simulated.sky import Sky
+from tests.resilience.simulated.world import Dead, Process
+
+AGAIN: Final = "-again"
+BROKEN: Final = b"no picture"
+_POLL_SECONDS: Final = 1.0
+_REFUSES: Final = 0.3
+_NEVER: Final = float("inf")
+
+
+class Bill(NamedTuple):
+    """What a job was for: one attempt of one output, since every request has its own words."""
+
+    prompt: str
+    model: str
+    attempt: int
+
+
+def bill_of(request: GenerationRequest) -> Bill:
+    return Bill(request.prompt, family(request.model.id), request.attempt)
+
+
+def family(model_id: str) -> str:
+    """A model and its stand-in share one: a turn never has both."""
+    return model_id.removesuffix(AGAIN)
+
+
+class Fate(Enum):
+    """What can become of a submit."""
+
+    REFUSED = auto()
+    UNKNOWN = auto()
+    """Taken, and nobody can tell."""
+    CUT = auto()
+    """Not taken, and nobody can tell."""
+    SILENCE = auto()
+    """Taken, and never answered."""
+    SLOW = auto()
+    DIES_BEFORE = auto()
+    DIES_MEANWHILE = auto()
+    DIES_AFTER = auto()
+    FREEZES = auto()
+
+
+_DEADLY: Final = frozenset({Fate.DIES_BEFORE, Fate.DIES_MEANWHILE, Fate.DIES_AFTER, Fate.FREEZES})
+_REFUSALS: Final = (
+    (GenerationErrorCode.PROVIDER_UNAVAILABLE, None),
+    (GenerationErrorCode.PROVIDER_RATE_LIMITED, 2.0),
+    (GenerationErrorCode.PROVIDER_RATE_LIMITED, 600.0),
+)
+_FAILURES: Final = (
+    (GenerationErrorCode.CONTENT_REFUSED, False),
+    (GenerationErrorCode.PROVIDER_BAD_RESPONSE, True),
+)
+
+
+@dataclass(slots=True)
+class Job:
+    id: str
+    bill: Bill
+    ready_at: float
+    images: tuple[bytes, ...]
+    failure: tuple[GenerationErrorCode, bool] | None
+    started_at: float
+    cancelled: bool = False
+
+
+class Vendor:
+    def __init__(self, sky: Sky) -> None:
+        self.sky = sky
+        self.jobs: dict[str, Job] = {}
+        self.bills: Counter[Bill] = Counter()
+        self.fates: deque[Fate] = deque()
+        """What becomes of the next submits, where it is not left to chance."""
+        self.uncertain: set[Bill] = set()
+        """Something happened while an answer was awaited: OUTCOME_UNKNOWN has a cause."""
+        self.when_taken: list[Callable[[Bill], object]] = []
+        self.when_cancelled: list[Callable[[Bill], object]] = []
+        self._awaited: dict[Process, set[Bill]] = defaultdict(set)
+        sky.hurt.append(self._hurt)
+
+    def take(self, request: GenerationRequest, *, billed: bool) -> Job:
+        """From here on it works, whatever becomes of the answer."""
+        random, now = self.sky.random, self.sky.world.now
+        bill = bill_of(request)
+        number = len(self.jobs) + 1
+        images = tuple(
+            f"{number} {index} {bill}".encode() for index in range(1, request.image_count + 1)
+        )
+        ready_at, failure = now + random.uniform(0.2, 6.0), None
+        if random.random() < self.sky.weather.jobs:
+            match random.randrange(5):
+                case 0:
+                    failure = random.choice(_FAILURES)
+                case 1:
+                    images = (BROKEN, *images[1:])
+                case 2:
+                    images = ()
+                case 3:
+                    ready_at = _NEVER
+                case _:
+                    ready_at = now + random.uniform(5.0, 40.0)
+        job = Job(f"job{number}", bill, ready_at, images, failure, now)
+        self.jobs[job.id] = job
+        if billed:
+            self.bills[bill] += 1
+            self.sky.world.note("vendor", f"takes {job.id} for {bill}")
+            for tell in self.when_taken:
+                tell(bill)
+        return job
+
+    def cancel(self, job_id: str) -> None:
+        job = self.jobs[job_id]
+        self.sky.world.note("vendor", f"cancels {job.id} for {job.bill}")
+        for tell in self.when_cancelled:
+            tell(job.bill)
+        if job.ready_at > self.sky.world.now:
+            job.cancelled = True
+
+    def await_answer(self, process: Process, bill: Bill) -> None:
+        self._awaited[process].add(bill)
+        if self.sky.world.now - process.thawed_at < self.sky.lease_seconds:
+            # It may have stood still longer than its lease, and has had no time to notice.
+            self.uncertain.add(bill)
+
+    def know_answer(self, process: Process, bill: Bill) -> None:
+        self._awaited[process].discard(bill)
+
+    def _hurt(self, process: Process) -> None:
+        self.uncertain |= self._awaited[process]
+
+
+class _Provider:
+    """What the three have in common: the way to the vendor."""
+
+    name = ""
+
+    def __init__(self, process: Process, vendor: Vendor, places: int) -> None:
+        self._process = process
+        self._vendor = vendor
+        self._sky = vendor.sky
+        self._places = places
+
+    @property
+    def places(self) -> int:
+        return self._places
+
+    async def cancel(self, job: ProviderJob) -> None:
+        sky = self._sky
+        slowly = 8.0 if sky.random.random() < sky.weather.jobs else sky.weather.latency_seconds
+        await self._ask(lambda: self._vendor.cancel(job["id"]), within=slowly)
+
+    async def _ask(self, effect: Callable[[], Any], *, within: float) -> Any:
+        if not self._process.is_alive:
+            raise Dead
+        answer = self._process.create_future()
+
+        def arrive() -> None:
+            result = effect()
+            if not answer.done():
+                answer.set_result(result)
+
+        self._sky.world.after(self._sky.random.random() * within, arrive)
+        return await answer
+
+    async def _submit(self, request: GenerationRequest) -> Job:
+        """Ask the vendor to do something that costs."""
+        if not self._process.is_alive:
+            raise Dead
+        answer = self._process.create_future()
+        fate = self._draw()
+        if fate is Fate.REFUSED:
+            self._sky.count(self._process, "submit REFUSED")
+        elif fate is not None:
+            self._sky.strike(self._process, f"submit {fate.name}")
+        delay = self._sky.random.random() * (9.0 if fate is Fate.SLOW else 0.3)
+        if fate is Fate.FREEZES:
+            self._sky.freeze(self._process)
+        if fate not in (Fate.DIES_BEFORE, Fate.CUT, Fate.REFUSED):
+            self._sky.world.after(delay, self._arrive, request, answer, fate)
+        if fate in (Fate.DIES_BEFORE, Fate.DIES_MEANWHILE):
+            self._process.kill()
+        if fate is Fate.REFUSED:
+            self._sky.world.after(delay, self._fail, answer, self._refusal())
+        elif fate in (Fate.CUT, Fate.UNKNOWN):
+            self._sky.world.after(delay, self._fail, answer, _unknown())
+        job: Job = await answer
+        return job
+
+    def _arrive(
+        self, request: GenerationRequest, answer: asyncio.Future[Job], fate: Fate | None
+    ) -> None:
+        job = self._vendor.take(request, billed=True)
+        if fate is Fate.DIES_AFTER:
+            self._sky.kill(self._process)
+        elif fate not in (Fate.UNKNOWN, Fate.SILENCE) and not answer.done():
+            answer.set_result(job)
+
+    def _draw(self) -> Fate | None:
+        weather, random = self._sky.weather, self._sky.random
+        if self._vendor.fates:
+            return self._vendor.fates.popleft()
+        if random.random() >= weather.submits:
+            return None
+        if random.random() < _REFUSES:
+            return Fate.REFUSED
+        harmless = [fate for fate in Fate if fate not in _DEADLY]
+        return random.choice(list(Fate) if weather.dies + weather.freezes > 0 else harmless)
+
+    def _refusal(self) -> NotSubmitted:
+        code, retry_after = self._sky.random.choice(_REFUSALS)
+        return NotSubmitted(code, retry_after_seconds=retry_after)
+
+    def _fail(self, answer: asyncio.Future[Job], error: Exception) -> None:
+        if not answer.done():
+            answer.set_exception(error)
+
+    async def _wait_for(self, job: Job, request: GenerationRequest, watcher: Watcher) -> Delivery:
+        """Look again and again until it is over."""
+        told_queued = shown = False
+        while True:
+            within = self._sky.weather.latency_seconds
+            now = await self._ask(lambda: self._sky.world.now, within=within)
+            if job.cancelled:
+                raise GenerationFailed(GenerationErrorCode.PROVIDER_UNAVAILABLE, retryable=True)
+            if job.ready_at <= now:
+                return _delivery(job)
+            if not told_queued:
+                told_queued = True
+                await watcher.queued(3)
+            else:
+                await watcher.progress(0.5)
+                if request.preview_count and not shown:
+                    shown = True
+                    await watcher.preview(b"preview " + job.id.encode())
+            await asyncio.sleep(_POLL_SECONDS * self._sky.random.uniform(0.5, 2.0))
+
+
+class QueueProvider(_Provider):
+    """Takes jobs that anybody who knows their id can go on with."""
+
+    name = "queue"
+
+    async def generate(self, request: GenerationRequest, watcher: Watcher) -> Delivery:
+        if request.job is None:
+            bill = bill_of(request)
+            self._vendor.await_answer(self._process, bill)
+            await watcher.submitting()
+            job = await self._submit(request)
+            await watcher.submitted({"id": job.id})
+            self._vendor.know_answer(self._process, bill)
+        else:
+            job = self._vendor.jobs[request.job["id"]]
+        return await self._wait_for(job, request, watcher)
+
+
+class DirectProvider(_Provider):
+    """Answers with the pictures: there is no job to come back to."""
+
+    name = "direct"
+
+    async def generate(self, request: GenerationRequest, watcher: Watcher) -> Delivery:
+        # Until it has landed, a death loses the pictures: the answer stays awaited.
+        self._vendor.await_answer(self._process, bill_of(request))
+        await watcher.submitting()
+        job = await self._submit(request)
+        await asyncio.sleep(min(job.ready_at - self._sky.world.now, 1000.0))
+        return _delivery(job)
+
+
+class FreeProvider(_Provider):
+    """Costs nothing, so that a run is repeated where it broke off."""
+
+    name = "free"
+
+    async def generate(self, request: GenerationRequest, watcher: Watcher) -> Delivery:
+        if not self._process.is_alive:
+            raise Dead
+        job = self._vendor.take(request, billed=False)
+        return await self._wait_for(job, request, watcher)
+
+
+def _delivery(job: Job) -> Delivery:
+    if job.failure is not None:
+        code, retryable = job.failure
+        raise GenerationFailed(code, retryable=retryable)
+    images = tuple(DeliveredImage(data, seed=job.id) for data in job.images)
+    return Delivery(images=images, text="done", usage=Usage(1, 2, 3))
+
+
+def _unknown() -> GenerationFailed:
+    return GenerationFailed(GenerationErrorCode.OUTCOME_UNKNOWN, retryable=True)

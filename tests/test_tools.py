@@ -1,0 +1,28 @@
+"""What is told about tests that were left out."""
+
+import pytest
+
+from tests.tools import GROUPS, find_tool, left_out, need
+
+
+def test_what_was_left_out_is_said_in_sentences() -> None:
+    reasons = ["Skipped: needs nats-server", "needs nats-server", "takes long", "needs node"]
+
+    assert list(left_out(reasons)) == [
+        "Left out: 2 tests of the job engine on NATS. They need nats-server "
+        "(on Debian: apt-get install nats-server).",
+        "Left out: 1 test of the README's walk-through with the graphql-ws client. It needs node "
+        "(on Debian: apt-get install nodejs).",
+    ]
+
+
+def test_nothing_is_said_where_nothing_was_left_out() -> None:
+    assert not list(left_out(["takes long; DARKROOM_TEST_KILLS=20 runs it"]))
+
+
+def test_a_test_whose_program_is_missing_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(GROUPS, "no-such-program", "nothing")
+    assert find_tool("no-such-program") is None
+
+    with pytest.raises(pytest.skip.Exception, match="needs no-such-program"):
+        need("no-such-program")
