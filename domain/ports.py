@@ -171,7 +171,8 @@ class ClaimRepository(Protocol):
         the database's.
         """
 
-    async def renew(self, claim: Claim, *, lease: timedelta) -> bool: ...
+    async def renew(self, claim: Claim, *, lease: timedelta) -> bool:
+        """Hold the output for longer, unless it has been given back."""
 
     async def give_back(self, claim: Claim) -> bool:
         """End the lease at once, so that another worker can claim the output."""

@@ -106,7 +106,9 @@ class MongoClaimRepository:
         return Claim(turn, output, embedded["leaseUntil"] - lease, embedded["deadlineAt"])
 
     async def renew(self, claim: Claim, *, lease: timedelta) -> bool:
-        return await self._note(claim, {"leaseUntil": from_now(lease)})
+        # A renewal that is overtaken by the end of its lease is not to hold the output again.
+        query = held(claim, leaseUntil={"$ne": None})
+        return await self._note(claim, {"leaseUntil": from_now(lease)}, query)
 
     async def give_back(self, claim: Claim) -> bool:
         return await self._note(claim, {"leaseUntil": None})
@@ -238,10 +240,10 @@ class MongoClaimRepository:
         )
         return result.matched_count == 1
 
-    async def _note(self, claim: Claim, changes: Document) -> bool:
+    async def _note(self, claim: Claim, changes: Document, query: Document | None = None) -> bool:
         # No client sees these, so this write raises no version and wakes nobody.
         update = [set_on_outputs(is_slot(claim.output.slot), changes)]
-        result = await self._turns.update_one(held(claim), update)
+        result = await self._turns.update_one(query or held(claim), update)
         return result.matched_count == 1
 
 

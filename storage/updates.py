@@ -143,7 +143,8 @@ def is_slot(slot: int) -> Document:
     return {"$eq": ["$$output.slot", slot]}
 
 
-def held(claim: Claim) -> Document:
+def held(claim: Claim, **more: object) -> Document:
+    """What a claim's writes match: its output, while nobody else has claimed it; and `more`."""
     output = claim.output
     return {
         "_id": claim.turn.id,
@@ -153,6 +154,7 @@ def held(claim: Claim) -> Document:
                 "attempt": output.attempt,
                 "fence": output.fence,
                 "status": "GENERATING",
+                **more,
             }
         },
     }

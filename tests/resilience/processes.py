@@ -28,6 +28,17 @@ ROOT: Final = Path(__file__).parents[2]
 READY_SECONDS: Final = 60.0
 END_SECONDS: Final = 60.0
 DATABASE: Final = "darkroom"
+# As `python -m` does it. Linux ends the process with the one that started it, however that ends; if
+# that one is dead before the wish is made, the parent has changed, and nothing is started.
+_TIED_TO_PARENT: Final = """
+import ctypes, os, runpy, signal, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+parent, module = int(sys.argv[1]), sys.argv[2]
+sys.argv[:] = [module, *sys.argv[3:]]
+if os.getppid() == parent:
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+"""
 
 
 async def eventually(
@@ -104,7 +115,7 @@ class Process:
         with self.log_path.open("ab") as log:
             self._began_at = log.tell()
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", *self._command),
+                *(sys.executable, "-c", _TIED_TO_PARENT, str(os.getpid()), *self._command),
                 cwd=ROOT,
                 env={**inherited, **self._environment},
                 stdin=asyncio.subprocess.DEVNULL,

@@ -93,7 +93,7 @@ class _Course:
         self.crowd = Crowd(
             self.site,
             viewers=random.choice((1, 1, 1, 2)),
-            requests=random.choice((1, 2, 3, 6)),
+            requests=random.choice((1, 3, 5, 8)),
             keyed=random.choice((0.0, 0.5, 1.0)),
         )
         self._over_at: float | None = None

@@ -78,10 +78,11 @@ class Invariants:
         if before.until > self.world.now:
             self.object(f"{output.id} is claimed while its lease is alive")
         worker = before.worker
-        if isinstance(worker, Process) and worker.is_alive and not worker.is_frozen:
-            unhurt_for = self.world.now - worker.hurt_at
-            if unhurt_for > 2 * self.lease_seconds:
-                self.object(f"{output.id} is taken from {worker}, which is well")
+        if not isinstance(worker, Process) or not worker.is_alive or worker.is_frozen:
+            return
+        # It has renewed its lease before, and nothing has kept it from doing so again.
+        if worker.hurt_at < before.until - 1.5 * self.lease_seconds:
+            self.object(f"{output.id} is taken from {worker}, which is well")
 
     def _check_account(self, viewer_id: ViewerId) -> None:
         """The account, the ledger's sum and what outputs at work hold are one (P1)."""

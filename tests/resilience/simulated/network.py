@@ -17,10 +17,10 @@ from domain.turns import Claim, Turn
 from tests.resilience.simulated.sky import READS, Fault, Sky
 from tests.resilience.simulated.world import Dead, Process, Step
 
-_PATIENCE_SECONDS: Final = 2.0
+_PATIENCE_SECONDS: Final = 1.2
 """How long a call waits for a database that is away."""
-_SLOW_SECONDS: Final = 3.0
-_LATE_SECONDS: Final = 1.5
+_SLOW_SECONDS: Final = 1.5
+_LATE_SECONDS: Final = 1.0
 """All shorter than a lease, as the limits of `storage.database` are in earnest."""
 _ANSWERED_AT_ONCE: Final = 0.7
 

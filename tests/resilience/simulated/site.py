@@ -17,9 +17,9 @@ from tests.resilience.simulated.sky import Sky
 from tests.resilience.simulated.vendor import AGAIN, Vendor
 from tests.resilience.simulated.world import Process
 
-LEASE: Final = timedelta(seconds=6)
+LEASE: Final = timedelta(seconds=3)
 """Shorter than in earnest, in the same proportion to the heartbeat, so that a history is short."""
-HEARTBEAT: Final = timedelta(seconds=2)
+HEARTBEAT: Final = timedelta(seconds=1)
 QUEUED_AT_MOST: Final = timedelta(seconds=60)
 FAMILIES: Final = ("queue-a", "queue-b", "direct-a", "free-a")
 """Models, each of which has a stand-in to be tried again by. The first word is the provider's."""

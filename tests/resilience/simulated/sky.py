@@ -75,9 +75,8 @@ class Weather:
     answers: float = 0.0
     """Answers to viewers that are lost on the way, or not waited for."""
 
-    @property
-    def calls_fail(self) -> bool:
-        return self.refused + self.lost + self.late + self.slow > 0
+    outages: bool = False
+    """Whether the database goes away as a whole, or falls behind."""
 
 
 CALM: Final = Weather()
@@ -90,7 +89,7 @@ def a_weather(random: Random) -> Weather:
         return random.random() * most if random.random() < likely else 0.0
 
     focus = None
-    if random.random() < 0.15:
+    if random.random() < 0.3:
         # Where a worker stands still before it asks a vendor, nothing but the fence holds it.
         focus = random.choice(("claim", "claim", "save_run")), Fault.FREEZES
     elif random.random() < 0.6:
@@ -106,6 +105,7 @@ def a_weather(random: Random) -> Weather:
         dies=perhaps(0.6, 0.04),
         freezes=perhaps(0.3, 0.02),
         store=perhaps(0.2, 0.3),
+        outages=random.random() < 0.4,
         submits=perhaps(0.6, 0.5),
         jobs=perhaps(0.5, 0.5),
         hints=perhaps(0.3, 1.0),

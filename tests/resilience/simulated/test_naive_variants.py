@@ -29,7 +29,9 @@ from tests.resilience.simulated.history import play
 from tests.resilience.simulated.model.claims import Claims
 from tests.resilience.simulated.model.repositories import Conversations, Receipts
 from tests.resilience.simulated.model.tables import Row, Tables
-from tests.resilience.simulated.site import Bucket, Parts
+from tests.resilience.simulated.nodes import Node
+from tests.resilience.simulated.scenes import a_node, start, until, wait
+from tests.resilience.simulated.site import LEASE, Bucket, Parts
 
 _land, _sweep = OutputRun._land, Sweeper._sweep
 AT_MOST = 3_000
@@ -223,7 +225,6 @@ async def _take_what_has_run_out(self: Sweeper, queued_for: timedelta, *, expire
         (OutputRun, "_land", _land_and_forget, "is deleted, but still referred to"),
         (OutputRun, "_withdraw_if_abandoned", OutputRun._withdraw, "cancelled, but still wanted"),
         (Lease, "_keep", _renew_nothing, "which is well"),
-        (Sweeper, "_sweep", _take_what_has_run_out, "which is well"),
         (Claim, "seconds_left", 10_000.0, "is stuck"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
@@ -234,6 +235,34 @@ def test_a_naive_service_is_found_out(
     monkeypatch.setattr(target, name, naive)
 
     find_out(objection)
+
+
+def test_a_sweeper_that_does_not_wait_after_an_outage_is_found_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Rare by chance: nobody else may have hurt the worker that could not renew."""
+    monkeypatch.setattr(Sweeper, "_sweep", _take_what_has_run_out)
+
+    with pytest.raises(AssertionError, match="which is well"):
+        _go_through_outages()
+
+
+def test_after_an_outage_whoever_is_alive_keeps_what_it_holds() -> None:
+    _go_through_outages()
+
+
+def _go_through_outages() -> None:
+    lease = LEASE.total_seconds()
+    for seed in range(20):
+        with a_node(seed=f"outage {seed}") as node:
+            start(node)
+            until(node.site, node.site.vendor.bills.total)
+            (job,) = node.site.vendor.jobs.values()
+            job.ready_at += 10 * lease
+            Node(node.site, "another", answers=False, runs=True)
+            wait(node.site, 2 * lease)
+            node.site.database.away_until = node.site.sky.world.now + 3 * lease
+            wait(node.site, 10 * lease)
 
 
 def find_out(objection: str, parts: Parts | None = None) -> None:

@@ -9,10 +9,10 @@ from typing import Final
 from tests.resilience.simulated.nodes import Node
 from tests.resilience.simulated.site import Site
 
-BAD_SECONDS: Final = 16.0
-"""The longest that the weather is bad."""
+_BAD_SECONDS: Final = (3.0, 14.0)
+"""How long the weather is bad, at least and at most."""
 _MOST: Final = 3
-_AWAY_SECONDS: Final = (1.0, 5.0, 15.0)
+_AWAY_SECONDS: Final = (2.0, 6.0, 12.0)
 _BEGINS_AGAIN_SECONDS: Final = (0.1, 1.0, 8.0)
 
 
@@ -26,8 +26,9 @@ class Troubles:
         self._random = site.sky.random
         self._numbers = count(1)
         self._deploy_all()
-        self._plan()
-        self._world.at(self._random.uniform(2.0, BAD_SECONDS), self.end)
+        until = self._random.uniform(*_BAD_SECONDS)
+        self._plan(until)
+        self._world.at(until, self.end)
 
     def end(self) -> None:
         """It clears up: nothing goes wrong from here on."""
@@ -66,17 +67,17 @@ class Troubles:
             self.calm_since = self._world.now  # the last of those who had to come back
         node.process.when_it_dies(follow)
 
-    def _plan(self) -> None:
+    def _plan(self, until: float) -> None:
         weather = self.site.sky.weather
         troubles: list[Callable[[], None]] = []
         if weather.dies:
             troubles += [self._kill_one, self._stop_one]
         if weather.freezes:
             troubles.append(self._freeze_one)
-        if weather.calls_fail:
+        if weather.outages:
             troubles += [self._take_the_database_away, self._let_the_database_fall_behind]
         for _ in range(self._random.randrange(_MOST + 1) if troubles else 0):
-            when = self._random.uniform(0.0, BAD_SECONDS)
+            when = self._random.uniform(0.0, until)
             self._world.at(when, self._make, self._random.choice(troubles))
 
     def _make(self, trouble: Callable[[], None]) -> None:

@@ -100,7 +100,7 @@ class World:
     def after(self, seconds: float, callback: Callback, *args: Any) -> None:
         self.at(self.now + seconds, callback, *args)
 
-    def run_until(self, over: Callable[[], bool]) -> None:
+    def run_until(self, over: Callable[[], object]) -> None:
         """Go on step by step until it is over; `over` is asked whenever time passes."""
         steps = 0
         with _no_loop_running():

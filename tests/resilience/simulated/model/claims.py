@@ -82,7 +82,7 @@ class Claims:
 
     def renew(self, claim: Claim, *, lease: timedelta) -> bool:
         row, output = self._held(claim)
-        if row is None or output is None:
+        if row is None or output is None or row.hidden[output.slot].lease_until is None:
             return False
         row.hidden[output.slot].lease_until = self._tables.clock() + lease.total_seconds()
         return True

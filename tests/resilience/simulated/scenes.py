@@ -1,0 +1,73 @@
+"""Short histories written by hand: processes where nothing goes wrong but what a test wants to."""
+
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from random import Random
+from typing import Any
+
+from domain.conversations import StartConversation
+from domain.ids import viewer_id_of
+from domain.outputs import Output
+from domain.turns import TurnRequest
+from domain.viewers import Viewer
+from tests.resilience.simulated.nodes import Node
+from tests.resilience.simulated.site import LEASE, Site, a_site
+from tests.resilience.simulated.sky import Fault, Sky, Weather
+from tests.resilience.simulated.surroundings import errors_are_heard, randomness_of_services
+from tests.resilience.simulated.world import World
+
+ANA = Viewer(viewer_id_of("simulated", "ana"))
+DEADLINE = timedelta(seconds=60)
+
+
+@contextmanager
+def a_calm_site(*, focus: tuple[str, Fault] | None = None, seed: str = "calm") -> Iterator[Site]:
+    """Where, if anything, one call goes wrong. In the end nothing may be objected to."""
+    world = World(Random(seed))
+    weather = Weather(focus=focus, focus_share=1.0)
+    site = a_site(Sky(world, weather, lease_seconds=LEASE.total_seconds()), deadline=DEADLINE)
+    with randomness_of_services(0.5), errors_are_heard(world):
+        try:
+            yield site
+        finally:
+            for resident in list(site.residents):
+                resident.process.kill()
+    objections = [*site.invariants.objections, *world.broken]
+    assert not objections, objections
+
+
+@contextmanager
+def a_node(*, focus: tuple[str, Fault] | None = None, seed: str = "calm") -> Iterator[Node]:
+    """A process that does everything."""
+    with a_calm_site(focus=focus, seed=seed) as site:
+        yield Node(site, "both", answers=True, runs=True)
+
+
+def until(site: Site, over: Callable[[], object]) -> None:
+    site.sky.world.run_until(over)
+
+
+def wait(site: Site, seconds: float) -> None:
+    over_at = site.sky.world.now + seconds
+    until(site, lambda: site.sky.world.now >= over_at)
+
+
+def do(node: Node, work: Coroutine[Any, Any, Any]) -> Any:
+    """Have a request answered."""
+    task = node.process.begin(work, name="request")
+    until(node.site, task.done)
+    return task.result()
+
+
+def start(node: Node) -> Output:
+    request = TurnRequest(user_message="A boat", selected_models=("queue-a",))
+    _, turn = do(node, node.conversations.start(ANA, StartConversation(request)))
+    output: Output = turn.outputs[0]
+    return output
+
+
+def stored(site: Site, output: Output) -> Output:
+    found = site.tables.turns[output.turn_id].turn.output(output.slot)
+    assert found is not None
+    return found

@@ -1,0 +1,221 @@
+"""What viewers ask for: starts, edits, retries, cancellations, deletions, under keys of all sorts.
+
+A request knows what its answer must look like; whether it is true is for `viewers` to find out.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Final, TypeAlias
+
+from domain.conversations import StartConversation
+from domain.idempotency import Receipt, key_of
+from domain.ids import TurnId, ViewerId
+from domain.outputs import Output, OutputStatus
+from domain.turns import RetryOutput, SendEdit, Turn, TurnOptions, TurnRequest
+from domain.viewers import Viewer
+from tests.resilience.simulated.nodes import Node
+from tests.resilience.simulated.site import FAMILIES, Site
+from tests.resilience.simulated.vendor import AGAIN
+
+Work: TypeAlias = Callable[[Node], Awaitable[Turn | None]]
+"""Has a process's services do what is asked for."""
+
+_MUTATIONS: Final[dict[type, str]] = {
+    StartConversation: "startConversation",
+    SendEdit: "sendEdit",
+    RetryOutput: "retryOutput",
+}
+_RETRYABLE: Final = frozenset({OutputStatus.FAILED, OutputStatus.CANCELLED})
+
+
+@dataclass(slots=True)
+class Request:
+    """What is asked for, once or by several at once, under one key or none."""
+
+    name: str
+    work: Work
+    command: StartConversation | SendEdit | RetryOutput | None = None
+    turn_ids: set[TurnId] = field(default_factory=set)
+    """What answers have told that came of it."""
+
+    @property
+    def key(self) -> str | None:
+        return self.command.idempotency_key if self.command else None
+
+    @property
+    def words(self) -> str | None:
+        """A turn's, where it asks for one. No other request has the same."""
+        if isinstance(self.command, StartConversation | SendEdit):
+            return self.command.turn.user_message
+        return None
+
+    def made(self, receipt: Receipt) -> bool:
+        """Whether a receipt is for this input, and not for another one under its key."""
+        if self.command is None:
+            return False
+        key = key_of(_MUTATIONS[type(self.command)], self.key, self.command)
+        return key is not None and receipt.is_for(key)
+
+
+class Wishes:
+    """Thinks of requests that may make sense as things stand, and of some that do not."""
+
+    def __init__(self, site: Site, *, keyed: float) -> None:
+        self.requests: list[Request] = []
+        """All that came under a key."""
+        self._site = site
+        self._random = site.sky.random
+        self._keyed = keyed
+        self._numbers = count(1)
+
+    def turns_of(self, viewer_id: ViewerId) -> list[Turn]:
+        rows = self._site.tables.turns.values()
+        return [row.turn for row in rows if row.turn.owner_id == viewer_id]
+
+    def think_of(self, viewer: Viewer) -> Request:
+        turns = self.turns_of(viewer.id)
+        outputs = [output for turn in turns for output in turn.outputs]
+        at_work = [output for output in outputs if output.unfinished]
+        retryable = [output for output in outputs if output.status in _RETRYABLE]
+        pick = self._random.choice
+        wishes: list[Callable[[], Request]] = [lambda: self._start(viewer)] * 2
+        if turns:
+            wishes += [lambda: self._edit(viewer, pick(turns))] * 3
+            wishes += [lambda: self._delete(viewer, pick(turns))] * 2
+            wishes += [lambda: self._cancel_turn(viewer, pick(turns))]
+        if at_work:
+            wishes += [lambda: self._cancel(viewer, pick(at_work))] * 2
+        if retryable:
+            wishes += [lambda: self._retry(viewer, pick(retryable))] * 5
+        if self.requests:
+            wishes += [lambda: self._use_a_key_again(viewer, pick(self.requests))]
+        return pick(wishes)()
+
+    def _start(self, viewer: Viewer) -> Request:
+        sources = self._some_images(viewer, most=1)
+        command = StartConversation(
+            self._a_turn(viewer),
+            source_image_id=sources[0] if sources else None,
+            idempotency_key=self._a_key(),
+        )
+        return self._remember(
+            Request(f"start {_words(command)}", _starting(viewer, command), command)
+        )
+
+    def _edit(self, viewer: Viewer, turn: Turn) -> Request:
+        named = None
+        if self._random.random() < 0.3:
+            named = tuple(output.id for output in turn.outputs if output.images)
+        command = SendEdit(
+            turn.conversation_id,
+            self._a_turn(viewer),
+            previous_output_ids=named,
+            idempotency_key=self._a_key(),
+        )
+
+        async def work(node: Node) -> Turn:
+            sent, _ = await node.turns.send_edit(viewer, command)
+            return sent
+
+        return self._remember(Request(f"edit {_words(command)}", work, command))
+
+    def _retry(self, viewer: Viewer, output: Output) -> Request:
+        model_id = None
+        if self._random.random() < 0.3:
+            own = output.model_id.removesuffix(AGAIN)
+            model_id = own + AGAIN if output.model_id == own else own
+        command = RetryOutput(output.id, model_id, idempotency_key=self._a_key())
+        name = f"retry {output.id} after {output.attempt}"
+
+        async def work(node: Node) -> Turn:
+            turn, retried, _ = await node.turns.retry_output(viewer, command)
+            if retried.attempt <= output.attempt:
+                self._site.invariants.object(f"{name} was answered with {retried.attempt}")
+            return turn
+
+        return self._remember(Request(name, work, command))
+
+    def _cancel(self, viewer: Viewer, output: Output) -> Request:
+        async def work(node: Node) -> Turn:
+            turn, cancelled = await node.turns.cancel_output(viewer, output.id)
+            if cancelled.unfinished:
+                self._site.invariants.object(f"{output.id} was cancelled, but is at work")
+            return turn
+
+        return Request(f"cancel {output.id}", work)
+
+    def _cancel_turn(self, viewer: Viewer, turn: Turn) -> Request:
+        async def work(node: Node) -> Turn:
+            cancelled = await node.turns.cancel_turn(viewer, turn.id)
+            if cancelled.in_progress:
+                self._site.invariants.object(f"{turn.id} was cancelled, but is at work")
+            return cancelled
+
+        return Request(f"cancel {turn.id}", work)
+
+    def _delete(self, viewer: Viewer, turn: Turn) -> Request:
+        async def work(node: Node) -> None:
+            await node.conversations.delete(viewer, turn.conversation_id)
+            if turn.conversation_id in self._site.tables.conversations:
+                self._site.invariants.object(f"{turn.conversation_id} was deleted, but is there")
+
+        return Request(f"delete {turn.conversation_id}", work)
+
+    def _use_a_key_again(self, viewer: Viewer, used: Request) -> Request:
+        """For something else; or by somebody else, to whom it is a key like any other."""
+        command = StartConversation(self._a_turn(viewer), idempotency_key=used.key)
+        name = f"start {_words(command)} by the key of {used.name}"
+        request = Request(name, _starting(viewer, command), command)
+
+        async def work(node: Node) -> Turn:
+            receipt = self._site.tables.receipts.get((viewer.id, used.key or ""))
+            turn = await _starting(viewer, command)(node)
+            if receipt is not None and not request.made(receipt):
+                self._site.invariants.object(f"{name} was done")
+            return turn
+
+        request.work = work
+        return request
+
+    def _a_turn(self, viewer: Viewer) -> TurnRequest:
+        models = self._random.sample(FAMILIES, self._random.choice((1, 1, 1, 2, 3)))
+        return TurnRequest(
+            user_message=f"words {next(self._numbers)}",
+            selected_models=tuple(models),
+            manual_reference_ids=self._some_images(viewer, most=2),
+            options=TurnOptions(
+                images_per_model=self._random.choice((1, 1, 2)),
+                previews=self._random.choice((0, 1)),
+            ),
+        )
+
+    def _some_images(self, viewer: Viewer, *, most: int) -> tuple[str, ...]:
+        images = [
+            image_id
+            for image_id, (owner_id, _) in self._site.tables.images.items()
+            if owner_id == viewer.id
+        ]
+        if not images or self._random.random() < 0.6:
+            return ()
+        return tuple(self._random.sample(images, min(most, len(images))))
+
+    def _a_key(self) -> str | None:
+        return f"key {next(self._numbers)}" if self._random.random() < self._keyed else None
+
+    def _remember(self, request: Request) -> Request:
+        if request.key is not None:
+            self.requests.append(request)
+        return request
+
+
+def _starting(viewer: Viewer, command: StartConversation) -> Callable[[Node], Awaitable[Turn]]:
+    async def work(node: Node) -> Turn:
+        _, turn = await node.conversations.start(viewer, command)
+        return turn
+
+    return work
+
+
+def _words(command: StartConversation | SendEdit) -> str:
+    return command.turn.user_message
