@@ -38,7 +38,7 @@ check: .venv/dev ## Format, lint, types and the layers' imports
 	@.venv/bin/mypy && .venv/bin/lint-imports
 
 test: .venv/dev ## Run the tests, or some: make test T=tests/test_auth.py
-	@$(PYTHON) -m pytest -n 3 --dist worksteal $(T)
+	@$(PYTHON) -m pytest -n 2 --dist worksteal $(T)
 
 resilience: .venv/dev ## Kill things at random and check the whole history: make resilience KILLS=500 SEED=…
 	@DARKROOM_TEST_KILLS=$(KILLS) DARKROOM_TEST_SEED=$(SEED) $(PYTHON) -m pytest -s tests/resilience

@@ -23,6 +23,8 @@ _SAMPLES: Final = (
     ("A lighthouse above the sea at sunset", AspectRatio(16, 9)),
 )
 _REMEMBERED: Final = 10_000
+_PATIENCE_SECONDS: Final = 6.0
+"""Less than a request has."""
 
 
 class SampleMaker:
@@ -59,14 +61,33 @@ class ViewerService:
         self._keeper = keeper
         self._sample_maker = sample_maker
         self._known: dict[ViewerId, None] = {}
+        self._greeting: dict[ViewerId, asyncio.Task[None]] = {}
 
     async def greet(self, viewer: Viewer) -> None:
-        """Give the viewer sample pictures, unless seen before or there are none to give."""
+        """Give the viewer sample pictures, unless seen before or there are none to give.
+
+        Where making them takes long, they come later: no request fails for want of a sample.
+        """
         if self._sample_maker is None or viewer.id in self._known:
             return
+        task = self._greeting.get(viewer.id)
+        if task is None:
+            task = asyncio.create_task(self._greet(viewer, self._sample_maker), name="greeting")
+            self._greeting[viewer.id] = task
+            task.add_done_callback(lambda ended: self._greeted(viewer.id, ended))
+        done, _ = await asyncio.wait([task], timeout=_PATIENCE_SECONDS)
+        if done:
+            task.result()
+
+    def _greeted(self, viewer_id: ViewerId, task: asyncio.Task[None]) -> None:
+        del self._greeting[viewer_id]
+        if not task.cancelled():
+            task.exception()  # whoever waited has been told
+
+    async def _greet(self, viewer: Viewer, maker: SampleMaker) -> None:
         if not await self._viewers.is_known(viewer.id):
             try:
-                await self._welcome(viewer, self._sample_maker)
+                await self._welcome(viewer, maker)
             except (GenerationFailed, StoreUnavailable):
                 log.warning("no sample pictures", exc_info=True)
                 return
