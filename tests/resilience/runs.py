@@ -29,7 +29,7 @@ SETTINGS: Final = {
     "DARKROOM_STARTING_CREDITS": str(TERMS.starting_credits),
     "DARKROOM_MAX_ACTIVE_OUTPUTS": str(TERMS.max_active_outputs),
 }
-BEGIN_SECONDS: Final = 120.0
+BEGIN_SECONDS: Final = 180.0
 SETTLE_SECONDS: Final = 180.0
 CATCH_UP_SECONDS: Final = 15.0
 KILL_SECONDS: Final = 30.0

@@ -16,13 +16,13 @@ from issuer import DevelopmentIssuer
 from settings import Settings
 from storage.accounts import MongoAccountRepository
 from storage.database import Database, open_database
-from tests.clients import Data
+from tests.clients import Data, GraphQLClient
 from tests.resilience.asking import Asker
 from tests.resilience.chronicler import Chronicler
 from tests.resilience.evidence import History, Kill, Snapshot, Terms, read_stored
 from tests.resilience.load import Load, turn_of
 from tests.resilience.operators import Operator
-from tests.resilience.processes import Documents, eventually
+from tests.resilience.processes import Documents, eventually, until_greeted
 from tests.resilience.sites import viewer_id
 from tests.serving import free_port, serving
 from tests.simulators.fal import KEY, FalSimulator, serving_fal
@@ -52,6 +52,9 @@ async def make_sound_history(mongodb_uri: str, folder: Path) -> History:
             token = DevelopmentIssuer(folder).token
             asker = Asker(route=lambda: url, token=token)
             load = Load(asker, route=lambda: url, token=token, randomness=Random(0))
+            client = GraphQLClient(url, token("ana"))
+            await until_greeted(client)
+            await client.aclose()
             await _do_everything(load, asker)
             await operator.grant(ViewerId(viewer_id("ana")), 10)
             proof = await MongoAccountRepository(database).prove()

@@ -1,8 +1,14 @@
 """Clocks that differ by minutes, and one that jumps: only the database's counts."""
 
 import asyncio
+import os
+import subprocess
+import sys
 from pathlib import Path
 from random import Random
+from time import time
+
+import pytest
 
 from tests.clients import Data
 from tests.resilience.asking import Asker
@@ -18,6 +24,7 @@ from tests.resilience.clocks import (
 from tests.resilience.evidence import History, read_stored
 from tests.resilience.history import objections
 from tests.resilience.processes import eventually
+from tests.resilience.scale import THOROUGH, WHY_NOT
 from tests.resilience.sites import Arrangement, Site, open_site
 
 LOCAL = {"width": 256, "height": 256, "previews": 1, "imagesPerModel": 1}
@@ -25,8 +32,22 @@ SOLD = {"previews": 0, "imagesPerModel": 1}
 LONGER_THAN_A_LEASE = "[fal seconds=18]"
 STEP_AFTER_SECONDS = 8.0
 OVER_SECONDS = 60.0
+SLACK_SECONDS = 30.0
 
 
+def test_a_clock_can_be_made_to_go_wrong() -> None:
+    need_wrong_clocks()
+    look = [sys.executable, "-c", "import time; print(time.time())"]
+
+    for seconds in (APART_SECONDS, -APART_SECONDS):
+        environment = {**os.environ, **off_by(seconds)}
+        told = subprocess.run(
+            look, env=environment, capture_output=True, text=True, timeout=20, check=True
+        )
+        assert abs(float(told.stdout) - time() - seconds) < SLACK_SECONDS
+
+
+@pytest.mark.skipif(not THOROUGH, reason=f"{WHY_NOT}; the small storm has such clocks as well")
 async def test_nobody_takes_what_another_holds_and_no_deadline_moves_where_clocks_differ(
     tmp_path: Path,
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.api.test_outputs import CANCEL, RETRY
 from tests.clients import Data, GraphQLClient, Socket, connect_to
 from tests.operations import DELETE, FOLLOW, OVER, SEND, START, over, start
-from tests.resilience.processes import READY_SECONDS, away, eventually, frozen
+from tests.resilience.processes import away, eventually, frozen, until_greeted
 from tests.resilience.scale import THOROUGH, WHY_NOT
 from tests.resilience.sites import Arrangement, Site, open_site
 
@@ -27,13 +27,7 @@ RESUMED_SECONDS = 15.0
 async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
     arrangement = Arrangement(apis=1, fal=True)
     async with open_site(tmp_path_factory.mktemp("frozen"), arrangement) as site:
-        client = site.client(site.apis[0])
-
-        async def greeted() -> bool:
-            return "errors" not in await client.execute("{ viewer { id } }")
-
-        # A process's first viewer is drawn some pictures, which takes a busy machine a while.
-        await eventually(greeted, within=READY_SECONDS, what="a first viewer has been greeted")
+        await until_greeted(site.client(site.apis[0]))
         yield site
 
 

@@ -12,7 +12,7 @@ from tests.clients import Data, GraphQLClient
 from tests.operations import FOLLOW, OVER, followed, over, send, start
 from tests.resilience.evidence import History, read_stored
 from tests.resilience.history import objections
-from tests.resilience.processes import eventually
+from tests.resilience.processes import eventually, until_greeted
 from tests.resilience.sites import Site, open_site
 
 SMALL = {"width": 256, "height": 256, "previews": 1}
@@ -24,6 +24,8 @@ PRESENT_SECONDS = 2.0
 @pytest.fixture(scope="module")
 async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
     async with open_site(tmp_path_factory.mktemp("two"), apis=2) as site:
+        for api in site.apis:
+            await until_greeted(site.client(api))
         yield site
 
 

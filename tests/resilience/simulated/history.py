@@ -13,15 +13,13 @@ from typing import Final
 from domain.errors import GenerationErrorCode
 from domain.outputs import Output
 from tests.resilience.simulated.model.tables import Hidden
-from tests.resilience.simulated.site import LEASE, Parts, a_site
+from tests.resilience.simulated.site import LEASE, SWEEP_SECONDS, Parts, a_site
 from tests.resilience.simulated.sky import Sky, a_weather
 from tests.resilience.simulated.surroundings import errors_are_heard, randomness_of_services
 from tests.resilience.simulated.troubles import Troubles
 from tests.resilience.simulated.viewers import Crowd
 from tests.resilience.simulated.world import Stalled, World
 
-_SWEEP_SECONDS: Final = 2.5
-"""The longest between two."""
 _MARGIN_SECONDS: Final = 4.0
 """For calls, and for pauses between them."""
 _LOOK_SECONDS: Final = 1.0
@@ -84,7 +82,7 @@ class _Course:
         self.site = a_site(
             sky,
             parts=parts,
-            deadline=timedelta(seconds=random.choice((8, 12, 20))),
+            deadline=timedelta(seconds=random.choice((6, 10, 16))),
             places=random.choice((1, 2)) if self._few_places else 100,
             starting_credits=random.choice((6, 20, 1000, 1000)),
             max_active_outputs=random.choice((2, 4, 50, 50)),
@@ -93,7 +91,7 @@ class _Course:
         self.crowd = Crowd(
             self.site,
             viewers=random.choice((1, 1, 1, 2)),
-            requests=random.choice((1, 3, 5, 8)),
+            requests=random.choice((1, 2, 4, 7)),
             keyed=random.choice((0.0, 0.5, 1.0)),
         )
         self._over_at: float | None = None
@@ -139,7 +137,7 @@ class _Course:
     ) -> None:
         """After its deadline, a lease and a sweep, everything is over (P3)."""
         now, lease = self.world.now, LEASE.total_seconds()
-        soon = 2 * _SWEEP_SECONDS + _MARGIN_SECONDS
+        soon = 2 * SWEEP_SECONDS + _MARGIN_SECONDS
         for hidden, output in unfinished:
             until = (hidden.queued_at, hidden.lease_until or 0.0, hidden.not_before or 0.0)
             taken_up_by = max(calm_since + lease, *until) + soon

@@ -43,6 +43,8 @@ class Line:
         self.transactions = transactions
         self.reads = reads
         self.away_until = 0.0
+        self.is_long_away = False
+        """Longer than it takes a sweeper to notice."""
         self.behind_until = 0.0
         """Until then what is written is seen by no reader, and nobody is told that it is done."""
         self._locked_until = 0.0
@@ -113,7 +115,7 @@ class _Call:
             if away < patience:
                 world.after(away, self.arrive)
             else:
-                sky.strike(self.process, f"{self.name} finds nobody", alone=False)
+                sky.strike(self.process, f"{self.name} finds nobody", noticed=line.is_long_away)
                 world.after(patience, self._refuse)
         elif (locked := line.locked_for(self.name)) > 0:
             world.after(locked, self.arrive)
@@ -148,7 +150,7 @@ class _Call:
             if behind < patience:
                 world.after(behind, self._tell, result)
             else:
-                sky.strike(self.process, f"{self.name} is done by too few", alone=False)
+                sky.strike(self.process, f"{self.name} is done by too few", noticed=True)
                 self._leave_in_the_dark()
                 world.after(patience, self._refuse)
         elif sky.random.random() < _ANSWERED_AT_ONCE:

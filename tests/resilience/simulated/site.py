@@ -20,6 +20,8 @@ from tests.resilience.simulated.world import Process
 LEASE: Final = timedelta(seconds=3)
 """Shorter than in earnest, in the same proportion to the heartbeat, so that a history is short."""
 HEARTBEAT: Final = timedelta(seconds=1)
+SWEEP_SECONDS: Final = 2.5
+"""The longest between two."""
 QUEUED_AT_MOST: Final = timedelta(seconds=60)
 FAMILIES: Final = ("queue-a", "queue-b", "direct-a", "free-a")
 """Models, each of which has a stand-in to be tried again by. The first word is the provider's."""
@@ -91,6 +93,14 @@ class Site:
     max_active_outputs: int
     residents: list[Resident] = field(default_factory=list)
     """Those that are alive."""
+
+    def go_away(self, seconds: float) -> None:
+        """Nobody reaches the database."""
+        self.database.away_until = self.sky.world.now + seconds
+        self.database.is_long_away = seconds > SWEEP_SECONDS
+        for resident in self.residents:
+            noticed = self.database.is_long_away
+            self.sky.strike(resident.process, "without a database", noticed=noticed)
 
     def fall_behind(self, seconds: float) -> None:
         """The primary writes alone: a majority has what was there before, and gets the rest."""

@@ -132,10 +132,10 @@ class Sky:
     def pause(self) -> float:
         return self.random.random() * self.weather.latency_seconds
 
-    def strike(self, process: Process, what: str, *, alone: bool = True) -> None:
-        """Something happens to a process: to it alone, or to all that reach the database."""
+    def strike(self, process: Process, what: str, *, noticed: bool = False) -> None:
+        """Something happens to a process; `noticed` if the others notice it and wait."""
         self.count(process, what)
-        if alone:
+        if not noticed:
             process.hurt_at = max(process.hurt_at, self.world.now)
         for tell in self.hurt:
             tell(process)

@@ -261,7 +261,7 @@ def _go_through_outages() -> None:
             job.ready_at += 10 * lease
             Node(node.site, "another", answers=False, runs=True)
             wait(node.site, 2 * lease)
-            node.site.database.away_until = node.site.sky.world.now + 3 * lease
+            node.site.go_away(3 * lease)
             wait(node.site, 10 * lease)
 
 

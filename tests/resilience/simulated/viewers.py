@@ -68,15 +68,15 @@ class Crowd:
         """For any time, or until something of theirs has ended."""
         await asyncio.sleep(self._random.choice(_PAUSES_SECONDS) * self._random.random())
         if self._random.random() < 0.4:
-            ended = self._count_ended(viewer)
+            at_work = self._count_at_work(viewer)
             for _ in range(10):
-                if self._count_ended(viewer) != ended:
+                if not at_work or self._count_at_work(viewer) < at_work:
                     break
                 await asyncio.sleep(self._random.random() * 2.0)
 
-    def _count_ended(self, viewer: Viewer) -> int:
+    def _count_at_work(self, viewer: Viewer) -> int:
         turns = self._wishes.turns_of(viewer.id)
-        return sum(not output.unfinished for turn in turns for output in turn.outputs)
+        return sum(output.unfinished for turn in turns for output in turn.outputs)
 
     async def _insist(self, request: Request, viewer: Viewer) -> None:
         """Ask, and where no answer comes and the key makes it safe, ask again."""
