@@ -20,6 +20,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import (
+    ConfigurationError,
     ConnectionFailure,
     ExecutionTimeout,
     OperationFailure,
@@ -92,7 +93,8 @@ class Calls:
     that it has.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, reconnect: Callable[[], Awaitable[None]]) -> None:
+        self._reconnect = reconnect
         self._places = asyncio.Semaphore(MAX_CALLS)
         self._under_way: set[asyncio.Task[Any]] = set()
 
@@ -115,7 +117,11 @@ class Calls:
 
     async def _to_its_end(self, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
         with translated():
-            return await work()
+            try:
+                return await work()
+            except ConfigurationError:
+                await self._reconnect()
+                raise
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._places.release()
@@ -227,7 +233,7 @@ async def open_database(uri: str, name: str) -> AsyncIterator[Database]:
         )
         with translated():
             await _prepare(commands)
-        calls = Calls()
+        calls = Calls(functools.partial(_reconnect, client))
         watched = feed_client.get_database(name, read_concern=_MAJORITY)
         try:
             yield Database(client, commands, watched, calls)
@@ -236,6 +242,16 @@ async def open_database(uri: str, name: str) -> AsyncIterator[Database]:
     finally:
         await feed_client.close()
         await client.close()
+
+
+async def _reconnect(client: AsyncMongoClient[Document]) -> None:
+    """Let no connection be used again.
+
+    One that was made just while its server stepped down knows that no sessions can be had there,
+    and would say so ever after. The driver has no public way to be rid of it.
+    """
+    for server in list(client._topology._servers.values()):
+        await server.pool.reset_without_pause()
 
 
 async def _prepare(database: AsyncDatabase[Document]) -> None:
@@ -272,7 +288,7 @@ _PASSING_CODES: Final = frozenset({43, 91, 134, 189, 11600, 11602})
 def is_passing(error: PyMongoError) -> bool:
     """Whether the same call may well succeed a little later."""
     return (
-        isinstance(error, (ConnectionFailure, ExecutionTimeout, WTimeoutError))
+        isinstance(error, (ConnectionFailure, ExecutionTimeout, WTimeoutError, ConfigurationError))
         or (isinstance(error, OperationFailure) and error.code in _PASSING_CODES)
         or error.timeout
         or error.has_error_label("TransientTransactionError")

@@ -8,13 +8,17 @@ import asyncio
 import itertools
 import json
 import random
-from collections.abc import Callable
+import socket
+import struct
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from time import time
 from typing import Final
 
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
 
+from domain.ids import TurnId, conversation_of_turn
 from tests.clients import Data, connect_to
 from tests.resilience.asking import Router
 from tests.resilience.evidence import Seen, SubscriberLog
@@ -52,6 +56,27 @@ class Follower:
         self._connections = 0
         self._news = asyncio.Event()
         self._turns: dict[str, Data] = {}
+        self._connection: ClientConnection | None = None
+
+    @property
+    def is_connected(self) -> bool:
+        return self._connection is not None
+
+    def cut(self, *, reset: bool) -> None:
+        """Lose the connection without a word: as a broken network does, with RST, or as an app
+        that is ended, with FIN.
+        """
+        assert self._connection is not None
+        transport = self._connection.transport
+        if reset:
+            lingering = struct.pack("ii", 1, 0)
+            transport.get_extra_info("socket").setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, lingering
+            )
+            transport.abort()
+        else:
+            transport.close()
+        self._connection = None
 
     async def follow(self) -> None:
         """Until cancelled, or until the conversation is gone."""
@@ -80,6 +105,7 @@ class Follower:
                 await connection.send(json.dumps({"type": "connection_init", "payload": payload}))
                 async with asyncio.timeout(_CONNECT_SECONDS):
                     assert json.loads(await connection.recv())["type"] == "connection_ack"
+                self._connection = connection
                 for number in itertools.count(1):
                     variables = {"id": self.log.conversation_id, "after": self._after}
                     await connection.send(
@@ -109,6 +135,7 @@ class Follower:
             except ConnectionClosed:
                 pass
             finally:
+                self._connection = None
                 if connection.close_code is not None:
                     self.log.closes.append((time(), connection.close_code))
 
@@ -129,3 +156,21 @@ class Follower:
 
 def is_over(turn: Data) -> bool:
     return all(output["status"] in _FINAL for output in turn["outputs"])
+
+
+async def caught_up(
+    followers: Sequence[Follower], turn_ids: Collection[TurnId], *, within: float
+) -> None:
+    """Until each that knows where it began has seen the end of each of these turns.
+
+    What one never sees is the checker's matter.
+    """
+    waiting = [
+        follower.until_over(turn_id)
+        for follower in followers
+        for turn_id in turn_ids
+        if follower.log.from_the_beginning
+        and conversation_of_turn(turn_id) == follower.log.conversation_id
+    ]
+    with suppress(TimeoutError):
+        await asyncio.wait_for(asyncio.gather(*waiting), within)

@@ -89,12 +89,7 @@ class Load:
     @asynccontextmanager
     async def working(self, viewers: int) -> AsyncIterator[None]:
         """Viewers work inside the block; what they follow is followed on until `close`."""
-        tasks = [
-            asyncio.create_task(
-                self._work(Viewer(f"viewer {number}", random.Random(self._randomness.random())))
-            )
-            for number in range(viewers)
-        ]
+        tasks = [asyncio.create_task(self._work(self.viewer(name))) for name in self.names(viewers)]
         try:
             yield
             for task in tasks:
@@ -105,6 +100,10 @@ class Load:
 
     async def close(self) -> None:
         await end(self._tasks)
+
+    @staticmethod
+    def names(viewers: int) -> list[str]:
+        return [f"viewer {number}" for number in range(viewers)]
 
     def viewer(self, name: str) -> Viewer:
         """One who does only what is asked of him."""

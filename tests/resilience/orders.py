@@ -53,7 +53,7 @@ _WORDS: Final = ("A red boat at sea", "Make it sepia", "More contrast", "A light
 def an_order(choice: random.Random, number: int, *, fal: bool) -> Data:
     """The input of a turn. No two have the same message."""
     words = f"{choice.choice(_WORDS)}, number {number}"
-    if fal and choice.random() < 0.6:
+    if fal and choice.random() < 0.65:
         script = choice.choice(_RARE if choice.random() < 0.3 else _OFTEN)
         models = choice.sample(FAL_FROM_WORDS, choice.choice((1, 1, 2)))
         several = "img-flux-2-max" not in models and choice.random() < 0.2

@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Final
 
 from domain.ids import TurnId, conversation_of_turn
+from storage.viewers import MongoViewerRepository
 from tests.resilience.asking import Asker, round_robin
 from tests.resilience.attempts import Attempt, attempts_of
 from tests.resilience.chronicler import Chronicler
@@ -18,7 +19,7 @@ from tests.resilience.history import objections
 from tests.resilience.load import Load, end
 from tests.resilience.operators import Operator
 from tests.resilience.processes import eventually
-from tests.resilience.scale import SEED
+from tests.resilience.scale import SEED, THOROUGH
 from tests.resilience.sites import Arrangement, Site, open_site, viewer_id
 from tests.resilience.snapshots import Auditor
 from tests.resilience.storm import Storm
@@ -95,6 +96,7 @@ class _Stage:
             viewer_id=viewer_id,
             fal=plan.arrangement.fal,
             keys=plan.keys,
+            most_followed=20 if THOROUGH else 6,
         )
 
     async def run(self) -> Run:
@@ -123,10 +125,18 @@ class _Stage:
 
     async def _work(self) -> float:
         """The storm, and how long it then took until everything had come to its end."""
+        if not THOROUGH:
+            await self._welcome()
         async with self._load.working(VIEWERS):
             await eventually(self._has_begun, within=BEGIN_SECONDS, what="work has begun")
             await self._storm.rage(self._plan.kills, quiet_end=self._plan.quiet_end)
         return await eventually(self._is_over, within=SETTLE_SECONDS, what="every output has ended")
+
+    async def _welcome(self) -> None:
+        """Make the viewers known, so that no process spends seconds on pictures for them."""
+        viewers = MongoViewerRepository(self._site.database)
+        for name in self._load.names(VIEWERS):
+            await viewers.welcome(viewer_id(name), [])
 
     async def _has_begun(self) -> bool:
         return len(self._load.acknowledged) >= VIEWERS

@@ -42,27 +42,27 @@ class Arrangement:
         return self.workers > 0
 
 
-class Site:
-    """The processes of one arrangement, which share a database and a folder."""
+class BareSite:
+    """The processes of one arrangement, which share a folder, and a database of somebody else's."""
 
     def __init__(
         self,
         data_dir: Path,
         arrangement: Arrangement,
         *,
-        mongod: Mongod,
-        nats: NatsServer | None,
+        mongodb_uri: str,
         documents: Documents,
         database: Database,
+        nats_url: str | None = None,
     ) -> None:
         self.data_dir = data_dir
         self.arrangement = arrangement
-        self.mongod = mongod
-        self.nats = nats
         self.documents = documents
         """The database, read behind the API's back."""
         self.database = database
         """The same, as Darkroom itself sees it."""
+        self._mongodb_uri = mongodb_uri
+        self._nats_url = nats_url
         self.vendor = (
             Vendor(data_dir=data_dir, seconds_per_job=arrangement.seconds_per_job)
             if arrangement.fal
@@ -114,15 +114,40 @@ class Site:
     def _environment(self, name: str) -> Mapping[str, str]:
         environment = {
             "DARKROOM_DATA_DIR": os.fspath(self.data_dir),
-            "DARKROOM_MONGODB_URI": self.mongod.uri,
+            "DARKROOM_MONGODB_URI": self._mongodb_uri,
             "DARKROOM_MONGODB_DATABASE": DATABASE,
             "DARKROOM_GRACE": str(GRACE_SECONDS),
         }
-        if self.nats is not None:
-            environment["DARKROOM_NATS_URL"] = self.nats.url
+        if self._nats_url is not None:
+            environment["DARKROOM_NATS_URL"] = self._nats_url
         if self.vendor is not None:
             environment |= self.vendor.settings
         return {**environment, **self.arrangement.settings, **self.arrangement.clocks.get(name, {})}
+
+
+class Site(BareSite):
+    """The same, with a mongod of their own, and a NATS where they need one."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        arrangement: Arrangement,
+        *,
+        mongod: Mongod,
+        nats: NatsServer | None,
+        documents: Documents,
+        database: Database,
+    ) -> None:
+        super().__init__(
+            data_dir,
+            arrangement,
+            mongodb_uri=mongod.uri,
+            documents=documents,
+            database=database,
+            nats_url=nats.url if nats else None,
+        )
+        self.mongod = mongod
+        self.nats = nats
 
 
 def viewer_id(viewer: str) -> ViewerId:

@@ -220,7 +220,7 @@ def _retry_without_being_asked(history: History) -> None:
         (_lose_the_bytes, "has a record, but no bytes"),
         (_cut_the_bytes, "bytes of"),
         (_give_samples_twice, "was given 5 samples"),
-        (_forget_a_viewer, "samples and viewers do not agree"),
+        (_forget_a_viewer, "was given samples, and was never here"),
         (_renumber, "calls itself number 7"),
         (_be_stuck, "is stuck in GENERATING"),
         (_have_no_end, "has no end"),

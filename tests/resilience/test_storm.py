@@ -24,7 +24,7 @@ async def test_nothing_is_lost_or_doubled_where_the_apis_run_outputs_themselves(
     plan = Plan(
         name="embedded",
         arrangement=Arrangement(apis=2, fal=True, settings=SETTINGS),
-        kills=kills(5, share=0.3),
+        kills=kills(4, share=0.3),
         weights=EMBEDDED,
     )
 
@@ -67,7 +67,7 @@ async def test_a_naive_runner_is_objected_to_in_the_same_storm(
     plan = Plan(
         name="naive",
         arrangement=arrangement,
-        kills=kills(4, share=0.1),
+        kills=kills(3, share=0.1),
         weights={"worker": 1},
         keys=False,
         quiet_end=False,

@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from domain.errors import Overloaded
-from storage.database import MAX_CALLS, Calls, Database, open_database
+from storage.database import MAX_CALLS, Database, open_database
 
 
 async def test_many_may_begin_with_an_empty_database_at_once(mongodb_uri: str) -> None:
@@ -60,8 +60,8 @@ async def test_callers_that_give_up_in_crowds_do_no_harm(database: Database) -> 
     await database.ping()
 
 
-async def test_who_finds_no_place_is_told_so() -> None:
-    calls, over = Calls(), asyncio.Event()
+async def test_who_finds_no_place_is_told_so(database: Database) -> None:
+    calls, over = database.calls, asyncio.Event()
     holding = [asyncio.create_task(calls.run(over.wait)) for _ in range(MAX_CALLS)]
     await asyncio.sleep(0)
 
@@ -73,8 +73,8 @@ async def test_who_finds_no_place_is_told_so() -> None:
     assert await calls.run(over.wait)
 
 
-async def test_a_failure_that_nobody_waits_for_is_nobodys_problem() -> None:
-    calls, begun = Calls(), asyncio.Event()
+async def test_a_failure_that_nobody_waits_for_is_nobodys_problem(database: Database) -> None:
+    calls, begun = database.calls, asyncio.Event()
 
     async def fail() -> None:
         begun.set()

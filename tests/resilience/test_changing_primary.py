@@ -1,0 +1,134 @@
+"""The storage on a replica set whose primary changes, or cannot reach the other members."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pymongo
+import pytest
+
+from domain.errors import Overloaded
+from domain.ids import ViewerId, new_conversation_id
+from domain.images import ImageRecord
+from domain.outputs import Usage
+from domain.sealing import Seal
+from domain.services.keeping import ImageKeeper
+from domain.services.runner import OutputRunner
+from domain.turns import Claim
+from mongod import find_mongod
+from providers.catalogue import load_catalogue
+from providers.local.provider import LocalProvider
+from storage.claims import MongoClaimRepository
+from storage.conversations import MongoConversationRepository
+from storage.database import Database, open_database
+from storage.images import MongoImageRepository
+from storage.objects import FolderObjectStore
+from storage.pictures import PillowDeveloper
+from tests.resilience.evidence import read_stored
+from tests.resilience.replica_set import Member, ReplicaSet, open_replica_set
+from tests.storage.builders import a_conversation
+
+PATIENCE_SECONDS = 30.0
+STEP_DOWNS = 5
+CALLS_AT_ONCE = 60
+CONFIRMED_SECONDS = 0.7
+AWAY_SECONDS = 1.5
+ELECTION_SECONDS = 15.0
+"""So long: the primary stays what it is while the others are away."""
+
+
+@pytest.fixture(scope="module")
+async def replica_set(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ReplicaSet]:
+    binary = find_mongod()
+    if binary is None:
+        pytest.skip("There is no mongod here that a replica set could be made of.")
+    folder = tmp_path_factory.mktemp("set")
+    async with open_replica_set(folder, binary=binary, election_seconds=ELECTION_SECONDS) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def replicated(replica_set: ReplicaSet) -> AsyncIterator[Database]:
+    await replica_set.repair()
+    async with open_database(replica_set.uri, "replicated") as database:
+        yield database
+
+
+async def test_a_call_while_a_primary_steps_down_succeeds_or_is_told_to_come_again(
+    replica_set: ReplicaSet, replicated: Database
+) -> None:
+    conversations = MongoConversationRepository(replicated)
+    viewer_id, conversation_id = ViewerId("user_nobody"), new_conversation_id()
+
+    async def many_calls() -> list[object]:
+        call = conversations.get_many
+        calls = [call(viewer_id, [conversation_id]) for _ in range(CALLS_AT_ONCE)]
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    meanwhile: list[object] = []
+    afterwards: list[object] = []
+    for _ in range(STEP_DOWNS):
+        stepping_down = asyncio.create_task(replica_set.step_down())
+        meanwhile += await many_calls()
+        await stepping_down
+        await replica_set.until_healthy()
+        # Some member is the primary again: no connection to it has been spoilt.
+        afterwards += await many_calls()
+
+    assert [one for one in meanwhile if one != {} and not isinstance(one, Overloaded)] == []
+    assert [one for one in afterwards if one != {}] == []
+
+
+class ConfirmedLate(MongoClaimRepository):
+    """The real claims. While the first of all landings is committed, nobody confirms it in time."""
+
+    def __init__(self, database: Database, others: Sequence[Member]) -> None:
+        super().__init__(database)
+        self._others = others
+        self.returned: asyncio.Task[None] | None = None
+
+    async def land(
+        self, claim: Claim, records: Sequence[ImageRecord], *, text: str | None, usage: Usage | None
+    ) -> bool:
+        if self.returned is not None:
+            return await super().land(claim, records, text=text, usage=usage)
+        await asyncio.gather(*(member.freeze() for member in self._others))
+        self.returned = asyncio.create_task(self._return())
+        with pymongo.timeout(CONFIRMED_SECONDS):
+            return await super().land(claim, records, text=text, usage=usage)
+
+    async def _return(self) -> None:
+        await asyncio.sleep(AWAY_SECONDS)
+        await asyncio.gather(*(member.thaw() for member in self._others))
+
+
+async def test_a_landing_that_is_confirmed_late_keeps_its_bytes(
+    replica_set: ReplicaSet, replicated: Database, tmp_path: Path
+) -> None:
+    primary = await replica_set.until_primary()
+    others = [member for member in replica_set.members if member is not primary]
+    objects = FolderObjectStore(tmp_path / "objects", public_url="", seal=Seal(b"x" * 32))
+    developer, local = PillowDeveloper(), LocalProvider(objects)
+    claims = ConfirmedLate(replicated, others)
+    runner = OutputRunner(
+        claims=claims,
+        images=MongoImageRepository(replicated),
+        keeper=ImageKeeper(objects),
+        developer=developer,
+        registry=load_catalogue(rehearsals=False),
+        providers={local.name: local},
+    )
+    _, turn = await a_conversation(replicated, "local-silver")
+    claimed = await runner.claim(turn.outputs[0].id)
+    assert claimed is not None
+
+    await asyncio.wait_for(claimed.run(), PATIENCE_SECONDS)
+    assert claims.returned is not None
+    await claims.returned
+    await replica_set.until_healthy()
+    for part in (developer, local, objects):
+        await part.aclose()
+
+    stored = await read_stored(replicated.commands, tmp_path)
+    assert [record["origin"] for record in stored.images] == ["OUTPUT"]
+    assert {record["key"] for record in stored.images} <= stored.objects.keys()

@@ -1,0 +1,344 @@
+"""A replica set whose primary steps down, dies or stands still, in the middle of turns."""
+
+import asyncio
+import itertools
+import os
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import suppress
+from statistics import median
+from time import monotonic, time
+from typing import Final
+from uuid import uuid4
+
+import pytest
+
+from mongod import find_mongod
+from tests.clients import Data, GraphQLClient
+from tests.operations import START
+from tests.resilience.asking import Asker, Router, round_robin
+from tests.resilience.checks.images import orphans
+from tests.resilience.chronicler import Chronicler
+from tests.resilience.cuts import Cutter, Kind, hurt_primary, mixed
+from tests.resilience.evidence import Asked, History, read_stored
+from tests.resilience.followers import Follower, caught_up
+from tests.resilience.history import objections
+from tests.resilience.load import Load, Viewer
+from tests.resilience.processes import eventually
+from tests.resilience.replicated import ReplicatedSite, open_replicated_site
+from tests.resilience.scale import SEED
+from tests.resilience.silences import changed_at, silences
+from tests.resilience.storm import to_terminal
+
+CUTS: Final = int(os.environ.get("DARKROOM_TEST_CUTS", "10"))
+MANY: Final = CUTS >= 100
+VIEWERS: Final = 4
+HANG_SECONDS: Final = 40.0
+"""Far above what is wanted: it only tells a hang from a wait."""
+ANSWER_SECONDS: Final = 10.5
+"""Ten seconds, and what the test's own machine needs."""
+RESUMED_SECONDS: Final = 15.0
+SETTLE_SECONDS: Final = 180.0
+CATCH_UP_SECONDS: Final = 20.0
+LOGGED_CHARACTERS: Final = 8_000
+SMALL: Final = {"width": 256, "height": 256, "previews": 1, "imagesPerModel": 1}
+UNFINISHED: Final = {"status": {"$in": ["PENDING", "GENERATING"]}}
+READ: Final = "query ($id: ID!) { conversation(id: $id) { id } }"
+
+Timed = tuple[Data, float]
+
+
+@pytest.fixture(scope="module")
+async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ReplicatedSite]:
+    binary = find_mongod()
+    if binary is None:
+        pytest.skip("There is no mongod here that a replica set could be made of.")
+    folder = tmp_path_factory.mktemp("replicated")
+    async with open_replicated_site(folder, binary=binary, apis=2) as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+async def asker(site: ReplicatedSite) -> AsyncIterator[Asker]:
+    """Knows what all tests have asked for."""
+    asker = Asker(route=_route_of(site), token=site.token)
+    yield asker
+    await asker.aclose()
+
+
+@pytest.fixture(scope="module")
+async def chronicler(site: ReplicatedSite) -> AsyncIterator[Chronicler]:
+    """Knows what has become of it."""
+    chronicler = Chronicler(site.documents)
+    async with chronicler.writing():
+        yield chronicler
+
+
+@pytest.fixture
+async def load(site: ReplicatedSite, asker: Asker, chronicler: Chronicler) -> AsyncIterator[Load]:
+    """On a set whose members all serve, whatever went before. Nobody works yet."""
+    await site.repair()
+    randomness = random.Random(SEED)
+    load = Load(asker, route=_route_of(site), token=site.token, randomness=randomness)
+    yield load
+    await load.close()
+
+
+@pytest.mark.parametrize("kind", [Kind.STEP_DOWN, Kind.KILL, Kind.FREEZE])
+async def test_a_turn_goes_on_by_itself_whatever_becomes_of_the_primary(
+    site: ReplicatedSite, load: Load, chronicler: Chronicler, kind: Kind
+) -> None:
+    viewer = load.viewer(f"viewer of {kind}")
+    waiting = await _turns_at_work(load, viewer, count=2)
+    primary = await site.replica_set.until_primary()
+    # What has just been acknowledged is what could be lost.
+    acknowledged, _ = await _timed_start(site, load, viewer)
+
+    cut, back = await hurt_primary(site.replica_set, primary, kind)
+    reading = asyncio.create_task(_read_again_and_again(site, viewer, acknowledged))
+    answers = asyncio.gather(*(_timed_start(site, load, viewer) for _ in range(2)))
+    await _heard_of_a_change(waiting, since=cut.at)
+    await back()
+    cut.over_at = time()
+    healthy = await site.replica_set.until_healthy()
+    told = await answers
+    reading.cancel()
+    history = await _history(site, load, chronicler)
+
+    found = silences(load.subscribers, [cut], kind)
+    to_terminal(
+        f"{kind}: silence {_figures(one.seconds for one in found)}, "
+        f"the database's part {_figures(one.changed_after for one in found)}, "
+        f"mutations meanwhile {_described(told)}, healthy {healthy:.1f} s after the return"
+    )
+    for answer, seconds in told:
+        assert seconds < ANSWER_SECONDS
+        assert "errors" not in answer or _is_overloaded(answer)
+    with suppress(asyncio.CancelledError):
+        await reading  # fails where what had been acknowledged was not there
+    assert [one.log.closes for one in waiting] == [[]] * len(waiting)
+    _assert_sound(history, site)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "killed",
+        pytest.param(
+            "frozen",
+            marks=pytest.mark.skipif(
+                not MANY, reason="takes long; DARKROOM_TEST_CUTS=100 runs it, and more of the rest"
+            ),
+        ),
+    ],
+)
+async def test_without_a_majority_mutations_are_told_so_in_time_and_all_goes_on_at_the_return(
+    site: ReplicatedSite, load: Load, chronicler: Chronicler, how: str
+) -> None:
+    viewer = load.viewer(f"viewer of {how}")
+    waiting = await _turns_at_work(load, viewer, count=2)
+    primary = await site.replica_set.until_primary()
+    others = [member for member in site.replica_set.members if member is not primary]
+
+    # A frozen majority leaves a primary that waits for it, a killed one leaves none.
+    gone = others if how == "frozen" else [primary, others[0]]
+    await asyncio.gather(*(one.freeze() if how == "frozen" else one.kill() for one in gone))
+    told = await asyncio.gather(*(_timed_start(site, load, viewer) for _ in range(2)))
+    await asyncio.gather(*(one.thaw() if how == "frozen" else one.start() for one in gone))
+    back_at, back = time(), monotonic()
+    accepted = asyncio.create_task(_accepted_again(site, load, viewer))
+    await _heard_of_a_change(waiting, since=back_at)
+    heard_after = monotonic() - back
+    accepted_after = await accepted - back
+    history = await _history(site, load, chronicler)
+
+    to_terminal(
+        f"majority {how}: mutations meanwhile {_described(told)}, after the return subscribers "
+        f"heard within {heard_after:.1f} s, a mutation was accepted after {accepted_after:.1f} s"
+    )
+    for answer, seconds in told:
+        assert seconds < ANSWER_SECONDS
+        assert _is_overloaded(answer)
+    assert max(heard_after, accepted_after) < RESUMED_SECONDS
+    assert [one.log.closes for one in waiting] == [[]] * len(waiting)
+    _assert_sound(history, site)
+
+
+async def test_no_subscriber_misses_a_landed_state_whatever_is_cut(
+    site: ReplicatedSite, load: Load, chronicler: Chronicler
+) -> None:
+    randomness = random.Random(f"{SEED} cuts")
+    cutter = Cutter(site, load, randomness)
+    before, started = len(load.asker.asked), monotonic()
+    try:
+        async with load.working(VIEWERS):
+            await eventually(
+                lambda: _has_begun(load), within=HANG_SECONDS, what="subscribers follow something"
+            )
+            await cutter.make(mixed(CUTS, randomness))
+        cut_for = monotonic() - started
+        history = await _history(site, load, chronicler)
+        ended_for = monotonic() - started - cut_for
+    finally:
+        await cutter.close()
+
+    asked = load.asker.asked[before:]
+    figures = {
+        "seed": SEED,
+        "cuts": len(cutter.cuts),
+        "within": f"{cut_for:.0f} s",
+        "connections lost": sum(len(one.closes) for one in load.subscribers),
+        "subscribers": len(load.subscribers),
+        "requests": len(asked),
+        "acknowledged": sum(one.acknowledged for one in asked),
+        "unanswered": _counted(one.failure for one in asked if one.failure),
+        "subscriptions ended with": _counted(
+            error["extensions"]["code"] for one in load.subscribers for error in one.errors
+        ),
+        "settled after": f"{ended_for:.0f} s",
+        "orphaned objects": len(orphans(history.stored)),
+    }
+    to_terminal("mixed: " + ", ".join(f"{name} {value}" for name, value in figures.items()))
+    for kind in Kind:
+        found = silences(load.subscribers, cutter.cuts, kind)
+        count = sum(cut.kind is kind for cut in cutter.cuts)
+        to_terminal(
+            f"  {count} × {kind}: silence {_figures(one.seconds for one in found)}, "
+            f"the database's part {_figures(one.changed_after for one in found)}"
+        )
+    _assert_sound(history, site)
+    assert len(cutter.cuts) == CUTS
+
+
+async def _turns_at_work(load: Load, viewer: Viewer, *, count: int) -> Sequence[Follower]:
+    """Those who follow turns that tell something several times a second."""
+    for _ in range(count):
+        asked = await load.start(viewer, **_an_order("rehearsal-lands-last"))
+        assert asked is not None, "nobody answered"
+        assert asked.acknowledged, asked
+    followers = list(load.followers)
+    at_work = [
+        one.until(lambda turns: any(o["progress"] for t in turns.values() for o in t["outputs"]))
+        for one in followers
+    ]
+    await asyncio.wait_for(asyncio.gather(*at_work), HANG_SECONDS)
+    return followers
+
+
+async def _heard_of_a_change(followers: Sequence[Follower], *, since: float) -> None:
+    heard = [
+        one.until(lambda turns: any(changed_at(turn) > since for turn in turns.values()))
+        for one in followers
+    ]
+    await asyncio.wait_for(asyncio.gather(*heard), HANG_SECONDS)
+
+
+async def _timed_start(site: ReplicatedSite, load: Load, viewer: Viewer) -> Timed:
+    """An answer, whatever it is, and the seconds until it came."""
+    api = viewer.choice.choice(site.apis)
+    client = GraphQLClient(api.url, site.token(viewer.name))
+    asked = Asked(
+        viewer=viewer.name,
+        mutation="startConversation",
+        input=_an_order("local-silver"),
+        sent_at=time(),
+    )
+    load.asker.asked.append(asked)
+    began = monotonic()
+    try:
+        answer = await client.execute(START, input=asked.input)
+    finally:
+        await client.aclose()
+    seconds = monotonic() - began
+    asked.answered_at = time()
+    if "errors" in answer:
+        asked.failure = answer["errors"][0]["extensions"]["code"]
+    else:
+        asked.payload = answer["data"]["startConversation"]
+    return answer, seconds
+
+
+async def _read_again_and_again(site: ReplicatedSite, viewer: Viewer, started: Data) -> None:
+    """Until cancelled. Fail if somebody says that there is no such conversation."""
+    conversation_id = started["data"]["startConversation"]["conversation"]["id"]
+    for client in itertools.cycle([site.client(api, viewer.name) for api in site.apis]):
+        answer = await client.execute(READ, id=conversation_id)
+        assert "errors" in answer or answer["data"]["conversation"] is not None
+        await asyncio.sleep(0.02)
+
+
+async def _accepted_again(site: ReplicatedSite, load: Load, viewer: Viewer) -> float:
+    """When a mutation was first answered as ever."""
+
+    async def accepted() -> bool:
+        answer, _ = await _timed_start(site, load, viewer)
+        return "errors" not in answer
+
+    await eventually(accepted, within=HANG_SECONDS, what="a mutation is accepted")
+    return monotonic()
+
+
+async def _history(site: ReplicatedSite, load: Load, chronicler: Chronicler) -> History:
+    """All that has happened, once every output has ended and everybody knows."""
+
+    async def is_over() -> bool:
+        return await site.documents["turns"].find_one(UNFINISHED, {"_id": 1}) is None
+
+    await eventually(is_over, within=SETTLE_SECONDS, what="every output has ended")
+    await chronicler.caught_up()
+    stored = await read_stored(site.documents, site.data_dir)
+    turn_ids = [turn["_id"] for turn in stored.turns]
+    await caught_up(load.followers, turn_ids, within=CATCH_UP_SECONDS)
+    return History(load.subscribers, load.asker.asked, stored, chronicle=chronicler.chronicle)
+
+
+async def _has_begun(load: Load) -> bool:
+    return sum(bool(one.seen) for one in load.subscribers) >= VIEWERS
+
+
+def _an_order(model: str) -> Data:
+    return {
+        "userMessage": f"A boat, {uuid4().hex}",
+        "selectedModels": [model],
+        "options": dict(SMALL),
+    }
+
+
+def _is_overloaded(answer: Data) -> bool:
+    extensions: Mapping[str, object] = answer["errors"][0]["extensions"]
+    return extensions["code"] == "OVERLOADED" and bool(extensions["retryAfterSeconds"])
+
+
+def _described(told: Sequence[Timed]) -> str:
+    return " and ".join(
+        f"{'accepted' if 'errors' not in answer else answer['errors'][0]['extensions']['code']}"
+        f" after {seconds:.1f} s"
+        for answer, seconds in told
+    )
+
+
+def _figures(seconds: Iterable[float]) -> str:
+    found = list(seconds)
+    if not found:
+        return "not seen"
+    return f"median {median(found):.1f} s, worst {max(found):.1f} s of {len(found)}"
+
+
+def _counted(names: Iterable[str]) -> str:
+    return " ".join(f"{count}×{name}" for name, count in sorted(Counter(names).items())) or "none"
+
+
+def _route_of(site: ReplicatedSite) -> Router:
+    return round_robin([api.url for api in site.apis])
+
+
+def _assert_sound(history: History, site: ReplicatedSite) -> None:
+    found = objections(history)
+    # Of our own faults the logs tell more, and their folder will soon be gone.
+    faults = [
+        f"{api.name}: internal error {text[:LOGGED_CHARACTERS]}"
+        for api in site.apis
+        for text in api.text_of_log().split("internal error")[1:]
+    ]
+    assert found == [], "\n".join([*found, *faults])
