@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Final
 
 from domain.errors import GenerationFailed, StoreUnavailable
@@ -61,57 +62,62 @@ class ViewerService:
         self._keeper = keeper
         self._sample_maker = sample_maker
         self._known: dict[ViewerId, None] = {}
-        self._greeting: dict[ViewerId, asyncio.Task[None]] = {}
+        self._welcoming: dict[ViewerId, asyncio.Task[None]] = {}
 
     async def greet(self, viewer: Viewer) -> None:
         """Give the viewer sample pictures, unless seen before or there are none to give.
 
-        Where making them takes long, they come later: no request fails for want of a sample.
+        Where making them takes long, they come later: no request fails for want of a sample. Raise
+        Overloaded if the database is away.
         """
         if self._sample_maker is None or viewer.id in self._known:
             return
-        task = self._greeting.get(viewer.id)
+        began = monotonic()
+        if await self._viewers.is_known(viewer.id):
+            self._remember(viewer.id)
+            return
+        task = self._welcoming.get(viewer.id)
         if task is None:
-            task = asyncio.create_task(self._greet(viewer, self._sample_maker), name="greeting")
-            self._greeting[viewer.id] = task
-            task.add_done_callback(lambda ended: self._greeted(viewer.id, ended))
-        done, _ = await asyncio.wait([task], timeout=_PATIENCE_SECONDS)
+            task = asyncio.create_task(self._welcome(viewer, self._sample_maker), name="welcome")
+            self._welcoming[viewer.id] = task
+            task.add_done_callback(lambda ended: self._welcomed(viewer.id, ended))
+        left = _PATIENCE_SECONDS - (monotonic() - began)
+        done, _ = await asyncio.wait([task], timeout=max(left, 0))
         if done:
             task.result()
 
-    def _greeted(self, viewer_id: ViewerId, task: asyncio.Task[None]) -> None:
-        del self._greeting[viewer_id]
+    def _welcomed(self, viewer_id: ViewerId, task: asyncio.Task[None]) -> None:
+        del self._welcoming[viewer_id]
         if not task.cancelled():
             task.exception()  # whoever waited has been told
 
-    async def _greet(self, viewer: Viewer, maker: SampleMaker) -> None:
-        if not await self._viewers.is_known(viewer.id):
-            try:
-                await self._welcome(viewer, maker)
-            except (GenerationFailed, StoreUnavailable):
-                log.warning("no sample pictures", exc_info=True)
-                return
+    def _remember(self, viewer_id: ViewerId) -> None:
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
-        self._known[viewer.id] = None
+        self._known[viewer_id] = None
 
     async def _welcome(self, viewer: Viewer, maker: SampleMaker) -> None:
-        records = [
-            ImageRecord(
-                await self._keeper.keep(
-                    developed,
-                    origin=ImageOrigin.SAMPLE,
-                    created_at=datetime.now(UTC),
-                    model_id=model.id,
-                ),
-                prompt,
-                (),
-            )
-            for prompt, model, developed in await maker.samples()
-        ]
+        try:
+            records = [
+                await self._keep(prompt, model, developed)
+                for prompt, model, developed in await maker.samples()
+            ]
+        except (GenerationFailed, StoreUnavailable):
+            log.warning("no sample pictures", exc_info=True)
+            return
         if not await self._viewers.welcome(viewer.id, records):
-            # Another request of the same viewer came first.
+            # Another process came first.
             await self._keeper.discard([key for record in records for key in record.image.keys])
+        self._remember(viewer.id)
+
+    async def _keep(self, prompt: str, model: ImageModel, developed: DevelopedImage) -> ImageRecord:
+        image = await self._keeper.keep(
+            developed,
+            origin=ImageOrigin.SAMPLE,
+            created_at=datetime.now(UTC),
+            model_id=model.id,
+        )
+        return ImageRecord(image, prompt, ())
 
 
 def _request(prompt: str, ratio: AspectRatio, model: ImageModel) -> GenerationRequest:
