@@ -96,8 +96,9 @@ def waiting_in_fair_order(
 ) -> list[Document]:
     """The pipeline over turns that finds what waits: one document per output.
 
-    An output's place is how many of its viewer's are at work or go before it; so that one viewer's
-    hundred are never all before another's one.
+    What a worker has left behind comes first: it had its turn, and somebody may be paid for it. Of
+    the rest, an output's place is how many of its viewer's are at work or go before it; so that one
+    viewer's hundred are never all before another's one.
     """
     started = {"$eq": ["$output.status", "GENERATING"]}
     given_back = {"$eq": ["$output.leaseUntil", None]}
@@ -111,6 +112,8 @@ def waiting_in_fair_order(
         ]
     }
     held = {"$gt": ["$output.leaseUntil", "$$NOW"]}
+    postponed = {"$and": [given_back, {"$ne": ["$output.notBefore", None]}]}
+    left_behind = {"$cond": [{"$and": [started, {"$not": postponed}]}, 0, 1]}
     return [
         {"$match": {"status": UNFINISHED_TURN}},
         {"$project": {"ownerId": 1, **{f"outputs.{name}": 1 for name in _DECIDING}}},
@@ -132,7 +135,8 @@ def waiting_in_fair_order(
             }
         },
         {"$match": {"waits": True}},
-        {"$sort": {"place": 1, "output.queuedAt": 1, "_id": 1, "output.slot": 1}},
+        {"$set": {"order": left_behind}},
+        {"$sort": {"order": 1, "place": 1, "output.queuedAt": 1, "_id": 1, "output.slot": 1}},
     ]
 
 

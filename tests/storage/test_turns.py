@@ -178,8 +178,8 @@ async def test_what_nobody_holds_is_found_when_it_should_be(
         waiting = await claims.waiting(models, queued_for=queued_for, expired=expired, limit=10)
         return [one.model_id for one in waiting]
 
-    assert await found(timedelta(0), expired=True) == ["queued", "given back", "dead"]
-    assert await found(timedelta(0), expired=False) == ["queued", "given back"]
+    assert await found(timedelta(0), expired=True) == ["given back", "dead", "queued"]
+    assert await found(timedelta(0), expired=False) == ["given back", "queued"]
     assert await found(LONG, expired=True) == ["given back", "dead"]
 
 

@@ -47,6 +47,22 @@ async def test_whoever_has_some_at_work_comes_after_whoever_has_none(database: D
     assert viewers == [BOB, BOB, ANA, BOB]
 
 
+async def test_what_a_worker_has_left_behind_comes_first(database: Database) -> None:
+    claims = MongoClaimRepository(database)
+    await a_conversation(database, viewer_id=BOB)
+    _, turn = await a_conversation(database, "model", "left", "refused")
+    refused = Run(tries=1, refused=True, job=None)
+    assert await claims.postpone(
+        await a_claim(database, turn.outputs[2].id), refused, delay=timedelta(milliseconds=5)
+    )
+    assert await claims.give_back(await a_claim(database, turn.outputs[1].id))
+    await asyncio.sleep(0.02)
+
+    found = await order(database, "model", "left", "refused")
+
+    assert found == [(ANA, "left"), (BOB, "model"), (ANA, "model"), (ANA, "refused")]
+
+
 async def test_only_what_may_run_now_is_found(database: Database) -> None:
     claims = MongoClaimRepository(database)
     _, turn = await a_conversation(database, "held", "postponed", "waits", "elsewhere")

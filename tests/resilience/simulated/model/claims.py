@@ -49,11 +49,15 @@ class Claims:
         found = []
         for held in by_owner.values():
             held.sort(key=lambda one: one[:3])
-            found += [(place, *one[1:]) for place, one in enumerate(held, start=1) if one[0]]
-        found.sort(key=lambda one: one[:3])
+            found += [
+                (not _was_left_behind(row, output), place, queued_at, number, row, output)
+                for place, (waits, queued_at, number, row, output) in enumerate(held, start=1)
+                if waits
+            ]
+        found.sort(key=lambda one: one[:4])
         return [
             Waiting(output.id, output.attempt, row.turn.owner_id, output.model_id)
-            for _, _, _, row, output in found[:limit]
+            for _, _, _, _, row, output in found[:limit]
         ]
 
     def claim(self, output_id: OutputId, *, lease: timedelta) -> Claim | None:
@@ -247,3 +251,9 @@ class Claims:
 
 def _instant(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
+
+
+def _was_left_behind(row: Row, output: Output) -> bool:
+    hidden = row.hidden[output.slot]
+    is_postponed = hidden.lease_until is None and hidden.not_before is not None
+    return output.status is OutputStatus.GENERATING and not is_postponed
