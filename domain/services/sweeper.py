@@ -24,6 +24,10 @@ QUEUED_AT_MOST: Final = timedelta(minutes=15)
 _EVERY_SECONDS: Final = 2.0
 _STARTED_SOON: Final = timedelta(seconds=1)
 """A hint starts an output sooner; only after this does looking around."""
+_STANDSTILL: Final = 2 / 3
+"""After so much of a lease between two sweeps, this process stood still, and may have missed an
+outage in which those of live workers ran out.
+"""
 _BATCH: Final = 200
 
 
@@ -41,6 +45,7 @@ class Sweeper:
         self._claims = claims
         self._dispatcher = dispatcher
         self._lease_seconds = lease.total_seconds()
+        self._standstill_seconds = self._lease_seconds * _STANDSTILL
         self._queued_at_most = queued_at_most
 
     @asynccontextmanager
@@ -64,9 +69,8 @@ class Sweeper:
         queued_for = timedelta(0)  # whatever waits at the start was left by somebody
         while True:
             now = asyncio.get_running_loop().time()
-            if now - swept_at > self._lease_seconds:
-                in_touch_since = now  # this process stood still, and may have missed an outage
-            swept_at = now
+            if now - swept_at > self._standstill_seconds:
+                in_touch_since = now
             try:
                 await self._sweep(queued_for, expired=now - in_touch_since >= self._lease_seconds)
             except Overloaded:
@@ -75,6 +79,7 @@ class Sweeper:
                 log.exception("sweep failed")
             else:
                 queued_for = _STARTED_SOON
+                swept_at = asyncio.get_running_loop().time()
             await asyncio.sleep(_EVERY_SECONDS * random.uniform(0.75, 1.25))
 
     async def _sweep(self, queued_for: timedelta, *, expired: bool) -> None:

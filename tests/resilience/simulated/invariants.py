@@ -6,7 +6,7 @@ that is wrong is found by what it does. Each objection is one sentence.
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from domain.credits import MovementKind, charge_for
@@ -48,6 +48,8 @@ class Invariants:
     """How each attempt ended. Also those that have been deleted."""
     deleted: dict[Bill, OutputId] = field(default_factory=dict)
     conversations_deleted: set[ConversationId] = field(default_factory=set)
+    _sure: "Invariants | None" = None
+    """What was known when the database fell behind."""
 
     def object(self, sentence: str) -> None:
         self.world.note("INVARIANT", sentence)
@@ -83,6 +85,21 @@ class Invariants:
         # It has renewed its lease before, and nothing has kept it from doing so again.
         if worker.hurt_at < before.until - 1.5 * self.lease_seconds:
             self.object(f"{output.id} is taken from {worker}, which is well")
+
+    def fell_behind(self) -> None:
+        self._sure = replace(
+            self,
+            turns_made=defaultdict(list, {key: list(ids) for key, ids in self.turns_made.items()}),
+            ended=dict(self.ended),
+            deleted=dict(self.deleted),
+            conversations_deleted=set(self.conversations_deleted),
+        )
+
+    def rolled_back(self) -> None:
+        assert self._sure is not None
+        self.turns_made, self.ended = self._sure.turns_made, self._sure.ended
+        self.deleted = self._sure.deleted
+        self.conversations_deleted = self._sure.conversations_deleted
 
     def _check_account(self, viewer_id: ViewerId) -> None:
         """The account, the ledger's sum and what outputs at work hold are one (P1)."""

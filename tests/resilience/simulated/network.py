@@ -47,6 +47,10 @@ class Line:
         """Longer than it takes a sweeper to notice."""
         self.behind_until = 0.0
         """Until then what is written is seen by no reader, and nobody is told that it is done."""
+        self.fails_over = False
+        """Whether it is lost then."""
+        self.epoch = 0
+        """Raised whenever something is rolled back."""
         self._locked_until = 0.0
         """Until then a transaction that is late with its commit keeps all other writes waiting."""
 
@@ -73,7 +77,8 @@ class Line:
         """How long nobody can be told of a write. A transaction that found nothing to do writes
         nothing, and may have found it by what is not seen yet.
         """
-        if name in self.reads or (name in self.transactions and not result):
+        found_nothing = result is None or result is False
+        if name in self.reads or (name in self.transactions and found_nothing):
             return 0.0
         return self.behind_until - self.sky.world.now
 
@@ -148,7 +153,7 @@ class _Call:
         elif (behind := line.behind_for(self.name, result)) > 0:
             patience = sky.random.random() * _PATIENCE_SECONDS
             if behind < patience:
-                world.after(behind, self._tell, result)
+                world.after(behind, self._tell_if_kept, result, line.epoch)
             else:
                 sky.strike(self.process, f"{self.name} is done by too few", noticed=True)
                 self._leave_in_the_dark()
@@ -162,6 +167,13 @@ class _Call:
         """Whoever does not know of its claim cannot keep it, however well it is."""
         if self.name == "claim":
             self.process.hurt_at = math.inf
+
+    def _tell_if_kept(self, result: Any, epoch: int) -> None:
+        if self.line.epoch == epoch:
+            self._tell(result)
+        else:
+            self._leave_in_the_dark()
+            self._refuse()
 
     def _tell(self, result: Any) -> None:
         if not self.answer.done():

@@ -17,9 +17,9 @@ from tests.resilience.simulated.sky import Sky
 from tests.resilience.simulated.vendor import AGAIN, Vendor
 from tests.resilience.simulated.world import Process
 
-LEASE: Final = timedelta(seconds=3)
+LEASE: Final = timedelta(seconds=5)
 """Shorter than in earnest, in the same proportion to the heartbeat, so that a history is short."""
-HEARTBEAT: Final = timedelta(seconds=1)
+HEARTBEAT: Final = timedelta(seconds=LEASE.total_seconds() / 3)
 SWEEP_SECONDS: Final = 2.5
 """The longest between two."""
 QUEUED_AT_MOST: Final = timedelta(seconds=60)
@@ -102,15 +102,27 @@ class Site:
             noticed = self.database.is_long_away
             self.sky.strike(resident.process, "without a database", noticed=noticed)
 
-    def fall_behind(self, seconds: float) -> None:
-        """The primary writes alone: a majority has what was there before, and gets the rest."""
+    def fall_behind(self, seconds: float, *, fails_over: bool = False) -> None:
+        """The primary writes alone: a majority has what was there before, and gets the rest; or
+        another primary takes over, which has nothing of it.
+        """
         self.database.behind_until = self.sky.world.now + seconds
+        self.database.fails_over = fails_over
         self.tables.fall_behind()
-        self.sky.world.after(seconds, self.catch_up)
+        self.sky.world.after(seconds, self.come_back)
 
-    def catch_up(self) -> None:
+    def come_back(self) -> None:
+        """What keeps the database away, or behind, is over."""
+        self.database.away_until = 0.0
+        if self.database.behind_until > 0 and self.database.fails_over:
+            self.sky.world.note("database", "fails over")
+            self.database.epoch += 1
+            self.tables.roll_back()
+            for resident in self.residents:
+                self.sky.strike(resident.process, "what it did is rolled back")
+        else:
+            self.tables.catch_up()
         self.database.behind_until = 0.0
-        self.tables.catch_up()
 
     def hint(self, output_id: OutputId) -> None:
         """Carry a hint to one of those that run outputs, or lose it, or carry it twice."""

@@ -37,8 +37,7 @@ class Troubles:
         self._world.note("weather", "clears up")
         self.calm_since = self._world.now
         self.site.sky.clear_up()
-        self.site.database.away_until = 0.0
-        self.site.catch_up()
+        self.site.come_back()
         for resident in self.site.residents:
             resident.process.thaw()
 
@@ -103,4 +102,4 @@ class Troubles:
     def _let_the_database_fall_behind(self) -> None:
         seconds = self._random.choice(_AWAY_SECONDS) * self._random.random()
         self._world.note("database", f"! behind for {seconds:.1f} s")
-        self.site.fall_behind(seconds)
+        self.site.fall_behind(seconds, fails_over=self._random.random() < 0.5)

@@ -20,6 +20,7 @@ from domain.images import ImageRecord
 from domain.outputs import UNFINISHED, Output, OutputStatus
 from domain.turns import PlannedOutput, Turn, TurnStatus, derive_status
 
+_COLLECTIONS = ("conversations", "turns", "images", "accounts", "ledger", "receipts")
 IN_PROGRESS = frozenset({TurnStatus.PENDING, TurnStatus.GENERATING})
 
 
@@ -35,6 +36,12 @@ class Observer(Protocol):
     def claimed(self, output: Output, before: "Hold | None") -> None:
         """`before` is who held it, unless it was given back."""
 
+    def fell_behind(self) -> None:
+        """From here on, what is committed may yet be rolled back."""
+
+    def rolled_back(self) -> None:
+        """It has been."""
+
 
 class Nobody:
     """An observer that does not look."""
@@ -43,6 +50,12 @@ class Nobody:
         pass
 
     def claimed(self, output: Output, before: "Hold | None") -> None:
+        pass
+
+    def fell_behind(self) -> None:
+        pass
+
+    def rolled_back(self) -> None:
         pass
 
 
@@ -118,14 +131,24 @@ class Tables:
                 turns={turn_id: row.copy() for turn_id, row in self.turns.items()},
                 images=dict(self.images),
                 accounts=dict(self.accounts),
+                ledger=dict(self.ledger),
                 receipts=dict(self.receipts),
             )
+            self.observer.fell_behind()
 
     def catch_up(self) -> None:
         if self._seen is not None:
             for place in self.receipts.keys() - self._seen.receipts.keys():
                 self.receipts_at[place] = self.clock()
             self._seen = None
+
+    def roll_back(self) -> None:
+        """Another primary takes over, which has what a majority had."""
+        if self._seen is not None:
+            for name in _COLLECTIONS:
+                setattr(self, name, getattr(self._seen, name))
+            self._seen = None
+            self.observer.rolled_back()
 
     def now(self) -> datetime:
         return datetime.fromtimestamp(self.clock(), UTC)
