@@ -1,7 +1,7 @@
 """The ASGI application: routes, middleware, lifespan."""
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -20,13 +20,18 @@ from settings import Settings, origin_pattern, read_settings
 from storage.links import link_routes
 
 
-def create_app(settings: Settings | None = None) -> Starlette:
-    """Build the application. Nothing is opened before its lifespan begins."""
+def create_app(
+    settings: Settings | None = None, *, grace_left: Callable[[], float] | None = None
+) -> Starlette:
+    """Build the application. Nothing is opened before its lifespan begins.
+
+    `grace_left` tells at the end how many seconds runs may still take; by itself, the whole grace.
+    """
     settings = settings or read_settings()
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[Mapping[str, Any]]:
-        async with open_services(settings) as services:
+        async with open_services(settings, grace_left=grace_left) as services:
             yield {"router": _router(settings, services)}
 
     return Starlette(routes=[Mount("/", app=_opened)], lifespan=lifespan)

@@ -1,6 +1,6 @@
 """The composition root: the only place that knows concrete classes."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -119,7 +119,9 @@ class _Base:
 
 
 @asynccontextmanager
-async def open_services(settings: Settings) -> AsyncIterator[Services]:
+async def open_services(
+    settings: Settings, *, grace_left: Callable[[], float] | None = None
+) -> AsyncIterator[Services]:
     """Open everything that answers requests, and close it in reverse."""
     async with AsyncExitStack() as stack:
         base = await _open_base(settings, stack)
@@ -169,23 +171,27 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         await stack.enter_async_context(hub.serve())
         await stack.enter_async_context(jobs.publishing())
         if settings.nats_url is None:
-            await _run_outputs(base, stack, settings.shutdown_grace)
+            await _run_outputs(base, stack, grace_left or (lambda: settings.shutdown_grace))
         else:
             await stack.enter_async_context(Sweeper(base.claims, None).serve())
         yield services
 
 
 @asynccontextmanager
-async def open_worker(settings: Settings) -> AsyncIterator[None]:
+async def open_worker(
+    settings: Settings, *, grace_left: Callable[[], float]
+) -> AsyncIterator[None]:
     """Run outputs until the block ends, and stop in order."""
     async with AsyncExitStack() as stack:
         base = await _open_base(settings, stack)
         await stack.enter_async_context(base.jobs.publishing())
-        await _run_outputs(base, stack, settings.shutdown_grace)
+        await _run_outputs(base, stack, grace_left)
         yield
 
 
-async def _run_outputs(base: "_Base", stack: AsyncExitStack, grace_seconds: float) -> None:
+async def _run_outputs(
+    base: "_Base", stack: AsyncExitStack, grace_left: Callable[[], float]
+) -> None:
     runner = OutputRunner(
         claims=base.claims,
         images=base.images,
@@ -196,7 +202,7 @@ async def _run_outputs(base: "_Base", stack: AsyncExitStack, grace_seconds: floa
     )
     dispatcher = Dispatcher(base.claims, runner, base.registry, base.providers)
     # The end goes backwards: nothing new is looked for or taken, then what runs is brought to rest.
-    stack.push_async_callback(dispatcher.stop, grace_seconds)
+    stack.push_async_callback(lambda: dispatcher.stop(grace_left()))
     await stack.enter_async_context(base.jobs.receiving(dispatcher, places=dispatcher.places))
     await stack.enter_async_context(Sweeper(base.claims, dispatcher).serve())
 

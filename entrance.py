@@ -67,9 +67,11 @@ def complain(problem: object) -> None:
 class Stop:
     """The first signal asks for an orderly end, a second Ctrl-C for one at once."""
 
-    def __init__(self, limit_seconds: float) -> None:
+    def __init__(self, *, grace_seconds: float, close_seconds: float) -> None:
         self.forced = False
-        self._limit_seconds = limit_seconds
+        self._grace_seconds = grace_seconds
+        self._limit_seconds = grace_seconds + close_seconds
+        self._asked_at: float | None = None
         self._loop = asyncio.get_running_loop()
         self._main = asyncio.current_task()
         self._work: asyncio.Task[Any] | None = None
@@ -77,6 +79,12 @@ class Stop:
         self._hurry: Callable[[], None] | None = None
         self._begun = False
         self._waited_enough = asyncio.Event()
+
+    def grace_left(self) -> float:
+        """Seconds until what is at work must have ended: one grace for all, one after the other."""
+        if self._asked_at is None:
+            return self._grace_seconds
+        return max(self._grace_seconds - (self._loop.time() - self._asked_at), 0.0)
 
     @contextmanager
     def at_signals(self) -> Iterator[None]:
@@ -130,6 +138,7 @@ class Stop:
         if self._begun:
             return
         self._begun = True
+        self._asked_at = self._loop.time()
         if self._end is not None:
             self._end()
             self._loop.call_later(self._limit_seconds, self._force)

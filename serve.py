@@ -28,8 +28,10 @@ PING_SECONDS: Final = 20.0
 UNACKNOWLEDGED_MILLISECONDS: Final = 20_000
 KEEP_ALIVE_SECONDS: Final = 5
 BACKLOG: Final = 1_024
+REQUEST_SECONDS: Final = 10
+"""How long a request may take to its end; runs get what it leaves of the grace."""
 CLOSE_SECONDS: Final = 4.0
-"""What services get to close, after the grace that requests had."""
+"""What services get to close, after the grace."""
 ANSWER_SECONDS: Final = 30.0
 EXAMPLE_VIEWER: Final = "ana"
 EXAMPLE_QUERY: Final = '{"query":"{ viewer { id } }"}'
@@ -43,13 +45,13 @@ def main() -> int:
 
 
 async def _serve(settings: Settings) -> int:
-    stop = Stop(math.ceil(settings.shutdown_grace) + CLOSE_SECONDS)
+    stop = Stop(grace_seconds=settings.shutdown_grace, close_seconds=CLOSE_SECONDS)
     with stop.at_signals(), _listener(settings) as listener:
         # The better part of a second, which the start of mongod hides.
         importing = asyncio.create_task(asyncio.to_thread(importlib.import_module, "app"))
         async with database(settings) as (complete, mongod):
             await importing
-            server = _server(complete)
+            server = _server(complete, stop)
             serving = asyncio.create_task(server.serve([listener]), name="server")
             announcing = asyncio.create_task(
                 _announce(server, complete, mongod), name="announcement"
@@ -89,12 +91,12 @@ class _Server(uvicorn.Server):
             ) from error
 
 
-def _server(settings: Settings) -> _Server:
+def _server(settings: Settings, stop: Stop) -> _Server:
     from app import create_app  # noqa: PLC0415 - the import has been under way since the start
 
     return _Server(
         uvicorn.Config(
-            create_app(settings),
+            create_app(settings, grace_left=stop.grace_left),
             host=settings.host,
             port=settings.port,
             lifespan="on",
@@ -105,7 +107,7 @@ def _server(settings: Settings) -> _Server:
             proxy_headers=False,
             backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=math.ceil(settings.shutdown_grace),
+            timeout_graceful_shutdown=math.ceil(min(REQUEST_SECONDS, settings.shutdown_grace)),
             ws_max_size=WEBSOCKET_MESSAGE_BYTES,
             # Images travel by link. The rest is not worth a compressor's memory for each socket.
             ws_per_message_deflate=False,

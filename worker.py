@@ -19,7 +19,7 @@ NEEDS_NATS: Final = (
     "`make run` runs outputs by itself."
 )
 CLOSE_SECONDS: Final = 10.0
-"""What services get to close, after the grace that runs had."""
+"""What services get to close, after the grace."""
 
 log = structlog.get_logger(__name__)
 
@@ -33,23 +33,23 @@ async def _work(settings: Settings) -> int:
     if settings.nats_url is None:
         raise CannotStart(NEEDS_NATS)
     settings = settings_of_worker(settings)
-    stop = Stop(settings.shutdown_grace + CLOSE_SECONDS)
+    stop = Stop(grace_seconds=settings.shutdown_grace, close_seconds=CLOSE_SECONDS)
     with stop.at_signals():
         # The better part of a second, which the start of mongod hides.
         importing = asyncio.create_task(asyncio.to_thread(importlib.import_module, "bootstrap"))
         async with database(settings) as (complete, mongod):
             await importing
             asked = asyncio.Event()
-            working = asyncio.create_task(_work_until(asked, complete), name="worker")
+            working = asyncio.create_task(_work_until(asked, complete, stop), name="worker")
             await stop.watch(working, mongod, end=asked.set)
     ended = working.done() and not working.cancelled()
     return exit_code(stop, STOPPED if ended else FAILED)
 
 
-async def _work_until(asked: asyncio.Event, settings: Settings) -> None:
+async def _work_until(asked: asyncio.Event, settings: Settings, stop: Stop) -> None:
     from bootstrap import open_worker  # noqa: PLC0415 - the import has been under way
 
-    async with open_worker(settings):
+    async with open_worker(settings, grace_left=stop.grace_left):
         log.info("working", environment=settings.environment)
         await asked.wait()
 

@@ -41,11 +41,11 @@ async def slow(request):
     await asyncio.sleep(float(request.query_params["seconds"]))
     return PlainTextResponse("done")
 
-def create_app(settings):
+def create_app(settings, *, grace_left):
     @asynccontextmanager
     async def lifespan(app):
         yield
-        print("services closed", flush=True)
+        print("services closed, seconds left:", grace_left(), flush=True)
 
     return Starlette(routes=[Route("/healthz", healthz), Route("/slow", slow)], lifespan=lifespan)
 """
@@ -54,7 +54,7 @@ BROKEN_APP = """
 from contextlib import asynccontextmanager
 from starlette.applications import Starlette
 
-def create_app(settings):
+def create_app(settings, *, grace_left):
     @asynccontextmanager
     async def lifespan(app):
         raise RuntimeError("broken")
@@ -224,7 +224,7 @@ async def test_a_request_gets_no_more_than_the_grace(slow_app: Path, tmp_path: P
         assert await served.end(signal.SIGTERM) == 0
 
         assert time.monotonic() - started < 10
-        assert "services closed" in served.output
+        assert "services closed, seconds left: 0.0" in served.output
         await asyncio.wait([asking])
 
 

@@ -24,8 +24,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 @asynccontextmanager
-async def open_worker(settings):
-    print("grace", settings.shutdown_grace, flush=True)
+async def open_worker(settings, *, grace_left):
+    print("grace", grace_left(), flush=True)
     try:
         yield
     finally:
@@ -37,7 +37,7 @@ BROKEN_BOOTSTRAP = """
 from contextlib import asynccontextmanager
 
 @asynccontextmanager
-async def open_worker(settings):
+async def open_worker(settings, *, grace_left):
     raise RuntimeError("broken")
     yield
 """
