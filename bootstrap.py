@@ -27,6 +27,7 @@ from issuer import DevelopmentIssuer
 from providers.catalogue import load_catalogue
 from providers.fal.provider import FalProvider
 from providers.local.provider import LocalProvider
+from providers.references import References
 from providers.rehearsal import RehearsalProvider
 from resolvers.loaders import make_loaders
 from schema.context import Context
@@ -229,7 +230,7 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
         providers[rehearsal.name] = rehearsal
     if settings.fal_key is not None:
         fal = FalProvider(
-            objects,
+            References(objects, developer),
             key=settings.fal_key.get_secret_value(),
             url=settings.fal_url,
             places=settings.fal_places,

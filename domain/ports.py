@@ -290,6 +290,9 @@ class Developer(Protocol):
     async def preview(self, data: bytes) -> Rendition:
         """A small WebP of a partial image."""
 
+    async def shrink(self, data: bytes, *, max_bytes: int) -> Rendition:
+        """The same picture, scaled down until it has at most so many bytes."""
+
 
 class Watcher(Protocol):
     """What a provider tells while it works. What comes too fast is left out.

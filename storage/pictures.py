@@ -5,6 +5,7 @@ that fits, and what is kept is what was decoded.
 """
 
 import asyncio
+import functools
 import struct
 import zlib
 from base64 import b64encode
@@ -34,10 +35,12 @@ _LARGE_PIXELS: Final = 25_000_000
 _MAX_WEBP_SIDE: Final = 16_383
 _PLACEHOLDER_SIDE: Final = 32
 _THUMBNAIL_QUALITY: Final = 80
+_REFERENCE_QUALITY: Final = 90
 _WEBP: Final = "image/webp"
+_JPEG: Final = "image/jpeg"
 _DECODERS: Final[dict[str, Callable[[BytesIO], ImageFile]]] = {
     "image/png": PngImageFile,
-    "image/jpeg": JpegImageFile,
+    _JPEG: JpegImageFile,
     _WEBP: WebPImageFile,
 }
 _TURNS: Final = {
@@ -86,6 +89,10 @@ class PillowDeveloper:
     async def preview(self, data: bytes) -> Rendition:
         """A WebP without metadata, at most 512 pixels wide."""
         return await self._run(_preview, data)
+
+    async def shrink(self, data: bytes, *, max_bytes: int) -> Rendition:
+        """A JPEG, or a WebP where something can be seen through, of at most so many bytes."""
+        return await self._run(functools.partial(_shrink, max_bytes=max_bytes), data)
 
     async def aclose(self) -> None:
         """Wait for what is being decoded, drop what has not been begun."""
@@ -150,6 +157,20 @@ def _preview(container: Container) -> Rendition:
     width, height = picture.size
     scale = min(1, PREVIEW_WIDTH / width, _MAX_WEBP_SIDE / height)
     return _webp(_resized(picture, max(1, round(width * scale)), max(1, round(height * scale))))
+
+
+def _shrink(container: Container, *, max_bytes: int) -> Rendition:
+    profile = _foreign_profile(container.colour_profile)
+    picture = _positive(_decoded(container), container.orientation, profile)
+    scale = 1.0
+    while True:
+        width, height = (max(1, round(side * scale)) for side in picture.size)
+        smaller = _resized(picture, width, height)
+        rendition = _webp(smaller) if smaller.mode == "RGBA" else _jpeg(smaller)
+        if len(rendition.data) <= max_bytes or max(width, height) == 1:
+            return rendition
+        # Bytes go roughly with the area: a little less than that, so that it ends soon.
+        scale *= 0.9 * (max_bytes / len(rendition.data)) ** 0.5
 
 
 def _decoded(container: Container, *, draft_width: int | None = None) -> ImageFile:
@@ -243,6 +264,14 @@ def _resized(picture: Image.Image, width: int, height: int) -> Image.Image:
     if picture.size == (width, height):
         return picture
     return picture.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
+
+
+def _jpeg(picture: Image.Image) -> Rendition:
+    written = BytesIO()
+    picture.save(written, "JPEG", quality=_REFERENCE_QUALITY)
+    return Rendition(
+        data=written.getvalue(), content_type=_JPEG, width=picture.width, height=picture.height
+    )
 
 
 def _webp(picture: Image.Image) -> Rendition:

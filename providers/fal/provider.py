@@ -1,27 +1,25 @@
 """The provider of fal's models: what its runs need, and which of their ends are alarms."""
 
-from base64 import b64encode
 from typing import Final, NoReturn
 
 import structlog
 
 from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.generation import Delivery, GenerationRequest
-from domain.images import Image
 from domain.outputs import ProviderJob
-from domain.ports import ObjectStore, Watcher
+from domain.ports import Watcher
+from providers.alarms import sound_alarm
 from providers.downloads import Downloader, Sources
 from providers.fal.calls import FalCalls
 from providers.fal.jobs import FalJob
-from providers.fal.patience import Pace
 from providers.fal.runs import FalRun
 from providers.http import MAX_BYTES, Unanswered
+from providers.patience import Pace
+from providers.references import References
 
 log = structlog.get_logger(__name__)
 
 RESULT_HOSTS: Final = (".fal.media", "storage.googleapis.com")
-MAX_REFERENCE_BYTES: Final = 64 * 2**20
-"""Of all references of a run: they are in memory together while they are sent."""
 
 
 class FalProvider:
@@ -29,7 +27,7 @@ class FalProvider:
 
     def __init__(
         self,
-        store: ObjectStore,
+        references: References,
         *,
         key: str,
         url: str,
@@ -37,7 +35,7 @@ class FalProvider:
         pace: Pace | None = None,
         max_bytes: int = MAX_BYTES,
     ) -> None:
-        self._store = store
+        self._references = references
         self._key = key
         self._places = places
         self._pace = pace or Pace()
@@ -78,7 +76,7 @@ class FalProvider:
                 raise
             return await run.fetch(result)
         except GenerationFailed as failure:
-            _sound_alarm(failure, request)
+            sound_alarm(failure, request)
             raise
 
     async def cancel(self, job: ProviderJob) -> None:
@@ -96,39 +94,12 @@ class FalProvider:
     async def _job(self, run: FalRun, request: GenerationRequest) -> FalJob:
         if request.job is None:
             # Whatever can go wrong on our side goes wrong before fal is asked.
-            links = await self._reference_links(request.references)
-            return await run.submit(links)
+            references = await self._references.read(request.references)
+            return await run.submit([one.as_link() for one in references])
         job = self._calls.queue.job_of(request.job)
         if job is None:
             _fail(GenerationErrorCode.OUTCOME_UNKNOWN, "the stored job is none of fal's")
         return job
-
-    async def _reference_links(self, references: tuple[Image, ...]) -> list[str]:
-        """References inside of the request, although fal would rather fetch them.
-
-        A folder's links lead to this machine, where fal cannot reach them; and what is put into
-        fal's own store can be seen by whoever gets to know its address.
-        """
-        if sum(image.byte_size for image in references) > MAX_REFERENCE_BYTES:
-            _fail(
-                GenerationErrorCode.PROVIDER_REJECTED_INPUT,
-                "the references are too large together",
-                retryable=False,
-            )
-        links = []
-        for image in references:
-            data = b64encode(await self._store.get(image.key)).decode()
-            links.append(f"data:{image.content_type};base64,{data}")
-        return links
-
-
-def _sound_alarm(failure: GenerationFailed, request: GenerationRequest) -> None:
-    """What only the operator can mend."""
-    facts = {"provider": "fal", "model": request.model.id, "reason": str(failure)}
-    if failure.code is GenerationErrorCode.PROVIDER_AUTHENTICATION:
-        log.error("provider does not take our key", **facts)
-    elif failure.code is GenerationErrorCode.MODEL_RETIRED:
-        log.error("provider does not have the model", **facts)
 
 
 def _fail(code: GenerationErrorCode, detail: str, *, retryable: bool = True) -> NoReturn:

@@ -14,9 +14,11 @@ from domain.generation import Delivery, GenerationRequest, SilentWatcher
 from domain.images import Image
 from domain.models import AspectRatio, ImageFormat, Resolution
 from domain.outputs import ProviderJob
-from providers.fal.patience import Pace
 from providers.fal.provider import FalProvider
 from providers.http import MAX_BYTES
+from providers.patience import Pace
+from providers.references import MAX_TOGETHER_BYTES, References
+from storage.pictures import PillowDeveloper
 from tests.providers.pictures import MODELS, Shelf, a_request
 from tests.simulators.fal import KEY, FalSimulator
 from tests.simulators.fal_bill import Entry
@@ -85,9 +87,17 @@ class PlayedFal:
         key: str = KEY,
         pace: Pace = QUICK,
         max_bytes: int = MAX_BYTES,
+        max_together: int = MAX_TOGETHER_BYTES,
     ) -> FalProvider:
+        developer = PillowDeveloper()
+        self.stack.push_async_callback(developer.aclose)
         provider = FalProvider(
-            self.shelf, key=key, url=url or self.url, places=20, pace=pace, max_bytes=max_bytes
+            References(self.shelf, developer, max_together=max_together),
+            key=key,
+            url=url or self.url,
+            places=20,
+            pace=pace,
+            max_bytes=max_bytes,
         )
         self.stack.push_async_callback(provider.aclose)
         return provider

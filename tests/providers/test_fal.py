@@ -11,7 +11,6 @@ from domain.errors import GenerationErrorCode, StoreUnavailable
 from domain.generation import GenerationRequest
 from domain.images import Image
 from domain.models import ImageFormat, Resolution
-from providers.fal import provider as fal_provider
 from providers.fal.jobs import FalQueue
 from providers.fal.wire import ENDPOINTS
 from tests.providers.fal_runs import PlayedFal, Witness, a_run
@@ -208,14 +207,15 @@ def test_the_rule_for_paths(endpoint: str, name: str) -> None:
     assert job.cancel_url == f"{job.response_url}/cancel"
 
 
-async def test_references_that_are_too_large_together_are_not_sent(
-    fal: PlayedFal, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(fal_provider, "MAX_REFERENCE_BYTES", 100)
+async def test_references_that_are_too_large_together_are_not_sent(fal: PlayedFal) -> None:
     witness = Witness()
     reference = await a_reference(fal.shelf, a_colourful_picture())
 
-    failure = await fal.failed(a_run("", reference, model="img-kling-o1"), watcher=witness)
+    failure = await fal.failed(
+        a_run("", reference, model="img-kling-o1"),
+        provider=fal.provider(max_together=100),
+        watcher=witness,
+    )
 
     assert failure.code is Code.PROVIDER_REJECTED_INPUT
     assert witness.kinds == fal.calls == []

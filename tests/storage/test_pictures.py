@@ -663,3 +663,21 @@ async def test_many_at_once_all_come_out_right(developer: Developer) -> None:
         assert opened(image.thumbnails[0]).resize((1, 1)).getpixel((0, 0)) == pytest.approx(
             colour, abs=4
         )
+
+
+@pytest.mark.parametrize(("mode", "content_type"), [("RGB", "image/jpeg"), ("RGBA", "image/webp")])
+@pytest.mark.parametrize("max_bytes", [200_000, 5_000, 10])
+async def test_a_picture_is_made_smaller_until_it_fits(
+    developer: Developer, mode: str, content_type: str, max_bytes: int
+) -> None:
+    noise = Image.effect_noise((900, 600), 80).convert("RGB")
+    if mode == "RGBA":
+        noise.putalpha(Image.linear_gradient("L").resize(noise.size))
+
+    smaller = await developer.shrink(encoded(noise), max_bytes=max_bytes)
+
+    assert smaller.content_type == content_type
+    opened(smaller)
+    if max_bytes > 1_000:
+        assert max_bytes / 4 < len(smaller.data) <= max_bytes
+        assert abs(smaller.width / smaller.height - 1.5) < 0.1

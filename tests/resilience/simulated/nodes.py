@@ -174,6 +174,9 @@ class _Developer:
         await asyncio.sleep(0.01)
         return _rendition(data, 16)
 
+    async def shrink(self, data: bytes, *, max_bytes: int) -> Rendition:
+        return _rendition(data[:max_bytes], 16)
+
 
 def _rendition(data: bytes, side: int) -> Rendition:
     return Rendition(data=data, content_type="image/png", width=side, height=side)

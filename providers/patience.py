@@ -1,4 +1,4 @@
-"""How often fal is asked about a job, and how long its troubles are waited out."""
+"""How often a provider is asked about a job, and how long its troubles are waited out."""
 
 import asyncio
 import random

@@ -1,0 +1,60 @@
+"""The references of a run as providers take them: bytes of ours, and never a link to us.
+
+A folder's links lead to this machine, where no provider can fetch them; and what is put into a
+provider's own store can be seen by whoever gets to know its address.
+"""
+
+from base64 import b64encode
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from domain.errors import GenerationErrorCode, GenerationFailed
+from domain.images import Image
+from domain.ports import Developer, ObjectStore
+
+MAX_TOGETHER_BYTES: Final = 64 * 2**20
+"""Of all references of a run: they are in memory together while they are sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """An encoded picture, whole."""
+
+    data: bytes
+    content_type: str
+
+    def as_link(self) -> str:
+        """A `data:` URI."""
+        return f"data:{self.content_type};base64,{b64encode(self.data).decode()}"
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """Reads references, and makes those smaller that are larger than a provider takes."""
+
+    store: ObjectStore
+    developer: Developer
+    max_together: int = MAX_TOGETHER_BYTES
+
+    async def read(
+        self, images: Iterable[Image], *, max_bytes: int | None = None
+    ) -> list[Reference]:
+        """In their order, each of at most so many bytes.
+
+        Raise `GenerationFailed` with PROVIDER_REJECTED_INPUT where they are too large together.
+        """
+        read: list[Reference] = []
+        for image in images:
+            reference = Reference(await self.store.get(image.key), image.content_type)
+            if max_bytes is not None and len(reference.data) > max_bytes:
+                smaller = await self.developer.shrink(reference.data, max_bytes=max_bytes)
+                reference = Reference(smaller.data, smaller.content_type)
+            read.append(reference)
+            if sum(len(one.data) for one in read) > self.max_together:
+                raise GenerationFailed(
+                    GenerationErrorCode.PROVIDER_REJECTED_INPUT,
+                    retryable=False,
+                    detail="the references are too large together",
+                )
+        return read
