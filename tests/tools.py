@@ -18,16 +18,21 @@ GROUPS: Final[dict[str, str]] = {
     "curl": "the README's walk-through",
     "node": "the README's walk-through with the graphql-ws client",
     "npm": "the README's walk-through with the graphql-ws client",
+    "sdks": "the simulators, checked with the providers' official SDKs",
 }
 """What the tests that need a program are about."""
 PACKAGES: Final = {"node": "nodejs"}
 """What Debian calls a program's package, where it is not called as the program is."""
+SDKS: Final = Path(__file__).parents[1] / ".venv/sdks/bin/python"
+"""A Python that has the providers' official SDKs."""
 
 _NEEDS: Final = "needs "
 _WHERE_DEBIAN_KEEPS_SERVERS: Final = "/usr/sbin:/usr/local/sbin"
 
 
 def find_tool(name: str) -> Path | None:
+    if name == "sdks":
+        return SDKS if SDKS.exists() else None
     found = shutil.which(name) or shutil.which(name, path=_WHERE_DEBIAN_KEEPS_SERVERS)
     return Path(found) if found else None
 
@@ -49,7 +54,6 @@ def left_out(reasons: Iterable[str]) -> Iterator[str]:
     for name, count in sorted(counts.items()):
         tests, they = ("1 test", "It needs") if count == 1 else (f"{count} tests", "They need")
         package = PACKAGES.get(name, name)
-        yield (
-            f"Left out: {tests} of {GROUPS.get(name, name)}. {they} {name} "
-            f"(on Debian: apt-get install {package})."
-        )
+        how = "make .venv/sdks/installed" if name == "sdks" else f"apt-get install {package}"
+        where = "" if name == "sdks" else "on Debian: "
+        yield f"Left out: {tests} of {GROUPS.get(name, name)}. {they} {name} ({where}{how})."

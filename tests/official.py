@@ -1,0 +1,38 @@
+"""Providers' own SDKs, which say whether a simulator speaks as the provider does.
+
+Each runs in a process of its own, in the environment that has nothing but SDKs.
+"""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from tests.tools import need
+
+FOLDER: Final = Path(__file__).parent / "sdks"
+LIMIT_SECONDS: Final = 60.0
+
+
+async def ask_sdk(provider: str, *arguments: str, **environment: str) -> Any:
+    """What the script of `tests/sdks` prints, as JSON: what the SDK has understood.
+
+    Skip the test where the SDKs are not installed; fail it with what the script complained of.
+    """
+    process = await asyncio.create_subprocess_exec(
+        need("sdks"),
+        FOLDER / f"{provider}.py",
+        *arguments,
+        env=environment,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        printed, complaints = await asyncio.wait_for(process.communicate(), LIMIT_SECONDS)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode == 0, complaints.decode()
+    return json.loads(printed)
