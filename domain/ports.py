@@ -5,7 +5,7 @@ there. Storage raises `Overloaded` where the database cannot be reached, the obj
 `StoreUnavailable`.
 """
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -338,6 +338,14 @@ class Provider(Protocol):
 
     async def cancel(self, job: ProviderJob) -> None:
         """Tell the provider that nobody wants this job any more, where it can be told."""
+
+
+class WithdrawalRepository(Protocol):
+    """Models that their providers say are gone. Each is forgotten after an hour."""
+
+    async def add(self, model_id: ModelId) -> None: ...
+
+    async def ids(self) -> Collection[ModelId]: ...
 
 
 class JobQueue(Protocol):

@@ -24,13 +24,16 @@ from domain.errors import (
 from domain.generation import Delivery, GenerationRequest
 from domain.ids import OutputId
 from domain.images import DevelopedImage, Image, ImageOrigin, ImageRecord
+from domain.mentions import IN_WORDS, spell_mentions
 from domain.models import ImageModel, ModelRegistry
 from domain.outputs import GenerationError, total_usage
 from domain.ports import ClaimRepository, Developer, ImageRepository, Provider
+from domain.references import positions_of
 from domain.services.keeping import ImageKeeper
 from domain.services.leases import HEARTBEAT, LEASE, Lease, LeaseLost
 from domain.services.persistence import persist
 from domain.services.reporter import HandedOver, Reporter, RunReporter
+from domain.services.withdrawals import WithdrawalService
 from domain.turns import Claim
 
 log = logging.getLogger(__name__)
@@ -56,6 +59,7 @@ class OutputRunner:
     developer: Developer
     registry: ModelRegistry
     providers: Mapping[str, Provider]
+    withdrawals: WithdrawalService
     lease: timedelta = LEASE
     heartbeat: timedelta = HEARTBEAT
 
@@ -148,6 +152,8 @@ class OutputRun:
             return await self._try_later(refusal)
         except GenerationFailed as failure:
             log.warning("generation failed", extra={**self._facts, "reason": str(failure)})
+            if failure.code is GenerationErrorCode.MODEL_RETIRED and self._provider is not None:
+                await self._runner.withdrawals.add(self._claim.output.model_id)
             return await self._fail(failure.code, retryable=failure.retryable)
         except TimeoutError:
             outcome = await self._fail(GenerationErrorCode.TIMED_OUT, retryable=True)
@@ -369,7 +375,11 @@ def _request(
     return GenerationRequest(
         attempt=output.attempt,
         model=model,
-        prompt=turn.user_message,
+        prompt=spell_mentions(
+            turn.user_message,
+            positions_of(output.references, turn.references),
+            model.mention_spelling or IN_WORDS,
+        ),
         references=tuple(reference.image for reference in output.references),
         aspect_ratio=model.fit_aspect_ratio(turn.aspect_ratio),
         resolution=model.fit_resolution(turn.resolution),
