@@ -93,9 +93,7 @@ class FalProvider:
 
     async def _job(self, run: FalRun, request: GenerationRequest) -> FalJob:
         if request.job is None:
-            # Whatever can go wrong on our side goes wrong before fal is asked.
-            references = await self._references.read(request.references)
-            return await run.submit([one.as_link() for one in references])
+            return await run.submit(self._references)
         job = self._calls.queue.job_of(request.job)
         if job is None:
             _fail(GenerationErrorCode.OUTCOME_UNKNOWN, "the stored job is none of fal's")

@@ -17,9 +17,10 @@ from providers.downloads import DownloadBroke, Downloader
 from providers.fal import failures
 from providers.fal.calls import FalCalls
 from providers.fal.jobs import FalJob
-from providers.fal.wire import ENDPOINTS, Fields, Result, payload_of, read_result, seed_of
+from providers.fal.wire import Fields, Result, endpoint_of, payload_of, read_result, seed_of
 from providers.http import Answer, AnswerUnusable, NotSent, Unanswered
 from providers.patience import Pace, Patience
+from providers.references import References
 
 log = structlog.get_logger(__name__)
 
@@ -51,13 +52,13 @@ class FalRun:
         self.job_has_ended = False
         """Whether fal has said so."""
 
-    async def submit(self, reference_links: list[str]) -> FalJob:
-        name = self._request.model.endpoint or self._request.model.id
-        endpoint = ENDPOINTS.get(name)
-        if endpoint is None:
-            raise GenerationFailed(
-                GenerationErrorCode.INTERNAL, retryable=False, detail=f"{name} is no endpoint"
-            )
+    async def submit(self, references: References) -> FalJob:
+        name, endpoint = endpoint_of(self._request)
+        # Whatever can go wrong on our side goes wrong before fal is asked.
+        read = await references.read(
+            self._request.references, max_bytes=endpoint.max_reference_bytes
+        )
+        reference_links = [one.as_link() for one in read]
         payload = payload_of(self._request, endpoint, reference_links=reference_links)
         body = orjson.dumps(payload)
         self._patience.check()

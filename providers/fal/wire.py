@@ -32,6 +32,11 @@ _PRESETS: Final = {
     AspectRatio(16, 9): "landscape_16_9",
     AspectRatio(9, 16): "portrait_16_9",
 }
+_NAMED_PIXELS: Final = {
+    SQUARE: "1024x1024",
+    AspectRatio(3, 2): "1536x1024",
+    AspectRatio(2, 3): "1024x1536",
+}
 
 
 def _ratio(request: GenerationRequest) -> Fields:
@@ -57,6 +62,17 @@ def _pixels(request: GenerationRequest) -> Fields:
     }
 
 
+def _named_pixels(request: GenerationRequest) -> Fields:
+    """The three sizes of OpenAI's models, the nearest shape of which is taken."""
+    shape = request.aspect_ratio.nearest(_NAMED_PIXELS)
+    return {"image_size": _NAMED_PIXELS[shape]}
+
+
+def _none(_: GenerationRequest) -> Fields:
+    """For models that keep the shape of what they are given."""
+    return {}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """In what one endpoint differs from others."""
@@ -67,15 +83,32 @@ class Endpoint:
     """None for a model that makes one image at a time."""
     references: str | None = None
     """The field that takes a list of links."""
+    reference: str | None = None
+    """The field that takes one link."""
+    for_several: str | None = None
+    """The endpoint that is asked instead where there are several references."""
+    max_reference_bytes: int | None = None
+    """Of each."""
+    sync_mode: bool = True
+    """Whether there is such a field."""
+    negative_prompt: bool = False
+    """Whether there is such a field."""
+    default_quality: str | None = None
+    """What is asked for where nothing is; None where there is no choice."""
     fixed: Fields = field(default_factory=dict)
 
 
+_MEGABYTE: Final = 1_000_000
 # By the prompt alone a Gemini model may return more images than were asked for, and charge them.
 _GEMINI: Final = {"limit_generations": True}
 # A run may return up to so many, and there are `num_images` runs: 1 makes the count exact.
 _SEEDREAM: Final = {"max_images": 1}
 
+# By default it is the dear one.
+_MEDIUM: Final = "medium"
+
 ENDPOINTS: Final[Mapping[str, Endpoint]] = {
+    "fal-ai/imagen4/preview": Endpoint(size=_ratio_and_resolution),
     "fal-ai/gemini-25-flash-image": Endpoint(size=_ratio, fixed=_GEMINI),
     "fal-ai/gemini-25-flash-image/edit": Endpoint(
         size=_ratio, references="image_urls", fixed=_GEMINI
@@ -84,14 +117,54 @@ ENDPOINTS: Final[Mapping[str, Endpoint]] = {
     "fal-ai/nano-banana-pro/edit": Endpoint(
         size=_ratio_and_resolution, references="image_urls", fixed=_GEMINI
     ),
+    "fal-ai/bytedance/seedream/v4/text-to-image": Endpoint(size=_pixels, fixed=_SEEDREAM),
+    "fal-ai/bytedance/seedream/v4/edit": Endpoint(
+        size=_pixels, references="image_urls", fixed=_SEEDREAM
+    ),
     "fal-ai/bytedance/seedream/v4.5/text-to-image": Endpoint(size=_pixels, fixed=_SEEDREAM),
     "fal-ai/bytedance/seedream/v4.5/edit": Endpoint(
         size=_pixels, references="image_urls", fixed=_SEEDREAM
+    ),
+    "fal-ai/flux-pro/kontext": Endpoint(
+        size=_ratio, reference="image_url", fixed={"guidance_scale": 6.5}
+    ),
+    "fal-ai/gpt-image-1.5": Endpoint(size=_named_pixels, default_quality=_MEDIUM),
+    "fal-ai/gpt-image-1.5/edit": Endpoint(
+        size=_named_pixels, references="image_urls", default_quality=_MEDIUM
+    ),
+    "fal-ai/hunyuan-image/v2.1/text-to-image": Endpoint(size=_preset, negative_prompt=True),
+    "fal-ai/hunyuan-image/v3/text-to-image": Endpoint(size=_preset, negative_prompt=True),
+    "fal-ai/wan/v2.2-a14b/text-to-image": Endpoint(
+        size=_preset, count=None, sync_mode=False, negative_prompt=True
+    ),
+    "fal-ai/reve/text-to-image": Endpoint(size=_ratio),
+    "fal-ai/reve/edit": Endpoint(
+        size=_none,
+        reference="image_url",
+        for_several="fal-ai/reve/remix",
+        max_reference_bytes=10 * _MEGABYTE,
+    ),
+    "fal-ai/reve/remix": Endpoint(
+        size=_ratio, references="image_urls", max_reference_bytes=10 * _MEGABYTE
     ),
     "fal-ai/kling-image/o1": Endpoint(size=_ratio_and_resolution, references="image_urls"),
     "fal-ai/flux-2-max": Endpoint(size=_preset, count=None),
     "fal-ai/flux-2-max/edit": Endpoint(size=_preset, count=None, references="image_urls"),
 }
+
+
+def endpoint_of(request: GenerationRequest) -> tuple[str, Endpoint]:
+    """The endpoint that is asked, and its name. Raise `GenerationFailed` where there is none."""
+    name = request.model.endpoint or request.model.id
+    endpoint = ENDPOINTS.get(name)
+    if endpoint is not None and endpoint.for_several and len(request.references) > 1:
+        name = endpoint.for_several
+        endpoint = ENDPOINTS[name]
+    if endpoint is None:
+        raise GenerationFailed(
+            GenerationErrorCode.INTERNAL, retryable=False, detail=f"{name} is no endpoint"
+        )
+    return name, endpoint
 
 
 def payload_of(
@@ -100,15 +173,23 @@ def payload_of(
     """The body of a submission."""
     payload: dict[str, object] = {
         "prompt": request.prompt,
-        # With true, pictures would come inside of the result, and fal would not keep it for us.
-        "sync_mode": False,
         **endpoint.size(request),
         **endpoint.fixed,
     }
+    if endpoint.sync_mode:
+        # With true, pictures would come inside of the result, and fal would not keep it for us.
+        payload["sync_mode"] = False
     if endpoint.count is not None:
         payload[endpoint.count] = request.image_count
     if endpoint.references is not None:
         payload[endpoint.references] = list(reference_links)
+    if endpoint.reference is not None:
+        payload[endpoint.reference] = reference_links[0]
+    if endpoint.negative_prompt and request.negative_prompt is not None:
+        payload["negative_prompt"] = request.negative_prompt
+    if endpoint.default_quality is not None:
+        quality = request.quality.value.lower() if request.quality else endpoint.default_quality
+        payload["quality"] = quality
     if request.format is not None:
         payload["output_format"] = _FORMATS[request.format]
     seed = seed_of(request)

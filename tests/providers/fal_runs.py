@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from domain.errors import GenerationFailed
 from domain.generation import Delivery, GenerationRequest, SilentWatcher
 from domain.images import Image
-from domain.models import AspectRatio, ImageFormat, Resolution
+from domain.models import AspectRatio, ImageFormat, Quality, Resolution
 from domain.outputs import ProviderJob
 from providers.fal.provider import FalProvider
 from providers.http import MAX_BYTES
@@ -151,6 +151,8 @@ def a_run(
     resolution: Resolution = Resolution.ONE_K,
     image_count: int = 1,
     format: ImageFormat | None = None,
+    quality: Quality | None = None,
+    negative_prompt: str | None = None,
     seed: str | None = None,
     seconds_left: float = SECONDS_LEFT,
     job: ProviderJob | None = None,
@@ -170,6 +172,8 @@ def a_run(
         request,
         aspect_ratio=AspectRatio.parse(aspect_ratio),
         resolution=resolution,
+        quality=quality,
+        negative_prompt=negative_prompt,
         seconds_left=seconds_left,
         job=job,
     )

@@ -163,7 +163,7 @@ def test_models_of_a_provider_are_shown_with_and_without_its_key(
 
     rows = models.find(provider="fal")
 
-    assert len(rows) == 9
+    assert len(rows) == 18
     assert {row.unavailable_reason for row in rows} == {reason}
     assert models.default(Scene.TEXT_TO_IMAGE) == models.get("local-silver")
 

@@ -10,7 +10,7 @@ from PIL import Image as Pictures
 from domain.errors import GenerationErrorCode, StoreUnavailable
 from domain.generation import GenerationRequest
 from domain.images import Image
-from domain.models import ImageFormat, Resolution
+from domain.models import ImageFormat, Quality, Resolution
 from providers.fal.jobs import FalQueue
 from providers.fal.wire import ENDPOINTS
 from tests.providers.fal_runs import PlayedFal, Witness, a_run
@@ -35,10 +35,88 @@ async def a_picture(shelf: Shelf, shade: int = 0) -> Image:
 def test_every_row_of_the_catalogue_can_be_asked_for() -> None:
     rows = [model for model in MODELS.all() if model.provider == "fal"]
 
-    assert {model.endpoint for model in rows} == set(ENDPOINTS) == set(FAL_MODELS)
+    others = {one.for_several for one in ENDPOINTS.values() if one.for_several}
+    assert {model.endpoint for model in rows} | others == set(ENDPOINTS) == set(FAL_MODELS)
 
 
+SEVERAL = {"fal-ai/reve/edit": "fal-ai/reve/remix"}
 PAYLOADS: list[Any] = [
+    pytest.param(
+        a_run(model="img-imagen4-preview", aspect_ratio="3:4", resolution=Resolution.TWO_K),
+        {"aspect_ratio": "3:4", "resolution": "2K", "num_images": 1},
+        id="Imagen 4",
+    ),
+    pytest.param(
+        a_run(model="img-seedream-v4", aspect_ratio="16:9", image_count=2, seed="1"),
+        {
+            "image_size": {"width": 1360, "height": 768},
+            "num_images": 2,
+            "max_images": 1,
+            "seed": 1,
+        },
+        id="Seedream v4",
+    ),
+    pytest.param(
+        a_run(model="img-seedream-v4-edit", aspect_ratio="9:16", resolution=Resolution.TWO_K),
+        {"image_size": {"width": 1536, "height": 2720}, "num_images": 1, "max_images": 1},
+        id="Seedream v4 Edit",
+    ),
+    pytest.param(
+        a_run(model="img-flux-kontext-pro", aspect_ratio="16:9", format=ImageFormat.PNG, seed="3"),
+        {
+            "aspect_ratio": "16:9",
+            "guidance_scale": 6.5,
+            "num_images": 1,
+            "output_format": "png",
+            "seed": 3,
+        },
+        id="FLUX Kontext Pro",
+    ),
+    pytest.param(
+        a_run(model="img-gpt-image-1-5", aspect_ratio="4:3", quality=Quality.HIGH, image_count=3),
+        {"image_size": "1536x1024", "quality": "high", "num_images": 3},
+        id="GPT-Image 1.5",
+    ),
+    pytest.param(
+        a_run(model="img-gpt-image-1-5-edit", aspect_ratio="3:4", format=ImageFormat.WEBP),
+        {
+            "image_size": "1024x1536",
+            "quality": "medium",
+            "num_images": 1,
+            "output_format": "webp",
+        },
+        id="GPT-Image 1.5 Edit",
+    ),
+    pytest.param(
+        a_run(model="img-hunyuan-v21", aspect_ratio="16:9", negative_prompt="fog", seed="9"),
+        {
+            "image_size": "landscape_16_9",
+            "num_images": 1,
+            "negative_prompt": "fog",
+            "seed": 9,
+        },
+        id="Hunyuan Image 2.1",
+    ),
+    pytest.param(
+        a_run(model="img-hunyuan-v3", image_count=2, format=ImageFormat.JPEG),
+        {"image_size": "square_hd", "num_images": 2, "output_format": "jpeg"},
+        id="Hunyuan Image 3.0",
+    ),
+    pytest.param(
+        a_run(model="img-wan-v22-a14b", aspect_ratio="9:16", negative_prompt="fog"),
+        {"image_size": "portrait_16_9", "negative_prompt": "fog"},
+        id="Wan v2.2 A14B",
+    ),
+    pytest.param(
+        a_run(model="img-reve", aspect_ratio="4:3", image_count=4),
+        {"aspect_ratio": "4:3", "num_images": 4},
+        id="Reve",
+    ),
+    pytest.param(
+        a_run(model="img-reve-edit", aspect_ratio="4:3", image_count=2),
+        {"aspect_ratio": "4:3", "num_images": 2},
+        id="Reve Edit of several",
+    ),
     pytest.param(
         a_run(model="img-nano-banana", aspect_ratio="21:9", image_count=4, seed="7"),
         {"aspect_ratio": "21:9", "num_images": 4, "limit_generations": True, "seed": 7},
@@ -124,15 +202,18 @@ async def test_payloads_have_the_models_own_fields_and_no_others(
     fal: PlayedFal, request_: GenerationRequest, expected: dict[str, object]
 ) -> None:
     editing = request_.model.min_references > 0
-    references = [await a_picture(fal.shelf, shade) for shade in (0, 200)] if editing else []
+    shades = (0, 200)[: request_.model.max_references]
+    references = [await a_picture(fal.shelf, shade) for shade in shades] if editing else []
 
     await fal.made(replace(request_, references=tuple(references)))
 
     (entry,) = fal.bill
-    links = entry.payload.get("image_urls", [])
-    sent = {name: value for name, value in entry.payload.items() if name != "image_urls"}
-    assert entry.endpoint == request_.model.endpoint
-    assert sent == {"prompt": "A lighthouse", "sync_mode": False, **expected}
+    sent = dict(entry.payload)
+    links = sent.pop("image_urls", None) or [sent.pop("image_url")] if editing else []
+    assert entry.endpoint == SEVERAL.get(request_.model.endpoint, request_.model.endpoint)
+    if "wan" not in entry.endpoint:
+        expected = {"sync_mode": False, **expected}
+    assert sent == {"prompt": "A lighthouse", **expected}
     assert len(links) == len(references)
     assert len(set(links)) == len(links)
     assert all(link.startswith("data:image/png;base64,iVBORw0KGgo") for link in links)
@@ -151,7 +232,7 @@ async def test_all_that_a_row_offers_is_taken(fal: PlayedFal, model: str) -> Non
             model=model,
             aspect_ratio=str(ratio),
             resolution=resolution,
-            image_count=row.max_images,
+            image_count=row.images_per_run or row.max_images,
             format=kind,
         )
         for ratio in row.aspect_ratios
@@ -162,9 +243,25 @@ async def test_all_that_a_row_offers_is_taken(fal: PlayedFal, model: str) -> Non
 
     for request in asked:
         delivery = await provider.generate(request, Witness())
-        assert len(delivery.images) == row.max_images
+        assert len(delivery.images) == (row.images_per_run or row.max_images)
 
     assert {entry.outcome for entry in fal.bill} == {"delivered"}
+
+
+async def test_one_image_for_reve_is_edited_and_keeps_its_shape(fal: PlayedFal) -> None:
+    reference = await a_picture(fal.shelf)
+
+    await fal.made(a_run("", reference, model="img-reve-edit", aspect_ratio="16:9"))
+
+    (entry,) = fal.bill
+    link = entry.payload["image_url"]
+    assert entry.endpoint == "fal-ai/reve/edit"
+    assert entry.payload == {
+        "prompt": "A lighthouse",
+        "sync_mode": False,
+        "num_images": 1,
+        "image_url": link,
+    }
 
 
 async def test_a_submission_carries_the_key_and_how_long_it_may_wait(fal: PlayedFal) -> None:

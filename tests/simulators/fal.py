@@ -44,7 +44,7 @@ from tests.simulators.fal_answers import (
 )
 from tests.simulators.fal_bill import Bill, Entry
 from tests.simulators.fal_jobs import Job
-from tests.simulators.fal_models import MODELS, TELLS_SEED, TELLS_TEXT, faults_of
+from tests.simulators.fal_models import MODELS, ONE_IMAGE, TELLS_SEED, TELLS_TEXT, faults_of
 from tests.simulators.fal_script import IN_PROMPT, Rule, Script, fault_at, read_script
 from tests.simulators.lines import Lines, serving_lines
 
@@ -282,7 +282,9 @@ class FalSimulator:
                 data = b64encode(job.picture(index)).decode()
                 link = f"data:image/{job.format};base64,{data}"
             images.append({} if script.bare else {"url": script.link or link})
-        told: dict[str, Any] = {"image": images[0]} if script.one else {"images": images}
+        told: dict[str, Any] = (
+            {"image": images[0]} if script.one or endpoint in ONE_IMAGE else {"images": images}
+        )
         if script.black:
             told["has_nsfw_concepts"] = [job.is_black(index) for index in range(count)]
         if script.seed is not None:

@@ -18,6 +18,7 @@ PRESETS: Final = {
     "landscape_4_3": (1024, 768),
     "landscape_16_9": (1024, 576),
 }
+_SEEDREAM_V4_PIXELS: Final = 921_600
 _SEEDREAM_PIXELS: Final = range(2560 * 1440, 4096 * 4096 + 1)
 
 
@@ -29,6 +30,18 @@ def _whole(minimum: int, maximum: int) -> Check:
     return lambda value: (
         isinstance(value, int) and not isinstance(value, bool) and minimum <= value <= maximum
     )
+
+
+def _number(minimum: float, maximum: float) -> Check:
+    return lambda value: (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and minimum <= value <= maximum
+    )
+
+
+def _is_link(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith(("https://", "data:"))
 
 
 def _is_words(value: Any) -> bool:
@@ -52,6 +65,17 @@ def _seedream_size(value: Any) -> bool:
         return value in {*PRESETS, "auto_2K", "auto_4K"}
     return (
         set(value) == {"width", "height"} and value["width"] * value["height"] in _SEEDREAM_PIXELS
+    )
+
+
+def _seedream_v4_size(value: Any) -> bool:
+    if isinstance(value, str):
+        return value in {*PRESETS, "auto", "auto_2K", "auto_4K"}
+    sides = value["width"], value["height"]
+    return (
+        set(value) == {"width", "height"}
+        and sides[0] * sides[1] >= _SEEDREAM_V4_PIXELS
+        and max(sides) <= 4096
     )
 
 
@@ -95,6 +119,34 @@ _FLUX: Final[Mapping[str, Check]] = {
     "enable_safety_checker": _is_bool,
 }
 _REFERENCES: Final = "image_urls"
+_REFERENCE: Final = "image_url"
+_PRESET_OR_SIZE: Final[Mapping[str, Check]] = {"image_size": _flux_size}
+_REVE_RATIO: Final = _one_of("16:9", "9:16", "3:2", "2:3", "4:3", "3:4", "1:1")
+_REVE: Final[Mapping[str, Check]] = {**_COMMON, **_ANY_FORMAT, "num_images": _whole(1, 4)}
+_SEEDREAM_V4: Final[Mapping[str, Check]] = {
+    **_SEEDREAM,
+    "image_size": _seedream_v4_size,
+    "enhance_prompt_mode": _one_of("standard", "fast"),
+}
+_GPT: Final[Mapping[str, Check]] = {
+    **_COMMON,
+    **_ANY_FORMAT,
+    "image_size": _one_of("1024x1024", "1536x1024", "1024x1536"),
+    "quality": _one_of("low", "medium", "high"),
+    "background": _one_of("auto", "transparent", "opaque"),
+    "num_images": _whole(1, 4),
+}
+_HUNYUAN: Final[Mapping[str, Check]] = {
+    **_COMMON,
+    **_SEED,
+    **_PRESET_OR_SIZE,
+    "negative_prompt": _is_words,
+    "num_images": _whole(1, 4),
+    "num_inference_steps": _whole(1, 50),
+    "guidance_scale": _number(1, 20),
+    "enable_safety_checker": _is_bool,
+    "output_format": _one_of("png", "jpeg"),
+}
 
 MODELS: Final[Mapping[str, Mapping[str, Check]]] = {
     "fal-ai/gemini-25-flash-image": _GEMINI,
@@ -105,6 +157,59 @@ MODELS: Final[Mapping[str, Mapping[str, Check]]] = {
     },
     "fal-ai/nano-banana-pro": _GEMINI_PRO,
     "fal-ai/nano-banana-pro/edit": {**_GEMINI_PRO, _REFERENCES: _links(14)},
+    "fal-ai/imagen4/preview": {
+        **_COMMON,
+        **_SEED,
+        **_ANY_FORMAT,
+        **_TOLERANCE,
+        "aspect_ratio": _one_of("1:1", "16:9", "9:16", "4:3", "3:4"),
+        "resolution": _one_of("1K", "2K"),
+        "num_images": _whole(1, 4),
+    },
+    "fal-ai/bytedance/seedream/v4/text-to-image": _SEEDREAM_V4,
+    "fal-ai/bytedance/seedream/v4/edit": {**_SEEDREAM_V4, _REFERENCES: _links(10)},
+    "fal-ai/flux-pro/kontext": {
+        **_COMMON,
+        **_SEED,
+        "aspect_ratio": _one_of("21:9", "16:9", "4:3", "3:2", "1:1", "2:3", "3:4", "9:16", "9:21"),
+        "guidance_scale": _number(1, 20),
+        "num_images": _whole(1, 4),
+        "output_format": _one_of("jpeg", "png"),
+        **_TOLERANCE,
+        "enhance_prompt": _is_bool,
+        _REFERENCE: _is_link,
+    },
+    "fal-ai/gpt-image-1.5": _GPT,
+    "fal-ai/gpt-image-1.5/edit": {
+        **_GPT,
+        "image_size": _one_of("auto", "1024x1024", "1536x1024", "1024x1536"),
+        "input_fidelity": _one_of("low", "high"),
+        "mask_image_url": _is_link,
+        _REFERENCES: _links(16),
+    },
+    "fal-ai/hunyuan-image/v2.1/text-to-image": {
+        **_HUNYUAN,
+        "use_reprompt": _is_bool,
+        "use_refiner": _is_bool,
+    },
+    "fal-ai/hunyuan-image/v3/text-to-image": {**_HUNYUAN, "enable_prompt_expansion": _is_bool},
+    "fal-ai/wan/v2.2-a14b/text-to-image": {
+        "prompt": _is_words,
+        **_SEED,
+        **_PRESET_OR_SIZE,
+        "negative_prompt": _is_words,
+        "num_inference_steps": _whole(1, 50),
+        "guidance_scale": _number(1, 20),
+        "guidance_scale_2": _number(1, 20),
+        "shift": _number(1, 10),
+        "acceleration": _one_of("none", "regular"),
+        "enable_prompt_expansion": _is_bool,
+        "enable_safety_checker": _is_bool,
+        "enable_output_safety_checker": _is_bool,
+    },
+    "fal-ai/reve/text-to-image": {**_REVE, "aspect_ratio": _REVE_RATIO},
+    "fal-ai/reve/edit": {**_REVE, _REFERENCE: _is_link},
+    "fal-ai/reve/remix": {**_REVE, "aspect_ratio": _REVE_RATIO, _REFERENCES: _links(6)},
     "fal-ai/bytedance/seedream/v4.5/text-to-image": _SEEDREAM,
     "fal-ai/bytedance/seedream/v4.5/edit": {**_SEEDREAM, _REFERENCES: _links(10)},
     "fal-ai/kling-image/o1": {
@@ -119,21 +224,32 @@ MODELS: Final[Mapping[str, Mapping[str, Check]]] = {
     "fal-ai/flux-2-max": _FLUX,
     "fal-ai/flux-2-max/edit": {**_FLUX, _REFERENCES: _links(10)},
 }
+ONE_IMAGE: Final = frozenset({"fal-ai/wan/v2.2-a14b/text-to-image"})
+"""Whose result has one `image` instead of `images`."""
 TELLS_SEED: Final = frozenset(
     {
+        "fal-ai/bytedance/seedream/v4/text-to-image",
+        "fal-ai/bytedance/seedream/v4/edit",
+        "fal-ai/flux-pro/kontext",
+        "fal-ai/hunyuan-image/v2.1/text-to-image",
+        "fal-ai/hunyuan-image/v3/text-to-image",
+        "fal-ai/wan/v2.2-a14b/text-to-image",
         "fal-ai/bytedance/seedream/v4.5/text-to-image",
         "fal-ai/flux-2-max",
         "fal-ai/flux-2-max/edit",
     }
 )
-TELLS_TEXT: Final = frozenset(name for name in MODELS if "gemini" in name or "banana" in name)
+TELLS_TEXT: Final = frozenset(
+    name for name in MODELS if "gemini" in name or "banana" in name or "imagen" in name
+)
 
 
 def faults_of(endpoint: str, payload: Mapping[str, Any]) -> list[dict[str, Any]]:
     """`detail` of the 422 that a payload is answered with; empty where it is right."""
     checks = MODELS[endpoint]
     faults = []
-    for name in ("prompt", *((_REFERENCES,) if _REFERENCES in checks else ())):
+    needed = [name for name in (_REFERENCES, _REFERENCE) if name in checks]
+    for name in ("prompt", *needed):
         if name not in payload:
             faults.append(_fault(name, "missing", "Field required"))
     for name, value in payload.items():
@@ -152,7 +268,8 @@ def ratio_of(payload: Mapping[str, Any]) -> float:
     elif isinstance(size, dict):
         width, height = size["width"], size["height"]
     else:
-        words = str(payload.get("aspect_ratio", "1:1")).split(":")
+        shape = size if isinstance(size, str) else payload.get("aspect_ratio", "1:1")
+        words = str(shape).replace("x", ":").split(":")
         width, height = map(int, words if len(words) == 2 else ("1", "1"))
     return float(width / height)
 
