@@ -287,14 +287,13 @@ def _choose_model(
 def _refuse_unavailable(
     model: ImageModel, registry: ModelRegistry, refusals: Refusals, path: tuple[str, ...]
 ) -> None:
-    if not model.retired:
-        refusals.add(
-            UserErrorCode.MODEL_UNAVAILABLE, f"{model.label} is not available here.", *path
-        )
-        return
     successor = registry.successor(model.id)
     hint = f" {successor.label} ({successor.id}) takes its place." if successor else ""
-    refusals.add(UserErrorCode.MODEL_RETIRED, f"{model.label} has been retired.{hint}", *path)
+    if model.retired:
+        refusals.add(UserErrorCode.MODEL_RETIRED, f"{model.label} has been retired.{hint}", *path)
+    else:
+        message = f"{model.label} is not available here.{hint}"
+        refusals.add(UserErrorCode.MODEL_UNAVAILABLE, message, *path)
 
 
 def _inherit_models(

@@ -14,7 +14,7 @@ from tests.api.test_credits import STARTING, account, adds_up, spent
 from tests.api.test_outputs import CANCEL_TURN, cancel, retry
 from tests.clients import Data, GraphQLClient
 from tests.conftest import Darkroom, StartDarkroom, darkrooms
-from tests.operations import DELETE, FOLLOW, TURN, over, start
+from tests.operations import DELETE, FOLLOW, START, TURN, over, start
 from tests.simulators.fal import KEY, FalSimulator, serving_fal
 from tests.simulators.fal_bill import Entry
 
@@ -349,3 +349,64 @@ async def test_all_jobs_of_an_output_go_on_in_the_next_process(
 
         assert len(turn["outputs"][0]["images"]) == len(paid.bill) == 2
         await adds_up(second)
+
+
+# What a provider does not have, and how it names what it is given
+
+GONE = "img-imagen4-preview"
+MODEL_FACTS = """query($id: ID!) { model(id: $id) {
+  available unavailableReason replacement { id }
+} }"""
+
+
+async def test_a_model_that_its_provider_does_not_have_is_offered_no_more(paid: Paid) -> None:
+    turn = await over(paid.client, await paid.start("submit=404", selectedModels=[GONE]))
+    assert error_of(turn) == ("MODEL_RETIRED", False)
+    assert await account(paid.client) == (STARTING, 0, 0)
+
+    shown = (await paid.client(MODEL_FACTS, id=GONE))["model"]
+    assert shown == {
+        "available": False,
+        "unavailableReason": "REFUSED_BY_PROVIDER",
+        "replacement": {"id": "img-nano-banana-pro"},
+    }
+    wanted = {"userMessage": "A boat", "selectedModels": [GONE]}
+    refused = (await paid.client(START, input=wanted))["startConversation"]["userErrors"]
+    assert [error["code"] for error in refused] == ["MODEL_UNAVAILABLE"]
+    assert "img-nano-banana-pro" in refused[0]["message"]
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        ("img-kling-o1", "Put @Image2 into @Image1"),
+        ("img-reve-edit", "Put <img>1</img> into <img>0</img>"),
+        ("img-nano-banana-edit", "Put image 2 into image 1"),
+    ],
+)
+async def test_a_model_reads_mentions_in_its_own_words(paid: Paid, model: str, told: str) -> None:
+    viewer = (await paid.client("{ viewer { images(first: 2) { nodes { id } } } }"))["viewer"]
+    first, second = [image["id"] for image in viewer["images"]["nodes"]]
+
+    payload = await start(
+        paid.client,
+        selectedModels=[model],
+        sourceImageId=first,
+        manualReferenceIds=[second],
+        userMessage=f"{paid.words} Put @Image2 into @image1",
+        options={},
+    )
+    await over(paid.client, payload["turn"])
+
+    (entry,) = paid.bill
+    assert entry.prompt == f"{paid.words} {told}"
+
+
+async def test_a_mention_of_nothing_is_refused_and_costs_nothing(paid: Paid) -> None:
+    wanted = {"userMessage": "Like @Image1", "selectedModels": [MODEL]}
+
+    refused = (await paid.client(START, input=wanted))["startConversation"]["userErrors"]
+
+    assert refused[0]["code"] == "UNKNOWN_MENTION"
+    assert refused[0]["path"] == ["input", "userMessage"]
+    assert await account(paid.client) == (STARTING, 0, 0)

@@ -218,8 +218,9 @@ class FalSimulator:
     def _status(self, request: Request, job: Job, now: float) -> Response:
         self._settle(job, now)
         told = self._status_fields(job, now)
-        if request.query_params.get("logs") in ("1", "true"):
-            told["logs"] = logs(told["status"])
+        if told["status"] != "IN_QUEUE":
+            asked = request.query_params.get("logs") in ("1", "true")
+            told["logs"] = logs(told["status"]) if asked else None
         return json(
             _addresses(request, job, job.script) | told,
             200 if told["status"] == "COMPLETED" else 202,

@@ -1,0 +1,60 @@
+"""fal's own client understands the simulator, and understands it as our adapter does."""
+
+import json
+from typing import Any
+
+import pytest
+
+from domain.errors import GenerationErrorCode
+from tests.official import ask_sdk
+from tests.providers.fal_runs import PlayedFal, a_run
+from tests.simulators.fal import KEY
+
+MODEL, ENDPOINT = "img-nano-banana", "fal-ai/gemini-25-flash-image"
+
+
+async def understood(fal: PlayedFal, script: str = "", *, key: str = KEY, **arguments: Any) -> Any:
+    prompt = f"A lighthouse [fal {script}]"
+    return await ask_sdk("fal", fal.url, key, ENDPOINT, json.dumps({"prompt": prompt, **arguments}))
+
+
+async def test_what_it_delivers(fal: PlayedFal) -> None:
+    told = await understood(fal, "queue=0.3 position=2 seconds=0.3", num_images=2, seed=7)
+    ours = await fal.made(a_run("queue=0.1 seconds=0.1", model=MODEL, image_count=2, seed="7"))
+
+    assert {"Queued", "InProgress", "Completed"} >= set(told["states"]) >= {"Queued", "InProgress"}
+    assert len(told["result"]["images"]) == len(ours.images) == 2
+    assert told["result"]["images"][0]["url"].startswith(f"{fal.url}/")
+    assert told["request_id"] in {entry.request_id for entry in fal.bill}
+
+
+@pytest.mark.parametrize(
+    ("script", "status", "words", "code"),
+    [
+        ("refuse", 422, "content_policy_violation", GenerationErrorCode.CONTENT_REFUSED),
+        ("fail=no_media_generated", 422, "no_media_generated", GenerationErrorCode.NO_IMAGE),
+        ("submit=400", 400, "", GenerationErrorCode.PROVIDER_REJECTED_INPUT),
+        ("submit=404", 404, "", GenerationErrorCode.MODEL_RETIRED),
+    ],
+)
+async def test_how_it_fails(
+    fal: PlayedFal, script: str, status: int, words: str, code: GenerationErrorCode
+) -> None:
+    told = await understood(fal, script)
+    failure = await fal.failed(a_run(script, model=MODEL))
+
+    assert told["error"]["status"] == status
+    assert words in told["error"]["words"]
+    assert failure.code is code
+
+
+async def test_a_key_that_is_not_known(fal: PlayedFal) -> None:
+    told = await understood(fal, key="somebody:else")
+
+    assert told["error"]["status"] == 401
+
+
+async def test_a_field_that_the_model_does_not_have(fal: PlayedFal) -> None:
+    told = await understood(fal, image_size="square_hd")
+
+    assert told["error"]["status"] == 422

@@ -1,0 +1,28 @@
+"""What fal's client makes of a simulator: `python tests/sdks/fal.py URL KEY ENDPOINT ARGUMENTS`.
+
+Prints, as JSON, which states it has seen, and the result or the error that it understood.
+"""
+
+import json
+import sys
+
+from fal_client import SyncClient, client
+
+
+def main(url: str, key: str, endpoint: str, arguments: str) -> None:
+    # It speaks TLS to whatever host it is told.
+    client.QUEUE_URL_FORMAT = f"{url}/"
+    fal = SyncClient(key=key)
+    told: dict[str, object] = {}
+    try:
+        handle = fal.submit(endpoint, arguments=json.loads(arguments))
+        told["request_id"] = handle.request_id
+        told["states"] = [type(event).__name__ for event in handle.iter_events(interval=0.05)]
+        told["result"] = handle.get()
+    except client.FalClientHTTPError as error:
+        told["error"] = {"status": error.status_code, "words": str(error)}
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
