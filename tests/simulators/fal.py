@@ -5,8 +5,7 @@
 
 import asyncio
 import time
-from base64 import b64encode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from math import ceil, inf
 from typing import Any, ClassVar, Final
@@ -15,7 +14,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from tests.simulators.answers import json, never
+from tests.simulators.answers import json
 from tests.simulators.bill import Entry
 from tests.simulators.fal_answers import (
     BILLED_FAILURES,
@@ -27,7 +26,7 @@ from tests.simulators.fal_answers import (
 )
 from tests.simulators.fal_models import MODELS, TELLS_SEED, TELLS_TEXT, faults_of, ratio_of
 from tests.simulators.jobs import Job, Wish
-from tests.simulators.script import Script, fault_at
+from tests.simulators.script import Script
 from tests.simulators.simulator import Simulator, run_as_program, serving
 
 KEY: Final = "simulator-id:simulator-secret"
@@ -82,33 +81,25 @@ class FalSimulator(Simulator):
             return json({"detail": "Method Not Allowed"}, 405)
         if endpoint not in MODELS:
             return json({"detail": f"Application '{endpoint}' not found"}, 404)
+        start_within = request.headers.get("x-fal-request-timeout")
+
+        async def queued(job: Job) -> Response:
+            told = {"status": "IN_QUEUE", "queue_position": job.script.position}
+            return json(_addresses(request, job, job.script) | told)
+
         try:
-            payload = orjson.loads(await request.body())
-            text = self.script_for(endpoint, str(payload.get("prompt", "")))
-            script = self.read(text)
+            return await self.submission(
+                request,
+                endpoint,
+                orjson.loads(await request.body()),
+                queued,
+                start_within=float(start_within) if start_within else None,
+            )
         except (AttributeError, ValueError) as error:
             return json({"detail": str(error), "error_type": "bad_request"}, 400)
-        fault = fault_at(script.submit, self.count(endpoint, f"{text} {payload.get('prompt')}"))
-        if fault and not script.taken:
-            return await self.fault(request, fault, script)
-        start_within = request.headers.get("x-fal-request-timeout")
-        job = self.take(
-            endpoint, payload, text, start_within=float(start_within) if start_within else None
-        )
-        if script.silent:
-            return await never(request)
-        if script.delay:
-            await asyncio.sleep(script.delay)
-        if fault:
-            answer = await self.fault(request, fault, script)
-        else:
-            queued = {"status": "IN_QUEUE", "queue_position": script.position}
-            answer = json(_addresses(request, job, script) | queued)
-        if script.names:
-            answer.headers["x-fal-request-id"] = job.entry.request_id
-        if script.cut is not None:
-            self.lines.of(request).cut_after(script.cut)
-        return answer
+
+    def naming(self, job: Job) -> Mapping[str, str]:
+        return {"x-fal-request-id": job.entry.request_id} if job.script.names else {}
 
     def _status(self, request: Request, job: Job, now: float) -> Response:
         self.settle(job, now)
@@ -166,13 +157,9 @@ class FalSimulator(Simulator):
 
     def _delivered(self, request: Request, job: Job) -> dict[str, Any]:
         script, payload, endpoint = job.script, job.entry.payload, job.entry.endpoint
-        images: list[dict[str, Any]] = []
-        for index in range(job.count):
-            link = f"{request.base_url}files/{job.file_name(index)}"
-            if script.inside:
-                data = b64encode(job.picture(index)).decode()
-                link = f"data:image/{job.wish.format};base64,{data}"
-            images.append({} if script.bare else {"url": script.link or link})
+        images: list[dict[str, Any]] = [
+            {} if script.bare else {"url": link} for link in self.picture_links(request, job)
+        ]
         told: dict[str, Any] = {"image": images[0]} if script.one else {"images": images}
         if script.black:
             told["has_nsfw_concepts"] = [job.is_black(index) for index in range(job.count)]

@@ -4,10 +4,10 @@ fal passes over fields that a model does not know. Here they are refused, so tha
 is found out.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
-Check = Callable[[Any], bool]
+from tests.simulators.checks import Check, is_bool, is_words, links, one_of, whole
 
 RATIOS: Final = ("21:9", "16:9", "3:2", "4:3", "5:4", "1:1", "4:5", "3:4", "2:3", "9:16")
 PRESETS: Final = {
@@ -19,32 +19,6 @@ PRESETS: Final = {
     "landscape_16_9": (1024, 576),
 }
 _SEEDREAM_PIXELS: Final = range(2560 * 1440, 4096 * 4096 + 1)
-
-
-def _one_of(*values: str) -> Check:
-    return lambda value: value in values
-
-
-def _whole(minimum: int, maximum: int) -> Check:
-    return lambda value: (
-        isinstance(value, int) and not isinstance(value, bool) and minimum <= value <= maximum
-    )
-
-
-def _is_words(value: Any) -> bool:
-    return isinstance(value, str) and bool(value)
-
-
-def _is_bool(value: Any) -> bool:
-    return isinstance(value, bool)
-
-
-def _links(maximum: int) -> Check:
-    return lambda value: (
-        isinstance(value, list)
-        and 1 <= len(value) <= maximum
-        and all(isinstance(link, str) and link.startswith(("https://", "data:")) for link in value)
-    )
 
 
 def _seedream_size(value: Any) -> bool:
@@ -59,40 +33,40 @@ def _flux_size(value: Any) -> bool:
     return value in PRESETS if isinstance(value, str) else set(value) == {"width", "height"}
 
 
-_COMMON: Final[Mapping[str, Check]] = {"prompt": _is_words, "sync_mode": _is_bool}
-_SEED: Final[Mapping[str, Check]] = {"seed": _whole(0, 2**31 - 1)}
-_ANY_FORMAT: Final[Mapping[str, Check]] = {"output_format": _one_of("png", "jpeg", "webp")}
-_TOLERANCE: Final[Mapping[str, Check]] = {"safety_tolerance": _one_of(*"123456")}
+_COMMON: Final[Mapping[str, Check]] = {"prompt": is_words, "sync_mode": is_bool}
+_SEED: Final[Mapping[str, Check]] = {"seed": whole(0, 2**31 - 1)}
+_ANY_FORMAT: Final[Mapping[str, Check]] = {"output_format": one_of("png", "jpeg", "webp")}
+_TOLERANCE: Final[Mapping[str, Check]] = {"safety_tolerance": one_of(*"123456")}
 _GEMINI: Final[Mapping[str, Check]] = {
     **_COMMON,
     **_SEED,
     **_ANY_FORMAT,
     **_TOLERANCE,
-    "aspect_ratio": _one_of(*RATIOS),
-    "num_images": _whole(1, 4),
-    "limit_generations": _is_bool,
+    "aspect_ratio": one_of(*RATIOS),
+    "num_images": whole(1, 4),
+    "limit_generations": is_bool,
 }
 _GEMINI_PRO: Final[Mapping[str, Check]] = {
     **_GEMINI,
-    "aspect_ratio": _one_of("auto", *RATIOS),
-    "resolution": _one_of("1K", "2K", "4K"),
-    "enable_web_search": _is_bool,
+    "aspect_ratio": one_of("auto", *RATIOS),
+    "resolution": one_of("1K", "2K", "4K"),
+    "enable_web_search": is_bool,
 }
 _SEEDREAM: Final[Mapping[str, Check]] = {
     **_COMMON,
     **_SEED,
     "image_size": _seedream_size,
-    "num_images": _whole(1, 6),
-    "max_images": _whole(1, 6),
-    "enable_safety_checker": _is_bool,
+    "num_images": whole(1, 6),
+    "max_images": whole(1, 6),
+    "enable_safety_checker": is_bool,
 }
 _FLUX: Final[Mapping[str, Check]] = {
     **_COMMON,
     **_SEED,
     "image_size": _flux_size,
-    "output_format": _one_of("jpeg", "png"),
-    "safety_tolerance": _one_of(*"12345"),
-    "enable_safety_checker": _is_bool,
+    "output_format": one_of("jpeg", "png"),
+    "safety_tolerance": one_of(*"12345"),
+    "enable_safety_checker": is_bool,
 }
 _REFERENCES: Final = "image_urls"
 
@@ -100,24 +74,24 @@ MODELS: Final[Mapping[str, Mapping[str, Check]]] = {
     "fal-ai/gemini-25-flash-image": _GEMINI,
     "fal-ai/gemini-25-flash-image/edit": {
         **_GEMINI,
-        "aspect_ratio": _one_of("auto", *RATIOS),
-        _REFERENCES: _links(100),
+        "aspect_ratio": one_of("auto", *RATIOS),
+        _REFERENCES: links(100),
     },
     "fal-ai/nano-banana-pro": _GEMINI_PRO,
-    "fal-ai/nano-banana-pro/edit": {**_GEMINI_PRO, _REFERENCES: _links(14)},
+    "fal-ai/nano-banana-pro/edit": {**_GEMINI_PRO, _REFERENCES: links(14)},
     "fal-ai/bytedance/seedream/v4.5/text-to-image": _SEEDREAM,
-    "fal-ai/bytedance/seedream/v4.5/edit": {**_SEEDREAM, _REFERENCES: _links(10)},
+    "fal-ai/bytedance/seedream/v4.5/edit": {**_SEEDREAM, _REFERENCES: links(10)},
     "fal-ai/kling-image/o1": {
         **_COMMON,
         **_ANY_FORMAT,
-        "aspect_ratio": _one_of("auto", "16:9", "9:16", "1:1", "4:3", "3:4", "3:2", "2:3", "21:9"),
-        "resolution": _one_of("1K", "2K"),
-        "num_images": _whole(1, 9),
+        "aspect_ratio": one_of("auto", "16:9", "9:16", "1:1", "4:3", "3:4", "3:2", "2:3", "21:9"),
+        "resolution": one_of("1K", "2K"),
+        "num_images": whole(1, 9),
         "elements": lambda value: isinstance(value, list),
-        _REFERENCES: _links(10),
+        _REFERENCES: links(10),
     },
     "fal-ai/flux-2-max": _FLUX,
-    "fal-ai/flux-2-max/edit": {**_FLUX, _REFERENCES: _links(10)},
+    "fal-ai/flux-2-max/edit": {**_FLUX, _REFERENCES: links(10)},
 }
 TELLS_SEED: Final = frozenset(
     {

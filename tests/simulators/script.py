@@ -26,7 +26,7 @@ ACTS: Final = {
 }
 """Names for what is wanted often."""
 _FAULT: Final = re.compile(
-    r"([1-5]\d\d(?:html)?|html|empty|nothing|list|detail|drop|silent|huge|gzip|broken|strange"
+    r"([1-5]\d\d(?:html|in200)?|html|empty|nothing|list|detail|drop|silent|huge|gzip|broken|strange"
     r"|short|hop|hops|loop|across)(?:x(\d+))?"
 )
 
@@ -85,6 +85,8 @@ class Script:
     """The length of each file."""
     shape: str = ""
     """How a prediction's output is written down; see `predictions.py`."""
+    state: str = ""
+    """What a prediction's state is called while it runs."""
     removed: bool = False
     """The output was there, and has been deleted."""
 

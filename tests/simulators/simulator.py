@@ -15,8 +15,9 @@ import signal
 import sys
 import time
 from abc import ABC, abstractmethod
+from base64 import b64encode
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from math import inf
@@ -125,6 +126,17 @@ class Simulator(ABC):
         if job.entry.outcome is None and job.state(now) == "COMPLETED":
             self.bill.end(job.entry, job.outcome(now))
 
+    def picture_links(self, request: Request, job: Job) -> list[str]:
+        """Where the pictures of a job are, or are said to be."""
+        links = []
+        for index in range(job.count):
+            link = f"{request.base_url}files/{job.file_name(index)}"
+            if job.script.inside:
+                data = b64encode(job.picture(index)).decode()
+                link = f"data:image/{job.wish.format};base64,{data}"
+            links.append(job.script.link or link)
+        return links
+
     def script_for(self, endpoint: str, prompt: str) -> str:
         told = self._in_prompt.search(prompt)
         if told is not None:
@@ -138,26 +150,42 @@ class Simulator(ABC):
             raise ValueError(f"{script.fail} is no way to fail")
         return script
 
-    def take(
+    async def submission(
         self,
+        request: Request,
         endpoint: str,
         payload: Mapping[str, Any],
-        script: str,
+        answer: Callable[[Job], Awaitable[Response]],
         *,
         start_within: float | None = None,
-        request_id: str | None = None,
-    ) -> Job:
-        entry = Entry(
-            request_id=request_id or str(uuid4()),
-            endpoint=endpoint,
-            prompt=str(payload.get("prompt", "")),
-            received_at=time.time(),
-            script=script,
-            payload=self._without_pictures(payload),
-            start_within=start_within,
-        )
-        self.bill.take(entry)
-        return self._run(entry)
+    ) -> Response:
+        """Take a job, and answer by `answer`, unless the job's script says otherwise.
+
+        Raise ValueError where there is no such script.
+        """
+        prompt = str(payload.get("prompt", ""))
+        text = self.script_for(endpoint, prompt)
+        script = self.read(text)
+        fault = fault_at(script.submit, self.count(endpoint, f"{text} {prompt}"))
+        if fault and not script.taken:
+            return await self.fault(request, fault, script)
+        job = self._take(endpoint, payload, text, start_within)
+        if script.silent:
+            return await never(request)
+        if script.delay:
+            await asyncio.sleep(script.delay)
+        answered = await self.fault(request, fault, script) if fault else await answer(job)
+        answered.headers.update(self.naming(job))
+        if script.cut is not None:
+            self.lines.of(request).cut_after(script.cut)
+        return answered
+
+    def naming(self, _: Job) -> Mapping[str, str]:
+        """What the head of an answer to a submission says of the job."""
+        return {}
+
+    def new_id(self) -> str:
+        return str(uuid4())
 
     def count(self, whose: str, what: str) -> int:
         """How often this was asked for before."""
@@ -174,6 +202,8 @@ class Simulator(ABC):
             answer = self.error(int(fault[:3]), script)
             if fault.endswith("html"):
                 return html_error(answer.status_code, {})
+            if fault.endswith("in200"):
+                answer.status_code = 200
             return answer
         if fault == "silent":
             return await never(request)
@@ -206,6 +236,21 @@ class Simulator(ABC):
         except (KeyError, TypeError, ValueError) as error:
             return json({"detail": str(error)}, 400)
         return json({})
+
+    def _take(
+        self, endpoint: str, payload: Mapping[str, Any], script: str, start_within: float | None
+    ) -> Job:
+        entry = Entry(
+            request_id=self.new_id(),
+            endpoint=endpoint,
+            prompt=str(payload.get("prompt", "")),
+            received_at=time.time(),
+            script=script,
+            payload=self._without_pictures(payload),
+            start_within=start_within,
+        )
+        self.bill.take(entry)
+        return self._run(entry)
 
     def _run(self, entry: Entry) -> Job:
         script = self.read(entry.script)
