@@ -1,5 +1,6 @@
 """What an answer's status means, where nothing in the answer says more."""
 
+import re
 from collections.abc import Iterable
 from typing import Final
 
@@ -13,6 +14,12 @@ _TRANSIENT: Final = frozenset({408, 409, 425, 429})
 _CREDENTIALS: Final = frozenset({401, 402, 403})
 _GONE: Final = frozenset({404, 410})
 _CANCELLED: Final = 499
+
+_REFUSAL: Final = re.compile(
+    r"\bnsfw\b|(?<![-\w])sensitive\b|\bE005\b|\bflagged\b|\bprohibited\b|\bsafety\b"
+    r"|\bcontent (?:policy|moderation|filter)",
+    re.IGNORECASE,
+)
 
 _Code = GenerationErrorCode
 
@@ -43,7 +50,7 @@ def meaning_of(status: int) -> tuple[GenerationErrorCode, bool]:
 
 
 def of_submission(
-    status: int, failure: GenerationFailed, *, detail: str, wish: float | None
+    status: int, failure: GenerationFailed, *, wish: float | None
 ) -> GenerationFailed:
     """Why a submission was answered without a job, where elsewhere the answer means `failure`.
 
@@ -54,10 +61,10 @@ def of_submission(
         return NotSubmitted(
             _Code.PROVIDER_RATE_LIMITED if status == 429 else _Code.PROVIDER_UNAVAILABLE,
             retry_after_seconds=wish,
-            detail=detail,
+            detail=str(failure),
         )
     if status < 400 or status in _UNCLEAR or status >= 500:
-        return GenerationFailed(_Code.OUTCOME_UNKNOWN, retryable=True, detail=detail)
+        return GenerationFailed(_Code.OUTCOME_UNKNOWN, retryable=True, detail=str(failure))
     return failure
 
 
@@ -70,3 +77,10 @@ def described(answer: Answer, words: Iterable[object], *, leave_out: Iterable[st
     else:
         told = ", ".join(str(word) for word in words if word)
     return quoted(f"HTTP {answer.status}: {told}", leave_out=leave_out)
+
+
+def sounds_like_refusal(words: str) -> bool:
+    """Whether something was refused for its content, by the words of a provider that has no code
+    for it. What they repeat of the prompt must have been taken out.
+    """
+    return _REFUSAL.search(words) is not None

@@ -37,11 +37,13 @@ async def told_of_job(
     read: Callable[[Answer], Told | None],
     *,
     failure_of: Callable[[Answer], GenerationFailed],
+    wish_of: Callable[[Answer], float | None],
     patience: Patience,
 ) -> Told:
     """Ask about a job until an answer can be read, and wait out what comes in between.
 
-    `read` gives None where an answer says nothing of the job. Raise `GenerationFailed` where asking
+    `read` gives None where an answer says nothing of the job. `wish_of` is for how many seconds the
+    provider wants to be left alone. Raise `GenerationFailed` where asking
     again cannot help, or has not helped.
     """
     while True:
@@ -58,7 +60,7 @@ async def told_of_job(
             patience.went_well()
             return told
         failure = failure_of(answer)
-        wish, status = answer.retry_after_seconds, answer.status
+        wish, status = wish_of(answer), answer.status
         # It may be long, and nobody needs it while time passes.
         del answer
         if status < 300:

@@ -7,7 +7,7 @@ from domain.errors import GenerationErrorCode, GenerationFailed
 
 _NAMES: Final = ("output", "images", "data", "url", "uri", "image", "src", "imageUrl")
 """Where results have their links, the most usual name first."""
-_MAX_DEPTH: Final = 4
+_MAX_DEPTH: Final = 6
 _MAX_LINKS: Final = 64
 
 

@@ -60,7 +60,6 @@ def of_submission(answer: Answer, *, leave_out: Iterable[str]) -> GenerationFail
     return failures.of_submission(
         answer.status,
         of_answer(answer, leave_out=leave_out),
-        detail=_detail(answer, leave_out),
         wish=answer.retry_after_seconds,
     )
 

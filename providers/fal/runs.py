@@ -116,6 +116,7 @@ class FalRun:
             lambda: self._calls.status(job, within=self._patience.within(self._pace.call)),
             _status_in,
             failure_of=self._failure,
+            wish_of=lambda answer: answer.retry_after_seconds,
             patience=self._patience,
         )
 
