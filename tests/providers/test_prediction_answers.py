@@ -385,11 +385,23 @@ async def test_cancelling_where_nobody_answers_raises_nothing(predictions: Predi
 async def test_addresses_in_answers_never_see_the_key(predictions: Predictions) -> None:
     stranger = type(predictions.simulator)()
     async with serving(stranger) as foreign_url:
-        job = await predictions.crashed(predictions.run("seconds=0.1"))
-        moved = dict(job) | {"url": foreign_url, "get": f"{foreign_url}/v1"}
-        assert (await predictions.provider().generate(predictions.run(job=moved), Witness())).images
+        script = f"urls={foreign_url} seconds=0.1"
+        job = await predictions.crashed(predictions.run(script))
+        moved = dict(job) | {"url": foreign_url}
+        await predictions.provider().cancel(moved)
+        await end_of(predictions.provider(), predictions.run(job=moved))
+        assert (await predictions.made(predictions.run(script))).images
 
     assert len(stranger.seen) == 0
+
+
+async def test_an_answer_about_another_job_is_none(predictions: Predictions) -> None:
+    job, other = [await predictions.crashed(predictions.run(f"seconds=0.{n}")) for n in range(1, 3)]
+    predictions.simulator.jobs[job["id"]] = predictions.simulator.jobs[other["id"]]
+
+    failure = await predictions.failed(predictions.run(job=job))
+
+    assert failure.code is Code.PROVIDER_BAD_RESPONSE
 
 
 async def test_fewer_or_more_pictures_than_asked_for(predictions: Predictions) -> None:
@@ -464,11 +476,12 @@ async def test_the_bill_outlives_a_killed_simulator(
     assert [(entry["delivered"], entry["billed"]) for entry in entries] == [(True, True)]
 
 
-@pytest.mark.parametrize("script", ["file=huge", "status=huge seconds=1"])
+@pytest.mark.parametrize(
+    ("script", "limit"), [("file=huge", 2**21), ("status=huge seconds=1", 2**19)]
+)
 async def test_twenty_endless_answers_at_once_keep_memory_bounded(
-    predictions: Predictions, script: str
+    predictions: Predictions, script: str, limit: int
 ) -> None:
-    limit = 2 * 2**20
     async with simulator_process(predictions.simulator.provider, "--script", script) as url:
         provider = predictions.provider(url=url, max_bytes=limit)
         tracemalloc.start()

@@ -134,7 +134,8 @@ class ReplicateSimulator(Simulator):
         now = time.time()
         self.settle(job, now)
         entry, outcome = job.entry, job.entry.outcome
-        base = f"{request.base_url}v1/predictions/{entry.request_id}"
+        root = job.script.urls or str(request.base_url).rstrip("/")
+        base = f"{root}/v1/predictions/{entry.request_id}"
         told: dict[str, Any] = {
             "id": entry.request_id,
             "model": entry.endpoint,

@@ -100,7 +100,8 @@ class WavespeedSimulator(Simulator):
         self.settle(job, now)
         entry, outcome = job.entry, None if created else job.entry.outcome
         state = "created" if created else _RUNNING.get(job.state(now), "")
-        link = f"{request.base_url}api/v3/predictions/{entry.request_id}/result"
+        root = job.script.urls or str(request.base_url).rstrip("/")
+        link = f"{root}/api/v3/predictions/{entry.request_id}/result"
         data: dict[str, Any] = {
             "id": entry.request_id,
             "model": entry.endpoint,
