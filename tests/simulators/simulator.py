@@ -328,7 +328,7 @@ async def _serve(simulator: Simulator, port: int) -> None:
 
 
 def run_as_program(kind: type[Simulator]) -> None:
-    """Serve a simulator until it is told to stop; what of is said on the command line."""
+    """Serve a simulator, as the command line says, until it is told to stop."""
     parser = argparse.ArgumentParser(description=f"A {kind.provider} to test against, on loopback.")
     parser.add_argument("--port", type=int, default=0, help="0 takes any that is free")
     parser.add_argument("--bill", type=Path, help="the file that keeps what was taken")
