@@ -21,6 +21,8 @@ async def ask_sdk(provider: str, *arguments: str, **environment: str) -> Any:
     """
     process = await asyncio.create_subprocess_exec(
         need("sdks"),
+        # The scripts are called as the SDKs are, and must not be taken for them.
+        "-P",
         FOLDER / f"{provider}.py",
         *arguments,
         env=environment,

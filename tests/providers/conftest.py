@@ -1,11 +1,20 @@
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from providers.fal.provider import FalProvider
 from providers.local.provider import LocalProvider
-from tests.providers.fal_runs import PlayedFal, Stage
+from providers.replicate.provider import ReplicateProvider
+from providers.wavespeed.provider import WavespeedProvider
+from tests.providers.fal_runs import PlayedFal
 from tests.providers.pictures import Shelf
+from tests.providers.prediction_runs import PlayedReplicate, PlayedWavespeed
+from tests.providers.runs import Played, Stage
+from tests.simulators.fal import FalSimulator
+from tests.simulators.replicate import ReplicateSimulator
+from tests.simulators.wavespeed import WavespeedSimulator
 
 
 @pytest.fixture
@@ -27,7 +36,27 @@ async def stage() -> AsyncIterator[Stage]:
 
 
 @pytest_asyncio.fixture
-async def fal(stage: Stage) -> AsyncIterator[PlayedFal]:
+async def fal(stage: Stage) -> AsyncIterator[Played[FalProvider, FalSimulator]]:
     """A simulated fal, served, and providers on it."""
-    async with stage.playing() as played:
+    async with stage.playing(FalSimulator, PlayedFal) as played:
         yield played
+
+
+@pytest_asyncio.fixture
+async def wavespeed(stage: Stage) -> AsyncIterator[Played[WavespeedProvider, WavespeedSimulator]]:
+    """A simulated Wavespeed, served, and providers on it."""
+    async with stage.playing(WavespeedSimulator, PlayedWavespeed) as played:
+        yield played
+
+
+@pytest_asyncio.fixture
+async def replicate(stage: Stage) -> AsyncIterator[Played[ReplicateProvider, ReplicateSimulator]]:
+    """A simulated Replicate, served, and providers on it."""
+    async with stage.playing(ReplicateSimulator, PlayedReplicate) as played:
+        yield played
+
+
+@pytest.fixture(params=["wavespeed", "replicate"])
+def predictions(request: pytest.FixtureRequest) -> Any:
+    """Each of the two in turn, for what they have in common."""
+    return request.getfixturevalue(request.param)

@@ -4,10 +4,19 @@ fal passes over fields that a model does not know. Here they are refused, so tha
 is found out.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
-Check = Callable[[Any], bool]
+from tests.simulators.checks import (
+    Check,
+    is_bool,
+    is_link,
+    is_words,
+    links,
+    number,
+    one_of,
+    whole,
+)
 
 RATIOS: Final = ("21:9", "16:9", "3:2", "4:3", "5:4", "1:1", "4:5", "3:4", "2:3", "9:16")
 PRESETS: Final = {
@@ -20,44 +29,6 @@ PRESETS: Final = {
 }
 _SEEDREAM_V4_PIXELS: Final = 921_600
 _SEEDREAM_PIXELS: Final = range(2560 * 1440, 4096 * 4096 + 1)
-
-
-def _one_of(*values: str) -> Check:
-    return lambda value: value in values
-
-
-def _whole(minimum: int, maximum: int) -> Check:
-    return lambda value: (
-        isinstance(value, int) and not isinstance(value, bool) and minimum <= value <= maximum
-    )
-
-
-def _number(minimum: float, maximum: float) -> Check:
-    return lambda value: (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and minimum <= value <= maximum
-    )
-
-
-def _is_link(value: Any) -> bool:
-    return isinstance(value, str) and value.startswith(("https://", "data:"))
-
-
-def _is_words(value: Any) -> bool:
-    return isinstance(value, str) and bool(value)
-
-
-def _is_bool(value: Any) -> bool:
-    return isinstance(value, bool)
-
-
-def _links(maximum: int) -> Check:
-    return lambda value: (
-        isinstance(value, list)
-        and 1 <= len(value) <= maximum
-        and all(isinstance(link, str) and link.startswith(("https://", "data:")) for link in value)
-    )
 
 
 def _seedream_size(value: Any) -> bool:
@@ -83,146 +54,146 @@ def _flux_size(value: Any) -> bool:
     return value in PRESETS if isinstance(value, str) else set(value) == {"width", "height"}
 
 
-_COMMON: Final[Mapping[str, Check]] = {"prompt": _is_words, "sync_mode": _is_bool}
-_SEED: Final[Mapping[str, Check]] = {"seed": _whole(0, 2**31 - 1)}
-_ANY_FORMAT: Final[Mapping[str, Check]] = {"output_format": _one_of("png", "jpeg", "webp")}
-_TOLERANCE: Final[Mapping[str, Check]] = {"safety_tolerance": _one_of(*"123456")}
+_COMMON: Final[Mapping[str, Check]] = {"prompt": is_words, "sync_mode": is_bool}
+_SEED: Final[Mapping[str, Check]] = {"seed": whole(0, 2**31 - 1)}
+_ANY_FORMAT: Final[Mapping[str, Check]] = {"output_format": one_of("png", "jpeg", "webp")}
+_TOLERANCE: Final[Mapping[str, Check]] = {"safety_tolerance": one_of(*"123456")}
 _GEMINI: Final[Mapping[str, Check]] = {
     **_COMMON,
     **_SEED,
     **_ANY_FORMAT,
     **_TOLERANCE,
-    "aspect_ratio": _one_of(*RATIOS),
-    "num_images": _whole(1, 4),
-    "limit_generations": _is_bool,
+    "aspect_ratio": one_of(*RATIOS),
+    "num_images": whole(1, 4),
+    "limit_generations": is_bool,
 }
 _GEMINI_PRO: Final[Mapping[str, Check]] = {
     **_GEMINI,
-    "aspect_ratio": _one_of("auto", *RATIOS),
-    "resolution": _one_of("1K", "2K", "4K"),
-    "enable_web_search": _is_bool,
+    "aspect_ratio": one_of("auto", *RATIOS),
+    "resolution": one_of("1K", "2K", "4K"),
+    "enable_web_search": is_bool,
 }
 _SEEDREAM: Final[Mapping[str, Check]] = {
     **_COMMON,
     **_SEED,
     "image_size": _seedream_size,
-    "num_images": _whole(1, 6),
-    "max_images": _whole(1, 6),
-    "enable_safety_checker": _is_bool,
+    "num_images": whole(1, 6),
+    "max_images": whole(1, 6),
+    "enable_safety_checker": is_bool,
 }
 _FLUX: Final[Mapping[str, Check]] = {
     **_COMMON,
     **_SEED,
     "image_size": _flux_size,
-    "output_format": _one_of("jpeg", "png"),
-    "safety_tolerance": _one_of(*"12345"),
-    "enable_safety_checker": _is_bool,
+    "output_format": one_of("jpeg", "png"),
+    "safety_tolerance": one_of(*"12345"),
+    "enable_safety_checker": is_bool,
 }
 _REFERENCES: Final = "image_urls"
 _REFERENCE: Final = "image_url"
 _PRESET_OR_SIZE: Final[Mapping[str, Check]] = {"image_size": _flux_size}
-_REVE_RATIO: Final = _one_of("16:9", "9:16", "3:2", "2:3", "4:3", "3:4", "1:1")
-_REVE: Final[Mapping[str, Check]] = {**_COMMON, **_ANY_FORMAT, "num_images": _whole(1, 4)}
+_REVE_RATIO: Final = one_of("16:9", "9:16", "3:2", "2:3", "4:3", "3:4", "1:1")
+_REVE: Final[Mapping[str, Check]] = {**_COMMON, **_ANY_FORMAT, "num_images": whole(1, 4)}
 _SEEDREAM_V4: Final[Mapping[str, Check]] = {
     **_SEEDREAM,
     "image_size": _seedream_v4_size,
-    "enhance_prompt_mode": _one_of("standard", "fast"),
+    "enhance_prompt_mode": one_of("standard", "fast"),
 }
 _GPT: Final[Mapping[str, Check]] = {
     **_COMMON,
     **_ANY_FORMAT,
-    "image_size": _one_of("1024x1024", "1536x1024", "1024x1536"),
-    "quality": _one_of("low", "medium", "high"),
-    "background": _one_of("auto", "transparent", "opaque"),
-    "num_images": _whole(1, 4),
+    "image_size": one_of("1024x1024", "1536x1024", "1024x1536"),
+    "quality": one_of("low", "medium", "high"),
+    "background": one_of("auto", "transparent", "opaque"),
+    "num_images": whole(1, 4),
 }
 _HUNYUAN: Final[Mapping[str, Check]] = {
     **_COMMON,
     **_SEED,
     **_PRESET_OR_SIZE,
-    "negative_prompt": _is_words,
-    "num_images": _whole(1, 4),
-    "num_inference_steps": _whole(1, 50),
-    "guidance_scale": _number(1, 20),
-    "enable_safety_checker": _is_bool,
-    "output_format": _one_of("png", "jpeg"),
+    "negative_prompt": is_words,
+    "num_images": whole(1, 4),
+    "num_inference_steps": whole(1, 50),
+    "guidance_scale": number(1, 20),
+    "enable_safety_checker": is_bool,
+    "output_format": one_of("png", "jpeg"),
 }
 
 MODELS: Final[Mapping[str, Mapping[str, Check]]] = {
     "fal-ai/gemini-25-flash-image": _GEMINI,
     "fal-ai/gemini-25-flash-image/edit": {
         **_GEMINI,
-        "aspect_ratio": _one_of("auto", *RATIOS),
-        _REFERENCES: _links(100),
+        "aspect_ratio": one_of("auto", *RATIOS),
+        _REFERENCES: links(100),
     },
     "fal-ai/nano-banana-pro": _GEMINI_PRO,
-    "fal-ai/nano-banana-pro/edit": {**_GEMINI_PRO, _REFERENCES: _links(14)},
+    "fal-ai/nano-banana-pro/edit": {**_GEMINI_PRO, _REFERENCES: links(14)},
     "fal-ai/imagen4/preview": {
         **_COMMON,
         **_SEED,
         **_ANY_FORMAT,
         **_TOLERANCE,
-        "aspect_ratio": _one_of("1:1", "16:9", "9:16", "4:3", "3:4"),
-        "resolution": _one_of("1K", "2K"),
-        "num_images": _whole(1, 4),
+        "aspect_ratio": one_of("1:1", "16:9", "9:16", "4:3", "3:4"),
+        "resolution": one_of("1K", "2K"),
+        "num_images": whole(1, 4),
     },
     "fal-ai/bytedance/seedream/v4/text-to-image": _SEEDREAM_V4,
-    "fal-ai/bytedance/seedream/v4/edit": {**_SEEDREAM_V4, _REFERENCES: _links(10)},
+    "fal-ai/bytedance/seedream/v4/edit": {**_SEEDREAM_V4, _REFERENCES: links(10)},
     "fal-ai/flux-pro/kontext": {
         **_COMMON,
         **_SEED,
-        "aspect_ratio": _one_of("21:9", "16:9", "4:3", "3:2", "1:1", "2:3", "3:4", "9:16", "9:21"),
-        "guidance_scale": _number(1, 20),
-        "num_images": _whole(1, 4),
-        "output_format": _one_of("jpeg", "png"),
+        "aspect_ratio": one_of("21:9", "16:9", "4:3", "3:2", "1:1", "2:3", "3:4", "9:16", "9:21"),
+        "guidance_scale": number(1, 20),
+        "num_images": whole(1, 4),
+        "output_format": one_of("jpeg", "png"),
         **_TOLERANCE,
-        "enhance_prompt": _is_bool,
-        _REFERENCE: _is_link,
+        "enhance_prompt": is_bool,
+        _REFERENCE: is_link,
     },
     "fal-ai/gpt-image-1.5": _GPT,
     "fal-ai/gpt-image-1.5/edit": {
         **_GPT,
-        "image_size": _one_of("auto", "1024x1024", "1536x1024", "1024x1536"),
-        "input_fidelity": _one_of("low", "high"),
-        "mask_image_url": _is_link,
-        _REFERENCES: _links(16),
+        "image_size": one_of("auto", "1024x1024", "1536x1024", "1024x1536"),
+        "input_fidelity": one_of("low", "high"),
+        "mask_image_url": is_link,
+        _REFERENCES: links(16),
     },
     "fal-ai/hunyuan-image/v2.1/text-to-image": {
         **_HUNYUAN,
-        "use_reprompt": _is_bool,
-        "use_refiner": _is_bool,
+        "use_reprompt": is_bool,
+        "use_refiner": is_bool,
     },
-    "fal-ai/hunyuan-image/v3/text-to-image": {**_HUNYUAN, "enable_prompt_expansion": _is_bool},
+    "fal-ai/hunyuan-image/v3/text-to-image": {**_HUNYUAN, "enable_prompt_expansion": is_bool},
     "fal-ai/wan/v2.2-a14b/text-to-image": {
-        "prompt": _is_words,
+        "prompt": is_words,
         **_SEED,
         **_PRESET_OR_SIZE,
-        "negative_prompt": _is_words,
-        "num_inference_steps": _whole(1, 50),
-        "guidance_scale": _number(1, 20),
-        "guidance_scale_2": _number(1, 20),
-        "shift": _number(1, 10),
-        "acceleration": _one_of("none", "regular"),
-        "enable_prompt_expansion": _is_bool,
-        "enable_safety_checker": _is_bool,
-        "enable_output_safety_checker": _is_bool,
+        "negative_prompt": is_words,
+        "num_inference_steps": whole(1, 50),
+        "guidance_scale": number(1, 20),
+        "guidance_scale_2": number(1, 20),
+        "shift": number(1, 10),
+        "acceleration": one_of("none", "regular"),
+        "enable_prompt_expansion": is_bool,
+        "enable_safety_checker": is_bool,
+        "enable_output_safety_checker": is_bool,
     },
     "fal-ai/reve/text-to-image": {**_REVE, "aspect_ratio": _REVE_RATIO},
-    "fal-ai/reve/edit": {**_REVE, _REFERENCE: _is_link},
-    "fal-ai/reve/remix": {**_REVE, "aspect_ratio": _REVE_RATIO, _REFERENCES: _links(6)},
+    "fal-ai/reve/edit": {**_REVE, _REFERENCE: is_link},
+    "fal-ai/reve/remix": {**_REVE, "aspect_ratio": _REVE_RATIO, _REFERENCES: links(6)},
     "fal-ai/bytedance/seedream/v4.5/text-to-image": _SEEDREAM,
-    "fal-ai/bytedance/seedream/v4.5/edit": {**_SEEDREAM, _REFERENCES: _links(10)},
+    "fal-ai/bytedance/seedream/v4.5/edit": {**_SEEDREAM, _REFERENCES: links(10)},
     "fal-ai/kling-image/o1": {
         **_COMMON,
         **_ANY_FORMAT,
-        "aspect_ratio": _one_of("auto", "16:9", "9:16", "1:1", "4:3", "3:4", "3:2", "2:3", "21:9"),
-        "resolution": _one_of("1K", "2K"),
-        "num_images": _whole(1, 9),
+        "aspect_ratio": one_of("auto", "16:9", "9:16", "1:1", "4:3", "3:4", "3:2", "2:3", "21:9"),
+        "resolution": one_of("1K", "2K"),
+        "num_images": whole(1, 9),
         "elements": lambda value: isinstance(value, list),
-        _REFERENCES: _links(10),
+        _REFERENCES: links(10),
     },
     "fal-ai/flux-2-max": _FLUX,
-    "fal-ai/flux-2-max/edit": {**_FLUX, _REFERENCES: _links(10)},
+    "fal-ai/flux-2-max/edit": {**_FLUX, _REFERENCES: links(10)},
 }
 ONE_IMAGE: Final = frozenset({"fal-ai/wan/v2.2-a14b/text-to-image"})
 """Whose result has one `image` instead of `images`."""

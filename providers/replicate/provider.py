@@ -1,0 +1,37 @@
+"""The provider of Replicate's models."""
+
+from typing import Final
+
+from providers.http import MAX_BYTES
+from providers.patience import Pace
+from providers.predictions.provider import PredictionProvider
+from providers.references import References
+from providers.replicate.wire import ReplicateDialect
+
+URL: Final = "https://api.replicate.com/v1"
+RESULT_HOSTS: Final = ("replicate.delivery", ".replicate.delivery")
+
+
+class ReplicateProvider(PredictionProvider):
+    """A `Provider` on Replicate's predictions."""
+
+    def __init__(
+        self,
+        references: References,
+        *,
+        key: str,
+        url: str = URL,
+        places: int,
+        pace: Pace | None = None,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        super().__init__(
+            ReplicateDialect(),
+            references,
+            key=key,
+            url=url,
+            places=places,
+            result_hosts=RESULT_HOSTS,
+            pace=pace,
+            max_bytes=max_bytes,
+        )

@@ -1,0 +1,217 @@
+"""Wavespeed, against its simulator: what is asked, and what is told and delivered."""
+
+from typing import Any
+
+import httpx2
+import pytest
+
+from domain.errors import GenerationErrorCode, NotSubmitted
+from providers.downloads import Sources
+from providers.wavespeed.provider import RESULT_HOSTS, URL
+from providers.wavespeed.wire import MODELS
+from tests.official import ask_sdk
+from tests.providers.pictures import a_colourful_picture, a_reference, brightness, opened
+from tests.providers.prediction_runs import IMAGEN, PlayedWavespeed
+from tests.providers.runs import Witness
+from tests.simulators.wavespeed import KEY
+from tests.simulators.wavespeed import MODELS as WAVESPEED_MODELS
+
+Code = GenerationErrorCode
+
+
+def test_every_model_can_be_asked_for() -> None:
+    assert set(MODELS) == set(WAVESPEED_MODELS) == {IMAGEN.endpoint}
+
+
+PAYLOADS: list[Any] = [
+    pytest.param({"aspect_ratio": "16:9"}, {"aspect_ratio": "16:9", "num_images": 1}, id="plain"),
+    pytest.param(
+        {"image_count": 4, "seed": "7", "negative_prompt": "rain"},
+        {"aspect_ratio": "1:1", "num_images": 4, "seed": 7, "negative_prompt": "rain"},
+        id="all that it can",
+    ),
+    pytest.param(
+        {"seed": "not a number"},
+        {"aspect_ratio": "1:1", "num_images": 1, "seed": 514902779},
+        id="a seed in words",
+    ),
+]
+
+
+@pytest.mark.parametrize(("asked", "expected"), PAYLOADS)
+async def test_payloads_have_the_models_own_fields_and_no_others(
+    wavespeed: PlayedWavespeed, asked: dict[str, Any], expected: dict[str, object]
+) -> None:
+    await wavespeed.made(wavespeed.run(**asked))
+
+    (entry,) = wavespeed.bill
+    assert entry.endpoint == "google/imagen3"
+    fixed = {"prompt": "A lighthouse", "enable_base64_output": False}
+    assert entry.payload == fixed | expected
+
+
+async def test_all_that_the_row_offers_is_taken(wavespeed: PlayedWavespeed) -> None:
+    for ratio in IMAGEN.aspect_ratios:
+        delivery = await wavespeed.made(
+            wavespeed.run(aspect_ratio=str(ratio), image_count=IMAGEN.max_images)
+        )
+        assert len(delivery.images) == IMAGEN.max_images
+
+
+async def test_a_submission_carries_the_key_and_leads_to_a_result(
+    wavespeed: PlayedWavespeed,
+) -> None:
+    witness = Witness()
+
+    await wavespeed.provider().generate(wavespeed.run("seconds=0.05"), witness)
+
+    job_id = wavespeed.bill[0].request_id
+    submitted, *others = wavespeed.calls
+    assert submitted == "POST /api/v3/google/imagen3"
+    assert set(others) == {f"GET /api/v3/predictions/{job_id}/result"}
+    assert witness.events == [("submitting", None), ("submitted", {"id": job_id})]
+    assert wavespeed.simulator.seen[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+async def test_references_are_never_sent(wavespeed: PlayedWavespeed) -> None:
+    reference = await a_reference(wavespeed.shelf, a_colourful_picture((8, 8)))
+
+    failure = await wavespeed.failed(wavespeed.run("", reference))
+
+    assert failure.code is Code.INTERNAL
+    assert wavespeed.calls == []
+
+
+async def test_outputs_may_be_objects_too(wavespeed: PlayedWavespeed) -> None:
+    assert opened(await wavespeed.made(wavespeed.run("shape=object"))).format == "PNG"
+
+
+async def test_pictures_that_were_withheld_are_left_out(wavespeed: PlayedWavespeed) -> None:
+    delivery = await wavespeed.made(wavespeed.run("black=0,2", image_count=4))
+
+    means = [brightness(opened(delivery, index)) for index in range(len(delivery.images))]
+    assert len(means) == 2
+    assert min(means) > 0
+
+
+async def test_where_all_were_withheld_it_is_a_refusal(wavespeed: PlayedWavespeed) -> None:
+    failure = await wavespeed.failed(wavespeed.run("black=all", image_count=2))
+
+    assert (failure.code, failure.retryable) == (Code.CONTENT_REFUSED, False)
+
+
+RUN_ENDS: dict[str, tuple[Code, bool]] = {
+    "1200": (Code.CONTENT_REFUSED, False),
+    "1400": (Code.PROVIDER_REJECTED_INPUT, False),
+    "1401": (Code.PROVIDER_REJECTED_INPUT, False),
+    "1402": (Code.PROVIDER_REJECTED_INPUT, False),
+    "1403": (Code.PROVIDER_UNAVAILABLE, True),
+    "1405": (Code.PROVIDER_UNAVAILABLE, True),
+    "5000": (Code.PROVIDER_UNAVAILABLE, True),
+    "5003": (Code.PROVIDER_UNAVAILABLE, True),
+    "5004": (Code.TIMED_OUT, True),
+    "flagged": (Code.CONTENT_REFUSED, False),
+    "words": (Code.PROVIDER_UNAVAILABLE, True),
+    "cancelled": (Code.PROVIDER_UNAVAILABLE, True),
+    "deleted": (Code.PROVIDER_UNAVAILABLE, True),
+    "timeout": (Code.TIMED_OUT, True),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(RUN_ENDS))
+async def test_a_failed_prediction_is_judged_by_its_code(
+    wavespeed: PlayedWavespeed, kind: str
+) -> None:
+    failure = await wavespeed.failed(wavespeed.run(f"fail={kind}"))
+
+    assert (failure.code, failure.retryable) == RUN_ENDS[kind]
+
+
+async def test_words_of_the_prompt_are_no_refusal(wavespeed: PlayedWavespeed) -> None:
+    prompt = "A safety poster about NSFW and sensitive things, flagged in red"
+
+    failure = await wavespeed.failed(wavespeed.run("fail=words", words=prompt))
+
+    assert failure.code is Code.PROVIDER_UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "certain"),
+    [
+        ("submit=400in200", Code.PROVIDER_REJECTED_INPUT, False),
+        ("submit=401in200", Code.PROVIDER_AUTHENTICATION, False),
+        ("submit=404in200", Code.MODEL_RETIRED, False),
+        ("submit=429in200", Code.PROVIDER_RATE_LIMITED, True),
+        ("submit=503in200", Code.PROVIDER_UNAVAILABLE, True),
+        ("taken submit=502in200", Code.OUTCOME_UNKNOWN, False),
+        ("status=401in200", Code.PROVIDER_AUTHENTICATION, False),
+        ("status=404in200", Code.OUTCOME_UNKNOWN, False),
+    ],
+)
+async def test_an_error_inside_of_a_200_is_an_error(
+    wavespeed: PlayedWavespeed, script: str, code: Code, certain: bool
+) -> None:
+    failure = await wavespeed.failed(wavespeed.run(f"{script} seconds=0.1"))
+
+    assert failure.code is code
+    assert isinstance(failure, NotSubmitted) is certain
+
+
+async def test_trouble_inside_of_a_200_is_waited_out(wavespeed: PlayedWavespeed) -> None:
+    delivery = await wavespeed.made(wavespeed.run("status=429in200x2,503in200x2 seconds=0.01"))
+
+    assert delivery.images
+
+
+async def test_a_job_cannot_be_cancelled_and_nobody_is_asked(wavespeed: PlayedWavespeed) -> None:
+    job = await wavespeed.crashed(wavespeed.run("hang=running"))
+    before = len(wavespeed.calls)
+
+    await wavespeed.provider().cancel(job)
+
+    assert len(wavespeed.calls) == before
+
+
+@pytest.mark.parametrize(
+    ("link", "allowed"),
+    [
+        ("https://static.wavespeed.ai/a.png", True),
+        ("https://d1q70pf5vjeyhc.cloudfront.net/predictions/a/1.png", True),
+        ("https://anybody.cloudfront.net/a.png", False),
+        ("https://wavespeed.ai.evil.example/a.png", False),
+    ],
+)
+def test_results_come_from_known_hosts_only(link: str, allowed: bool) -> None:
+    assert Sources.of(*RESULT_HOSTS, base_url=URL).allow(httpx2.URL(link)) is allowed
+
+
+async def test_the_official_sdk_understands_the_simulator_as_we_do(
+    wavespeed: PlayedWavespeed,
+) -> None:
+    wavespeed.simulator.play("fail=1200", words="refused")
+    wavespeed.simulator.play("seconds=0.3 status=503x1", words="slow")
+    wavespeed.simulator.play("submit=503", words="stumbling")
+    wavespeed.simulator.play("fail=timeout", words="endless")
+
+    told = await ask_sdk("wavespeed", URL=wavespeed.url, WAVESPEED_API_KEY=KEY)
+
+    ours = await wavespeed.made(wavespeed.run(image_count=2))
+    assert told["delivered"] == ["89504e47"] * len(ours.images)
+    assert told["slow"] == ["89504e47"]
+    assert "failed" in told["refused"]
+    assert "Failed with 1200" in told["refused"]
+    assert "timeout" in told["endless"]
+    assert "HTTP 503" in told["stumbling"]
+    assert "HTTP 400" in told["bad_input"]
+    assert "HTTP 404" in told["unknown_model"]
+    assert "HTTP 401" in told["bad_key"]
+    assert told["looked_up"]["data"]["status"] == "completed"
+    failure = await wavespeed.failed(wavespeed.run(words="refused"))
+    assert failure.code is Code.CONTENT_REFUSED
+
+
+async def test_its_name_is_that_of_the_catalogue(wavespeed: PlayedWavespeed) -> None:
+    provider = wavespeed.provider()
+
+    assert provider.name == IMAGEN.provider
+    assert provider.places == 20
