@@ -4,7 +4,6 @@ A row says only in what a model differs. Fields that no row names are not sent: 
 a model does not know, and a picture of another shape would come without any error.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import sqrt
@@ -13,10 +12,11 @@ from typing import Final
 from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.generation import GenerationRequest
 from domain.models import SQUARE, AspectRatio, ImageFormat, Resolution
+from providers.links import without_refused
+from providers.seeds import seed_of
 
 Fields = Mapping[str, object]
 
-_MAX_SEED: Final = 2**31 - 1
 _MAX_TEXT_LENGTH: Final = 10_000
 _RESOLUTIONS: Final = {Resolution.ONE_K: "1K", Resolution.TWO_K: "2K", Resolution.FOUR_K: "4K"}
 _SIDES: Final = {Resolution.ONE_K: 1024, Resolution.TWO_K: 2048, Resolution.FOUR_K: 4096}
@@ -117,16 +117,6 @@ def payload_of(
     return payload
 
 
-def seed_of(request: GenerationRequest) -> int | None:
-    """fal's seeds are numbers. Other words make a number too, always the same one."""
-    if request.seed is None:
-        return None
-    text = request.seed.strip()
-    if text.isascii() and text.isdecimal() and len(text) <= 10 and int(text) <= _MAX_SEED:
-        return int(text)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") & _MAX_SEED
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """What a job came to: links to at least one picture."""
@@ -150,24 +140,14 @@ def read_result(fields: Fields) -> Result:
         )
     if not images:
         raise GenerationFailed(GenerationErrorCode.NO_IMAGE, retryable=True, detail="images: []")
-    links = [_link_of(image) for image in images]
-    flags = fields.get("has_nsfw_concepts")
-    refused = flags if isinstance(flags, list) else []
-    # What was refused comes as a black picture of the size that was asked for, and is none.
-    shown = [
-        link for index, link in enumerate(links) if refused[index : index + 1] != [True] and link
-    ]
-    if not shown and True in refused:
-        raise GenerationFailed(
-            GenerationErrorCode.CONTENT_REFUSED, retryable=False, detail="has_nsfw_concepts"
-        )
-    if not shown:
-        raise GenerationFailed(
-            GenerationErrorCode.PROVIDER_BAD_RESPONSE, retryable=True, detail="images without links"
-        )
+    links = without_refused(
+        [_link_of(image) for image in images],
+        fields.get("has_nsfw_concepts"),
+        named="has_nsfw_concepts",
+    )
     seed, text = fields.get("seed"), fields.get("description")
     return Result(
-        links=tuple(shown),
+        links=tuple(links),
         seed=str(seed) if isinstance(seed, int) and not isinstance(seed, bool) else None,
         text=text[:_MAX_TEXT_LENGTH] if isinstance(text, str) and text.strip() else None,
     )
