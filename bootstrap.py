@@ -22,6 +22,7 @@ from domain.services.runner import OutputRunner
 from domain.services.sweeper import Sweeper
 from domain.services.turns import TurnService
 from domain.services.viewers import SampleMaker, ViewerService
+from domain.services.withdrawals import WithdrawalService
 from domain.viewers import Viewer
 from issuer import DevelopmentIssuer
 from providers.catalogue import load_catalogue
@@ -44,6 +45,7 @@ from storage.objects import FolderObjectStore
 from storage.pictures import PillowDeveloper
 from storage.turns import MongoTurnRepository
 from storage.viewers import MongoViewerRepository
+from storage.withdrawals import MongoWithdrawalRepository
 from subscriptions.conversations import ConversationUpdates
 from subscriptions.hub import Hub
 from subscriptions.turns import TurnUpdates
@@ -116,6 +118,7 @@ class _Base:
     keeper: ImageKeeper
     images: MongoImageRepository
     claims: MongoClaimRepository
+    withdrawals: WithdrawalService
     jobs: TaskiqJobQueue
 
 
@@ -200,6 +203,7 @@ async def _run_outputs(
         developer=base.developer,
         registry=base.registry,
         providers=base.providers,
+        withdrawals=base.withdrawals,
     )
     dispatcher = Dispatcher(base.claims, runner, base.registry, base.providers)
     # The end goes backwards: nothing new is looked for or taken, then what runs is brought to rest.
@@ -237,16 +241,20 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
         )
         stack.push_async_callback(fal.aclose)
         providers[fal.name] = fal
+    registry = load_catalogue(rehearsals=development, with_credentials=providers)
+    withdrawals = WithdrawalService(MongoWithdrawalRepository(database), registry)
+    await stack.enter_async_context(withdrawals.serve())
     return _Base(
         database=database,
         objects=objects,
         seal=seal,
         developer=developer,
-        registry=load_catalogue(rehearsals=development, with_credentials=providers),
+        registry=registry,
         providers=providers,
         keeper=ImageKeeper(objects),
         images=MongoImageRepository(database),
         claims=MongoClaimRepository(database),
+        withdrawals=withdrawals,
         jobs=TaskiqJobQueue(make_broker(settings.nats_url, database=settings.mongodb_database)),
     )
 

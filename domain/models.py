@@ -2,9 +2,9 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final, Self
 
@@ -128,17 +128,24 @@ class ImageModel:
     qualities: tuple[Quality, ...] = ()
     formats: tuple[ImageFormat, ...] = ()
     max_images: int = 1
+    images_per_run: int | None = None
+    """How many the provider makes of one request; None: as many as are asked for."""
     custom_size: CustomSize | None = None
     supports_previews: bool = False
     supports_seed: bool = False
     supports_negative_prompt: bool = False
-    supports_mentions: bool = False
+    mention_spelling: str | None = None
+    """How the model itself names what it is given, if it does; see `domain.mentions`."""
     endpoint: str = ""
     """What the provider calls it; empty where that is the id."""
     credits_from_words: int = 2
     credits_with_references: int = 4
     """Per image."""
     deadline: timedelta = timedelta(seconds=180)
+
+    @property
+    def supports_mentions(self) -> bool:
+        return self.mention_spelling is not None
 
     @property
     def available(self) -> bool:
@@ -155,6 +162,10 @@ class ImageModel:
     def retired(self) -> bool:
         return self.unavailable_reason is ModelUnavailableReason.RETIRED
 
+    def runs_for(self, image_count: int) -> int:
+        """How many requests so many images take."""
+        return math.ceil(image_count / self.images_per_run) if self.images_per_run else 1
+
     def fit_aspect_ratio(self, wanted: AspectRatio) -> AspectRatio:
         return wanted.nearest(self.aspect_ratios)
 
@@ -165,21 +176,45 @@ class ImageModel:
         return max(below, key=order.index) if below else min(self.resolutions, key=order.index)
 
 
-class ModelRegistry:
-    """All models by id and alias. Immutable; a stored id that it does not hold still resolves."""
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
 
-    def __init__(self, models: Iterable[ImageModel]) -> None:
+
+class ModelRegistry:
+    """All models by id and alias, as they stand now: one whose day has come is retired, and one
+    that its provider does not have any more is withdrawn. A stored id that is not here still
+    resolves.
+    """
+
+    def __init__(
+        self, models: Iterable[ImageModel], *, now: Callable[[], datetime] = _utc_now
+    ) -> None:
         self._models: Mapping[str, ImageModel] = {model.id: model for model in models}
-        self._by_name = dict(self._models) | {
-            alias: model for model in self._models.values() for alias in model.aliases
+        self._ids = {name: name for name in self._models} | {
+            alias: model.id for model in self._models.values() for alias in model.aliases
         }
+        self._now = now
+        self._withdrawn: frozenset[str] = frozenset()
+
+    def withdraw(self, model_ids: Iterable[ModelId]) -> None:
+        """From now on these, and no others, are shown as refused by their provider."""
+        self._withdrawn = frozenset(model_ids)
 
     def all(self) -> tuple[ImageModel, ...]:
-        return tuple(self._models.values())
+        return tuple(self._as_it_stands(model) for model in self._models.values())
 
     def get(self, name: str) -> ImageModel | None:
         """By id or alias."""
-        return self._by_name.get(name)
+        model_id = self._ids.get(name)
+        return self._as_it_stands(self._models[model_id]) if model_id is not None else None
+
+    def _as_it_stands(self, model: ImageModel) -> ImageModel:
+        reason = None
+        if model.retires_at is not None and model.retires_at <= self._now():
+            reason = ModelUnavailableReason.RETIRED
+        elif model.available and model.id in self._withdrawn:
+            reason = ModelUnavailableReason.REFUSED_BY_PROVIDER
+        return replace(model, unavailable_reason=reason) if reason else model
 
     def find(
         self,
@@ -202,7 +237,7 @@ class ModelRegistry:
 
     def remembered(self, name: str) -> ImageModel:
         """By id or alias; a model that has left the registry is shown unlisted and unavailable."""
-        return self._by_name.get(name) or ImageModel(
+        return self.get(name) or ImageModel(
             id=ModelId(name),
             label=name.rsplit("/", 1)[-1],
             description="This model is not offered here any more.",

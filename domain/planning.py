@@ -11,6 +11,7 @@ from domain.conversations import is_blank
 from domain.credits import Account
 from domain.errors import Refused, UserError, UserErrorCode
 from domain.ids import ModelId
+from domain.mentions import mentioned_in
 from domain.models import AspectRatio, ImageModel, ModelRegistry, Resolution, Scene
 from domain.outputs import Output
 from domain.references import Reference, choose_references
@@ -20,6 +21,7 @@ MAX_PROMPT_LENGTH: Final = 2_000
 MAX_MODELS: Final = 8
 MAX_MANUAL_REFERENCES: Final = 10
 MAX_IMAGES_PER_MODEL: Final = 4
+_MAX_NAMED: Final = 5
 _IMAGES_PATH: Final = ("options", "imagesPerModel")
 
 
@@ -78,10 +80,13 @@ def plan_turn(
     _check_message(request.user_message, refusals)
     _check_options(request, refusals)
     choices = _choose_models(request, registry, inherited, references, refusals)
+    mentioned = mentioned_in(request.user_message)
+    if references is not None:
+        _check_mentions(mentioned, len(references), choices, refusals, ("userMessage",))
     for choice in choices:
         _check_abilities(choice.model, request, refusals)
     outputs = tuple(
-        _plan_output(choice, references or (), previous_were_named, request.options)
+        _plan_output(choice, references or (), mentioned, previous_were_named, request.options)
         for choice in choices
     )
     return TurnPlan(
@@ -115,7 +120,9 @@ def plan_retry(
             refusals.add(error.code, error.message, *path)
     if choice is None:
         return None
-    return _plan_output(choice, turn.references, turn.previous_were_named, turn.options)
+    mentioned = mentioned_in(turn.user_message)
+    _check_mentions(mentioned, len(turn.references), [choice], refusals, path)
+    return _plan_output(choice, turn.references, mentioned, turn.previous_were_named, turn.options)
 
 
 def check_spending(
@@ -150,6 +157,7 @@ def check_spending(
 def _plan_output(
     choice: _Choice,
     references: Sequence[Reference],
+    mentioned: Sequence[int],
     previous_were_named: bool,
     options: TurnOptions,
 ) -> PlannedOutput:
@@ -158,6 +166,7 @@ def _plan_output(
         limit=choice.model.max_references,
         model_id=choice.model.id,
         previous_were_named=previous_were_named,
+        mentioned=mentioned,
     )
     scene = Scene.IMAGE_TO_IMAGE if given else Scene.TEXT_TO_IMAGE
     return PlannedOutput(
@@ -178,6 +187,29 @@ def _check_message(message: str, refusals: Refusals) -> None:
             f"A message may be {MAX_PROMPT_LENGTH} characters long; this one has {len(message)}.",
             "userMessage",
         )
+
+
+def _check_mentions(
+    mentioned: Sequence[int],
+    reference_count: int,
+    choices: Sequence[_Choice],
+    refusals: Refusals,
+    path: tuple[str, ...],
+) -> None:
+    """Whether there is what the message mentions, and each model can be given all of it."""
+    unknown = [number for number in mentioned if not 1 <= number <= reference_count]
+    if unknown:
+        names = ", ".join(f"@Image{number}" for number in unknown[:_MAX_NAMED])
+        message = f"There is no {names}: {reference_count} images go along with this turn."
+        refusals.add(UserErrorCode.UNKNOWN_MENTION, message, *path)
+        return
+    for choice in choices:
+        if len(mentioned) > choice.model.max_references:
+            message = (
+                f"The message mentions {len(mentioned)} images; "
+                f"{choice.model.label} takes at most {choice.model.max_references}."
+            )
+            refusals.add(UserErrorCode.UNKNOWN_MENTION, message, *path)
 
 
 def _choose_models(

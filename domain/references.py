@@ -1,6 +1,6 @@
 """References: the pictures that go along with a turn, and which of them a model is given."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -21,18 +21,25 @@ class Reference:
 
 
 def choose_references(
-    references: Sequence[Reference], *, limit: int, model_id: ModelId, previous_were_named: bool
+    references: Sequence[Reference],
+    *,
+    limit: int,
+    model_id: ModelId,
+    previous_were_named: bool,
+    mentioned: Collection[int] = (),
 ) -> tuple[Reference, ...]:
     """Those of a turn's references that a model is given, in the turn's order.
 
-    Where it takes fewer than there are: first the earlier outputs that the viewer named, then
-    manual references, then what goes along by itself. Where only one fits, the model's own
-    earlier output comes before others of its rank.
+    Where it takes fewer than there are: first those whose numbers, from 1, the message mentions,
+    then the earlier outputs that the viewer named, then manual references, then what goes along by
+    itself. Where only one fits, the model's own earlier output comes before others of its rank.
     """
 
     def rank(numbered: tuple[int, Reference]) -> tuple[int, bool, int]:
         index, reference = numbered
-        if reference.origin is ReferenceOrigin.MANUAL:
+        if index + 1 in mentioned:
+            priority = -1
+        elif reference.origin is ReferenceOrigin.MANUAL:
             priority = 1
         elif reference.origin is ReferenceOrigin.PREVIOUS_TURN and previous_were_named:
             priority = 0
@@ -42,3 +49,12 @@ def choose_references(
 
     kept = sorted(sorted(enumerate(references), key=rank)[:limit], key=lambda numbered: numbered[0])
     return tuple(reference for _, reference in kept)
+
+
+def positions_of(given: Sequence[Reference], references: Sequence[Reference]) -> dict[int, int]:
+    """The places, from 1, of what a model is given, by their numbers in the turn."""
+    positions: dict[int, int] = {}
+    for number, reference in enumerate(references, start=1):
+        if len(positions) < len(given) and reference == given[len(positions)]:
+            positions[number] = len(positions) + 1
+    return positions

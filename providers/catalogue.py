@@ -45,10 +45,8 @@ def load_catalogue(
     """
     document = tomllib.loads(path.read_text(encoding="utf-8"))
     usable = KEYLESS.union(with_credentials)
-    models = [
-        _as_usable(_model(row, document.get("shared", {})), usable)
-        for row in document.get("models", [])
-    ]
+    shared = document.get("shared", {})
+    models = [_usable(_routed(row, shared), usable) for row in document.get("models", [])]
     kept = [model for model in models if rehearsals or model.provider != REHEARSAL]
     # What rehearsal rows say is checked in both cases: a mistake must not wait for a rehearsal.
     _check_names(models)
@@ -103,11 +101,12 @@ class _Row(BaseModel):
     qualities: tuple[Quality, ...] = ()
     formats: tuple[ImageFormat, ...] = ()
     max_images: int = Field(default=1, ge=1)
+    images_per_run: int | None = Field(default=None, ge=1)
     custom_size: _CustomSizeRow | None = None
     supports_previews: bool = False
     supports_seed: bool = False
     supports_negative_prompt: bool = False
-    supports_mentions: bool = False
+    mention_spelling: Text | None = None
     endpoint: str = ""
     credits_from_words: int = Field(default=2, ge=0)
     credits_with_references: int = Field(default=4, ge=0)
@@ -127,6 +126,16 @@ class _Row(BaseModel):
         )
 
 
+def _routed(
+    row: Mapping[str, Any], shared: Mapping[str, Mapping[str, Any]]
+) -> Sequence[ImageModel]:
+    """The model by each of its routes, in the order of preference. A route's fields come before
+    the row's.
+    """
+    own = {field: value for field, value in row.items() if field != "routes"}
+    return [_model({**own, **route}, shared) for route in row.get("routes", [{}])]
+
+
 def _model(row: Mapping[str, Any], shared: Mapping[str, Mapping[str, Any]]) -> ImageModel:
     name = row.get("id", "without an id")
     like = row.get("like")
@@ -144,10 +153,12 @@ def _model(row: Mapping[str, Any], shared: Mapping[str, Mapping[str, Any]]) -> I
     return checked.to_model()
 
 
-def _as_usable(model: ImageModel, usable: Collection[str]) -> ImageModel:
-    if model.provider in usable or not model.available:
-        return model
-    return replace(model, unavailable_reason=ModelUnavailableReason.NO_CREDENTIALS)
+def _usable(routes: Sequence[ImageModel], usable: Collection[str]) -> ImageModel:
+    """The model by the first of its routes that can be used here."""
+    model = next((one for one in routes if one.provider in usable), None)
+    if model is not None or not routes[0].available:
+        return model or routes[0]
+    return replace(routes[0], unavailable_reason=ModelUnavailableReason.NO_CREDENTIALS)
 
 
 def _contradictions(row: _Row) -> Iterator[tuple[str, str]]:
@@ -160,12 +171,21 @@ def _contradictions(row: _Row) -> Iterator[tuple[str, str]]:
         yield "min_references", "there cannot be more needed than taken"
     if Scene.IMAGE_TO_IMAGE in row.scenes and not row.max_references:
         yield "max_references", "a model that edits takes at least one"
+    if row.mention_spelling is not None and not _spells(row.mention_spelling):
+        yield "mention_spelling", "it holds {number} or {index}, and nothing else in braces"
     if row.retires_at is not None and row.retires_at.tzinfo is None:
         yield "retires_at", "an instant needs its offset from UTC"
     for field in ("aspect_ratios", "resolutions", "qualities", "formats"):
         values = getattr(row, field)
         if len(set(values)) != len(values):
             yield field, "a value stands there twice"
+
+
+def _spells(spelling: str) -> bool:
+    try:
+        return spelling.format(number=1, index=0) != spelling
+    except (KeyError, IndexError, ValueError):
+        return False
 
 
 def _check_names(models: Sequence[ImageModel]) -> None:

@@ -39,6 +39,8 @@ described_enum(
     UNSUPPORTED_FORMAT="A chosen model does not offer this format.",
     UNSUPPORTED_SEED="A chosen model takes no seed.",
     UNSUPPORTED_NEGATIVE_PROMPT="A chosen model takes no negative prompt.",
+    UNKNOWN_MENTION="The message mentions an image that does not go along, or more of them than a "
+    "chosen model takes.",
     TOO_MANY_IMAGES="A chosen model does not make so many images at once.",
     REFERENCE_NOT_READY="A named output has no image, or none yet.",
     TURN_IN_PROGRESS="The turn before is at work and nothing has landed yet.",

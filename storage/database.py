@@ -50,6 +50,8 @@ FEED_SILENCE_SECONDS: Final = 8
 second.
 """
 KEY_LIFE_SECONDS: Final = 48 * 3600
+WITHDRAWN_SECONDS: Final = 3600
+"""After which a model is offered again, for somebody to find out whether it is back."""
 UNFINISHED_TURN: Final = {"$in": ["PENDING", "GENERATING"]}
 
 _MAJORITY: Final = ReadConcern("majority")
@@ -75,6 +77,7 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
     "ledger": [IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING)])],
     "viewers": [],
     "idempotency": [IndexModel("createdAt", expireAfterSeconds=KEY_LIFE_SECONDS)],
+    "withdrawals": [IndexModel("createdAt", expireAfterSeconds=WITHDRAWN_SECONDS)],
 }
 
 Result = TypeVar("Result")
@@ -166,6 +169,10 @@ class Database:
     @property
     def viewers(self) -> AsyncCollection[Document]:
         return self.commands["viewers"]
+
+    @property
+    def withdrawals(self) -> AsyncCollection[Document]:
+        return self.commands["withdrawals"]
 
     def session(self) -> Session:
         return self.client.start_session()

@@ -1,6 +1,6 @@
 """Planning a turn: plain rules, no loop."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -8,6 +8,7 @@ from domain.credits import Account
 from domain.errors import Refused, UserErrorCode
 from domain.ids import ImageId, ModelId, ViewerId
 from domain.images import Image, ImageOrigin
+from domain.mentions import IN_WORDS, spell_mentions
 from domain.models import (
     SQUARE,
     AspectRatio,
@@ -18,7 +19,7 @@ from domain.models import (
     Scene,
 )
 from domain.planning import Inherited, Refusals, check_spending, plan_turn
-from domain.references import Reference, ReferenceOrigin, choose_references
+from domain.references import Reference, ReferenceOrigin, choose_references, positions_of
 from domain.turns import TurnOptions, TurnPlan, TurnRequest
 
 WORDS, EDITS = frozenset({Scene.TEXT_TO_IMAGE}), frozenset({Scene.IMAGE_TO_IMAGE})
@@ -70,12 +71,13 @@ def references(*names: str) -> tuple[Reference, ...]:
     return tuple(made)
 
 
+BOTH = a_model("both", is_default=True, aliases=("company/both",), max_references=1)
 REGISTRY = ModelRegistry(
     [
         a_model("words", scenes=WORDS, max_references=0, edit_model_id="words-edit"),
         a_model("words-edit", scenes=EDITS, min_references=1, max_references=2),
         a_model("words-only", scenes=WORDS, max_references=0),
-        a_model("both", is_default=True, aliases=("company/both",), max_references=1),
+        BOTH,
         a_model("wide", aspect_ratios=(WIDE,)),
         a_model("keyless", unavailable_reason=ModelUnavailableReason.NO_CREDENTIALS),
         a_model("old", unavailable_reason=ModelUnavailableReason.RETIRED, replacement_id="older"),
@@ -89,13 +91,14 @@ def plan(
     given: tuple[Reference, ...] | None = (),
     inherited: tuple[str, ...] = (),
     named: bool = False,
+    message: str = "A boat",
     **request: object,
 ) -> TurnPlan:
     """A plan that nothing is wrong with, or Refused."""
     refusals = Refusals()
     planned = plan_turn(
         TurnRequest(
-            user_message="A boat",
+            user_message=message,
             selected_models=models or None,
             **request,  # type: ignore[arg-type]
         ),
@@ -243,6 +246,99 @@ def test_a_model_is_given_what_matters_most_in_the_turns_order(
     )
 
     assert "".join(reference.image.id for reference in chosen) == kept
+
+
+@pytest.mark.parametrize(
+    ("message", "model", "kept"),
+    [
+        ("Put @Image1 into @image3", "words-edit", "ac"),
+        ("Put @Image1 into @Image1", "both", "a"),
+        ("@Image2, please", "both", "b"),
+        ("Mail me@image3 or @Image3d", "both", "c"),
+        ("Nobody", "both", "c"),
+    ],
+)
+def test_what_the_message_mentions_is_never_dropped(message: str, model: str, kept: str) -> None:
+    planned = plan(model, given=references("a", "b", "m:c"), message=message)
+
+    given = planned.outputs[0].references
+    assert "".join(one.image.id for one in given)[: len(kept)] == kept
+
+
+@pytest.mark.parametrize(
+    ("message", "models"),
+    [
+        ("@Image4", ["both"]),
+        ("@Image0", ["both"]),
+        ("@Image99999999999999999999", ["both"]),
+        ("@Image1 and @Image2", ["both"]),
+        ("@Image1 @Image2 @Image3", ["wide", "words"]),
+    ],
+)
+def test_a_mention_needs_a_reference_that_the_model_can_be_given(
+    message: str, models: list[str]
+) -> None:
+    with pytest.raises(Refused) as refused:
+        plan(*models, given=references("a", "b", "c"), message=message)
+
+    assert [(error.code, error.path) for error in refused.value.user_errors] == [
+        (UserErrorCode.UNKNOWN_MENTION, ("input", "userMessage"))
+    ]
+
+
+def test_there_is_nothing_to_mention_without_references() -> None:
+    with pytest.raises(Refused) as refused:
+        plan("both", message="Like @Image1")
+
+    assert [error.code for error in refused.value.user_errors] == [UserErrorCode.UNKNOWN_MENTION]
+
+
+@pytest.mark.parametrize(
+    ("spelling", "told"),
+    [
+        (IN_WORDS, "Put image 1 into image 2, not me@image2 or @Image2"),
+        ("<img>{index}</img>", "Put <img>0</img> into <img>1</img>, not me@image2 or @Image2"),
+    ],
+)
+def test_each_model_reads_mentions_in_its_own_way(spelling: str, told: str) -> None:
+    all_of_them = references("a", "b", "c")
+    positions = positions_of((all_of_them[0], all_of_them[2]), all_of_them)
+
+    message = "Put @Image1 into @Image3, not me@image2 or @Image2"
+
+    assert positions == {1: 1, 3: 2}
+    assert spell_mentions(message, positions, spelling) == told
+
+
+def test_a_model_is_retired_when_its_day_comes() -> None:
+    today = datetime(2026, 12, 1, tzinfo=UTC)
+    day = [today - timedelta(seconds=1)]
+    registry = ModelRegistry(
+        [a_model("leaving", retires_at=today, replacement_id="both", aliases=("x",)), BOTH],
+        now=lambda: day[0],
+    )
+    before = registry.get("x")
+
+    day[0] = today
+
+    after = registry.get("x")
+    assert before is not None
+    assert before.available
+    assert after is not None
+    assert after.retired
+    assert registry.successor("leaving") == BOTH
+
+
+def test_a_withdrawn_model_is_shown_and_not_available() -> None:
+    registry = ModelRegistry([a_model("gone"), BOTH])
+
+    registry.withdraw([ModelId("gone"), ModelId("never known")])
+    gone = registry.get("gone")
+    registry.withdraw([])
+
+    assert gone is not None
+    assert gone.unavailable_reason is ModelUnavailableReason.REFUSED_BY_PROVIDER
+    assert registry.get("gone") == a_model("gone")
 
 
 def test_a_stored_model_that_no_registry_knows_is_shown_and_never_used() -> None:

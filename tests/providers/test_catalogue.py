@@ -17,6 +17,7 @@ scenes = ["TEXT_TO_IMAGE", "IMAGE_TO_IMAGE"]
 max_references = 1
 is_default = true
 """
+LOCAL = ROW.replace('"one"', '"local-one"').replace('"somewhere"', '"local"')
 OTHER = ROW.replace('"one"', '"two"').replace("is_default = true", "")
 
 
@@ -95,6 +96,9 @@ def test_a_row_takes_what_it_shares_and_overrides_it(tmp_path: Path) -> None:
         (ROW + "custom_size = { minimum = 256, maximum = 300, step = 16 }", "one", "custom_size"),
         (ROW + "retires_at = 2030-01-01T00:00:00", "one", "retires_at"),
         (ROW + 'formats = ["PNG", "PNG"]', "one", "formats"),
+        (ROW + 'mention_spelling = "Image"', "one", "mention_spelling"),
+        (ROW + 'mention_spelling = "{image}"', "one", "mention_spelling"),
+        (ROW + "[[models.routes]]\nprovider = 1", "one", "provider"),
         (ROW + 'like = "nobody"', "one", "like"),
         (ROW + ROW, "one", "id"),
         (ROW + OTHER + 'aliases = ["one"]', "one", "id"),
@@ -114,6 +118,33 @@ def test_a_bad_row_is_named_with_its_field(tmp_path: Path, text: str, row: str, 
 
     assert str(refused.value).startswith(f"Row {row}: {field}: ")
     assert str(refused.value).count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    ("keys", "provider", "max_images", "available"),
+    [
+        ({"second", "somewhere"}, "somewhere", 4, True),
+        ({"second"}, "second", 2, True),
+        (set(), "somewhere", 4, False),
+    ],
+)
+def test_a_model_is_made_by_the_first_of_its_routes_that_has_a_key(
+    tmp_path: Path, keys: set[str], provider: str, max_images: int, available: bool
+) -> None:
+    routes = """
+max_images = 4
+[[models.routes]]
+provider = "somewhere"
+[[models.routes]]
+provider = "second"
+max_images = 2
+"""
+    path = catalogue(tmp_path, ROW.replace("is_default = true\n", "") + routes + LOCAL)
+
+    model = load_catalogue(rehearsals=False, with_credentials=keys, path=path).get("one")
+
+    assert model is not None
+    assert (model.provider, model.max_images, model.available) == (provider, max_images, available)
 
 
 def test_an_editing_sibling_must_edit(tmp_path: Path) -> None:

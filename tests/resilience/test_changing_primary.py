@@ -14,6 +14,7 @@ from domain.outputs import Usage
 from domain.sealing import Seal
 from domain.services.keeping import ImageKeeper
 from domain.services.runner import OutputRunner
+from domain.services.withdrawals import WithdrawalService
 from domain.turns import Claim
 from mongod import find_mongod
 from providers.catalogue import load_catalogue
@@ -24,6 +25,7 @@ from storage.database import Database, open_database
 from storage.images import MongoImageRepository
 from storage.objects import FolderObjectStore
 from storage.pictures import PillowDeveloper
+from storage.withdrawals import MongoWithdrawalRepository
 from tests.resilience.evidence import read_stored
 from tests.resilience.replica_set import Member, ReplicaSet, open_replica_set
 from tests.storage.builders import a_conversation
@@ -110,13 +112,15 @@ async def test_a_landing_that_is_confirmed_late_keeps_its_bytes(
     objects = FolderObjectStore(tmp_path / "objects", public_url="", seal=Seal(b"x" * 32))
     developer, local = PillowDeveloper(), LocalProvider(objects)
     claims = ConfirmedLate(replicated, others)
+    registry = load_catalogue(rehearsals=False)
     runner = OutputRunner(
         claims=claims,
         images=MongoImageRepository(replicated),
         keeper=ImageKeeper(objects),
         developer=developer,
-        registry=load_catalogue(rehearsals=False),
+        registry=registry,
         providers={local.name: local},
+        withdrawals=WithdrawalService(MongoWithdrawalRepository(replicated), registry),
     )
     _, turn = await a_conversation(replicated, "local-silver")
     claimed = await runner.claim(turn.outputs[0].id)

@@ -10,6 +10,7 @@ from domain.outputs import Usage
 from domain.sealing import Seal
 from domain.services.keeping import ImageKeeper
 from domain.services.runner import OutputRunner
+from domain.services.withdrawals import WithdrawalService
 from domain.turns import Claim
 from providers.catalogue import load_catalogue
 from providers.local.provider import LocalProvider
@@ -18,6 +19,7 @@ from storage.database import Database
 from storage.images import MongoImageRepository
 from storage.objects import FolderObjectStore
 from storage.pictures import PillowDeveloper
+from storage.withdrawals import MongoWithdrawalRepository
 from tests.resilience.evidence import read_stored
 from tests.storage.builders import a_conversation
 
@@ -61,6 +63,7 @@ async def test_what_lands_after_its_worker_was_stopped_keeps_its_bytes(
         developer=developer,
         registry=registry,
         providers={local.name: local},
+        withdrawals=WithdrawalService(MongoWithdrawalRepository(database), registry),
     )
     _, turn = await a_conversation(database, "local-silver")
     claimed = await runner.claim(turn.outputs[0].id)

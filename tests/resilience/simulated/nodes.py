@@ -1,11 +1,11 @@
 """Processes as they are deployed: the real services over ports that lead out of the process."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Final, cast
 
 from domain.errors import GenerationErrorCode, GenerationFailed
-from domain.ids import OutputId
+from domain.ids import ModelId, OutputId
 from domain.images import DevelopedImage, Rendition
 from domain.ports import (
     AccountRepository,
@@ -26,6 +26,7 @@ from domain.services.receipts import ReceiptService
 from domain.services.runner import OutputRunner
 from domain.services.sweeper import Sweeper
 from domain.services.turns import TurnService
+from domain.services.withdrawals import WithdrawalService
 from tests.resilience.simulated.model.repositories import Accounts, Images, Turns
 from tests.resilience.simulated.network import Line, Remote
 from tests.resilience.simulated.site import HEARTBEAT, LEASE, QUEUED_AT_MOST, Site
@@ -119,6 +120,7 @@ class Node:
             developer=_Developer(),
             registry=site.registry,
             providers=providers,
+            withdrawals=WithdrawalService(_NoWithdrawals(), site.registry),
             lease=LEASE,
             heartbeat=HEARTBEAT,
         )
@@ -157,6 +159,16 @@ class _Hints:
     def recall(self, output_ids: Iterable[OutputId]) -> None:
         if self._node.process.is_alive and self._node.dispatcher is not None:
             self._node.dispatcher.recall(output_ids)
+
+
+class _NoWithdrawals:
+    """A `WithdrawalRepository` of a vendor that keeps all its models."""
+
+    async def add(self, model_id: ModelId) -> None:
+        raise AssertionError(model_id)
+
+    async def ids(self) -> Collection[ModelId]:
+        return ()
 
 
 class _Developer:

@@ -1,0 +1,31 @@
+"""Mentions: `@Image2` in a message is the second of its turn's references, for every model."""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+_MENTION: Final = re.compile(r"(?<!\w)@image([0-9]+)(?!\w)", re.IGNORECASE)
+IN_WORDS: Final = "image {number}"
+"""How a model is told that knows no mentions."""
+
+
+def mentioned_in(message: str) -> tuple[int, ...]:
+    """The numbers of the references that a message mentions, each once, in ascending order."""
+    return tuple(sorted({int(number) for number in _MENTION.findall(message)}))
+
+
+def spell_mentions(message: str, positions: Mapping[int, int], spelling: str) -> str:
+    """The message as a model reads it that is given only some of the references.
+
+    `positions` are their places, from 1, among what the model is given, by their number in the
+    turn; `spelling` is how it names what it is given, with `{number}` counted from 1 or `{index}`
+    counted from 0. A mention of anything else stays as it is.
+    """
+
+    def spelled(mention: re.Match[str]) -> str:
+        position = positions.get(int(mention[1]))
+        if position is None:
+            return mention[0]
+        return spelling.format(number=position, index=position - 1)
+
+    return _MENTION.sub(spelled, message)

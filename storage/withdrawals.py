@@ -1,0 +1,23 @@
+"""Models that have been withdrawn, for as long as their documents live."""
+
+from collections.abc import Collection
+from datetime import UTC, datetime
+
+from domain.ids import ModelId
+from storage.database import Database, repository
+
+
+@repository
+class MongoWithdrawalRepository:
+    """See `domain.ports.WithdrawalRepository`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, model_id: ModelId) -> None:
+        await self._database.withdrawals.update_one(
+            {"_id": model_id}, {"$set": {"createdAt": datetime.now(UTC)}}, upsert=True
+        )
+
+    async def ids(self) -> Collection[ModelId]:
+        return [found["_id"] async for found in self._database.withdrawals.find({}, {"_id": 1})]
