@@ -8,7 +8,7 @@ from typing import Final
 
 from domain.generation import GenerationRequest
 from domain.images import Image
-from domain.models import AspectRatio, ImageFormat, ModelRegistry, Quality, Resolution
+from domain.models import AspectRatio, ImageFormat, ImageModel, ModelRegistry, Quality, Resolution
 from domain.outputs import ProviderJob
 from providers.catalogue import CATALOGUE, load_catalogue
 from providers.http import MAX_BYTES
@@ -24,15 +24,25 @@ ROWS: Final = Path(__file__).parents[2] / "rows-openai.toml"
 DEPLOYMENTS: Final = {"gpt-image-2": "our-pictures"}
 
 
-def _models() -> ModelRegistry:
+def models_with(*keys: str) -> ModelRegistry:
+    """The catalogue where these providers have credentials."""
+    text = CATALOGUE.read_text("utf-8")
+    if ROWS.exists():
+        text += ROWS.read_text("utf-8")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "catalogue.toml")
-        path.write_text(CATALOGUE.read_text("utf-8") + ROWS.read_text("utf-8"), "utf-8")
-        return load_catalogue(rehearsals=False, path=path)
+        path.write_text(text, "utf-8")
+        return load_catalogue(rehearsals=False, with_credentials=keys, path=path)
 
 
-MODELS: Final = _models()
-ROW_IDS: Final = [model.id for model in MODELS.all() if model.provider in ("openai", "azure")]
+MODELS: Final = models_with("openai", "azure")
+MODELS_AT_AZURE: Final = models_with("azure")
+ROWS_OF_OPENAI: Final = [
+    model for model in MODELS.all() if model.provider in (OpenAIDoor.provider, AzureDoor.provider)
+]
+ROWS_AT_AZURE: Final = [
+    model for model in MODELS_AT_AZURE.all() if model.provider == AzureDoor.provider
+]
 
 
 class Onlooker(Witness):
@@ -90,17 +100,15 @@ class PlayedOpenAI(Played[OpenAIProvider, OpenAISimulator]):
         self.stack.push_async_callback(provider.aclose)
         return provider
 
-    def provider_of(self, model: str) -> OpenAIProvider:
+    def provider_of(self, model: ImageModel) -> OpenAIProvider:
         """The one that a row of the catalogue names."""
-        row = MODELS.get(model)
-        assert row is not None
-        return self.azure() if row.provider == "azure" else self.provider()
+        return self.azure() if model.provider == AzureDoor.provider else self.provider()
 
 
 def a_run(
     script: str = "",
     *references: Image,
-    model: str = "img-gpt-image-2-5-flare",
+    model: str | ImageModel = "img-gpt-image-2-5-flare",
     words: str = "A lighthouse",
     aspect_ratio: str = "1:1",
     resolution: Resolution = Resolution.ONE_K,
@@ -113,7 +121,7 @@ def a_run(
     job: ProviderJob | None = None,
 ) -> GenerationRequest:
     """A request for a run that does what the script says."""
-    row = MODELS.get(model)
+    row = MODELS.get(model) if isinstance(model, str) else model
     assert row is not None
     request = a_request(
         f"{words} [openai {script}]" if script else words,

@@ -11,11 +11,17 @@ from PIL import Image as Pictures
 from domain.errors import GenerationErrorCode, StoreUnavailable
 from domain.generation import GenerationRequest
 from domain.images import Image
-from domain.models import SQUARE, AspectRatio, ImageFormat, Quality, Resolution
+from domain.models import SQUARE, AspectRatio, ImageFormat, ImageModel, Quality, Resolution
 from domain.outputs import Usage
 from providers.openai.doors import AzureDoor, OpenAIDoor, Verb
 from providers.openai.wire import MODELS as WIRE_MODELS
-from tests.providers.openai_runs import MODELS, ROW_IDS, Onlooker, PlayedOpenAI, a_run
+from tests.providers.openai_runs import (
+    ROWS_AT_AZURE,
+    ROWS_OF_OPENAI,
+    Onlooker,
+    PlayedOpenAI,
+    a_run,
+)
 from tests.providers.pictures import Shelf, a_colourful_picture, a_reference, opened
 from tests.providers.runs import Witness
 from tests.simulators.openai import KEY, TOKENS_PER_PARTIAL, TOKENS_PER_PICTURE
@@ -35,7 +41,7 @@ async def a_picture(shelf: Shelf, format: str = "PNG", mode: str = "RGB") -> Ima
 
 
 def test_every_row_of_the_catalogue_can_be_asked_for() -> None:
-    endpoints = {row.endpoint for name in ROW_IDS if (row := MODELS.get(name))}
+    endpoints = {row.endpoint for row in ROWS_OF_OPENAI}
 
     assert endpoints == set(WIRE_MODELS) == set(DEPLOYMENTS.values())
 
@@ -72,8 +78,8 @@ PAYLOADS: list[Any] = [
         id="GPT-Image 2",
     ),
     pytest.param(
-        a_run(model="img-gpt-image-1-5", aspect_ratio="4:3", image_count=4, quality=Quality.LOW),
-        {"model": "gpt-image-1.5", "size": "1536x1024", "n": 4, "quality": "low"},
+        a_run(model="img-gpt-image-1-5", aspect_ratio="4:3", image_count=4, quality=Quality.HIGH),
+        {"model": "gpt-image-1.5", "size": "1536x1024", "n": 4, "quality": "high"},
         id="GPT-Image 1.5",
     ),
     pytest.param(
@@ -94,21 +100,26 @@ PAYLOADS: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("reference_count", [0, 1, 3])
-@pytest.mark.parametrize(("request_", "expected"), PAYLOADS)
+WITH_REFERENCES: list[Any] = [
+    pytest.param(request, expected, count, id=f"{case.id}, {count} references")
+    for case in PAYLOADS
+    for request, expected in [case.values]
+    for count in (0, 1, 3)
+    if request.model.min_references <= count <= request.model.max_references
+]
+
+
+@pytest.mark.parametrize(("request_", "expected", "reference_count"), WITH_REFERENCES)
 async def test_payloads_have_the_models_own_fields_and_no_others(
     openai: PlayedOpenAI,
     request_: GenerationRequest,
     expected: dict[str, object],
     reference_count: int,
 ) -> None:
-    row = request_.model
-    if not row.min_references <= reference_count <= row.max_references:
-        return
     references = [await a_picture(openai.shelf) for _ in range(reference_count)]
 
     asked = replace(request_, references=tuple(references))
-    await openai.provider_of(row.id).generate(asked, Witness())
+    await openai.provider_of(request_.model).generate(asked, Witness())
 
     (entry,) = openai.bill
     (call,) = openai.calls
@@ -123,21 +134,23 @@ async def test_payloads_have_the_models_own_fields_and_no_others(
     assert all(file.endswith(" 89504e47") for file in files)
 
 
-@pytest.mark.parametrize("model", ROW_IDS)
-async def test_all_that_a_row_offers_is_taken(openai: PlayedOpenAI, model: str) -> None:
-    row = MODELS.get(model)
-    assert row is not None
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param(row, id=f"{row.label} by {row.provider}")
+        for row in ROWS_OF_OPENAI + ROWS_AT_AZURE
+    ],
+)
+async def test_all_that_a_row_offers_is_taken(openai: PlayedOpenAI, row: ImageModel) -> None:
     references = [await a_picture(openai.shelf) for _ in range(row.min_references)]
     size = row.custom_size
-    corners = [None]
-    if size is not None:
-        ends = (size.minimum, size.maximum)
-        corners += [(width, height) for width in ends for height in ends]  # type: ignore[misc]
+    ends = (size.minimum, size.maximum) if size is not None else ()
+    corners = [None, *((width, height) for width in ends for height in ends)]
     asked = [
         a_run(
             "",
             *references,
-            model=model,
+            model=row,
             aspect_ratio=str(ratio),
             resolution=resolution,
             size=corner,
@@ -153,7 +166,7 @@ async def test_all_that_a_row_offers_is_taken(openai: PlayedOpenAI, model: str) 
         for kind in ((None, *row.formats) if ratio == SQUARE else (None,))
         for count in (1, row.max_images)
     ]
-    provider = openai.provider_of(model)
+    provider = openai.provider_of(row)
 
     for request in asked:
         delivery = await provider.generate(request, Witness())
@@ -162,18 +175,11 @@ async def test_all_that_a_row_offers_is_taken(openai: PlayedOpenAI, model: str) 
     assert {entry.outcome for entry in openai.bill} == {"delivered"}
 
 
-async def test_azure_takes_the_models_that_it_shares(openai: PlayedOpenAI) -> None:
+async def test_a_deployment_may_be_called_otherwise(openai: PlayedOpenAI) -> None:
     for model in ("img-gpt-image-2", "img-gpt-image-1-5"):
-        row = MODELS.get(model)
-        assert row is not None
-        for kind in row.formats:
-            run = a_run(model=model, format=kind, preview_count=2)
-            assert (await openai.azure().generate(run, Witness())).images
+        await openai.azure().generate(a_run(model=model), Witness())
 
-    assert [entry.payload["model"] for entry in openai.bill] == [
-        *["our-pictures"] * 2,
-        *["gpt-image-1.5"] * 2,
-    ]
+    assert [entry.payload["model"] for entry in openai.bill] == ["our-pictures", "gpt-image-1.5"]
 
 
 async def test_the_key_goes_into_the_doors_own_header(openai: PlayedOpenAI) -> None:
