@@ -6,13 +6,16 @@ import pytest_asyncio
 
 from providers.fal.provider import FalProvider
 from providers.local.provider import LocalProvider
+from providers.openai.provider import OpenAIProvider
 from providers.replicate.provider import ReplicateProvider
 from providers.wavespeed.provider import WavespeedProvider
 from tests.providers.fal_runs import PlayedFal
+from tests.providers.openai_runs import PlayedOpenAI
 from tests.providers.pictures import Shelf
 from tests.providers.prediction_runs import PlayedReplicate, PlayedWavespeed
 from tests.providers.runs import Played, Stage
 from tests.simulators.fal import FalSimulator
+from tests.simulators.openai import OpenAISimulator
 from tests.simulators.replicate import ReplicateSimulator
 from tests.simulators.wavespeed import WavespeedSimulator
 
@@ -60,3 +63,10 @@ async def replicate(stage: Stage) -> AsyncIterator[Played[ReplicateProvider, Rep
 def predictions(request: pytest.FixtureRequest) -> Any:
     """Each of the two in turn, for what they have in common."""
     return request.getfixturevalue(request.param)
+
+
+@pytest_asyncio.fixture
+async def openai(stage: Stage) -> AsyncIterator[Played[OpenAIProvider, OpenAISimulator]]:
+    """A simulated OpenAI, served, and providers on it."""
+    async with stage.playing(OpenAISimulator, PlayedOpenAI) as played:
+        yield played

@@ -89,6 +89,14 @@ class Script:
     """What a prediction's state is called while it runs."""
     removed: bool = False
     """The output was there, and has been deleted."""
+    partials: int | None = None
+    """How many partial pictures a stream has, whatever was asked for."""
+    late: bool = False
+    """It fails only after its answer has begun, inside of a success."""
+    early: bool = False
+    """A stream ends before its picture."""
+    plain: bool = False
+    """What was asked for as a stream comes as a whole."""
 
 
 def read_script(text: str, *, base: Script | None = None) -> Script:
@@ -160,8 +168,8 @@ def _switch(text: str) -> bool:
 _READERS: Final[Mapping[str, Callable[[str], object]]] = {
     **dict.fromkeys((field.name for field in fields(Script)), str),
     **dict.fromkeys(("submit", "status", "result", "file"), _faults),
-    **dict.fromkeys(("cut", "position", "images", "seed", "bytes"), int),
+    **dict.fromkeys(("cut", "position", "images", "seed", "bytes", "partials"), int),
     **dict.fromkeys(("delay", "queue", "seconds"), float),
     **dict.fromkeys(("taken", "names", "silent", "stubborn", "quiet", "one", "bare"), _switch),
-    **dict.fromkeys(("inside", "removed"), _switch),
+    **dict.fromkeys(("inside", "removed", "late", "early", "plain"), _switch),
 }

@@ -1,0 +1,125 @@
+"""The simulator of OpenAI and Azure, asked with OpenAI's own SDK.
+
+What the SDK takes for a success, a refusal or a mistake, our adapter does too.
+"""
+
+import json
+from typing import Any
+
+import pytest
+
+from domain.errors import GenerationErrorCode, GenerationFailed
+from tests.official import ask_sdk
+from tests.providers.openai_runs import Onlooker, PlayedOpenAI, a_run
+from tests.simulators.openai import KEY, TOKENS_PER_PARTIAL, TOKENS_PER_PICTURE
+
+Code = GenerationErrorCode
+CLIENTS = ["openai", "azure", "azure deployment", "azure v1"]
+PNG = "89504e47"
+
+
+async def asked(openai: PlayedOpenAI, *requests: dict[str, Any]) -> list[Any]:
+    """What the SDK has understood of each answer, as a list of what came."""
+    usual = {"model": "gpt-image-2", "prompt": "A lighthouse"}
+    arguments = [json.dumps({**usual, **request}) for request in requests]
+    told: list[Any] = await ask_sdk("openai", openai.url, KEY, *arguments)
+    return told
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+async def test_the_sdk_understands_a_success(openai: PlayedOpenAI, client: str) -> None:
+    generated, several, edited, blended = await asked(
+        openai,
+        {"client": client, "size": "1536x1024", "quality": "low"},
+        {"client": client, "n": 3},
+        # Without a deployment of its own, the SDK's Azure does not find the address of an edit.
+        {"client": client, "files": 0 if client == "azure" else 1},
+        {"client": client, "files": 0 if client == "azure" else 3, "size": "1024x1024"},
+    )
+
+    one = [{"pictures": [PNG], "usage": 40 + TOKENS_PER_PICTURE}]
+    assert generated == edited == blended == one
+    assert several == [{"pictures": [PNG] * 3, "usage": 40 + 3 * TOKENS_PER_PICTURE}]
+    assert len(openai.bill) == 4
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+async def test_the_sdk_understands_a_stream(openai: PlayedOpenAI, client: str) -> None:
+    stream = {"client": client, "stream": True, "partial_images": 2}
+    streams = [stream] if client == "azure" else [stream, {**stream, "files": 2}]
+    ends = await asked(openai, *streams)
+
+    usage = 40 + TOKENS_PER_PICTURE + 2 * TOKENS_PER_PARTIAL
+    for kind, events in zip(("image_generation", "image_edit"), ends, strict=False):
+        assert events == [
+            {"type": f"{kind}.partial_image", "picture": PNG, "index": 0},
+            {"type": f"{kind}.partial_image", "picture": PNG, "index": 1},
+            {"type": f"{kind}.completed", "picture": PNG, "usage": usage},
+        ]
+
+
+FAILURES: list[Any] = [
+    ("[openai fail=moderation_blocked]", "BadRequestError", Code.CONTENT_REFUSED),
+    ("[openai fail=contentFilter]", "BadRequestError", Code.CONTENT_REFUSED),
+    ("[openai fail=invalid_value]", "BadRequestError", Code.PROVIDER_REJECTED_INPUT),
+    ("[openai fail=organization_must_be_verified]", "PermissionDeniedError", None),
+    ("[openai fail=model_not_found]", "NotFoundError", Code.MODEL_RETIRED),
+    ("[openai fail=insufficient_quota]", "RateLimitError", Code.PROVIDER_AUTHENTICATION),
+    ("[openai fail=rate_limit_exceeded]", "RateLimitError", Code.PROVIDER_RATE_LIMITED),
+    ("[openai submit=503]", "InternalServerError", Code.PROVIDER_UNAVAILABLE),
+    ("[openai cut=0]", "APIConnectionError", Code.OUTCOME_UNKNOWN),
+]
+
+
+async def test_the_sdk_and_we_understand_the_same_failures(openai: PlayedOpenAI) -> None:
+    ends = await asked(openai, *({"client": "openai", "prompt": text} for text, *_ in FAILURES))
+
+    assert [told[-1]["error"] for told in ends] == [kind for _, kind, _ in FAILURES]
+    for text, _, code in FAILURES:
+        failure = await openai.failed(a_run(words=text))
+        assert failure.code is (code or Code.PROVIDER_AUTHENTICATION)
+
+
+async def test_the_sdk_and_we_understand_the_same_trouble_in_a_stream(openai: PlayedOpenAI) -> None:
+    words = "[openai fail=moderation_blocked late]"
+    stream = {"client": "openai", "stream": True, "partial_images": 1, "prompt": words}
+    (events,) = await asked(openai, stream)
+
+    partial, refusal = events
+    assert partial["type"] == "image_generation.partial_image"
+    assert refusal == {"error": "APIError", "status": None, "code": "moderation_blocked"}
+    onlooker = Onlooker()
+    with pytest.raises(GenerationFailed) as failed:
+        await openai.provider().generate(a_run(words=words, preview_count=1), onlooker)
+    assert failed.value.code is Code.CONTENT_REFUSED
+    assert len(onlooker.previews) == 1
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+async def test_the_sdk_is_not_let_in_with_a_wrong_key(openai: PlayedOpenAI, client: str) -> None:
+    ((told,),) = await asked(openai, {"client": client, "key": "wrong"})
+
+    assert (told["error"], told["status"]) == ("AuthenticationError", 401)
+
+
+async def test_the_sdk_is_told_of_a_model_that_is_gone(openai: PlayedOpenAI) -> None:
+    (gone,), (unknown,) = await asked(
+        openai,
+        {"client": "openai", "model": "gpt-image-1"},
+        {"client": "azure", "model": "nobody-s"},
+    )
+
+    assert gone == {"error": "NotFoundError", "status": 404, "code": "model_not_found"}
+    assert unknown == {"error": "NotFoundError", "status": 404, "code": "DeploymentNotFound"}
+
+
+async def test_what_we_ask_has_the_shape_of_what_the_sdk_asks(openai: PlayedOpenAI) -> None:
+    """The same request, once by the SDK and once by us."""
+    await asked(openai, {"client": "openai", "size": "1024x1024", "n": 1, "quality": "medium"})
+    await openai.made(a_run(model="img-gpt-image-2"))
+
+    theirs, ours = openai.simulator.seen
+    assert (theirs.method, theirs.path) == (ours.method, ours.path)
+    for name in ("authorization", "content-type"):
+        assert theirs.headers[name] == ours.headers[name]
+    assert openai.bill[0].payload == openai.bill[1].payload
