@@ -10,7 +10,7 @@ import functools
 import re
 import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -85,19 +85,20 @@ class Answer:
         return retry_after_seconds(self.headers)
 
 
-def open_client(*, reuse: bool = True) -> httpx2.AsyncClient:
+def open_client(*, reuse: bool = True, read_seconds: float = READ_SECONDS) -> httpx2.AsyncClient:
     """A client for providers: no redirects, no cookies, nothing from the environment.
 
     Without `reuse` each request makes a connection of its own. That is for requests that cost
     something: a kept connection may have been closed at its other end, and what is written into it
-    then is lost without anybody knowing whether it was read.
+    then is lost without anybody knowing whether it was read. So many seconds may pass without a
+    byte of an answer.
     """
     return httpx2.AsyncClient(
         verify=_trusted(),
         trust_env=False,
         follow_redirects=False,
         timeout=httpx2.Timeout(
-            connect=CONNECT_SECONDS, read=READ_SECONDS, write=WRITE_SECONDS, pool=_POOL_SECONDS
+            connect=CONNECT_SECONDS, read=read_seconds, write=WRITE_SECONDS, pool=_POOL_SECONDS
         ),
         limits=httpx2.Limits(
             max_connections=MAX_CONNECTIONS,
@@ -123,6 +124,30 @@ async def ask(
 
     Whatever the answer's status is, it is an answer.
     """
+    async with answering(
+        client, method, url, within=within, headers=headers, content=content
+    ) as response:
+        return Answer(
+            response.status_code,
+            response.headers,
+            await read_body(response, max_bytes=max_bytes),
+        )
+
+
+@asynccontextmanager
+async def answering(
+    client: httpx2.AsyncClient,
+    method: str,
+    url: str,
+    *,
+    within: float,
+    headers: Mapping[str, str] | None = None,
+    content: bytes = b"",
+) -> AsyncIterator[httpx2.Response]:
+    """Send a request; its answer's body is to be read in the block, within so many seconds in all.
+
+    Raise `Unanswered`, also where the answer breaks off while it is read.
+    """
     sent = dict(headers or {})
     body: bytes | AsyncIterator[bytes] = content
     if len(content) > _PIECE_BYTES:
@@ -135,11 +160,7 @@ async def ask(
             asyncio.timeout(within),
             client.stream(method, url, headers=sent, content=body) as response,
         ):
-            return Answer(
-                response.status_code,
-                response.headers,
-                await read_body(response, max_bytes=max_bytes),
-            )
+            yield response
     except _NEVER_SENT as error:
         raise NotSent(type(error).__name__) from error
     except httpx2.DecodingError as error:

@@ -17,9 +17,10 @@ from providers.downloads import DownloadBroke, Downloader
 from providers.fal import failures
 from providers.fal.calls import FalCalls
 from providers.fal.jobs import FalJob
-from providers.fal.wire import ENDPOINTS, Fields, Result, payload_of, read_result, seed_of
+from providers.fal.wire import ENDPOINTS, Fields, Result, payload_of, read_result
 from providers.http import Answer, AnswerUnusable, NotSent, Unanswered
 from providers.patience import Pace, Patience
+from providers.seeds import seed_of
 
 log = structlog.get_logger(__name__)
 

@@ -4,7 +4,6 @@ A row says only in what a model differs. Fields that no row names are not sent: 
 a model does not know, and a picture of another shape would come without any error.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import sqrt
@@ -13,10 +12,10 @@ from typing import Final
 from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.generation import GenerationRequest
 from domain.models import SQUARE, AspectRatio, ImageFormat, Resolution
+from providers.seeds import seed_of
 
 Fields = Mapping[str, object]
 
-_MAX_SEED: Final = 2**31 - 1
 _MAX_TEXT_LENGTH: Final = 10_000
 _RESOLUTIONS: Final = {Resolution.ONE_K: "1K", Resolution.TWO_K: "2K", Resolution.FOUR_K: "4K"}
 _SIDES: Final = {Resolution.ONE_K: 1024, Resolution.TWO_K: 2048, Resolution.FOUR_K: 4096}
@@ -115,16 +114,6 @@ def payload_of(
     if seed is not None:
         payload["seed"] = seed
     return payload
-
-
-def seed_of(request: GenerationRequest) -> int | None:
-    """fal's seeds are numbers. Other words make a number too, always the same one."""
-    if request.seed is None:
-        return None
-    text = request.seed.strip()
-    if text.isascii() and text.isdecimal() and len(text) <= 10 and int(text) <= _MAX_SEED:
-        return int(text)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") & _MAX_SEED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
