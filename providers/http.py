@@ -9,8 +9,8 @@ import asyncio
 import functools
 import re
 import ssl
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -60,6 +60,10 @@ class AnswerLost(Unanswered):
     """The request may have been read and obeyed; its answer did not come, or not to its end."""
 
 
+class AnswerLate(AnswerLost):
+    """It did not come, or not to its end, as long as was waited for it."""
+
+
 class AnswerUnusable(Unanswered):
     """An answer came, but it is too large, or is not packed as it says."""
 
@@ -85,20 +89,21 @@ class Answer:
         return retry_after_seconds(self.headers)
 
 
-def open_client(*, reuse: bool = True, read_seconds: float = READ_SECONDS) -> httpx2.AsyncClient:
+def open_client(
+    *, reuse: bool = True, read_seconds: float = READ_SECONDS, write_seconds: float = WRITE_SECONDS
+) -> httpx2.AsyncClient:
     """A client for providers: no redirects, no cookies, nothing from the environment.
 
     Without `reuse` each request makes a connection of its own. That is for requests that cost
     something: a kept connection may have been closed at its other end, and what is written into it
-    then is lost without anybody knowing whether it was read. So many seconds may pass without a
-    byte of an answer.
+    then is lost without anybody knowing whether it was read.
     """
     return httpx2.AsyncClient(
         verify=_trusted(),
         trust_env=False,
         follow_redirects=False,
         timeout=httpx2.Timeout(
-            connect=CONNECT_SECONDS, read=read_seconds, write=WRITE_SECONDS, pool=_POOL_SECONDS
+            connect=CONNECT_SECONDS, read=read_seconds, write=write_seconds, pool=_POOL_SECONDS
         ),
         limits=httpx2.Limits(
             max_connections=MAX_CONNECTIONS,
@@ -124,48 +129,95 @@ async def ask(
 
     Whatever the answer's status is, it is an answer.
     """
-    async with answering(
-        client, method, url, within=within, headers=headers, content=content
-    ) as response:
-        return Answer(
-            response.status_code,
-            response.headers,
-            await read_body(response, max_bytes=max_bytes),
-        )
+    request = _built(client, method, url, headers or {}, [content] if content else [])
+    with _silence_told():
+        async with asyncio.timeout(within):
+            response = await client.send(request, stream=True)
+            try:
+                body = await read_body(response, max_bytes=max_bytes)
+            finally:
+                await response.aclose()
+    return Answer(response.status_code, response.headers, body)
 
 
 @asynccontextmanager
-async def answering(
+async def opened(
     client: httpx2.AsyncClient,
     method: str,
     url: str,
     *,
     within: float,
     headers: Mapping[str, str] | None = None,
-    content: bytes = b"",
+    content: Sequence[bytes] = (),
 ) -> AsyncIterator[httpx2.Response]:
-    """Send a request; its answer's body is to be read in the block, within so many seconds in all.
+    """Send a request, and have its answer as soon as its head is there, within so many seconds.
 
-    Raise `Unanswered`, also where the answer breaks off while it is read.
+    Raise `Unanswered` where none comes. `content` is sent one part after the other, and never put
+    together.
     """
-    sent = dict(headers or {})
-    body: bytes | AsyncIterator[bytes] = content
-    if len(content) > _PIECE_BYTES:
-        # In one piece it would be copied into the connection's buffer as a whole, and would have to
-        # be on its way within one time limit for writing.
-        sent["content-length"] = str(len(content))
-        body = _pieces(content)
+    request = _built(client, method, url, headers or {}, content)
+    with _silence_told():
+        async with asyncio.timeout(within):
+            response = await client.send(request, stream=True)
     try:
-        async with (
-            asyncio.timeout(within),
-            client.stream(method, url, headers=sent, content=body) as response,
-        ):
-            yield response
+        yield response
+    finally:
+        await response.aclose()
+
+
+async def pieces_of(
+    response: httpx2.Response, *, within: float, pause: float | None = None, max_bytes: int
+) -> AsyncGenerator[bytes, None]:
+    """The unpacked body of a response, as it comes, within so many seconds, or raise `Unanswered`.
+
+    Nor may it be silent for longer than `pause`. Whatever the caller does with a piece counts for
+    `within` only, and is never cut short.
+    """
+    clock = asyncio.get_running_loop().time
+    until, count = clock() + within, 0
+    async with aclosing(response.aiter_bytes()) as pieces:
+        while True:
+            with _silence_told():
+                async with asyncio.timeout_at(min(until, clock() + (pause or within))):
+                    piece = await anext(pieces, None)
+            if piece is None:
+                return
+            count += len(piece)
+            if count > max_bytes:
+                raise AnswerUnusable(f"more than {max_bytes} bytes")
+            yield piece
+            # What comes fast comes without any waiting in between.
+            await asyncio.sleep(0)
+
+
+def _built(
+    client: httpx2.AsyncClient,
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    parts: Sequence[bytes],
+) -> httpx2.Request:
+    length = sum(map(len, parts))
+    if len(parts) <= 1 and length <= _PIECE_BYTES:
+        return client.build_request(method, url, headers=headers, content=b"".join(parts))
+    # In one piece it would be copied into the connection's buffer as a whole, and would have to be
+    # on its way within one time limit for writing.
+    sized = {**headers, "content-length": str(length)}
+    return client.build_request(method, url, headers=sized, content=_pieces(parts))
+
+
+@contextmanager
+def _silence_told() -> Iterator[None]:
+    """Say in our words what has happened to an answer that did not come."""
+    try:
+        yield
     except _NEVER_SENT as error:
         raise NotSent(type(error).__name__) from error
     except httpx2.DecodingError as error:
         raise AnswerUnusable(type(error).__name__) from error
-    except (httpx2.TransportError, TimeoutError) as error:
+    except (httpx2.TimeoutException, TimeoutError) as error:
+        raise AnswerLate(type(error).__name__) from error
+    except httpx2.TransportError as error:
         raise AnswerLost(type(error).__name__) from error
 
 
@@ -241,9 +293,10 @@ def _instant(text: str) -> datetime | None:
     return instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)
 
 
-async def _pieces(content: bytes) -> AsyncIterator[bytes]:
-    for start in range(0, len(content), _PIECE_BYTES):
-        yield content[start : start + _PIECE_BYTES]
+async def _pieces(parts: Sequence[bytes]) -> AsyncIterator[bytes]:
+    for part in parts:
+        for start in range(0, len(part), _PIECE_BYTES):
+            yield part[start : start + _PIECE_BYTES]
 
 
 @functools.cache

@@ -14,12 +14,15 @@ from providers.http import (
     MAX_QUOTED_LENGTH,
     MAX_RETRY_AFTER_SECONDS,
     Answer,
+    AnswerLate,
     AnswerLost,
     AnswerUnusable,
     NotSent,
     Unanswered,
     ask,
     open_client,
+    opened,
+    pieces_of,
     quoted,
     retry_after_seconds,
 )
@@ -323,3 +326,91 @@ def test_a_providers_own_words_stay_and_are_cut() -> None:
         "image_too_small: at least 64"
     )
     assert len(quoted("x" * 10_000)) == MAX_QUOTED_LENGTH + 1
+
+
+async def test_an_answer_is_there_as_soon_as_its_head_is() -> None:
+    go_on = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK + b"content-length: 10\r\n\r\n12345")
+        await go_on.wait()
+        writer.write(b"67890")
+        await writer.drain()
+
+    async with (
+        listening(talk) as url,
+        open_client() as client,
+        opened(client, "GET", url, within=10) as response,
+    ):
+        pieces = pieces_of(response, within=10, max_bytes=LIMIT)
+        first = await anext(pieces)
+        go_on.set()
+        rest = [piece async for piece in pieces]
+
+    assert (response.status_code, first, rest) == (200, b"12345", [b"67890"])
+
+
+async def test_a_request_in_parts_is_sent_as_one() -> None:
+    parts = [b"x" * 300_000, b"", b"y" * 7]
+    heard = b""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal heard
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b"content-length: 300007\r\n" in head.lower()
+        heard = await reader.readexactly(300_007)
+        writer.write(body(b"ok"))
+        await writer.drain()
+
+    async with (
+        listening(talk) as url,
+        open_client() as client,
+        opened(client, "POST", url, within=10, content=parts) as response,
+    ):
+        assert response.status_code == 200
+
+    assert heard == b"".join(parts)
+
+
+@pytest.mark.parametrize(
+    ("answer", "pause", "kind"),
+    [
+        pytest.param(b"content-length: 10\r\n\r\n12345", None, AnswerLost, id="cut off"),
+        pytest.param(b"content-length: 10\r\n\r\n12345", 0.1, AnswerLate, id="silent in between"),
+        pytest.param(b"content-encoding: gzip\r\n\r\nno gzip", None, AnswerUnusable, id="no gzip"),
+        pytest.param(b"\r\n" + b"x" * (LIMIT + 1), None, AnswerUnusable, id="too large"),
+    ],
+)
+async def test_pieces_that_do_not_come_are_told(
+    answer: bytes, pause: float | None, kind: type[Unanswered]
+) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await saying(OK + answer)(reader, writer)
+        if pause is not None:
+            await asyncio.sleep(60)
+
+    async with (
+        listening(talk) as url,
+        open_client() as client,
+        opened(client, "GET", url, within=10) as response,
+    ):
+        with pytest.raises(Unanswered) as raised:
+            async for _ in pieces_of(response, within=10, pause=pause, max_bytes=LIMIT):
+                pass
+
+    assert type(raised.value) is kind
+
+
+async def test_what_is_done_with_a_piece_is_never_cut_short() -> None:
+    async with (
+        listening(saying(body(b"12345"))) as url,
+        open_client() as client,
+        opened(client, "GET", url, within=10) as response,
+    ):
+        pieces = pieces_of(response, within=10, pause=0.2, max_bytes=LIMIT)
+        first = await anext(pieces)
+        await asyncio.sleep(0.4)
+        rest = [piece async for piece in pieces]
+
+    assert (first, rest) == (b"12345", [])

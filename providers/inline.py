@@ -1,0 +1,189 @@
+"""JSON with pictures in it, read as it comes: pictures are decoded on the way.
+
+An answer of 20 MB of base64 would otherwise be there three times at once: as a body, as a string,
+as bytes. What must stay true: no more is kept than pictures of so many bytes together, and so many
+bytes of everything else.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+import orjson
+
+from providers.base64 import Base64Decoder
+from providers.http import MAX_BYTES, AnswerUnusable
+
+MAX_WORDS_BYTES: Final = 2**20
+"""Of an answer without its pictures."""
+
+_MAX_NAME_LENGTH: Final = 64
+_MAX_DATA_HEADER_LENGTH: Final = 200
+_DECIDING_LENGTH: Final = 8
+"""Shorter values are no pictures; links show their colon within so many characters."""
+_MARK: Final = re.compile(rb'["\\]')
+
+
+class InlineJson:
+    """One JSON document, fed piece by piece.
+
+    A string under one of these names is a picture where it is base64 or a `data:` link: it is
+    decoded, and its number stands in the fields instead. Other strings stay what they are.
+    """
+
+    def __init__(
+        self,
+        names: Iterable[str],
+        *,
+        max_bytes: int = MAX_BYTES,
+        max_words: int = MAX_WORDS_BYTES,
+    ) -> None:
+        self._names = frozenset(name.encode() for name in names)
+        self._bytes_left = max_bytes
+        self._max_words = max_words
+        self._words = bytearray()
+        self._pictures: list[bytes | None] = []
+        self._read: Callable[[bytes, int], int] = self._between
+        self._name = b""
+        """The latest string, if it is short enough to be a name."""
+        self._since = 0
+        """Where the words begin that came after the latest string, or those of this one."""
+        self._escaped = False
+        self._head = b""
+        self._decoder = Base64Decoder(max_bytes=0)
+
+    def feed(self, piece: bytes) -> None:
+        """Raise `AnswerUnusable` as soon as it is too large, or a picture is none."""
+        at = 0
+        while at < len(piece):
+            at = self._read(piece, at)
+
+    @property
+    def words(self) -> bytes:
+        """Everything but the pictures."""
+        return bytes(self._words)
+
+    def fields(self) -> Mapping[str, object] | None:
+        """The document's fields, once it is whole; None where it is no JSON object."""
+        try:
+            value = orjson.loads(self._words)
+        except orjson.JSONDecodeError:
+            return None
+        return value if isinstance(value, dict) else None
+
+    def take(self, number: object) -> bytes | None:
+        """The picture of this number, which is forgotten here; None where there is none."""
+        if isinstance(number, bool) or not isinstance(number, int):
+            return None
+        if not 0 <= number < len(self._pictures):
+            return None
+        picture, self._pictures[number] = self._pictures[number], None
+        return picture
+
+    def _between(self, piece: bytes, at: int) -> int:
+        quote = piece.find(b'"', at)
+        if quote < 0:
+            self._keep(piece[at:])
+            return len(piece)
+        self._keep(piece[at:quote])
+        is_value = self._words[self._since :].strip() == b":"
+        if is_value and self._name in self._names:
+            self._head, self._read = b"", self._at_start
+        else:
+            self._begin_string()
+        return quote + 1
+
+    def _in_string(self, piece: bytes, at: int) -> int:
+        if self._escaped:
+            self._escaped = False
+            self._keep(piece[at : at + 1])
+            return at + 1
+        mark = _MARK.search(piece, at)
+        end = mark.start() if mark else len(piece)
+        self._keep(piece[at:end])
+        if mark is None:
+            return end
+        if mark[0] == b"\\":
+            self._escaped = True
+            self._keep(b"\\")
+        else:
+            is_short = len(self._words) - self._since <= _MAX_NAME_LENGTH
+            self._end_string(bytes(self._words[self._since :]) if is_short else b"", b'"')
+        return end + 1
+
+    def _at_start(self, piece: bytes, at: int) -> int:
+        """Find out whether a value is a picture."""
+        part = piece[at : at + _DECIDING_LENGTH - len(self._head)]
+        mark = _MARK.search(part)
+        if mark is not None:
+            part = part[: mark.start()]
+        self._head += part
+        if mark is None and len(self._head) < _DECIDING_LENGTH:
+            return at + len(part)
+        if self._head.startswith(b"data:"):
+            self._read = self._in_header
+        elif b":" in self._head or (mark is not None and mark[0] == b'"'):
+            self._begin_string()
+            self._keep(self._head)
+        else:
+            self._begin_picture()
+            self._decoder.feed(self._head)
+        return at + len(part)
+
+    def _in_header(self, piece: bytes, at: int) -> int:
+        comma = piece.find(b",", at)
+        self._head += piece[at : comma if comma >= 0 else len(piece)]
+        if len(self._head) > _MAX_DATA_HEADER_LENGTH or b'"' in self._head:
+            raise AnswerUnusable("a data link that is not base64")
+        if comma < 0:
+            return len(piece)
+        if not self._head.endswith(b";base64"):
+            raise AnswerUnusable("a data link that is not base64")
+        self._begin_picture()
+        return comma + 1
+
+    def _in_picture(self, piece: bytes, at: int) -> int:
+        # Twice as fast as looking for both at once.
+        quote = piece.find(b'"', at)
+        end = quote if quote >= 0 else len(piece)
+        escape = piece.find(b"\\", at, end)
+        end = escape if escape >= 0 else end
+        self._decoder.feed(piece[at:end])
+        if end == len(piece):
+            return end
+        if end == escape:
+            self._head, self._read = b"\\", self._in_escape
+        else:
+            picture = self._decoder.finish()
+            self._bytes_left -= len(picture)
+            self._pictures.append(picture)
+            self._end_string(b"", str(len(self._pictures) - 1).encode())
+        return end + 1
+
+    def _in_escape(self, piece: bytes, at: int) -> int:
+        """Some write `/` and `=` so."""
+        self._head += piece[at : at + 1]
+        if len(self._head) == (6 if self._head[1:2] == b"u" else 2):
+            try:
+                self._decoder.feed(orjson.loads(b'"' + self._head + b'"').encode().strip())
+            except orjson.JSONDecodeError as error:
+                raise AnswerUnusable("no JSON") from error
+            self._read = self._in_picture
+        return at + 1
+
+    def _begin_string(self) -> None:
+        self._keep(b'"')
+        self._since, self._read = len(self._words), self._in_string
+
+    def _begin_picture(self) -> None:
+        self._decoder = Base64Decoder(max_bytes=self._bytes_left)
+        self._read = self._in_picture
+
+    def _end_string(self, name: bytes, closing: bytes) -> None:
+        self._keep(closing)
+        self._name, self._since, self._read = name, len(self._words), self._between
+
+    def _keep(self, words: bytes) -> None:
+        if len(self._words) + len(words) > self._max_words:
+            raise AnswerUnusable(f"more than {self._max_words} bytes beside pictures")
+        self._words += words
