@@ -291,7 +291,7 @@ class Developer(Protocol):
         """A small WebP of a partial image."""
 
     async def shrink(self, data: bytes, *, max_bytes: int) -> Rendition:
-        """The same picture, scaled down until it has at most so many bytes."""
+        """The same picture as a PNG or JPEG, scaled down until it has at most so many bytes."""
 
 
 class Watcher(Protocol):

@@ -5,7 +5,7 @@ provider's own store can be seen by whoever gets to know its address.
 """
 
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,25 +34,32 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """Reads references, and makes those smaller that are larger than a provider takes."""
+    """Reads references, and makes others of those that a provider would not take."""
 
     store: ObjectStore
     developer: Developer
     max_together: int = MAX_TOGETHER_BYTES
 
     async def read(
-        self, images: Iterable[Image], *, max_bytes: int | None = None
+        self,
+        images: Iterable[Image],
+        *,
+        max_bytes: int | None = None,
+        content_types: Collection[str] | None = None,
     ) -> list[Reference]:
-        """In their order, each of at most so many bytes.
+        """In their order, each of at most so many bytes, and PNG or JPEG where it is none of these
+        types.
 
         Raise `GenerationFailed` with PROVIDER_REJECTED_INPUT where they are too large together.
         """
         read: list[Reference] = []
         for image in images:
             reference = Reference(await self.store.get(image.key), image.content_type)
-            if max_bytes is not None and len(reference.data) > max_bytes:
-                smaller = await self.developer.shrink(reference.data, max_bytes=max_bytes)
-                reference = Reference(smaller.data, smaller.content_type)
+            most = self.max_together if max_bytes is None else max_bytes
+            is_foreign = content_types is not None and reference.content_type not in content_types
+            if is_foreign or (max_bytes is not None and len(reference.data) > max_bytes):
+                other = await self.developer.shrink(reference.data, max_bytes=most)
+                reference = Reference(other.data, other.content_type)
             read.append(reference)
             if sum(len(one.data) for one in read) > self.max_together:
                 raise GenerationFailed(

@@ -1,21 +1,18 @@
-"""Seeds as most providers take them: whole numbers."""
+"""Seeds for providers that know numbers only."""
 
 import hashlib
 from typing import Final
 
 from domain.generation import GenerationRequest
 
-_MAX_SEED: Final = 2**31 - 1
+MAX_SEED: Final = 2**31 - 1
 
 
 def seed_of(request: GenerationRequest) -> int | None:
-    """The number that a request's seed stands for; None where it names none.
-
-    Other words make a number too, always the same one.
-    """
+    """The number to send. Other words make a number too, always the same one."""
     if request.seed is None:
         return None
     text = request.seed.strip()
-    if text.isascii() and text.isdecimal() and len(text) <= 10 and int(text) <= _MAX_SEED:
+    if text.isascii() and text.isdecimal() and len(text) <= 10 and int(text) <= MAX_SEED:
         return int(text)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") & _MAX_SEED
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") & MAX_SEED

@@ -36,10 +36,11 @@ _MAX_WEBP_SIDE: Final = 16_383
 _PLACEHOLDER_SIDE: Final = 32
 _THUMBNAIL_QUALITY: Final = 80
 _REFERENCE_QUALITY: Final = 90
+_PNG: Final = "image/png"
 _WEBP: Final = "image/webp"
 _JPEG: Final = "image/jpeg"
 _DECODERS: Final[dict[str, Callable[[BytesIO], ImageFile]]] = {
-    "image/png": PngImageFile,
+    _PNG: PngImageFile,
     _JPEG: JpegImageFile,
     _WEBP: WebPImageFile,
 }
@@ -91,7 +92,10 @@ class PillowDeveloper:
         return await self._run(_preview, data)
 
     async def shrink(self, data: bytes, *, max_bytes: int) -> Rendition:
-        """A JPEG, or a WebP where something can be seen through, of at most so many bytes."""
+        """A JPEG, or a PNG where something can be seen through, of at most so many bytes.
+
+        There is no provider that does not take these two.
+        """
         return await self._run(functools.partial(_shrink, max_bytes=max_bytes), data)
 
     async def aclose(self) -> None:
@@ -166,7 +170,7 @@ def _shrink(container: Container, *, max_bytes: int) -> Rendition:
     while True:
         width, height = (max(1, round(side * scale)) for side in picture.size)
         smaller = _resized(picture, width, height)
-        rendition = _webp(smaller) if smaller.mode == "RGBA" else _jpeg(smaller)
+        rendition = _png(smaller) if smaller.mode == "RGBA" else _jpeg(smaller)
         if len(rendition.data) <= max_bytes or max(width, height) == 1:
             return rendition
         # Bytes go roughly with the area: a little less than that, so that it ends soon.
@@ -271,6 +275,14 @@ def _jpeg(picture: Image.Image) -> Rendition:
     picture.save(written, "JPEG", quality=_REFERENCE_QUALITY)
     return Rendition(
         data=written.getvalue(), content_type=_JPEG, width=picture.width, height=picture.height
+    )
+
+
+def _png(picture: Image.Image) -> Rendition:
+    written = BytesIO()
+    picture.save(written, "PNG")
+    return Rendition(
+        data=written.getvalue(), content_type=_PNG, width=picture.width, height=picture.height
     )
 
 

@@ -7,16 +7,11 @@ into `detail`, which is for the log.
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
-from providers.http import Answer, quoted
+from domain.errors import GenerationErrorCode, GenerationFailed
+from providers import failures
+from providers.failures import described, is_credentials, is_transient, meaning_of
+from providers.http import Answer
 
-_NOT_TAKEN: Final = frozenset({429, 500, 503, 529})
-"""Answers to a submission that say for certain that no job was taken."""
-_TRANSIENT: Final = frozenset({408, 409, 425, 429})
-_UNCLEAR: Final = frozenset({408, 499})
-_CREDENTIALS: Final = frozenset({401, 402, 403})
-_GONE: Final = frozenset({404, 410})
-_CANCELLED: Final = 499
 _MAX_DETAILS: Final = 3
 _YES_OR_NO: Final = {"true": True, "1": True, "false": False, "0": False}
 
@@ -38,11 +33,6 @@ _FAL_KNOWS_BETTER: Final = frozenset(
 """Codes for which fal's own word goes, on whether trying again can help."""
 
 
-def is_transient(answer: Answer) -> bool:
-    """Whether a call that costs nothing is worth repeating after this answer."""
-    return answer.status in _TRANSIENT or answer.status >= 500
-
-
 def is_unclear(answer: Answer) -> bool:
     """Whether it gives no reason at all, as fal does where a result is asked for too early."""
     return answer.status == 400 and not _types(answer)
@@ -53,7 +43,7 @@ def is_the_jobs(answer: Answer, *, failed: bool) -> bool:
 
     `failed` is whether the job's status has told of an error. Not every fal server does that.
     """
-    if not is_transient(answer):
+    if not is_transient(answer.status):
         return True
     if failed and is_in_fals_words(answer):
         return True
@@ -66,19 +56,13 @@ def is_in_fals_words(answer: Answer) -> bool:
 
 
 def of_submission(answer: Answer, *, leave_out: Iterable[str]) -> GenerationFailed:
-    """Why a submission was answered without a job. In doubt, nobody knows whether it was taken."""
-    status = answer.status
-    if status in _NOT_TAKEN:
-        return NotSubmitted(
-            _Code.PROVIDER_RATE_LIMITED if status == 429 else _Code.PROVIDER_UNAVAILABLE,
-            retry_after_seconds=answer.retry_after_seconds,
-            detail=_detail(answer, leave_out),
-        )
-    if status < 400 or status in _UNCLEAR or status >= 500:
-        return GenerationFailed(
-            _Code.OUTCOME_UNKNOWN, retryable=True, detail=_detail(answer, leave_out)
-        )
-    return of_answer(answer, leave_out=leave_out)
+    """Why a submission was answered without a job."""
+    return failures.of_submission(
+        answer.status,
+        of_answer(answer, leave_out=leave_out),
+        detail=_detail(answer, leave_out),
+        wish=answer.retry_after_seconds,
+    )
 
 
 def of_answer(answer: Answer, *, leave_out: Iterable[str]) -> GenerationFailed:
@@ -94,9 +78,8 @@ def of_answer(answer: Answer, *, leave_out: Iterable[str]) -> GenerationFailed:
 
 
 def _meaning(answer: Answer) -> tuple[GenerationErrorCode, bool]:
-    status = answer.status
-    if status in _CREDENTIALS:
-        return _Code.PROVIDER_AUTHENTICATION, False
+    if is_credentials(answer.status):
+        return meaning_of(answer.status)
     if answer.headers.get("x-fal-request-timeout-type", "").lower() == "user":
         # Our own limit for how long it may wait to be started.
         return _Code.TIMED_OUT, True
@@ -104,15 +87,7 @@ def _meaning(answer: Answer) -> tuple[GenerationErrorCode, bool]:
     if known:
         refused = _BY_TYPE["content_policy_violation"]
         return refused if refused in known else known[0]
-    if status in _GONE:
-        return _Code.MODEL_RETIRED, False
-    if status == 429:
-        return _Code.PROVIDER_RATE_LIMITED, True
-    if status in _TRANSIENT or status == _CANCELLED or status >= 500:
-        return _Code.PROVIDER_UNAVAILABLE, True
-    if status >= 400:
-        return _Code.PROVIDER_REJECTED_INPUT, False
-    return _Code.PROVIDER_BAD_RESPONSE, True
+    return meaning_of(answer.status)
 
 
 def _types(answer: Answer) -> list[str]:
@@ -130,13 +105,7 @@ def _details(fields: Mapping[str, object]) -> list[Mapping[str, object]]:
 
 
 def _detail(answer: Answer, leave_out: Iterable[str]) -> str:
-    fields = answer.fields()
-    if fields is None:
-        # Such a body is not fal's, and may be anything.
-        kind = answer.headers.get("content-type", "unnamed")
-        return quoted(
-            f"HTTP {answer.status}: {len(answer.body)} bytes of {kind}", leave_out=leave_out
-        )
+    fields = answer.fields() or {}
     words = list(dict.fromkeys(_types(answer)))
     for detail in _details(fields)[:_MAX_DETAILS]:
         location = detail.get("loc")
@@ -145,6 +114,5 @@ def _detail(answer: Answer, leave_out: Iterable[str]) -> str:
         words.append(str(detail.get("msg", "")))
     if isinstance(fields.get("detail"), str):
         words.append(str(fields["detail"]))
-    request_id = answer.headers.get("x-fal-request-id", "")
-    told = ", ".join(filter(None, [*words, request_id]))
-    return quoted(f"HTTP {answer.status}: {told}", leave_out=leave_out)
+    words.append(answer.headers.get("x-fal-request-id", ""))
+    return described(answer, words, leave_out=leave_out)

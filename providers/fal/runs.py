@@ -4,28 +4,21 @@ What must stay true: a run submits once; a job that was taken is told before it 
 whether one was taken is never guessed; neither prompts nor the key get into a log.
 """
 
-import asyncio
-from typing import Final
-
 import orjson
-import structlog
 
-from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
+from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.generation import DeliveredImage, Delivery, GenerationRequest
 from domain.ports import Watcher
-from providers.downloads import DownloadBroke, Downloader
+from providers.downloads import Downloader
 from providers.fal import failures
 from providers.fal.calls import FalCalls
 from providers.fal.jobs import FalJob
 from providers.fal.wire import ENDPOINTS, Fields, Result, payload_of, read_result
-from providers.http import Answer, AnswerUnusable, NotSent, Unanswered
+from providers.fetching import fetch_pictures
+from providers.following import TRIES, bad, submitted, told_of_job, unavailable, unknown
+from providers.http import Answer, AnswerUnusable, Unanswered
 from providers.patience import Pace, Patience
 from providers.seeds import seed_of
-
-log = structlog.get_logger(__name__)
-
-_TRIES: Final = 5
-"""How often in a row an answer is asked for that makes no sense, or that may be final."""
 
 
 class FalRun:
@@ -70,19 +63,14 @@ class FalRun:
         return job
 
     async def _submitted(self, name: str, body: bytes) -> tuple[FalJob, Fields]:
-        try:
-            answer = await self._calls.submit(
+        answer = await submitted(
+            self._calls.submit(
                 name,
                 body,
                 within=self._patience.within(self._pace.submit),
                 start_within=self._patience.seconds_left,
             )
-        except NotSent as silence:
-            raise NotSubmitted(
-                GenerationErrorCode.PROVIDER_UNAVAILABLE, detail=f"not connected: {silence}"
-            ) from silence
-        except Unanswered as silence:
-            raise _unknown(f"submission: {silence}") from silence
+        )
         if 200 <= answer.status < 300:
             fields = answer.fields() or {}
             job = self._calls.queue.job_in(fields, endpoint=name)
@@ -106,11 +94,11 @@ class FalRun:
         try:
             status = await self._calls.status(job, within=self._patience.within(self._pace.call))
         except Unanswered as silence:
-            raise _unknown(f"HTTP {answer.status}, then {silence}") from silence
+            raise unknown(f"HTTP {answer.status}, then {silence}") from silence
         if _status_in(status) is not None:
             return job
         if status.status != 404:
-            raise _unknown(f"HTTP {answer.status}, then HTTP {status.status}")
+            raise unknown(f"HTTP {answer.status}, then HTTP {status.status}")
         return None
 
     async def follow(self, job: FalJob) -> Result:
@@ -124,32 +112,12 @@ class FalRun:
             await self._patience.until_next()
 
     async def _status(self, job: FalJob) -> Fields:
-        while True:
-            try:
-                answer = await self._calls.status(
-                    job, within=self._patience.within(self._pace.call)
-                )
-            except AnswerUnusable as nonsense:
-                await self._patience.wait_out(_bad(f"status: {nonsense}"), tries=_TRIES)
-                continue
-            except Unanswered as silence:
-                await self._patience.wait_out(_unavailable(silence))
-                continue
-            fields = _status_in(answer)
-            if fields is not None:
-                self._patience.went_well()
-                return fields
-            if answer.status < 300:
-                await self._patience.wait_out(self._failure(answer), tries=_TRIES)
-            elif answer.status == 404:
-                # It has given us this id. Whether the job runs, or ever did, nobody can tell.
-                await self._patience.wait_out(_unknown("status: HTTP 404"), tries=_TRIES)
-            elif failures.is_transient(answer):
-                await self._patience.wait_out(
-                    self._failure(answer), wish=answer.retry_after_seconds
-                )
-            else:
-                raise self._failure(answer)
+        return await told_of_job(
+            lambda: self._calls.status(job, within=self._patience.within(self._pace.call)),
+            _status_in,
+            failure_of=self._failure,
+            patience=self._patience,
+        )
 
     async def _result(self, job: FalJob, *, failed: bool) -> Result:
         """The answer of a job that has ended. There is no status for failure: this tells.
@@ -163,53 +131,39 @@ class FalRun:
                     job, within=self._patience.within(self._pace.call)
                 )
             except AnswerUnusable as nonsense:
-                raise _bad(f"result: {nonsense}") from nonsense
+                raise bad(f"result: {nonsense}") from nonsense
             except Unanswered as silence:
-                await self._patience.wait_out(_unavailable(silence))
+                await self._patience.wait_out(unavailable(silence))
                 continue
             fields = answer.fields()
             if answer.status == 200 and fields is not None:
                 return read_result(fields)
             failure = self._failure(answer)
             if answer.status < 300 or failures.is_unclear(answer):
-                await self._patience.wait_out(failure, tries=_TRIES)
+                await self._patience.wait_out(failure, tries=TRIES)
             elif failures.is_the_jobs(answer, failed=failed):
                 raise failure
             elif failures.is_in_fals_words(answer) and answer.status >= 500:
-                await self._patience.wait_out(failure, tries=_TRIES)
+                await self._patience.wait_out(failure, tries=TRIES)
             else:
                 await self._patience.wait_out(failure, wish=answer.retry_after_seconds)
 
     async def fetch(self, result: Result) -> Delivery:
         """Fetch the pictures. Those that cannot be had are left out if there are others."""
-        # More may have come than were asked for, or were charged for.
-        links = result.links[: self._request.image_count]
-        async with asyncio.TaskGroup() as group:
-            fetches = [group.create_task(self._fetched(link)) for link in links]
-        fetched = [fetch.result() for fetch in fetches]
+        pictures = await fetch_pictures(
+            # More may have come than were asked for, or were charged for.
+            result.links[: self._request.image_count],
+            self._downloader,
+            pace=self._pace,
+            seconds_left=self._patience.seconds_left,
+            provider="fal",
+        )
         seed = result.seed
         if seed is None and (sent := seed_of(self._request)) is not None:
             seed = str(sent)
-        images = tuple(DeliveredImage(data, seed) for data in fetched if isinstance(data, bytes))
-        for failure in fetched:
-            if isinstance(failure, GenerationFailed):
-                if not images:
-                    raise failure
-                log.warning("picture left out", provider="fal", reason=str(failure))
-        return Delivery(images=images, text=result.text)
-
-    async def _fetched(self, link: str) -> bytes | GenerationFailed:
-        tries = Patience(self._pace, self._patience.seconds_left)
-        while True:
-            try:
-                return await self._downloader.fetch(link)
-            except DownloadBroke as broken:
-                try:
-                    await tries.wait_out(broken, tries=_TRIES)
-                except GenerationFailed as end:
-                    return end
-            except GenerationFailed as refusal:
-                return refusal
+        return Delivery(
+            images=tuple(DeliveredImage(data, seed) for data in pictures), text=result.text
+        )
 
     async def _tell_position(self, status: Fields) -> None:
         """Tell how many are before the job, when that has changed. Once it runs, nobody is."""
@@ -230,19 +184,3 @@ def _status_in(answer: Answer) -> Fields | None:
     """The fields of a status; None where the answer is none."""
     fields = answer.fields() if answer.status in (200, 202) else None
     return fields if fields is not None and isinstance(fields.get("status"), str) else None
-
-
-def _unavailable(silence: Unanswered) -> GenerationFailed:
-    return GenerationFailed(
-        GenerationErrorCode.PROVIDER_UNAVAILABLE, retryable=True, detail=str(silence)
-    )
-
-
-def _unknown(detail: str) -> GenerationFailed:
-    return GenerationFailed(GenerationErrorCode.OUTCOME_UNKNOWN, retryable=True, detail=detail)
-
-
-def _bad(detail: str) -> GenerationFailed:
-    return GenerationFailed(
-        GenerationErrorCode.PROVIDER_BAD_RESPONSE, retryable=True, detail=detail
-    )

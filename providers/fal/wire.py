@@ -12,6 +12,7 @@ from typing import Final
 from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.generation import GenerationRequest
 from domain.models import SQUARE, AspectRatio, ImageFormat, Resolution
+from providers.links import without_refused
 from providers.seeds import seed_of
 
 Fields = Mapping[str, object]
@@ -139,24 +140,14 @@ def read_result(fields: Fields) -> Result:
         )
     if not images:
         raise GenerationFailed(GenerationErrorCode.NO_IMAGE, retryable=True, detail="images: []")
-    links = [_link_of(image) for image in images]
-    flags = fields.get("has_nsfw_concepts")
-    refused = flags if isinstance(flags, list) else []
-    # What was refused comes as a black picture of the size that was asked for, and is none.
-    shown = [
-        link for index, link in enumerate(links) if refused[index : index + 1] != [True] and link
-    ]
-    if not shown and True in refused:
-        raise GenerationFailed(
-            GenerationErrorCode.CONTENT_REFUSED, retryable=False, detail="has_nsfw_concepts"
-        )
-    if not shown:
-        raise GenerationFailed(
-            GenerationErrorCode.PROVIDER_BAD_RESPONSE, retryable=True, detail="images without links"
-        )
+    links = without_refused(
+        [_link_of(image) for image in images],
+        fields.get("has_nsfw_concepts"),
+        named="has_nsfw_concepts",
+    )
     seed, text = fields.get("seed"), fields.get("description")
     return Result(
-        links=tuple(shown),
+        links=tuple(links),
         seed=str(seed) if isinstance(seed, int) and not isinstance(seed, bool) else None,
         text=text[:_MAX_TEXT_LENGTH] if isinstance(text, str) and text.strip() else None,
     )

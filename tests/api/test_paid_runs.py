@@ -15,8 +15,8 @@ from tests.api.test_outputs import CANCEL_TURN, cancel, retry
 from tests.clients import Data, GraphQLClient
 from tests.conftest import Darkroom, StartDarkroom, darkrooms
 from tests.operations import DELETE, FOLLOW, TURN, over, start
+from tests.simulators.bill import Entry
 from tests.simulators.fal import KEY, FalSimulator, serving_fal
-from tests.simulators.fal_bill import Entry
 
 MODEL = "img-nano-banana"
 PATIENCE_SECONDS = 20.0

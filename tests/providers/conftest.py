@@ -3,9 +3,12 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from providers.fal.provider import FalProvider
 from providers.local.provider import LocalProvider
-from tests.providers.fal_runs import PlayedFal, Stage
+from tests.providers.fal_runs import PlayedFal
 from tests.providers.pictures import Shelf
+from tests.providers.runs import Played, Stage
+from tests.simulators.fal import FalSimulator
 
 
 @pytest.fixture
@@ -27,7 +30,7 @@ async def stage() -> AsyncIterator[Stage]:
 
 
 @pytest_asyncio.fixture
-async def fal(stage: Stage) -> AsyncIterator[PlayedFal]:
+async def fal(stage: Stage) -> AsyncIterator[Played[FalProvider, FalSimulator]]:
     """A simulated fal, served, and providers on it."""
-    async with stage.playing() as played:
+    async with stage.playing(FalSimulator, PlayedFal) as played:
         yield played

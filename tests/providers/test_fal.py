@@ -13,7 +13,7 @@ from domain.images import Image
 from domain.models import ImageFormat, Resolution
 from providers.fal.jobs import FalQueue
 from providers.fal.wire import ENDPOINTS
-from tests.providers.fal_runs import PlayedFal, Witness, a_run
+from tests.providers.fal_runs import PlayedFal, a_run
 from tests.providers.pictures import (
     MODELS,
     Shelf,
@@ -22,6 +22,7 @@ from tests.providers.pictures import (
     brightness,
     opened,
 )
+from tests.providers.runs import Witness
 from tests.simulators.fal import KEY
 from tests.simulators.fal_models import MODELS as FAL_MODELS
 

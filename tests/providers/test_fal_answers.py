@@ -12,11 +12,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
-from domain.generation import GenerationRequest
 from domain.models import AspectRatio
-from providers.fal.provider import FalProvider
-from storage.pictures import PillowDeveloper
-from tests.providers.fal_runs import QUICK, PlayedFal, Witness, a_run, crashed_run
+from tests.providers.fal_runs import PlayedFal, a_run, crashed_run
+from tests.providers.runs import QUICK, Witness, developed, end_of
 from tests.serving import free_port
 from tests.simulators.fal import KEY
 from tests.simulators.fal_answers import FAILURES
@@ -84,16 +82,6 @@ async def test_an_answer_of_the_vendors(fal: PlayedFal, script: str, code: Code)
     assert len([call for call in fal.calls if call.startswith("POST")]) == 1
     if code in (Code.CONTENT_REFUSED, Code.MODEL_RETIRED, Code.PROVIDER_AUTHENTICATION):
         assert not failed.value.retryable
-
-
-async def developed(provider: FalProvider, request: GenerationRequest) -> None:
-    """A run as the runner takes it: whether bytes are a picture is found out by the developer."""
-    developer = PillowDeveloper(threads=1)
-    try:
-        delivery = await provider.generate(request, Witness())
-        await developer.develop(delivery.images[0].data)
-    finally:
-        await developer.aclose()
 
 
 @pytest.mark.parametrize(
@@ -173,7 +161,7 @@ async def test_a_submission_whose_answer_says_nothing_has_an_unknown_outcome(
 
 async def test_an_answer_that_is_cut_at_any_byte_is_never_submitted_again(fal: PlayedFal) -> None:
     provider = fal.provider()
-    ends: list[Code | None] = []
+    ends: list[object] = []
 
     while None not in ends:
         ends.append(await end_of(provider, a_run(f"cut={len(ends)}")))
@@ -181,15 +169,6 @@ async def test_an_answer_that_is_cut_at_any_byte_is_never_submitted_again(fal: P
     assert len(ends) > 500  # an answer has a head, and three addresses
     assert set(ends[:-1]) == {Code.OUTCOME_UNKNOWN}
     assert len(fal.bill) == len(ends)
-
-
-async def end_of(provider: FalProvider, request: GenerationRequest) -> Code | None:
-    """How a run fails; None where it delivers."""
-    try:
-        await provider.generate(request, Witness())
-    except GenerationFailed as failure:
-        return failure.code
-    return None
 
 
 @pytest.mark.parametrize("answer", ["500", "503html", "502", "504html", "524", "html", "nothing"])

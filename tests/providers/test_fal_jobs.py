@@ -13,7 +13,8 @@ import pytest
 from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.outputs import ProviderJob
 from providers.downloads import AT_ONCE
-from tests.providers.fal_runs import PlayedFal, Witness, a_run, crashed_run
+from tests.providers.fal_runs import PlayedFal, a_run, crashed_run
+from tests.providers.runs import Witness
 from tests.serving import free_port
 from tests.simulators.fal import KEY, FalSimulator, serving_fal
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from tests.clients import Data
-from tests.simulators.fal_script import IN_PROMPT
+from tests.simulators.script import in_prompt
 
 FROM_WORDS, WITH_REFERENCES = 2, 4
 """Credits for an image, by every model that is asked here."""
@@ -75,7 +75,7 @@ def an_order(choice: random.Random, number: int, *, fal: bool) -> Data:
 
 
 def script_of(prompt: str) -> str:
-    told = IN_PROMPT.search(prompt)
+    told = in_prompt("fal").search(prompt)
     return told[1] if told else ""
 
 

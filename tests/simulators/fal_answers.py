@@ -1,19 +1,13 @@
-"""Answers of a simulated fal that do not go well: errors in fal's shapes, and nonsense."""
+"""Answers of a simulated fal that do not go well, in fal's shapes."""
 
-import zlib
-from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Final
 
-import orjson
-from starlette.requests import Request
 from starlette.responses import Response
 
-from tests.simulators.fal_script import Script
-
-ENDLESS_BYTES: Final = 2**31
-_PIECE: Final = b" " * 2**16
+from tests.simulators.answers import json, retry_after
+from tests.simulators.script import Script
 
 _MODEL_ERRORS: Final[Mapping[str, tuple[int, str]]] = {
     "internal_server_error": (500, "true"),
@@ -51,6 +45,8 @@ _PLATFORM_ERRORS: Final[Mapping[str, int]] = {
 }
 WORDS: Final = "words"
 """The failure that names no type."""
+BILLED_FAILURES: Final = frozenset({"content_policy_violation", "no_media_generated"})
+"""The model has run for these. Failures of fal's own are free."""
 FAILURES: Final = frozenset({*_MODEL_ERRORS, *_PLATFORM_ERRORS, WORDS})
 
 
@@ -77,17 +73,10 @@ def platform_error(kind: str, headers: Mapping[str, str]) -> Response:
     return json(fields, _PLATFORM_ERRORS[kind], {"x-fal-error-type": kind, **headers})
 
 
-def error(status: int, script: Script, *, html: bool) -> Response:
-    headers = {}
-    if script.retry_after and status in (429, 503):
-        headers["retry-after"] = script.retry_after
-        if script.retry_after.startswith("@"):
-            until = datetime.now(UTC) + timedelta(seconds=float(script.retry_after[1:]))
-            headers["retry-after"] = format_datetime(until, usegmt=True)
+def error(status: int, script: Script) -> Response:
+    headers = retry_after(status, script)
     if status == 429:
         headers["x-fal-needs-retry"] = "1"
-    if html:
-        return Response(f"<h1>{status}</h1>", status, headers, "text/html")
     return json({"detail": f"scripted {status}"}, status, headers)
 
 
@@ -96,38 +85,3 @@ def logs(status: str) -> list[dict[str, str]]:
         return []
     told = {"message": "step 4/28", "level": "INFO", "source": "USER"}
     return [told | {"timestamp": datetime.now(UTC).isoformat()}]
-
-
-NONSENSE: Final[Mapping[str, Callable[[], Response]]] = {
-    "html": lambda: Response("<html><body>Bad gateway</body></html>", media_type="text/html"),
-    "empty": lambda: Response(b"", media_type="application/json"),
-    "nothing": lambda: json({}),
-    "list": lambda: json([]),
-    "detail": lambda: json({"detail": "something went wrong", "error": "inside of a success"}),
-    "strange": lambda: json({"status": "PONDERING"}),
-}
-
-
-def filling() -> Iterator[bytes]:
-    yield b'{"images": "'
-    for _ in range(ENDLESS_BYTES // len(_PIECE)):
-        yield _PIECE
-
-
-def bomb() -> Iterator[bytes]:
-    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
-    for _ in range(ENDLESS_BYTES // len(_PIECE)):
-        packed = packer.compress(_PIECE)
-        if packed:
-            yield packed
-
-
-def json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(orjson.dumps(value), status, headers, "application/json")
-
-
-async def never(request: Request) -> Response:
-    """Wait until the other side has gone."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-    return Response()

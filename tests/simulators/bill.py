@@ -1,4 +1,5 @@
-"""What a simulated fal has taken and would charge: a log that only grows, and outlives its process.
+"""What a simulated provider has taken and would charge: a log that only grows, and outlives its
+process.
 
 Each line of its file is an event, written before anybody is told of it.
 """
@@ -6,12 +7,9 @@ Each line of its file is an event, written before anybody is told of it.
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, TextIO
 
 import orjson
-
-BILLED_FAILURES: Final = frozenset({"content_policy_violation", "no_media_generated"})
-"""The model has run for these. Failures of fal's own are free."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,7 +38,9 @@ class Entry:
 class Bill:
     """Entries in the order in which they came."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, *, billed_failures: frozenset[str] = frozenset()) -> None:
+        """`billed_failures` are the ends that cost something although nothing is delivered."""
+        self._billed_failures = billed_failures
         self._entries: dict[str, Entry] = {}
         self._file: TextIO | None = None
         if path is not None:
@@ -68,7 +68,7 @@ class Bill:
 
     def end(self, entry: Entry, outcome: str) -> None:
         entry.outcome = outcome
-        entry.billed = outcome == "delivered" or outcome in BILLED_FAILURES
+        entry.billed = outcome == "delivered" or outcome in self._billed_failures
         self._write(
             "ended",
             {"request_id": entry.request_id, "outcome": outcome, "billed": entry.billed},

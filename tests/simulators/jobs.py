@@ -1,12 +1,22 @@
-"""Jobs of a simulated fal: where the wall clock has brought them."""
+"""Jobs of a simulated provider: where the wall clock has brought them."""
 
 from dataclasses import dataclass
 from math import inf
 
-from tests.simulators.fal_bill import Entry
-from tests.simulators.fal_models import faults_of, ratio_of
-from tests.simulators.fal_script import Script
+from tests.simulators.bill import Entry
 from tests.simulators.pictures import black, padded, picture
+from tests.simulators.script import Script
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What a job's payload asks for."""
+
+    format: str
+    ratio: float
+    count: int = 1
+    rejected: bool = False
+    """It asks for something that there is not, and the job will say so."""
 
 
 @dataclass(slots=True)
@@ -15,6 +25,7 @@ class Job:
 
     entry: Entry
     script: Script
+    wish: Wish
     starts_at: float
     ends_at: float
 
@@ -40,22 +51,26 @@ class Job:
         """What a job that is completed came to."""
         if self.stopped_at <= now and self.stopped_at < self.ends_at:
             return "cancelled" if self.entry.cancelled else "expired"
-        if faults_of(self.entry.endpoint, self.entry.payload):
+        if self.wish.rejected:
             return "rejected"
         return self.script.fail or "delivered"
 
     @property
-    def format(self) -> str:
-        default = "jpeg" if "flux" in self.entry.endpoint else "png"
-        return str(self.entry.payload.get("output_format", default))
+    def count(self) -> int:
+        """How many pictures it makes."""
+        return self.wish.count if self.script.images is None else self.script.images
+
+    def file_name(self, index: int) -> str:
+        ending = {"jpeg": "jpg"}.get(self.wish.format, self.wish.format)
+        return f"{self.entry.request_id}/{index}.{ending}"
 
     def is_black(self, index: int) -> bool:
         return self.script.black == "all" or str(index) in self.script.black.split(",")
 
     def picture(self, index: int) -> bytes:
         """The bytes of the picture with this index; the same ones whenever they are asked for."""
-        ratio = ratio_of(self.entry.payload)
+        kind, ratio = self.wish.format, self.wish.ratio
         if self.is_black(index):
-            return black(format=self.format, ratio=ratio)
-        data = picture(f"{self.entry.request_id} {index}", format=self.format, ratio=ratio)
+            return black(format=kind, ratio=ratio)
+        data = picture(f"{self.entry.request_id} {index}", format=kind, ratio=ratio)
         return padded(data, self.script.bytes) if self.script.bytes else data

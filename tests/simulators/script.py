@@ -1,8 +1,8 @@
 """What a simulated job does, in words such as `submit=503x1 seconds=2 images=3`.
 
-A script stands in a prompt, as `[fal …]`, or is given for an endpoint or for words of a prompt. A
-fault is named by `_FAULT`, and may be followed by how often it happens: `status=502x3,drop` is
-three times 502, then only dropped lines; without a number it never ends.
+A script stands in a prompt, as `[fal …]` for fal, or is given for an endpoint or for words of a
+prompt. A fault is named by `_FAULT`, and may be followed by how often it happens:
+`status=502x3,drop` is three times 502, then only dropped lines; without a number it never ends.
 """
 
 import re
@@ -12,7 +12,6 @@ from typing import Any, Final, TypeAlias
 
 Faults: TypeAlias = tuple[tuple[str, int | None], ...]
 
-IN_PROMPT: Final = re.compile(r"\[fal ([^\]]*)\]")
 ACTS: Final = {
     "deliver": "",
     "refuse": "fail=content_policy_violation",
@@ -84,6 +83,10 @@ class Script:
     file: Faults = ()
     bytes: int = 0
     """The length of each file."""
+    shape: str = ""
+    """How a prediction's output is written down; see `predictions.py`."""
+    removed: bool = False
+    """The output was there, and has been deleted."""
 
 
 def read_script(text: str, *, base: Script | None = None) -> Script:
@@ -123,6 +126,11 @@ class Rule:
         return True
 
 
+def in_prompt(provider: str) -> re.Pattern[str]:
+    """Finds the script for a provider's simulator in a prompt."""
+    return re.compile(rf"\[{provider} ([^\]]*)\]")
+
+
 def fault_at(faults: Faults, count: int) -> str:
     """The fault of the call with this number, from 0; empty where it goes well."""
     for fault, times in faults:
@@ -153,5 +161,5 @@ _READERS: Final[Mapping[str, Callable[[str], object]]] = {
     **dict.fromkeys(("cut", "position", "images", "seed", "bytes"), int),
     **dict.fromkeys(("delay", "queue", "seconds"), float),
     **dict.fromkeys(("taken", "names", "silent", "stubborn", "quiet", "one", "bare"), _switch),
-    "inside": _switch,
+    **dict.fromkeys(("inside", "removed"), _switch),
 }

@@ -1,0 +1,58 @@
+"""Links to pictures in a result. Whether one may be followed is for `downloads.py` to say."""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from domain.errors import GenerationErrorCode, GenerationFailed
+
+_NAMES: Final = ("output", "images", "data", "url", "uri", "image", "src", "imageUrl")
+"""Where results have their links, the most usual name first."""
+_MAX_DEPTH: Final = 4
+_MAX_LINKS: Final = 64
+
+
+def links_in(value: object) -> list[str]:
+    """All links of a result, in its order: one alone, in a list, or in an object under a usual
+    name; of an object, only under the first name that has any.
+    """
+    found: list[str] = []
+    for link in _links(value, _MAX_DEPTH):
+        found.append(link)
+        if len(found) == _MAX_LINKS:
+            break
+    return found
+
+
+def _links(value: object, depth: int) -> Iterator[str]:
+    if isinstance(value, str):
+        if "://" in value[:20] or value[:5].lower() == "data:":
+            yield value
+    elif isinstance(value, list) and depth:
+        for item in value:
+            yield from _links(item, depth - 1)
+    elif isinstance(value, dict) and depth:
+        for name in _NAMES:
+            below = list(_links(value.get(name), depth - 1))
+            if below:
+                yield from below
+                return
+
+
+def without_refused(links: Sequence[str | None], flags: object, *, named: str) -> list[str]:
+    """Links of which no flag says that its picture must not be shown.
+
+    What was refused comes as a black picture of the size that was asked for, and is none. Raise
+    `GenerationFailed` where nothing is left: with CONTENT_REFUSED if that is why. `named` is what
+    the provider calls its flags.
+    """
+    refused = flags if isinstance(flags, list) else []
+    shown = [
+        link for index, link in enumerate(links) if refused[index : index + 1] != [True] and link
+    ]
+    if not shown and True in refused:
+        raise GenerationFailed(GenerationErrorCode.CONTENT_REFUSED, retryable=False, detail=named)
+    if not shown:
+        raise GenerationFailed(
+            GenerationErrorCode.PROVIDER_BAD_RESPONSE, retryable=True, detail="images without links"
+        )
+    return shown

@@ -1,0 +1,1 @@
+"""OpenAI's image models, at OpenAI and at Azure."""
