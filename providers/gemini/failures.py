@@ -8,14 +8,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
+from domain.errors import GenerationErrorCode, GenerationFailed
+from providers.failures import described, meaning_of, of_submission
 from providers.http import MAX_RETRY_AFTER_SECONDS, Answer, quoted
 
-_NOT_TAKEN: Final = frozenset({429, 500, 503, 529})
-"""Answers that say for certain that nothing was made."""
-_UNCLEAR: Final = frozenset({408, 499})
-_CREDENTIALS: Final = frozenset({401, 402, 403})
-_GONE: Final = frozenset({404, 410})
 _BAD_KEY: Final = "API_KEY_INVALID"
 _FOR_THE_OPERATOR: Final = "FAILED_PRECONDITION"
 """Google does not serve this account: its country, or its bill."""
@@ -30,20 +26,12 @@ _Code = GenerationErrorCode
 def of_answer(answer: Answer, leave_out: Iterable[str]) -> GenerationFailed:
     """Why a request was answered without a result. In doubt, nobody knows whether it was made."""
     error = error_in(_object(answer)) or {}
-    status = answer.status
-    detail = _detail(answer, error, leave_out)
-    if status == 429 and _is_over_for_today(error):
-        return GenerationFailed(_Code.PROVIDER_RATE_LIMITED, retryable=True, detail=detail)
-    if status in _NOT_TAKEN:
-        return NotSubmitted(
-            _Code.PROVIDER_RATE_LIMITED if status == 429 else _Code.PROVIDER_UNAVAILABLE,
-            retry_after_seconds=_wish(error, answer),
-            detail=detail,
-        )
-    if status < 400 or status in _UNCLEAR or status >= 500:
-        return GenerationFailed(_Code.OUTCOME_UNKNOWN, retryable=True, detail=detail)
-    code, retryable = _meaning(error, status)
-    return GenerationFailed(code, retryable=retryable, detail=detail)
+    detail = described(answer, _words(error), leave_out=leave_out)
+    code, retryable = _meaning(error, answer.status)
+    failure = GenerationFailed(code, retryable=retryable, detail=detail)
+    if code is _Code.PROVIDER_RATE_LIMITED and _is_over_for_today(error):
+        return failure
+    return of_submission(answer.status, failure, detail=detail, wish=_wish(error, answer))
 
 
 def of_error(error: Fields, leave_out: Iterable[str]) -> GenerationFailed:
@@ -51,9 +39,8 @@ def of_error(error: Fields, leave_out: Iterable[str]) -> GenerationFailed:
     told = error.get("code")
     status = told if isinstance(told, int) and not isinstance(told, bool) else 500
     code, retryable = _meaning(error, status)
-    return GenerationFailed(
-        code, retryable=retryable, detail=quoted(_words(status, error), leave_out=leave_out)
-    )
+    words = f"an error inside: {status}, {', '.join(_words(error))}"
+    return GenerationFailed(code, retryable=retryable, detail=quoted(words, leave_out=leave_out))
 
 
 def error_in(fields: Fields | None) -> Fields | None:
@@ -64,15 +51,9 @@ def error_in(fields: Fields | None) -> Fields | None:
 
 def _meaning(error: Fields, status: int) -> tuple[GenerationErrorCode, bool]:
     reasons = {detail.get("reason") for detail in _details(error)}
-    if status in _CREDENTIALS or _BAD_KEY in reasons or error.get("status") == _FOR_THE_OPERATOR:
+    if _BAD_KEY in reasons or error.get("status") == _FOR_THE_OPERATOR:
         return _Code.PROVIDER_AUTHENTICATION, False
-    if status in _GONE:
-        return _Code.MODEL_RETIRED, False
-    if status == 429:
-        return _Code.PROVIDER_RATE_LIMITED, True
-    if status in _UNCLEAR or status >= 500:
-        return _Code.PROVIDER_UNAVAILABLE, True
-    return _Code.PROVIDER_REJECTED_INPUT, False
+    return meaning_of(status)
 
 
 def _is_over_for_today(error: Fields) -> bool:
@@ -102,23 +83,11 @@ def _details(error: Fields) -> list[Fields]:
 
 def _object(answer: Answer) -> Fields | None:
     """The body's fields; a stream's error is the only element of a list."""
-    return (
-        answer.fields()
-        or Answer(
-            answer.status, answer.headers, answer.body.strip().removeprefix(b"[").removesuffix(b"]")
-        ).fields()
-    )
+    inner = answer.body.strip().removeprefix(b"[").removesuffix(b"]")
+    return Answer(answer.status, answer.headers, inner).fields()
 
 
-def _detail(answer: Answer, error: Fields, leave_out: Iterable[str]) -> str:
-    if error:
-        return quoted(_words(answer.status, error), leave_out=leave_out)
-    # Such a body is not Google's, and may be anything.
-    kind = answer.headers.get("content-type", "unnamed")
-    return quoted(f"HTTP {answer.status}: {len(answer.body)} bytes of {kind}", leave_out=leave_out)
-
-
-def _words(status: int, error: Fields) -> str:
+def _words(error: Fields) -> list[str]:
     reasons = [str(detail.get("reason", "")) for detail in _details(error)]
     told = [str(error.get("status", "")), *reasons, str(error.get("message", ""))]
-    return f"HTTP {status}: {', '.join(filter(None, told))}"
+    return [word for word in told if word]

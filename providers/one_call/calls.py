@@ -10,9 +10,10 @@ from typing import Final, Protocol
 
 import httpx2
 
-from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
+from domain.errors import GenerationErrorCode, NotSubmitted
 from domain.generation import Delivery, GenerationRequest
 from domain.ports import Watcher
+from providers.following import bad, unknown
 from providers.http import (
     MAX_BYTES,
     Answer,
@@ -112,13 +113,9 @@ class OneCall:
                 GenerationErrorCode.PROVIDER_UNAVAILABLE, detail=f"not connected: {silence}"
             ) from silence
         except AnswerUnusable as nonsense:
-            raise GenerationFailed(
-                GenerationErrorCode.PROVIDER_BAD_RESPONSE, retryable=True, detail=str(nonsense)
-            ) from nonsense
+            raise bad(str(nonsense)) from nonsense
         except Unanswered as silence:
-            raise GenerationFailed(
-                GenerationErrorCode.OUTCOME_UNKNOWN, retryable=True, detail=str(silence)
-            ) from silence
+            raise unknown(str(silence)) from silence
 
     async def _read(
         self, response: httpx2.Response, reply: Reply, previews: "_Previews", patience: Patience
@@ -138,11 +135,7 @@ class OneCall:
                 if reply.has_ended:
                     return
         if reply.is_empty:
-            raise GenerationFailed(
-                GenerationErrorCode.OUTCOME_UNKNOWN,
-                retryable=True,
-                detail="a stream that ends without a result",
-            )
+            raise unknown("a stream that ends without a result")
 
     def _document(self) -> InlineJson:
         return InlineJson(self._picture_names, max_bytes=self._max_bytes, max_words=self._max_words)

@@ -8,14 +8,9 @@ that looks good, as a number or as a word.
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
+from domain.errors import GenerationErrorCode, GenerationFailed
+from providers.failures import described, meaning_of, of_submission
 from providers.http import MAX_RETRY_AFTER_SECONDS, Answer, quoted
-
-_NOT_TAKEN: Final = frozenset({429, 500, 503, 529})
-"""Answers that say for certain that nothing was made."""
-_UNCLEAR: Final = frozenset({408, 499})
-_CREDENTIALS: Final = frozenset({401, 402, 403})
-_GONE: Final = frozenset({404, 410})
 
 Fields = Mapping[str, object]
 _Code = GenerationErrorCode
@@ -65,30 +60,21 @@ _STATUSES: Final = {
 def of_answer(answer: Answer, leave_out: Iterable[str]) -> GenerationFailed:
     """Why a request was answered without a result. In doubt, nobody knows whether it was made."""
     error = error_in(answer.fields()) or {}
-    status = answer.status
-    detail = _detail(answer, error, leave_out)
-    certain = _certain(error, status)
+    detail = described(answer, _words(error), leave_out=leave_out)
+    certain = _certain(error, answer.status)
+    code, retryable = certain or meaning_of(answer.status)
+    failure = GenerationFailed(code, retryable=retryable, detail=detail)
     if certain is not None:
-        return GenerationFailed(certain[0], retryable=certain[1], detail=detail)
-    if status in _NOT_TAKEN:
-        return NotSubmitted(
-            _Code.PROVIDER_RATE_LIMITED if status == 429 else _Code.PROVIDER_UNAVAILABLE,
-            retry_after_seconds=_wish(error, answer),
-            detail=detail,
-        )
-    if status < 400 or status in _UNCLEAR or status >= 500:
-        return GenerationFailed(_Code.OUTCOME_UNKNOWN, retryable=True, detail=detail)
-    code, retryable = _by_status(status)
-    return GenerationFailed(code, retryable=retryable, detail=detail)
+        return failure
+    return of_submission(answer.status, failure, detail=detail, wish=_wish(error, answer))
 
 
 def of_error(error: Fields, leave_out: Iterable[str]) -> GenerationFailed:
     """What an error means that stands inside of a good answer: it ends the run."""
     status = _status_in(error)
-    code, retryable = _certain(error, status) or _by_status(status)
-    return GenerationFailed(
-        code, retryable=retryable, detail=quoted(_words(status, error), leave_out=leave_out)
-    )
+    code, retryable = _certain(error, status) or meaning_of(status)
+    words = f"an error inside: {status}, {', '.join(_words(error))}"
+    return GenerationFailed(code, retryable=retryable, detail=quoted(words, leave_out=leave_out))
 
 
 def error_in(fields: Fields | None) -> Fields | None:
@@ -114,18 +100,6 @@ def _certain(error: Fields, status: int) -> tuple[GenerationErrorCode, bool] | N
     if flagged or _REFUSED in known:
         return _REFUSED
     return known[0] if known else None
-
-
-def _by_status(status: int) -> tuple[GenerationErrorCode, bool]:
-    if status in _CREDENTIALS:
-        return _OUR_ACCOUNT
-    if status in _GONE:
-        return _RETIRED
-    if status == 429:
-        return _Code.PROVIDER_RATE_LIMITED, True
-    if status in _UNCLEAR or status >= 500:
-        return _Code.PROVIDER_UNAVAILABLE, True
-    return _REJECTED
 
 
 def _names(error: Fields) -> list[str]:
@@ -161,15 +135,7 @@ def _object(value: object) -> Fields:
     return value if isinstance(value, dict) else {}
 
 
-def _detail(answer: Answer, error: Fields, leave_out: Iterable[str]) -> str:
-    if error:
-        return quoted(_words(answer.status, error), leave_out=leave_out)
-    # Such a body is not OpenRouter's, and may be anything.
-    kind = answer.headers.get("content-type", "unnamed")
-    return quoted(f"HTTP {answer.status}: {len(answer.body)} bytes of {kind}", leave_out=leave_out)
-
-
-def _words(status: int, error: Fields) -> str:
+def _words(error: Fields) -> list[str]:
     provider = _object(error.get("metadata")).get("provider_name", "")
     told = [*dict.fromkeys(_names(error)), str(provider), str(error.get("message", ""))]
-    return f"HTTP {status}: {', '.join(filter(None, told))}"
+    return [word for word in told if word]

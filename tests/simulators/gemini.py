@@ -9,15 +9,22 @@ import binascii
 import re
 from base64 import b64decode
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tests.simulators.fal_answers import json
-from tests.simulators.fal_bill import Entry
-from tests.simulators.one_call import Asked, Fields, OneCallSimulator, main, ratio_in
-from tests.simulators.one_call_script import Script
+from tests.simulators.answers import json
+from tests.simulators.jobs import Job
+from tests.simulators.one_call import (
+    Asked,
+    Fields,
+    OneCallSimulator,
+    encoded,
+    partial,
+    ratio_in,
+)
+from tests.simulators.simulator import run_as_program
 
 KEY: Final = "simulator-gemini-key"
 MAX_REQUEST_BYTES: Final = 20_000_000
@@ -33,7 +40,7 @@ _MODELS: Final[Mapping[str, tuple[set[str], set[str], int]]] = {
 }
 """Aspect ratios, sizes, and how many references each takes."""
 MODELS: Final = frozenset(_MODELS)
-_PATH: Final = re.compile(r"/v1beta/models/([^/:]+):(generateContent|streamGenerateContent)")
+_PATH: Final = re.compile(r"v1beta/models/([^/:]+):(generateContent|streamGenerateContent)")
 _RPC: Final = "type.googleapis.com/google.rpc"
 
 
@@ -46,10 +53,9 @@ def _quota(quota_id: str) -> Fields:
 
 
 _RETRY: Final = {"@type": f"{_RPC}.RetryInfo", "retryDelay": "34.5s"}
-_FAILURES: Final[Mapping[str, tuple[int, str, tuple[Fields, ...]]]] = {
+_ERRORS: Final[Mapping[str, tuple[int, str, tuple[Fields, ...]]]] = {
     "key": (400, "INVALID_ARGUMENT", (_info("API_KEY_INVALID"),)),
     "no-key": (403, "PERMISSION_DENIED", ()),
-    "invalid": (400, "INVALID_ARGUMENT", ()),
     "location": (400, "FAILED_PRECONDITION", ()),
     "quota": (429, "RESOURCE_EXHAUSTED", (_quota("RequestsPerMinutePerProject"), _RETRY)),
     "quota-today": (429, "RESOURCE_EXHAUSTED", (_quota("RequestsPerDayPerProject"), _RETRY)),
@@ -67,64 +73,87 @@ _FAILURES: Final[Mapping[str, tuple[int, str, tuple[Fields, ...]]]] = {
 }
 
 
+FINISHES: Final = frozenset(
+    {
+        *("SAFETY", "IMAGE_SAFETY", "PROHIBITED_CONTENT", "IMAGE_PROHIBITED_CONTENT", "SPII"),
+        *("BLOCKLIST", "RECITATION", "IMAGE_RECITATION", "ESCALATION", "LANGUAGE", "NO_IMAGE"),
+        *("IMAGE_OTHER", "OTHER", "MALFORMED_RESPONSE", "MAX_TOKENS", "PUP_LIMITED_DISABLED"),
+    }
+)
+"""Reasons why an answer has no picture."""
+BLOCKS: Final = frozenset({"SAFETY", "OTHER", "BLOCKLIST", "PROHIBITED_CONTENT", "IMAGE_SAFETY"})
+"""Reasons why a prompt is not answered: `fail=prompt-SAFETY`."""
+_BLOCK: Final = "prompt-"
+
+
 class GeminiSimulator(OneCallSimulator):
-    name = "gemini"
-    key = KEY
+    """One Gemini API."""
+
+    provider: ClassVar = "gemini"
+    key: ClassVar = KEY
+    errors: ClassVar = frozenset(_ERRORS)
+    max_request_bytes: ClassVar = MAX_REQUEST_BYTES
+    failures: ClassVar = frozenset({*_ERRORS, *FINISHES, *(_BLOCK + reason for reason in BLOCKS)})
 
     def key_in(self, request: Request) -> str:
         return request.headers.get("x-goog-api-key") or request.query_params.get("key", "")
 
-    @property
-    def failures(self) -> frozenset[str]:
-        return frozenset(_FAILURES)
+    def failed(self, kind: str, *, prompt: str = "") -> Response:
+        return json(_error(kind, prompt), _ERRORS[kind][0])
 
-    def failure(self, kind: str, *, prompt: str = "", inside: bool = False) -> Response:
-        status, word, details = _FAILURES[kind]
-        told = {"code": status, "message": f"It failed: {prompt}", "status": word}
-        if details:
-            told["details"] = details
-        return json({"error": told}, 200 if inside else status)
+    def failed_late(self, kind: str, asked: Asked, job: Job) -> Response:
+        told = _error(kind, asked.prompt)
+        if "streamed" in asked.payload:
+            return self.events([*(_candidate([part]) for part in _parts(job)), told], job.script)
+        return json(told)
 
-    def asked(self, request: Request, payload: Fields) -> Asked | Response:
-        match = _PATH.fullmatch(request.url.path)
+    def asked(self, path: str, payload: Fields) -> Asked | Response:
+        match = _PATH.fullmatch(path)
         if match is None or match[1] not in _MODELS:
-            return self.failure("404")
+            return self.failed("404")
         try:
             prompt, ratio = _checked(payload, match[1])
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            return self.failure("invalid", prompt=repr(error))
-        if int(request.headers.get("content-length", "0")) > MAX_REQUEST_BYTES:
-            return self.failure("413")
-        streamed = match[2].startswith("stream")
-        return Asked(match[1], prompt, {**payload, "streamed": streamed, "ratio": ratio})
+            return self.failed("400", prompt=repr(error))
+        streamed = {"streamed": True} if match[2].startswith("stream") else {}
+        return Asked(match[1], prompt, ratio, {**payload, **streamed})
 
-    def result(self, asked: Asked, entry: Entry, script: Script) -> Response:
-        ratio = asked.payload["ratio"]
-        if script.block:
-            told: list[Fields] = [
-                {"promptFeedback": {"blockReason": script.block}, "usageMetadata": _USAGE}
-            ]
+    def result(self, asked: Asked, job: Job) -> Response:
+        script = job.script
+        told: list[Fields] = []
+        if script.fail.startswith(_BLOCK):
+            block = {"blockReason": script.fail.removeprefix(_BLOCK)}
+            told.append({"promptFeedback": block, "usageMetadata": _USAGE})
         else:
-            parts = self._parts(entry, script, ratio)
-            told = [_candidate([part]) for part in parts] if asked.payload["streamed"] else []
-            end = _candidate([] if told else parts, finish=script.finish or "STOP")
-            told.append(end | {"usageMetadata": _USAGE})
-        if asked.payload["streamed"]:
-            return self.events([{**chunk, **_VERSION} for chunk in told], script, done=False)
-        return self.body({**told[0], **_VERSION}, script)
+            parts = _parts(job)
+            if "streamed" in asked.payload:
+                told += [_candidate([part]) for part in parts]
+            end = _candidate([] if told else parts, finish=script.fail or "STOP")
+            told.append({**end, "usageMetadata": _USAGE})
+        answers = [{**chunk, "modelVersion": "simulated", "responseId": "r1"} for chunk in told]
+        if "streamed" in asked.payload:
+            return self.events(answers, script)
+        return self.body(answers[0], script)
 
-    def _parts(self, entry: Entry, script: Script, ratio: float) -> list[Fields]:
-        parts: list[Fields] = [{"text": script.text}] if script.text else []
-        for index in range(script.partials):
-            thought = _inline(self.picture_of(entry, script, f"thought {index}", ratio=ratio))
-            parts += [{"text": "I might", "thought": True}, {**thought, "thought": True}]
-        count = 1 if script.images is None else script.images
-        if script.finish not in ("", "STOP", "MAX_TOKENS"):
-            count = 0
-        for index in range(count):
-            part = _inline(self.picture_of(entry, script, index, ratio=ratio))
-            parts.append({**part, "thoughtSignature": "c2ln" * (1 + script.signature // 4)})
-        return parts
+
+def _error(kind: str, prompt: str) -> Fields:
+    status, word, details = _ERRORS[kind]
+    told: dict[str, Any] = {"code": status, "message": f"It failed: {prompt}", "status": word}
+    if details:
+        told["details"] = details
+    return {"error": told}
+
+
+def _parts(job: Job) -> list[Fields]:
+    script = job.script
+    parts: list[Fields] = [{"text": script.text}] if script.text else []
+    for index in range(script.partials or 0):
+        parts.append({"text": "I might paint it so.", "thought": True})
+        parts.append({**_inline(partial(job, index)), "thought": True})
+    for index in range(0 if script.fail else job.count):
+        signature = "c2ln" * (1 + script.signature // 4)
+        parts.append({**_inline(encoded(job, index)), "thoughtSignature": signature})
+    return parts
 
 
 _USAGE: Final = {
@@ -133,7 +162,6 @@ _USAGE: Final = {
     "thoughtsTokenCount": 100,
     "totalTokenCount": 1402,
 }
-_VERSION: Final = {"modelVersion": "simulated", "responseId": "r1"}
 
 
 def _candidate(parts: list[Fields], *, finish: str = "") -> dict[str, Any]:
@@ -193,4 +221,4 @@ def _data_of(text: str) -> bytes:
 
 
 if __name__ == "__main__":
-    main(GeminiSimulator)
+    run_as_program(GeminiSimulator)

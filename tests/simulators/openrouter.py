@@ -6,18 +6,25 @@ list is refused, as OpenRouter does.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tests.simulators.fal_answers import json
-from tests.simulators.fal_bill import Entry
-from tests.simulators.one_call import Asked, Fields, OneCallSimulator, main, ratio_in
-from tests.simulators.one_call_script import Script
+from tests.simulators.answers import json
+from tests.simulators.jobs import Job
+from tests.simulators.one_call import (
+    Asked,
+    Fields,
+    OneCallSimulator,
+    encoded,
+    partial,
+    ratio_in,
+)
+from tests.simulators.simulator import run_as_program
 
 KEY: Final = "sk-or-simulator"
-PATH: Final = "/api/v1"
+PATH: Final = "api/v1"
 
 Check = Callable[[Any], bool]
 
@@ -96,27 +103,28 @@ _MODELS: Final[Mapping[str, Mapping[str, Check]]] = {
     },
 }
 MODELS: Final = frozenset(_MODELS)
+_DONE: Final = b"data: [DONE]\n\n"
 _STREAMING: Final = frozenset({"openai/gpt-5-image"})
 
 
-def _error(code: int | str, **more: Any) -> Fields:
+def _called(code: int | str, **more: Any) -> Fields:
     return {"code": code, **more}
 
 
 def _typed(code: int, error_type: str) -> Fields:
-    return _error(code, metadata={"error_type": error_type, "provider_name": "Somebody"})
+    return _called(code, metadata={"error_type": error_type, "provider_name": "Somebody"})
 
 
 def _unavailable(code: int, availability: str, **more: Any) -> Fields:
-    return _error(code, availability={"code": availability, "fallback_models": [], **more})
+    return _called(code, availability={"code": availability, "fallback_models": [], **more})
 
 
-_FAILURES: Final[Mapping[str, tuple[int, Fields]]] = {
-    "key": (401, _error(401)),
-    "no-key": (401, _error(401)),
+_ERRORS: Final[Mapping[str, tuple[int, Fields]]] = {
+    "key": (401, _called(401)),
+    "no-key": (401, _called(401)),
     "moderation": (
         403,
-        _error(
+        _called(
             403,
             metadata={
                 "reasons": ["violence"],
@@ -128,7 +136,7 @@ _FAILURES: Final[Mapping[str, tuple[int, Fields]]] = {
     ),
     "policy": (400, _typed(400, "content_policy_violation")),
     "refusal": (400, _typed(400, "refusal")),
-    "blocked": (400, _error("moderation_blocked", type="image_generation_user_error")),
+    "blocked": (400, _called("moderation_blocked", type="image_generation_user_error")),
     "policy-late": (502, _typed(502, "content_policy_violation")),
     "image": (400, _typed(400, "invalid_image")),
     "credit": (402, _typed(402, "payment_required")),
@@ -138,67 +146,74 @@ _FAILURES: Final[Mapping[str, tuple[int, Fields]]] = {
     "unknown-model": (404, _unavailable(404, "model_not_found", retryable=False)),
     "private": (404, _unavailable(404, "privacy_restricted", retryable=False)),
     "upstream-limit": (429, _typed(429, "rate_limit_exceeded")),
-    "dropped": (502, _error("server_error")),
-    "as-text": (502, _error("502")),
-    "limit-as-text": (429, _error("429")),
-    "limit-as-word": (429, _error("rate_limit_exceeded")),
-    "unnamed": (500, _error(None)),  # type: ignore[arg-type]
+    "dropped": (502, _called("server_error")),
+    "as-text": (502, _called("502")),
+    "limit-as-text": (429, _called("429")),
+    "limit-as-word": (429, _called("rate_limit_exceeded")),
+    "unnamed": (500, _called(None)),  # type: ignore[arg-type]
     **{
-        str(status): (status, _error(status))
+        str(status): (status, _called(status))
         for status in (400, 401, 402, 403, 404, 408, 413, 422, 429, 500, 502, 503, 504, 524, 529)
     },
 }
 
 
+_CHATTY: Final = frozenset({"content_filter", "stop"})
+"""Refusals as a chat has them: a good answer with words, and without pictures."""
+
+
 class OpenRouterSimulator(OneCallSimulator):
-    name = "openrouter"
-    key = KEY
+    """One OpenRouter, with a few of its models."""
+
+    provider: ClassVar = "openrouter"
+    key: ClassVar = KEY
+    errors: ClassVar = frozenset(_ERRORS)
+    max_request_bytes: ClassVar = 50_000_000
+    failures: ClassVar = frozenset({*_ERRORS, *_CHATTY})
 
     def key_in(self, request: Request) -> str:
         return request.headers.get("authorization", "").removeprefix("Bearer ")
 
-    @property
-    def failures(self) -> frozenset[str]:
-        return frozenset(_FAILURES)
-
-    def failure(self, kind: str, *, prompt: str = "", inside: bool = False) -> Response:
-        status, error = _FAILURES[kind]
+    def failed(self, kind: str, *, prompt: str = "") -> Response:
+        status, error = _ERRORS[kind]
         told = {**error, "message": f"It failed: {prompt}"}
-        return json({"error": told, "user_id": "user_1"}, 200 if inside else status)
+        return json({"error": told, "user_id": "user_1"}, status)
 
-    def asked(self, request: Request, payload: Fields) -> Asked | Response:
-        if request.url.path != f"{PATH}/images":
-            return self.failure("404")
-        model, prompt = payload.get("model"), payload.get("prompt")
+    def failed_late(self, kind: str, asked: Asked, job: Job) -> Response:
+        error = {**_ERRORS[kind][1], "message": f"It failed: {asked.prompt}"}
+        if _is_streamed(asked):
+            told = [*_events(job, []), {"type": "error", "error": error}]
+            return self.events(told, job.script, end=_DONE)
+        return json({"id": "gen-1", "error": error})
+
+    def asked(self, path: str, payload: Fields) -> Asked | Response:
+        if path != f"{PATH}/images":
+            return self.failed("404")
+        model, prompt = str(payload.get("model")), payload.get("prompt")
         if model not in _MODELS:
-            return self.failure("unknown-model")
+            return self.failed("unknown-model")
         if not isinstance(prompt, str) or not prompt:
-            return self.failure("400", prompt="prompt")
+            return self.failed("400", prompt="prompt")
         for name, value in payload.items():
             if name in ("model", "prompt", "stream"):
                 continue
             check = _MODELS[model].get(name)
             if check is None or not check(value):
-                return self.failure("400", prompt=f"{name} is not one of the model's")
-        return Asked(model, prompt, payload)
+                return self.failed("400", prompt=f"{name} is not one of the model's")
+        return Asked(model, prompt, ratio_in(str(payload.get("aspect_ratio", "1:1"))), payload)
 
-    def result(self, asked: Asked, entry: Entry, script: Script) -> Response:
-        payload = asked.payload
-        ratio = ratio_in(str(payload.get("aspect_ratio", "1:1")))
-        count = payload.get("n", 1) if script.images is None else script.images
+    def result(self, asked: Asked, job: Job) -> Response:
+        script = job.script
         pictures = [
-            {
-                "b64_json": self.picture_of(entry, script, index, ratio=ratio),
-                "media_type": "image/png" if script.bytes else "image/jpeg",
-            }
-            for index in range(count)
+            {"b64_json": encoded(job, index), "media_type": f"image/{job.wish.format}"}
+            for index in range(job.count)
         ]
-        if payload.get("stream") is True and asked.endpoint in _STREAMING:
-            answer = self.events(self._events(entry, script, pictures), script, done=True)
-        elif script.finish:
-            # As a chat refuses: with words, and without pictures.
-            message = {"role": "assistant", "content": script.text, "refusal": script.text or None}
-            choice = {"index": 0, "message": message, "finish_reason": script.finish}
+        if _is_streamed(asked):
+            answer = self.events(_events(job, pictures), script, end=_DONE)
+        elif script.fail:
+            refusal = "I would rather not." if script.fail == "stop" else None
+            message = {"role": "assistant", "content": "", "refusal": refusal}
+            choice = {"index": 0, "message": message, "finish_reason": script.fail}
             answer = self.body({"id": "gen-1", "choices": [choice]}, script)
         else:
             told = {"created": 1_795_000_000, "data": pictures, "usage": _USAGE}
@@ -206,20 +221,23 @@ class OpenRouterSimulator(OneCallSimulator):
         answer.headers["x-generation-id"] = "gen-1"
         return answer
 
-    def _events(self, entry: Entry, script: Script, pictures: list[dict[str, str]]) -> list[object]:
-        told: list[object] = [
-            {
-                "type": "image_generation.partial_image",
-                "partial_image_index": index,
-                "b64_json": self.picture_of(entry, script, f"partial {index}", ratio=1.0),
-            }
-            for index in range(script.partials)
-        ]
-        if script.block:
-            error = {"message": "The stream failed.", **_FAILURES[script.block][1]}
-            return [*told, {"type": "error", "error": error}]
-        completed = {"type": "image_generation.completed", "created": 1, "usage": _USAGE}
-        return told + [completed | picture for picture in pictures]
+
+def _is_streamed(asked: Asked) -> bool:
+    """Models that cannot do it pass the wish over."""
+    return asked.payload.get("stream") is True and asked.endpoint in _STREAMING
+
+
+def _events(job: Job, pictures: list[dict[str, str]]) -> list[object]:
+    told: list[object] = [
+        {
+            "type": "image_generation.partial_image",
+            "partial_image_index": index,
+            "b64_json": partial(job, index),
+        }
+        for index in range(job.script.partials or 0)
+    ]
+    completed = {"type": "image_generation.completed", "created": 1, "usage": _USAGE}
+    return told + [completed | picture for picture in pictures]
 
 
 _USAGE: Final = {
@@ -230,4 +248,4 @@ _USAGE: Final = {
 }
 
 if __name__ == "__main__":
-    main(OpenRouterSimulator)
+    run_as_program(OpenRouterSimulator)

@@ -87,6 +87,18 @@ class Script:
     """How a prediction's output is written down; see `predictions.py`."""
     removed: bool = False
     """The output was there, and has been deleted."""
+    partials: int | None = None
+    """How many partial pictures a stream has, whatever was asked for."""
+    late: bool = False
+    """It fails only after its answer has begun, inside of a success."""
+    early: bool = False
+    """A stream ends before its picture."""
+    signature: int = 0
+    """The length of what comes with a picture, and says nothing to anybody."""
+    escaped: bool = False
+    """Base64 is written in JSON's long way."""
+    garbled: bool = False
+    """It is no base64."""
 
 
 def read_script(text: str, *, base: Script | None = None) -> Script:
@@ -158,8 +170,8 @@ def _switch(text: str) -> bool:
 _READERS: Final[Mapping[str, Callable[[str], object]]] = {
     **dict.fromkeys((field.name for field in fields(Script)), str),
     **dict.fromkeys(("submit", "status", "result", "file"), _faults),
-    **dict.fromkeys(("cut", "position", "images", "seed", "bytes"), int),
+    **dict.fromkeys(("cut", "position", "images", "seed", "bytes", "partials", "signature"), int),
     **dict.fromkeys(("delay", "queue", "seconds"), float),
     **dict.fromkeys(("taken", "names", "silent", "stubborn", "quiet", "one", "bare"), _switch),
-    **dict.fromkeys(("inside", "removed"), _switch),
+    **dict.fromkeys(("inside", "removed", "late", "early", "escaped", "garbled"), _switch),
 }
