@@ -34,6 +34,8 @@ class GenerationRequest:
     negative_prompt: str | None
     seconds_left: float
     """Until the output's deadline, after which nobody waits for the pictures any more."""
+    run: int = 0
+    """Which of the attempt's runs this is, where the model makes fewer images at a time."""
     job: ProviderJob | None = None
     """A job that the provider has taken for this very run: it is followed, never submitted again.
     """

@@ -128,6 +128,8 @@ class ImageModel:
     qualities: tuple[Quality, ...] = ()
     formats: tuple[ImageFormat, ...] = ()
     max_images: int = 1
+    images_per_run: int | None = None
+    """How many the provider makes of one request; None: as many as are asked for."""
     custom_size: CustomSize | None = None
     supports_previews: bool = False
     supports_seed: bool = False
@@ -154,6 +156,10 @@ class ImageModel:
     @property
     def retired(self) -> bool:
         return self.unavailable_reason is ModelUnavailableReason.RETIRED
+
+    def runs_for(self, image_count: int) -> int:
+        """How many requests so many images take."""
+        return math.ceil(image_count / self.images_per_run) if self.images_per_run else 1
 
     def fit_aspect_ratio(self, wanted: AspectRatio) -> AspectRatio:
         return wanted.nearest(self.aspect_ratios)

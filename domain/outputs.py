@@ -1,6 +1,6 @@
 """An output: one model's part of a turn."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -54,23 +54,54 @@ class Usage:
     total_tokens: int | None
 
 
+def total_usage(usages: Iterable[Usage | None]) -> Usage | None:
+    """Of several runs together; None where nobody tells."""
+    told = [usage for usage in usages if usage is not None]
+
+    def total(numbers: Iterable[int | None]) -> int | None:
+        known = [number for number in numbers if number is not None]
+        return sum(known) if known else None
+
+    if not told:
+        return None
+    return Usage(
+        input_tokens=total(one.input_tokens for one in told),
+        output_tokens=total(one.output_tokens for one in told),
+        total_tokens=total(one.total_tokens for one in told),
+    )
+
+
 ProviderJob: TypeAlias = Mapping[str, str]
 """What a provider needs to find its job again, such as ids and links. Nobody else reads it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One call to the provider, within one attempt.
+    """One call to a provider, within one attempt. Where a model makes fewer images at a time than
+    are wanted, an attempt has several.
 
     Written before the provider is asked for anything that costs: `job` None means that it may have
     been asked, and that its answer is not known.
     """
 
+    provider: str
     tries: int
-    """How often it has been asked; more than once only where it is certain that it took no job."""
+    """How often it has been asked; more than once only where it is certain that it took no job. 0
+    while another run of the same attempt has been asked for, and this one has not.
+    """
     refused: bool
     """Whether it is certain that the latest try was not taken."""
     job: ProviderJob | None
+
+    @property
+    def answer_is_awaited(self) -> bool:
+        """Whether the provider may be doing the work without our knowing its job."""
+        return not self.refused and self.job is None
+
+    @property
+    def step(self) -> int:
+        """How far it has come: each change goes one step on, so that a late write is told."""
+        return 2 * self.tries + (not self.answer_is_awaited)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -177,12 +177,13 @@ class ClaimRepository(Protocol):
     async def give_back(self, claim: Claim) -> bool:
         """End the lease at once, so that another worker can claim the output."""
 
-    async def postpone(self, claim: Claim, run: Run, *, delay: timedelta) -> bool:
-        """Give it back with what became of its run, and let nobody claim it before this has
+    async def postpone(self, claim: Claim, runs: Sequence[Run], *, delay: timedelta) -> bool:
+        """Give it back with what became of its runs, and let nobody claim it before this has
         passed.
         """
 
-    async def save_run(self, claim: Claim, run: Run) -> bool: ...
+    async def save_runs(self, claim: Claim, runs: Sequence[Run]) -> bool:
+        """Write how far they have come. What is stored and has come further stays."""
 
     async def is_abandoned(self, claim: Claim) -> bool:
         """Whether nobody wants what this claim's provider is doing: the attempt ended without it,

@@ -103,6 +103,7 @@ class _Row(BaseModel):
     qualities: tuple[Quality, ...] = ()
     formats: tuple[ImageFormat, ...] = ()
     max_images: int = Field(default=1, ge=1)
+    images_per_run: int | None = Field(default=None, ge=1)
     custom_size: _CustomSizeRow | None = None
     supports_previews: bool = False
     supports_seed: bool = False

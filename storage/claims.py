@@ -18,7 +18,7 @@ from domain.turns import Claim, Waiting
 from storage.accounts import move, releases
 from storage.database import UNFINISHED_TURN, Abort, Database, Document, Session, repository
 from storage.images import image_document, record_document
-from storage.outputs import preview_document, run_document, usage_document
+from storage.outputs import preview_document, usage_document
 from storage.turns import read_turn
 from storage.updates import (
     CLAIMABLE,
@@ -27,6 +27,7 @@ from storage.updates import (
     UNHELD,
     any_output,
     from_now,
+    furthest,
     held,
     is_overdue,
     is_slot,
@@ -113,13 +114,12 @@ class MongoClaimRepository:
     async def give_back(self, claim: Claim) -> bool:
         return await self._note(claim, {"leaseUntil": None})
 
-    async def postpone(self, claim: Claim, run: Run, *, delay: timedelta) -> bool:
-        runs = {"$literal": [run_document(run)]}
+    async def postpone(self, claim: Claim, runs: Sequence[Run], *, delay: timedelta) -> bool:
         later = {"leaseUntil": None, "notBefore": from_now(delay)}
-        return await self._note(claim, {"runs": runs, **later})
+        return await self._note(claim, {"runs": furthest(runs), **later})
 
-    async def save_run(self, claim: Claim, run: Run) -> bool:
-        return await self._note(claim, {"runs": {"$literal": [run_document(run)]}})
+    async def save_runs(self, claim: Claim, runs: Sequence[Run]) -> bool:
+        return await self._note(claim, {"runs": furthest(runs)})
 
     async def is_abandoned(self, claim: Claim) -> bool:
         found = await self._turns.find_one(

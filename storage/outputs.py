@@ -67,12 +67,25 @@ def read_output(turn_id: TurnId, document: Document) -> Output:
     )
 
 
-def run_document(run: Run) -> Document:
-    return {"tries": run.tries, "refused": run.refused, "job": run.job and dict(run.job)}
+def run_documents(runs: Iterable[Run]) -> list[Document]:
+    return [
+        {
+            "provider": run.provider,
+            "tries": run.tries,
+            "refused": run.refused,
+            "job": run.job and dict(run.job),
+        }
+        for run in runs
+    ]
 
 
 def _read_run(document: Document) -> Run:
-    return Run(tries=document["tries"], refused=document["refused"], job=document["job"])
+    return Run(
+        provider=document["provider"],
+        tries=document["tries"],
+        refused=document["refused"],
+        job=document["job"],
+    )
 
 
 def reference_documents(references: Iterable[Reference]) -> list[Document]:

@@ -4,12 +4,15 @@ A write that a client can see raises the turn's `version`, sets `changedAt` to t
 time, and derives the turn's status and end from its outputs.
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
 from domain.ids import ModelId
+from domain.outputs import Run
 from domain.turns import Claim
 from storage.database import UNFINISHED_TURN, Document
+from storage.outputs import run_documents
 
 UNFINISHED_OUTPUT: Final = ["QUEUED", "GENERATING"]
 
@@ -141,6 +144,17 @@ def waiting_in_fair_order(
 
 
 _DECIDING: Final = ("slot", "attempt", "model", "status", "leaseUntil", "notBefore", "queuedAt")
+
+
+def furthest(runs: Sequence[Run]) -> Document:
+    """These runs, unless the stored ones have come further: a write may be done late, after those
+    that came after it.
+    """
+    answered = {"$or": ["$$run.refused", {"$ne": ["$$run.job", None]}]}
+    step = {"$add": [{"$multiply": [2, "$$run.tries"]}, {"$cond": [answered, 1, 0]}]}
+    stored = {"$sum": {"$map": {"input": "$$output.runs", "as": "run", "in": step}}}
+    ours = sum(run.step for run in runs)
+    return {"$cond": [{"$gt": [stored, ours]}, "$$output.runs", {"$literal": run_documents(runs)}]}
 
 
 def is_slot(slot: int) -> Document:

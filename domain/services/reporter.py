@@ -23,10 +23,17 @@ class HandedOver(Exception):
 
 
 class Reporter:
-    """See `domain.ports.Watcher`. Progress and previews are shown not too often."""
+    """Gathers what the runs of one output tell, and shows it, not too often."""
 
     def __init__(
-        self, claims: ClaimRepository, objects: ObjectStore, developer: Developer, claim: Claim
+        self,
+        claims: ClaimRepository,
+        objects: ObjectStore,
+        developer: Developer,
+        claim: Claim,
+        *,
+        provider: str,
+        run_count: int,
     ) -> None:
         self._claims = claims
         self._objects = objects
@@ -35,9 +42,13 @@ class Reporter:
         self._shown_at = 0.0
         self._position = claim.output.queue_position or 0
         self._preview_count = 0
-        self.run: Run | None = claim.output.runs[-1] if claim.output.runs else None
+        self._saving = asyncio.Lock()
+        self._showing = asyncio.Lock()
+        not_asked = Run(provider=provider, tries=0, refused=True, job=None)
+        known = claim.output.runs or (not_asked,) * run_count
+        self.runs = tuple(RunReporter(self, index, run) for index, run in enumerate(known))
         self.hand_over = False
-        """Leave the job to another process as soon as the provider has taken it."""
+        """Leave the jobs to another process as soon as the provider has taken them."""
         preview = claim.output.preview
         self.shown_previews = [preview.key] if preview is not None else []
         """The one that the output shows; several where a write's answer was lost."""
@@ -45,36 +56,32 @@ class Reporter:
 
     @property
     def answer_is_awaited(self) -> bool:
-        """Whether the provider may be doing the work without our knowing its job."""
-        return self.run is not None and not self.run.refused and self.run.job is None
+        return any(one.answer_is_awaited for one in self.runs)
 
-    async def submitting(self) -> None:
-        before = self.run
-        self.run = Run(tries=before.tries + 1 if before else 1, refused=False, job=None)
-        try:
-            await self._save_run(self.run)
-        except LeaseLost:
-            self.run = before  # the provider is not asked
-            raise
+    @property
+    def has_asked(self) -> bool:
+        """Whether anything may have been paid for."""
+        return any(one.run.tries for one in self.runs)
 
-    async def submitted(self, job: ProviderJob) -> None:
-        assert self.run is not None, "A provider says `submitting` first."
-        self.run = replace(self.run, job=job)
-        # The job is saved before its first poll: a crash between would otherwise pay for it twice.
-        await self._save_run(self.run)
-        if self.hand_over:
-            raise HandedOver
+    async def save_runs(self) -> None:
+        # One after the other, so that what is newer is never overwritten.
+        async with self._saving:
+            saved = await persist(
+                lambda: self._claims.save_runs(self._claim, [one.run for one in self.runs])
+            )
+        if not saved:
+            raise LeaseLost
 
-    async def queued(self, position: int) -> None:
+    async def show_position(self, position: int) -> None:
         if position != self._position and self._may_show():
             self._position = position
             await self._show(queue_position=max(0, position))
 
-    async def progress(self, fraction: float) -> None:
+    async def show_progress(self) -> None:
         if self._may_show():
-            await self._show(progress=min(1.0, max(0.0, fraction)))
+            await self._show(progress=sum(one.fraction for one in self.runs) / len(self.runs))
 
-    async def preview(self, data: bytes) -> None:
+    async def show_preview(self, data: bytes) -> None:
         if self._preview_count >= self._claim.turn.options.previews:
             return
         try:
@@ -84,11 +91,13 @@ class Reporter:
         except (GenerationFailed, StoreUnavailable):
             log.warning("preview left out", extra={"output_id": self._claim.output.id})
             return
-        index, self._preview_count = self._preview_count, self._preview_count + 1
-        self.shown_previews.append(key)
-        if await self._show(preview=Preview(index, key, picture.width, picture.height)):
-            self.old_previews += self.shown_previews[:-1]
-            self.shown_previews = [key]
+        # One after the other, so that it is known which one is shown.
+        async with self._showing:
+            index, self._preview_count = self._preview_count, self._preview_count + 1
+            self.shown_previews.append(key)
+            if await self._show(preview=Preview(index, key, picture.width, picture.height)):
+                self.old_previews += self.shown_previews[:-1]
+                self.shown_previews = [key]
 
     def _may_show(self) -> bool:
         now = asyncio.get_running_loop().time()
@@ -96,10 +105,6 @@ class Reporter:
             return False
         self._shown_at = now
         return True
-
-    async def _save_run(self, run: Run) -> None:
-        if not await persist(lambda: self._claims.save_run(self._claim, run)):
-            raise LeaseLost
 
     async def _show(
         self,
@@ -118,3 +123,46 @@ class Reporter:
         if not shown:
             raise LeaseLost
         return True
+
+
+class RunReporter:
+    """A `domain.ports.Watcher` of one run."""
+
+    def __init__(self, reporter: Reporter, index: int, run: Run) -> None:
+        self._reporter = reporter
+        self.index = index
+        self.run = run
+        self.is_lost = run.answer_is_awaited
+        """Another process has asked, and died before it knew the answer."""
+        self.fraction = 0.0
+
+    @property
+    def answer_is_awaited(self) -> bool:
+        return self.run.answer_is_awaited and not self.is_lost
+
+    async def submitting(self) -> None:
+        before = self.run
+        self.run = replace(before, tries=before.tries + 1, refused=False, job=None)
+        try:
+            await self._reporter.save_runs()
+        except LeaseLost:
+            self.run = before  # the provider is not asked
+            raise
+
+    async def submitted(self, job: ProviderJob) -> None:
+        assert self.run.tries, "A provider says `submitting` first."
+        self.run = replace(self.run, job=job)
+        # The job is saved before its first poll: a crash between would otherwise pay for it twice.
+        await self._reporter.save_runs()
+        if self._reporter.hand_over:
+            raise HandedOver
+
+    async def queued(self, position: int) -> None:
+        await self._reporter.show_position(position)
+
+    async def progress(self, fraction: float) -> None:
+        self.fraction = min(1.0, max(0.0, fraction))
+        await self._reporter.show_progress()
+
+    async def preview(self, data: bytes) -> None:
+        await self._reporter.show_preview(data)

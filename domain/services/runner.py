@@ -25,12 +25,12 @@ from domain.generation import Delivery, GenerationRequest
 from domain.ids import OutputId
 from domain.images import DevelopedImage, Image, ImageOrigin, ImageRecord
 from domain.models import ImageModel, ModelRegistry
-from domain.outputs import GenerationError, ProviderJob, Run
+from domain.outputs import GenerationError, total_usage
 from domain.ports import ClaimRepository, Developer, ImageRepository, Provider
 from domain.services.keeping import ImageKeeper
 from domain.services.leases import HEARTBEAT, LEASE, Lease, LeaseLost
 from domain.services.persistence import persist
-from domain.services.reporter import HandedOver, Reporter
+from domain.services.reporter import HandedOver, Reporter, RunReporter
 from domain.turns import Claim
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,8 @@ _CANCEL_SECONDS: Final = 5
 _FIRST_DELAY_SECONDS: Final = 1.0
 _STORE_SECONDS: Final = 60.0
 _STORE_PAUSE_SECONDS: Final = 0.5
+_LANDING_SECONDS: Final = 2.0
+_MAX_SEED_DIGITS: Final = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,14 +72,24 @@ class OutputRun:
         self._runner = runner
         self._claims = runner.claims
         self._claim = claim
-        self._reporter = Reporter(runner.claims, runner.keeper.objects, runner.developer, claim)
         self._clock = _Clock(claim)
         self._kept: list[ImageRecord] = []
         """Pictures that are stored, and that nothing can refer to yet."""
         self._landed = False
         model = runner.registry.get(claim.output.model_id)
+        # A job is followed where it was taken, also where the model is now made by somebody else.
+        taken_by = next((run.provider for run in claim.output.runs if run.job), None)
+        provider = taken_by or (model.provider if model else "")
         self._model = model
-        self._provider = runner.providers.get(model.provider) if model else None
+        self._provider = runner.providers.get(provider)
+        self._reporter = Reporter(
+            runner.claims,
+            runner.keeper.objects,
+            runner.developer,
+            claim,
+            provider=provider,
+            run_count=model.runs_for(claim.turn.options.images_per_model) if model else 1,
+        )
         self._facts = {"output_id": claim.output.id, "model": claim.output.model_id}
 
     @property
@@ -86,7 +98,7 @@ class OutputRun:
         return not self._reporter.answer_is_awaited
 
     def hand_over(self) -> None:
-        """Leave the job to another process as soon as the provider has taken it."""
+        """Leave the jobs to another process as soon as the provider has taken them."""
         self._reporter.hand_over = True
 
     async def run(self) -> None:
@@ -127,9 +139,6 @@ class OutputRun:
 
     async def _finish(self) -> str:
         """Run the model and write what came of it. Return how it ended, for the log."""
-        if self._reporter.answer_is_awaited:
-            # Another process has asked, and died before it knew the answer.
-            return await self._fail(GenerationErrorCode.OUTCOME_UNKNOWN, retryable=True)
         try:
             async with asyncio.timeout(max(0.0, self._claim.seconds_left)):
                 delivery = await self._generate()
@@ -154,15 +163,65 @@ class OutputRun:
             return await self._fail(GenerationErrorCode.INTERNAL, retryable=True)
 
     async def _generate(self) -> Delivery:
+        runs = self._reporter.runs
+        if len(runs) == 1:
+            return await self._ask(runs[0])
+        tasks = [asyncio.create_task(self._ask_patiently(run)) for run in runs]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        for task in tasks:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
+        return self._together([task.result() for task in tasks])
+
+    async def _ask(self, watcher: RunReporter) -> Delivery:
         if self._model is None or self._provider is None:
             raise GenerationFailed(GenerationErrorCode.MODEL_RETIRED, retryable=False)
-        run = self._reporter.run
-        job = run.job if run is not None and not run.refused else None
-        request = _request(self._claim, self._model, job)
-        delivery = await self._provider.generate(request, self._reporter)
+        if watcher.is_lost:
+            raise GenerationFailed(
+                GenerationErrorCode.OUTCOME_UNKNOWN, retryable=True, detail="asked by another"
+            )
+        request = _request(self._claim, self._model, watcher, len(self._reporter.runs))
+        delivery = await self._provider.generate(request, watcher)
         if not delivery.images:
             raise GenerationFailed(GenerationErrorCode.NO_IMAGE, retryable=True)
         return replace(delivery, images=delivery.images[: request.image_count])
+
+    async def _ask_patiently(
+        self, watcher: RunReporter
+    ) -> Delivery | GenerationFailed | HandedOver:
+        """One of several runs: its failure is not yet the output's."""
+        while True:
+            try:
+                return await self._ask(watcher)
+            except NotSubmitted as refusal:
+                delay = self._refused(watcher, refusal)
+                if delay is None:
+                    return GenerationFailed(refusal.code, retryable=True, detail=str(refusal))
+                await asyncio.sleep(delay)
+            except (GenerationFailed, HandedOver) as end:
+                return end
+
+    def _together(self, ends: Sequence[Delivery | GenerationFailed | HandedOver]) -> Delivery:
+        """What all runs came to. Raise where there is no picture in it, or a job to be followed."""
+        for end in ends:
+            if isinstance(end, HandedOver):
+                raise end
+        deliveries = [end for end in ends if isinstance(end, Delivery)]
+        for end in ends:
+            if isinstance(end, GenerationFailed):
+                if not deliveries:
+                    raise end
+                log.warning("run left out", extra={**self._facts, "reason": str(end)})
+        return Delivery(
+            images=tuple(image for one in deliveries for image in one.images),
+            text=next((one.text for one in deliveries if one.text), None),
+            usage=total_usage(one.usage for one in deliveries),
+        )
 
     async def _keep(self, delivery: Delivery) -> None:
         """Develop and store each picture that came. One that is none is left out if others are."""
@@ -185,7 +244,7 @@ class OutputRun:
     ) -> Image:
         """Store a picture; one that has been paid for again and again while the store is away."""
         output = self._claim.output
-        patience = _STORE_SECONDS if self._reporter.run is not None else 0.0
+        patience = _STORE_SECONDS if self._reporter.has_asked else 0.0
         give_up_at = asyncio.get_running_loop().time() + patience
         while True:
             try:
@@ -235,17 +294,22 @@ class OutputRun:
 
     async def _try_later(self, refusal: NotSubmitted) -> str:
         """The provider took nothing: ask it again after a while, unless that would be too late."""
-        run = replace(self._reporter.run or Run(tries=1, refused=True, job=None), refused=True)
-        self._reporter.run = run
-        back_off = _FIRST_DELAY_SECONDS * 2 ** (run.tries - 1) * random.uniform(0.5, 1.5)
-        delay = max(back_off, refusal.retry_after_seconds or 0.0)
-        log.warning("provider took no job", extra={**self._facts, "reason": str(refusal)})
-        if run.tries >= MAX_TRIES or delay >= self._claim.seconds_left:
+        (watcher,) = self._reporter.runs
+        delay = self._refused(watcher, refusal)
+        if delay is None:
             return await self._fail(refusal.code, retryable=True)
-        postpone = timedelta(seconds=delay)
-        if not await persist(lambda: self._claims.postpone(self._claim, run, delay=postpone)):
+        later, runs = timedelta(seconds=delay), [watcher.run]
+        if not await persist(lambda: self._claims.postpone(self._claim, runs, delay=later)):
             raise LeaseLost
         return "postponed"
+
+    def _refused(self, watcher: RunReporter, refusal: NotSubmitted) -> float | None:
+        """Note that nothing was taken. After how many seconds to ask again; None: not any more."""
+        log.warning("provider took no job", extra={**self._facts, "reason": str(refusal)})
+        run = watcher.run = replace(watcher.run, tries=max(watcher.run.tries, 1), refused=True)
+        back_off = _FIRST_DELAY_SECONDS * 2 ** (run.tries - 1) * random.uniform(0.5, 1.5)
+        delay = max(back_off, refusal.retry_after_seconds or 0.0)
+        return None if run.tries >= MAX_TRIES or delay >= self._claim.seconds_left else delay
 
     async def _let_go(self) -> None:
         if self._reporter.answer_is_awaited:
@@ -261,12 +325,12 @@ class OutputRun:
                 await self._withdraw()
 
     async def _withdraw(self) -> None:
-        """Tell the provider that nobody wants its job any more."""
-        run = self._reporter.run
-        if run is not None and run.job is not None and self._provider is not None:
+        """Tell the provider that nobody wants its jobs any more."""
+        jobs = [one.run.job for one in self._reporter.runs if one.run.job is not None]
+        if jobs and self._provider is not None:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_CANCEL_SECONDS):
-                    await self._provider.cancel(run.job)
+                    await asyncio.gather(*map(self._provider.cancel, jobs))
 
     async def _clear_away(self) -> None:
         """Delete bytes that nothing refers to: old previews, images that did not land."""
@@ -292,11 +356,16 @@ class _Clock:
         return self._claimed_at + timedelta(milliseconds=round(elapsed * 1000))
 
 
-def _request(claim: Claim, model: ImageModel, job: ProviderJob | None) -> GenerationRequest:
+def _request(
+    claim: Claim, model: ImageModel, watcher: RunReporter, run_count: int
+) -> GenerationRequest:
     turn, output, options = claim.turn, claim.output, claim.turn.options
     size = None
     if options.width is not None and options.height is not None:
         size = options.width, options.height
+    count, more = divmod(options.images_per_model, run_count)
+    # Where one of several runs is late, there is to be some time left to land what the others made.
+    spare = _LANDING_SECONDS if run_count > 1 else 0.0
     return GenerationRequest(
         attempt=output.attempt,
         model=model,
@@ -305,12 +374,21 @@ def _request(claim: Claim, model: ImageModel, job: ProviderJob | None) -> Genera
         aspect_ratio=model.fit_aspect_ratio(turn.aspect_ratio),
         resolution=model.fit_resolution(turn.resolution),
         size=size,
-        image_count=options.images_per_model,
+        image_count=max(1, count + (watcher.index < more)),
         preview_count=options.previews if model.supports_previews else 0,
         quality=options.quality,
         format=options.format,
-        seed=options.seed,
+        seed=_seed_of_run(options.seed, watcher.index),
         negative_prompt=options.negative_prompt,
-        seconds_left=max(0.0, claim.seconds_left),
-        job=job,
+        seconds_left=max(0.0, claim.seconds_left - spare),
+        run=watcher.index,
+        job=None if watcher.run.refused else watcher.run.job,
     )
+
+
+def _seed_of_run(seed: str | None, index: int) -> str | None:
+    """One of its own for each run: the same one would make the same picture again."""
+    if seed is None or index == 0:
+        return seed
+    is_number = seed.isascii() and seed.isdecimal() and len(seed) < _MAX_SEED_DIGITS
+    return str(int(seed) + index) if is_number else f"{seed} {index + 1}"

@@ -262,3 +262,90 @@ async def test_an_answer_that_does_not_come_within_the_grace_is_unknown(
         assert error_of(stands) == ("OUTCOME_UNKNOWN", True)
         assert await account(after.client) == (STARTING, 0, 0)
         await adds_up(second)
+
+
+# A model that makes one image at a time: as many runs as images
+
+ONE_AT_A_TIME = "img-flux-2-max"
+
+
+async def test_several_images_of_a_model_that_makes_one_are_several_jobs(paid: Paid) -> None:
+    turn = await paid.start(
+        "deliver",
+        selectedModels=[ONE_AT_A_TIME],
+        options={"imagesPerModel": 3, "seed": "7"},
+    )
+
+    turn = await over(paid.client, turn)
+
+    assert turn["status"] == "COMPLETED"
+    assert len({image["id"] for image in turn["outputs"][0]["images"]}) == 3
+    assert [entry.outcome for entry in paid.bill] == ["delivered"] * 3
+    assert sorted(entry.payload["seed"] for entry in paid.bill) == [7, 8, 9]
+    assert await spent(paid.client, turn) == [("COMPLETED", 0, 6)]
+    await paid.adds_up()
+
+
+async def test_what_some_runs_make_is_delivered_whatever_becomes_of_the_others(paid: Paid) -> None:
+    turn = await paid.start(
+        "submit=422x1", selectedModels=[ONE_AT_A_TIME], options={"imagesPerModel": 3}
+    )
+
+    turn = await over(paid.client, turn)
+
+    assert turn["status"] == "COMPLETED"
+    assert len(turn["outputs"][0]["images"]) == len(paid.bill) == 2
+    assert await spent(paid.client, turn) == [("COMPLETED", 0, 4)]
+    assert await account(paid.client) == (STARTING - 4, 0, 0)
+
+
+async def test_a_run_that_is_refused_is_asked_again_beside_the_others(paid: Paid) -> None:
+    turn = await paid.start(
+        "submit=503x1", selectedModels=[ONE_AT_A_TIME], options={"imagesPerModel": 2}
+    )
+
+    turn = await over(paid.client, turn)
+
+    assert len(turn["outputs"][0]["images"]) == len(paid.bill) == 2
+    assert paid.asked == 3
+
+
+async def test_where_every_run_fails_the_output_does(paid: Paid) -> None:
+    turn = await paid.start("refuse", selectedModels=[ONE_AT_A_TIME], options={"imagesPerModel": 2})
+
+    turn = await over(paid.client, turn)
+
+    assert error_of(turn) == ("CONTENT_REFUSED", False)
+    assert await account(paid.client) == (STARTING, 0, 0)
+
+
+async def test_all_jobs_of_a_cancelled_output_are_withdrawn(paid: Paid) -> None:
+    turn = await paid.start(
+        "hang=queue", selectedModels=[ONE_AT_A_TIME], options={"imagesPerModel": 2}
+    )
+    await paid.until(lambda: len(paid.bill) == 2)
+
+    await cancel(paid.client, turn["outputs"][0]["id"])
+
+    await paid.until(lambda: all(entry.cancelled for entry in paid.bill))
+    assert await account(paid.client) == (STARTING, 0, 0)
+
+
+async def test_all_jobs_of_an_output_go_on_in_the_next_process(
+    start_darkroom: StartDarkroom, fal: tuple[FalSimulator, dict[str, Any]]
+) -> None:
+    simulator, settings = fal
+    async with AsyncExitStack() as stack:
+        first = await start_darkroom(**settings, within=stack)
+        paid = Paid(first, first.client("ana"), simulator)
+        turn = await paid.start(
+            "seconds=3", selectedModels=[ONE_AT_A_TIME], options={"imagesPerModel": 2}
+        )
+        await paid.until(lambda: len(paid.bill) == 2)
+
+        await stack.aclose()
+        second = await start_darkroom(**settings)
+        turn = await over(second.client("ana"), turn)
+
+        assert len(turn["outputs"][0]["images"]) == len(paid.bill) == 2
+        await adds_up(second)

@@ -80,11 +80,11 @@ class NaiveClaimRepository(MongoClaimRepository):
     async def give_back(self, claim: Claim) -> bool:
         return True
 
-    async def postpone(self, claim: Claim, run: Run, *, delay: timedelta) -> bool:
+    async def postpone(self, claim: Claim, runs: Sequence[Run], *, delay: timedelta) -> bool:
         await self._set(claim.turn.id, claim.output.slot, {"status": "QUEUED"})
         return True
 
-    async def save_run(self, claim: Claim, run: Run) -> bool:
+    async def save_runs(self, claim: Claim, runs: Sequence[Run]) -> bool:
         return True
 
     async def is_abandoned(self, claim: Claim) -> bool:

@@ -51,9 +51,9 @@ async def test_what_a_worker_has_left_behind_comes_first(database: Database) -> 
     claims = MongoClaimRepository(database)
     await a_conversation(database, viewer_id=BOB)
     _, turn = await a_conversation(database, "model", "left", "refused")
-    refused = Run(tries=1, refused=True, job=None)
+    refused = Run(provider="local", tries=1, refused=True, job=None)
     assert await claims.postpone(
-        await a_claim(database, turn.outputs[2].id), refused, delay=timedelta(milliseconds=5)
+        await a_claim(database, turn.outputs[2].id), [refused], delay=timedelta(milliseconds=5)
     )
     assert await claims.give_back(await a_claim(database, turn.outputs[1].id))
     await asyncio.sleep(0.02)
@@ -69,8 +69,8 @@ async def test_only_what_may_run_now_is_found(database: Database) -> None:
     held, postponed, waits, _ = turn.outputs
     await a_claim(database, held.id)
     claim = await a_claim(database, postponed.id)
-    refused = Run(tries=1, refused=True, job=None)
-    assert await claims.postpone(claim, refused, delay=LONG)
+    refused = Run(provider="local", tries=1, refused=True, job=None)
+    assert await claims.postpone(claim, [refused], delay=LONG)
 
     found = await order(database, "held", "postponed", "waits")
 
@@ -88,8 +88,8 @@ async def test_what_was_postponed_is_found_with_its_run_when_its_time_has_come(
     claims = MongoClaimRepository(database)
     _, turn = await a_conversation(database)
     claim = await a_claim(database, turn.outputs[0].id)
-    refused = Run(tries=2, refused=True, job=None)
-    assert await claims.postpone(claim, refused, delay=timedelta(milliseconds=5))
+    refused = Run(provider="local", tries=2, refused=True, job=None)
+    assert await claims.postpone(claim, [refused], delay=timedelta(milliseconds=5))
     await asyncio.sleep(0.02)
 
     again = await a_claim(database, turn.outputs[0].id)

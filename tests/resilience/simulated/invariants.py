@@ -196,8 +196,9 @@ class Invariants:
 
     def check_bill(self, bill: Bill) -> None:
         """A vendor is not asked twice for one attempt (P2)."""
-        if (count := self.vendor.bills[bill]) > 1:
-            self.object(f"the vendor was paid {count} times for {bill}")
+        for (paid, run), count in self.vendor.bills.items():
+            if paid == bill and count > 1:
+                self.object(f"the vendor was paid {count} times for run {run} of {bill}")
 
     def check_cancelled(self, bill: Bill) -> None:
         for row in self.tables.turns.values():
@@ -240,7 +241,8 @@ class Invariants:
         if code is GenerationErrorCode.OUTCOME_UNKNOWN and bill not in self.vendor.uncertain:
             self.object(f"{output.id} ended with OUTCOME_UNKNOWN, but nothing had happened")
         paid_for = output.model_id.startswith(("queue", "direct"))
-        if output.status is OutputStatus.COMPLETED and paid_for and not self.vendor.bills[bill]:
+        was_paid = any(paid == bill for paid, _ in self.vendor.bills)
+        if output.status is OutputStatus.COMPLETED and paid_for and not was_paid:
             self.object(f"{output.id} landed, but no job was taken for it")
 
     def _check_owners(self) -> None:

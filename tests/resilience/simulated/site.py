@@ -25,6 +25,7 @@ SWEEP_SECONDS: Final = 2.5
 QUEUED_AT_MOST: Final = timedelta(seconds=60)
 FAMILIES: Final = ("queue-a", "queue-b", "direct-a", "free-a")
 """Models, each of which has a stand-in to be tried again by. The first word is the provider's."""
+ONE_AT_A_TIME: Final = ("queue-b", "direct-a")
 _DOUBLED: Final = 0.1
 """Hints that are carried twice."""
 
@@ -183,6 +184,7 @@ def _a_registry(deadline: timedelta) -> ModelRegistry:
             is_default=name == FAMILIES[0],
             max_references=2,
             max_images=2,
+            images_per_run=1 if family in ONE_AT_A_TIME else None,
             supports_previews=True,
             deadline=deadline,
         )

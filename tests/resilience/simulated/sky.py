@@ -27,7 +27,7 @@ _KEEN: Final = 0.4
 _LEASES_FROZEN: Final = (0.5, 1.0, 1.0)
 _IN_FOCUS: Final = (
     *("any_refers_to", "append_turn", "cancel", "claim", "delete", "fail", "get", "give_back"),
-    *("land", "postpone", "renew", "retry", "save_run", "show_progress", "start"),
+    *("land", "postpone", "renew", "retry", "save_runs", "show_progress", "start"),
 )
 
 
@@ -91,7 +91,7 @@ def a_weather(random: Random) -> Weather:
     focus = None
     if random.random() < 0.3:
         # Where a worker stands still before it asks a vendor, nothing but the fence holds it.
-        focus = random.choice(("claim", "claim", "save_run")), Fault.FREEZES
+        focus = random.choice(("claim", "claim", "save_runs")), Fault.FREEZES
     elif random.random() < 0.6:
         focus = random.choice(_IN_FOCUS), random.choice(list(Fault))
     return Weather(

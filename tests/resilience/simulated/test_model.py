@@ -223,6 +223,7 @@ async def work(both: Both) -> None:
     if not both.claimed:
         return
     run = Run(
+        provider="vendor",
         tries=both.random.randint(1, 3),
         refused=both.random.choice((True, False)),
         job=both.random.choice((None, {"id": "job"})),
@@ -233,9 +234,9 @@ async def work(both: Both) -> None:
         case 1:
             await both.ask_with_claims("give_back")
         case 2:
-            await both.ask_with_claims("postpone", run, delay=both.random.choice((OVER, LONG)))
+            await both.ask_with_claims("postpone", [run], delay=both.random.choice((OVER, LONG)))
         case 3:
-            await both.ask_with_claims("save_run", run)
+            await both.ask_with_claims("save_runs", [run])
         case 4:
             await both.ask_with_claims("is_abandoned")
         case 5 | 6:

@@ -20,7 +20,7 @@ from domain.outputs import GenerationError, Output, OutputStatus, ProviderJob, R
 from domain.planning import Refusals
 from domain.services.leases import Lease, LeaseLost
 from domain.services.receipts import ReceiptService
-from domain.services.reporter import Reporter
+from domain.services.reporter import RunReporter
 from domain.services.runner import OutputRun
 from domain.services.sweeper import Sweeper
 from domain.turns import Claim
@@ -183,13 +183,12 @@ def test_a_naive_storage_is_found_out(parts: Parts, objection: str) -> None:
     find_out(objection, parts)
 
 
-async def _save_no_job(self: Reporter, job: ProviderJob) -> None:
-    assert self.run is not None
+async def _save_no_job(self: RunReporter, job: ProviderJob) -> None:
     self.run = replace(self.run, job=job)
 
 
-async def _ask_at_once(self: Reporter) -> None:
-    self.run = Run(tries=1, refused=False, job=None)
+async def _ask_at_once(self: RunReporter) -> None:
+    self.run = replace(self.run, tries=1, refused=False, job=None)
 
 
 async def _refuse_at_once(
@@ -218,9 +217,9 @@ async def _take_what_has_run_out(self: Sweeper, queued_for: timedelta, *, expire
 @pytest.mark.parametrize(
     ("target", "name", "naive", "objection"),
     [
-        (Reporter, "submitted", _save_no_job, "nothing had happened"),
-        (Reporter, "submitting", _ask_at_once, "the vendor was paid 2 times"),
-        (Reporter, "answer_is_awaited", False, "the vendor was paid 2 times"),
+        (RunReporter, "submitted", _save_no_job, "nothing had happened"),
+        (RunReporter, "submitting", _ask_at_once, "the vendor was paid 2 times"),
+        (Run, "answer_is_awaited", False, "the vendor was paid 2 times"),
         (ReceiptService, "raise_if_refused", _refuse_at_once, "was done before, but refused"),
         (OutputRun, "_land", _land_and_forget, "is deleted, but still referred to"),
         (OutputRun, "_withdraw_if_abandoned", OutputRun._withdraw, "cancelled, but still wanted"),

@@ -86,14 +86,15 @@ class Vendor:
     def __init__(self, sky: Sky) -> None:
         self.sky = sky
         self.jobs: dict[str, Job] = {}
-        self.bills: Counter[Bill] = Counter()
+        self.bills: Counter[tuple[Bill, int]] = Counter()
+        """How often what was asked for: each of an attempt's runs by itself."""
         self.fates: deque[Fate] = deque()
         """What becomes of the next submits, where it is not left to chance."""
         self.uncertain: set[Bill] = set()
         """Something happened while an answer was awaited: OUTCOME_UNKNOWN has a cause."""
         self.when_taken: list[Callable[[Bill], object]] = []
         self.when_cancelled: list[Callable[[Bill], object]] = []
-        self._awaited: dict[Process, set[Bill]] = defaultdict(set)
+        self._awaited: dict[Process, Counter[Bill]] = defaultdict(Counter)
         sky.hurt.append(self._hurt)
 
     def take(self, request: GenerationRequest, *, billed: bool) -> Job:
@@ -120,7 +121,7 @@ class Vendor:
         job = Job(f"job{number}", bill, ready_at, images, failure, now)
         self.jobs[job.id] = job
         if billed:
-            self.bills[bill] += 1
+            self.bills[bill, request.run] += 1
             self.sky.world.note("vendor", f"takes {job.id} for {bill}")
             for tell in self.when_taken:
                 tell(bill)
@@ -135,16 +136,16 @@ class Vendor:
             job.cancelled = True
 
     def await_answer(self, process: Process, bill: Bill) -> None:
-        self._awaited[process].add(bill)
+        self._awaited[process][bill] += 1
         if self.sky.world.now - process.thawed_at < self.sky.lease_seconds:
             # It may have stood still longer than its lease, and has had no time to notice.
             self.uncertain.add(bill)
 
     def know_answer(self, process: Process, bill: Bill) -> None:
-        self._awaited[process].discard(bill)
+        self._awaited[process][bill] -= 1
 
     def _hurt(self, process: Process) -> None:
-        self.uncertain |= self._awaited[process]
+        self.uncertain |= set(+self._awaited[process])
 
 
 class _Provider:

@@ -162,7 +162,7 @@ class Crowd:
     def _check_refusal(self, request: Request, viewer: Viewer, refusal: Refused) -> None:
         """Nothing is refused that has been done under this key already (P5)."""
         place = viewer.id, request.key or ""
-        receipt = self.site.tables.receipts.get(place)
+        receipt = self.site.tables.committed.receipts.get(place)
         codes = [error.code for error in refusal.user_errors]
         if receipt is None or not request.made(receipt):
             if receipt is None and UserErrorCode.IDEMPOTENCY_KEY_REUSED in codes:

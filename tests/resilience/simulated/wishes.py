@@ -157,7 +157,7 @@ class Wishes:
     def _delete(self, viewer: Viewer, turn: Turn) -> Request:
         async def work(node: Node) -> None:
             await node.conversations.delete(viewer, turn.conversation_id)
-            if turn.conversation_id in self._site.tables.conversations:
+            if turn.conversation_id in self._site.tables.committed.conversations:
                 self._site.invariants.object(f"{turn.conversation_id} was deleted, but is there")
 
         return Request(f"delete {turn.conversation_id}", work)
@@ -169,7 +169,7 @@ class Wishes:
         request = Request(name, _starting(viewer, command), command)
 
         async def work(node: Node) -> Turn:
-            receipt = self._site.tables.receipts.get((viewer.id, used.key or ""))
+            receipt = self._site.tables.committed.receipts.get((viewer.id, used.key or ""))
             turn = await _starting(viewer, command)(node)
             if receipt is not None and not request.made(receipt):
                 self._site.invariants.object(f"{name} was done")

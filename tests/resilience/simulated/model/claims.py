@@ -98,20 +98,22 @@ class Claims:
         row.hidden[output.slot].lease_until = None
         return True
 
-    def postpone(self, claim: Claim, run: Run, *, delay: timedelta) -> bool:
+    def postpone(self, claim: Claim, runs: Sequence[Run], *, delay: timedelta) -> bool:
         row, output = self._held(claim)
-        if row is None or output is None or not self.save_run(claim, run):
+        if row is None or output is None or not self.save_runs(claim, runs):
             return False
         hidden = row.hidden[output.slot]
         hidden.lease_until = None
         hidden.not_before = self._tables.clock() + delay.total_seconds()
         return True
 
-    def save_run(self, claim: Claim, run: Run) -> bool:
+    def save_runs(self, claim: Claim, runs: Sequence[Run]) -> bool:
         row, output = self._held(claim)
         if row is None or output is None:
             return False
-        kept = replace(output, runs=(run,))
+        if sum(run.step for run in output.runs) > sum(run.step for run in runs):
+            return True
+        kept = replace(output, runs=tuple(runs))
         row.turn = replace(
             row.turn,
             outputs=tuple(kept if one.slot == kept.slot else one for one in row.turn.outputs),
