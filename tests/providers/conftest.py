@@ -5,10 +5,13 @@ import pytest_asyncio
 
 from providers.fal.provider import FalProvider
 from providers.local.provider import LocalProvider
+from providers.openai.provider import OpenAIProvider
 from tests.providers.fal_runs import PlayedFal
+from tests.providers.openai_runs import PlayedOpenAI
 from tests.providers.pictures import Shelf
 from tests.providers.runs import Played, Stage
 from tests.simulators.fal import FalSimulator
+from tests.simulators.openai import OpenAISimulator
 
 
 @pytest.fixture
@@ -33,4 +36,11 @@ async def stage() -> AsyncIterator[Stage]:
 async def fal(stage: Stage) -> AsyncIterator[Played[FalProvider, FalSimulator]]:
     """A simulated fal, served, and providers on it."""
     async with stage.playing(FalSimulator, PlayedFal) as played:
+        yield played
+
+
+@pytest_asyncio.fixture
+async def openai(stage: Stage) -> AsyncIterator[Played[OpenAIProvider, OpenAISimulator]]:
+    """A simulated OpenAI, served, and providers on it."""
+    async with stage.playing(OpenAISimulator, PlayedOpenAI) as played:
         yield played

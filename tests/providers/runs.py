@@ -3,10 +3,12 @@ remembers.
 """
 
 import asyncio
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Generic, Self, TypeVar
 
 import pytest
@@ -25,6 +27,7 @@ from tests.simulators.bill import Entry
 from tests.simulators.lines import Lines, serving_lines
 from tests.simulators.simulator import Simulator
 
+ROOT: Final = Path(__file__).parents[2]
 QUICK: Final = Pace(first=0.002, longest=0.02, growth=1.5, spare=0.05)
 SECONDS_LEFT: Final = 30.0
 """Long enough for a machine that is busy: runs that fail at once must not come near it."""
@@ -176,3 +179,22 @@ async def developed(provider: Provider, request: GenerationRequest) -> None:
         await developer.develop(delivery.images[0].data)
     finally:
         await developer.aclose()
+
+
+@asynccontextmanager
+async def simulator_process(provider: str, *arguments: str) -> AsyncIterator[str]:
+    """A provider's simulator as a process of its own; its base URL."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", f"tests.simulators.{provider}", *arguments),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    try:
+        ready = await asyncio.wait_for(process.stdout.readline(), 60)
+        yield ready.decode().split()[-1]
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()

@@ -1,10 +1,7 @@
 """fal's jobs: gone on with, cancelled, and many at once."""
 
 import asyncio
-import sys
 import tracemalloc
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx2
@@ -14,11 +11,10 @@ from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.outputs import ProviderJob
 from providers.downloads import AT_ONCE
 from tests.providers.fal_runs import PlayedFal, a_run, crashed_run
-from tests.providers.runs import Witness
+from tests.providers.runs import Witness, simulator_process
 from tests.serving import free_port
 from tests.simulators.fal import KEY, FalSimulator, serving_fal
 
-ROOT = Path(__file__).parents[2]
 Code = GenerationErrorCode
 
 
@@ -155,34 +151,15 @@ async def test_what_stops_a_run_before_it_asks_costs_nothing(fal: PlayedFal) -> 
     assert fal.calls == []
 
 
-@asynccontextmanager
-async def simulator_process(*arguments: str) -> AsyncIterator[str]:
-    """The simulator as a process of its own; its base URL."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "tests.simulators.fal", *arguments),
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    try:
-        ready = await asyncio.wait_for(process.stdout.readline(), 60)
-        yield ready.decode().split()[-1]
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-
-
 async def test_the_bill_outlives_a_killed_simulator(fal: PlayedFal, tmp_path: Path) -> None:
     port, bill = str(free_port()), str(tmp_path / "bill.jsonl")
     witness = Witness()
-    async with simulator_process("--port", port, "--bill", bill) as url:
+    async with simulator_process("fal", "--port", port, "--bill", bill) as url:
         run = asyncio.create_task(fal.provider(url=url).generate(a_run("seconds=1"), witness))
         await asyncio.wait_for(witness.took.wait(), 10)
 
     # The run itself lives through it: the simulator is only away for a moment.
-    async with simulator_process("--port", port, "--bill", bill) as url:
+    async with simulator_process("fal", "--port", port, "--bill", bill) as url:
         delivery = await run
         async with httpx2.AsyncClient() as http:
             entries = (await http.get(f"{url}/bill")).json()
@@ -194,7 +171,7 @@ async def test_the_bill_outlives_a_killed_simulator(fal: PlayedFal, tmp_path: Pa
 
 async def test_twenty_endless_results_at_once_keep_memory_bounded(fal: PlayedFal) -> None:
     limit = 2 * 2**20
-    async with simulator_process("--script", "file=huge") as url:
+    async with simulator_process("fal", "--script", "file=huge") as url:
         provider = fal.provider(url=url, max_bytes=limit)
         tracemalloc.start()
         try:
@@ -214,7 +191,7 @@ async def test_twenty_endless_results_at_once_keep_memory_bounded(fal: PlayedFal
 
 async def test_twenty_large_results_cost_no_more_than_their_bytes(fal: PlayedFal) -> None:
     size, count = 2**20, 20
-    async with simulator_process("--script", f"bytes={size}") as url:
+    async with simulator_process("fal", "--script", f"bytes={size}") as url:
         provider = fal.provider(url=url)
         tracemalloc.start()
         try:

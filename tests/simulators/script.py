@@ -99,6 +99,8 @@ class Script:
     """Base64 is written in JSON's long way."""
     garbled: bool = False
     """It is no base64."""
+    plain: bool = False
+    """What was asked for as a stream comes as a whole."""
 
 
 def read_script(text: str, *, base: Script | None = None) -> Script:
@@ -173,5 +175,5 @@ _READERS: Final[Mapping[str, Callable[[str], object]]] = {
     **dict.fromkeys(("cut", "position", "images", "seed", "bytes", "partials", "signature"), int),
     **dict.fromkeys(("delay", "queue", "seconds"), float),
     **dict.fromkeys(("taken", "names", "silent", "stubborn", "quiet", "one", "bare"), _switch),
-    **dict.fromkeys(("inside", "removed", "late", "early", "escaped", "garbled"), _switch),
+    **dict.fromkeys(("inside", "removed", "late", "early", "escaped", "garbled", "plain"), _switch),
 }

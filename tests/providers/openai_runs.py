@@ -1,0 +1,134 @@
+"""What tests of OpenAI and Azure share: providers on their simulator, and requests."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from domain.generation import GenerationRequest
+from domain.images import Image
+from domain.models import AspectRatio, ImageFormat, ModelRegistry, Quality, Resolution
+from domain.outputs import ProviderJob
+from providers.catalogue import CATALOGUE, load_catalogue
+from providers.http import MAX_BYTES
+from providers.openai.doors import AzureDoor, Door, OpenAIDoor
+from providers.openai.provider import OpenAIProvider
+from providers.patience import Pace
+from providers.references import MAX_TOGETHER_BYTES
+from tests.providers.pictures import a_request
+from tests.providers.runs import QUICK, SECONDS_LEFT, Played, Witness
+from tests.simulators.openai import KEY, OpenAISimulator
+
+ROWS: Final = Path(__file__).parents[2] / "rows-openai.toml"
+DEPLOYMENTS: Final = {"gpt-image-2": "our-pictures"}
+
+
+def _models() -> ModelRegistry:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "catalogue.toml")
+        path.write_text(CATALOGUE.read_text("utf-8") + ROWS.read_text("utf-8"), "utf-8")
+        return load_catalogue(rehearsals=False, path=path)
+
+
+MODELS: Final = _models()
+ROW_IDS: Final = [model.id for model in MODELS.all() if model.provider in ("openai", "azure")]
+
+
+class Onlooker(Witness):
+    """A witness of partial images too."""
+
+    @property
+    def previews(self) -> list[bytes]:
+        return [data for kind, data in self.events if kind == "preview"]
+
+    async def preview(self, data: bytes) -> None:
+        self.events.append(("preview", data))
+
+
+class PlayedOpenAI(Played[OpenAIProvider, OpenAISimulator]):
+    """A simulated OpenAI, which is an Azure too, and the providers that were opened on it."""
+
+    def provider(
+        self,
+        *,
+        url: str | None = None,
+        key: str | None = None,
+        pace: Pace = QUICK,
+        max_bytes: int = MAX_BYTES,
+        max_together: int = MAX_TOGETHER_BYTES,
+    ) -> OpenAIProvider:
+        return self.behind(
+            OpenAIDoor(key=key or KEY, url=f"{url or self.url}/v1"),
+            pace=pace,
+            max_bytes=max_bytes,
+            max_together=max_together,
+        )
+
+    def azure(
+        self,
+        *,
+        key: str = KEY,
+        api_version: str = "preview",
+        deployments: Mapping[str, str] = DEPLOYMENTS,
+    ) -> OpenAIProvider:
+        return self.behind(
+            AzureDoor(key=key, url=self.url, api_version=api_version, deployments=deployments)
+        )
+
+    def behind(
+        self,
+        door: Door,
+        *,
+        pace: Pace = QUICK,
+        max_bytes: int = MAX_BYTES,
+        max_together: int = MAX_TOGETHER_BYTES,
+    ) -> OpenAIProvider:
+        provider = OpenAIProvider(
+            self.references(max_together), door, places=20, pace=pace, max_bytes=max_bytes
+        )
+        self.stack.push_async_callback(provider.aclose)
+        return provider
+
+    def provider_of(self, model: str) -> OpenAIProvider:
+        """The one that a row of the catalogue names."""
+        row = MODELS.get(model)
+        assert row is not None
+        return self.azure() if row.provider == "azure" else self.provider()
+
+
+def a_run(
+    script: str = "",
+    *references: Image,
+    model: str = "img-gpt-image-2-5-flare",
+    words: str = "A lighthouse",
+    aspect_ratio: str = "1:1",
+    resolution: Resolution = Resolution.ONE_K,
+    size: tuple[int, int] | None = None,
+    image_count: int = 1,
+    preview_count: int = 0,
+    quality: Quality | None = None,
+    format: ImageFormat | None = None,
+    seconds_left: float = SECONDS_LEFT,
+    job: ProviderJob | None = None,
+) -> GenerationRequest:
+    """A request for a run that does what the script says."""
+    row = MODELS.get(model)
+    assert row is not None
+    request = a_request(
+        f"{words} [openai {script}]" if script else words,
+        *references,
+        size=size,
+        image_count=image_count,
+        preview_count=preview_count,
+        format=format,
+    )
+    return replace(
+        request,
+        model=row,
+        aspect_ratio=AspectRatio.parse(aspect_ratio),
+        resolution=resolution,
+        quality=quality,
+        seconds_left=seconds_left,
+        job=job,
+    )

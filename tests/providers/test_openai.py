@@ -1,0 +1,380 @@
+"""OpenAI and Azure, against their simulator: what is asked, and what is shown and delivered."""
+
+import asyncio
+import io
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from PIL import Image as Pictures
+
+from domain.errors import GenerationErrorCode, StoreUnavailable
+from domain.generation import GenerationRequest
+from domain.images import Image
+from domain.models import SQUARE, AspectRatio, ImageFormat, Quality, Resolution
+from domain.outputs import Usage
+from providers.openai.doors import AzureDoor, OpenAIDoor, Verb
+from providers.openai.wire import MODELS as WIRE_MODELS
+from tests.providers.openai_runs import MODELS, ROW_IDS, Onlooker, PlayedOpenAI, a_run
+from tests.providers.pictures import Shelf, a_colourful_picture, a_reference, opened
+from tests.providers.runs import Witness
+from tests.simulators.openai import KEY, TOKENS_PER_PARTIAL, TOKENS_PER_PICTURE
+from tests.simulators.openai_models import DEPLOYMENTS
+
+Code = GenerationErrorCode
+
+
+async def a_picture(shelf: Shelf, format: str = "PNG", mode: str = "RGB") -> Image:
+    written = io.BytesIO()
+    drawn = Pictures.new("RGB", (64, 48), (200, 90, 20))
+    if mode == "RGBA":
+        drawn.putalpha(Pictures.linear_gradient("L").resize(drawn.size))
+    drawn.save(written, format)
+    image = await a_reference(shelf, drawn, data=written.getvalue())
+    return replace(image, content_type=f"image/{format.lower()}")
+
+
+def test_every_row_of_the_catalogue_can_be_asked_for() -> None:
+    endpoints = {row.endpoint for name in ROW_IDS if (row := MODELS.get(name))}
+
+    assert endpoints == set(WIRE_MODELS) == set(DEPLOYMENTS.values())
+
+
+PAYLOADS: list[Any] = [
+    pytest.param(
+        a_run(model="img-gpt-image-2-5-sunburst", aspect_ratio="21:9", resolution=Resolution.TWO_K),
+        {"model": "gpt-image-2.5-sunburst", "size": "3136x1344"},
+        id="GPT-Image 2.5 Sunburst",
+    ),
+    pytest.param(
+        a_run(model="img-gpt-image-2-5-sunburst", preview_count=2, quality=Quality.HIGH),
+        {
+            "model": "gpt-image-2.5-sunburst",
+            "quality": "high",
+            "stream": True,
+            "partial_images": 2,
+        },
+        id="GPT-Image 2.5 Sunburst with previews",
+    ),
+    pytest.param(
+        a_run(model="img-gpt-image-2-5-flare", size=(816, 2448), format=ImageFormat.WEBP),
+        {"model": "gpt-image-2.5-flare", "size": "816x2448", "output_format": "webp"},
+        id="GPT-Image 2.5 Flare",
+    ),
+    pytest.param(
+        a_run(model="img-gpt-image-2-5-flare", preview_count=9, image_count=3),
+        {"model": "gpt-image-2.5-flare", "n": 3},
+        id="no previews of several pictures",
+    ),
+    pytest.param(
+        a_run(model="img-gpt-image-2", aspect_ratio="9:16", format=ImageFormat.JPEG),
+        {"model": "gpt-image-2", "size": "768x1360", "output_format": "jpeg"},
+        id="GPT-Image 2",
+    ),
+    pytest.param(
+        a_run(model="img-gpt-image-1-5", aspect_ratio="4:3", image_count=4, quality=Quality.LOW),
+        {"model": "gpt-image-1.5", "size": "1536x1024", "n": 4, "quality": "low"},
+        id="GPT-Image 1.5",
+    ),
+    pytest.param(
+        a_run(model="img-gpt-image-1-5-edit", aspect_ratio="3:4", preview_count=9),
+        {"model": "gpt-image-1.5", "size": "1024x1536", "stream": True, "partial_images": 3},
+        id="GPT-Image 1.5 Edit",
+    ),
+    pytest.param(
+        a_run(model="img-gpt-image-1", aspect_ratio="3:4", format=ImageFormat.PNG),
+        {"model": "gpt-image-1", "size": "1024x1536", "output_format": "png"},
+        id="GPT-Image 1",
+    ),
+    pytest.param(
+        a_run(model="img-gpt-image-1-edit", preview_count=1),
+        {"model": "gpt-image-1", "stream": True, "partial_images": 1},
+        id="GPT-Image 1 Edit",
+    ),
+]
+
+
+@pytest.mark.parametrize("reference_count", [0, 1, 3])
+@pytest.mark.parametrize(("request_", "expected"), PAYLOADS)
+async def test_payloads_have_the_models_own_fields_and_no_others(
+    openai: PlayedOpenAI,
+    request_: GenerationRequest,
+    expected: dict[str, object],
+    reference_count: int,
+) -> None:
+    row = request_.model
+    if not row.min_references <= reference_count <= row.max_references:
+        return
+    references = [await a_picture(openai.shelf) for _ in range(reference_count)]
+
+    asked = replace(request_, references=tuple(references))
+    await openai.provider_of(row.id).generate(asked, Witness())
+
+    (entry,) = openai.bill
+    (call,) = openai.calls
+    files = entry.payload.get("image[]", [])
+    sent = {name: value for name, value in entry.payload.items() if name != "image[]"}
+    usual = {"prompt": "A lighthouse", "n": 1, "size": "1024x1024", "quality": "medium"}
+    assert sent == {**usual, **expected}
+    assert call.endswith("/images/edits" if references else "/images/generations")
+    assert [file.split(" ")[:2] for file in files] == [
+        [f"{number}.png", "image/png"] for number in range(1, reference_count + 1)
+    ]
+    assert all(file.endswith(" 89504e47") for file in files)
+
+
+@pytest.mark.parametrize("model", ROW_IDS)
+async def test_all_that_a_row_offers_is_taken(openai: PlayedOpenAI, model: str) -> None:
+    row = MODELS.get(model)
+    assert row is not None
+    references = [await a_picture(openai.shelf) for _ in range(row.min_references)]
+    size = row.custom_size
+    corners = [None]
+    if size is not None:
+        ends = (size.minimum, size.maximum)
+        corners += [(width, height) for width in ends for height in ends]  # type: ignore[misc]
+    asked = [
+        a_run(
+            "",
+            *references,
+            model=model,
+            aspect_ratio=str(ratio),
+            resolution=resolution,
+            size=corner,
+            quality=quality,
+            format=kind,
+            image_count=count,
+            preview_count=4,
+        )
+        for ratio in row.aspect_ratios
+        for resolution in row.resolutions
+        for corner in (corners if ratio == SQUARE else [None])
+        for quality in ((None, *row.qualities) if ratio == SQUARE else (None,))
+        for kind in ((None, *row.formats) if ratio == SQUARE else (None,))
+        for count in (1, row.max_images)
+    ]
+    provider = openai.provider_of(model)
+
+    for request in asked:
+        delivery = await provider.generate(request, Witness())
+        assert len(delivery.images) == request.image_count
+
+    assert {entry.outcome for entry in openai.bill} == {"delivered"}
+
+
+async def test_azure_takes_the_models_that_it_shares(openai: PlayedOpenAI) -> None:
+    for model in ("img-gpt-image-2", "img-gpt-image-1-5"):
+        row = MODELS.get(model)
+        assert row is not None
+        for kind in row.formats:
+            run = a_run(model=model, format=kind, preview_count=2)
+            assert (await openai.azure().generate(run, Witness())).images
+
+    assert [entry.payload["model"] for entry in openai.bill] == [
+        *["our-pictures"] * 2,
+        *["gpt-image-1.5"] * 2,
+    ]
+
+
+async def test_the_key_goes_into_the_doors_own_header(openai: PlayedOpenAI) -> None:
+    await openai.made(a_run())
+    await openai.azure().generate(a_run(), Witness())
+
+    first, second = (seen.headers for seen in openai.simulator.seen)
+    assert first["authorization"] == f"Bearer {KEY}"
+    assert first["content-type"] == "application/json"
+    assert "api-key" not in first
+    assert second["api-key"] == KEY
+    assert "authorization" not in second
+
+
+@pytest.mark.parametrize(
+    ("api_version", "url"),
+    [
+        ("", "/openai/v1/images/edits"),
+        ("preview", "/openai/v1/images/edits?api-version=preview"),
+        (
+            "2025-04-01-preview",
+            "/openai/deployments/our%20own/images/edits?api-version=2025-04-01-preview",
+        ),
+    ],
+)
+async def test_azures_addresses(openai: PlayedOpenAI, api_version: str, url: str) -> None:
+    root = "https://here.openai.azure.com"
+    door = AzureDoor(
+        key="k", url=f"{root}/", api_version=api_version, deployments={"gpt-image-2": "our own"}
+    )
+
+    assert door.url(Verb.EDIT, "gpt-image-2") == root + url
+    assert door.model_name("gpt-image-1.5") == "gpt-image-1.5"
+    edit = a_run("", await a_picture(openai.shelf), model="img-gpt-image-2", preview_count=1)
+    for request in (edit, replace(edit, references=())):
+        provider = openai.azure(api_version=api_version)
+        assert (await provider.generate(request, Witness())).images
+
+
+def test_openais_addresses() -> None:
+    door = OpenAIDoor(key="k", url="https://api.openai.com/v1/")
+
+    assert door.url(Verb.GENERATE, "gpt-image-2") == "https://api.openai.com/v1/images/generations"
+
+
+@pytest.mark.parametrize(
+    ("format", "mode", "kind"),
+    [
+        ("WEBP", "RGB", "jpeg"),
+        ("WEBP", "RGBA", "png"),
+        ("PNG", "RGBA", "png"),
+        ("JPEG", "RGB", "jpeg"),
+    ],
+)
+async def test_azure_gets_the_files_that_it_takes(
+    openai: PlayedOpenAI, format: str, mode: str, kind: str
+) -> None:
+    reference = await a_picture(openai.shelf, format, mode)
+
+    await openai.azure().generate(a_run("", reference), Witness())
+    await openai.made(a_run("", reference))
+
+    azure, direct = (entry.payload["image[]"][0].split(" ")[:2] for entry in openai.bill)
+    assert azure == [f"1.{kind}", f"image/{kind}"]
+    assert direct == [f"1.{format.lower()}", f"image/{format.lower()}"]
+
+
+async def test_sixteen_references_keep_their_order(openai: PlayedOpenAI) -> None:
+    references = [await a_picture(openai.shelf, ("PNG", "JPEG")[n % 2]) for n in range(16)]
+
+    await openai.made(a_run("", *references))
+
+    names = [file.split(" ")[0] for file in openai.bill[0].payload["image[]"]]
+    assert names == [f"{n + 1}.{('png', 'jpeg')[n % 2]}" for n in range(16)]
+
+
+async def test_words_of_any_kind_go_through_a_form(openai: PlayedOpenAI) -> None:
+    words = 'Ein "Leuchtturm"\r\n--und\r\n\r\nname="n" ☃ '
+
+    await openai.made(a_run("", await a_picture(openai.shelf), words=words))
+
+    assert openai.bill[0].prompt == words
+
+
+async def test_references_that_are_too_large_together_are_not_sent(openai: PlayedOpenAI) -> None:
+    witness = Witness()
+    reference = await a_reference(openai.shelf, a_colourful_picture())
+
+    failure = await openai.failed(
+        a_run("", reference), provider=openai.provider(max_together=100), watcher=witness
+    )
+
+    assert failure.code is Code.PROVIDER_REJECTED_INPUT
+    assert witness.kinds == openai.calls == []
+
+
+async def test_a_reference_that_is_away_costs_nothing(openai: PlayedOpenAI) -> None:
+    witness = Witness()
+    reference = await a_picture(openai.shelf)
+    await openai.shelf.delete([reference.key])
+
+    with pytest.raises(StoreUnavailable):
+        await openai.provider().generate(a_run("", reference), witness)
+
+    assert witness.kinds == openai.calls == []
+
+
+async def test_what_we_ask_wrongly_is_rejected_by_the_simulator(openai: PlayedOpenAI) -> None:
+    odd = replace(a_run(), aspect_ratio=AspectRatio(7, 1))
+
+    assert (await openai.failed(odd)).code is Code.PROVIDER_REJECTED_INPUT
+    assert openai.bill == []
+
+
+@pytest.mark.parametrize("azure", [False, True])
+@pytest.mark.parametrize("edit", [False, True])
+async def test_partial_images_are_shown_while_it_works(
+    openai: PlayedOpenAI, edit: bool, azure: bool
+) -> None:
+    onlooker = Onlooker()
+    references = [await a_picture(openai.shelf)] if edit else []
+    provider = openai.azure() if azure else openai.provider()
+
+    delivery = await provider.generate(a_run("", *references, preview_count=3), onlooker)
+
+    assert onlooker.kinds == ["submitting", *["progress", "preview"] * 3]
+    assert onlooker.fractions == [0.25, 0.5, 0.75]
+    everything = [*onlooker.previews, delivery.images[0].data]
+    assert len(set(everything)) == 4
+    assert all(data.startswith(b"\x89PNG") for data in everything)
+    assert len(openai.bill) == 1
+
+
+async def test_a_preview_is_shown_before_the_picture_is_there(openai: PlayedOpenAI) -> None:
+    class Waiting(Onlooker):
+        async def preview(self, data: bytes) -> None:
+            await super().preview(data)
+            raise asyncio.CancelledError
+
+    onlooker = Waiting()
+    with pytest.raises(asyncio.CancelledError):
+        await openai.provider().generate(a_run("hang=running", preview_count=1), onlooker)
+
+    assert len(onlooker.previews) == 1
+
+
+@pytest.mark.parametrize(
+    ("script", "shown"), [("partials=0", 0), ("partials=1", 1), ("partials=5", 5), ("plain", 0)]
+)
+async def test_fewer_or_more_partial_images_are_no_trouble(
+    openai: PlayedOpenAI, script: str, shown: int
+) -> None:
+    onlooker = Onlooker()
+
+    delivery = await openai.provider().generate(a_run(script, preview_count=2), onlooker)
+
+    assert len(delivery.images) == 1
+    assert len(onlooker.previews) == shown
+    assert all(0 < fraction < 1 for fraction in onlooker.fractions)
+
+
+async def test_where_nobody_wants_previews_none_are_paid_for(openai: PlayedOpenAI) -> None:
+    onlooker = Onlooker()
+
+    delivery = await openai.provider().generate(a_run(), onlooker)
+
+    assert onlooker.kinds == ["submitting"]
+    assert delivery.usage == Usage(40, TOKENS_PER_PICTURE, 40 + TOKENS_PER_PICTURE)
+
+
+async def test_tokens_are_told(openai: PlayedOpenAI) -> None:
+    streamed = await openai.made(a_run(preview_count=2))
+    several = await openai.made(a_run(image_count=3))
+
+    first = TOKENS_PER_PICTURE + 2 * TOKENS_PER_PARTIAL
+    assert streamed.usage == Usage(40, first, 40 + first)
+    assert several.usage == Usage(40, 3 * TOKENS_PER_PICTURE, 40 + 3 * TOKENS_PER_PICTURE)
+
+
+@pytest.mark.parametrize(("script", "count"), [("images=2", 2), ("images=9", 4), ("black=0,2", 2)])
+async def test_pictures_that_are_there_are_a_delivery(
+    openai: PlayedOpenAI, script: str, count: int
+) -> None:
+    delivery = await openai.made(a_run(script, image_count=4))
+
+    assert len(delivery.images) == len({image.data for image in delivery.images}) == count
+
+
+async def test_a_picture_has_the_shape_that_was_asked_for(openai: PlayedOpenAI) -> None:
+    wide = await openai.made(a_run(aspect_ratio="16:9", preview_count=1, format=ImageFormat.JPEG))
+
+    picture = opened(wide)
+    assert picture.format == "JPEG"
+    assert picture.width / picture.height == pytest.approx(16 / 9, abs=0.05)
+    assert [image.seed for image in wide.images] == [None]
+    assert wide.text is None
+
+
+@pytest.mark.parametrize("azure", [False, True])
+async def test_its_name_is_that_of_the_catalogue(openai: PlayedOpenAI, azure: bool) -> None:
+    provider = openai.azure() if azure else openai.provider()
+
+    assert provider.name == ("azure" if azure else "openai")
+    assert provider.places == 20
