@@ -5,7 +5,6 @@ from typing import Final
 from providers.gemini.failures import of_answer
 from providers.gemini.wire import (
     MAX_REQUEST_BYTES,
-    MAX_WORDS_BYTES,
     PICTURES,
     GeminiReply,
     bytes_for_references,
@@ -20,7 +19,6 @@ from providers.references import References
 GEMINI: Final = Dialect(
     name="gemini",
     picture_names=PICTURES,
-    max_words=MAX_WORDS_BYTES,
     headers=lambda key: {"x-goog-api-key": key},
     path=path_of,
     max_reference_bytes=MAX_REQUEST_BYTES,

@@ -22,10 +22,6 @@ from providers.usage import usage_of
 Fields = Mapping[str, object]
 
 PICTURES: Final = frozenset({"data"})
-MAX_WORDS_BYTES: Final = 16 * 2**20
-"""Of an answer without its pictures: each comes with the signature of the thoughts behind it, which
-has megabytes.
-"""
 MAX_REQUEST_BYTES: Final = 20_000_000
 """Google's limit of a request that carries its references itself."""
 
@@ -195,7 +191,12 @@ def _parts_of(candidate: Fields) -> list[Fields]:
 
 def _picture_in(document: InlineJson, part: Fields) -> bytes | None:
     inline = part.get("inlineData")
-    return document.take(inline.get("data")) if isinstance(inline, dict) else None
+    if not isinstance(inline, dict):
+        return None
+    picture = document.take(inline.get("data"))
+    if not picture:
+        _fail(_Code.PROVIDER_BAD_RESPONSE, "a picture without any bytes")
+    return picture
 
 
 def _fail(code: GenerationErrorCode, detail: str, *, retryable: bool = True) -> NoReturn:

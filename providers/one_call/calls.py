@@ -30,6 +30,8 @@ from providers.sse import DONE, read_events
 
 READ_SECONDS: Final = 900.0
 """A model is silent while it paints: what ends the wait is the output's deadline."""
+_MAX_STRING_BYTES: Final = 2**17
+"""Longer ones say nothing to anybody: signatures of thoughts have megabytes."""
 _MAX_ERROR_BYTES: Final = 2**20
 _BODIES_IN_A_STREAM: Final = 5
 """Previews are as large as what follows them."""
@@ -66,12 +68,10 @@ class OneCall:
         *,
         headers: Mapping[str, str],
         picture_names: frozenset[str],
-        max_words: int,
         max_bytes: int = MAX_BYTES,
     ) -> None:
         self._headers = {"content-type": "application/json", **headers}
         self._picture_names = picture_names
-        self._max_words = max_words
         self._max_bytes = max_bytes
         self._client = open_client(reuse=False, read_seconds=READ_SECONDS)
 
@@ -138,7 +138,9 @@ class OneCall:
             raise unknown("a stream that ends without a result")
 
     def _document(self) -> InlineJson:
-        return InlineJson(self._picture_names, max_bytes=self._max_bytes, max_words=self._max_words)
+        return InlineJson(
+            self._picture_names, max_bytes=self._max_bytes, max_string=_MAX_STRING_BYTES
+        )
 
 
 class _Previews:

@@ -29,8 +29,6 @@ class Dialect:
     name: str
     picture_names: frozenset[str]
     """The fields in which an answer has its pictures."""
-    max_words: int
-    """How many bytes an answer may have without them."""
     headers: Callable[[str], Mapping[str, str]]
     """With the key."""
     path: Callable[[GenerationRequest], str]
@@ -68,7 +66,6 @@ class OneCallProvider:
         self._call = OneCall(
             headers=dialect.headers(key),
             picture_names=dialect.picture_names,
-            max_words=dialect.max_words,
             max_bytes=max_bytes,
         )
 

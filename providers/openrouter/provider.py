@@ -12,7 +12,6 @@ from providers.openrouter.failures import of_answer
 from providers.openrouter.wire import (
     MAX_REFERENCE_BYTES,
     MAX_REFERENCES_BYTES,
-    MAX_WORDS_BYTES,
     PICTURES,
     OpenRouterReply,
     payload_of,
@@ -23,7 +22,6 @@ from providers.references import References
 OPENROUTER: Final = Dialect(
     name="openrouter",
     picture_names=PICTURES,
-    max_words=MAX_WORDS_BYTES,
     headers=lambda key: {"authorization": f"Bearer {key}"},
     path=lambda _: "images",
     max_reference_bytes=MAX_REFERENCE_BYTES,

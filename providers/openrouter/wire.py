@@ -22,8 +22,6 @@ from providers.usage import usage_of
 Fields = Mapping[str, object]
 
 PICTURES: Final = frozenset({"b64_json"})
-MAX_WORDS_BYTES: Final = 2**20
-"""Of an answer without its pictures."""
 MAX_REFERENCE_BYTES: Final = 10_000_000
 """Of each. OpenRouter passes them on to whoever runs the model; the strictest takes so many."""
 MAX_REFERENCES_BYTES: Final = 14_800_000

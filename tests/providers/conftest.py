@@ -4,14 +4,19 @@ import pytest
 import pytest_asyncio
 
 from providers.fal.provider import FalProvider
+from providers.gemini.provider import GeminiProvider
 from providers.local.provider import LocalProvider
 from providers.openai.provider import OpenAIProvider
+from providers.openrouter.provider import OpenRouterProvider
 from tests.providers.fal_runs import PlayedFal
+from tests.providers.one_call_runs import AnyPlayed, PlayedGemini, PlayedOpenRouter
 from tests.providers.openai_runs import PlayedOpenAI
 from tests.providers.pictures import Shelf
 from tests.providers.runs import Played, Stage
 from tests.simulators.fal import FalSimulator
+from tests.simulators.gemini import GeminiSimulator
 from tests.simulators.openai import OpenAISimulator
+from tests.simulators.openrouter import OpenRouterSimulator
 
 
 @pytest.fixture
@@ -44,3 +49,30 @@ async def openai(stage: Stage) -> AsyncIterator[Played[OpenAIProvider, OpenAISim
     """A simulated OpenAI, served, and providers on it."""
     async with stage.playing(OpenAISimulator, PlayedOpenAI) as played:
         yield played
+
+
+@pytest_asyncio.fixture
+async def gemini(stage: Stage) -> AsyncIterator[Played[GeminiProvider, GeminiSimulator]]:
+    """A simulated Gemini API, served, and providers on it."""
+    async with stage.playing(GeminiSimulator, PlayedGemini) as played:
+        yield played
+
+
+@pytest_asyncio.fixture
+async def openrouter(
+    stage: Stage,
+) -> AsyncIterator[Played[OpenRouterProvider, OpenRouterSimulator]]:
+    """A simulated OpenRouter, served, and providers on it."""
+    async with stage.playing(OpenRouterSimulator, PlayedOpenRouter) as played:
+        yield played
+
+
+@pytest_asyncio.fixture(params=["gemini", "openrouter"])
+async def one_call(request: pytest.FixtureRequest, stage: Stage) -> AsyncIterator[AnyPlayed]:
+    """Each of the providers of which one call is the whole run, one after the other."""
+    if request.param == "gemini":
+        async with stage.playing(GeminiSimulator, PlayedGemini) as gemini:
+            yield gemini
+    else:
+        async with stage.playing(OpenRouterSimulator, PlayedOpenRouter) as openrouter:
+            yield openrouter
