@@ -21,6 +21,8 @@ async def ask_sdk(provider: str, *arguments: str, **environment: str) -> Any:
     """
     process = await asyncio.create_subprocess_exec(
         need("sdks"),
+        # A script has its SDK's name, and would be taken for it.
+        "-P",
         FOLDER / f"{provider}.py",
         *arguments,
         env=environment,

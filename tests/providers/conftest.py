@@ -4,17 +4,17 @@ import pytest
 import pytest_asyncio
 
 from providers.fal.provider import FalProvider
-from providers.gemini.provider import GeminiProvider
 from providers.local.provider import LocalProvider
+from providers.one_call.provider import OneCallProvider
 from providers.openai.provider import OpenAIProvider
-from providers.openrouter.provider import OpenRouterProvider
 from tests.providers.fal_runs import PlayedFal
-from tests.providers.one_call_runs import AnyPlayed, PlayedGemini, PlayedOpenRouter
+from tests.providers.one_call_runs import PlayedGemini, PlayedOneCall, PlayedOpenRouter
 from tests.providers.openai_runs import PlayedOpenAI
 from tests.providers.pictures import Shelf
 from tests.providers.runs import Played, Stage
 from tests.simulators.fal import FalSimulator
 from tests.simulators.gemini import GeminiSimulator
+from tests.simulators.one_call import OneCallSimulator
 from tests.simulators.openai import OpenAISimulator
 from tests.simulators.openrouter import OpenRouterSimulator
 
@@ -52,27 +52,29 @@ async def openai(stage: Stage) -> AsyncIterator[Played[OpenAIProvider, OpenAISim
 
 
 @pytest_asyncio.fixture
-async def gemini(stage: Stage) -> AsyncIterator[Played[GeminiProvider, GeminiSimulator]]:
+async def gemini(stage: Stage) -> AsyncIterator[Played[OneCallProvider, OneCallSimulator]]:
     """A simulated Gemini API, served, and providers on it."""
-    async with stage.playing(GeminiSimulator, PlayedGemini) as played:
+    async with stage.playing(*_ONE_CALL["gemini"]) as played:
         yield played
 
 
 @pytest_asyncio.fixture
-async def openrouter(
-    stage: Stage,
-) -> AsyncIterator[Played[OpenRouterProvider, OpenRouterSimulator]]:
+async def openrouter(stage: Stage) -> AsyncIterator[Played[OneCallProvider, OneCallSimulator]]:
     """A simulated OpenRouter, served, and providers on it."""
-    async with stage.playing(OpenRouterSimulator, PlayedOpenRouter) as played:
+    async with stage.playing(*_ONE_CALL["openrouter"]) as played:
         yield played
 
 
 @pytest_asyncio.fixture(params=["gemini", "openrouter"])
-async def one_call(request: pytest.FixtureRequest, stage: Stage) -> AsyncIterator[AnyPlayed]:
+async def one_call(
+    request: pytest.FixtureRequest, stage: Stage
+) -> AsyncIterator[Played[OneCallProvider, OneCallSimulator]]:
     """Each of the providers of which one call is the whole run, one after the other."""
-    if request.param == "gemini":
-        async with stage.playing(GeminiSimulator, PlayedGemini) as gemini:
-            yield gemini
-    else:
-        async with stage.playing(OpenRouterSimulator, PlayedOpenRouter) as openrouter:
-            yield openrouter
+    async with stage.playing(*_ONE_CALL[request.param]) as played:
+        yield played
+
+
+_ONE_CALL: dict[str, tuple[type[OneCallSimulator], type[PlayedOneCall]]] = {
+    "gemini": (GeminiSimulator, PlayedGemini),
+    "openrouter": (OpenRouterSimulator, PlayedOpenRouter),
+}

@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from domain.generation import GenerationRequest
 from domain.ids import ModelId
@@ -23,15 +23,16 @@ from domain.outputs import ProviderJob
 from providers.catalogue import CATALOGUE, load_catalogue
 from providers.gemini.provider import GeminiProvider
 from providers.http import MAX_BYTES
+from providers.one_call.provider import OneCallProvider
 from providers.openrouter.provider import OpenRouterProvider
 from providers.patience import Pace
 from providers.references import MAX_TOGETHER_BYTES
 from tests.providers.pictures import a_request
 from tests.providers.runs import QUICK, SECONDS_LEFT, Played
 from tests.simulators.gemini import KEY as GEMINI_KEY
-from tests.simulators.gemini import GeminiSimulator
+from tests.simulators.one_call import OneCallSimulator
 from tests.simulators.openrouter import KEY as OPENROUTER_KEY
-from tests.simulators.openrouter import PATH, OpenRouterSimulator
+from tests.simulators.openrouter import PATH
 
 ROWS: Final = Path(__file__).parents[2] / "rows-gemini.toml"
 KEYS: Final = {"gemini": GEMINI_KEY, "openrouter": OPENROUTER_KEY}
@@ -58,8 +59,11 @@ SERVED: Final = [model for model in MODELS.all() if model.provider in KEYS] + li
 BY_NAME: Final = {str(model.id): model for model in SERVED}
 
 
-class PlayedGemini(Played[GeminiProvider, GeminiSimulator]):
-    """A simulated Gemini API, and the providers that were opened on it."""
+class PlayedOneCall(Played[OneCallProvider, OneCallSimulator]):
+    """A simulator of either provider, and the providers that were opened on it."""
+
+    kind: ClassVar[type[GeminiProvider] | type[OpenRouterProvider]]
+    path: ClassVar = ""
 
     def provider(
         self,
@@ -69,11 +73,11 @@ class PlayedGemini(Played[GeminiProvider, GeminiSimulator]):
         pace: Pace = QUICK,
         max_bytes: int = MAX_BYTES,
         max_together: int = MAX_TOGETHER_BYTES,
-    ) -> GeminiProvider:
-        provider = GeminiProvider(
+    ) -> OneCallProvider:
+        provider = self.kind(
             self.references(max_together),
-            key=key or GEMINI_KEY,
-            url=url or self.url,
+            key=key or KEYS[self.simulator.provider],
+            url=f"{url or self.url}{self.path}",
             places=20,
             pace=pace,
             max_bytes=max_bytes,
@@ -82,28 +86,17 @@ class PlayedGemini(Played[GeminiProvider, GeminiSimulator]):
         return provider
 
 
-class PlayedOpenRouter(Played[OpenRouterProvider, OpenRouterSimulator]):
-    """A simulated OpenRouter, and the providers that were opened on it."""
+class PlayedGemini(PlayedOneCall):
+    """A simulated Gemini API."""
 
-    def provider(
-        self,
-        *,
-        url: str | None = None,
-        key: str | None = None,
-        pace: Pace = QUICK,
-        max_bytes: int = MAX_BYTES,
-        max_together: int = MAX_TOGETHER_BYTES,
-    ) -> OpenRouterProvider:
-        provider = OpenRouterProvider(
-            self.references(max_together),
-            key=key or OPENROUTER_KEY,
-            url=f"{url or self.url}/{PATH}",
-            places=20,
-            pace=pace,
-            max_bytes=max_bytes,
-        )
-        self.stack.push_async_callback(provider.aclose)
-        return provider
+    kind: ClassVar = GeminiProvider
+
+
+class PlayedOpenRouter(PlayedOneCall):
+    """A simulated OpenRouter."""
+
+    kind: ClassVar = OpenRouterProvider
+    path: ClassVar = f"/{PATH}"
 
 
 def a_run(
@@ -166,16 +159,12 @@ PLAIN: Final = {"gemini": "img-nano-banana-2-1", "openrouter": "img-flux-2-flex"
 STREAMED: Final = {"gemini": "img-nano-banana-2-1", "openrouter": "img-gpt-5-image"}
 """One that is answered with events, where previews are wanted."""
 
-AnyPlayed = (
-    Played[GeminiProvider, GeminiSimulator] | Played[OpenRouterProvider, OpenRouterSimulator]
-)
 
-
-def a_plain_run(played: AnyPlayed, script: str = "", **options: Any) -> GenerationRequest:
+def a_plain_run(played: PlayedOneCall, script: str = "", **options: Any) -> GenerationRequest:
     return a_run(script, model=PLAIN[played.simulator.provider], **options)
 
 
-def a_streamed_run(played: AnyPlayed, script: str = "", **options: Any) -> GenerationRequest:
+def a_streamed_run(played: PlayedOneCall, script: str = "", **options: Any) -> GenerationRequest:
     wanted = {"model": STREAMED[played.simulator.provider], "preview_count": 2}
     return a_run(script, **{**wanted, **options})
 

@@ -40,7 +40,7 @@ _MODELS: Final[Mapping[str, tuple[set[str], set[str], int]]] = {
 }
 """Aspect ratios, sizes, and how many references each takes."""
 MODELS: Final = frozenset(_MODELS)
-_PATH: Final = re.compile(r"v1beta/models/([^/:]+):(generateContent|streamGenerateContent)")
+_PATH: Final = re.compile(r"v1(?:beta)?/models/([^/:]+):(generateContent|streamGenerateContent)")
 _RPC: Final = "type.googleapis.com/google.rpc"
 
 
@@ -197,7 +197,10 @@ def _checked(payload: Fields, model: str) -> tuple[str, float]:
         raise ValueError("responseModalities")
     if not isinstance(config.get("seed", 1), int):
         raise ValueError("seed")
-    if not isinstance(config.get("thinkingConfig", {}).get("includeThoughts", True), bool):
+    # Google takes either spelling; its own client has some of both.
+    thinking = config.get("thinkingConfig", {})
+    _only(thinking, {"includeThoughts", "include_thoughts"})
+    if not all(isinstance(value, bool) for value in thinking.values()):
         raise ValueError("thinkingConfig")
     shape = config.get("imageConfig", {})
     _only(shape, {"aspectRatio", "imageSize"})

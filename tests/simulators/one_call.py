@@ -121,11 +121,13 @@ class OneCallSimulator(Simulator):
             text = text.replace(b"/", b"\\/").replace(b"=", b"\\u003d")
         return StreamingResponse(_pieces(text), media_type="application/json")
 
-    def events(self, values: Sequence[object], script: Script, *, end: bytes = b"") -> Response:
+    def events(
+        self, values: Sequence[object], script: Script, *, start: bytes = b"", end: bytes = b""
+    ) -> Response:
         """An answer as a stream, of which the last event is missing where it ends early."""
         told = values[:-1] if script.early else values
         events = [b"data: " + orjson.dumps(value) + b"\n\n" for value in told]
-        text = b"".join([b": PROCESSING\n\n", *events, end])
+        text = b"".join([start, *events, end])
         return StreamingResponse(_pieces(text), media_type="text/event-stream")
 
 

@@ -103,6 +103,7 @@ _MODELS: Final[Mapping[str, Mapping[str, Check]]] = {
     },
 }
 MODELS: Final = frozenset(_MODELS)
+_WAIT: Final = b": OPENROUTER PROCESSING\n\n"
 _DONE: Final = b"data: [DONE]\n\n"
 _STREAMING: Final = frozenset({"openai/gpt-5-image"})
 
@@ -183,7 +184,7 @@ class OpenRouterSimulator(OneCallSimulator):
         error = {**_ERRORS[kind][1], "message": f"It failed: {asked.prompt}"}
         if _is_streamed(asked):
             told = [*_events(job, []), {"type": "error", "error": error}]
-            return self.events(told, job.script, end=_DONE)
+            return self.events(told, job.script, start=_WAIT, end=_DONE)
         return json({"id": "gen-1", "error": error})
 
     def asked(self, path: str, payload: Fields) -> Asked | Response:
@@ -209,7 +210,7 @@ class OpenRouterSimulator(OneCallSimulator):
             for index in range(job.count)
         ]
         if _is_streamed(asked):
-            answer = self.events(_events(job, pictures), script, end=_DONE)
+            answer = self.events(_events(job, pictures), script, start=_WAIT, end=_DONE)
         elif script.fail:
             refusal = "I would rather not." if script.fail == "stop" else None
             message = {"role": "assistant", "content": "", "refusal": refusal}
