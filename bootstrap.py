@@ -1,8 +1,9 @@
 """The composition root: the only place that knows concrete classes."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import httpx2
 
@@ -27,9 +28,15 @@ from domain.viewers import Viewer
 from issuer import DevelopmentIssuer
 from providers.catalogue import load_catalogue
 from providers.fal.provider import FalProvider
+from providers.gemini.provider import GeminiProvider
 from providers.local.provider import LocalProvider
+from providers.openai.doors import AzureDoor, Door, OpenAIDoor
+from providers.openai.provider import OpenAIProvider
+from providers.openrouter.provider import OpenRouterProvider
 from providers.references import References
 from providers.rehearsal import RehearsalProvider
+from providers.replicate.provider import ReplicateProvider
+from providers.wavespeed.provider import WavespeedProvider
 from resolvers.loaders import make_loaders
 from schema.context import Context
 from settings import Settings, SettingsError, secret_of
@@ -103,6 +110,10 @@ class Services:
             ),
         )
         return context
+
+
+class _RemoteProvider(Provider, Protocol):
+    async def aclose(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,15 +243,9 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
     if development:
         rehearsal = RehearsalProvider(local)
         providers[rehearsal.name] = rehearsal
-    if settings.fal_key is not None:
-        fal = FalProvider(
-            References(objects, developer),
-            key=settings.fal_key.get_secret_value(),
-            url=settings.fal_url,
-            places=settings.fal_places,
-        )
-        stack.push_async_callback(fal.aclose)
-        providers[fal.name] = fal
+    for provider in _providers_with_keys(settings, References(objects, developer)):
+        stack.push_async_callback(provider.aclose)
+        providers[provider.name] = provider
     registry = load_catalogue(rehearsals=development, with_credentials=providers)
     withdrawals = WithdrawalService(MongoWithdrawalRepository(database), registry)
     await stack.enter_async_context(withdrawals.serve())
@@ -257,6 +262,56 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
         withdrawals=withdrawals,
         jobs=TaskiqJobQueue(make_broker(settings.nats_url, database=settings.mongodb_database)),
     )
+
+
+def _providers_with_keys(settings: Settings, references: References) -> Iterator[_RemoteProvider]:
+    if settings.fal_key is not None:
+        yield FalProvider(
+            references,
+            key=settings.fal_key.get_secret_value(),
+            url=settings.fal_url,
+            places=settings.fal_places,
+        )
+    if settings.openai_key is not None:
+        door: Door = OpenAIDoor(key=settings.openai_key.get_secret_value(), url=settings.openai_url)
+        yield OpenAIProvider(references, door, places=settings.openai_places)
+    if settings.azure_key is not None:
+        assert settings.azure_url is not None
+        door = AzureDoor(
+            key=settings.azure_key.get_secret_value(),
+            url=settings.azure_url,
+            api_version=settings.azure_api_version,
+            deployments=settings.azure_deployments,
+        )
+        yield OpenAIProvider(references, door, places=settings.azure_places)
+    if settings.gemini_key is not None:
+        yield GeminiProvider(
+            references,
+            key=settings.gemini_key.get_secret_value(),
+            url=settings.gemini_url,
+            places=settings.gemini_places,
+        )
+    if settings.openrouter_key is not None:
+        yield OpenRouterProvider(
+            references,
+            key=settings.openrouter_key.get_secret_value(),
+            url=settings.openrouter_url,
+            places=settings.openrouter_places,
+        )
+    if settings.replicate_key is not None:
+        yield ReplicateProvider(
+            references,
+            key=settings.replicate_key.get_secret_value(),
+            url=settings.replicate_url,
+            places=settings.replicate_places,
+        )
+    if settings.wavespeed_key is not None:
+        yield WavespeedProvider(
+            references,
+            key=settings.wavespeed_key.get_secret_value(),
+            url=settings.wavespeed_url,
+            places=settings.wavespeed_places,
+        )
 
 
 def _accounts(settings: Settings, database: Database) -> AccountService:

@@ -15,7 +15,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from secrets import token_urlsafe
 from textwrap import wrap
-from typing import Annotated, Final, Literal, Self, cast
+from typing import Annotated, Any, Final, Literal, Self, cast
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
@@ -52,6 +52,35 @@ class SettingsError(Exception):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+_PROVIDERS: Final = ("fal", "openai", "gemini", "openrouter", "replicate", "wavespeed")
+_PROVIDERS_KEYS: Final = [f"{name}_key" for name in _PROVIDERS]
+_PROVIDERS_URLS: Final = [f"{name}_url" for name in _PROVIDERS]
+
+
+def _key_of(account: str, whose: str) -> Any:
+    return Field(
+        default=None,
+        description=f"The key of {account}; without it, {whose} models are shown but cannot be "
+        "used",
+    )
+
+
+def _url_of(what: str, default: str) -> Any:
+    return Field(
+        default=default,
+        description=f"Where {what} is; plain http on loopback only, which is for a simulator",
+    )
+
+
+def _places_at(provider: str) -> Any:
+    return Field(
+        default=20,
+        ge=1,
+        le=1000,
+        description=f"How many outputs one process may have at {provider} at the same time",
+    )
 
 
 class Settings(BaseSettings):
@@ -140,21 +169,43 @@ class Settings(BaseSettings):
         le=10_000,
         description="How many outputs of one viewer may be at work at the same time",
     )
-    fal_key: SecretStr | None = Field(
+    fal_key: SecretStr | None = _key_of("an account at fal.ai", "fal's")
+    fal_url: str = _url_of("fal's queue", "https://queue.fal.run")
+    fal_places: int = _places_at("fal")
+    openai_key: SecretStr | None = _key_of("an OpenAI account", "OpenAI's")
+    openai_url: str = _url_of("OpenAI's API", "https://api.openai.com/v1")
+    openai_places: int = _places_at("OpenAI")
+    azure_key: SecretStr | None = _key_of("an Azure OpenAI resource", "its")
+    azure_url: str | None = Field(
         default=None,
-        description="The key of an account at fal.ai; without it, fal's models are shown but "
-        "cannot be used",
+        description="The origin of the Azure OpenAI resource, such as "
+        "https://name.openai.azure.com; goes with its key",
     )
-    fal_url: str = Field(
-        default="https://queue.fal.run",
-        description="Where fal's queue is; plain http on loopback only, which is for a simulator",
+    azure_api_version: str = Field(
+        default="preview",
+        description="`preview`, or nothing, for Azure's v1 addresses; a date for those with the "
+        "deployment in them",
     )
-    fal_places: int = Field(
-        default=20,
-        ge=1,
-        le=1000,
-        description="How many runs one process may have at fal at the same time",
+    azure_deployments: Annotated[dict[str, str], NoDecode] = Field(
+        default={},
+        description="What deployments are called, such as gpt-image-2=ours, separated by commas; "
+        "a model that is not named has a deployment of its own name",
     )
+    azure_places: int = _places_at("Azure")
+    gemini_key: SecretStr | None = _key_of("a Google AI account", "Gemini's")
+    gemini_url: str = _url_of(
+        "the Gemini API, without its version", "https://generativelanguage.googleapis.com"
+    )
+    gemini_places: int = _places_at("Gemini")
+    openrouter_key: SecretStr | None = _key_of("an OpenRouter account", "its")
+    openrouter_url: str = _url_of("OpenRouter's API", "https://openrouter.ai/api/v1")
+    openrouter_places: int = _places_at("OpenRouter")
+    replicate_key: SecretStr | None = _key_of("a Replicate account", "its")
+    replicate_url: str = _url_of("Replicate's API", "https://api.replicate.com/v1")
+    replicate_places: int = _places_at("Replicate")
+    wavespeed_key: SecretStr | None = _key_of("a Wavespeed account", "its")
+    wavespeed_url: str = _url_of("Wavespeed's API", "https://api.wavespeed.ai/api/v3")
+    wavespeed_places: int = _places_at("Wavespeed")
     shutdown_grace: float = Field(
         default=20.0,
         ge=0,
@@ -174,7 +225,7 @@ class Settings(BaseSettings):
     def _from_the_root(cls, value: Path) -> Path:
         return value.expanduser().absolute()
 
-    @field_validator("public_url", "jwks_url", "fal_url")
+    @field_validator("public_url", "jwks_url", "azure_url", *_PROVIDERS_URLS)
     @classmethod
     def _an_http_url(cls, value: str | None) -> str | None:
         if not value:
@@ -184,14 +235,14 @@ class Settings(BaseSettings):
             raise PydanticCustomError("sentence", "should be an http or https URL")
         return value.rstrip("/")
 
-    @field_validator("jwks_url", "fal_url")
+    @field_validator("jwks_url", "azure_url", *_PROVIDERS_URLS)
     @classmethod
     def _not_in_the_clear(cls, value: str | None) -> str | None:
         if value and not may_fetch_keys_from(value):
             raise PydanticCustomError("sentence", "should begin with https://")
         return value
 
-    @field_validator("fal_key")
+    @field_validator("azure_key", *_PROVIDERS_KEYS)
     @classmethod
     def _one_word(cls, value: SecretStr | None) -> SecretStr | None:
         # It becomes part of a header: what does not fit there would be quoted by an error.
@@ -236,6 +287,18 @@ class Settings(BaseSettings):
             return tuple(origin.strip() for origin in value.split(",") if origin.strip())
         return value
 
+    @field_validator("azure_deployments", mode="before")
+    @classmethod
+    def _pairs(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [pair.partition("=") for pair in value.split(",") if pair.strip()]
+        if not all(model.strip() and name.strip() for model, _, name in pairs):
+            raise PydanticCustomError(
+                "sentence", "should list pairs such as gpt-image-2=ours, separated by commas"
+            )
+        return {model.strip(): name.strip() for model, _, name in pairs}
+
     @field_validator("allowed_origins")
     @classmethod
     def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -268,6 +331,8 @@ class Settings(BaseSettings):
         self.__dict__[name] = value
 
     def _contradictions(self) -> Iterator[str]:
+        if (self.azure_key is None) != (self.azure_url is None):
+            yield f"{PREFIX}AZURE_KEY and {PREFIX}AZURE_URL go together."
         if self.environment == "development":
             if not is_loopback(self.host):
                 yield (
@@ -430,7 +495,7 @@ def markdown_table() -> str:
 
 
 def _shown(default: object) -> str:
-    if default is None:
+    if default is None or default == {}:
         return ""
     if isinstance(default, tuple):
         return ",".join(cast(tuple[str, ...], default))

@@ -28,7 +28,8 @@ class InlineJson:
     """One JSON document, fed piece by piece.
 
     A string under one of these names is a picture where it is base64 or a `data:` link: it is
-    decoded, and its number stands in the fields instead. Other strings stay what they are.
+    decoded, and its number stands in the fields instead. Other strings stay what they are; those of
+    more than `max_string` bytes are left empty.
     """
 
     def __init__(
@@ -37,10 +38,12 @@ class InlineJson:
         *,
         max_bytes: int = MAX_BYTES,
         max_words: int = MAX_WORDS_BYTES,
+        max_string: int | None = None,
     ) -> None:
         self._names = frozenset(name.encode() for name in names)
         self._bytes_left = max_bytes
         self._max_words = max_words
+        self._max_string = max_words if max_string is None else max_string
         self._words = bytearray()
         self._pictures: list[bytes | None] = []
         self._read: Callable[[bytes, int], int] = self._between
@@ -49,6 +52,8 @@ class InlineJson:
         self._since = 0
         """Where the words begin that came after the latest string, or those of this one."""
         self._escaped = False
+        self._is_long = False
+        """Whether this string is left empty."""
         self._head = b""
         self._decoder = Base64Decoder(max_bytes=0)
 
@@ -96,16 +101,16 @@ class InlineJson:
     def _in_string(self, piece: bytes, at: int) -> int:
         if self._escaped:
             self._escaped = False
-            self._keep(piece[at : at + 1])
+            self._keep_string(piece[at : at + 1])
             return at + 1
         mark = _MARK.search(piece, at)
         end = mark.start() if mark else len(piece)
-        self._keep(piece[at:end])
+        self._keep_string(piece[at:end])
         if mark is None:
             return end
         if mark[0] == b"\\":
             self._escaped = True
-            self._keep(b"\\")
+            self._keep_string(b"\\")
         else:
             is_short = len(self._words) - self._since <= _MAX_NAME_LENGTH
             self._end_string(bytes(self._words[self._since :]) if is_short else b"", b'"')
@@ -173,7 +178,7 @@ class InlineJson:
 
     def _begin_string(self) -> None:
         self._keep(b'"')
-        self._since, self._read = len(self._words), self._in_string
+        self._since, self._read, self._is_long = len(self._words), self._in_string, False
 
     def _begin_picture(self) -> None:
         self._decoder = Base64Decoder(max_bytes=self._bytes_left)
@@ -182,6 +187,14 @@ class InlineJson:
     def _end_string(self, name: bytes, closing: bytes) -> None:
         self._keep(closing)
         self._name, self._since, self._read = name, len(self._words), self._between
+
+    def _keep_string(self, words: bytes) -> None:
+        if self._is_long:
+            return
+        self._keep(words)
+        if len(self._words) - self._since > self._max_string:
+            del self._words[self._since :]
+            self._is_long = True
 
     def _keep(self, words: bytes) -> None:
         if len(self._words) + len(words) > self._max_words:

@@ -24,9 +24,12 @@ class Reference:
     data: bytes
     content_type: str
 
+    def as_base64(self) -> str:
+        return b64encode(self.data).decode()
+
     def as_link(self) -> str:
         """A `data:` URI."""
-        return f"data:{self.content_type};base64,{b64encode(self.data).decode()}"
+        return f"data:{self.content_type};base64,{self.as_base64()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +68,18 @@ class References:
                     detail="the references are too large together",
                 )
         return read
+
+
+def fair_share(images: Iterable[Image], together: int) -> int:
+    """How many bytes each may have at most, so that all of them have no more than so many together.
+
+    What small ones leave over goes to the large ones.
+    """
+    share = together
+    sizes = sorted(image.byte_size for image in images)
+    for place, size in enumerate(sizes):
+        share = together // (len(sizes) - place)
+        if size > share:
+            break
+        together -= size
+    return share

@@ -353,7 +353,7 @@ async def test_all_jobs_of_an_output_go_on_in_the_next_process(
 
 # What a provider does not have, and how it names what it is given
 
-GONE = "img-imagen4-preview"
+GONE = "img-gpt-image-1-5"
 MODEL_FACTS = """query($id: ID!) { model(id: $id) {
   available unavailableReason replacement { id }
 } }"""
@@ -368,12 +368,23 @@ async def test_a_model_that_its_provider_does_not_have_is_offered_no_more(paid: 
     assert shown == {
         "available": False,
         "unavailableReason": "REFUSED_BY_PROVIDER",
-        "replacement": {"id": "img-nano-banana-pro"},
+        "replacement": {"id": "img-gpt-image-2-5-sunburst"},
     }
     wanted = {"userMessage": "A boat", "selectedModels": [GONE]}
     refused = (await paid.client(START, input=wanted))["startConversation"]["userErrors"]
     assert [error["code"] for error in refused] == ["MODEL_UNAVAILABLE"]
-    assert "img-nano-banana-pro" in refused[0]["message"]
+
+
+async def test_a_model_whose_day_has_come_is_refused_with_its_replacement_named(
+    paid: Paid,
+) -> None:
+    wanted = {"userMessage": "A boat", "selectedModels": ["img-imagen4-preview"]}
+
+    refused = (await paid.client(START, input=wanted))["startConversation"]["userErrors"]
+
+    assert [error["code"] for error in refused] == ["MODEL_RETIRED"]
+    assert "(img-nano-banana) takes its place" in refused[0]["message"]
+    assert await account(paid.client) == (STARTING, 0, 0)
 
 
 @pytest.mark.parametrize(

@@ -6,16 +6,21 @@ import pytest_asyncio
 
 from providers.fal.provider import FalProvider
 from providers.local.provider import LocalProvider
+from providers.one_call.provider import OneCallProvider
 from providers.openai.provider import OpenAIProvider
 from providers.replicate.provider import ReplicateProvider
 from providers.wavespeed.provider import WavespeedProvider
 from tests.providers.fal_runs import PlayedFal
+from tests.providers.one_call_runs import PlayedGemini, PlayedOneCall, PlayedOpenRouter
 from tests.providers.openai_runs import PlayedOpenAI
 from tests.providers.pictures import Shelf
 from tests.providers.prediction_runs import PlayedReplicate, PlayedWavespeed
 from tests.providers.runs import Played, Stage
 from tests.simulators.fal import FalSimulator
+from tests.simulators.gemini import GeminiSimulator
+from tests.simulators.one_call import OneCallSimulator
 from tests.simulators.openai import OpenAISimulator
+from tests.simulators.openrouter import OpenRouterSimulator
 from tests.simulators.replicate import ReplicateSimulator
 from tests.simulators.wavespeed import WavespeedSimulator
 
@@ -70,3 +75,32 @@ async def openai(stage: Stage) -> AsyncIterator[Played[OpenAIProvider, OpenAISim
     """A simulated OpenAI, served, and providers on it."""
     async with stage.playing(OpenAISimulator, PlayedOpenAI) as played:
         yield played
+
+
+@pytest_asyncio.fixture
+async def gemini(stage: Stage) -> AsyncIterator[Played[OneCallProvider, OneCallSimulator]]:
+    """A simulated Gemini API, served, and providers on it."""
+    async with stage.playing(*_ONE_CALL["gemini"]) as played:
+        yield played
+
+
+@pytest_asyncio.fixture
+async def openrouter(stage: Stage) -> AsyncIterator[Played[OneCallProvider, OneCallSimulator]]:
+    """A simulated OpenRouter, served, and providers on it."""
+    async with stage.playing(*_ONE_CALL["openrouter"]) as played:
+        yield played
+
+
+@pytest_asyncio.fixture(params=["gemini", "openrouter"])
+async def one_call(
+    request: pytest.FixtureRequest, stage: Stage
+) -> AsyncIterator[Played[OneCallProvider, OneCallSimulator]]:
+    """Each of the providers of which one call is the whole run, one after the other."""
+    async with stage.playing(*_ONE_CALL[request.param]) as played:
+        yield played
+
+
+_ONE_CALL: dict[str, tuple[type[OneCallSimulator], type[PlayedOneCall]]] = {
+    "gemini": (GeminiSimulator, PlayedGemini),
+    "openrouter": (OpenRouterSimulator, PlayedOpenRouter),
+}

@@ -1,48 +1,30 @@
 """What tests of OpenAI and Azure share: providers on their simulator, and requests."""
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
 from domain.generation import GenerationRequest
 from domain.images import Image
-from domain.models import AspectRatio, ImageFormat, ImageModel, ModelRegistry, Quality, Resolution
+from domain.models import AspectRatio, ImageFormat, ImageModel, Quality, Resolution
 from domain.outputs import ProviderJob
-from providers.catalogue import CATALOGUE, load_catalogue
+from providers.catalogue import load_catalogue
 from providers.http import MAX_BYTES
 from providers.openai.doors import AzureDoor, Door, OpenAIDoor
 from providers.openai.provider import OpenAIProvider
 from providers.patience import Pace
 from providers.references import MAX_TOGETHER_BYTES
 from tests.providers.pictures import a_request
+from tests.providers.rows import rows_of
 from tests.providers.runs import QUICK, SECONDS_LEFT, Played, Witness
 from tests.simulators.openai import KEY, OpenAISimulator
 
-ROWS: Final = Path(__file__).parents[2] / "rows-openai.toml"
 DEPLOYMENTS: Final = {"gpt-image-2": "our-pictures"}
-
-
-def models_with(*keys: str) -> ModelRegistry:
-    """The catalogue where these providers have credentials."""
-    text = CATALOGUE.read_text("utf-8")
-    if ROWS.exists():
-        text += ROWS.read_text("utf-8")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "catalogue.toml")
-        path.write_text(text, "utf-8")
-        return load_catalogue(rehearsals=False, with_credentials=keys, path=path)
-
-
-MODELS: Final = models_with("openai", "azure")
-MODELS_AT_AZURE: Final = models_with("azure")
+MODELS: Final = load_catalogue(rehearsals=False, with_credentials={"openai", "azure"})
 ROWS_OF_OPENAI: Final = [
     model for model in MODELS.all() if model.provider in (OpenAIDoor.provider, AzureDoor.provider)
 ]
-ROWS_AT_AZURE: Final = [
-    model for model in MODELS_AT_AZURE.all() if model.provider == AzureDoor.provider
-]
+ROWS_AT_AZURE: Final = rows_of(AzureDoor.provider)
 
 
 class Onlooker(Witness):

@@ -18,7 +18,7 @@ from domain.ports import Link, Provider
 from providers.catalogue import load_catalogue
 
 SMALL = (320, 256)
-MODELS = load_catalogue(rehearsals=True)
+MODELS = load_catalogue(rehearsals=True, with_credentials={"fal"})
 
 
 class Shelf:

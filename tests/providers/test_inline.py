@@ -164,3 +164,16 @@ def test_base64_is_decoded_in_any_pieces(length: int) -> None:
 def test_base64_beyond_the_limit_is_unusable() -> None:
     with pytest.raises(AnswerUnusable):
         Base64Decoder(max_bytes=99).feed(b64encode(bytes(100)))
+
+
+def test_strings_that_are_too_long_are_left_empty() -> None:
+    value = {"a": "x" * 100, "b": '"' * 60, "c": "y" * 99, "b64_json": TEXT}
+    text = json.dumps(value).encode()
+
+    for length in (1, 2, 3, 7, 50, len(text)):
+        document = InlineJson({"b64_json"}, max_words=250, max_string=99)
+        for start in range(0, len(text), length):
+            document.feed(text[start : start + length])
+        fields = document.fields()
+        assert fields == {"a": "", "b": "", "c": "y" * 99, "b64_json": 0}
+        assert document.take(0) == PICTURE

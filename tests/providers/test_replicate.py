@@ -13,7 +13,8 @@ from domain.models import ImageFormat, ImageModel, Resolution
 from providers.replicate.wire import MODELS
 from tests.official import ask_sdk
 from tests.providers.pictures import Shelf, a_colourful_picture, a_reference, opened
-from tests.providers.prediction_runs import FLUX, NANO_BANANA, SEEDREAM, PlayedReplicate
+from tests.providers.prediction_runs import FLUX, IMAGEN, NANO_BANANA, SEEDREAM, PlayedReplicate
+from tests.providers.rows import rows_of
 from tests.providers.runs import Witness
 from tests.simulators.replicate import KEY
 from tests.simulators.replicate_models import MODELS as REPLICATE_MODELS
@@ -331,3 +332,18 @@ async def test_a_colourful_reference_arrives_as_it_is(replicate: PlayedReplicate
     delivery = await replicate.made(replicate.run("", reference, model=NANO_BANANA))
 
     assert opened(delivery).format == "JPEG"
+
+
+@pytest.mark.parametrize(
+    "row", [*rows_of("replicate"), *rows_of("wavespeed")], ids=lambda row: row.id
+)
+def test_a_row_promises_what_is_tested(row: ImageModel) -> None:
+    tested = {model.endpoint: model for model in (FLUX, IMAGEN, NANO_BANANA, SEEDREAM)}
+
+    model = tested[row.endpoint]
+    assert set(row.aspect_ratios) == set(model.aspect_ratios)
+    assert set(row.resolutions) == set(model.resolutions)
+    assert set(row.formats) == set(model.formats)
+    assert (row.images_per_run or row.max_images) == model.max_images
+    assert row.supports_seed == model.supports_seed
+    assert row.max_references in (0, model.max_references)

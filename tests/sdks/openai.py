@@ -11,9 +11,6 @@ import sys
 from collections.abc import Iterator
 from typing import Any, Final
 
-# This file has the SDK's own name, and its folder is the first place where Python looks.
-sys.path.pop(0)
-
 import openai
 
 _PICTURE: Final = base64.b64decode(

@@ -50,7 +50,9 @@ def _shape(ratio: float) -> tuple[int, int]:
 def _drawn(shape: tuple[int, int], format: str) -> bytes:
     drawn = Image.new("P", shape, 0)
     drawn.putpalette([40, 60, 90, 220, 190, 120])
-    ImageDraw.Draw(drawn).ellipse((8, 8, shape[0] - 9, shape[1] - 9), fill=1)
+    margin = min(8, min(shape) // 3)
+    right, bottom = shape[0] - margin - 1, shape[1] - margin - 1
+    ImageDraw.Draw(drawn).ellipse((margin, margin, right, bottom), fill=1)
     written = io.BytesIO()
     (drawn if format == "PNG" else drawn.convert("RGB")).save(written, format)
     return written.getvalue()

@@ -95,6 +95,12 @@ class Script:
     """It fails only after its answer has begun, inside of a success."""
     early: bool = False
     """A stream ends before its picture."""
+    signature: int = 0
+    """The length of what comes with a picture, and says nothing to anybody."""
+    escaped: bool = False
+    """Base64 is written in JSON's long way."""
+    garbled: bool = False
+    """It is no base64."""
     plain: bool = False
     """What was asked for as a stream comes as a whole."""
 
@@ -168,8 +174,8 @@ def _switch(text: str) -> bool:
 _READERS: Final[Mapping[str, Callable[[str], object]]] = {
     **dict.fromkeys((field.name for field in fields(Script)), str),
     **dict.fromkeys(("submit", "status", "result", "file"), _faults),
-    **dict.fromkeys(("cut", "position", "images", "seed", "bytes", "partials"), int),
+    **dict.fromkeys(("cut", "position", "images", "seed", "bytes", "partials", "signature"), int),
     **dict.fromkeys(("delay", "queue", "seconds"), float),
     **dict.fromkeys(("taken", "names", "silent", "stubborn", "quiet", "one", "bare"), _switch),
-    **dict.fromkeys(("inside", "removed", "late", "early", "plain"), _switch),
+    **dict.fromkeys(("inside", "removed", "late", "early", "escaped", "garbled", "plain"), _switch),
 }

@@ -1,0 +1,27 @@
+"""What providers tell of the tokens that a run has used."""
+
+from collections.abc import Sequence
+
+from domain.outputs import Usage
+
+_MAX_COUNT = 2**31
+
+
+def usage_of(
+    told: object, *, input_name: str, output_names: Sequence[str], total_name: str
+) -> Usage | None:
+    """The counts under these names; None where nothing is told. Outputs of several kinds add up."""
+    if not isinstance(told, dict):
+        return None
+    outputs = [count for name in output_names if (count := _count(told.get(name))) is not None]
+    return Usage(
+        input_tokens=_count(told.get(input_name)),
+        output_tokens=sum(outputs) if outputs else None,
+        total_tokens=_count(told.get(total_name)),
+    )
+
+
+def _count(value: object) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if 0 <= value < _MAX_COUNT else None

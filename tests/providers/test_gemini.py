@@ -1,0 +1,309 @@
+"""Gemini, against its simulator: what is asked, and what its answers mean."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from PIL import Image as Pictures
+
+from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
+from domain.generation import GenerationRequest
+from domain.images import Image
+from domain.models import AspectRatio, Resolution
+from domain.outputs import Usage
+from providers.gemini.wire import ENDPOINTS, MAX_REQUEST_BYTES, bytes_for_references
+from providers.one_call.provider import OneCallProvider
+from providers.references import fair_share
+from tests.official import ask_sdk
+from tests.providers.one_call_runs import SERVED, PlayedGemini, a_run
+from tests.providers.openai_runs import Onlooker
+from tests.providers.pictures import a_reference
+from tests.providers.runs import Witness
+from tests.simulators.gemini import BLOCKS, FINISHES, KEY, MODELS
+from tests.simulators.pictures import padded, picture
+
+Code = GenerationErrorCode
+MODEL = "img-nano-banana-2-1"
+
+
+async def a_picture(gemini: PlayedGemini, shade: int = 0) -> Image:
+    return await a_reference(gemini.shelf, Pictures.new("RGB", (8, 8), (shade, 0, 0)))
+
+
+def test_every_row_can_be_asked_for() -> None:
+    rows = {model.endpoint for model in SERVED if model.provider == "gemini"}
+
+    assert rows == set(ENDPOINTS) == MODELS
+
+
+PAYLOADS: list[Any] = [
+    pytest.param(
+        a_run(model=MODEL, aspect_ratio=AspectRatio(8, 1), resolution=Resolution.FOUR_K),
+        {"imageConfig": {"aspectRatio": "8:1", "imageSize": "4K"}},
+        id="Nano Banana 2.1",
+    ),
+    pytest.param(
+        a_run(model=MODEL, preview_count=1, seed="7"),
+        {
+            "imageConfig": {"aspectRatio": "21:9", "imageSize": "1K"},
+            "seed": 7,
+            "thinkingConfig": {"includeThoughts": True},
+        },
+        id="Nano Banana 2.1 with previews",
+    ),
+    pytest.param(
+        a_run(model="img-nano-banana-2", resolution=Resolution.TWO_K),
+        {"imageConfig": {"aspectRatio": "21:9", "imageSize": "2K"}},
+        id="Nano Banana 2",
+    ),
+    pytest.param(
+        a_run(model="img-nano-banana at gemini", seed="not a number", preview_count=1),
+        {"imageConfig": {"aspectRatio": "21:9"}, "seed": 514902779},
+        id="Nano Banana",
+    ),
+    pytest.param(
+        a_run(model="img-nano-banana-edit at gemini", aspect_ratio=AspectRatio(4, 5)),
+        {"imageConfig": {"aspectRatio": "4:5"}},
+        id="Nano Banana Edit",
+    ),
+    pytest.param(
+        a_run(model="img-nano-banana-pro at gemini", resolution=Resolution.FOUR_K),
+        {"imageConfig": {"aspectRatio": "21:9", "imageSize": "4K"}},
+        id="Nano Banana Pro",
+    ),
+    pytest.param(
+        a_run(model="img-nano-banana-pro-edit at gemini"),
+        {"imageConfig": {"aspectRatio": "21:9", "imageSize": "1K"}},
+        id="Nano Banana Pro Edit",
+    ),
+]
+
+
+@pytest.mark.parametrize(("request_", "expected"), PAYLOADS)
+async def test_payloads_have_the_models_own_fields_and_no_others(
+    gemini: PlayedGemini, request_: GenerationRequest, expected: dict[str, object]
+) -> None:
+    edits = request_.model.max_references > 0
+    references = [await a_picture(gemini, shade) for shade in (0, 200)] if edits else []
+
+    await gemini.made(replace(request_, references=tuple(references)))
+
+    (entry,) = gemini.bill
+    (content,) = entry.payload["sent"]["contents"]
+    text, *images = content["parts"]
+    assert entry.endpoint == request_.model.endpoint
+    assert entry.payload["sent"]["generationConfig"] == {
+        "responseModalities": ["TEXT", "IMAGE"],
+        **expected,
+    }
+    assert (content["role"], text) == ("user", {"text": "A lighthouse"})
+    assert len(images) == len(references)
+    for image in images:
+        assert set(image) == {"inlineData"}
+        assert image["inlineData"]["mimeType"] == "image/png"
+        assert image["inlineData"]["data"].startswith("iVBORw0KGgo")
+    assert len({str(image) for image in images}) == len(images)
+
+
+async def test_the_key_is_in_the_head_and_nowhere_else(gemini: PlayedGemini) -> None:
+    await gemini.made(a_run(model=MODEL))
+    await gemini.made(a_run(model=MODEL, preview_count=2))
+
+    assert gemini.calls == [
+        "POST /v1beta/models/gemini-nano-banana-2.1:generateContent",
+        "POST /v1beta/models/gemini-nano-banana-2.1:streamGenerateContent",
+    ]
+    assert {seen.headers["x-goog-api-key"] for seen in gemini.simulator.seen} == {KEY}
+
+
+@pytest.mark.parametrize("preview_count", [0, 1])
+async def test_thoughts_are_no_result(gemini: PlayedGemini, preview_count: int) -> None:
+    onlooker = Onlooker()
+    run = a_run("partials=2 text=Gladly", model=MODEL, preview_count=preview_count)
+
+    delivery = await gemini.provider().generate(run, onlooker)
+    thoughtful = await gemini.failed(
+        a_run("partials=2 images=0", model=MODEL, preview_count=preview_count)
+    )
+
+    assert len(delivery.images) == 1
+    assert delivery.images[0].data not in onlooker.previews
+    assert len(onlooker.previews) == preview_count
+    assert delivery.text == "Gladly"
+    assert thoughtful.code is Code.NO_IMAGE
+
+
+@pytest.mark.parametrize("preview_count", [0, 1])
+async def test_tokens_are_told_with_those_of_the_thoughts(
+    gemini: PlayedGemini, preview_count: int
+) -> None:
+    delivery = await gemini.made(a_run(model=MODEL, preview_count=preview_count))
+
+    assert delivery.usage == Usage(input_tokens=12, output_tokens=1390, total_tokens=1402)
+
+
+@pytest.mark.parametrize("preview_count", [0, 1])
+async def test_a_signature_of_megabytes_is_nobodys_trouble(
+    gemini: PlayedGemini, preview_count: int
+) -> None:
+    run = a_run("signature=3000000", model=MODEL, preview_count=preview_count)
+
+    assert len((await gemini.made(run)).images) == 1
+
+
+MEANINGS = {
+    **dict.fromkeys(FINISHES, (Code.CONTENT_REFUSED, False)),
+    **dict.fromkeys(
+        ("NO_IMAGE", "IMAGE_OTHER", "OTHER", "MALFORMED_RESPONSE", "MAX_TOKENS"),
+        (Code.NO_IMAGE, True),
+    ),
+    "LANGUAGE": (Code.PROVIDER_REJECTED_INPUT, False),
+    "PUP_LIMITED_DISABLED": (Code.PROVIDER_AUTHENTICATION, False),
+    **dict.fromkeys((f"prompt-{reason}" for reason in BLOCKS), (Code.CONTENT_REFUSED, False)),
+    "images=0": (Code.NO_IMAGE, True),
+}
+
+
+@pytest.mark.parametrize("preview_count", [0, 1])
+@pytest.mark.parametrize("kind", sorted(MEANINGS))
+async def test_every_reason_for_no_picture_has_its_meaning(
+    gemini: PlayedGemini, kind: str, preview_count: int
+) -> None:
+    script = f"{kind if '=' in kind else f'fail={kind}'} text=Sorry"
+
+    failure = await gemini.failed(a_run(script, model=MODEL, preview_count=preview_count))
+
+    assert (failure.code, failure.retryable) == MEANINGS[kind]
+    assert not isinstance(failure, NotSubmitted)
+    assert "Sorry" not in str(failure)
+    assert len(gemini.calls) == 1
+
+
+async def test_a_wrong_key_comes_as_a_bad_request(gemini: PlayedGemini) -> None:
+    failure = await gemini.failed(a_run(model=MODEL), provider=gemini.provider(key="wrong"))
+
+    assert failure.code is Code.PROVIDER_AUTHENTICATION
+    assert not failure.retryable
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "wait"),
+    [
+        pytest.param("fail=quota", Code.PROVIDER_RATE_LIMITED, 34.5, id="RetryInfo"),
+        pytest.param("fail=location", Code.PROVIDER_AUTHENTICATION, None, id="country or bill"),
+        pytest.param("fail=quota-today", Code.PROVIDER_RATE_LIMITED, None, id="quota of a day"),
+        pytest.param("fail=504", Code.OUTCOME_UNKNOWN, None, id="504"),
+    ],
+)
+async def test_an_error_of_gemini(
+    gemini: PlayedGemini, script: str, code: Code, wait: float | None
+) -> None:
+    failure = await gemini.failed(a_run(script, model=MODEL))
+
+    assert failure.code is code
+    assert isinstance(failure, NotSubmitted) == (wait is not None)
+    if isinstance(failure, NotSubmitted):
+        assert failure.retry_after_seconds == wait
+
+
+@pytest.mark.parametrize("preview_count", [0, 1])
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        ("429", Code.PROVIDER_RATE_LIMITED),
+        ("500", Code.PROVIDER_UNAVAILABLE),
+        ("503", Code.PROVIDER_UNAVAILABLE),
+        ("key", Code.PROVIDER_AUTHENTICATION),
+        ("400", Code.PROVIDER_REJECTED_INPUT),
+        ("404", Code.MODEL_RETIRED),
+    ],
+)
+async def test_an_error_inside_of_a_success_ends_the_run(
+    gemini: PlayedGemini, kind: str, code: Code, preview_count: int
+) -> None:
+    failure = await gemini.failed(
+        a_run(f"fail={kind} late", model=MODEL, preview_count=preview_count)
+    )
+
+    assert failure.code is code
+    assert not isinstance(failure, NotSubmitted)
+
+
+async def test_references_fit_into_one_request_together(gemini: PlayedGemini) -> None:
+    sizes = (9_000_000, 100_000, 9_000_000)
+    references = [
+        await a_reference(
+            gemini.shelf,
+            Pictures.new("RGB", (64, 64)),
+            data=padded(picture(f"{size}"), size),
+        )
+        for size in sizes
+    ]
+
+    await gemini.made(a_run("", *references, model=MODEL))
+
+    (seen,) = gemini.simulator.seen
+    assert int(seen.headers["content-length"]) <= MAX_REQUEST_BYTES
+    parts = gemini.bill[0].payload["sent"]["contents"][0]["parts"]
+    kinds = [part["inlineData"]["mimeType"] for part in parts[1:]]
+    assert kinds == ["image/jpeg", "image/png", "image/jpeg"]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "share"),
+    [((), 100), ((10,), 100), ((50, 50), 50), ((90, 90), 50), ((10, 80, 80), 45), ((99, 2), 98)],
+)
+async def test_small_references_leave_room_to_large_ones(
+    gemini: PlayedGemini, sizes: tuple[int, ...], share: int
+) -> None:
+    image = await a_picture(gemini)
+
+    assert fair_share([replace(image, byte_size=size) for size in sizes], 100) == share
+    assert bytes_for_references(a_run(model=MODEL)) * 4 / 3 < MAX_REQUEST_BYTES
+
+
+SCRIPTS = [
+    *("", "text=Gladly partials=1", "fail=IMAGE_SAFETY", "fail=prompt-PROHIBITED_CONTENT"),
+    *("images=0 text=Sorry", "fail=quota", "fail=400", "fail=404", "fail=503", "fail=key"),
+]
+
+
+async def test_googles_own_client_understands_the_same(gemini: PlayedGemini) -> None:
+    provider = gemini.provider()
+    runs = [
+        a_run(script, model=MODEL, preview_count=count) for script in SCRIPTS for count in (0, 1)
+    ]
+    asked = [(run.prompt, run.preview_count > 0) for run in runs]
+
+    ours = [await outcome(provider, run) for run in runs]
+    told = await ask_sdk("gemini", gemini.url, KEY, "gemini-nano-banana-2.1", json.dumps(asked))
+
+    assert [understood(one) for one in told] == ours
+    assert len({str(one) for one in ours}) == 9
+
+
+async def outcome(provider: OneCallProvider, run: GenerationRequest) -> dict[str, object]:
+    try:
+        delivery = await provider.generate(run, Witness())
+    except GenerationFailed as failure:
+        return {"failure": str(failure.code)}
+    return {"images": len(delivery.images), "text": delivery.text}
+
+
+def understood(told: dict[str, Any]) -> dict[str, object]:
+    """What the client has told, in our words."""
+    if "status" in told:
+        words = {
+            "RESOURCE_EXHAUSTED": Code.PROVIDER_RATE_LIMITED,
+            "INVALID_ARGUMENT": Code.PROVIDER_REJECTED_INPUT,
+            "NOT_FOUND": Code.MODEL_RETIRED,
+            "UNAVAILABLE": Code.PROVIDER_UNAVAILABLE,
+        }
+        bad_key = "API_KEY_INVALID" in told["reasons"]
+        return {"failure": str(Code.PROVIDER_AUTHENTICATION if bad_key else words[told["status"]])}
+    if told["block"] or "SAFETY" in told["finish"]:
+        return {"failure": str(Code.CONTENT_REFUSED)}
+    if not told["images"]:
+        return {"failure": str(Code.NO_IMAGE)}
+    return {"images": told["images"], "text": told["text"] or None}

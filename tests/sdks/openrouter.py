@@ -1,0 +1,39 @@
+"""What openrouter understands of answers. It is told the URL, the key, and as JSON a list of
+requests.
+"""
+
+import json
+import sys
+from base64 import b64decode
+from typing import Any
+
+from openrouter import OpenRouter, errors
+
+
+def main(url: str, key: str, requests: str) -> list[dict[str, Any]]:
+    with OpenRouter(api_key=key, server_url=url) as client:
+        return [ask(client, request) for request in json.loads(requests)]
+
+
+def ask(client: OpenRouter, request: dict[str, Any]) -> dict[str, Any]:
+    try:
+        answer = client.images.generate(**request, retries=None)
+        if not request.get("stream"):
+            return {"images": len([b64decode(image.b64_json) for image in answer.data])}
+        told: dict[str, Any] = {"partials": 0}
+        with answer as events:
+            for event in events:
+                if event.type == "image_generation.partial_image":
+                    told["partials"] += bool(b64decode(event.b64_json))
+                elif event.type == "image_generation.completed":
+                    told["images"] = len([b64decode(event.b64_json)])
+                elif event.type == "error":
+                    told["error"] = event.error.code
+        return told
+    except errors.ResponseValidationError:
+        return {"nonsense": True}
+    except errors.OpenRouterError as error:
+        return {"status": error.status_code, "kind": type(error).__name__}
+
+
+json.dump(main(*sys.argv[1:]), sys.stdout)
