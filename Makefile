@@ -5,6 +5,7 @@
 export UV_PYTHON_DOWNLOADS := never
 export VIEWER ?= ana
 KILLS ?= 500
+CUTS ?= 1000
 SEED ?=
 PYTHON := .venv/bin/python
 PIP := $(PYTHON) -m pip --disable-pip-version-check --quiet install
@@ -40,8 +41,8 @@ check: .venv/dev ## Format, lint, types and the layers' imports
 test: .venv/dev .venv/sdks/installed ## Run the tests, or some: make test T=tests/test_auth.py
 	@$(PYTHON) -m pytest -n 2 --dist worksteal $(T)
 
-resilience: .venv/dev ## Kill things at random and check the whole history: make resilience KILLS=500 SEED=…
-	@DARKROOM_TEST_KILLS=$(KILLS) DARKROOM_TEST_SEED=$(SEED) $(PYTHON) -m pytest -s tests/resilience
+resilience: .venv/dev ## Kill things at random and check the whole history: make resilience KILLS=500 CUTS=1000 SEED=…
+	@DARKROOM_TEST_KILLS=$(KILLS) DARKROOM_TEST_CUTS=$(CUTS) DARKROOM_TEST_SEED=$(SEED) $(PYTHON) -m pytest -s tests/resilience
 
 schema: .venv/dev ## Write schema.graphql from the code
 	@$(PYTHON) -m resolvers.root > .schema.new && mv .schema.new schema.graphql
