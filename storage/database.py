@@ -40,6 +40,7 @@ Session: TypeAlias = AsyncClientSession
 COMMAND_SECONDS: Final = 8
 PLACE_SECONDS: Final = 2
 PING_SECONDS: Final = 2
+CLOSE_SECONDS: Final = 2
 MAX_CALLS: Final = 80
 """Below the driver's own pool, which so never runs out."""
 SELECTION_SECONDS: Final = 4
@@ -114,9 +115,9 @@ class Calls:
         return await asyncio.shield(task)
 
     async def ended(self) -> None:
-        """Wait for what is still under way."""
+        """Wait for what is still under way, for a while: whoever wanted to know has gone."""
         if self._under_way:
-            await asyncio.wait(self._under_way, timeout=COMMAND_SECONDS)
+            await asyncio.wait(self._under_way, timeout=CLOSE_SECONDS)
 
     async def _to_its_end(self, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
         with translated():
@@ -247,8 +248,9 @@ async def open_database(uri: str, name: str) -> AsyncIterator[Database]:
         finally:
             await calls.ended()
     finally:
-        await feed_client.close()
-        await client.close()
+        # Each asks the server to forget its sessions, and waits for one that is away.
+        closing = [asyncio.create_task(one.close()) for one in (feed_client, client)]
+        await asyncio.wait(closing, timeout=CLOSE_SECONDS)
 
 
 async def _reconnect(client: AsyncMongoClient[Document]) -> None:

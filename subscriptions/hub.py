@@ -25,6 +25,7 @@ MAX_WAITING_TURNS: Final = 64
 _BATCH: Final = 256
 _OPEN_SECONDS: Final = 20
 _PAUSE_SECONDS: Final = 0.25
+_CLOSE_SECONDS: Final = 2
 
 
 @dataclass(slots=True)
@@ -110,7 +111,8 @@ class Hub:
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            # A read that is under way ends with its database, which may be away.
+            await asyncio.wait(tasks, timeout=_CLOSE_SECONDS)
 
     @contextmanager
     def listen(self, subject: ConversationId | ViewerId) -> Iterator[Listener]:

@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Final, TypeAlias
 
 from domain.errors import Overloaded
-from domain.ids import ModelId, OutputId, ViewerId
+from domain.ids import OutputId, ViewerId
 from domain.models import ModelRegistry
 from domain.ports import ClaimRepository, Provider
 from domain.services.runner import LETTING_GO_SECONDS, OutputRun, OutputRunner
@@ -30,6 +30,8 @@ _SMALL: Final = 2
 """So many places may all be one viewer's."""
 _LOOK_AT: Final = 200
 _LOOK_AGAIN_SECONDS: Final = 0.05
+_SURE_SECONDS: Final = 3.0
+"""A little longer than from one sweep to the next."""
 
 
 _Attempt: TypeAlias = tuple[OutputId, int]
@@ -57,9 +59,12 @@ class Dispatcher:
         self._registry = registry
         self._limits = {name: provider.places for name, provider in providers.items()}
         self._taken: dict[_Attempt, _Place] = {}
-        self._others_wait = False
+        self._wanted: set[str] = set()
+        """Providers that had no place for somebody: nobody gets one there by coming later."""
         self._freed = asyncio.Event()
         """A place has become free that somebody waits for."""
+        self._sure_until = 0.0
+        """Until then a lease that has run out means a dead worker."""
         self._stopping = False
 
     @property
@@ -75,7 +80,9 @@ class Dispatcher:
         task = None
         try:
             waiting = None if self._stopping else await self._claims.find_waiting(output_id)
-            if waiting is not None:
+            if waiting is not None and self._provider_of(waiting) in self._wanted:
+                self._freed.set()  # in fair order, if a place is free
+            elif waiting is not None:
                 task = await self._admit(waiting)
         except Overloaded:
             log.warning("hint left for the sweeper", extra={"output_id": output_id})
@@ -87,8 +94,15 @@ class Dispatcher:
 
     async def look_around(self, *, queued_for: timedelta, expired: bool) -> None:
         """Take up what nobody holds, as far as there are places."""
-        self._others_wait = False
-        models = self._models_with_places()
+        if expired:
+            self._sure_until = asyncio.get_running_loop().time() + _SURE_SECONDS
+        await self._look_around(queued_for=queued_for, expired=expired)
+
+    async def _look_around(self, *, queued_for: timedelta, expired: bool) -> None:
+        free = self._with_places()
+        # Who waits where there is no place is not looked for, and may be somebody.
+        self._wanted = set(self._limits) - free
+        models = [model.id for model in self._registry.all() if model.provider in free]
         if self._stopping or not models:
             return
         found = await self._claims.waiting(
@@ -107,8 +121,9 @@ class Dispatcher:
             await self._freed.wait()
             await asyncio.sleep(_LOOK_AGAIN_SECONDS)
             self._freed.clear()
+            is_sure = asyncio.get_running_loop().time() < self._sure_until
             try:
-                await self.look_around(queued_for=timedelta(0), expired=False)
+                await self._look_around(queued_for=timedelta(0), expired=is_sure)
             except Overloaded:
                 log.warning("places left for the sweeper")
             except Exception:
@@ -177,19 +192,21 @@ class Dispatcher:
             self._leave(waiting)
 
     def _occupy(self, waiting: Waiting) -> _Place | None:
-        model = self._registry.get(waiting.model_id)
-        provider = model.provider if model else ""
-        attempt = _attempt_of(waiting)
+        provider, attempt = self._provider_of(waiting), _attempt_of(waiting)
         if attempt in self._taken or not self._has_place(provider, waiting.viewer_id):
-            self._others_wait = True
+            self._wanted.add(provider)
             return None
         place = self._taken[attempt] = _Place(provider, waiting.viewer_id)
         return place
 
     def _leave(self, waiting: Waiting) -> None:
-        del self._taken[_attempt_of(waiting)]
-        if self._others_wait:
+        place = self._taken.pop(_attempt_of(waiting))
+        if place.provider in self._wanted:
             self._freed.set()
+
+    def _provider_of(self, waiting: Waiting) -> str:
+        model = self._registry.get(waiting.model_id)
+        return model.provider if model else ""
 
     def _has_place(self, provider: str, viewer_id: ViewerId) -> bool:
         limit = self._limits.get(provider, _SMALL)
@@ -197,10 +214,9 @@ class Dispatcher:
         own = sum(place.viewer_id == viewer_id for place in taken)
         return len(taken) < limit and own < max(_SMALL, limit // _SHARE)
 
-    def _models_with_places(self) -> list[ModelId]:
+    def _with_places(self) -> set[str]:
         taken = [place.provider for place in self._taken.values()]
-        free = {name for name, limit in self._limits.items() if taken.count(name) < limit}
-        return [model.id for model in self._registry.all() if model.provider in free]
+        return {name for name, limit in self._limits.items() if taken.count(name) < limit}
 
 
 def _attempt_of(waiting: Waiting) -> _Attempt:

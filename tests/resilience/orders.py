@@ -17,7 +17,8 @@ SCRIPTS: Final[Mapping[str, frozenset[str | None]]] = {
     "queue=1 position=3 seconds=2": frozenset({None}),
     "seconds=8": frozenset({None}),
     "stumble": frozenset({None}),
-    "limit": frozenset({None}),
+    # A vendor that is killed forgets that it has said no already.
+    "limit": frozenset({None, "PROVIDER_RATE_LIMITED"}),
     "status=502x2,dropx1 result=503x1": frozenset({None}),
     "file=dropx1": frozenset({None}),
     "lose-answer": frozenset({"OUTCOME_UNKNOWN"}),

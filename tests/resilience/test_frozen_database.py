@@ -1,12 +1,14 @@
 """A database that stands still, or is away: sockets stay, answers come in time, work goes on."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from time import monotonic
 from uuid import uuid4
 
 import pytest
 
+from mongod import Mongod
 from tests.api.test_outputs import CANCEL, RETRY
 from tests.clients import Data, GraphQLClient, Socket, connect_to
 from tests.operations import DELETE, FOLLOW, OVER, SEND, START, over, start
@@ -165,3 +167,28 @@ def _at_work(data: Data) -> bool:
 
 def _over(data: Data) -> bool:
     return data["turnUpdated"]["turn"]["status"] in OVER
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [
+        pytest.param(frozen, id="frozen"),
+        pytest.param(away, id="away", marks=pytest.mark.skipif(not THOROUGH, reason=WHY_NOT)),
+    ],
+)
+async def test_it_stops_in_order_while_the_database_does_not_answer(
+    site: Site, gone: Callable[[Mongod], AbstractAsyncContextManager[None]]
+) -> None:
+    api = site.apis[0]
+    client = site.client(api)
+    await start(client, selectedModels=["rehearsal-lands-last"], options=SMALL)
+
+    async with gone(site.mongod), client.socket() as socket:
+        asking = asyncio.create_task(_timed_start(client))
+        await asyncio.sleep(0.5)
+        exit_code = await api.terminate()
+        closed_with = await socket.closed_with()
+        await asyncio.wait([asking])
+    await api.start()
+
+    assert (exit_code, closed_with) == (0, 1012)
