@@ -10,15 +10,14 @@ from typing import Final, Protocol
 
 import httpx2
 
-from domain.errors import GenerationErrorCode, NotSubmitted
 from domain.generation import Delivery, GenerationRequest
 from domain.ports import Watcher
-from providers.following import bad, unknown
+from providers.failures import bad, of_silence, unknown
 from providers.http import (
     MAX_BYTES,
     Answer,
+    AnswerLost,
     AnswerUnusable,
-    NotSent,
     Unanswered,
     open_client,
     opened,
@@ -33,6 +32,7 @@ READ_SECONDS: Final = 900.0
 _MAX_STRING_BYTES: Final = 2**17
 """Longer ones say nothing to anybody: signatures of thoughts have megabytes."""
 _MAX_ERROR_BYTES: Final = 2**20
+_ERROR_SECONDS: Final = 10.0
 _BODIES_IN_A_STREAM: Final = 5
 """Previews are as large as what follows them."""
 
@@ -108,34 +108,41 @@ class OneCall:
                     return await _error(response, patience)
                 await self._read(response, reply, previews, patience)
                 return Answer(response.status_code, response.headers, b"")
-        except NotSent as silence:
-            raise NotSubmitted(
-                GenerationErrorCode.PROVIDER_UNAVAILABLE, detail=f"not connected: {silence}"
-            ) from silence
         except AnswerUnusable as nonsense:
             raise bad(str(nonsense)) from nonsense
         except Unanswered as silence:
-            raise unknown(str(silence)) from silence
+            raise of_silence(silence) from silence
 
     async def _read(
         self, response: httpx2.Response, reply: Reply, previews: "_Previews", patience: Patience
     ) -> None:
         if not response.headers.get("content-type", "").startswith("text/event-stream"):
             document = self._document()
-            async for piece in _pieces(response, patience, self._max_bytes):
-                document.feed(piece)
+            async with aclosing(_pieces(response, patience, self._max_bytes)) as pieces:
+                async for piece in pieces:
+                    document.feed(piece)
             await previews.show(reply.take(document, _fields_of(document)))
             return
+        try:
+            await self._read_events(response, reply, previews, patience)
+        except AnswerLost:
+            # What has come whole has been paid for, and is what the run was for.
+            if reply.is_empty:
+                raise
+        if reply.is_empty:
+            raise unknown("a stream that ends without a result")
+
+    async def _read_events(
+        self, response: httpx2.Response, reply: Reply, previews: "_Previews", patience: Patience
+    ) -> None:
         pieces = _pieces(response, patience, _BODIES_IN_A_STREAM * self._max_bytes)
         async with aclosing(read_events(pieces, self._document)) as events:
             async for event in events:
                 if event.body.words.strip() == DONE:
-                    break
+                    return
                 await previews.show(reply.take(event.body, _fields_of(event.body)))
                 if reply.has_ended:
                     return
-        if reply.is_empty:
-            raise unknown("a stream that ends without a result")
 
     def _document(self) -> InlineJson:
         return InlineJson(
@@ -166,13 +173,16 @@ def _fields_of(document: InlineJson) -> Fields:
 
 async def _error(response: httpx2.Response, patience: Patience) -> Answer:
     """Where the words cannot be read, the status tells enough."""
-    body = bytearray()
+    body = b""
+    within = patience.within(_ERROR_SECONDS)
     try:
-        async for piece in _pieces(response, patience, _MAX_ERROR_BYTES):
-            body += piece
+        async with aclosing(
+            pieces_of(response, within=within, max_bytes=_MAX_ERROR_BYTES)
+        ) as pieces:
+            body = b"".join([piece async for piece in pieces])
     except Unanswered:
-        body.clear()
-    return Answer(response.status_code, response.headers, bytes(body))
+        pass
+    return Answer(response.status_code, response.headers, body)
 
 
 def _pieces(

@@ -11,15 +11,14 @@ from typing import Final
 
 import httpx2
 
-from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
+from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.generation import DeliveredImage, Delivery, GenerationRequest
 from domain.ports import Watcher
-from providers.following import bad, unknown
+from providers.failures import bad, of_silence, unknown
 from providers.http import (
     Answer,
     AnswerLate,
     AnswerUnusable,
-    NotSent,
     Unanswered,
     pieces_of,
     quoted,
@@ -178,10 +177,6 @@ class OpenAIRun:
         )
 
     def _meaning(self, silence: Unanswered) -> GenerationFailed:
-        if isinstance(silence, NotSent):
-            return NotSubmitted(
-                GenerationErrorCode.PROVIDER_UNAVAILABLE, detail=f"not connected: {silence}"
-            )
         if isinstance(silence, AnswerUnusable):
             return bad(str(silence))
         is_over = self._patience.seconds_left <= 2 * self._pace.spare
@@ -190,4 +185,4 @@ class OpenAIRun:
             return GenerationFailed(
                 GenerationErrorCode.TIMED_OUT, retryable=True, detail="the deadline is over"
             )
-        return unknown(str(silence))
+        return of_silence(silence)

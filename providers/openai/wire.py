@@ -10,7 +10,7 @@ from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.generation import GenerationRequest
 from domain.models import SQUARE, AspectRatio, ImageFormat, Quality, pixel_size
 from domain.outputs import Usage
-from providers.following import bad
+from providers.failures import bad
 from providers.inline import InlineJson
 from providers.multipart import Multipart
 from providers.openai.failures import is_filtered

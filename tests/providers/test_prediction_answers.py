@@ -54,6 +54,7 @@ ENDS: list[Any] = [
     pytest.param("submit=404", Code.MODEL_RETIRED, id="404 of the model"),
     pytest.param("submit=410", Code.MODEL_RETIRED, id="410 of the model"),
     pytest.param("status=404", Code.OUTCOME_UNKNOWN, id="404 of the job"),
+    pytest.param("status=410", Code.OUTCOME_UNKNOWN, id="410 of the job"),
     pytest.param("submit=400", Code.PROVIDER_REJECTED_INPUT, id="400"),
     pytest.param("submit=413", Code.PROVIDER_REJECTED_INPUT, id="413"),
     pytest.param("submit=422", Code.PROVIDER_REJECTED_INPUT, id="422"),

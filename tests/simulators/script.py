@@ -39,7 +39,9 @@ class Script:
     taken: bool = False
     """The submission is taken although it is answered with a fault."""
     names: bool = False
-    """The answer to the submission names the request in its head."""
+    """The answer to the submission names the job, also where it is a fault: fal's in its head,
+    Wavespeed's in its body.
+    """
     retry_after: str = ""
     """Of every 429 and 503: seconds, or a date as `@` and seconds from now."""
     delay: float = 0.0
