@@ -30,6 +30,7 @@ ENDS: list[Any] = [
     pytest.param("bare", Code.PROVIDER_BAD_RESPONSE, id="200, images without links"),
     pytest.param("result=detail", Code.PROVIDER_BAD_RESPONSE, id="200, an error inside"),
     pytest.param("file=html", Code.PROVIDER_BAD_RESPONSE, id="image/png that is HTML"),
+    pytest.param("file=svg", Code.PROVIDER_BAD_RESPONSE, id="image/png that is SVG"),
     pytest.param("file=short", Code.PROVIDER_BAD_RESPONSE, id="image/png that is truncated"),
     pytest.param("file=empty", Code.PROVIDER_BAD_RESPONSE, id="image/png that is empty"),
     pytest.param("file=drop", Code.PROVIDER_BAD_RESPONSE, id="image/png that is cut off"),

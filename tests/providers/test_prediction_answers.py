@@ -38,6 +38,7 @@ ENDS: list[Any] = [
     pytest.param("status=strange", Code.PROVIDER_BAD_RESPONSE, id="200, a status without a job"),
     pytest.param("bare shape=bare", Code.PROVIDER_BAD_RESPONSE, id="200, images without links"),
     pytest.param("file=html", Code.PROVIDER_BAD_RESPONSE, id="image/png that is HTML"),
+    pytest.param("file=svg", Code.PROVIDER_BAD_RESPONSE, id="image/png that is SVG"),
     pytest.param("file=short", Code.PROVIDER_BAD_RESPONSE, id="image/png that is truncated"),
     pytest.param("file=empty", Code.PROVIDER_BAD_RESPONSE, id="image/png that is empty"),
     pytest.param("file=drop", Code.PROVIDER_BAD_RESPONSE, id="image/png that is cut off"),

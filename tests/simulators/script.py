@@ -26,7 +26,7 @@ ACTS: Final = {
 }
 """Names for what is wanted often."""
 _FAULT: Final = re.compile(
-    r"([1-5]\d\d(?:html|in200)?|html|empty|nothing|list|detail|drop|silent|huge|gzip|broken|strange"
+    r"([1-5]\d\d(?:html|in200)?|html|svg|empty|nothing|list|detail|drop|silent|huge|gzip|broken|strange"
     r"|short|hop|hops|loop|across)(?:x(\d+))?"
 )
 
@@ -83,6 +83,7 @@ class Script:
     text: str = ""
     seed: int | None = None
     file: Faults = ()
+    """Of each picture. One that comes inside of an answer is `html`, `svg`, `short` or `empty`."""
     bytes: int = 0
     """The length of each file."""
     shape: str = ""
