@@ -1,11 +1,11 @@
-"""What an answer's status means, where nothing in the answer says more."""
+"""What an answer's status means, where nothing in the answer says more, and what silence means."""
 
 import re
 from collections.abc import Iterable
 from typing import Final
 
 from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
-from providers.http import Answer, quoted
+from providers.http import Answer, NotSent, Unanswered, quoted
 
 _NOT_TAKEN: Final = frozenset({429, 500, 503, 529})
 """Answers to a submission that say for certain that no job was taken."""
@@ -34,11 +34,16 @@ def is_credentials(status: int) -> bool:
     return status in _CREDENTIALS
 
 
+def is_gone(status: int) -> bool:
+    """Whether what was asked for is not there, or not any more."""
+    return status in _GONE
+
+
 def meaning_of(status: int) -> tuple[GenerationErrorCode, bool]:
     """The code, and whether trying again can help."""
     if is_credentials(status):
         return _Code.PROVIDER_AUTHENTICATION, False
-    if status in _GONE:
+    if is_gone(status):
         return _Code.MODEL_RETIRED, False
     if status == 429:
         return _Code.PROVIDER_RATE_LIMITED, True
@@ -66,6 +71,27 @@ def of_submission(
     if status < 400 or status in _UNCLEAR or status >= 500:
         return GenerationFailed(_Code.OUTCOME_UNKNOWN, retryable=True, detail=str(failure))
     return failure
+
+
+def of_silence(silence: Unanswered) -> GenerationFailed:
+    """Why a request that costs something got no answer: `NotSubmitted` where it was never sent,
+    else nobody knows whether it was obeyed.
+    """
+    if isinstance(silence, NotSent):
+        return NotSubmitted(_Code.PROVIDER_UNAVAILABLE, detail=f"not connected: {silence}")
+    return unknown(f"no answer: {silence}")
+
+
+def unavailable(silence: Unanswered) -> GenerationFailed:
+    return GenerationFailed(_Code.PROVIDER_UNAVAILABLE, retryable=True, detail=str(silence))
+
+
+def unknown(detail: str) -> GenerationFailed:
+    return GenerationFailed(_Code.OUTCOME_UNKNOWN, retryable=True, detail=detail)
+
+
+def bad(detail: str) -> GenerationFailed:
+    return GenerationFailed(_Code.PROVIDER_BAD_RESPONSE, retryable=True, detail=detail)
 
 
 def described(answer: Answer, words: Iterable[object], *, leave_out: Iterable[str]) -> str:

@@ -5,9 +5,9 @@ an answer makes sense.
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
-from providers.failures import is_transient
-from providers.http import Answer, AnswerUnusable, NotSent, Unanswered
+from domain.errors import GenerationFailed
+from providers.failures import bad, is_gone, is_transient, of_silence, unavailable, unknown
+from providers.http import Answer, AnswerUnusable, Unanswered
 from providers.patience import Patience
 
 TRIES: Final = 5
@@ -24,12 +24,8 @@ async def submitted(submission: Awaitable[Answer]) -> Answer:
     """
     try:
         return await submission
-    except NotSent as silence:
-        raise NotSubmitted(
-            GenerationErrorCode.PROVIDER_UNAVAILABLE, detail=f"not connected: {silence}"
-        ) from silence
     except Unanswered as silence:
-        raise unknown(f"submission: {silence}") from silence
+        raise of_silence(silence) from silence
 
 
 async def told_of_job(
@@ -43,8 +39,8 @@ async def told_of_job(
     """Ask about a job until an answer can be read, and wait out what comes in between.
 
     `read` gives None where an answer says nothing of the job. `wish_of` is for how many seconds the
-    provider wants to be left alone. Raise `GenerationFailed` where asking
-    again cannot help, or has not helped.
+    provider wants to be left alone. Raise `GenerationFailed` where asking again cannot help, or has
+    not helped.
     """
     while True:
         try:
@@ -65,26 +61,10 @@ async def told_of_job(
         del answer
         if status < 300:
             await patience.wait_out(failure, tries=TRIES)
-        elif status == 404:
+        elif is_gone(status):
             # The provider has given us this id. Whether the job runs, or ever did, nobody can tell.
-            await patience.wait_out(unknown("status: HTTP 404"), tries=TRIES)
+            await patience.wait_out(unknown(f"status: HTTP {status}"), tries=TRIES)
         elif is_transient(status):
             await patience.wait_out(failure, wish=wish)
         else:
             raise failure
-
-
-def unavailable(silence: Unanswered) -> GenerationFailed:
-    return GenerationFailed(
-        GenerationErrorCode.PROVIDER_UNAVAILABLE, retryable=True, detail=str(silence)
-    )
-
-
-def unknown(detail: str) -> GenerationFailed:
-    return GenerationFailed(GenerationErrorCode.OUTCOME_UNKNOWN, retryable=True, detail=detail)
-
-
-def bad(detail: str) -> GenerationFailed:
-    return GenerationFailed(
-        GenerationErrorCode.PROVIDER_BAD_RESPONSE, retryable=True, detail=detail
-    )

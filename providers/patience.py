@@ -37,6 +37,11 @@ class Patience:
     def seconds_left(self) -> float:
         return self._deadline - self._clock()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether a call that has just ended was ended by the deadline."""
+        return self.seconds_left <= 2 * self._pace.spare
+
     def within(self, seconds: float) -> float:
         """So many seconds for a call, or as many as there are, less some to act on its answer."""
         return min(seconds, max(self._pace.spare, self.seconds_left - self._pace.spare))

@@ -14,11 +14,12 @@ def usage_of(
     if not isinstance(told, dict):
         return None
     outputs = [count for name in output_names if (count := _count(told.get(name))) is not None]
-    return Usage(
+    usage = Usage(
         input_tokens=_count(told.get(input_name)),
         output_tokens=sum(outputs) if outputs else None,
         total_tokens=_count(told.get(total_name)),
     )
+    return None if usage == Usage(None, None, None) else usage
 
 
 def _count(value: object) -> int | None:

@@ -1,7 +1,5 @@
 """The provider of Gemini's image models."""
 
-from typing import Final
-
 from providers.gemini.failures import of_answer
 from providers.gemini.wire import (
     MAX_REQUEST_BYTES,
@@ -9,24 +7,13 @@ from providers.gemini.wire import (
     GeminiReply,
     bytes_for_references,
     path_of,
-    payload_of,
+    question_of,
 )
 from providers.http import MAX_BYTES
-from providers.one_call.provider import Dialect, OneCallProvider
+from providers.one_call.dialect import Dialect
+from providers.one_call.provider import OneCallProvider
 from providers.patience import Pace
 from providers.references import References
-
-GEMINI: Final = Dialect(
-    name="gemini",
-    picture_names=PICTURES,
-    headers=lambda key: {"x-goog-api-key": key},
-    path=path_of,
-    max_reference_bytes=MAX_REQUEST_BYTES,
-    max_references_bytes=bytes_for_references,
-    payload=payload_of,
-    reply=GeminiReply,
-    failure=of_answer,
-)
 
 
 class GeminiProvider(OneCallProvider):
@@ -42,6 +29,17 @@ class GeminiProvider(OneCallProvider):
         pace: Pace | None = None,
         max_bytes: int = MAX_BYTES,
     ) -> None:
-        super().__init__(
-            GEMINI, references, key=key, url=url, places=places, pace=pace, max_bytes=max_bytes
+        root = url.rstrip("/")
+        dialect = Dialect(
+            name="gemini",
+            key=key,
+            headers={"x-goog-api-key": key},
+            url=lambda request: f"{root}/{path_of(request)}",
+            picture_names=PICTURES,
+            max_reference_bytes=MAX_REQUEST_BYTES,
+            max_references_bytes=bytes_for_references,
+            question=question_of,
+            reply=GeminiReply,
+            failure=of_answer,
         )
+        super().__init__(dialect, references, places=places, pace=pace, max_bytes=max_bytes)

@@ -14,12 +14,10 @@ from domain.models import Resolution
 from domain.outputs import Usage
 from providers.gemini.failures import error_in, of_error
 from providers.inline import InlineJson
-from providers.one_call.provider import endpoint_of
+from providers.one_call.dialect import Fields, Partial, Question, endpoint_of
 from providers.references import Reference
 from providers.seeds import seed_of
 from providers.usage import usage_of
-
-Fields = Mapping[str, object]
 
 PICTURES: Final = frozenset({"data"})
 MAX_REQUEST_BYTES: Final = 20_000_000
@@ -78,8 +76,8 @@ def bytes_for_references(request: GenerationRequest) -> int:
     return max(0, MAX_REQUEST_BYTES - _SPARE_BYTES - 6 * len(request.prompt)) // 4 * 3
 
 
-def payload_of(request: GenerationRequest, references: Sequence[Reference]) -> Fields:
-    """The body of a request, for one picture."""
+def question_of(request: GenerationRequest, references: Sequence[Reference]) -> Question:
+    """For one picture."""
     _, endpoint = endpoint_of(request, ENDPOINTS)
     shape = {"aspectRatio": str(request.aspect_ratio)}
     if endpoint.sizes:
@@ -99,7 +97,7 @@ def payload_of(request: GenerationRequest, references: Sequence[Reference]) -> F
         {"inlineData": {"mimeType": one.content_type, "data": one.as_base64()}}
         for one in references
     ]
-    return {"contents": [{"role": "user", "parts": parts}], "generationConfig": config}
+    return Question.of({"contents": [{"role": "user", "parts": parts}], "generationConfig": config})
 
 
 def _wants_thoughts(request: GenerationRequest, endpoint: Endpoint) -> bool:
@@ -126,7 +124,7 @@ class GeminiReply:
     def has_ended(self) -> bool:
         return bool(self._block or self._finish)
 
-    def take(self, document: InlineJson, fields: Fields) -> list[bytes]:
+    def take(self, document: InlineJson, fields: Fields) -> list[Partial]:
         """Take in an answer, or a part of one that is streamed; the pictures of its thoughts."""
         error = error_in(fields)
         if error is not None:
@@ -143,7 +141,7 @@ class GeminiReply:
             for part in _parts_of(candidate):
                 picture = _picture_in(document, part)
                 if part.get("thought") is True:
-                    thoughts += [picture] if picture else []
+                    thoughts += [Partial(picture)] if picture else []
                     continue
                 if picture:
                     self._pictures.append(picture)

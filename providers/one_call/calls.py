@@ -4,76 +4,55 @@ What must stay true: a request is sent once; all that is kept of an answer are i
 words.
 """
 
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
-from typing import Final, Protocol
+from math import inf
+from typing import Final
 
 import httpx2
 
-from domain.errors import GenerationErrorCode, NotSubmitted
-from domain.generation import Delivery, GenerationRequest
+from domain.errors import GenerationErrorCode, GenerationFailed
+from domain.generation import GenerationRequest
 from domain.ports import Watcher
-from providers.following import bad, unknown
+from providers.failures import bad, of_silence, unknown
 from providers.http import (
     MAX_BYTES,
     Answer,
+    AnswerLate,
+    AnswerLost,
     AnswerUnusable,
-    NotSent,
     Unanswered,
     open_client,
     opened,
     pieces_of,
 )
 from providers.inline import InlineJson
+from providers.one_call.dialect import Dialect, Fields, Partial, Question, Reply
 from providers.patience import Patience
 from providers.sse import DONE, read_events
 
 READ_SECONDS: Final = 900.0
 """A model is silent while it paints: what ends the wait is the output's deadline."""
+WRITE_SECONDS: Final = 120.0
 _MAX_STRING_BYTES: Final = 2**17
 """Longer ones say nothing to anybody: signatures of thoughts have megabytes."""
 _MAX_ERROR_BYTES: Final = 2**20
-_BODIES_IN_A_STREAM: Final = 5
+_ERROR_SECONDS: Final = 10.0
+_TEXT_PER_PICTURE: Final = 2
+"""A picture is a third longer as text; what stands around it has its own limit."""
+_PICTURES_IN_A_STREAM: Final = 4
 """Previews are as large as what follows them."""
-
-Fields = Mapping[str, object]
-
-
-class Reply(Protocol):
-    """What comes of a run, as far as it has been answered."""
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether neither a picture has come, nor a reason why there is none."""
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether nothing more is to come that anybody would wait for."""
-
-    def take(self, document: InlineJson, fields: Fields) -> Iterable[bytes]:
-        """Take in an answer, or one of its events, and give the partial pictures in it.
-
-        Raise `GenerationFailed` where it tells of an error, or makes no sense.
-        """
-
-    def delivery(self) -> Delivery:
-        """The pictures, or raise `GenerationFailed` with the reason why there are none."""
 
 
 class OneCall:
     """Requests with the key, each on a connection of its own."""
 
-    def __init__(
-        self,
-        *,
-        headers: Mapping[str, str],
-        picture_names: frozenset[str],
-        max_bytes: int = MAX_BYTES,
-    ) -> None:
-        self._headers = {"content-type": "application/json", **headers}
-        self._picture_names = picture_names
+    def __init__(self, dialect: Dialect, *, max_bytes: int = MAX_BYTES) -> None:
+        self._dialect = dialect
         self._max_bytes = max_bytes
-        self._client = open_client(reuse=False, read_seconds=READ_SECONDS)
+        self._client = open_client(
+            reuse=False, read_seconds=READ_SECONDS, write_seconds=WRITE_SECONDS
+        )
 
     async def aclose(self) -> None:
         await self._client.aclose()
@@ -81,7 +60,7 @@ class OneCall:
     async def ask(
         self,
         url: str,
-        body: bytes,
+        question: Question,
         reply: Reply,
         *,
         request: GenerationRequest,
@@ -91,55 +70,84 @@ class OneCall:
         """Send it, and give a good answer to the reply: its one document, or those of its events.
 
         Return the answer without these: a body is kept where it is an error. Raise `NotSubmitted`
-        where nobody can have read the request, OUTCOME_UNKNOWN where the answer does not come to
-        its end, PROVIDER_BAD_RESPONSE where nobody could make use of it.
+        where nobody can have read the request, TIMED_OUT where the deadline ends an answer that has
+        begun, OUTCOME_UNKNOWN where one does not come to its end otherwise, PROVIDER_BAD_RESPONSE
+        where nobody could make use of it.
         """
-        previews = _Previews(watcher, request.preview_count)
+        previews, has_begun = _Previews(watcher, request.preview_count), False
         try:
             async with opened(
                 self._client,
                 "POST",
                 url,
-                within=patience.within(patience.seconds_left),
-                headers=self._headers,
-                content=[body],
+                within=patience.within(inf),
+                headers={
+                    **self._dialect.headers,
+                    "content-type": question.content_type,
+                    "accept": "application/json, text/event-stream",
+                },
+                content=question.parts,
             ) as response:
                 if response.status_code != httpx2.codes.OK:
                     return await _error(response, patience)
+                has_begun = True
                 await self._read(response, reply, previews, patience)
                 return Answer(response.status_code, response.headers, b"")
-        except NotSent as silence:
-            raise NotSubmitted(
-                GenerationErrorCode.PROVIDER_UNAVAILABLE, detail=f"not connected: {silence}"
-            ) from silence
         except AnswerUnusable as nonsense:
             raise bad(str(nonsense)) from nonsense
         except Unanswered as silence:
-            raise unknown(str(silence)) from silence
+            if has_begun and isinstance(silence, AnswerLate) and patience.is_over:
+                raise GenerationFailed(
+                    GenerationErrorCode.TIMED_OUT, retryable=True, detail="the deadline is over"
+                ) from silence
+            raise of_silence(silence) from silence
 
     async def _read(
         self, response: httpx2.Response, reply: Reply, previews: "_Previews", patience: Patience
     ) -> None:
-        if not response.headers.get("content-type", "").startswith("text/event-stream"):
+        kind = response.headers.get("content-type", "")
+        if not kind.lower().startswith("text/event-stream"):
             document = self._document()
-            async for piece in _pieces(response, patience, self._max_bytes):
-                document.feed(piece)
+            async with aclosing(self._pieces(response, patience)) as pieces:
+                async for piece in pieces:
+                    document.feed(piece)
             await previews.show(reply.take(document, _fields_of(document)))
             return
-        pieces = _pieces(response, patience, _BODIES_IN_A_STREAM * self._max_bytes)
-        async with aclosing(read_events(pieces, self._document)) as events:
-            async for event in events:
-                if event.body.words.strip() == DONE:
-                    break
-                await previews.show(reply.take(event.body, _fields_of(event.body)))
-                if reply.has_ended:
-                    return
+        try:
+            await self._read_events(response, reply, previews, patience)
+        except AnswerLost:
+            # What has come whole has been paid for, and is what the run was for.
+            if reply.is_empty:
+                raise
         if reply.is_empty:
             raise unknown("a stream that ends without a result")
 
+    async def _read_events(
+        self, response: httpx2.Response, reply: Reply, previews: "_Previews", patience: Patience
+    ) -> None:
+        pieces = self._pieces(response, patience, pictures=_PICTURES_IN_A_STREAM)
+        async with aclosing(read_events(pieces, self._document)) as events:
+            async for event in events:
+                if event.body.words.strip() == DONE:
+                    return
+                fields = {"type": event.name, **_fields_of(event.body)}
+                await previews.show(reply.take(event.body, fields))
+                if reply.has_ended:
+                    return
+
     def _document(self) -> InlineJson:
         return InlineJson(
-            self._picture_names, max_bytes=self._max_bytes, max_string=_MAX_STRING_BYTES
+            self._dialect.picture_names, max_bytes=self._max_bytes, max_string=_MAX_STRING_BYTES
+        )
+
+    def _pieces(
+        self, response: httpx2.Response, patience: Patience, *, pictures: int = 1
+    ) -> AsyncGenerator[bytes, None]:
+        return pieces_of(
+            response,
+            within=patience.within(inf),
+            pause=self._dialect.pause_seconds,
+            max_bytes=pictures * _TEXT_PER_PICTURE * self._max_bytes,
         )
 
 
@@ -150,11 +158,13 @@ class _Previews:
         self._watcher = watcher
         self._left = wanted
 
-    async def show(self, pictures: Iterable[bytes]) -> None:
-        for picture in pictures:
+    async def show(self, partials: Iterable[Partial]) -> None:
+        for partial in partials:
             if self._left > 0:
                 self._left -= 1
-                await self._watcher.preview(picture)
+                if partial.progress is not None:
+                    await self._watcher.progress(partial.progress)
+                await self._watcher.preview(partial.data)
 
 
 def _fields_of(document: InlineJson) -> Fields:
@@ -166,16 +176,13 @@ def _fields_of(document: InlineJson) -> Fields:
 
 async def _error(response: httpx2.Response, patience: Patience) -> Answer:
     """Where the words cannot be read, the status tells enough."""
-    body = bytearray()
+    body = b""
+    within = patience.within(_ERROR_SECONDS)
     try:
-        async for piece in _pieces(response, patience, _MAX_ERROR_BYTES):
-            body += piece
+        async with aclosing(
+            pieces_of(response, within=within, max_bytes=_MAX_ERROR_BYTES)
+        ) as pieces:
+            body = b"".join([piece async for piece in pieces])
     except Unanswered:
-        body.clear()
-    return Answer(response.status_code, response.headers, bytes(body))
-
-
-def _pieces(
-    response: httpx2.Response, patience: Patience, max_bytes: int
-) -> AsyncGenerator[bytes, None]:
-    return pieces_of(response, within=patience.within(patience.seconds_left), max_bytes=max_bytes)
+        pass
+    return Answer(response.status_code, response.headers, body)

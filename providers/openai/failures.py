@@ -8,8 +8,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-import httpx2
-
 from domain.errors import GenerationErrorCode, GenerationFailed
 from providers import failures
 from providers.failures import described, meaning_of
@@ -45,7 +43,7 @@ _INSIDE: Final[Mapping[str, tuple[GenerationErrorCode, bool]]] = {
 _DURATION: Final = re.compile(r"(?:(\d{1,4})h)?(?:(\d{1,4})m(?!s))?(?:(\d{1,6}(?:\.\d+)?)(ms|s))?")
 
 
-def of_answer(answer: Answer, *, leave_out: Iterable[str]) -> GenerationFailed:
+def of_answer(answer: Answer, leave_out: Iterable[str]) -> GenerationFailed:
     """Why a request was not answered with a success."""
     fields = error_in(answer.fields() or {}) or {}
     detail = described(answer, _words(fields, answer.headers), leave_out=leave_out)
@@ -61,16 +59,14 @@ def of_answer(answer: Answer, *, leave_out: Iterable[str]) -> GenerationFailed:
     )
 
 
-def of_error(
-    error: Fields, headers: httpx2.Headers, *, leave_out: Iterable[str]
-) -> GenerationFailed:
+def of_error(error: Fields, leave_out: Iterable[str]) -> GenerationFailed:
     """What an error means that came inside of a success."""
     known = [_known(error)]
     known += [_INSIDE[kind] for kind in _kinds(error) if kind in _INSIDE]
     status = _status_in(error)
     known += [meaning_of(status) if status is not None else (_Code.PROVIDER_BAD_RESPONSE, True)]
     code, retryable = next(filter(None, known))
-    told = ", ".join(_words(error, headers))
+    told = ", ".join(_words(error, {}))
     return GenerationFailed(
         code, retryable=retryable, detail=quoted(f"an error inside: {told}", leave_out=leave_out)
     )

@@ -1,22 +1,20 @@
 """How OpenAI's image models want to be asked, and how they answer."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
-import orjson
-
 from domain.errors import GenerationErrorCode, GenerationFailed
-from domain.generation import GenerationRequest
+from domain.generation import DeliveredImage, Delivery, GenerationRequest
 from domain.models import SQUARE, AspectRatio, ImageFormat, Quality, pixel_size
 from domain.outputs import Usage
-from providers.following import bad
+from providers.failures import bad
 from providers.inline import InlineJson
 from providers.multipart import Multipart
-from providers.openai.failures import is_filtered
+from providers.one_call.dialect import Fields, LeaveOut, Partial, Question, endpoint_of
+from providers.openai.doors import Door
+from providers.openai.failures import error_in, is_filtered, of_error
 from providers.references import Reference
-
-Fields = Mapping[str, object]
+from providers.usage import usage_of
 
 PICTURES: Final = frozenset({"b64_json"})
 """The fields that hold pictures."""
@@ -57,14 +55,6 @@ MODELS: Final[Mapping[str, Callable[[GenerationRequest], str]]] = {
 """Each model, and how it is told a picture's size."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """A body, in the parts in which it is sent."""
-
-    parts: Sequence[bytes]
-    content_type: str
-
-
 def partial_images_of(request: GenerationRequest) -> int:
     """How many partial images are asked for; 0 where the answer is not to be a stream.
 
@@ -75,14 +65,15 @@ def partial_images_of(request: GenerationRequest) -> int:
 
 
 def question_of(
-    request: GenerationRequest, *, model: str, model_name: str, references: Sequence[Reference]
+    request: GenerationRequest, references: Sequence[Reference], *, door: Door
 ) -> Question:
     """A generation, or with references an edit."""
+    model, size = endpoint_of(request, MODELS)
     fields: dict[str, str | int | bool] = {
-        "model": model_name,
+        "model": door.model_name(model),
         "prompt": request.prompt,
         "n": request.image_count,
-        "size": MODELS[model](request),
+        "size": size(request),
         "quality": _QUALITIES[request.quality] if request.quality else _USUAL_QUALITY,
     }
     if request.format is not None:
@@ -91,7 +82,7 @@ def question_of(
     if partial_images:
         fields |= {"stream": True, "partial_images": partial_images}
     if not references:
-        return Question(parts=[orjson.dumps(fields)], content_type="application/json")
+        return Question.of(fields)
     form = Multipart()
     for name, value in fields.items():
         form.add_field(name, str(value).lower() if isinstance(value, bool) else str(value))
@@ -107,49 +98,70 @@ def question_of(
     return Question(parts=form.parts, content_type=form.content_type)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """At least one picture, encoded."""
+class OpenAIReply:
+    """What one run has been answered with: an object with all its pictures, or events."""
 
-    pictures: tuple[bytes, ...]
-    usage: Usage | None
+    def __init__(self, request: GenerationRequest, leave_out: LeaveOut) -> None:
+        self._image_count = request.image_count
+        self._partial_images = partial_images_of(request)
+        self._leave_out = leave_out
+        self._pictures: list[bytes] = []
+        self._usage: Usage | None = None
 
+    @property
+    def is_empty(self) -> bool:
+        return not self._pictures
 
-def read_result(answer: InlineJson, fields: Fields) -> Result:
-    """Read a success, or raise `GenerationFailed` where no picture is in it."""
-    items = fields.get("data")
-    if not isinstance(items, list):
-        raise bad(f"no pictures, but {len(fields)} other fields")
-    if not items:
-        raise GenerationFailed(GenerationErrorCode.NO_IMAGE, retryable=True, detail="data: []")
-    found = [item for item in items if isinstance(item, dict)]
-    pictures = [answer.take(item.get("b64_json")) for item in found]
-    shown = tuple(picture for picture in pictures if picture)
-    if not shown and any(map(is_filtered, [*found, fields])):
-        raise GenerationFailed(
-            GenerationErrorCode.CONTENT_REFUSED, retryable=False, detail="content_filter_results"
+    @property
+    def has_ended(self) -> bool:
+        return not self.is_empty
+
+    def take(self, document: InlineJson, fields: Fields) -> list[Partial]:
+        error = error_in(fields)
+        if error is not None:
+            raise of_error(error, self._leave_out)
+        kind = str(fields.get("type", ""))
+        if kind.endswith(".partial_image"):
+            return self._partials_in(document, fields)
+        if kind.endswith(".completed"):
+            self._take_pictures(document, fields, [fields])
+        elif not kind:
+            self._take_pictures(document, fields, fields.get("data"))
+        return []
+
+    def delivery(self) -> Delivery:
+        pictures = self._pictures[: self._image_count]
+        return Delivery(images=tuple(map(DeliveredImage, pictures)), usage=self._usage)
+
+    def _partials_in(self, document: InlineJson, fields: Fields) -> list[Partial]:
+        """A partial image is a whole picture that the next one replaces."""
+        index, picture = fields.get("partial_image_index"), document.take(fields.get("b64_json"))
+        if not picture:
+            return []
+        if isinstance(index, int) and 0 <= index < self._partial_images:
+            return [Partial(picture, (index + 1) / (self._partial_images + 1))]
+        return [Partial(picture)]
+
+    def _take_pictures(self, document: InlineJson, fields: Fields, items: object) -> None:
+        """Raise `GenerationFailed` where there is none among them."""
+        if not isinstance(items, list):
+            raise bad(f"no pictures, but {len(fields)} other fields")
+        if not items:
+            raise GenerationFailed(GenerationErrorCode.NO_IMAGE, retryable=True, detail="data: []")
+        found = [item for item in items if isinstance(item, dict)]
+        taken = [document.take(item.get("b64_json")) for item in found]
+        self._pictures = [picture for picture in taken if picture]
+        if not self._pictures and any(map(is_filtered, [*found, fields])):
+            raise GenerationFailed(
+                GenerationErrorCode.CONTENT_REFUSED,
+                retryable=False,
+                detail="content_filter_results",
+            )
+        if not self._pictures:
+            raise bad("items without pictures")
+        self._usage = usage_of(
+            fields.get("usage"),
+            input_name="input_tokens",
+            output_names=("output_tokens",),
+            total_name="total_tokens",
         )
-    if not shown:
-        raise bad("items without pictures")
-    return Result(pictures=shown, usage=usage_in(fields))
-
-
-def read_completed(event: InlineJson, fields: Fields) -> Result:
-    """Read the event that ends a stream."""
-    picture = event.take(fields.get("b64_json"))
-    if not picture:
-        raise bad("an event without a picture")
-    return Result(pictures=(picture,), usage=usage_in(fields))
-
-
-def usage_in(fields: Fields) -> Usage | None:
-    told = fields.get("usage")
-    if not isinstance(told, dict):
-        return None
-    counts = [_count(told.get(f"{what}_tokens")) for what in ("input", "output", "total")]
-    return Usage(*counts) if any(count is not None for count in counts) else None
-
-
-def _count(value: object) -> int | None:
-    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
-    return value if is_count and isinstance(value, int) else None

@@ -4,32 +4,19 @@ Its Image API serves all of them, in one way. Its chats could do the same, in a 
 each, and bring nothing but a few words in addition.
 """
 
-from typing import Final
-
 from providers.http import MAX_BYTES
-from providers.one_call.provider import Dialect, OneCallProvider
+from providers.one_call.dialect import Dialect
+from providers.one_call.provider import OneCallProvider
 from providers.openrouter.failures import of_answer
 from providers.openrouter.wire import (
     MAX_REFERENCE_BYTES,
     MAX_REFERENCES_BYTES,
     PICTURES,
     OpenRouterReply,
-    payload_of,
+    question_of,
 )
 from providers.patience import Pace
 from providers.references import References
-
-OPENROUTER: Final = Dialect(
-    name="openrouter",
-    picture_names=PICTURES,
-    headers=lambda key: {"authorization": f"Bearer {key}"},
-    path=lambda _: "images",
-    max_reference_bytes=MAX_REFERENCE_BYTES,
-    max_references_bytes=lambda _: MAX_REFERENCES_BYTES,
-    payload=payload_of,
-    reply=OpenRouterReply,
-    failure=of_answer,
-)
 
 
 class OpenRouterProvider(OneCallProvider):
@@ -45,6 +32,17 @@ class OpenRouterProvider(OneCallProvider):
         pace: Pace | None = None,
         max_bytes: int = MAX_BYTES,
     ) -> None:
-        super().__init__(
-            OPENROUTER, references, key=key, url=url, places=places, pace=pace, max_bytes=max_bytes
+        address = f"{url.rstrip('/')}/images"
+        dialect = Dialect(
+            name="openrouter",
+            key=key,
+            headers={"authorization": f"Bearer {key}"},
+            url=lambda _: address,
+            picture_names=PICTURES,
+            max_reference_bytes=MAX_REFERENCE_BYTES,
+            max_references_bytes=lambda _: MAX_REFERENCES_BYTES,
+            question=question_of,
+            reply=OpenRouterReply,
+            failure=of_answer,
         )
+        super().__init__(dialect, references, places=places, pace=pace, max_bytes=max_bytes)

@@ -13,13 +13,11 @@ from domain.generation import DeliveredImage, Delivery, GenerationRequest
 from domain.models import ImageFormat, Quality, Resolution
 from domain.outputs import Usage
 from providers.inline import InlineJson
-from providers.one_call.provider import endpoint_of
+from providers.one_call.dialect import Fields, Partial, Question, endpoint_of
 from providers.openrouter.failures import error_in, of_error
 from providers.references import Reference
 from providers.seeds import seed_of
 from providers.usage import usage_of
-
-Fields = Mapping[str, object]
 
 PICTURES: Final = frozenset({"b64_json"})
 MAX_REFERENCE_BYTES: Final = 10_000_000
@@ -63,8 +61,7 @@ ENDPOINTS: Final[Mapping[str, Endpoint]] = {
 }
 
 
-def payload_of(request: GenerationRequest, references: Sequence[Reference]) -> Fields:
-    """The body of a request."""
+def question_of(request: GenerationRequest, references: Sequence[Reference]) -> Question:
     name, endpoint = endpoint_of(request, ENDPOINTS)
     payload: dict[str, object] = {"model": name, "prompt": request.prompt}
     if endpoint.ratio:
@@ -86,7 +83,7 @@ def payload_of(request: GenerationRequest, references: Sequence[Reference]) -> F
         ]
     if _wants_stream(request, endpoint):
         payload["stream"] = True
-    return payload
+    return Question.of(payload)
 
 
 def _wants_stream(request: GenerationRequest, endpoint: Endpoint) -> bool:
@@ -109,7 +106,7 @@ class OpenRouterReply:
     def is_empty(self) -> bool:
         return not self.has_ended
 
-    def take(self, document: InlineJson, fields: Fields) -> list[bytes]:
+    def take(self, document: InlineJson, fields: Fields) -> list[Partial]:
         """Take in an answer, or an event of one that is streamed; the partial picture in it."""
         error = error_in(fields)
         if error is not None:
@@ -117,7 +114,7 @@ class OpenRouterReply:
         kind = fields.get("type")
         if kind == "image_generation.partial_image":
             partial = document.take(fields.get("b64_json"))
-            return [partial] if partial else []
+            return [Partial(partial)] if partial else []
         if kind == "image_generation.completed":
             listed: object = [fields]
         elif isinstance(kind, str) and kind.startswith("image_generation."):

@@ -10,13 +10,13 @@ from domain.outputs import ProviderJob
 from domain.ports import Watcher
 from providers.alarms import sound_alarm
 from providers.downloads import Downloader, Sources
-from providers.following import unknown
+from providers.failures import unknown
 from providers.http import MAX_BYTES, Unanswered
 from providers.patience import Pace
 from providers.predictions.calls import PredictionCalls, is_job_id
 from providers.predictions.dialect import Dialect, Prediction
 from providers.predictions.runs import PredictionRun
-from providers.references import References
+from providers.references import References, fair_share
 
 log = structlog.get_logger(__name__)
 
@@ -105,7 +105,7 @@ class PredictionProvider:
                 raise unknown(f"the stored job is none of {self.name}'s")
             return job_id, None
         # Whatever can go wrong on our side goes wrong before the provider is asked.
-        share = self._dialect.max_references_bytes // max(1, len(request.references))
+        share = fair_share(request.references, self._dialect.max_references_bytes)
         references = await self._references.read(request.references, max_bytes=share)
         prediction = await run.submit([one.as_link() for one in references])
         return prediction.id, prediction

@@ -53,7 +53,7 @@ class PredictionRun:
         answer = await submitted(
             self._calls.submit(submission, within=self._patience.within(self._pace.submit))
         )
-        prediction = self._read(answer)
+        prediction = self._taken(answer)
         if prediction is None:
             raise self._not_taken(answer)
         await self._watcher.submitted({"id": prediction.id})
@@ -73,7 +73,7 @@ class PredictionRun:
     async def asked(self, job_id: str) -> Prediction:
         return await told_of_job(
             lambda: self._calls.status(job_id, within=self._patience.within(self._pace.call)),
-            lambda answer: self._read(answer, job_id=job_id),
+            lambda answer: self._told(answer, job_id),
             failure_of=self._failure,
             wish_of=self._dialect.wish,
             patience=self._patience,
@@ -93,13 +93,19 @@ class PredictionRun:
         seed = None if sent is None else str(sent)
         return Delivery(images=tuple(DeliveredImage(data, seed) for data in pictures))
 
-    def _read(self, answer: Answer, *, job_id: str | None = None) -> Prediction | None:
+    def _taken(self, answer: Answer) -> Prediction | None:
+        """The job that a submission has led to. An error of the provider's own may name one too,
+        which goes on: to submit again would be to pay twice.
+        """
+        if 300 <= answer.status < 500:
+            return None
+        return self._dialect.read(answer, leave_out=self._leave_out)
+
+    def _told(self, answer: Answer, job_id: str) -> Prediction | None:
         if not 200 <= answer.status < 300:
             return None
         prediction = self._dialect.read(answer, leave_out=self._leave_out)
-        if prediction is None or job_id not in (None, prediction.id):
-            return None
-        return prediction
+        return prediction if prediction is not None and prediction.id == job_id else None
 
     async def _tell_progress(self, prediction: Prediction) -> None:
         progress = prediction.progress

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from domain.ids import ModelId
 from domain.models import ASPECT_RATIOS, ModelUnavailableReason, Resolution, Scene
 from providers.catalogue import CatalogueError, load_catalogue
 
@@ -166,6 +167,113 @@ def test_models_of_a_provider_are_shown_with_and_without_its_key(
     assert len(rows) == (18 if has_key else 16)
     assert {row.unavailable_reason for row in rows if not row.retired} == {reason}
     assert models.default(Scene.TEXT_TO_IMAGE) == models.get("local-silver")
+
+
+FIVE = "1:1 4:3 3:4 16:9 9:16"
+EIGHT = "16:9 9:16 1:1 4:3 3:4 3:2 2:3 21:9"
+TEN = "21:9 1:1 16:9 9:16 3:4 4:3 3:2 2:3 5:4 4:5"
+THREE = "1:1 4:3 3:4"
+MATRIX = {
+    "img-imagen4-preview": ("Imagen 4", "Google", (0, 0), FIVE),
+    "img-imagen3": ("Imagen 3", "Google", (0, 0), FIVE),  # ten are said, five are taken
+    "img-nano-banana": ("Nano Banana", "Google", (0, 0), TEN),
+    "img-nano-banana-edit": ("Nano Banana Edit", "Google", (1, 3), TEN),
+    "img-nano-banana-pro": ("Nano Banana Pro", "Google", (0, 0), TEN),
+    "img-nano-banana-pro-edit": ("Nano Banana Pro Edit", "Google", (1, 14), TEN),
+    "img-seedream-v4": ("Seedream v4", "ByteDance", (0, 0), FIVE),
+    "img-seedream-v4-edit": ("Seedream v4 Edit", "ByteDance", (1, 10), FIVE),
+    "img-seedream-v45": ("Seedream v4.5", "ByteDance", (0, 0), FIVE),
+    "img-seedream-v45-edit": ("Seedream v4.5 Edit", "ByteDance", (1, 10), FIVE),
+    "img-flux-kontext-pro": ("FLUX Kontext Pro", "FLUX", (1, 1), FIVE),
+    "img-gpt-image-1": ("GPT-Image 1", "OpenAI", (0, 0), THREE),
+    "img-gpt-image-1-edit": ("GPT-Image 1 Edit", "OpenAI", (1, 1), THREE),
+    "img-gpt-image-1-5": ("GPT-Image 1.5", "OpenAI", (0, 0), THREE),
+    "img-gpt-image-1-5-edit": ("GPT-Image 1.5 Edit", "OpenAI", (1, 16), THREE),
+    "img-hunyuan-v21": ("Hunyuan Image 2.1", "Tencent", (0, 0), FIVE),
+    "img-hunyuan-v3": ("Hunyuan Image 3.0", "Tencent", (0, 0), FIVE),
+    "img-wan-v22-a14b": ("Wan v2.2 A14B", "Alibaba", (0, 0), FIVE),
+    "img-reve": ("Reve", "Reve", (0, 0), FIVE),
+    "img-reve-edit": ("Reve Edit", "Reve", (1, 6), FIVE),  # ten are said, six are taken
+    "img-kling-o1": ("Kling O1 Image Edit", "Kling", (1, 10), EIGHT),
+    "img-flux-2-max": ("Flux 2 Max", "FLUX", (0, 0), FIVE),
+    "img-flux-2-max-edit": ("Flux 2 Max Edit", "FLUX", (1, 8), FIVE),  # its maker takes eight
+}
+"""The product's models: label, company, references at least and at most, aspect ratios."""
+HIDDEN = {"img-hunyuan-v21", "img-wan-v22-a14b"}
+NEW = {
+    *("img-nano-banana-pro", "img-nano-banana-pro-edit", "img-seedream-v45", "img-kling-o1"),
+    *("img-seedream-v45-edit", "img-gpt-image-1-5", "img-gpt-image-1-5-edit"),
+    *("img-flux-2-max", "img-flux-2-max-edit"),
+}
+
+
+@pytest.mark.parametrize("name", MATRIX)
+def test_the_products_models_are_those_of_its_matrix(name: str) -> None:
+    label, company, references, ratios = MATRIX[name]
+
+    model = load_catalogue(rehearsals=False, with_credentials={"fal"}).get(name)
+
+    assert model is not None
+    assert (model.label, model.company) == (label, company)
+    assert (model.min_references, model.max_references) == references
+    assert {str(ratio) for ratio in model.aspect_ratios} == set(ratios.split())
+    assert (model.listed, model.is_new) == (name not in HIDDEN, name in NEW)
+    assert model.max_images == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "replacement"),
+    [
+        ("img-imagen4-preview", "img-nano-banana"),
+        ("img-imagen3", "img-nano-banana"),
+        ("img-gpt-image-1", "img-gpt-image-2-5-sunburst"),
+        ("img-gpt-image-1-edit", "img-gpt-image-2-5-sunburst"),
+    ],
+)
+def test_what_was_shut_down_is_retired_and_has_a_replacement(name: str, replacement: str) -> None:
+    models = load_catalogue(rehearsals=False, with_credentials={"fal", "openai", "gemini"})
+
+    model, successor = models.get(name), models.successor(name)
+
+    assert model is not None
+    assert model.retired
+    assert successor is not None
+    assert successor.id == replacement
+
+
+@pytest.mark.parametrize("name", ["img-imagen4-preview", "img-nano-banana", "img-nano-banana-edit"])
+def test_googles_older_models_lead_to_the_one_that_it_names(name: str) -> None:
+    models = load_catalogue(rehearsals=False, with_credentials={"fal", "gemini"})
+    models.withdraw([ModelId("img-nano-banana"), ModelId("img-nano-banana-edit")])
+
+    successor = models.successor(name)
+
+    assert successor is not None
+    assert successor.id == "img-nano-banana-2-1"
+
+
+@pytest.mark.parametrize(
+    ("alias", "name"),
+    [
+        ("gemini-2.5-flash-image", "img-nano-banana"),
+        ("gemini-3-pro-image-preview", "img-nano-banana-pro"),
+        ("bytedance-seed/seedream-4.5", "img-seedream-v45"),
+        ("black-forest-labs/flux.2-flex", "img-flux-2-flex"),
+        ("openai/gpt-5-image", "img-gpt-5-image"),
+        ("google/gemini-2.5-flash-image", "img-nano-banana"),
+        ("google/gemini-3-pro-image-preview", "img-nano-banana-pro"),
+        ("black-forest-labs/flux-schnell", "img-flux-schnell"),
+        ("flux-schnell", "img-flux-schnell"),
+        ("google/nano-banana", "img-nano-banana"),
+        ("bytedance/seedream-4", "img-seedream-v4"),
+        ("wavespeed/imagen3", "img-imagen3"),
+    ],
+)
+def test_names_of_the_products_that_became_one_are_known(alias: str, name: str) -> None:
+    model = load_catalogue(rehearsals=False).get(alias)
+
+    assert model is not None
+    assert model.id == name
 
 
 def test_a_retired_model_is_retired_also_where_there_is_no_key(tmp_path: Path) -> None:

@@ -152,6 +152,22 @@ async def test_a_signature_of_megabytes_is_nobodys_trouble(
     assert len((await gemini.made(run)).images) == 1
 
 
+async def test_a_picture_that_has_come_whole_is_kept_where_the_stream_breaks_off(
+    gemini: PlayedGemini,
+) -> None:
+    provider = gemini.provider()
+    whole = await provider.generate(a_run(model=MODEL, preview_count=1), Witness())
+    byte_count = 4 * len(whole.images[0].data) // 3 + 600
+
+    broken = await provider.generate(
+        a_run(f"cut={byte_count}", model=MODEL, preview_count=1), Witness()
+    )
+
+    assert len(broken.images) == 1
+    assert broken.usage is None  # it would have come with the end
+    assert [entry.billed for entry in gemini.bill] == [True, True]
+
+
 MEANINGS = {
     **dict.fromkeys(FINISHES, (Code.CONTENT_REFUSED, False)),
     **dict.fromkeys(

@@ -130,6 +130,10 @@ ENDS: list[Any] = [
     pytest.param("submit=list", Code.PROVIDER_BAD_RESPONSE, id="200, not an object"),
     pytest.param("submit=nothing", Code.PROVIDER_BAD_RESPONSE, id="200, missing fields"),
     pytest.param("submit=strange", Code.PROVIDER_BAD_RESPONSE, id="200, other fields"),
+    pytest.param("file=html", Code.PROVIDER_BAD_RESPONSE, id="image/png that is HTML"),
+    pytest.param("file=svg", Code.PROVIDER_BAD_RESPONSE, id="image/png that is SVG"),
+    pytest.param("file=short", Code.PROVIDER_BAD_RESPONSE, id="image/png that is truncated"),
+    pytest.param("file=empty", Code.PROVIDER_BAD_RESPONSE, id="image/png that is empty"),
     pytest.param("garbled", Code.PROVIDER_BAD_RESPONSE, id="200, an image that is no base64"),
     pytest.param("submit=huge", Code.PROVIDER_BAD_RESPONSE, id="body beyond the limit"),
     pytest.param("submit=gzip", Code.PROVIDER_BAD_RESPONSE, id="body that is a gzip bomb"),
@@ -152,13 +156,14 @@ ENDS: list[Any] = [
 async def test_an_answer_of_the_vendors(one_call: PlayedOneCall, script: str, code: Code) -> None:
     provider = one_call.provider(max_bytes=SMALL_LIMIT)
 
-    failure = await one_call.failed(a_plain_run(one_call, script), provider=provider)
+    with pytest.raises(GenerationFailed) as failed:
+        await developed(provider, a_plain_run(one_call, script))
 
-    assert failure.code is code
-    assert not isinstance(failure, NotSubmitted)
+    assert failed.value.code is code
+    assert not isinstance(failed.value, NotSubmitted)
     assert len(one_call.calls) == 1
     if code in (Code.MODEL_RETIRED, Code.PROVIDER_AUTHENTICATION, Code.PROVIDER_REJECTED_INPUT):
-        assert not failure.retryable
+        assert not failed.value.retryable
 
 
 @pytest.mark.parametrize(

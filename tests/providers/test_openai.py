@@ -327,7 +327,7 @@ async def test_a_preview_is_shown_before_the_picture_is_there(openai: PlayedOpen
 
 
 @pytest.mark.parametrize(
-    ("script", "shown"), [("partials=0", 0), ("partials=1", 1), ("partials=5", 5), ("plain", 0)]
+    ("script", "shown"), [("partials=0", 0), ("partials=1", 1), ("partials=5", 2), ("plain", 0)]
 )
 async def test_fewer_or_more_partial_images_are_no_trouble(
     openai: PlayedOpenAI, script: str, shown: int

@@ -157,6 +157,20 @@ async def test_an_error_inside_of_a_200_is_an_error(
     assert isinstance(failure, NotSubmitted) is certain
 
 
+@pytest.mark.parametrize("fault", ["500", "503", "504", "500in200", "503in200", "504in200"])
+async def test_a_job_that_an_error_names_is_followed(
+    wavespeed: PlayedWavespeed, fault: str
+) -> None:
+    witness = Witness()
+
+    delivery = await wavespeed.provider().generate(
+        wavespeed.run(f"taken names submit={fault}"), witness
+    )
+
+    assert len(delivery.images) == len(wavespeed.bill) == 1
+    assert witness.kinds == ["submitting", "submitted"]
+
+
 async def test_trouble_inside_of_a_200_is_waited_out(wavespeed: PlayedWavespeed) -> None:
     delivery = await wavespeed.made(wavespeed.run("status=429in200x2,503in200x2 seconds=0.01"))
 

@@ -13,6 +13,8 @@ from starlette.responses import Response
 from tests.simulators.script import Script
 
 ENDLESS_BYTES: Final = 2**31
+HTML: Final = b"<html><body>Bad gateway</body></html>"
+SVG: Final = b'<svg xmlns="http://www.w3.org/2000/svg" width="64" height="64"/>'
 _PIECE: Final = b" " * 2**16
 
 
@@ -31,7 +33,8 @@ def html_error(status: int, headers: Mapping[str, str]) -> Response:
 
 
 NONSENSE: Final[Mapping[str, Callable[[], Response]]] = {
-    "html": lambda: Response("<html><body>Bad gateway</body></html>", media_type="text/html"),
+    "html": lambda: Response(HTML, media_type="text/html"),
+    "svg": lambda: Response(SVG, media_type="image/png"),
     "empty": lambda: Response(b"", media_type="application/json"),
     "nothing": lambda: json({}),
     "list": lambda: json([]),

@@ -122,7 +122,7 @@ class OneCallSimulator(Simulator):
 
 
 def encoded(job: Job, index: int) -> str:
-    return "@" * 400 if job.script.garbled else b64encode(job.picture(index)).decode()
+    return "@" * 400 if job.script.garbled else b64encode(job.inline_picture(index)).decode()
 
 
 def partial(job: Job, index: int) -> str:

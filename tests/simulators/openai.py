@@ -138,7 +138,7 @@ class OpenAISimulator(Simulator):
             told = {"error": error_of(script.fail, prompt=job.entry.prompt)}
             yield event("error", {"type": "error", **told})
         elif not script.early:
-            made = {**_described(job, job.picture(0)), "usage": _usage(job)}
+            made = {**_described(job, job.inline_picture(0)), "usage": _usage(job)}
             if script.bare:
                 del made["b64_json"]
             yield event(f"{name}.completed", {"type": f"{name}.completed", **made})
@@ -196,7 +196,7 @@ def _whole(job: Job) -> dict[str, Any]:
         if job.is_black(index):
             data.append({"content_filter_results": {"sexual": {"filtered": True}}})
         else:
-            text = b64encode(job.picture(index)).decode()
+            text = b64encode(job.inline_picture(index)).decode()
             data.append({} if job.script.bare else {"b64_json": text})
     payload = job.entry.payload
     return {

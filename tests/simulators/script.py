@@ -26,7 +26,7 @@ ACTS: Final = {
 }
 """Names for what is wanted often."""
 _FAULT: Final = re.compile(
-    r"([1-5]\d\d(?:html|in200)?|html|empty|nothing|list|detail|drop|silent|huge|gzip|broken|strange"
+    r"([1-5]\d\d(?:html|in200)?|html|svg|empty|nothing|list|detail|drop|silent|huge|gzip|broken|strange"
     r"|short|hop|hops|loop|across)(?:x(\d+))?"
 )
 
@@ -39,7 +39,9 @@ class Script:
     taken: bool = False
     """The submission is taken although it is answered with a fault."""
     names: bool = False
-    """The answer to the submission names the request in its head."""
+    """The answer to the submission names the job, also where it is a fault: fal's in its head,
+    Wavespeed's in its body.
+    """
     retry_after: str = ""
     """Of every 429 and 503: seconds, or a date as `@` and seconds from now."""
     delay: float = 0.0
@@ -81,6 +83,7 @@ class Script:
     text: str = ""
     seed: int | None = None
     file: Faults = ()
+    """Of each picture. One that comes inside of an answer is `html`, `svg`, `short` or `empty`."""
     bytes: int = 0
     """The length of each file."""
     shape: str = ""

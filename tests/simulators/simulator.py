@@ -174,11 +174,15 @@ class Simulator(ABC):
             return await never(request)
         if script.delay:
             await asyncio.sleep(script.delay)
-        answered = await self.fault(request, fault, script) if fault else await answer(job)
+        answered = await (self.late_fault(request, fault, job) if fault else answer(job))
         answered.headers.update(self.naming(job))
         if script.cut is not None:
             self.lines.of(request).cut_after(script.cut)
         return answered
+
+    async def late_fault(self, request: Request, fault: str, job: Job) -> Response:
+        """The answer to a submission that was taken nevertheless."""
+        return await self.fault(request, fault, job.script)
 
     def naming(self, _: Job) -> Mapping[str, str]:
         """What the head of an answer to a submission says of the job."""

@@ -95,6 +95,13 @@ class WavespeedSimulator(Simulator):
         except ValueError as error:
             return _refused(400, str(error))
 
+    async def late_fault(self, request: Request, fault: str, job: Job) -> Response:
+        answer = await super().late_fault(request, fault, job)
+        if not (job.script.names and fault[:3].isdigit()):
+            return answer
+        told = orjson.loads(self._told(request, job, created=True).body)
+        return json({**told, "code": int(fault[:3]), "message": "failed"}, answer.status_code)
+
     def _told(self, request: Request, job: Job, *, created: bool = False) -> Response:
         now = time.time()
         self.settle(job, now)
