@@ -130,6 +130,8 @@ class OpenAIReply:
         return []
 
     def delivery(self) -> Delivery:
+        if not self._pictures:
+            raise bad("an answer of a type that is not known")
         pictures = self._pictures[: self._image_count]
         return Delivery(images=tuple(map(DeliveredImage, pictures)), usage=self._usage)
 

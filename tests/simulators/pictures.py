@@ -10,7 +10,6 @@ from typing import Final
 from PIL import Image, ImageDraw
 
 LONG_SIDE: Final = 64
-_PNG_HEAD_LENGTH: Final = 8
 _JPEG_HEAD_LENGTH: Final = 2
 
 
