@@ -18,8 +18,9 @@ from structlog.testing import capture_logs
 
 from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
 from domain.generation import GenerationRequest
-from providers.inline import MAX_WORDS_BYTES
+from providers.inline import MAX_WORDS_BYTES, InlineJson
 from providers.openai.failures import wish_in
+from providers.openai.wire import PICTURES, OpenAIReply
 from tests.providers.openai_runs import Onlooker, PlayedOpenAI, a_run
 from tests.providers.runs import QUICK, Witness, developed, end_of, simulator_process
 from tests.serving import free_port
@@ -83,6 +84,17 @@ async def test_answered_but_without_an_image(openai: PlayedOpenAI) -> None:
     failure = await openai.failed(a_run("images=0"))
 
     assert failure.code is Code.NO_IMAGE
+
+
+def test_an_answer_of_an_unknown_type_is_no_delivery() -> None:
+    reply, document = OpenAIReply(a_run(), ()), InlineJson(PICTURES)
+
+    shown = reply.take(document, {"type": "image_generation.pondering"})
+
+    assert shown == []
+    assert reply.is_empty
+    with pytest.raises(GenerationFailed, match="PROVIDER_BAD_RESPONSE"):
+        reply.delivery()
 
 
 async def test_all_pictures_kept_back_are_a_refusal(openai: PlayedOpenAI) -> None:
