@@ -1,9 +1,10 @@
 # What there is to do here, one target each. A bare machine needs Python 3.11 or newer, and make.
 .DEFAULT_GOAL := help
-.PHONY: help install run worker demo token format check test resilience schema bench lock clean
+.PHONY: help install run worker providers demo token format check test resilience schema bench lock clean
 
 export UV_PYTHON_DOWNLOADS := never
 export VIEWER ?= ana
+export PROVIDER
 KILLS ?= 500
 CUTS ?= 1000
 SEED ?=
@@ -24,6 +25,9 @@ run: .venv/app ## Serve on this machine, with a mongod of its own; Ctrl-C stops 
 
 worker: .venv/app ## Run outputs that DARKROOM_NATS_URL tells of; as many beside each other as wanted
 	@exec $(PYTHON) -m worker
+
+providers: .venv/app ## One cheap picture from each provider with a key: make providers PROVIDER=fal V=1
+	@exec $(PYTHON) -m trials $(if $(V),--verbose) $${PROVIDER:+"$$PROVIDER"}
 
 demo: .venv/app ## Edit a picture with the Darkroom that `make run` serves, and tell how it goes
 	@exec $(PYTHON) -m examples.demo
@@ -48,7 +52,7 @@ schema: .venv/dev ## Write schema.graphql from the code
 	@$(PYTHON) -m resolvers.root > .schema.new && mv .schema.new schema.graphql
 
 bench: .venv/dev ## Measure
-	@$(PYTHON) -m bench
+	@$(PYTHON) -m bench && $(PYTHON) -m bench.providers
 
 lock: .venv/bin/uv ## Write requirements/*.txt from *.in: make lock U=--upgrade for newer ones
 	@$(LOCK) requirements/app.in --output-file requirements/app.txt

@@ -117,6 +117,17 @@ class _RemoteProvider(Provider, Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Studio:
+    """What makes pictures and looks at them. It needs no database."""
+
+    objects: FolderObjectStore
+    seal: Seal
+    developer: PillowDeveloper
+    remote: Mapping[str, Provider]
+    """Providers that have credentials here, by name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Base:
     """What every process has, whether it answers requests or runs outputs."""
 
@@ -204,6 +215,24 @@ async def open_worker(
         yield
 
 
+@asynccontextmanager
+async def open_studio(settings: Settings) -> AsyncIterator[Studio]:
+    """Open the providers that the settings have credentials for, and close them at the end."""
+    async with AsyncExitStack() as stack:
+        seal = Seal(secret_of(settings))
+        objects = FolderObjectStore(
+            settings.data_dir / "objects", public_url=settings.public_url, seal=seal
+        )
+        stack.push_async_callback(objects.aclose)
+        developer = PillowDeveloper()
+        stack.push_async_callback(developer.aclose)
+        remote: dict[str, Provider] = {}
+        for provider in _providers_with_keys(settings, References(objects, developer)):
+            stack.push_async_callback(provider.aclose)
+            remote[provider.name] = provider
+        yield Studio(objects=objects, seal=seal, developer=developer, remote=remote)
+
+
 async def _run_outputs(
     base: "_Base", stack: AsyncExitStack, grace_left: Callable[[], float]
 ) -> None:
@@ -226,37 +255,28 @@ async def _run_outputs(
 async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
     if settings.mongodb_uri is None:
         raise SettingsError(["DARKROOM_MONGODB_URI is needed here; `make run` starts a mongod."])
-    seal = Seal(secret_of(settings))
     database = await stack.enter_async_context(
         open_database(settings.mongodb_uri.get_secret_value(), settings.mongodb_database)
     )
-    objects = FolderObjectStore(
-        settings.data_dir / "objects", public_url=settings.public_url, seal=seal
-    )
-    stack.push_async_callback(objects.aclose)
-    developer = PillowDeveloper()
-    stack.push_async_callback(developer.aclose)
-    local = LocalProvider(objects)
+    studio = await stack.enter_async_context(open_studio(settings))
+    local = LocalProvider(studio.objects)
     stack.push_async_callback(local.aclose)
     development = settings.environment == "development"
-    providers: dict[str, Provider] = {local.name: local}
+    providers: dict[str, Provider] = {local.name: local, **studio.remote}
     if development:
         rehearsal = RehearsalProvider(local)
         providers[rehearsal.name] = rehearsal
-    for provider in _providers_with_keys(settings, References(objects, developer)):
-        stack.push_async_callback(provider.aclose)
-        providers[provider.name] = provider
     registry = load_catalogue(rehearsals=development, with_credentials=providers)
     withdrawals = WithdrawalService(MongoWithdrawalRepository(database), registry)
     await stack.enter_async_context(withdrawals.serve())
     return _Base(
         database=database,
-        objects=objects,
-        seal=seal,
-        developer=developer,
+        objects=studio.objects,
+        seal=studio.seal,
+        developer=studio.developer,
         registry=registry,
         providers=providers,
-        keeper=ImageKeeper(objects),
+        keeper=ImageKeeper(studio.objects),
         images=MongoImageRepository(database),
         claims=MongoClaimRepository(database),
         withdrawals=withdrawals,

@@ -159,13 +159,14 @@ class GenerationErrorCode(StrEnum):
 class GenerationFailed(DarkroomError):
     """A model's run ended without an image. It is data of the output, not an error of a request.
 
-    `detail` is for the log only: it may hold a provider's own words.
+    `detail` is for the log and for operators only: it may hold a provider's own words.
     """
 
     def __init__(self, code: GenerationErrorCode, *, retryable: bool, detail: str = "") -> None:
         super().__init__(f"{code}: {detail}" if detail else code)
         self.code = code
         self.retryable = retryable
+        self.detail = detail
 
 
 class NotSubmitted(GenerationFailed):

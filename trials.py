@@ -1,0 +1,211 @@
+"""For operators: one cheap picture from each provider that has a key here, as a worker asks for it.
+
+`python -m trials` tries all of them beside each other, `python -m trials fal` one. Each picture is
+paid for. What must stay true: neither a key nor a link is printed, whatever a provider says.
+"""
+
+import asyncio
+import logging
+import re
+import sys
+from argparse import ArgumentParser
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from time import monotonic
+from typing import Final
+
+import structlog
+from pydantic import SecretStr
+
+from bootstrap import Studio, open_studio
+from domain.errors import GenerationErrorCode, GenerationFailed
+from domain.generation import Delivery, GenerationRequest, SilentWatcher
+from domain.images import Rendition
+from domain.models import SQUARE, ImageModel, Quality, Resolution, Scene
+from domain.outputs import GenerationError
+from domain.ports import Provider
+from entrance import CANNOT_START, FAILED, STOPPED, CannotStart, complain
+from logs import configure_logs
+from providers.catalogue import load_catalogue
+from providers.http import quoted
+from settings import Settings, SettingsError, read_settings, variable_of
+
+PROMPT: Final = "A red boat"
+
+_LINK: Final = re.compile(r"(?i)\b(?:[a-z][a-z0-9+.-]*://|data:)\S+")
+_BLOT: Final = "[…]"
+
+log = structlog.get_logger(__name__)
+
+
+def main(arguments: list[str]) -> int:
+    """Try what is asked; 1 where a provider has failed, 2 where there is none to be tried."""
+    asked = _parser().parse_args(arguments)
+    try:
+        settings = read_settings()
+        configure_logs(settings)
+        if not asked.verbose:
+            # What the log would say of a failure stands in its line.
+            logging.disable(logging.ERROR)
+        return asyncio.run(_run(settings, asked.providers, verbose=asked.verbose))
+    except (SettingsError, CannotStart) as error:
+        complain(error)
+        return CANNOT_START
+    except KeyboardInterrupt:
+        return FAILED
+
+
+async def _run(settings: Settings, names: Collection[str], *, verbose: bool) -> int:
+    async with open_studio(settings) as studio:
+        chosen = _chosen(names, studio.remote)
+        async with asyncio.TaskGroup() as group:
+            trials = [
+                group.create_task(_Trial(studio, provider, settings, verbose=verbose).run())
+                for provider in chosen
+            ]
+    return STOPPED if all(trial.result() for trial in trials) else FAILED
+
+
+def _chosen(names: Collection[str], remote: Mapping[str, Provider]) -> list[Provider]:
+    if not remote:
+        keys = [variable_of(name) for name in Settings.model_fields if name.endswith("_key")]
+        raise CannotStart(f"No provider has a key here: set one of {', '.join(keys)}.")
+    missing = [name for name in names if name not in remote]
+    if missing:
+        there = ", ".join(remote)
+        raise CannotStart(f"No provider called {missing[0]} has a key here; these have: {there}.")
+    return [provider for name, provider in remote.items() if name in names or not names]
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """One provider's picture, and the line that tells of it."""
+
+    studio: Studio
+    provider: Provider
+    settings: Settings
+    verbose: bool
+
+    async def run(self) -> bool:
+        """Whether a picture came."""
+        model = _cheapest(self.provider.name)
+        if model is None:
+            self._fail(GenerationErrorCode.MODEL_RETIRED, "none of the catalogue's is available")
+            return False
+        started = monotonic()
+        try:
+            async with asyncio.timeout(model.deadline.total_seconds()):
+                watcher = _Teller(self.provider.name) if self.verbose else SilentWatcher()
+                delivery = await self.provider.generate(_request(model), watcher)
+                seconds = monotonic() - started
+                picture = await self._look_at(delivery)
+        except GenerationFailed as failure:
+            self._fail(failure.code, f"{model.id}: {failure.detail}")
+        except TimeoutError:
+            self._fail(GenerationErrorCode.TIMED_OUT, model.id)
+        except Exception as fault:
+            log.critical("trial broke", provider=self.provider.name, exc_info=True)
+            self._fail(GenerationErrorCode.INTERNAL, f"{model.id}: {type(fault).__name__}")
+        else:
+            self._tell(f"ok: {_described(model, seconds, picture, delivery)}")
+            return True
+        return False
+
+    async def _look_at(self, delivery: Delivery) -> Rendition:
+        if not delivery.images:
+            raise GenerationFailed(GenerationErrorCode.NO_IMAGE, retryable=True)
+        return (await self.studio.developer.develop(delivery.images[0].data)).original
+
+    def _fail(self, code: GenerationErrorCode, detail: str) -> None:
+        told = _LINK.sub(_BLOT, quoted(detail, leave_out=_secrets_of(self.settings)))
+        message = GenerationError(code, retryable=False).message
+        self._tell(f"{code}: {message} ({told.removesuffix(': ')})")
+
+    def _tell(self, words: str) -> None:
+        print(f"{self.provider.name}: {words}", flush=True)
+
+
+class _Teller(SilentWatcher):
+    """Prints how far a provider is."""
+
+    def __init__(self, provider: str) -> None:
+        self._provider = provider
+
+    async def submitting(self) -> None:
+        self._tell("asking")
+
+    async def queued(self, position: int) -> None:
+        self._tell(f"{position} before it")
+
+    async def progress(self, fraction: float) -> None:
+        self._tell(f"{fraction:.0%}")
+
+    def _tell(self, words: str) -> None:
+        print(f"{self._provider}: … {words}", flush=True)
+
+
+def _cheapest(provider: str) -> ImageModel | None:
+    """The provider's model whose picture costs the fewest credits; of several, the catalogue's
+    first.
+    """
+    registry = load_catalogue(rehearsals=False, with_credentials={provider})
+    return min(
+        (
+            model
+            for model in registry.find(
+                provider=provider, scene=Scene.TEXT_TO_IMAGE, include_unlisted=True
+            )
+            if model.available
+        ),
+        key=lambda model: model.credits_from_words,
+        default=None,
+    )
+
+
+def _request(model: ImageModel) -> GenerationRequest:
+    """The least that the model can be asked for."""
+    size = model.custom_size
+    return GenerationRequest(
+        attempt=1,
+        model=model,
+        prompt=PROMPT,
+        references=(),
+        aspect_ratio=model.fit_aspect_ratio(SQUARE),
+        resolution=min(model.resolutions, key=list(Resolution).index),
+        size=(size.minimum, size.minimum) if size else None,
+        image_count=1,
+        preview_count=0,
+        quality=min(model.qualities, key=list(Quality).index, default=None),
+        format=None,
+        seed=None,
+        negative_prompt=None,
+        seconds_left=model.deadline.total_seconds(),
+    )
+
+
+def _described(model: ImageModel, seconds: float, picture: Rendition, delivery: Delivery) -> str:
+    told = [
+        f"{model.id}, {seconds:.1f} s",
+        f"{picture.width} × {picture.height} pixels",
+        f"{len(picture.data):,} bytes of {picture.content_type}",
+        f"{model.credits_from_words} credits",
+    ]
+    if delivery.usage is not None and delivery.usage.total_tokens is not None:
+        told.append(f"{delivery.usage.total_tokens} tokens")
+    return ", ".join(told)
+
+
+def _secrets_of(settings: Settings) -> Iterable[str]:
+    values = [getattr(settings, name) for name in Settings.model_fields]
+    return [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="python -m trials", description=__doc__)
+    parser.add_argument("providers", nargs="*", help="which ones; all that have a key by default")
+    parser.add_argument("-v", "--verbose", action="store_true", help="also tell how far each is")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
