@@ -1,4 +1,4 @@
-"""Real processes to be hurt, each ended by its pid: APIs, workers, and a simulated fal.
+"""Real processes to be hurt, each ended by its pid: APIs, workers, and simulated providers.
 
 What must stay true: whatever a test does to them, none outlives it.
 """
@@ -21,6 +21,8 @@ from mongod import Mongod
 from tests.clients import Data, GraphQLClient
 from tests.serving import free_port
 from tests.simulators.fal import KEY as FAL_KEY
+from tests.simulators.replicate import KEY as REPLICATE_KEY
+from tests.simulators.wavespeed import KEY as WAVESPEED_KEY
 
 Documents: TypeAlias = AsyncDatabase[dict[str, Any]]
 
@@ -29,6 +31,11 @@ READY_SECONDS: Final = 180.0
 """For a machine that has much else to do; on one that has not, it is about two."""
 END_SECONDS: Final = 60.0
 DATABASE: Final = "darkroom"
+_KEYS_AND_PATHS: Final = {
+    "fal": (FAL_KEY, ""),
+    "replicate": (REPLICATE_KEY, "/v1"),
+    "wavespeed": (WAVESPEED_KEY, "/api/v3"),
+}
 # As `python -m` does it. Linux ends the process with the one that started it, however that ends; if
 # that one is dead before the wish is made, the parent has changed, and nothing is started.
 _TIED_TO_PARENT: Final = """
@@ -155,13 +162,17 @@ class Process:
 
 
 class Api(Process):
-    """One `python -m serve` on a port of its own, which it keeps from start to start."""
+    """One `python -m serve`, or another module that works as it does, on a port of its own, which
+    it keeps from start to start.
+    """
 
-    def __init__(self, name: str, *, data_dir: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, name: str, *, data_dir: Path, environment: Mapping[str, str], module: str = "serve"
+    ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         own = {"DARKROOM_PORT": str(self.port)}
-        super().__init__(name, ["serve"], log_dir=data_dir, environment={**environment, **own})
+        super().__init__(name, [module], log_dir=data_dir, environment={**environment, **own})
 
     async def _is_ready(self, http: httpx2.AsyncClient, /) -> bool:
         with suppress(httpx2.HTTPError):
@@ -182,20 +193,22 @@ class Worker(Process):
 
 
 class Vendor(Process):
-    """A simulated fal. What it has taken, and would charge, outlives it."""
+    """A simulated provider. What it has taken, and would charge, outlives it."""
 
-    def __init__(self, *, data_dir: Path, seconds_per_job: float) -> None:
+    def __init__(self, provider: str = "fal", *, data_dir: Path, seconds_per_job: float) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        bill = os.fspath(data_dir / "fal.bill")
-        command = ["tests.simulators.fal", "--port", str(self.port), "--bill", bill]
+        bill = os.fspath(data_dir / f"{provider}.bill")
+        command = [f"tests.simulators.{provider}", "--port", str(self.port), "--bill", bill]
         command += ["--seconds-per-job", str(seconds_per_job)]
-        super().__init__("fal", command, log_dir=data_dir, environment={})
+        super().__init__(provider, command, log_dir=data_dir, environment={})
 
     @property
     def settings(self) -> Mapping[str, str]:
         """What points a Darkroom at it."""
-        return {"DARKROOM_FAL_KEY": FAL_KEY, "DARKROOM_FAL_URL": self.url}
+        key, path = _KEYS_AND_PATHS[self.name]
+        setting = f"DARKROOM_{self.name.upper()}"
+        return {f"{setting}_KEY": key, f"{setting}_URL": f"{self.url}{path}"}
 
     async def bill(self) -> list[Data]:
         async with httpx2.AsyncClient(verify=False) as http:

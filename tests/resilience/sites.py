@@ -28,6 +28,7 @@ class Arrangement:
     """Which processes there are. Without workers the APIs run outputs themselves."""
 
     apis: int
+    api_module: str = "serve"
     workers: int = 0
     worker_module: str = "worker"
     fal: bool = False
@@ -69,7 +70,12 @@ class BareSite:
             else None
         )
         self.apis = [
-            Api(name, data_dir=data_dir, environment=self._environment(name))
+            Api(
+                name,
+                data_dir=data_dir,
+                environment=self._environment(name),
+                module=arrangement.api_module,
+            )
             for name in (f"api-{number}" for number in range(arrangement.apis))
         ]
         self.workers = [

@@ -1,0 +1,386 @@
+"""What tests of every model share: all providers simulated side by side, models on all of their
+routes, and a viewer who asks one of them.
+"""
+
+import asyncio
+import functools
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Self
+from uuid import uuid4
+
+import pytest
+from pydantic import SecretStr
+
+import bootstrap
+from domain.ids import ModelId
+from domain.models import AspectRatio, ImageModel, ModelRegistry
+from domain.planning import MAX_MODELS
+from providers.catalogue import load_catalogue
+from tests.api.test_credits import account
+from tests.clients import Data, GraphQLClient
+from tests.conftest import Darkroom, darkrooms
+from tests.operations import over, send, start
+from tests.providers.rows import rows_of
+from tests.simulators.bill import Entry
+from tests.simulators.fal import FalSimulator
+from tests.simulators.gemini import GeminiSimulator
+from tests.simulators.openai import OpenAISimulator
+from tests.simulators.openrouter import OpenRouterSimulator
+from tests.simulators.replicate import ReplicateSimulator
+from tests.simulators.simulator import Simulator, serving
+from tests.simulators.wavespeed import WavespeedSimulator
+
+PATIENCE_SECONDS: Final = 30.0
+_PLACES: Final = 500
+"""So many that nothing waits for one."""
+
+
+def _of_fal(payload: Mapping[str, Any]) -> int:
+    return len(payload.get("image_urls", [])) + ("image_url" in payload)
+
+
+def _of_gemini(payload: Mapping[str, Any]) -> int:
+    (content,) = payload["sent"]["contents"]
+    return sum("inlineData" in part for part in content["parts"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vendor:
+    """What is told of a provider by its documents, not by our code."""
+
+    simulator: type[Simulator]
+    references: Callable[[Mapping[str, Any]], int]
+    """How many pictures a payload has that is on the bill."""
+    refusal: str
+    """The script of a refusal for what is in the prompt."""
+    path: str = ""
+    """Of its API, below its origin."""
+    has_jobs: bool = False
+    can_cancel: bool = False
+
+
+VENDORS: Final[Mapping[str, Vendor]] = {
+    "fal": Vendor(
+        simulator=FalSimulator,
+        references=_of_fal,
+        refusal="fail=content_policy_violation",
+        has_jobs=True,
+        can_cancel=True,
+    ),
+    "openai": Vendor(
+        simulator=OpenAISimulator,
+        path="/v1",
+        references=lambda payload: len(payload.get("image[]", [])),
+        refusal="fail=moderation_blocked",
+    ),
+    "azure": Vendor(
+        simulator=OpenAISimulator,
+        references=lambda payload: len(payload.get("image[]", [])),
+        refusal="fail=contentFilter",
+    ),
+    "gemini": Vendor(
+        simulator=GeminiSimulator,
+        references=_of_gemini,
+        refusal="fail=prompt-PROHIBITED_CONTENT",
+    ),
+    "openrouter": Vendor(
+        simulator=OpenRouterSimulator,
+        path="/api/v1",
+        references=lambda payload: len(payload["sent"].get("input_references", [])),
+        refusal="fail=moderation",
+    ),
+    "replicate": Vendor(
+        simulator=ReplicateSimulator,
+        path="/v1",
+        references=lambda payload: len(payload.get("image_input", [])),
+        refusal="fail=sensitive",
+        has_jobs=True,
+        can_cancel=True,
+    ),
+    "wavespeed": Vendor(
+        simulator=WavespeedSimulator,
+        path="/api/v3",
+        references=lambda payload: len(payload.get("images", [])),
+        refusal="fail=1200",
+        has_jobs=True,
+    ),
+}
+CATALOGUE: Final = load_catalogue(rehearsals=False, with_credentials=VENDORS)
+"""As it is where all providers have credentials."""
+RETIRED: Final = [model for model in CATALOGUE.all() if model.retired]
+
+
+def _on_all_routes() -> Iterator[ImageModel]:
+    rows = {provider: {row.id: row for row in rows_of(provider)} for provider in VENDORS}
+    for model in CATALOGUE.all():
+        for provider in VENDORS:
+            if model.id in rows[provider]:
+                yield _as_made_by(provider, rows[provider][model.id])
+
+
+def _as_made_by(provider: str, model: ImageModel) -> ImageModel:
+    """A row of its own where the catalogue's is made by another provider, or has been retired."""
+    sibling = model.edit_model_id
+    return replace(
+        model,
+        id=_name_at(provider, model.id),
+        aliases=(),
+        edit_model_id=_name_at(provider, sibling) if sibling else None,
+        retires_at=None,
+        unavailable_reason=None,
+    )
+
+
+def _name_at(provider: str, model_id: ModelId) -> ModelId:
+    row = CATALOGUE.get(model_id)
+    assert row is not None
+    is_its_own = row.available and row.provider == provider
+    return model_id if is_its_own else ModelId(f"{model_id} at {provider}")
+
+
+MODELS: Final = list(_on_all_routes())
+"""Every model by every provider that makes it, those that have been retired as they were before."""
+_ALL: Final = ModelRegistry([*CATALOGUE.all(), *MODELS])
+_BY_ID: Final = {model.id: model for model in MODELS}
+
+
+def editor_of(model: ImageModel) -> ImageModel | None:
+    """What works with references where this model is asked to; None where nothing does."""
+    found = _ALL.for_references(model)
+    return _BY_ID[found.id] if found is not None else None
+
+
+EDITING: Final = [model for model in MODELS if editor_of(model) is not None]
+FROM_WORDS_ONLY: Final = [model for model in MODELS if editor_of(model) is None]
+WITH_JOBS: Final = [model for model in MODELS if VENDORS[model.provider].has_jobs]
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """A conversation with one picture more than any model takes."""
+
+    viewer: str
+    conversation_id: str
+    output_ids: Sequence[str]
+
+
+async def _fill_gallery(darkroom: Darkroom) -> Gallery:
+    viewer, client = "a collector", darkroom.client("a collector")
+    makers = [one.id for one in MODELS if one.provider == "fal" and not one.min_references]
+    wanted = {"selectedModels": makers[:MAX_MODELS], "options": {"previews": 0}}
+    payload = await start(client, **wanted)
+    conversation_id = payload["conversation"]["id"]
+    turns = [await over(client, payload["turn"])]
+    while len(turns) * MAX_MODELS <= max(model.max_references for model in MODELS):
+        payload = await send(client, conversation_id, **wanted, previousOutputIds=[])
+        turns.append(await over(client, payload["turn"]))
+    assert {turn["status"] for turn in turns} == {"COMPLETED"}
+    outputs = [output["id"] for turn in turns for output in turn["outputs"]]
+    return Gallery(viewer, conversation_id, outputs)
+
+
+@dataclass
+class House:
+    """A Darkroom with credentials for all providers, each of which is simulated."""
+
+    darkroom: Darkroom
+    simulators: Mapping[str, Simulator]
+    _begun: dict[tuple[str, str], asyncio.Task[None]] = field(default_factory=dict)
+    _gallery: asyncio.Task[Gallery] | None = None
+
+    async def gallery(self) -> Gallery:
+        """One for everybody: it takes a while to fill."""
+        if self._gallery is None:
+            self._gallery = asyncio.create_task(_fill_gallery(self.darkroom), name="gallery")
+        return await asyncio.shield(self._gallery)
+
+    def story(self, model: ImageModel, *, viewer: str | None = None) -> "Story":
+        """A viewer, who has never been here where none is named, and will ask this model."""
+        return Story(model, self.simulators[model.provider], self.darkroom.client(viewer))
+
+    def begin(self, test: "Body", model: ImageModel) -> asyncio.Task[None]:
+        """The test of this model, which is begun once."""
+        key = test.__name__, model.id
+        if key not in self._begun:
+            self._begun[key] = asyncio.create_task(test(self, model), name=" ".join(key))
+        return self._begun[key]
+
+    async def end(self) -> None:
+        """End what was begun, and what nobody has waited for."""
+        tasks = [*self._begun.values(), *filter(None, [self._gallery])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+Body = Callable[[House, ImageModel], Coroutine[Any, Any, None]]
+
+
+def of_each(models: Sequence[ImageModel], *, ahead: int = 6) -> Callable[[Body], Body]:
+    """Make one test for each of these models.
+
+    A test spends most of its time waiting: so many are under way at the same time.
+    """
+
+    def tests(body: Body) -> Body:
+        @functools.wraps(body)
+        async def test(house: House, model: ImageModel) -> None:
+            place = models.index(model)
+            for one in models[place : place + ahead]:
+                house.begin(body, one)
+            await house.begin(body, model)
+
+        made: Body = pytest.mark.parametrize("model", models, ids=lambda one: str(one.id))(test)
+        return made
+
+    return tests
+
+
+class Story:
+    """What one viewer asks of one model, and what the model's provider has on the bill for it."""
+
+    def __init__(self, model: ImageModel, simulator: Simulator, client: GraphQLClient) -> None:
+        self.model = model
+        self.simulator = simulator
+        self.client = client
+        self._words = uuid4().hex
+        """In every prompt, by which the bill is told from others'."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.client.aclose()
+
+    @property
+    def bill(self) -> list[Entry]:
+        return [entry for entry in self.simulator.settled() if self._words in entry.prompt]
+
+    @property
+    def references_sent(self) -> list[int]:
+        count = VENDORS[self.model.provider].references
+        return [count(entry.payload) for entry in self.bill]
+
+    def times_asked(self) -> int:
+        """How often the provider has been asked, also in vain. To be called once."""
+        entry = self.bill[0]
+        return self.simulator.count(entry.endpoint, f"{entry.script} {entry.prompt}")
+
+    def input(self, script: str = "", *, image_count: int = 1, **input: Any) -> Data:
+        """What is asked of the model, whose provider is to do what the script says."""
+        return {
+            "userMessage": f"{self._words} [{self.simulator.provider} {script}]",
+            "selectedModels": [self.model.id],
+            "options": {"imagesPerModel": image_count, "previews": 0},
+            **input,
+        }
+
+    async def needed(self) -> Data:
+        """The input without which this model makes nothing: pictures, where it only edits."""
+        if not self.model.min_references:
+            return {}
+        # With two of them all that edit take a shape; with one, some keep the picture's.
+        first, *more = (await self.samples())[: min(2, self.model.max_references)]
+        return {"sourceImageId": first, "manualReferenceIds": more}
+
+    async def samples(self) -> list[str]:
+        """The viewer's sample pictures, which may take a while to come."""
+        found: list[Data] = []
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not found:
+                viewer = (await self.client("{ viewer { images { nodes { id } } } }"))["viewer"]
+                found = viewer["images"]["nodes"]
+        return [image["id"] for image in found]
+
+    async def start(self, script: str, **input: Any) -> Data:
+        """The output as it is at first."""
+        payload = await start(self.client, **self.input(script, **input))
+        turn: Data = payload["turn"]
+        return turn
+
+    async def made(self, script: str, **input: Any) -> Data:
+        """The output once it is over."""
+        return await self.end_of(await self.start(script, **input))
+
+    async def send(self, conversation_id: str, **input: Any) -> Data:
+        payload = await send(self.client, conversation_id, **self.input(**input))
+        turn: Data = payload["turn"]
+        return turn
+
+    async def end_of(self, turn: Data) -> Data:
+        (output,) = (await over(self.client, turn))["outputs"]
+        ended: Data = output
+        return ended
+
+    async def account(self) -> tuple[int, int, int]:
+        return await account(self.client)
+
+    async def until(self, wanted: Callable[[], bool]) -> None:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not wanted():  # noqa: ASYNC110 (a bill tells nobody that it has grown)
+                await asyncio.sleep(0.02)
+
+
+def error_of(output: Data) -> tuple[str, bool] | None:
+    error = output["error"]
+    return (error["code"], error["retryable"]) if error else None
+
+
+def is_shaped(image: Data, asked: AspectRatio, model: ImageModel) -> bool:
+    """Whether a picture's true shape is nearer to what was asked for than to all else on offer."""
+    true = AspectRatio(image["width"], image["height"])
+    return true.nearest(model.aspect_ratios) == asked
+
+
+@asynccontextmanager
+async def simulated() -> AsyncIterator[tuple[Mapping[str, Simulator], Mapping[str, Any]]]:
+    """All providers, served, and the settings of a Darkroom that uses them."""
+    simulators: dict[str, Simulator] = {}
+    settings: dict[str, Any] = {}
+    async with AsyncExitStack() as stack:
+        for name, vendor in VENDORS.items():
+            simulator = simulators[name] = vendor.simulator()
+            url = await stack.enter_async_context(serving(simulator))
+            settings |= {
+                f"{name}_key": SecretStr(simulator.key),
+                f"{name}_url": f"{url}{vendor.path}",
+                f"{name}_places": _PLACES,
+            }
+        yield simulators, settings
+
+
+def keep_catalogue(patch: pytest.MonkeyPatch, models: Iterable[ImageModel] = MODELS) -> None:
+    """From here on Darkrooms have these models beside the catalogue's, or in their place.
+
+    The catalogue is no setting; what is put in its place is made of its own rows by its own loader.
+    """
+    local = [model for model in CATALOGUE.all() if model.provider == "local"]
+    rows = {model.id: model for model in (*local, *RETIRED, *models)}
+    patch.setattr(bootstrap, "load_catalogue", lambda **_: ModelRegistry(rows.values()))
+
+
+@asynccontextmanager
+async def open_house(
+    mongodb_uri: str,
+    paths: pytest.TempPathFactory,
+    models: Iterable[ImageModel] = MODELS,
+) -> AsyncIterator[House]:
+    async with (
+        simulated() as (simulators, settings),
+        darkrooms(mongodb_uri, paths.mktemp("house")) as start_one,
+    ):
+        with pytest.MonkeyPatch.context() as patch:
+            keep_catalogue(patch, models)
+            house = House(await start_one(**settings), simulators)
+        yield house
+        await house.end()
