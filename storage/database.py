@@ -250,7 +250,14 @@ async def open_database(uri: str, name: str) -> AsyncIterator[Database]:
     finally:
         # Each asks the server to forget its sessions, and waits for one that is away.
         closing = [asyncio.create_task(one.close()) for one in (feed_client, client)]
+        for task in closing:
+            _closing.add(task)
+            task.add_done_callback(_closing.discard)
         await asyncio.wait(closing, timeout=CLOSE_SECONDS)
+
+
+_closing: Final[set[asyncio.Task[None]]] = set()
+"""What is closed while nobody waits for it any more: a loop itself does not hold on to tasks."""
 
 
 async def _reconnect(client: AsyncMongoClient[Document]) -> None:
