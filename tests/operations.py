@@ -81,9 +81,36 @@ mutation Delete($id: ID!) {
 """
 
 GALLERY = """
-query Gallery($first: Int, $after: String, $origin: ImageOrigin, $modelId: ID) {
-  viewer { images(first: $first, after: $after, origin: $origin, modelId: $modelId) {
-    nodes { id origin prompt url width height thumbhash createdAt model { id } }
+query Gallery(
+  $first: Int, $after: String, $favourite: Boolean, $origin: ImageOrigin, $modelId: ID
+) {
+  viewer { images(
+    first: $first, after: $after, favourite: $favourite, origin: $origin, modelId: $modelId
+  ) {
+    nodes { id origin prompt favourite url width height thumbhash createdAt model { id } }
+    pageInfo { hasNextPage hasPreviousPage startCursor endCursor }
+  } }
+}
+"""
+
+DELETE_IMAGE = """
+mutation DeleteImage($id: ID!) {
+  deleteImage(input: {imageId: $id}) { deletedImageId userErrors { code message path } }
+}
+"""
+
+SET_FAVOURITE = """
+mutation SetFavourite($id: ID!, $favourite: Boolean!) {
+  setFavourite(input: {id: $id, favourite: $favourite}) {
+    image { id favourite } prompt { id favourite } userErrors { code message path }
+  }
+}
+"""
+
+PROMPTS = """
+query Prompts($first: Int, $after: String, $search: String, $favourite: Boolean) {
+  viewer { prompts(first: $first, after: $after, search: $search, favourite: $favourite) {
+    nodes { id text uses favourite lastUsedAt } edges { cursor }
     pageInfo { hasNextPage hasPreviousPage startCursor endCursor }
   } }
 }
