@@ -20,12 +20,12 @@ from storage.database import (
     Document,
     Session,
     epoch_ms,
-    from_epoch_ms,
     moment_of,
     repository,
 )
 from storage.idempotency import use_key
 from storage.images import image_document, read_image, used_images
+from storage.pages import beyond, newest_first
 from storage.prompts import use_prompt
 from storage.turns import insert_turn
 from storage.updates import UNFINISHED_OUTPUT
@@ -57,20 +57,17 @@ class MongoConversationRepository:
         source_image_id: ImageId | None,
         words: Sequence[str],
     ) -> Page[Conversation]:
-        query: Document = {"ownerId": viewer_id, **with_words(words)}
+        query: Document = {
+            "ownerId": viewer_id,
+            **with_words(words),
+            **beyond(request, "updatedAt"),
+        }
         if source_image_id is not None:
             query["sourceImage.id"] = source_image_id
-        if request.position is not None:
-            updated_at_ms, conversation_id = request.position
-            updated_at = from_epoch_ms(int(updated_at_ms))
-            query["$or"] = [
-                {"updatedAt": {"$lt": updated_at}},
-                {"updatedAt": updated_at, "_id": {"$lt": conversation_id}},
-            ]
         async with self._database.session() as session:
             found = (
                 await self._conversations.find(query, _SHOWN, session=session)
-                .sort({"updatedAt": -1, "_id": -1})
+                .sort(newest_first("updatedAt"))
                 .limit(request.size + 1)
                 .to_list()
             )

@@ -20,9 +20,9 @@ from storage.database import (
     Document,
     Session,
     epoch_ms,
-    from_epoch_ms,
     repository,
 )
+from storage.pages import beyond, newest_first
 from storage.updates import taking_out
 
 
@@ -49,23 +49,16 @@ class MongoImageRepository:
         origin: ImageOrigin | None,
         model_id: ModelId | None,
     ) -> Page[ImageRecord]:
-        query: Document = {"ownerId": viewer_id}
+        query: Document = {"ownerId": viewer_id, **beyond(request, "createdAt")}
         if favourite is not None:
             query["favourite"] = True if favourite else {"$ne": True}
         if origin is not None:
             query["origin"] = origin.value
         if model_id is not None:
             query["model"] = model_id
-        if request.position is not None:
-            created_at_ms, image_id = request.position
-            created_at = from_epoch_ms(int(created_at_ms))
-            query["$or"] = [
-                {"createdAt": {"$lt": created_at}},
-                {"createdAt": created_at, "_id": {"$lt": image_id}},
-            ]
         found = (
             await self._images.find(query)
-            .sort({"createdAt": -1, "_id": -1})
+            .sort(newest_first("createdAt"))
             .limit(request.size + 1)
             .to_list()
         )

@@ -7,6 +7,7 @@ from storage.database import Database, Document, translated
 from storage.images import image_keys
 
 _OF_IMAGE: Final = ("key", "renditionWidths")
+"""What is read of each image. Where there is none, the field is left out of what is read."""
 
 
 class MongoKeyRepository:
@@ -21,7 +22,7 @@ class MongoKeyRepository:
                 for key in image_keys(image):
                     yield key
             async for found in self._database.conversations.find({}, _shown("sourceImage.")):
-                if found["sourceImage"]:
+                if found.get("sourceImage"):
                     for key in image_keys(found["sourceImage"]):
                         yield key
             async for turn in self._database.turns.find({}, _OF_TURN):
@@ -35,7 +36,7 @@ def _keys_of_turn(turn: Document) -> Iterator[str]:
     for output in turn["outputs"]:
         for image in output["images"]:
             yield from image_keys(image)
-        if output["preview"]:
+        if output.get("preview"):
             yield output["preview"]["key"]
 
 

@@ -14,9 +14,9 @@ from storage.database import (
     Document,
     Session,
     epoch_ms,
-    from_epoch_ms,
     repository,
 )
+from storage.pages import beyond, newest_first
 from storage.words import with_words, words_to_find
 
 
@@ -42,19 +42,16 @@ class MongoPromptRepository:
         favourite: bool | None,
         words: Sequence[str],
     ) -> Page[Prompt]:
-        query: Document = {"ownerId": viewer_id, **with_words(words)}
+        query: Document = {
+            "ownerId": viewer_id,
+            **with_words(words),
+            **beyond(request, "lastUsedAt"),
+        }
         if favourite is not None:
             query["favourite"] = favourite
-        if request.position is not None:
-            last_used_at_ms, prompt_id = request.position
-            last_used_at = from_epoch_ms(int(last_used_at_ms))
-            query["$or"] = [
-                {"lastUsedAt": {"$lt": last_used_at}},
-                {"lastUsedAt": last_used_at, "_id": {"$lt": prompt_id}},
-            ]
         found = (
             await self._prompts.find(query, {"words": 0})
-            .sort({"lastUsedAt": -1, "_id": -1})
+            .sort(newest_first("lastUsedAt"))
             .limit(request.size + 1)
             .to_list()
         )

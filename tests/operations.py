@@ -1,8 +1,9 @@
 """What a client of Darkroom asks, and the steps that many tests begin with."""
 
+import asyncio
 from typing import Any
 
-from tests.clients import Data, GraphQLClient
+from tests.clients import PATIENCE_SECONDS, Data, GraphQLClient
 
 SMALL = {"width": 256, "height": 256, "previews": 0}
 """Options that make a local model quick."""
@@ -178,9 +179,17 @@ async def conversation_with(client: GraphQLClient, *, turns: int = 1, **input: A
 
 async def a_sample(client: GraphQLClient) -> Data:
     """One of the viewer's sample pictures."""
-    data = await client(GALLERY, origin="SAMPLE")
-    sample: Data = data["viewer"]["images"]["nodes"][0]
-    return sample
+    return (await samples(client))[0]
+
+
+async def samples(client: GraphQLClient) -> list[Data]:
+    """The viewer's sample pictures. A Darkroom that has just been started may take a while."""
+    nodes: list[Data] = []
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not nodes:
+            nodes = (await client(GALLERY, origin="SAMPLE"))["viewer"]["images"]["nodes"]
+            await asyncio.sleep(0 if nodes else 0.05)
+    return nodes
 
 
 def codes(payload: Data) -> list[tuple[str, str]]:

@@ -353,11 +353,11 @@ async def test_when_everything_is_deleted_nothing_is_left_in_the_object_folder(
     darkroom = await start_darkroom()
     client = darkroom.client()
     folder = darkroom.settings.data_dir / "objects"
-    samples = await gallery(client)
+    sample = await a_sample(client)
     first = await conversation_with(
         client,
         turns=2,
-        sourceImageId=samples[0],
+        sourceImageId=sample["id"],
         selectedModels=["local-silver", "rehearsal-fails", "rehearsal-fails-once"],
         options={"imagesPerModel": 2, "previews": 3, "width": 512, "height": 512},
     )
@@ -377,5 +377,5 @@ async def test_when_everything_is_deleted_nothing_is_left_in_the_object_folder(
             assert codes(await delete(client, image_id)) == []
 
     async with asyncio.timeout(20):
-        while files_below(folder):
+        while files_below(folder):  # noqa: ASYNC110 - what is awaited is another thread's
             await asyncio.sleep(0.05)
