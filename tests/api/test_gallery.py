@@ -1,6 +1,7 @@
 """The gallery through the API: favourites, and what can be deleted when."""
 
 import asyncio
+import re
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from tests.operations import (
     start_or_refuse,
 )
 
+ROOT = Path(__file__).parents[2]
 UNKNOWN = "img_00000000000000000000000000"
 RETRY = "mutation($id: ID!) { retryOutput(input: {outputId: $id}) { userErrors { code } } }"
 OUTPUTS = """
@@ -333,6 +335,28 @@ async def test_a_mark_and_the_deletion_of_its_conversation_agree(client: GraphQL
         assert is_marked is (image["id"] in await gallery(client, favourite=True))
         expected = 200 if is_marked else 404
         assert (await client.http.get(image["url"])).status_code == expected
+
+
+async def test_a_variation_is_made_as_the_document_for_front_ends_says(
+    client: GraphQLClient,
+) -> None:
+    document = (ROOT / "docs" / "front-ends.md").read_text()
+    (vary,) = re.findall(r"```graphql\n(mutation Vary.*?)```", document, flags=re.DOTALL)
+    sample = await a_sample(client)
+
+    payloads = [
+        (await client(vary, image=sample["id"], prompt=sample["prompt"], seed=seed))[
+            "startConversation"
+        ]
+        for seed in ("one", "two")
+    ]
+
+    turns = [await over(client, payload["turn"]) for payload in payloads]
+    assert [turn["status"] for turn in turns] == ["COMPLETED", "COMPLETED"]
+    made = [turn["outputs"][0]["images"][0] for turn in turns]
+    assert [image["seed"] for image in made] == ["one", "two"]
+    varied = (await client(GALLERY, origin="OUTPUT"))["viewer"]["images"]["nodes"]
+    assert {image["prompt"] for image in varied} == {sample["prompt"]}
 
 
 @pytest.mark.parametrize("field", ["deleteImage", "setFavourite"])
