@@ -15,9 +15,11 @@ from domain.sealing import Seal
 from domain.services.accounts import AccountService
 from domain.services.conversations import ConversationService
 from domain.services.dispatcher import Dispatcher
+from domain.services.favourites import FavouriteService
 from domain.services.images import ImageService
 from domain.services.keeping import ImageKeeper
 from domain.services.plans import PlanService
+from domain.services.prompts import PromptService
 from domain.services.receipts import ReceiptService
 from domain.services.runner import OutputRunner
 from domain.services.sweeper import Sweeper
@@ -50,6 +52,7 @@ from storage.images import MongoImageRepository
 from storage.jobs import TaskiqJobQueue, make_broker
 from storage.objects import FolderObjectStore
 from storage.pictures import PillowDeveloper
+from storage.prompts import MongoPromptRepository
 from storage.turns import MongoTurnRepository
 from storage.viewers import MongoViewerRepository
 from storage.withdrawals import MongoWithdrawalRepository
@@ -70,6 +73,8 @@ class Services:
     turns: TurnService
     plans: PlanService
     images: ImageService
+    prompts: PromptService
+    favourites: FavouriteService
     accounts: AccountService
     viewers: ViewerService
     turn_updates: TurnUpdates
@@ -93,6 +98,8 @@ class Services:
             conversations=self.conversations,
             turns=self.turns,
             images=self.images,
+            prompts=self.prompts,
+            favourites=self.favourites,
             accounts=self.accounts,
             plans=self.plans,
             turn_updates=self.turn_updates,
@@ -106,6 +113,7 @@ class Services:
                 conversations=self.conversations,
                 turns=self.turns,
                 images=self.images,
+                prompts=self.prompts,
                 accounts=self.accounts,
             ),
         )
@@ -157,7 +165,8 @@ async def open_services(
         hub = Hub(MongoChangeFeed(database), turn_repository)
         turn_cursors = TurnCursors(base.seal)
         jobs = base.jobs
-        images = ImageService(base.images)
+        images = ImageService(base.images, keeper)
+        prompts = MongoPromptRepository(database)
         receipts = ReceiptService(
             MongoReceiptRepository(database), conversation_repository, turn_repository
         )
@@ -183,6 +192,8 @@ async def open_services(
             turns=turns,
             plans=PlanService(conversations, turns),
             images=images,
+            prompts=PromptService(prompts),
+            favourites=FavouriteService(base.images, prompts),
             accounts=accounts,
             viewers=ViewerService(
                 MongoViewerRepository(database), keeper, _sample_maker(settings, base)
@@ -220,9 +231,7 @@ async def open_studio(settings: Settings) -> AsyncIterator[Studio]:
     """Open the providers that the settings have credentials for, and close them at the end."""
     async with AsyncExitStack() as stack:
         seal = Seal(secret_of(settings))
-        objects = FolderObjectStore(
-            settings.data_dir / "objects", public_url=settings.public_url, seal=seal
-        )
+        objects = object_store(settings)
         stack.push_async_callback(objects.aclose)
         developer = PillowDeveloper()
         stack.push_async_callback(developer.aclose)
@@ -281,6 +290,15 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
         claims=MongoClaimRepository(database),
         withdrawals=withdrawals,
         jobs=TaskiqJobQueue(make_broker(settings.nats_url, database=settings.mongodb_database)),
+    )
+
+
+def object_store(settings: Settings) -> FolderObjectStore:
+    """Where the bytes of pictures are. Whoever makes it closes it."""
+    return FolderObjectStore(
+        settings.data_dir / "objects",
+        public_url=settings.public_url,
+        seal=Seal(secret_of(settings)),
     )
 
 

@@ -19,6 +19,7 @@ ConversationId = NewType("ConversationId", str)
 TurnId = NewType("TurnId", str)
 OutputId = NewType("OutputId", str)
 ImageId = NewType("ImageId", str)
+PromptId = NewType("PromptId", str)
 ViewerId = NewType("ViewerId", str)
 ModelId = NewType("ModelId", str)
 
@@ -29,6 +30,7 @@ _CONVERSATION = re.compile(rf"conv_({_SUFFIX})")
 _TURN = re.compile(rf"turn_({_SUFFIX})_([0-9]{{4}})")
 _OUTPUT = re.compile(rf"out_({_SUFFIX})_([0-9]{{4}})_([1-9][0-9]?)")
 _IMAGE = re.compile(rf"img_({_SUFFIX})")
+_PROMPT = re.compile(rf"prompt_({_SUFFIX})")
 _VIEWER = re.compile(rf"user_({_SUFFIX})")
 
 
@@ -44,8 +46,12 @@ def viewer_id_of(issuer: str, subject: str) -> ViewerId:
     """The viewer's id, always the same for one subject of one issuer, so that none needs to be
     stored.
     """
-    digest = sha256(f"{issuer}\n{subject}".encode()).digest()
-    return ViewerId(str(TypeID.from_uuid(UUID(bytes=digest[:16], version=8), prefix="user")))
+    return ViewerId(_digest_id("user", f"{issuer}\n{subject}"))
+
+
+def prompt_id_of(viewer_id: ViewerId, text: str) -> PromptId:
+    """A prompt's id, always the same for one text of one viewer, so that no two are ever made."""
+    return PromptId(_digest_id("prompt", f"{viewer_id}\n{text}"))
 
 
 def turn_id_of(conversation_id: ConversationId, turn_index: int) -> TurnId:
@@ -88,8 +94,17 @@ def parse_image_id(value: str) -> ImageId | None:
     return ImageId(value) if _IMAGE.fullmatch(value) else None
 
 
+def parse_prompt_id(value: str) -> PromptId | None:
+    return PromptId(value) if _PROMPT.fullmatch(value) else None
+
+
 def parse_viewer_id(value: str) -> ViewerId | None:
     return ViewerId(value) if _VIEWER.fullmatch(value) else None
+
+
+def _digest_id(prefix: str, text: str) -> str:
+    digest = sha256(text.encode()).digest()
+    return str(TypeID.from_uuid(UUID(bytes=digest[:16], version=8), prefix=prefix))
 
 
 def _suffix_of(conversation_id: ConversationId) -> str:

@@ -59,6 +59,7 @@ class ImageRecord:
     image: Image
     prompt: str | None
     made_from: tuple[ImageId, ...]
+    favourite: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,10 +15,19 @@ from domain.conversations import Conversation
 from domain.credits import Account, Proof
 from domain.generation import Delivery, GenerationRequest
 from domain.idempotency import IdempotencyKey, Receipt
-from domain.ids import ConversationId, ImageId, ModelId, OutputId, TurnId, ViewerId
+from domain.ids import (
+    ConversationId,
+    ImageId,
+    ModelId,
+    OutputId,
+    PromptId,
+    TurnId,
+    ViewerId,
+)
 from domain.images import DevelopedImage, Image, ImageOrigin, ImageRecord, Rendition
 from domain.outputs import GenerationError, Output, Preview, ProviderJob, Run, Usage
 from domain.pages import Page, PageRequest
+from domain.prompts import Prompt
 from domain.turns import Claim, PlannedOutput, Turn, TurnPlan, TurnsAsOf, Waiting
 
 
@@ -28,9 +37,14 @@ class ConversationRepository(Protocol):
     ) -> Mapping[ConversationId, Conversation]: ...
 
     async def page(
-        self, viewer_id: ViewerId, request: PageRequest, *, source_image_id: ImageId | None
+        self,
+        viewer_id: ViewerId,
+        request: PageRequest,
+        *,
+        source_image_id: ImageId | None,
+        words: Sequence[str],
     ) -> Page[Conversation]:
-        """Newest activity first."""
+        """Newest activity first. Only those with words that begin with each of these."""
 
     async def start(
         self,
@@ -43,7 +57,8 @@ class ConversationRepository(Protocol):
         max_active_outputs: int,
         key: IdempotencyKey | None,
     ) -> tuple[Conversation, Turn] | None:
-        """Write the conversation, its first turn, its reservations and the key's receipt together.
+        """Write the conversation, its first turn, the use of its prompt, its reservations and the
+        key's receipt together.
 
         None: a picture that they refer to has just been deleted, the key has just been used, or the
         account does not bear it any more, and nothing was written.
@@ -58,7 +73,7 @@ class ConversationRepository(Protocol):
         max_active_outputs: int,
         key: IdempotencyKey | None,
     ) -> tuple[Conversation, Turn] | None:
-        """Write the next turn, its reservations and the key's receipt.
+        """Write the next turn, the use of its prompt, its reservations and the key's receipt.
 
         None: the key has just been used, the account does not bear it any more; or since
         `conversation` was read it has got another turn or was deleted, or a picture that the plan
@@ -72,8 +87,8 @@ class ConversationRepository(Protocol):
     async def delete(
         self, viewer_id: ViewerId, conversation_id: ConversationId
     ) -> Sequence[str] | None:
-        """Delete it with its turns, and its outputs' images that no other conversation uses. What
-        was reserved for outputs at work is released with it.
+        """Delete it with its turns, and its outputs' images that are no favourites and that no
+        other conversation uses. What was reserved for outputs at work is released with it.
 
         Return the keys whose bytes nothing refers to any more; None if there was no such
         conversation.
@@ -230,13 +245,46 @@ class ImageRepository(Protocol):
         viewer_id: ViewerId,
         request: PageRequest,
         *,
+        favourite: bool | None,
         origin: ImageOrigin | None,
         model_id: ModelId | None,
     ) -> Page[ImageRecord]:
         """Newest first."""
 
+    async def set_favourite(
+        self, viewer_id: ViewerId, image_id: ImageId, favourite: bool
+    ) -> ImageRecord | None:
+        """The record as it then stands; None if there is none."""
+
+    async def delete_unless_used(self, viewer_id: ViewerId, image_id: ImageId) -> bool:
+        """Delete the record, and take the image out of the output that delivered it.
+
+        False: there is none, or a conversation has it as source or reference. Nothing was written.
+        """
+
     async def any_refers_to(self, ids: Iterable[ImageId]) -> bool:
         """Whether a record of any of these exists, whoever owns it."""
+
+
+class PromptRepository(Protocol):
+    async def get_many(
+        self, viewer_id: ViewerId, ids: Iterable[PromptId]
+    ) -> Mapping[PromptId, Prompt]: ...
+
+    async def page(
+        self,
+        viewer_id: ViewerId,
+        request: PageRequest,
+        *,
+        favourite: bool | None,
+        words: Sequence[str],
+    ) -> Page[Prompt]:
+        """Last used first. Only those with words that begin with each of these."""
+
+    async def set_favourite(
+        self, viewer_id: ViewerId, prompt_id: PromptId, favourite: bool
+    ) -> Prompt | None:
+        """The prompt as it then stands; None if there is none."""
 
 
 class ReceiptRepository(Protocol):
@@ -269,6 +317,23 @@ class Link:
     expires_at: datetime
 
 
+class KeyRepository(Protocol):
+    def in_use(self) -> AsyncIterator[str]:
+        """Every key of the object store that anything in the database refers to, some several
+        times. What is written or deleted meanwhile may be told or not.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """What a listing of the object store tells of one object."""
+
+    key: str
+    byte_size: int
+    modified_at: datetime
+    """By the store's clock: when it was put."""
+
+
 class ObjectStore(Protocol):
     """Bytes by key. Keys end like file names, which tells their content type."""
 
@@ -278,6 +343,11 @@ class ObjectStore(Protocol):
 
     async def delete(self, keys: Sequence[str]) -> None:
         """Keys that are not there are passed over."""
+
+    def keys(self) -> AsyncIterator[StoredObject]:
+        """All that is there, in no particular order. What is put or deleted meanwhile may be told
+        or not.
+        """
 
     def link(self, key: str) -> Link:
         """The same link for a good while, so that clients can cache what it gives."""

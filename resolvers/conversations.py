@@ -75,8 +75,8 @@ class ConversationMutations:
 
     @strawberry.mutation(
         description="Deletes the conversation, its turns and its outputs' images, bytes included, "
-        "except images that another conversation uses as source or reference. Unfinished outputs "
-        "end with it; the source image stays.",
+        "except images that are favourites or that another conversation uses as source or "
+        "reference. Unfinished outputs end with it; the source image stays.",
         extensions=[Refusable(DeleteConversationPayload)],
     )
     async def delete_conversation(

@@ -6,7 +6,8 @@ import strawberry
 
 from resolvers.nodes import find_image
 from schema.context import Info
-from schema.images import Image
+from schema.errors import Refusable
+from schema.images import DeleteImageInput, DeleteImagePayload, Image
 
 
 @strawberry.type
@@ -19,3 +20,19 @@ class ImageQueries:
     ) -> Image | None:
         _ = info.context.viewer
         return await find_image(info, id)
+
+
+@strawberry.type
+class ImageMutations:
+    @strawberry.mutation(
+        description="Deletes an image, bytes included. IMAGE_IN_USE where a conversation has it as "
+        "source or reference. The output that made it stays, without it.",
+        extensions=[Refusable(DeleteImagePayload)],
+    )
+    async def delete_image(
+        self,
+        info: Info,
+        input: Annotated[DeleteImageInput, strawberry.argument(description="Which one.")],
+    ) -> DeleteImagePayload:
+        deleted = await info.context.images.delete(info.context.viewer, input.image_id)
+        return DeleteImagePayload(deleted_image_id=strawberry.ID(deleted))

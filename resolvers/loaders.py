@@ -8,6 +8,7 @@ from strawberry.dataloader import DataLoader
 from domain.services.accounts import AccountService
 from domain.services.conversations import ConversationService
 from domain.services.images import ImageService
+from domain.services.prompts import PromptService
 from domain.services.turns import TurnService
 from domain.viewers import Viewer
 from schema.context import Loaders
@@ -23,6 +24,7 @@ def make_loaders(
     conversations: ConversationService,
     turns: TurnService,
     images: ImageService,
+    prompts: PromptService,
     accounts: AccountService,
 ) -> Loaders:
     """`viewer` is asked at each load, because a WebSocket learns who it serves after it opens."""
@@ -39,5 +41,6 @@ def make_loaders(
         turn=loader(turns.get_many),
         latest_turn=loader(turns.latest_of_many),
         image=loader(images.get_many),
+        prompt=loader(prompts.get_many),
         account=loader(accounts.get_many),
     )

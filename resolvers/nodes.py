@@ -10,6 +10,7 @@ from domain.ids import (
     parse_conversation_id,
     parse_image_id,
     parse_output_id,
+    parse_prompt_id,
     parse_turn_id,
     turn_of_output,
 )
@@ -18,6 +19,7 @@ from schema.conversations import Conversation
 from schema.images import Image
 from schema.node import Node
 from schema.outputs import Output
+from schema.prompts import Prompt
 from schema.turns import Turn
 from schema.viewer import Viewer
 
@@ -41,7 +43,7 @@ async def find_turn(info: Info, name: str) -> Turn | None:
 async def find_image(info: Info, name: str) -> Image | None:
     image_id = parse_image_id(name)
     found = await info.context.load.image.load(image_id) if image_id else None
-    return Image.of(found.image) if found else None
+    return Image.of_record(found) if found else None
 
 
 async def _find_output(info: Info, name: str) -> Output | None:
@@ -54,6 +56,12 @@ async def _find_output(info: Info, name: str) -> Output | None:
     return Output.of(output) if output else None
 
 
+async def _find_prompt(info: Info, name: str) -> Prompt | None:
+    prompt_id = parse_prompt_id(name)
+    found = await info.context.load.prompt.load(prompt_id) if prompt_id else None
+    return Prompt.of(found) if found else None
+
+
 async def _find_viewer(info: Info, name: str) -> Viewer | None:
     viewer = info.context.viewer
     return Viewer.of(viewer) if name == viewer.id else None
@@ -64,6 +72,7 @@ _FINDERS = {
     "turn": find_turn,
     "out": _find_output,
     "img": find_image,
+    "prompt": _find_prompt,
     "user": _find_viewer,
 }
 

@@ -17,7 +17,8 @@ from resolvers.conversations import (
     ConversationSubscriptions,
 )
 from resolvers.documents import CACHED_DOCUMENTS, Documents
-from resolvers.images import ImageQueries
+from resolvers.favourites import FavouriteMutations
+from resolvers.images import ImageMutations, ImageQueries
 from resolvers.models import ModelQueries
 from resolvers.nodes import NodeQueries
 from resolvers.plans import PlanQueries
@@ -40,7 +41,7 @@ class Query(
 
 
 @strawberry.type(description="What can be done. Each answers with what it has changed.")
-class Mutation(ConversationMutations, TurnMutations):
+class Mutation(ConversationMutations, TurnMutations, ImageMutations, FavouriteMutations):
     pass
 
 

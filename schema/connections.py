@@ -20,6 +20,16 @@ Last: TypeAlias = Annotated[
 Cursor: TypeAlias = Annotated[str | None, strawberry.argument(description="A cursor of this list.")]
 
 
+Search: TypeAlias = Annotated[
+    str | None,
+    strawberry.argument(
+        description="Only what has words that begin with each of these, in any order. Large and "
+        "small letters are the same, and so are letters with and without accents; all else is "
+        "passed over. 200 characters at most."
+    ),
+]
+
+
 @strawberry.type(description="Where a page lies in its list.")
 class PageInfo:
     has_next_page: bool = strawberry.field(description="Whether more follows this page.")

@@ -11,14 +11,17 @@ from domain.conversations import Conversation
 from domain.credits import Account
 from domain.cursors import PageCursors, TurnCursors
 from domain.errors import Unauthenticated
-from domain.ids import ConversationId, ImageId, TurnId, ViewerId
+from domain.ids import ConversationId, ImageId, PromptId, TurnId, ViewerId
 from domain.images import ImageRecord
 from domain.models import ModelRegistry
 from domain.ports import Link
+from domain.prompts import Prompt
 from domain.services.accounts import AccountService
 from domain.services.conversations import ConversationService
+from domain.services.favourites import FavouriteService
 from domain.services.images import ImageService
 from domain.services.plans import PlanService
+from domain.services.prompts import PromptService
 from domain.services.turns import TurnService
 from domain.turns import Turn, TurnUpdate
 from domain.viewers import Viewer
@@ -50,6 +53,7 @@ class Loaders:
     turn: DataLoader[TurnId, Turn | None]
     latest_turn: DataLoader[ConversationId, Turn | None]
     image: DataLoader[ImageId, ImageRecord | None]
+    prompt: DataLoader[PromptId, Prompt | None]
     account: DataLoader[ViewerId, Account | None]
 
 
@@ -64,6 +68,8 @@ class Context:
     conversations: ConversationService
     turns: TurnService
     images: ImageService
+    prompts: PromptService
+    favourites: FavouriteService
     accounts: AccountService
     plans: PlanService
     turn_updates: TurnUpdates

@@ -52,6 +52,7 @@ described_enum(
     MAX_CREDITS_EXCEEDED="This costs more than `maxCredits`.",
     TOO_MANY_ACTIVE_OUTPUTS="The viewer has as many outputs at work as there may be, or would have "
     "more; see `viewer.limits`.",
+    IMAGE_IN_USE="A conversation began from the image, or one of its turns refers to it.",
     IDEMPOTENCY_KEY_REUSED="The key came with another input before.",
 )
 

@@ -10,6 +10,7 @@ from domain.ids import turn_of_output
 from schema.connections import Connection
 from schema.context import Info
 from schema.enums import described_enum
+from schema.errors import UserError
 from schema.models import ImageModel
 from schema.node import Node
 from schema.scalars import given
@@ -29,6 +30,8 @@ described_enum(
 @strawberry.type(description="A picture that the viewer owns. What it shows never changes.")
 class Image(Node):
     facts: strawberry.Private[images.Image]
+    at_hand: strawberry.Private[images.ImageRecord | None]
+    """The record where it has just been read, so that a page of images costs one query."""
 
     width: int = strawberry.field(description="In pixels.")
     height: int = strawberry.field(description="In pixels.")
@@ -42,9 +45,10 @@ class Image(Node):
     created_at: datetime = strawberry.field(description="When it landed.")
 
     @classmethod
-    def of(cls, facts: images.Image) -> Self:
+    def of(cls, facts: images.Image, *, at_hand: images.ImageRecord | None = None) -> Self:
         return cls(
             facts=facts,
+            at_hand=at_hand,
             id=strawberry.ID(facts.id),
             width=facts.width,
             height=facts.height,
@@ -55,6 +59,13 @@ class Image(Node):
             seed=facts.seed,
             created_at=facts.created_at,
         )
+
+    @classmethod
+    def of_record(cls, record: images.ImageRecord) -> Self:
+        return cls.of(record.image, at_hand=record)
+
+    async def _record(self, info: Info) -> images.ImageRecord | None:
+        return self.at_hand or await info.context.load.image.load(self.facts.id)
 
     @strawberry.field(
         description="A signed, absolute link, stable for a while so that clients can cache it. "
@@ -86,8 +97,16 @@ class Image(Node):
 
     @strawberry.field(description="The words it was made from.")
     async def prompt(self, info: Info) -> str | None:
-        record = await info.context.load.image.load(self.facts.id)
+        record = await self._record(info)
         return record.prompt if record else None
+
+    @strawberry.field(
+        description="Whether the viewer has marked it. A favourite stays when its conversation is "
+        "deleted."
+    )
+    async def favourite(self, info: Info) -> bool:
+        record = await self._record(info)
+        return record is not None and record.favourite
 
     @strawberry.field(
         description="The images it was made from, as far as they still exist; none for one made "
@@ -96,11 +115,11 @@ class Image(Node):
     async def made_from(
         self, info: Info
     ) -> list[Annotated["Image", strawberry.lazy("schema.images")]]:
-        record = await info.context.load.image.load(self.facts.id)
+        record = await self._record(info)
         if record is None or not record.made_from:
             return []
         found = await info.context.load.image.load_many(record.made_from)
-        return [Image.of(one.image) for one in found if one is not None]
+        return [Image.of_record(one) for one in found if one is not None]
 
     @strawberry.field(description="The turn that it landed in, while that exists.")
     async def turn(self, info: Info) -> Annotated["Turn", strawberry.lazy("schema.turns")] | None:
@@ -127,3 +146,18 @@ class Image(Node):
 
 
 ImageConnection: TypeAlias = Connection[Image]
+
+
+@strawberry.input(description="Names the image to delete.")
+class DeleteImageInput:
+    image_id: strawberry.ID = strawberry.field(description="The image.")
+
+
+@strawberry.type(description="What was deleted.")
+class DeleteImagePayload:
+    deleted_image_id: strawberry.ID | None = strawberry.field(
+        default=None, description="To drop from a cache; null where it was refused."
+    )
+    user_errors: list[UserError] = strawberry.field(
+        default_factory=list, description="All that is wrong with the input, at once."
+    )

@@ -7,5 +7,6 @@ import strawberry
 class Node:
     id: strawberry.ID = strawberry.field(
         description="Globally unique and prefixed: `conv_01jd…`, `turn_01jd…_0003`, "
-        "`out_01jd…_0003_1`, `img_01jd…`, `user_…`. All but a viewer's sort by age."
+        "`out_01jd…_0003_1`, `img_01jd…`, `prompt_…`, `user_…`. All but a prompt's and a "
+        "viewer's sort by age."
     )

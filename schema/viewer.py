@@ -10,11 +10,13 @@ from domain.ids import ModelId, parse_image_id
 from domain.images import MAX_UPLOAD_BYTES
 from domain.pages import Page
 from domain.planning import MAX_MANUAL_REFERENCES, MAX_MODELS, MAX_PROMPT_LENGTH
-from schema.connections import Cursor, First, page_request
+from domain.words import searched_words
+from schema.connections import Cursor, First, Search, page_request
 from schema.context import Info
 from schema.conversations import Conversation, ConversationConnection
 from schema.images import Image, ImageConnection
 from schema.node import Node
+from schema.prompts import Prompt, PromptConnection
 from schema.scalars import given
 from schema.turns import Turn
 
@@ -76,7 +78,10 @@ class Viewer(Node):
         assert account is not None, "An account is made at first sight."
         return account
 
-    @strawberry.field(description="The viewer's conversations, newest activity first.")
+    @strawberry.field(
+        description="The viewer's conversations, newest activity first. `search` looks at their "
+        "titles and messages."
+    )
     async def conversations(
         self,
         info: Info,
@@ -88,14 +93,17 @@ class Viewer(Node):
                 description="Answers: is there already a conversation for this image?"
             ),
         ] = strawberry.UNSET,
+        search: Search = strawberry.UNSET,
     ) -> ConversationConnection:
-        source = given(source_image_id)
-        name = f"conversations {self.value.id} {source or ''}"
+        source, words = given(source_image_id), searched_words(given(search))
+        name = f"conversations {self.value.id} {source or ''} {' '.join(words)}"
         request = page_request(info, name, first=first, after=after)
         image_id = parse_image_id(source) if source is not None else None
         if source is not None and image_id is None:
             return ConversationConnection.of(Page(()), Conversation.of, info, name)
-        page = await info.context.conversations.page(self.value, request, source_image_id=image_id)
+        page = await info.context.conversations.page(
+            self.value, request, source_image_id=image_id, words=words
+        )
         return ConversationConnection.of(page, Conversation.of, info, name)
 
     @strawberry.field(description="The gallery: every image the viewer owns, newest first.")
@@ -104,6 +112,10 @@ class Viewer(Node):
         info: Info,
         first: First = strawberry.UNSET,
         after: Cursor = strawberry.UNSET,
+        *,
+        favourite: Annotated[
+            bool | None, strawberry.argument(description="Only favourites, or only others.")
+        ] = strawberry.UNSET,
         origin: Annotated[
             images.ImageOrigin | None, strawberry.argument(description="Only of this origin.")
         ] = strawberry.UNSET,
@@ -112,17 +124,37 @@ class Viewer(Node):
             strawberry.argument(description="Only made by this model, by id or alias."),
         ] = strawberry.UNSET,
     ) -> ImageConnection:
-        wanted, model_name = given(origin), given(model_id)
-        name = f"images {self.value.id} {wanted or ''} {model_name or ''}"
+        marked, wanted, model_name = given(favourite), given(origin), given(model_id)
+        name = f"images {self.value.id} {marked} {wanted or ''} {model_name or ''}"
         request = page_request(info, name, first=first, after=after)
         model = info.context.registry.get(model_name) if model_name is not None else None
         page = await info.context.images.page(
             self.value,
             request,
+            favourite=marked,
             origin=wanted,
             model_id=model.id if model else (ModelId(model_name) if model_name else None),
         )
-        return ImageConnection.of(page, lambda record: Image.of(record.image), info, name)
+        return ImageConnection.of(page, Image.of_record, info, name)
+
+    @strawberry.field(
+        description="The prompts that the viewer has begun turns with, each once, last used first."
+    )
+    async def prompts(
+        self,
+        info: Info,
+        first: First = strawberry.UNSET,
+        after: Cursor = strawberry.UNSET,
+        search: Search = strawberry.UNSET,
+        favourite: Annotated[
+            bool | None, strawberry.argument(description="Only favourites, or only others.")
+        ] = strawberry.UNSET,
+    ) -> PromptConnection:
+        marked, words = given(favourite), searched_words(given(search))
+        name = f"prompts {self.value.id} {marked} {' '.join(words)}"
+        request = page_request(info, name, first=first, after=after)
+        page = await info.context.prompts.page(self.value, request, favourite=marked, words=words)
+        return PromptConnection.of(page, Prompt.of, info, name)
 
     @strawberry.field(
         description="Turns with a model still at work: what an app asks for when it comes back to "

@@ -20,14 +20,16 @@ from storage.database import (
     Document,
     Session,
     epoch_ms,
-    from_epoch_ms,
     moment_of,
     repository,
 )
 from storage.idempotency import use_key
-from storage.images import image_document, read_image
+from storage.images import image_document, read_image, used_images
+from storage.pages import beyond, newest_first
+from storage.prompts import use_prompt
 from storage.turns import insert_turn
 from storage.updates import UNFINISHED_OUTPUT
+from storage.words import with_words, words_added, words_to_find
 
 
 @repository
@@ -43,27 +45,29 @@ class MongoConversationRepository:
     ) -> Mapping[ConversationId, Conversation]:
         query = {"_id": {"$in": list(set(ids))}, "ownerId": viewer_id}
         async with self._database.session() as session:
-            found = await self._conversations.find(query, session=session).to_list()
+            found = await self._conversations.find(query, _SHOWN, session=session).to_list()
             moment = moment_of(session)
         return {document["_id"]: _read(document, moment) for document in found}
 
     async def page(
-        self, viewer_id: ViewerId, request: PageRequest, *, source_image_id: ImageId | None
+        self,
+        viewer_id: ViewerId,
+        request: PageRequest,
+        *,
+        source_image_id: ImageId | None,
+        words: Sequence[str],
     ) -> Page[Conversation]:
-        query: Document = {"ownerId": viewer_id}
+        query: Document = {
+            "ownerId": viewer_id,
+            **with_words(words),
+            **beyond(request, "updatedAt"),
+        }
         if source_image_id is not None:
             query["sourceImage.id"] = source_image_id
-        if request.position is not None:
-            updated_at_ms, conversation_id = request.position
-            updated_at = from_epoch_ms(int(updated_at_ms))
-            query["$or"] = [
-                {"updatedAt": {"$lt": updated_at}},
-                {"updatedAt": updated_at, "_id": {"$lt": conversation_id}},
-            ]
         async with self._database.session() as session:
             found = (
-                await self._conversations.find(query, session=session)
-                .sort({"updatedAt": -1, "_id": -1})
+                await self._conversations.find(query, _SHOWN, session=session)
+                .sort(newest_first("updatedAt"))
                 .limit(request.size + 1)
                 .to_list()
             )
@@ -93,6 +97,7 @@ class MongoConversationRepository:
             "aspectRatio": str(plan.aspect_ratio),
             "resolution": plan.resolution.value,
             "turnCount": 1,
+            "words": words_to_find(title, plan.user_message),
             "version": 1,
         }
         images = {reference.image.id for reference in plan.references}
@@ -127,6 +132,7 @@ class MongoConversationRepository:
                 plan=plan,
             )
             await use_key(self._database, session, viewer_id, key, turn_id=turn.id)
+            await use_prompt(self._database, session, viewer_id, plan.user_message)
             slots = [output.slot for output in turn.outputs]
             await reserve(self._database, session, turn, slots, max_active_outputs)
             return found, turn
@@ -151,7 +157,15 @@ class MongoConversationRepository:
                     "ownerId": viewer_id,
                     "turnCount": conversation.turn_count,
                 },
-                [{"$set": {"turnCount": conversation.turn_count + 1, **_WRITTEN}}],
+                [
+                    {
+                        "$set": {
+                            "turnCount": conversation.turn_count + 1,
+                            "words": words_added(after=plan.user_message),
+                            **_WRITTEN,
+                        }
+                    }
+                ],
                 return_document=ReturnDocument.AFTER,
                 session=session,
             )
@@ -167,6 +181,7 @@ class MongoConversationRepository:
                 plan=plan,
             )
             await use_key(self._database, session, viewer_id, key, turn_id=turn.id)
+            await use_prompt(self._database, session, viewer_id, plan.user_message)
             slots = [output.slot for output in turn.outputs]
             await reserve(self._database, session, turn, slots, max_active_outputs)
             return found, turn
@@ -179,7 +194,15 @@ class MongoConversationRepository:
         async with self._database.session() as session:
             found = await self._conversations.find_one_and_update(
                 {"_id": conversation_id, "ownerId": viewer_id},
-                [{"$set": {"title": {"$literal": title}, **_WRITTEN}}],
+                [
+                    {
+                        "$set": {
+                            "title": {"$literal": title},
+                            "words": words_added(before=title),
+                            **_WRITTEN,
+                        }
+                    }
+                ],
                 return_document=ReturnDocument.AFTER,
                 session=session,
             )
@@ -190,7 +213,6 @@ class MongoConversationRepository:
     ) -> Sequence[str] | None:
         low, high = turn_id_range(conversation_id)
         own_turns = {"_id": {"$gte": low, "$lt": high}, "ownerId": viewer_id}
-        other_turns = {"_id": {"$not": {"$gte": low, "$lt": high}}, "ownerId": viewer_id}
 
         async def work(session: Session) -> list[str]:
             deleted = await self._conversations.delete_one(
@@ -212,9 +234,7 @@ class MongoConversationRepository:
             ]
             images = [read_image(image) for output in outputs for image in output["images"]]
             previews = [output["preview"]["key"] for output in outputs if output["preview"]]
-            kept = await self._used_elsewhere(
-                conversation_id, [image.id for image in images], other_turns, session
-            )
+            kept = await self._kept(viewer_id, conversation_id, images, session)
             gone = [image for image in images if image.id not in kept]
             await self._database.images.delete_many(
                 {"_id": {"$in": [image.id for image in gone]}, "ownerId": viewer_id},
@@ -227,28 +247,24 @@ class MongoConversationRepository:
         done = await self._database.transact(work)
         return done[0] if done else None
 
-    async def _used_elsewhere(
+    async def _kept(
         self,
+        viewer_id: ViewerId,
         conversation_id: ConversationId,
-        image_ids: list[ImageId],
-        other_turns: Document,
+        images: Sequence[Image],
         session: Session,
     ) -> set[ImageId]:
-        """Those of the images that another conversation begins from or refers to."""
-        wanted = {"$in": image_ids}
-        sources = await self._conversations.distinct(
-            "sourceImage.id",
-            {
-                "sourceImage.id": wanted,
-                "ownerId": other_turns["ownerId"],
-                "_id": {"$ne": conversation_id},
-            },
+        """Those of the conversation's images that are favourites, or that another one uses."""
+        image_ids = [image.id for image in images]
+        favourites = await self._database.images.distinct(
+            "_id",
+            {"_id": {"$in": image_ids}, "ownerId": viewer_id, "favourite": True},
             session=session,
         )
-        references = await self._database.turns.distinct(
-            "references.image.id", {"references.image.id": wanted, **other_turns}, session=session
+        used = await used_images(
+            self._database, session, viewer_id, image_ids, besides=conversation_id
         )
-        return {*sources, *references}
+        return {*favourites, *used}
 
     async def _hold_images(
         self, viewer_id: ViewerId, image_ids: set[ImageId], session: Session
@@ -292,5 +308,7 @@ def _as_of(
 
 _ENDING: Final = ("slot", "status", "attempt", "creditsReserved", "images", "preview")
 """What has to be known of outputs that go with their conversation."""
+_SHOWN: Final = {"words": 0}
+"""What is read of conversations: they are found by their words, which nobody is told."""
 _WRITTEN: Final[Document] = {"version": {"$add": ["$version", 1]}, "updatedAt": "$$NOW"}
 """Set by every write that a client can see."""

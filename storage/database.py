@@ -61,6 +61,7 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
     "conversations": [
         IndexModel([("ownerId", ASCENDING), ("updatedAt", DESCENDING), ("_id", DESCENDING)]),
         IndexModel([("ownerId", ASCENDING), ("sourceImage.id", ASCENDING)]),
+        IndexModel([("ownerId", ASCENDING), ("words", ASCENDING)]),
     ],
     "turns": [
         IndexModel([("ownerId", ASCENDING), ("status", ASCENDING)]),
@@ -73,6 +74,20 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
     ],
     "images": [
         IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING), ("_id", DESCENDING)]),
+        IndexModel(
+            [("ownerId", ASCENDING), ("createdAt", DESCENDING), ("_id", DESCENDING)],
+            name="favourites",
+            partialFilterExpression={"favourite": True},
+        ),
+    ],
+    "prompts": [
+        IndexModel([("ownerId", ASCENDING), ("lastUsedAt", DESCENDING), ("_id", DESCENDING)]),
+        IndexModel([("ownerId", ASCENDING), ("words", ASCENDING)]),
+        IndexModel(
+            [("ownerId", ASCENDING), ("lastUsedAt", DESCENDING), ("_id", DESCENDING)],
+            name="favourites",
+            partialFilterExpression={"favourite": True},
+        ),
     ],
     "accounts": [],
     "ledger": [IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING)])],
@@ -154,6 +169,10 @@ class Database:
     @property
     def images(self) -> AsyncCollection[Document]:
         return self.commands["images"]
+
+    @property
+    def prompts(self) -> AsyncCollection[Document]:
+        return self.commands["prompts"]
 
     @property
     def idempotency(self) -> AsyncCollection[Document]:

@@ -1,11 +1,29 @@
 """Images as documents: records of their own, and copies of what never changes inside others."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
-from domain.ids import ImageId, ModelId, ViewerId
-from domain.images import Image, ImageOrigin, ImageRecord
+from pymongo import ReturnDocument
+
+from domain.ids import (
+    ConversationId,
+    ImageId,
+    ModelId,
+    ViewerId,
+    turn_id_range,
+    turn_of_output,
+)
+from domain.images import Image, ImageOrigin, ImageRecord, rendition_key
 from domain.pages import Page, PageRequest, cut
-from storage.database import Database, Document, epoch_ms, from_epoch_ms, repository
+from storage.database import (
+    Abort,
+    Database,
+    Document,
+    Session,
+    epoch_ms,
+    repository,
+)
+from storage.pages import beyond, newest_first
+from storage.updates import taking_out
 
 
 @repository
@@ -27,24 +45,20 @@ class MongoImageRepository:
         viewer_id: ViewerId,
         request: PageRequest,
         *,
+        favourite: bool | None,
         origin: ImageOrigin | None,
         model_id: ModelId | None,
     ) -> Page[ImageRecord]:
-        query: Document = {"ownerId": viewer_id}
+        query: Document = {"ownerId": viewer_id, **beyond(request, "createdAt")}
+        if favourite is not None:
+            query["favourite"] = True if favourite else {"$ne": True}
         if origin is not None:
             query["origin"] = origin.value
         if model_id is not None:
             query["model"] = model_id
-        if request.position is not None:
-            created_at_ms, image_id = request.position
-            created_at = from_epoch_ms(int(created_at_ms))
-            query["$or"] = [
-                {"createdAt": {"$lt": created_at}},
-                {"createdAt": created_at, "_id": {"$lt": image_id}},
-            ]
         found = (
             await self._images.find(query)
-            .sort({"createdAt": -1, "_id": -1})
+            .sort(newest_first("createdAt"))
             .limit(request.size + 1)
             .to_list()
         )
@@ -54,8 +68,62 @@ class MongoImageRepository:
             lambda record: (epoch_ms(record.image.created_at), record.image.id),
         )
 
+    async def set_favourite(
+        self, viewer_id: ViewerId, image_id: ImageId, favourite: bool
+    ) -> ImageRecord | None:
+        found = await self._images.find_one_and_update(
+            {"_id": image_id, "ownerId": viewer_id},
+            {"$set": {"favourite": favourite}},
+            return_document=ReturnDocument.AFTER,
+        )
+        return read_record(found) if found else None
+
+    async def delete_unless_used(self, viewer_id: ViewerId, image_id: ImageId) -> bool:
+        async def work(session: Session) -> bool:
+            # Whoever begins to use the image writes to its record, and so does this.
+            deleted = await self._images.find_one_and_delete(
+                {"_id": image_id, "ownerId": viewer_id}, session=session
+            )
+            if deleted is None or await used_images(
+                self._database, session, viewer_id, [image_id], besides=None
+            ):
+                raise Abort
+            if deleted["outputId"] is not None:
+                turn_id, _ = turn_of_output(deleted["outputId"])
+                await self._database.turns.update_one(
+                    {"_id": turn_id, "ownerId": viewer_id, "outputs.images.id": image_id},
+                    taking_out(image_id),
+                    session=session,
+                )
+            return True
+
+        return await self._database.transact(work) is not None
+
     async def any_refers_to(self, ids: Iterable[ImageId]) -> bool:
         return await self._images.find_one({"_id": {"$in": list(ids)}}, {"_id": 1}) is not None
+
+
+async def used_images(
+    database: Database,
+    session: Session,
+    viewer_id: ViewerId,
+    image_ids: Sequence[ImageId],
+    *,
+    besides: ConversationId | None,
+) -> set[ImageId]:
+    """Those of the images that a conversation, `besides` left out, begins from or refers to."""
+    wanted = {"$in": list(image_ids)}
+    conversations: Document = {"ownerId": viewer_id, "sourceImage.id": wanted}
+    turns: Document = {"ownerId": viewer_id, "references.image.id": wanted}
+    if besides is not None:
+        low, high = turn_id_range(besides)
+        conversations["_id"] = {"$ne": besides}
+        turns["_id"] = {"$not": {"$gte": low, "$lt": high}}
+    sources = await database.conversations.distinct(
+        "sourceImage.id", conversations, session=session
+    )
+    references = await database.turns.distinct("references.image.id", turns, session=session)
+    return {*sources, *references} & set(image_ids)
 
 
 def record_document(owner_id: ViewerId, record: ImageRecord) -> Document:
@@ -66,6 +134,7 @@ def record_document(owner_id: ViewerId, record: ImageRecord) -> Document:
         **document,
         "prompt": record.prompt,
         "madeFrom": list(record.made_from),
+        "favourite": record.favourite,
     }
 
 
@@ -74,6 +143,7 @@ def read_record(document: Document) -> ImageRecord:
         image=read_image({**document, "id": document["_id"]}),
         prompt=document["prompt"],
         made_from=tuple(document["madeFrom"]),
+        favourite=document.get("favourite", False),
     )
 
 
@@ -93,6 +163,12 @@ def image_document(image: Image) -> Document:
         "outputId": image.output_id,
         "createdAt": image.created_at,
     }
+
+
+def image_keys(document: Document) -> tuple[str, ...]:
+    """Every key whose bytes belong to an image, from as little of its document as that takes."""
+    widths = document["renditionWidths"]
+    return (document["key"], *(rendition_key(document["key"], width) for width in widths))
 
 
 def read_image(document: Document) -> Image:

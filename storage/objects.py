@@ -15,7 +15,7 @@ import stat
 import time
 import zlib
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Final, TypeVar, TypeVarTuple
 
 from domain.errors import StoreUnavailable
-from domain.ports import Link
+from domain.ports import Link, StoredObject
 from domain.sealing import Seal
 
 LINK_WINDOW_SECONDS: Final = 30 * 60
@@ -34,8 +34,9 @@ are an hour old they can be removed."""
 
 _THREADS: Final = 8
 _LINK_PURPOSE: Final = "link"
+_FOLDERS: Final = ("images", "previews", "samples")
 _KEY: Final = re.compile(
-    r"(?:images|previews|samples)/(?P<shard>[0-9a-f]{2})/(?P=shard)[0-9a-f]{38}"
+    rf"(?:{'|'.join(_FOLDERS)})/(?P<shard>[0-9a-f]{{2}})/(?P=shard)[0-9a-f]{{38}}"
     r"(?:\.(?:png|jpg|webp)|-[1-9][0-9]{0,4}w\.webp)"
 )
 _QUERY: Final = re.compile(r"expires=([1-9][0-9]{9,10})&signature=([A-Za-z0-9_-]{22})")
@@ -82,6 +83,12 @@ class FolderObjectStore:
 
     async def delete(self, keys: Sequence[str]) -> None:
         await self._run(self._delete, [_checked(key) for key in keys])
+
+    async def keys(self) -> AsyncIterator[StoredObject]:
+        for folder in _FOLDERS:
+            for shard in range(256):
+                for found in await self._run(self._listed, f"{folder}/{shard:02x}"):
+                    yield found
 
     async def size(self, key: str) -> int:
         """How many bytes the object has, or `ObjectMissing`."""
@@ -176,6 +183,23 @@ class FolderObjectStore:
                 _missing_translated(),
             ):
                 os.unlink(name, dir_fd=folder)
+
+    def _listed(self, folder: str) -> list[StoredObject]:
+        found: list[StoredObject] = []
+        with (
+            suppress(ObjectMissing),
+            self._parent(f"{folder}/") as (opened, _),
+            os.scandir(opened) as entries,
+        ):
+            for entry in entries:
+                key = f"{folder}/{entry.name}"
+                if _KEY.fullmatch(key) is None or not entry.is_file(follow_symlinks=False):
+                    continue
+                with suppress(FileNotFoundError):  # it has just been deleted
+                    about = entry.stat(follow_symlinks=False)
+                    modified_at = datetime.fromtimestamp(about.st_mtime, UTC)
+                    found.append(StoredObject(key, about.st_size, modified_at))
+        return found
 
     @contextmanager
     def _file(self, key: str) -> Iterator[int]:

@@ -67,18 +67,6 @@ def read_output(turn_id: TurnId, document: Document) -> Output:
     )
 
 
-def run_documents(runs: Iterable[Run]) -> list[Document]:
-    return [
-        {
-            "provider": run.provider,
-            "tries": run.tries,
-            "refused": run.refused,
-            "job": run.job and dict(run.job),
-        }
-        for run in runs
-    ]
-
-
 def _read_run(document: Document) -> Run:
     return Run(
         provider=document["provider"],

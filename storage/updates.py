@@ -4,15 +4,14 @@ A write that a client can see raises the turn's `version`, sets `changedAt` to t
 time, and derives the turn's status and end from its outputs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Final
 
-from domain.ids import ModelId
+from domain.ids import ImageId, ModelId
 from domain.outputs import Run
 from domain.turns import Claim
 from storage.database import UNFINISHED_TURN, Document
-from storage.outputs import run_documents
 
 UNFINISHED_OUTPUT: Final = ["QUEUED", "GENERATING"]
 
@@ -154,7 +153,19 @@ def furthest(runs: Sequence[Run]) -> Document:
     step = {"$add": [{"$multiply": [2, "$$run.tries"]}, {"$cond": [answered, 1, 0]}]}
     stored = {"$sum": {"$map": {"input": "$$output.runs", "as": "run", "in": step}}}
     ours = sum(run.step for run in runs)
-    return {"$cond": [{"$gt": [stored, ours]}, "$$output.runs", {"$literal": run_documents(runs)}]}
+    return {"$cond": [{"$gt": [stored, ours]}, "$$output.runs", {"$literal": _run_documents(runs)}]}
+
+
+def _run_documents(runs: Iterable[Run]) -> list[Document]:
+    return [
+        {
+            "provider": run.provider,
+            "tries": run.tries,
+            "refused": run.refused,
+            "job": run.job and dict(run.job),
+        }
+        for run in runs
+    ]
 
 
 def is_slot(slot: int) -> Document:
@@ -180,8 +191,28 @@ def held(claim: Claim, **more: object) -> Document:
 
 def moving(which: Document, changes: Document) -> list[Document]:
     """The update that changes outputs, with all that follows from it."""
-    versioned = {**changes, "version": {"$add": ["$$output.version", 1]}}
-    return [set_on_outputs(which, versioned), *_DERIVED, {"$set": _WRITTEN}]
+    return [_versioned(which, changes), *_DERIVED, {"$set": _WRITTEN}]
+
+
+def taking_out(image_id: ImageId) -> list[Document]:
+    """The update that takes an image out of the output that delivered it. How the output ended, and
+    when, stays as it is.
+    """
+    others = {
+        "$filter": {
+            "input": "$$output.images",
+            "as": "image",
+            "cond": {"$ne": ["$$image.id", image_id]},
+        }
+    }
+    return [
+        _versioned({"$in": [image_id, "$$output.images.id"]}, {"images": others}),
+        {"$set": _WRITTEN},
+    ]
+
+
+def _versioned(which: Document, changes: Document) -> Document:
+    return set_on_outputs(which, {**changes, "version": {"$add": ["$$output.version", 1]}})
 
 
 def set_on_outputs(which: Document, changes: Document) -> Document:

@@ -1,8 +1,9 @@
 """What a client of Darkroom asks, and the steps that many tests begin with."""
 
+import asyncio
 from typing import Any
 
-from tests.clients import Data, GraphQLClient
+from tests.clients import PATIENCE_SECONDS, Data, GraphQLClient
 
 SMALL = {"width": 256, "height": 256, "previews": 0}
 """Options that make a local model quick."""
@@ -81,9 +82,36 @@ mutation Delete($id: ID!) {
 """
 
 GALLERY = """
-query Gallery($first: Int, $after: String, $origin: ImageOrigin, $modelId: ID) {
-  viewer { images(first: $first, after: $after, origin: $origin, modelId: $modelId) {
-    nodes { id origin prompt url width height thumbhash createdAt model { id } }
+query Gallery(
+  $first: Int, $after: String, $favourite: Boolean, $origin: ImageOrigin, $modelId: ID
+) {
+  viewer { images(
+    first: $first, after: $after, favourite: $favourite, origin: $origin, modelId: $modelId
+  ) {
+    nodes { id origin prompt favourite url width height thumbhash createdAt model { id } }
+    pageInfo { hasNextPage hasPreviousPage startCursor endCursor }
+  } }
+}
+"""
+
+DELETE_IMAGE = """
+mutation DeleteImage($id: ID!) {
+  deleteImage(input: {imageId: $id}) { deletedImageId userErrors { code message path } }
+}
+"""
+
+SET_FAVOURITE = """
+mutation SetFavourite($id: ID!, $favourite: Boolean!) {
+  setFavourite(input: {id: $id, favourite: $favourite}) {
+    image { id favourite } prompt { id favourite } userErrors { code message path }
+  }
+}
+"""
+
+PROMPTS = """
+query Prompts($first: Int, $after: String, $search: String, $favourite: Boolean) {
+  viewer { prompts(first: $first, after: $after, search: $search, favourite: $favourite) {
+    nodes { id text uses favourite lastUsedAt } edges { cursor }
     pageInfo { hasNextPage hasPreviousPage startCursor endCursor }
   } }
 }
@@ -151,9 +179,17 @@ async def conversation_with(client: GraphQLClient, *, turns: int = 1, **input: A
 
 async def a_sample(client: GraphQLClient) -> Data:
     """One of the viewer's sample pictures."""
-    data = await client(GALLERY, origin="SAMPLE")
-    sample: Data = data["viewer"]["images"]["nodes"][0]
-    return sample
+    return (await samples(client))[0]
+
+
+async def samples(client: GraphQLClient) -> list[Data]:
+    """The viewer's sample pictures. A Darkroom that has just been started may take a while."""
+    nodes: list[Data] = []
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not nodes:
+            nodes = (await client(GALLERY, origin="SAMPLE"))["viewer"]["images"]["nodes"]
+            await asyncio.sleep(0 if nodes else 0.05)
+    return nodes
 
 
 def codes(payload: Data) -> list[tuple[str, str]]:

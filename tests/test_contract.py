@@ -19,39 +19,23 @@ from resolvers.root import exported
 ROOT = Path(__file__).parents[1]
 
 PENDING = {
-    # mentions
-    "UserErrorCode.UNKNOWN_MENTION",
-    # uploads, favourites, prompts, deletion of images
+    # uploads
     "CompleteUploadInput",
     "CompleteUploadPayload",
     "CreateUploadsInput",
     "CreateUploadsPayload",
-    "DeleteImageInput",
-    "DeleteImagePayload",
     "FormField",
     "HttpHeader",
-    "Image.favourite",
     "ImageOrigin.UPLOAD",
     "Mutation.completeUpload",
     "Mutation.createUploads",
-    "Mutation.deleteImage",
-    "Mutation.setFavourite",
-    "Prompt",
-    "PromptConnection",
-    "PromptEdge",
-    "SetFavouriteInput",
-    "SetFavouritePayload",
     "Upload",
     "UploadFileInput",
     "UploadMethod",
-    "UserErrorCode.IMAGE_IN_USE",
     "UserErrorCode.UPLOAD_INVALID",
     "UserErrorCode.UPLOAD_MISSING",
     "UserErrorCode.UPLOAD_TOO_LARGE",
     "UserErrorCode.UPLOAD_TYPE_UNSUPPORTED",
-    "Viewer.conversations(search)",
-    "Viewer.images(favourite)",
-    "Viewer.prompts",
     # posts
     "CancelOutputPayload.post",
     "RetryOutputPayload.post",

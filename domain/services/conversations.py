@@ -58,10 +58,17 @@ class ConversationService:
         return await self.conversations.get_many(viewer.id, ids)
 
     async def page(
-        self, viewer: Viewer, request: PageRequest, *, source_image_id: ImageId | None = None
+        self,
+        viewer: Viewer,
+        request: PageRequest,
+        *,
+        source_image_id: ImageId | None = None,
+        words: Sequence[str] = (),
     ) -> Page[Conversation]:
-        """Newest activity first."""
-        return await self.conversations.page(viewer.id, request, source_image_id=source_image_id)
+        """Newest activity first. Only those with words that begin with each of these."""
+        return await self.conversations.page(
+            viewer.id, request, source_image_id=source_image_id, words=words
+        )
 
     async def start(self, viewer: Viewer, command: StartConversation) -> tuple[Conversation, Turn]:
         """Write a conversation with its first turn, hand its outputs over, and wait for nothing."""
@@ -144,7 +151,9 @@ class ConversationService:
         return renamed
 
     async def delete(self, viewer: Viewer, name: str) -> ConversationId:
-        """Delete it with its turns and their images. Outputs still at work end with it."""
+        """Delete it with its turns and those of their images that nothing else keeps. Outputs still
+        at work end with it.
+        """
         conversation_id = parse_conversation_id(name)
         keys = (
             await self.conversations.delete(viewer.id, conversation_id)

@@ -2,20 +2,25 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from domain.errors import UserErrorCode
 from domain.ids import ImageId, ModelId, parse_image_id
 from domain.images import Image, ImageOrigin, ImageRecord
 from domain.pages import Page, PageRequest
-from domain.planning import MAX_MANUAL_REFERENCES, Refusals
+from domain.planning import MAX_MANUAL_REFERENCES, Refusals, refuse
 from domain.ports import ImageRepository
 from domain.references import Reference, ReferenceOrigin
+from domain.services.keeping import ImageKeeper
 from domain.viewers import Viewer
+
+_IMAGE_NOT_FOUND: Final = (UserErrorCode.NOT_FOUND, "There is no such image.", "imageId")
 
 
 @dataclass(frozen=True, slots=True)
 class ImageService:
     images: ImageRepository
+    keeper: ImageKeeper
 
     async def get_many(
         self, viewer: Viewer, ids: Iterable[ImageId]
@@ -27,11 +32,32 @@ class ImageService:
         viewer: Viewer,
         request: PageRequest,
         *,
+        favourite: bool | None = None,
         origin: ImageOrigin | None = None,
         model_id: ModelId | None = None,
     ) -> Page[ImageRecord]:
         """The gallery, newest first."""
-        return await self.images.page(viewer.id, request, origin=origin, model_id=model_id)
+        return await self.images.page(
+            viewer.id, request, favourite=favourite, origin=origin, model_id=model_id
+        )
+
+    async def delete(self, viewer: Viewer, name: str) -> ImageId:
+        """Delete a picture that nothing uses, bytes included."""
+        image_id = parse_image_id(name)
+        record = (await self._get(viewer, image_id)) if image_id else None
+        if record is None:
+            refuse(*_IMAGE_NOT_FOUND)
+        image = record.image
+        if not await self.images.delete_unless_used(viewer.id, image.id):
+            if await self._get(viewer, image.id) is None:
+                refuse(*_IMAGE_NOT_FOUND)  # a twin came first
+            message = "A conversation uses this image. Delete that first."
+            refuse(UserErrorCode.IMAGE_IN_USE, message, "imageId")
+        await self.keeper.discard(image.keys)
+        return image.id
+
+    async def _get(self, viewer: Viewer, image_id: ImageId) -> ImageRecord | None:
+        return (await self.images.get_many(viewer.id, [image_id])).get(image_id)
 
     async def find_source(
         self, viewer: Viewer, image_id: str | None, refusals: Refusals

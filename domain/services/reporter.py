@@ -94,8 +94,15 @@ class Reporter:
         # One after the other, so that it is known which one is shown.
         async with self._showing:
             index, self._preview_count = self._preview_count, self._preview_count + 1
+            preview = Preview(index, key, picture.width, picture.height)
             self.shown_previews.append(key)
-            if await self._show(preview=Preview(index, key, picture.width, picture.height)):
+            try:
+                shown = await self._show(preview=preview)
+            except LeaseLost:
+                self.shown_previews.remove(key)
+                self.old_previews.append(key)  # it came too late to be shown
+                raise
+            if shown:
                 self.old_previews += self.shown_previews[:-1]
                 self.shown_previews = [key]
 

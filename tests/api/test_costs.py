@@ -27,6 +27,14 @@ from tests.operations import conversation_with
             "items",
         ),
         (
+            "{ viewer { "
+            + " ".join(
+                f"a{number}: prompts(first: 100) {{ nodes {{ id }} }}" for number in range(11)
+            )
+            + " } }",
+            "items",
+        ),
+        (
             "query($n: Int = 90) { viewer { conversations(first: $n) { nodes { "
             "turns(last: 50) { nodes { id } } } } } }",
             "items",
@@ -79,6 +87,7 @@ from tests.operations import conversation_with
         "pages in pages",
         "around in circles",
         "the same list often",
+        "prompts often",
         "variables",
         "depth",
         "depth beside a type's name",

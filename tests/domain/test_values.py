@@ -12,6 +12,7 @@ from domain.errors import BadUserInput, InvalidCursor
 from domain.models import ASPECT_RATIOS, AspectRatio, Resolution, nearest_resolution, pixel_size
 from domain.pages import PageRequest, cut
 from domain.sealing import Seal
+from domain.words import words_of
 
 SEAL = Seal(b"a secret of this test, long enough")
 
@@ -36,6 +37,7 @@ def test_what_is_no_id_is_none(text: str) -> None:
         ids.parse_turn_id,
         ids.parse_output_id,
         ids.parse_image_id,
+        ids.parse_prompt_id,
     )
     assert all(parse(text) is None for parse in parsers)
 
@@ -159,3 +161,32 @@ def test_a_page_knows_what_lies_on_either_side(
 
     assert [item for item, _ in page.items] == items
     assert (page.has_previous, page.has_next) == (has_previous, has_next)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("A red boat, at sea: a BOAT!", ("a", "red", "boat", "at", "sea")),
+        ("Größe – Café", ("grosse", "cafe")),
+        ("ﬁne １２３", ("fine", "123")),
+        ("夕方の東京", ("夕方の東京",)),
+        ("a 🐈‍⬛ cat", ("a", "🐈", "⬛", "cat")),
+        ("snake_case don't $where", ("snake", "case", "don", "t", "where")),
+        (" \n.,-_{}$", ()),
+    ],
+)
+def test_texts_are_made_of_words(text: str, expected: tuple[str, ...]) -> None:
+    assert words_of(text) == expected
+
+
+def test_a_prompt_has_one_id_for_each_viewer_and_text() -> None:
+    ana, bob = ids.viewer_id_of("tests", "ana"), ids.viewer_id_of("tests", "bob")
+
+    made = {
+        ids.prompt_id_of(viewer, text) for viewer in (ana, bob) for text in ("A boat", "a boat")
+    }
+
+    assert len(made) == 4
+    assert ids.prompt_id_of(ana, "A boat") in made
+    assert all(ids.parse_prompt_id(one) == one for one in made)
+    assert ids.parse_prompt_id("prompt_x") is None

@@ -3,7 +3,7 @@
 import asyncio
 import colorsys
 import io
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 
 from PIL import Image as Pictures
@@ -14,7 +14,7 @@ from domain.generation import Delivery, GenerationRequest, SilentWatcher
 from domain.ids import ModelId, OutputId, new_image_id
 from domain.images import Image, ImageOrigin
 from domain.models import AspectRatio, ImageFormat, Resolution
-from domain.ports import Link, Provider
+from domain.ports import Link, Provider, StoredObject
 from providers.catalogue import load_catalogue
 
 SMALL = (320, 256)
@@ -40,6 +40,10 @@ class Shelf:
     async def delete(self, keys: Sequence[str]) -> None:
         for key in keys:
             self._kept.pop(key, None)
+
+    async def keys(self) -> AsyncIterator[StoredObject]:
+        for key, data in self._kept.items():
+            yield StoredObject(key, len(data), datetime.now(UTC))
 
     def link(self, key: str) -> Link:
         return Link(url=f"memory:{key}", expires_at=datetime.max.replace(tzinfo=UTC))

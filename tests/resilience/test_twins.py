@@ -57,9 +57,9 @@ class Desk:
         conversations, turns = MongoConversationRepository(database), MongoTurnRepository(database)
         receipts = ReceiptService(self.receipts, conversations, turns)
         accounts = AccountService(MongoAccountRepository(database), credits, max_active_outputs=1)
-        images = ImageService(MongoImageRepository(database))
-        registry, jobs = load_catalogue(rehearsals=False), TaskiqJobQueue(LocalBroker())
         keeper = ImageKeeper(FolderObjectStore(folder, public_url="", seal=Seal(b"x" * 32)))
+        images = ImageService(MongoImageRepository(database), keeper)
+        registry, jobs = load_catalogue(rehearsals=False), TaskiqJobQueue(LocalBroker())
         self.conversations = ConversationService(
             conversations, receipts, accounts, images, registry, jobs, keeper
         )

@@ -55,10 +55,13 @@ def a_picture(output_id: OutputId | None = None) -> ImageRecord:
 
 
 def a_plan(
-    *models: str, references: tuple[Reference, ...] = (), images_per_model: int = 1
+    *models: str,
+    references: tuple[Reference, ...] = (),
+    images_per_model: int = 1,
+    message: str = "A boat",
 ) -> TurnPlan:
     return TurnPlan(
-        user_message="A boat",
+        user_message=message,
         references=references,
         previous_were_named=False,
         aspect_ratio=SQUARE,
@@ -77,6 +80,7 @@ async def a_conversation(
     viewer_id: ViewerId = ANA,
     source: Image | None = None,
     images_per_model: int = 1,
+    message: str = "A boat",
 ) -> tuple[Conversation, Turn]:
     await an_account(database, viewer_id=viewer_id)
     written = await MongoConversationRepository(database).start(
@@ -84,7 +88,7 @@ async def a_conversation(
         new_conversation_id(),
         title="A boat",
         source_image=source,
-        plan=a_plan(*models, images_per_model=images_per_model),
+        plan=a_plan(*models, images_per_model=images_per_model, message=message),
         max_active_outputs=MANY,
         key=None,
     )

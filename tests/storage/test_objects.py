@@ -17,7 +17,7 @@ import pytest
 
 from domain.errors import StoreUnavailable
 from domain.images import new_key, rendition_key
-from domain.ports import ObjectStore
+from domain.ports import ObjectStore, StoredObject
 from domain.sealing import Seal
 from storage.objects import LEFTOVER_PREFIX, FolderObjectStore, ObjectMissing
 
@@ -168,6 +168,59 @@ async def test_a_folder_that_cannot_be_used_is_an_unavailable_store(tmp_path: Pa
         await store.put(new_key("images", "image/png"), b"picture")
 
     assert isinstance(refused.value.__cause__, OSError)
+    await store.aclose()
+
+
+# Listing
+
+
+async def listed(store: ObjectStore) -> list[StoredObject]:
+    found = []
+    async for one in store.keys():
+        found.append(one)
+    return found
+
+
+async def test_all_objects_are_listed_with_size_and_time(store: FolderObjectStore) -> None:
+    assert await listed(store) == []
+    begun = time.time() - 1
+    sizes: dict[str, int] = {}
+    for folder in ("images", "previews", "samples"):
+        key = new_key(folder, "image/png")
+        sizes |= {key: 5, rendition_key(key, 256): 7}
+    for key, size in sizes.items():
+        await store.put(key, b"x" * size)
+
+    there = await listed(store)
+
+    assert {found.key: found.byte_size for found in there} == sizes
+    assert len(there) == len(sizes)
+    assert all(begun <= found.modified_at.timestamp() <= time.time() + 1 for found in there)
+    await store.delete(list(sizes))
+    assert await listed(store) == []
+
+
+async def test_only_objects_are_listed(store: FolderObjectStore, tmp_path: Path) -> None:
+    key = f"images/3f/{NAME}.png"
+    await store.put(key, b"picture")
+    shard = tmp_path / "objects" / "images" / "3f"
+    (shard / f"{LEFTOVER_PREFIX}0123456789abcdef").write_bytes(b"half")
+    (shard / f"{NAME}.svg").write_bytes(b"no key")
+    (shard / f"{NAME}.jpg").symlink_to(shard / f"{NAME}.png")
+    (shard / f"{NAME}.webp").mkdir()
+    (tmp_path / "objects" / "images" / "4f").symlink_to(shard)
+    (tmp_path / "objects" / "previews").write_bytes(b"a file where a folder should be")
+
+    assert [found.key for found in await listed(store)] == [key]
+
+
+async def test_a_store_that_cannot_be_read_is_not_an_empty_one(tmp_path: Path) -> None:
+    (tmp_path / "objects").write_text("a file where the folder should be")
+    store = FolderObjectStore(tmp_path / "objects", public_url="", seal=Seal(b"a secret"))
+
+    with pytest.raises(StoreUnavailable):
+        await listed(store)
+
     await store.aclose()
 
 

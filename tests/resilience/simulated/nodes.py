@@ -129,7 +129,11 @@ class Node:
     def _open_services(self, site: Site) -> None:
         receipts = ReceiptService(self._receipts, self._conversations, self._turns)
         accounts = AccountService(self._accounts, site.starting_credits, site.max_active_outputs)
-        images, jobs, registry = ImageService(self._images), _Hints(self), site.registry
+        images, jobs, registry = (
+            ImageService(self._images, self._keeper),
+            _Hints(self),
+            site.registry,
+        )
         self.conversations = ConversationService(
             self._conversations, receipts, accounts, images, registry, jobs, self._keeper
         )

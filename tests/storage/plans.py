@@ -1,0 +1,29 @@
+"""What the database does for a query, as its profiler tells."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from storage.database import Database, Document
+
+
+@dataclass(slots=True)
+class Profile:
+    """The commands that were run on a collection, filled in once the block has ended."""
+
+    commands: list[Document] = field(default_factory=list)
+
+
+@asynccontextmanager
+async def profiled(database: Database, collection: str) -> AsyncIterator[Profile]:
+    profile = Profile()
+    await database.commands["system.profile"].drop()
+    await database.commands.command("profile", 2)
+    try:
+        yield profile
+    finally:
+        await database.commands.command("profile", 0)
+    told = database.commands["system.profile"].find(
+        {"ns": f"{database.commands.name}.{collection}"}
+    )
+    profile.commands += await told.sort("ts", 1).to_list()

@@ -1,0 +1,50 @@
+"""Previews that come when nobody wants them any more."""
+
+from collections.abc import AsyncIterator
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from PIL import Image as Pictures
+
+from domain.sealing import Seal
+from domain.services.leases import LeaseLost
+from domain.services.reporter import Reporter
+from storage.claims import MongoClaimRepository
+from storage.conversations import MongoConversationRepository
+from storage.database import Database
+from storage.objects import FolderObjectStore
+from storage.pictures import PillowDeveloper
+from tests.storage.builders import ANA, a_claim, a_conversation
+
+
+@pytest.fixture
+async def developer() -> AsyncIterator[PillowDeveloper]:
+    developer = PillowDeveloper()
+    yield developer
+    await developer.aclose()
+
+
+async def test_a_preview_that_came_after_the_deletion_is_cleared_away(
+    database: Database, developer: PillowDeveloper, tmp_path: Path
+) -> None:
+    store = FolderObjectStore(tmp_path, public_url="", seal=Seal(b"-"))
+    conversation, turn = await a_conversation(database)
+    claims = MongoClaimRepository(database)
+    claim = await a_claim(database, turn.outputs[0].id)
+    reporter = Reporter(claims, store, developer, claim, provider="local", run_count=1)
+    data = BytesIO()
+    Pictures.new("RGB", (64, 64)).save(data, "PNG")
+    await reporter.show_preview(data.getvalue())
+    (shown,) = reporter.shown_previews
+
+    deleted = await MongoConversationRepository(database).delete(ANA, conversation.id)
+    with pytest.raises(LeaseLost):
+        await reporter.show_preview(data.getvalue())
+
+    assert deleted == [shown]
+    (late,) = reporter.old_previews
+    assert late != shown
+    assert await store.size(late) > 0
+    assert reporter.shown_previews == [shown]
+    await store.aclose()

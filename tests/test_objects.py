@@ -1,0 +1,185 @@
+"""The operators' comparison of object store and database."""
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from bootstrap import object_store
+from domain.images import new_key, rendition_key
+from domain.ports import StoredObject
+from domain.sealing import Seal
+from domain.services.comparing import ObjectComparer
+from settings import Settings
+from storage.database import open_database
+from storage.keys import MongoKeyRepository
+from storage.objects import FolderObjectStore
+from tests.clients import GraphQLClient
+from tests.conftest import Darkroom, StartDarkroom
+from tests.operations import DELETE_IMAGE, FOLLOW, a_sample, conversation_with, start
+
+ROOT = Path(__file__).parents[1]
+TWO_DAYS = 2 * 24 * 3600
+
+
+async def compare(
+    settings: Settings, *arguments: str, database: str | None = None
+) -> tuple[int, str]:
+    """The command as an operator runs it: its exit code and what it says."""
+    assert settings.mongodb_uri is not None
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "objects",
+        "compare",
+        *arguments,
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "DARKROOM_DATA_DIR": str(settings.data_dir),
+            "DARKROOM_MONGODB_URI": settings.mongodb_uri.get_secret_value(),
+            "DARKROOM_MONGODB_DATABASE": database or settings.mongodb_database,
+        },
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with asyncio.timeout(60):
+        told, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, told.decode()
+
+
+@pytest.fixture
+async def darkroom(start_darkroom: StartDarkroom) -> Darkroom:
+    return await start_darkroom()
+
+
+@pytest.fixture
+async def store(darkroom: Darkroom) -> AsyncIterator[FolderObjectStore]:
+    store = object_store(darkroom.settings)
+    yield store
+    await store.aclose()
+
+
+async def keys(store: FolderObjectStore) -> set[str]:
+    found = set()
+    async for one in store.keys():
+        found.add(one.key)
+    return found
+
+
+def make_older(darkroom: Darkroom, key: str) -> None:
+    then = time.time() - TWO_DAYS
+    os.utime(darkroom.settings.data_dir / "objects" / key, (then, then))
+
+
+async def test_whatever_the_product_makes_is_referred_to(
+    darkroom: Darkroom, client: GraphQLClient
+) -> None:
+    sample = await a_sample(client)
+    await conversation_with(
+        client,
+        sourceImageId=sample["id"],
+        selectedModels=["local-silver", "rehearsal-fails"],
+        options={"width": 512, "height": 512, "previews": 2},
+    )
+    at_work = await start(client, selectedModels=["rehearsal-slow"], options={"previews": 3})
+    async with client.subscribe(FOLLOW, id=at_work["conversation"]["id"]) as updates:
+        await updates.until(lambda data: data["turnUpdated"]["turn"]["outputs"][0]["preview"])
+        await updates.until(lambda data: data["turnUpdated"]["turn"]["status"] == "COMPLETED")
+
+    code, told = await compare(darkroom.settings)
+
+    assert code == 0, told
+    assert " 0 are not, 0 of these for longer than a day. 0 are missing." in told
+    assert "orphan" not in told
+    assert int(told.split(" objects of ")[0]) > 10
+
+
+async def test_orphans_are_told_and_deleted_once_they_are_old(
+    darkroom: Darkroom, client: GraphQLClient, store: FolderObjectStore
+) -> None:
+    await a_sample(client)
+    old = new_key("previews", "image/webp")
+    rendition = rendition_key(new_key("images", "image/png"), 256)
+    young = new_key("images", "image/png")
+    for key in (old, rendition, young):
+        await store.put(key, b"1234567")
+    for key in (old, rendition):
+        make_older(darkroom, key)
+    there = await keys(store)
+
+    code, told = await compare(darkroom.settings)
+    assert code == 0
+    for key in (old, rendition, young):
+        assert f"orphan   {key}  7  " in told
+    assert " 3 are not, 2 of these for longer than a day." in told
+    assert await keys(store) == there
+
+    code, told = await compare(darkroom.settings, "--delete")
+    assert code == 0
+    assert told.endswith("2 objects of 14 bytes deleted.\n")
+    assert await keys(store) == there - {old, rendition}
+
+
+async def test_what_is_missing_is_told(
+    darkroom: Darkroom, client: GraphQLClient, store: FolderObjectStore
+) -> None:
+    await a_sample(client)
+    gone = min(await keys(store))
+    await store.delete([gone])
+
+    code, told = await compare(darkroom.settings, "--delete")
+
+    assert code == 1
+    assert f"missing  {gone}\n" in told
+    assert "1 are missing." in told
+
+
+async def test_nothing_is_deleted_for_the_wrong_database(
+    darkroom: Darkroom, client: GraphQLClient, store: FolderObjectStore, database_name: str
+) -> None:
+    await a_sample(client)
+    there = await keys(store)
+    for key in there:
+        make_older(darkroom, key)
+
+    code, told = await compare(darkroom.settings, "--delete", database=database_name)
+
+    assert code == 1
+    assert "is it the right one? Nothing is deleted." in told
+    assert await keys(store) == there
+
+
+class Interrupted(FolderObjectStore):
+    """A store in which something happens just before it is listed."""
+
+    def __init__(self, settings: Settings, happens: Callable[[], Awaitable[object]]) -> None:
+        super().__init__(settings.data_dir / "objects", public_url="", seal=Seal(b"-"))
+        self._happens = happens
+
+    async def keys(self) -> AsyncIterator[StoredObject]:
+        await self._happens()
+        async for found in super().keys():
+            yield found
+
+
+async def test_what_is_deleted_in_the_meantime_is_not_missed(
+    darkroom: Darkroom, client: GraphQLClient
+) -> None:
+    sample = await a_sample(client)
+    uri, name = darkroom.settings.mongodb_uri, darkroom.settings.mongodb_database
+    assert uri is not None
+    store = Interrupted(darkroom.settings, lambda: client(DELETE_IMAGE, id=sample["id"]))
+
+    async with open_database(uri.get_secret_value(), name) as database:
+        found = await ObjectComparer(store, MongoKeyRepository(database)).compare()
+    await store.aclose()
+
+    assert not found.missing
+    assert not found.orphans
+    assert found.referred == found.objects > 0
