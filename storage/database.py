@@ -40,7 +40,6 @@ Session: TypeAlias = AsyncClientSession
 COMMAND_SECONDS: Final = 8
 PLACE_SECONDS: Final = 2
 PING_SECONDS: Final = 2
-CLOSE_SECONDS: Final = 2
 MAX_CALLS: Final = 80
 """Below the driver's own pool, which so never runs out."""
 SELECTION_SECONDS: Final = 4
@@ -130,9 +129,9 @@ class Calls:
         return await asyncio.shield(task)
 
     async def ended(self) -> None:
-        """Wait for what is still under way, for a while: whoever wanted to know has gone."""
+        """Wait for what is still under way."""
         if self._under_way:
-            await asyncio.wait(self._under_way, timeout=CLOSE_SECONDS)
+            await asyncio.wait(self._under_way, timeout=COMMAND_SECONDS)
 
     async def _to_its_end(self, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
         with translated():
@@ -267,16 +266,8 @@ async def open_database(uri: str, name: str) -> AsyncIterator[Database]:
         finally:
             await calls.ended()
     finally:
-        # Each asks the server to forget its sessions, and waits for one that is away.
-        closing = [asyncio.create_task(one.close()) for one in (feed_client, client)]
-        for task in closing:
-            _closing.add(task)
-            task.add_done_callback(_closing.discard)
-        await asyncio.wait(closing, timeout=CLOSE_SECONDS)
-
-
-_closing: Final[set[asyncio.Task[None]]] = set()
-"""What is closed while nobody waits for it any more: a loop itself does not hold on to tasks."""
+        await feed_client.close()
+        await client.close()
 
 
 async def _reconnect(client: AsyncMongoClient[Document]) -> None:

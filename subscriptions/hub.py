@@ -25,7 +25,6 @@ MAX_WAITING_TURNS: Final = 64
 _BATCH: Final = 256
 _OPEN_SECONDS: Final = 20
 _PAUSE_SECONDS: Final = 0.25
-_CLOSE_SECONDS: Final = 2
 
 
 @dataclass(slots=True)
@@ -111,8 +110,7 @@ class Hub:
         finally:
             for task in tasks:
                 task.cancel()
-            # A read that is under way ends with its database, which may be away.
-            await asyncio.wait(tasks, timeout=_CLOSE_SECONDS)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     @contextmanager
     def listen(self, subject: ConversationId | ViewerId) -> Iterator[Listener]:
