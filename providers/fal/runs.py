@@ -14,7 +14,7 @@ from providers.failures import bad, unavailable, unknown
 from providers.fal import failures
 from providers.fal.calls import FalCalls
 from providers.fal.jobs import FalJob
-from providers.fal.wire import Fields, Result, endpoint_of, payload_of, read_result
+from providers.fal.wire import Fields, Result, endpoint_asked, payload_of, read_result
 from providers.fetching import fetch_pictures
 from providers.following import TRIES, submitted, told_of_job
 from providers.http import Answer, AnswerUnusable, Unanswered
@@ -48,7 +48,7 @@ class FalRun:
         """Whether fal has said so."""
 
     async def submit(self, references: References) -> FalJob:
-        name, endpoint = endpoint_of(self._request)
+        name, endpoint = endpoint_asked(self._request)
         # Whatever can go wrong on our side goes wrong before fal is asked.
         read = await references.read(
             self._request.references, max_bytes=endpoint.max_reference_bytes

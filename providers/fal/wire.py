@@ -12,6 +12,7 @@ from typing import Final
 from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.generation import GenerationRequest
 from domain.models import SQUARE, AspectRatio, ImageFormat, Resolution
+from providers.endpoints import endpoint_of
 from providers.links import without_refused
 from providers.seeds import seed_of
 
@@ -153,17 +154,11 @@ ENDPOINTS: Final[Mapping[str, Endpoint]] = {
 }
 
 
-def endpoint_of(request: GenerationRequest) -> tuple[str, Endpoint]:
-    """The endpoint that is asked, and its name. Raise `GenerationFailed` where there is none."""
-    name = request.model.endpoint or request.model.id
-    endpoint = ENDPOINTS.get(name)
-    if endpoint is not None and endpoint.for_several and len(request.references) > 1:
-        name = endpoint.for_several
-        endpoint = ENDPOINTS[name]
-    if endpoint is None:
-        raise GenerationFailed(
-            GenerationErrorCode.INTERNAL, retryable=False, detail=f"{name} is no endpoint"
-        )
+def endpoint_asked(request: GenerationRequest) -> tuple[str, Endpoint]:
+    """The endpoint that is asked, and its name: for several references it may be another one."""
+    name, endpoint = endpoint_of(request, ENDPOINTS)
+    if endpoint.for_several and len(request.references) > 1:
+        return endpoint.for_several, ENDPOINTS[endpoint.for_several]
     return name, endpoint
 
 

@@ -2,17 +2,16 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self, TypeVar
+from typing import Protocol, Self
 
 import orjson
 
-from domain.errors import GenerationErrorCode, GenerationFailed
+from domain.errors import GenerationFailed
 from domain.generation import Delivery, GenerationRequest
 from providers.http import Answer
 from providers.inline import InlineJson
 from providers.references import Reference
 
-EndpointT = TypeVar("EndpointT")
 Fields = Mapping[str, object]
 LeaveOut = tuple[str, ...]
 """What must not get into a log."""
@@ -83,16 +82,3 @@ class Dialect:
     reply: Callable[[GenerationRequest, LeaveOut], Reply]
     failure: Callable[[Answer, LeaveOut], GenerationFailed]
     """What any answer but a good one means."""
-
-
-def endpoint_of(
-    request: GenerationRequest, endpoints: Mapping[str, EndpointT]
-) -> tuple[str, EndpointT]:
-    """What the provider calls the request's model, and in what it differs from others."""
-    name = request.model.endpoint or request.model.id
-    endpoint = endpoints.get(name)
-    if endpoint is None:
-        raise GenerationFailed(
-            GenerationErrorCode.INTERNAL, retryable=False, detail=f"{name} is no endpoint"
-        )
-    return name, endpoint

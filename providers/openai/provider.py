@@ -4,8 +4,9 @@ from functools import partial
 from typing import Final
 
 from domain.generation import GenerationRequest
+from providers.endpoints import endpoint_of
 from providers.http import MAX_BYTES
-from providers.one_call.dialect import Dialect, endpoint_of
+from providers.one_call.dialect import Dialect
 from providers.one_call.provider import OneCallProvider
 from providers.openai.doors import Door, Verb
 from providers.openai.failures import of_answer

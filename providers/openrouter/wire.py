@@ -12,8 +12,9 @@ from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.generation import DeliveredImage, Delivery, GenerationRequest
 from domain.models import ImageFormat, Quality, Resolution
 from domain.outputs import Usage
+from providers.endpoints import endpoint_of
 from providers.inline import InlineJson
-from providers.one_call.dialect import Fields, Partial, Question, endpoint_of
+from providers.one_call.dialect import Fields, Partial, Question
 from providers.openrouter.failures import error_in, of_error
 from providers.references import Reference
 from providers.seeds import seed_of
