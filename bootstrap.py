@@ -3,9 +3,11 @@
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import httpx2
+from pydantic import SecretStr
 
 from auth import Authenticator, FetchedKeys
 from domain.cursors import PageCursors, TurnCursors
@@ -32,7 +34,7 @@ from providers.catalogue import load_catalogue
 from providers.fal.provider import FalProvider
 from providers.gemini.provider import GeminiProvider
 from providers.local.provider import LocalProvider
-from providers.openai.doors import AzureDoor, Door, OpenAIDoor
+from providers.openai.doors import AzureDoor, OpenAIDoor
 from providers.openai.provider import OpenAIProvider
 from providers.openrouter.provider import OpenRouterProvider
 from providers.references import References
@@ -124,6 +126,14 @@ class _RemoteProvider(Provider, Protocol):
     async def aclose(self) -> None: ...
 
 
+class _Opens(Protocol):
+    """A provider that is opened with nothing but a key, an address, and a number of places."""
+
+    def __call__(
+        self, references: References, /, *, key: str, url: str, places: int
+    ) -> _RemoteProvider: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Studio:
     """What makes pictures and looks at them. It needs no database."""
@@ -140,11 +150,10 @@ class _Base:
     """What every process has, whether it answers requests or runs outputs."""
 
     database: Database
-    objects: FolderObjectStore
-    seal: Seal
-    developer: PillowDeveloper
+    studio: Studio
     registry: ModelRegistry
     providers: Mapping[str, Provider]
+    """All that can be used here, the remote ones and our own."""
     keeper: ImageKeeper
     images: MongoImageRepository
     claims: MongoClaimRepository
@@ -163,7 +172,7 @@ async def open_services(
         conversation_repository = MongoConversationRepository(database)
         turn_repository = MongoTurnRepository(database)
         hub = Hub(MongoChangeFeed(database), turn_repository)
-        turn_cursors = TurnCursors(base.seal)
+        turn_cursors = TurnCursors(base.studio.seal)
         jobs = base.jobs
         images = ImageService(base.images, keeper)
         prompts = MongoPromptRepository(database)
@@ -201,9 +210,9 @@ async def open_services(
             turn_updates=TurnUpdates(hub, turn_repository, conversation_repository, turn_cursors),
             conversation_updates=ConversationUpdates(hub, conversation_repository),
             viewer_updates=ViewerUpdates(hub, accounts),
-            objects=base.objects,
+            objects=base.studio.objects,
             turn_cursors=turn_cursors,
-            page_cursors=PageCursors(base.seal),
+            page_cursors=PageCursors(base.studio.seal),
         )
         await stack.enter_async_context(hub.serve())
         await stack.enter_async_context(jobs.publishing())
@@ -231,7 +240,7 @@ async def open_studio(settings: Settings) -> AsyncIterator[Studio]:
     """Open the providers that the settings have credentials for, and close them at the end."""
     async with AsyncExitStack() as stack:
         seal = Seal(secret_of(settings))
-        objects = object_store(settings)
+        objects = object_store(settings, seal)
         stack.push_async_callback(objects.aclose)
         developer = PillowDeveloper()
         stack.push_async_callback(developer.aclose)
@@ -249,7 +258,7 @@ async def _run_outputs(
         claims=base.claims,
         images=base.images,
         keeper=base.keeper,
-        developer=base.developer,
+        developer=base.studio.developer,
         registry=base.registry,
         providers=base.providers,
         withdrawals=base.withdrawals,
@@ -280,9 +289,7 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
     await stack.enter_async_context(withdrawals.serve())
     return _Base(
         database=database,
-        objects=studio.objects,
-        seal=studio.seal,
-        developer=studio.developer,
+        studio=studio,
         registry=registry,
         providers=providers,
         keeper=ImageKeeper(studio.objects),
@@ -293,63 +300,60 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
     )
 
 
-def object_store(settings: Settings) -> FolderObjectStore:
+def object_store(settings: Settings, seal: Seal | None = None) -> FolderObjectStore:
     """Where the bytes of pictures are. Whoever makes it closes it."""
     return FolderObjectStore(
         settings.data_dir / "objects",
         public_url=settings.public_url,
-        seal=Seal(secret_of(settings)),
+        seal=seal or Seal(secret_of(settings)),
     )
 
 
 def _providers_with_keys(settings: Settings, references: References) -> Iterator[_RemoteProvider]:
-    if settings.fal_key is not None:
-        yield FalProvider(
-            references,
-            key=settings.fal_key.get_secret_value(),
-            url=settings.fal_url,
-            places=settings.fal_places,
-        )
-    if settings.openai_key is not None:
-        door: Door = OpenAIDoor(key=settings.openai_key.get_secret_value(), url=settings.openai_url)
-        yield OpenAIProvider(references, door, places=settings.openai_places)
-    if settings.azure_key is not None:
-        assert settings.azure_url is not None
-        door = AzureDoor(
-            key=settings.azure_key.get_secret_value(),
-            url=settings.azure_url,
-            api_version=settings.azure_api_version,
-            deployments=settings.azure_deployments,
-        )
-        yield OpenAIProvider(references, door, places=settings.azure_places)
-    if settings.gemini_key is not None:
-        yield GeminiProvider(
-            references,
-            key=settings.gemini_key.get_secret_value(),
-            url=settings.gemini_url,
-            places=settings.gemini_places,
-        )
-    if settings.openrouter_key is not None:
-        yield OpenRouterProvider(
-            references,
-            key=settings.openrouter_key.get_secret_value(),
-            url=settings.openrouter_url,
-            places=settings.openrouter_places,
-        )
-    if settings.replicate_key is not None:
-        yield ReplicateProvider(
-            references,
-            key=settings.replicate_key.get_secret_value(),
-            url=settings.replicate_url,
-            places=settings.replicate_places,
-        )
-    if settings.wavespeed_key is not None:
-        yield WavespeedProvider(
-            references,
-            key=settings.wavespeed_key.get_secret_value(),
-            url=settings.wavespeed_url,
-            places=settings.wavespeed_places,
-        )
+    ways: list[tuple[_Opens, SecretStr | None, str | None, int]] = [
+        (FalProvider, settings.fal_key, settings.fal_url, settings.fal_places),
+        (_openai, settings.openai_key, settings.openai_url, settings.openai_places),
+        (partial(_azure, settings), settings.azure_key, settings.azure_url, settings.azure_places),
+        (GeminiProvider, settings.gemini_key, settings.gemini_url, settings.gemini_places),
+        (
+            OpenRouterProvider,
+            settings.openrouter_key,
+            settings.openrouter_url,
+            settings.openrouter_places,
+        ),
+        (
+            ReplicateProvider,
+            settings.replicate_key,
+            settings.replicate_url,
+            settings.replicate_places,
+        ),
+        (
+            WavespeedProvider,
+            settings.wavespeed_key,
+            settings.wavespeed_url,
+            settings.wavespeed_places,
+        ),
+    ]
+    for opens, key, url, places in ways:
+        if key is not None:
+            assert url is not None
+            yield opens(references, key=key.get_secret_value(), url=url, places=places)
+
+
+def _openai(references: References, *, key: str, url: str, places: int) -> OpenAIProvider:
+    return OpenAIProvider(references, OpenAIDoor(key=key, url=url), places=places)
+
+
+def _azure(
+    settings: Settings, references: References, *, key: str, url: str, places: int
+) -> OpenAIProvider:
+    door = AzureDoor(
+        key=key,
+        url=url,
+        api_version=settings.azure_api_version,
+        deployments=settings.azure_deployments,
+    )
+    return OpenAIProvider(references, door, places=places)
 
 
 def _accounts(settings: Settings, database: Database) -> AccountService:
@@ -377,4 +381,4 @@ def _sample_maker(settings: Settings, base: _Base) -> SampleMaker | None:
         return None
     local = base.providers["local"]
     models = tuple(model for model in base.registry.all() if model.provider == local.name)
-    return SampleMaker(local, models, base.developer)
+    return SampleMaker(local, models, base.studio.developer)
