@@ -1,16 +1,17 @@
 """The composition root: the only place that knows concrete classes."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 import httpx2
+from starlette.routing import Route
 
 from auth import Authenticator, FetchedKeys
 from domain.cursors import PageCursors, TurnCursors
 from domain.models import ModelRegistry
-from domain.ports import Provider
+from domain.ports import ObjectStore, Provider, UploadStore
 from domain.sealing import Seal
 from domain.services.accounts import AccountService
 from domain.services.conversations import ConversationService
@@ -39,7 +40,7 @@ from providers.replicate.provider import ReplicateProvider
 from providers.wavespeed.provider import WavespeedProvider
 from resolvers.loaders import make_loaders
 from schema.context import Context
-from settings import Settings, SettingsError, secret_of
+from settings import Settings, SettingsError, origin_pattern, secret_of
 from storage.accounts import MongoAccountRepository
 from storage.changes import MongoChangeFeed
 from storage.claims import MongoClaimRepository
@@ -48,8 +49,11 @@ from storage.database import Database, open_database
 from storage.idempotency import MongoReceiptRepository
 from storage.images import MongoImageRepository
 from storage.jobs import TaskiqJobQueue, make_broker
+from storage.links import link_routes
 from storage.objects import FolderObjectStore
+from storage.offers import offer_routes
 from storage.pictures import PillowDeveloper
+from storage.s3 import Bucket, open_bucket
 from storage.turns import MongoTurnRepository
 from storage.viewers import MongoViewerRepository
 from storage.withdrawals import MongoWithdrawalRepository
@@ -57,6 +61,10 @@ from subscriptions.conversations import ConversationUpdates
 from subscriptions.hub import Hub
 from subscriptions.turns import TurnUpdates
 from subscriptions.viewer import ViewerUpdates
+
+
+class Objects(ObjectStore, UploadStore, Protocol):
+    """The store of all bytes, ours and those that clients bring."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +83,9 @@ class Services:
     turn_updates: TurnUpdates
     conversation_updates: ConversationUpdates
     viewer_updates: ViewerUpdates
-    objects: FolderObjectStore
+    objects: Objects
+    object_routes: Sequence[Route]
+    """Where links and offers lead to, if it is to us."""
     turn_cursors: TurnCursors
     page_cursors: PageCursors
 
@@ -120,7 +130,8 @@ class _RemoteProvider(Provider, Protocol):
 class Studio:
     """What makes pictures and looks at them. It needs no database."""
 
-    objects: FolderObjectStore
+    objects: Objects
+    object_routes: Sequence[Route]
     seal: Seal
     developer: PillowDeveloper
     remote: Mapping[str, Provider]
@@ -132,7 +143,8 @@ class _Base:
     """What every process has, whether it answers requests or runs outputs."""
 
     database: Database
-    objects: FolderObjectStore
+    objects: Objects
+    object_routes: Sequence[Route]
     seal: Seal
     developer: PillowDeveloper
     registry: ModelRegistry
@@ -191,6 +203,7 @@ async def open_services(
             conversation_updates=ConversationUpdates(hub, conversation_repository),
             viewer_updates=ViewerUpdates(hub, accounts),
             objects=base.objects,
+            object_routes=base.object_routes,
             turn_cursors=turn_cursors,
             page_cursors=PageCursors(base.seal),
         )
@@ -220,17 +233,20 @@ async def open_studio(settings: Settings) -> AsyncIterator[Studio]:
     """Open the providers that the settings have credentials for, and close them at the end."""
     async with AsyncExitStack() as stack:
         seal = Seal(secret_of(settings))
-        objects = FolderObjectStore(
-            settings.data_dir / "objects", public_url=settings.public_url, seal=seal
-        )
-        stack.push_async_callback(objects.aclose)
+        objects, object_routes = await _open_objects(settings, seal, stack)
         developer = PillowDeveloper()
         stack.push_async_callback(developer.aclose)
         remote: dict[str, Provider] = {}
         for provider in _providers_with_keys(settings, References(objects, developer)):
             stack.push_async_callback(provider.aclose)
             remote[provider.name] = provider
-        yield Studio(objects=objects, seal=seal, developer=developer, remote=remote)
+        yield Studio(
+            objects=objects,
+            object_routes=object_routes,
+            seal=seal,
+            developer=developer,
+            remote=remote,
+        )
 
 
 async def _run_outputs(
@@ -272,6 +288,7 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
     return _Base(
         database=database,
         objects=studio.objects,
+        object_routes=studio.object_routes,
         seal=studio.seal,
         developer=studio.developer,
         registry=registry,
@@ -281,6 +298,38 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
         claims=MongoClaimRepository(database),
         withdrawals=withdrawals,
         jobs=TaskiqJobQueue(make_broker(settings.nats_url, database=settings.mongodb_database)),
+    )
+
+
+async def _open_objects(
+    settings: Settings, seal: Seal, stack: AsyncExitStack
+) -> tuple[Objects, Sequence[Route]]:
+    bucket = bucket_of(settings)
+    if bucket is not None:
+        return await stack.enter_async_context(open_bucket(bucket)), ()
+    folder = FolderObjectStore(
+        settings.data_dir / "objects", public_url=settings.public_url, seal=seal
+    )
+    stack.push_async_callback(folder.aclose)
+    origins = origin_pattern(settings.allowed_origins)
+    return folder, [*link_routes(folder), *offer_routes(folder, origins=origins)]
+
+
+def bucket_of(settings: Settings) -> Bucket | None:
+    """The bucket that the settings name, if they do."""
+    if settings.s3_bucket is None:
+        return None
+    assert settings.s3_key_id
+    assert settings.s3_secret
+    assert settings.s3_addressing
+    return Bucket(
+        name=settings.s3_bucket,
+        region=settings.s3_region,
+        endpoint=settings.s3_endpoint,
+        public_endpoint=settings.s3_public_endpoint,
+        addressing=settings.s3_addressing,
+        key_id=settings.s3_key_id,
+        secret=settings.s3_secret.get_secret_value(),
     )
 
 

@@ -1,0 +1,63 @@
+"""Keys of the object store: what is one, what type its bytes have, and for how long its link stays.
+
+Only what `new_key` and `rendition_key` make is a key, and it is looked at before any store is.
+"""
+
+import re
+import zlib
+from typing import Final
+
+from domain.images import EXTENSIONS
+from domain.uploads import DeclaredFile
+
+LINK_WINDOW_SECONDS: Final = 30 * 60
+"""A key's link stays the same for one window, and is valid for one window more."""
+OFFER_SECONDS: Final = 15 * 60
+
+_NAME: Final = r"(?P<shard>[0-9a-f]{2})/(?P=shard)[0-9a-f]{38}"
+_LINKED: Final = re.compile(
+    rf"(?:images|previews|samples)/{_NAME}(?:\.(?:png|jpg|webp)|-[1-9][0-9]{{0,4}}w\.webp)"
+)
+_UPLOADED: Final = re.compile(rf"uploads/{_NAME}\.(?:png|jpg|webp)")
+_CONTENT_TYPES: Final = {ending: content_type for content_type, ending in EXTENSIONS.items()}
+
+
+def checked(key: str) -> str:
+    """The key, or ValueError."""
+    if _LINKED.fullmatch(key) is None and _UPLOADED.fullmatch(key) is None:
+        raise ValueError(f"not a key of the object store: {key!r}")
+    return key
+
+
+def has_links(key: str) -> bool:
+    """Whether links to it are given out: not to uploads, whose bytes nobody has looked at."""
+    return _LINKED.fullmatch(key) is not None
+
+
+def linked(key: str) -> str:
+    """The key of something that has links, or ValueError."""
+    if not has_links(key):
+        raise ValueError(f"not a key that has links: {key!r}")
+    return key
+
+
+def checked_offer(key: str, file: DeclaredFile) -> None:
+    """Raise ValueError for what no store can offer to take."""
+    if _UPLOADED.fullmatch(key) is None or content_type_of(key) != file.content_type:
+        raise ValueError(f"not a key for an upload of {file.content_type}: {key!r}")
+    if file.byte_size <= 0 or (file.sha256 is not None and len(file.sha256) != 32):
+        raise ValueError("not a size and a digest of anything")
+
+
+def content_type_of(key: str) -> str:
+    return _CONTENT_TYPES[key.rpartition(".")[2]]
+
+
+def link_begin(key: str, now: float) -> int:
+    """When the window of the key's present link began, in seconds since 1970.
+
+    Each key's windows begin at a moment of its own, so that a page's links do not all change at
+    once.
+    """
+    offset = zlib.crc32(key.encode()) % LINK_WINDOW_SECONDS
+    return (int(now) + offset) // LINK_WINDOW_SECONDS * LINK_WINDOW_SECONDS - offset
