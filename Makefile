@@ -42,7 +42,7 @@ check: .venv/dev ## Format, lint, types and the layers' imports
 	@.venv/bin/ruff format --check . && .venv/bin/ruff check .
 	@.venv/bin/mypy && .venv/bin/lint-imports
 
-test: .venv/dev .venv/sdks/installed ## Run the tests, or some: make test T=tests/test_auth.py
+test: .venv/dev .venv/sdks/installed .venv/s3/installed ## Run the tests, or some: make test T=tests/test_auth.py
 	@$(PYTHON) -m pytest -n 2 --dist worksteal $(T)
 
 resilience: .venv/dev ## Kill things at random and check the whole history: make resilience KILLS=500 CUTS=1000 SEED=…
@@ -58,6 +58,7 @@ lock: .venv/bin/uv ## Write requirements/*.txt from *.in: make lock U=--upgrade 
 	@$(LOCK) requirements/app.in --output-file requirements/app.txt
 	@$(LOCK) requirements/dev.in --constraint requirements/app.txt --output-file requirements/dev.txt
 	@$(LOCK) requirements/sdks.in --output-file requirements/sdks.txt
+	@$(LOCK) requirements/s3.in --output-file requirements/s3.txt
 LOCK = .venv/bin/uv pip compile $(U) --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
@@ -72,12 +73,12 @@ clean: ## Remove .venv and all caches; the data in .data stays
 .venv/dev: requirements/dev.txt | $(PYTHON)
 	@$(call fetch,dev,sync) && touch .venv/app $@
 
-# They live apart, in an environment of their own: what they need is not what Darkroom needs.
-.venv/sdks/installed: requirements/sdks.txt | .venv/dev
-	@echo "Installing requirements/sdks.txt into .venv/sdks" >&2
-	@$(PYTHON) -m venv .venv/sdks >&2
-	@{ .venv/bin/uv pip sync requirements/sdks.txt --quiet --require-hashes --python .venv/sdks/bin/python || \
-	.venv/sdks/bin/python -m pip --quiet install --require-hashes --requirement requirements/sdks.txt; } >&2
+# These live apart, each in an environment of its own: what they need is not what Darkroom needs.
+.venv/sdks/installed .venv/s3/installed: .venv/%/installed: requirements/%.txt | .venv/dev
+	@echo "Installing requirements/$*.txt into .venv/$*" >&2
+	@$(PYTHON) -m venv .venv/$* >&2
+	@{ .venv/bin/uv pip sync requirements/$*.txt --quiet --require-hashes --python .venv/$*/bin/python || \
+	.venv/$*/bin/python -m pip --quiet install --require-hashes --requirement requirements/$*.txt; } >&2
 	@touch $@
 
 .venv/bin/uv: | $(PYTHON)

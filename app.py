@@ -17,7 +17,6 @@ from bootstrap import Services, open_services
 from domain.errors import Overloaded
 from endpoint import GraphQLEndpoint
 from settings import Settings, origin_pattern, read_settings
-from storage.links import link_routes
 
 
 def create_app(
@@ -79,6 +78,6 @@ def _router(settings: Settings, services: Services) -> Router:
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/", home),
-            *link_routes(services.objects),
+            *services.object_routes,
         ]
     )

@@ -1,6 +1,6 @@
 """The composition root: the only place that knows concrete classes."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -8,11 +8,12 @@ from typing import Protocol
 
 import httpx2
 from pydantic import SecretStr
+from starlette.routing import Route
 
 from auth import Authenticator, FetchedKeys
 from domain.cursors import PageCursors, TurnCursors
 from domain.models import ModelRegistry
-from domain.ports import Provider
+from domain.ports import ObjectStore, Provider, UploadStore
 from domain.sealing import Seal
 from domain.services.accounts import AccountService
 from domain.services.conversations import ConversationService
@@ -43,7 +44,7 @@ from providers.replicate.provider import ReplicateProvider
 from providers.wavespeed.provider import WavespeedProvider
 from resolvers.loaders import make_loaders
 from schema.context import Context
-from settings import Settings, SettingsError, secret_of
+from settings import Settings, SettingsError, origin_pattern, secret_of
 from storage.accounts import MongoAccountRepository
 from storage.changes import MongoChangeFeed
 from storage.claims import MongoClaimRepository
@@ -52,9 +53,12 @@ from storage.database import Database, open_database
 from storage.idempotency import MongoReceiptRepository
 from storage.images import MongoImageRepository
 from storage.jobs import TaskiqJobQueue, make_broker
+from storage.links import link_routes
 from storage.objects import FolderObjectStore
+from storage.offers import offer_routes
 from storage.pictures import PillowDeveloper
 from storage.prompts import MongoPromptRepository
+from storage.s3 import Bucket, open_bucket
 from storage.turns import MongoTurnRepository
 from storage.viewers import MongoViewerRepository
 from storage.withdrawals import MongoWithdrawalRepository
@@ -62,6 +66,10 @@ from subscriptions.conversations import ConversationUpdates
 from subscriptions.hub import Hub
 from subscriptions.turns import TurnUpdates
 from subscriptions.viewer import ViewerUpdates
+
+
+class Objects(ObjectStore, UploadStore, Protocol):
+    """The store of all bytes, ours and those that clients bring."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +90,9 @@ class Services:
     turn_updates: TurnUpdates
     conversation_updates: ConversationUpdates
     viewer_updates: ViewerUpdates
-    objects: FolderObjectStore
+    objects: Objects
+    object_routes: Sequence[Route]
+    """Where links and offers lead to, if it is to us."""
     turn_cursors: TurnCursors
     page_cursors: PageCursors
 
@@ -138,7 +148,8 @@ class _Opens(Protocol):
 class Studio:
     """What makes pictures and looks at them. It needs no database."""
 
-    objects: FolderObjectStore
+    objects: Objects
+    object_routes: Sequence[Route]
     seal: Seal
     developer: PillowDeveloper
     remote: Mapping[str, Provider]
@@ -211,6 +222,7 @@ async def open_services(
             conversation_updates=ConversationUpdates(hub, conversation_repository),
             viewer_updates=ViewerUpdates(hub, accounts),
             objects=base.studio.objects,
+            object_routes=base.studio.object_routes,
             turn_cursors=turn_cursors,
             page_cursors=PageCursors(base.studio.seal),
         )
@@ -240,15 +252,20 @@ async def open_studio(settings: Settings) -> AsyncIterator[Studio]:
     """Open the providers that the settings have credentials for, and close them at the end."""
     async with AsyncExitStack() as stack:
         seal = Seal(secret_of(settings))
-        objects = object_store(settings, seal)
-        stack.push_async_callback(objects.aclose)
+        objects, object_routes = await stack.enter_async_context(open_objects(settings, seal))
         developer = PillowDeveloper()
         stack.push_async_callback(developer.aclose)
         remote: dict[str, Provider] = {}
         for provider in _providers_with_keys(settings, References(objects, developer)):
             stack.push_async_callback(provider.aclose)
             remote[provider.name] = provider
-        yield Studio(objects=objects, seal=seal, developer=developer, remote=remote)
+        yield Studio(
+            objects=objects,
+            object_routes=object_routes,
+            seal=seal,
+            developer=developer,
+            remote=remote,
+        )
 
 
 async def _run_outputs(
@@ -300,12 +317,41 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
     )
 
 
-def object_store(settings: Settings, seal: Seal | None = None) -> FolderObjectStore:
-    """Where the bytes of pictures are. Whoever makes it closes it."""
-    return FolderObjectStore(
-        settings.data_dir / "objects",
-        public_url=settings.public_url,
-        seal=seal or Seal(secret_of(settings)),
+@asynccontextmanager
+async def open_objects(
+    settings: Settings, seal: Seal
+) -> AsyncIterator[tuple[Objects, Sequence[Route]]]:
+    """Where the bytes of pictures are, and the routes that links and offers lead to, if to us."""
+    bucket = bucket_of(settings)
+    if bucket is not None:
+        async with open_bucket(bucket) as store:
+            yield store, ()
+        return
+    folder = FolderObjectStore(
+        settings.data_dir / "objects", public_url=settings.public_url, seal=seal
+    )
+    origins = origin_pattern(settings.allowed_origins)
+    try:
+        yield folder, [*link_routes(folder), *offer_routes(folder, origins=origins)]
+    finally:
+        await folder.aclose()
+
+
+def bucket_of(settings: Settings) -> Bucket | None:
+    """The bucket that the settings name, if they do."""
+    if settings.s3_bucket is None:
+        return None
+    assert settings.s3_key_id
+    assert settings.s3_secret
+    assert settings.s3_addressing
+    return Bucket(
+        name=settings.s3_bucket,
+        region=settings.s3_region,
+        endpoint=settings.s3_endpoint,
+        public_endpoint=settings.s3_public_endpoint,
+        addressing=settings.s3_addressing,
+        key_id=settings.s3_key_id,
+        secret=settings.s3_secret.get_secret_value(),
     )
 
 

@@ -9,13 +9,14 @@ import sys
 from argparse import ArgumentParser, Namespace
 from datetime import UTC, datetime
 
-from bootstrap import object_store
+from bootstrap import open_objects
 from domain.errors import Overloaded, StoreUnavailable
+from domain.sealing import Seal
 from domain.services.comparing import Comparison, ObjectComparer
 from entrance import CANNOT_START, FAILED, STOPPED, CannotStart, complain, database
-from settings import Settings, SettingsError, read_settings
+from settings import Settings, SettingsError, read_settings, secret_of
 from storage.database import open_database
-from storage.keys import MongoKeyRepository
+from storage.used_keys import MongoUsedKeyRepository
 
 
 def main(arguments: list[str]) -> int:
@@ -32,17 +33,16 @@ async def _run(settings: Settings, asked: Namespace) -> int:
     async with database(settings) as (complete, _):
         assert complete.mongodb_uri is not None
         uri = complete.mongodb_uri.get_secret_value()
-        objects = object_store(complete)
-        try:
-            async with open_database(uri, complete.mongodb_database) as opened:
-                comparer = ObjectComparer(objects, MongoKeyRepository(opened))
-                found = await comparer.compare()
-                code = _show(found)
-                if asked.delete:
-                    code = await _delete(comparer, found) or code
-                return code
-        finally:
-            await objects.aclose()
+        async with (
+            open_objects(complete, Seal(secret_of(complete))) as (store, _),
+            open_database(uri, complete.mongodb_database) as opened,
+        ):
+            comparer = ObjectComparer(store, MongoUsedKeyRepository(opened))
+            found = await comparer.compare()
+            code = _show(found)
+            if asked.delete:
+                code = await _delete(comparer, found) or code
+            return code
 
 
 def _show(found: Comparison) -> int:

@@ -37,6 +37,8 @@ NEEDED_IN_PRODUCTION: Final = (
 
 _DATABASE = re.compile(r"[A-Za-z0-9_-]{1,38}")
 _KEY = re.compile(r"[!-~]+")
+_KEY_ID = re.compile(r"[A-Za-z0-9._-]+")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _ORIGIN = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9a-f:.]+\])(:(\*|[0-9]{1,5}))?")
 _LOCAL_ORIGINS = (
     "http://localhost",
@@ -151,6 +153,33 @@ class Settings(BaseSettings):
         min_length=1,
         description="The `aud` of accepted tokens (needed in production, only used there)",
     )
+    s3_bucket: str | None = Field(
+        default=None,
+        description="The bucket that keeps images; without it, they are kept in the data folder",
+    )
+    s3_endpoint: str = Field(
+        default="",
+        description="The origin of the server that has the bucket, any that speaks the S3 API "
+        "(default: https://s3.<region>.amazonaws.com)",
+    )
+    s3_public_endpoint: str = Field(
+        default="",
+        description="The same as clients reach it, if they do in another way",
+    )
+    s3_region: str = Field(
+        default="us-east-1", description="The bucket's region; where there are none, leave it"
+    )
+    s3_key_id: str | None = Field(
+        default=None, description="The id of an access key for the bucket (needed with a bucket)"
+    )
+    s3_secret: SecretStr | None = Field(
+        default=None, description="The access key's secret (needed with a bucket)"
+    )
+    s3_addressing: Literal["path", "virtual"] | None = Field(
+        default=None,
+        description="Where the bucket's name stands in addresses: in the path, or before the "
+        "server's name (default: virtual at amazonaws.com, else path)",
+    )
     nats_url: SecretStr | None = Field(
         default=None,
         description="The NATS server, with JetStream, that tells worker processes what there is to "
@@ -215,7 +244,7 @@ class Settings(BaseSettings):
         "end when Darkroom is stopped (default of a worker: 200)",
     )
 
-    @field_validator("environment", "log_level", mode="before")
+    @field_validator("environment", "log_level", "s3_addressing", mode="before")
     @classmethod
     def _in_lower_case(cls, value: object) -> object:
         return value.strip().lower() if isinstance(value, str) else value
@@ -225,7 +254,9 @@ class Settings(BaseSettings):
     def _from_the_root(cls, value: Path) -> Path:
         return value.expanduser().absolute()
 
-    @field_validator("public_url", "jwks_url", "azure_url", *_PROVIDERS_URLS)
+    @field_validator(
+        "public_url", "jwks_url", "azure_url", "s3_endpoint", "s3_public_endpoint", *_PROVIDERS_URLS
+    )
     @classmethod
     def _an_http_url(cls, value: str | None) -> str | None:
         if not value:
@@ -242,12 +273,38 @@ class Settings(BaseSettings):
             raise PydanticCustomError("sentence", "should begin with https://")
         return value
 
-    @field_validator("azure_key", *_PROVIDERS_KEYS)
+    @field_validator("s3_endpoint", "s3_public_endpoint")
+    @classmethod
+    def _an_origin(cls, value: str) -> str:
+        url = urlsplit(value)
+        if url.path or url.username is not None:
+            raise PydanticCustomError("sentence", "should be an origin, without a path")
+        # Links are signed with the server's name as clients send it: small, and no default port.
+        default = {"http": ":80", "https": ":443"}.get(url.scheme, "-")
+        return f"{url.scheme}://{url.netloc.lower().removesuffix(default)}" if value else value
+
+    @field_validator("s3_bucket", "s3_region")
+    @classmethod
+    def _a_name_of_s3(cls, value: str | None) -> str | None:
+        if value and not _BUCKET.fullmatch(value):
+            raise PydanticCustomError(
+                "sentence", "should be 3 to 63 small letters, digits, dots or -"
+            )
+        return value
+
+    @field_validator("azure_key", "s3_secret", *_PROVIDERS_KEYS)
     @classmethod
     def _one_word(cls, value: SecretStr | None) -> SecretStr | None:
         # It becomes part of a header: what does not fit there would be quoted by an error.
         if value and not _KEY.fullmatch(value.get_secret_value()):
             raise PydanticCustomError("sentence", "should be letters, digits and signs, no spaces")
+        return value
+
+    @field_validator("s3_key_id")
+    @classmethod
+    def _a_key_id(cls, value: str | None) -> str | None:
+        if value and not _KEY_ID.fullmatch(value):
+            raise PydanticCustomError("sentence", "should be letters and digits")
         return value
 
     @field_validator("mongodb_uri")
@@ -322,6 +379,13 @@ class Settings(BaseSettings):
             self._fill("public_url", f"http://{host}:{self.port}")
         if not self.allowed_origins and self.environment == "development":
             self._fill("allowed_origins", _LOCAL_ORIGINS)
+        if not self.s3_endpoint:
+            self._fill("s3_endpoint", f"https://s3.{self.s3_region}.amazonaws.com")
+        if not self.s3_public_endpoint:
+            self._fill("s3_public_endpoint", self.s3_endpoint)
+        if self.s3_addressing is None:
+            at_aws = (urlsplit(self.s3_endpoint).hostname or "").endswith(".amazonaws.com")
+            self._fill("s3_addressing", "virtual" if at_aws else "path")
         if self.starting_credits is None:
             self._fill("starting_credits", 10_000 if self.environment == "development" else 0)
         return self
@@ -333,6 +397,9 @@ class Settings(BaseSettings):
     def _contradictions(self) -> Iterator[str]:
         if (self.azure_key is None) != (self.azure_url is None):
             yield f"{PREFIX}AZURE_KEY and {PREFIX}AZURE_URL go together."
+        of_bucket = [self.s3_bucket, self.s3_key_id, self.s3_secret]
+        if any(of_bucket) and not all(of_bucket):
+            yield f"{PREFIX}S3_BUCKET, {PREFIX}S3_KEY_ID and {PREFIX}S3_SECRET go together."
         if self.environment == "development":
             if not is_loopback(self.host):
                 yield (

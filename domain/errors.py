@@ -12,6 +12,8 @@
     ├── GenerationFailed(code)           a run went wrong             → stored, read as Output.error
     │   └── NotSubmitted                 the provider took no job: asked again within the deadline
     └── StoreUnavailable                 the object store is away → STORAGE_UNAVAILABLE
+        ├── ObjectMissing                it is there, and has no such object
+        └── ObjectTooLarge               it has more bytes than whoever reads it takes
 
 Anything else is our own fault: it is logged once and shown as INTERNAL.
 """
@@ -190,3 +192,11 @@ class NotSubmitted(GenerationFailed):
 
 class StoreUnavailable(DarkroomError):
     """The object store did not take or give bytes."""
+
+
+class ObjectMissing(StoreUnavailable):
+    """The store is there, the object is not."""
+
+
+class ObjectTooLarge(StoreUnavailable):
+    """The object has more bytes than it may have. Nothing of it is given."""

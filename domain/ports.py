@@ -8,7 +8,7 @@ there. Storage raises `Overloaded` where the database cannot be reached, the obj
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Final, Protocol
 
 from domain.changes import Change, HistoryLost, Moment
 from domain.conversations import Conversation
@@ -29,6 +29,7 @@ from domain.outputs import GenerationError, Output, Preview, ProviderJob, Run, U
 from domain.pages import Page, PageRequest
 from domain.prompts import Prompt
 from domain.turns import Claim, PlannedOutput, Turn, TurnPlan, TurnsAsOf, Waiting
+from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
 
 
 class ConversationRepository(Protocol):
@@ -317,11 +318,14 @@ class Link:
     expires_at: datetime
 
 
-class KeyRepository(Protocol):
-    def in_use(self) -> AsyncIterator[str]:
+class UsedKeyRepository(Protocol):
+    def every(self) -> AsyncIterator[str]:
         """Every key of the object store that anything in the database refers to, some several
         times. What is written or deleted meanwhile may be told or not.
         """
+
+
+MAX_OBJECT_BYTES: Final = 64_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,11 +339,16 @@ class StoredObject:
 
 
 class ObjectStore(Protocol):
-    """Bytes by key. Keys end like file names, which tells their content type."""
+    """Bytes by key. Keys end like file names, which tells their content type.
 
-    async def put(self, key: str, data: bytes) -> None: ...
+    An object is whole or not there. What is not a key is answered with ValueError.
+    """
 
-    async def get(self, key: str) -> bytes: ...
+    async def put(self, key: str, data: bytes) -> None:
+        """Return once the whole object is kept."""
+
+    async def get(self, key: str, *, max_bytes: int = MAX_OBJECT_BYTES) -> bytes:
+        """The whole object. Raise `ObjectMissing`, or `ObjectTooLarge` without reading it all."""
 
     async def delete(self, keys: Sequence[str]) -> None:
         """Keys that are not there are passed over."""
@@ -350,7 +359,27 @@ class ObjectStore(Protocol):
         """
 
     def link(self, key: str) -> Link:
-        """The same link for a good while, so that clients can cache what it gives."""
+        """The same link for a good while, so that clients can cache what it gives.
+
+        There is none to an upload, whose bytes nobody has looked at: ValueError.
+        """
+
+
+class UploadStore(Protocol):
+    """Takes bytes from clients, under keys whose folder is `uploads`, and reads them back."""
+
+    def offer(self, key: str, file: DeclaredFile, *, method: UploadMethod) -> UploadOffer:
+        """An offer to take this file under a new key, which the store itself keeps to.
+
+        It refuses another length or type, and what comes after 15 minutes. Another digest, and
+        by PUT a second file, are refused by stores that can. A POST may replace the first file:
+        what has been read and checked has to be kept elsewhere.
+        """
+
+    async def get(self, key: str, *, max_bytes: int) -> bytes:
+        """As of an `ObjectStore`."""
+
+    async def delete(self, keys: Sequence[str]) -> None: ...
 
 
 class Developer(Protocol):

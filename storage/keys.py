@@ -1,51 +1,71 @@
-"""Every key of the object store that a document refers to."""
+"""Keys of the object store: what is one, what type its bytes have, and for how long its link stays.
 
-from collections.abc import AsyncIterator, Iterator
+Only what `new_key` and `rendition_key` make is a key, and it is looked at before any store is.
+"""
+
+import re
+import zlib
 from typing import Final
 
-from storage.database import Database, Document, translated
-from storage.images import image_keys
+from domain.images import EXTENSIONS
+from domain.uploads import DeclaredFile
 
-_OF_IMAGE: Final = ("key", "renditionWidths")
-"""What is read of each image. Where there is none, the field is left out of what is read."""
+LINK_WINDOW_SECONDS: Final = 30 * 60
+"""A key's link stays the same for one window, and is valid for one window more."""
+OFFER_SECONDS: Final = 15 * 60
 
+FOLDERS: Final = ("images", "previews", "samples", "uploads")
+"""The first step of every key."""
 
-class MongoKeyRepository:
-    """See `domain.ports.KeyRepository`."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def in_use(self) -> AsyncIterator[str]:
-        with translated():
-            async for image in self._database.images.find({}, _shown("")):
-                for key in image_keys(image):
-                    yield key
-            async for found in self._database.conversations.find({}, _shown("sourceImage.")):
-                if found.get("sourceImage"):
-                    for key in image_keys(found["sourceImage"]):
-                        yield key
-            async for turn in self._database.turns.find({}, _OF_TURN):
-                for key in _keys_of_turn(turn):
-                    yield key
+_NAME: Final = r"(?P<shard>[0-9a-f]{2})/(?P=shard)[0-9a-f]{38}"
+_LINKED: Final = re.compile(
+    rf"(?:images|previews|samples)/{_NAME}(?:\.(?:png|jpg|webp)|-[1-9][0-9]{{0,4}}w\.webp)"
+)
+_UPLOADED: Final = re.compile(rf"uploads/{_NAME}\.(?:png|jpg|webp)")
+_CONTENT_TYPES: Final = {ending: content_type for content_type, ending in EXTENSIONS.items()}
 
 
-def _keys_of_turn(turn: Document) -> Iterator[str]:
-    for reference in turn["references"]:
-        yield from image_keys(reference["image"])
-    for output in turn["outputs"]:
-        for image in output["images"]:
-            yield from image_keys(image)
-        if output.get("preview"):
-            yield output["preview"]["key"]
+def is_key(name: str) -> bool:
+    """Whether a store can hold something under this name."""
+    return _LINKED.fullmatch(name) is not None or _UPLOADED.fullmatch(name) is not None
 
 
-def _shown(prefix: str) -> Document:
-    return {f"{prefix}{name}": 1 for name in _OF_IMAGE}
+def checked(key: str) -> str:
+    """The key, or ValueError."""
+    if not is_key(key):
+        raise ValueError(f"not a key of the object store: {key!r}")
+    return key
 
 
-_OF_TURN: Final[Document] = {
-    **_shown("references.image."),
-    **_shown("outputs.images."),
-    "outputs.preview.key": 1,
-}
+def has_links(key: str) -> bool:
+    """Whether links to it are given out: not to uploads, whose bytes nobody has looked at."""
+    return _LINKED.fullmatch(key) is not None
+
+
+def linked(key: str) -> str:
+    """The key of something that has links, or ValueError."""
+    if not has_links(key):
+        raise ValueError(f"not a key that has links: {key!r}")
+    return key
+
+
+def checked_offer(key: str, file: DeclaredFile) -> None:
+    """Raise ValueError for what no store can offer to take."""
+    if _UPLOADED.fullmatch(key) is None or content_type_of(key) != file.content_type:
+        raise ValueError(f"not a key for an upload of {file.content_type}: {key!r}")
+    if file.byte_size <= 0 or (file.sha256 is not None and len(file.sha256) != 32):
+        raise ValueError("not a size and a digest of anything")
+
+
+def content_type_of(key: str) -> str:
+    return _CONTENT_TYPES[key.rpartition(".")[2]]
+
+
+def link_begin(key: str, now: float) -> int:
+    """When the window of the key's present link began, in seconds since 1970.
+
+    Each key's windows begin at a moment of its own, so that a page's links do not all change at
+    once.
+    """
+    offset = zlib.crc32(key.encode()) % LINK_WINDOW_SECONDS
+    return (int(now) + offset) // LINK_WINDOW_SECONDS * LINK_WINDOW_SECONDS - offset

@@ -15,14 +15,13 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from domain.errors import StoreUnavailable
-from domain.images import EXTENSIONS
-from storage.objects import FolderObjectStore, ObjectMissing
+from domain.errors import ObjectMissing, StoreUnavailable
+from storage.keys import content_type_of
+from storage.objects import FolderObjectStore
 
 CHUNK_BYTES: Final = 64 * 1024
 
 _RETRY_AFTER_SECONDS: Final = 2
-_CONTENT_TYPES: Final = {ending: content_type for content_type, ending in EXTENSIONS.items()}
 _EVERY_ANSWER: Final = {
     "X-Content-Type-Options": "nosniff",
     "Access-Control-Allow-Origin": "*",
@@ -91,7 +90,7 @@ class _LinkedObjects:
         }
         if _names(request.headers, "if-none-match", etag):
             return Response(status_code=304, headers=headers)
-        headers["Content-Type"] = _CONTENT_TYPES[name.rpartition(".")[2]]
+        headers["Content-Type"] = content_type_of(key)
 
         status, span = 200, _Span(0, size)
         # Ranges are defined for GET alone.

@@ -13,7 +13,6 @@ import re
 import secrets
 import stat
 import time
-import zlib
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,23 +21,30 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, TypeVar, TypeVarTuple
 
-from domain.errors import StoreUnavailable
-from domain.ports import Link, StoredObject
+from domain.errors import ObjectMissing, ObjectTooLarge, StoreUnavailable
+from domain.ports import MAX_OBJECT_BYTES, Link, StoredObject
 from domain.sealing import Seal
+from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
+from storage.keys import (
+    FOLDERS,
+    LINK_WINDOW_SECONDS,
+    OFFER_SECONDS,
+    checked,
+    checked_offer,
+    content_type_of,
+    has_links,
+    is_key,
+    link_begin,
+    linked,
+)
 
-LINK_WINDOW_SECONDS: Final = 30 * 60
-"""A key's link stays the same for one window, and is valid for one window more."""
 LEFTOVER_PREFIX: Final = ".put-"
 """How names begin of files that a killed process left half written. Nothing reads them; once they
 are an hour old they can be removed."""
 
 _THREADS: Final = 8
 _LINK_PURPOSE: Final = "link"
-_FOLDERS: Final = ("images", "previews", "samples")
-_KEY: Final = re.compile(
-    rf"(?:{'|'.join(_FOLDERS)})/(?P<shard>[0-9a-f]{{2}})/(?P=shard)[0-9a-f]{{38}}"
-    r"(?:\.(?:png|jpg|webp)|-[1-9][0-9]{0,4}w\.webp)"
-)
+_OFFER_PURPOSE: Final = "offer"
 _QUERY: Final = re.compile(r"expires=([1-9][0-9]{9,10})&signature=([A-Za-z0-9_-]{22})")
 _READ_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _READ_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -46,10 +52,6 @@ _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_C
 
 Given = TypeVarTuple("Given")
 Result = TypeVar("Result")
-
-
-class ObjectMissing(StoreUnavailable):
-    """The store is there, the object is not."""
 
 
 class FolderObjectStore:
@@ -75,45 +77,77 @@ class FolderObjectStore:
 
     async def put(self, key: str, data: bytes) -> None:
         """Return once the whole object is on the disk; until then nobody sees anything of it."""
-        await self._run(self._put, _checked(key), data)
+        await self._run(self._put, checked(key), data, True)
 
-    async def get(self, key: str) -> bytes:
-        """The whole object, or `ObjectMissing`."""
-        return await self._run(self._get, _checked(key))
+    async def put_new(self, key: str, data: bytes) -> bool:
+        """As `put`, or return False if there is such an object, which stays as it is."""
+        return await self._run(self._put, checked(key), data, False)
+
+    async def get(self, key: str, *, max_bytes: int = MAX_OBJECT_BYTES) -> bytes:
+        """The whole object, or `ObjectMissing`, or `ObjectTooLarge`."""
+        return await self._run(self._get, checked(key), max_bytes)
 
     async def delete(self, keys: Sequence[str]) -> None:
-        await self._run(self._delete, [_checked(key) for key in keys])
+        await self._run(self._delete, [checked(key) for key in keys])
 
     async def keys(self) -> AsyncIterator[StoredObject]:
-        for folder in _FOLDERS:
+        for folder in FOLDERS:
             for shard in range(256):
                 for found in await self._run(self._listed, f"{folder}/{shard:02x}"):
                     yield found
 
     async def size(self, key: str) -> int:
         """How many bytes the object has, or `ObjectMissing`."""
-        return await self._run(self._size, _checked(key))
+        return await self._run(self._size, checked(key))
 
     async def read(self, key: str, *, start: int, count: int) -> bytes:
         """Exactly `count` bytes of the object, or `ObjectMissing`.
 
         No file stays open between two reads, so a slow reader costs no descriptor.
         """
-        return await self._run(self._read, _checked(key), start, count)
+        return await self._run(self._read, checked(key), start, count)
 
     def link(self, key: str) -> Link:
-        """A link that is valid for 30 to 60 minutes, and the same for a window of 30.
-
-        Each key's windows begin at a moment of its own, so that a page's links do not all change at
-        once.
-        """
-        offset = zlib.crc32(_checked(key).encode()) % LINK_WINDOW_SECONDS
-        window = (int(self._clock()) + offset) // LINK_WINDOW_SECONDS
-        expires = (window + 2) * LINK_WINDOW_SECONDS - offset
+        """A link that is valid for 30 to 60 minutes, and the same for a window of 30."""
+        expires = link_begin(linked(key), self._clock()) + 2 * LINK_WINDOW_SECONDS
         signature = self._signature(key, str(expires))
         return Link(
             f"{self._public_url}/objects/{key}?expires={expires}&signature={signature}",
             datetime.fromtimestamp(expires, UTC),
+        )
+
+    def offer(self, key: str, file: DeclaredFile, *, method: UploadMethod) -> UploadOffer:
+        """An offer that the routes of `storage.offers` keep to."""
+        checked_offer(key, file)
+        now = int(self._clock())
+        expires = now + OFFER_SECONDS
+        digest = file.sha256.hex() if file.sha256 else ""
+        terms = f"{method}\n{key}\n{file.byte_size}\n{digest}\n{expires}"
+        sealed = self._seal.close(_OFFER_PURPOSE, terms.encode())
+        put = method is UploadMethod.PUT
+        return UploadOffer(
+            url=f"{self._public_url}/{key}?offer={sealed}",
+            method=method,
+            headers={"Content-Type": file.content_type, "If-None-Match": "*"} if put else {},
+            fields={} if put else {"key": key, "Content-Type": file.content_type},
+            expires_at=datetime.fromtimestamp(expires, UTC),
+        )
+
+    def opened_offer(self, key: str, method: str, query: str) -> DeclaredFile | None:
+        """What an offer to this key takes by this method; None if it is none, or no longer.
+
+        It has to be, to the letter, as `offer` made it.
+        """
+        terms = self._seal.open(_OFFER_PURPOSE, query.removeprefix("offer="))
+        if terms is None or not query.startswith("offer="):
+            return None
+        offered_method, offered_key, byte_size, digest, expires = terms.decode().split("\n")
+        if (offered_method, offered_key) != (method, key) or int(expires) <= self._clock():
+            return None
+        return DeclaredFile(
+            content_type=content_type_of(key),
+            byte_size=int(byte_size),
+            sha256=bytes.fromhex(digest) or None,
         )
 
     def seconds_left(self, key: str, query: str) -> float | None:
@@ -122,7 +156,7 @@ class FolderObjectStore:
         It has to be, to the letter, as `link` made it. Whether there is an object plays no part.
         """
         parts = _QUERY.fullmatch(query)
-        if parts is None or _KEY.fullmatch(key) is None:
+        if parts is None or not has_links(key):
             return None
         expires, signature = parts.groups()
         if not hmac.compare_digest(self._signature(key, expires), signature):
@@ -145,7 +179,7 @@ class FolderObjectStore:
         except OSError as error:
             raise StoreUnavailable(f"the store's folder failed: {error.strerror}") from error
 
-    def _put(self, key: str, data: bytes) -> None:
+    def _put(self, key: str, data: bytes, replace: bool) -> bool:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._parent(key, create=True) as (folder, name):
             # In the same folder, so that the rename stays within one file system and is atomic.
@@ -155,17 +189,24 @@ class FolderObjectStore:
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
-                os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+                if replace:
+                    os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+                elif not _moved_to_a_free_name(temporary, name, within=folder):
+                    return False
             except BaseException:
                 with suppress(OSError):
                     os.unlink(temporary, dir_fd=folder)
                 raise
             # The name has to outlive a power cut as well as the bytes: a record will point to it.
             os.fsync(folder)
+        return True
 
-    def _get(self, key: str) -> bytes:
+    def _get(self, key: str, max_bytes: int) -> bytes:
         with self._file(key) as file:
-            return _read_exactly(file, 0, os.fstat(file).st_size)
+            size = os.fstat(file).st_size
+            if size > max_bytes:
+                raise ObjectTooLarge(f"the object has {size} bytes")
+            return _read_exactly(file, 0, size)
 
     def _size(self, key: str) -> int:
         with self._file(key) as file:
@@ -193,7 +234,7 @@ class FolderObjectStore:
         ):
             for entry in entries:
                 key = f"{folder}/{entry.name}"
-                if _KEY.fullmatch(key) is None or not entry.is_file(follow_symlinks=False):
+                if not is_key(key) or not entry.is_file(follow_symlinks=False):
                     continue
                 with suppress(FileNotFoundError):  # it has just been deleted
                     about = entry.stat(follow_symlinks=False)
@@ -240,17 +281,22 @@ class FolderObjectStore:
             os.close(folder)
 
 
-def _checked(key: str) -> str:
-    if _KEY.fullmatch(key) is None:
-        raise ValueError(f"not a key of the object store: {key!r}")
-    return key
-
-
 def _make_folder(name: str, *, within: int) -> bool:
     try:
         os.mkdir(name, 0o700, dir_fd=within)
     except FileExistsError:
         return False
+    return True
+
+
+def _moved_to_a_free_name(old: str, new: str, *, within: int) -> bool:
+    try:
+        # A second name for the file: unlike renaming, it never takes the place of another.
+        os.link(old, new, src_dir_fd=within, dst_dir_fd=within, follow_symlinks=False)
+    except FileExistsError:
+        return False
+    finally:
+        os.unlink(old, dir_fd=within)
     return True
 
 

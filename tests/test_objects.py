@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from bootstrap import object_store
+from bootstrap import Objects, open_objects
 from domain.images import new_key, rendition_key
 from domain.ports import StoredObject
 from domain.sealing import Seal
 from domain.services.comparing import ObjectComparer
 from settings import Settings
 from storage.database import open_database
-from storage.keys import MongoKeyRepository
 from storage.objects import FolderObjectStore
+from storage.used_keys import MongoUsedKeyRepository
 from tests.clients import GraphQLClient
 from tests.conftest import Darkroom, StartDarkroom
 from tests.operations import DELETE_IMAGE, FOLLOW, a_sample, conversation_with, start
@@ -59,13 +59,12 @@ async def darkroom(start_darkroom: StartDarkroom) -> Darkroom:
 
 
 @pytest.fixture
-async def store(darkroom: Darkroom) -> AsyncIterator[FolderObjectStore]:
-    store = object_store(darkroom.settings)
-    yield store
-    await store.aclose()
+async def store(darkroom: Darkroom) -> AsyncIterator[Objects]:
+    async with open_objects(darkroom.settings, Seal(b"-")) as (store, _):
+        yield store
 
 
-async def keys(store: FolderObjectStore) -> set[str]:
+async def keys(store: Objects) -> set[str]:
     found = set()
     async for one in store.keys():
         found.add(one.key)
@@ -101,7 +100,7 @@ async def test_whatever_the_product_makes_is_referred_to(
 
 
 async def test_orphans_are_told_and_deleted_once_they_are_old(
-    darkroom: Darkroom, client: GraphQLClient, store: FolderObjectStore
+    darkroom: Darkroom, client: GraphQLClient, store: Objects
 ) -> None:
     await a_sample(client)
     old = new_key("previews", "image/webp")
@@ -127,7 +126,7 @@ async def test_orphans_are_told_and_deleted_once_they_are_old(
 
 
 async def test_what_is_missing_is_told(
-    darkroom: Darkroom, client: GraphQLClient, store: FolderObjectStore
+    darkroom: Darkroom, client: GraphQLClient, store: Objects
 ) -> None:
     await a_sample(client)
     gone = min(await keys(store))
@@ -141,7 +140,7 @@ async def test_what_is_missing_is_told(
 
 
 async def test_nothing_is_deleted_for_the_wrong_database(
-    darkroom: Darkroom, client: GraphQLClient, store: FolderObjectStore, database_name: str
+    darkroom: Darkroom, client: GraphQLClient, store: Objects, database_name: str
 ) -> None:
     await a_sample(client)
     there = await keys(store)
@@ -177,7 +176,7 @@ async def test_what_is_deleted_in_the_meantime_is_not_missed(
     store = Interrupted(darkroom.settings, lambda: client(DELETE_IMAGE, id=sample["id"]))
 
     async with open_database(uri.get_secret_value(), name) as database:
-        found = await ObjectComparer(store, MongoKeyRepository(database)).compare()
+        found = await ObjectComparer(store, MongoUsedKeyRepository(database)).compare()
     await store.aclose()
 
     assert not found.missing

@@ -11,6 +11,7 @@ from secrets import token_bytes
 
 import pytest
 
+from bootstrap import bucket_of
 from settings import (
     Settings,
     SettingsError,
@@ -312,3 +313,70 @@ def test_settings_print_their_example() -> None:
     )
 
     assert printed.stdout == env_example()
+
+
+BUCKET = {
+    "DARKROOM_S3_BUCKET": "pictures",
+    "DARKROOM_S3_KEY_ID": "AKIDEXAMPLE",
+    "DARKROOM_S3_SECRET": "canary+/=",
+}
+
+
+def test_without_a_bucket_images_are_kept_in_the_folder() -> None:
+    assert bucket_of(read_settings()) is None
+
+
+def test_a_bucket_is_at_aws_where_nothing_else_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket = bucket_of(read(monkeypatch, {**BUCKET, "DARKROOM_S3_REGION": "eu-west-3"}))
+
+    assert bucket is not None
+    assert bucket.endpoint == "https://s3.eu-west-3.amazonaws.com"
+    assert bucket.public_url == "https://pictures.s3.eu-west-3.amazonaws.com"
+
+
+def test_a_bucket_elsewhere_stands_in_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = {**BUCKET, "DARKROOM_S3_ENDPOINT": "http://Minio:80/"}
+    bucket = bucket_of(read(monkeypatch, elsewhere))
+    assert bucket is not None
+    assert bucket.public_url == "http://minio/pictures"
+
+    outside = {
+        "DARKROOM_S3_PUBLIC_ENDPOINT": "https://s3.example.com:8443",
+        "DARKROOM_S3_ADDRESSING": "virtual",
+    }
+    bucket = bucket_of(read(monkeypatch, outside))
+    assert bucket is not None
+    assert bucket.endpoint == "http://minio"
+    assert bucket.public_url == "https://pictures.s3.example.com:8443"
+
+
+@pytest.mark.parametrize("missing", BUCKET)
+def test_a_bucket_needs_a_key(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    some = {name: value for name, value in BUCKET.items() if name != missing}
+
+    assert problems(monkeypatch, some) == [
+        "DARKROOM_S3_BUCKET, DARKROOM_S3_KEY_ID and DARKROOM_S3_SECRET go together."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DARKROOM_S3_BUCKET", "Pictures"),
+        ("DARKROOM_S3_BUCKET", "a/b"),
+        ("DARKROOM_S3_REGION", "eu west"),
+        ("DARKROOM_S3_ENDPOINT", "https://s3.example.com/pictures"),
+        ("DARKROOM_S3_ENDPOINT", "https://canary@s3.example.com"),
+        ("DARKROOM_S3_PUBLIC_ENDPOINT", "s3.example.com"),
+        ("DARKROOM_S3_KEY_ID", "AKID/EXAMPLE"),
+        ("DARKROOM_S3_SECRET", "canary canary"),
+        ("DARKROOM_S3_ADDRESSING", "dns"),
+    ],
+)
+def test_what_cannot_be_a_bucket_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    [problem] = problems(monkeypatch, {**BUCKET, name: value})
+
+    assert problem.startswith(f"{name} should be ")
+    assert "canary" not in problem

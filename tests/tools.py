@@ -19,20 +19,23 @@ GROUPS: Final[dict[str, str]] = {
     "node": "the README's walk-through with the graphql-ws client",
     "npm": "the README's walk-through with the graphql-ws client",
     "sdks": "the simulators, checked with the providers' official SDKs",
+    "ministack": "the object store in a bucket",
+    "radosgw": "the object store in a bucket of a Ceph",
 }
 """What the tests that need a program are about."""
-PACKAGES: Final = {"node": "nodejs"}
-"""What Debian calls a program's package, where it is not called as the program is."""
-SDKS: Final = Path(__file__).parents[1] / ".venv/sdks/bin/python"
-"""A Python that has the providers' official SDKs."""
+PACKAGES: Final = {"node": "nodejs", "radosgw": "ceph-mon ceph-osd radosgw ceph-common"}
+"""What Debian calls a program's packages, where they are not called as the program is."""
+ENVIRONMENTS: Final = {"sdks": ".venv/sdks", "ministack": ".venv/s3"}
+"""Where what comes as Python packages lives apart: `need` gives the Python that has them."""
 
 _NEEDS: Final = "needs "
 _WHERE_DEBIAN_KEEPS_SERVERS: Final = "/usr/sbin:/usr/local/sbin"
 
 
 def find_tool(name: str) -> Path | None:
-    if name == "sdks":
-        return SDKS if SDKS.exists() else None
+    if name in ENVIRONMENTS:
+        python = Path(__file__).parents[1] / ENVIRONMENTS[name] / "bin/python"
+        return python if python.exists() else None
     found = shutil.which(name) or shutil.which(name, path=_WHERE_DEBIAN_KEEPS_SERVERS)
     return Path(found) if found else None
 
@@ -54,6 +57,7 @@ def left_out(reasons: Iterable[str]) -> Iterator[str]:
     for name, count in sorted(counts.items()):
         tests, they = ("1 test", "It needs") if count == 1 else (f"{count} tests", "They need")
         package = PACKAGES.get(name, name)
-        how = "make .venv/sdks/installed" if name == "sdks" else f"apt-get install {package}"
-        where = "" if name == "sdks" else "on Debian: "
+        where, how = "on Debian: ", f"apt-get install {package}"
+        if name in ENVIRONMENTS:
+            where, how = "", f"make {ENVIRONMENTS[name]}/installed"
         yield f"Left out: {tests} of {GROUPS.get(name, name)}. {they} {name} ({where}{how})."

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from domain.ports import KeyRepository, ObjectStore, StoredObject
+from domain.ports import ObjectStore, StoredObject, UsedKeyRepository
 
 LEFT_ALONE: Final = timedelta(days=1)
 """Bytes come before what refers to them: only after this is it sure that nothing will."""
@@ -32,13 +32,13 @@ class Comparison:
 @dataclass(frozen=True, slots=True)
 class ObjectComparer:
     objects: ObjectStore
-    keys: KeyRepository
+    keys: UsedKeyRepository
 
     async def compare(self) -> Comparison:
         """Look at everything, while others go on. All keys are held in memory at once."""
         # The keys first: whatever is referred to then has its bytes already, so the listing that
         # follows has to show them.
-        in_use = {key async for key in self.keys.in_use()}
+        in_use = {key async for key in self.keys.every()}
         missing, orphans, count, byte_size = set(in_use), [], 0, 0
         async for found in self.objects.keys():
             count, byte_size = count + 1, byte_size + found.byte_size
@@ -47,7 +47,7 @@ class ObjectComparer:
                 orphans.append(found)
         if missing:
             # What was deleted in the meantime is not missed.
-            missing &= {key async for key in self.keys.in_use()}
+            missing &= {key async for key in self.keys.every()}
         return Comparison(
             count, byte_size, count - len(orphans), tuple(orphans), tuple(sorted(missing))
         )

@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from PIL import Image as Pictures
 from PIL import ImageChops, ImageDraw, ImageStat
 
-from domain.errors import StoreUnavailable
+from domain.errors import ObjectTooLarge, StoreUnavailable
 from domain.generation import Delivery, GenerationRequest, SilentWatcher
 from domain.ids import ModelId, OutputId, new_image_id
 from domain.images import Image, ImageOrigin
 from domain.models import AspectRatio, ImageFormat, Resolution
-from domain.ports import Link, Provider, StoredObject
+from domain.ports import MAX_OBJECT_BYTES, Link, Provider, StoredObject
 from providers.catalogue import load_catalogue
 
 SMALL = (320, 256)
@@ -31,10 +31,12 @@ class Shelf:
     async def put(self, key: str, data: bytes) -> None:
         self._kept[key] = data
 
-    async def get(self, key: str) -> bytes:
+    async def get(self, key: str, *, max_bytes: int = MAX_OBJECT_BYTES) -> bytes:
         self.read.append(key)
         if key not in self._kept:
             raise StoreUnavailable(key)
+        if len(self._kept[key]) > max_bytes:
+            raise ObjectTooLarge(key)
         return self._kept[key]
 
     async def delete(self, keys: Sequence[str]) -> None:

@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from domain.errors import StoreUnavailable
+from domain.errors import ObjectMissing, StoreUnavailable
 from domain.images import new_key, rendition_key
 from domain.ports import ObjectStore, StoredObject
 from domain.sealing import Seal
-from storage.objects import LEFTOVER_PREFIX, FolderObjectStore, ObjectMissing
+from storage.objects import LEFTOVER_PREFIX, FolderObjectStore
 
 HALF_AN_HOUR = 30 * 60
 NAME = "3f" + "0a" * 19

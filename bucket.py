@@ -1,0 +1,184 @@
+"""For operators: prepare and try the bucket that keeps the images.
+
+`python -m bucket cors` lets the pages of DARKROOM_ALLOWED_ORIGINS upload to it, and any page show
+what links open. `python -m bucket check` does to it all that Darkroom and its clients do.
+"""
+
+import asyncio
+import sys
+from argparse import ArgumentParser
+from collections.abc import Awaitable, Callable
+from hashlib import sha256
+from typing import Any, Final
+
+import httpx2
+
+from bootstrap import bucket_of
+from domain.errors import StoreUnavailable
+from domain.images import new_key
+from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
+from entrance import CANNOT_START, FAILED, STOPPED, CannotStart, complain
+from settings import Settings, SettingsError, read_settings
+from storage.s3 import Bucket, S3ObjectStore, answering, open_bucket, open_client
+
+_TYPE: Final = "image/png"
+_DATA: Final = b"Darkroom tries its bucket with this."
+_PREFLIGHT_SECONDS: Final = 3600
+_LIMIT_SECONDS: Final = 30.0
+
+
+def main(arguments: list[str]) -> int:
+    """Do what is asked; 1 where the bucket does not do what is needed, 2 where there is none."""
+    asked = _parser().parse_args(arguments)
+    try:
+        settings = read_settings()
+        bucket = bucket_of(settings)
+        if bucket is None:
+            raise CannotStart("DARKROOM_S3_BUCKET names no bucket.")
+        if asked.command == "cors":
+            return asyncio.run(_set_cors(settings, bucket))
+        return asyncio.run(_check(bucket))
+    except (SettingsError, CannotStart) as error:
+        complain(error)
+        return CANNOT_START
+    except StoreUnavailable as error:
+        complain(f"{error}.")
+        return FAILED
+
+
+async def _set_cors(settings: Settings, bucket: Bucket) -> int:
+    origins = list(settings.allowed_origins)
+    rules: list[dict[str, Any]] = [
+        {
+            "ID": "show",
+            "AllowedMethods": ["GET", "HEAD"],
+            "AllowedOrigins": ["*"],
+            "AllowedHeaders": ["*"],
+            "ExposeHeaders": ["ETag", "Content-Range"],
+            "MaxAgeSeconds": _PREFLIGHT_SECONDS,
+        }
+    ]
+    if origins:
+        rules.append(
+            {
+                "ID": "upload",
+                "AllowedMethods": ["PUT", "POST"],
+                "AllowedOrigins": origins,
+                "AllowedHeaders": ["*"],
+                "ExposeHeaders": ["ETag"],
+                "MaxAgeSeconds": _PREFLIGHT_SECONDS,
+            }
+        )
+    async with open_client(bucket) as client, answering():
+        await client.put_bucket_cors(Bucket=bucket.name, CORSConfiguration={"CORSRules": rules})
+    print(f"Any page may show images of {bucket.name}.")
+    print(f"Pages of these origins may upload: {', '.join(origins) or 'none'}.")
+    return STOPPED
+
+
+async def _check(bucket: Bucket) -> int:
+    async with (
+        open_bucket(bucket) as store,
+        httpx2.AsyncClient(timeout=_LIMIT_SECONDS) as http,
+    ):
+        trial = _Trial(store, http)
+        steps: list[tuple[str, Callable[[], Awaitable[str | None]]]] = [
+            ("keeps an object and gives it back", trial.keep),
+            ("opens it to a link", trial.open_link),
+            ("opens it to nobody without a link", trial.open_nothing),
+            ("opens it to no link that was altered", trial.open_no_altered_link),
+            ("takes an upload by PUT", trial.take_put),
+            ("takes no second upload in its place", trial.take_no_second),
+            ("takes no upload of another length or digest", trial.take_nothing_else),
+            ("takes an upload by POST", trial.take_post),
+            ("deletes objects", trial.delete),
+        ]
+        wrong = 0
+        for what, step in steps:
+            try:
+                problem = await step()
+            except (StoreUnavailable, httpx2.HTTPError) as error:
+                problem = str(error) or type(error).__name__
+            print(f"{'no ' if problem else 'yes'}  It {what}{f': {problem}' if problem else ''}.")
+            wrong += problem is not None
+    return FAILED if wrong else STOPPED
+
+
+class _Trial:
+    """What Darkroom and its clients do, each answered with what is wrong, or None."""
+
+    def __init__(self, store: S3ObjectStore, http: httpx2.AsyncClient) -> None:
+        self._store = store
+        self._http = http
+        self._key = new_key("images", _TYPE)
+        self._uploads = [new_key("uploads", _TYPE) for _ in range(3)]
+
+    async def keep(self) -> str | None:
+        await self._store.put(self._key, _DATA)
+        return None if await self._store.get(self._key) == _DATA else "it gave other bytes"
+
+    async def open_link(self) -> str | None:
+        answer = await self._http.get(self._store.link(self._key).url)
+        if answer.content != _DATA:
+            return _answered(answer)
+        cached = "max-age" in answer.headers.get("cache-control", "")
+        return None if cached else "clients may not cache what it gives"
+
+    async def open_nothing(self) -> str | None:
+        return _refused(await self._http.get(self._store.link(self._key).url.partition("?")[0]))
+
+    async def open_no_altered_link(self) -> str | None:
+        url = self._store.link(self._key).url
+        return _refused(await self._http.get(url[:-1] + ("0" if url[-1] != "0" else "1")))
+
+    async def take_put(self) -> str | None:
+        answer = await self._send(self._offer(0, UploadMethod.PUT), _DATA)
+        return None if answer.is_success else _answered(answer)
+
+    async def take_no_second(self) -> str | None:
+        return _refused(await self._send(self._offer(0, UploadMethod.PUT), _DATA))
+
+    async def take_nothing_else(self) -> str | None:
+        offer = self._offer(1, UploadMethod.PUT)
+        longer, other = _DATA + b"!", _DATA.upper()
+        return _refused(await self._send(offer, longer)) or _refused(await self._send(offer, other))
+
+    async def take_post(self) -> str | None:
+        answer = await self._send(self._offer(2, UploadMethod.POST), _DATA)
+        return None if answer.is_success else _answered(answer)
+
+    async def delete(self) -> str | None:
+        await self._store.delete([self._key, *self._uploads])
+        answer = await self._http.get(self._store.link(self._key).url)
+        return None if answer.status_code == 404 else _answered(answer)
+
+    def _offer(self, place: int, method: UploadMethod) -> UploadOffer:
+        file = DeclaredFile(content_type=_TYPE, byte_size=len(_DATA), sha256=sha256(_DATA).digest())
+        return self._store.offer(self._uploads[place], file, method=method)
+
+    async def _send(self, offer: UploadOffer, data: bytes) -> httpx2.Response:
+        if offer.method is UploadMethod.PUT:
+            return await self._http.put(offer.url, headers=dict(offer.headers), content=data)
+        return await self._http.post(
+            offer.url, data=dict(offer.fields), files={"file": ("file", data, _TYPE)}
+        )
+
+
+def _answered(answer: httpx2.Response) -> str:
+    return f"it answered {answer.status_code}"
+
+
+def _refused(answer: httpx2.Response) -> str | None:
+    return None if 400 <= answer.status_code < 500 else _answered(answer)
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="python -m bucket", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("cors", help="set the bucket's CORS rules, in place of what it has")
+    commands.add_parser("check", help="put, read, link, upload and delete small objects")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

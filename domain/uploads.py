@@ -1,0 +1,36 @@
+"""Uploads: what a client says it will send, and the offer to take exactly that."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class UploadMethod(StrEnum):
+    PUT = "PUT"
+    """The bytes as they are."""
+    POST = "POST"
+    """A form (`multipart/form-data`): the offer's fields first, then the bytes as `file`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeclaredFile:
+    """One file as its client declares it. What arrives has to be just so."""
+
+    content_type: str
+    byte_size: int
+    sha256: bytes | None = None
+    """The digest's 32 bytes, where the client has computed it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadOffer:
+    """How to send one object to the store: good for one file, for a while, for whoever has it."""
+
+    url: str
+    method: UploadMethod
+    headers: Mapping[str, str]
+    """To be sent as they are. Clients add the length by themselves."""
+    fields: Mapping[str, str]
+    """Of the form, to be sent as they are, and before the file; none for PUT."""
+    expires_at: datetime

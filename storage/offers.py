@@ -1,0 +1,213 @@
+"""Takes what a folder's offers promise to take: `PUT` and `POST` of `/uploads/<key>?offer=…`.
+
+The offer is the credential: there is no other. Nothing is read before it has been found good, and
+never more than it allows. What a bucket would refuse is refused here as well: a client that works
+with the one works with the other.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from hashlib import sha256
+from typing import Final
+
+from python_multipart.exceptions import FormParserError
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import Message, Receive, Scope, Send
+
+from domain.errors import StoreUnavailable
+from domain.uploads import DeclaredFile
+from storage.objects import FolderObjectStore
+
+UPLOAD_SECONDS: Final = 120.0
+UPLOADS_AT_ONCE: Final = 20
+"""What is being taken waits in memory, up to the size that was declared."""
+
+_FORM_BYTES: Final = 16 * 1024
+"""What a form may have beside its file."""
+_MOST_FIELDS: Final = 16
+_REST_BYTES: Final = 8_000_000
+_REST_SECONDS: Final = 5.0
+_RETRY_AFTER_SECONDS: Final = 2
+
+
+def offer_routes(store: FolderObjectStore, *, origins: str) -> list[Route]:
+    """The routes that this store's offers lead to; `origins` are those of pages that may upload."""
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origin_regex=origins,
+        allow_methods=["PUT", "POST"],
+        allow_headers=["*"],
+        max_age=7200,
+    )
+    return [Route("/uploads/{name:path}", _OfferedPlaces(store), name="upload", middleware=[cors])]
+
+
+class _Refusal(Exception):
+    def __init__(self, status: int, code: str, message: str) -> None:
+        self.response = _error(status, code, message)
+
+
+class _Body:
+    """What a client sends, and whether all of it has come."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._over = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._over = not message.get("more_body", False)
+        return message
+
+    async def comes_to_its_end(self) -> bool:
+        """Pass over the rest of a refused body, and wait for it a little.
+
+        A client that is cut off while it sends does not get to read why.
+        """
+        count = 0
+        try:
+            async with asyncio.timeout(_REST_SECONDS):
+                while not self._over and count < _REST_BYTES:
+                    count += len((await self.receive()).get("body", b""))
+        except TimeoutError:
+            pass
+        return self._over
+
+
+class _OfferedPlaces:
+    """An ASGI application, so that every method gets here and is answered in one form."""
+
+    def __init__(self, store: FolderObjectStore) -> None:
+        self._store = store
+        self._at_once = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = _Body(receive)
+        response = await self._answer(Request(scope, body.receive))
+        if response.status_code >= 400 and not await body.comes_to_its_end():
+            response.headers["Connection"] = "close"
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        if request.method not in ("PUT", "POST"):
+            return _error(405, "METHOD_NOT_ALLOWED", "Only PUT and POST.", {"Allow": "PUT, POST"})
+        key = f"uploads/{request.path_params['name']}"
+        query = request.scope["query_string"].decode("latin-1")
+        file = self._store.opened_offer(key, request.method, query)
+        if file is None:
+            return _error(403, "FORBIDDEN", "This offer is not valid, or no longer.")
+        if self._at_once >= UPLOADS_AT_ONCE:
+            return _busy("Too many uploads at the moment. Please try again.")
+        self._at_once += 1
+        try:
+            async with asyncio.timeout(UPLOAD_SECONDS):
+                return await self._take(request, key, file)
+        except _Refusal as refusal:
+            return refusal.response
+        except TimeoutError:
+            return _error(408, "REQUEST_TIMEOUT", "The upload took too long.")
+        except ClientDisconnect:
+            return _error(400, "BAD_REQUEST", "The upload did not arrive as a whole.")
+        except StoreUnavailable:
+            return _busy("The upload cannot be kept at the moment. Please try again.")
+        finally:
+            self._at_once -= 1
+
+    async def _take(self, request: Request, key: str, file: DeclaredFile) -> Response:
+        if request.method == "PUT":
+            data = await _body(request, file)
+        else:
+            data = await _file_of_form(request, key, file)
+        if len(data) != file.byte_size:
+            raise _Refusal(400, "BAD_REQUEST", "The file has another length than was declared.")
+        if file.sha256 is not None and sha256(data).digest() != file.sha256:
+            raise _Refusal(400, "BAD_REQUEST", "The file has another digest than was declared.")
+        if await self._store.put_new(key, data):
+            return Response(status_code=200 if request.method == "PUT" else 204)
+        return _error(412, "PRECONDITION_FAILED", "This place has been filled already.")
+
+
+async def _body(request: Request, file: DeclaredFile) -> bytes:
+    if request.headers.get("content-type") != file.content_type:
+        raise _other_type()
+    if request.headers.get("if-none-match") != "*":
+        raise _Refusal(403, "FORBIDDEN", "The offer's headers have to be sent as they are.")
+    data = bytearray()
+    async for part in _limited(request, file.byte_size):
+        data += part
+    return bytes(data)
+
+
+async def _file_of_form(request: Request, key: str, file: DeclaredFile) -> bytes:
+    body = b"".join([part async for part in _limited(request, file.byte_size + _FORM_BYTES)])
+    # The parser takes a form that broke off for one that is whole.
+    if not body.rstrip(b"\r\n").endswith(b"--"):
+        raise _no_form()
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    bounded = Request(request.scope, receive)
+    try:
+        async with bounded.form(
+            max_files=1, max_fields=_MOST_FIELDS, max_part_size=_FORM_BYTES
+        ) as form:
+            given = form.get("file")
+            if not isinstance(given, UploadFile):
+                raise _Refusal(400, "BAD_REQUEST", "The form has no `file`.")
+            if form.get("key") != key:
+                raise _Refusal(403, "FORBIDDEN", "The offer's fields have to be sent as they are.")
+            if form.get("Content-Type") != file.content_type:
+                raise _other_type()
+            return await given.read()
+    except (HTTPException, MultiPartException, FormParserError) as error:
+        raise _no_form() from error
+
+
+async def _limited(request: Request, most: int) -> AsyncIterator[bytes]:
+    """The body in parts, none of them empty; refused as soon as it has more bytes than this."""
+    declared = request.headers.get("content-length", "0")
+    count = int(declared) if declared.isascii() and declared.isdigit() else 0
+    if count > most:
+        raise _too_long()
+    count = 0
+    async for part in request.stream():
+        count += len(part)
+        if count > most:
+            raise _too_long()
+        if part:
+            yield part
+
+
+def _no_form() -> _Refusal:
+    return _Refusal(400, "BAD_REQUEST", "The body is no form.")
+
+
+def _too_long() -> _Refusal:
+    return _Refusal(413, "PAYLOAD_TOO_LARGE", "The file is longer than was declared.")
+
+
+def _other_type() -> _Refusal:
+    return _Refusal(403, "FORBIDDEN", "The file has another type than was declared.")
+
+
+def _busy(message: str) -> Response:
+    headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)}
+    return _error(503, "STORAGE_UNAVAILABLE", message, headers)
+
+
+def _error(
+    status: int, code: str, message: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    return JSONResponse(
+        {"errors": [{"message": message, "extensions": {"code": code}}]},
+        status,
+        {"Cache-Control": "no-store"} | dict(headers or {}),
+    )

@@ -1,0 +1,310 @@
+"""The object store in a bucket of any server that speaks the S3 API.
+
+An object is whole or not there: the server is told the body's length and digest, and keeps nothing
+that differs. The bucket is private. What it gives to others is opened by links and offers alone,
+which are signed here without asking the server.
+"""
+
+import asyncio
+import os
+import time
+from base64 import b64encode
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiobotocore.config import AioConfig
+from aiobotocore.session import AioSession
+from botocore.exceptions import BotoCoreError, ClientError
+
+from domain.errors import ObjectMissing, ObjectTooLarge, StoreUnavailable
+from domain.ports import MAX_OBJECT_BYTES, Link, StoredObject
+from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
+from storage.keys import (
+    FOLDERS,
+    LINK_WINDOW_SECONDS,
+    OFFER_SECONDS,
+    checked,
+    checked_offer,
+    content_type_of,
+    is_key,
+    link_begin,
+    linked,
+)
+from storage.signatures import Condition, Signer
+
+CONNECT_SECONDS: Final = 3
+SILENCE_SECONDS: Final = 10
+OPERATION_SECONDS: Final = 20.0
+"""For one call of the store, whatever the server does. Nothing waits for it longer."""
+
+_TRIES: Final = 2
+_CONNECTIONS: Final = 50
+_CHUNK_BYTES: Final = 256 * 1024
+_DELETED_AT_ONCE: Final = 1000
+_LINKS_REMEMBERED: Final = 10_000
+_LINK_SECONDS: Final = 2 * LINK_WINDOW_SECONDS
+_EVERY_OBJECT: Final = {
+    "CacheControl": f"private, max-age={_LINK_SECONDS}, immutable",
+    "ContentDisposition": "inline",
+}
+_UNTYPED: Final = ("binary/octet-stream", "application/octet-stream")
+"""What tools that copy buckets make of a type that they do not know."""
+_NOTHING_OF_THE_MACHINE: Final[dict[str, tuple[None, None, str | None, None]]] = {
+    "profile": (None, None, None, None),
+    "config_file": (None, None, os.devnull, None),
+    "credentials_file": (None, None, os.devnull, None),
+}
+"""The settings decide, not what AWS' own tools have been told on this machine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bucket:
+    """Where a bucket is, and who we are there."""
+
+    name: str
+    region: str
+    endpoint: str
+    """The server's origin, as this process reaches it."""
+    public_endpoint: str
+    """The same, as clients reach it."""
+    addressing: Literal["path", "virtual"]
+    """Whether the bucket's name stands in the path or before the server's name."""
+    key_id: str
+    secret: str = field(repr=False)
+
+    @property
+    def public_url(self) -> str:
+        """Of the bucket itself, as clients reach it."""
+        scheme, _, server = self.public_endpoint.partition("://")
+        if self.addressing == "path":
+            return f"{scheme}://{server}/{self.name}"
+        return f"{scheme}://{self.name}.{server}"
+
+
+@asynccontextmanager
+async def open_client(bucket: Bucket) -> AsyncIterator[Any]:
+    """A botocore client of the bucket's server. It lives as long as the process, and is closed."""
+    config = AioConfig(
+        signature_version="s3v4",
+        s3={"addressing_style": bucket.addressing},
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=SILENCE_SECONDS,
+        max_pool_connections=_CONNECTIONS,
+        retries={"mode": "standard", "total_max_attempts": _TRIES},
+        # Every body is signed with its SHA-256. The newer checksums are not known everywhere.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    session = AioSession(session_vars=_NOTHING_OF_THE_MACHINE)
+    async with session.create_client(
+        "s3",
+        region_name=bucket.region,
+        endpoint_url=bucket.endpoint,
+        aws_access_key_id=bucket.key_id,
+        aws_secret_access_key=bucket.secret,
+        config=config,
+    ) as client:
+        yield client
+
+
+@asynccontextmanager
+async def open_bucket(
+    bucket: Bucket,
+    *,
+    clock: Callable[[], float] = time.time,
+    operation_seconds: float = OPERATION_SECONDS,
+) -> AsyncIterator["S3ObjectStore"]:
+    """The store, open until the block ends."""
+    async with open_client(bucket) as client:
+        yield S3ObjectStore(client, bucket, clock=clock, operation_seconds=operation_seconds)
+
+
+class S3ObjectStore:
+    """An `ObjectStore` and an `UploadStore` in one bucket, under the same keys as in a folder."""
+
+    def __init__(
+        self,
+        client: Any,
+        bucket: Bucket,
+        *,
+        clock: Callable[[], float],
+        operation_seconds: float,
+    ) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._clock = clock
+        self._operation_seconds = operation_seconds
+        self._signer = Signer(key_id=bucket.key_id, secret=bucket.secret, region=bucket.region)
+        address = urlsplit(bucket.public_url)
+        self._public_origin = f"{address.scheme}://{address.netloc}"
+        self._host = address.netloc
+        self._path = address.path
+        # A page asks for each of its links several times, and its reader for the page again.
+        self._link_since = lru_cache(_LINKS_REMEMBERED)(self._sign_link)
+
+    async def put(self, key: str, data: bytes) -> None:
+        checked(key)
+        async with answering(self._operation_seconds):
+            answer = await self._client.put_object(
+                Bucket=self._bucket.name,
+                Key=key,
+                Body=data,
+                ContentType=content_type_of(key),
+                **_EVERY_OBJECT,
+            )
+        if not answer.get("ETag"):
+            raise _no_answer_of_a_bucket()
+
+    async def get(self, key: str, *, max_bytes: int = MAX_OBJECT_BYTES) -> bytes:
+        checked(key)
+        async with answering(self._operation_seconds):
+            answer = await self._client.get_object(Bucket=self._bucket.name, Key=key)
+            async with answer["Body"] as body:
+                _check_is_object(answer, key)
+                return await _read(body, max_bytes)
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        every = list(dict.fromkeys(checked(key) for key in keys))
+        for begin in range(0, len(every), _DELETED_AT_ONCE):
+            objects = [{"Key": key} for key in every[begin : begin + _DELETED_AT_ONCE]]
+            async with answering(self._operation_seconds):
+                answer = await self._client.delete_objects(
+                    Bucket=self._bucket.name, Delete={"Objects": objects}
+                )
+            # Quiet answers are short, but nothing at all would be one too.
+            told = [*answer.get("Deleted", ()), *answer.get("Errors", ())]
+            if {one.get("Key") for one in told} != {one["Key"] for one in objects}:
+                raise _no_answer_of_a_bucket()
+            failed = {error.get("Code") for error in answer.get("Errors", ())} - {"NoSuchKey"}
+            if failed:
+                raise StoreUnavailable(f"the bucket kept what was to be deleted: {failed}")
+
+    async def keys(self) -> AsyncIterator[StoredObject]:
+        for folder in FOLDERS:
+            after: dict[str, str] = {}
+            while True:
+                async with answering(self._operation_seconds):
+                    answer = await self._client.list_objects_v2(
+                        Bucket=self._bucket.name, Prefix=f"{folder}/", **after
+                    )
+                if answer.get("Name") != self._bucket.name:
+                    raise _no_answer_of_a_bucket()
+                for found in answer.get("Contents", ()):
+                    if is_key(found["Key"]):
+                        yield StoredObject(found["Key"], found["Size"], found["LastModified"])
+                if not answer.get("IsTruncated"):
+                    break
+                after = {"ContinuationToken": answer["NextContinuationToken"]}
+
+    def link(self, key: str) -> Link:
+        """A link that is valid for 30 to 60 minutes, and the same for a window of 30."""
+        return self._link_since(key, link_begin(key, self._clock()))
+
+    def offer(self, key: str, file: DeclaredFile, *, method: UploadMethod) -> UploadOffer:
+        checked_offer(key, file)
+        now = datetime.fromtimestamp(int(self._clock()), UTC)
+        if method is UploadMethod.PUT:
+            return self._offer_to_put(key, file, now)
+        return self._offer_to_post(key, file, now)
+
+    def _sign_link(self, key: str, begin: int) -> Link:
+        path = f"{self._path}/{linked(key)}"
+        query = self._signer.query(
+            "GET",
+            path,
+            headers={"host": self._host},
+            at=datetime.fromtimestamp(begin, UTC),
+            seconds=_LINK_SECONDS,
+        )
+        return Link(
+            f"{self._public_origin}{path}?{query}",
+            datetime.fromtimestamp(begin + _LINK_SECONDS, UTC),
+        )
+
+    def _offer_to_put(self, key: str, file: DeclaredFile, now: datetime) -> UploadOffer:
+        path = f"{self._path}/{key}"
+        headers = {"Content-Type": file.content_type, "If-None-Match": "*"}
+        if file.sha256 is not None:
+            headers["x-amz-checksum-sha256"] = _in_base64(file.sha256)
+        signed = {name.lower(): value for name, value in headers.items()}
+        query = self._signer.query(
+            "PUT",
+            path,
+            headers={**signed, "host": self._host, "content-length": str(file.byte_size)},
+            at=now,
+            seconds=OFFER_SECONDS,
+        )
+        return UploadOffer(
+            url=f"{self._public_origin}{path}?{query}",
+            method=UploadMethod.PUT,
+            headers=headers,
+            fields={},
+            expires_at=now + timedelta(seconds=OFFER_SECONDS),
+        )
+
+    def _offer_to_post(self, key: str, file: DeclaredFile, now: datetime) -> UploadOffer:
+        expires_at = now + timedelta(seconds=OFFER_SECONDS)
+        fields = {"key": key, "Content-Type": file.content_type}
+        if file.sha256 is not None:
+            fields["x-amz-checksum-algorithm"] = "SHA256"
+            fields["x-amz-checksum-sha256"] = _in_base64(file.sha256)
+        conditions: list[Condition] = [
+            {"bucket": self._bucket.name},
+            *({name: value} for name, value in fields.items()),
+            ["content-length-range", file.byte_size, file.byte_size],
+        ]
+        return UploadOffer(
+            url=f"{self._public_origin}{self._path or '/'}",
+            method=UploadMethod.POST,
+            headers={},
+            fields=fields | self._signer.form(conditions, at=now, until=expires_at),
+            expires_at=expires_at,
+        )
+
+
+def _in_base64(data: bytes) -> str:
+    return b64encode(data).decode()
+
+
+@asynccontextmanager
+async def answering(within_seconds: float = OPERATION_SECONDS) -> AsyncIterator[None]:
+    """Wait for the bucket with a limit, and tell its troubles as the port says.
+
+    Its own words stay in the cause, which is for the log.
+    """
+    try:
+        async with asyncio.timeout(within_seconds):
+            yield
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "nothing")
+        if code == "NoSuchKey":
+            raise ObjectMissing("there is no such object") from error
+        raise StoreUnavailable(f"the bucket answered {code}") from error
+    except (BotoCoreError, aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise StoreUnavailable(f"the bucket failed: {type(error).__name__}") from error
+
+
+def _check_is_object(answer: Any, key: str) -> None:
+    """Objects have a tag and the type of their key; an error that is told with 200 has not."""
+    if not answer.get("ETag") or answer.get("ContentType") not in (content_type_of(key), *_UNTYPED):
+        raise _no_answer_of_a_bucket()
+
+
+def _no_answer_of_a_bucket() -> StoreUnavailable:
+    return StoreUnavailable("something else answered in the bucket's place")
+
+
+async def _read(body: Any, max_bytes: int) -> bytes:
+    parts, count = [], 0
+    while part := await body.read(_CHUNK_BYTES):
+        count += len(part)
+        if count > max_bytes:
+            raise ObjectTooLarge(f"the object has more than {max_bytes} bytes")
+        parts.append(part)
+    return b"".join(parts)

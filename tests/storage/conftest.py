@@ -1,0 +1,89 @@
+"""Servers of the S3 API, one of each for all tests, and a store of every kind."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from storage.s3 import Bucket
+from tests.buckets import Ceph, Ministack, bucket_at
+from tests.storage.places import (
+    Place,
+    a_bucket_name,
+    make_bucket,
+    place_in_bucket,
+    place_in_folder,
+)
+
+
+@pytest.fixture(scope="session")
+async def ministack_bucket(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bucket]:
+    server = Ministack(tmp_path_factory.mktemp("ministack"))
+    try:
+        await server.start()
+        bucket = bucket_at(server.url, a_bucket_name())
+        await make_bucket(bucket)
+        yield bucket
+    finally:
+        await server.stop()
+
+
+@pytest.fixture(scope="session")
+async def ceph_bucket(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bucket]:
+    server = Ceph(tmp_path_factory.mktemp("ceph"))
+    try:
+        await server.start()
+        bucket = bucket_at(server.url, a_bucket_name())
+        await make_bucket(bucket)
+        yield bucket
+    finally:
+        await server.stop()
+
+
+@pytest.fixture
+async def folder(tmp_path: Path) -> AsyncIterator[Place]:
+    async with place_in_folder(tmp_path / "objects") as place:
+        yield place
+
+
+@pytest.fixture(scope="session")
+async def _ministack_place(ministack_bucket: Bucket) -> AsyncIterator[Place]:
+    async with place_in_bucket(ministack_bucket) as place:
+        yield place
+
+
+@pytest.fixture(scope="session")
+async def _ceph_place(ceph_bucket: Bucket) -> AsyncIterator[Place]:
+    async with place_in_bucket(ceph_bucket) as place:
+        yield place
+
+
+@pytest.fixture
+def ministack(_ministack_place: Place) -> Place:
+    _ministack_place.clock.behind = 0
+    return _ministack_place
+
+
+@pytest.fixture
+def ceph(_ceph_place: Place) -> Place:
+    _ceph_place.clock.behind = 0
+    return _ceph_place
+
+
+@pytest.fixture(params=["folder", "ministack", "ceph"])
+def place(request: pytest.FixtureRequest) -> Place:
+    """Every kind of store, one after the other."""
+    return cast(Place, request.getfixturevalue(request.param))
+
+
+@pytest.fixture(params=["folder", "ministack"])
+def digesting_place(request: pytest.FixtureRequest) -> Place:
+    """Those that look at an upload's digest; a Ceph of 2021 does not."""
+    return cast(Place, request.getfixturevalue(request.param))
+
+
+@pytest.fixture(params=["folder", "ceph"])
+def private_place(request: pytest.FixtureRequest) -> Place:
+    """Those that look at every signature; to ministack some are optional."""
+    return cast(Place, request.getfixturevalue(request.param))

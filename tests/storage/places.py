@@ -1,0 +1,128 @@
+"""Object stores that take links and offers over real HTTP, one like the other."""
+
+import re
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from hashlib import sha256
+from pathlib import Path
+from uuid import uuid4
+
+import httpx2
+from starlette.applications import Starlette
+
+from bootstrap import Objects
+from domain.images import new_key
+from domain.sealing import Seal
+from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
+from storage.links import link_routes
+from storage.objects import FolderObjectStore
+from storage.offers import offer_routes
+from storage.s3 import Bucket, open_bucket, open_client
+from tests.serving import free_port, serving
+
+PICTURE = bytes(range(250)) * 4
+PUT, POST = UploadMethod.PUT, UploadMethod.POST
+
+
+class Clock:
+    """The true time, or as many seconds before it as wanted: servers go by clocks of their own."""
+
+    def __init__(self) -> None:
+        self.behind = 0.0
+
+    def __call__(self) -> float:
+        return time.time() - self.behind
+
+
+class Place:
+    """A store, and a client that has nothing but what it is given."""
+
+    def __init__(self, store: Objects, clock: Clock, http: httpx2.AsyncClient) -> None:
+        self.store = store
+        self.clock = clock
+        self.http = http
+
+    async def put(self, data: bytes = PICTURE, *, content_type: str = "image/png") -> str:
+        """Put an object and return its key."""
+        key = new_key("images", content_type)
+        await self.store.put(key, data)
+        return key
+
+    def offer(
+        self,
+        method: UploadMethod,
+        *,
+        key: str | None = None,
+        data: bytes = PICTURE,
+        with_digest: bool = False,
+        content_type: str = "image/png",
+    ) -> tuple[str, UploadOffer]:
+        """An offer for these bytes, and its key."""
+        key = key or new_key("uploads", content_type)
+        file = DeclaredFile(
+            content_type=content_type,
+            byte_size=len(data),
+            sha256=sha256(data).digest() if with_digest else None,
+        )
+        return key, self.store.offer(key, file, method=method)
+
+    async def send(
+        self,
+        offer: UploadOffer,
+        data: bytes = PICTURE,
+        *,
+        url: str | None = None,
+        without: str = "",
+        instead: Mapping[str, str] | None = None,
+    ) -> httpx2.Response:
+        """Do as the offer says, but for what is named."""
+        changes = dict(instead or {})
+        headers = {name: changes.get(name, value) for name, value in offer.headers.items()}
+        fields = {name: changes.get(name, value) for name, value in offer.fields.items()}
+        headers.pop(without, None)
+        fields.pop(without, None)
+        if offer.method is PUT:
+            return await self.http.put(url or offer.url, headers=headers, content=data)
+        files = {"file": ("IMG 0001 (1).png", data, "image/png")}
+        return await self.http.post(url or offer.url, data=fields, files=files)
+
+
+@asynccontextmanager
+async def place_in_folder(folder: Path) -> AsyncIterator[Place]:
+    clock, port = Clock(), free_port()
+    store = FolderObjectStore(
+        folder, public_url=f"http://127.0.0.1:{port}", seal=Seal(b"a secret"), clock=clock
+    )
+    routes = [*link_routes(store), *offer_routes(store, origins=r"https://app\.test")]
+    async with serving(Starlette(routes=routes), port), _client() as http:
+        yield Place(store, clock, http)
+    await store.aclose()
+
+
+@asynccontextmanager
+async def place_in_bucket(bucket: Bucket) -> AsyncIterator[Place]:
+    clock = Clock()
+    async with open_bucket(bucket, clock=clock) as store, _client() as http:
+        yield Place(store, clock, http)
+
+
+async def make_bucket(bucket: Bucket) -> None:
+    async with open_client(bucket) as client:
+        await client.create_bucket(Bucket=bucket.name)
+
+
+def altered(url: str, name: str) -> str:
+    """The URL with the last character of one of its parameters changed."""
+    found = re.search(rf"[?&]{name}=([^&]*)", url)
+    assert found is not None, url
+    last = found.end() - 1
+    return url[:last] + ("0" if url[last] != "0" else "1") + url[last + 1 :]
+
+
+def a_bucket_name() -> str:
+    return f"test-{uuid4().hex}"
+
+
+def _client() -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(trust_env=False, timeout=20)

@@ -1,0 +1,84 @@
+"""`python -m bucket`, as an operator runs it."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from storage.s3 import Bucket, open_client
+from tests.storage.places import a_bucket_name
+
+ROOT = Path(__file__).parents[2]
+LIMIT_SECONDS = 60
+
+
+async def run(command: str, bucket: Bucket | None, **environment: str) -> tuple[int, str]:
+    """The exit code, and what was said on either stream."""
+    named = {}
+    if bucket is not None:
+        named = {
+            "DARKROOM_S3_BUCKET": bucket.name,
+            "DARKROOM_S3_ENDPOINT": bucket.endpoint,
+            "DARKROOM_S3_KEY_ID": bucket.key_id,
+            "DARKROOM_S3_SECRET": bucket.secret,
+        }
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bucket", command),
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], **named, **environment},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await asyncio.wait_for(process.communicate(), LIMIT_SECONDS)
+    assert process.returncode is not None
+    return process.returncode, said.decode()
+
+
+async def test_a_bucket_that_anybody_may_read_does_not_pass(ministack_bucket: Bucket) -> None:
+    code, said = await run("check", ministack_bucket)
+
+    assert code == 1
+    wrong = [line for line in said.splitlines() if not line.startswith("yes  It ")]
+    assert wrong == ["no   It opens it to nobody without a link: it answered 200."]
+
+
+async def test_a_private_bucket_is_checked_and_left_as_it_was(ceph_bucket: Bucket) -> None:
+    code, said = await run("check", ceph_bucket)
+
+    # A Ceph of 2021 does not look at digests.
+    wrong = [line for line in said.splitlines() if not line.startswith("yes  It ")]
+    assert (code, wrong) == (
+        1,
+        ["no   It takes no upload of another length or digest: it answered 200."],
+    )
+
+
+async def test_the_origins_of_the_settings_may_upload(ceph_bucket: Bucket) -> None:
+    code, said = await run(
+        "cors", ceph_bucket, DARKROOM_ALLOWED_ORIGINS="https://a.test,http://b.test:*"
+    )
+
+    assert (code, said.splitlines()[-1]) == (
+        0,
+        "Pages of these origins may upload: https://a.test, http://b.test:*.",
+    )
+    async with open_client(ceph_bucket) as client:
+        answer = await client.get_bucket_cors(Bucket=ceph_bucket.name)
+    rules = {tuple(sorted(rule["AllowedMethods"])): rule for rule in answer["CORSRules"]}
+    assert rules[("GET", "HEAD")]["AllowedOrigins"] == ["*"]
+    assert sorted(rules[("POST", "PUT")]["AllowedOrigins"]) == ["http://b.test:*", "https://a.test"]
+
+
+@pytest.mark.parametrize("command", ["check", "cors"])
+async def test_what_is_missing_is_said_in_a_sentence(
+    ministack_bucket: Bucket, command: str
+) -> None:
+    assert await run(command, None) == (2, "DARKROOM_S3_BUCKET names no bucket.\n")
+
+
+async def test_a_bucket_that_is_not_there_takes_no_rules(ministack_bucket: Bucket) -> None:
+    code, said = await run("cors", ministack_bucket, DARKROOM_S3_BUCKET=a_bucket_name())
+
+    assert (code, said) == (1, "the bucket answered NoSuchBucket.\n")

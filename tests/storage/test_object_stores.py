@@ -1,0 +1,363 @@
+"""What every object store does, in a folder and in a bucket alike."""
+
+import asyncio
+import os
+import re
+from datetime import UTC, datetime
+
+import pytest
+
+from domain.errors import ObjectMissing, ObjectTooLarge
+from domain.images import new_key, rendition_key
+from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
+from storage.keys import LINK_WINDOW_SECONDS
+from tests.storage.places import PICTURE, POST, PUT, Place, altered
+
+METHODS = [PUT, POST]
+NOT_KEYS = ["", "/", "../secret", "images/3f/x.png", "images//x.png", "uploads/3f/x.png\n"]
+
+
+# Bytes
+
+
+@pytest.mark.parametrize("content_type", ["image/png", "image/jpeg", "image/webp"])
+async def test_what_was_put_can_be_got(place: Place, content_type: str) -> None:
+    key = new_key("images", content_type)
+    thumbnail_key = rendition_key(key, 1024)
+
+    await place.store.put(key, b"the picture")
+    await place.store.put(thumbnail_key, b"its thumbnail")
+
+    assert await place.store.get(key) == b"the picture"
+    assert await place.store.get(thumbnail_key) == b"its thumbnail"
+
+
+async def test_an_object_may_be_large(place: Place) -> None:
+    data = os.urandom(12_000_000)
+
+    assert await place.store.get(await place.put(data)) == data
+
+
+async def test_an_empty_object_is_an_object(place: Place) -> None:
+    assert await place.store.get(await place.put(b"")) == b""
+
+
+async def test_many_are_put_and_got_at_once(place: Place) -> None:
+    keys = await asyncio.gather(*(place.put(bytes([n]) * 1000) for n in range(100)))
+
+    found = await asyncio.gather(*(place.store.get(key) for key in keys))
+
+    assert found == [bytes([n]) * 1000 for n in range(100)]
+
+
+async def test_no_more_is_read_than_is_wanted(place: Place) -> None:
+    key = await place.put(PICTURE)
+
+    assert await place.store.get(key, max_bytes=len(PICTURE)) == PICTURE
+    with pytest.raises(ObjectTooLarge):
+        await place.store.get(key, max_bytes=len(PICTURE) - 1)
+
+
+async def test_what_was_never_put_is_missing(place: Place) -> None:
+    with pytest.raises(ObjectMissing):
+        await place.store.get(new_key("images", "image/png"))
+
+
+async def test_what_was_deleted_is_missing_and_nothing_else(place: Place) -> None:
+    gone, kept = await place.put(), await place.put()
+
+    await place.store.delete([gone, new_key("images", "image/png"), gone])
+    await place.store.delete([])
+
+    with pytest.raises(ObjectMissing):
+        await place.store.get(gone)
+    assert (await place.http.get(place.store.link(gone).url)).status_code == 404
+    assert await place.store.get(kept) == PICTURE
+
+
+async def test_more_can_be_deleted_than_a_server_deletes_at_once(place: Place) -> None:
+    first, last = await place.put(), await place.put()
+    between = [new_key("images", "image/png") for _ in range(1100)]
+
+    await place.store.delete([first, *between, last])
+
+    for key in (first, last):
+        with pytest.raises(ObjectMissing):
+            await place.store.get(key)
+
+
+@pytest.mark.parametrize("key", NOT_KEYS)
+async def test_what_is_no_key_is_refused(place: Place, key: str) -> None:
+    file = DeclaredFile(content_type="image/png", byte_size=1)
+
+    with pytest.raises(ValueError, match="not a key"):
+        await place.store.put(key, PICTURE)
+    with pytest.raises(ValueError, match="not a key"):
+        await place.store.get(key)
+    with pytest.raises(ValueError, match="not a key"):
+        await place.store.delete([key])
+    with pytest.raises(ValueError, match="not a key"):
+        place.store.link(key)
+    with pytest.raises(ValueError, match="not a key"):
+        place.store.offer(key, file, method=PUT)
+
+
+# Links
+
+
+@pytest.mark.parametrize("content_type", ["image/png", "image/jpeg", "image/webp"])
+async def test_a_link_opens_its_object(place: Place, content_type: str) -> None:
+    key = await place.put(content_type=content_type)
+
+    answer = await place.http.get(place.store.link(key).url)
+
+    assert (answer.status_code, answer.content) == (200, PICTURE)
+    assert answer.headers["content-type"] == content_type
+    assert answer.headers["content-disposition"] == "inline"
+    assert answer.headers["etag"]
+
+
+async def test_what_a_link_gives_can_be_cached(place: Place) -> None:
+    answer = await place.http.get(place.store.link(await place.put()).url)
+
+    found = re.fullmatch(r"private, max-age=(\d+), immutable", answer.headers["cache-control"])
+    assert found is not None
+    assert int(found[1]) >= LINK_WINDOW_SECONDS - 2
+
+
+async def test_a_part_can_be_asked_for_and_what_is_known_is_not_sent_again(place: Place) -> None:
+    url = place.store.link(await place.put()).url
+
+    part = await place.http.get(url, headers={"Range": "bytes=10-19"})
+    again = await place.http.get(url, headers={"If-None-Match": part.headers["etag"]})
+
+    assert (part.status_code, part.content) == (206, PICTURE[10:20])
+    assert (again.status_code, again.content) == (304, b"")
+
+
+async def test_a_link_stays_the_same_for_half_an_hour_and_opens_as_long(place: Place) -> None:
+    key = await place.put()
+    given: dict[str, list[float]] = {}
+
+    for place.clock.behind in range(2 * LINK_WINDOW_SECONDS, -2 * LINK_WINDOW_SECONDS, -1):
+        link = place.store.link(key)
+        given.setdefault(link.url, []).append(place.clock())
+        left = link.expires_at.timestamp() - place.clock()
+        assert LINK_WINDOW_SECONDS - 1 < left <= 2 * LINK_WINDOW_SECONDS
+
+    whole = list(given.values())[1:-1]
+    assert len(whole) >= 2
+    assert all(abs(len(moments) - LINK_WINDOW_SECONDS) <= 2 for moments in whole)
+
+
+async def test_a_link_given_half_an_hour_ago_still_opens(place: Place) -> None:
+    key = await place.put()
+    place.clock.behind = LINK_WINDOW_SECONDS - 2
+    url = place.store.link(key).url
+    place.clock.behind = 0
+
+    assert (await place.http.get(url)).status_code == 200
+
+
+async def test_an_ended_link_opens_nothing(place: Place) -> None:
+    key = await place.put()
+    place.clock.behind = 2 * LINK_WINDOW_SECONDS + 1
+    link = place.store.link(key)
+    place.clock.behind = 0
+
+    assert link.expires_at < datetime.now(UTC)
+    assert (await place.http.get(link.url)).status_code == 403
+
+
+async def test_an_altered_link_opens_nothing(place: Place) -> None:
+    key, other = await place.put(), await place.put()
+    url = place.store.link(key).url
+    sealed = ("expires", "signature", "X-Amz-Date", "X-Amz-Expires", "X-Amz-Signature")
+    names = [name for name in sealed if f"{name}=" in url]
+    assert len(names) in (2, 3)
+
+    for name in names:
+        assert (await place.http.get(altered(url, name))).status_code in (400, 403), name
+    assert (await place.http.get(url.replace(key, other))).status_code == 403
+    assert (await place.http.put(url, content=b"mine")).status_code in (403, 405)
+    assert await place.store.get(key) == PICTURE
+
+
+async def test_nothing_opens_without_a_signature(private_place: Place) -> None:
+    key = await private_place.put()
+    address = private_place.store.link(key).url.partition("?")[0]
+
+    assert (await private_place.http.get(address)).status_code == 403
+    assert (await private_place.http.put(address, content=b"mine")).status_code in (403, 405)
+    assert (await private_place.http.delete(address)).status_code in (403, 405)
+    assert await private_place.store.get(key) == PICTURE
+
+
+async def test_there_are_no_links_to_uploads(place: Place) -> None:
+    with pytest.raises(ValueError, match="not a key that has links"):
+        place.store.link(new_key("uploads", "image/png"))
+
+
+# Offers
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("content_type", ["image/png", "image/jpeg", "image/webp"])
+@pytest.mark.parametrize("with_digest", [False, True])
+async def test_an_offer_takes_what_was_declared(
+    place: Place, method: UploadMethod, content_type: str, with_digest: bool
+) -> None:
+    key, offer = place.offer(method, with_digest=with_digest, content_type=content_type)
+
+    answer = await place.send(offer)
+
+    assert answer.is_success, answer.text
+    assert await place.store.get(key, max_bytes=len(PICTURE)) == PICTURE
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_an_offer_takes_as_much_as_an_upload_may_have(
+    place: Place, method: UploadMethod
+) -> None:
+    data = os.urandom(5_000_000)
+    key, offer = place.offer(method, data=data)
+
+    assert (await place.send(offer, data)).is_success
+    assert await place.store.get(key) == data
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_an_offer_ends_after_a_quarter_of_an_hour(place: Place, method: UploadMethod) -> None:
+    place.clock.behind = 14 * 60
+    key, offer = place.offer(method)
+    place.clock.behind = 15 * 60 + 2
+    late_key, late = place.offer(method)
+    place.clock.behind = 0
+
+    assert (offer.expires_at - datetime.now(UTC)).total_seconds() < 60
+    assert (await place.send(offer)).is_success
+    assert await place.store.get(key) == PICTURE
+    await assert_refused(place, late_key, late)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("data", [PICTURE + b"!", PICTURE[:-1], b"", PICTURE * 1000])
+async def test_another_length_is_refused(place: Place, method: UploadMethod, data: bytes) -> None:
+    await assert_refused(place, *place.offer(method), data=data)
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_another_type_is_refused(place: Place, method: UploadMethod) -> None:
+    key, offer = place.offer(method)
+
+    await assert_refused(place, key, offer, instead={"Content-Type": "text/html"})
+    await assert_refused(place, key, offer, without="Content-Type")
+
+
+async def test_another_digest_is_refused(digesting_place: Place) -> None:
+    key, offer = digesting_place.offer(PUT, with_digest=True)
+
+    await assert_refused(digesting_place, key, offer, data=PICTURE[::-1])
+
+
+async def test_another_digest_is_refused_in_a_form(folder: Place) -> None:
+    key, offer = folder.offer(POST, with_digest=True)
+
+    await assert_refused(folder, key, offer, data=PICTURE[::-1])
+
+
+async def test_a_second_file_is_refused(place: Place) -> None:
+    key, offer = place.offer(PUT)
+    _, same_place = place.offer(PUT, key=key, data=PICTURE[::-1])
+
+    first = await place.send(offer)
+    again = await place.send(offer)
+    other = await place.send(same_place, PICTURE[::-1])
+    careless = await place.send(offer, without="If-None-Match")
+
+    assert first.is_success
+    assert (again.status_code, other.status_code) == (412, 412)
+    assert careless.status_code == 403
+    assert await place.store.get(key) == PICTURE
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_an_altered_offer_takes_nothing(place: Place, method: UploadMethod) -> None:
+    key, offer = place.offer(method)
+    other = new_key("uploads", "image/png")
+    sealed = next((name for name in ("offer", "X-Amz-Signature") if f"{name}=" in offer.url), None)
+
+    if sealed:
+        await assert_refused(place, key, offer, url=altered(offer.url, sealed))
+    if method is PUT or sealed:
+        await assert_refused(place, other, offer, url=offer.url.replace(key, other))
+    if method is POST:
+        await assert_refused(place, other, offer, instead={"key": other})
+    if "policy" in offer.fields:
+        await assert_refused(place, key, offer, instead=another(offer, "policy"))
+        await assert_refused(place, key, offer, instead=another(offer, "x-amz-date"))
+
+
+async def test_an_altered_signature_of_a_form_is_none(private_place: Place) -> None:
+    key, offer = private_place.offer(POST)
+    if "x-amz-signature" in offer.fields:
+        changed = another(offer, "x-amz-signature")
+        await assert_refused(private_place, key, offer, instead=changed)
+    else:
+        await assert_refused(private_place, key, offer, url=altered(offer.url, "offer"))
+
+
+async def test_an_offer_of_one_method_is_none_of_another(place: Place) -> None:
+    key, to_put = place.offer(PUT)
+    _, to_post = place.offer(POST, key=key)
+
+    crossed = UploadOffer(
+        url=to_put.url,
+        method=POST,
+        headers={},
+        fields=to_post.fields if "?" in to_post.url else {"key": key, "Content-Type": "image/png"},
+        expires_at=to_put.expires_at,
+    )
+    await assert_refused(place, key, crossed)
+
+
+def test_what_cannot_be_offered_is_our_own_fault(place: Place) -> None:
+    key = new_key("uploads", "image/png")
+
+    for file in (
+        DeclaredFile(content_type="image/jpeg", byte_size=1),
+        DeclaredFile(content_type="image/png", byte_size=0),
+        DeclaredFile(content_type="image/png", byte_size=1, sha256=b"short"),
+    ):
+        with pytest.raises(ValueError, match="not a"):
+            place.store.offer(key, file, method=PUT)
+    with pytest.raises(ValueError, match="not a key for an upload"):
+        place.store.offer(
+            new_key("images", "image/png"),
+            DeclaredFile(content_type="image/png", byte_size=1),
+            method=PUT,
+        )
+
+
+def another(offer: UploadOffer, name: str) -> dict[str, str]:
+    """A field of the form with a character changed."""
+    value = offer.fields[name]
+    return {name: value[:7] + ("4" if value[7] != "4" else "5") + value[8:]}
+
+
+async def assert_refused(
+    place: Place,
+    key: str,
+    offer: UploadOffer,
+    *,
+    data: bytes = PICTURE,
+    url: str | None = None,
+    without: str = "",
+    instead: dict[str, str] | None = None,
+) -> None:
+    """The answer is one of 4xx, and there is no object."""
+    answer = await place.send(offer, data, url=url, without=without, instead=instead)
+
+    assert 400 <= answer.status_code < 500, (answer.status_code, answer.text)
+    with pytest.raises(ObjectMissing):
+        await place.store.get(key)

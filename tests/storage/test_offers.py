@@ -1,0 +1,205 @@
+"""Uploads into a folder over real HTTP: what is told, and what is never kept or waited for."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx2
+import pytest
+
+from domain.errors import ObjectMissing
+from domain.uploads import UploadMethod
+from storage import offers
+from tests.storage.places import PICTURE, POST, PUT, Place
+
+APP = "https://app.test"
+# As React Native's FormData writes it: no charset, a type for each part that is a file.
+NATIVE_FORM = (
+    '--frontier\r\ncontent-disposition: form-data; name="key"\r\n\r\n{key}\r\n'
+    '--frontier\r\ncontent-disposition: form-data; name="Content-Type"\r\n\r\nimage/png\r\n'
+    '--frontier\r\ncontent-disposition: form-data; name="file"; filename="IMG_0001.png"; '
+    "filename*=utf-8''IMG_0001.png\r\ncontent-type: image/png\r\n\r\n"
+)
+
+
+def code_of(answer: httpx2.Response) -> tuple[int, str]:
+    [error] = answer.json()["errors"]
+    assert error["message"]
+    assert answer.headers["cache-control"] == "no-store"
+    return answer.status_code, error["extensions"]["code"]
+
+
+async def assert_nothing_is_kept(place: Place, key: str, folder: Path) -> None:
+    with pytest.raises(ObjectMissing):
+        await place.store.get(key)
+    assert files_below(folder) == []
+
+
+def files_below(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+async def test_each_refusal_has_its_code(folder: Place, tmp_path: Path) -> None:
+    key, offer = folder.offer(PUT, with_digest=True)
+
+    assert code_of(await folder.http.get(offer.url)) == (405, "METHOD_NOT_ALLOWED")
+    assert code_of(await folder.send(offer, url=offer.url + "x")) == (403, "FORBIDDEN")
+    assert code_of(await folder.send(offer, without="If-None-Match")) == (403, "FORBIDDEN")
+    assert code_of(await folder.send(offer, without="Content-Type")) == (403, "FORBIDDEN")
+    assert code_of(await folder.send(offer, PICTURE + b"!")) == (413, "PAYLOAD_TOO_LARGE")
+    assert code_of(await folder.send(offer, PICTURE[:-1])) == (400, "BAD_REQUEST")
+    assert code_of(await folder.send(offer, PICTURE[::-1])) == (400, "BAD_REQUEST")
+    await assert_nothing_is_kept(folder, key, tmp_path)
+    assert (await folder.send(offer)).status_code == 200
+    assert code_of(await folder.send(offer)) == (412, "PRECONDITION_FAILED")
+
+
+async def test_of_two_files_at_once_one_is_kept(folder: Place) -> None:
+    key, one = folder.offer(PUT)
+    _, two = folder.offer(PUT, key=key, data=PICTURE[::-1])
+
+    answers = await asyncio.gather(
+        *(folder.send(one) for _ in range(5)), *(folder.send(two, PICTURE[::-1]) for _ in range(5))
+    )
+
+    codes = [answer.status_code for answer in answers]
+    assert sorted(codes) == [200] + [412] * 9
+    expected = PICTURE if codes.index(200) < 5 else PICTURE[::-1]
+    assert await folder.store.get(key) == expected
+
+
+async def test_a_phone_sends_a_form(folder: Place) -> None:
+    key, offer = folder.offer(POST)
+    body = NATIVE_FORM.format(key=key).encode() + PICTURE + b"\r\n--frontier--\r\n"
+    headers = {"Content-Type": "multipart/form-data; boundary=frontier"}
+
+    answer = await folder.http.post(offer.url, content=body, headers=headers)
+
+    assert answer.status_code == 204
+    assert await folder.store.get(key) == PICTURE
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("multipart/form-data; boundary=frontier", b""),
+        ("multipart/form-data; boundary=frontier", b"--frontier\r\n\r\n"),
+        ("multipart/form-data; boundary=frontier", b"no form at all"),
+        ("multipart/form-data; boundary=frontier", NATIVE_FORM.encode() + b"cut"),
+        ("multipart/form-data", b"--frontier--\r\n"),
+        ("application/x-www-form-urlencoded", b"file=x"),
+        ("image/png", PICTURE),
+        ("", b""),
+    ],
+)
+async def test_what_is_no_form_with_a_file_is_refused(
+    folder: Place, content_type: str, body: bytes, tmp_path: Path
+) -> None:
+    key, offer = folder.offer(POST)
+
+    headers = {"Content-Type": content_type}
+    answer = await folder.http.post(offer.url, content=body, headers=headers)
+
+    assert code_of(answer) == (400, "BAD_REQUEST")
+    await assert_nothing_is_kept(folder, key, tmp_path)
+
+
+async def test_fields_have_to_be_sent_as_they_are(folder: Place, tmp_path: Path) -> None:
+    key, offer = folder.offer(POST)
+
+    assert code_of(await folder.send(offer, without="key")) == (403, "FORBIDDEN")
+    assert code_of(await folder.send(offer, instead={"key": "other"})) == (403, "FORBIDDEN")
+    await assert_nothing_is_kept(folder, key, tmp_path)
+
+
+@pytest.mark.parametrize("method", [PUT, POST])
+async def test_no_more_is_read_than_was_declared(folder: Place, method: UploadMethod) -> None:
+    _, offer = folder.offer(method)
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while sent < 100_000_000:
+            sent += 64_000
+            yield b"x" * 64_000
+
+    headers = {**offer.headers, "Content-Type": "image/png"}
+    if method is POST:
+        headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    try:
+        answer = await folder.http.request(method, offer.url, content=endless(), headers=headers)
+    except httpx2.TransportError:
+        pass  # the connection was closed before all was sent
+    else:
+        assert answer.status_code in (400, 413)
+
+    assert sent < 40_000_000
+
+
+async def test_an_upload_that_breaks_off_leaves_nothing(folder: Place, tmp_path: Path) -> None:
+    key, offer = folder.offer(PUT)
+    address = urlsplit(offer.url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    head = f"PUT {address.path}?{address.query} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in offer.headers.items())
+
+    writer.write(head.encode() + b"\r\n" + PICTURE[:500])
+    await writer.drain()
+    writer.close()
+    await writer.wait_closed()
+    await reader.read()
+
+    assert (await folder.send(folder.offer(PUT)[1])).is_success
+    with pytest.raises(ObjectMissing):
+        await folder.store.get(key)
+
+
+async def test_slow_uploads_end_and_make_room(
+    folder: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offers, "UPLOAD_SECONDS", 0.5)
+    monkeypatch.setattr(offers, "UPLOADS_AT_ONCE", 2)
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield PICTURE[:10]
+        await asyncio.sleep(3)
+        yield PICTURE[10:]
+
+    async def send_slowly() -> httpx2.Response:
+        _, offer = folder.offer(PUT)
+        return await folder.http.put(offer.url, headers=dict(offer.headers), content=slow())
+
+    waiting = [asyncio.create_task(send_slowly()) for _ in range(2)]
+    await asyncio.sleep(0.25)  # both are being taken
+    busy = await folder.send(folder.offer(PUT)[1])
+    ended = await asyncio.gather(*waiting)
+
+    assert code_of(busy) == (503, "STORAGE_UNAVAILABLE")
+    assert busy.headers["retry-after"] == "2"
+    assert [code_of(answer) for answer in ended] == [(408, "REQUEST_TIMEOUT")] * 2
+    assert (await folder.send(folder.offer(PUT)[1])).is_success
+
+
+@pytest.mark.parametrize("method", [PUT, POST])
+async def test_pages_of_named_origins_may_upload(folder: Place, method: UploadMethod) -> None:
+    _, offer = folder.offer(method)
+    asking = {
+        "Access-Control-Request-Method": str(method),
+        "Access-Control-Request-Headers": "content-type,if-none-match",
+    }
+
+    allowed = await folder.http.options(offer.url, headers={**asking, "Origin": APP})
+    refused = await folder.http.options(offer.url, headers={**asking, "Origin": "https://x.test"})
+
+    assert allowed.status_code == 200
+    assert allowed.headers["access-control-allow-origin"] == APP
+    assert "access-control-allow-origin" not in refused.headers
+
+
+async def test_a_folder_that_fails_is_told(folder: Place, tmp_path: Path) -> None:
+    (tmp_path / "objects").write_text("a file where the folder should be")
+
+    answer = await folder.send(folder.offer(PUT)[1])
+
+    assert code_of(answer) == (503, "STORAGE_UNAVAILABLE")

@@ -1,0 +1,252 @@
+"""A bucket's troubles are told as the port says, in time; and what is signed, S3 understands."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import NamedTuple
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from pydantic import SecretStr
+
+from bootstrap import Objects
+from domain.errors import ObjectMissing, StoreUnavailable
+from domain.images import new_key
+from storage.s3 import Bucket, open_bucket, open_client
+from storage.signatures import Signer
+from tests.conftest import StartDarkroom
+from tests.operations import SMALL, over, start
+from tests.storage.detours import Detour, Fault, detour_to
+from tests.storage.places import PICTURE, POST, PUT, Place, place_in_bucket
+
+LIMIT_SECONDS = 1.0
+ERROR = b"""<?xml version="1.0" encoding="UTF-8"?>
+<Error><Code>InternalError</Code><Message>secret words</Message></Error>"""
+
+
+def told(status: str, body: bytes, content_type: str = "application/xml") -> bytes:
+    head = f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nConnection: close\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+class Shop(NamedTuple):
+    """A store behind a detour, and the same bucket without one."""
+
+    store: Objects
+    detour: Detour
+    direct: Objects
+
+
+@pytest.fixture(scope="module")
+async def module_shop(ministack_bucket: Bucket) -> AsyncIterator[tuple[Objects, Detour]]:
+    async with detour_to(ministack_bucket.endpoint) as detour:
+        bucket = replace(ministack_bucket, endpoint=detour.url)
+        async with open_bucket(bucket, operation_seconds=LIMIT_SECONDS) as store:
+            yield store, detour
+
+
+@pytest.fixture
+def shop(module_shop: tuple[Objects, Detour], ministack: Place) -> Iterator[Shop]:
+    store, detour = module_shop
+    yield Shop(store, detour, ministack.store)
+    detour.becomes(Fault())
+
+
+FAULTS = {
+    "refused": Fault(refuses=True),
+    "silent": Fault(silent=True),
+    "503": Fault(answer=told("503 Slow Down", ERROR)),
+    "500 with HTML": Fault(answer=told("500 Oh", b"<html>", "text/html")),
+    "502 with nothing": Fault(answer=told("502 Bad Gateway", b"")),
+    "403": Fault(answer=told("403 Forbidden", ERROR.replace(b"InternalError", b"AccessDenied"))),
+    "no bucket": Fault(answer=told("404 Not Found", ERROR.replace(b"Internal", b"NoSuchBucket"))),
+    "an error with 200": Fault(answer=told("200 OK", ERROR)),
+    "a page with 200": Fault(answer=told("200 OK", b"<html>Welcome</html>", "text/html")),
+    "nothing with 200": Fault(answer=told("200 OK", b"")),
+    "no HTTP": Fault(answer=b"SSH-2.0-OpenSSH_9.2\r\n"),
+    "a cut in the head": Fault(cut_answer_after=30),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
+async def test_a_bucket_that_fails_is_an_unavailable_store(shop: Shop, fault: Fault) -> None:
+    key, new = new_key("images", "image/png"), new_key("images", "image/png")
+    await shop.direct.put(key, PICTURE)
+    shop.detour.becomes(fault)
+    begun = time.monotonic()
+
+    for attempt in (shop.store.put(new, PICTURE), shop.store.get(key), shop.store.delete([key])):
+        with pytest.raises(StoreUnavailable) as failed:
+            await attempt
+        assert not isinstance(failed.value, ObjectMissing)
+        assert "secret words" not in str(failed.value)
+
+    assert time.monotonic() - begun < 3 * LIMIT_SECONDS + 1
+    # A request that was answered may have been carried out: then it was, as a whole.
+    if fault.cut_answer_after is None:
+        assert await shop.direct.get(key) == PICTURE
+        with pytest.raises(ObjectMissing):
+            await shop.direct.get(new)
+
+
+@pytest.mark.parametrize("cut", [400, 1_000, 100_000, 1_999_000])
+async def test_an_object_whose_bytes_are_cut_on_the_way_is_not_kept(shop: Shop, cut: int) -> None:
+    key = new_key("images", "image/png")
+    shop.detour.becomes(Fault(cut_request_after=cut))
+
+    with pytest.raises(StoreUnavailable):
+        await shop.store.put(key, bytes(2_000_000))
+
+    with pytest.raises(ObjectMissing):
+        await shop.direct.get(key)
+
+
+@pytest.mark.parametrize("cut", [100, 1_000, 1_000_000, 1_999_999])
+async def test_half_an_object_is_never_given(shop: Shop, cut: int) -> None:
+    key = new_key("images", "image/png")
+    await shop.direct.put(key, bytes(2_000_000))
+    shop.detour.becomes(Fault(cut_answer_after=cut))
+
+    with pytest.raises(StoreUnavailable):
+        await shop.store.get(key)
+
+
+async def test_a_store_that_was_away_is_used_again(shop: Shop) -> None:
+    key = new_key("images", "image/png")
+    shop.detour.becomes(Fault(silent=True))
+    with pytest.raises(StoreUnavailable):
+        await shop.store.put(key, PICTURE)
+
+    shop.detour.becomes(Fault())
+    await shop.store.put(key, PICTURE)
+
+    assert await shop.store.get(key) == PICTURE
+
+
+async def test_one_failure_is_not_told(shop: Shop, ministack_bucket: Bucket) -> None:
+    key = new_key("images", "image/png")
+    shop.detour.becomes(Fault(answer=told("503 Slow Down", ERROR)))
+
+    async with open_bucket(replace(ministack_bucket, endpoint=shop.detour.url)) as store:
+        putting = asyncio.create_task(store.put(key, PICTURE))
+        async with asyncio.timeout(5):
+            await shop.detour.used.wait()
+        shop.detour.becomes(Fault())
+        await putting
+
+    assert await shop.direct.get(key) == PICTURE
+
+
+async def test_connections_are_kept_and_closed_at_the_end(ministack_bucket: Bucket) -> None:
+    async with detour_to(ministack_bucket.endpoint) as detour:
+        async with open_bucket(replace(ministack_bucket, endpoint=detour.url)) as store:
+            for _ in range(20):
+                key = new_key("images", "image/png")
+                await store.put(key, PICTURE)
+                assert await store.get(key) == PICTURE
+        assert detour.connections <= 2
+
+        with pytest.raises(StoreUnavailable):
+            await store.get(key)
+
+
+async def test_what_the_machine_was_told_for_other_tools_plays_no_part(
+    ministack_bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"):
+        monkeypatch.setenv(name, "nothing-of-ours")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+
+    async with open_bucket(ministack_bucket) as store:
+        with pytest.raises(ObjectMissing):
+            await store.get(new_key("images", "image/png"))
+
+
+# Signatures
+
+
+async def test_a_signature_is_what_botocore_would_have_made(ministack_bucket: Bucket) -> None:
+    key = new_key("images", "image/png")
+    virtual = replace(ministack_bucket, addressing="virtual", endpoint="https://s3.test")
+    for bucket in (ministack_bucket, replace(virtual, public_endpoint="https://s3.test")):
+        async with open_client(bucket) as client:
+            url = await client.generate_presigned_url(
+                "get_object", Params={"Bucket": bucket.name, "Key": key}, ExpiresIn=3600
+            )
+        address = urlsplit(url)
+        moment = parse_qs(address.query)["X-Amz-Date"][0]
+
+        query = Signer(key_id=bucket.key_id, secret=bucket.secret, region=bucket.region).query(
+            "GET",
+            address.path,
+            headers={"host": address.netloc},
+            at=datetime.strptime(moment, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC),
+            seconds=3600,
+        )
+
+        assert sorted(query.split("&")) == sorted(address.query.split("&"))
+        assert url.startswith(bucket.public_url + "/")
+
+
+async def test_the_names_of_clients_and_of_this_process_may_differ(
+    ministack_bucket: Bucket,
+) -> None:
+    named = ministack_bucket.endpoint.replace("127.0.0.1", "localhost")
+    async with place_in_bucket(replace(ministack_bucket, public_endpoint=named)) as place:
+        key = await place.put()
+        link = place.store.link(key)
+        _, put = place.offer(PUT)
+        _, post = place.offer(POST)
+
+        assert link.url.startswith("http://localhost:")
+        assert (await place.http.get(link.url)).content == PICTURE
+        assert (await place.send(put)).is_success
+        assert (await place.send(post)).is_success
+
+
+async def test_another_process_gives_the_same_link(ministack: Place, shop: Shop) -> None:
+    key = new_key("images", "image/png")
+
+    assert ministack.store.link(key) == shop.direct.link(key)
+
+
+def test_a_page_of_links_costs_next_to_nothing(ministack: Place) -> None:
+    keys = [new_key("images", "image/png") for _ in range(200)]
+
+    def seconds() -> float:
+        begun = time.perf_counter()
+        for key in keys:
+            ministack.store.link(key)
+        return time.perf_counter() - begun
+
+    fresh = seconds()
+    assert fresh < 0.05
+    assert min(seconds() for _ in range(20)) < 0.005
+
+
+async def test_a_darkroom_with_a_bucket_keeps_nothing_in_its_folder(
+    ministack_bucket: Bucket, start_darkroom: StartDarkroom, ministack: Place
+) -> None:
+    darkroom = await start_darkroom(
+        s3_bucket=ministack_bucket.name,
+        s3_endpoint=ministack_bucket.endpoint,
+        s3_key_id=ministack_bucket.key_id,
+        s3_secret=SecretStr(ministack_bucket.secret),
+    )
+    client = darkroom.client()
+
+    payload = await start(client, userMessage="A red bridge", options=SMALL)
+    turn = await over(client, payload["turn"])
+
+    [image] = turn["outputs"][0]["images"]
+    answer = await ministack.http.get(image["url"])
+    assert image["url"].startswith(f"{ministack_bucket.public_url}/images/")
+    assert (answer.status_code, len(answer.content)) == (200, image["byteSize"])
+    assert not (darkroom.settings.data_dir / "objects").exists()
+    assert (await ministack.http.get(f"{darkroom.url}/objects/x")).status_code == 404
+
+
+def test_a_secret_is_not_shown(ministack_bucket: Bucket) -> None:
+    assert "canary" not in repr(replace(ministack_bucket, secret="canary"))
