@@ -9,6 +9,7 @@
     │   ├── NotFound                     NOT_FOUND                    where null cannot say it
     │   ├── InvalidCursor                INVALID_CURSOR               subscriptions only
     │   └── Overloaded(retry_after)      OVERLOADED                   the database is away
+    ├── PictureRefused(code)             a client brought no picture  → payload.userErrors
     ├── GenerationFailed(code)           a run went wrong             → stored, read as Output.error
     │   └── NotSubmitted                 the provider took no job: asked again within the deadline
     └── StoreUnavailable                 the object store is away → STORAGE_UNAVAILABLE
@@ -60,6 +61,10 @@ class UserErrorCode(StrEnum):
     MAX_CREDITS_EXCEEDED = "MAX_CREDITS_EXCEEDED"
     TOO_MANY_ACTIVE_OUTPUTS = "TOO_MANY_ACTIVE_OUTPUTS"
     IMAGE_IN_USE = "IMAGE_IN_USE"
+    UPLOAD_TOO_LARGE = "UPLOAD_TOO_LARGE"
+    UPLOAD_TYPE_UNSUPPORTED = "UPLOAD_TYPE_UNSUPPORTED"
+    UPLOAD_MISSING = "UPLOAD_MISSING"
+    UPLOAD_INVALID = "UPLOAD_INVALID"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +147,14 @@ class Overloaded(ApiError):
     @property
     def extensions(self) -> dict[str, object]:
         return {"code": self.code, "retryAfterSeconds": self.retry_after_seconds}
+
+
+class PictureRefused(DarkroomError):
+    """Bytes that a client brought are not a picture that is taken. The message may be shown."""
+
+    def __init__(self, code: UserErrorCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class GenerationErrorCode(StrEnum):

@@ -20,6 +20,7 @@ TurnId = NewType("TurnId", str)
 OutputId = NewType("OutputId", str)
 ImageId = NewType("ImageId", str)
 PromptId = NewType("PromptId", str)
+UploadId = NewType("UploadId", str)
 ViewerId = NewType("ViewerId", str)
 ModelId = NewType("ModelId", str)
 
@@ -31,6 +32,7 @@ _TURN = re.compile(rf"turn_({_SUFFIX})_([0-9]{{4}})")
 _OUTPUT = re.compile(rf"out_({_SUFFIX})_([0-9]{{4}})_([1-9][0-9]?)")
 _IMAGE = re.compile(rf"img_({_SUFFIX})")
 _PROMPT = re.compile(rf"prompt_({_SUFFIX})")
+_UPLOAD = re.compile(rf"upl_({_SUFFIX})")
 _VIEWER = re.compile(rf"user_({_SUFFIX})")
 
 
@@ -40,6 +42,10 @@ def new_conversation_id() -> ConversationId:
 
 def new_image_id() -> ImageId:
     return ImageId(str(TypeID(prefix="img")))
+
+
+def new_upload_id() -> UploadId:
+    return UploadId(str(TypeID(prefix="upl")))
 
 
 def viewer_id_of(issuer: str, subject: str) -> ViewerId:
@@ -96,6 +102,10 @@ def parse_image_id(value: str) -> ImageId | None:
 
 def parse_prompt_id(value: str) -> PromptId | None:
     return PromptId(value) if _PROMPT.fullmatch(value) else None
+
+
+def parse_upload_id(value: str) -> UploadId | None:
+    return UploadId(value) if _UPLOAD.fullmatch(value) else None
 
 
 def parse_viewer_id(value: str) -> ViewerId | None:

@@ -12,6 +12,7 @@ from domain.ids import ImageId, ModelId, OutputId
 class ImageOrigin(StrEnum):
     OUTPUT = "OUTPUT"
     SAMPLE = "SAMPLE"
+    UPLOAD = "UPLOAD"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

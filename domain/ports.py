@@ -22,6 +22,7 @@ from domain.ids import (
     OutputId,
     PromptId,
     TurnId,
+    UploadId,
     ViewerId,
 )
 from domain.images import DevelopedImage, Image, ImageOrigin, ImageRecord, Rendition
@@ -29,7 +30,7 @@ from domain.outputs import GenerationError, Output, Preview, ProviderJob, Run, U
 from domain.pages import Page, PageRequest
 from domain.prompts import Prompt
 from domain.turns import Claim, PlannedOutput, Turn, TurnPlan, TurnsAsOf, Waiting
-from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
+from domain.uploads import DeclaredFile, Upload, UploadMethod, UploadOffer
 
 
 class ConversationRepository(Protocol):
@@ -288,6 +289,28 @@ class PromptRepository(Protocol):
         """The prompt as it then stands; None if there is none."""
 
 
+class UploadRepository(Protocol):
+    async def open(self, viewer_id: ViewerId, uploads: Sequence[Upload], *, at_most: int) -> bool:
+        """Remember places that have been offered; False if the viewer would have more than
+        `at_most` with nothing made of them yet.
+        """
+
+    async def get(self, viewer_id: ViewerId, upload_id: UploadId) -> Upload | None: ...
+
+    async def complete(self, viewer_id: ViewerId, upload_id: UploadId, record: ImageRecord) -> bool:
+        """Write the image and that the upload has become it; False if it has become one already,
+        or is gone.
+        """
+
+    async def over(self, *, limit: int) -> Mapping[UploadId, str]:
+        """Uploads, whosever they are, that nothing more can become of, and their keys, whose bytes
+        may still be there.
+        """
+
+    async def forget_bytes(self, ids: Iterable[UploadId]) -> None:
+        """Their bytes are gone."""
+
+
 class ReceiptRepository(Protocol):
     async def get(self, viewer_id: ViewerId, key: IdempotencyKey) -> Receipt | None: ...
 
@@ -392,6 +415,14 @@ class Developer(Protocol):
 
     async def shrink(self, data: bytes, *, max_bytes: int) -> Rendition:
         """The same picture as a PNG or JPEG, scaled down until it has at most so many bytes."""
+
+
+class UploadDeveloper(Protocol):
+    async def develop_upload(self, data: bytes, *, content_type: str) -> DevelopedImage:
+        """What a client has sent, turned upright, without metadata, encoded anew in its format.
+
+        Raise `PictureRefused` where it is not one picture of this type within the limits.
+        """
 
 
 class Watcher(Protocol):

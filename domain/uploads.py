@@ -1,9 +1,11 @@
-"""Uploads: what a client says it will send, and the offer to take exactly that."""
+"""Uploads: what a client says it will send, the offer to take exactly that, what became of it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+
+from domain.ids import ImageId, UploadId
 
 
 class UploadMethod(StrEnum):
@@ -34,3 +36,18 @@ class UploadOffer:
     fields: Mapping[str, str]
     """Of the form, to be sent as they are, and before the file; none for PUT."""
     expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """One place for one file, as it is kept from the offer on."""
+
+    id: UploadId
+    key: str
+    """Where the store puts what comes. Once there is an image, nothing is read from it."""
+    file: DeclaredFile
+    filename: str | None
+    """What the client calls it: a label, never a part of a key or a path."""
+    created_at: datetime
+    image_id: ImageId | None = None
+    """What was made of it."""

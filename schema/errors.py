@@ -53,6 +53,11 @@ described_enum(
     TOO_MANY_ACTIVE_OUTPUTS="The viewer has as many outputs at work as there may be, or would have "
     "more; see `viewer.limits`.",
     IMAGE_IN_USE="A conversation began from the image, or one of its turns refers to it.",
+    UPLOAD_TOO_LARGE="The file is empty, or larger than `viewer.limits.maxUploadBytes`.",
+    UPLOAD_TYPE_UNSUPPORTED="The file is, or says to be, something other than a PNG, JPEG or WebP, "
+    "or another of them than was declared.",
+    UPLOAD_MISSING="Nothing has arrived, or something else than was declared.",
+    UPLOAD_INVALID="What has arrived is not one whole picture of a size that is taken.",
     IDEMPOTENCY_KEY_REUSED="The key came with another input before.",
 )
 

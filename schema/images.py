@@ -23,6 +23,7 @@ described_enum(
     images.ImageOrigin,
     "How an image came to be the viewer's.",
     OUTPUT="A model delivered it in a conversation.",
+    UPLOAD="The viewer brought it.",
     SAMPLE="Given to a viewer at first sight, in development.",
 )
 

@@ -50,6 +50,8 @@ FEED_SILENCE_SECONDS: Final = 8
 second.
 """
 KEY_LIFE_SECONDS: Final = 48 * 3600
+UPLOAD_LIFE_SECONDS: Final = 48 * 3600
+"""For so long the same image is told again for an upload. Its bytes are gone much sooner."""
 WITHDRAWN_SECONDS: Final = 3600
 """After which a model is offered again, for somebody to find out whether it is back."""
 UNFINISHED_TURN: Final = {"$in": ["PENDING", "GENERATING"]}
@@ -87,6 +89,13 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
             name="favourites",
             partialFilterExpression={"favourite": True},
         ),
+    ],
+    "uploads": [
+        IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING)]),
+        # Only while there may be bytes; `key` is looked for by whoever finds some.
+        IndexModel("sweepAt", partialFilterExpression={"sweepAt": {"$exists": True}}),
+        IndexModel("key", partialFilterExpression={"sweepAt": {"$exists": True}}),
+        IndexModel("createdAt", expireAfterSeconds=UPLOAD_LIFE_SECONDS),
     ],
     "accounts": [],
     "ledger": [IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING)])],
@@ -172,6 +181,10 @@ class Database:
     @property
     def prompts(self) -> AsyncCollection[Document]:
         return self.commands["prompts"]
+
+    @property
+    def uploads(self) -> AsyncCollection[Document]:
+        return self.commands["uploads"]
 
     @property
     def idempotency(self) -> AsyncCollection[Document]:
