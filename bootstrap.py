@@ -50,13 +50,13 @@ from storage.changes import MongoChangeFeed
 from storage.claims import MongoClaimRepository
 from storage.conversations import MongoConversationRepository
 from storage.database import Database, open_database
+from storage.developers import PillowDeveloper
 from storage.idempotency import MongoReceiptRepository
 from storage.images import MongoImageRepository
 from storage.jobs import TaskiqJobQueue, make_broker
 from storage.links import link_routes
 from storage.objects import FolderObjectStore
 from storage.offers import offer_routes
-from storage.pictures import PillowDeveloper
 from storage.prompts import MongoPromptRepository
 from storage.s3 import Bucket, open_bucket
 from storage.turns import MongoTurnRepository

@@ -1,20 +1,16 @@
 """The darkroom proper: decodes pictures, checks them, and makes what is shown in their place.
 
 The bytes that were given reach Pillow only once they have been reduced to a bare picture of a size
-that fits, and what is kept is what was decoded.
+that fits, and what is kept is what was decoded. Where and within which limits it runs is up to
+`developers.py`.
 """
 
-import asyncio
-import functools
 import struct
 import zlib
 from base64 import b64encode
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from io import BytesIO
-from threading import Lock
-from typing import Final, TypeVar
+from typing import Final
 
 from PIL import Image, ImageCms
 from PIL.ImageFile import ImageFile
@@ -22,16 +18,13 @@ from PIL.JpegImagePlugin import JpegImageFile, get_sampling
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.images import DevelopedImage, Rendition
-from storage.containers import BadContainer, Container, read_container
+from storage.containers import BadContainer, Container
 from storage.thumbhash import thumbhash_of
 
-MAX_PIXELS: Final = 100_000_000
 THUMBNAIL_WIDTHS: Final = (256, 512, 1024)
 PREVIEW_WIDTH: Final = 512
 
-_LARGE_PIXELS: Final = 25_000_000
 _MAX_WEBP_SIDE: Final = 16_383
 _PLACEHOLDER_SIDE: Final = 32
 _THUMBNAIL_QUALITY: Final = 80
@@ -53,7 +46,7 @@ _TURNS: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_UNDECODABLE: Final = (
+UNDECODABLE: Final = (
     BadContainer,
     OSError,
     EOFError,
@@ -67,63 +60,11 @@ _UNDECODABLE: Final = (
     zlib.error,
     Image.DecompressionBombError,
 )
-"""What Pillow's decoders are known to raise over bytes that are no picture."""
-
-Result = TypeVar("Result")
+"""What reading and decoding are known to raise over bytes that are no picture."""
 
 
-class PillowDeveloper:
-    """A `Developer` with threads of its own, so that the event loop stays free."""
-
-    def __init__(self, *, threads: int = 2) -> None:
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="developer")
-        self._one_large_at_a_time = Lock()
-
-    async def develop(self, data: bytes) -> DevelopedImage:
-        """Keep the bytes as they are if they are a bare, upright picture in sRGB.
-
-        Metadata is taken out without touching pixels; only a picture that has to be turned, or has
-        colours of another space, is encoded anew.
-        """
-        return await self._run(_develop, data)
-
-    async def preview(self, data: bytes) -> Rendition:
-        """A WebP without metadata, at most 512 pixels wide."""
-        return await self._run(_preview, data)
-
-    async def shrink(self, data: bytes, *, max_bytes: int) -> Rendition:
-        """A JPEG, or a PNG where something can be seen through, of at most so many bytes.
-
-        There is no provider that does not take these two.
-        """
-        return await self._run(functools.partial(_shrink, max_bytes=max_bytes), data)
-
-    async def aclose(self) -> None:
-        """Wait for what is being decoded, drop what has not been begun."""
-        await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
-
-    async def _run(self, work: Callable[[Container], Result], data: bytes) -> Result:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._work, work, data)
-
-    def _work(self, work: Callable[[Container], Result], data: bytes) -> Result:
-        try:
-            container = read_container(data, max_pixels=MAX_PIXELS)
-            with self._memory_for(container.width * container.height):
-                return work(container)
-        except _UNDECODABLE as error:
-            raise GenerationFailed(
-                GenerationErrorCode.PROVIDER_BAD_RESPONSE,
-                retryable=False,
-                detail=f"undecodable picture: {type(error).__name__}: {error}",
-            ) from error
-
-    def _memory_for(self, pixels: int) -> AbstractContextManager[object]:
-        """A picture of 100 megapixels takes up to 1 GB while it is scaled; two would take twice."""
-        return self._one_large_at_a_time if pixels > _LARGE_PIXELS else nullcontext()
-
-
-def _develop(container: Container) -> DevelopedImage:
+def develop(container: Container) -> DevelopedImage:
+    """Keep the bytes as they are if they are an upright picture in sRGB."""
     profile = _foreign_profile(container.colour_profile)
     if container.orientation == 1 and profile is None:
         widest = max((w for w in THUMBNAIL_WIDTHS if w < container.width), default=None)
@@ -138,7 +79,10 @@ def _develop(container: Container) -> DevelopedImage:
         file = _decoded(container)
         picture = _positive(file, container.orientation, profile)
         original = _encoded_anew(picture, file, container)
+    return _with_thumbnails(original, picture)
 
+
+def _with_thumbnails(original: Rendition, picture: Image.Image) -> DevelopedImage:
     thumbnails: list[Rendition] = []
     for width in reversed(THUMBNAIL_WIDTHS):
         height = max(1, round(original.height * width / original.width))
@@ -152,7 +96,7 @@ def _develop(container: Container) -> DevelopedImage:
     )
 
 
-def _preview(container: Container) -> Rendition:
+def preview(container: Container) -> Rendition:
     profile = _foreign_profile(container.colour_profile)
     draft_width = PREVIEW_WIDTH if container.orientation == 1 else None
     picture = _positive(
@@ -163,7 +107,7 @@ def _preview(container: Container) -> Rendition:
     return _webp(_resized(picture, max(1, round(width * scale)), max(1, round(height * scale))))
 
 
-def _shrink(container: Container, *, max_bytes: int) -> Rendition:
+def shrink(container: Container, *, max_bytes: int) -> Rendition:
     profile = _foreign_profile(container.colour_profile)
     picture = _positive(_decoded(container), container.orientation, profile)
     scale = 1.0

@@ -22,9 +22,9 @@ from providers.local.provider import LocalProvider
 from storage.claims import MongoClaimRepository
 from storage.conversations import MongoConversationRepository
 from storage.database import Database, open_database
+from storage.developers import PillowDeveloper
 from storage.images import MongoImageRepository
 from storage.objects import FolderObjectStore
-from storage.pictures import PillowDeveloper
 from storage.withdrawals import MongoWithdrawalRepository
 from tests.resilience.evidence import read_stored
 from tests.resilience.replica_set import Member, ReplicaSet, open_replica_set

@@ -16,9 +16,9 @@ from providers.catalogue import load_catalogue
 from providers.local.provider import LocalProvider
 from storage.claims import MongoClaimRepository
 from storage.database import Database
+from storage.developers import PillowDeveloper
 from storage.images import MongoImageRepository
 from storage.objects import FolderObjectStore
-from storage.pictures import PillowDeveloper
 from storage.withdrawals import MongoWithdrawalRepository
 from tests.resilience.evidence import read_stored
 from tests.storage.builders import a_conversation

@@ -17,7 +17,7 @@ from PIL import Image, ImageChops, ImageCms, ImageStat, PngImagePlugin
 from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.images import Rendition
 from domain.ports import Developer
-from storage.pictures import PillowDeveloper
+from storage.developers import PillowDeveloper
 
 CONTENT_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 PATIENCE_SECONDS = 15.0

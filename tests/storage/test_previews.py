@@ -13,8 +13,8 @@ from domain.services.reporter import Reporter
 from storage.claims import MongoClaimRepository
 from storage.conversations import MongoConversationRepository
 from storage.database import Database
+from storage.developers import PillowDeveloper
 from storage.objects import FolderObjectStore
-from storage.pictures import PillowDeveloper
 from tests.storage.builders import ANA, a_claim, a_conversation
 
 

@@ -1,0 +1,71 @@
+"""Where providers' pictures are developed: threads, so that the event loop stays free."""
+
+import asyncio
+import functools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from threading import Lock
+from typing import Final, TypeVar
+
+from domain.errors import GenerationErrorCode, GenerationFailed
+from domain.images import DevelopedImage, Rendition
+from storage.containers import Container, read_container
+from storage.pictures import UNDECODABLE, develop, preview, shrink
+
+MAX_PIXELS: Final = 100_000_000
+
+_LARGE_PIXELS: Final = 25_000_000
+
+Result = TypeVar("Result")
+
+
+class PillowDeveloper:
+    """A `Developer` with threads of its own, so that the event loop stays free."""
+
+    def __init__(self, *, threads: int = 2) -> None:
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="developer")
+        self._one_large_at_a_time = Lock()
+
+    async def develop(self, data: bytes) -> DevelopedImage:
+        """Keep the bytes as they are if they are a bare, upright picture in sRGB.
+
+        Metadata is taken out without touching pixels; only a picture that has to be turned, or has
+        colours of another space, is encoded anew.
+        """
+        return await self._run(develop, data)
+
+    async def preview(self, data: bytes) -> Rendition:
+        """A WebP without metadata, at most 512 pixels wide."""
+        return await self._run(preview, data)
+
+    async def shrink(self, data: bytes, *, max_bytes: int) -> Rendition:
+        """A JPEG, or a PNG where something can be seen through, of at most so many bytes.
+
+        There is no provider that does not take these two.
+        """
+        return await self._run(functools.partial(shrink, max_bytes=max_bytes), data)
+
+    async def aclose(self) -> None:
+        """Wait for what is being decoded, drop what has not been begun."""
+        await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
+
+    async def _run(self, work: Callable[[Container], Result], data: bytes) -> Result:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._work, work, data)
+
+    def _work(self, work: Callable[[Container], Result], data: bytes) -> Result:
+        try:
+            container = read_container(data, max_pixels=MAX_PIXELS)
+            with self._memory_for(container.width * container.height):
+                return work(container)
+        except UNDECODABLE as error:
+            raise GenerationFailed(
+                GenerationErrorCode.PROVIDER_BAD_RESPONSE,
+                retryable=False,
+                detail=f"undecodable picture: {type(error).__name__}: {error}",
+            ) from error
+
+    def _memory_for(self, pixels: int) -> AbstractContextManager[object]:
+        """A picture of 100 megapixels takes up to 1 GB while it is scaled; two would take twice."""
+        return self._one_large_at_a_time if pixels > _LARGE_PIXELS else nullcontext()
