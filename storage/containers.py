@@ -21,6 +21,11 @@ _PNG_MAGIC: Final = b"\x89PNG\r\n\x1a\n"
 _PNG_KEPT: Final = frozenset(
     (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"cICP", b"sBIT")
 )
+_PNG_PACKED_TEXTS: Final = {
+    b"zTXt": re.compile(rb"[^\0]*\0\0(.*)", re.DOTALL),
+    b"iTXt": re.compile(rb"[^\0]*\0\x01\0[^\0]*\0[^\0]*\0(.*)", re.DOTALL),
+}
+"""What stands before texts that are packed."""
 _PNG_CHANNELS: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _PNG_PASSES: Final = (
     (0, 0, 8, 8),
@@ -37,6 +42,7 @@ _JPEG_ICC: Final = b"ICC_PROFILE\0"
 _JPEG_EXIF: Final = b"Exif\0\0"
 _JPEG_MARKER: Final = re.compile(rb"\xff+([^\xff])", re.DOTALL)
 _JPEG_END_OF_SCAN: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_JPEG_RESTART: Final = re.compile(rb"\xff[\xd0-\xd7]")
 _JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_KEPT: Final = _JPEG_FRAMES | {0xC4, 0xCC, 0xDA, 0xDB, 0xDC, 0xDD}
 _WEBP_ALPHA_FLAG: Final = 0x10
@@ -46,6 +52,17 @@ _ORIENTATION_TAG: Final = 0x0112
 
 class BadContainer(ValueError):
     """The bytes are not one whole picture of a known format. The text is for the log."""
+
+
+class WrongSize(BadContainer):
+    """The picture has too many pixels, or none."""
+
+    def __init__(self, width: int, height: int) -> None:
+        super().__init__(f"{width} by {height} pixels")
+
+
+class SeveralFrames(BadContainer):
+    """The file holds a picture that moves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,31 +80,50 @@ class Container:
     """The picture without metadata: the very bytes that were read, where they held none."""
 
 
-def read_container(data: bytes, *, max_pixels: int) -> Container:
+def content_type_of(data: bytes) -> str | None:
+    """What the first bytes say; None where it is none of the three."""
+    if data.startswith(_PNG_MAGIC):
+        return "image/png"
+    if data.startswith(b"\xff\xd8\xff"):
+        return "image/jpeg"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "image/webp"
+    return None
+
+
+def read_container(data: bytes, *, max_pixels: int, max_metadata_bytes: int = 0) -> Container:
     """Read the file from beginning to end, or raise `BadContainer`.
 
-    Nothing is unpacked of a picture that says to be larger than `max_pixels`.
+    Nothing is unpacked of a picture that says to be larger than `max_pixels`. With
+    `max_metadata_bytes`, texts and a colour profile of more bytes, once unpacked, are refused;
+    otherwise no text is unpacked.
     """
     try:
-        if data.startswith(_PNG_MAGIC):
-            return _read_png(data, max_pixels)
-        if data.startswith(b"\xff\xd8\xff"):
-            return _read_jpeg(data, max_pixels)
-        if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-            return _read_webp(data, max_pixels)
+        match content_type_of(data):
+            case "image/png":
+                container = _read_png(data, max_pixels, max_metadata_bytes)
+            case "image/jpeg":
+                container = _read_jpeg(data, max_pixels)
+            case "image/webp":
+                container = _read_webp(data, max_pixels)
+            case _:
+                raise BadContainer("neither PNG nor JPEG nor WebP")
     except (struct.error, IndexError) as error:
         raise BadContainer("cut off") from error
-    raise BadContainer("neither PNG nor JPEG nor WebP")
+    if 0 < max_metadata_bytes < len(container.colour_profile or b""):
+        raise BadContainer("a colour profile without end")
+    return container
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
     if not 0 < width * height <= max_pixels:
-        raise BadContainer(f"{width} by {height} pixels")
+        raise WrongSize(width, height)
 
 
-def _read_png(data: bytes, max_pixels: int) -> Container:
+def _read_png(data: bytes, max_pixels: int, max_metadata_bytes: int) -> Container:
     kept = [_PNG_MAGIC]
     packed: list[memoryview] = []
+    texts: list[tuple[bytes, memoryview]] = []
     exif = profile = None
     position = len(_PNG_MAGIC)
     for _ in range(_MAX_PIECES):
@@ -98,14 +134,16 @@ def _read_png(data: bytes, max_pixels: int) -> Container:
         body = memoryview(data)[position + 8 : end - 4]
         if zlib.crc32(body, zlib.crc32(kind)) != struct.unpack_from(">I", data, end - 4)[0]:
             raise BadContainer("PNG with a wrong checksum")
-        if kind == b"acTL" and struct.unpack_from(">I", body)[0] > 1:
-            raise BadContainer("PNG with several frames")
+        if kind == b"fdAT" or (kind == b"acTL" and struct.unpack_from(">I", body)[0] > 1):
+            raise SeveralFrames("PNG with several frames")
         if kind == b"eXIf":
             exif = bytes(body)
         elif kind == b"iCCP":
-            profile = _inflated(bytes(body).partition(b"\0")[2][1:])
+            profile = _inflated(bytes(body).partition(b"\0")[2][1:], _MAX_PROFILE_BYTES)
         elif kind == b"IDAT":
             packed.append(body)
+        elif kind in _PNG_PACKED_TEXTS:
+            texts.append((kind, body))
         if kind in _PNG_KEPT:
             kept.append(data[position:end])
         position = end
@@ -113,10 +151,12 @@ def _read_png(data: bytes, max_pixels: int) -> Container:
             break
     else:
         raise BadContainer("PNG in too many pieces")
+    _check_texts(texts, max_metadata_bytes)
     width, height = struct.unpack_from(">II", data, 16)
     _check_size(width, height, max_pixels)
     # Pillow takes too few rows for a picture that is black below.
-    if _unpacked_size(packed) != _png_size(*struct.unpack_from(">IIBBBBB", data, 16)):
+    expected = _png_size(*struct.unpack_from(">IIBBBBB", data, 16))
+    if _unpacked_size(packed, at_most=expected) != expected:
         raise BadContainer("PNG with more or less pixels than it says")
     return Container(
         content_type="image/png",
@@ -127,6 +167,16 @@ def _read_png(data: bytes, max_pixels: int) -> Container:
         lossless=True,
         data=_joined(kept, data),
     )
+
+
+def _check_texts(texts: list[tuple[bytes, memoryview]], max_bytes: int) -> None:
+    if max_bytes == 0:
+        return
+    for kind, body in texts:
+        text = _PNG_PACKED_TEXTS[kind].match(bytes(body))
+        max_bytes -= len(_inflated(text[1], 1 + max_bytes) or b"") if text else 0
+        if max_bytes < 0:
+            raise BadContainer("PNG with texts without end")
 
 
 def _png_size(
@@ -150,14 +200,14 @@ def _png_size(
     return size
 
 
-def _unpacked_size(packed: list[memoryview]) -> int:
+def _unpacked_size(packed: list[memoryview], *, at_most: int) -> int:
     unpacking = zlib.decompressobj()
     size = 0
     try:
         for part in packed:
             for start in range(0, len(part), _INFLATED_AT_ONCE):
                 size += len(unpacking.decompress(part[start : start + _INFLATED_AT_ONCE]))
-                if unpacking.eof:
+                if unpacking.eof or size > at_most:
                     return size
     except zlib.error as error:
         raise BadContainer("PNG that cannot be unpacked") from error
@@ -233,6 +283,16 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
     raise BadContainer("JPEG in too many pieces")
 
 
+def end_of_first_scan(data: bytes) -> tuple[int, int]:
+    """Where the coded pixels of a JPEG's first scan end, and how many restarts are in them."""
+    position = 2
+    for marker, segment, _ in _jpeg_segments(data):
+        position += len(segment)
+        if marker == 0xDA:
+            return position, len(_JPEG_RESTART.findall(segment))
+    raise BadContainer("JPEG without a scan")
+
+
 def _read_webp(data: bytes, max_pixels: int) -> Container:
     (size,) = struct.unpack_from("<I", data, 4)
     end = 8 + size
@@ -250,7 +310,7 @@ def _read_webp(data: bytes, max_pixels: int) -> Container:
         if position + 8 + length > end:
             raise BadContainer("WebP cut off")
         if kind in (b"ANIM", b"ANMF"):
-            raise BadContainer("WebP with frames")
+            raise SeveralFrames("WebP with frames")
         if kind == b"VP8X" and position == 12:
             canvas = (
                 1 + int.from_bytes(body[4:7], "little"),
@@ -301,11 +361,11 @@ def _joined(parts: list[bytes], original: bytes) -> bytes:
     return original if joined == original else joined
 
 
-def _inflated(data: bytes) -> bytes | None:
-    """The colour profile, cut off where it is too large; None where it is broken."""
+def _inflated(data: bytes, at_most: int) -> bytes | None:
+    """What is unpacked, cut off where it is too large; None where it is broken."""
     inflating = zlib.decompressobj()
     try:
-        return inflating.decompress(data, _MAX_PROFILE_BYTES)
+        return inflating.decompress(data, at_most)
     except zlib.error:
         return None
 

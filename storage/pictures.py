@@ -10,7 +10,7 @@ import zlib
 from base64 import b64encode
 from collections.abc import Callable
 from io import BytesIO
-from typing import Final
+from typing import Any, Final
 
 from PIL import Image, ImageCms, WebPImagePlugin  # noqa: F401 - it encodes WebP
 from PIL._webp import WebPAnimDecoder
@@ -29,6 +29,8 @@ _MAX_WEBP_SIDE: Final = 16_383
 _PLACEHOLDER_SIDE: Final = 32
 _THUMBNAIL_QUALITY: Final = 80
 _REFERENCE_QUALITY: Final = 90
+_ANEW_QUALITY: Final = 92
+_ANEW_PNG_LEVEL: Final = 4
 _PNG: Final = "image/png"
 _WEBP: Final = "image/webp"
 _JPEG: Final = "image/jpeg"
@@ -77,8 +79,16 @@ def develop(container: Container) -> DevelopedImage:
     else:
         file = decode(container)
         picture = _positive(file, container.orientation, profile)
-        original = _encoded_anew(picture, file, container)
+        original = _encoded(picture, container, _faithful_options(file, container))
     return _with_thumbnails(original, picture)
+
+
+def develop_anew(picture: Image.Image, container: Container) -> DevelopedImage:
+    """Of a picture that has been decoded: keep nothing of the bytes that it was decoded from."""
+    profile = _foreign_profile(container.colour_profile)
+    upright = _positive(picture, container.orientation, profile)
+    original = _encoded(upright, container, _safe_options(picture, container))
+    return _with_thumbnails(original, upright)
 
 
 def _with_thumbnails(original: Rendition, picture: Image.Image) -> DevelopedImage:
@@ -205,18 +215,40 @@ def _displayable(picture: Image.Image) -> Image.Image:
     return picture.convert("RGBA" if picture.has_transparency_data else "RGB")
 
 
-def _encoded_anew(picture: Image.Image, file: Image.Image, container: Container) -> Rendition:
-    """In the format that it had, and as little changed as the format allows."""
-    written = BytesIO()
-    if isinstance(file, JpegImageFile):
+def _faithful_options(picture: Image.Image, container: Container) -> dict[str, Any]:
+    """As little is changed as the format allows."""
+    if isinstance(picture, JpegImageFile):
         # With the tables of the first encoder hardly anything is lost by the second.
-        sampling = get_sampling(file)
-        options = {"qtables": file.quantization, "subsampling": sampling} if sampling >= 0 else {}
-        picture.convert("RGB").save(written, "JPEG", **({"quality": 95} | options))
-    elif container.content_type == _WEBP:
-        picture.save(written, "WEBP", lossless=container.lossless, quality=95, exact=True)
-    else:
-        picture.save(written, "PNG")
+        sampling = get_sampling(picture)
+        options = {"qtables": picture.quantization, "subsampling": sampling}
+        return {"quality": 95} | (options if sampling >= 0 else {})
+    if container.content_type == _WEBP:
+        return {"lossless": container.lossless, "quality": 95, "exact": True}
+    return {}
+
+
+def _safe_options(picture: Image.Image, container: Container) -> dict[str, Any]:
+    """Nothing is taken over from the first encoder that somebody could have written something
+    into, not even tables, and 40 megapixels take a few seconds at most.
+    """
+    if isinstance(picture, JpegImageFile):
+        sampling = get_sampling(picture)
+        return {"quality": _ANEW_QUALITY} | ({"subsampling": sampling} if sampling >= 0 else {})
+    if container.content_type == _WEBP:
+        if container.lossless:
+            return {"lossless": True, "quality": 0, "method": 1}
+        # By the quicker methods a large picture can get more modes than a WebP has room for.
+        return {"quality": _ANEW_QUALITY, "method": 2}
+    return {"compress_level": _ANEW_PNG_LEVEL}
+
+
+def _encoded(picture: Image.Image, container: Container, options: dict[str, Any]) -> Rendition:
+    """In the format that it had."""
+    written = BytesIO()
+    image_format = {_PNG: "PNG", _JPEG: "JPEG", _WEBP: "WEBP"}[container.content_type]
+    if image_format == "JPEG":
+        picture = picture.convert("RGB")
+    picture.save(written, image_format, **options)
     return Rendition(
         data=written.getvalue(),
         content_type=container.content_type,
