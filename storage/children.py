@@ -1,0 +1,247 @@
+"""Where uploads are developed: each in a process of its own, which is allowed little.
+
+A decoder that hangs, eats memory, crashes or is taken over by what it decodes has only that process
+to do it to. What comes back is looked at as closely as what comes from a client.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, cast
+
+import structlog
+
+from domain.errors import Overloaded, PictureRefused, UserErrorCode
+from domain.images import DevelopedImage, Rendition
+from domain.ports import MAX_OBJECT_BYTES
+from storage.child import (
+    DAMAGED,
+    LENGTH_BYTES,
+    MAX_SIDE,
+    MIN_SIDE,
+    READY,
+    TOO_LARGE,
+    TOO_SLOW,
+    Limits,
+    Order,
+)
+from storage.containers import content_type_of
+
+_ROOT: Final = Path(__file__).parent.parent
+_ENVIRONMENT: Final = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH")
+"""All that a child gets to see of it: where Python is. No keys, whatever they are called."""
+_MAX_ANSWER_BYTES: Final = MAX_OBJECT_BYTES + 4_000_000
+_MAX_LINE_BYTES: Final = 4_096
+_NAMES: Final = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WebP"}
+_OURS: Final = frozenset((signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+"""Signals that no picture brings about: somebody, or a machine without memory, ended the child."""
+
+log = structlog.get_logger(__name__)
+
+
+class ChildDeveloper:
+    """An `UploadDeveloper`: one new process for each upload, so many at once, the others in order.
+
+    On macOS the memory of a child has no limit but what follows from the size of its picture.
+    """
+
+    def __init__(
+        self,
+        *,
+        limits: Limits | None = None,
+        children: int = 2,
+        max_waiting: int = 32,
+        max_wait_seconds: float = 5.0,
+        max_child_seconds: float = 9.0,
+    ) -> None:
+        self._limits = limits or Limits()
+        self._places = asyncio.Semaphore(children)
+        self._waiting = 0
+        self._max_waiting = max_waiting
+        self._max_wait_seconds = max_wait_seconds
+        self._max_child_seconds = max_child_seconds
+        self._running: dict[asyncio.Task[DevelopedImage], _Child] = {}
+
+    async def develop_upload(self, data: bytes, *, content_type: str) -> DevelopedImage:
+        """Raise `Overloaded` where no process can be had for it, or the machine is too busy."""
+        _check_type(data, content_type)
+        await self._wait_for_place()
+        child = _Child()
+        task = asyncio.create_task(self._run(child, data, content_type), name="upload's child")
+        self._running[task] = child
+        task.add_done_callback(self._forget)
+        try:
+            return await asyncio.shield(task)
+        finally:
+            child.kill()
+
+    async def aclose(self) -> None:
+        """End what is at work."""
+        for child in self._running.values():
+            child.kill()
+        while self._running:
+            await asyncio.wait(self._running)
+
+    async def _wait_for_place(self) -> None:
+        if self._waiting >= self._max_waiting:
+            raise Overloaded
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self._max_wait_seconds):
+                await self._places.acquire()
+        except TimeoutError as error:
+            raise Overloaded from error
+        finally:
+            self._waiting -= 1
+
+    def _forget(self, task: asyncio.Task[DevelopedImage]) -> None:
+        """Only now the process is gone, and its place free."""
+        del self._running[task]
+        self._places.release()
+        if not task.cancelled():
+            task.exception()
+
+    async def _run(self, child: "_Child", data: bytes, content_type: str) -> DevelopedImage:
+        order = Order(content_type, self._limits)
+        try:
+            await asyncio.get_running_loop().subprocess_exec(
+                lambda: child,
+                *(sys.executable, "-m", "storage.child", str(order)),
+                cwd=_ROOT,
+                env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+                stderr=asyncio.subprocess.DEVNULL,
+                # Ctrl-C in a terminal is for the parent, which lets it finish.
+                start_new_session=True,
+            )
+        except OSError as error:
+            log.error("no process for an upload", error=repr(error))
+            raise Overloaded from error
+        child.send(len(data).to_bytes(LENGTH_BYTES, "big"), data)
+        await asyncio.wait([child.ended], timeout=self._max_child_seconds)
+        in_time = child.ended.done()
+        child.kill()
+        await child.ended
+        return _developed(child, content_type, in_time=in_time)
+
+
+class _Child(asyncio.SubprocessProtocol):
+    """One process, from before it is there until it is gone."""
+
+    def __init__(self) -> None:
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.answer = bytearray()
+        self.returncode: int | None = None
+        self._transport: asyncio.SubprocessTransport | None = None
+        self._unwanted = False
+
+    def kill(self) -> None:
+        self._unwanted = True
+        if self._transport is not None and not self.ended.done():
+            with suppress(ProcessLookupError):
+                self._transport.kill()
+
+    def send(self, *parts: bytes) -> None:
+        assert self._transport is not None
+        stdin = cast(asyncio.WriteTransport | None, self._transport.get_pipe_transport(0))
+        if stdin is not None:
+            stdin.writelines(parts)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.SubprocessTransport, transport)
+        if self._unwanted:
+            self.kill()
+
+    def pipe_data_received(self, _: int, data: bytes) -> None:
+        self.answer += data
+        if len(self.answer) > _MAX_ANSWER_BYTES:
+            self.kill()
+
+    def process_exited(self) -> None:
+        assert self._transport is not None
+        self.returncode = self._transport.get_returncode()
+        if stdin := self._transport.get_pipe_transport(0):
+            stdin.close()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        assert self._transport is not None
+        self._transport.close()
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+
+def _check_type(data: bytes, content_type: str) -> None:
+    found = content_type_of(data)
+    if found is None:
+        message = "This file is not a PNG, JPEG or WebP picture."
+    elif found != content_type:
+        message = f"This file is a {_NAMES[found]}, and was announced as something else."
+    else:
+        return
+    raise PictureRefused(UserErrorCode.UPLOAD_TYPE_UNSUPPORTED, message)
+
+
+def _developed(child: _Child, content_type: str, *, in_time: bool) -> DevelopedImage:
+    """What the child has made, or what became of it."""
+    answer, returncode = bytes(child.answer), child.returncode
+    if not answer.startswith(READY):
+        log.error("an upload's process did not start", returncode=returncode)
+        raise Overloaded
+    if len(answer) > _MAX_ANSWER_BYTES:
+        raise _invalid(TOO_LARGE, "endless answer")
+    ended_by = -returncode if returncode is not None and returncode < 0 else None
+    if not in_time or ended_by in _OURS:
+        log.warning("an upload's process was ended", in_time=in_time, returncode=returncode)
+        raise Overloaded
+    if ended_by in (signal.SIGPROF, signal.SIGXCPU):
+        raise _invalid(TOO_SLOW, "no time left")
+    if returncode != 0:
+        raise _invalid(DAMAGED, f"process ended with {returncode}")
+    try:
+        return _read_answer(memoryview(answer)[len(READY) :], content_type)
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise _invalid(DAMAGED, f"not an answer: {error!r}") from error
+
+
+def _read_answer(answer: memoryview, content_type: str) -> DevelopedImage:
+    """Raise whatever it raises if this is no answer."""
+    line, _, _ = bytes(answer[:_MAX_LINE_BYTES]).partition(b"\n")
+    told: Any = json.loads(line)
+    if isinstance(told, list):
+        code, message, detail = told
+        raise _refused(UserErrorCode(code), str(message), str(detail))
+    position = len(line) + 1
+    renditions: list[Rendition] = []
+    for found_type, width, height, byte_size in told["renditions"]:
+        data = bytes(answer[position : position + byte_size])
+        position += byte_size
+        expected_type = "image/webp" if renditions else content_type
+        if (
+            found_type != expected_type
+            or content_type_of(data) != expected_type
+            or not 0 < len(data) == byte_size <= MAX_OBJECT_BYTES
+            or not MIN_SIDE <= max(width, height) <= MAX_SIDE
+            or not min(width, height) > 0
+        ):
+            raise ValueError("a rendition that cannot be")
+        renditions.append(
+            Rendition(data=data, content_type=expected_type, width=width, height=height)
+        )
+    if position != len(answer):
+        raise ValueError("more or less than told")
+    original, *thumbnails = renditions
+    return DevelopedImage(
+        original=original, thumbhash=str(told["thumbhash"]), thumbnails=tuple(thumbnails)
+    )
+
+
+def _invalid(message: str, detail: str) -> PictureRefused:
+    return _refused(UserErrorCode.UPLOAD_INVALID, message, detail)
+
+
+def _refused(code: UserErrorCode, message: str, detail: str) -> PictureRefused:
+    log.info("upload refused", code=code, detail=detail)
+    return PictureRefused(code, message)

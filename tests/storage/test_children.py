@@ -1,0 +1,852 @@
+"""Uploads come out upright, bare and encoded anew, or are refused; no process is left behind."""
+
+import asyncio
+import json
+import os
+import struct
+import sys
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import pytest
+from PIL import Image
+
+from domain.errors import Overloaded, PictureRefused, UserErrorCode
+from domain.images import DevelopedImage
+from storage import children
+from storage.child import TOO_LARGE, TOO_SLOW, Limits
+from storage.children import ChildDeveloper
+from storage.containers import content_type_of
+from tests.resilience.scale import SEED
+from tests.storage.mutants import assert_opens, mutants
+from tests.storage.pictures import (
+    CANARY,
+    CONTENT_TYPES,
+    FORMATS,
+    a_picture,
+    difference,
+    encoded,
+    exif,
+    jpeg_with_everything,
+    opened,
+    png_chunk,
+    png_with_everything,
+    swapped_profile,
+    webp_with_everything,
+    with_jpeg_segment,
+    with_png_chunk,
+    with_png_size,
+)
+
+ROOT = Path(__file__).parent.parent.parent
+MUTATIONS = int(os.environ.get("DARKROOM_TEST_MUTATIONS", "5000"))
+MUTATIONS_APART = 50
+MUTATIONS_SECONDS = 60 + MUTATIONS / 50
+PATIENCE_SECONDS = 20.0
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+@pytest.fixture
+async def developer() -> AsyncIterator[ChildDeveloper]:
+    developer = ChildDeveloper(max_wait_seconds=PATIENCE_SECONDS, max_child_seconds=60)
+    yield developer
+    await developer.aclose()
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_left() -> Iterator[None]:
+    before = our_processes()
+    yield
+    assert our_processes() <= before
+
+
+def our_processes() -> set[int]:
+    """Processes that this one has started, also those that are dead and not forgotten yet."""
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = stat.read_text().rpartition(")")[2].split()[1]
+        except OSError:
+            continue
+        if int(parent) == os.getpid():
+            found.add(int(stat.parent.name))
+    return found
+
+
+async def develop(developer: ChildDeveloper, data: bytes) -> DevelopedImage:
+    content_type = content_type_of(data)
+    assert content_type is not None
+    return await developer.develop_upload(data, content_type=content_type)
+
+
+async def refusal(
+    developer: ChildDeveloper, data: bytes, content_type: str | None = None
+) -> PictureRefused:
+    with pytest.raises(PictureRefused) as refused:
+        await developer.develop_upload(
+            data, content_type=content_type or content_type_of(data) or "image/png"
+        )
+    assert str(refused.value).endswith(".")
+    return refused.value
+
+
+# What is no picture of its type
+
+
+def zipped() -> bytes:
+    written = BytesIO()
+    with ZipFile(written, "w") as archive:
+        archive.writestr("evil.html", CANARY)
+    return written.getvalue()
+
+
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
+NOT_THESE: dict[str, tuple[bytes, str]] = {
+    "nothing": (b"", "image/png"),
+    "HTML named .png": (b"<!doctype html><script>alert(1)</script>", "image/png"),
+    "SVG named .png": (SVG, "image/png"),
+    "SVG with XXE named .png": (
+        b'<!DOCTYPE svg [<!ENTITY x SYSTEM "file:///etc/passwd">]><svg>&x;</svg>',
+        "image/png",
+    ),
+    "PDF named .png": (b"%PDF-1.7\n1 0 obj\n", "image/png"),
+    "EPS named .png": (encoded(a_picture(), "EPS"), "image/png"),
+    "TIFF named .png": (encoded(a_picture(), "TIFF"), "image/png"),
+    "GIF named .png": (encoded(a_picture(), "GIF"), "image/png"),
+    "HEIC named .png": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "image/png"),
+    "ZIP named .png": (zipped(), "image/png"),
+    "a JPEG declared as PNG": (encoded(a_picture(), "JPEG"), "image/png"),
+    "a PNG declared as JPEG": (encoded(a_picture(), "PNG"), "image/jpeg"),
+    "a WebP declared as PNG": (encoded(a_picture(), "WEBP"), "image/png"),
+    "a RIFF that is no WebP": (b"RIFF\x04\0\0\0WAVEfmt ", "image/webp"),
+}
+
+
+@pytest.mark.parametrize("row", NOT_THESE)
+async def test_type_that_is_not_taken(developer: ChildDeveloper, row: str) -> None:
+    data, content_type = NOT_THESE[row]
+
+    refused = await refusal(developer, data, content_type)
+
+    assert refused.code is UserErrorCode.UPLOAD_TYPE_UNSUPPORTED
+
+
+# What is no whole picture within the limits
+
+
+def moving(image_format: str) -> bytes:
+    frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "green", "blue")]
+    return encoded(frames[0], image_format, save_all=True, append_images=frames[1:], duration=100)
+
+
+def with_jpeg_size(data: bytes, width: int, height: int) -> bytes:
+    frame = max(data.find(b"\xff\xc0"), data.find(b"\xff\xc2"))
+    return data[: frame + 5] + struct.pack(">HH", height, width) + data[frame + 9 :]
+
+
+def with_webp_size(width: int, height: int) -> bytes:
+    data = bytearray(encoded(a_picture(), "WEBP"))
+    assert data[12:16] == b"VP8 "
+    data[26:30] = struct.pack("<HH", width, height)
+    return bytes(data)
+
+
+def with_webp_canvas(width: int, height: int) -> bytes:
+    data = bytearray(encoded(a_picture(), "WEBP", exif=exif(1)))
+    data[24:30] = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    return bytes(data)
+
+
+def text_bomb(kind: bytes, head: bytes, size: int = 50_000_000) -> bytes:
+    return with_png_chunk(encoded(a_picture()), kind, head + zlib.compress(bytes(size), 9))
+
+
+def with_webp_profile(size: int) -> bytes:
+    return encoded(a_picture(), "WEBP", icc_profile=bytes(size))
+
+
+def with_jpeg_profile(parts: int) -> bytes:
+    data = encoded(a_picture(), "JPEG")
+    for part in range(parts):
+        data = with_jpeg_segment(
+            data, 0xE2, b"ICC_PROFILE\0" + bytes((part + 1, parts)) + bytes(65_000)
+        )
+    return data
+
+
+def with_bad_crc() -> bytes:
+    data = bytearray(encoded(a_picture()))
+    data[-20] ^= 1
+    return bytes(data)
+
+
+def black(width: int, height: int, image_format: str = "PNG") -> bytes:
+    return encoded(Image.new("1" if image_format == "PNG" else "L", (width, height)), image_format)
+
+
+INVALID: dict[str, Callable[[], bytes]] = {
+    "truncated PNG": lambda: encoded(a_picture())[:-200],
+    "truncated JPEG": lambda: encoded(a_picture(), "JPEG")[:-200],
+    "truncated JPEG, with an end": lambda: encoded(a_picture(), "JPEG")[:-600] + b"\xff\xd9",
+    "truncated WebP": lambda: encoded(a_picture(), "WEBP")[:-200],
+    "PNG of nothing but its magic bytes": lambda: b"\x89PNG\r\n\x1a\n",
+    "bad CRC": with_bad_crc,
+    "0×0 PNG": lambda: with_png_size(encoded(a_picture()), 0, 0),
+    "0×0 JPEG": lambda: with_jpeg_size(encoded(a_picture(), "JPEG"), 0, 0),
+    "0×0 WebP": lambda: with_webp_size(0, 0),
+    "frames > 1: APNG": lambda: moving("PNG"),
+    "frames > 1: WebP": lambda: moving("WEBP"),
+    "frames > 1: APNG that counts one": lambda: with_png_chunk(
+        encoded(a_picture()), b"fdAT", b"\0\0\0\1frame"
+    ),
+    "header lies about the size: higher PNG": lambda: with_png_size(encoded(a_picture()), 300, 201),
+    "header lies about the size: lower PNG": lambda: with_png_size(encoded(a_picture()), 300, 100),
+    "header lies about the size: higher JPEG": lambda: with_jpeg_size(
+        encoded(a_picture(), "JPEG"), 300, 230
+    ),
+    "header lies about the size: wider JPEG": lambda: with_jpeg_size(
+        encoded(a_picture(), "JPEG", progressive=True), 330, 200
+    ),
+    "header lies about the size: lower JPEG": lambda: with_jpeg_size(
+        encoded(a_picture(), "JPEG"), 300, 150
+    ),
+    "header lies about the size: JPEG with restarts": lambda: with_jpeg_size(
+        encoded(a_picture(), "JPEG", restart_marker_rows=1), 300, 400
+    ),
+    "header lies about the size: higher WebP": lambda: with_webp_size(300, 4_000),
+    "header lies about the size: larger WebP": lambda: with_webp_canvas(3_000, 200),
+    "header lies about the size: smaller WebP": lambda: with_webp_canvas(200, 200),
+    "> 40 MP": lambda: black(8_000, 5_001),
+    "> 40 MP, JPEG": lambda: black(8_000, 5_001, "JPEG"),
+    "> 40 MP, told only": lambda: with_png_size(encoded(a_picture()), 8_000, 8_000),
+    "657 KB that hold 169 MP": lambda: black(13_000, 13_000),
+    "a side > 8,192": lambda: black(8_193, 20),
+    "a side > 8,192, JPEG": lambda: black(20, 8_193, "JPEG"),
+    "a side > 8,192, WebP": lambda: black(8_193, 20, "WEBP"),
+    "a side < 16": lambda: black(15, 100),
+    "a side < 16, JPEG": lambda: black(100, 15, "JPEG"),
+    "text-chunk bomb": lambda: text_bomb(b"zTXt", b"Comment\0\0"),
+    "text-chunk bomb, international": lambda: text_bomb(b"iTXt", b"Comment\0\1\0en\0\0"),
+    "text-chunk bomb of many": lambda: (
+        encoded(a_picture())[:33]
+        + png_chunk(b"zTXt", b"A\0\0" + zlib.compress(bytes(900_000))) * 5
+        + encoded(a_picture())[33:]
+    ),
+    "text-chunk bomb of empty ones": lambda: (
+        encoded(a_picture())[:33] + png_chunk(b"tEXt", b"A\0") * 30_000 + encoded(a_picture())[33:]
+    ),
+    "ICC bomb": lambda: text_bomb(b"iCCP", b"ICC\0\0"),
+    "ICC bomb, JPEG": lambda: with_jpeg_profile(60),
+    "ICC bomb, WebP": lambda: with_webp_profile(3_900_000),
+    "pixels without end": lambda: (
+        encoded(a_picture())[:33]
+        + png_chunk(b"IDAT", zlib.compress(bytes(400_000_000), 9))
+        + png_chunk(b"IEND", b"")
+    ),
+}
+
+
+@pytest.mark.parametrize("row", INVALID)
+async def test_upload_that_is_not_valid(developer: ChildDeveloper, row: str) -> None:
+    refused = await refusal(developer, INVALID[row]())
+
+    assert refused.code is UserErrorCode.UPLOAD_INVALID
+
+
+@cache
+def slow_and_large() -> bytes:
+    return encoded(a_picture(4_000, 3_000), "JPEG", progressive=True)
+
+
+async def test_decoding_above_5_s() -> None:
+    limits = Limits(decoding_seconds=0.02)
+    developer = ChildDeveloper(limits=limits)
+
+    refused = await refusal(developer, slow_and_large())
+
+    assert refused.code is UserErrorCode.UPLOAD_INVALID
+    assert str(refused) == TOO_SLOW
+
+
+async def test_decoding_and_encoding_above_8_s() -> None:
+    developer = ChildDeveloper(limits=Limits(seconds=0.05))
+
+    assert str(await refusal(developer, slow_and_large())) == TOO_SLOW
+
+
+@pytest.mark.parametrize("image_format", FORMATS)
+@LINUX
+async def test_decoding_above_512_mb(image_format: str) -> None:
+    developer = ChildDeveloper(limits=Limits(decoding_bytes=20_000_000))
+    data = encoded(a_picture(4_000, 3_000), image_format)
+
+    refused = await refusal(developer, data)
+
+    assert refused.code is UserErrorCode.UPLOAD_INVALID
+    assert image_format != "PNG" or str(refused) == TOO_LARGE
+
+
+@LINUX
+async def test_what_takes_too_much_memory_once_it_is_decoded() -> None:
+    developer = ChildDeveloper(limits=Limits(memory_bytes=60_000_000))
+
+    refused = await refusal(developer, encoded(a_picture(4_000, 3_000), "JPEG", exif=exif(6)))
+
+    assert refused.code is UserErrorCode.UPLOAD_INVALID
+
+
+# What is kept
+
+
+async def made_of(
+    developer: ChildDeveloper, data: bytes, *never: bytes
+) -> tuple[DevelopedImage, Image.Image]:
+    """What it becomes, whole and with none of these bytes in any rendition; and the picture."""
+    developed = await develop(developer, data)
+    for rendition in (developed.original, *developed.thumbnails):
+        opened(rendition)
+        for canary in never:
+            assert canary not in rendition.data
+    assert developed.original.content_type == content_type_of(data)
+    return developed, opened(developed.original)
+
+
+@pytest.mark.parametrize("image_format", FORMATS)
+async def test_a_picture_is_kept_in_its_format_with_thumbnails(
+    developer: ChildDeveloper, image_format: str
+) -> None:
+    picture = a_picture(1_100, 700)
+
+    developed, kept = await made_of(developer, encoded(picture, image_format))
+
+    assert difference(kept, picture) < 3
+    assert [thumbnail.width for thumbnail in developed.thumbnails] == [256, 512, 1024]
+    for thumbnail in developed.thumbnails:
+        shown = opened(thumbnail)
+        assert difference(shown, picture.resize(shown.size)) < 4
+    assert len(developed.thumbhash) > 20
+
+
+POLYGLOTS: dict[str, Callable[[], bytes]] = {
+    "JPEG+ZIP": lambda: encoded(a_picture(), "JPEG") + zipped(),
+    "JPEG+HTML": lambda: encoded(a_picture(), "JPEG") + b"<script>" + CANARY + b"</script>",
+    "PNG+HTML": lambda: encoded(a_picture()) + b"<script>" + CANARY + b"</script>",
+    "script in a comment": lambda: encoded(a_picture(), "JPEG", comment=b"<script>" + CANARY),
+    "script in EXIF": lambda: encoded(a_picture(), "JPEG", exif=exif(1)),
+    "script in the tables": lambda: jpeg_with_tables(b"<script>alert(1)" + CANARY[:16]),
+    "script behind the pixels": lambda: png_with_a_tail(b"<script>" + CANARY),
+}
+
+
+def jpeg_with_tables(text: bytes) -> bytes:
+    """With words where the quantisation stands, which bare JPEGs have as well."""
+    data = encoded(a_picture(), "JPEG")
+    table = data.index(b"\xff\xdb") + 5
+    return data[:table] + text + data[table + len(text) :]
+
+
+def png_with_a_tail(text: bytes) -> bytes:
+    data = encoded(a_picture())
+    return data[:-12] + png_chunk(b"IDAT", text) + data[-12:]
+
+
+@pytest.mark.parametrize("row", POLYGLOTS)
+async def test_polyglot_loses_its_foreign_part(developer: ChildDeveloper, row: str) -> None:
+    data = POLYGLOTS[row]()
+    words = (CANARY[:16], b"<script>", b"PK\x03\x04", b"evil.html")
+    assert any(word in data for word in words)
+
+    developed, _ = await made_of(developer, data, *words)
+
+    assert developed.original.data != data
+
+
+@pytest.mark.parametrize("image_format", FORMATS)
+@pytest.mark.parametrize("orientation", range(2, 9))
+async def test_exif_orientation_is_turned_upright(
+    developer: ChildDeveloper, image_format: str, orientation: int
+) -> None:
+    upright = a_picture()
+    stored = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }[orientation]
+    data = encoded(upright.transpose(stored), image_format, exif=exif(orientation))
+
+    developed, kept = await made_of(developer, data, CANARY)
+
+    assert difference(kept, upright) < 3
+    assert difference(opened(developed.thumbnails[0]), upright.resize((256, 171))) < 4
+    assert not kept.getexif()
+
+
+def camera_exif() -> Image.Exif:
+    found = exif(1)
+    found[0x010F] = "Canary Cameras"
+    found.get_ifd(0x8769)[0xA431] = "SERIAL-0815-4711"
+    found.get_ifd(0x8825).update({1: "N", 2: (51.0, 30.0, 26.0), 29: "GPS-1851:05:01"})
+    return found
+
+
+METADATA: dict[str, Callable[[str], bytes]] = {
+    "GPS": lambda image_format: encoded(a_picture(), image_format, exif=camera_exif()),
+    "serial numbers": lambda image_format: encoded(a_picture(), image_format, exif=camera_exif()),
+    "XMP": lambda image_format: (
+        encoded(a_picture(), image_format, xmp=b"<x:xmpmeta>" + CANARY)
+        if image_format != "PNG"
+        else png_with_everything()
+    ),
+    "thumbnails": lambda image_format: encoded(
+        a_picture(),
+        image_format,
+        exif=b"Exif\0\0" + exif(1).tobytes()[6:] + encoded(a_picture(64, 48), "JPEG") + CANARY,
+    ),
+    "everything": lambda image_format: {
+        "PNG": png_with_everything,
+        "JPEG": jpeg_with_everything,
+        "WEBP": webp_with_everything,
+    }[image_format](),
+}
+
+
+@pytest.mark.parametrize("image_format", FORMATS)
+@pytest.mark.parametrize("row", METADATA)
+async def test_metadata_is_removed(developer: ChildDeveloper, image_format: str, row: str) -> None:
+    data = METADATA[row](image_format)
+    words = (
+        CANARY,
+        b"SERIAL-0815",
+        b"GPS-1851",
+        b"Canary Cameras",
+        b"xmpmeta",
+        b"Exif",
+        b"\xff\xd8\xff\xe0\0\x10JFIF",
+    )
+    assert any(word in data for word in words)
+
+    _, kept = await made_of(developer, data, *(words if image_format != "JPEG" else words[:-1]))
+
+    assert difference(kept, a_picture()) < 3
+    assert not {"exif", "xmp", "comment", "Comment", "icc_profile", "dpi"} & set(kept.info)
+
+
+@pytest.mark.parametrize("image_format", FORMATS)
+async def test_icc_is_reduced_to_srgb(developer: ChildDeveloper, image_format: str) -> None:
+    """By a profile in which red and blue have changed places, so that nobody can overlook it."""
+    data = encoded(a_picture(), image_format, icc_profile=swapped_profile())
+    red, green, blue = a_picture().split()
+
+    developed, kept = await made_of(developer, data, b"swap".decode().encode("utf-16-be"))
+
+    assert "icc_profile" not in kept.info
+    assert difference(kept, Image.merge("RGB", (blue, green, red))) < 4
+    assert opened(developed.thumbnails[0]).info.get("icc_profile") is None
+
+
+@pytest.mark.parametrize(
+    ("image_format", "options"),
+    [("PNG", {}), ("WEBP", {"lossless": True, "exact": True}), ("WEBP", {"quality": 95})],
+)
+async def test_transparency_is_kept(
+    developer: ChildDeveloper, image_format: str, options: dict[str, Any]
+) -> None:
+    picture = a_picture(600, 400, "RGBA")
+    data = encoded(picture, image_format, **options)
+
+    developed, kept = await made_of(developer, data)
+
+    assert kept.mode == "RGBA"
+    before = Image.open(BytesIO(data)).getchannel("A").convert("RGB")
+    assert difference(kept.getchannel("A").convert("RGB"), before) < 1
+    assert all(opened(thumbnail).mode == "RGBA" for thumbnail in developed.thumbnails)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "I;16"])
+async def test_every_kind_of_png_is_taken(developer: ChildDeveloper, mode: str) -> None:
+    grey = Image.linear_gradient("L").resize((400, 400))
+    shown = grey if mode == "I;16" else grey.convert(mode)
+    if mode == "I;16":
+        grey = grey.convert("I").point(lambda value: value * 257)
+
+    _, kept = await made_of(developer, encoded(grey.convert(mode), "PNG"))
+
+    assert difference(kept.convert("RGB"), shown.convert("RGB")) < 1
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+async def test_every_kind_of_jpeg_is_taken(developer: ChildDeveloper, mode: str) -> None:
+    data = encoded(a_picture(mode=mode), "JPEG", exif=exif(6))
+
+    _, kept = await made_of(developer, data, CANARY)
+
+    expected = Image.open(BytesIO(data)).convert("RGB").transpose(Image.Transpose.ROTATE_270)
+    assert difference(kept, expected) < 4
+
+
+@pytest.mark.parametrize("image_format", FORMATS)
+@pytest.mark.parametrize("size", [(16, 16), (8_192, 16), (16, 8_192)])
+async def test_the_smallest_and_the_longest_are_taken(
+    developer: ChildDeveloper, image_format: str, size: tuple[int, int]
+) -> None:
+    _, kept = await made_of(developer, encoded(Image.new("RGB", size, "#808080"), image_format))
+
+    assert kept.size == size
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 5}])
+@pytest.mark.parametrize("colour", ["white", "black", "#808080", "#123456"])
+async def test_a_jpeg_of_one_colour_does_not_lie(
+    developer: ChildDeveloper, colour: str, options: dict[str, Any]
+) -> None:
+    """What is missing in a JPEG comes out in one colour as well."""
+    plain = Image.new("RGB", (1_500, 1_500), colour)
+
+    _, kept = await made_of(developer, encoded(plain, "JPEG", **options))
+
+    assert difference(kept, plain) < 2
+
+
+@pytest.mark.parametrize("image_format", FORMATS)
+async def test_40_megapixels_are_taken(developer: ChildDeveloper, image_format: str) -> None:
+    picture = a_picture(8_000, 5_000)
+
+    developed = await develop(developer, encoded(picture, image_format))
+
+    assert (developed.original.width, developed.original.height) == (8_000, 5_000)
+
+
+# Processes
+
+
+async def eventually(condition: Callable[[], bool], *, within: float = PATIENCE_SECONDS) -> None:
+    async with asyncio.timeout(within):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.01)
+
+
+async def until_at_work(count: int, before: set[int]) -> None:
+    await eventually(lambda: len(our_processes() - before) >= count)
+
+
+@LINUX
+async def test_two_at_once_and_the_others_in_order(developer: ChildDeveloper) -> None:
+    before, most, ended = our_processes(), 0, []
+    data = encoded(a_picture(900, 600), "JPEG")
+
+    async def one(number: int) -> None:
+        await develop(developer, data)
+        ended.append(number)
+
+    working = asyncio.gather(*(one(number) for number in range(8)))
+    while not working.done():
+        most = max(most, len(our_processes() - before))
+        await asyncio.sleep(0.005)
+    await working
+
+    assert most == 2
+    assert all(abs(place - number) <= 1 for place, number in enumerate(ended))
+
+
+async def test_too_many_that_wait_are_sent_away() -> None:
+    developer = ChildDeveloper(children=1, max_waiting=1)
+    data = encoded(a_picture())
+
+    outcomes = await asyncio.gather(
+        *(develop(developer, data) for _ in range(4)), return_exceptions=True
+    )
+
+    kinds = [type(outcome) for outcome in outcomes]
+    assert kinds == [DevelopedImage, DevelopedImage, Overloaded, Overloaded]
+    await developer.aclose()
+
+
+async def test_who_waits_too_long_is_sent_away() -> None:
+    developer = ChildDeveloper(children=1, max_wait_seconds=0.01)
+    data = encoded(a_picture())
+
+    outcomes = await asyncio.gather(
+        *(develop(developer, data) for _ in range(2)), return_exceptions=True
+    )
+
+    assert [type(outcome) for outcome in outcomes] == [DevelopedImage, Overloaded]
+    assert isinstance(await develop(developer, data), DevelopedImage)
+
+
+@LINUX
+async def test_whoever_goes_away_leaves_no_process(developer: ChildDeveloper) -> None:
+    data, before = slow_and_large(), our_processes()
+    working = [asyncio.create_task(develop(developer, data)) for _ in range(3)]
+    await until_at_work(2, before)
+
+    for task in working:
+        task.cancel()
+    await asyncio.wait(working)
+    await eventually(lambda: our_processes() == before)
+
+    assert all(task.cancelled() for task in working)
+    assert isinstance(await develop(developer, encoded(a_picture())), DevelopedImage)
+
+
+@LINUX
+async def test_whoever_goes_away_at_any_moment_leaves_a_place(developer: ChildDeveloper) -> None:
+    data = encoded(a_picture())
+
+    for moment in range(40):
+        task = asyncio.create_task(develop(developer, data))
+        for _ in range(moment % 8):
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.01 * (moment // 8))
+        task.cancel()
+        await asyncio.wait([task])
+
+    assert isinstance(await develop(developer, data), DevelopedImage)
+
+
+@LINUX
+async def test_closing_ends_what_is_at_work() -> None:
+    developer, before = ChildDeveloper(), our_processes()
+    working = asyncio.create_task(develop(developer, slow_and_large()))
+    await until_at_work(1, before)
+
+    await developer.aclose()
+
+    assert our_processes() == before
+    with pytest.raises(Overloaded):
+        await working
+
+
+@LINUX
+async def test_a_child_that_somebody_kills_is_not_the_pictures_fault(
+    developer: ChildDeveloper,
+) -> None:
+    before = our_processes()
+    working = asyncio.create_task(develop(developer, slow_and_large()))
+    await until_at_work(1, before)
+
+    for process in our_processes() - before:
+        os.kill(process, 9)
+
+    with pytest.raises(Overloaded):
+        await working
+
+
+async def test_a_machine_that_is_too_busy_is_not_the_pictures_fault() -> None:
+    developer = ChildDeveloper(max_child_seconds=0.001)
+
+    with pytest.raises(Overloaded):
+        await develop(developer, encoded(a_picture()))
+
+
+async def test_a_child_that_cannot_be_started_is_not_the_pictures_fault(
+    developer: ChildDeveloper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for nowhere in ("/nowhere/python", "/bin/false"):
+        monkeypatch.setattr(sys, "executable", nowhere)
+
+        with pytest.raises(Overloaded):
+            await develop(developer, encoded(a_picture()))
+
+
+PARENT = """
+import asyncio, sys
+from pathlib import Path
+from storage.child import Limits
+from storage.children import ChildDeveloper
+async def main():
+    data = Path(sys.argv[1]).read_bytes()
+    limits = Limits(decoding_seconds=60, seconds=60)
+    await ChildDeveloper(limits=limits).develop_upload(data, content_type="image/png")
+asyncio.run(main())
+"""
+
+
+@LINUX
+async def test_a_child_ends_with_its_parent(tmp_path: Path) -> None:
+    """Also while it decodes, which takes seconds here."""
+    large = Image.effect_noise((8_000, 5_000), 60).convert("RGB")
+    (tmp_path / "large.png").write_bytes(encoded(large, "PNG", compress_level=1))
+    parent = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", PARENT, tmp_path / "large.png"), cwd=ROOT
+    )
+
+    def children_at_work() -> list[Path]:
+        listed = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+        return [Path("/proc", pid) for pid in listed if memory_of(Path("/proc", pid)) > 100_000]
+
+    await eventually(lambda: bool(children_at_work()))
+    [child] = children_at_work()
+    parent.kill()
+    await parent.wait()
+
+    await eventually(lambda: not memory_of(child), within=1)
+
+
+def memory_of(process: Path) -> int:
+    """What it has in memory, in KB; 0 once it is gone or only not buried yet."""
+    try:
+        status = (process / "status").read_text()
+    except OSError:
+        return 0
+    return next((int(x.split()[1]) for x in status.splitlines() if x.startswith("VmRSS")), 0)
+
+
+async def test_a_child_sees_nothing_of_the_environment(
+    developer: ChildDeveloper, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DARKROOM_FAL_KEY", CANARY.decode())
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", CANARY.decode())
+    seen = tmp_path / "seen"
+    pretender = tmp_path / "python"
+    pretender.write_text(f"#!/bin/sh\nenv > {seen}\n")
+    pretender.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(pretender))
+
+    with pytest.raises(Overloaded):
+        await develop(developer, encoded(a_picture()))
+
+    assert CANARY.decode() not in seen.read_text()
+    assert "PATH=" in seen.read_text()
+
+
+def an_answer(**changed: Any) -> bytes:
+    data = encoded(a_picture(), "PNG")
+    told = {"thumbhash": "abcd", "renditions": [["image/png", 300, 200, len(data)]]} | changed
+    return b"ready\n" + json.dumps(told).encode() + b"\n" + data
+
+
+FALSE_ANSWERS: dict[str, bytes] = {
+    "nothing": b"ready\n",
+    "no JSON": b"ready\nhello",
+    "no line": b"ready\n" + b"[" * 100_000,
+    "a refusal with an unknown code": b'ready\n["SHUT_UP", "x", "y"]\n',
+    "no renditions": an_answer(renditions=[]),
+    "another type": an_answer(renditions=[["text/html", 300, 200, 5]]),
+    "other bytes": b'ready\n{"thumbhash": "", "renditions": [["image/png", 9, 9, 5]]}\nhello',
+    "too few bytes": an_answer()[:-1],
+    "too many bytes": an_answer() + b"!",
+    "a size that cannot be": an_answer(renditions=[["image/png", 10**9, 1, 5]]),
+    "a length below nothing": an_answer(renditions=[["image/png", 300, 200, -1]]),
+}
+
+
+@pytest.mark.parametrize("kind", FALSE_ANSWERS)
+async def test_what_a_child_says_is_not_believed(
+    developer: ChildDeveloper, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
+) -> None:
+    """A decoder that has been taken over may say anything."""
+    await pretend(monkeypatch, tmp_path, FALSE_ANSWERS[kind])
+
+    refused = await refusal(developer, encoded(a_picture()))
+
+    assert refused.code is UserErrorCode.UPLOAD_INVALID
+
+
+async def test_a_true_answer_is_believed(
+    developer: ChildDeveloper, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    await pretend(monkeypatch, tmp_path, an_answer())
+
+    assert (await develop(developer, encoded(a_picture()))).thumbhash == "abcd"
+
+
+async def test_an_endless_answer_is_cut_off(
+    developer: ChildDeveloper, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(children, "_MAX_ANSWER_BYTES", 1_000_000)
+    await pretend(monkeypatch, tmp_path, b"ready\n", "exec cat /dev/zero")
+
+    assert str(await refusal(developer, encoded(a_picture()))) == TOO_LARGE
+
+
+@pytest.mark.parametrize("signal", ["SEGV", "ABRT", "BUS", "XCPU"])
+async def test_a_decoder_that_crashes_is_the_pictures_fault(
+    developer: ChildDeveloper, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, signal: str
+) -> None:
+    await pretend(monkeypatch, tmp_path, b"ready\n", f"kill -{signal} $$")
+
+    refused = await refusal(developer, encoded(a_picture()))
+
+    assert refused.code is UserErrorCode.UPLOAD_INVALID
+
+
+async def pretend(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, answer: bytes, then: str = ""
+) -> None:
+    """Another program in the place of Python, which answers so."""
+    said, pretender = folder / "said", folder / "python"
+    said.write_bytes(answer)
+    pretender.write_text(f"#!/bin/sh\ncat {said}\n{then}\n")
+    pretender.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(pretender))
+
+
+async def test_the_event_loop_stays_free_meanwhile(developer: ChildDeveloper) -> None:
+    loop, data = asyncio.get_running_loop(), encoded(a_picture(2_000, 1_500), "JPEG", quality=98)
+    working = asyncio.gather(*(develop(developer, data) for _ in range(3)))
+    longest, last = 0.0, loop.time()
+
+    while not working.done():
+        await asyncio.sleep(0.001)
+        longest, last = max(longest, loop.time() - last), loop.time()
+
+    await working
+    assert longest < 0.1
+
+
+# Damaged files
+
+
+async def test_damaged_files_are_refused_or_come_out_whole() -> None:
+    """Thousands, by the same code and with the same limits, but not in processes of their own."""
+    print(f"\nDARKROOM_TEST_SEED={SEED}")  # noqa: T201 - to repeat it
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.storage.mutants", SEED, str(MUTATIONS)),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(MUTATIONS_SECONDS):
+        told, complaints = await process.communicate()
+
+    assert process.returncode == 0, f"{process.returncode}: {complaints.decode()[-2_000:]}"
+    facts = json.loads(told)
+    print(facts)  # noqa: T201 - published by each run
+    assert sum(facts["outcomes"].values()) == MUTATIONS
+    assert set(facts["outcomes"]) <= {"accepted", "UPLOAD_INVALID", "UPLOAD_TYPE_UNSUPPORTED"}
+    assert facts["outcomes"]["accepted"] > MUTATIONS / 50
+    assert facts["outcomes"]["UPLOAD_INVALID"] > MUTATIONS / 4
+    assert facts["most_megabytes"] < 300
+
+
+async def test_damaged_files_in_processes_of_their_own(developer: ChildDeveloper) -> None:
+    print(f"\nDARKROOM_TEST_SEED={SEED}")  # noqa: T201 - to repeat it
+    outcomes = set[str]()
+
+    for data in mutants(SEED, MUTATIONS_APART):
+        content_type = content_type_of(data) or "image/png"
+        try:
+            original = (await developer.develop_upload(data, content_type=content_type)).original
+        except PictureRefused as refused:
+            outcomes.add(refused.code)
+        else:
+            outcomes.add(original.content_type)
+            assert_opens(original.data, content_type, original.width, original.height)
+
+    assert outcomes <= {
+        *CONTENT_TYPES.values(),
+        UserErrorCode.UPLOAD_INVALID,
+        UserErrorCode.UPLOAD_TYPE_UNSUPPORTED,
+    }
