@@ -173,12 +173,7 @@ def _request(model: ImageModel) -> GenerationRequest:
         aspect_ratio=model.fit_aspect_ratio(SQUARE),
         resolution=min(model.resolutions, key=list(Resolution).index),
         size=(size.minimum, size.minimum) if size else None,
-        image_count=1,
-        preview_count=0,
         quality=min(model.qualities, key=list(Quality).index, default=None),
-        format=None,
-        seed=None,
-        negative_prompt=None,
         seconds_left=model.deadline.total_seconds(),
     )
 

@@ -23,15 +23,15 @@ class GenerationRequest:
     """One of the model's own."""
     resolution: Resolution
     """One of the model's own."""
-    size: tuple[int, int] | None
+    size: tuple[int, int] | None = None
     """Width and height in pixels, instead of ratio and resolution, for models with a custom size.
     """
-    image_count: int
-    preview_count: int
-    quality: Quality | None
-    format: ImageFormat | None
-    seed: str | None
-    negative_prompt: str | None
+    image_count: int = 1
+    preview_count: int = 0
+    quality: Quality | None = None
+    format: ImageFormat | None = None
+    seed: str | None = None
+    negative_prompt: str | None = None
     seconds_left: float
     """Until the output's deadline, after which nobody waits for the pictures any more."""
     run: int = 0

@@ -142,6 +142,8 @@ class ImageModel:
     credits_with_references: int = 4
     """Per image."""
     deadline: timedelta = timedelta(seconds=180)
+    other_routes: tuple["ImageModel", ...] = ()
+    """The same model by whoever else makes it here, in the order of preference."""
 
     @property
     def supports_mentions(self) -> bool:
@@ -161,6 +163,10 @@ class ImageModel:
     @property
     def retired(self) -> bool:
         return self.unavailable_reason is ModelUnavailableReason.RETIRED
+
+    def is_over(self, now: datetime) -> bool:
+        """Whether the day has come on which its provider stopped serving it."""
+        return self.retires_at is not None and self.retires_at <= now
 
     def runs_for(self, image_count: int) -> int:
         """How many requests so many images take."""
@@ -208,9 +214,13 @@ class ModelRegistry:
         model_id = self._ids.get(name)
         return self._as_it_stands(self._models[model_id]) if model_id is not None else None
 
-    def _as_it_stands(self, model: ImageModel) -> ImageModel:
+    def _as_it_stands(self, row: ImageModel) -> ImageModel:
+        """By the first of its routes whose day has not come; by its own where all have."""
+        now = self._now()
+        lasting = (one for one in (row, *row.other_routes) if not one.is_over(now))
+        model = next(lasting, row)
         reason = None
-        if model.retires_at is not None and model.retires_at <= self._now():
+        if model.is_over(now):
             reason = ModelUnavailableReason.RETIRED
         elif model.available and model.id in self._withdrawn:
             reason = ModelUnavailableReason.REFUSED_BY_PROVIDER

@@ -4,7 +4,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -154,13 +154,12 @@ def _model(row: Mapping[str, Any], shared: Mapping[str, Mapping[str, Any]]) -> I
 
 
 def _usable(routes: Sequence[ImageModel], usable: Collection[str]) -> ImageModel:
-    """The model by the first of its routes that can be used here and now."""
-    now = datetime.now(UTC)
+    """The model by the first of its routes that can be used here, and by all others that can."""
     open_here = [one for one in routes if one.provider in usable]
-    lasting = [one for one in open_here if one.retires_at is None or one.retires_at > now]
-    model = next(iter(lasting or open_here), None)
-    if model is not None or not routes[0].available:
-        return model or routes[0]
+    if open_here:
+        return replace(open_here[0], other_routes=tuple(open_here[1:]))
+    if not routes[0].available:
+        return routes[0]
     return replace(routes[0], unavailable_reason=ModelUnavailableReason.NO_CREDENTIALS)
 
 

@@ -14,13 +14,13 @@ from pymongo import AsyncMongoClient
 
 from app import create_app
 from issuer import DevelopmentIssuer
-from mongod import Mongod, find_mongod
+from mongod import Mongod
 from settings import Settings
 from storage.database import Database, open_database
 from tests.brokers import NatsServer
 from tests.clients import GraphQLClient
 from tests.serving import free_port, serving
-from tests.tools import left_out, need
+from tests.tools import left_out, need, need_mongod
 
 
 @pytest.fixture(scope="session")
@@ -30,9 +30,7 @@ async def mongodb_uri(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
     if given:
         yield given
         return
-    binary = find_mongod()
-    assert binary is not None, "The tests need a mongod; requirements/app.txt brings one."
-    mongod = Mongod(tmp_path_factory.mktemp("mongod"), binary=binary)
+    mongod = Mongod(tmp_path_factory.mktemp("mongod"), binary=need_mongod())
     await mongod.start()
     yield mongod.uri
     await mongod.stop()

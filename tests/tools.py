@@ -12,6 +12,8 @@ from typing import Final
 
 import pytest
 
+from mongod import find_mongod
+
 GROUPS: Final[dict[str, str]] = {
     "nats-server": "the job engine on NATS",
     "faketime": "processes whose clocks differ",
@@ -47,6 +49,13 @@ def need(name: str) -> Path:
     if path is None:
         pytest.skip(_NEEDS + name)
     return path
+
+
+def need_mongod() -> Path:
+    """The mongod that tests start: requirements/app.txt brings one, so they are never left out."""
+    binary = find_mongod()
+    assert binary is not None, "The tests need a mongod; requirements/app.txt brings one."
+    return binary
 
 
 def left_out(reasons: Iterable[str]) -> Iterator[str]:

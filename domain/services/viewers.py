@@ -128,12 +128,5 @@ def _request(prompt: str, ratio: AspectRatio, model: ImageModel) -> GenerationRe
         references=(),
         aspect_ratio=ratio,
         resolution=Resolution.ONE_K,
-        size=None,
-        image_count=1,
-        preview_count=0,
-        quality=None,
-        format=None,
-        seed=None,
-        negative_prompt=None,
         seconds_left=model.deadline.total_seconds(),
     )

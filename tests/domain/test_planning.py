@@ -329,6 +329,25 @@ def test_a_model_is_retired_when_its_day_comes() -> None:
     assert registry.successor("leaving") == BOTH
 
 
+def test_on_the_day_of_a_route_the_next_one_takes_over() -> None:
+    day = [datetime(2026, 11, 30, tzinfo=UTC)]
+    last = datetime(2026, 12, 1, tzinfo=UTC)
+    routes = (a_model("one", provider="second"), a_model("one", provider="third"))
+    registry = ModelRegistry(
+        [a_model("one", provider="first", retires_at=last, other_routes=routes)],
+        now=lambda: day[0],
+    )
+    before = registry.get("one")
+
+    day[0] = last
+    after = registry.get("one")
+
+    assert before is not None
+    assert after is not None
+    assert (before.provider, before.available) == ("first", True)
+    assert (after.provider, after.available) == ("second", True)
+
+
 def test_a_withdrawn_model_is_shown_and_not_available() -> None:
     registry = ModelRegistry([a_model("gone"), BOTH])
 

@@ -91,10 +91,8 @@ def a_request(
         size=size,
         image_count=image_count,
         preview_count=preview_count,
-        quality=None,
         format=format,
         seed=seed,
-        negative_prompt=None,
         seconds_left=180.0,
     )
 

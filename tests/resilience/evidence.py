@@ -1,6 +1,6 @@
 """What is known of a run: asked, answered, seen, stored, billed, hurt. Facts only, no judgement."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -159,7 +159,6 @@ class History:
     grants: Sequence[Grant] = ()
     kills: Sequence[Kill] = ()
     terms: Terms = Terms()
-    viewer_ids: Mapping[str, str] = field(default_factory=dict)
 
 
 async def read_stored(documents: Documents, data_dir: Path) -> Stored:

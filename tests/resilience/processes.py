@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -73,7 +74,7 @@ async def until_greeted(client: GraphQLClient) -> None:
     await eventually(greeted, within=READY_SECONDS, what="a new viewer is answered")
 
 
-class Process:
+class Process(ABC):
     """One program of ours. As under any supervisor it is started again where it ends by itself."""
 
     def __init__(
@@ -123,8 +124,8 @@ class Process:
     def text_of_log(self) -> str:
         return self.log_path.read_text() if self.log_path.exists() else ""
 
-    async def _is_ready(self, http: httpx2.AsyncClient, /) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    async def _is_ready(self, http: httpx2.AsyncClient, /) -> bool: ...
 
     def _text_since_start(self) -> str:
         with self.log_path.open("rb") as log:

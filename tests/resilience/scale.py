@@ -4,7 +4,6 @@ import os
 from typing import Final
 from uuid import uuid4
 
-FULL_KILLS: Final = 500
 KILLS: Final = int(os.environ.get("DARKROOM_TEST_KILLS", "0"))
 """Of everything together, in all storms; 0 leaves each storm its own small count."""
 THOROUGH: Final = KILLS > 0

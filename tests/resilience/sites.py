@@ -12,12 +12,12 @@ from pymongo import AsyncMongoClient
 
 from domain.ids import ViewerId, viewer_id_of
 from issuer import ISSUER, DevelopmentIssuer
-from mongod import Mongod, find_mongod
+from mongod import Mongod
 from storage.database import Database, open_database
 from tests.brokers import NatsServer
 from tests.clients import GraphQLClient
 from tests.resilience.processes import DATABASE, Api, Documents, Process, Vendor, Worker
-from tests.tools import need
+from tests.tools import need, need_mongod
 
 GRACE_SECONDS: Final = 20
 Clocks = Mapping[str, Mapping[str, str]]
@@ -167,10 +167,8 @@ async def open_site(
 ) -> AsyncIterator[Site]:
     """Start everything, and end it however the block ends."""
     arrangement = arrangement or Arrangement(apis=apis)
-    binary = find_mongod()
-    assert binary is not None, "The tests need a mongod; requirements/app.txt brings one."
     async with AsyncExitStack() as stack:
-        mongod = Mongod(data_dir, binary=binary)
+        mongod = Mongod(data_dir, binary=need_mongod())
         stack.push_async_callback(mongod.kill)
         await mongod.start()
         nats = None

@@ -12,11 +12,12 @@ from pymongo.errors import AutoReconnect, OperationFailure
 
 from domain.changes import Change, HistoryLost
 from domain.ids import new_conversation_id, turn_id_of
-from mongod import Mongod, find_mongod
+from mongod import Mongod
 from storage.changes import MongoChangeFeed
 from storage.database import Database, open_database
 from tests.clients import Data
 from tests.resilience.processes import eventually
+from tests.tools import need_mongod
 
 PATIENCE_SECONDS = 20.0
 
@@ -43,9 +44,7 @@ class Following:
 @pytest.fixture(scope="module")
 async def mongod(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mongod]:
     """One that may be hurt."""
-    binary = find_mongod()
-    assert binary is not None
-    mongod = Mongod(tmp_path_factory.mktemp("feed"), binary=binary)
+    mongod = Mongod(tmp_path_factory.mktemp("feed"), binary=need_mongod())
     await mongod.start()
     yield mongod
     await mongod.kill()
@@ -194,9 +193,7 @@ async def test_a_dropped_database_is_told_as_lost_history_and_the_feed_goes_on(
 
 
 async def test_a_history_that_the_database_has_forgotten_is_told_as_lost(tmp_path: Path) -> None:
-    binary = find_mongod()
-    assert binary is not None
-    mongod = Mongod(tmp_path, binary=binary)
+    mongod = Mongod(tmp_path, binary=need_mongod())
     await mongod.start()
     try:
         async with open_database(mongod.uri, "forgetful") as database, following(database) as told:

@@ -16,7 +16,6 @@ from domain.services.keeping import ImageKeeper
 from domain.services.runner import OutputRunner
 from domain.services.withdrawals import WithdrawalService
 from domain.turns import Claim
-from mongod import find_mongod
 from providers.catalogue import load_catalogue
 from providers.local.provider import LocalProvider
 from storage.claims import MongoClaimRepository
@@ -29,6 +28,7 @@ from storage.withdrawals import MongoWithdrawalRepository
 from tests.resilience.evidence import read_stored
 from tests.resilience.replica_set import Member, ReplicaSet, open_replica_set
 from tests.storage.builders import a_conversation
+from tests.tools import need_mongod
 
 PATIENCE_SECONDS = 30.0
 STEP_DOWNS = 5
@@ -41,11 +41,10 @@ ELECTION_SECONDS = 15.0
 
 @pytest.fixture(scope="module")
 async def replica_set(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ReplicaSet]:
-    binary = find_mongod()
-    if binary is None:
-        pytest.skip("There is no mongod here that a replica set could be made of.")
     folder = tmp_path_factory.mktemp("set")
-    async with open_replica_set(folder, binary=binary, election_seconds=ELECTION_SECONDS) as opened:
+    async with open_replica_set(
+        folder, binary=need_mongod(), election_seconds=ELECTION_SECONDS
+    ) as opened:
         yield opened
 
 

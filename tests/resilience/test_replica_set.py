@@ -14,7 +14,6 @@ from uuid import uuid4
 
 import pytest
 
-from mongod import find_mongod
 from tests.clients import Data, GraphQLClient
 from tests.operations import START
 from tests.resilience.asking import Asker, Router, round_robin
@@ -30,6 +29,7 @@ from tests.resilience.replicated import ReplicatedSite, open_replicated_site
 from tests.resilience.scale import SEED
 from tests.resilience.silences import changed_at, silences
 from tests.resilience.storm import to_terminal
+from tests.tools import need_mongod
 
 CUTS: Final = int(os.environ.get("DARKROOM_TEST_CUTS", "10"))
 MANY: Final = CUTS >= 100
@@ -51,11 +51,8 @@ Timed = tuple[Data, float]
 
 @pytest.fixture(scope="module")
 async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ReplicatedSite]:
-    binary = find_mongod()
-    if binary is None:
-        pytest.skip("There is no mongod here that a replica set could be made of.")
     folder = tmp_path_factory.mktemp("replicated")
-    async with open_replicated_site(folder, binary=binary, apis=2) as site:
+    async with open_replicated_site(folder, binary=need_mongod(), apis=2) as site:
         yield site
 
 
