@@ -27,6 +27,7 @@ from domain.services.receipts import ReceiptService
 from domain.services.runner import OutputRunner
 from domain.services.sweeper import Sweeper
 from domain.services.turns import TurnService
+from domain.services.uploads import UploadService
 from domain.services.viewers import SampleMaker, ViewerService
 from domain.services.withdrawals import WithdrawalService
 from domain.viewers import Viewer
@@ -47,6 +48,7 @@ from schema.context import Context
 from settings import Settings, SettingsError, origin_pattern, secret_of
 from storage.accounts import MongoAccountRepository
 from storage.changes import MongoChangeFeed
+from storage.children import ChildDeveloper
 from storage.claims import MongoClaimRepository
 from storage.conversations import MongoConversationRepository
 from storage.database import Database, open_database
@@ -60,6 +62,7 @@ from storage.offers import offer_routes
 from storage.prompts import MongoPromptRepository
 from storage.s3 import Bucket, open_bucket
 from storage.turns import MongoTurnRepository
+from storage.uploads import MongoUploadRepository
 from storage.viewers import MongoViewerRepository
 from storage.withdrawals import MongoWithdrawalRepository
 from subscriptions.conversations import ConversationUpdates
@@ -83,6 +86,7 @@ class Services:
     turns: TurnService
     plans: PlanService
     images: ImageService
+    uploads: UploadService
     prompts: PromptService
     favourites: FavouriteService
     accounts: AccountService
@@ -110,6 +114,7 @@ class Services:
             conversations=self.conversations,
             turns=self.turns,
             images=self.images,
+            uploads=self.uploads,
             prompts=self.prompts,
             favourites=self.favourites,
             accounts=self.accounts,
@@ -185,6 +190,8 @@ async def open_services(
         hub = Hub(MongoChangeFeed(database), turn_repository)
         turn_cursors = TurnCursors(base.studio.seal)
         jobs = base.jobs
+        upload_developer = ChildDeveloper()
+        stack.push_async_callback(upload_developer.aclose)
         images = ImageService(base.images, keeper)
         prompts = MongoPromptRepository(database)
         receipts = ReceiptService(
@@ -212,6 +219,14 @@ async def open_services(
             turns=turns,
             plans=PlanService(conversations, turns),
             images=images,
+            uploads=UploadService(
+                MongoUploadRepository(database),
+                base.images,
+                base.studio.objects,
+                upload_developer,
+                keeper,
+                max_bytes=settings.max_upload_bytes,
+            ),
             prompts=PromptService(prompts),
             favourites=FavouriteService(base.images, prompts),
             accounts=accounts,

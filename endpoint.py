@@ -25,7 +25,7 @@ from strawberry.types.graphql import OperationType
 from strawberry.types.unset import UnsetType
 
 from auth import parse_authorization
-from domain.errors import BadUserInput, Overloaded, QueryTooComplex, Unauthenticated
+from domain.errors import BadUserInput, Overloaded, QueryTooComplex, TryLater, Unauthenticated
 from domain.viewers import Viewer
 from resolvers.root import schema
 from schema.context import Context
@@ -231,8 +231,9 @@ def _status_of(
 ) -> tuple[int, dict[str, str]]:
     """Of an answer with errors and without data; a code in the body says the same more exactly."""
     for error in errors:
-        if isinstance(error.original_error, Overloaded):
-            return 503, _retry(error.original_error)
+        if isinstance(error.original_error, TryLater):
+            status = 503 if isinstance(error.original_error, Overloaded) else 429
+            return status, _retry(error.original_error)
     mistaken = not ran or isinstance(errors[0].original_error, BadUserInput | QueryTooComplex)
     return 400 if mistaken and media_type == _GRAPHQL_JSON else 200, {}
 
@@ -347,7 +348,7 @@ def _error(message: str, extensions: dict[str, object]) -> dict[str, object]:
     return {"message": message, "extensions": extensions}
 
 
-def _retry(error: Overloaded) -> dict[str, str]:
+def _retry(error: TryLater) -> dict[str, str]:
     return {"Retry-After": str(error.retry_after_seconds)}
 
 

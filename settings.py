@@ -198,6 +198,12 @@ class Settings(BaseSettings):
         le=10_000,
         description="How many outputs of one viewer may be at work at the same time",
     )
+    max_upload_bytes: int = Field(
+        default=5_000_000,
+        ge=1,
+        le=50_000_000,
+        description="How many bytes an image may have that a viewer uploads",
+    )
     fal_key: SecretStr | None = _key_of("an account at fal.ai", "fal's")
     fal_url: str = _url_of("fal's queue", "https://queue.fal.run")
     fal_places: int = _places_at("fal")

@@ -7,81 +7,25 @@ Milliseconds belong to this machine; the ratios are what can be compared.
 
 import asyncio
 import json
-import os
-import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from pathlib import Path
 from statistics import median, quantiles
-from typing import Any
 
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.client_session import AsyncClientSession
 
-from issuer import DevelopmentIssuer
-from mongod import Mongod, find_mongod
+from bench.darkroom import (
+    PAUSE_SECONDS,
+    ROUNDS,
+    Document,
+    a_darkroom,
+    compare,
+    report,
+    resident_megabytes,
+)
 from tests.clients import GraphQLClient
 from tests.operations import FOLLOW, start
-from tests.serving import free_port
 
-ROUNDS = 3
-STARTS_PER_ROUND = 50
 COMMITS_PER_ROUND = 100
-PAUSE_SECONDS = 0.02
-
-Document = dict[str, Any]
-
-
-@asynccontextmanager
-async def a_darkroom() -> AsyncIterator[tuple[GraphQLClient, AsyncMongoClient[Document], int]]:
-    """A mongod, a Darkroom process on it, a client, a bare connection, and the process's id."""
-    binary = find_mongod()
-    assert binary is not None
-    with tempfile.TemporaryDirectory() as folder:
-        mongod = Mongod(Path(folder), binary=binary)
-        await mongod.start()
-        port = free_port()
-        environment = {
-            "DARKROOM_DATA_DIR": folder,
-            "DARKROOM_MONGODB_URI": mongod.uri,
-            "DARKROOM_PORT": str(port),
-            "DARKROOM_LOG_LEVEL": "warning",
-            "DARKROOM_MAX_ACTIVE_OUTPUTS": "10000",
-        }
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "serve",
-            env={**os.environ, **environment},
-            stdout=asyncio.subprocess.DEVNULL,
-        )
-        token = DevelopmentIssuer(Path(folder)).token("bench")
-        client = GraphQLClient(f"http://127.0.0.1:{port}", token)
-        try:
-            await _answering(client)
-            async with AsyncMongoClient[Document](mongod.uri) as bare:
-                yield client, bare, process.pid
-        finally:
-            await client.aclose()
-            process.terminate()
-            await process.wait()
-            await mongod.stop()
-
-
-async def _answering(client: GraphQLClient) -> None:
-    async with asyncio.timeout(60):
-        while True:
-            try:
-                await client("{ viewer { id } }")
-                return
-            except OSError:
-                await asyncio.sleep(0.1)
-            except Exception as error:
-                if "Connect" not in type(error).__name__:
-                    raise
-                await asyncio.sleep(0.1)
 
 
 async def time_starts(client: GraphQLClient, bare: AsyncMongoClient[Document]) -> None:
@@ -102,25 +46,7 @@ async def time_starts(client: GraphQLClient, bare: AsyncMongoClient[Document]) -
 
     await ours()
     await theirs()
-    await _compare("startConversation, answered", ours, "bare transaction", theirs)
-
-
-async def _compare(
-    name: str,
-    ours: Callable[[], Awaitable[None]],
-    their_name: str,
-    theirs: Callable[[], Awaitable[None]],
-) -> None:
-    mine: list[float] = []
-    others: list[float] = []
-    for _ in range(ROUNDS):
-        for run, times in ((ours, mine), (theirs, others)):
-            for _ in range(STARTS_PER_ROUND):
-                began = time.perf_counter()
-                await run()
-                times.append(time.perf_counter() - began)
-                await asyncio.sleep(PAUSE_SECONDS)
-    _report(name, mine, their_name, others)
+    await compare("startConversation, answered", ours, "bare transaction", theirs)
 
 
 async def time_frames(client: GraphQLClient, bare: AsyncMongoClient[Document]) -> None:
@@ -174,7 +100,7 @@ async def time_frames(client: GraphQLClient, bare: AsyncMongoClient[Document]) -
             await asyncio.sleep(PAUSE_SECONDS)
         await asyncio.wait_for(readers, 30)
 
-    _report(
+    report(
         "commit sent to subscriber's frame",
         [ours[number] - sent[number] for number in ours],
         "bare watch and find",
@@ -198,23 +124,6 @@ async def time_beginnings(bare: AsyncMongoClient[Document]) -> None:
     ]
     worst = quantiles(waits, n=100)[98]
     print(f"queued to started: {median(waits):.0f} ms (p99 {worst:.0f}), {len(waits)} outputs")
-
-
-def _report(name: str, ours: list[float], their_name: str, theirs: list[float]) -> None:
-    mine, other = (1000 * median(times) for times in (ours, theirs))
-    worst = 1000 * quantiles(ours, n=100)[98]
-    print(
-        f"{name}: {mine:.1f} ms (p99 {worst:.1f}); {their_name}: {other:.1f} ms; "
-        f"{mine / other:.2f} times as long"
-    )
-
-
-def resident_megabytes(pid: int) -> float | None:
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return None
-    return next(int(line.split()[1]) for line in status.splitlines() if "VmRSS" in line) / 1024
 
 
 async def main() -> None:

@@ -8,7 +8,9 @@
     │   ├── QueryTooComplex              QUERY_TOO_COMPLEX
     │   ├── NotFound                     NOT_FOUND                    where null cannot say it
     │   ├── InvalidCursor                INVALID_CURSOR               subscriptions only
-    │   └── Overloaded(retry_after)      OVERLOADED                   the database is away
+    │   └── TryLater(retry_after)
+    │       ├── Overloaded               OVERLOADED                   the database is away
+    │       └── RateLimited              RATE_LIMITED                 too much of one viewer
     ├── PictureRefused(code)             a client brought no picture  → payload.userErrors
     ├── GenerationFailed(code)           a run went wrong             → stored, read as Output.error
     │   └── NotSubmitted                 the provider took no job: asked again within the deadline
@@ -136,9 +138,8 @@ class InvalidCursor(ApiError):
     message = "The cursor is not one of this conversation's."
 
 
-class Overloaded(ApiError):
-    code = "OVERLOADED"
-    message = "Darkroom cannot answer at the moment. Please try again."
+class TryLater(ApiError):
+    """The same request may well be answered a little later."""
 
     def __init__(self, message: str | None = None, *, retry_after_seconds: int = 2) -> None:
         super().__init__(message)
@@ -147,6 +148,16 @@ class Overloaded(ApiError):
     @property
     def extensions(self) -> dict[str, object]:
         return {"code": self.code, "retryAfterSeconds": self.retry_after_seconds}
+
+
+class Overloaded(TryLater):
+    code = "OVERLOADED"
+    message = "Darkroom cannot answer at the moment. Please try again."
+
+
+class RateLimited(TryLater):
+    code = "RATE_LIMITED"
+    message = "That is too much at once. Please wait a little."
 
 
 class PictureRefused(DarkroomError):

@@ -83,7 +83,6 @@ class DevelopedImage:
     """WebP, ascending by width, each narrower than the original."""
 
 
-MAX_UPLOAD_BYTES: Final = 5_000_000
 EXTENSIONS: Final = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 """Content types that are kept, and how keys of such bytes end: a key alone tells its type."""
 

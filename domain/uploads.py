@@ -25,6 +25,15 @@ class DeclaredFile:
     """The digest's 32 bytes, where the client has computed it."""
 
 
+@dataclass(frozen=True, slots=True)
+class UploadRequest:
+    """A file that a client wants to send."""
+
+    file: DeclaredFile
+    filename: str | None
+    method: UploadMethod
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadOffer:
     """How to send one object to the store: good for one file, for a while, for whoever has it."""

@@ -23,6 +23,7 @@ from resolvers.models import ModelQueries
 from resolvers.nodes import NodeQueries
 from resolvers.plans import PlanQueries
 from resolvers.turns import TurnMutations, TurnQueries, TurnSubscriptions
+from resolvers.uploads import UploadMutations
 from resolvers.viewer import ViewerQueries, ViewerSubscriptions
 from schema.scalars import SCALARS
 
@@ -41,7 +42,9 @@ class Query(
 
 
 @strawberry.type(description="What can be done. Each answers with what it has changed.")
-class Mutation(ConversationMutations, TurnMutations, ImageMutations, FavouriteMutations):
+class Mutation(
+    ConversationMutations, TurnMutations, ImageMutations, UploadMutations, FavouriteMutations
+):
     pass
 
 

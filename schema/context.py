@@ -23,6 +23,7 @@ from domain.services.images import ImageService
 from domain.services.plans import PlanService
 from domain.services.prompts import PromptService
 from domain.services.turns import TurnService
+from domain.services.uploads import UploadService
 from domain.turns import Turn, TurnUpdate
 from domain.viewers import Viewer
 
@@ -68,6 +69,7 @@ class Context:
     conversations: ConversationService
     turns: TurnService
     images: ImageService
+    uploads: UploadService
     prompts: PromptService
     favourites: FavouriteService
     accounts: AccountService

@@ -42,7 +42,8 @@ described_enum(
     UNKNOWN_MENTION="The message mentions an image that does not go along, or more of them than a "
     "chosen model takes.",
     TOO_MANY_IMAGES="A chosen model does not make so many images at once.",
-    REFERENCE_NOT_READY="A named output has no image, or none yet.",
+    REFERENCE_NOT_READY="A named output has no image, or none yet; or this is the id of an upload, "
+    "not of the image that it becomes.",
     TURN_IN_PROGRESS="The turn before is at work and nothing has landed yet.",
     CONVERSATION_FULL="The conversation has as many turns as it can have.",
     TITLE_INVALID="The title is blank, or longer than 120 characters.",

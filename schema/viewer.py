@@ -7,7 +7,6 @@ import strawberry
 from domain import images, viewers
 from domain.credits import Account
 from domain.ids import ModelId, parse_image_id
-from domain.images import MAX_UPLOAD_BYTES
 from domain.pages import Page
 from domain.planning import MAX_MANUAL_REFERENCES, MAX_MODELS, MAX_PROMPT_LENGTH
 from domain.words import searched_words
@@ -44,12 +43,12 @@ class Limits:
     max_models: int = strawberry.field(description="Models of a turn.")
 
     @classmethod
-    def of(cls, account: Account, max_active_outputs: int) -> Self:
+    def of(cls, account: Account, *, max_active_outputs: int, max_upload_bytes: int) -> Self:
         return cls(
             max_active_outputs=max_active_outputs,
             active_outputs=account.active_outputs,
             max_prompt_length=MAX_PROMPT_LENGTH,
-            max_upload_bytes=MAX_UPLOAD_BYTES,
+            max_upload_bytes=max_upload_bytes,
             max_manual_references=MAX_MANUAL_REFERENCES,
             max_models=MAX_MODELS,
         )
@@ -71,7 +70,11 @@ class Viewer(Node):
 
     @strawberry.field(description="What the viewer may ask for, and how much of it is taken.")
     async def limits(self, info: Info) -> Limits:
-        return Limits.of(await self._account(info), info.context.accounts.max_active_outputs)
+        return Limits.of(
+            await self._account(info),
+            max_active_outputs=info.context.accounts.max_active_outputs,
+            max_upload_bytes=info.context.uploads.max_bytes,
+        )
 
     async def _account(self, info: Info) -> Account:
         account = self.at_hand or await info.context.load.account.load(self.value.id)

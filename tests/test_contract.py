@@ -19,23 +19,6 @@ from resolvers.root import exported
 ROOT = Path(__file__).parents[1]
 
 PENDING = {
-    # uploads
-    "CompleteUploadInput",
-    "CompleteUploadPayload",
-    "CreateUploadsInput",
-    "CreateUploadsPayload",
-    "FormField",
-    "HttpHeader",
-    "ImageOrigin.UPLOAD",
-    "Mutation.completeUpload",
-    "Mutation.createUploads",
-    "Upload",
-    "UploadFileInput",
-    "UploadMethod",
-    "UserErrorCode.UPLOAD_INVALID",
-    "UserErrorCode.UPLOAD_MISSING",
-    "UserErrorCode.UPLOAD_TOO_LARGE",
-    "UserErrorCode.UPLOAD_TYPE_UNSUPPORTED",
     # posts
     "CancelOutputPayload.post",
     "RetryOutputPayload.post",

@@ -56,6 +56,7 @@ async def test_the_walk_through_works_word_for_word(
     assert '"errors"' not in output
     assert output.count('"userErrors":[]') >= 1
     assert '"title":"Make it night, with a golden frame"' in output
+    assert re.search(r'"completeUpload":\{"image":\{"id":"img_', output)
     if "node" in tools:
         assert len(re.findall(r"^turn 0 COMPLETED cursor=", output, flags=re.MULTILINE)) == 1
         assert len(re.findall(r"^turn 1 COMPLETED cursor=", output, flags=re.MULTILINE)) == 1

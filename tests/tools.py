@@ -23,6 +23,7 @@ GROUPS: Final[dict[str, str]] = {
     "sdks": "the simulators, checked with the providers' official SDKs",
     "ministack": "the object store in a bucket",
     "radosgw": "the object store in a bucket of a Ceph",
+    "chromium": "pages in a real browser",
 }
 """What the tests that need a program are about."""
 PACKAGES: Final = {"node": "nodejs", "radosgw": "ceph-mon ceph-osd radosgw ceph-common"}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from domain.errors import UserErrorCode
-from domain.ids import ImageId, ModelId, parse_image_id
+from domain.ids import ImageId, ModelId, parse_image_id, parse_upload_id
 from domain.images import Image, ImageOrigin, ImageRecord
 from domain.pages import Page, PageRequest
 from domain.planning import MAX_MANUAL_REFERENCES, Refusals, refuse
@@ -98,6 +98,13 @@ class ImageService:
             record = records.get(image_id) if image_id is not None else None
             if record is None:
                 path = (field, str(index)) if numbered else (field,)
-                refusals.add(UserErrorCode.NOT_FOUND, "There is no such image.", *path)
+                refusals.add(*_why_not_found(names[index]), *path)
             found.append(record.image if record else None)
         return found
+
+
+def _why_not_found(name: str) -> tuple[UserErrorCode, str]:
+    if parse_upload_id(name) is None:
+        return UserErrorCode.NOT_FOUND, "There is no such image."
+    message = "This is an upload. Complete it, and use the image that it becomes."
+    return UserErrorCode.REFERENCE_NOT_READY, message

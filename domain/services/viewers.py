@@ -26,6 +26,8 @@ _SAMPLES: Final = (
 _REMEMBERED: Final = 10_000
 _PATIENCE_SECONDS: Final = 6.0
 """Less than a request has."""
+_PAUSE_SECONDS: Final = 30.0
+"""After a failure, before samples are tried again: requests would wait for each trial."""
 
 
 class SampleMaker:
@@ -63,6 +65,7 @@ class ViewerService:
         self._sample_maker = sample_maker
         self._known: dict[ViewerId, None] = {}
         self._welcoming: dict[ViewerId, asyncio.Task[None]] = {}
+        self._failed_at = -_PAUSE_SECONDS
 
     async def greet(self, viewer: Viewer) -> None:
         """Give the viewer sample pictures, unless seen before or there are none to give.
@@ -73,6 +76,8 @@ class ViewerService:
         if self._sample_maker is None or viewer.id in self._known:
             return
         began = monotonic()
+        if began - self._failed_at < _PAUSE_SECONDS:
+            return
         if await self._viewers.is_known(viewer.id):
             self._remember(viewer.id)
             return
@@ -102,8 +107,9 @@ class ViewerService:
                 await self._keep(prompt, model, developed)
                 for prompt, model, developed in await maker.samples()
             ]
-        except (GenerationFailed, StoreUnavailable):
-            log.warning("no sample pictures", exc_info=True)
+        except (GenerationFailed, StoreUnavailable) as error:
+            log.warning("no sample pictures", extra={"reason": str(error)})
+            self._failed_at = monotonic()
             return
         if not await self._viewers.welcome(viewer.id, records):
             # Another process came first.

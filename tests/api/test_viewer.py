@@ -1,12 +1,15 @@
 """The viewer: samples at first sight, the gallery, and nobody without a token."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
+from storage.database import open_database
 from tests.clients import Data, GraphQLClient
-from tests.conftest import Darkroom
-from tests.operations import GALLERY, conversation_with
+from tests.conftest import Darkroom, StartDarkroom
+from tests.operations import GALLERY, conversation_with, samples
+from tests.storage.plans import profiled
 
 
 async def test_a_viewer_seen_for_the_first_time_finds_sample_pictures(
@@ -28,6 +31,38 @@ async def test_samples_are_given_once_even_to_many_requests_at_the_same_moment(
 
     seen = [{image["id"] for image in one["viewer"]["images"]["nodes"]} for one in answers]
     assert all(one == seen[0] for one in seen)
+
+
+async def test_nobody_waits_for_samples_that_cannot_be_kept(
+    start_darkroom: StartDarkroom, tmp_path: Path
+) -> None:
+    (tmp_path / "objects").write_text("no folder")
+    client = (await start_darkroom()).client()
+    await client(GALLERY)
+
+    (tmp_path / "objects").unlink()
+    # They are not tried again with every request.
+    answers = [await client(GALLERY) for _ in range(3)]
+
+    assert [one["viewer"]["images"]["nodes"] for one in answers] == [[], [], []]
+
+
+async def test_a_page_of_the_gallery_costs_one_query(
+    start_darkroom: StartDarkroom,
+) -> None:
+    darkroom = await start_darkroom()
+    client, settings = darkroom.client(), darkroom.settings
+    await samples(client)
+    assert settings.mongodb_uri is not None
+    uri = settings.mongodb_uri.get_secret_value()
+
+    async with (
+        open_database(uri, settings.mongodb_database) as database,
+        profiled(database, "images") as profile,
+    ):
+        await client(GALLERY)
+
+    assert [one["op"] for one in profile.commands] == ["query"]
 
 
 async def test_the_gallery_shows_the_newest_first_and_filters(client: GraphQLClient) -> None:

@@ -1,0 +1,175 @@
+"""Uploads: places for files, and what is made of the files that came."""
+
+import asyncio
+import unicodedata
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Final
+
+from domain.errors import (
+    ObjectMissing,
+    ObjectTooLarge,
+    Overloaded,
+    PictureRefused,
+    QueryTooComplex,
+    RateLimited,
+    Refused,
+    StoreUnavailable,
+    UserErrorCode,
+)
+from domain.ids import new_upload_id, parse_upload_id
+from domain.images import EXTENSIONS, Image, ImageOrigin, ImageRecord, new_key
+from domain.planning import Refusals, refuse
+from domain.ports import ImageRepository, UploadDeveloper, UploadRepository, UploadStore
+from domain.services.keeping import ImageKeeper
+from domain.uploads import Upload, UploadOffer, UploadRequest
+from domain.viewers import Viewer
+
+MAX_FILES: Final = 100
+"""Of one request, and of one viewer with nothing made of them yet."""
+MAX_FILENAME_LENGTH: Final = 255
+
+_READ_AT_ONCE: Final = 4
+"""Each holds its bytes, and more while they are decoded."""
+_WAIT_SECONDS: Final = 60
+
+
+class UploadService:
+    def __init__(
+        self,
+        uploads: UploadRepository,
+        images: ImageRepository,
+        store: UploadStore,
+        developer: UploadDeveloper,
+        keeper: ImageKeeper,
+        *,
+        max_bytes: int,
+    ) -> None:
+        self.max_bytes = max_bytes
+        self._uploads = uploads
+        self._images = images
+        self._store = store
+        self._developer = developer
+        self._keeper = keeper
+        self._places = asyncio.Semaphore(_READ_AT_ONCE)
+
+    async def create(
+        self, viewer: Viewer, requests: Sequence[UploadRequest]
+    ) -> Sequence[tuple[Upload, UploadOffer]]:
+        """Offer a place for each file, in their order; all or none.
+
+        Raise Refused, QueryTooComplex, or RateLimited where too many offers are open.
+        """
+        if len(requests) > MAX_FILES:
+            raise QueryTooComplex("files", maximum=MAX_FILES, actual=len(requests))
+        self._check(requests)
+        now = datetime.now(UTC)
+        uploads = [
+            Upload(
+                id=new_upload_id(),
+                key=new_key("uploads", request.file.content_type),
+                file=request.file,
+                filename=_label(request.filename),
+                created_at=now,
+            )
+            for request in requests
+        ]
+        if uploads and not await self._uploads.open(viewer.id, uploads, at_most=MAX_FILES):
+            message = f"At most {MAX_FILES} uploads may be open. Complete some, or wait."
+            raise RateLimited(message, retry_after_seconds=_WAIT_SECONDS)
+        return [
+            (upload, self._store.offer(upload.key, upload.file, method=request.method))
+            for upload, request in zip(uploads, requests, strict=True)
+        ]
+
+    async def complete(self, viewer: Viewer, name: str) -> ImageRecord:
+        """Make what has come an image of its own; later, the same image again.
+
+        What is kept has been read once and checked, under a key that nobody else can write to.
+        """
+        upload = await self._find(viewer, name)
+        if upload.image_id is None:
+            async with self._places:
+                record = await self._make_once(viewer, upload)
+            if record is not None:
+                return record
+            upload = await self._find(viewer, name)
+        found = await self._images.get_many(viewer.id, [upload.image_id] if upload.image_id else [])
+        if not found:
+            refuse(UserErrorCode.NOT_FOUND, "What came of this upload was deleted.", "uploadId")
+        [record] = found.values()
+        return record
+
+    async def _make_once(self, viewer: Viewer, upload: Upload) -> ImageRecord | None:
+        """The image, or None where a twin came first."""
+        try:
+            record = await self._make(upload)
+        except Refused:
+            # It may be the twin that has taken the bytes away.
+            if (await self._find(viewer, upload.id)).image_id is None:
+                raise
+            return None
+        if not await self._uploads.complete(viewer.id, upload.id, record):
+            await self._keeper.discard(record.image.keys)
+            return None
+        await self._keeper.discard([upload.key])
+        return record
+
+    def _check(self, requests: Sequence[UploadRequest]) -> None:
+        refusals = Refusals()
+        for index, request in enumerate(requests):
+            file, path = request.file, ("files", str(index))
+            if not 0 < file.byte_size <= self.max_bytes:
+                message = f"A file may have 1 to {self.max_bytes:,} bytes."
+                refusals.add(UserErrorCode.UPLOAD_TOO_LARGE, message, *path, "byteSize")
+            if file.content_type not in EXTENSIONS:
+                message = f"A file is one of {', '.join(EXTENSIONS)}."
+                refusals.add(UserErrorCode.UPLOAD_TYPE_UNSUPPORTED, message, *path, "contentType")
+        refusals.raise_if_any()
+
+    async def _find(self, viewer: Viewer, name: str) -> Upload:
+        upload_id = parse_upload_id(name)
+        upload = await self._uploads.get(viewer.id, upload_id) if upload_id else None
+        if upload is None:
+            refuse(UserErrorCode.NOT_FOUND, "There is no such upload.", "uploadId")
+        return upload
+
+    async def _make(self, upload: Upload) -> ImageRecord:
+        """The image, its bytes stored, without a record yet."""
+        try:
+            data = await self._read(upload)
+            developed = await self._developer.develop_upload(
+                data, content_type=upload.file.content_type
+            )
+            image: Image = await self._keeper.keep(
+                developed, origin=ImageOrigin.UPLOAD, created_at=datetime.now(UTC)
+            )
+        except PictureRefused as refused:
+            refuse(refused.code, str(refused), "uploadId")
+        except StoreUnavailable as error:
+            raise Overloaded from error
+        return ImageRecord(image, prompt=None, made_from=())
+
+    async def _read(self, upload: Upload) -> bytes:
+        """The bytes that came, if they are those that were declared."""
+        file = upload.file
+        try:
+            data = await self._store.get(upload.key, max_bytes=file.byte_size)
+        except ObjectMissing:
+            refuse(UserErrorCode.UPLOAD_MISSING, "The file has not arrived.", "uploadId")
+        except ObjectTooLarge:
+            data = b""
+        # Stores that cannot refuse other bytes by themselves leave it to whoever reads them.
+        if len(data) != file.byte_size or file.sha256 not in (None, sha256(data).digest()):
+            message = "Another file than the declared one has arrived."
+            refuse(UserErrorCode.UPLOAD_MISSING, message, "uploadId")
+        return data
+
+
+def _label(filename: str | None) -> str | None:
+    """The name without what cannot be seen or turns the direction of writing, not too long."""
+    if filename is None:
+        return None
+    shown = (one for one in filename if unicodedata.category(one) not in ("Cc", "Cf", "Cs"))
+    return "".join(shown)[:MAX_FILENAME_LENGTH] or None

@@ -1,0 +1,95 @@
+"""Uploads as documents, from the offer until nobody asks for them any more."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from domain.ids import UploadId, ViewerId
+from domain.images import ImageRecord
+from domain.uploads import DeclaredFile, Upload
+from storage.database import Abort, Database, Document, Session, repository
+from storage.images import record_document
+from storage.keys import OFFER_SECONDS
+
+_OFFERED: Final = timedelta(seconds=OFFER_SECONDS)
+_KEPT: Final = timedelta(hours=1)
+"""For so long after its offer a file that came waits to be completed. A phone may have slept, and
+clocks differ.
+"""
+
+
+@repository
+class MongoUploadRepository:
+    """See `domain.ports.UploadRepository`.
+
+    `sweepAt` is there while the store may have bytes under `key`.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._uploads = database.uploads
+
+    async def open(self, viewer_id: ViewerId, uploads: Sequence[Upload], *, at_most: int) -> bool:
+        # Two at once may each see the other's not yet: a few too many do no harm.
+        offered_since = datetime.now(UTC) - _OFFERED
+        is_open = {"ownerId": viewer_id, "createdAt": {"$gt": offered_since}, "imageId": None}
+        if len(uploads) + await self._uploads.count_documents(is_open, limit=at_most) > at_most:
+            return False
+        await self._uploads.insert_many([_document(viewer_id, upload) for upload in uploads])
+        return True
+
+    async def get(self, viewer_id: ViewerId, upload_id: UploadId) -> Upload | None:
+        found = await self._uploads.find_one({"_id": upload_id, "ownerId": viewer_id})
+        return _read(found) if found else None
+
+    async def complete(self, viewer_id: ViewerId, upload_id: UploadId, record: ImageRecord) -> bool:
+        async def work(session: Session) -> None:
+            completed = await self._uploads.update_one(
+                {"_id": upload_id, "ownerId": viewer_id, "imageId": None},
+                {"$set": {"imageId": record.image.id}},
+                session=session,
+            )
+            if not completed.modified_count:
+                raise Abort
+            await self._database.images.insert_one(
+                record_document(viewer_id, record), session=session
+            )
+
+        return await self._database.transact(work) is not None
+
+    async def over(self, *, limit: int) -> Mapping[UploadId, str]:
+        found = self._uploads.find({"sweepAt": {"$lt": datetime.now(UTC)}}, {"key": 1})
+        return {one["_id"]: one["key"] async for one in found.limit(limit)}
+
+    async def forget_bytes(self, ids: Iterable[UploadId]) -> None:
+        await self._uploads.update_many({"_id": {"$in": list(ids)}}, {"$unset": {"sweepAt": ""}})
+
+
+def _document(owner_id: ViewerId, upload: Upload) -> Document:
+    return {
+        "_id": upload.id,
+        "ownerId": owner_id,
+        "key": upload.key,
+        "contentType": upload.file.content_type,
+        "byteSize": upload.file.byte_size,
+        "sha256": upload.file.sha256,
+        "filename": upload.filename,
+        "imageId": upload.image_id,
+        "createdAt": upload.created_at,
+        "sweepAt": upload.created_at + _OFFERED + _KEPT,
+    }
+
+
+def _read(document: Document) -> Upload:
+    return Upload(
+        id=document["_id"],
+        key=document["key"],
+        file=DeclaredFile(
+            content_type=document["contentType"],
+            byte_size=document["byteSize"],
+            sha256=document["sha256"],
+        ),
+        filename=document["filename"],
+        created_at=document["createdAt"],
+        image_id=document["imageId"],
+    )
