@@ -11,6 +11,7 @@ import httpx2
 import pytest
 from PIL import Image
 
+from storage.containers import content_type_of
 from tests.clients import Data, GraphQLClient
 from tests.conftest import Darkroom, StartDarkroom
 from tests.operations import (
@@ -24,6 +25,8 @@ from tests.operations import (
     start,
     start_or_refuse,
 )
+from tests.resilience.scale import SEED
+from tests.storage.mutants import mutants
 from tests.uploads import (
     COMPLETE,
     CREATE,
@@ -39,6 +42,7 @@ from tests.uploads import (
     with_digest,
 )
 
+DAMAGED = 40
 UNKNOWN = "upl_00000000000000000000000000"
 LIMITS = "{ viewer { limits { maxUploadBytes } } }"
 
@@ -364,6 +368,24 @@ async def test_what_arrived_is_no_picture_that_is_taken(
     assert codes(refused) == codes(again) == [(code, "uploadId")]
     assert refused["image"] is None
     assert await gallery(client, origin="UPLOAD") == []
+
+
+async def test_no_damaged_file_is_a_fault_of_ours(client: GraphQLClient) -> None:
+    at_once = asyncio.Semaphore(4)
+
+    async def tried(data: bytes) -> httpx2.Response:
+        async with at_once:
+            upload = await sent(client, data, content_type_of(data) or "image/png")
+            return await client.post({"query": COMPLETE, "variables": {"id": upload["id"]}})
+
+    answers = await asyncio.gather(*(tried(data) for data in mutants(SEED, DAMAGED) if data))
+
+    assert {answer.status_code for answer in answers} == {200}, f"seed {SEED}"
+    payloads = [answer.json()["data"]["completeUpload"] for answer in answers]
+    refused = [payload for payload in payloads if payload["image"] is None]
+    told = {code for payload in refused for code, _ in codes(payload)}
+    assert told <= {"UPLOAD_INVALID", "UPLOAD_TYPE_UNSUPPORTED"}, f"seed {SEED}"
+    assert refused
 
 
 @pytest.mark.parametrize(
