@@ -1,0 +1,84 @@
+"""A process that is killed while it makes images of uploads: nothing is lost or doubled, and no
+child of it goes on.
+"""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import httpx2
+
+from tests.clients import Data, GraphQLClient
+from tests.operations import GALLERY
+from tests.resilience.checks.images import against_bytes, against_samples
+from tests.resilience.evidence import read_stored
+from tests.resilience.processes import eventually, until_greeted
+from tests.resilience.scale import KILLS, SEED
+from tests.resilience.sites import open_site
+from tests.uploads import a_picture, complete, sent
+
+UPLOADS = 6
+DEVELOPED_SECONDS = 2.0
+"""Roughly as long as all of them take, two at once."""
+GONE_SECONDS = 10.0
+ROUNDS = max(2, KILLS // 10)
+
+
+async def test_an_upload_survives_the_process_that_completes_it(tmp_path: Path) -> None:
+    chance = random.Random(SEED)
+    completed: list[Data] = []
+    async with open_site(tmp_path) as site:
+        (api,) = site.apis
+        client = site.client(api)
+        await until_greeted(client)
+        for _ in range(ROUNDS):
+            uploads = [await sent(client, a_picture((1200, 800))) for _ in range(UPLOADS)]
+            completing = [asyncio.create_task(_tried(client, upload["id"])) for upload in uploads]
+            await asyncio.sleep(chance.uniform(0, DEVELOPED_SECONDS))
+            children = _children_of(api.pid)
+            await api.kill()
+            told = [image for image in await asyncio.gather(*completing) if image]
+
+            async def they_are_gone(children: Sequence[Path] = children) -> bool:
+                return not any(map(_status, children))
+
+            await eventually(they_are_gone, within=GONE_SECONDS, what="its children end as well")
+            await api.start()
+
+            images = [await complete(client, upload["id"]) for upload in uploads]
+
+            # What was told before the kill is what is told after it.
+            assert {image["id"] for image in told} <= {image["id"] for image in images}
+            completed += images
+
+        seen = (await client(GALLERY, first=100, origin="UPLOAD"))["viewer"]["images"]["nodes"]
+        stored = await read_stored(site.documents, tmp_path)
+
+    assert sorted(image["id"] for image in seen) == sorted({image["id"] for image in completed})
+    assert len(completed) == len(seen) == ROUNDS * UPLOADS, f"seed {SEED}"
+    assert list(against_bytes(stored)) == []
+    assert list(against_samples(stored)) == []
+
+
+async def _tried(client: GraphQLClient, upload_id: str) -> Data | None:
+    with suppress(httpx2.HTTPError):
+        return await complete(client, upload_id)
+    return None
+
+
+def _children_of(pid: int | None) -> list[Path]:
+    """Where Linux tells of them; elsewhere none are found."""
+    return [
+        folder
+        for folder in Path("/proc").glob("[0-9]*")
+        if f"\nPPid:\t{pid}\n" in _status(folder) and "Zombie" not in _status(folder)
+    ]
+
+
+def _status(folder: Path) -> str:
+    try:
+        return (folder / "status").read_text()
+    except OSError:
+        return ""  # it is gone
