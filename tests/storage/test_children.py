@@ -586,14 +586,18 @@ async def test_who_waits_too_long_is_sent_away() -> None:
 
 
 @LINUX
-async def test_whoever_goes_away_leaves_no_process(developer: ChildDeveloper) -> None:
-    data, before = slow_and_large(), our_processes()
-    working = [asyncio.create_task(develop(developer, data)) for _ in range(3)]
-    await until_at_work(2, before)
+async def test_whoever_goes_away_leaves_no_process(
+    developer: ChildDeveloper, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    before = our_processes()
+    with monkeypatch.context() as patched:
+        await pretend(patched, tmp_path, b"ready\n", "exec sleep 60")
+        working = [asyncio.create_task(develop(developer, encoded(a_picture()))) for _ in range(3)]
+        await until_at_work(2, before)
 
-    for task in working:
-        task.cancel()
-    await asyncio.wait(working)
+        for task in working:
+            task.cancel()
+        await asyncio.wait(working)
     await eventually(lambda: our_processes() == before)
 
     assert all(task.cancelled() for task in working)
@@ -628,26 +632,24 @@ async def test_closing_ends_what_is_at_work() -> None:
         await working
 
 
-@LINUX
 async def test_a_child_that_somebody_kills_is_not_the_pictures_fault(
-    developer: ChildDeveloper,
+    developer: ChildDeveloper, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    before = our_processes()
-    working = asyncio.create_task(develop(developer, slow_and_large()))
-    await until_at_work(1, before)
-
-    for process in our_processes() - before:
-        os.kill(process, 9)
-
-    with pytest.raises(Overloaded):
-        await working
-
-
-async def test_a_machine_that_is_too_busy_is_not_the_pictures_fault() -> None:
-    developer = ChildDeveloper(max_child_seconds=0.001)
+    await pretend(monkeypatch, tmp_path, b"ready\n", "kill -KILL $$")
 
     with pytest.raises(Overloaded):
         await develop(developer, encoded(a_picture()))
+
+
+async def test_a_machine_that_is_too_busy_is_not_the_pictures_fault(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    developer = ChildDeveloper(max_child_seconds=0.5)
+    await pretend(monkeypatch, tmp_path, b"ready\n", "exec sleep 60")
+
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        with pytest.raises(Overloaded):
+            await develop(developer, encoded(a_picture()))
 
 
 async def test_a_child_that_cannot_be_started_is_not_the_pictures_fault(
@@ -721,6 +723,25 @@ async def test_a_child_sees_nothing_of_the_environment(
     assert "PATH=" in seen.read_text()
 
 
+LOCKED_UP = """
+import os, socket
+from storage.child import Limits, lock_up
+lock_up(Limits())
+for way in (lambda: open("/dev/null"), socket.socket, os.pipe):
+    try:
+        way()
+    except OSError:
+        continue
+    raise SystemExit(1)
+"""
+
+
+async def test_a_decoder_that_is_taken_over_can_open_nothing() -> None:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", LOCKED_UP, cwd=ROOT)
+
+    assert await process.wait() == 0
+
+
 def an_answer(**changed: Any) -> bytes:
     data = encoded(a_picture(), "PNG")
     told = {"thumbhash": "abcd", "renditions": [["image/png", 300, 200, len(data)]]} | changed
@@ -734,7 +755,7 @@ FALSE_ANSWERS: dict[str, bytes] = {
     "a refusal with an unknown code": b'ready\n["SHUT_UP", "x", "y"]\n',
     "no renditions": an_answer(renditions=[]),
     "another type": an_answer(renditions=[["text/html", 300, 200, 5]]),
-    "other bytes": b'ready\n{"thumbhash": "", "renditions": [["image/png", 9, 9, 5]]}\nhello',
+    "other bytes": b'ready\n{"thumbhash": "", "renditions": [["image/png", 300, 200, 5]]}\nhello',
     "too few bytes": an_answer()[:-1],
     "too many bytes": an_answer() + b"!",
     "a size that cannot be": an_answer(renditions=[["image/png", 10**9, 1, 5]]),
