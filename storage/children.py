@@ -146,7 +146,8 @@ class _Child(asyncio.SubprocessProtocol):
     def send(self, *parts: bytes) -> None:
         assert self._transport is not None
         stdin = cast(asyncio.WriteTransport | None, self._transport.get_pipe_transport(0))
-        if stdin is not None:
+        # It may have ended already; uvloop does not take anything for it then.
+        if stdin is not None and not stdin.is_closing():
             stdin.writelines(parts)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

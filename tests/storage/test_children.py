@@ -723,6 +723,59 @@ async def test_a_child_sees_nothing_of_the_environment(
     assert "PATH=" in seen.read_text()
 
 
+BY_UVLOOP = """
+import asyncio, sys, uvloop
+from pathlib import Path
+from domain.errors import Overloaded, PictureRefused
+from storage.children import ChildDeveloper
+
+async def develop(developer, data):
+    try:
+        return (await developer.develop_upload(data, content_type="image/png")).original.width
+    except (Overloaded, PictureRefused) as error:
+        return type(error).__name__
+
+async def main():
+    data, developer, python = Path(sys.argv[1]).read_bytes(), ChildDeveloper(), sys.executable
+    assert await asyncio.gather(develop(developer, data), develop(developer, data[:-9])) == [
+        300,
+        "PictureRefused",
+    ]
+    for moment in range(0, 100, 5):
+        task = asyncio.create_task(develop(developer, data))
+        await asyncio.sleep(moment / 1_000)
+        task.cancel()
+        await asyncio.wait([task])
+    for sys.executable in ("/bin/false", "/nowhere") * 5:
+        assert await develop(developer, data) == "Overloaded"
+    sys.executable = python
+    assert await develop(developer, data) == 300
+    closed = asyncio.create_task(develop(developer, data))
+    await asyncio.sleep(0.05)
+    await developer.aclose()
+    assert await closed == "Overloaded"
+    assert not Path("/proc/thread-self/children").read_text()
+
+uvloop.run(main())
+"""
+
+
+@LINUX
+async def test_all_of_it_by_uvloop(tmp_path: Path) -> None:
+    """It has processes and pipes of its own, and the API runs on it."""
+    (tmp_path / "picture.png").write_bytes(encoded(a_picture()))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-W", "error", "-c", BY_UVLOOP, tmp_path / "picture.png"),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(3 * PATIENCE_SECONDS):
+        _, complaints = await process.communicate()
+
+    assert (process.returncode, complaints.decode()) == (0, "")
+
+
 LOCKED_UP = """
 import os, socket
 from storage.child import Limits, lock_up
@@ -824,7 +877,7 @@ async def test_the_event_loop_stays_free_meanwhile(developer: ChildDeveloper) ->
         longest, last = max(longest, loop.time() - last), loop.time()
 
     await working
-    assert longest < 0.1
+    assert longest < 0.4
 
 
 # Damaged files
