@@ -190,6 +190,13 @@ def black(width: int, height: int, image_format: str = "PNG") -> bytes:
     return encoded(Image.new("1" if image_format == "PNG" else "L", (width, height)), image_format)
 
 
+def without_palette() -> bytes:
+    data = encoded(a_picture().quantize(16))
+    start = data.index(b"PLTE") - 4
+    end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+    return data[:start] + data[end:]
+
+
 INVALID: dict[str, Callable[[], bytes]] = {
     "truncated PNG": lambda: encoded(a_picture())[:-200],
     "truncated JPEG": lambda: encoded(a_picture(), "JPEG")[:-200],
@@ -197,6 +204,7 @@ INVALID: dict[str, Callable[[], bytes]] = {
     "truncated WebP": lambda: encoded(a_picture(), "WEBP")[:-200],
     "PNG of nothing but its magic bytes": lambda: b"\x89PNG\r\n\x1a\n",
     "bad CRC": with_bad_crc,
+    "PNG without its palette": without_palette,
     "0×0 PNG": lambda: with_png_size(encoded(a_picture()), 0, 0),
     "0×0 JPEG": lambda: with_jpeg_size(encoded(a_picture(), "JPEG"), 0, 0),
     "0×0 WebP": lambda: with_webp_size(0, 0),
