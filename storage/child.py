@@ -17,6 +17,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -139,7 +140,7 @@ def memory_in_use() -> int:
     return int(pages) * resource.getpagesize()
 
 
-def _lock_up(limits: Limits) -> None:
+def lock_up(limits: Limits) -> None:
     """What cannot be undone in this process, in case that a decoder is taken over or loops.
 
     Nothing can be opened any more: no file, no socket, no pipe.
@@ -156,8 +157,10 @@ def _lock_up(limits: Limits) -> None:
 def _end_with_parent(stdin: int) -> None:
     """The parent keeps the other end open for as long as it wants an answer."""
     signal.signal(signal.SIGIO, signal.SIG_DFL)
-    fcntl.fcntl(stdin, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(stdin, fcntl.F_SETFL, fcntl.fcntl(stdin, fcntl.F_GETFL) | os.O_ASYNC)
+    # Where a system has no such signal for pipes, the limits of time are left.
+    with suppress(OSError):
+        fcntl.fcntl(stdin, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(stdin, fcntl.F_SETFL, fcntl.fcntl(stdin, fcntl.F_GETFL) | os.O_ASYNC)
     if select.select([stdin], [], [], 0)[0]:
         sys.exit("nobody wants an answer")
 
@@ -166,7 +169,7 @@ def main(arguments: Sequence[str]) -> None:
     order = Order.read(arguments[0])
     stdin, stdout = sys.stdin.buffer, sys.stdout.buffer
     memory_before = memory_in_use()
-    _lock_up(order.limits)
+    lock_up(order.limits)
     stdout.write(READY)
     stdout.flush()
     length = int.from_bytes(stdin.read(LENGTH_BYTES), "big")

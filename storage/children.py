@@ -38,7 +38,7 @@ _MAX_ANSWER_BYTES: Final = MAX_OBJECT_BYTES + 4_000_000
 _MAX_LINE_BYTES: Final = 4_096
 _NAMES: Final = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WebP"}
 _OURS: Final = frozenset((signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
-"""Signals that no picture brings about: somebody, or a machine without memory, ended the child."""
+"""Signals that no picture brings about: we, somebody else, or a machine without memory ended it."""
 
 log = structlog.get_logger(__name__)
 
@@ -122,10 +122,9 @@ class ChildDeveloper:
             raise Overloaded from error
         child.send(len(data).to_bytes(LENGTH_BYTES, "big"), data)
         await asyncio.wait([child.ended], timeout=self._max_child_seconds)
-        in_time = child.ended.done()
         child.kill()
         await child.ended
-        return _developed(child, content_type, in_time=in_time)
+        return _developed(child, content_type)
 
 
 class _Child(asyncio.SubprocessProtocol):
@@ -147,7 +146,8 @@ class _Child(asyncio.SubprocessProtocol):
     def send(self, *parts: bytes) -> None:
         assert self._transport is not None
         stdin = cast(asyncio.WriteTransport | None, self._transport.get_pipe_transport(0))
-        if stdin is not None:
+        # It may have ended already; uvloop does not take anything for it then.
+        if stdin is not None and not stdin.is_closing():
             stdin.writelines(parts)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -184,7 +184,7 @@ def _check_type(data: bytes, content_type: str) -> None:
     raise PictureRefused(UserErrorCode.UPLOAD_TYPE_UNSUPPORTED, message)
 
 
-def _developed(child: _Child, content_type: str, *, in_time: bool) -> DevelopedImage:
+def _developed(child: _Child, content_type: str) -> DevelopedImage:
     """What the child has made, or what became of it."""
     answer, returncode = bytes(child.answer), child.returncode
     if not answer.startswith(READY):
@@ -193,8 +193,8 @@ def _developed(child: _Child, content_type: str, *, in_time: bool) -> DevelopedI
     if len(answer) > _MAX_ANSWER_BYTES:
         raise _invalid(TOO_LARGE, "endless answer")
     ended_by = -returncode if returncode is not None and returncode < 0 else None
-    if not in_time or ended_by in _OURS:
-        log.warning("an upload's process was ended", in_time=in_time, returncode=returncode)
+    if ended_by in _OURS:
+        log.warning("an upload's process was ended", returncode=returncode)
         raise Overloaded
     if ended_by in (signal.SIGPROF, signal.SIGXCPU):
         raise _invalid(TOO_SLOW, "no time left")

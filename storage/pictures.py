@@ -143,6 +143,8 @@ def decode(container: Container, *, draft_width: int | None = None) -> Image.Ima
         # Every coefficient is still read, so that a broken file is found out all the same.
         file.draft(None, (draft_width, 1))
     file.load()
+    if file.mode == "P" and file.palette is None:
+        raise BadContainer("colours that are nowhere told")
     return file
 
 

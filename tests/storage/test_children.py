@@ -190,6 +190,13 @@ def black(width: int, height: int, image_format: str = "PNG") -> bytes:
     return encoded(Image.new("1" if image_format == "PNG" else "L", (width, height)), image_format)
 
 
+def without_palette() -> bytes:
+    data = encoded(a_picture().quantize(16))
+    start = data.index(b"PLTE") - 4
+    end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+    return data[:start] + data[end:]
+
+
 INVALID: dict[str, Callable[[], bytes]] = {
     "truncated PNG": lambda: encoded(a_picture())[:-200],
     "truncated JPEG": lambda: encoded(a_picture(), "JPEG")[:-200],
@@ -197,6 +204,7 @@ INVALID: dict[str, Callable[[], bytes]] = {
     "truncated WebP": lambda: encoded(a_picture(), "WEBP")[:-200],
     "PNG of nothing but its magic bytes": lambda: b"\x89PNG\r\n\x1a\n",
     "bad CRC": with_bad_crc,
+    "PNG without its palette": without_palette,
     "0×0 PNG": lambda: with_png_size(encoded(a_picture()), 0, 0),
     "0×0 JPEG": lambda: with_jpeg_size(encoded(a_picture(), "JPEG"), 0, 0),
     "0×0 WebP": lambda: with_webp_size(0, 0),
@@ -586,14 +594,18 @@ async def test_who_waits_too_long_is_sent_away() -> None:
 
 
 @LINUX
-async def test_whoever_goes_away_leaves_no_process(developer: ChildDeveloper) -> None:
-    data, before = slow_and_large(), our_processes()
-    working = [asyncio.create_task(develop(developer, data)) for _ in range(3)]
-    await until_at_work(2, before)
+async def test_whoever_goes_away_leaves_no_process(
+    developer: ChildDeveloper, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    before = our_processes()
+    with monkeypatch.context() as patched:
+        await pretend(patched, tmp_path, b"ready\n", "exec sleep 60")
+        working = [asyncio.create_task(develop(developer, encoded(a_picture()))) for _ in range(3)]
+        await until_at_work(2, before)
 
-    for task in working:
-        task.cancel()
-    await asyncio.wait(working)
+        for task in working:
+            task.cancel()
+        await asyncio.wait(working)
     await eventually(lambda: our_processes() == before)
 
     assert all(task.cancelled() for task in working)
@@ -628,26 +640,24 @@ async def test_closing_ends_what_is_at_work() -> None:
         await working
 
 
-@LINUX
 async def test_a_child_that_somebody_kills_is_not_the_pictures_fault(
-    developer: ChildDeveloper,
+    developer: ChildDeveloper, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    before = our_processes()
-    working = asyncio.create_task(develop(developer, slow_and_large()))
-    await until_at_work(1, before)
-
-    for process in our_processes() - before:
-        os.kill(process, 9)
-
-    with pytest.raises(Overloaded):
-        await working
-
-
-async def test_a_machine_that_is_too_busy_is_not_the_pictures_fault() -> None:
-    developer = ChildDeveloper(max_child_seconds=0.001)
+    await pretend(monkeypatch, tmp_path, b"ready\n", "kill -KILL $$")
 
     with pytest.raises(Overloaded):
         await develop(developer, encoded(a_picture()))
+
+
+async def test_a_machine_that_is_too_busy_is_not_the_pictures_fault(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    developer = ChildDeveloper(max_child_seconds=0.5)
+    await pretend(monkeypatch, tmp_path, b"ready\n", "exec sleep 60")
+
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        with pytest.raises(Overloaded):
+            await develop(developer, encoded(a_picture()))
 
 
 async def test_a_child_that_cannot_be_started_is_not_the_pictures_fault(
@@ -721,6 +731,78 @@ async def test_a_child_sees_nothing_of_the_environment(
     assert "PATH=" in seen.read_text()
 
 
+BY_UVLOOP = """
+import asyncio, sys, uvloop
+from pathlib import Path
+from domain.errors import Overloaded, PictureRefused
+from storage.children import ChildDeveloper
+
+async def develop(developer, data):
+    try:
+        return (await developer.develop_upload(data, content_type="image/png")).original.width
+    except (Overloaded, PictureRefused) as error:
+        return type(error).__name__
+
+async def main():
+    data, developer, python = Path(sys.argv[1]).read_bytes(), ChildDeveloper(), sys.executable
+    assert await asyncio.gather(develop(developer, data), develop(developer, data[:-9])) == [
+        300,
+        "PictureRefused",
+    ]
+    for moment in range(0, 100, 5):
+        task = asyncio.create_task(develop(developer, data))
+        await asyncio.sleep(moment / 1_000)
+        task.cancel()
+        await asyncio.wait([task])
+    for sys.executable in ("/bin/false", "/nowhere") * 5:
+        assert await develop(developer, data) == "Overloaded"
+    sys.executable = python
+    assert await develop(developer, data) == 300
+    closed = asyncio.create_task(develop(developer, data))
+    await asyncio.sleep(0.05)
+    await developer.aclose()
+    assert await closed == "Overloaded"
+    assert not Path("/proc/thread-self/children").read_text()
+
+uvloop.run(main())
+"""
+
+
+@LINUX
+async def test_all_of_it_by_uvloop(tmp_path: Path) -> None:
+    """It has processes and pipes of its own, and the API runs on it."""
+    (tmp_path / "picture.png").write_bytes(encoded(a_picture()))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-W", "error", "-c", BY_UVLOOP, tmp_path / "picture.png"),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(3 * PATIENCE_SECONDS):
+        _, complaints = await process.communicate()
+
+    assert (process.returncode, complaints.decode()) == (0, "")
+
+
+LOCKED_UP = """
+import os, socket
+from storage.child import Limits, lock_up
+lock_up(Limits())
+for way in (lambda: open("/dev/null"), socket.socket, os.pipe):
+    try:
+        way()
+    except OSError:
+        continue
+    raise SystemExit(1)
+"""
+
+
+async def test_a_decoder_that_is_taken_over_can_open_nothing() -> None:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", LOCKED_UP, cwd=ROOT)
+
+    assert await process.wait() == 0
+
+
 def an_answer(**changed: Any) -> bytes:
     data = encoded(a_picture(), "PNG")
     told = {"thumbhash": "abcd", "renditions": [["image/png", 300, 200, len(data)]]} | changed
@@ -734,7 +816,7 @@ FALSE_ANSWERS: dict[str, bytes] = {
     "a refusal with an unknown code": b'ready\n["SHUT_UP", "x", "y"]\n',
     "no renditions": an_answer(renditions=[]),
     "another type": an_answer(renditions=[["text/html", 300, 200, 5]]),
-    "other bytes": b'ready\n{"thumbhash": "", "renditions": [["image/png", 9, 9, 5]]}\nhello',
+    "other bytes": b'ready\n{"thumbhash": "", "renditions": [["image/png", 300, 200, 5]]}\nhello',
     "too few bytes": an_answer()[:-1],
     "too many bytes": an_answer() + b"!",
     "a size that cannot be": an_answer(renditions=[["image/png", 10**9, 1, 5]]),
@@ -803,7 +885,7 @@ async def test_the_event_loop_stays_free_meanwhile(developer: ChildDeveloper) ->
         longest, last = max(longest, loop.time() - last), loop.time()
 
     await working
-    assert longest < 0.1
+    assert longest < 0.4
 
 
 # Damaged files

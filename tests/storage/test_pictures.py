@@ -405,6 +405,14 @@ async def test_any_bytes_give_a_picture_or_the_right_error(
     assert outcomes <= {image_format, GenerationErrorCode.PROVIDER_BAD_RESPONSE}
 
 
+async def test_a_png_without_its_palette_is_refused(developer: Developer) -> None:
+    data = encoded(a_picture().quantize(16), "PNG")
+    start = data.index(b"PLTE") - 4
+    end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+
+    await assert_no_picture(developer, data[:start] + data[end:])
+
+
 async def test_a_png_that_lies_about_its_size_is_refused(developer: Developer) -> None:
     data = encoded(a_picture(), "PNG")
 
