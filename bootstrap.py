@@ -16,6 +16,7 @@ from domain.models import ModelRegistry
 from domain.ports import ObjectStore, Provider, UploadStore
 from domain.sealing import Seal
 from domain.services.accounts import AccountService
+from domain.services.comparing import ObjectComparer
 from domain.services.conversations import ConversationService
 from domain.services.dispatcher import Dispatcher
 from domain.services.favourites import FavouriteService
@@ -26,6 +27,7 @@ from domain.services.prompts import PromptService
 from domain.services.receipts import ReceiptService
 from domain.services.runner import OutputRunner
 from domain.services.sweeper import Sweeper
+from domain.services.tidying import Tidier
 from domain.services.turns import TurnService
 from domain.services.viewers import SampleMaker, ViewerService
 from domain.services.withdrawals import WithdrawalService
@@ -47,6 +49,7 @@ from schema.context import Context
 from settings import Settings, SettingsError, origin_pattern, secret_of
 from storage.accounts import MongoAccountRepository
 from storage.changes import MongoChangeFeed
+from storage.chores import MongoChoreRepository
 from storage.claims import MongoClaimRepository
 from storage.conversations import MongoConversationRepository
 from storage.database import Database, open_database
@@ -60,6 +63,7 @@ from storage.pictures import PillowDeveloper
 from storage.prompts import MongoPromptRepository
 from storage.s3 import Bucket, open_bucket
 from storage.turns import MongoTurnRepository
+from storage.used_keys import MongoUsedKeyRepository
 from storage.viewers import MongoViewerRepository
 from storage.withdrawals import MongoWithdrawalRepository
 from subscriptions.conversations import ConversationUpdates
@@ -232,6 +236,7 @@ async def open_services(
             await _run_outputs(base, stack, grace_left or (lambda: settings.shutdown_grace))
         else:
             await stack.enter_async_context(Sweeper(base.claims, None).serve())
+        await stack.enter_async_context(_tidier(base).serve())
         yield services
 
 
@@ -244,6 +249,7 @@ async def open_worker(
         base = await _open_base(settings, stack)
         await stack.enter_async_context(base.jobs.publishing())
         await _run_outputs(base, stack, grace_left)
+        await stack.enter_async_context(_tidier(base).serve())
         yield
 
 
@@ -285,6 +291,13 @@ async def _run_outputs(
     stack.push_async_callback(lambda: dispatcher.stop(grace_left()))
     await stack.enter_async_context(base.jobs.receiving(dispatcher, places=dispatcher.places))
     await stack.enter_async_context(Sweeper(base.claims, dispatcher).serve())
+
+
+def _tidier(base: _Base) -> Tidier:
+    keys = MongoUsedKeyRepository(base.database)
+    return Tidier(
+        MongoChoreRepository(base.database), None, ObjectComparer(base.studio.objects, keys)
+    )
 
 
 async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
