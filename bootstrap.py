@@ -337,7 +337,7 @@ async def open_objects(
     """Where the bytes of pictures are, and the routes that links and offers lead to, if to us."""
     bucket = bucket_of(settings)
     if bucket is not None:
-        async with open_bucket(bucket) as store:
+        async with open_bucket(bucket, operation_seconds=settings.s3_seconds) as store:
             yield store, ()
         return
     folder = FolderObjectStore(

@@ -41,7 +41,7 @@ from storage.signatures import Condition, Signer
 CONNECT_SECONDS: Final = 3
 SILENCE_SECONDS: Final = 10
 OPERATION_SECONDS: Final = 20.0
-"""For one call of the store, whatever the server does. Nothing waits for it longer."""
+"""For one call of the store, whatever the server does, unless the settings say otherwise."""
 
 _TRIES: Final = 2
 _CONNECTIONS: Final = 50
