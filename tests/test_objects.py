@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from bootstrap import Objects, open_objects
+from bootstrap import Objects, open_objects, open_worker
 from domain.images import FOLDERS, SHARDS, new_key, rendition_key
 from domain.ports import StoredObject
 from domain.sealing import Seal
 from domain.services.comparing import ObjectComparer
+from domain.services.owning import mark_key
 from settings import Settings
 from storage.database import open_database
 from storage.objects import FolderObjectStore
@@ -21,6 +22,7 @@ from storage.used_keys import MongoUsedKeyRepository
 from tests.clients import GraphQLClient
 from tests.conftest import Darkroom, StartDarkroom
 from tests.operations import DELETE_IMAGE, FOLLOW, a_sample, conversation_with, start
+from tests.resilience.processes import eventually
 
 ROOT = Path(__file__).parents[1]
 TWO_DAYS = 2 * 24 * 3600
@@ -149,6 +151,45 @@ async def test_nothing_is_deleted_for_the_wrong_database(
     assert code == 1
     assert "is it the right one? Nothing is deleted." in told
     assert await keys(store) == there
+
+
+async def test_nothing_is_deleted_where_another_database_has_left_its_mark(
+    darkroom: Darkroom, client: GraphQLClient, store: Objects
+) -> None:
+    await a_sample(client)
+    orphan, mark = new_key("images", "image/png"), mark_key("another database")
+    for key in (orphan, mark):
+        await store.put(key, b"1234567")
+    make_older(darkroom, orphan)
+
+    code, told = await compare(darkroom.settings, "--delete")
+    assert code == 1
+    assert f"Another database keeps images here: {mark} is its mark." in told
+    assert orphan in await keys(store)
+
+    await store.delete([mark])
+    code, told = await compare(darkroom.settings, "--delete")
+    assert code == 0
+    assert orphan not in await keys(store)
+
+
+async def test_who_answers_and_who_works_tidy_up(
+    start_darkroom: StartDarkroom, mongodb_uri: str, database_name: str, tmp_path: Path
+) -> None:
+    darkroom = await start_darkroom()
+    elsewhere = {"data_dir": tmp_path / "worker", "mongodb_database": database_name}
+    alone = darkroom.settings.model_copy(update=elsewhere)
+
+    async with open_worker(alone, grace_left=lambda: 0.0):
+        for settings in (darkroom.settings, alone):
+            await until_marked(settings.data_dir / "objects" / "owners" / "00")
+
+
+async def until_marked(folder: Path) -> None:
+    async def marked() -> bool:
+        return await asyncio.to_thread(lambda: any(folder.glob("*.txt")))
+
+    await eventually(marked, within=20, what="there is a mark of whoever tidies up")
 
 
 class Interrupted(FolderObjectStore):

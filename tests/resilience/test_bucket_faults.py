@@ -48,9 +48,13 @@ from tests.simulators.fal import KEY, FalSimulator, serving_fal
 from tests.storage.detours import Detour, Fault, detour_to
 from tests.storage.places import a_bucket_name, keys_in, make_bucket
 
-FAULTS = 2_000 if THOROUGH else 200
-SHARE = 0.55
+FAULTS = 2_000 if THOROUGH else 300
+SHARE = 0.45
 """Of all requests."""
+UNLUCKY = 0.2
+"""Of all new objects: none of them can ever be put, so that what was bought has to be kept, and put
+under another key.
+"""
 ORDERING = 6
 """So many viewers' orders at once."""
 LIMIT_SECONDS = 0.8
@@ -83,9 +87,10 @@ class Misfortune:
         self._randomness = random.Random(self.seed)
 
     def __call__(self, head: bytes) -> Fault:
-        if self.enough.is_set() or self._randomness.random() >= SHARE:
+        method, path, _ = head.decode().split(" ", 2)
+        unlucky = method == "PUT" and random.Random(f"{self.seed} {path}").random() < UNLUCKY
+        if self.enough.is_set() or not (unlucky or self._randomness.random() < SHARE):
             return Fault()
-        method = head.split(b" ", 1)[0].decode()
         length = _LENGTH.search(head)
         body = int(length[1]) if length else 0
         where = self._randomness.random()
