@@ -16,6 +16,7 @@ from domain.models import ModelRegistry
 from domain.ports import ObjectStore, Provider, UploadStore
 from domain.sealing import Seal
 from domain.services.accounts import AccountService
+from domain.services.comparing import ObjectComparer
 from domain.services.conversations import ConversationService
 from domain.services.dispatcher import Dispatcher
 from domain.services.favourites import FavouriteService
@@ -26,6 +27,7 @@ from domain.services.prompts import PromptService
 from domain.services.receipts import ReceiptService
 from domain.services.runner import OutputRunner
 from domain.services.sweeper import Sweeper
+from domain.services.tidying import Tidier
 from domain.services.turns import TurnService
 from domain.services.uploads import UploadService
 from domain.services.viewers import SampleMaker, ViewerService
@@ -49,6 +51,7 @@ from settings import Settings, SettingsError, origin_pattern, secret_of
 from storage.accounts import MongoAccountRepository
 from storage.changes import MongoChangeFeed
 from storage.children import ChildDeveloper
+from storage.chores import MongoChoreRepository
 from storage.claims import MongoClaimRepository
 from storage.conversations import MongoConversationRepository
 from storage.database import Database, open_database
@@ -63,6 +66,7 @@ from storage.prompts import MongoPromptRepository
 from storage.s3 import Bucket, open_bucket
 from storage.turns import MongoTurnRepository
 from storage.uploads import MongoUploadRepository
+from storage.used_keys import MongoUsedKeyRepository
 from storage.viewers import MongoViewerRepository
 from storage.withdrawals import MongoWithdrawalRepository
 from subscriptions.conversations import ConversationUpdates
@@ -247,6 +251,7 @@ async def open_services(
             await _run_outputs(base, stack, grace_left or (lambda: settings.shutdown_grace))
         else:
             await stack.enter_async_context(Sweeper(base.claims, None).serve())
+        await stack.enter_async_context(_tidier(base).serve())
         yield services
 
 
@@ -259,6 +264,7 @@ async def open_worker(
         base = await _open_base(settings, stack)
         await stack.enter_async_context(base.jobs.publishing())
         await _run_outputs(base, stack, grace_left)
+        await stack.enter_async_context(_tidier(base).serve())
         yield
 
 
@@ -302,6 +308,14 @@ async def _run_outputs(
     await stack.enter_async_context(Sweeper(base.claims, dispatcher).serve())
 
 
+def _tidier(base: _Base) -> Tidier:
+    return Tidier(
+        MongoChoreRepository(base.database),
+        MongoUploadRepository(base.database),
+        ObjectComparer(base.studio.objects, MongoUsedKeyRepository(base.database)),
+    )
+
+
 async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
     if settings.mongodb_uri is None:
         raise SettingsError(["DARKROOM_MONGODB_URI is needed here; `make run` starts a mongod."])
@@ -339,7 +353,7 @@ async def open_objects(
     """Where the bytes of pictures are, and the routes that links and offers lead to, if to us."""
     bucket = bucket_of(settings)
     if bucket is not None:
-        async with open_bucket(bucket) as store:
+        async with open_bucket(bucket, operation_seconds=settings.s3_seconds) as store:
             yield store, ()
         return
     folder = FolderObjectStore(

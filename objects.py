@@ -1,18 +1,22 @@
 """For operators: hold the object store against the database.
 
 `python -m objects compare` tells what nothing refers to, and what is referred to and missing;
-with `--delete` it deletes what nothing refers to once that is older than a day.
+with `--delete` it deletes what nothing refers to once that is older than a day. It goes shard by
+shard, and holds the keys of one at a time.
 """
 
 import asyncio
 import sys
 from argparse import ArgumentParser, Namespace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from bootstrap import open_objects
 from domain.errors import Overloaded, StoreUnavailable
+from domain.images import SHARDS
 from domain.sealing import Seal
-from domain.services.comparing import Comparison, ObjectComparer
+from domain.services.comparing import ObjectComparer
+from domain.services.owning import Owners, StoreMarker
 from entrance import CANNOT_START, FAILED, STOPPED, CannotStart, complain, database
 from settings import Settings, SettingsError, read_settings, secret_of
 from storage.database import open_database
@@ -38,34 +42,64 @@ async def _run(settings: Settings, asked: Namespace) -> int:
             open_database(uri, complete.mongodb_database) as opened,
         ):
             comparer = ObjectComparer(store, MongoUsedKeyRepository(opened))
-            found = await comparer.compare()
-            code = _show(found)
+            total = await _tell(comparer)
+            code = FAILED if total.missing else STOPPED
             if asked.delete:
-                code = await _delete(comparer, found) or code
+                owners = await StoreMarker(comparer.objects, comparer.keys).owners()
+                code = await _delete(comparer, total, owners) or code
             return code
 
 
-def _show(found: Comparison) -> int:
-    for key in found.missing:
-        print(f"missing  {key}")
-    for orphan in found.orphans:
-        print(f"orphan   {orphan.key}  {orphan.byte_size}  {orphan.modified_at:%Y-%m-%d %H:%M}Z")
-    old = found.old_orphans(datetime.now(UTC))
+@dataclass(slots=True)
+class _Total:
+    """What was found in all shards."""
+
+    objects: int = 0
+    byte_size: int = 0
+    referred: int = 0
+    orphans: int = 0
+    old: int = 0
+    missing: int = 0
+
+
+async def _tell(comparer: ObjectComparer) -> _Total:
+    total = _Total()
+    for shard in SHARDS:
+        found = await comparer.compare(shard)
+        for key in found.missing:
+            print(f"missing  {key}")
+        for one in found.orphans:
+            print(f"orphan   {one.key}  {one.byte_size}  {one.modified_at:%Y-%m-%d %H:%M}Z")
+        total.objects += found.objects
+        total.byte_size += found.byte_size
+        total.referred += found.referred
+        total.orphans += len(found.orphans)
+        total.old += len(found.old_orphans(datetime.now(UTC)))
+        total.missing += len(found.missing)
     print(
-        f"{found.objects} objects of {found.byte_size} bytes: {found.referred} are referred to, "
-        f"{len(found.orphans)} are not, {len(old)} of these for longer than a day. "
-        f"{len(found.missing)} are missing."
+        f"{total.objects} objects of {total.byte_size} bytes: {total.referred} are referred to, "
+        f"{total.orphans} are not, {total.old} of these for longer than a day. "
+        f"{total.missing} are missing."
     )
-    return FAILED if found.missing else STOPPED
+    return total
 
 
-async def _delete(comparer: ObjectComparer, found: Comparison) -> int:
-    old = found.old_orphans(datetime.now(UTC))
-    if old and not found.referred:
+async def _delete(comparer: ObjectComparer, total: _Total, owners: Owners) -> int:
+    if total.old and not total.referred:
         complain("Nothing here belongs to this database; is it the right one? Nothing is deleted.")
         return FAILED
-    await comparer.delete(old)
-    print(f"{len(old)} objects of {sum(one.byte_size for one in old)} bytes deleted.")
+    if total.old and owners.others:
+        complain(
+            f"Another database keeps images here: {', '.join(owners.others)} is its mark. If it is "
+            "gone for good, delete the mark. Nothing is deleted."
+        )
+        return FAILED
+    count = byte_size = 0
+    for shard in SHARDS:  # anew, since nothing but sums was kept
+        old = (await comparer.compare(shard)).old_orphans(datetime.now(UTC))
+        await comparer.delete(old)
+        count, byte_size = count + len(old), byte_size + sum(one.byte_size for one in old)
+    print(f"{count} objects of {byte_size} bytes deleted.")
     return STOPPED
 
 

@@ -180,6 +180,12 @@ class Settings(BaseSettings):
         description="Where the bucket's name stands in addresses: in the path, or before the "
         "server's name (default: virtual at amazonaws.com, else path)",
     )
+    s3_seconds: float = Field(
+        default=20.0,
+        gt=0,
+        le=300,
+        description="Seconds that one call of the bucket may take, its repetition included",
+    )
     nats_url: SecretStr | None = Field(
         default=None,
         description="The NATS server, with JetStream, that tells worker processes what there is to "

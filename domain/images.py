@@ -87,10 +87,20 @@ EXTENSIONS: Final = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "web
 """Content types that are kept, and how keys of such bytes end: a key alone tells its type."""
 
 
+FOLDERS: Final = ("images", "previews", "samples", "uploads")
+"""The first step of every key of a picture."""
+SHARDS: Final = tuple(f"{number:02x}" for number in range(256))
+"""The second step of every key, which is how its name begins."""
+
+
 def new_key(folder: str, content_type: str) -> str:
     """A key that nobody can guess, e.g. `images/3f/3fab….png`."""
     name = secrets.token_hex(20)
     return f"{folder}/{name[:2]}/{name}.{EXTENSIONS[content_type]}"
+
+
+def shard_of(key: str) -> str:
+    return key.split("/")[1]
 
 
 def rendition_key(key: str, width: int) -> str:

@@ -25,7 +25,7 @@ from domain.ids import (
     UploadId,
     ViewerId,
 )
-from domain.images import DevelopedImage, Image, ImageOrigin, ImageRecord, Rendition
+from domain.images import FOLDERS, DevelopedImage, Image, ImageOrigin, ImageRecord, Rendition
 from domain.outputs import GenerationError, Output, Preview, ProviderJob, Run, Usage
 from domain.pages import Page, PageRequest
 from domain.prompts import Prompt
@@ -341,10 +341,39 @@ class Link:
     expires_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class UsedKeys:
+    """Keys that something in the database refers to."""
+
+    kept: frozenset[str]
+    """Their bytes came before what refers to them: they are there."""
+    awaited: frozenset[str]
+    """Of uploads, whose bytes may be there, come, or never come."""
+
+
 class UsedKeyRepository(Protocol):
-    def every(self) -> AsyncIterator[str]:
-        """Every key of the object store that anything in the database refers to, some several
-        times. What is written or deleted meanwhile may be told or not.
+    async def of_shard(self, shard: str) -> UsedKeys:
+        """All of one shard. What is written or deleted meanwhile may be told or not."""
+
+    async def owner(self) -> str:
+        """What tells this database from every other one, a copy of it included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chore:
+    """Something that one process is to do now, and no other."""
+
+    times: int
+    """How often it has been begun before."""
+    now: datetime
+    """By the database's clock."""
+
+
+class ChoreRepository(Protocol):
+    async def begin(self, name: str, *, every: timedelta) -> Chore | None:
+        """Take a chore that is due, and let nobody take it again before so long has passed.
+
+        None: it is not due, or another process came first.
         """
 
 
@@ -376,9 +405,9 @@ class ObjectStore(Protocol):
     async def delete(self, keys: Sequence[str]) -> None:
         """Keys that are not there are passed over."""
 
-    def keys(self) -> AsyncIterator[StoredObject]:
-        """All that is there, in no particular order. What is put or deleted meanwhile may be told
-        or not.
+    def keys(self, shard: str, *, folders: Sequence[str] = FOLDERS) -> AsyncIterator[StoredObject]:
+        """All that is there of one shard of `domain.images.SHARDS`, in no particular order. What is
+        put or deleted meanwhile may be told or not.
         """
 
     def link(self, key: str) -> Link:

@@ -72,6 +72,11 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
             name="unfinished",
             partialFilterExpression={"status": UNFINISHED_TURN},
         ),
+        # For whoever asks what of the object store is in use; so is the one of the images' keys.
+        IndexModel(
+            "outputs.preview.key",
+            partialFilterExpression={"outputs.preview.key": {"$exists": True}},
+        ),
     ],
     "images": [
         IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING), ("_id", DESCENDING)]),
@@ -80,6 +85,7 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
             name="favourites",
             partialFilterExpression={"favourite": True},
         ),
+        IndexModel("key"),
     ],
     "prompts": [
         IndexModel([("ownerId", ASCENDING), ("lastUsedAt", DESCENDING), ("_id", DESCENDING)]),
@@ -101,6 +107,7 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
     "ledger": [IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING)])],
     "viewers": [],
     "idempotency": [IndexModel("createdAt", expireAfterSeconds=KEY_LIFE_SECONDS)],
+    "chores": [],
     "withdrawals": [IndexModel("createdAt", expireAfterSeconds=WITHDRAWN_SECONDS)],
 }
 
@@ -201,6 +208,10 @@ class Database:
     @property
     def viewers(self) -> AsyncCollection[Document]:
         return self.commands["viewers"]
+
+    @property
+    def chores(self) -> AsyncCollection[Document]:
+        return self.commands["chores"]
 
     @property
     def withdrawals(self) -> AsyncCollection[Document]:

@@ -1,6 +1,7 @@
 """Keys of the object store: what is one, what type its bytes have, and for how long its link stays.
 
-Only what `new_key` and `rendition_key` make is a key, and it is looked at before any store is.
+Only what `new_key`, `rendition_key` and `mark_key` make is a key, and it is looked at before any
+store is.
 """
 
 import re
@@ -14,20 +15,21 @@ LINK_WINDOW_SECONDS: Final = 30 * 60
 """A key's link stays the same for one window, and is valid for one window more."""
 OFFER_SECONDS: Final = 15 * 60
 
-FOLDERS: Final = ("images", "previews", "samples", "uploads")
-"""The first step of every key."""
-
 _NAME: Final = r"(?P<shard>[0-9a-f]{2})/(?P=shard)[0-9a-f]{38}"
 _LINKED: Final = re.compile(
     rf"(?:images|previews|samples)/{_NAME}(?:\.(?:png|jpg|webp)|-[1-9][0-9]{{0,4}}w\.webp)"
 )
 _UPLOADED: Final = re.compile(rf"uploads/{_NAME}\.(?:png|jpg|webp)")
-_CONTENT_TYPES: Final = {ending: content_type for content_type, ending in EXTENSIONS.items()}
+_MARK: Final = re.compile(rf"owners/{_NAME}\.txt")
+_CONTENT_TYPES: Final = {
+    "txt": "text/plain",
+    **{ending: content_type for content_type, ending in EXTENSIONS.items()},
+}
 
 
 def is_key(name: str) -> bool:
     """Whether a store can hold something under this name."""
-    return _LINKED.fullmatch(name) is not None or _UPLOADED.fullmatch(name) is not None
+    return any(kind.fullmatch(name) is not None for kind in (_LINKED, _UPLOADED, _MARK))
 
 
 def checked(key: str) -> str:
@@ -38,7 +40,9 @@ def checked(key: str) -> str:
 
 
 def has_links(key: str) -> bool:
-    """Whether links to it are given out: not to uploads, whose bytes nobody has looked at."""
+    """Whether links to it are given out: not to uploads, whose bytes nobody has looked at, and not
+    to marks.
+    """
     return _LINKED.fullmatch(key) is not None
 
 

@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Final, TypeVar, TypeVarTuple
 
 from domain.errors import ObjectMissing, ObjectTooLarge, StoreUnavailable
+from domain.images import FOLDERS
 from domain.ports import MAX_OBJECT_BYTES, Link, StoredObject
 from domain.sealing import Seal
 from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
 from storage.keys import (
-    FOLDERS,
     LINK_WINDOW_SECONDS,
     OFFER_SECONDS,
     checked,
@@ -90,11 +90,12 @@ class FolderObjectStore:
     async def delete(self, keys: Sequence[str]) -> None:
         await self._run(self._delete, [checked(key) for key in keys])
 
-    async def keys(self) -> AsyncIterator[StoredObject]:
-        for folder in FOLDERS:
-            for shard in range(256):
-                for found in await self._run(self._listed, f"{folder}/{shard:02x}"):
-                    yield found
+    async def keys(
+        self, shard: str, *, folders: Sequence[str] = FOLDERS
+    ) -> AsyncIterator[StoredObject]:
+        for folder in folders:
+            for found in await self._run(self._listed, f"{folder}/{shard}"):
+                yield found
 
     async def size(self, key: str) -> int:
         """How many bytes the object has, or `ObjectMissing`."""

@@ -23,10 +23,10 @@ from aiobotocore.session import AioSession
 from botocore.exceptions import BotoCoreError, ClientError
 
 from domain.errors import ObjectMissing, ObjectTooLarge, StoreUnavailable
+from domain.images import FOLDERS
 from domain.ports import MAX_OBJECT_BYTES, Link, StoredObject
 from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
 from storage.keys import (
-    FOLDERS,
     LINK_WINDOW_SECONDS,
     OFFER_SECONDS,
     checked,
@@ -41,7 +41,7 @@ from storage.signatures import Condition, Signer
 CONNECT_SECONDS: Final = 3
 SILENCE_SECONDS: Final = 10
 OPERATION_SECONDS: Final = 20.0
-"""For one call of the store, whatever the server does. Nothing waits for it longer."""
+"""For one call of the store, whatever the server does, unless the settings say otherwise."""
 
 _TRIES: Final = 2
 _CONNECTIONS: Final = 50
@@ -185,13 +185,15 @@ class S3ObjectStore:
             if failed:
                 raise StoreUnavailable(f"the bucket kept what was to be deleted: {failed}")
 
-    async def keys(self) -> AsyncIterator[StoredObject]:
-        for folder in FOLDERS:
+    async def keys(
+        self, shard: str, *, folders: Sequence[str] = FOLDERS
+    ) -> AsyncIterator[StoredObject]:
+        for folder in folders:
             after: dict[str, str] = {}
             while True:
                 async with answering(self._operation_seconds):
                     answer = await self._client.list_objects_v2(
-                        Bucket=self._bucket.name, Prefix=f"{folder}/", **after
+                        Bucket=self._bucket.name, Prefix=f"{folder}/{shard}/", **after
                     )
                 if answer.get("Name") != self._bucket.name:
                     raise _no_answer_of_a_bucket()

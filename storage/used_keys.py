@@ -1,51 +1,67 @@
-"""Every key of the object store that a document refers to."""
+"""Every key of the object store that a document refers to, shard by shard.
 
-from collections.abc import AsyncIterator, Iterator
-from typing import Final
+An image that a conversation or a turn refers to has a record for as long as they do, so that its
+record alone is asked. What refers to bytes in any other way has to be asked here as well.
+"""
 
-from storage.database import Database, Document, translated
+from collections.abc import Iterator
+
+from domain.images import FOLDERS, shard_of
+from domain.ports import UsedKeys
+from storage.database import Database, Document, repository
 from storage.images import image_keys
 
-_OF_IMAGE: Final = ("key", "renditionWidths")
-"""What is read of each image. Where there is none, the field is left out of what is read."""
 
-
+@repository
 class MongoUsedKeyRepository:
     """See `domain.ports.UsedKeyRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def every(self) -> AsyncIterator[str]:
-        with translated():
-            async for image in self._database.images.find({}, _shown("")):
-                for key in image_keys(image):
-                    yield key
-            async for found in self._database.conversations.find({}, _shown("sourceImage.")):
-                if found.get("sourceImage"):
-                    for key in image_keys(found["sourceImage"]):
-                        yield key
-            async for turn in self._database.turns.find({}, _OF_TURN):
-                for key in _keys_of_turn(turn):
-                    yield key
+    async def of_shard(self, shard: str) -> UsedKeys:
+        ranges = [{"$gte": low, "$lt": high} for low, high in _ranges(shard)]
+        images = self._database.images.find(
+            {"$or": [{"key": keys} for keys in ranges]}, {"_id": 0, "key": 1, "renditionWidths": 1}
+        )
+        turns = self._database.turns.find(
+            {"$or": [_with_preview(keys) for keys in ranges]}, {"_id": 0, "outputs.preview.key": 1}
+        )
+        uploads = self._database.uploads.find(
+            {"$or": [{"key": keys, "sweepAt": {"$exists": True}} for keys in ranges]},
+            {"_id": 0, "key": 1},
+        )
+        kept = {key async for image in images for key in image_keys(image)}
+        async for turn in turns:
+            kept.update(_previews(turn))  # of other shards as well
+        return UsedKeys(
+            frozenset(key for key in kept if shard_of(key) == shard),
+            frozenset([upload["key"] async for upload in uploads]),
+        )
+
+    async def owner(self) -> str:
+        # Made with the collection, and made anew where a copy is: a restored dump is another one.
+        found = await self._database.commands.list_collections(filter={"name": "images"})
+        [images] = await found.to_list()
+        return bytes(images["info"]["uuid"]).hex()
 
 
-def _keys_of_turn(turn: Document) -> Iterator[str]:
-    for reference in turn["references"]:
-        yield from image_keys(reference["image"])
+def _ranges(shard: str) -> Iterator[tuple[str, str]]:
+    """From which key on, and up to which, a shard's are in each folder: "0" comes after "/"."""
+    for folder in FOLDERS:
+        yield f"{folder}/{shard}/", f"{folder}/{shard}0"
+
+
+def _with_preview(keys: Document) -> Document:
+    # `$elemMatch` sets both bounds for one output, `$exists` is what the index is partial to:
+    # without either, all turns with a preview would be looked at.
+    return {
+        "outputs": {"$elemMatch": {"preview.key": keys}},
+        "outputs.preview.key": {"$exists": True},
+    }
+
+
+def _previews(turn: Document) -> Iterator[str]:
     for output in turn["outputs"]:
-        for image in output["images"]:
-            yield from image_keys(image)
         if output.get("preview"):
             yield output["preview"]["key"]
-
-
-def _shown(prefix: str) -> Document:
-    return {f"{prefix}{name}": 1 for name in _OF_IMAGE}
-
-
-_OF_TURN: Final[Document] = {
-    **_shown("references.image."),
-    **_shown("outputs.images."),
-    "outputs.preview.key": 1,
-}

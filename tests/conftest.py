@@ -17,9 +17,12 @@ from issuer import DevelopmentIssuer
 from mongod import Mongod
 from settings import Settings
 from storage.database import Database, open_database
+from storage.s3 import Bucket
 from tests.brokers import NatsServer
+from tests.buckets import Ceph, Ministack, bucket_at
 from tests.clients import GraphQLClient
 from tests.serving import free_port, serving
+from tests.storage.places import a_bucket_name, make_bucket
 from tests.tools import left_out, need, need_mongod
 
 
@@ -34,6 +37,32 @@ async def mongodb_uri(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
     await mongod.start()
     yield mongod.uri
     await mongod.stop()
+
+
+@pytest.fixture(scope="session")
+async def ministack_bucket(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bucket]:
+    """On a server that all tests share."""
+    server = Ministack(tmp_path_factory.mktemp("ministack"))
+    try:
+        await server.start()
+        bucket = bucket_at(server.url, a_bucket_name())
+        await make_bucket(bucket)
+        yield bucket
+    finally:
+        await server.stop()
+
+
+@pytest.fixture(scope="session")
+async def ceph_bucket(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bucket]:
+    """On a server that all tests share."""
+    server = Ceph(tmp_path_factory.mktemp("ceph"))
+    try:
+        await server.start()
+        bucket = bucket_at(server.url, a_bucket_name())
+        await make_bucket(bucket)
+        yield bucket
+    finally:
+        await server.stop()
 
 
 @pytest.fixture

@@ -4,16 +4,17 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from bootstrap import Objects, open_objects
-from domain.images import new_key, rendition_key
+from bootstrap import Objects, open_objects, open_worker
+from domain.images import FOLDERS, SHARDS, new_key, rendition_key
 from domain.ports import StoredObject
 from domain.sealing import Seal
 from domain.services.comparing import ObjectComparer
+from domain.services.owning import mark_key
 from settings import Settings
 from storage.database import open_database
 from storage.objects import FolderObjectStore
@@ -21,6 +22,7 @@ from storage.used_keys import MongoUsedKeyRepository
 from tests.clients import GraphQLClient
 from tests.conftest import Darkroom, StartDarkroom
 from tests.operations import DELETE_IMAGE, FOLLOW, a_sample, conversation_with, start
+from tests.resilience.processes import eventually
 
 ROOT = Path(__file__).parents[1]
 TWO_DAYS = 2 * 24 * 3600
@@ -65,10 +67,7 @@ async def store(darkroom: Darkroom) -> AsyncIterator[Objects]:
 
 
 async def keys(store: Objects) -> set[str]:
-    found = set()
-    async for one in store.keys():
-        found.add(one.key)
-    return found
+    return {one.key for shard in SHARDS async for one in store.keys(shard)}
 
 
 def make_older(darkroom: Darkroom, key: str) -> None:
@@ -154,6 +153,47 @@ async def test_nothing_is_deleted_for_the_wrong_database(
     assert await keys(store) == there
 
 
+async def test_nothing_is_deleted_where_another_database_has_left_its_mark(
+    darkroom: Darkroom, client: GraphQLClient, store: Objects
+) -> None:
+    await a_sample(client)
+    orphan, mark = new_key("images", "image/png"), mark_key("another database")
+    for key in (orphan, mark):
+        await store.put(key, b"1234567")
+    make_older(darkroom, orphan)
+
+    code, told = await compare(darkroom.settings, "--delete")
+    assert code == 1
+    assert f"Another database keeps images here: {mark} is its mark." in told
+    assert orphan in await keys(store)
+
+    await store.delete([mark])
+    code, told = await compare(darkroom.settings, "--delete")
+    assert code == 0
+    assert orphan not in await keys(store)
+
+
+async def test_who_answers_and_who_works_tidy_up(
+    start_darkroom: StartDarkroom, mongodb_uri: str, database_name: str, tmp_path: Path
+) -> None:
+    darkroom = await start_darkroom()
+    elsewhere = {"data_dir": tmp_path / "worker", "mongodb_database": database_name}
+    alone = darkroom.settings.model_copy(update=elsewhere)
+
+    async with open_worker(alone, grace_left=lambda: 0.0):
+        for settings in (darkroom.settings, alone):
+            await until_tidied(mongodb_uri, settings.mongodb_database)
+
+
+async def until_tidied(uri: str, name: str) -> None:
+    async with open_database(uri, name) as database:
+
+        async def begun() -> bool:
+            return {one["_id"] async for one in database.chores.find()} == {"uploads", "shards"}
+
+        await eventually(begun, within=20, what="somebody has begun to tidy up")
+
+
 class Interrupted(FolderObjectStore):
     """A store in which something happens just before it is listed."""
 
@@ -161,9 +201,11 @@ class Interrupted(FolderObjectStore):
         super().__init__(settings.data_dir / "objects", public_url="", seal=Seal(b"-"))
         self._happens = happens
 
-    async def keys(self) -> AsyncIterator[StoredObject]:
+    async def keys(
+        self, shard: str, *, folders: Sequence[str] = FOLDERS
+    ) -> AsyncIterator[StoredObject]:
         await self._happens()
-        async for found in super().keys():
+        async for found in super().keys(shard, folders=folders):
             yield found
 
 
@@ -173,12 +215,13 @@ async def test_what_is_deleted_in_the_meantime_is_not_missed(
     sample = await a_sample(client)
     uri, name = darkroom.settings.mongodb_uri, darkroom.settings.mongodb_database
     assert uri is not None
+    shard = sample["url"].split("/images/")[1][:2]
     store = Interrupted(darkroom.settings, lambda: client(DELETE_IMAGE, id=sample["id"]))
 
     async with open_database(uri.get_secret_value(), name) as database:
-        found = await ObjectComparer(store, MongoUsedKeyRepository(database)).compare()
+        found = await ObjectComparer(store, MongoUsedKeyRepository(database)).compare(shard)
     await store.aclose()
 
     assert not found.missing
     assert not found.orphans
-    assert found.referred == found.objects > 0
+    assert found.referred == found.objects

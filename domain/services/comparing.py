@@ -1,4 +1,7 @@
-"""Holds the object store against the database: what is there for nothing, and what is missing."""
+"""Holds the object store against the database: what is there for nothing, and what is missing.
+
+It goes shard by shard, and holds the keys of one at a time.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,11 +25,15 @@ class Comparison:
     orphans: tuple[StoredObject, ...]
     """Objects that nothing refers to."""
     missing: tuple[str, ...]
-    """Keys that something refers to, and that are not there; sorted."""
+    """Keys that something refers to, and that are not there; sorted. None of uploads: nobody knows
+    whether their bytes come.
+    """
 
-    def old_orphans(self, now: datetime) -> tuple[StoredObject, ...]:
+    def old_orphans(
+        self, now: datetime, *, left_alone: timedelta = LEFT_ALONE
+    ) -> tuple[StoredObject, ...]:
         """Those that may be deleted."""
-        return tuple(one for one in self.orphans if now - one.modified_at > LEFT_ALONE)
+        return tuple(one for one in self.orphans if now - one.modified_at > left_alone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +41,20 @@ class ObjectComparer:
     objects: ObjectStore
     keys: UsedKeyRepository
 
-    async def compare(self) -> Comparison:
-        """Look at everything, while others go on. All keys are held in memory at once."""
+    async def compare(self, shard: str) -> Comparison:
+        """Look at one of `domain.images.SHARDS`, while others go on."""
         # The keys first: whatever is referred to then has its bytes already, so the listing that
         # follows has to show them.
-        in_use = {key async for key in self.keys.every()}
-        missing, orphans, count, byte_size = set(in_use), [], 0, 0
-        async for found in self.objects.keys():
+        used = await self.keys.of_shard(shard)
+        missing, orphans, count, byte_size = set(used.kept), [], 0, 0
+        async for found in self.objects.keys(shard):
             count, byte_size = count + 1, byte_size + found.byte_size
             missing.discard(found.key)
-            if found.key not in in_use:
+            if found.key not in used.kept and found.key not in used.awaited:
                 orphans.append(found)
         if missing:
             # What was deleted in the meantime is not missed.
-            missing &= {key async for key in self.keys.every()}
+            missing &= (await self.keys.of_shard(shard)).kept
         return Comparison(
             count, byte_size, count - len(orphans), tuple(orphans), tuple(sorted(missing))
         )

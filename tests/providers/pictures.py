@@ -12,7 +12,7 @@ from PIL import ImageChops, ImageDraw, ImageStat
 from domain.errors import ObjectTooLarge, StoreUnavailable
 from domain.generation import Delivery, GenerationRequest, SilentWatcher
 from domain.ids import ModelId, OutputId, new_image_id
-from domain.images import Image, ImageOrigin
+from domain.images import FOLDERS, Image, ImageOrigin, shard_of
 from domain.models import AspectRatio, ImageFormat, Resolution
 from domain.ports import MAX_OBJECT_BYTES, Link, Provider, StoredObject
 from providers.catalogue import load_catalogue
@@ -43,9 +43,12 @@ class Shelf:
         for key in keys:
             self._kept.pop(key, None)
 
-    async def keys(self) -> AsyncIterator[StoredObject]:
+    async def keys(
+        self, shard: str, *, folders: Sequence[str] = FOLDERS
+    ) -> AsyncIterator[StoredObject]:
         for key, data in self._kept.items():
-            yield StoredObject(key, len(data), datetime.now(UTC))
+            if key.partition("/")[0] in folders and shard_of(key) == shard:
+                yield StoredObject(key, len(data), datetime.now(UTC))
 
     def link(self, key: str) -> Link:
         return Link(url=f"memory:{key}", expires_at=datetime.max.replace(tzinfo=UTC))

@@ -1,4 +1,4 @@
-"""Servers of the S3 API, one of each for all tests, and a store of every kind."""
+"""A store of every kind."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -7,38 +7,7 @@ from typing import cast
 import pytest
 
 from storage.s3 import Bucket
-from tests.buckets import Ceph, Ministack, bucket_at
-from tests.storage.places import (
-    Place,
-    a_bucket_name,
-    make_bucket,
-    place_in_bucket,
-    place_in_folder,
-)
-
-
-@pytest.fixture(scope="session")
-async def ministack_bucket(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bucket]:
-    server = Ministack(tmp_path_factory.mktemp("ministack"))
-    try:
-        await server.start()
-        bucket = bucket_at(server.url, a_bucket_name())
-        await make_bucket(bucket)
-        yield bucket
-    finally:
-        await server.stop()
-
-
-@pytest.fixture(scope="session")
-async def ceph_bucket(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bucket]:
-    server = Ceph(tmp_path_factory.mktemp("ceph"))
-    try:
-        await server.start()
-        bucket = bucket_at(server.url, a_bucket_name())
-        await make_bucket(bucket)
-        yield bucket
-    finally:
-        await server.stop()
+from tests.storage.places import Place, place_in_bucket, place_in_folder
 
 
 @pytest.fixture

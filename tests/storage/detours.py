@@ -1,13 +1,15 @@
 """A way to a server that can be blocked, slowed, cut, or led to another answer."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
 _CHUNK_BYTES: Final = 64 * 1024
+_CONNECTION: Final = re.compile(rb"(?i)\r\nconnection:[^\r]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +37,20 @@ class Detour:
         self.used = asyncio.Event()
         self._port = port
         self._fault = Fault()
+        self._chooses: Callable[[bytes], Fault] | None = None
         self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     def becomes(self, fault: Fault) -> None:
         """Do so from here on. What is open is ended, for it would go on as it began."""
-        self._fault = fault
+        self._fault, self._chooses = fault, None
+        self._end_what_is_open()
+
+    def asks(self, chooses: Callable[[bytes], Fault]) -> None:
+        """Let this say what becomes of each request, from its head. A connection carries one."""
+        self._chooses = chooses
+        self._end_what_is_open()
+
+    def _end_what_is_open(self) -> None:
         self.used.clear()
         for task, writer in self._open.items():
             task.cancel()
@@ -48,9 +59,20 @@ class Detour:
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self.used.set()
-        task = asyncio.create_task(_lead(self._fault, self._port, reader, writer))
+        task = asyncio.create_task(self._lead(reader, writer))
         self._open[task] = writer
         task.add_done_callback(self._open.pop)
+
+    async def _lead(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._chooses is None:
+            return await _lead(self._fault, self._port, reader, writer)
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+        except (OSError, asyncio.IncompleteReadError):
+            return writer.transport.abort()
+        # Both sides are told that there is no second request, which nobody would be asked about.
+        only = _CONNECTION.sub(b"", head)[:-2] + b"Connection: close\r\n\r\n"
+        return await _lead(self._chooses(head), self._port, reader, writer, read=only)
 
     async def end(self) -> None:
         self.becomes(Fault())
@@ -71,15 +93,22 @@ async def detour_to(url: str) -> AsyncIterator[Detour]:
 
 
 async def _lead(
-    fault: Fault, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    fault: Fault,
+    port: int,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    *,
+    read: bytes = b"",
 ) -> None:
+    """`read` has been taken from the connection already."""
     try:
         if fault.refuses:
             writer.transport.abort()
         elif fault.silent:
             await asyncio.Event().wait()
         elif fault.answer is not None:
-            await reader.readuntil(b"\r\n\r\n")
+            if not read:
+                await reader.readuntil(b"\r\n\r\n")
             writer.write(fault.answer)
             await writer.drain()
             writer.write_eof()
@@ -91,7 +120,7 @@ async def _lead(
         else:
             there, back = await asyncio.open_connection("127.0.0.1", port)
             try:
-                await _both_ways(fault, (reader, back), (there, writer))
+                await _both_ways(fault, (reader, back), (there, writer), read)
             finally:
                 back.transport.abort()
     except (OSError, asyncio.IncompleteReadError):
@@ -103,9 +132,9 @@ async def _lead(
 _Way = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-async def _both_ways(fault: Fault, request: _Way, answer: _Way) -> None:
+async def _both_ways(fault: Fault, request: _Way, answer: _Way, read: bytes) -> None:
     ways = [
-        asyncio.create_task(_pass(*request, limit=fault.cut_request_after)),
+        asyncio.create_task(_pass(*request, limit=fault.cut_request_after, read=read)),
         asyncio.create_task(_pass(*answer, limit=fault.cut_answer_after)),
     ]
     try:
@@ -117,11 +146,18 @@ async def _both_ways(fault: Fault, request: _Way, answer: _Way) -> None:
 
 
 async def _pass(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, limit: int | None
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    *,
+    limit: int | None,
+    read: bytes = b"",
 ) -> None:
     left = limit
     while left is None or left > 0:
-        data = await reader.read(_CHUNK_BYTES if left is None else min(left, _CHUNK_BYTES))
+        data = read if left is None else read[:left]
+        read = b""
+        if not data:
+            data = await reader.read(_CHUNK_BYTES if left is None else min(left, _CHUNK_BYTES))
         if not data:
             return
         writer.write(data)

@@ -112,6 +112,16 @@ async def make_bucket(bucket: Bucket) -> None:
         await client.create_bucket(Bucket=bucket.name)
 
 
+async def keys_in(bucket: Bucket) -> dict[str, int]:
+    """Everything that is in a bucket, with its size."""
+    found: dict[str, int] = {}
+    async with open_client(bucket) as client:
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket.name)
+        async for page in pages:
+            found |= {one["Key"]: one["Size"] for one in page.get("Contents", ())}
+    return found
+
+
 def altered(url: str, name: str) -> str:
     """The URL with the last character of one of its parameters changed."""
     found = re.search(rf"[?&]{name}=([^&]*)", url)

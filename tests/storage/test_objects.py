@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from domain.errors import ObjectMissing, StoreUnavailable
-from domain.images import new_key, rendition_key
+from domain.images import SHARDS, new_key, rendition_key
 from domain.ports import ObjectStore, StoredObject
 from domain.sealing import Seal
 from storage.objects import LEFTOVER_PREFIX, FolderObjectStore
@@ -175,10 +175,7 @@ async def test_a_folder_that_cannot_be_used_is_an_unavailable_store(tmp_path: Pa
 
 
 async def listed(store: ObjectStore) -> list[StoredObject]:
-    found = []
-    async for one in store.keys():
-        found.append(one)
-    return found
+    return [one for shard in SHARDS async for one in store.keys(shard)]
 
 
 async def test_all_objects_are_listed_with_size_and_time(store: FolderObjectStore) -> None:

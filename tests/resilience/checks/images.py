@@ -39,6 +39,8 @@ def against_images(stored: Stored) -> Iterator[str]:
             yield f"{name} and the record of {record['_id']} differ"
         if record["prompt"] != turn["userMessage"]:
             yield f"{record['_id']} does not tell what it was asked with"
+    for image_id in referred_to - {record["_id"] for record in stored.images}:
+        yield f"{image_id} is referred to, and has no record"
 
 
 def against_bytes(stored: Stored) -> Iterator[str]:
@@ -61,9 +63,13 @@ def against_samples(stored: Stored) -> Iterator[str]:
 
 
 def orphans(stored: Stored) -> dict[str, int]:
-    """Objects that nothing refers to, with their sizes."""
+    """Objects that nothing refers to, with their sizes. Marks are not to be referred to."""
     wanted = set(_keys_referred_to(stored))
-    return {key: size for key, size in stored.objects.items() if key not in wanted}
+    return {
+        key: size
+        for key, size in stored.objects.items()
+        if key not in wanted and not key.startswith("owners/")
+    }
 
 
 def _referred_to(stored: Stored) -> set[str]:

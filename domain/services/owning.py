@@ -1,0 +1,52 @@
+"""Whose the object store is: every database that keeps images in it leaves a mark there.
+
+A mark is an object named after its database. What one database does not refer to may be another's
+whole stock: where there are several, nobody may take such objects for left-over bytes.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from typing import Final
+
+from domain.images import SHARDS
+from domain.ports import ObjectStore, UsedKeyRepository
+
+_FOLDER: Final = "owners"
+_SHARD: Final = SHARDS[0]
+"""All marks are in one, so that they are found by one listing."""
+_TEXT: Final = b"A database of Darkroom keeps its images here. See docs/operations.md.\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Owners:
+    """Who has left a mark."""
+
+    ours_since: datetime | None
+    """By the store's clock; None where there is no mark of ours."""
+    others: tuple[str, ...]
+    """The keys of other databases' marks."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreMarker:
+    objects: ObjectStore
+    keys: UsedKeyRepository
+
+    async def owners(self) -> Owners:
+        ours = mark_key(await self.keys.owner())
+        marks = {
+            mark.key: mark.modified_at
+            async for mark in self.objects.keys(_SHARD, folders=[_FOLDER])
+        }
+        return Owners(marks.pop(ours, None), tuple(sorted(marks)))
+
+    async def mark(self) -> None:
+        """Leave ours."""
+        await self.objects.put(mark_key(await self.keys.owner()), _TEXT)
+
+
+def mark_key(owner: str) -> str:
+    """The key of a database's mark."""
+    name = _SHARD + sha256(owner.encode()).hexdigest()[:38]
+    return f"{_FOLDER}/{_SHARD}/{name}.txt"

@@ -1,0 +1,51 @@
+"""What one of all processes is to do every now and then: whose turn it is, by the database's clock.
+
+A chore's document is made by whoever asks for it first. To ask for one that is not due writes
+nothing.
+"""
+
+import secrets
+from datetime import timedelta
+from typing import Final
+
+from pymongo import ReturnDocument
+
+from domain.ports import Chore
+from storage.database import Database, Document, repository
+from storage.updates import from_now
+
+_DUE: Final[Document] = {"$lte": ["$notBefore", "$$NOW"]}
+"""Missing sorts before every date, so that a new one is due."""
+
+
+@repository
+class MongoChoreRepository:
+    """See `domain.ports.ChoreRepository`."""
+
+    def __init__(self, database: Database) -> None:
+        self._chores = database.chores
+        self._database = database
+
+    async def begin(self, name: str, *, every: timedelta) -> Chore | None:
+        ours = secrets.token_hex(8)
+        begun: Document = {
+            "times": {"$add": [{"$ifNull": ["$times", -1]}, 1]},
+            "begunBy": ours,
+            "begunAt": "$$NOW",
+            "notBefore": from_now(every),
+        }
+        found = await self._chores.find_one_and_update(
+            {"_id": name},
+            [
+                {
+                    "$set": {
+                        field: {"$cond": [_DUE, value, f"${field}"]}
+                        for field, value in begun.items()
+                    }
+                }
+            ],
+            upsert=True,
+            return_document=ReturnDocument.AFTER,
+        )
+        assert found is not None
+        return Chore(found["times"], found["begunAt"]) if found["begunBy"] == ours else None

@@ -1,0 +1,148 @@
+"""Whoever deletes everything leaves nothing behind in the object store."""
+
+from dataclasses import replace
+from typing import cast
+
+import pytest
+from pydantic import SecretStr
+
+from bootstrap import bucket_of
+from storage.s3 import Bucket
+from tests.api.test_outputs import retry
+from tests.clients import Data, GraphQLClient
+from tests.conftest import Darkroom, StartDarkroom
+from tests.operations import (
+    DELETE,
+    DELETE_IMAGE,
+    FOLLOW,
+    GALLERY,
+    OVER,
+    SET_FAVOURITE,
+    a_sample,
+    conversation_with,
+    over,
+    samples,
+    send,
+    start,
+)
+from tests.resilience.processes import eventually
+from tests.storage.places import a_bucket_name, keys_in, make_bucket
+from tests.uploads import uploaded
+
+CONVERSATIONS = "{ viewer { conversations(first: 100) { nodes { id } } } }"
+CLEARED_SECONDS = 20.0
+
+
+@pytest.fixture
+async def in_folder(start_darkroom: StartDarkroom) -> Darkroom:
+    return await start_darkroom()
+
+
+@pytest.fixture
+async def in_ministack(start_darkroom: StartDarkroom, ministack_bucket: Bucket) -> Darkroom:
+    return await _in_bucket(start_darkroom, ministack_bucket)
+
+
+@pytest.fixture
+async def in_ceph(start_darkroom: StartDarkroom, ceph_bucket: Bucket) -> Darkroom:
+    return await _in_bucket(start_darkroom, ceph_bucket)
+
+
+async def _in_bucket(start_darkroom: StartDarkroom, server: Bucket) -> Darkroom:
+    bucket = replace(server, name=a_bucket_name())
+    await make_bucket(bucket)
+    return await start_darkroom(
+        s3_bucket=bucket.name,
+        s3_endpoint=bucket.endpoint,
+        s3_key_id=bucket.key_id,
+        s3_secret=SecretStr(bucket.secret),
+    )
+
+
+@pytest.fixture(params=["in_folder", "in_ministack", "in_ceph"])
+def darkroom(request: pytest.FixtureRequest) -> Darkroom:
+    return cast(Darkroom, request.getfixturevalue(request.param))
+
+
+async def keys(darkroom: Darkroom) -> set[str]:
+    """Of everything in the store but marks."""
+    bucket = bucket_of(darkroom.settings)
+    if bucket is not None:
+        found = set(await keys_in(bucket))
+    else:
+        folder = darkroom.settings.data_dir / "objects"
+        found = {path.relative_to(folder).as_posix() for path in folder.glob("*/*/*")}
+    return {key for key in found if not key.startswith("owners/")}
+
+
+async def gallery(client: GraphQLClient) -> list[Data]:
+    nodes: list[Data] = (await client(GALLERY, first=100))["viewer"]["images"]["nodes"]
+    return nodes
+
+
+async def make_everything(client: GraphQLClient) -> None:
+    """Pictures in every way, with previews, favourites, and conversations that use one another's.
+
+    What is at work when this ends is shown by a preview.
+    """
+    sample = await a_sample(client)
+    first = await conversation_with(
+        client,
+        sourceImageId=sample["id"],
+        selectedModels=["local-silver", "rehearsal-lands-last", "rehearsal-fails-once"],
+        options={"width": 512, "height": 512, "previews": 3},
+    )
+    *made, failed = first["turn"]["outputs"]
+    assert [output["status"] for output in made] == ["COMPLETED"] * 2
+    retried = await over(client, (await retry(client, failed))["turn"])
+    images = [image["id"] for output in retried["outputs"] for image in output["images"]]
+    second = await conversation_with(client, sourceImageId=images[0], manualReferenceIds=images[1:])
+    [theirs] = second["turn"]["outputs"][0]["images"]
+    sent = await send(client, first["conversation"]["id"], manualReferenceIds=[theirs["id"]])
+    await over(client, sent["turn"])
+    for image_id in (images[1], theirs["id"]):
+        await client(SET_FAVOURITE, id=image_id, favourite=True)
+    brought = await uploaded(client)
+    await conversation_with(client, sourceImageId=brought["id"])
+    await client(SET_FAVOURITE, id=(await uploaded(client))["id"], favourite=True)
+    at_work = await start(client, selectedModels=["rehearsal-slow"], options={"previews": 3})
+    async with client.subscribe(FOLLOW, id=at_work["conversation"]["id"]) as updates:
+        await updates.until(
+            lambda data: (
+                data["turnUpdated"]["turn"]["outputs"][0]["preview"]
+                or data["turnUpdated"]["turn"]["status"] in OVER
+            )
+        )
+
+
+async def delete_everything(client: GraphQLClient) -> None:
+    """As an app would, with nothing but the API."""
+    for conversation in (await client(CONVERSATIONS))["viewer"]["conversations"]["nodes"]:
+        payload = (await client(DELETE, id=conversation["id"]))["deleteConversation"]
+        assert payload["userErrors"] == []
+    for image in await gallery(client):
+        payload = (await client(DELETE_IMAGE, id=image["id"]))["deleteImage"]
+        assert payload["userErrors"] == []
+
+
+async def test_nothing_is_left_of_somebody_who_deletes_everything(darkroom: Darkroom) -> None:
+    other = darkroom.client("bea")
+    await samples(other)
+    await conversation_with(other)
+    others = await keys(darkroom)
+    client = darkroom.client("ana")
+    await make_everything(client)
+    assert len(await keys(darkroom) - others) > 20
+
+    await delete_everything(client)
+
+    async def cleared() -> bool:
+        # What was at work finds out when it writes, and clears away what it has put meanwhile.
+        return await keys(darkroom) == others
+
+    try:
+        await eventually(cleared, within=CLEARED_SECONDS, what="nothing is left")
+    except AssertionError:
+        assert await keys(darkroom) - others == set()
+    assert await keys(darkroom) == others
+    assert await gallery(client) == []

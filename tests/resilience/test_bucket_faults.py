@@ -1,0 +1,271 @@
+"""A bucket that fails in every way: no record points to bytes that are not there, whole, and
+nothing is paid twice.
+
+Each request to the bucket may meet a fault, which a seed decides: it is reset, answered 503, never
+answered, cut in its body or in its answer, answered 200 with an error, or answered 200 by somebody
+who has stored nothing and gives no `ETag`.
+
+A server that gives an `ETag` for what it has not stored is not among them. An `ETag` is S3's
+receipt: the server says that it holds the whole body, whose SHA-256 was signed. To look again would
+cost a request for each object, and the same server would be asked; to demand that the tag is the
+body's MD5 would refuse servers that encrypt with keys of their own, whose tags are none. A server
+that loses what it has acknowledged is found by `python -m objects compare`, like one whose disk has
+died.
+"""
+
+import asyncio
+import random
+import re
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from PIL import Image as Pictures
+from pydantic import SecretStr
+from pymongo import AsyncMongoClient
+
+from app import create_app
+from bootstrap import Objects
+from issuer import DevelopmentIssuer
+from settings import Settings
+from storage.s3 import Bucket, open_bucket
+from tests.clients import Data, GraphQLClient
+from tests.operations import send, start
+from tests.resilience.checks.credits import against_credits
+from tests.resilience.checks.images import against_bytes, against_images, orphans
+from tests.resilience.evidence import History, Stored, read_stored
+from tests.resilience.processes import Documents, eventually, until_greeted
+from tests.resilience.scale import SEED, THOROUGH
+from tests.resilience.storm import to_terminal
+from tests.serving import free_port, serving
+from tests.simulators.fal import KEY, FalSimulator, serving_fal
+from tests.storage.detours import Detour, Fault, detour_to
+from tests.storage.places import a_bucket_name, keys_in, make_bucket
+
+FAULTS = 2_000 if THOROUGH else 300
+SHARE = 0.45
+"""Of all requests."""
+UNLUCKY = 0.2
+"""Of all new objects: none of them can ever be put, so that what was bought has to be kept, and put
+under another key.
+"""
+ORDERING = 6
+"""So many viewers' orders at once."""
+LIMIT_SECONDS = 0.8
+HEALED_SECONDS = 90.0
+MODELS = ("img-flux-2-max", "local-silver")
+TYPED = {"STORAGE_UNAVAILABLE"}
+ERROR = b"<Error><Code>InternalError</Code><Message>Try again</Message></Error>"
+_LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
+
+
+def told(status: str, body: bytes, content_type: str = "application/xml") -> bytes:
+    head = f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nConnection: close\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+@dataclass(slots=True)
+class Misfortune:
+    """What happens to requests, as its seed decides; the machine decides in which order they come.
+
+    There are so many faults, and then no more.
+    """
+
+    seed: str
+    most: int
+    seen: Counter[str] = field(default_factory=Counter)
+    enough: asyncio.Event = field(default_factory=asyncio.Event)
+    _randomness: random.Random = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._randomness = random.Random(self.seed)
+
+    def __call__(self, head: bytes) -> Fault:
+        method, path, _ = head.decode().split(" ", 2)
+        unlucky = method == "PUT" and random.Random(f"{self.seed} {path}").random() < UNLUCKY
+        if self.enough.is_set() or not (unlucky or self._randomness.random() < SHARE):
+            return Fault()
+        length = _LENGTH.search(head)
+        body = int(length[1]) if length else 0
+        where = self._randomness.random()
+        faults = {
+            "reset": Fault(refuses=True),
+            "503": Fault(answer=told("503 Slow Down", ERROR)),
+            "slow": Fault(silent=True),
+            "answer lost": Fault(cut_answer_after=0),
+            "answer cut": Fault(cut_answer_after=round(1 + where * 150)),
+            "200 with an error": Fault(answer=told("200 OK", ERROR)),
+            "200, nothing stored": Fault(answer=told("200 OK", b"")),
+            "200 of a page": Fault(answer=told("200 OK", b"<html>Welcome</html>", "text/html")),
+        }
+        if body:
+            faults["body cut"] = Fault(cut_request_after=len(head) + round(where * (body - 1)))
+        if method == "GET":
+            faults["object cut"] = Fault(cut_answer_after=round(500 + where * 300))
+        kind = self._randomness.choice(list(faults))
+        self.seen[f"{method} {kind}"] += 1
+        if self.seen.total() >= self.most:
+            self.enough.set()
+        return faults[kind]
+
+
+@dataclass(frozen=True, slots=True)
+class Shop:
+    """A Darkroom, the way to its bucket, the bucket without a detour, and the vendor."""
+
+    clients: tuple[GraphQLClient, ...]
+    detour: Detour
+    bucket: Bucket
+    direct: Objects
+    vendor: FalSimulator
+    documents: Documents
+    folder: Path
+
+    async def stored(self) -> Stored:
+        stored = await read_stored(self.documents, self.folder)
+        return replace(stored, objects=await keys_in(self.bucket))
+
+    async def order(self, client: GraphQLClient, *, of: str | None) -> Data:
+        """A turn, of a conversation or a new one, once it is over."""
+        wish = {
+            "userMessage": f"A boat, {uuid4().hex} [fal seconds=0]",
+            "options": {"previews": 2},
+        }
+        if of is None:
+            payload = await start(client, selectedModels=list(MODELS), **wish)
+        else:
+            payload = await send(client, of, **wish)
+        turn_id = payload["turn"]["id"]
+
+        async def over() -> bool:
+            found = await self.documents["turns"].find_one({"_id": turn_id})
+            assert found is not None
+            return found["status"] not in ("PENDING", "GENERATING")
+
+        await eventually(over, within=HEALED_SECONDS, what="a turn is over")
+        turn: Data = payload["turn"]
+        return turn
+
+
+@asynccontextmanager
+async def open_shop(mongodb_uri: str, server: Bucket, folder: Path) -> AsyncIterator[Shop]:
+    vendor, port, name = FalSimulator(), free_port(), f"test_{uuid4().hex}"
+    bucket = replace(server, name=a_bucket_name())
+    await make_bucket(bucket)
+    mongo: AsyncMongoClient[dict[str, Any]]
+    async with (
+        serving_fal(vendor) as fal_url,
+        detour_to(bucket.endpoint) as detour,
+        open_bucket(bucket) as direct,
+        AsyncMongoClient(mongodb_uri, tz_aware=True) as mongo,
+    ):
+        settings = Settings(
+            data_dir=folder,
+            mongodb_uri=SecretStr(mongodb_uri),
+            mongodb_database=name,
+            port=port,
+            fal_key=SecretStr(KEY),
+            fal_url=fal_url,
+            s3_bucket=bucket.name,
+            s3_endpoint=detour.url,
+            s3_public_endpoint=bucket.endpoint,
+            s3_key_id=bucket.key_id,
+            s3_secret=SecretStr(bucket.secret),
+            s3_seconds=LIMIT_SECONDS,
+        )
+        try:
+            async with serving(create_app(settings), port) as url:
+                issuer = DevelopmentIssuer(folder)
+                clients = tuple(
+                    GraphQLClient(url, issuer.token(f"viewer {number}"))
+                    for number in range(ORDERING)
+                )
+                await until_greeted(clients[0])
+                yield Shop(clients, detour, bucket, direct, vendor, mongo[name], folder)
+                for client in clients:
+                    await client.aclose()
+        finally:
+            await mongo.drop_database(name)
+
+
+@pytest.fixture
+async def shop(mongodb_uri: str, ministack_bucket: Bucket, tmp_path: Path) -> AsyncIterator[Shop]:
+    async with open_shop(mongodb_uri, ministack_bucket, tmp_path) as shop:
+        yield shop
+
+
+async def test_no_fault_of_the_bucket_loses_bytes_or_money(shop: Shop) -> None:
+    misfortune = Misfortune(SEED, FAULTS)
+    shop.detour.asks(misfortune)
+
+    async def keep_ordering(client: GraphQLClient) -> None:
+        while not misfortune.enough.is_set():
+            turn = await shop.order(client, of=None)
+            if not misfortune.enough.is_set():
+                await shop.order(client, of="conv_" + turn["id"].split("_")[1])
+
+    await asyncio.gather(*map(keep_ordering, shop.clients))
+    shop.detour.becomes(Fault())
+
+    stored = await shop.stored()
+    found = [*against_images(stored), *against_bytes(stored)]
+    found += [*against_credits(None, History([], [], stored)), *against_outputs(stored)]
+    found += [
+        *against_bill(stored, shop.vendor),
+        *[one async for one in against_broken(shop, stored)],
+    ]
+    ends = Counter(
+        output["error"]["code"] if output["error"] else output["status"]
+        for turn in stored.turns
+        for output in turn["outputs"]
+    )
+    to_terminal(
+        f"seed {SEED}: {misfortune.seen.total()} faults: {dict(misfortune.seen)}; {dict(ends)}; "
+        f"{len(orphans(stored))} of {len(stored.objects)} objects left over"
+    )
+    assert found == []
+    assert misfortune.seen.total() >= FAULTS
+    assert ends["COMPLETED"] > 0
+
+
+def against_outputs(stored: Stored) -> Iterator[str]:
+    for turn in stored.turns:
+        for output in turn["outputs"]:
+            name = f"{turn['_id']}/{output['slot']}"
+            if output["status"] == "COMPLETED":
+                if len(output["images"]) != 1:
+                    yield f"{name} was completed with {len(output['images'])} images"
+            elif output["status"] != "FAILED" or output["error"]["code"] not in TYPED:
+                yield f"{name} ended {output['status']} with {output['error']}"
+
+
+def against_bill(stored: Stored, vendor: FalSimulator) -> Iterator[str]:
+    """Each output was tried once: so it was paid for once, or not at all where it failed."""
+    jobs = Counter(entry.prompt for entry in vendor.bill)
+    billed = Counter(entry.prompt for entry in vendor.bill if entry.billed)
+    for turn in stored.turns:
+        for output in turn["outputs"]:
+            if output["model"].startswith("local"):
+                continue
+            name, prompt = f"{turn['_id']}/{output['slot']}", turn["userMessage"]
+            least = 1 if output["status"] == "COMPLETED" else 0
+            if not least <= jobs[prompt] <= 1 or jobs[prompt] != billed[prompt]:
+                yield f"{name} ended {output['status']} with {jobs[prompt]} jobs at the vendor's"
+
+
+async def against_broken(shop: Shop, stored: Stored) -> AsyncIterator[str]:
+    """Every object is a whole picture, also where nothing refers to it."""
+    for key in stored.objects:
+        if key.startswith("owners/"):
+            continue
+        try:
+            with Pictures.open(BytesIO(await shop.direct.get(key))) as picture:
+                picture.load()
+        except OSError as error:
+            yield f"{key} is broken: {error}"

@@ -1,0 +1,556 @@
+"""Left-over bytes: what nothing refers to goes once it is old, what is in use never does."""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from bootstrap import Objects
+from domain.errors import GenerationErrorCode
+from domain.images import FOLDERS, SHARDS, new_key, rendition_key, shard_of
+from domain.outputs import GenerationError, Preview
+from domain.ports import ObjectStore, StoredObject
+from domain.sealing import Seal
+from domain.services.comparing import LEFT_ALONE, ObjectComparer
+from domain.services.owning import StoreMarker, mark_key
+from domain.services.tidying import Tidier
+from domain.turns import Claim
+from mongod import Mongod
+from storage.chores import MongoChoreRepository
+from storage.claims import MongoClaimRepository
+from storage.conversations import MongoConversationRepository
+from storage.database import Database, open_database
+from storage.objects import FolderObjectStore
+from storage.s3 import Bucket, open_bucket
+from storage.turns import MongoTurnRepository
+from storage.uploads import MongoUploadRepository
+from storage.used_keys import MongoUsedKeyRepository
+from tests.resilience.processes import away
+from tests.storage.builders import (
+    ANA,
+    MANY,
+    a_claim,
+    a_conversation,
+    a_gallery,
+    a_picture,
+    a_plan,
+    another_turn,
+)
+from tests.storage.detours import Fault, detour_to
+from tests.storage.places import a_bucket_name, make_bucket
+from tests.storage.plans import profiled
+from tests.tools import need_mongod
+
+TWO_DAYS = timedelta(days=2)
+AT_ONCE = timedelta(0)
+MANY_TURNS = 60
+ERROR = GenerationError(GenerationErrorCode.INTERNAL, retryable=True)
+
+
+class Uploads(MongoUploadRepository):
+    """Uploads with nothing but what decides about their bytes."""
+
+    async def add(self, key: str, *, is_over: bool) -> str:
+        upload_id = f"upl_{key[-10:]}"
+        sweep_at = datetime.now(UTC) + (-TWO_DAYS if is_over else TWO_DAYS)
+        await self._uploads.insert_one({"_id": upload_id, "key": key, "sweepAt": sweep_at})
+        return upload_id
+
+    async def left(self) -> list[str]:
+        found = self._uploads.find({"sweepAt": {"$exists": True}})
+        return [document["_id"] async for document in found]
+
+
+@dataclass(slots=True)
+class Shelf:
+    """A store of one test's own, in which things can be two days old."""
+
+    store: Objects
+    folder: Path | None
+    left_alone: timedelta = LEFT_ALONE
+
+    async def put(self, *keys: str) -> None:
+        for key in keys:
+            await self.store.put(key, b"1234567")
+
+    async def keys(self) -> set[str]:
+        return {one.key for shard in SHARDS async for one in self.store.keys(shard)}
+
+    async def grow_old(self, *keys: str) -> None:
+        """These, and the marks; in a bucket everything that is there."""
+        if self.folder is None:
+            self.left_alone = timedelta(seconds=-10)
+            return
+        then = time.time() - TWO_DAYS.total_seconds()
+        for path in [*(self.folder / key for key in keys), *self.folder.glob("owners/00/*")]:
+            os.utime(path, (then, then))
+
+    def tidier(
+        self,
+        database: Database,
+        *,
+        uploads: Uploads | None = None,
+        every: timedelta = AT_ONCE,
+        store: ObjectStore | None = None,
+    ) -> Tidier:
+        keys = MongoUsedKeyRepository(database)
+        return Tidier(
+            MongoChoreRepository(database),
+            uploads or Uploads(database),
+            ObjectComparer(store or self.store, keys),
+            uploads_every=every,
+            shard_every=every,
+            left_alone=self.left_alone,
+        )
+
+    async def tidy(self, database: Database, *keys: str, store: ObjectStore | None = None) -> None:
+        """The shards of these keys."""
+        tidier = self.tidier(database, store=store)
+        for shard in {shard_of(key) for key in keys}:
+            await database.chores.update_one(
+                {"_id": "shards"},
+                {"$set": {"times": SHARDS.index(shard) + len(SHARDS) - 1}},
+                upsert=True,
+            )
+            await tidier.tidy()
+
+    async def mark(self, database: Database) -> None:
+        await StoreMarker(self.store, MongoUsedKeyRepository(database)).mark()
+
+
+@pytest.fixture
+async def in_folder(tmp_path: Path) -> AsyncIterator[Shelf]:
+    store = FolderObjectStore(tmp_path / "objects", public_url="", seal=Seal(b"-"))
+    yield Shelf(store, tmp_path / "objects")
+    await store.aclose()
+
+
+@pytest.fixture
+async def in_bucket(ministack_bucket: Bucket) -> AsyncIterator[Shelf]:
+    bucket = replace(ministack_bucket, name=a_bucket_name())
+    await make_bucket(bucket)
+    async with open_bucket(bucket) as store:
+        yield Shelf(store, None)
+
+
+@pytest.fixture(params=["in_folder", "in_bucket"])
+def shelf(request: pytest.FixtureRequest) -> Shelf:
+    return cast(Shelf, request.getfixturevalue(request.param))
+
+
+@asynccontextmanager
+async def another(database: Database, uri: str) -> AsyncIterator[Database]:
+    name = f"{database.commands.name}_2"
+    async with open_database(uri, name) as other:
+        try:
+            yield other
+        finally:
+            await other.client.drop_database(name)
+
+
+async def everything_in_use(database: Database, uploads: Uploads) -> set[str]:
+    """Keys that something refers to, in every way that there is."""
+    sample = a_picture()
+    sample = replace(sample, image=replace(sample.image, rendition_widths=(256, 512)))
+    await a_gallery(database, sample)
+    _, turn = await a_conversation(database, "first", "second", source=sample.image)
+    made = a_picture(turn.outputs[0].id)
+    claims = MongoClaimRepository(database)
+    first = await a_claim(database, turn.outputs[0].id)
+    assert await claims.land(first, [made], text=None, usage=None)
+    preview = await a_shown_preview(database, await a_claim(database, turn.outputs[1].id))
+    upload = new_key("uploads", "image/png")
+    await uploads.add(upload, is_over=False)
+    return {*sample.image.keys, *made.image.keys, preview, upload}
+
+
+async def a_shown_preview(database: Database, claim: Claim) -> str:
+    key = new_key("previews", "image/webp")
+    claims = MongoClaimRepository(database)
+    assert await claims.show_progress(claim, preview=Preview(0, key, 64, 64))
+    return key
+
+
+def nothing_refers_to() -> set[str]:
+    keys = {new_key(folder, "image/png") for folder in FOLDERS}
+    return {*keys, rendition_key(new_key("images", "image/png"), 256)}
+
+
+async def test_what_is_left_over_goes_once_it_is_old_and_what_is_in_use_stays(
+    database: Database, shelf: Shelf
+) -> None:
+    used = await everything_in_use(database, Uploads(database))
+    left = nothing_refers_to()
+    await shelf.put(*used, *left)
+
+    await shelf.tidy(database, *used, *left)
+    assert await shelf.keys() == used | left
+
+    await shelf.grow_old(*used, *left)
+    await shelf.tidy(database, *used, *left)
+    assert await shelf.keys() == used
+
+
+async def test_what_is_younger_than_a_day_stays(database: Database, in_folder: Shelf) -> None:
+    old, young = nothing_refers_to(), nothing_refers_to()
+    await in_folder.put(*old, *young)
+    await in_folder.mark(database)
+    await in_folder.grow_old(*old)
+
+    await in_folder.tidy(database, *old, *young)
+
+    assert await in_folder.keys() == young
+
+
+async def test_bytes_of_uploads_that_are_over_go_at_once(database: Database, shelf: Shelf) -> None:
+    uploads = Uploads(database)
+    at_work, over, never_came = (new_key("uploads", "image/png") for _ in range(3))
+    await shelf.put(at_work, over)
+    left = await uploads.add(at_work, is_over=False)
+    for key in (over, never_came):
+        await uploads.add(key, is_over=True)
+
+    await shelf.tidier(database, uploads=uploads).tidy()
+
+    assert await shelf.keys() == {at_work}
+    assert await uploads.left() == [left]
+
+
+# What runs leave behind. Each is done as its service would, but for the clearing away after it.
+
+
+async def replaced(database: Database, claim: Claim) -> tuple[set[str], set[str]]:
+    first = await a_shown_preview(database, claim)
+    return {first}, {await a_shown_preview(database, claim)}
+
+
+async def never_shown(database: Database, claim: Claim) -> tuple[set[str], set[str]]:
+    return {new_key("previews", "image/webp")}, set()
+
+
+async def landed(database: Database, claim: Claim) -> tuple[set[str], set[str]]:
+    preview = await a_shown_preview(database, claim)
+    record = a_picture(claim.output.id)
+    assert await MongoClaimRepository(database).land(claim, [record], text=None, usage=None)
+    return {preview}, {record.image.key}
+
+
+async def failed(database: Database, claim: Claim) -> tuple[set[str], set[str]]:
+    preview = await a_shown_preview(database, claim)
+    assert await MongoClaimRepository(database).fail(claim, ERROR)
+    return set(), {preview}
+
+
+async def cancelled(database: Database, claim: Claim) -> tuple[set[str], set[str]]:
+    preview = await a_shown_preview(database, claim)
+    assert await MongoTurnRepository(database).cancel(ANA, claim.turn.id, [claim.output.slot])
+    return set(), {preview}
+
+
+async def failed_and_retried(database: Database, claim: Claim) -> tuple[set[str], set[str]]:
+    _, previews = await failed(database, claim)
+    turns = MongoTurnRepository(database)
+    turn = (await turns.get_many(ANA, [claim.turn.id]))[claim.turn.id]
+    [output], [planned] = turn.outputs, a_plan().outputs
+    assert await turns.retry(ANA, turn.id, output, planned, max_active_outputs=MANY, key=None)
+    return previews, set()
+
+
+async def deleted_at_work(database: Database, claim: Claim) -> tuple[set[str], set[str]]:
+    preview = await a_shown_preview(database, claim)
+    conversations = MongoConversationRepository(database)
+    assert await conversations.delete(ANA, claim.turn.conversation_id) == [preview]
+    return {preview}, set()
+
+
+async def deleted_when_landed(database: Database, claim: Claim) -> tuple[set[str], set[str]]:
+    previews, images = await landed(database, claim)
+    conversations = MongoConversationRepository(database)
+    assert await conversations.delete(ANA, claim.turn.conversation_id) == list(images)
+    return previews | images, set()
+
+
+Way = Callable[[Database, Claim], Awaitable[tuple[set[str], set[str]]]]
+WAYS: list[Way] = [
+    replaced,
+    never_shown,
+    landed,
+    failed,
+    cancelled,
+    failed_and_retried,
+    deleted_at_work,
+    deleted_when_landed,
+]
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_what_a_killed_process_did_not_clear_away_is_left_over(
+    database: Database, in_folder: Shelf, way: Way
+) -> None:
+    await another_turn(database, (await a_conversation(database))[0])
+    _, turn = await a_conversation(database)
+    left, used = await way(database, await a_claim(database, turn.outputs[0].id))
+    await in_folder.put(*left, *used)
+    await in_folder.mark(database)
+    await in_folder.grow_old(*left, *used)
+
+    await in_folder.tidy(database, *left, *used)
+
+    assert await in_folder.keys() == used
+
+
+# Several processes
+
+
+async def test_a_chore_is_done_by_one_process_at_a_time(
+    mongodb_uri: str, database: Database
+) -> None:
+    async with open_database(mongodb_uri, database.commands.name) as second:
+        chores = [MongoChoreRepository(one) for one in (database, second)]
+        for expected in range(3):
+            begun = await asyncio.gather(
+                *(chores[n % 2].begin("shards", every=timedelta(hours=1)) for n in range(16))
+            )
+            assert [chore.times for chore in begun if chore is not None] == [expected]
+            # An hour passes.
+            await database.chores.update_one({}, [{"$set": {"notBefore": "$$NOW"}}])
+
+
+async def test_a_chore_that_is_not_due_writes_nothing(database: Database) -> None:
+    chores = MongoChoreRepository(database)
+    assert await chores.begin("shards", every=timedelta(hours=1)) is not None
+    before = await database.chores.find_one()
+
+    assert await chores.begin("shards", every=timedelta(hours=1)) is None
+    assert await chores.begin("uploads", every=timedelta(hours=1)) is not None
+
+    assert await database.chores.find_one({"_id": "shards"}) == before
+
+
+async def test_two_processes_share_the_shards(
+    mongodb_uri: str, database: Database, in_folder: Shelf
+) -> None:
+    seen: list[str] = []
+
+    class Watched(FolderObjectStore):
+        async def keys(
+            self, shard: str, *, folders: Sequence[str] = FOLDERS
+        ) -> AsyncIterator[StoredObject]:
+            if folders == FOLDERS:
+                seen.append(shard)
+            async for found in super().keys(shard, folders=folders):
+                yield found
+
+    assert in_folder.folder is not None
+    store = Watched(in_folder.folder, public_url="", seal=Seal(b"-"))
+    async with open_database(mongodb_uri, database.commands.name) as second:
+        tidiers = [in_folder.tidier(one, store=store) for one in (database, second)]
+        while len(seen) < len(SHARDS):
+            await asyncio.gather(*(tidier.tidy() for tidier in tidiers))
+    await store.aclose()
+
+    # Both may have begun the last time: one the last shard, one the first again.
+    assert set(seen) == set(SHARDS)
+    assert len(seen) <= len(SHARDS) + 1
+
+
+# What goes wrong
+
+
+async def test_a_store_that_was_away_is_tidied_once_it_is_back(
+    database: Database, in_folder: Shelf, caplog: pytest.LogCaptureFixture
+) -> None:
+    uploads = Uploads(database)
+    left, over = new_key("previews", "image/webp"), new_key("uploads", "image/png")
+    await in_folder.put(left, over)
+    await uploads.add(over, is_over=True)
+    await in_folder.mark(database)
+    await in_folder.grow_old(left)
+    assert in_folder.folder is not None
+    tidier = in_folder.tidier(database, uploads=uploads)
+
+    elsewhere = in_folder.folder.rename(in_folder.folder.with_name("elsewhere"))
+    in_folder.folder.write_text("This is no folder.")
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            await tidier.tidy()
+    told = [record.getMessage() for record in caplog.records]
+    in_folder.folder.unlink()
+    elsewhere.rename(in_folder.folder)
+    await tidier.tidy()
+    await in_folder.tidy(database, left)
+
+    assert told == ["left-over bytes stay: object store away"]
+    assert await in_folder.keys() == set()
+    assert await uploads.left() == []
+
+
+async def test_a_bucket_that_was_away_is_tidied_once_it_is_back(
+    database: Database, in_bucket: Shelf, ministack_bucket: Bucket
+) -> None:
+    left = nothing_refers_to()
+    await in_bucket.put(*left)
+    await in_bucket.mark(database)
+    await in_bucket.grow_old()
+    bucket = replace(ministack_bucket, name=in_bucket.store.link(min(left)).url.split("/")[3])
+    async with (
+        detour_to(bucket.endpoint) as detour,
+        open_bucket(replace(bucket, endpoint=detour.url), operation_seconds=1) as store,
+    ):
+        tidier = in_bucket.tidier(database, store=store)
+        for fault in (Fault(refuses=True), Fault(silent=True)):
+            detour.becomes(fault)
+            await tidier.tidy()
+        assert await in_bucket.keys() == left
+        detour.becomes(Fault())
+        await in_bucket.tidy(database, *left, store=store)
+
+    assert await in_bucket.keys() == set()
+
+
+async def test_a_database_that_was_away_is_asked_again(
+    tmp_path: Path, in_folder: Shelf, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "mongod").mkdir()
+    mongod = Mongod(tmp_path / "mongod", binary=need_mongod())
+    await mongod.start()
+    try:
+        async with open_database(mongod.uri, "darkroom") as database:
+            tidier = in_folder.tidier(database)
+            async with away(mongod):
+                with caplog.at_level(logging.WARNING, logger="domain"):
+                    await tidier.tidy()
+                    await tidier.tidy()
+            for _ in range(2):  # the first time nothing is done
+                await tidier.tidy()
+            owners = await StoreMarker(in_folder.store, MongoUsedKeyRepository(database)).owners()
+    finally:
+        await mongod.stop()
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "left-over bytes stay: database away"
+    ]
+    assert owners.ours_since is not None
+
+
+async def test_nothing_is_deleted_for_the_wrong_database(
+    mongodb_uri: str, database: Database, shelf: Shelf, caplog: pytest.LogCaptureFixture
+) -> None:
+    used = await everything_in_use(database, Uploads(database))
+    await shelf.put(*used)
+    await shelf.tidy(database, *used)  # and so leaves its mark
+    await shelf.grow_old(*used)
+
+    async with another(database, mongodb_uri) as wrong:
+        mine = a_picture()
+        await a_gallery(wrong, mine)
+        await shelf.put(mine.image.key)
+        with caplog.at_level(logging.WARNING):
+            for _ in range(2):
+                await shelf.tidy(wrong, *used)
+                await shelf.tidy(database, mine.image.key)
+                await shelf.grow_old(*used, mine.image.key)
+
+    assert await shelf.keys() == {*used, mine.image.key}
+    assert {record.getMessage() for record in caplog.records} == {
+        "left-over bytes stay: other databases have marks in the store"
+    }
+    assert len(caplog.records) == 4  # once in the life of each tidier
+
+
+async def test_nothing_is_deleted_before_others_could_have_left_their_marks(
+    database: Database, in_folder: Shelf
+) -> None:
+    # Of a database whose Darkroom does not run just now.
+    others = nothing_refers_to()
+    await in_folder.put(*others)
+    await in_folder.grow_old(*others)
+
+    await in_folder.tidy(database, *others)
+
+    assert await in_folder.keys() == others
+
+
+async def test_a_database_that_was_restored_is_another_one(
+    mongodb_uri: str, database: Database
+) -> None:
+    keys = MongoUsedKeyRepository(database)
+    before = await keys.owner()
+    async with another(database, mongodb_uri) as copy:
+        assert await MongoUsedKeyRepository(copy).owner() != before
+
+    async with open_database(mongodb_uri, database.commands.name) as again:
+        assert await MongoUsedKeyRepository(again).owner() == before
+    await database.images.drop()
+    async with open_database(mongodb_uri, database.commands.name):
+        assert await keys.owner() != before
+
+
+async def test_more_than_what_is_in_use_is_left_to_an_operator(
+    database: Database, in_folder: Shelf, caplog: pytest.LogCaptureFixture
+) -> None:
+    shard = SHARDS[0]
+    crowd = {f"images/{shard}/{shard}{number:038x}.png" for number in range(21)}
+    few = {key.replace("/00", "/01") for key in crowd} - {f"images/01/01{0:038x}.png"}
+    await in_folder.put(*crowd, *few)
+    await in_folder.mark(database)
+    await in_folder.grow_old(*crowd, *few)
+
+    with caplog.at_level(logging.WARNING):
+        await in_folder.tidy(database, *crowd, *few)
+
+    assert await in_folder.keys() == crowd
+    [record] = caplog.records
+    assert record.getMessage() == "left-over bytes stay: more of them than of what is in use"
+
+
+# What it costs
+
+
+async def test_a_shard_is_found_by_index(database: Database) -> None:
+    uploads = Uploads(database)
+    for _ in range(MANY_TURNS):
+        await everything_in_use_of(database, uploads)
+    looked_at = {}
+    for collection in ("images", "turns", "uploads"):
+        async with profiled(database, collection) as profile:
+            await MongoUsedKeyRepository(database).of_shard("80")
+        looked_at[collection] = sum(
+            command.get("docsExamined", 0) + command.get("keysExamined", 0)
+            for command in profile.commands
+        )
+        assert len(profile.commands) == 1
+
+    # One in 256 is in the shard. In each folder a key more is looked at, to see where it ends.
+    assert all(count <= 3 * len(FOLDERS) for count in looked_at.values()), looked_at
+
+
+async def everything_in_use_of(database: Database, uploads: Uploads) -> None:
+    _, turn = await a_conversation(database, "first", "second")
+    claims = MongoClaimRepository(database)
+    first = await a_claim(database, turn.outputs[0].id)
+    assert await claims.land(first, [a_picture(turn.outputs[0].id)], text=None, usage=None)
+    await a_shown_preview(database, await a_claim(database, turn.outputs[1].id))
+    await uploads.add(new_key("uploads", "image/png"), is_over=False)
+
+
+def test_a_mark_is_a_key_that_has_no_link(in_folder: Shelf) -> None:
+    key = mark_key("a database")
+
+    with pytest.raises(ValueError, match="not a key that has links"):
+        in_folder.store.link(key)
+
+
+async def test_a_mark_is_not_told_among_the_objects(database: Database, shelf: Shelf) -> None:
+    await shelf.mark(database)
+
+    assert await shelf.keys() == set()
+    assert await shelf.store.get(mark_key(await MongoUsedKeyRepository(database).owner()))
