@@ -50,7 +50,6 @@ from schema.context import Context
 from settings import Settings, SettingsError, origin_pattern, secret_of
 from storage.accounts import MongoAccountRepository
 from storage.changes import MongoChangeFeed
-from storage.children import ChildDeveloper
 from storage.chores import MongoChoreRepository
 from storage.claims import MongoClaimRepository
 from storage.conversations import MongoConversationRepository
@@ -65,6 +64,7 @@ from storage.offers import offer_routes
 from storage.prompts import MongoPromptRepository
 from storage.s3 import Bucket, open_bucket
 from storage.turns import MongoTurnRepository
+from storage.upload_developer import ChildDeveloper
 from storage.uploads import MongoUploadRepository
 from storage.used_keys import MongoUsedKeyRepository
 from storage.viewers import MongoViewerRepository

@@ -22,8 +22,8 @@ from typing import Any
 from PIL import Image, ImageCms, PngImagePlugin
 
 from domain.errors import UserErrorCode
-from storage.child import Limits, Order, Refusal, answer_to, encoded_answer, memory_in_use
 from storage.containers import content_type_of
+from storage.upload_child import Limits, Order, Refusal, answer_to, encoded_answer, memory_in_use
 
 CONTENT_TYPES = ("image/png", "image/jpeg", "image/webp")
 

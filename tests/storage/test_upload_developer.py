@@ -18,10 +18,10 @@ from PIL import Image
 
 from domain.errors import Overloaded, PictureRefused, UserErrorCode
 from domain.images import DevelopedImage
-from storage import children
-from storage.child import TOO_LARGE, TOO_SLOW, Limits
-from storage.children import ChildDeveloper
+from storage import upload_developer
 from storage.containers import content_type_of
+from storage.upload_child import TOO_LARGE, TOO_SLOW, Limits
+from storage.upload_developer import ChildDeveloper
 from tests.resilience.scale import SEED
 from tests.storage.mutants import assert_opens, mutants
 from tests.storage.pictures import (
@@ -673,8 +673,8 @@ async def test_a_child_that_cannot_be_started_is_not_the_pictures_fault(
 PARENT = """
 import asyncio, sys
 from pathlib import Path
-from storage.child import Limits
-from storage.children import ChildDeveloper
+from storage.upload_child import Limits
+from storage.upload_developer import ChildDeveloper
 async def main():
     data = Path(sys.argv[1]).read_bytes()
     limits = Limits(decoding_seconds=60, seconds=60)
@@ -735,7 +735,7 @@ BY_UVLOOP = """
 import asyncio, sys, uvloop
 from pathlib import Path
 from domain.errors import Overloaded, PictureRefused
-from storage.children import ChildDeveloper
+from storage.upload_developer import ChildDeveloper
 
 async def develop(developer, data):
     try:
@@ -786,7 +786,7 @@ async def test_all_of_it_by_uvloop(tmp_path: Path) -> None:
 
 LOCKED_UP = """
 import os, socket
-from storage.child import Limits, lock_up
+from storage.upload_child import Limits, lock_up
 lock_up(Limits())
 for way in (lambda: open("/dev/null"), socket.socket, os.pipe):
     try:
@@ -847,7 +847,7 @@ async def test_a_true_answer_is_believed(
 async def test_an_endless_answer_is_cut_off(
     developer: ChildDeveloper, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(children, "_MAX_ANSWER_BYTES", 1_000_000)
+    monkeypatch.setattr(upload_developer, "_MAX_ANSWER_BYTES", 1_000_000)
     await pretend(monkeypatch, tmp_path, b"ready\n", "exec cat /dev/zero")
 
     assert str(await refusal(developer, encoded(a_picture()))) == TOO_LARGE

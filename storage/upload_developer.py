@@ -18,7 +18,8 @@ import structlog
 from domain.errors import Overloaded, PictureRefused, UserErrorCode
 from domain.images import DevelopedImage, Rendition
 from domain.ports import MAX_OBJECT_BYTES
-from storage.child import (
+from storage.containers import content_type_of
+from storage.upload_child import (
     DAMAGED,
     LENGTH_BYTES,
     MAX_SIDE,
@@ -29,7 +30,6 @@ from storage.child import (
     Limits,
     Order,
 )
-from storage.containers import content_type_of
 
 _ROOT: Final = Path(__file__).parent.parent
 _ENVIRONMENT: Final = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH")
@@ -110,7 +110,7 @@ class ChildDeveloper:
         try:
             await asyncio.get_running_loop().subprocess_exec(
                 lambda: child,
-                *(sys.executable, "-m", "storage.child", str(order)),
+                *(sys.executable, "-m", "storage.upload_child", str(order)),
                 cwd=_ROOT,
                 env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
                 stderr=asyncio.subprocess.DEVNULL,

@@ -1,8 +1,9 @@
-"""The process in which one upload is developed: `python -m storage.child ORDER`.
+"""The process in which one upload is developed: `python -m storage.upload_child ORDER`.
 
 It says that it is there, reads one upload from its standard input, answers on its standard output,
 and ends: by itself, by one of its limits, or with its parent. Whatever the upload makes of it,
-nothing else is in it: no settings, no connections, no other upload. `children.py` starts it.
+nothing else is in it: no settings, no connections, no other upload. It is started by
+`upload_developer.py`.
 
 It imports as little as it can, since every upload waits for that.
 """
