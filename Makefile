@@ -52,7 +52,7 @@ schema: .venv/dev ## Write schema.graphql from the code
 	@$(PYTHON) -m resolvers.root > .schema.new && mv .schema.new schema.graphql
 
 bench: .venv/dev ## Measure
-	@$(PYTHON) -m bench && $(PYTHON) -m bench.providers
+	@$(PYTHON) -m bench && $(PYTHON) -m bench.gallery && $(PYTHON) -m bench.providers
 
 lock: .venv/bin/uv ## Write requirements/*.txt from *.in: make lock U=--upgrade for newer ones
 	@$(LOCK) requirements/app.in --output-file requirements/app.txt

@@ -14,6 +14,14 @@ from storage.keys import LINK_WINDOW_SECONDS
 from tests.storage.places import PICTURE, POST, PUT, Place, altered
 
 METHODS = [PUT, POST]
+LISTED_AT_ONCE = 1000
+"""By servers of the S3 API."""
+# As React Native's FormData writes it: no charset, a type for each part that is a file.
+NATIVE_FIELD = '--frontier\r\ncontent-disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+NATIVE_FILE = (
+    '--frontier\r\ncontent-disposition: form-data; name="file"; filename="IMG_0001.png"; '
+    "filename*=utf-8''IMG_0001.png\r\ncontent-type: image/png\r\n\r\n"
+)
 NOT_KEYS = ["", "/", "../secret", "images/3f/x.png", "images//x.png", "uploads/3f/x.png\n"]
 
 
@@ -84,6 +92,28 @@ async def test_more_can_be_deleted_than_a_server_deletes_at_once(place: Place) -
     for key in (first, last):
         with pytest.raises(ObjectMissing):
             await place.store.get(key)
+
+
+async def test_a_listing_is_whole_however_long_it_is(place: Place) -> None:
+    shard = "7c"
+    put = {f"images/{shard}/{shard}{number:038x}.png" for number in range(LISTED_AT_ONCE + 1)}
+    waiting = asyncio.Semaphore(20)
+
+    async def put_one(key: str) -> None:
+        async with waiting:
+            await place.store.put(key, b"-")
+
+    await asyncio.gather(*map(put_one, put))
+    await place.store.put(new_key("uploads", "image/png"), b"--")
+
+    found = {one.key: one async for one in place.store.keys(shard, folders=["images"])}
+
+    assert put <= found.keys()
+    assert all(key.startswith(f"images/{shard}/") for key in found)
+    one = found[min(put)]
+    assert one.byte_size == 1
+    assert abs((datetime.now(UTC) - one.modified_at).total_seconds()) < 120
+    await place.store.delete(list(put))
 
 
 @pytest.mark.parametrize("key", NOT_KEYS)
@@ -213,6 +243,20 @@ async def test_an_offer_takes_what_was_declared(
 
     assert answer.is_success, answer.text
     assert await place.store.get(key, max_bytes=len(PICTURE)) == PICTURE
+
+
+async def test_an_offer_takes_the_form_of_a_phone(place: Place) -> None:
+    key, offer = place.offer(POST)
+    fields = "".join(
+        NATIVE_FIELD.format(name=name, value=offer.fields[name]) for name in offer.fields
+    )
+    body = f"{fields}{NATIVE_FILE}".encode() + PICTURE + b"\r\n--frontier--\r\n"
+    headers = {"Content-Type": "multipart/form-data; boundary=frontier"}
+
+    answer = await place.http.post(offer.url, content=body, headers=headers)
+
+    assert answer.status_code == 204
+    assert await place.store.get(key) == PICTURE
 
 
 @pytest.mark.parametrize("method", METHODS)

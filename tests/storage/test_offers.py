@@ -14,13 +14,6 @@ from storage import offers
 from tests.storage.places import PICTURE, POST, PUT, Place
 
 APP = "https://app.test"
-# As React Native's FormData writes it: no charset, a type for each part that is a file.
-NATIVE_FORM = (
-    '--frontier\r\ncontent-disposition: form-data; name="key"\r\n\r\n{key}\r\n'
-    '--frontier\r\ncontent-disposition: form-data; name="Content-Type"\r\n\r\nimage/png\r\n'
-    '--frontier\r\ncontent-disposition: form-data; name="file"; filename="IMG_0001.png"; '
-    "filename*=utf-8''IMG_0001.png\r\ncontent-type: image/png\r\n\r\n"
-)
 
 
 def code_of(answer: httpx2.Response) -> tuple[int, str]:
@@ -67,42 +60,6 @@ async def test_of_two_files_at_once_one_is_kept(folder: Place) -> None:
     assert sorted(codes) == [200] + [412] * 9
     expected = PICTURE if codes.index(200) < 5 else PICTURE[::-1]
     assert await folder.store.get(key) == expected
-
-
-async def test_a_phone_sends_a_form(folder: Place) -> None:
-    key, offer = folder.offer(POST)
-    body = NATIVE_FORM.format(key=key).encode() + PICTURE + b"\r\n--frontier--\r\n"
-    headers = {"Content-Type": "multipart/form-data; boundary=frontier"}
-
-    answer = await folder.http.post(offer.url, content=body, headers=headers)
-
-    assert answer.status_code == 204
-    assert await folder.store.get(key) == PICTURE
-
-
-@pytest.mark.parametrize(
-    ("content_type", "body"),
-    [
-        ("multipart/form-data; boundary=frontier", b""),
-        ("multipart/form-data; boundary=frontier", b"--frontier\r\n\r\n"),
-        ("multipart/form-data; boundary=frontier", b"no form at all"),
-        ("multipart/form-data; boundary=frontier", NATIVE_FORM.encode() + b"cut"),
-        ("multipart/form-data", b"--frontier--\r\n"),
-        ("application/x-www-form-urlencoded", b"file=x"),
-        ("image/png", PICTURE),
-        ("", b""),
-    ],
-)
-async def test_what_is_no_form_with_a_file_is_refused(
-    folder: Place, content_type: str, body: bytes, tmp_path: Path
-) -> None:
-    key, offer = folder.offer(POST)
-
-    headers = {"Content-Type": content_type}
-    answer = await folder.http.post(offer.url, content=body, headers=headers)
-
-    assert code_of(answer) == (400, "BAD_REQUEST")
-    await assert_nothing_is_kept(folder, key, tmp_path)
 
 
 async def test_fields_have_to_be_sent_as_they_are(folder: Place, tmp_path: Path) -> None:
