@@ -6,6 +6,7 @@ decoded three times, quickly and at an eighth of its size: as it is, with more b
 another end. Nothing may change by the second, and something has to by the third.
 """
 
+from contextlib import suppress
 from io import BytesIO
 from typing import Final
 
@@ -35,8 +36,11 @@ def check_scan(data: bytes) -> None:
     # A picture of one colour may have codes for nothing else: any end comes out the same.
     plain = as_it_is[_PERIOD:] == as_it_is[:-_PERIOD]
     if length * _SHARE_OF_END >= _MIN_SCAN_BYTES and not plain:
+        is_too_long = False
         another_end = (_ANYTHING * (1 + length // len(_ANYTHING)))[:length]
-        if _small(scan[:-length] + another_end) == as_it_is:
+        with suppress(OSError):  # what cannot be decoded with another end has been read to its end
+            is_too_long = _small(scan[:-length] + another_end) == as_it_is
+        if is_too_long:
             raise BadContainer("JPEG with more pixels than it says")
 
 

@@ -1,0 +1,34 @@
+"""JPEGs that have as many pixels as they say, of every kind: none of them is taken for a liar."""
+
+from io import BytesIO
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from storage.containers import read_container
+from storage.scans import check_scan
+from tests.storage.pictures import a_picture
+
+SIZES = [(17, 16), (151, 17), (185, 186), (202, 800), (324, 853), (876, 492)]
+ENCODINGS: list[dict[str, Any]] = [
+    {},
+    {"quality": 5},
+    {"quality": 100, "subsampling": 0},
+    {"progressive": True},
+    {"restart_marker_blocks": 7},
+    {"restart_marker_rows": 1, "quality": 90},
+]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS, ids=str)
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_an_honest_jpeg_passes(mode: str, encoding: dict[str, Any]) -> None:
+    for size in SIZES:
+        gradient = Image.linear_gradient("L").resize(size)
+        banner = Image.new("RGB", size, "white")
+        banner.paste(a_picture(size[0], max(1, size[1] // 20)))
+        for picture in (gradient, banner, a_picture(*size), Image.new("RGB", size, "teal")):
+            written = BytesIO()
+            picture.convert(mode).save(written, "JPEG", **encoding)
+            check_scan(read_container(written.getvalue(), max_pixels=10_000_000).data)
