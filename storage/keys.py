@@ -13,6 +13,7 @@ from domain.uploads import DeclaredFile
 
 LINK_WINDOW_SECONDS: Final = 30 * 60
 """A key's link stays the same for one window, and is valid for one window more."""
+LINKS_REMEMBERED: Final = 10_000
 OFFER_SECONDS: Final = 15 * 60
 
 _NAME: Final = r"(?P<shard>[0-9a-f]{2})/(?P=shard)[0-9a-f]{38}"

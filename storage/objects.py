@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, TypeVar, TypeVarTuple
 
@@ -28,6 +29,7 @@ from domain.sealing import Seal
 from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
 from storage.keys import (
     LINK_WINDOW_SECONDS,
+    LINKS_REMEMBERED,
     OFFER_SECONDS,
     checked,
     checked_offer,
@@ -74,6 +76,8 @@ class FolderObjectStore:
         self._seal = seal
         self._clock = clock
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="objects")
+        # A page asks for each of its links several times, and its reader for the page again.
+        self._link_since = lru_cache(LINKS_REMEMBERED)(self._sign_link)
 
     async def put(self, key: str, data: bytes) -> None:
         """Return once the whole object is on the disk; until then nobody sees anything of it."""
@@ -110,7 +114,10 @@ class FolderObjectStore:
 
     def link(self, key: str) -> Link:
         """A link that is valid for 30 to 60 minutes, and the same for a window of 30."""
-        expires = link_begin(linked(key), self._clock()) + 2 * LINK_WINDOW_SECONDS
+        return self._link_since(key, link_begin(linked(key), self._clock()))
+
+    def _sign_link(self, key: str, begin: int) -> Link:
+        expires = begin + 2 * LINK_WINDOW_SECONDS
         signature = self._signature(key, str(expires))
         return Link(
             f"{self._public_url}/objects/{key}?expires={expires}&signature={signature}",

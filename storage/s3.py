@@ -28,6 +28,7 @@ from domain.ports import MAX_OBJECT_BYTES, Link, StoredObject
 from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
 from storage.keys import (
     LINK_WINDOW_SECONDS,
+    LINKS_REMEMBERED,
     OFFER_SECONDS,
     checked,
     checked_offer,
@@ -47,7 +48,6 @@ _TRIES: Final = 2
 _CONNECTIONS: Final = 50
 _CHUNK_BYTES: Final = 256 * 1024
 _DELETED_AT_ONCE: Final = 1000
-_LINKS_REMEMBERED: Final = 10_000
 _LINK_SECONDS: Final = 2 * LINK_WINDOW_SECONDS
 _EVERY_OBJECT: Final = {
     "CacheControl": f"private, max-age={_LINK_SECONDS}, immutable",
@@ -146,7 +146,7 @@ class S3ObjectStore:
         self._host = address.netloc
         self._path = address.path
         # A page asks for each of its links several times, and its reader for the page again.
-        self._link_since = lru_cache(_LINKS_REMEMBERED)(self._sign_link)
+        self._link_since = lru_cache(LINKS_REMEMBERED)(self._sign_link)
 
     async def put(self, key: str, data: bytes) -> None:
         checked(key)
