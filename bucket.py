@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
         if bucket is None:
             raise CannotStart("DARKROOM_S3_BUCKET names no bucket.")
         if asked.command == "cors":
-            return asyncio.run(_set_cors(settings, bucket))
+            return asyncio.run(set_cors(settings, bucket))
         return asyncio.run(_check(bucket))
     except (SettingsError, CannotStart) as error:
         complain(error)
@@ -46,34 +46,29 @@ def main(arguments: list[str]) -> int:
         return FAILED
 
 
-async def _set_cors(settings: Settings, bucket: Bucket) -> int:
+async def set_cors(settings: Settings, bucket: Bucket) -> int:
+    """Replace the bucket's rules, and tell them; the exit code."""
     origins = list(settings.allowed_origins)
-    rules: list[dict[str, Any]] = [
-        {
-            "ID": "show",
-            "AllowedMethods": ["GET", "HEAD"],
-            "AllowedOrigins": ["*"],
-            "AllowedHeaders": ["*"],
-            "ExposeHeaders": ["ETag", "Content-Range"],
-            "MaxAgeSeconds": _PREFLIGHT_SECONDS,
-        }
-    ]
-    if origins:
-        rules.append(
-            {
-                "ID": "upload",
-                "AllowedMethods": ["PUT", "POST"],
-                "AllowedOrigins": origins,
-                "AllowedHeaders": ["*"],
-                "ExposeHeaders": ["ETag"],
-                "MaxAgeSeconds": _PREFLIGHT_SECONDS,
-            }
-        )
+    # Some servers look at nothing but the first rule that fits the origin, so it allows all.
+    upload = _rule("upload", ["GET", "HEAD", "PUT", "POST"], origins)
+    show = _rule("show", ["GET", "HEAD"], ["*"])
+    rules = [upload, show] if origins else [show]
     async with open_client(bucket) as client, answering():
         await client.put_bucket_cors(Bucket=bucket.name, CORSConfiguration={"CORSRules": rules})
     print(f"Any page may show images of {bucket.name}.")
     print(f"Pages of these origins may upload: {', '.join(origins) or 'none'}.")
     return STOPPED
+
+
+def _rule(name: str, methods: list[str], origins: list[str]) -> dict[str, Any]:
+    return {
+        "ID": name,
+        "AllowedMethods": methods,
+        "AllowedOrigins": origins,
+        "AllowedHeaders": ["*"],
+        "ExposeHeaders": ["ETag", "Content-Range"],
+        "MaxAgeSeconds": _PREFLIGHT_SECONDS,
+    }
 
 
 async def _check(bucket: Bucket) -> int:

@@ -4,8 +4,10 @@ import asyncio
 import os
 import signal
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
+
+from pydantic import SecretStr
 
 from storage.s3 import Bucket
 from tests.serving import free_port
@@ -63,6 +65,16 @@ def bucket_at(url: str, name: str = "darkroom-test") -> Bucket:
         key_id=_KEY_ID,
         secret=_SECRET,
     )
+
+
+def settings_of(bucket: Bucket) -> dict[str, Any]:
+    """Those of a Darkroom that keeps its images there."""
+    return {
+        "s3_bucket": bucket.name,
+        "s3_endpoint": bucket.endpoint,
+        "s3_key_id": bucket.key_id,
+        "s3_secret": SecretStr(bucket.secret),
+    }
 
 
 class _Server:

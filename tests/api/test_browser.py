@@ -3,7 +3,9 @@
 import re
 from base64 import b64encode
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 from playwright.async_api import Browser, Page, async_playwright
@@ -12,9 +14,13 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from tests.conftest import Darkroom
+from bucket import set_cors
+from storage.s3 import Bucket
+from tests.buckets import settings_of
+from tests.conftest import Darkroom, StartDarkroom
 from tests.operations import GALLERY
 from tests.serving import free_port, serving
+from tests.storage.places import a_bucket_name, make_bucket
 from tests.tools import need
 from tests.uploads import COMPLETE, CREATE, a_picture
 
@@ -47,12 +53,33 @@ for (const file of files) {
 SHOW = """
 async (url) => {
   const image = new Image();
+  image.crossOrigin = "anonymous";
   image.src = url;
   await image.decode();
   const pixels = await createImageBitmap(await (await fetch(url)).blob());
   return [image.naturalWidth, image.naturalHeight, pixels.width];
 }
 """
+
+
+@pytest.fixture
+async def in_folder(start_darkroom: StartDarkroom) -> Darkroom:
+    return await start_darkroom()
+
+
+@pytest.fixture
+async def in_bucket(start_darkroom: StartDarkroom, ceph_bucket: Bucket) -> Darkroom:
+    """One that lets no page in before `python -m bucket cors` has been run."""
+    bucket = replace(ceph_bucket, name=a_bucket_name())
+    await make_bucket(bucket)
+    darkroom = await start_darkroom(**settings_of(bucket))
+    assert await set_cors(darkroom.settings, bucket) == 0
+    return darkroom
+
+
+@pytest.fixture(params=["in_folder", "in_bucket"])
+def darkroom(request: pytest.FixtureRequest) -> Darkroom:
+    return cast(Darkroom, request.getfixturevalue(request.param))
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,11 @@ from dataclasses import replace
 from typing import cast
 
 import pytest
-from pydantic import SecretStr
 
 from bootstrap import bucket_of
 from storage.s3 import Bucket
 from tests.api.test_outputs import retry
+from tests.buckets import settings_of
 from tests.clients import Data, GraphQLClient
 from tests.conftest import Darkroom, StartDarkroom
 from tests.operations import (
@@ -51,12 +51,7 @@ async def in_ceph(start_darkroom: StartDarkroom, ceph_bucket: Bucket) -> Darkroo
 async def _in_bucket(start_darkroom: StartDarkroom, server: Bucket) -> Darkroom:
     bucket = replace(server, name=a_bucket_name())
     await make_bucket(bucket)
-    return await start_darkroom(
-        s3_bucket=bucket.name,
-        s3_endpoint=bucket.endpoint,
-        s3_key_id=bucket.key_id,
-        s3_secret=SecretStr(bucket.secret),
-    )
+    return await start_darkroom(**settings_of(bucket))
 
 
 @pytest.fixture(params=["in_folder", "in_ministack", "in_ceph"])
