@@ -167,8 +167,8 @@ async def _file_of_form(request: Request, key: str, file: DeclaredFile) -> bytes
             if form.get("Content-Type") != file.content_type:
                 raise _other_type()
             return await given.read()
-    except (HTTPException, MultiPartException, FormParserError) as error:
-        raise _no_form() from error
+    except (HTTPException, MultiPartException, FormParserError, UnicodeError) as error:
+        raise _no_form() from error  # the last where the form names a charset that fits nothing
 
 
 async def _limited(request: Request, most: int) -> AsyncIterator[bytes]:

@@ -70,6 +70,24 @@ async def test_fields_have_to_be_sent_as_they_are(folder: Place, tmp_path: Path)
     await assert_nothing_is_kept(folder, key, tmp_path)
 
 
+@pytest.mark.parametrize("charset", ["undefined", "punycode", "idna", "utf-16", "no-such"])
+async def test_no_charset_of_a_form_is_a_fault_of_ours(folder: Place, charset: str) -> None:
+    _, offer = folder.offer(POST)
+    fields = "".join(
+        f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in offer.fields.items()
+    )
+    body = f'{fields}--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+
+    answer = await folder.http.post(
+        offer.url,
+        content=body.encode() + PICTURE + b"\r\n--x--\r\n",
+        headers={"Content-Type": f"multipart/form-data; boundary=x; charset={charset}"},
+    )
+
+    assert answer.status_code in (204, 400)
+
+
 @pytest.mark.parametrize("method", [PUT, POST])
 async def test_no_more_is_read_than_was_declared(folder: Place, method: UploadMethod) -> None:
     _, offer = folder.offer(method)
