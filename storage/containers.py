@@ -284,12 +284,16 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
 
 
 def end_of_first_scan(data: bytes) -> tuple[int, int]:
-    """Where the coded pixels of a JPEG's first scan end, and how many restarts are in them."""
+    """Where the coded pixels of a JPEG's first scan end, and how many restarts are in them.
+
+    What some cameras fill up with before the next marker is not among them.
+    """
     position = 2
     for marker, segment, _ in _jpeg_segments(data):
         position += len(segment)
         if marker == 0xDA:
-            return position, len(_JPEG_RESTART.findall(segment))
+            end = position - len(segment) + len(segment.rstrip(b"\xff"))
+            return end, len(_JPEG_RESTART.findall(segment))
     raise BadContainer("JPEG without a scan")
 
 

@@ -32,3 +32,11 @@ def test_an_honest_jpeg_passes(mode: str, encoding: dict[str, Any]) -> None:
             written = BytesIO()
             picture.convert(mode).save(written, "JPEG", **encoding)
             check_scan(read_container(written.getvalue(), max_pixels=10_000_000).data)
+
+
+def test_what_is_filled_up_before_a_marker_is_no_pixels() -> None:
+    written = BytesIO()
+    a_picture(324, 853).save(written, "JPEG", restart_marker_rows=1)
+    filled = written.getvalue()[:-2] + b"\xff" * 5 + b"\xd9"
+
+    check_scan(read_container(filled, max_pixels=10_000_000).data)
