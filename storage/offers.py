@@ -8,6 +8,7 @@ with the one works with the other.
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from hashlib import sha256
+from itertools import takewhile
 from typing import Final
 
 from python_multipart.exceptions import FormParserError
@@ -121,6 +122,8 @@ class _OfferedPlaces:
             self._at_once -= 1
 
     async def _take(self, request: Request, key: str, file: DeclaredFile) -> Response:
+        if "authorization" in request.headers:
+            raise _Refusal(400, "BAD_REQUEST", "The offer is all that is needed: send no token.")
         if request.method == "PUT":
             data = await _body(request, file)
         else:
@@ -139,6 +142,8 @@ async def _body(request: Request, file: DeclaredFile) -> bytes:
         raise _other_type()
     if request.headers.get("if-none-match") != "*":
         raise _Refusal(403, "FORBIDDEN", "The offer's headers have to be sent as they are.")
+    if "content-length" not in request.headers:
+        raise _Refusal(411, "LENGTH_REQUIRED", "The body's length has to be sent along.")
     data = bytearray()
     async for part in _limited(request, file.byte_size):
         data += part
@@ -162,13 +167,15 @@ async def _file_of_form(request: Request, key: str, file: DeclaredFile) -> bytes
             given = form.get("file")
             if not isinstance(given, UploadFile):
                 raise _Refusal(400, "BAD_REQUEST", "The form has no `file`.")
-            if form.get("key") != key:
-                raise _Refusal(403, "FORBIDDEN", "The offer's fields have to be sent as they are.")
-            if form.get("Content-Type") != file.content_type:
+            fields = dict(takewhile(lambda field: field[0] != "file", form.multi_items()))
+            if fields.get("key") != key or fields.keys() - {"key", "Content-Type"}:
+                message = "The offer's fields have to be sent as they are, alone, before the file."
+                raise _Refusal(403, "FORBIDDEN", message)
+            if fields.get("Content-Type") != file.content_type:
                 raise _other_type()
             return await given.read()
-    except (HTTPException, MultiPartException, FormParserError) as error:
-        raise _no_form() from error
+    except (HTTPException, MultiPartException, FormParserError, UnicodeError) as error:
+        raise _no_form() from error  # the last where the form names a charset that fits nothing
 
 
 async def _limited(request: Request, most: int) -> AsyncIterator[bytes]:

@@ -12,7 +12,7 @@ from typing import Final
 
 from PIL.JpegImagePlugin import JpegImageFile
 
-from storage.containers import BadContainer, end_of_first_scan
+from storage.containers import RESTART, BadContainer, end_of_first_scan
 
 _ANYTHING: Final = bytes(37 * number % 251 for number in range(1, 251))
 """Codes of whatever they come out as; no marker among them."""
@@ -37,11 +37,25 @@ def check_scan(data: bytes) -> None:
     plain = as_it_is[_PERIOD:] == as_it_is[:-_PERIOD]
     if length * _SHARE_OF_END >= _MIN_SCAN_BYTES and not plain:
         is_too_long = False
-        another_end = (_ANYTHING * (1 + length // len(_ANYTHING)))[:length]
+        begin = scan[:-length].rstrip(b"\xff")
         with suppress(OSError):  # what cannot be decoded with another end has been read to its end
-            is_too_long = _small(scan[:-length] + another_end) == as_it_is
+            is_too_long = _small(begin + _another_end(begin, length, restarts)) == as_it_is
         if is_too_long:
             raise BadContainer("JPEG with more pixels than it says")
+
+
+def _another_end(begin: bytes, length: int, restarts: int) -> bytes:
+    """As long, and with as many restarts as what is replaced had: what stands in for one that is
+    missing is grey, as the picture may be there.
+    """
+    first = len(RESTART.findall(begin))
+    share = 1 + length // (1 + restarts - first)
+    codes = _ANYTHING * (2 + share // len(_ANYTHING))
+    end = bytearray()
+    for number in range(first, restarts + 1):
+        start = share * number % len(_ANYTHING)
+        end += codes[start : start + share] + bytes((0xFF, 0xD0 + number % 8))
+    return bytes(end)
 
 
 def _small(scan: bytes) -> bytes:

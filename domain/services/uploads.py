@@ -2,10 +2,12 @@
 
 import asyncio
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Final
+from weakref import WeakValueDictionary
 
 from domain.errors import (
     ObjectMissing,
@@ -18,7 +20,7 @@ from domain.errors import (
     StoreUnavailable,
     UserErrorCode,
 )
-from domain.ids import new_upload_id, parse_upload_id
+from domain.ids import ViewerId, new_upload_id, parse_upload_id
 from domain.images import EXTENSIONS, Image, ImageOrigin, ImageRecord, new_key
 from domain.planning import Refusals, refuse
 from domain.ports import ImageRepository, UploadDeveloper, UploadRepository, UploadStore
@@ -32,6 +34,10 @@ MAX_FILENAME_LENGTH: Final = 255
 
 _READ_AT_ONCE: Final = 4
 """Each holds its bytes, and more while they are decoded."""
+_READ_AT_ONCE_OF_ONE: Final = 2
+"""Of one viewer, so that others have not to wait for all that one has brought."""
+_MAX_WAIT_SECONDS: Final = 5.0
+"""For a place: less than an operation may take, so that nothing is begun that cannot end."""
 _WAIT_SECONDS: Final = 60
 
 
@@ -53,6 +59,7 @@ class UploadService:
         self._developer = developer
         self._keeper = keeper
         self._places = asyncio.Semaphore(_READ_AT_ONCE)
+        self._places_of = WeakValueDictionary[ViewerId, asyncio.Semaphore]()
 
     async def create(
         self, viewer: Viewer, requests: Sequence[UploadRequest]
@@ -87,11 +94,13 @@ class UploadService:
         """Make what has come an image of its own; later, the same image again.
 
         What is kept has been read once and checked, under a key that nobody else can write to.
+        Raise Overloaded where too many are being made.
         """
         upload = await self._find(viewer, name)
         if upload.image_id is None:
-            async with self._places:
-                record = await self._make_once(viewer, upload)
+            async with self._place(viewer):
+                upload = await self._find(viewer, name)
+                record = await self._make_once(viewer, upload) if upload.image_id is None else None
             if record is not None:
                 return record
             upload = await self._find(viewer, name)
@@ -100,6 +109,21 @@ class UploadService:
             refuse(UserErrorCode.NOT_FOUND, "What came of this upload was deleted.", "uploadId")
         [record] = found.values()
         return record
+
+    @asynccontextmanager
+    async def _place(self, viewer: Viewer) -> AsyncIterator[None]:
+        # Kept by those who wait for it or have a place in it, and by nobody else.
+        of_one = self._places_of.get(viewer.id)
+        if of_one is None:
+            of_one = self._places_of[viewer.id] = asyncio.Semaphore(_READ_AT_ONCE_OF_ONE)
+        async with AsyncExitStack() as held:
+            try:
+                async with asyncio.timeout(_MAX_WAIT_SECONDS):
+                    await held.enter_async_context(of_one)
+                    await held.enter_async_context(self._places)
+            except TimeoutError as error:
+                raise Overloaded from error
+            yield
 
     async def _make_once(self, viewer: Viewer, upload: Upload) -> ImageRecord | None:
         """The image, or None where a twin came first."""

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
@@ -13,6 +14,7 @@ from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
 from storage.keys import LINK_WINDOW_SECONDS
 from tests.storage.places import PICTURE, POST, PUT, Place, altered
 
+Part = tuple[str, tuple[str | None, bytes | str]]
 METHODS = [PUT, POST]
 LISTED_AT_ONCE = 1000
 """By servers of the S3 API."""
@@ -257,6 +259,32 @@ async def test_an_offer_takes_the_form_of_a_phone(place: Place) -> None:
 
     assert answer.status_code == 204
     assert await place.store.get(key) == PICTURE
+
+
+async def test_nothing_else_is_sent_along(private_place: Place) -> None:
+    """What works in development and never in a bucket is found out in development."""
+    place = private_place
+    token = {"Authorization": "Bearer x"}
+
+    async def in_parts() -> AsyncIterator[bytes]:
+        yield PICTURE[:10]
+        yield PICTURE[10:]
+
+    key, put = place.offer(PUT)
+    with_token = await place.http.put(put.url, headers={**put.headers, **token}, content=PICTURE)
+    no_length = await place.http.put(put.url, headers=dict(put.headers), content=in_parts())
+    posted_key, post = place.offer(POST)
+    file: Part = ("file", ("a.png", PICTURE))
+    fields: list[Part] = [(name, (None, value)) for name, value in post.fields.items()]
+    forms = [[file, *fields], [*fields, ("more", (None, "1")), file]]
+    posted = [await place.http.post(post.url, files=form) for form in forms]
+    posted.append(await place.http.post(post.url, headers=token, files=[*fields, file]))
+
+    assert all(answer.status_code in (400, 403, 411) for answer in (with_token, no_length, *posted))
+    for one in (key, posted_key):
+        with pytest.raises(ObjectMissing):
+            await place.store.get(one)
+    assert (await place.http.post(post.url, files=[*fields, file])).is_success
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -32,3 +32,24 @@ def test_an_honest_jpeg_passes(mode: str, encoding: dict[str, Any]) -> None:
             written = BytesIO()
             picture.convert(mode).save(written, "JPEG", **encoding)
             check_scan(read_container(written.getvalue(), max_pixels=10_000_000).data)
+
+
+def test_what_is_filled_up_before_a_marker_is_no_pixels() -> None:
+    written = BytesIO()
+    a_picture(324, 853).save(written, "JPEG", restart_marker_rows=1)
+    filled = written.getvalue()[:-2] + b"\xff" * 5 + b"\xd9"
+
+    check_scan(read_container(filled, max_pixels=10_000_000).data)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_picture_that_ends_as_grey_as_what_is_missing_passes(progressive: bool) -> None:
+    for size in ((466, 531), (592, 881), (726, 342), (821, 892)):
+        for restarts in (1, 2, 6, 13, 40):
+            picture = Image.new("RGB", size, "grey")
+            picture.paste(a_picture(size[0], size[1] // 9))
+            written = BytesIO()
+            picture.save(
+                written, "JPEG", progressive=progressive, restart_marker_blocks=restarts, quality=90
+            )
+            check_scan(read_container(written.getvalue(), max_pixels=10_000_000).data)
