@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from domain.changes import Change, HistoryLost, Moment
 from domain.conversations import Conversation
 from domain.credits import Account, Proof
+from domain.errors import UserError
 from domain.generation import Delivery, GenerationRequest
 from domain.idempotency import IdempotencyKey, Receipt
 from domain.ids import (
@@ -292,15 +293,18 @@ class PromptRepository(Protocol):
 class UploadRepository(Protocol):
     async def open(self, viewer_id: ViewerId, uploads: Sequence[Upload], *, at_most: int) -> bool:
         """Remember places that have been offered; False if the viewer would have more than
-        `at_most` with nothing made of them yet.
+        `at_most` that are open and undecided.
         """
 
     async def get(self, viewer_id: ViewerId, upload_id: UploadId) -> Upload | None: ...
 
     async def complete(self, viewer_id: ViewerId, upload_id: UploadId, record: ImageRecord) -> bool:
         """Write the image and that the upload has become it; False if it has become one already,
-        or is gone.
+        was refused, or is gone.
         """
+
+    async def refuse(self, viewer_id: ViewerId, upload_id: UploadId, refusal: UserError) -> None:
+        """Remember that nothing will be made of it, unless it has become an image."""
 
     async def over(self, *, limit: int) -> Mapping[UploadId, str]:
         """Uploads, whosever they are, that nothing more can become of, and their keys, whose bytes

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from domain.errors import UserError
 from domain.ids import ImageId, UploadId
 
 
@@ -60,3 +61,5 @@ class Upload:
     created_at: datetime
     image_id: ImageId | None = None
     """What was made of it."""
+    refusal: UserError | None = None
+    """Why nothing will ever be made of it."""

@@ -35,11 +35,13 @@ class UploadFileInput:
         description="The file's exact length: 1 to `viewer.limits.maxUploadBytes`."
     )
     filename: str | None = strawberry.field(
-        default=strawberry.UNSET, description="A label, cut to 255 characters; never a path."
+        default=strawberry.UNSET,
+        description="A label, cut to 255 characters on one line; never a path.",
     )
     sha256: str | None = strawberry.field(
         default=strawberry.UNSET,
-        description="The file's SHA-256, in hex or base64. Then only these very bytes are taken.",
+        description="The file's SHA-256, in hex, or in standard base64 with padding. Then "
+        "only these very bytes are taken.",
     )
     method: uploads.UploadMethod | None = strawberry.field(
         default=uploads.UploadMethod.PUT, description="How the bytes are to be sent."

@@ -6,7 +6,9 @@ with the one works with the other.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from hashlib import sha256
 from itertools import takewhile
 from typing import Final
@@ -26,16 +28,22 @@ from domain.errors import StoreUnavailable
 from domain.uploads import DeclaredFile
 from storage.objects import FolderObjectStore
 
-UPLOAD_SECONDS: Final = 120.0
-UPLOADS_AT_ONCE: Final = 20
-"""What is being taken waits in memory, up to the size that was declared."""
+UPLOAD_SECONDS: Final = 300.0
+FIRST_SECONDS: Final = 10.0
+"""For a body to begin. What comes adds to it, so that whoever only drips is not waited for."""
+SLOWEST_BYTES_PER_SECOND: Final = 8_000
+UPLOADS_AT_ONCE: Final = 200
+UPLOADS_OF_ONE_OFFER: Final = 10
+"""Another may come while the first has not been found to be broken off."""
+HELD_BYTES: Final = 100_000_000
+"""What comes waits in memory until it is there as a whole: so much of all uploads together."""
 
 _FORM_BYTES: Final = 16 * 1024
 """What a form may have beside its file."""
 _MOST_FIELDS: Final = 16
 _REST_BYTES: Final = 8_000_000
 _REST_SECONDS: Final = 5.0
-_RETRY_AFTER_SECONDS: Final = 2
+_RETRY_AFTER: Final = {"Retry-After": "2"}
 
 
 def offer_routes(store: FolderObjectStore, *, origins: str) -> list[Route]:
@@ -51,20 +59,28 @@ def offer_routes(store: FolderObjectStore, *, origins: str) -> list[Route]:
 
 
 class _Refusal(Exception):
-    def __init__(self, status: int, code: str, message: str) -> None:
-        self.response = _error(status, code, message)
+    def __init__(
+        self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        self.response = _error(status, code, message, headers)
 
 
 class _Body:
-    """What a client sends, and whether all of it has come."""
+    """What a client sends, and whether all of it has come.
+
+    `came` is told of each part while the body is wanted.
+    """
 
     def __init__(self, receive: Receive) -> None:
+        self.came: Callable[[int], None] | None = None
         self._receive = receive
         self._over = False
 
     async def receive(self) -> Message:
         message = await self._receive()
         self._over = not message.get("more_body", False)
+        if self.came is not None:
+            self.came(len(message.get("body", b"")))
         return message
 
     async def comes_to_its_end(self) -> bool:
@@ -87,16 +103,18 @@ class _OfferedPlaces:
 
     def __init__(self, store: FolderObjectStore) -> None:
         self._store = store
-        self._at_once = 0
+        self._at_once = Counter[str]()
+        """Uploads that are coming, by their keys."""
+        self._held_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = _Body(receive)
-        response = await self._answer(Request(scope, body.receive))
+        response = await self._answer(Request(scope, body.receive), body)
         if response.status_code >= 400 and not await body.comes_to_its_end():
             response.headers["Connection"] = "close"
         await response(scope, receive, send)
 
-    async def _answer(self, request: Request) -> Response:
+    async def _answer(self, request: Request, body: _Body) -> Response:
         if request.method not in ("PUT", "POST"):
             return _error(405, "METHOD_NOT_ALLOWED", "Only PUT and POST.", {"Allow": "PUT, POST"})
         key = f"uploads/{request.path_params['name']}"
@@ -104,11 +122,10 @@ class _OfferedPlaces:
         file = self._store.opened_offer(key, request.method, query)
         if file is None:
             return _error(403, "FORBIDDEN", "This offer is not valid, or no longer.")
-        if self._at_once >= UPLOADS_AT_ONCE:
-            return _busy("Too many uploads at the moment. Please try again.")
-        self._at_once += 1
+        if self._at_once.total() >= UPLOADS_AT_ONCE or self._at_once[key] >= UPLOADS_OF_ONE_OFFER:
+            return _too_many().response
         try:
-            async with asyncio.timeout(UPLOAD_SECONDS):
+            async with self._awaited(key, body):
                 return await self._take(request, key, file)
         except _Refusal as refusal:
             return refusal.response
@@ -118,8 +135,31 @@ class _OfferedPlaces:
             return _error(400, "BAD_REQUEST", "The upload did not arrive as a whole.")
         except StoreUnavailable:
             return _busy("The upload cannot be kept at the moment. Please try again.")
+
+    @asynccontextmanager
+    async def _awaited(self, key: str, body: _Body) -> AsyncIterator[None]:
+        """Count what comes, and raise TimeoutError once it comes too slowly."""
+        began, byte_size = asyncio.get_running_loop().time(), 0
+
+        def came(count: int) -> None:
+            nonlocal byte_size
+            byte_size += count
+            self._held_bytes += count
+            if self._held_bytes > HELD_BYTES:
+                raise _too_many()
+            seconds = FIRST_SECONDS + byte_size / SLOWEST_BYTES_PER_SECOND
+            patience.reschedule(began + min(seconds, UPLOAD_SECONDS))
+
+        self._at_once[key] += 1
+        body.came = came
+        try:
+            async with asyncio.timeout(FIRST_SECONDS) as patience:
+                yield
         finally:
-            self._at_once -= 1
+            body.came = None
+            self._held_bytes -= byte_size
+            self._at_once[key] -= 1
+            self._at_once += Counter()  # keys without any are dropped
 
     async def _take(self, request: Request, key: str, file: DeclaredFile) -> Response:
         if "authorization" in request.headers:
@@ -205,9 +245,13 @@ def _other_type() -> _Refusal:
     return _Refusal(403, "FORBIDDEN", "The file has another type than was declared.")
 
 
+def _too_many() -> _Refusal:
+    message = "Too many uploads at the moment. Please try again."
+    return _Refusal(503, "STORAGE_UNAVAILABLE", message, _RETRY_AFTER)
+
+
 def _busy(message: str) -> Response:
-    headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)}
-    return _error(503, "STORAGE_UNAVAILABLE", message, headers)
+    return _error(503, "STORAGE_UNAVAILABLE", message, _RETRY_AFTER)
 
 
 def _error(

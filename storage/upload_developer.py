@@ -77,12 +77,12 @@ class ChildDeveloper:
         try:
             return await asyncio.shield(task)
         finally:
-            child.kill()
+            child.drop()
 
     async def aclose(self) -> None:
         """End what is at work."""
         for child in self._running.values():
-            child.kill()
+            child.drop()
         while self._running:
             await asyncio.wait(self._running)
 
@@ -124,6 +124,8 @@ class ChildDeveloper:
         await asyncio.wait([child.ended], timeout=self._max_child_seconds)
         child.kill()
         await child.ended
+        if child.is_dropped:
+            raise Overloaded  # which nobody hears: no line of the log tells of it
         return _developed(child, content_type)
 
 
@@ -135,7 +137,13 @@ class _Child(asyncio.SubprocessProtocol):
         self.answer = bytearray()
         self.returncode: int | None = None
         self._transport: asyncio.SubprocessTransport | None = None
+        self.is_dropped = False
+        """Whether nobody wants its answer any more."""
         self._unwanted = False
+
+    def drop(self) -> None:
+        self.is_dropped = True
+        self.kill()
 
     def kill(self) -> None:
         self._unwanted = True

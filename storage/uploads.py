@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from domain.errors import UserError, UserErrorCode
 from domain.ids import UploadId, ViewerId
 from domain.images import ImageRecord
 from domain.uploads import DeclaredFile, Upload
@@ -18,6 +19,9 @@ clocks differ.
 """
 
 
+_UNDECIDED: Final[Document] = {"imageId": None, "refusal": None}
+
+
 @repository
 class MongoUploadRepository:
     """See `domain.ports.UploadRepository`.
@@ -30,13 +34,14 @@ class MongoUploadRepository:
         self._uploads = database.uploads
 
     async def open(self, viewer_id: ViewerId, uploads: Sequence[Upload], *, at_most: int) -> bool:
-        # Two at once may each see the other's not yet: a few too many do no harm.
         offered_since = datetime.now(UTC) - _OFFERED
-        is_open = {"ownerId": viewer_id, "createdAt": {"$gt": offered_since}, "imageId": None}
-        if len(uploads) + await self._uploads.count_documents(is_open, limit=at_most) > at_most:
-            return False
+        is_open = {"ownerId": viewer_id, "createdAt": {"$gt": offered_since}, **_UNDECIDED}
+        # Counted with these among them: of two at once, one at least sees the other's.
         await self._uploads.insert_many([_document(viewer_id, upload) for upload in uploads])
-        return True
+        if await self._uploads.count_documents(is_open, limit=at_most + 1) <= at_most:
+            return True
+        await self._uploads.delete_many({"_id": {"$in": [upload.id for upload in uploads]}})
+        return False
 
     async def get(self, viewer_id: ViewerId, upload_id: UploadId) -> Upload | None:
         found = await self._uploads.find_one({"_id": upload_id, "ownerId": viewer_id})
@@ -45,7 +50,7 @@ class MongoUploadRepository:
     async def complete(self, viewer_id: ViewerId, upload_id: UploadId, record: ImageRecord) -> bool:
         async def work(session: Session) -> None:
             completed = await self._uploads.update_one(
-                {"_id": upload_id, "ownerId": viewer_id, "imageId": None},
+                {"_id": upload_id, "ownerId": viewer_id, **_UNDECIDED},
                 {"$set": {"imageId": record.image.id}},
                 session=session,
             )
@@ -56,6 +61,12 @@ class MongoUploadRepository:
             )
 
         return await self._database.transact(work) is not None
+
+    async def refuse(self, viewer_id: ViewerId, upload_id: UploadId, refusal: UserError) -> None:
+        await self._uploads.update_one(
+            {"_id": upload_id, "ownerId": viewer_id, **_UNDECIDED},
+            {"$set": {"refusal": {"code": refusal.code, "message": refusal.message}}},
+        )
 
     async def over(self, *, limit: int) -> Mapping[UploadId, str]:
         found = self._uploads.find({"sweepAt": {"$lt": datetime.now(UTC)}}, {"key": 1})
@@ -75,12 +86,14 @@ def _document(owner_id: ViewerId, upload: Upload) -> Document:
         "sha256": upload.file.sha256,
         "filename": upload.filename,
         "imageId": upload.image_id,
+        "refusal": None,
         "createdAt": upload.created_at,
         "sweepAt": upload.created_at + _OFFERED + _KEPT,
     }
 
 
 def _read(document: Document) -> Upload:
+    refusal = document["refusal"]
     return Upload(
         id=document["_id"],
         key=document["key"],
@@ -92,4 +105,5 @@ def _read(document: Document) -> Upload:
         filename=document["filename"],
         created_at=document["createdAt"],
         image_id=document["imageId"],
+        refusal=UserError(UserErrorCode(refusal["code"]), refusal["message"]) if refusal else None,
     )

@@ -18,6 +18,7 @@ from domain.errors import (
     RateLimited,
     Refused,
     StoreUnavailable,
+    UserError,
     UserErrorCode,
 )
 from domain.ids import ViewerId, new_upload_id, parse_upload_id
@@ -29,7 +30,7 @@ from domain.uploads import Upload, UploadOffer, UploadRequest
 from domain.viewers import Viewer
 
 MAX_FILES: Final = 100
-"""Of one request, and of one viewer with nothing made of them yet."""
+"""Of one request, and of one viewer that are open and undecided."""
 MAX_FILENAME_LENGTH: Final = 255
 
 _READ_AT_ONCE: Final = 4
@@ -39,6 +40,7 @@ _READ_AT_ONCE_OF_ONE: Final = 2
 _MAX_WAIT_SECONDS: Final = 5.0
 """For a place: less than an operation may take, so that nothing is begun that cannot end."""
 _WAIT_SECONDS: Final = 60
+_TURNING: Final = frozenset(("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"))
 
 
 class UploadService:
@@ -128,7 +130,7 @@ class UploadService:
     async def _make_once(self, viewer: Viewer, upload: Upload) -> ImageRecord | None:
         """The image, or None where a twin came first."""
         try:
-            record = await self._make(upload)
+            record = await self._make(viewer, upload)
         except Refused:
             # It may be the twin that has taken the bytes away.
             if (await self._find(viewer, upload.id)).image_id is None:
@@ -157,10 +159,12 @@ class UploadService:
         upload = await self._uploads.get(viewer.id, upload_id) if upload_id else None
         if upload is None:
             refuse(UserErrorCode.NOT_FOUND, "There is no such upload.", "uploadId")
+        if upload.refusal is not None:
+            refuse(upload.refusal.code, upload.refusal.message, "uploadId")
         return upload
 
-    async def _make(self, upload: Upload) -> ImageRecord:
-        """The image, its bytes stored, without a record yet."""
+    async def _make(self, viewer: Viewer, upload: Upload) -> ImageRecord:
+        """The image, its bytes stored, without a record yet; or the upload is refused for good."""
         try:
             data = await self._read(upload)
             developed = await self._developer.develop_upload(
@@ -170,6 +174,8 @@ class UploadService:
                 developed, origin=ImageOrigin.UPLOAD, created_at=datetime.now(UTC)
             )
         except PictureRefused as refused:
+            await self._uploads.refuse(viewer.id, upload.id, UserError(refused.code, str(refused)))
+            await self._keeper.discard([upload.key])
             refuse(refused.code, str(refused), "uploadId")
         except StoreUnavailable as error:
             raise Overloaded from error
@@ -192,8 +198,13 @@ class UploadService:
 
 
 def _label(filename: str | None) -> str | None:
-    """The name without what cannot be seen or turns the direction of writing, not too long."""
+    """The name on one line, without what turns the direction of writing, not too long."""
     if filename is None:
         return None
-    shown = (one for one in filename if unicodedata.category(one) not in ("Cc", "Cf", "Cs"))
-    return "".join(shown)[:MAX_FILENAME_LENGTH] or None
+    shown = (
+        one
+        for one in filename
+        if unicodedata.category(one) not in ("Cc", "Cs", "Zl", "Zp")
+        and unicodedata.bidirectional(one) not in _TURNING
+    )
+    return "".join(shown).strip()[:MAX_FILENAME_LENGTH] or None

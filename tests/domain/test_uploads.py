@@ -30,6 +30,10 @@ class Parts:
         upload_id = cast(UploadId, asked[1])
         return Upload(id=upload_id, key="", file=file, filename=None, created_at=datetime.now(UTC))
 
+    async def refuse(self, *_: Any) -> None: ...
+
+    async def discard(self, *_: Any) -> None: ...
+
     async def develop_upload(self, *_: Any, **__: Any) -> Any:
         self.at_work += 1
         await self.let_go.wait()

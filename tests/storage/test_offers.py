@@ -11,6 +11,7 @@ import pytest
 from domain.errors import ObjectMissing
 from domain.uploads import UploadMethod
 from storage import offers
+from tests.resilience.processes import eventually
 from tests.storage.places import PICTURE, POST, PUT, Place
 
 APP = "https://app.test"
@@ -133,7 +134,7 @@ async def test_an_upload_that_breaks_off_leaves_nothing(folder: Place, tmp_path:
 async def test_slow_uploads_end_and_make_room(
     folder: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(offers, "UPLOAD_SECONDS", 0.5)
+    monkeypatch.setattr(offers, "FIRST_SECONDS", 0.5)
     monkeypatch.setattr(offers, "UPLOADS_AT_ONCE", 2)
 
     async def slow() -> AsyncIterator[bytes]:
@@ -179,3 +180,66 @@ async def test_a_folder_that_fails_is_told(folder: Place, tmp_path: Path) -> Non
     answer = await folder.send(folder.offer(PUT)[1])
 
     assert code_of(answer) == (503, "STORAGE_UNAVAILABLE")
+
+
+async def test_whoever_drips_is_not_waited_for(
+    folder: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offers, "FIRST_SECONDS", 0.5)
+    data = PICTURE[:40]
+
+    async def drops() -> AsyncIterator[bytes]:
+        for number in range(len(data)):
+            yield data[number : number + 1]
+            await asyncio.sleep(0.05)
+
+    _, offer = folder.offer(PUT, data=data)
+    headers = {**offer.headers, "Content-Length": str(len(data))}
+
+    answer = await folder.http.put(offer.url, headers=headers, content=drops())
+
+    assert code_of(answer) == (408, "REQUEST_TIMEOUT")
+
+
+async def test_one_offer_does_not_take_the_places_of_others(
+    folder: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offers, "UPLOADS_OF_ONE_OFFER", 2)
+    go_on = asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield PICTURE[:10]
+        await go_on.wait()
+        yield PICTURE[10:]
+
+    _, offer = folder.offer(PUT)
+    headers = {**offer.headers, "Content-Length": str(len(PICTURE))}
+    waiting = [
+        asyncio.create_task(folder.http.put(offer.url, headers=headers, content=slow()))
+        for _ in range(2)
+    ]
+
+    async def is_busy() -> bool:
+        answer = await folder.send(offer, PICTURE[:-1])
+        return code_of(answer) == (503, "STORAGE_UNAVAILABLE")
+
+    await eventually(is_busy, within=10, what="the offer's places are taken")
+    others = await folder.send(folder.offer(PUT)[1])
+    go_on.set()
+    answers = await asyncio.gather(*waiting)
+
+    assert others.is_success
+    assert sorted(answer.status_code for answer in answers) == [200, 412]
+
+
+async def test_all_uploads_together_hold_so_much(
+    folder: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offers, "HELD_BYTES", len(PICTURE) - 1)
+
+    busy = await folder.send(folder.offer(PUT)[1])
+    small = PICTURE[:-1]
+    answers = [await folder.send(folder.offer(PUT, data=small)[1], small) for _ in range(3)]
+
+    assert code_of(busy) == (503, "STORAGE_UNAVAILABLE")
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
