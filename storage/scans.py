@@ -39,17 +39,17 @@ def check_scan(data: bytes) -> None:
         is_too_long = False
         begin = scan[:-length].rstrip(b"\xff")
         with suppress(OSError):  # what cannot be decoded with another end has been read to its end
-            is_too_long = _small(begin + _another_end(begin, length, restarts)) == as_it_is
+            is_too_long = _small(begin + _another_end(scan[len(begin) :], restarts)) == as_it_is
         if is_too_long:
             raise BadContainer("JPEG with more pixels than it says")
 
 
-def _another_end(begin: bytes, length: int, restarts: int) -> bytes:
-    """As long, and with as many restarts as what is replaced had: what stands in for one that is
-    missing is grey, as the picture may be there.
+def _another_end(replaced: bytes, restarts: int) -> bytes:
+    """As long, and with as many restarts, the last of them all, as what is replaced had: what
+    stands in for one that is missing is grey, as the picture may be there.
     """
-    first = len(RESTART.findall(begin))
-    share = 1 + length // (1 + restarts - first)
+    first = restarts - len(RESTART.findall(replaced))
+    share = 1 + len(replaced) // (1 + restarts - first)
     codes = _ANYTHING * (2 + share // len(_ANYTHING))
     end = bytearray()
     for number in range(first, restarts + 1):
