@@ -134,7 +134,7 @@ class _OfferedPlaces:
         except ClientDisconnect:
             return _error(400, "BAD_REQUEST", "The upload did not arrive as a whole.")
         except StoreUnavailable:
-            return _busy("The upload cannot be kept at the moment. Please try again.")
+            return _busy("The upload cannot be kept at the moment. Please try again.").response
 
     @asynccontextmanager
     async def _awaited(self, key: str, body: _Body) -> AsyncIterator[None]:
@@ -246,12 +246,11 @@ def _other_type() -> _Refusal:
 
 
 def _too_many() -> _Refusal:
-    message = "Too many uploads at the moment. Please try again."
+    return _busy("Too many uploads at the moment. Please try again.")
+
+
+def _busy(message: str) -> _Refusal:
     return _Refusal(503, "STORAGE_UNAVAILABLE", message, _RETRY_AFTER)
-
-
-def _busy(message: str) -> Response:
-    return _error(503, "STORAGE_UNAVAILABLE", message, _RETRY_AFTER)
 
 
 def _error(

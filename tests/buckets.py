@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -77,7 +78,7 @@ def settings_of(bucket: Bucket) -> dict[str, Any]:
     }
 
 
-class _Server:
+class S3Server(ABC):
     """Processes in a folder of their own, the last of which answers at `url`."""
 
     def __init__(self, folder: Path) -> None:
@@ -89,9 +90,9 @@ class _Server:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @abstractmethod
     async def start(self) -> None:
         """Start it and wait until it answers."""
-        raise NotImplementedError
 
     async def stop(self) -> None:
         for process in reversed(self._running):
@@ -135,7 +136,7 @@ class _Server:
         return answer == b"HTTP/"
 
 
-class Ministack(_Server):
+class Ministack(S3Server):
     """One Python process that keeps its objects in memory."""
 
     async def start(self) -> None:
@@ -152,7 +153,7 @@ class Ministack(_Server):
         await self._until_it_answers()
 
 
-class Ceph(_Server):
+class Ceph(S3Server):
     """A cluster of one: a monitor, a store in memory, and the gateway that speaks S3."""
 
     async def start(self) -> None:

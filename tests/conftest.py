@@ -19,10 +19,10 @@ from settings import Settings
 from storage.database import Database, open_database
 from storage.s3 import Bucket
 from tests.brokers import NatsServer
-from tests.buckets import Ceph, Ministack, bucket_at
+from tests.buckets import Ceph, Ministack, S3Server, bucket_at
 from tests.clients import GraphQLClient
 from tests.serving import free_port, serving
-from tests.storage.places import a_bucket_name, make_bucket
+from tests.storage.places import new_bucket
 from tests.tools import left_out, need, need_mongod
 
 
@@ -42,25 +42,22 @@ async def mongodb_uri(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
 @pytest.fixture(scope="session")
 async def ministack_bucket(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bucket]:
     """On a server that all tests share."""
-    server = Ministack(tmp_path_factory.mktemp("ministack"))
-    try:
-        await server.start()
-        bucket = bucket_at(server.url, a_bucket_name())
-        await make_bucket(bucket)
+    async with _a_bucket_on(Ministack(tmp_path_factory.mktemp("ministack"))) as bucket:
         yield bucket
-    finally:
-        await server.stop()
 
 
 @pytest.fixture(scope="session")
 async def ceph_bucket(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bucket]:
     """On a server that all tests share."""
-    server = Ceph(tmp_path_factory.mktemp("ceph"))
+    async with _a_bucket_on(Ceph(tmp_path_factory.mktemp("ceph"))) as bucket:
+        yield bucket
+
+
+@asynccontextmanager
+async def _a_bucket_on(server: S3Server) -> AsyncIterator[Bucket]:
     try:
         await server.start()
-        bucket = bucket_at(server.url, a_bucket_name())
-        await make_bucket(bucket)
-        yield bucket
+        yield await new_bucket(bucket_at(server.url))
     finally:
         await server.stop()
 

@@ -22,7 +22,7 @@ from domain.errors import (
     UserErrorCode,
 )
 from domain.ids import ViewerId, new_upload_id, parse_upload_id
-from domain.images import EXTENSIONS, Image, ImageOrigin, ImageRecord, new_key
+from domain.images import EXTENSIONS, ImageOrigin, ImageRecord, new_key
 from domain.planning import Refusals, refuse
 from domain.ports import ImageRepository, UploadDeveloper, UploadRepository, UploadStore
 from domain.services.keeping import ImageKeeper
@@ -170,7 +170,7 @@ class UploadService:
             developed = await self._developer.develop_upload(
                 data, content_type=upload.file.content_type
             )
-            image: Image = await self._keeper.keep(
+            image = await self._keeper.keep(
                 developed, origin=ImageOrigin.UPLOAD, created_at=datetime.now(UTC)
             )
         except PictureRefused as refused:

@@ -3,7 +3,6 @@
 import re
 from base64 import b64encode
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -20,7 +19,7 @@ from tests.buckets import settings_of
 from tests.conftest import Darkroom, StartDarkroom
 from tests.operations import GALLERY
 from tests.serving import free_port, serving
-from tests.storage.places import a_bucket_name, make_bucket
+from tests.storage.places import new_bucket
 from tests.tools import need
 from tests.uploads import COMPLETE, CREATE, a_picture
 
@@ -70,8 +69,7 @@ async def in_folder(start_darkroom: StartDarkroom) -> Darkroom:
 @pytest.fixture
 async def in_bucket(start_darkroom: StartDarkroom, ceph_bucket: Bucket) -> Darkroom:
     """One that lets no page in before `python -m bucket cors` has been run."""
-    bucket = replace(ceph_bucket, name=a_bucket_name())
-    await make_bucket(bucket)
+    bucket = await new_bucket(ceph_bucket)
     darkroom = await start_darkroom(**settings_of(bucket))
     assert await set_cors(darkroom.settings, bucket) == 0
     return darkroom

@@ -1,6 +1,5 @@
 """Whoever deletes everything leaves nothing behind in the object store."""
 
-from dataclasses import replace
 from typing import cast
 
 import pytest
@@ -26,7 +25,7 @@ from tests.operations import (
     start,
 )
 from tests.resilience.processes import eventually
-from tests.storage.places import a_bucket_name, keys_in, make_bucket
+from tests.storage.places import keys_in, new_bucket
 from tests.uploads import uploaded
 
 CONVERSATIONS = "{ viewer { conversations(first: 100) { nodes { id } } } }"
@@ -49,9 +48,7 @@ async def in_ceph(start_darkroom: StartDarkroom, ceph_bucket: Bucket) -> Darkroo
 
 
 async def _in_bucket(start_darkroom: StartDarkroom, server: Bucket) -> Darkroom:
-    bucket = replace(server, name=a_bucket_name())
-    await make_bucket(bucket)
-    return await start_darkroom(**settings_of(bucket))
+    return await start_darkroom(**settings_of(await new_bucket(server)))
 
 
 @pytest.fixture(params=["in_folder", "in_ministack", "in_ceph"])

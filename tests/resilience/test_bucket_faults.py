@@ -46,7 +46,7 @@ from tests.resilience.storm import to_terminal
 from tests.serving import free_port, serving
 from tests.simulators.fal import KEY, FalSimulator, serving_fal
 from tests.storage.detours import Detour, Fault, detour_to
-from tests.storage.places import a_bucket_name, keys_in, make_bucket
+from tests.storage.places import keys_in, new_bucket
 
 FAULTS = 2_000 if THOROUGH else 300
 SHARE = 0.45
@@ -156,8 +156,7 @@ class Shop:
 @asynccontextmanager
 async def open_shop(mongodb_uri: str, server: Bucket, folder: Path) -> AsyncIterator[Shop]:
     vendor, port, name = FalSimulator(), free_port(), f"test_{uuid4().hex}"
-    bucket = replace(server, name=a_bucket_name())
-    await make_bucket(bucket)
+    bucket = await new_bucket(server)
     mongo: AsyncMongoClient[dict[str, Any]]
     async with (
         serving_fal(vendor) as fal_url,

@@ -15,6 +15,18 @@ FORMATS = list(CONTENT_TYPES)
 CANARY = b"51.5007 N, 0.1246 W"
 
 
+STORED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+"""How an upright picture lies in a file of each orientation."""
+
+
 @cache
 def a_picture(width: int = 300, height: int = 200, mode: str = "RGB") -> Image.Image:
     """Red at the left, blue at the right, brighter below; with alpha clear at the top."""

@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from uuid import uuid4
@@ -110,6 +111,13 @@ async def place_in_bucket(bucket: Bucket) -> AsyncIterator[Place]:
 async def make_bucket(bucket: Bucket) -> None:
     async with open_client(bucket) as client:
         await client.create_bucket(Bucket=bucket.name)
+
+
+async def new_bucket(server: Bucket) -> Bucket:
+    """An empty one where another one is."""
+    bucket = replace(server, name=a_bucket_name())
+    await make_bucket(bucket)
+    return bucket
 
 
 async def keys_in(bucket: Bucket) -> dict[str, int]:

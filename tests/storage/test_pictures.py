@@ -20,6 +20,7 @@ from tests.storage.pictures import (
     CANARY,
     CONTENT_TYPES,
     FORMATS,
+    STORED,
     a_picture,
     difference,
     encoded,
@@ -77,16 +78,7 @@ async def test_a_picture_is_turned_upright(
     developer: Developer, image_format: str, orientation: int
 ) -> None:
     upright = a_picture()
-    stored = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_90,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_270,
-    }[orientation]
-    data = encoded(upright.transpose(stored), image_format, exif=exif(orientation))
+    data = encoded(upright.transpose(STORED[orientation]), image_format, exif=exif(orientation))
 
     developed = await developer.develop(data)
     preview = await developer.preview(data)

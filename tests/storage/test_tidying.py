@@ -45,7 +45,7 @@ from tests.storage.builders import (
     another_turn,
 )
 from tests.storage.detours import Fault, detour_to
-from tests.storage.places import a_bucket_name, make_bucket
+from tests.storage.places import new_bucket
 from tests.storage.plans import profiled
 from tests.tools import need_mongod
 
@@ -135,9 +135,7 @@ async def in_folder(tmp_path: Path) -> AsyncIterator[Shelf]:
 
 @pytest.fixture
 async def in_bucket(ministack_bucket: Bucket) -> AsyncIterator[Shelf]:
-    bucket = replace(ministack_bucket, name=a_bucket_name())
-    await make_bucket(bucket)
-    async with open_bucket(bucket) as store:
+    async with open_bucket(await new_bucket(ministack_bucket)) as store:
         yield Shelf(store, None)
 
 

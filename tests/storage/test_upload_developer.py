@@ -28,6 +28,7 @@ from tests.storage.pictures import (
     CANARY,
     CONTENT_TYPES,
     FORMATS,
+    STORED,
     a_picture,
     difference,
     encoded,
@@ -381,16 +382,7 @@ async def test_exif_orientation_is_turned_upright(
     developer: ChildDeveloper, image_format: str, orientation: int
 ) -> None:
     upright = a_picture()
-    stored = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_90,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_270,
-    }[orientation]
-    data = encoded(upright.transpose(stored), image_format, exif=exif(orientation))
+    data = encoded(upright.transpose(STORED[orientation]), image_format, exif=exif(orientation))
 
     developed, kept = await made_of(developer, data, CANARY)
 
