@@ -170,7 +170,11 @@ class ClaimRepository(Protocol):
     """
 
     async def find_waiting(self, output_id: OutputId) -> Waiting | None:
-        """The output, if a worker could claim it."""
+        """The output, if it may run now, and no worker has it.
+
+        One whose worker has let its lease run out is left to `waiting`: whether that worker is dead
+        is for those to say who have watched it for a while.
+        """
 
     async def waiting(
         self, model_ids: Iterable[ModelId], *, queued_for: timedelta, expired: bool, limit: int

@@ -23,6 +23,7 @@ from storage.turns import read_turn
 from storage.updates import (
     CLAIMABLE,
     ENDED,
+    GIVEN_TO_NOBODY,
     UNFINISHED_OUTPUT,
     UNHELD,
     any_output,
@@ -49,8 +50,9 @@ class MongoClaimRepository:
 
     async def find_waiting(self, output_id: OutputId) -> Waiting | None:
         turn_id, slot = turn_of_output(output_id)
+        waits = {"$and": [is_slot(slot), *CLAIMABLE, GIVEN_TO_NOBODY]}
         found = await self._turns.find_one(
-            {"_id": turn_id, "$expr": any_output({"$and": [is_slot(slot), *CLAIMABLE]})},
+            {"_id": turn_id, "$expr": any_output(waits)},
             {"ownerId": 1, **{f"outputs.{name}": 1 for name in ("slot", "attempt", "model")}},
         )
         if found is None:

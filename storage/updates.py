@@ -72,6 +72,7 @@ UNHELD: Final[list[Document]] = [
     {"$lte": ["$$output.leaseUntil", "$$NOW"]},
 ]
 CLAIMABLE: Final[list[Document]] = [*UNHELD, {"$lte": ["$$output.notBefore", "$$NOW"]}]
+GIVEN_TO_NOBODY: Final[Document] = {"$lte": ["$$output.leaseUntil", None]}
 ENDED: Final[Document] = {
     "progress": None,
     "queuePosition": None,

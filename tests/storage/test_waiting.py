@@ -97,3 +97,14 @@ async def test_what_was_postponed_is_found_with_its_run_when_its_time_has_come(
     assert again.output.runs == (refused,)
     assert again.output.attempt == 1
     assert again.deadline_at == claim.deadline_at
+
+
+async def test_a_hint_takes_nothing_from_a_worker_whose_lease_ran_out(database: Database) -> None:
+    """It may have lost its database for a while, and the hinted one may have stood still then."""
+    claims = MongoClaimRepository(database)
+    _, turn = await a_conversation(database)
+    (output,) = turn.outputs
+    assert await claims.claim(output.id, lease=timedelta(0))
+
+    assert await claims.find_waiting(output.id) is None
+    assert await claims.waiting([output.model_id], queued_for=NOW, expired=True, limit=1)

@@ -24,6 +24,8 @@ class Claims:
         row, output = self._find(output_id, self._tables.committed)
         if row is None or output is None or not self.may_be_claimed(row, output):
             return None
+        if row.hidden[output.slot].lease_until is not None:
+            return None  # its worker may be alive
         return Waiting(output_id, output.attempt, row.turn.owner_id, output.model_id)
 
     def waiting(
