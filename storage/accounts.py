@@ -72,7 +72,7 @@ class MongoAccountRepository:
             assert account is not None
             return account
 
-        done = await self._database.transact(work)
+        done = await self._database.transact(work, account=viewer_id)
         return _read(done[0]) if done else None
 
     async def prove(self) -> Proof:

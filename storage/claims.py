@@ -190,7 +190,7 @@ class MongoClaimRepository:
             await move(self._database, session, claim.turn.owner_id, [movement])
             return True
 
-        return await self._database.transact(work) is not None
+        return await self._database.transact(work, account=claim.turn.owner_id) is not None
 
     async def fail(self, claim: Claim, error: GenerationError) -> bool:
         output = claim.output
@@ -202,7 +202,7 @@ class MongoClaimRepository:
             await move(self._database, session, claim.turn.owner_id, [movement])
             return True
 
-        return await self._database.transact(work) is not None
+        return await self._database.transact(work, account=claim.turn.owner_id) is not None
 
     async def end_overdue(self, *, queued_for: timedelta, limit: int) -> Sequence[OutputId]:
         overdue = {"$and": [*UNHELD, is_overdue(queued_for)]}
@@ -234,7 +234,7 @@ class MongoClaimRepository:
             await move(self._database, session, turn["ownerId"], releases(turn["_id"], ended))
             return True
 
-        return await self._database.transact(work) is not None
+        return await self._database.transact(work, account=turn["ownerId"]) is not None
 
     async def _move(self, claim: Claim, changes: Document, session: Session | None = None) -> bool:
         result = await self._turns.update_one(

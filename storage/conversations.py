@@ -137,7 +137,7 @@ class MongoConversationRepository:
             await reserve(self._database, session, turn, slots, max_active_outputs)
             return found, turn
 
-        return _as_of(await self._database.transact(work))
+        return _as_of(await self._database.transact(work, account=viewer_id))
 
     async def append_turn(
         self,
@@ -186,7 +186,7 @@ class MongoConversationRepository:
             await reserve(self._database, session, turn, slots, max_active_outputs)
             return found, turn
 
-        return _as_of(await self._database.transact(work))
+        return _as_of(await self._database.transact(work, account=viewer_id))
 
     async def rename(
         self, viewer_id: ViewerId, conversation_id: ConversationId, title: str
@@ -244,7 +244,7 @@ class MongoConversationRepository:
             await move(self._database, session, viewer_id, at_work)
             return [key for image in gone for key in image.keys] + previews
 
-        done = await self._database.transact(work)
+        done = await self._database.transact(work, account=viewer_id)
         return done[0] if done else None
 
     async def _kept(

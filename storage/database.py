@@ -9,9 +9,10 @@ import functools
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias, TypeVar, cast
+from weakref import WeakValueDictionary
 
 import pymongo
 from bson import CodecOptions, Timestamp
@@ -45,6 +46,7 @@ MAX_CALLS: Final = 80
 SELECTION_SECONDS: Final = 4
 """How long a command waits for a primary: longer than an election, shorter than a person waits."""
 TRANSACTION_SECONDS: Final = 8
+_LEAST_SECONDS: Final = 0.1
 FEED_SILENCE_SECONDS: Final = 8
 """After which an unanswered read of the change stream is given up. A quiet one answers every
 second.
@@ -172,6 +174,8 @@ class Database:
     commands: AsyncDatabase[Document]
     watched: AsyncDatabase[Document]
     calls: Calls
+    _queues: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
+    """Of transactions that meet at one account."""
 
     @property
     def conversations(self) -> AsyncCollection[Document]:
@@ -221,24 +225,52 @@ class Database:
         return self.client.start_session()
 
     async def transact(
-        self, work: Callable[[Session], Awaitable[Result]]
+        self, work: Callable[[Session], Awaitable[Result]], *, account: str | None = None
     ) -> tuple[Result, Moment] | None:
         """Run a short transaction and tell when it was committed; None if it raised `Abort`.
 
-        `work` may run several times. It makes no call but to this database.
+        `work` may run several times. It makes no call but to this database. Those that move credits
+        of the same `account` would conflict, and begin again and again: here they form a queue.
         """
-        with pymongo.timeout(TRANSACTION_SECONDS):
-            async with self.session() as session:
-                try:
-                    result = await session.with_transaction(
-                        work,
-                        read_concern=ReadConcern("snapshot"),
-                        write_concern=_DURABLE,
-                        read_preference=ReadPreference.PRIMARY,
-                    )
-                except Abort:
-                    return None
-                return result, moment_of(session)
+        clock = asyncio.get_running_loop().time
+        until = clock() + TRANSACTION_SECONDS
+        async with self._queued(account, until):
+            with pymongo.timeout(max(until - clock(), _LEAST_SECONDS)):
+                return await self._transact(work)
+
+    async def _transact(
+        self, work: Callable[[Session], Awaitable[Result]]
+    ) -> tuple[Result, Moment] | None:
+        async with self.session() as session:
+            try:
+                result = await session.with_transaction(
+                    work,
+                    read_concern=ReadConcern("snapshot"),
+                    write_concern=_DURABLE,
+                    read_preference=ReadPreference.PRIMARY,
+                )
+            except Abort:
+                return None
+            return result, moment_of(session)
+
+    @asynccontextmanager
+    async def _queued(self, account: str | None, until: float) -> AsyncIterator[None]:
+        if account is None:
+            yield
+            return
+        # Kept by those who wait for it or have it, and by nobody else.
+        queue = self._queues.get(account)
+        if queue is None:
+            queue = self._queues[account] = asyncio.Lock()
+        try:
+            async with asyncio.timeout_at(until):
+                await queue.acquire()
+        except TimeoutError:
+            raise Overloaded from None
+        try:
+            yield
+        finally:
+            queue.release()
 
     async def ping(self) -> None:
         """Raise Overloaded unless a primary answers soon."""

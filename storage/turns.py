@@ -203,7 +203,7 @@ class MongoTurnRepository:
             await reserve(self._database, session, turn, [output.slot], max_active_outputs)
             return turn
 
-        return await self._database.transact(work)
+        return await self._database.transact(work, account=viewer_id)
 
     async def cancel(
         self, viewer_id: ViewerId, turn_id: TurnId, slots: Iterable[int]
@@ -234,7 +234,7 @@ class MongoTurnRepository:
             await move(self._database, session, viewer_id, releases(turn_id, ended))
             return read_turn(after)
 
-        done = await self._database.transact(work)
+        done = await self._database.transact(work, account=viewer_id)
         return done[0] if done else None
 
 

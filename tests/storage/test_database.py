@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from domain.errors import Overloaded
-from storage.database import MAX_CALLS, Database, open_database
+from storage.database import MAX_CALLS, Database, Session, open_database
 
 
 async def test_many_may_begin_with_an_empty_database_at_once(mongodb_uri: str) -> None:
@@ -88,3 +88,43 @@ async def test_a_failure_that_nobody_waits_for_is_nobodys_problem(database: Data
 
     await calls.ended()
     assert caller.cancelled()
+
+
+async def test_transactions_of_one_account_do_not_get_in_one_anothers_way(
+    database: Database,
+) -> None:
+    runs = 0
+
+    async def work(session: Session) -> None:
+        nonlocal runs
+        runs += 1
+        await database.accounts.update_one({"_id": "ana"}, {"$inc": {"n": 1}}, session=session)
+
+    await database.accounts.insert_one({"_id": "ana", "n": 0})
+    await asyncio.gather(*(database.transact(work, account="ana") for _ in range(20)))
+
+    assert (runs, await database.accounts.find_one()) == (20, {"_id": "ana", "n": 20})
+
+
+async def test_who_waits_too_long_for_others_of_the_account_is_told_so(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_go = asyncio.Event()
+
+    async def look(session: Session) -> None:
+        await database.accounts.find_one(session=session)
+
+    async def hold(session: Session) -> None:
+        await look(session)
+        await let_go.wait()
+
+    holding = asyncio.create_task(database.transact(hold, account="ana"))
+    await asyncio.sleep(0.1)
+    monkeypatch.setattr("storage.database.TRANSACTION_SECONDS", 0.2)
+    with pytest.raises(Overloaded):
+        await database.transact(look, account="ana")
+
+    assert await database.transact(look, account="bob")
+    let_go.set()
+    await holding
+    assert await database.transact(look, account="ana")
