@@ -12,7 +12,8 @@ from providers.patience import Pace, Patience
 
 log = structlog.get_logger(__name__)
 
-_TRIES: Final = 5
+_TRIES: Final = 20
+"""Most of a minute: what a store has that is just being started again has been paid for."""
 
 
 async def fetch_pictures(
