@@ -15,7 +15,7 @@ import httpx2
 
 from bootstrap import bucket_of
 from domain.errors import StoreUnavailable
-from domain.images import new_key
+from domain.images import new_key, shard_of
 from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
 from entrance import CANNOT_START, FAILED, STOPPED, CannotStart, complain
 from settings import Settings, SettingsError, read_settings
@@ -79,6 +79,7 @@ async def _check(bucket: Bucket) -> int:
         trial = _Trial(store, http)
         steps: list[tuple[str, Callable[[], Awaitable[str | None]]]] = [
             ("keeps an object and gives it back", trial.keep),
+            ("lists what it keeps", trial.find),
             ("opens it to a link", trial.open_link),
             ("opens it to nobody without a link", trial.open_nothing),
             ("opens it to no link that was altered", trial.open_no_altered_link),
@@ -111,6 +112,11 @@ class _Trial:
     async def keep(self) -> str | None:
         await self._store.put(self._key, _DATA)
         return None if await self._store.get(self._key) == _DATA else "it gave other bytes"
+
+    async def find(self) -> str | None:
+        listed = self._store.keys(shard_of(self._key), folders=("images",))
+        found = [one async for one in listed if one.key == self._key]
+        return None if found else "it says that there is nothing"
 
     async def open_link(self) -> str | None:
         answer = await self._http.get(self._store.link(self._key).url)
@@ -171,7 +177,7 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m bucket", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("cors", help="set the bucket's CORS rules, in place of what it has")
-    commands.add_parser("check", help="put, read, link, upload and delete small objects")
+    commands.add_parser("check", help="put, read, list, link, upload and delete small objects")
     return parser
 
 
