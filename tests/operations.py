@@ -188,7 +188,7 @@ async def samples(client: GraphQLClient) -> list[Data]:
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not nodes:
             nodes = (await client(GALLERY, origin="SAMPLE"))["viewer"]["images"]["nodes"]
-            await asyncio.sleep(0 if nodes else 0.05)
+            await asyncio.sleep(0 if nodes else 0.1)
     return nodes
 
 

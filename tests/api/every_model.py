@@ -29,7 +29,7 @@ from providers.catalogue import load_catalogue
 from tests.api.test_credits import account
 from tests.clients import Data, GraphQLClient
 from tests.conftest import Darkroom, darkrooms
-from tests.operations import over, send, start
+from tests.operations import over, samples, send, start
 from tests.providers.rows import rows_of
 from tests.simulators.bill import Entry
 from tests.simulators.fal import FalSimulator
@@ -295,12 +295,7 @@ class Story:
 
     async def samples(self) -> list[str]:
         """The viewer's sample pictures, which may take a while to come."""
-        found: list[Data] = []
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while not found:
-                viewer = (await self.client("{ viewer { images { nodes { id } } } }"))["viewer"]
-                found = viewer["images"]["nodes"]
-        return [image["id"] for image in found]
+        return [image["id"] for image in await samples(self.client)]
 
     async def start(self, script: str, **input: Any) -> Data:
         """The output as it is at first."""
