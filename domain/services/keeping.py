@@ -15,6 +15,8 @@ from domain.images import DevelopedImage, Image, ImageOrigin, new_key, rendition
 from domain.ports import ObjectStore
 
 _PAUSES_SECONDS: Final = (0.2, 0.4, 0.8)
+_DISCARD_SECONDS: Final = 3.0
+"""What waits for it has been done already, and has to be told within what a request may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +59,10 @@ class ImageKeeper:
         return image
 
     async def discard(self, keys: Sequence[str]) -> None:
-        """Delete bytes that nothing refers to. What cannot be deleted now stays behind."""
-        with suppress(StoreUnavailable):
-            await self.objects.delete(keys)
+        """Delete bytes that nothing refers to. What takes too long is left to the tidier."""
+        with suppress(StoreUnavailable, TimeoutError):
+            async with asyncio.timeout(_DISCARD_SECONDS):
+                await self.objects.delete(keys)
 
     async def _put(self, key: str, data: bytes) -> None:
         for pause in _PAUSES_SECONDS:
