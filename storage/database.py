@@ -46,7 +46,8 @@ MAX_CALLS: Final = 80
 SELECTION_SECONDS: Final = 4
 """How long a command waits for a primary: longer than an election, shorter than a person waits."""
 TRANSACTION_SECONDS: Final = 8
-_LEAST_SECONDS: Final = 0.1
+_LEAST_SECONDS: Final = 2.0
+"""With less time left none is begun: an end that comes while it commits leaves nobody any wiser."""
 FEED_SILENCE_SECONDS: Final = 8
 """After which an unanswered read of the change stream is given up. A quiet one answers every
 second.
@@ -234,8 +235,8 @@ class Database:
         """
         clock = asyncio.get_running_loop().time
         until = clock() + TRANSACTION_SECONDS
-        async with self._queued(account, until):
-            with pymongo.timeout(max(until - clock(), _LEAST_SECONDS)):
+        async with self._queued(account, until - _LEAST_SECONDS):
+            with pymongo.timeout(until - clock()):
                 return await self._transact(work)
 
     async def _transact(

@@ -120,7 +120,7 @@ async def test_who_waits_too_long_for_others_of_the_account_is_told_so(
 
     holding = asyncio.create_task(database.transact(hold, account="ana"))
     await asyncio.sleep(0.1)
-    monkeypatch.setattr("storage.database.TRANSACTION_SECONDS", 0.2)
+    monkeypatch.setattr("storage.database.TRANSACTION_SECONDS", 2.2)
     with pytest.raises(Overloaded):
         await database.transact(look, account="ana")
 
