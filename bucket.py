@@ -7,7 +7,7 @@ what links open. `python -m bucket check` does to it all that Darkroom and its c
 import asyncio
 import sys
 from argparse import ArgumentParser
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from hashlib import sha256
 from typing import Any, Final
 
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
             raise CannotStart("DARKROOM_S3_BUCKET names no bucket.")
         if asked.command == "cors":
             return asyncio.run(set_cors(settings, bucket))
-        return asyncio.run(_check(bucket))
+        return asyncio.run(_check(bucket, settings.allowed_origins))
     except (SettingsError, CannotStart) as error:
         complain(error)
         return CANNOT_START
@@ -71,12 +71,12 @@ def _rule(name: str, methods: list[str], origins: list[str]) -> dict[str, Any]:
     }
 
 
-async def _check(bucket: Bucket) -> int:
+async def _check(bucket: Bucket, origins: Sequence[str]) -> int:
     async with (
         open_bucket(bucket) as store,
         httpx2.AsyncClient(timeout=_LIMIT_SECONDS) as http,
     ):
-        trial = _Trial(store, http)
+        trial = _Trial(store, http, origins)
         steps: list[tuple[str, Callable[[], Awaitable[str | None]]]] = [
             ("keeps an object and gives it back", trial.keep),
             ("lists what it keeps", trial.find),
@@ -87,6 +87,7 @@ async def _check(bucket: Bucket) -> int:
             ("takes no second upload in its place", trial.take_no_second),
             ("takes no upload of another length or digest", trial.take_nothing_else),
             ("takes an upload by POST", trial.take_post),
+            ("lets pages of the allowed origins upload", trial.let_pages_in),
             ("deletes objects", trial.delete),
         ]
         wrong = 0
@@ -103,9 +104,12 @@ async def _check(bucket: Bucket) -> int:
 class _Trial:
     """What Darkroom and its clients do, each answered with what is wrong, or None."""
 
-    def __init__(self, store: S3ObjectStore, http: httpx2.AsyncClient) -> None:
+    def __init__(
+        self, store: S3ObjectStore, http: httpx2.AsyncClient, origins: Sequence[str]
+    ) -> None:
         self._store = store
         self._http = http
+        self._origins = [origin.replace("*", "8000") for origin in origins]
         self._key = new_key("images", _TYPE)
         self._uploads = [new_key("uploads", _TYPE) for _ in range(3)]
 
@@ -147,6 +151,20 @@ class _Trial:
     async def take_post(self) -> str | None:
         answer = await self._send(self._offer(2, UploadMethod.POST), _DATA)
         return None if answer.is_success else _answered(answer)
+
+    async def let_pages_in(self) -> str | None:
+        url = self._offer(0, UploadMethod.PUT).url
+        for origin in self._origins:
+            asked = {
+                "Origin": origin,
+                "Access-Control-Request-Method": "PUT",
+                "Access-Control-Request-Headers": "content-type,if-none-match",
+            }
+            answer = await self._http.options(url, headers=asked)
+            allowed = answer.headers.get("access-control-allow-origin")
+            if not answer.is_success or allowed not in (origin, "*"):
+                return f"those of {origin} are not let in; `python -m bucket cors` changes that"
+        return None
 
     async def delete(self) -> str | None:
         await self._store.delete([self._key, *self._uploads])

@@ -46,14 +46,23 @@ async def test_a_bucket_that_anybody_may_read_does_not_pass(ministack_bucket: Bu
 
 
 async def test_a_private_bucket_is_checked_and_left_as_it_was(ceph_bucket: Bucket) -> None:
-    code, said = await run("check", ceph_bucket)
-
     # A Ceph of 2021 does not look at digests.
-    wrong = [line for line in said.splitlines() if not line.startswith("yes  It ")]
-    assert (code, wrong) == (
-        1,
-        ["no   It takes no upload of another length or digest: it answered 200."],
+    digests = "no   It takes no upload of another length or digest: it answered 200."
+    app = "https://a.test"
+    origins = (
+        f"no   It lets pages of the allowed origins upload: those of {app} are not let in; "
+        "`python -m bucket cors` changes that."
     )
+
+    before = await run("check", ceph_bucket, DARKROOM_ALLOWED_ORIGINS=app)
+    await run("cors", ceph_bucket, DARKROOM_ALLOWED_ORIGINS=app)
+    after = await run("check", ceph_bucket, DARKROOM_ALLOWED_ORIGINS=app)
+
+    found = [
+        (code, [line for line in said.splitlines() if not line.startswith("yes  It ")])
+        for code, said in (before, after)
+    ]
+    assert found == [(1, [digests, origins]), (1, [digests])]
 
 
 async def test_the_origins_of_the_settings_may_upload(ceph_bucket: Bucket) -> None:
@@ -81,7 +90,7 @@ async def _is_let_in(bucket: Bucket, origin: str, method: str) -> bool:
         "Access-Control-Request-Method": method,
         "Access-Control-Request-Headers": "content-type,if-none-match",
     }
-    async with httpx2.AsyncClient(trust_env=False) as http:
+    async with httpx2.AsyncClient(trust_env=False, timeout=30) as http:
         answer = await http.options(f"{bucket.public_url}/uploads/a.png", headers=asked)
     return answer.headers.get("access-control-allow-origin") in (origin, "*")
 
