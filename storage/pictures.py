@@ -9,10 +9,12 @@ import struct
 import zlib
 from base64 import b64encode
 from collections.abc import Callable
+from functools import lru_cache
 from io import BytesIO
+from itertools import chain, product
 from typing import Any, Final
 
-from PIL import Image, ImageCms, WebPImagePlugin  # noqa: F401 - it encodes WebP
+from PIL import Image, ImageChops, ImageCms, WebPImagePlugin  # noqa: F401 - it encodes WebP
 from PIL._webp import WebPAnimDecoder
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile, get_sampling
@@ -31,6 +33,9 @@ _THUMBNAIL_QUALITY: Final = 80
 _REFERENCE_QUALITY: Final = 90
 _ANEW_QUALITY: Final = 92
 _ANEW_PNG_LEVEL: Final = 4
+_SAMPLES: Final = bytes(chain.from_iterable(product((0, 64, 128, 191, 255), repeat=3)))
+"""Colours from all over the cube."""
+_UNSEEN: Final = 4
 _PNG: Final = "image/png"
 _WEBP: Final = "image/webp"
 _JPEG: Final = "image/jpeg"
@@ -185,7 +190,18 @@ def _foreign_profile(data: bytes | None) -> ImageCms.ImageCmsProfile | None:
         profile = ImageCms.ImageCmsProfile(BytesIO(data))
     except OSError:
         return None
-    return None if "sRGB" in (profile.profile.profile_description or "") else profile
+    return None if _is_srgb(data) else profile
+
+
+@lru_cache(maxsize=16)
+def _is_srgb(profile: bytes) -> bool:
+    """Whether it changes no colour that anybody would see: names alone say little."""
+    opened = ImageCms.ImageCmsProfile(BytesIO(profile))
+    if "sRGB" not in (opened.profile.profile_description or ""):
+        return False
+    samples = Image.frombytes("RGB", (len(_SAMPLES) // 3, 1), _SAMPLES)
+    converted = _in_srgb(samples, opened)
+    return max(ImageChops.difference(samples, converted).tobytes()) <= _UNSEEN
 
 
 def _in_srgb(picture: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:

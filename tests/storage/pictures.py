@@ -107,8 +107,10 @@ def webp_with_everything() -> bytes:
     return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WEBP" + chunks + CANARY
 
 
-def swapped_profile() -> bytes:
-    """A profile in which red and blue have changed places, so that nobody can overlook it."""
+def swapped_profile(name: str = "swap") -> bytes:
+    """A profile in which red and blue have changed places, so that nobody can overlook it; the name
+    has four letters.
+    """
     data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     (count,) = struct.unpack_from(">I", data, 128)
     places = {bytes(data[132 + 12 * i : 136 + 12 * i]): 132 + 12 * i for i in range(count)}
@@ -117,4 +119,4 @@ def swapped_profile() -> bytes:
         data[blue + 4 : blue + 12],
         data[red + 4 : red + 12],
     )
-    return bytes(data).replace("sRGB".encode("utf-16-be"), "swap".encode("utf-16-be"))
+    return bytes(data).replace("sRGB".encode("utf-16-be"), name.encode("utf-16-be"))

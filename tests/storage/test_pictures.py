@@ -154,11 +154,12 @@ async def test_an_srgb_profile_goes_without_a_trace(developer: Developer) -> Non
     assert developed.original.data == bare
 
 
+@pytest.mark.parametrize("name", ["swap", "sRGB"])
 @pytest.mark.parametrize("image_format", FORMATS)
-async def test_colours_of_another_space_are_brought_to_srgb(
-    developer: Developer, image_format: str
+async def test_colours_of_another_space_are_brought_to_srgb_whatever_its_name(
+    developer: Developer, image_format: str, name: str
 ) -> None:
-    data = encoded(a_picture(), image_format, icc_profile=swapped_profile())
+    data = encoded(a_picture(), image_format, icc_profile=swapped_profile(name))
     red, green, blue = a_picture().split()
     expected = Image.merge("RGB", (blue, green, red))
 
