@@ -93,7 +93,7 @@ class Conversation(Node):
         first: First = strawberry.UNSET,
         after: Cursor = strawberry.UNSET,
     ) -> ImageConnection:
-        name = f"strip {self.value.id}"
+        name = f"images {self.value.id}"
         request = page_request(info, name, first=first, after=after)
         page = await info.context.turns.strip(info.context.viewer, self.value, request)
         return ImageConnection.of(page, Image.of, info, name)

@@ -98,8 +98,8 @@ class TurnService:
                 (image, position)
                 for turn, _ in page.items
                 for output in turn.outputs
-                for number, image in enumerate(output.images, start=1)
-                if (position := (turn.turn_index, output.slot, number)) > after
+                for image in output.images
+                if (position := (turn.turn_index, output.slot, image.id)) > after
             )
             more, turn_index = page.has_next, turn_index + len(page.items)
         return cut(request, found, lambda pair: pair[1]).map(lambda pair: pair[0])

@@ -6,6 +6,7 @@ from tests.clients import Data, GraphQLClient
 from tests.conftest import Darkroom
 from tests.operations import (
     DELETE,
+    DELETE_IMAGE,
     FOLLOW,
     GALLERY,
     RENAME,
@@ -273,6 +274,25 @@ async def test_the_strip_is_paged(client: GraphQLClient) -> None:
 
     assert [len(page["nodes"]) for page in pages] == [2, 2]
     assert len({node["id"] for page in pages for node in page["nodes"]}) == 4
+
+
+async def test_an_image_that_is_deleted_moves_no_other_behind_a_cursor(
+    client: GraphQLClient,
+) -> None:
+    payload = await conversation_with(client, options={**SMALL, "imagesPerModel": 3})
+    strip = """
+    query($id: ID!, $after: String) { conversation(id: $id) { images(first: 1, after: $after) {
+      nodes { id } pageInfo { endCursor } } } }
+    """
+    conversation_id = payload["conversation"]["id"]
+    first = (await client(strip, id=conversation_id))["conversation"]["images"]
+    await client(DELETE_IMAGE, id=first["nodes"][0]["id"])
+
+    after = first["pageInfo"]["endCursor"]
+    second = (await client(strip, id=conversation_id, after=after))["conversation"]["images"]
+
+    (output,) = payload["turn"]["outputs"]
+    assert second["nodes"] == [{"id": output["images"][1]["id"]}]
 
 
 async def test_a_conversation_is_renamed(client: GraphQLClient) -> None:
