@@ -128,15 +128,16 @@ class Viewer(Node):
         ] = strawberry.UNSET,
     ) -> ImageConnection:
         marked, wanted, model_name = given(favourite), given(origin), given(model_id)
-        name = f"images {self.value.id} {marked} {wanted or ''} {model_name or ''}"
+        name = f"images {self.value.id} {marked} {wanted or ''} {model_name!r}"
         request = page_request(info, name, first=first, after=after)
+        wanted_id = ModelId(model_name) if model_name is not None else None
         model = info.context.registry.get(model_name) if model_name is not None else None
         page = await info.context.images.page(
             self.value,
             request,
             favourite=marked,
             origin=wanted,
-            model_id=model.id if model else (ModelId(model_name) if model_name else None),
+            model_id=model.id if model else wanted_id,
         )
         return ImageConnection.of(page, Image.of_record, info, name)
 

@@ -118,6 +118,7 @@ async def test_the_gallery_shows_favourites_or_others_with_other_filters(
     assert await gallery(client, favourite=True, modelId="local-silver", origin="OUTPUT") == [
         output
     ]
+    assert await gallery(client, modelId="") == []
     assert await gallery(client) == [output, *whole]
 
 
