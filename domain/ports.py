@@ -428,8 +428,12 @@ class ObjectStore(Protocol):
 class UploadStore(Protocol):
     """Takes bytes from clients, under keys whose folder is `uploads`, and reads them back."""
 
-    def offer(self, key: str, file: DeclaredFile, *, method: UploadMethod) -> UploadOffer:
+    def offer(
+        self, key: str, file: DeclaredFile, *, method: UploadMethod, owner: str = ""
+    ) -> UploadOffer:
         """An offer to take this file under a new key, which the store itself keeps to.
+
+        A store that has few places lets none of its owners have all of them.
 
         It refuses another length or type, and what comes after 15 minutes. Another digest, and
         by PUT a second file, are refused by stores that can. A POST may replace the first file:

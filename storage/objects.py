@@ -46,7 +46,7 @@ are an hour old they can be removed."""
 
 _THREADS: Final = 8
 _LINK_PURPOSE: Final = "link"
-_OFFER_PURPOSE: Final = "offer"
+_OFFER_PURPOSE: Final = "upload offer"
 _QUERY: Final = re.compile(r"expires=([1-9][0-9]{9,10})&signature=([A-Za-z0-9_-]{22})")
 _READ_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _READ_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -124,13 +124,15 @@ class FolderObjectStore:
             datetime.fromtimestamp(expires, UTC),
         )
 
-    def offer(self, key: str, file: DeclaredFile, *, method: UploadMethod) -> UploadOffer:
+    def offer(
+        self, key: str, file: DeclaredFile, *, method: UploadMethod, owner: str = ""
+    ) -> UploadOffer:
         """An offer that the routes of `storage.offers` keep to."""
         checked_offer(key, file)
         now = int(self._clock())
         expires = now + OFFER_SECONDS
         digest = file.sha256.hex() if file.sha256 else ""
-        terms = f"{method}\n{key}\n{file.byte_size}\n{digest}\n{expires}"
+        terms = f"{method}\n{key}\n{file.byte_size}\n{digest}\n{expires}\n{owner}"
         sealed = self._seal.close(_OFFER_PURPOSE, terms.encode())
         put = method is UploadMethod.PUT
         return UploadOffer(
@@ -141,22 +143,24 @@ class FolderObjectStore:
             expires_at=datetime.fromtimestamp(expires, UTC),
         )
 
-    def opened_offer(self, key: str, method: str, query: str) -> DeclaredFile | None:
-        """What an offer to this key takes by this method; None if it is none, or no longer.
+    def opened_offer(self, key: str, method: str, query: str) -> tuple[DeclaredFile, str] | None:
+        """What an offer to this key takes by this method, and of whom; None if it is none, or no
+        longer.
 
         It has to be, to the letter, as `offer` made it.
         """
         terms = self._seal.open(_OFFER_PURPOSE, query.removeprefix("offer="))
         if terms is None or not query.startswith("offer="):
             return None
-        offered_method, offered_key, byte_size, digest, expires = terms.decode().split("\n")
+        offered_method, offered_key, byte_size, digest, expires, owner = terms.decode().split("\n")
         if (offered_method, offered_key) != (method, key) or int(expires) <= self._clock():
             return None
-        return DeclaredFile(
+        file = DeclaredFile(
             content_type=content_type_of(key),
             byte_size=int(byte_size),
             sha256=bytes.fromhex(digest) or None,
         )
+        return file, owner
 
     def seconds_left(self, key: str, query: str) -> float | None:
         """For how long the query of a link still opens the key; None if it does not.

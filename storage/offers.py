@@ -35,8 +35,11 @@ SLOWEST_BYTES_PER_SECOND: Final = 8_000
 UPLOADS_AT_ONCE: Final = 200
 UPLOADS_OF_ONE_OFFER: Final = 10
 """Another may come while the first has not been found to be broken off."""
+UPLOADS_OF_ONE_OWNER: Final = 50
 HELD_BYTES: Final = 100_000_000
 """What comes waits in memory until it is there as a whole: so much of all uploads together."""
+HELD_BYTES_OF_ONE_OWNER: Final = 70_000_000
+"""More than the largest upload that a setting allows."""
 
 _FORM_BYTES: Final = 16 * 1024
 """What a form may have beside its file."""
@@ -105,7 +108,10 @@ class _OfferedPlaces:
         self._store = store
         self._at_once = Counter[str]()
         """Uploads that are coming, by their keys."""
-        self._held_bytes = 0
+        self._at_once_of = Counter[str]()
+        """By their owners."""
+        self._held_bytes = Counter[str]()
+        """By their owners."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = _Body(receive)
@@ -119,13 +125,18 @@ class _OfferedPlaces:
             return _error(405, "METHOD_NOT_ALLOWED", "Only PUT and POST.", {"Allow": "PUT, POST"})
         key = f"uploads/{request.path_params['name']}"
         query = request.scope["query_string"].decode("latin-1")
-        file = self._store.opened_offer(key, request.method, query)
-        if file is None:
+        offer = self._store.opened_offer(key, request.method, query)
+        if offer is None:
             return _error(403, "FORBIDDEN", "This offer is not valid, or no longer.")
-        if self._at_once.total() >= UPLOADS_AT_ONCE or self._at_once[key] >= UPLOADS_OF_ONE_OFFER:
+        file, owner = offer
+        if (
+            self._at_once.total() >= UPLOADS_AT_ONCE
+            or self._at_once[key] >= UPLOADS_OF_ONE_OFFER
+            or self._at_once_of[owner] >= UPLOADS_OF_ONE_OWNER
+        ):
             return _too_many().response
         try:
-            async with self._awaited(key, body):
+            async with self._awaited(key, owner, body):
                 return await self._take(request, key, file)
         except _Refusal as refusal:
             return refusal.response
@@ -137,29 +148,36 @@ class _OfferedPlaces:
             return _busy("The upload cannot be kept at the moment. Please try again.").response
 
     @asynccontextmanager
-    async def _awaited(self, key: str, body: _Body) -> AsyncIterator[None]:
+    async def _awaited(self, key: str, owner: str, body: _Body) -> AsyncIterator[None]:
         """Count what comes, and raise TimeoutError once it comes too slowly."""
         began, byte_size = asyncio.get_running_loop().time(), 0
 
         def came(count: int) -> None:
             nonlocal byte_size
             byte_size += count
-            self._held_bytes += count
-            if self._held_bytes > HELD_BYTES:
+            self._held_bytes[owner] += count
+            if (
+                self._held_bytes.total() > HELD_BYTES
+                or self._held_bytes[owner] > HELD_BYTES_OF_ONE_OWNER
+            ):
                 raise _too_many()
             seconds = FIRST_SECONDS + byte_size / SLOWEST_BYTES_PER_SECOND
             patience.reschedule(began + min(seconds, UPLOAD_SECONDS))
 
         self._at_once[key] += 1
+        self._at_once_of[owner] += 1
         body.came = came
         try:
             async with asyncio.timeout(FIRST_SECONDS) as patience:
                 yield
         finally:
             body.came = None
-            self._held_bytes -= byte_size
             self._at_once[key] -= 1
-            self._at_once += Counter()  # keys without any are dropped
+            self._at_once_of[owner] -= 1
+            self._held_bytes[owner] -= byte_size
+            self._at_once += Counter()  # whoever has none is dropped
+            self._at_once_of += Counter()
+            self._held_bytes += Counter()
 
     async def _take(self, request: Request, key: str, file: DeclaredFile) -> Response:
         if "authorization" in request.headers:

@@ -208,7 +208,14 @@ class S3ObjectStore:
         """A link that is valid for 30 to 60 minutes, and the same for a window of 30."""
         return self._link_since(key, link_begin(key, self._clock()))
 
-    def offer(self, key: str, file: DeclaredFile, *, method: UploadMethod) -> UploadOffer:
+    def offer(
+        self,
+        key: str,
+        file: DeclaredFile,
+        *,
+        method: UploadMethod,
+        owner: str = "",  # noqa: ARG002 - a bucket has places enough
+    ) -> UploadOffer:
         checked_offer(key, file)
         now = datetime.fromtimestamp(int(self._clock()), UTC)
         if method is UploadMethod.PUT:

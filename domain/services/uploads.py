@@ -26,7 +26,7 @@ from domain.images import EXTENSIONS, ImageOrigin, ImageRecord, new_key
 from domain.planning import Refusals, refuse
 from domain.ports import ImageRepository, UploadDeveloper, UploadRepository, UploadStore
 from domain.services.keeping import ImageKeeper
-from domain.uploads import Upload, UploadOffer, UploadRequest
+from domain.uploads import Upload, UploadMethod, UploadOffer, UploadRequest
 from domain.viewers import Viewer
 
 MAX_FILES: Final = 100
@@ -37,8 +37,8 @@ _READ_AT_ONCE: Final = 4
 """Each holds its bytes, and more while they are decoded."""
 _READ_AT_ONCE_OF_ONE: Final = 2
 """Of one viewer, so that others have not to wait for all that one has brought."""
-_MAX_WAIT_SECONDS: Final = 5.0
-"""For a place: less than an operation may take, so that nothing is begun that cannot end."""
+_MAX_WAIT_SECONDS: Final = 2.5
+"""For a place: with what reading, decoding and keeping take, less than an operation may."""
 _WAIT_SECONDS: Final = 60
 _TURNING: Final = frozenset(("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"))
 
@@ -88,9 +88,12 @@ class UploadService:
             message = f"At most {MAX_FILES} uploads may be open. Complete some, or wait."
             raise RateLimited(message, retry_after_seconds=_WAIT_SECONDS)
         return [
-            (upload, self._store.offer(upload.key, upload.file, method=request.method))
+            (upload, self._offer(viewer, upload, request.method))
             for upload, request in zip(uploads, requests, strict=True)
         ]
+
+    def _offer(self, viewer: Viewer, upload: Upload, method: UploadMethod) -> UploadOffer:
+        return self._store.offer(upload.key, upload.file, method=method, owner=viewer.id)
 
     async def complete(self, viewer: Viewer, name: str) -> ImageRecord:
         """Make what has come an image of its own; later, the same image again.

@@ -58,6 +58,7 @@ class Place:
         data: bytes = PICTURE,
         with_digest: bool = False,
         content_type: str = "image/png",
+        owner: str = "",
     ) -> tuple[str, UploadOffer]:
         """An offer for these bytes, and its key."""
         key = key or new_key("uploads", content_type)
@@ -66,7 +67,7 @@ class Place:
             byte_size=len(data),
             sha256=sha256(data).digest() if with_digest else None,
         )
-        return key, self.store.offer(key, file, method=method)
+        return key, self.store.offer(key, file, method=method, owner=owner)
 
     async def send(
         self,

@@ -232,6 +232,67 @@ async def test_one_offer_does_not_take_the_places_of_others(
     assert sorted(answer.status_code for answer in answers) == [200, 412]
 
 
+async def test_one_owner_does_not_take_the_places_of_others(
+    folder: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offers, "UPLOADS_OF_ONE_OWNER", 2)
+    go_on = asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield PICTURE[:10]
+        await go_on.wait()
+        yield PICTURE[10:]
+
+    async def send_slowly() -> httpx2.Response:
+        _, offer = folder.offer(PUT, owner="ana")
+        headers = {**offer.headers, "Content-Length": str(len(PICTURE))}
+        return await folder.http.put(offer.url, headers=headers, content=slow())
+
+    waiting = [asyncio.create_task(send_slowly()) for _ in range(2)]
+
+    async def is_busy() -> bool:
+        answer = await folder.send(folder.offer(PUT, owner="ana")[1], PICTURE[:-1])
+        return code_of(answer) == (503, "STORAGE_UNAVAILABLE")
+
+    await eventually(is_busy, within=10, what="ana's places are taken")
+    others = await folder.send(folder.offer(PUT, owner="bob")[1])
+    go_on.set()
+    answers = await asyncio.gather(*waiting)
+
+    assert others.is_success
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert (await folder.send(folder.offer(PUT, owner="ana")[1])).is_success
+
+
+async def test_one_owner_does_not_take_the_memory_of_others(
+    folder: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offers, "HELD_BYTES_OF_ONE_OWNER", len(PICTURE) + 10)
+    come, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield PICTURE[:20]
+        come.set()
+        await go_on.wait()
+        yield PICTURE[20:]
+
+    _, offer = folder.offer(PUT, owner="ana")
+    headers = {**offer.headers, "Content-Length": str(len(PICTURE))}
+    waiting = asyncio.create_task(folder.http.put(offer.url, headers=headers, content=slow()))
+    await come.wait()
+
+    async def is_busy() -> bool:
+        answer = await folder.send(folder.offer(PUT, owner="ana")[1])
+        return code_of(answer) == (503, "STORAGE_UNAVAILABLE")
+
+    await eventually(is_busy, within=10, what="ana's part of the memory is taken")
+    others = await folder.send(folder.offer(PUT, owner="bob")[1])
+    go_on.set()
+
+    assert others.is_success
+    assert (await waiting).is_success
+
+
 async def test_all_uploads_together_hold_so_much(
     folder: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
