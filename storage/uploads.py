@@ -34,14 +34,25 @@ class MongoUploadRepository:
         self._uploads = database.uploads
 
     async def open(self, viewer_id: ViewerId, uploads: Sequence[Upload], *, at_most: int) -> bool:
-        offered_since = datetime.now(UTC) - _OFFERED
-        is_open = {"ownerId": viewer_id, "createdAt": {"$gt": offered_since}, **_UNDECIDED}
-        # Counted with these among them: of two at once, one at least sees the other's.
-        await self._uploads.insert_many([_document(viewer_id, upload) for upload in uploads])
-        if await self._uploads.count_documents(is_open, limit=at_most + 1) <= at_most:
+        now = datetime.now(UTC)
+        is_open = {"ownerId": viewer_id, "createdAt": {"$gt": now - _OFFERED}, **_UNDECIDED}
+        documents = [_document(viewer_id, upload) for upload in uploads]
+
+        async def work(session: Session) -> bool:
+            # What all of a viewer's meet at: of two at once, the second counts the first's as well.
+            await self._uploads.update_one(
+                {"_id": f"offered to {viewer_id}"},
+                {"$set": {"createdAt": now}},
+                upsert=True,
+                session=session,
+            )
+            count = await self._uploads.count_documents(is_open, limit=at_most + 1, session=session)
+            if count + len(documents) > at_most:
+                raise Abort
+            await self._uploads.insert_many(documents, session=session)
             return True
-        await self._uploads.delete_many({"_id": {"$in": [upload.id for upload in uploads]}})
-        return False
+
+        return await self._database.transact(work, account=viewer_id) is not None
 
     async def get(self, viewer_id: ViewerId, upload_id: UploadId) -> Upload | None:
         found = await self._uploads.find_one({"_id": upload_id, "ownerId": viewer_id})

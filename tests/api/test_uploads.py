@@ -53,7 +53,7 @@ async def gallery(client: GraphQLClient, **filters: object) -> list[Data]:
 
 
 async def fetched(url: str) -> httpx2.Response:
-    async with httpx2.AsyncClient(trust_env=False) as http:
+    async with httpx2.AsyncClient(trust_env=False, timeout=30) as http:
         return await http.get(url)
 
 
@@ -178,7 +178,7 @@ async def test_the_limit_holds_for_many_requests_at_once(client: GraphQLClient) 
         *(client.post({"query": CREATE, "variables": files}) for _ in range(6))
     )
 
-    assert [answer.status_code for answer in answers].count(200) <= 1
+    assert [answer.status_code for answer in answers].count(200) == 1
     assert {answer.status_code for answer in answers} <= {200, 429}
 
 
