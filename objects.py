@@ -78,7 +78,7 @@ async def _tell(comparer: ObjectComparer) -> _Total:
         total.missing += len(found.missing)
     print(
         f"{total.objects} objects of {total.byte_size} bytes: {total.referred} are referred to, "
-        f"{total.orphans} are not, {total.old} of these for longer than a day. "
+        f"{total.orphans} are not, {total.old} of these older than a day. "
         f"{total.missing} are missing."
     )
     return total
@@ -108,7 +108,9 @@ def _parser() -> ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     compare = commands.add_parser("compare", help="tell orphans and what is missing")
     compare.add_argument(
-        "--delete", action="store_true", help="delete what nothing has referred to for a day"
+        "--delete",
+        action="store_true",
+        help="delete what nothing refers to and is older than a day",
     )
     return parser
 

@@ -93,7 +93,7 @@ async def test_whatever_the_product_makes_is_referred_to(
     code, told = await compare(darkroom.settings)
 
     assert code == 0, told
-    assert " 0 are not, 0 of these for longer than a day. 0 are missing." in told
+    assert " 0 are not, 0 of these older than a day. 0 are missing." in told
     assert "orphan" not in told
     assert int(told.split(" objects of ")[0]) > 10
 
@@ -115,7 +115,7 @@ async def test_orphans_are_told_and_deleted_once_they_are_old(
     assert code == 0
     for key in (old, rendition, young):
         assert f"orphan   {key}  7  " in told
-    assert " 3 are not, 2 of these for longer than a day." in told
+    assert " 3 are not, 2 of these older than a day." in told
     assert await keys(store) == there
 
     code, told = await compare(darkroom.settings, "--delete")

@@ -4,9 +4,9 @@ Every process looks around, as often as it likes: what is to be done by one of t
 decided by the database. What fails is left for the next time.
 
 Whatever this does wrong can delete pictures. So left-over bytes are deleted only where all of this
-holds: nothing has referred to them for a day; no other database has a mark in the store, and ours
-has been there for a day, in which others could have left theirs; and they are few, beside what is
-in use. Where it does not hold they stay, and an operator is told.
+holds: nothing refers to them, and they are older than a day; no other database has a mark in the
+store, and ours has been there for a day, in which others could have left theirs; and they are few,
+beside what is in use. Where it does not hold they stay, and an operator is told.
 """
 
 import asyncio
@@ -35,6 +35,8 @@ _STEP_SECONDS: Final = 120.0
 _UPLOADS_AT_ONCE: Final = 1000
 _FEW: Final = 20
 """So many left-over objects of one shard are believed in, however little else there is."""
+_OF: Final = 4
+"""More only where they are at most one for so many in use."""
 
 
 class Tidier:
@@ -137,7 +139,7 @@ class Tidier:
         return now - since > self._left_alone
 
     def _are_few(self, shard: str, old: Sequence[StoredObject], found: Comparison) -> bool:
-        if len(old) <= max(_FEW, found.referred):
+        if len(old) <= max(_FEW, found.referred // _OF):
             self._told.discard(_MANY)
             return True
         self._complain(_MANY, shard=shard, count=len(old), referred=found.referred)
@@ -151,4 +153,4 @@ class Tidier:
 
 
 _SHARED: Final = "left-over bytes stay: other databases have marks in the store"
-_MANY: Final = "left-over bytes stay: more of them than of what is in use"
+_MANY: Final = "left-over bytes stay: too many of them, beside what is in use"

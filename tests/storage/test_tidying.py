@@ -507,7 +507,7 @@ async def test_more_than_what_is_in_use_is_left_to_an_operator(
 
     assert await in_folder.keys() == crowd
     [record] = caplog.records
-    assert record.getMessage() == "left-over bytes stay: more of them than of what is in use"
+    assert record.getMessage() == "left-over bytes stay: too many of them, beside what is in use"
 
 
 # What it costs
