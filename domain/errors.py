@@ -9,7 +9,7 @@
     │   ├── NotFound                     NOT_FOUND                    where null cannot say it
     │   ├── InvalidCursor                INVALID_CURSOR               subscriptions only
     │   └── TryLater(retry_after)
-    │       ├── Overloaded               OVERLOADED                   the database is away
+    │       ├── Overloaded               OVERLOADED                   away, or no place is free
     │       └── RateLimited              RATE_LIMITED                 too much of one viewer
     ├── PictureRefused(code)             a client brought no picture  → payload.userErrors
     ├── GenerationFailed(code)           a run went wrong             → stored, read as Output.error

@@ -55,7 +55,7 @@ class ChildDeveloper:
         limits: Limits | None = None,
         children: int = 2,
         max_waiting: int = 32,
-        max_wait_seconds: float = 5.0,
+        max_wait_seconds: float = 2.0,
         max_child_seconds: float = 9.0,
     ) -> None:
         self._limits = limits or Limits()

@@ -283,7 +283,7 @@ async def published() -> AsyncIterator[Published]:
 async def _published() -> AsyncIterator[Published]:
     server, watch = KeyServer(), Watch()
     app = Starlette(routes=[Route("/keys", server.answer)])
-    async with serving(app, free_port()) as url, httpx2.AsyncClient() as http:
+    async with serving(app, free_port()) as url, httpx2.AsyncClient(timeout=30) as http:
         keys = FetchedKeys(f"{url}/keys", http, clock=watch)
         yield Published(server, keys, watch)
         server.open.set()
@@ -408,7 +408,7 @@ async def test_an_answer_without_keys_is_nobodys_fault_but_ours(
 
 
 async def test_nobody_listening_is_nobodys_fault_but_ours() -> None:
-    async with httpx2.AsyncClient() as http:
+    async with httpx2.AsyncClient(timeout=30) as http:
         keys = FetchedKeys(f"http://127.0.0.1:{free_port()}/keys", http)
 
         with pytest.raises(Overloaded):
@@ -416,7 +416,7 @@ async def test_nobody_listening_is_nobodys_fault_but_ours() -> None:
 
 
 async def test_keys_come_through_tls_from_anywhere_else() -> None:
-    async with httpx2.AsyncClient() as http:
+    async with httpx2.AsyncClient(timeout=30) as http:
         FetchedKeys("https://id.example.com/keys", http)
         with pytest.raises(ValueError, match="https"):
             FetchedKeys("http://id.example.com/keys", http)

@@ -143,7 +143,10 @@ def slow_app(tmp_path: Path) -> Path:
 
 
 async def test_it_answers_and_says_how_to_ask(tmp_path: Path) -> None:
-    async with serve(tmp_path) as served, httpx2.AsyncClient(base_url=served.url) as http:
+    async with (
+        serve(tmp_path) as served,
+        httpx2.AsyncClient(base_url=served.url, timeout=30) as http,
+    ):
         token = await served.until(r"\n(eyJ\S+)\n")
         command = await served.until(r"\n(curl [\s\S]* -d '.*')\n")
 
@@ -199,7 +202,7 @@ async def test_two_processes_share_one_mongod(tmp_path: Path) -> None:
 async def test_a_signal_lets_a_request_end_before_it_stops_the_rest(
     slow_app: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    async with serve(tmp_path, folder=slow_app) as served, httpx2.AsyncClient() as http:
+    async with serve(tmp_path, folder=slow_app) as served, httpx2.AsyncClient(timeout=30) as http:
         await served.until("Try it")
         asking = asyncio.create_task(http.get(f"{served.url}/slow?seconds=1", timeout=20))
         await served.until("begun")
@@ -214,7 +217,7 @@ async def test_a_signal_lets_a_request_end_before_it_stops_the_rest(
 async def test_a_request_gets_no_more_than_the_grace(slow_app: Path, tmp_path: Path) -> None:
     async with (
         serve(tmp_path, folder=slow_app, DARKROOM_GRACE="1") as served,
-        httpx2.AsyncClient() as http,
+        httpx2.AsyncClient(timeout=30) as http,
     ):
         await served.until("Try it")
         asking = asyncio.create_task(http.get(f"{served.url}/slow?seconds=60", timeout=20))
@@ -229,7 +232,7 @@ async def test_a_request_gets_no_more_than_the_grace(slow_app: Path, tmp_path: P
 
 
 async def test_a_second_ctrl_c_does_not_wait(slow_app: Path, tmp_path: Path) -> None:
-    async with serve(tmp_path, folder=slow_app) as served, httpx2.AsyncClient() as http:
+    async with serve(tmp_path, folder=slow_app) as served, httpx2.AsyncClient(timeout=30) as http:
         await served.until("Try it")
         asking = asyncio.create_task(http.get(f"{served.url}/slow?seconds=60", timeout=20))
         await served.until("begun")
@@ -271,7 +274,10 @@ async def test_it_can_be_stopped_while_it_starts(slow_app: Path, tmp_path: Path)
 
 
 async def test_mongod_may_die_and_comes_back(tmp_path: Path) -> None:
-    async with serve(tmp_path) as served, httpx2.AsyncClient(base_url=served.url) as http:
+    async with (
+        serve(tmp_path) as served,
+        httpx2.AsyncClient(base_url=served.url, timeout=30) as http,
+    ):
         await served.until("Try it")
         lock = tmp_path / "mongod" / "mongod.lock"
         killed = lock.read_text().strip()
@@ -355,7 +361,7 @@ async def test_services_that_do_not_open_leave_no_mongod(tmp_path: Path) -> None
 
 
 async def test_nobody_has_to_read_what_it_prints(slow_app: Path, tmp_path: Path) -> None:
-    async with serve(tmp_path, folder=slow_app) as served, httpx2.AsyncClient() as http:
+    async with serve(tmp_path, folder=slow_app) as served, httpx2.AsyncClient(timeout=30) as http:
         transport = served.process._transport.get_pipe_transport(1)  # type: ignore[attr-defined]
         transport.close()
 

@@ -466,7 +466,7 @@ async def test_the_bill_outlives_a_killed_simulator(
         await provider.generate(a_plain_run(one_call), Witness())
     async with simulator_process(name, "--port", port, "--bill", bill) as url:
         await provider.generate(a_plain_run(one_call, words="Another one"), Witness())
-        async with httpx2.AsyncClient() as http:
+        async with httpx2.AsyncClient(timeout=30) as http:
             entries = (await http.get(f"{url}/bill")).json()
 
     assert [entry["prompt"] for entry in entries] == ["A lighthouse", "Another one"]

@@ -471,7 +471,7 @@ async def test_the_bill_outlives_a_killed_simulator(
     # The run itself lives through it: the simulator is only away for a moment.
     async with simulator_process(name, *arguments) as url:
         delivery = await run
-        async with httpx2.AsyncClient() as http:
+        async with httpx2.AsyncClient(timeout=30) as http:
             entries = (await http.get(f"{url}/bill")).json()
 
     assert len(delivery.images) == 1

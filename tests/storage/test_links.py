@@ -40,7 +40,7 @@ class Site:
         self.folder = folder
         self.clock = clock
         self.port = port
-        self.http = httpx2.AsyncClient(trust_env=False)
+        self.http = httpx2.AsyncClient(trust_env=False, timeout=30)
 
     async def put(self, data: bytes = PICTURE, *, content_type: str = "image/png") -> str:
         """Put an object and return its link."""
