@@ -48,6 +48,9 @@ SELECTION_SECONDS: Final = 4
 TRANSACTION_SECONDS: Final = 8
 _LEAST_SECONDS: Final = 2.0
 """With less time left none is begun: an end that comes while it commits leaves nobody any wiser."""
+LAST_SECONDS: Final = 3
+"""What is under way at the end gets to come to its own. Nobody waits for it any more."""
+GOODBYE_SECONDS: Final = 1
 FEED_SILENCE_SECONDS: Final = 8
 """After which an unanswered read of the change stream is given up. A quiet one answers every
 second.
@@ -150,7 +153,7 @@ class Calls:
     async def ended(self) -> None:
         """Wait for what is still under way."""
         if self._under_way:
-            await asyncio.wait(self._under_way, timeout=COMMAND_SECONDS)
+            await asyncio.wait(self._under_way, timeout=LAST_SECONDS)
 
     async def _to_its_end(self, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
         with translated():
@@ -323,8 +326,10 @@ async def open_database(uri: str, name: str) -> AsyncIterator[Database]:
         finally:
             await calls.ended()
     finally:
-        await feed_client.close()
-        await client.close()
+        # Each says goodbye to its sessions, and would look for a primary to say it to.
+        for one in (feed_client, client):
+            with pymongo.timeout(GOODBYE_SECONDS):
+                await one.close()
 
 
 async def _reconnect(client: AsyncMongoClient[Document]) -> None:
