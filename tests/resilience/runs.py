@@ -32,7 +32,7 @@ SETTINGS: Final = {
 }
 BEGIN_SECONDS: Final = 180.0
 SETTLE_SECONDS: Final = 180.0
-CATCH_UP_SECONDS: Final = 15.0
+CATCH_UP_SECONDS: Final = 30.0
 KILL_SECONDS: Final = 30.0
 """Far more than a kill takes: together with the others, when a storm is given up."""
 
