@@ -48,6 +48,7 @@ ROOT = Path(__file__).parent.parent.parent
 MUTATIONS = int(os.environ.get("DARKROOM_TEST_MUTATIONS", "5000"))
 MUTATIONS_APART = 50
 MUTATIONS_SECONDS = 60 + MUTATIONS / 50
+ITSELF_BYTES = 100_000_000
 PATIENCE_SECONDS = 20.0
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -902,7 +903,8 @@ async def test_damaged_files_are_refused_or_come_out_whole() -> None:
     assert set(facts["outcomes"]) <= {"accepted", "UPLOAD_INVALID", "UPLOAD_TYPE_UNSUPPORTED"}
     assert facts["outcomes"]["accepted"] > MUTATIONS / 50
     assert facts["outcomes"]["UPLOAD_INVALID"] > MUTATIONS / 4
-    assert facts["most_megabytes"] < 300
+    # A decoder takes what it may: 2,556 bytes of WebP have been seen to make it ask for 412 MB.
+    assert facts["most_megabytes"] * 1_000_000 < Limits().decoding_bytes + ITSELF_BYTES
 
 
 async def test_damaged_files_in_processes_of_their_own(developer: ChildDeveloper) -> None:
