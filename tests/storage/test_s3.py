@@ -115,15 +115,16 @@ async def test_half_an_object_is_never_given(shop: Shop, cut: int) -> None:
 
 
 async def test_who_has_done_already_what_was_wanted_does_not_wait_for_a_silent_bucket(
-    ministack_bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+    shop: Shop, ministack_bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It took as long as an operation may, and what had been committed was told as a failure."""
-    monkeypatch.setattr("domain.services.keeping._DISCARD_SECONDS", 0.1)
-    async with detour_to(ministack_bucket.endpoint) as detour:
-        detour.becomes(Fault(silent=True))
-        bucket = replace(ministack_bucket, endpoint=detour.url)
-        async with open_bucket(bucket, operation_seconds=60) as store, asyncio.timeout(30):
-            await ImageKeeper(store).discard([new_key("images", "image/png")])
+    monkeypatch.setattr("domain.services.keeping._DISCARD_SECONDS", 1.0)
+    shop.detour.becomes(Fault(silent=True))
+    bucket = replace(ministack_bucket, endpoint=shop.detour.url)
+    async with open_bucket(bucket, operation_seconds=60) as store, asyncio.timeout(30):
+        await ImageKeeper(store).discard([new_key("images", "image/png")])
+
+        await shop.detour.used.wait()
 
 
 async def test_a_store_that_was_away_is_used_again(shop: Shop) -> None:
