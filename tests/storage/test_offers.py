@@ -9,12 +9,13 @@ import httpx2
 import pytest
 
 from domain.errors import ObjectMissing
-from domain.uploads import UploadMethod
+from domain.uploads import UploadMethod, UploadOffer
 from storage import offers
 from tests.resilience.processes import eventually
 from tests.storage.places import PICTURE, POST, PUT, Place
 
 APP = "https://app.test"
+HALF = len(PICTURE) // 2
 
 
 def code_of(answer: httpx2.Response) -> tuple[int, str]:
@@ -32,6 +33,24 @@ async def assert_nothing_is_kept(place: Place, key: str, folder: Path) -> None:
 
 def files_below(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
+
+
+async def half_sent(
+    folder: Place, offer: UploadOffer, go_on: asyncio.Event
+) -> asyncio.Task[httpx2.Response]:
+    """The picture on its way, its second half held back until it may go on."""
+    begun = asyncio.Event()
+
+    async def halves() -> AsyncIterator[bytes]:
+        yield PICTURE[:HALF]
+        begun.set()
+        await go_on.wait()
+        yield PICTURE[HALF:]
+
+    headers = {**offer.headers, "Content-Length": str(len(PICTURE))}
+    sending = asyncio.create_task(folder.http.put(offer.url, headers=headers, content=halves()))
+    await begun.wait()
+    return sending
 
 
 async def test_each_refusal_has_its_code(folder: Place, tmp_path: Path) -> None:
@@ -206,18 +225,8 @@ async def test_one_offer_does_not_take_the_places_of_others(
 ) -> None:
     monkeypatch.setattr(offers, "UPLOADS_OF_ONE_OFFER", 2)
     go_on = asyncio.Event()
-
-    async def slow() -> AsyncIterator[bytes]:
-        yield PICTURE[:10]
-        await go_on.wait()
-        yield PICTURE[10:]
-
     _, offer = folder.offer(PUT)
-    headers = {**offer.headers, "Content-Length": str(len(PICTURE))}
-    waiting = [
-        asyncio.create_task(folder.http.put(offer.url, headers=headers, content=slow()))
-        for _ in range(2)
-    ]
+    waiting = [await half_sent(folder, offer, go_on) for _ in range(2)]
 
     async def is_busy() -> bool:
         answer = await folder.send(offer, PICTURE[:-1])
@@ -237,18 +246,7 @@ async def test_one_owner_does_not_take_the_places_of_others(
 ) -> None:
     monkeypatch.setattr(offers, "UPLOADS_OF_ONE_OWNER", 2)
     go_on = asyncio.Event()
-
-    async def slow() -> AsyncIterator[bytes]:
-        yield PICTURE[:10]
-        await go_on.wait()
-        yield PICTURE[10:]
-
-    async def send_slowly() -> httpx2.Response:
-        _, offer = folder.offer(PUT, owner="ana")
-        headers = {**offer.headers, "Content-Length": str(len(PICTURE))}
-        return await folder.http.put(offer.url, headers=headers, content=slow())
-
-    waiting = [asyncio.create_task(send_slowly()) for _ in range(2)]
+    waiting = [await half_sent(folder, folder.offer(PUT, owner="ana")[1], go_on) for _ in range(2)]
 
     async def is_busy() -> bool:
         answer = await folder.send(folder.offer(PUT, owner="ana")[1], PICTURE[:-1])
@@ -267,19 +265,9 @@ async def test_one_owner_does_not_take_the_places_of_others(
 async def test_one_owner_does_not_take_the_memory_of_others(
     folder: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(offers, "HELD_BYTES_OF_ONE_OWNER", len(PICTURE) + 10)
-    come, go_on = asyncio.Event(), asyncio.Event()
-
-    async def slow() -> AsyncIterator[bytes]:
-        yield PICTURE[:20]
-        come.set()
-        await go_on.wait()
-        yield PICTURE[20:]
-
-    _, offer = folder.offer(PUT, owner="ana")
-    headers = {**offer.headers, "Content-Length": str(len(PICTURE))}
-    waiting = asyncio.create_task(folder.http.put(offer.url, headers=headers, content=slow()))
-    await come.wait()
+    monkeypatch.setattr(offers, "HELD_BYTES_OF_ONE_OWNER", len(PICTURE) + HALF - 1)
+    go_on = asyncio.Event()
+    waiting = await half_sent(folder, folder.offer(PUT, owner="ana")[1], go_on)
 
     async def is_busy() -> bool:
         answer = await folder.send(folder.offer(PUT, owner="ana")[1])
