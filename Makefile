@@ -33,7 +33,7 @@ demo: .venv/app ## Edit a picture with the Darkroom that `make run` serves, and 
 	@exec $(PYTHON) -m examples.demo
 
 token: .venv/app ## Print a development token: make -s token VIEWER=ana
-	@exec $(PYTHON) -m issuer "$$VIEWER"
+	@exec $(PYTHON) -m edge.dev_tokens "$$VIEWER"
 
 format: .venv/dev ## Format the code, and mend what can be mended by itself
 	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from bootstrap import Services, open_services
 from domain.errors import Overloaded
-from endpoint import GraphQLEndpoint
+from edge.graphql_http import GraphQLEndpoint
 from settings import Settings, origin_pattern, read_settings
 
 

@@ -10,7 +10,6 @@ import httpx2
 from pydantic import SecretStr
 from starlette.routing import Route
 
-from auth import Authenticator, FetchedKeys
 from domain.cursors import PageCursors, TurnCursors
 from domain.models import ModelRegistry
 from domain.ports import ObjectStore, Provider, UploadStore
@@ -33,7 +32,10 @@ from domain.services.uploads import UploadService
 from domain.services.viewers import SampleMaker, ViewerService
 from domain.services.withdrawals import WithdrawalService
 from domain.viewers import Viewer
-from issuer import DevelopmentIssuer
+from edge.auth import Authenticator, FetchedKeys
+from edge.dev_tokens import DevelopmentIssuer
+from edge.signed_objects import link_routes
+from edge.signed_uploads import offer_routes
 from providers.catalogue import load_catalogue
 from providers.fal.provider import FalProvider
 from providers.gemini.provider import GeminiProvider
@@ -58,9 +60,7 @@ from storage.developers import PillowDeveloper
 from storage.idempotency import MongoReceiptRepository
 from storage.images import MongoImageRepository
 from storage.jobs import TaskiqJobQueue, make_broker
-from storage.links import link_routes
 from storage.objects import FolderObjectStore
-from storage.offers import offer_routes
 from storage.prompts import MongoPromptRepository
 from storage.s3 import Bucket, open_bucket
 from storage.turns import MongoTurnRepository

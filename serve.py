@@ -18,8 +18,8 @@ from typing import Final
 import structlog
 import uvicorn
 
+from edge.dev_tokens import TOKEN_LIFE, DevelopmentIssuer
 from entrance import FAILED, STOPPED, CannotStart, Stop, database, enter, exit_code
-from issuer import TOKEN_LIFE, DevelopmentIssuer
 from mongod import KeptMongod
 from settings import Settings
 

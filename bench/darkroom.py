@@ -13,7 +13,7 @@ from typing import Any
 
 from pymongo import AsyncMongoClient
 
-from issuer import DevelopmentIssuer
+from edge.dev_tokens import DevelopmentIssuer
 from mongod import Mongod, find_mongod
 from tests.clients import GraphQLClient
 from tests.serving import free_port

@@ -9,7 +9,7 @@ import httpx2
 from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
-from issuer import DevelopmentIssuer
+from edge.dev_tokens import DevelopmentIssuer
 from settings import read_settings
 
 MODELS = ["local-silver", "local-ink", "rehearsal-fails"]

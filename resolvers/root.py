@@ -11,12 +11,12 @@ from strawberry.printer import print_schema
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types.execution import ExecutionContext
 
+from edge.documents import CACHED_DOCUMENTS, Documents
 from resolvers.conversations import (
     ConversationMutations,
     ConversationQueries,
     ConversationSubscriptions,
 )
-from resolvers.documents import CACHED_DOCUMENTS, Documents
 from resolvers.favourites import FavouriteMutations
 from resolvers.images import ImageMutations, ImageQueries
 from resolvers.models import ModelQueries

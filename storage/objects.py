@@ -127,7 +127,7 @@ class FolderObjectStore:
     def offer(
         self, key: str, file: DeclaredFile, *, method: UploadMethod, owner: str = ""
     ) -> UploadOffer:
-        """An offer that the routes of `storage.offers` keep to."""
+        """An offer that the routes of `edge.signed_uploads` keep to."""
         checked_offer(key, file)
         now = int(self._clock())
         expires = now + OFFER_SECONDS

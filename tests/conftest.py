@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from pymongo import AsyncMongoClient
 
 from app import create_app
-from issuer import DevelopmentIssuer
+from edge.dev_tokens import DevelopmentIssuer
 from mongod import Mongod
 from settings import Settings
 from storage.database import Database, open_database

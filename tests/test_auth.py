@@ -24,10 +24,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from auth import Authenticator, FetchedKeys, StaticKeys, parse_authorization
 from domain.errors import Overloaded, Unauthenticated
 from domain.ids import viewer_id_of
-from issuer import AUDIENCE, ISSUER, DevelopmentIssuer
+from edge.auth import Authenticator, FetchedKeys, StaticKeys, parse_authorization
+from edge.dev_tokens import AUDIENCE, ISSUER, DevelopmentIssuer
 from settings import SettingsError
 from tests.serving import free_port, serving
 
@@ -429,7 +429,7 @@ def print_token(
     data_dir: Path, *arguments: str, **environ: str
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "issuer", *arguments],
+        [sys.executable, "-m", "edge.dev_tokens", *arguments],
         cwd=ROOT,
         env={**os.environ, "DARKROOM_DATA_DIR": str(data_dir), **environ},
         capture_output=True,

@@ -18,7 +18,7 @@ import pytest
 from pymongo import AsyncMongoClient
 
 from domain.ids import viewer_id_of
-from issuer import ISSUER, DevelopmentIssuer
+from edge.dev_tokens import ISSUER, DevelopmentIssuer
 from tests.serving import free_port
 
 ROOT = Path(__file__).parent.parent

@@ -7,7 +7,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
-from issuer import DevelopmentIssuer
+from edge.dev_tokens import DevelopmentIssuer
 from tests.clients import GraphQLClient, Socket, connect_to
 from tests.conftest import Darkroom
 from tests.operations import FOLLOW, conversation_with

@@ -11,7 +11,7 @@ from typing import Any, Final
 from pymongo import AsyncMongoClient
 
 from domain.ids import ViewerId, viewer_id_of
-from issuer import ISSUER, DevelopmentIssuer
+from edge.dev_tokens import ISSUER, DevelopmentIssuer
 from mongod import Mongod
 from storage.database import Database, open_database
 from tests.brokers import NatsServer

@@ -12,7 +12,7 @@ from pymongo import AsyncMongoClient
 
 from app import create_app
 from domain.ids import ViewerId
-from issuer import DevelopmentIssuer
+from edge.dev_tokens import DevelopmentIssuer
 from settings import Settings
 from storage.accounts import MongoAccountRepository
 from storage.database import Database, open_database

@@ -32,7 +32,7 @@ from pymongo import AsyncMongoClient
 
 from app import create_app
 from bootstrap import Objects
-from issuer import DevelopmentIssuer
+from edge.dev_tokens import DevelopmentIssuer
 from settings import Settings
 from storage.s3 import Bucket, open_bucket
 from tests.clients import Data, GraphQLClient

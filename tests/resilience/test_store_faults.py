@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from pymongo import AsyncMongoClient
 
 from app import create_app
-from issuer import DevelopmentIssuer
+from edge.dev_tokens import DevelopmentIssuer
 from settings import Settings
 from tests.api.test_outputs import retry
 from tests.clients import Data, GraphQLClient

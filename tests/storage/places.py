@@ -16,9 +16,9 @@ from bootstrap import Objects
 from domain.images import new_key
 from domain.sealing import Seal
 from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
-from storage.links import link_routes
+from edge.signed_objects import link_routes
+from edge.signed_uploads import offer_routes
 from storage.objects import FolderObjectStore
-from storage.offers import offer_routes
 from storage.s3 import Bucket, open_bucket, open_client
 from tests.serving import free_port, serving
 

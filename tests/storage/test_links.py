@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 
 from domain.images import new_key, rendition_key
 from domain.sealing import Seal
-from storage.links import CHUNK_BYTES, link_routes
+from edge.signed_objects import CHUNK_BYTES, link_routes
 from storage.objects import LEFTOVER_PREFIX, FolderObjectStore
 
 PICTURE = bytes(range(250)) * 4

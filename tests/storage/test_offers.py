@@ -10,7 +10,7 @@ import pytest
 
 from domain.errors import ObjectMissing
 from domain.uploads import UploadMethod, UploadOffer
-from storage import offers
+from edge import signed_uploads as offers
 from tests.resilience.processes import eventually
 from tests.storage.places import PICTURE, POST, PUT, Place
 

@@ -15,7 +15,7 @@ from graphql import (
 from strawberry.extensions import SchemaExtension
 
 from domain.errors import QueryTooComplex
-from resolvers.costs import check_cost
+from edge.query_cost import check_cost
 
 MAX_TOKENS: Final = 2_000
 CACHED_DOCUMENTS: Final = 256

@@ -24,13 +24,13 @@ from strawberry.types.execution import ExecutionResult, PreExecutionError
 from strawberry.types.graphql import OperationType
 from strawberry.types.unset import UnsetType
 
-from auth import parse_authorization
 from domain.errors import BadUserInput, Overloaded, QueryTooComplex, TryLater, Unauthenticated
 from domain.viewers import Viewer
+from edge.auth import parse_authorization
+from edge.graphql_ws import INIT_TIMEOUT, TransportHandler
 from resolvers.root import schema
 from schema.context import Context
 from schema.errors import present
-from subscriptions.transport import INIT_TIMEOUT, TransportHandler
 
 log = structlog.get_logger(__name__)
 

@@ -1,6 +1,6 @@
 """The development issuer: tokens for this machine only, signed as in production with a private key.
 
-`python -m issuer ana` prints a token for ana, and nothing else.
+`python -m edge.dev_tokens ana` prints a token for ana, and nothing else.
 """
 
 import sys
@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from auth import SUBJECT_LENGTH, Authenticator, StaticKeys
+from edge.auth import SUBJECT_LENGTH, Authenticator, StaticKeys
 from settings import PREFIX, SettingsError, keep_secret, read_settings
 
 ISSUER: Final = "urn:darkroom:development"
@@ -95,7 +95,7 @@ def main(arguments: list[str]) -> int:
     """Print a token for the viewer that is named."""
     try:
         if len(arguments) != 1:
-            raise SettingsError(["Whose token? python -m issuer NAME"])
+            raise SettingsError(["Whose token? python -m edge.dev_tokens NAME"])
         settings = read_settings()
         if settings.environment != "development":
             raise SettingsError(
