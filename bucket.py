@@ -17,7 +17,7 @@ from bootstrap import bucket_of
 from domain.errors import StoreUnavailable
 from domain.images import new_key, shard_of
 from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
-from entrance import CANNOT_START, FAILED, STOPPED, CannotStart, complain
+from runtime.lifecycle import CANNOT_START, FAILED, STOPPED, CannotStart, complain
 from settings import Settings, SettingsError, read_settings
 from storage.s3 import Bucket, S3ObjectStore, answering, open_bucket, open_client
 

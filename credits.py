@@ -13,7 +13,7 @@ from domain.credits import Proof
 from domain.errors import Overloaded
 from domain.ids import ViewerId, parse_viewer_id, viewer_id_of
 from edge.dev_tokens import ISSUER
-from entrance import CANNOT_START, FAILED, STOPPED, complain, database
+from runtime.lifecycle import CANNOT_START, FAILED, STOPPED, complain, database
 from settings import Settings, SettingsError, read_settings
 from storage.accounts import MongoAccountRepository
 from storage.database import open_database

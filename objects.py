@@ -17,7 +17,7 @@ from domain.images import SHARDS
 from domain.sealing import Seal
 from domain.services.comparing import ObjectComparer
 from domain.services.owning import Owners, StoreMarker
-from entrance import CANNOT_START, FAILED, STOPPED, CannotStart, complain, database
+from runtime.lifecycle import CANNOT_START, FAILED, STOPPED, CannotStart, complain, database
 from settings import Settings, SettingsError, read_settings, secret_of
 from storage.database import open_database
 from storage.used_keys import MongoUsedKeyRepository

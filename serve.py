@@ -19,8 +19,8 @@ import structlog
 import uvicorn
 
 from edge.dev_tokens import TOKEN_LIFE, DevelopmentIssuer
-from entrance import FAILED, STOPPED, CannotStart, Stop, database, enter, exit_code
-from mongod import KeptMongod
+from runtime.lifecycle import FAILED, STOPPED, CannotStart, Stop, database, enter, exit_code
+from runtime.local_mongod import KeptMongod
 from settings import Settings
 
 WEBSOCKET_MESSAGE_BYTES: Final = 262_144

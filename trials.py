@@ -24,10 +24,10 @@ from domain.images import Rendition
 from domain.models import SQUARE, ImageModel, Quality, Resolution, Scene
 from domain.outputs import GenerationError
 from domain.ports import Provider
-from entrance import CANNOT_START, FAILED, STOPPED, CannotStart, complain
-from logs import configure_logs
 from providers.catalogue import load_catalogue
 from providers.http import quoted
+from runtime.lifecycle import CANNOT_START, FAILED, STOPPED, CannotStart, complain
+from runtime.logs import configure_logs
 from settings import Settings, SettingsError, read_settings, variable_of
 
 PROMPT: Final = "A red boat"

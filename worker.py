@@ -11,7 +11,7 @@ from typing import Final
 
 import structlog
 
-from entrance import FAILED, STOPPED, CannotStart, Stop, database, enter, exit_code
+from runtime.lifecycle import FAILED, STOPPED, CannotStart, Stop, database, enter, exit_code
 from settings import Settings, settings_of_worker
 
 NEEDS_NATS: Final = (

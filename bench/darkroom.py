@@ -14,7 +14,7 @@ from typing import Any
 from pymongo import AsyncMongoClient
 
 from edge.dev_tokens import DevelopmentIssuer
-from mongod import Mongod, find_mongod
+from runtime.local_mongod import Mongod, find_mongod
 from tests.clients import GraphQLClient
 from tests.serving import free_port
 

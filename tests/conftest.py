@@ -14,7 +14,7 @@ from pymongo import AsyncMongoClient
 
 from app import create_app
 from edge.dev_tokens import DevelopmentIssuer
-from mongod import Mongod
+from runtime.local_mongod import Mongod
 from settings import Settings
 from storage.database import Database, open_database
 from storage.s3 import Bucket

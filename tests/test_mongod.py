@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pymongo import AsyncMongoClient
 
-from mongod import REPLICA_SET, Mongod, MongodFailed, find_mongod, run_mongod
+from runtime.local_mongod import REPLICA_SET, Mongod, MongodFailed, find_mongod, run_mongod
 
 ROOT = Path(__file__).parent.parent
 Client = AsyncMongoClient[dict[str, Any]]
@@ -22,7 +22,7 @@ Client = AsyncMongoClient[dict[str, Any]]
 OWNER = """
 import asyncio, sys
 from pathlib import Path
-from mongod import find_mongod, run_mongod
+from runtime.local_mongod import find_mongod, run_mongod
 
 async def main():
     async with run_mongod(Path(sys.argv[1]), binary=find_mongod()) as mongod:

@@ -12,7 +12,7 @@ from typing import Final
 
 import pytest
 
-from mongod import find_mongod
+from runtime.local_mongod import find_mongod
 
 GROUPS: Final[dict[str, str]] = {
     "nats-server": "the job engine on NATS",

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeAlias
 import httpx2
 from pymongo.asynchronous.database import AsyncDatabase
 
-from mongod import Mongod
+from runtime.local_mongod import Mongod
 from tests.clients import Data, GraphQLClient
 from tests.serving import free_port
 from tests.simulators.fal import KEY as FAL_KEY

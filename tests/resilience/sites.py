@@ -12,7 +12,7 @@ from pymongo import AsyncMongoClient
 
 from domain.ids import ViewerId, viewer_id_of
 from edge.dev_tokens import ISSUER, DevelopmentIssuer
-from mongod import Mongod
+from runtime.local_mongod import Mongod
 from storage.database import Database, open_database
 from tests.brokers import NatsServer
 from tests.clients import GraphQLClient

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from pymongo.errors import PyMongoError
 
 from domain.services.leases import LEASE
-from mongod import MongodFailed
+from runtime.local_mongod import MongodFailed
 from tests.resilience.evidence import Kill
 from tests.resilience.processes import Process, eventually
 from tests.resilience.sites import Site

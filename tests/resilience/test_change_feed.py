@@ -12,7 +12,7 @@ from pymongo.errors import AutoReconnect, OperationFailure
 
 from domain.changes import Change, HistoryLost
 from domain.ids import new_conversation_id, turn_id_of
-from mongod import Mongod
+from runtime.local_mongod import Mongod
 from storage.changes import MongoChangeFeed
 from storage.database import Database, open_database
 from tests.clients import Data

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from mongod import Mongod
+from runtime.local_mongod import Mongod
 from tests.api.test_outputs import CANCEL, RETRY
 from tests.clients import Data, GraphQLClient, Socket, connect_to
 from tests.operations import DELETE, FOLLOW, OVER, SEND, START, over, start

@@ -23,7 +23,7 @@ from domain.services.comparing import LEFT_ALONE, ObjectComparer
 from domain.services.owning import StoreMarker, mark_key
 from domain.services.tidying import Tidier
 from domain.turns import Claim
-from mongod import Mongod
+from runtime.local_mongod import Mongod
 from storage.chores import MongoChoreRepository
 from storage.claims import MongoClaimRepository
 from storage.conversations import MongoConversationRepository

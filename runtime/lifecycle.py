@@ -18,8 +18,8 @@ from pydantic import SecretStr
 from pymongo import AsyncMongoClient
 from pymongo.errors import PyMongoError, ServerSelectionTimeoutError
 
-from logs import configure_logs
-from mongod import NO_MONGOD, KeptMongod, MongodFailed, find_mongod, run_mongod
+from runtime.local_mongod import NO_MONGOD, KeptMongod, MongodFailed, find_mongod, run_mongod
+from runtime.logs import configure_logs
 from settings import Settings, SettingsError, read_settings
 
 STOPPED: Final = 0
