@@ -27,13 +27,13 @@ worker: .venv/app ## Run outputs that DARKROOM_NATS_URL tells of; as many beside
 	@exec $(PYTHON) -m worker
 
 providers: .venv/app ## One cheap picture from each provider with a key: make providers PROVIDER=fal V=1
-	@exec $(PYTHON) -m trials $(if $(V),--verbose) $${PROVIDER:+"$$PROVIDER"}
+	@exec $(PYTHON) -m commands.check_providers $(if $(V),--verbose) $${PROVIDER:+"$$PROVIDER"}
 
 demo: .venv/app ## Edit a picture with the Darkroom that `make run` serves, and tell how it goes
 	@exec $(PYTHON) -m examples.demo
 
 token: .venv/app ## Print a development token: make -s token VIEWER=ana
-	@exec $(PYTHON) -m edge.dev_tokens "$$VIEWER"
+	@exec $(PYTHON) -m commands.token "$$VIEWER"
 
 format: .venv/dev ## Format the code, and mend what can be mended by itself
 	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .

@@ -1,9 +1,5 @@
-"""The development issuer: tokens for this machine only, signed as in production with a private key.
+"""The development issuer: tokens for this machine only, signed as in production with a private key."""
 
-`python -m edge.dev_tokens ana` prints a token for ana, and nothing else.
-"""
-
-import sys
 from base64 import urlsafe_b64encode
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -23,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from edge.auth import SUBJECT_LENGTH, Authenticator, StaticKeys
-from settings import PREFIX, SettingsError, keep_secret, read_settings
+from settings import SettingsError, keep_secret
 
 ISSUER: Final = "urn:darkroom:development"
 AUDIENCE: Final = "darkroom"
@@ -89,27 +85,3 @@ def _new_key() -> bytes:
 
 def _base64url(data: bytes) -> str:
     return urlsafe_b64encode(data).decode().rstrip("=")
-
-
-def main(arguments: list[str]) -> int:
-    """Print a token for the viewer that is named."""
-    try:
-        if len(arguments) != 1:
-            raise SettingsError(["Whose token? python -m edge.dev_tokens NAME"])
-        settings = read_settings()
-        if settings.environment != "development":
-            raise SettingsError(
-                [f"{PREFIX}ENVIRONMENT is production: its tokens come from {PREFIX}TOKEN_ISSUER."]
-            )
-        print(DevelopmentIssuer(settings.data_dir).token(arguments[0]))
-    except SettingsError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except (ValueError, OSError) as error:
-        print(f"No token: {error}.", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

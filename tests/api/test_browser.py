@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from bucket import set_cors
+from commands.bucket import set_cors
 from storage.s3 import Bucket
 from tests.buckets import settings_of
 from tests.conftest import Darkroom, StartDarkroom
@@ -68,7 +68,7 @@ async def in_folder(start_darkroom: StartDarkroom) -> Darkroom:
 
 @pytest.fixture
 async def in_bucket(start_darkroom: StartDarkroom, ceph_bucket: Bucket) -> Darkroom:
-    """One that lets no page in before `python -m bucket cors` has been run."""
+    """One that lets no page in before `python -m commands.bucket cors` has been run."""
     bucket = await new_bucket(ceph_bucket)
     darkroom = await start_darkroom(**settings_of(bucket))
     assert await set_cors(darkroom.settings, bucket) == 0

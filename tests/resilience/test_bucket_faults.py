@@ -9,8 +9,8 @@ A server that gives an `ETag` for what it has not stored is not among them. An `
 receipt: the server says that it holds the whole body, whose SHA-256 was signed. To look again would
 cost a request for each object, and the same server would be asked; to demand that the tag is the
 body's MD5 would refuse servers that encrypt with keys of their own, whose tags are none. A server
-that loses what it has acknowledged is found by `python -m objects compare`, like one whose disk has
-died.
+that loses what it has acknowledged is found by `python -m commands.objects compare`, like one
+whose disk has died.
 """
 
 import asyncio

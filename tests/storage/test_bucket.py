@@ -1,4 +1,4 @@
-"""`python -m bucket`, as an operator runs it."""
+"""`python -m commands.bucket`, as an operator runs it."""
 
 import asyncio
 import os
@@ -26,7 +26,7 @@ async def run(command: str, bucket: Bucket | None, **environment: str) -> tuple[
             "DARKROOM_S3_SECRET": bucket.secret,
         }
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bucket", command),
+        *(sys.executable, "-m", "commands.bucket", command),
         cwd=ROOT,
         env={"PATH": os.environ["PATH"], **named, **environment},
         stdout=asyncio.subprocess.PIPE,
@@ -51,7 +51,7 @@ async def test_a_private_bucket_is_checked_and_left_as_it_was(ceph_bucket: Bucke
     app = "https://a.test"
     origins = (
         f"no   It lets pages of the allowed origins upload: those of {app} are not let in; "
-        "`python -m bucket cors` changes that."
+        "`python -m commands.bucket cors` changes that."
     )
 
     before = await run("check", ceph_bucket, DARKROOM_ALLOWED_ORIGINS=app)

@@ -1,4 +1,6 @@
-"""`python -m trials`, as an operator runs it: against simulators, and without any database."""
+"""`python -m commands.check_providers`, as an operator runs it: against simulators, without any
+database.
+"""
 
 import asyncio
 import os
@@ -61,7 +63,7 @@ class Providers:
     async def tried(self, *arguments: str, environ: Mapping[str, str]) -> tuple[int, str, str]:
         """The exit code, and what was said on stdout and stderr."""
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "trials", *arguments),
+            *(sys.executable, "-m", "commands.check_providers", *arguments),
             cwd=ROOT,
             env={**os.environ, "DARKROOM_DATA_DIR": str(self.data_dir), **environ},
             stdout=asyncio.subprocess.PIPE,

@@ -1,7 +1,8 @@
 """For operators: prepare and try the bucket that keeps the images.
 
-`python -m bucket cors` lets the pages of DARKROOM_ALLOWED_ORIGINS upload to it, and any page show
-what links open. `python -m bucket check` does to it all that Darkroom and its clients do.
+`python -m commands.bucket cors` lets the pages of DARKROOM_ALLOWED_ORIGINS upload to it, and any
+page show what links open. `python -m commands.bucket check` does to it all that Darkroom and its
+clients do.
 """
 
 import asyncio
@@ -163,7 +164,10 @@ class _Trial:
             answer = await self._http.options(url, headers=asked)
             allowed = answer.headers.get("access-control-allow-origin")
             if not answer.is_success or allowed not in (origin, "*"):
-                return f"those of {origin} are not let in; `python -m bucket cors` changes that"
+                return (
+                    f"those of {origin} are not let in; "
+                    "`python -m commands.bucket cors` changes that"
+                )
         return None
 
     async def delete(self) -> str | None:
@@ -192,7 +196,7 @@ def _refused(answer: httpx2.Response) -> str | None:
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="python -m bucket", description=__doc__)
+    parser = ArgumentParser(prog="python -m commands.bucket", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("cors", help="set the bucket's CORS rules, in place of what it has")
     commands.add_parser("check", help="put, read, list, link, upload and delete small objects")

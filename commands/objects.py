@@ -1,8 +1,8 @@
 """For operators: hold the object store against the database.
 
-`python -m objects compare` tells what nothing refers to, and what is referred to and missing;
-with `--delete` it deletes what nothing refers to once that is older than a day. It goes shard by
-shard, and holds the keys of one at a time.
+`python -m commands.objects compare` tells what nothing refers to, and what is referred to and
+missing; with `--delete` it deletes what nothing refers to once that is older than a day.
+It goes shard by shard, and holds the keys of one at a time.
 """
 
 import asyncio
@@ -104,7 +104,7 @@ async def _delete(comparer: ObjectComparer, total: _Total, owners: Owners) -> in
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="python -m objects", description=__doc__)
+    parser = ArgumentParser(prog="python -m commands.objects", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     compare = commands.add_parser("compare", help="tell orphans and what is missing")
     compare.add_argument(

@@ -1,7 +1,7 @@
 """For operators: give a viewer credits, and prove that all accounts add up.
 
-`python -m credits grant VIEWER CREDITS --key KEY` and `python -m credits prove`. A viewer is named
-by id (`user_…`) or by the `sub` of their tokens.
+`python -m commands.credits grant VIEWER CREDITS --key KEY` and `python -m commands.credits prove`.
+A viewer is named by id (`user_…`) or by the `sub` of their tokens.
 """
 
 import asyncio
@@ -77,7 +77,7 @@ def _credits(text: str) -> int:
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="python -m credits", description=__doc__)
+    parser = ArgumentParser(prog="python -m commands.credits", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     grant = commands.add_parser("grant", help="add credits to an account")
     grant.add_argument("viewer", help="a viewer's id, or the `sub` of their tokens")

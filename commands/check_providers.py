@@ -1,7 +1,8 @@
 """For operators: one cheap picture from each provider that has a key here, as a worker asks for it.
 
-`python -m trials` tries all of them beside each other, `python -m trials fal` one. Each picture is
-paid for. What must stay true: neither a key nor a link is printed, whatever a provider says.
+`python -m commands.check_providers` tries all of them beside each other,
+`python -m commands.check_providers fal` one. Each picture is paid
+for. What must stay true: neither a key nor a link is printed, whatever a provider says.
 """
 
 import asyncio
@@ -196,7 +197,7 @@ def _secrets_of(settings: Settings) -> Iterable[str]:
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="python -m trials", description=__doc__)
+    parser = ArgumentParser(prog="python -m commands.check_providers", description=__doc__)
     parser.add_argument("providers", nargs="*", help="which ones; all that have a key by default")
     parser.add_argument("-v", "--verbose", action="store_true", help="also tell how far each is")
     return parser
