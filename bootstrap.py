@@ -50,25 +50,25 @@ from providers.wavespeed.provider import WavespeedProvider
 from resolvers.loaders import make_loaders
 from schema.context import Context
 from settings import Settings, SettingsError, origin_pattern, secret_of
-from storage.accounts import MongoAccountRepository
-from storage.changes import MongoChangeFeed
-from storage.chores import MongoChoreRepository
-from storage.claims import MongoClaimRepository
-from storage.conversations import MongoConversationRepository
-from storage.database import Database, open_database
-from storage.developers import PillowDeveloper
-from storage.idempotency import MongoReceiptRepository
-from storage.images import MongoImageRepository
-from storage.jobs import TaskiqJobQueue, make_broker
-from storage.objects import FolderObjectStore
-from storage.prompts import MongoPromptRepository
-from storage.s3 import Bucket, open_bucket
-from storage.turns import MongoTurnRepository
-from storage.upload_developer import ChildDeveloper
-from storage.uploads import MongoUploadRepository
-from storage.used_keys import MongoUsedKeyRepository
-from storage.viewers import MongoViewerRepository
-from storage.withdrawals import MongoWithdrawalRepository
+from storage.imaging.sandbox import ChildDeveloper
+from storage.imaging.threaded import PillowDeveloper
+from storage.mongo.accounts import MongoAccountRepository
+from storage.mongo.change_feed import MongoChangeFeed
+from storage.mongo.claims import MongoClaimRepository
+from storage.mongo.conversations import MongoConversationRepository
+from storage.mongo.database import Database, open_database
+from storage.mongo.idempotency import MongoReceiptRepository
+from storage.mongo.images import MongoImageRepository
+from storage.mongo.model_availability import MongoWithdrawalRepository
+from storage.mongo.periodic import MongoChoreRepository
+from storage.mongo.prompts import MongoPromptRepository
+from storage.mongo.referenced_objects import MongoUsedKeyRepository
+from storage.mongo.turns import MongoTurnRepository
+from storage.mongo.uploads import MongoUploadRepository
+from storage.mongo.viewers import MongoViewerRepository
+from storage.objects.folder import FolderObjectStore
+from storage.objects.s3 import Bucket, open_bucket
+from storage.queue.jobs import TaskiqJobQueue, make_broker
 from subscriptions.conversations import ConversationUpdates
 from subscriptions.hub import Hub
 from subscriptions.turns import TurnUpdates

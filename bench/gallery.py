@@ -19,9 +19,9 @@ from bench.darkroom import Document, a_darkroom, compare
 from domain.ids import ViewerId, new_image_id
 from domain.images import Image, ImageOrigin, ImageRecord, new_key
 from domain.sealing import Seal
-from storage.images import record_document
-from storage.objects import FolderObjectStore
-from storage.s3 import Bucket, open_bucket, open_client
+from storage.mongo.images import record_document
+from storage.objects.folder import FolderObjectStore
+from storage.objects.s3 import Bucket, open_bucket, open_client
 from tests.clients import GraphQLClient
 
 IMAGES = 50

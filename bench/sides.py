@@ -19,7 +19,7 @@ from providers.patience import Pace
 from providers.references import References
 from providers.replicate.provider import ReplicateProvider
 from providers.wavespeed.provider import WavespeedProvider
-from storage.developers import PillowDeveloper
+from storage.imaging.threaded import PillowDeveloper
 from tests.providers.pictures import Shelf, a_request
 from tests.providers.rows import rows_of
 from tests.simulators.fal import FalSimulator

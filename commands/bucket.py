@@ -20,7 +20,7 @@ from domain.images import new_key, shard_of
 from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
 from runtime.lifecycle import CANNOT_START, FAILED, STOPPED, CannotStart, complain
 from settings import Settings, SettingsError, read_settings
-from storage.s3 import Bucket, S3ObjectStore, answering, open_bucket, open_client
+from storage.objects.s3 import Bucket, S3ObjectStore, answering, open_bucket, open_client
 
 _TYPE: Final = "image/png"
 _DATA: Final = b"Darkroom tries its bucket with this."

@@ -15,8 +15,8 @@ from domain.ids import ViewerId, parse_viewer_id, viewer_id_of
 from edge.dev_tokens import ISSUER
 from runtime.lifecycle import CANNOT_START, FAILED, STOPPED, complain, database
 from settings import Settings, SettingsError, read_settings
-from storage.accounts import MongoAccountRepository
-from storage.database import open_database
+from storage.mongo.accounts import MongoAccountRepository
+from storage.mongo.database import open_database
 
 _MOST: Final = 1_000_000_000
 

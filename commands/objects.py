@@ -19,8 +19,8 @@ from domain.services.comparing import ObjectComparer
 from domain.services.owning import Owners, StoreMarker
 from runtime.lifecycle import CANNOT_START, FAILED, STOPPED, CannotStart, complain, database
 from settings import Settings, SettingsError, read_settings, secret_of
-from storage.database import open_database
-from storage.used_keys import MongoUsedKeyRepository
+from storage.mongo.database import open_database
+from storage.mongo.referenced_objects import MongoUsedKeyRepository
 
 
 def main(arguments: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""The development issuer: tokens for this machine only, signed as in production with a private key."""
+"""The development issuer: tokens for this machine only, signed with a private key."""
 
 from base64 import urlsafe_b64encode
 from datetime import UTC, datetime, timedelta

@@ -26,7 +26,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from domain.errors import StoreUnavailable
 from domain.uploads import DeclaredFile
-from storage.objects import FolderObjectStore
+from storage.objects.folder import FolderObjectStore
 
 UPLOAD_SECONDS: Final = 300.0
 FIRST_SECONDS: Final = 10.0

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from pydantic import SecretStr
 
-from storage.s3 import Bucket
+from storage.objects.s3 import Bucket
 from tests.serving import free_port
 from tests.tools import need
 

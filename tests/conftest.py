@@ -16,8 +16,8 @@ from app import create_app
 from edge.dev_tokens import DevelopmentIssuer
 from runtime.local_mongod import Mongod
 from settings import Settings
-from storage.database import Database, open_database
-from storage.s3 import Bucket
+from storage.mongo.database import Database, open_database
+from storage.objects.s3 import Bucket
 from tests.brokers import NatsServer
 from tests.buckets import Ceph, Ministack, S3Server, bucket_at
 from tests.clients import GraphQLClient

@@ -429,7 +429,7 @@ def print_token(
     data_dir: Path, *arguments: str, **environ: str
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "edge.dev_tokens", *arguments],
+        [sys.executable, "-m", "commands.token", *arguments],
         cwd=ROOT,
         env={**os.environ, "DARKROOM_DATA_DIR": str(data_dir), **environ},
         capture_output=True,

@@ -16,9 +16,9 @@ from domain.sealing import Seal
 from domain.services.comparing import ObjectComparer
 from domain.services.owning import mark_key
 from settings import Settings
-from storage.database import open_database
-from storage.objects import FolderObjectStore
-from storage.used_keys import MongoUsedKeyRepository
+from storage.mongo.database import open_database
+from storage.mongo.referenced_objects import MongoUsedKeyRepository
+from storage.objects.folder import FolderObjectStore
 from tests.clients import GraphQLClient
 from tests.conftest import Darkroom, StartDarkroom
 from tests.operations import DELETE_IMAGE, FOLLOW, a_sample, conversation_with, start
@@ -36,7 +36,7 @@ async def compare(
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "objects",
+        "commands.objects",
         "compare",
         *arguments,
         cwd=ROOT,

@@ -4,8 +4,8 @@ import asyncio
 from typing import Any
 
 from domain.ids import ViewerId
-from storage.accounts import MongoAccountRepository
-from storage.database import open_database
+from storage.mongo.accounts import MongoAccountRepository
+from storage.mongo.database import open_database
 from tests.api.test_outputs import CANCEL_TURN, cancel, retry
 from tests.clients import Data, GraphQLClient
 from tests.conftest import Darkroom, StartDarkroom

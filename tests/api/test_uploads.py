@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from PIL import Image
 
-from storage.containers import content_type_of
+from storage.imaging.containers import content_type_of
 from tests.clients import Data, GraphQLClient
 from tests.conftest import Darkroom, StartDarkroom
 from tests.operations import (

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.database import open_database
+from storage.mongo.database import open_database
 from tests.clients import Data, GraphQLClient
 from tests.conftest import Darkroom, StartDarkroom
 from tests.operations import GALLERY, conversation_with, samples

@@ -21,7 +21,7 @@ from domain.ports import Provider
 from providers.http import MAX_BYTES
 from providers.patience import Pace
 from providers.references import MAX_TOGETHER_BYTES, References
-from storage.developers import PillowDeveloper
+from storage.imaging.threaded import PillowDeveloper
 from tests.providers.pictures import Shelf
 from tests.simulators.bill import Entry
 from tests.simulators.lines import Lines, serving_lines

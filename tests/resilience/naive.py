@@ -20,12 +20,12 @@ from domain.ids import ModelId, OutputId, output_id_of, turn_of_output
 from domain.images import ImageRecord
 from domain.outputs import GenerationError, Preview, Run, Usage
 from domain.turns import Claim, Waiting
-from storage.claims import MongoClaimRepository
-from storage.database import UNFINISHED_TURN, Database, Document, repository
-from storage.images import image_document, record_document
-from storage.outputs import usage_document
-from storage.turns import read_turn
-from storage.updates import ENDED, UNFINISHED_OUTPUT, is_slot, moving
+from storage.mongo.claims import MongoClaimRepository
+from storage.mongo.database import UNFINISHED_TURN, Database, Document, repository
+from storage.mongo.images import image_document, record_document
+from storage.mongo.output_updates import ENDED, UNFINISHED_OUTPUT, is_slot, moving
+from storage.mongo.outputs import usage_document
+from storage.mongo.turns import read_turn
 from worker import main
 
 _SEEMS_LEFT = timedelta(seconds=4)

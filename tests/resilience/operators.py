@@ -6,8 +6,8 @@ from typing import Final
 
 from domain.errors import Overloaded
 from domain.ids import ViewerId
-from storage.accounts import MongoAccountRepository
-from storage.database import Database
+from storage.mongo.accounts import MongoAccountRepository
+from storage.mongo.database import Database
 from tests.resilience.evidence import Grant
 
 _MOST_TRIES: Final = 40

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pymongo import AsyncMongoClient
 
-from storage.database import Database, open_database
+from storage.mongo.database import Database, open_database
 from tests.clients import Data
 from tests.resilience.processes import DATABASE, Documents
 from tests.resilience.replica_set import ReplicaSet, open_replica_set

@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Final
 
 from domain.ids import TurnId, conversation_of_turn
-from storage.viewers import MongoViewerRepository
+from storage.mongo.viewers import MongoViewerRepository
 from tests.resilience.asking import Asker, round_robin
 from tests.resilience.attempts import Attempt, attempts_of
 from tests.resilience.chronicler import Chronicler

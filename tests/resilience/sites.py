@@ -13,7 +13,7 @@ from pymongo import AsyncMongoClient
 from domain.ids import ViewerId, viewer_id_of
 from edge.dev_tokens import ISSUER, DevelopmentIssuer
 from runtime.local_mongod import Mongod
-from storage.database import Database, open_database
+from storage.mongo.database import Database, open_database
 from tests.brokers import NatsServer
 from tests.clients import GraphQLClient
 from tests.resilience.processes import DATABASE, Api, Documents, Process, Vendor, Worker

@@ -7,8 +7,8 @@ from typing import Final
 from pymongo.errors import PyMongoError
 
 from domain.errors import Overloaded
-from storage.accounts import MongoAccountRepository
-from storage.database import Database
+from storage.mongo.accounts import MongoAccountRepository
+from storage.mongo.database import Database
 from tests.resilience.evidence import Snapshot
 
 EVERY_SECONDS: Final = 0.2

@@ -14,8 +14,8 @@ from app import create_app
 from domain.ids import ViewerId
 from edge.dev_tokens import DevelopmentIssuer
 from settings import Settings
-from storage.accounts import MongoAccountRepository
-from storage.database import Database, open_database
+from storage.mongo.accounts import MongoAccountRepository
+from storage.mongo.database import Database, open_database
 from tests.clients import Data, GraphQLClient
 from tests.resilience.asking import Asker
 from tests.resilience.chronicler import Chronicler

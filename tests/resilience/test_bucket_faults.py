@@ -34,7 +34,7 @@ from app import create_app
 from bootstrap import Objects
 from edge.dev_tokens import DevelopmentIssuer
 from settings import Settings
-from storage.s3 import Bucket, open_bucket
+from storage.objects.s3 import Bucket, open_bucket
 from tests.clients import Data, GraphQLClient
 from tests.operations import send, start
 from tests.resilience.checks.credits import against_credits

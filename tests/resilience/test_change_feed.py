@@ -13,8 +13,8 @@ from pymongo.errors import AutoReconnect, OperationFailure
 from domain.changes import Change, HistoryLost
 from domain.ids import new_conversation_id, turn_id_of
 from runtime.local_mongod import Mongod
-from storage.changes import MongoChangeFeed
-from storage.database import Database, open_database
+from storage.mongo.change_feed import MongoChangeFeed
+from storage.mongo.database import Database, open_database
 from tests.clients import Data
 from tests.resilience.processes import eventually
 from tests.tools import need_mongod

@@ -14,12 +14,12 @@ from domain.services.withdrawals import WithdrawalService
 from domain.turns import Claim
 from providers.catalogue import load_catalogue
 from providers.local.provider import LocalProvider
-from storage.claims import MongoClaimRepository
-from storage.database import Database
-from storage.developers import PillowDeveloper
-from storage.images import MongoImageRepository
-from storage.objects import FolderObjectStore
-from storage.withdrawals import MongoWithdrawalRepository
+from storage.imaging.threaded import PillowDeveloper
+from storage.mongo.claims import MongoClaimRepository
+from storage.mongo.database import Database
+from storage.mongo.images import MongoImageRepository
+from storage.mongo.model_availability import MongoWithdrawalRepository
+from storage.objects.folder import FolderObjectStore
 from tests.resilience.evidence import read_stored
 from tests.storage.builders import a_conversation
 

@@ -12,9 +12,9 @@ from domain.ids import TurnId, ViewerId
 from domain.sealing import Seal
 from domain.turns import TurnsAsOf
 from domain.viewers import Viewer
-from storage.conversations import MongoConversationRepository
-from storage.database import Database, open_database
-from storage.turns import MongoTurnRepository
+from storage.mongo.conversations import MongoConversationRepository
+from storage.mongo.database import Database, open_database
+from storage.mongo.turns import MongoTurnRepository
 from subscriptions.hub import Hub
 from subscriptions.turns import TurnUpdates
 from tests.conftest import darkrooms

@@ -20,15 +20,15 @@ from domain.services.turns import TurnService
 from domain.turns import RetryOutput, SendEdit, Turn, TurnRequest
 from domain.viewers import Viewer
 from providers.catalogue import load_catalogue
-from storage.accounts import MongoAccountRepository
-from storage.claims import MongoClaimRepository
-from storage.conversations import MongoConversationRepository
-from storage.database import Database
-from storage.idempotency import MongoReceiptRepository
-from storage.images import MongoImageRepository
-from storage.jobs import LocalBroker, TaskiqJobQueue
-from storage.objects import FolderObjectStore
-from storage.turns import MongoTurnRepository
+from storage.mongo.accounts import MongoAccountRepository
+from storage.mongo.claims import MongoClaimRepository
+from storage.mongo.conversations import MongoConversationRepository
+from storage.mongo.database import Database
+from storage.mongo.idempotency import MongoReceiptRepository
+from storage.mongo.images import MongoImageRepository
+from storage.mongo.turns import MongoTurnRepository
+from storage.objects.folder import FolderObjectStore
+from storage.queue.jobs import LocalBroker, TaskiqJobQueue
 from tests.storage.builders import ANA, a_claim
 
 VIEWER = Viewer(ANA)

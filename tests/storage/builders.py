@@ -9,11 +9,11 @@ from domain.images import Image, ImageOrigin, ImageRecord, new_key
 from domain.models import SQUARE, ImageModel, Resolution, Scene
 from domain.references import Reference
 from domain.turns import Claim, PlannedOutput, Turn, TurnOptions, TurnPlan
-from storage.accounts import MongoAccountRepository
-from storage.claims import MongoClaimRepository
-from storage.conversations import MongoConversationRepository
-from storage.database import Database
-from storage.viewers import MongoViewerRepository
+from storage.mongo.accounts import MongoAccountRepository
+from storage.mongo.claims import MongoClaimRepository
+from storage.mongo.conversations import MongoConversationRepository
+from storage.mongo.database import Database
+from storage.mongo.viewers import MongoViewerRepository
 
 ANA = viewer_id_of("tests", "ana")
 LONG = timedelta(seconds=60)

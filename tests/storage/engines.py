@@ -14,8 +14,8 @@ from pydantic import SecretStr
 from taskiq import BrokerMessage
 
 from domain.ids import OutputId, new_conversation_id, output_id_of, turn_id_of
-from storage.jobs import LocalBroker, TaskiqJobQueue
-from storage.nats import NatsBroker
+from storage.queue.jobs import LocalBroker, TaskiqJobQueue
+from storage.queue.nats import NatsBroker
 
 PLACES: Final = 5
 SOON_SECONDS: Final = 20.0

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from pydantic import SecretStr
 
 from domain.ids import OutputId
-from storage.jobs import TaskiqJobQueue
-from storage.nats import NatsBroker
+from storage.queue.jobs import TaskiqJobQueue
+from storage.queue.nats import NatsBroker
 
 
 class Hangs:

@@ -22,8 +22,15 @@ from typing import Any
 from PIL import Image, ImageCms, PngImagePlugin
 
 from domain.errors import UserErrorCode
-from storage.containers import content_type_of
-from storage.upload_child import Limits, Order, Refusal, answer_to, encoded_answer, memory_in_use
+from storage.imaging.containers import content_type_of
+from storage.imaging.sandbox_child import (
+    Limits,
+    Order,
+    Refusal,
+    answer_to,
+    encoded_answer,
+    memory_in_use,
+)
 
 CONTENT_TYPES = ("image/png", "image/jpeg", "image/webp")
 

@@ -18,8 +18,8 @@ from domain.sealing import Seal
 from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
 from edge.signed_objects import link_routes
 from edge.signed_uploads import offer_routes
-from storage.objects import FolderObjectStore
-from storage.s3 import Bucket, open_bucket, open_client
+from storage.objects.folder import FolderObjectStore
+from storage.objects.s3 import Bucket, open_bucket, open_client
 from tests.serving import free_port, serving
 
 PICTURE = bytes(range(250)) * 4

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from storage.database import Database, Document
+from storage.mongo.database import Database, Document
 
 
 @dataclass(slots=True)

@@ -7,11 +7,11 @@ import pytest
 
 from domain.errors import GenerationErrorCode
 from domain.outputs import GenerationError
-from storage.accounts import MongoAccountRepository
-from storage.claims import MongoClaimRepository
-from storage.conversations import MongoConversationRepository
-from storage.database import Database
-from storage.turns import MongoTurnRepository
+from storage.mongo.accounts import MongoAccountRepository
+from storage.mongo.claims import MongoClaimRepository
+from storage.mongo.conversations import MongoConversationRepository
+from storage.mongo.database import Database
+from storage.mongo.turns import MongoTurnRepository
 from tests.storage.builders import (
     ANA,
     LONG,

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from storage.s3 import Bucket
+from storage.objects.s3 import Bucket
 from tests.storage.places import a_bucket_name
 
 ROOT = Path(__file__).parents[2]

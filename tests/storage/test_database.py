@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from domain.errors import Overloaded
-from storage.database import MAX_CALLS, Database, Session, open_database
+from storage.mongo.database import MAX_CALLS, Database, Session, open_database
 
 
 async def test_many_may_begin_with_an_empty_database_at_once(mongodb_uri: str) -> None:

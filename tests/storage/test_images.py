@@ -11,11 +11,11 @@ from domain.images import Image, ImageRecord
 from domain.pages import PageRequest
 from domain.references import Reference, ReferenceOrigin
 from domain.turns import Turn
-from storage.claims import MongoClaimRepository
-from storage.conversations import MongoConversationRepository
-from storage.database import Database
-from storage.images import MongoImageRepository
-from storage.turns import MongoTurnRepository
+from storage.mongo.claims import MongoClaimRepository
+from storage.mongo.conversations import MongoConversationRepository
+from storage.mongo.database import Database
+from storage.mongo.images import MongoImageRepository
+from storage.mongo.turns import MongoTurnRepository
 from tests.storage.builders import (
     ANA,
     a_claim,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from storage.jobs import LocalBroker, TaskiqJobQueue, make_broker
+from storage.queue.jobs import LocalBroker, TaskiqJobQueue, make_broker
 from tests.brokers import NatsServer
 from tests.storage.engines import (
     PLACES,

@@ -18,7 +18,7 @@ from starlette.applications import Starlette
 from domain.images import new_key, rendition_key
 from domain.sealing import Seal
 from edge.signed_objects import CHUNK_BYTES, link_routes
-from storage.objects import LEFTOVER_PREFIX, FolderObjectStore
+from storage.objects.folder import LEFTOVER_PREFIX, FolderObjectStore
 
 PICTURE = bytes(range(250)) * 4
 SECRET = b"a secret"

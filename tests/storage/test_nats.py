@@ -16,8 +16,8 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from storage.jobs import TaskiqJobQueue, make_broker
-from storage.nats import PULL_SECONDS, NatsBroker
+from storage.queue.jobs import TaskiqJobQueue, make_broker
+from storage.queue.nats import PULL_SECONDS, NatsBroker
 from tests.brokers import NatsServer
 from tests.resilience.processes import eventually
 from tests.serving import free_port

@@ -11,7 +11,7 @@ import pytest
 from domain.errors import ObjectMissing, ObjectTooLarge
 from domain.images import new_key, rendition_key
 from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
-from storage.keys import LINK_WINDOW_SECONDS
+from storage.objects.keys import LINK_WINDOW_SECONDS
 from tests.storage.places import PICTURE, POST, PUT, Place, altered
 
 Part = tuple[str, tuple[str | None, bytes | str]]

@@ -19,7 +19,7 @@ from domain.errors import ObjectMissing, StoreUnavailable
 from domain.images import SHARDS, new_key, rendition_key
 from domain.ports import ObjectStore, StoredObject
 from domain.sealing import Seal
-from storage.objects import LEFTOVER_PREFIX, FolderObjectStore
+from storage.objects.folder import LEFTOVER_PREFIX, FolderObjectStore
 
 HALF_AN_HOUR = 30 * 60
 NAME = "3f" + "0a" * 19
@@ -276,7 +276,7 @@ def test_a_killed_process_leaves_only_whole_objects_and_known_leftovers(tmp_path
         from pathlib import Path
         from domain.images import new_key
         from domain.sealing import Seal
-        from storage.objects import FolderObjectStore
+        from storage.objects.folder import FolderObjectStore
 
         async def main():
             store = FolderObjectStore(Path(sys.argv[1]), public_url="", seal=Seal(b"-"))

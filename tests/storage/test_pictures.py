@@ -15,7 +15,7 @@ from PIL import Image, ImageCms
 from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.images import Rendition
 from domain.ports import Developer
-from storage.developers import PillowDeveloper
+from storage.imaging.threaded import PillowDeveloper
 from tests.storage.pictures import (
     CANARY,
     CONTENT_TYPES,

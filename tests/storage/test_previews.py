@@ -10,11 +10,11 @@ from PIL import Image as Pictures
 from domain.sealing import Seal
 from domain.services.leases import LeaseLost
 from domain.services.reporter import Reporter
-from storage.claims import MongoClaimRepository
-from storage.conversations import MongoConversationRepository
-from storage.database import Database
-from storage.developers import PillowDeveloper
-from storage.objects import FolderObjectStore
+from storage.imaging.threaded import PillowDeveloper
+from storage.mongo.claims import MongoClaimRepository
+from storage.mongo.conversations import MongoConversationRepository
+from storage.mongo.database import Database
+from storage.objects.folder import FolderObjectStore
 from tests.storage.builders import ANA, a_claim, a_conversation
 
 

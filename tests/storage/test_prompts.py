@@ -8,10 +8,10 @@ from domain.ids import prompt_id_of, viewer_id_of
 from domain.pages import PageRequest
 from domain.prompts import Prompt
 from domain.words import words_of
-from storage.conversations import MongoConversationRepository
-from storage.database import Database
-from storage.prompts import MongoPromptRepository
-from storage.words import MAX_WORDS
+from storage.mongo.conversations import MongoConversationRepository
+from storage.mongo.database import Database
+from storage.mongo.prompts import MongoPromptRepository
+from storage.mongo.text_search import MAX_WORDS
 from tests.storage.builders import ANA, a_conversation, a_plan, an_account, another_turn
 from tests.storage.plans import profiled
 

@@ -15,8 +15,8 @@ from bootstrap import Objects
 from domain.errors import ObjectMissing, StoreUnavailable
 from domain.images import new_key
 from domain.services.keeping import ImageKeeper
-from storage.s3 import Bucket, open_bucket, open_client
-from storage.signatures import Signer
+from storage.objects.s3 import Bucket, open_bucket, open_client
+from storage.objects.sigv4 import Signer
 from tests.conftest import StartDarkroom
 from tests.operations import SMALL, over, start
 from tests.storage.detours import Detour, Fault, detour_to

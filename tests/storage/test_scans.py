@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from storage.containers import read_container
-from storage.scans import check_scan
+from storage.imaging.containers import read_container
+from storage.imaging.scans import check_scan
 from tests.storage.pictures import a_picture
 
 SIZES = [(17, 16), (151, 17), (185, 186), (202, 800), (324, 853), (876, 492)]

@@ -6,7 +6,7 @@ from math import cos, pi
 
 import pytest
 
-from storage.thumbhash import thumbhash_of
+from storage.imaging.thumbhash import thumbhash_of
 
 Rgba = tuple[int, int, int, int]
 

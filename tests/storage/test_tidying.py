@@ -24,15 +24,15 @@ from domain.services.owning import StoreMarker, mark_key
 from domain.services.tidying import Tidier
 from domain.turns import Claim
 from runtime.local_mongod import Mongod
-from storage.chores import MongoChoreRepository
-from storage.claims import MongoClaimRepository
-from storage.conversations import MongoConversationRepository
-from storage.database import Database, open_database
-from storage.objects import FolderObjectStore
-from storage.s3 import Bucket, open_bucket
-from storage.turns import MongoTurnRepository
-from storage.uploads import MongoUploadRepository
-from storage.used_keys import MongoUsedKeyRepository
+from storage.mongo.claims import MongoClaimRepository
+from storage.mongo.conversations import MongoConversationRepository
+from storage.mongo.database import Database, open_database
+from storage.mongo.periodic import MongoChoreRepository
+from storage.mongo.referenced_objects import MongoUsedKeyRepository
+from storage.mongo.turns import MongoTurnRepository
+from storage.mongo.uploads import MongoUploadRepository
+from storage.objects.folder import FolderObjectStore
+from storage.objects.s3 import Bucket, open_bucket
 from tests.resilience.processes import away
 from tests.storage.builders import (
     ANA,

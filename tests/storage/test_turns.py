@@ -11,11 +11,11 @@ from domain.images import ImageRecord
 from domain.outputs import GenerationError, OutputStatus, Preview, Usage
 from domain.references import Reference, ReferenceOrigin
 from domain.turns import Claim, Turn, derive_status
-from storage.claims import MongoClaimRepository
-from storage.conversations import MongoConversationRepository
-from storage.database import Database, open_database
-from storage.images import MongoImageRepository
-from storage.turns import MongoTurnRepository
+from storage.mongo.claims import MongoClaimRepository
+from storage.mongo.conversations import MongoConversationRepository
+from storage.mongo.database import Database, open_database
+from storage.mongo.images import MongoImageRepository
+from storage.mongo.turns import MongoTurnRepository
 from tests.serving import free_port
 from tests.storage.builders import (
     ANA,

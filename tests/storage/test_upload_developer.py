@@ -18,10 +18,10 @@ from PIL import Image
 
 from domain.errors import Overloaded, PictureRefused, UserErrorCode
 from domain.images import DevelopedImage
-from storage import upload_developer
-from storage.containers import content_type_of
-from storage.upload_child import TOO_LARGE, TOO_SLOW, Limits
-from storage.upload_developer import ChildDeveloper
+from storage.imaging import sandbox as upload_developer
+from storage.imaging.containers import content_type_of
+from storage.imaging.sandbox import ChildDeveloper
+from storage.imaging.sandbox_child import TOO_LARGE, TOO_SLOW, Limits
 from tests.resilience.scale import SEED
 from tests.storage.mutants import assert_opens, mutants
 from tests.storage.pictures import (
@@ -666,8 +666,8 @@ async def test_a_child_that_cannot_be_started_is_not_the_pictures_fault(
 PARENT = """
 import asyncio, sys
 from pathlib import Path
-from storage.upload_child import Limits
-from storage.upload_developer import ChildDeveloper
+from storage.imaging.sandbox_child import Limits
+from storage.imaging.sandbox import ChildDeveloper
 async def main():
     data = Path(sys.argv[1]).read_bytes()
     limits = Limits(decoding_seconds=60, seconds=60)
@@ -728,7 +728,7 @@ BY_UVLOOP = """
 import asyncio, sys, uvloop
 from pathlib import Path
 from domain.errors import Overloaded, PictureRefused
-from storage.upload_developer import ChildDeveloper
+from storage.imaging.sandbox import ChildDeveloper
 
 async def develop(developer, data):
     try:
@@ -779,7 +779,7 @@ async def test_all_of_it_by_uvloop(tmp_path: Path) -> None:
 
 LOCKED_UP = """
 import os, socket
-from storage.upload_child import Limits, lock_up
+from storage.imaging.sandbox_child import Limits, lock_up
 lock_up(Limits())
 for way in (lambda: open("/dev/null"), socket.socket, os.pipe):
     try:

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 from domain.ids import ModelId, ViewerId, viewer_id_of
 from domain.outputs import Run
-from storage.claims import MongoClaimRepository
-from storage.database import Database
+from storage.mongo.claims import MongoClaimRepository
+from storage.mongo.database import Database
 from tests.storage.builders import ANA, LONG, a_claim, a_conversation
 
 BOB = viewer_id_of("tests", "bob")

@@ -9,8 +9,8 @@ import pytest
 from domain.changes import Change, ChangedKind, HistoryLost, Moment
 from domain.ids import turn_id_of
 from domain.turns import Turn
-from storage.database import Database
-from storage.turns import MongoTurnRepository
+from storage.mongo.database import Database
+from storage.mongo.turns import MongoTurnRepository
 from subscriptions.hub import MAX_WAITING_TURNS, Hub, Listener
 from tests.storage.builders import a_conversation
 

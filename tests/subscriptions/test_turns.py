@@ -10,10 +10,10 @@ from domain.outputs import GenerationError
 from domain.sealing import Seal
 from domain.turns import Turn, TurnUpdate
 from domain.viewers import Viewer
-from storage.claims import MongoClaimRepository
-from storage.conversations import MongoConversationRepository
-from storage.database import Database
-from storage.turns import MongoTurnRepository
+from storage.mongo.claims import MongoClaimRepository
+from storage.mongo.conversations import MongoConversationRepository
+from storage.mongo.database import Database
+from storage.mongo.turns import MongoTurnRepository
 from subscriptions.hub import Hub
 from subscriptions.turns import TurnUpdates
 from tests.storage.builders import ANA, a_claim, a_conversation, another_turn

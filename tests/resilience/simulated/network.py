@@ -21,7 +21,7 @@ _PATIENCE_SECONDS: Final = 1.2
 """How long a call waits for a database that is away."""
 _SLOW_SECONDS: Final = 1.5
 _LATE_SECONDS: Final = 1.0
-"""All shorter than a lease, as the limits of `storage.database` are in earnest."""
+"""All shorter than a lease, as the limits of `storage.mongo.database` are in earnest."""
 _ANSWERED_AT_ONCE: Final = 0.7
 
 

@@ -5,9 +5,9 @@ import pytest
 from domain.errors import Overloaded
 from domain.outputs import OutputStatus
 from domain.turns import RetryOutput
-from storage.accounts import MongoAccountRepository
-from storage.claims import MongoClaimRepository
-from storage.database import Database
+from storage.mongo.accounts import MongoAccountRepository
+from storage.mongo.claims import MongoClaimRepository
+from storage.mongo.database import Database
 from tests.resilience.simulated.scenes import ANA, a_node, do, start, stored, until, wait
 from tests.resilience.simulated.sky import Fault
 from tests.resilience.simulated.vendor import Fate

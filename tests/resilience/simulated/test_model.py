@@ -25,13 +25,13 @@ from domain.models import SQUARE, Resolution
 from domain.outputs import GenerationError, Preview, Run, Usage
 from domain.references import Reference, ReferenceOrigin
 from domain.turns import Claim, PlannedOutput, Turn, TurnOptions, TurnPlan
-from storage.accounts import MongoAccountRepository
-from storage.claims import MongoClaimRepository
-from storage.conversations import MongoConversationRepository
-from storage.database import Database
-from storage.idempotency import MongoReceiptRepository
-from storage.images import MongoImageRepository
-from storage.turns import MongoTurnRepository
+from storage.mongo.accounts import MongoAccountRepository
+from storage.mongo.claims import MongoClaimRepository
+from storage.mongo.conversations import MongoConversationRepository
+from storage.mongo.database import Database
+from storage.mongo.idempotency import MongoReceiptRepository
+from storage.mongo.images import MongoImageRepository
+from storage.mongo.turns import MongoTurnRepository
 from tests.resilience.simulated.model.claims import Claims
 from tests.resilience.simulated.model.repositories import (
     Accounts,

@@ -1,4 +1,4 @@
-"""What workers read and write of outputs: the model of `storage/claims.py`."""
+"""What workers read and write of outputs: the model of `storage/mongo/claims.py`."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace

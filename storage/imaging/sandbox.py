@@ -18,8 +18,8 @@ import structlog
 from domain.errors import Overloaded, PictureRefused, UserErrorCode
 from domain.images import DevelopedImage, Rendition
 from domain.ports import MAX_OBJECT_BYTES
-from storage.containers import content_type_of
-from storage.upload_child import (
+from storage.imaging.containers import content_type_of
+from storage.imaging.sandbox_child import (
     DAMAGED,
     LENGTH_BYTES,
     MAX_SIDE,
@@ -31,7 +31,7 @@ from storage.upload_child import (
     Order,
 )
 
-_ROOT: Final = Path(__file__).parent.parent
+_ROOT: Final = Path(__file__).parents[2]
 _ENVIRONMENT: Final = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH")
 """All that a child gets to see of it: where Python is. No keys, whatever they are called."""
 _MAX_ANSWER_BYTES: Final = MAX_OBJECT_BYTES + 4_000_000
@@ -110,7 +110,7 @@ class ChildDeveloper:
         try:
             await asyncio.get_running_loop().subprocess_exec(
                 lambda: child,
-                *(sys.executable, "-m", "storage.upload_child", str(order)),
+                *(sys.executable, "-m", "storage.imaging.sandbox_child", str(order)),
                 cwd=_ROOT,
                 env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
                 stderr=asyncio.subprocess.DEVNULL,

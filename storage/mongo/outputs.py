@@ -7,8 +7,8 @@ from domain.ids import TurnId
 from domain.outputs import GenerationError, Output, OutputStatus, Preview, Run, Usage
 from domain.references import Reference, ReferenceOrigin
 from domain.turns import PlannedOutput
-from storage.database import Document
-from storage.images import image_document, read_image
+from storage.mongo.database import Document
+from storage.mongo.images import image_document, read_image
 
 
 def queued_output(planned: PlannedOutput) -> Document:

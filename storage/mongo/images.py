@@ -14,7 +14,7 @@ from domain.ids import (
 )
 from domain.images import Image, ImageOrigin, ImageRecord, rendition_key
 from domain.pages import Page, PageRequest, cut
-from storage.database import (
+from storage.mongo.database import (
     Abort,
     Database,
     Document,
@@ -22,8 +22,8 @@ from storage.database import (
     epoch_ms,
     repository,
 )
-from storage.pages import beyond, newest_first
-from storage.updates import taking_out
+from storage.mongo.output_updates import taking_out
+from storage.mongo.pages import beyond, newest_first
 
 
 @repository

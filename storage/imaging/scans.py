@@ -12,7 +12,7 @@ from typing import Final
 
 from PIL.JpegImagePlugin import JpegImageFile
 
-from storage.containers import RESTART, BadContainer, end_of_first_scan
+from storage.imaging.containers import RESTART, BadContainer, end_of_first_scan
 
 _ANYTHING: Final = bytes(37 * number % 251 for number in range(1, 251))
 """Codes of whatever they come out as; no marker among them."""

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 
 from domain.ids import ModelId
-from storage.database import Database, repository
+from storage.mongo.database import Database, repository
 
 
 @repository

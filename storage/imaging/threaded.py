@@ -10,8 +10,8 @@ from typing import Final, TypeVar
 
 from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.images import DevelopedImage, Rendition
-from storage.containers import Container, read_container
-from storage.pictures import UNDECODABLE, develop, preview, shrink
+from storage.imaging.containers import Container, read_container
+from storage.imaging.renditions import UNDECODABLE, develop, preview, shrink
 
 MAX_PIXELS: Final = 100_000_000
 

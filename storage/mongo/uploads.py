@@ -8,9 +8,9 @@ from domain.errors import UserError, UserErrorCode
 from domain.ids import UploadId, ViewerId
 from domain.images import ImageRecord
 from domain.uploads import DeclaredFile, Upload
-from storage.database import Abort, Database, Document, Session, repository
-from storage.images import record_document
-from storage.keys import OFFER_SECONDS
+from storage.mongo.database import Abort, Database, Document, Session, repository
+from storage.mongo.images import record_document
+from storage.objects.keys import OFFER_SECONDS
 
 _OFFERED: Final = timedelta(seconds=OFFER_SECONDS)
 _KEPT: Final = timedelta(hours=1)

@@ -6,7 +6,7 @@ from pymongo.errors import DuplicateKeyError
 
 from domain.idempotency import IdempotencyKey, Receipt
 from domain.ids import TurnId, ViewerId
-from storage.database import Abort, Database, Session, repository
+from storage.mongo.database import Abort, Database, Session, repository
 
 
 @repository

@@ -21,8 +21,8 @@ from PIL.JpegImagePlugin import JpegImageFile, get_sampling
 from PIL.PngImagePlugin import PngImageFile
 
 from domain.images import DevelopedImage, Rendition
-from storage.containers import BadContainer, Container
-from storage.thumbhash import thumbhash_of
+from storage.imaging.containers import BadContainer, Container
+from storage.imaging.thumbhash import thumbhash_of
 
 THUMBNAIL_WIDTHS: Final = (256, 512, 1024)
 PREVIEW_WIDTH: Final = 512

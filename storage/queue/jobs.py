@@ -62,7 +62,7 @@ def make_broker(nats_url: SecretStr | None, *, database: str) -> AsyncBroker:
     """
     if nats_url is None:
         return LocalBroker()
-    from storage.nats import NatsBroker  # noqa: PLC0415 - 3 MB, for those who use it
+    from storage.queue.nats import NatsBroker  # noqa: PLC0415 - 3 MB, for those who use it
 
     return NatsBroker(nats_url, name=database)
 

@@ -26,7 +26,7 @@ from domain.errors import ObjectMissing, ObjectTooLarge, StoreUnavailable
 from domain.images import FOLDERS
 from domain.ports import MAX_OBJECT_BYTES, Link, StoredObject
 from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
-from storage.keys import (
+from storage.objects.keys import (
     LINK_WINDOW_SECONDS,
     LINKS_REMEMBERED,
     OFFER_SECONDS,
@@ -37,7 +37,7 @@ from storage.keys import (
     link_begin,
     linked,
 )
-from storage.signatures import Condition, Signer
+from storage.objects.sigv4 import Condition, Signer
 
 CONNECT_SECONDS: Final = 3
 SILENCE_SECONDS: Final = 10

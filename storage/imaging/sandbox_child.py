@@ -1,4 +1,4 @@
-"""The process in which one upload is developed: `python -m storage.upload_child ORDER`.
+"""The process in which one upload is developed: `python -m storage.imaging.sandbox_child ORDER`.
 
 It says that it is there, reads one upload from its standard input, answers on its standard output,
 and ends: by itself, by one of its limits, or with its parent. Whatever the upload makes of it,
@@ -27,9 +27,9 @@ from PIL import Image
 
 from domain.errors import UserErrorCode
 from domain.images import DevelopedImage
-from storage.containers import SeveralFrames, WrongSize, read_container
-from storage.pictures import UNDECODABLE, decode, develop_anew
-from storage.scans import check_scan
+from storage.imaging.containers import SeveralFrames, WrongSize, read_container
+from storage.imaging.renditions import UNDECODABLE, decode, develop_anew
+from storage.imaging.scans import check_scan
 
 MAX_PIXELS: Final = 40_000_000
 MAX_SIDE: Final = 8_192

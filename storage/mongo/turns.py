@@ -26,8 +26,8 @@ from domain.turns import (
     TurnsAsOf,
     TurnStatus,
 )
-from storage.accounts import move, releases, reserve
-from storage.database import (
+from storage.mongo.accounts import move, releases, reserve
+from storage.mongo.database import (
     UNFINISHED_TURN,
     Abort,
     Database,
@@ -37,20 +37,20 @@ from storage.database import (
     moment_of,
     repository,
 )
-from storage.idempotency import use_key
-from storage.outputs import (
-    queued_output,
-    read_output,
-    read_references,
-    reference_documents,
-)
-from storage.updates import (
+from storage.mongo.idempotency import use_key
+from storage.mongo.output_updates import (
     ENDED,
     UNFINISHED_OUTPUT,
     any_output,
     from_now,
     is_slot,
     moving,
+)
+from storage.mongo.outputs import (
+    queued_output,
+    read_output,
+    read_references,
+    reference_documents,
 )
 
 _MAX_IN_PROGRESS: Final = 100

@@ -13,8 +13,8 @@ from domain.images import Image
 from domain.models import AspectRatio, Resolution
 from domain.pages import Page, PageRequest, cut
 from domain.turns import Turn, TurnPlan
-from storage.accounts import move, releases, reserve
-from storage.database import (
+from storage.mongo.accounts import move, releases, reserve
+from storage.mongo.database import (
     Abort,
     Database,
     Document,
@@ -23,13 +23,13 @@ from storage.database import (
     moment_of,
     repository,
 )
-from storage.idempotency import use_key
-from storage.images import image_document, read_image, used_images
-from storage.pages import beyond, newest_first
-from storage.prompts import use_prompt
-from storage.turns import insert_turn
-from storage.updates import UNFINISHED_OUTPUT
-from storage.words import with_words, words_added, words_to_find
+from storage.mongo.idempotency import use_key
+from storage.mongo.images import image_document, read_image, used_images
+from storage.mongo.output_updates import UNFINISHED_OUTPUT
+from storage.mongo.pages import beyond, newest_first
+from storage.mongo.prompts import use_prompt
+from storage.mongo.text_search import with_words, words_added, words_to_find
+from storage.mongo.turns import insert_turn
 
 
 @repository

@@ -19,7 +19,7 @@ from domain.credits import (
 from domain.errors import Overloaded
 from domain.ids import TurnId, ViewerId, output_id_of
 from domain.turns import Turn
-from storage.database import (
+from storage.mongo.database import (
     UNFINISHED_TURN,
     Abort,
     Database,

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 from domain.images import FOLDERS, shard_of
 from domain.ports import UsedKeys
-from storage.database import Database, Document, repository
-from storage.images import image_keys
+from storage.mongo.database import Database, Document, repository
+from storage.mongo.images import image_keys
 
 
 @repository

@@ -15,7 +15,7 @@ from pymongo.asynchronous.change_stream import AsyncChangeStream
 from pymongo.errors import OperationFailure, PyMongoError
 
 from domain.changes import Change, ChangedKind, HistoryLost
-from storage.database import Database, Document, to_moment
+from storage.mongo.database import Database, Document, to_moment
 
 log = structlog.get_logger(__name__)
 

@@ -11,8 +11,8 @@ from typing import Final
 from pymongo import ReturnDocument
 
 from domain.ports import Chore
-from storage.database import Database, Document, repository
-from storage.updates import from_now
+from storage.mongo.database import Database, Document, repository
+from storage.mongo.output_updates import from_now
 
 _DUE: Final[Document] = {"$lte": ["$notBefore", "$$NOW"]}
 """Missing sorts before every date, so that a new one is due."""

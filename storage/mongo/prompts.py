@@ -8,7 +8,7 @@ from pymongo.errors import DuplicateKeyError
 from domain.ids import PromptId, ViewerId, prompt_id_of
 from domain.pages import Page, PageRequest, cut
 from domain.prompts import Prompt
-from storage.database import (
+from storage.mongo.database import (
     Abort,
     Database,
     Document,
@@ -16,8 +16,8 @@ from storage.database import (
     epoch_ms,
     repository,
 )
-from storage.pages import beyond, newest_first
-from storage.words import with_words, words_to_find
+from storage.mongo.pages import beyond, newest_first
+from storage.mongo.text_search import with_words, words_to_find
 
 
 @repository

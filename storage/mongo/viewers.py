@@ -7,8 +7,8 @@ from pymongo.errors import DuplicateKeyError
 
 from domain.ids import ViewerId
 from domain.images import ImageRecord
-from storage.database import Abort, Database, Session, repository
-from storage.images import record_document
+from storage.mongo.database import Abort, Database, Session, repository
+from storage.mongo.images import record_document
 
 
 @repository

@@ -27,7 +27,7 @@ from domain.images import FOLDERS
 from domain.ports import MAX_OBJECT_BYTES, Link, StoredObject
 from domain.sealing import Seal
 from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
-from storage.keys import (
+from storage.objects.keys import (
     LINK_WINDOW_SECONDS,
     LINKS_REMEMBERED,
     OFFER_SECONDS,

@@ -15,12 +15,10 @@ from domain.ids import ModelId, OutputId, output_id_of, turn_of_output
 from domain.images import ImageRecord
 from domain.outputs import GenerationError, Preview, Run, Usage
 from domain.turns import Claim, Waiting
-from storage.accounts import move, releases
-from storage.database import UNFINISHED_TURN, Abort, Database, Document, Session, repository
-from storage.images import image_document, record_document
-from storage.outputs import preview_document, usage_document
-from storage.turns import read_turn
-from storage.updates import (
+from storage.mongo.accounts import move, releases
+from storage.mongo.database import UNFINISHED_TURN, Abort, Database, Document, Session, repository
+from storage.mongo.images import image_document, record_document
+from storage.mongo.output_updates import (
     CLAIMABLE,
     ENDED,
     GIVEN_TO_NOBODY,
@@ -36,6 +34,8 @@ from storage.updates import (
     set_on_outputs,
     waiting_in_fair_order,
 )
+from storage.mongo.outputs import preview_document, usage_document
+from storage.mongo.turns import read_turn
 
 _TIMED_OUT: Final = GenerationError(GenerationErrorCode.TIMED_OUT, retryable=True)
 

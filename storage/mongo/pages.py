@@ -1,7 +1,7 @@
 """Pages of documents that are sorted by an instant and `_id`, newest first."""
 
 from domain.pages import PageRequest
-from storage.database import Document, from_epoch_ms
+from storage.mongo.database import Document, from_epoch_ms
 
 
 def newest_first(field: str) -> Document:

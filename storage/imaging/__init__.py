@@ -1,0 +1,1 @@
+"""Decoding, checking and encoding images, in threads or in a sandboxed process."""

@@ -1,0 +1,1 @@
+"""MongoDB: one repository for each noun, and what they share."""
