@@ -10,27 +10,27 @@ import httpx2
 from pydantic import SecretStr
 from starlette.routing import Route
 
+from domain.cleanup.collector import Tidier
+from domain.cleanup.reconciliation import ObjectComparer
 from domain.cursors import PageCursors, TurnCursors
+from domain.execution.dispatcher import Dispatcher
+from domain.execution.image_writer import ImageKeeper
+from domain.execution.model_availability import WithdrawalService
+from domain.execution.runner import OutputRunner
+from domain.execution.sweeper import Sweeper
 from domain.models import ModelRegistry
 from domain.ports import ObjectStore, Provider, UploadStore
-from domain.sealing import Seal
 from domain.services.accounts import AccountService
-from domain.services.comparing import ObjectComparer
 from domain.services.conversations import ConversationService
-from domain.services.dispatcher import Dispatcher
 from domain.services.favourites import FavouriteService
+from domain.services.idempotency import ReceiptService
 from domain.services.images import ImageService
-from domain.services.keeping import ImageKeeper
 from domain.services.plans import PlanService
 from domain.services.prompts import PromptService
-from domain.services.receipts import ReceiptService
-from domain.services.runner import OutputRunner
-from domain.services.sweeper import Sweeper
-from domain.services.tidying import Tidier
 from domain.services.turns import TurnService
 from domain.services.uploads import UploadService
 from domain.services.viewers import SampleMaker, ViewerService
-from domain.services.withdrawals import WithdrawalService
+from domain.signing import Seal
 from domain.viewers import Viewer
 from edge.auth import Authenticator, FetchedKeys
 from edge.dev_tokens import DevelopmentIssuer

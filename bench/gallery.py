@@ -18,7 +18,7 @@ from pymongo import AsyncMongoClient
 from bench.darkroom import Document, a_darkroom, compare
 from domain.ids import ViewerId, new_image_id
 from domain.images import Image, ImageOrigin, ImageRecord, new_key
-from domain.sealing import Seal
+from domain.signing import Seal
 from storage.mongo.images import record_document
 from storage.objects.folder import FolderObjectStore
 from storage.objects.s3 import Bucket, open_bucket, open_client

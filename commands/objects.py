@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from bootstrap import open_objects
+from domain.cleanup.reconciliation import ObjectComparer
+from domain.cleanup.store_ownership import Owners, StoreMarker
 from domain.errors import Overloaded, StoreUnavailable
 from domain.images import SHARDS
-from domain.sealing import Seal
-from domain.services.comparing import ObjectComparer
-from domain.services.owning import Owners, StoreMarker
+from domain.signing import Seal
 from runtime.lifecycle import CANNOT_START, FAILED, STOPPED, CannotStart, complain, database
 from settings import Settings, SettingsError, read_settings, secret_of
 from storage.mongo.database import open_database

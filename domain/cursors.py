@@ -12,7 +12,7 @@ from domain.changes import Bookmark, Moment
 from domain.errors import BadUserInput, InvalidCursor
 from domain.ids import ConversationId
 from domain.pages import Position
-from domain.sealing import Seal
+from domain.signing import Seal
 
 _TURNS_VERSION: Final = 1
 

@@ -9,7 +9,7 @@ from domain.credits import Account
 from domain.ids import ModelId, parse_image_id
 from domain.pages import Page
 from domain.planning import MAX_MANUAL_REFERENCES, MAX_MODELS, MAX_PROMPT_LENGTH
-from domain.words import searched_words
+from domain.text_search import searched_words
 from schema.connections import Cursor, First, Search, page_request
 from schema.context import Info
 from schema.conversations import Conversation, ConversationConnection

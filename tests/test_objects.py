@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from bootstrap import Objects, open_objects, open_worker
+from domain.cleanup.reconciliation import ObjectComparer
+from domain.cleanup.store_ownership import mark_key
 from domain.images import FOLDERS, SHARDS, new_key, rendition_key
 from domain.ports import StoredObject
-from domain.sealing import Seal
-from domain.services.comparing import ObjectComparer
-from domain.services.owning import mark_key
+from domain.signing import Seal
 from settings import Settings
 from storage.mongo.database import open_database
 from storage.mongo.referenced_objects import MongoUsedKeyRepository

@@ -13,6 +13,8 @@ from domain.conversations import (
     title_from,
 )
 from domain.errors import Overloaded, UserError, UserErrorCode
+from domain.execution.image_writer import ImageKeeper
+from domain.execution.tries import TRIES, back_off
 from domain.idempotency import key_of
 from domain.ids import (
     ConversationId,
@@ -34,10 +36,8 @@ from domain.planning import Inherited, Refusals, plan_turn, refuse
 from domain.ports import ConversationRepository, JobQueue
 from domain.references import Reference, ReferenceOrigin
 from domain.services.accounts import AccountService
+from domain.services.idempotency import ReceiptService
 from domain.services.images import ImageService
-from domain.services.keeping import ImageKeeper
-from domain.services.receipts import ReceiptService
-from domain.services.tries import TRIES, back_off
 from domain.turns import Turn, TurnPlan
 from domain.viewers import Viewer
 

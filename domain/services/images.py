@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from domain.errors import UserErrorCode
+from domain.execution.image_writer import ImageKeeper
 from domain.ids import ImageId, ModelId, parse_image_id, parse_upload_id
 from domain.images import Image, ImageOrigin, ImageRecord
 from domain.pages import Page, PageRequest
 from domain.planning import MAX_MANUAL_REFERENCES, Refusals, refuse
 from domain.ports import ImageRepository
 from domain.references import Reference, ReferenceOrigin
-from domain.services.keeping import ImageKeeper
 from domain.viewers import Viewer
 
 _IMAGE_NOT_FOUND: Final = (UserErrorCode.NOT_FOUND, "There is no such image.", "imageId")

@@ -7,6 +7,8 @@ from typing import Final
 from domain.changes import Bookmark
 from domain.conversations import Conversation
 from domain.errors import Overloaded, UserError, UserErrorCode
+from domain.execution.image_writer import ImageKeeper
+from domain.execution.tries import TRIES, back_off
 from domain.idempotency import key_of
 from domain.ids import (
     LAST_TURN_INDEX,
@@ -27,10 +29,8 @@ from domain.ports import ConversationRepository, JobQueue, TurnRepository
 from domain.references import Reference, ReferenceOrigin
 from domain.services.accounts import AccountService
 from domain.services.conversations import CONVERSATION_NOT_FOUND
+from domain.services.idempotency import ReceiptService
 from domain.services.images import ImageService
-from domain.services.keeping import ImageKeeper
-from domain.services.receipts import ReceiptService
-from domain.services.tries import TRIES, back_off
 from domain.turns import RetryOutput, SendEdit, Turn, TurnPlan
 from domain.viewers import Viewer
 

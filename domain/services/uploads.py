@@ -21,11 +21,11 @@ from domain.errors import (
     UserError,
     UserErrorCode,
 )
+from domain.execution.image_writer import ImageKeeper
 from domain.ids import ViewerId, new_upload_id, parse_upload_id
 from domain.images import EXTENSIONS, ImageOrigin, ImageRecord, new_key
 from domain.planning import Refusals, refuse
 from domain.ports import ImageRepository, UploadDeveloper, UploadRepository, UploadStore
-from domain.services.keeping import ImageKeeper
 from domain.uploads import Upload, UploadMethod, UploadOffer, UploadRequest
 from domain.viewers import Viewer
 

@@ -7,12 +7,12 @@ from time import monotonic
 from typing import Final
 
 from domain.errors import GenerationFailed, StoreUnavailable
+from domain.execution.image_writer import ImageKeeper
 from domain.generation import GenerationRequest, SilentWatcher
 from domain.ids import ViewerId
 from domain.images import DevelopedImage, ImageOrigin, ImageRecord
 from domain.models import AspectRatio, ImageModel, Resolution
 from domain.ports import Developer, Provider, ViewerRepository
-from domain.services.keeping import ImageKeeper
 from domain.viewers import Viewer
 
 log = logging.getLogger(__name__)

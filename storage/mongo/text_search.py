@@ -6,7 +6,7 @@ Words are compared as plain text, byte by byte, so nothing in a search has a mea
 from collections.abc import Sequence
 from typing import Final
 
-from domain.words import words_of
+from domain.text_search import words_of
 from storage.mongo.database import Document
 
 MAX_WORDS: Final = 500

@@ -25,7 +25,7 @@ from typing import Final, TypeVar, TypeVarTuple
 from domain.errors import ObjectMissing, ObjectTooLarge, StoreUnavailable
 from domain.images import FOLDERS
 from domain.ports import MAX_OBJECT_BYTES, Link, StoredObject
-from domain.sealing import Seal
+from domain.signing import Seal
 from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
 from storage.objects.keys import (
     LINK_WINDOW_SECONDS,

@@ -11,8 +11,8 @@ from domain.cursors import PageCursors, TurnCursors
 from domain.errors import BadUserInput, InvalidCursor
 from domain.models import ASPECT_RATIOS, AspectRatio, Resolution, nearest_resolution, pixel_size
 from domain.pages import PageRequest, cut
-from domain.sealing import Seal
-from domain.words import words_of
+from domain.signing import Seal
+from domain.text_search import words_of
 
 SEAL = Seal(b"a secret of this test, long enough")
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from domain.services.leases import LEASE
+from domain.execution.leases import LEASE
 from tests.resilience.attempts import Attempt
 from tests.resilience.evidence import Kill, SubscriberLog
 

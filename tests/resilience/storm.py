@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from pymongo.errors import PyMongoError
 
-from domain.services.leases import LEASE
+from domain.execution.leases import LEASE
 from runtime.local_mongod import MongodFailed
 from tests.resilience.evidence import Kill
 from tests.resilience.processes import Process, eventually

@@ -8,13 +8,13 @@ import pymongo
 import pytest
 
 from domain.errors import Overloaded
+from domain.execution.image_writer import ImageKeeper
+from domain.execution.model_availability import WithdrawalService
+from domain.execution.runner import OutputRunner
 from domain.ids import ViewerId, new_conversation_id
 from domain.images import ImageRecord
 from domain.outputs import Usage
-from domain.sealing import Seal
-from domain.services.keeping import ImageKeeper
-from domain.services.runner import OutputRunner
-from domain.services.withdrawals import WithdrawalService
+from domain.signing import Seal
 from domain.turns import Claim
 from providers.catalogue import load_catalogue
 from providers.local.provider import LocalProvider

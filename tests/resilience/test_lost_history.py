@@ -9,7 +9,7 @@ from typing import Any
 from domain.changes import Change, HistoryLost
 from domain.cursors import TurnCursors
 from domain.ids import TurnId, ViewerId
-from domain.sealing import Seal
+from domain.signing import Seal
 from domain.turns import TurnsAsOf
 from domain.viewers import Viewer
 from storage.mongo.conversations import MongoConversationRepository

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from domain.services.leases import LEASE
+from domain.execution.leases import LEASE
 from tests.clients import Data, GraphQLClient
 from tests.operations import FOLLOW, OVER, followed, over, send, start
 from tests.resilience.evidence import History, read_stored

@@ -7,16 +7,16 @@ import pytest
 
 from domain.conversations import Conversation, StartConversation
 from domain.errors import GenerationErrorCode
+from domain.execution.image_writer import ImageKeeper
 from domain.idempotency import IdempotencyKey, Receipt
 from domain.ids import ViewerId
 from domain.outputs import GenerationError
-from domain.sealing import Seal
 from domain.services.accounts import AccountService
 from domain.services.conversations import ConversationService
+from domain.services.idempotency import ReceiptService
 from domain.services.images import ImageService
-from domain.services.keeping import ImageKeeper
-from domain.services.receipts import ReceiptService
 from domain.services.turns import TurnService
+from domain.signing import Seal
 from domain.turns import RetryOutput, SendEdit, Turn, TurnRequest
 from domain.viewers import Viewer
 from providers.catalogue import load_catalogue

@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 
 from bootstrap import Objects
 from domain.images import new_key
-from domain.sealing import Seal
+from domain.signing import Seal
 from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
 from edge.signed_objects import link_routes
 from edge.signed_uploads import offer_routes

@@ -16,7 +16,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from domain.images import new_key, rendition_key
-from domain.sealing import Seal
+from domain.signing import Seal
 from edge.signed_objects import CHUNK_BYTES, link_routes
 from storage.objects.folder import LEFTOVER_PREFIX, FolderObjectStore
 

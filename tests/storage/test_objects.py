@@ -18,7 +18,7 @@ import pytest
 from domain.errors import ObjectMissing, StoreUnavailable
 from domain.images import SHARDS, new_key, rendition_key
 from domain.ports import ObjectStore, StoredObject
-from domain.sealing import Seal
+from domain.signing import Seal
 from storage.objects.folder import LEFTOVER_PREFIX, FolderObjectStore
 
 HALF_AN_HOUR = 30 * 60
@@ -275,7 +275,7 @@ def test_a_killed_process_leaves_only_whole_objects_and_known_leftovers(tmp_path
         import asyncio, sys
         from pathlib import Path
         from domain.images import new_key
-        from domain.sealing import Seal
+        from domain.signing import Seal
         from storage.objects.folder import FolderObjectStore
 
         async def main():

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image as Pictures
 
-from domain.sealing import Seal
-from domain.services.leases import LeaseLost
-from domain.services.reporter import Reporter
+from domain.execution.leases import LeaseLost
+from domain.execution.run_progress import Reporter
+from domain.signing import Seal
 from storage.imaging.threaded import PillowDeveloper
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.conversations import MongoConversationRepository

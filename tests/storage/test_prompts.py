@@ -7,7 +7,7 @@ import pytest
 from domain.ids import prompt_id_of, viewer_id_of
 from domain.pages import PageRequest
 from domain.prompts import Prompt
-from domain.words import words_of
+from domain.text_search import words_of
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database
 from storage.mongo.prompts import MongoPromptRepository

@@ -13,8 +13,8 @@ from pydantic import SecretStr
 
 from bootstrap import Objects
 from domain.errors import ObjectMissing, StoreUnavailable
+from domain.execution.image_writer import ImageKeeper
 from domain.images import new_key
-from domain.services.keeping import ImageKeeper
 from storage.objects.s3 import Bucket, open_bucket, open_client
 from storage.objects.sigv4 import Signer
 from tests.conftest import StartDarkroom

@@ -14,14 +14,14 @@ from typing import cast
 import pytest
 
 from bootstrap import Objects
+from domain.cleanup.collector import Tidier
+from domain.cleanup.reconciliation import LEFT_ALONE, ObjectComparer
+from domain.cleanup.store_ownership import StoreMarker, mark_key
 from domain.errors import GenerationErrorCode
 from domain.images import FOLDERS, SHARDS, new_key, rendition_key, shard_of
 from domain.outputs import GenerationError, Preview
 from domain.ports import ObjectStore, StoredObject
-from domain.sealing import Seal
-from domain.services.comparing import LEFT_ALONE, ObjectComparer
-from domain.services.owning import StoreMarker, mark_key
-from domain.services.tidying import Tidier
+from domain.signing import Seal
 from domain.turns import Claim
 from runtime.local_mongod import Mongod
 from storage.mongo.claims import MongoClaimRepository

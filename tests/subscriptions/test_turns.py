@@ -7,7 +7,7 @@ from domain.changes import Bookmark, Moment
 from domain.cursors import TurnCursors
 from domain.errors import GenerationErrorCode
 from domain.outputs import GenerationError
-from domain.sealing import Seal
+from domain.signing import Seal
 from domain.turns import Turn, TurnUpdate
 from domain.viewers import Viewer
 from storage.mongo.claims import MongoClaimRepository

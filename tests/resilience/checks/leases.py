@@ -5,7 +5,7 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import Final
 
-from domain.services.sweeper import QUEUED_AT_MOST
+from domain.execution.sweeper import QUEUED_AT_MOST
 from tests.clients import Data
 from tests.resilience.attempts import Attempt
 from tests.resilience.evidence import Chronicle, State

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from domain.services.leases import LEASE
+from domain.execution.leases import LEASE
 from tests.resilience.attempts import Attempt, Claimed
 from tests.resilience.evidence import Kill
 from tests.resilience.sites import GRACE_SECONDS

@@ -5,6 +5,11 @@ from collections.abc import Collection, Iterable
 from typing import Any, Final, cast
 
 from domain.errors import GenerationErrorCode, GenerationFailed
+from domain.execution.dispatcher import Dispatcher
+from domain.execution.image_writer import ImageKeeper
+from domain.execution.model_availability import WithdrawalService
+from domain.execution.runner import OutputRunner
+from domain.execution.sweeper import Sweeper
 from domain.ids import ModelId, OutputId
 from domain.images import DevelopedImage, Rendition
 from domain.ports import (
@@ -19,14 +24,9 @@ from domain.ports import (
 )
 from domain.services.accounts import AccountService
 from domain.services.conversations import ConversationService
-from domain.services.dispatcher import Dispatcher
+from domain.services.idempotency import ReceiptService
 from domain.services.images import ImageService
-from domain.services.keeping import ImageKeeper
-from domain.services.receipts import ReceiptService
-from domain.services.runner import OutputRunner
-from domain.services.sweeper import Sweeper
 from domain.services.turns import TurnService
-from domain.services.withdrawals import WithdrawalService
 from tests.resilience.simulated.model.repositories import Accounts, Images, Turns
 from tests.resilience.simulated.network import Line, Remote
 from tests.resilience.simulated.site import HEARTBEAT, LEASE, QUEUED_AT_MOST, Site

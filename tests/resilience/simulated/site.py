@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, Protocol
 
+from domain.execution.sweeper import Sweeper
 from domain.ids import ModelId, OutputId
 from domain.models import ImageModel, ModelRegistry, Scene
-from domain.services.sweeper import Sweeper
 from tests.resilience.simulated.invariants import Invariants
 from tests.resilience.simulated.model.claims import Claims
 from tests.resilience.simulated.model.repositories import Conversations, Receipts

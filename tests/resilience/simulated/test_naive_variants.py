@@ -12,17 +12,17 @@ from typing import Any
 
 import pytest
 
+from domain.execution.leases import Lease, LeaseLost
+from domain.execution.run_progress import RunReporter
+from domain.execution.runner import OutputRun
+from domain.execution.sweeper import Sweeper
 from domain.generation import Delivery
 from domain.idempotency import IdempotencyKey, Receipt
 from domain.ids import ConversationId, ImageId, ViewerId
 from domain.images import ImageRecord
 from domain.outputs import GenerationError, Output, OutputStatus, ProviderJob, Run, Usage
 from domain.planning import Refusals
-from domain.services.leases import Lease, LeaseLost
-from domain.services.receipts import ReceiptService
-from domain.services.reporter import RunReporter
-from domain.services.runner import OutputRun
-from domain.services.sweeper import Sweeper
+from domain.services.idempotency import ReceiptService
 from domain.turns import Claim
 from domain.viewers import Viewer
 from tests.resilience.simulated.history import play

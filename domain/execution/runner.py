@@ -21,6 +21,11 @@ from domain.errors import (
     Overloaded,
     StoreUnavailable,
 )
+from domain.execution.image_writer import ImageKeeper
+from domain.execution.leases import HEARTBEAT, LEASE, Lease, LeaseLost
+from domain.execution.model_availability import WithdrawalService
+from domain.execution.retries import persist
+from domain.execution.run_progress import HandedOver, Reporter, RunReporter
 from domain.generation import Delivery, GenerationRequest
 from domain.ids import OutputId
 from domain.images import DevelopedImage, Image, ImageOrigin, ImageRecord
@@ -29,11 +34,6 @@ from domain.models import ImageModel, ModelRegistry
 from domain.outputs import GenerationError, total_usage
 from domain.ports import ClaimRepository, Developer, ImageRepository, Provider
 from domain.references import positions_of
-from domain.services.keeping import ImageKeeper
-from domain.services.leases import HEARTBEAT, LEASE, Lease, LeaseLost
-from domain.services.persistence import persist
-from domain.services.reporter import HandedOver, Reporter, RunReporter
-from domain.services.withdrawals import WithdrawalService
 from domain.turns import Claim
 
 log = logging.getLogger(__name__)

@@ -14,9 +14,9 @@ from datetime import timedelta
 from typing import Final
 
 from domain.errors import Overloaded
+from domain.execution.dispatcher import Dispatcher
+from domain.execution.leases import LEASE
 from domain.ports import ClaimRepository
-from domain.services.dispatcher import Dispatcher
-from domain.services.leases import LEASE
 
 log = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ from datetime import timedelta
 from typing import Final, TypeAlias
 
 from domain.errors import Overloaded
+from domain.execution.runner import LETTING_GO_SECONDS, OutputRun, OutputRunner
 from domain.ids import OutputId, ViewerId
 from domain.models import ModelRegistry
 from domain.ports import ClaimRepository, Provider
-from domain.services.runner import LETTING_GO_SECONDS, OutputRun, OutputRunner
 from domain.turns import Waiting
 
 log = logging.getLogger(__name__)

@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import Final
 
 from domain.errors import GenerationFailed, Overloaded, StoreUnavailable
+from domain.execution.leases import LeaseLost
+from domain.execution.retries import persist
 from domain.images import new_key
 from domain.outputs import Preview, ProviderJob, Run
 from domain.ports import ClaimRepository, Developer, ObjectStore
-from domain.services.leases import LeaseLost
-from domain.services.persistence import persist
 from domain.turns import Claim
 
 log = logging.getLogger(__name__)

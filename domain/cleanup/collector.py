@@ -17,11 +17,11 @@ from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Final
 
+from domain.cleanup.reconciliation import LEFT_ALONE, Comparison, ObjectComparer
+from domain.cleanup.store_ownership import StoreMarker
 from domain.errors import Overloaded, StoreUnavailable
 from domain.images import SHARDS
 from domain.ports import Chore, ChoreRepository, StoredObject, UploadRepository
-from domain.services.comparing import LEFT_ALONE, Comparison, ObjectComparer
-from domain.services.owning import StoreMarker
 
 log = logging.getLogger(__name__)
 

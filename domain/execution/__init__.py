@@ -1,0 +1,1 @@
+"""Running an output: who takes it, how it is run, and what becomes of it."""
