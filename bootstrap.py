@@ -40,7 +40,7 @@ from providers.catalogue import load_catalogue
 from providers.fal.provider import FalProvider
 from providers.gemini.provider import GeminiProvider
 from providers.local.provider import LocalProvider
-from providers.openai.doors import AzureDoor, OpenAIDoor
+from providers.openai.backends import AzureDoor, OpenAIDoor
 from providers.openai.provider import OpenAIProvider
 from providers.openrouter.provider import OpenRouterProvider
 from providers.references import References

@@ -12,10 +12,10 @@ from domain.generation import GenerationRequest
 from domain.ports import Provider
 from providers.fal.provider import FalProvider
 from providers.gemini.provider import GeminiProvider
-from providers.openai.doors import AzureDoor, OpenAIDoor
+from providers.openai.backends import AzureDoor, OpenAIDoor
 from providers.openai.provider import OpenAIProvider
 from providers.openrouter.provider import OpenRouterProvider
-from providers.patience import Pace
+from providers.polling import Pace
 from providers.references import References
 from providers.replicate.provider import ReplicateProvider
 from providers.wavespeed.provider import WavespeedProvider

@@ -8,14 +8,14 @@ from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.generation import Delivery, GenerationRequest
 from domain.outputs import ProviderJob
 from domain.ports import Watcher
-from providers.alarms import sound_alarm
-from providers.downloads import Downloader, Sources
-from providers.fal.calls import FalCalls
+from providers.alerts import sound_alarm
+from providers.fal.client import FalCalls
 from providers.fal.jobs import FalJob
 from providers.fal.runs import FalRun
 from providers.http import MAX_BYTES, Unanswered
-from providers.patience import Pace
+from providers.polling import Pace
 from providers.references import References
+from providers.safe_http import Downloader, Sources
 
 log = structlog.get_logger(__name__)
 

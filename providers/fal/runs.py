@@ -9,18 +9,18 @@ import orjson
 from domain.errors import GenerationFailed
 from domain.generation import DeliveredImage, Delivery, GenerationRequest
 from domain.ports import Watcher
-from providers.downloads import Downloader
 from providers.failures import bad, unavailable, unknown
 from providers.fal import failures
-from providers.fal.calls import FalCalls
+from providers.fal.client import FalCalls
 from providers.fal.jobs import FalJob
 from providers.fal.wire import Fields, Result, endpoint_asked, payload_of, read_result
-from providers.fetching import fetch_pictures
-from providers.following import TRIES, submitted, told_of_job
 from providers.http import Answer, AnswerUnusable, Unanswered
-from providers.patience import Pace, Patience
+from providers.polling import Pace, Patience
 from providers.references import References
+from providers.result_downloads import fetch_pictures
+from providers.safe_http import Downloader
 from providers.seeds import seed_of
+from providers.submit_and_poll import TRIES, submitted, told_of_job
 
 
 class FalRun:

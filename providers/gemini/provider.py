@@ -10,10 +10,10 @@ from providers.gemini.wire import (
     question_of,
 )
 from providers.http import MAX_BYTES
-from providers.one_call.dialect import Dialect
-from providers.one_call.provider import OneCallProvider
-from providers.patience import Pace
+from providers.polling import Pace
 from providers.references import References
+from providers.synchronous.dialect import Dialect
+from providers.synchronous.provider import OneCallProvider
 
 
 class GeminiProvider(OneCallProvider):

@@ -14,10 +14,10 @@ from domain.models import Resolution
 from domain.outputs import Usage
 from providers.endpoints import endpoint_of
 from providers.gemini.failures import error_in, of_error
-from providers.inline import InlineJson
-from providers.one_call.dialect import Fields, Partial, Question
 from providers.references import Reference
 from providers.seeds import seed_of
+from providers.streaming_json import InlineJson
+from providers.synchronous.dialect import Fields, Partial, Question
 from providers.usage import usage_of
 
 PICTURES: Final = frozenset({"data"})

@@ -6,13 +6,13 @@ from typing import Final
 from domain.generation import GenerationRequest
 from providers.endpoints import endpoint_of
 from providers.http import MAX_BYTES
-from providers.one_call.dialect import Dialect
-from providers.one_call.provider import OneCallProvider
-from providers.openai.doors import Door, Verb
+from providers.openai.backends import Door, Verb
 from providers.openai.failures import of_answer
 from providers.openai.wire import MODELS, PICTURES, OpenAIReply, question_of
-from providers.patience import Pace
+from providers.polling import Pace
 from providers.references import MAX_TOGETHER_BYTES, References
+from providers.synchronous.dialect import Dialect
+from providers.synchronous.provider import OneCallProvider
 
 MAX_REFERENCE_BYTES: Final = 50_000_000 - 1
 PAUSE_SECONDS: Final = 120.0

@@ -9,12 +9,12 @@ from domain.models import SQUARE, AspectRatio, ImageFormat, Quality, pixel_size
 from domain.outputs import Usage
 from providers.endpoints import endpoint_of
 from providers.failures import bad
-from providers.inline import InlineJson
 from providers.multipart import Multipart
-from providers.one_call.dialect import Fields, LeaveOut, Partial, Question
-from providers.openai.doors import Door
+from providers.openai.backends import Door
 from providers.openai.failures import error_in, is_filtered, of_error
 from providers.references import Reference
+from providers.streaming_json import InlineJson
+from providers.synchronous.dialect import Fields, LeaveOut, Partial, Question
 from providers.usage import usage_of
 
 PICTURES: Final = frozenset({"b64_json"})

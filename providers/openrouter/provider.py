@@ -5,8 +5,6 @@ each, and bring nothing but a few words in addition.
 """
 
 from providers.http import MAX_BYTES
-from providers.one_call.dialect import Dialect
-from providers.one_call.provider import OneCallProvider
 from providers.openrouter.failures import of_answer
 from providers.openrouter.wire import (
     MAX_REFERENCE_BYTES,
@@ -15,8 +13,10 @@ from providers.openrouter.wire import (
     OpenRouterReply,
     question_of,
 )
-from providers.patience import Pace
+from providers.polling import Pace
 from providers.references import References
+from providers.synchronous.dialect import Dialect
+from providers.synchronous.provider import OneCallProvider
 
 
 class OpenRouterProvider(OneCallProvider):

@@ -13,11 +13,11 @@ from domain.generation import DeliveredImage, Delivery, GenerationRequest
 from domain.models import ImageFormat, Quality, Resolution
 from domain.outputs import Usage
 from providers.endpoints import endpoint_of
-from providers.inline import InlineJson
-from providers.one_call.dialect import Fields, Partial, Question
 from providers.openrouter.failures import error_in, of_error
 from providers.references import Reference
 from providers.seeds import seed_of
+from providers.streaming_json import InlineJson
+from providers.synchronous.dialect import Fields, Partial, Question
 from providers.usage import usage_of
 
 PICTURES: Final = frozenset({"b64_json"})

@@ -3,8 +3,8 @@
 from typing import Final
 
 from providers.http import MAX_BYTES
-from providers.patience import Pace
-from providers.predictions.provider import PredictionProvider
+from providers.polled.provider import PredictionProvider
+from providers.polling import Pace
 from providers.references import References
 from providers.replicate.wire import ReplicateDialect
 

@@ -14,8 +14,8 @@ from domain.generation import GenerationRequest
 from domain.models import ImageFormat, Resolution
 from providers.http import Answer
 from providers.links import links_in
-from providers.predictions.calls import is_job_id
-from providers.predictions.dialect import Prediction, Submission
+from providers.polled.client import is_job_id
+from providers.polled.dialect import Prediction, Submission
 from providers.replicate import failures
 from providers.seeds import seed_of
 

@@ -4,8 +4,8 @@ from collections.abc import Collection
 from typing import Final
 
 from providers.http import MAX_BYTES
-from providers.patience import Pace
-from providers.predictions.provider import PredictionProvider
+from providers.polled.provider import PredictionProvider
+from providers.polling import Pace
 from providers.references import References
 from providers.wavespeed.wire import WavespeedDialect
 

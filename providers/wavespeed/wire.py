@@ -7,8 +7,8 @@ from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.generation import GenerationRequest
 from providers.http import Answer
 from providers.links import links_in, without_refused
-from providers.predictions.calls import is_job_id
-from providers.predictions.dialect import Prediction, Submission
+from providers.polled.client import is_job_id
+from providers.polled.dialect import Prediction, Submission
 from providers.seeds import seed_of
 from providers.wavespeed import failures
 

@@ -6,9 +6,9 @@ import pytest_asyncio
 
 from providers.fal.provider import FalProvider
 from providers.local.provider import LocalProvider
-from providers.one_call.provider import OneCallProvider
 from providers.openai.provider import OpenAIProvider
 from providers.replicate.provider import ReplicateProvider
+from providers.synchronous.provider import OneCallProvider
 from providers.wavespeed.provider import WavespeedProvider
 from tests.providers.fal_runs import PlayedFal
 from tests.providers.one_call_runs import PlayedGemini, PlayedOneCall, PlayedOpenRouter

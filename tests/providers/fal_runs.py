@@ -8,7 +8,7 @@ from domain.models import AspectRatio, ImageFormat, Quality, Resolution
 from domain.outputs import ProviderJob
 from providers.fal.provider import FalProvider
 from providers.http import MAX_BYTES
-from providers.patience import Pace
+from providers.polling import Pace
 from providers.references import MAX_TOGETHER_BYTES
 from tests.providers.pictures import MODELS, a_request
 from tests.providers.runs import QUICK, SECONDS_LEFT, Played

@@ -19,10 +19,10 @@ from domain.outputs import ProviderJob
 from providers.catalogue import load_catalogue
 from providers.gemini.provider import GeminiProvider
 from providers.http import MAX_BYTES
-from providers.one_call.provider import OneCallProvider
 from providers.openrouter.provider import OpenRouterProvider
-from providers.patience import Pace
+from providers.polling import Pace
 from providers.references import MAX_TOGETHER_BYTES
+from providers.synchronous.provider import OneCallProvider
 from tests.providers.pictures import a_request
 from tests.providers.rows import rows_of
 from tests.providers.runs import QUICK, SECONDS_LEFT, Played

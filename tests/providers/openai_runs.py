@@ -10,9 +10,9 @@ from domain.models import AspectRatio, ImageFormat, ImageModel, Quality, Resolut
 from domain.outputs import ProviderJob
 from providers.catalogue import load_catalogue
 from providers.http import MAX_BYTES
-from providers.openai.doors import AzureDoor, Door, OpenAIDoor
+from providers.openai.backends import AzureDoor, Door, OpenAIDoor
 from providers.openai.provider import OpenAIProvider
-from providers.patience import Pace
+from providers.polling import Pace
 from providers.references import MAX_TOGETHER_BYTES
 from tests.providers.pictures import a_request
 from tests.providers.rows import rows_of

@@ -10,8 +10,8 @@ from domain.images import Image
 from domain.models import AspectRatio, ImageFormat, ImageModel, Resolution, Scene
 from domain.outputs import ProviderJob
 from providers.http import MAX_BYTES
-from providers.patience import Pace
-from providers.predictions.provider import PredictionProvider
+from providers.polled.provider import PredictionProvider
+from providers.polling import Pace
 from providers.references import MAX_TOGETHER_BYTES
 from providers.replicate.provider import ReplicateProvider
 from providers.wavespeed.provider import WavespeedProvider

@@ -19,7 +19,7 @@ from domain.generation import Delivery, GenerationRequest, SilentWatcher
 from domain.outputs import ProviderJob
 from domain.ports import Provider
 from providers.http import MAX_BYTES
-from providers.patience import Pace
+from providers.polling import Pace
 from providers.references import MAX_TOGETHER_BYTES, References
 from storage.imaging.threaded import PillowDeveloper
 from tests.providers.pictures import Shelf

@@ -14,7 +14,7 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from domain.errors import GenerationErrorCode, GenerationFailed
-from providers.downloads import AT_ONCE, DownloadBroke, Downloader, Sources, is_public, resolve
+from providers.safe_http import AT_ONCE, DownloadBroke, Downloader, Sources, is_public, resolve
 from tests.serving import free_port, serving
 
 LIMIT = 50_000

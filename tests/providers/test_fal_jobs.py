@@ -9,7 +9,7 @@ import pytest
 
 from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.outputs import ProviderJob
-from providers.downloads import AT_ONCE
+from providers.safe_http import AT_ONCE
 from tests.providers.fal_runs import PlayedFal, a_run, crashed_run
 from tests.providers.runs import Witness, simulator_process
 from tests.serving import free_port

@@ -13,8 +13,8 @@ from domain.images import Image
 from domain.models import AspectRatio, Resolution
 from domain.outputs import Usage
 from providers.gemini.wire import ENDPOINTS, MAX_REQUEST_BYTES, bytes_for_references
-from providers.one_call.provider import OneCallProvider
 from providers.references import fair_share
+from providers.synchronous.provider import OneCallProvider
 from tests.official import ask_sdk
 from tests.providers.one_call_runs import SERVED, PlayedGemini, a_run
 from tests.providers.openai_runs import Onlooker

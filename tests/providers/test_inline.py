@@ -9,7 +9,7 @@ import pytest
 
 from providers.base64 import Base64Decoder
 from providers.http import AnswerUnusable
-from providers.inline import InlineJson
+from providers.streaming_json import InlineJson
 
 PICTURE = bytes(range(256)) * 3 + b"!"
 TEXT = b64encode(PICTURE).decode()

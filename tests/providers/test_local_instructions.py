@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from providers.local.instructions import Instructions, read_instructions
+from providers.local.language.instructions import Instructions, read_instructions
 
 
 def edit(words: str) -> Instructions:

@@ -13,7 +13,7 @@ from domain.generation import GenerationRequest
 from domain.images import Image
 from domain.models import SQUARE, AspectRatio, ImageFormat, ImageModel, Quality, Resolution
 from domain.outputs import Usage
-from providers.openai.doors import AzureDoor, OpenAIDoor, Verb
+from providers.openai.backends import AzureDoor, OpenAIDoor, Verb
 from providers.openai.wire import MODELS as WIRE_MODELS
 from tests.providers.openai_runs import (
     ROWS_AT_AZURE,

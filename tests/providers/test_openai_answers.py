@@ -18,9 +18,9 @@ from structlog.testing import capture_logs
 
 from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
 from domain.generation import GenerationRequest
-from providers.inline import MAX_WORDS_BYTES, InlineJson
 from providers.openai.failures import wish_in
 from providers.openai.wire import PICTURES, OpenAIReply
+from providers.streaming_json import MAX_WORDS_BYTES, InlineJson
 from tests.providers.openai_runs import Onlooker, PlayedOpenAI, a_run
 from tests.providers.runs import QUICK, Witness, developed, end_of, simulator_process
 from tests.serving import free_port

@@ -12,8 +12,8 @@ from domain.generation import GenerationRequest
 from domain.images import Image
 from domain.models import AspectRatio, ImageFormat, Quality, Resolution
 from domain.outputs import Usage
-from providers.one_call.provider import OneCallProvider
 from providers.openrouter.wire import ENDPOINTS
+from providers.synchronous.provider import OneCallProvider
 from tests.official import ask_sdk
 from tests.providers.one_call_runs import SERVED, PlayedOpenRouter, a_run
 from tests.providers.openai_runs import Onlooker

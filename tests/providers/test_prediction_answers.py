@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 
 from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
 from domain.models import AspectRatio
-from providers.downloads import AT_ONCE
+from providers.safe_http import AT_ONCE
 from tests.providers.prediction_runs import Predictions
 from tests.providers.runs import QUICK, Witness, developed, end_of
 from tests.serving import free_port

@@ -6,7 +6,7 @@ import httpx2
 import pytest
 
 from domain.errors import GenerationErrorCode, NotSubmitted
-from providers.downloads import Sources
+from providers.safe_http import Sources
 from providers.wavespeed.provider import RESULT_HOSTS, URL
 from providers.wavespeed.wire import MODELS
 from tests.official import ask_sdk

@@ -1,0 +1,68 @@
+"""Calls to a provider of predictions, with the key. What they are answered is for others to judge.
+
+What must stay true: the key is sent below the configured address and to nobody else. The addresses
+that answers name are not followed: all are built from the job's id.
+"""
+
+import re
+from typing import Final
+
+import orjson
+
+from providers.http import MAX_BYTES, Answer, ask, open_client
+from providers.polled.dialect import Dialect, Submission
+
+_MAX_ANSWER_BYTES: Final = 6 * 2**20
+"""Answers may repeat the references that were sent, and twenty runs may be answered at once."""
+_JOB_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,200}")
+
+
+def is_job_id(value: object) -> bool:
+    """Whether it may stand in a path."""
+    return isinstance(value, str) and _JOB_ID.fullmatch(value) is not None
+
+
+class PredictionCalls:
+    """Each raises `Unanswered` where no answer came."""
+
+    def __init__(self, dialect: Dialect, *, key: str, url: str, max_bytes: int = MAX_BYTES) -> None:
+        self._dialect = dialect
+        self._url = url.rstrip("/")
+        self._headers = {"authorization": f"Bearer {key}", "accept": "application/json"}
+        self._max_bytes = min(max_bytes, _MAX_ANSWER_BYTES)
+        self._submissions = open_client(reuse=False)
+        self._questions = open_client()
+
+    async def aclose(self) -> None:
+        await self._submissions.aclose()
+        await self._questions.aclose()
+
+    async def submit(self, submission: Submission, *, within: float) -> Answer:
+        """Ask for a job, on a connection of its own."""
+        answer = await ask(
+            self._submissions,
+            "POST",
+            f"{self._url}/{submission.path}",
+            within=within,
+            headers=self._headers | {"content-type": "application/json"} | dict(submission.headers),
+            content=orjson.dumps(submission.body),
+            max_bytes=self._max_bytes,
+        )
+        return self._dialect.plain(answer)
+
+    async def status(self, job_id: str, *, within: float) -> Answer:
+        return await self._ask("GET", self._dialect.status_path, job_id, within=within)
+
+    async def cancel(self, path: str, job_id: str, *, within: float) -> Answer:
+        return await self._ask("POST", path, job_id, within=within)
+
+    async def _ask(self, method: str, path: str, job_id: str, *, within: float) -> Answer:
+        answer = await ask(
+            self._questions,
+            method,
+            f"{self._url}/{path.format(id=job_id)}",
+            within=within,
+            headers=self._headers,
+            max_bytes=self._max_bytes,
+        )
+        return self._dialect.plain(answer)

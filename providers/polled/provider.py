@@ -1,0 +1,111 @@
+"""A provider of predictions: what its runs need, and which of their ends are alarms."""
+
+from collections.abc import Collection
+
+import structlog
+
+from domain.errors import GenerationFailed
+from domain.generation import Delivery, GenerationRequest
+from domain.outputs import ProviderJob
+from domain.ports import Watcher
+from providers.alerts import sound_alarm
+from providers.failures import unknown
+from providers.http import MAX_BYTES, Unanswered
+from providers.polled.client import PredictionCalls, is_job_id
+from providers.polled.dialect import Dialect, Prediction
+from providers.polled.runs import PredictionRun
+from providers.polling import Pace
+from providers.references import References, fair_share
+from providers.safe_http import Downloader, Sources
+
+log = structlog.get_logger(__name__)
+
+
+class PredictionProvider:
+    """A `Provider` in somebody's dialect."""
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        references: References,
+        *,
+        key: str,
+        url: str,
+        places: int,
+        result_hosts: Collection[str],
+        pace: Pace | None = None,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        self._dialect = dialect
+        self._references = references
+        self._key = key
+        self._places = places
+        self._pace = pace or Pace()
+        self._calls = PredictionCalls(dialect, key=key, url=url, max_bytes=max_bytes)
+        sources = Sources.of(*result_hosts, base_url=url)
+        self._downloader = Downloader(sources, max_bytes=max_bytes)
+
+    @property
+    def name(self) -> str:
+        return self._dialect.name
+
+    @property
+    def places(self) -> int:
+        return self._places
+
+    async def aclose(self) -> None:
+        """Close the connections. Runs that are still under way must have been cancelled before."""
+        await self._calls.aclose()
+        await self._downloader.aclose()
+
+    async def generate(self, request: GenerationRequest, watcher: Watcher) -> Delivery:
+        run = PredictionRun(
+            request,
+            watcher,
+            dialect=self._dialect,
+            calls=self._calls,
+            downloader=self._downloader,
+            pace=self._pace,
+            leave_out=(self._key, request.prompt),
+        )
+        try:
+            job_id, prediction = await self._begun(run, request)
+            try:
+                result = await run.follow(prediction or await run.asked(job_id))
+            except GenerationFailed:
+                if not run.job_has_ended:
+                    # It may be going on, and nobody waits for it any more.
+                    await self.cancel({"id": job_id})
+                raise
+            return await run.fetch(result)
+        except GenerationFailed as failure:
+            sound_alarm(failure, request)
+            raise
+
+    async def cancel(self, job: ProviderJob) -> None:
+        """What comes of it is only logged."""
+        job_id = job.get("id", "")
+        path = self._dialect.cancel_path
+        if path is None or not is_job_id(job_id):
+            return
+        try:
+            answer = await self._calls.cancel(path, job_id, within=self._pace.cancel)
+            outcome = f"HTTP {answer.status}"
+        except Unanswered as silence:
+            outcome = str(silence)
+        log.info("job cancelled", provider=self.name, job=job_id, outcome=outcome)
+
+    async def _begun(
+        self, run: PredictionRun, request: GenerationRequest
+    ) -> tuple[str, Prediction | None]:
+        """The job's id, and what is known of it."""
+        if request.job is not None:
+            job_id = request.job.get("id", "")
+            if not is_job_id(job_id):
+                raise unknown(f"the stored job is none of {self.name}'s")
+            return job_id, None
+        # Whatever can go wrong on our side goes wrong before the provider is asked.
+        share = fair_share(request.references, self._dialect.max_references_bytes)
+        references = await self._references.read(request.references, max_bytes=share)
+        prediction = await run.submit([one.as_link() for one in references])
+        return prediction.id, prediction

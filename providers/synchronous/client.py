@@ -1,0 +1,188 @@
+"""The call that is a whole run: its answer brings the pictures.
+
+What must stay true: a request is sent once; all that is kept of an answer are its pictures and few
+words.
+"""
+
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
+from math import inf
+from typing import Final
+
+import httpx2
+
+from domain.errors import GenerationErrorCode, GenerationFailed
+from domain.generation import GenerationRequest
+from domain.ports import Watcher
+from providers.failures import bad, of_silence, unknown
+from providers.http import (
+    MAX_BYTES,
+    Answer,
+    AnswerLate,
+    AnswerLost,
+    AnswerUnusable,
+    Unanswered,
+    open_client,
+    opened,
+    pieces_of,
+)
+from providers.polling import Patience
+from providers.sse import DONE, read_events
+from providers.streaming_json import InlineJson
+from providers.synchronous.dialect import Dialect, Fields, Partial, Question, Reply
+
+READ_SECONDS: Final = 900.0
+"""A model is silent while it paints: what ends the wait is the output's deadline."""
+WRITE_SECONDS: Final = 120.0
+_MAX_STRING_BYTES: Final = 2**17
+"""Longer ones say nothing to anybody: signatures of thoughts have megabytes."""
+_MAX_ERROR_BYTES: Final = 2**20
+_ERROR_SECONDS: Final = 10.0
+_TEXT_PER_PICTURE: Final = 2
+"""A picture is a third longer as text; what stands around it has its own limit."""
+_PICTURES_IN_A_STREAM: Final = 4
+"""Previews are as large as what follows them."""
+
+
+class OneCall:
+    """Requests with the key, each on a connection of its own."""
+
+    def __init__(self, dialect: Dialect, *, max_bytes: int = MAX_BYTES) -> None:
+        self._dialect = dialect
+        self._max_bytes = max_bytes
+        self._client = open_client(
+            reuse=False, read_seconds=READ_SECONDS, write_seconds=WRITE_SECONDS
+        )
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+    async def ask(
+        self,
+        url: str,
+        question: Question,
+        reply: Reply,
+        *,
+        request: GenerationRequest,
+        watcher: Watcher,
+        patience: Patience,
+    ) -> Answer:
+        """Send it, and give a good answer to the reply: its one document, or those of its events.
+
+        Return the answer without these: a body is kept where it is an error. Raise `NotSubmitted`
+        where nobody can have read the request, TIMED_OUT where the deadline ends an answer that has
+        begun, OUTCOME_UNKNOWN where one does not come to its end otherwise, PROVIDER_BAD_RESPONSE
+        where nobody could make use of it.
+        """
+        previews, has_begun = _Previews(watcher, request.preview_count), False
+        try:
+            async with opened(
+                self._client,
+                "POST",
+                url,
+                within=patience.within(inf),
+                headers={
+                    **self._dialect.headers,
+                    "content-type": question.content_type,
+                    "accept": "application/json, text/event-stream",
+                },
+                content=question.parts,
+            ) as response:
+                if response.status_code != httpx2.codes.OK:
+                    return await _error(response, patience)
+                has_begun = True
+                await self._read(response, reply, previews, patience)
+                return Answer(response.status_code, response.headers, b"")
+        except AnswerUnusable as nonsense:
+            raise bad(str(nonsense)) from nonsense
+        except Unanswered as silence:
+            if has_begun and isinstance(silence, AnswerLate) and patience.is_over:
+                raise GenerationFailed(
+                    GenerationErrorCode.TIMED_OUT, retryable=True, detail="the deadline is over"
+                ) from silence
+            raise of_silence(silence) from silence
+
+    async def _read(
+        self, response: httpx2.Response, reply: Reply, previews: "_Previews", patience: Patience
+    ) -> None:
+        kind = response.headers.get("content-type", "")
+        if not kind.lower().startswith("text/event-stream"):
+            document = self._document()
+            async with aclosing(self._pieces(response, patience)) as pieces:
+                async for piece in pieces:
+                    document.feed(piece)
+            await previews.show(reply.take(document, _fields_of(document)))
+            return
+        try:
+            await self._read_events(response, reply, previews, patience)
+        except AnswerLost:
+            # What has come whole has been paid for, and is what the run was for.
+            if reply.is_empty:
+                raise
+        if reply.is_empty:
+            raise unknown("a stream that ends without a result")
+
+    async def _read_events(
+        self, response: httpx2.Response, reply: Reply, previews: "_Previews", patience: Patience
+    ) -> None:
+        pieces = self._pieces(response, patience, pictures=_PICTURES_IN_A_STREAM)
+        async with aclosing(read_events(pieces, self._document)) as events:
+            async for event in events:
+                if event.body.words.strip() == DONE:
+                    return
+                fields = {"type": event.name, **_fields_of(event.body)}
+                await previews.show(reply.take(event.body, fields))
+                if reply.has_ended:
+                    return
+
+    def _document(self) -> InlineJson:
+        return InlineJson(
+            self._dialect.picture_names, max_bytes=self._max_bytes, max_string=_MAX_STRING_BYTES
+        )
+
+    def _pieces(
+        self, response: httpx2.Response, patience: Patience, *, pictures: int = 1
+    ) -> AsyncGenerator[bytes, None]:
+        return pieces_of(
+            response,
+            within=patience.within(inf),
+            pause=self._dialect.pause_seconds,
+            max_bytes=pictures * _TEXT_PER_PICTURE * self._max_bytes,
+        )
+
+
+class _Previews:
+    """Shows so many of a run's partial pictures."""
+
+    def __init__(self, watcher: Watcher, wanted: int) -> None:
+        self._watcher = watcher
+        self._left = wanted
+
+    async def show(self, partials: Iterable[Partial]) -> None:
+        for partial in partials:
+            if self._left > 0:
+                self._left -= 1
+                if partial.progress is not None:
+                    await self._watcher.progress(partial.progress)
+                await self._watcher.preview(partial.data)
+
+
+def _fields_of(document: InlineJson) -> Fields:
+    fields = document.fields()
+    if fields is None:
+        raise AnswerUnusable("an answer that is no JSON object")
+    return fields
+
+
+async def _error(response: httpx2.Response, patience: Patience) -> Answer:
+    """Where the words cannot be read, the status tells enough."""
+    body = b""
+    within = patience.within(_ERROR_SECONDS)
+    try:
+        async with aclosing(
+            pieces_of(response, within=within, max_bytes=_MAX_ERROR_BYTES)
+        ) as pieces:
+            body = b"".join([piece async for piece in pieces])
+    except Unanswered:
+        pass
+    return Answer(response.status_code, response.headers, body)

@@ -1,0 +1,84 @@
+"""What a run needs to know of a provider of which one call is the whole run."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+import orjson
+
+from domain.errors import GenerationFailed
+from domain.generation import Delivery, GenerationRequest
+from providers.http import Answer
+from providers.references import Reference
+from providers.streaming_json import InlineJson
+
+Fields = Mapping[str, object]
+LeaveOut = tuple[str, ...]
+"""What must not get into a log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A body, in the parts in which it is sent."""
+
+    parts: Sequence[bytes]
+    content_type: str
+
+    @classmethod
+    def of(cls, fields: Fields) -> Self:
+        return cls(parts=[orjson.dumps(fields)], content_type="application/json")
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """A picture that shows how far a run has come."""
+
+    data: bytes
+    progress: float | None = None
+    """0 to 1, where it is told."""
+
+
+class Reply(Protocol):
+    """What comes of a run, as far as it has been answered."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether neither a picture has come, nor a reason why there is none."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more is to come that anybody would wait for."""
+
+    def take(self, document: InlineJson, fields: Fields) -> Iterable[Partial]:
+        """Take in an answer, or one of its events, and give the partial pictures in it.
+
+        Raise `GenerationFailed` where it tells of an error, or makes no sense.
+        """
+
+    def delivery(self) -> Delivery:
+        """The pictures, or raise `GenerationFailed` with the reason why there are none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """In what such providers differ."""
+
+    name: str
+    key: str
+    headers: Mapping[str, str]
+    """With the key."""
+    url: Callable[[GenerationRequest], str]
+    picture_names: frozenset[str]
+    """The fields in which an answer has its pictures."""
+    max_reference_bytes: int
+    """Of one."""
+    max_references_bytes: Callable[[GenerationRequest], int]
+    """Of all together."""
+    reference_types: Collection[str] | None = None
+    """Their content types; None where any is taken."""
+    pause_seconds: float | None = None
+    """For so long an answer that has begun may be silent; None: until the deadline."""
+    question: Callable[[GenerationRequest, Sequence[Reference]], Question]
+    reply: Callable[[GenerationRequest, LeaveOut], Reply]
+    failure: Callable[[Answer, LeaveOut], GenerationFailed]
+    """What any answer but a good one means."""
