@@ -16,8 +16,8 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from domain.errors import ObjectMissing, StoreUnavailable
+from domain.object_keys import content_type_of
 from storage.objects.folder import FolderObjectStore
-from storage.objects.keys import content_type_of
 
 CHUNK_BYTES: Final = 64 * 1024
 

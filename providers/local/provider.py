@@ -19,11 +19,12 @@ from domain.ids import turn_of_output
 from domain.images import Image
 from domain.outputs import ProviderJob
 from domain.ports import ObjectStore, Watcher
-from providers.local.editing import encodings, prints
-from providers.local.editing.prints import Order, Steps
-from providers.local.editing.styles import style_of
+from providers.local import prints
+from providers.local.editing import encodings
 from providers.local.language.instructions import Instructions, read_instructions
 from providers.local.language.operations import Gather
+from providers.local.prints import Order, Steps
+from providers.local.styles import style_of
 
 THREADS: Final = 2
 _LARGE_PIXELS: Final = 6_000_000

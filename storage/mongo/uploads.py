@@ -7,10 +7,10 @@ from typing import Final
 from domain.errors import UserError, UserErrorCode
 from domain.ids import UploadId, ViewerId
 from domain.images import ImageRecord
+from domain.object_keys import OFFER_SECONDS
 from domain.uploads import DeclaredFile, Upload
 from storage.mongo.database import Abort, Database, Document, Session, repository
 from storage.mongo.images import record_document
-from storage.objects.keys import OFFER_SECONDS
 
 _OFFERED: Final = timedelta(seconds=OFFER_SECONDS)
 _KEPT: Final = timedelta(hours=1)

@@ -24,10 +24,7 @@ from typing import Final, TypeVar, TypeVarTuple
 
 from domain.errors import ObjectMissing, ObjectTooLarge, StoreUnavailable
 from domain.images import FOLDERS
-from domain.ports import MAX_OBJECT_BYTES, Link, StoredObject
-from domain.signing import Seal
-from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
-from storage.objects.keys import (
+from domain.object_keys import (
     LINK_WINDOW_SECONDS,
     LINKS_REMEMBERED,
     OFFER_SECONDS,
@@ -39,6 +36,9 @@ from storage.objects.keys import (
     link_begin,
     linked,
 )
+from domain.ports import MAX_OBJECT_BYTES, Link, StoredObject
+from domain.signing import Seal
+from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
 
 LEFTOVER_PREFIX: Final = ".put-"
 """How names begin of files that a killed process left half written. Nothing reads them; once they

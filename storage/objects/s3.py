@@ -24,9 +24,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from domain.errors import ObjectMissing, ObjectTooLarge, StoreUnavailable
 from domain.images import FOLDERS
-from domain.ports import MAX_OBJECT_BYTES, Link, StoredObject
-from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
-from storage.objects.keys import (
+from domain.object_keys import (
     LINK_WINDOW_SECONDS,
     LINKS_REMEMBERED,
     OFFER_SECONDS,
@@ -37,6 +35,8 @@ from storage.objects.keys import (
     link_begin,
     linked,
 )
+from domain.ports import MAX_OBJECT_BYTES, Link, StoredObject
+from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
 from storage.objects.sigv4 import Condition, Signer
 
 CONNECT_SECONDS: Final = 3

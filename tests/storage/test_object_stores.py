@@ -10,8 +10,8 @@ import pytest
 
 from domain.errors import ObjectMissing, ObjectTooLarge
 from domain.images import new_key, rendition_key
+from domain.object_keys import LINK_WINDOW_SECONDS
 from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
-from storage.objects.keys import LINK_WINDOW_SECONDS
 from tests.storage.places import PICTURE, POST, PUT, Place, altered
 
 Part = tuple[str, tuple[str | None, bytes | str]]

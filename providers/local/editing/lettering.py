@@ -6,7 +6,7 @@ import unicodedata
 
 from PIL import Image, ImageDraw, ImageFont
 
-from providers.local.editing.colours import Colour, brightness, darker
+from providers.local.colours import Colour, brightness, darker
 from providers.local.editing.textures import curve, soften
 from providers.local.language.operations import Frame, Place, Write
 

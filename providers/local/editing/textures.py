@@ -12,7 +12,7 @@ from typing import Final
 
 from PIL import Image, ImageFilter
 
-from providers.local.editing.colours import Colour
+from providers.local.colours import Colour
 
 Size = tuple[int, int]
 

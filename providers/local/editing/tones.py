@@ -8,7 +8,7 @@ import math
 
 from PIL import Image
 
-from providers.local.editing.colours import Colour, darker, lighter
+from providers.local.colours import Colour, darker, lighter
 from providers.local.editing.textures import (
     column,
     corners,

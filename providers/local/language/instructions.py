@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Final
 
-from providers.local.editing.colours import COLOUR_WORD, colour_name
+from providers.local.colours import COLOUR_WORD, colour_name
 from providers.local.language.grammar import (
     BEFORE_OPPOSITE,
     BOUNDARY,

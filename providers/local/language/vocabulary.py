@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from domain.models import AspectRatio
-from providers.local.editing.colours import COLOUR_WORDS, COLOURS, colour_in, colour_name
+from providers.local.colours import COLOUR_WORDS, COLOURS, colour_in, colour_name
 from providers.local.language.grammar import OPPOSITES
 from providers.local.language.operations import (
     Apply,

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from random import Random
 
-from providers.local.editing.colours import Colour, darker, lighter, mix
+from providers.local.colours import Colour, darker, lighter, mix
 from providers.local.painting.outlines import Point, Shape, box
 from providers.local.painting.palettes import Palette
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 
-from providers.local.editing.colours import Colour
+from providers.local.colours import Colour
 from providers.local.editing.textures import Size, gradient
 from providers.local.painting.outlines import Point, Shape
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from providers.local.editing.colours import Colour, darker, lighter, mix
+from providers.local.colours import Colour, darker, lighter, mix
 from providers.local.painting.outlines import Point, Shape, box
 from providers.local.painting.palettes import Palette
 

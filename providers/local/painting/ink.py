@@ -7,8 +7,8 @@ from random import Random
 
 from PIL import Image, ImageChops, ImageOps
 
+from providers.local.colours import Colour, brightness, darker, lighter, mix
 from providers.local.editing import effects, tones
-from providers.local.editing.colours import Colour, brightness, darker, lighter, mix
 from providers.local.editing.textures import (
     Size,
     column,

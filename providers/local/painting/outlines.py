@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from providers.local.editing.colours import Colour
+from providers.local.colours import Colour
 
 Point = tuple[float, float]
 

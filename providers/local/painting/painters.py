@@ -6,7 +6,7 @@ from typing import Protocol
 
 from PIL import Image
 
-from providers.local.editing.colours import Colour
+from providers.local.colours import Colour
 from providers.local.painting.outlines import Point, Shape
 from providers.local.painting.palettes import Palette
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Final
 
-from providers.local.editing.colours import COLOURS, Colour, brightness, darker, lighter, mix
+from providers.local.colours import COLOURS, Colour, brightness, darker, lighter, mix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection, Sequence
 from random import Random
 
-from providers.local.editing.colours import COLOURS, Colour, darker, lighter, mix
+from providers.local.colours import COLOURS, Colour, darker, lighter, mix
 from providers.local.painting.outlines import Point, Shape, disc, height_at
 from providers.local.painting.palettes import Palette
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Final
 
-from providers.local.editing.colours import COLOURS, darker, lighter, mix
+from providers.local.colours import COLOURS, darker, lighter, mix
 from providers.local.painting import buildings, crafts, outlines, plants
 from providers.local.painting.outlines import Point, Shape
 from providers.local.painting.painters import Stroke

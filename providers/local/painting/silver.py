@@ -6,8 +6,8 @@ from random import Random
 
 from PIL import Image, ImageDraw
 
+from providers.local.colours import Colour, darker, lighter, mix
 from providers.local.editing import effects, tones
-from providers.local.editing.colours import Colour, darker, lighter, mix
 from providers.local.editing.textures import (
     Size,
     clouds,

@@ -17,12 +17,12 @@ from domain.models import AspectRatio, pixel_size
 from providers.local.editing import collages, edits
 from providers.local.editing.encodings import decode
 from providers.local.editing.lettering import legible
-from providers.local.editing.styles import Style
 from providers.local.editing.textures import Size, soften
 from providers.local.language.instructions import Instructions
 from providers.local.language.operations import Arrangement, Crop, Gather, Write
 from providers.local.language.subjects import said
 from providers.local.painting.scenes import compose
+from providers.local.styles import Style
 
 Steps = Generator[float, None, Image.Image]
 
