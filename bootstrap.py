@@ -10,12 +10,12 @@ import httpx2
 from pydantic import SecretStr
 from starlette.routing import Route
 
-from domain.cleanup.collector import Tidier
-from domain.cleanup.reconciliation import ObjectComparer
+from domain.cleanup.collector import OrphanCollector
+from domain.cleanup.reconciliation import ObjectReconciler
 from domain.cursors import PageCursors, TurnCursors
 from domain.execution.dispatcher import Dispatcher
-from domain.execution.image_writer import ImageKeeper
-from domain.execution.model_availability import WithdrawalService
+from domain.execution.image_writer import ImageWriter
+from domain.execution.model_availability import ModelAvailability
 from domain.execution.runner import OutputRunner
 from domain.execution.sweeper import Sweeper
 from domain.models import ModelRegistry
@@ -23,14 +23,14 @@ from domain.ports import ObjectStore, Provider, UploadStore
 from domain.services.accounts import AccountService
 from domain.services.conversations import ConversationService
 from domain.services.favourites import FavouriteService
-from domain.services.idempotency import ReceiptService
+from domain.services.idempotency import IdempotencyService
 from domain.services.images import ImageService
 from domain.services.plans import PlanService
 from domain.services.prompts import PromptService
 from domain.services.turns import TurnService
 from domain.services.uploads import UploadService
 from domain.services.viewers import SampleMaker, ViewerService
-from domain.signing import Seal
+from domain.signing import Signer
 from domain.viewers import Viewer
 from edge.auth import Authenticator, FetchedKeys
 from edge.dev_tokens import DevelopmentIssuer
@@ -40,7 +40,7 @@ from providers.catalogue import load_catalogue
 from providers.fal.provider import FalProvider
 from providers.gemini.provider import GeminiProvider
 from providers.local.provider import LocalProvider
-from providers.openai.backends import AzureDoor, OpenAIDoor
+from providers.openai.backends import AzureBackend, OpenAIBackend
 from providers.openai.provider import OpenAIProvider
 from providers.openrouter.provider import OpenRouterProvider
 from providers.references import References
@@ -50,19 +50,19 @@ from providers.wavespeed.provider import WavespeedProvider
 from resolvers.loaders import make_loaders
 from schema.context import Context
 from settings import Settings, SettingsError, origin_pattern, secret_of
-from storage.imaging.sandbox import ChildDeveloper
-from storage.imaging.threaded import PillowDeveloper
+from storage.imaging.sandbox import UploadSandbox
+from storage.imaging.threaded import ThreadedImageProcessor
 from storage.mongo.accounts import MongoAccountRepository
 from storage.mongo.change_feed import MongoChangeFeed
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database, open_database
-from storage.mongo.idempotency import MongoReceiptRepository
+from storage.mongo.idempotency import MongoIdempotencyRepository
 from storage.mongo.images import MongoImageRepository
-from storage.mongo.model_availability import MongoWithdrawalRepository
-from storage.mongo.periodic import MongoChoreRepository
+from storage.mongo.model_availability import MongoWithdrawnModelRepository
+from storage.mongo.periodic import MongoPeriodicJobRepository
 from storage.mongo.prompts import MongoPromptRepository
-from storage.mongo.referenced_objects import MongoUsedKeyRepository
+from storage.mongo.referenced_objects import MongoReferencedObjectRepository
 from storage.mongo.turns import MongoTurnRepository
 from storage.mongo.uploads import MongoUploadRepository
 from storage.mongo.viewers import MongoViewerRepository
@@ -159,8 +159,8 @@ class Studio:
 
     objects: Objects
     object_routes: Sequence[Route]
-    seal: Seal
-    developer: PillowDeveloper
+    signer: Signer
+    image_processor: ThreadedImageProcessor
     remote: Mapping[str, Provider]
     """Providers that have credentials here, by name."""
 
@@ -174,10 +174,10 @@ class _Base:
     registry: ModelRegistry
     providers: Mapping[str, Provider]
     """All that can be used here, the remote ones and our own."""
-    keeper: ImageKeeper
+    image_writer: ImageWriter
     images: MongoImageRepository
     claims: MongoClaimRepository
-    withdrawals: WithdrawalService
+    withdrawals: ModelAvailability
     jobs: TaskiqJobQueue
 
 
@@ -188,22 +188,22 @@ async def open_services(
     """Open everything that answers requests, and close it in reverse."""
     async with AsyncExitStack() as stack:
         base = await _open_base(settings, stack)
-        database, keeper, registry = base.database, base.keeper, base.registry
+        database, image_writer, registry = base.database, base.image_writer, base.registry
         conversation_repository = MongoConversationRepository(database)
         turn_repository = MongoTurnRepository(database)
         hub = Hub(MongoChangeFeed(database), turn_repository)
-        turn_cursors = TurnCursors(base.studio.seal)
+        turn_cursors = TurnCursors(base.studio.signer)
         jobs = base.jobs
-        upload_developer = ChildDeveloper()
-        stack.push_async_callback(upload_developer.aclose)
-        images = ImageService(base.images, keeper)
+        upload_processor = UploadSandbox()
+        stack.push_async_callback(upload_processor.aclose)
+        images = ImageService(base.images, image_writer)
         prompts = MongoPromptRepository(database)
-        receipts = ReceiptService(
-            MongoReceiptRepository(database), conversation_repository, turn_repository
+        receipts = IdempotencyService(
+            MongoIdempotencyRepository(database), conversation_repository, turn_repository
         )
         accounts = _accounts(settings, database)
         conversations = ConversationService(
-            conversation_repository, receipts, accounts, images, registry, jobs, keeper
+            conversation_repository, receipts, accounts, images, registry, jobs, image_writer
         )
         turns = TurnService(
             turn_repository,
@@ -213,7 +213,7 @@ async def open_services(
             images,
             registry,
             jobs,
-            keeper,
+            image_writer,
         )
         services = Services(
             authenticator=await _authenticator(settings, stack),
@@ -227,15 +227,15 @@ async def open_services(
                 MongoUploadRepository(database),
                 base.images,
                 base.studio.objects,
-                upload_developer,
-                keeper,
+                upload_processor,
+                image_writer,
                 max_bytes=settings.max_upload_bytes,
             ),
             prompts=PromptService(prompts),
             favourites=FavouriteService(base.images, prompts),
             accounts=accounts,
             viewers=ViewerService(
-                MongoViewerRepository(database), keeper, _sample_maker(settings, base)
+                MongoViewerRepository(database), image_writer, _sample_maker(settings, base)
             ),
             turn_updates=TurnUpdates(hub, turn_repository, conversation_repository, turn_cursors),
             conversation_updates=ConversationUpdates(hub, conversation_repository),
@@ -243,7 +243,7 @@ async def open_services(
             objects=base.studio.objects,
             object_routes=base.studio.object_routes,
             turn_cursors=turn_cursors,
-            page_cursors=PageCursors(base.studio.seal),
+            page_cursors=PageCursors(base.studio.signer),
         )
         await stack.enter_async_context(hub.serve())
         await stack.enter_async_context(jobs.publishing())
@@ -272,19 +272,19 @@ async def open_worker(
 async def open_studio(settings: Settings) -> AsyncIterator[Studio]:
     """Open the providers that the settings have credentials for, and close them at the end."""
     async with AsyncExitStack() as stack:
-        seal = Seal(secret_of(settings))
-        objects, object_routes = await stack.enter_async_context(open_objects(settings, seal))
-        developer = PillowDeveloper()
-        stack.push_async_callback(developer.aclose)
+        signer = Signer(secret_of(settings))
+        objects, object_routes = await stack.enter_async_context(open_objects(settings, signer))
+        image_processor = ThreadedImageProcessor()
+        stack.push_async_callback(image_processor.aclose)
         remote: dict[str, Provider] = {}
-        for provider in _providers_with_keys(settings, References(objects, developer)):
+        for provider in _providers_with_keys(settings, References(objects, image_processor)):
             stack.push_async_callback(provider.aclose)
             remote[provider.name] = provider
         yield Studio(
             objects=objects,
             object_routes=object_routes,
-            seal=seal,
-            developer=developer,
+            signer=signer,
+            image_processor=image_processor,
             remote=remote,
         )
 
@@ -295,8 +295,8 @@ async def _run_outputs(
     runner = OutputRunner(
         claims=base.claims,
         images=base.images,
-        keeper=base.keeper,
-        developer=base.studio.developer,
+        image_writer=base.image_writer,
+        image_processor=base.studio.image_processor,
         registry=base.registry,
         providers=base.providers,
         withdrawals=base.withdrawals,
@@ -308,11 +308,11 @@ async def _run_outputs(
     await stack.enter_async_context(Sweeper(base.claims, dispatcher).serve())
 
 
-def _tidier(base: _Base) -> Tidier:
-    return Tidier(
-        MongoChoreRepository(base.database),
+def _tidier(base: _Base) -> OrphanCollector:
+    return OrphanCollector(
+        MongoPeriodicJobRepository(base.database),
         MongoUploadRepository(base.database),
-        ObjectComparer(base.studio.objects, MongoUsedKeyRepository(base.database)),
+        ObjectReconciler(base.studio.objects, MongoReferencedObjectRepository(base.database)),
     )
 
 
@@ -331,14 +331,14 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
         rehearsal = RehearsalProvider(local)
         providers[rehearsal.name] = rehearsal
     registry = load_catalogue(rehearsals=development, with_credentials=providers)
-    withdrawals = WithdrawalService(MongoWithdrawalRepository(database), registry)
+    withdrawals = ModelAvailability(MongoWithdrawnModelRepository(database), registry)
     await stack.enter_async_context(withdrawals.serve())
     return _Base(
         database=database,
         studio=studio,
         registry=registry,
         providers=providers,
-        keeper=ImageKeeper(studio.objects),
+        image_writer=ImageWriter(studio.objects),
         images=MongoImageRepository(database),
         claims=MongoClaimRepository(database),
         withdrawals=withdrawals,
@@ -348,7 +348,7 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
 
 @asynccontextmanager
 async def open_objects(
-    settings: Settings, seal: Seal
+    settings: Settings, signer: Signer
 ) -> AsyncIterator[tuple[Objects, Sequence[Route]]]:
     """Where the bytes of pictures are, and the routes that links and offers lead to, if to us."""
     bucket = bucket_of(settings)
@@ -357,7 +357,7 @@ async def open_objects(
             yield store, ()
         return
     folder = FolderObjectStore(
-        settings.data_dir / "objects", public_url=settings.public_url, seal=seal
+        settings.data_dir / "objects", public_url=settings.public_url, signer=signer
     )
     origins = origin_pattern(settings.allowed_origins)
     try:
@@ -416,19 +416,19 @@ def _providers_with_keys(settings: Settings, references: References) -> Iterator
 
 
 def _openai(references: References, *, key: str, url: str, places: int) -> OpenAIProvider:
-    return OpenAIProvider(references, OpenAIDoor(key=key, url=url), places=places)
+    return OpenAIProvider(references, OpenAIBackend(key=key, url=url), places=places)
 
 
 def _azure(
     settings: Settings, references: References, *, key: str, url: str, places: int
 ) -> OpenAIProvider:
-    door = AzureDoor(
+    backend = AzureBackend(
         key=key,
         url=url,
         api_version=settings.azure_api_version,
         deployments=settings.azure_deployments,
     )
-    return OpenAIProvider(references, door, places=places)
+    return OpenAIProvider(references, backend, places=places)
 
 
 def _accounts(settings: Settings, database: Database) -> AccountService:
@@ -456,4 +456,4 @@ def _sample_maker(settings: Settings, base: _Base) -> SampleMaker | None:
         return None
     local = base.providers["local"]
     models = tuple(model for model in base.registry.all() if model.provider == local.name)
-    return SampleMaker(local, models, base.studio.developer)
+    return SampleMaker(local, models, base.studio.image_processor)

@@ -18,7 +18,7 @@ from pymongo import AsyncMongoClient
 from bench.darkroom import Document, a_darkroom, compare
 from domain.ids import ViewerId, new_image_id
 from domain.images import Image, ImageOrigin, ImageRecord, new_key
-from domain.signing import Seal
+from domain.signing import Signer
 from storage.mongo.images import record_document
 from storage.objects.folder import FolderObjectStore
 from storage.objects.s3 import Bucket, open_bucket, open_client
@@ -75,7 +75,7 @@ async def time_links() -> None:
     keys = [new_key("images", "image/png") for _ in range(LINKS)]
     with tempfile.TemporaryDirectory() as folder:
         async with AsyncExitStack() as stack:
-            kept = FolderObjectStore(Path(folder), public_url=NOWHERE, seal=Seal(b"bench"))
+            kept = FolderObjectStore(Path(folder), public_url=NOWHERE, signer=Signer(b"bench"))
             stack.push_async_callback(kept.aclose)
             store = await stack.enter_async_context(open_bucket(bucket))
             client = await stack.enter_async_context(open_client(bucket))

@@ -12,14 +12,14 @@ from domain.generation import GenerationRequest
 from domain.ports import Provider
 from providers.fal.provider import FalProvider
 from providers.gemini.provider import GeminiProvider
-from providers.openai.backends import AzureDoor, OpenAIDoor
+from providers.openai.backends import AzureBackend, OpenAIBackend
 from providers.openai.provider import OpenAIProvider
 from providers.openrouter.provider import OpenRouterProvider
 from providers.polling import Pace
 from providers.references import References
 from providers.replicate.provider import ReplicateProvider
 from providers.wavespeed.provider import WavespeedProvider
-from storage.imaging.threaded import PillowDeveloper
+from storage.imaging.threaded import ThreadedImageProcessor
 from tests.providers.pictures import Shelf, a_request
 from tests.providers.rows import rows_of
 from tests.simulators.fal import FalSimulator
@@ -120,13 +120,13 @@ SIDES: Final[Mapping[str, Side]] = {
 @asynccontextmanager
 async def our_side(name: str, url: str, *, pace: Pace | None = None) -> AsyncIterator[OpenProvider]:
     """The provider as workers have it, on a simulator."""
-    developer = PillowDeveloper(threads=1)
-    provider = _opened(name, url, References(Shelf(), developer), pace)
+    image_processor = ThreadedImageProcessor(threads=1)
+    provider = _opened(name, url, References(Shelf(), image_processor), pace)
     try:
         yield provider
     finally:
         await provider.aclose()
-        await developer.aclose()
+        await image_processor.aclose()
 
 
 def request_of(name: str) -> GenerationRequest:
@@ -169,10 +169,10 @@ async def bare_side(name: str, url: str, client: httpx2.AsyncClient) -> bytes:
 def _opened(name: str, url: str, references: References, pace: Pace | None) -> OpenProvider:
     match name:
         case "openai":
-            door = OpenAIDoor(key=OpenAISimulator.key, url=f"{url}/v1")
-            return OpenAIProvider(references, door, places=PLACES, pace=pace)
+            backend = OpenAIBackend(key=OpenAISimulator.key, url=f"{url}/v1")
+            return OpenAIProvider(references, backend, places=PLACES, pace=pace)
         case "azure":
-            azure = AzureDoor(
+            azure = AzureBackend(
                 key=OpenAISimulator.key,
                 url=url,
                 api_version="preview",

@@ -96,8 +96,8 @@ class _Trial:
         started = monotonic()
         try:
             async with asyncio.timeout(model.deadline.total_seconds()):
-                watcher = _Teller(self.provider.name) if self.verbose else SilentWatcher()
-                delivery = await self.provider.generate(_request(model), watcher)
+                observer = _Teller(self.provider.name) if self.verbose else SilentWatcher()
+                delivery = await self.provider.generate(_request(model), observer)
                 seconds = monotonic() - started
                 picture = await self._look_at(delivery)
         except GenerationFailed as failure:
@@ -115,7 +115,7 @@ class _Trial:
     async def _look_at(self, delivery: Delivery) -> Rendition:
         if not delivery.images:
             raise GenerationFailed(GenerationErrorCode.NO_IMAGE, retryable=True)
-        return (await self.studio.developer.develop(delivery.images[0].data)).original
+        return (await self.studio.image_processor.process(delivery.images[0].data)).original
 
     def _fail(self, code: GenerationErrorCode, detail: str) -> None:
         told = _LINK.sub(_BLOT, quoted(detail, leave_out=_secrets_of(self.settings)))

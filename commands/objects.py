@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from bootstrap import open_objects
-from domain.cleanup.reconciliation import ObjectComparer
-from domain.cleanup.store_ownership import Owners, StoreMarker
+from domain.cleanup.reconciliation import ObjectReconciler
+from domain.cleanup.store_ownership import Owners, StoreOwnership
 from domain.errors import Overloaded, StoreUnavailable
 from domain.images import SHARDS
-from domain.signing import Seal
+from domain.signing import Signer
 from runtime.lifecycle import CANNOT_START, FAILED, STOPPED, CannotStart, complain, database
 from settings import Settings, SettingsError, read_settings, secret_of
 from storage.mongo.database import open_database
-from storage.mongo.referenced_objects import MongoUsedKeyRepository
+from storage.mongo.referenced_objects import MongoReferencedObjectRepository
 
 
 def main(arguments: list[str]) -> int:
@@ -38,14 +38,14 @@ async def _run(settings: Settings, asked: Namespace) -> int:
         assert complete.mongodb_uri is not None
         uri = complete.mongodb_uri.get_secret_value()
         async with (
-            open_objects(complete, Seal(secret_of(complete))) as (store, _),
+            open_objects(complete, Signer(secret_of(complete))) as (store, _),
             open_database(uri, complete.mongodb_database) as opened,
         ):
-            comparer = ObjectComparer(store, MongoUsedKeyRepository(opened))
+            comparer = ObjectReconciler(store, MongoReferencedObjectRepository(opened))
             total = await _tell(comparer)
             code = FAILED if total.missing else STOPPED
             if asked.delete:
-                owners = await StoreMarker(comparer.objects, comparer.keys).owners()
+                owners = await StoreOwnership(comparer.objects, comparer.keys).owners()
                 code = await _delete(comparer, total, owners) or code
             return code
 
@@ -62,7 +62,7 @@ class _Total:
     missing: int = 0
 
 
-async def _tell(comparer: ObjectComparer) -> _Total:
+async def _tell(comparer: ObjectReconciler) -> _Total:
     total = _Total()
     for shard in SHARDS:
         found = await comparer.compare(shard)
@@ -84,7 +84,7 @@ async def _tell(comparer: ObjectComparer) -> _Total:
     return total
 
 
-async def _delete(comparer: ObjectComparer, total: _Total, owners: Owners) -> int:
+async def _delete(comparer: ObjectReconciler, total: _Total, owners: Owners) -> int:
     if total.old and not total.referred:
         complain("Nothing here belongs to this database; is it the right one? Nothing is deleted.")
         return FAILED

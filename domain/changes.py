@@ -6,14 +6,14 @@ from enum import StrEnum
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Moment:
+class ClusterTime:
     """A point in the database's own history: its cluster time."""
 
     seconds: int
     increment: int
 
-    def earlier(self, by: timedelta) -> "Moment":
-        return Moment(max(0, self.seconds - int(by.total_seconds())), 0)
+    def earlier(self, by: timedelta) -> "ClusterTime":
+        return ClusterTime(max(0, self.seconds - int(by.total_seconds())), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Bookmark:
     says which state: pairs of a turn's index and its version.
     """
 
-    moment: Moment
+    moment: ClusterTime
     versions: tuple[tuple[int, int], ...] = ()
 
 
@@ -43,7 +43,7 @@ class Change:
     kind: ChangedKind
     id: str
     deleted: bool
-    moment: Moment
+    moment: ClusterTime
 
 
 @dataclass(frozen=True, slots=True)

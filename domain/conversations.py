@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from domain.changes import Moment
+from domain.changes import ClusterTime
 from domain.ids import ConversationId, ViewerId
 from domain.images import Image
 from domain.models import AspectRatio, Resolution
@@ -31,7 +31,7 @@ class Conversation:
     turn_count: int
     created_at: datetime
     updated_at: datetime
-    as_of: Moment
+    as_of: ClusterTime
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,11 @@ import json
 from dataclasses import dataclass
 from typing import Final
 
-from domain.changes import Bookmark, Moment
+from domain.changes import Bookmark, ClusterTime
 from domain.errors import BadUserInput, InvalidCursor
 from domain.ids import ConversationId
 from domain.pages import Position
-from domain.signing import Seal
+from domain.signing import Signer
 
 _TURNS_VERSION: Final = 1
 
@@ -21,18 +21,18 @@ _TURNS_VERSION: Final = 1
 class TurnCursors:
     """Where a listener of a conversation's turns stands."""
 
-    seal: Seal
+    signer: Signer
 
     def make(self, conversation_id: ConversationId, bookmark: Bookmark) -> str:
         moment = bookmark.moment
         known = [number for pair in bookmark.versions for number in pair]
         numbers = (_TURNS_VERSION, moment.seconds, moment.increment, *known)
         payload = ".".join(map(str, numbers))
-        return self.seal.close(_turns_of(conversation_id), payload.encode())
+        return self.signer.sign(_turns_of(conversation_id), payload.encode())
 
     def read(self, conversation_id: ConversationId, cursor: str) -> Bookmark:
         """Raise InvalidCursor unless the cursor was made for this conversation, here."""
-        payload = self.seal.open(_turns_of(conversation_id), cursor)
+        payload = self.signer.verify(_turns_of(conversation_id), cursor)
         if payload is None:
             raise InvalidCursor
         version, *numbers = map(int, payload.decode().split("."))
@@ -40,21 +40,23 @@ class TurnCursors:
             raise InvalidCursor
         seconds, increment, *known = numbers
         versions = tuple(zip(known[::2], known[1::2], strict=True))
-        return Bookmark(Moment(seconds, increment), versions)
+        return Bookmark(ClusterTime(seconds, increment), versions)
 
 
 @dataclass(frozen=True, slots=True)
 class PageCursors:
     """An item's place in one list of one viewer. `name` tells the list, filters included."""
 
-    seal: Seal
+    signer: Signer
 
     def make(self, name: str, position: Position) -> str:
-        return self.seal.close(f"page {name}", json.dumps(position, separators=(",", ":")).encode())
+        return self.signer.sign(
+            f"page {name}", json.dumps(position, separators=(",", ":")).encode()
+        )
 
     def read(self, name: str, cursor: str) -> Position:
         """Raise BadUserInput unless the cursor was made for this list."""
-        payload = self.seal.open(f"page {name}", cursor)
+        payload = self.signer.verify(f"page {name}", cursor)
         if payload is None:
             raise BadUserInput("The cursor is not one of this list's.")
         return tuple(json.loads(payload))

@@ -24,7 +24,7 @@ class IdempotencyKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
+class IdempotencyRecord:
     """What came of the request that used a key first."""
 
     mutation: str

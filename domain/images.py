@@ -74,7 +74,7 @@ class Rendition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DevelopedImage:
+class ProcessedImage:
     """A picture that has been decoded and checked, with all that is derived from its pixels."""
 
     original: Rendition

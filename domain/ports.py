@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
-from domain.changes import Change, HistoryLost, Moment
+from domain.changes import Change, ClusterTime, HistoryLost
 from domain.conversations import Conversation
 from domain.credits import Account, Proof
 from domain.errors import UserError
 from domain.generation import Delivery, GenerationRequest
-from domain.idempotency import IdempotencyKey, Receipt
+from domain.idempotency import IdempotencyKey, IdempotencyRecord
 from domain.ids import (
     ConversationId,
     ImageId,
@@ -26,7 +26,7 @@ from domain.ids import (
     UploadId,
     ViewerId,
 )
-from domain.images import FOLDERS, DevelopedImage, Image, ImageOrigin, ImageRecord, Rendition
+from domain.images import FOLDERS, Image, ImageOrigin, ImageRecord, ProcessedImage, Rendition
 from domain.outputs import GenerationError, Output, Preview, ProviderJob, Run, Usage
 from domain.pages import Page, PageRequest
 from domain.prompts import Prompt
@@ -123,7 +123,7 @@ class TurnRepository(Protocol):
         viewer_id: ViewerId,
         conversation_id: ConversationId,
         *,
-        changed_since: Moment | None,
+        changed_since: ClusterTime | None,
         recent: timedelta,
         after_index: int = -1,
     ) -> TurnsAsOf:
@@ -133,7 +133,7 @@ class TurnRepository(Protocol):
         come in pages: where there are more, ask again after the last one's index.
         """
 
-    async def load_changed(self, ids: Iterable[TurnId], *, at_least: Moment) -> Sequence[Turn]:
+    async def load_changed(self, ids: Iterable[TurnId], *, at_least: ClusterTime) -> Sequence[Turn]:
         """These turns as they stood at a moment or later, whosever they are.
 
         For listeners that have been let in.
@@ -148,7 +148,7 @@ class TurnRepository(Protocol):
         *,
         max_active_outputs: int,
         key: IdempotencyKey | None,
-    ) -> tuple[Turn, Moment] | None:
+    ) -> tuple[Turn, ClusterTime] | None:
         """Queue an ended output again, as its next attempt, reserve its credits, and write the
         key's receipt.
 
@@ -319,8 +319,8 @@ class UploadRepository(Protocol):
         """Their bytes are gone."""
 
 
-class ReceiptRepository(Protocol):
-    async def get(self, viewer_id: ViewerId, key: IdempotencyKey) -> Receipt | None: ...
+class IdempotencyRepository(Protocol):
+    async def get(self, viewer_id: ViewerId, key: IdempotencyKey) -> IdempotencyRecord | None: ...
 
 
 class AccountRepository(Protocol):
@@ -350,7 +350,7 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
-class UsedKeys:
+class ReferencedKeys:
     """Keys that something in the database refers to."""
 
     kept: frozenset[str]
@@ -359,8 +359,8 @@ class UsedKeys:
     """Of uploads, whose bytes may be there, come, or never come."""
 
 
-class UsedKeyRepository(Protocol):
-    async def of_shard(self, shard: str) -> UsedKeys:
+class ReferencedObjectRepository(Protocol):
+    async def of_shard(self, shard: str) -> ReferencedKeys:
         """All of one shard. What is written or deleted meanwhile may be told or not."""
 
     async def owner(self) -> str:
@@ -368,7 +368,7 @@ class UsedKeyRepository(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Chore:
+class PeriodicJob:
     """Something that one process is to do now, and no other."""
 
     times: int
@@ -377,8 +377,8 @@ class Chore:
     """By the database's clock."""
 
 
-class ChoreRepository(Protocol):
-    async def begin(self, name: str, *, every: timedelta) -> Chore | None:
+class PeriodicJobRepository(Protocol):
+    async def begin(self, name: str, *, every: timedelta) -> PeriodicJob | None:
         """Take a chore that is due, and let nobody take it again before so long has passed.
 
         None: it is not due, or another process came first.
@@ -446,10 +446,10 @@ class UploadStore(Protocol):
     async def delete(self, keys: Sequence[str]) -> None: ...
 
 
-class Developer(Protocol):
+class ImageProcessor(Protocol):
     """Decodes pictures, off the event loop. Raises `GenerationFailed` where they are none."""
 
-    async def develop(self, data: bytes) -> DevelopedImage: ...
+    async def process(self, data: bytes) -> ProcessedImage: ...
 
     async def preview(self, data: bytes) -> Rendition:
         """A small WebP of a partial image."""
@@ -458,15 +458,15 @@ class Developer(Protocol):
         """The same picture as a PNG or JPEG, scaled down until it has at most so many bytes."""
 
 
-class UploadDeveloper(Protocol):
-    async def develop_upload(self, data: bytes, *, content_type: str) -> DevelopedImage:
+class UploadProcessor(Protocol):
+    async def process_upload(self, data: bytes, *, content_type: str) -> ProcessedImage:
         """What a client has sent, turned upright, without metadata, encoded anew in its format.
 
         Raise `PictureRefused` where it is not one picture of this type within the limits.
         """
 
 
-class Watcher(Protocol):
+class RunObserver(Protocol):
     """What a provider tells while it works. What comes too fast is left out.
 
     A provider that costs something calls `submitting`, asks, and calls `submitted` with the job, in
@@ -500,7 +500,7 @@ class Provider(Protocol):
     def places(self) -> int:
         """How many runs one process may have here at the same time."""
 
-    async def generate(self, request: GenerationRequest, watcher: Watcher) -> Delivery:
+    async def generate(self, request: GenerationRequest, observer: RunObserver) -> Delivery:
         """Make the pictures, or raise `GenerationFailed`.
 
         With `request.job`, go on with that job and submit nothing. Raise `NotSubmitted` only where
@@ -511,7 +511,7 @@ class Provider(Protocol):
         """Tell the provider that nobody wants this job any more, where it can be told."""
 
 
-class WithdrawalRepository(Protocol):
+class WithdrawnModelRepository(Protocol):
     """Models that their providers say are gone. Each is forgotten after an hour."""
 
     async def add(self, model_id: ModelId) -> None: ...

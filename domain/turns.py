@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from domain.changes import Bookmark, Moment
+from domain.changes import Bookmark, ClusterTime
 from domain.ids import ConversationId, ModelId, OutputId, TurnId, ViewerId, conversation_of_turn
 from domain.images import Image
 from domain.models import AspectRatio, ImageFormat, ImageModel, Quality, Resolution
@@ -196,7 +196,7 @@ class TurnsAsOf:
     """Turns of one conversation, and the moment since which they may have changed."""
 
     turns: tuple[Turn, ...]
-    moment: Moment
+    moment: ClusterTime
     more: bool
     """Whether later turns follow, the latest among them."""
 

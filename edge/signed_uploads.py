@@ -162,13 +162,13 @@ class _OfferedPlaces:
             ):
                 raise _too_many()
             seconds = FIRST_SECONDS + byte_size / SLOWEST_BYTES_PER_SECOND
-            patience.reschedule(began + min(seconds, UPLOAD_SECONDS))
+            polling_policy.reschedule(began + min(seconds, UPLOAD_SECONDS))
 
         self._at_once[key] += 1
         self._at_once_of[owner] += 1
         body.came = came
         try:
-            async with asyncio.timeout(FIRST_SECONDS) as patience:
+            async with asyncio.timeout(FIRST_SECONDS) as polling_policy:
                 yield
         finally:
             body.came = None

@@ -22,7 +22,7 @@ class Pace:
     """So long before the deadline a job is given up that cannot be asked about."""
 
 
-class Patience:
+class PollingPolicy:
     """The pauses of one run, until its deadline."""
 
     def __init__(self, pace: Pace, seconds_left: float) -> None:

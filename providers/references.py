@@ -11,7 +11,7 @@ from typing import Final
 
 from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.images import Image
-from domain.ports import Developer, ObjectStore
+from domain.ports import ImageProcessor, ObjectStore
 
 MAX_TOGETHER_BYTES: Final = 64 * 2**20
 """Of all references of a run: they are in memory together while they are sent."""
@@ -37,7 +37,7 @@ class References:
     """Reads references, and makes others of those that a provider would not take."""
 
     store: ObjectStore
-    developer: Developer
+    image_processor: ImageProcessor
     max_together: int = MAX_TOGETHER_BYTES
 
     async def read(
@@ -58,7 +58,7 @@ class References:
             most = self.max_together if max_bytes is None else max_bytes
             is_foreign = content_types is not None and reference.content_type not in content_types
             if is_foreign or (max_bytes is not None and len(reference.data) > max_bytes):
-                other = await self.developer.shrink(reference.data, max_bytes=most)
+                other = await self.image_processor.shrink(reference.data, max_bytes=most)
                 reference = Reference(other.data, other.content_type)
             read.append(reference)
             if sum(len(one.data) for one in read) > self.max_together:

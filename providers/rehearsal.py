@@ -11,7 +11,7 @@ from typing import Final
 from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.generation import Delivery, GenerationRequest, SilentWatcher
 from domain.outputs import ProviderJob
-from domain.ports import Provider, Watcher
+from domain.ports import Provider, RunObserver
 
 SLOW_SECONDS: Final = 10.0
 FAILING_SECONDS: Final = 1.0
@@ -39,18 +39,18 @@ class RehearsalProvider:
     async def cancel(self, job: ProviderJob) -> None:
         """Rehearsals have no jobs: they end with their task."""
 
-    async def generate(self, request: GenerationRequest, watcher: Watcher) -> Delivery:
+    async def generate(self, request: GenerationRequest, observer: RunObserver) -> Delivery:
         match request.model.id:
             case "rehearsal-slow":
-                return await self._deliver(request, watcher, seconds=SLOW_SECONDS)
+                return await self._deliver(request, observer, seconds=SLOW_SECONDS)
             case "rehearsal-lands-last":
-                return await self._deliver(request, watcher, seconds=LAST_SECONDS)
+                return await self._deliver(request, observer, seconds=LAST_SECONDS)
             case "rehearsal-fails":
-                return await self._fail(request, watcher)
+                return await self._fail(request, observer)
             case "rehearsal-fails-once":
                 if request.attempt < 2:
-                    return await self._fail(request, watcher)
-                return await self._painter.generate(request, watcher)
+                    return await self._fail(request, observer)
+                return await self._painter.generate(request, observer)
             case "rehearsal-refuses":
                 await self._wait(FAILING_SECONDS)
                 raise GenerationFailed(
@@ -66,7 +66,7 @@ class RehearsalProvider:
                 )
 
     async def _deliver(
-        self, request: GenerationRequest, watcher: Watcher, *, seconds: float
+        self, request: GenerationRequest, observer: RunObserver, *, seconds: float
     ) -> Delivery:
         """Have the pictures made at once, and tell of it as if it had taken so long."""
         kept = _Keeper()
@@ -74,22 +74,22 @@ class RehearsalProvider:
         shown = 0
         for step in range(_STEPS):
             fraction = step / _STEPS
-            await watcher.progress(fraction)
+            await observer.progress(fraction)
             while shown < len(kept.previews) and fraction >= (shown + 1) / (len(kept.previews) + 1):
-                await watcher.preview(kept.previews[shown])
+                await observer.preview(kept.previews[shown])
                 shown += 1
             await self._wait(seconds / _STEPS)
         for preview in kept.previews[shown:]:
-            await watcher.preview(preview)
-        await watcher.progress(1.0)
+            await observer.preview(preview)
+        await observer.progress(1.0)
         return delivery
 
-    async def _fail(self, request: GenerationRequest, watcher: Watcher) -> Delivery:
+    async def _fail(self, request: GenerationRequest, observer: RunObserver) -> Delivery:
         if request.preview_count > 0:
             kept = _Keeper()
             await self._painter.generate(replace(request, image_count=1, preview_count=1), kept)
             for preview in kept.previews[:1]:
-                await watcher.preview(preview)
+                await observer.preview(preview)
         await self._wait(FAILING_SECONDS)
         raise GenerationFailed(
             GenerationErrorCode.PROVIDER_UNAVAILABLE, retryable=True, detail="rehearsed"

@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 
 from domain.errors import GenerationFailed
-from providers.polling import Pace, Patience
+from providers.polling import Pace, PollingPolicy
 from providers.safe_http import DownloadBroke, Downloader
 
 log = structlog.get_logger(__name__)
@@ -25,7 +25,7 @@ async def fetch_pictures(
     """
     async with asyncio.TaskGroup() as group:
         fetches = [
-            group.create_task(_fetched(link, downloader, Patience(pace, seconds_left)))
+            group.create_task(_fetched(link, downloader, PollingPolicy(pace, seconds_left)))
             for link in links
         ]
     fetched = [fetch.result() for fetch in fetches]
@@ -39,14 +39,14 @@ async def fetch_pictures(
 
 
 async def _fetched(
-    link: str, downloader: Downloader, patience: Patience
+    link: str, downloader: Downloader, policy: PollingPolicy
 ) -> bytes | GenerationFailed:
     while True:
         try:
             return await downloader.fetch(link)
         except DownloadBroke as broken:
             try:
-                await patience.wait_out(broken, tries=_TRIES)
+                await policy.wait_out(broken, tries=_TRIES)
             except GenerationFailed as end:
                 return end
         except GenerationFailed as refusal:

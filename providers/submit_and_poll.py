@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 from domain.errors import GenerationFailed
 from providers.failures import bad, is_gone, is_transient, of_silence, unavailable, unknown
 from providers.http import Answer, AnswerUnusable, Unanswered
-from providers.polling import Patience
+from providers.polling import PollingPolicy
 
 TRIES: Final = 5
 """How often in a row an answer is asked for that makes no sense, or that may be final."""
@@ -34,7 +34,7 @@ async def told_of_job(
     *,
     failure_of: Callable[[Answer], GenerationFailed],
     wish_of: Callable[[Answer], float | None],
-    patience: Patience,
+    policy: PollingPolicy,
 ) -> Told:
     """Ask about a job until an answer can be read, and wait out what comes in between.
 
@@ -46,25 +46,25 @@ async def told_of_job(
         try:
             answer = await ask()
         except AnswerUnusable as nonsense:
-            await patience.wait_out(bad(f"status: {nonsense}"), tries=TRIES)
+            await policy.wait_out(bad(f"status: {nonsense}"), tries=TRIES)
             continue
         except Unanswered as silence:
-            await patience.wait_out(unavailable(silence))
+            await policy.wait_out(unavailable(silence))
             continue
         told = read(answer)
         if told is not None:
-            patience.went_well()
+            policy.went_well()
             return told
         failure = failure_of(answer)
         wish, status = wish_of(answer), answer.status
         # It may be long, and nobody needs it while time passes.
         del answer
         if status < 300:
-            await patience.wait_out(failure, tries=TRIES)
+            await policy.wait_out(failure, tries=TRIES)
         elif is_gone(status):
             # The provider has given us this id. Whether the job runs, or ever did, nobody can tell.
-            await patience.wait_out(unknown(f"status: HTTP {status}"), tries=TRIES)
+            await policy.wait_out(unknown(f"status: HTTP {status}"), tries=TRIES)
         elif is_transient(status):
-            await patience.wait_out(failure, wish=wish)
+            await policy.wait_out(failure, wish=wish)
         else:
             raise failure

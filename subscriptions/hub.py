@@ -13,7 +13,7 @@ from typing import Final
 
 import structlog
 
-from domain.changes import Change, ChangedKind, HistoryLost, Moment
+from domain.changes import Change, ChangedKind, ClusterTime, HistoryLost
 from domain.errors import Overloaded
 from domain.ids import ConversationId, TurnId, ViewerId, conversation_of_turn, parse_turn_id
 from domain.ports import ChangeFeed, TurnRepository
@@ -30,8 +30,8 @@ _PAUSE_SECONDS: Final = 0.25
 @dataclass(slots=True)
 class _Waiting:
     turn: Turn
-    first_moment: Moment
-    last_moment: Moment
+    first_moment: ClusterTime
+    last_moment: ClusterTime
 
 
 class Listener:
@@ -52,7 +52,7 @@ class Listener:
         await self._news.wait()
         self._news.clear()
 
-    def take_turns(self) -> Iterator[tuple[Turn, Moment]]:
+    def take_turns(self) -> Iterator[tuple[Turn, ClusterTime]]:
         """The waiting turns, longest waiting first, each with a moment before which all is told.
 
         None once something was lost: what has to be read anew must not be passed.
@@ -65,7 +65,7 @@ class Listener:
     def forget_turns(self) -> None:
         self._waiting.clear()
 
-    def offer(self, turn: Turn, changed: Moment, read: Moment) -> None:
+    def offer(self, turn: Turn, changed: ClusterTime, read: ClusterTime) -> None:
         """A turn that changed at one moment, and holds all that had happened to it at another."""
         waiting = self._waiting.get(turn.id)
         if waiting is not None:
@@ -90,7 +90,7 @@ class Hub:
         self._feed = feed
         self._turns = turns
         self._listeners: dict[ConversationId | ViewerId, set[Listener]] = {}
-        self._changed: dict[TurnId, Moment] = {}
+        self._changed: dict[TurnId, ClusterTime] = {}
         self._work = asyncio.Event()
         self._opened = asyncio.Event()
 
@@ -183,8 +183,8 @@ class Hub:
                 else:
                     self._offer(turns, batch)
 
-    def _offer(self, turns: Iterable[Turn], batch: dict[TurnId, Moment]) -> None:
-        newest: dict[ConversationId, Moment] = {}
+    def _offer(self, turns: Iterable[Turn], batch: dict[TurnId, ClusterTime]) -> None:
+        newest: dict[ConversationId, ClusterTime] = {}
         for turn_id, moment in batch.items():
             conversation_id = conversation_of_turn(turn_id)
             newest[conversation_id] = max(moment, newest.get(conversation_id, moment))

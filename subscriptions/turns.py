@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from domain.changes import Bookmark, Moment
+from domain.changes import Bookmark, ClusterTime
 from domain.cursors import TurnCursors
 from domain.errors import NotFound, Overloaded
 from domain.ids import ConversationId, parse_conversation_id
@@ -45,7 +45,7 @@ class TurnUpdates:
         if conversation_id is None:
             raise NotFound
         after_bookmark = self.cursors.read(conversation_id, after) if after is not None else None
-        told = _Told(after_bookmark)
+        seen = _Seen(after_bookmark)
         with self.hub.listen(conversation_id) as listener:
             listener.tell(lost=True)  # nothing is known yet
             while not listener.ended:
@@ -55,24 +55,24 @@ class TurnUpdates:
                     listener.lost = False
                     try:
                         if not await self.conversations.get_many(viewer.id, [conversation_id]):
-                            if not told.begun:
+                            if not seen.begun:
                                 raise NotFound
                             return
-                        async for update in self._standing(viewer, conversation_id, told):
+                        async for update in self._standing(viewer, conversation_id, seen):
                             yield update
                     except Overloaded:
                         listener.tell(lost=True)
                         await asyncio.sleep(_PAUSE_SECONDS * random.uniform(0.5, 1.5))
                         continue
                 for turn, moment in listener.take_turns():
-                    if told.is_news(turn):
-                        yield told.one(turn, moment)
+                    if seen.is_news(turn):
+                        yield seen.one(turn, moment)
 
     async def _standing(
-        self, viewer: Viewer, conversation_id: ConversationId, told: "_Told"
+        self, viewer: Viewer, conversation_id: ConversationId, seen: "_Seen"
     ) -> AsyncGenerator[TurnUpdate, None]:
         """All that the subscriber does not know yet, page by page."""
-        since, moment, after_index = told.since, None, -1
+        since, moment, after_index = seen.since, None, -1
         while True:
             page = await self.turns.current(
                 viewer.id,
@@ -82,7 +82,7 @@ class TurnUpdates:
                 after_index=after_index,
             )
             moment = moment or page.moment
-            for update in told.page(page, moment):
+            for update in seen.page(page, moment):
                 yield update
             if not page.more:
                 return
@@ -94,10 +94,10 @@ class _Known:
     version: int
     outputs: dict[int, int]
     """Each output's version, by its slot."""
-    moment: Moment
+    moment: ClusterTime
 
 
-class _Told:
+class _Seen:
     """What one subscriber knows."""
 
     def __init__(self, after: Bookmark | None) -> None:
@@ -113,10 +113,10 @@ class _Told:
                 self._turns[turn_index] = _Known(version, {}, after.moment)
 
     @property
-    def since(self) -> Moment | None:
+    def since(self) -> ClusterTime | None:
         return self._moment.earlier(_SLACK) if self._moment else None
 
-    def page(self, page: TurnsAsOf, moment: Moment) -> list[TurnUpdate]:
+    def page(self, page: TurnsAsOf, moment: ClusterTime) -> list[TurnUpdate]:
         """What is due of a page of turns as they stand.
 
         At first the latest turn and those at work are due in any case, the others where they are
@@ -147,7 +147,7 @@ class _Told:
         known = self._turns.get(turn.turn_index)
         return known is None or turn.version > known.version
 
-    def one(self, turn: Turn, moment: Moment) -> TurnUpdate:
+    def one(self, turn: Turn, moment: ClusterTime) -> TurnUpdate:
         """Tell a turn; afterwards all that changed before `moment` has been told."""
         known = self._turns.get(turn.turn_index)
         known_outputs = known.outputs if known else {}
@@ -156,13 +156,13 @@ class _Told:
         self._moment = moment
         return TurnUpdate(turn, changed, Bookmark(moment, self._about(moment)))
 
-    def _know(self, turn: Turn, moment: Moment, outputs: dict[int, int] | None = None) -> None:
+    def _know(self, turn: Turn, moment: ClusterTime, outputs: dict[int, int] | None = None) -> None:
         self._turns.pop(turn.turn_index, None)
         self._turns[turn.turn_index] = _Known(turn.version, outputs or {}, moment)
         if len(self._turns) > _REMEMBERED_TURNS:
             del self._turns[next(iter(self._turns))]
 
-    def _about(self, moment: Moment) -> tuple[tuple[int, int], ...]:
+    def _about(self, moment: ClusterTime) -> tuple[tuple[int, int], ...]:
         """The versions of turns that a resumption from this moment would find again."""
         recent = moment.earlier(_SLACK)
         found = [(i, known.version) for i, known in self._turns.items() if known.moment >= recent]

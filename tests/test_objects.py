@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from bootstrap import Objects, open_objects, open_worker
-from domain.cleanup.reconciliation import ObjectComparer
+from domain.cleanup.reconciliation import ObjectReconciler
 from domain.cleanup.store_ownership import mark_key
 from domain.images import FOLDERS, SHARDS, new_key, rendition_key
 from domain.ports import StoredObject
-from domain.signing import Seal
+from domain.signing import Signer
 from settings import Settings
 from storage.mongo.database import open_database
-from storage.mongo.referenced_objects import MongoUsedKeyRepository
+from storage.mongo.referenced_objects import MongoReferencedObjectRepository
 from storage.objects.folder import FolderObjectStore
 from tests.clients import GraphQLClient
 from tests.conftest import Darkroom, StartDarkroom
@@ -62,7 +62,7 @@ async def darkroom(start_darkroom: StartDarkroom) -> Darkroom:
 
 @pytest.fixture
 async def store(darkroom: Darkroom) -> AsyncIterator[Objects]:
-    async with open_objects(darkroom.settings, Seal(b"-")) as (store, _):
+    async with open_objects(darkroom.settings, Signer(b"-")) as (store, _):
         yield store
 
 
@@ -189,7 +189,10 @@ async def until_tidied(uri: str, name: str) -> None:
     async with open_database(uri, name) as database:
 
         async def begun() -> bool:
-            return {one["_id"] async for one in database.chores.find()} == {"uploads", "shards"}
+            return {one["_id"] async for one in database.periodic_jobs.find()} == {
+                "uploads",
+                "shards",
+            }
 
         await eventually(begun, within=20, what="somebody has begun to tidy up")
 
@@ -198,7 +201,7 @@ class Interrupted(FolderObjectStore):
     """A store in which something happens just before it is listed."""
 
     def __init__(self, settings: Settings, happens: Callable[[], Awaitable[object]]) -> None:
-        super().__init__(settings.data_dir / "objects", public_url="", seal=Seal(b"-"))
+        super().__init__(settings.data_dir / "objects", public_url="", signer=Signer(b"-"))
         self._happens = happens
 
     async def keys(
@@ -219,7 +222,9 @@ async def test_what_is_deleted_in_the_meantime_is_not_missed(
     store = Interrupted(darkroom.settings, lambda: client(DELETE_IMAGE, id=sample["id"]))
 
     async with open_database(uri.get_secret_value(), name) as database:
-        found = await ObjectComparer(store, MongoUsedKeyRepository(database)).compare(shard)
+        found = await ObjectReconciler(store, MongoReferencedObjectRepository(database)).compare(
+            shard
+        )
     await store.aclose()
 
     assert not found.missing

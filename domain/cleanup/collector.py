@@ -17,11 +17,11 @@ from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Final
 
-from domain.cleanup.reconciliation import LEFT_ALONE, Comparison, ObjectComparer
-from domain.cleanup.store_ownership import StoreMarker
+from domain.cleanup.reconciliation import LEFT_ALONE, Comparison, ObjectReconciler
+from domain.cleanup.store_ownership import StoreOwnership
 from domain.errors import Overloaded, StoreUnavailable
 from domain.images import SHARDS
-from domain.ports import Chore, ChoreRepository, StoredObject, UploadRepository
+from domain.ports import PeriodicJob, PeriodicJobRepository, StoredObject, UploadRepository
 
 log = logging.getLogger(__name__)
 
@@ -39,21 +39,21 @@ _OF: Final = 4
 """More only where they are at most one for so many in use."""
 
 
-class Tidier:
+class OrphanCollector:
     def __init__(
         self,
-        chores: ChoreRepository,
+        periodic_jobs: PeriodicJobRepository,
         uploads: UploadRepository,
-        comparer: ObjectComparer,
+        comparer: ObjectReconciler,
         *,
         uploads_every: timedelta = UPLOADS_EVERY,
         shard_every: timedelta = SHARD_EVERY,
         left_alone: timedelta = LEFT_ALONE,
     ) -> None:
-        self._chores = chores
+        self._chores = periodic_jobs
         self._uploads = uploads
         self._comparer = comparer
-        self._marker = StoreMarker(comparer.objects, comparer.keys)
+        self._marker = StoreOwnership(comparer.objects, comparer.keys)
         self._uploads_every = uploads_every
         self._shard_every = shard_every
         self._left_alone = left_alone
@@ -104,15 +104,15 @@ class Tidier:
             await self._uploads.forget_bytes(over)
 
     async def _compare_a_shard(self) -> None:
-        chore = await self._chores.begin("shards", every=self._shard_every)
-        if chore is None or chore.times == 0:
+        periodic_job = await self._chores.begin("shards", every=self._shard_every)
+        if periodic_job is None or periodic_job.times == 0:
             return  # a database that has just been made is left alone, and so is its store
-        owned = await self._is_owned(chore)
-        shard = SHARDS[chore.times % len(SHARDS)]
+        owned = await self._is_owned(periodic_job)
+        shard = SHARDS[periodic_job.times % len(SHARDS)]
         found = await self._comparer.compare(shard)
         if found.missing:
             log.error("bytes missing", extra={"shard": shard, "count": len(found.missing)})
-        old = found.old_orphans(chore.now, left_alone=self._left_alone)
+        old = found.old_orphans(periodic_job.now, left_alone=self._left_alone)
         if old and owned and self._are_few(shard, old, found):
             await self._comparer.delete(old)
             log.info(
@@ -124,7 +124,7 @@ class Tidier:
                 },
             )
 
-    async def _is_owned(self, chore: Chore) -> bool:
+    async def _is_owned(self, periodic_job: PeriodicJob) -> bool:
         """Whether the store is ours alone, and others would have said so by now."""
         owners = await self._marker.owners()
         if owners.ours_since is None:
@@ -133,7 +133,7 @@ class Tidier:
             self._complain(_SHARED, others=list(owners.others))
             return False
         self._told.discard(_SHARED)
-        return owners.ours_since is not None and self._is_old(owners.ours_since, chore.now)
+        return owners.ours_since is not None and self._is_old(owners.ours_since, periodic_job.now)
 
     def _is_old(self, since: datetime, now: datetime) -> bool:
         return now - since > self._left_alone

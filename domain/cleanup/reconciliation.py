@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from domain.ports import ObjectStore, StoredObject, UsedKeyRepository
+from domain.ports import ObjectStore, ReferencedObjectRepository, StoredObject
 
 LEFT_ALONE: Final = timedelta(days=1)
 """Bytes come before what refers to them: only after this is it sure that nothing will."""
@@ -37,9 +37,9 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class ObjectComparer:
+class ObjectReconciler:
     objects: ObjectStore
-    keys: UsedKeyRepository
+    keys: ReferencedObjectRepository
 
     async def compare(self, shard: str) -> Comparison:
         """Look at one of `domain.images.SHARDS`, while others go on."""

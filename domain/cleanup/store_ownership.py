@@ -10,7 +10,7 @@ from hashlib import sha256
 from typing import Final
 
 from domain.images import SHARDS
-from domain.ports import ObjectStore, UsedKeyRepository
+from domain.ports import ObjectStore, ReferencedObjectRepository
 
 _FOLDER: Final = "owners"
 _SHARD: Final = SHARDS[0]
@@ -29,9 +29,9 @@ class Owners:
 
 
 @dataclass(frozen=True, slots=True)
-class StoreMarker:
+class StoreOwnership:
     objects: ObjectStore
-    keys: UsedKeyRepository
+    keys: ReferencedObjectRepository
 
     async def owners(self) -> Owners:
         ours = mark_key(await self.keys.owner())

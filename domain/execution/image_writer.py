@@ -11,7 +11,7 @@ from typing import Final
 
 from domain.errors import StoreUnavailable
 from domain.ids import ModelId, OutputId, new_image_id
-from domain.images import DevelopedImage, Image, ImageOrigin, new_key, rendition_key
+from domain.images import Image, ImageOrigin, ProcessedImage, new_key, rendition_key
 from domain.ports import ObjectStore
 
 _PAUSES_SECONDS: Final = (0.2, 0.4, 0.8)
@@ -20,12 +20,12 @@ _DISCARD_SECONDS: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class ImageKeeper:
+class ImageWriter:
     objects: ObjectStore
 
-    async def keep(
+    async def store(
         self,
-        developed: DevelopedImage,
+        processed: ProcessedImage,
         *,
         origin: ImageOrigin,
         created_at: datetime,
@@ -37,7 +37,7 @@ class ImageKeeper:
 
         Raise StoreUnavailable after several tries.
         """
-        original = developed.original
+        original = processed.original
         image = Image(
             id=new_image_id(),
             key=new_key("images", original.content_type),
@@ -45,20 +45,20 @@ class ImageKeeper:
             height=original.height,
             content_type=original.content_type,
             byte_size=len(original.data),
-            thumbhash=developed.thumbhash,
-            rendition_widths=tuple(thumbnail.width for thumbnail in developed.thumbnails),
+            thumbhash=processed.thumbhash,
+            rendition_widths=tuple(thumbnail.width for thumbnail in processed.thumbnails),
             origin=origin,
             model_id=model_id,
             seed=seed,
             output_id=output_id,
             created_at=created_at,
         )
-        for thumbnail in developed.thumbnails:
+        for thumbnail in processed.thumbnails:
             await self._put(rendition_key(image.key, thumbnail.width), thumbnail.data)
         await self._put(image.key, original.data)
         return image
 
-    async def discard(self, keys: Sequence[str]) -> None:
+    async def delete(self, keys: Sequence[str]) -> None:
         """Delete bytes that nothing refers to. What takes too long is left to the tidier."""
         with suppress(StoreUnavailable, TimeoutError):
             async with asyncio.timeout(_DISCARD_SECONDS):

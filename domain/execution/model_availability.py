@@ -10,15 +10,15 @@ from typing import Final
 from domain.errors import Overloaded
 from domain.ids import ModelId
 from domain.models import ModelRegistry
-from domain.ports import WithdrawalRepository
+from domain.ports import WithdrawnModelRepository
 
 log = logging.getLogger(__name__)
 
 _EVERY_SECONDS: Final = 10.0
 
 
-class WithdrawalService:
-    def __init__(self, withdrawals: WithdrawalRepository, registry: ModelRegistry) -> None:
+class ModelAvailability:
+    def __init__(self, withdrawals: WithdrawnModelRepository, registry: ModelRegistry) -> None:
         self._withdrawals = withdrawals
         self._registry = registry
 

@@ -10,7 +10,7 @@ from domain.execution.leases import LeaseLost
 from domain.execution.retries import persist
 from domain.images import new_key
 from domain.outputs import Preview, ProviderJob, Run
-from domain.ports import ClaimRepository, Developer, ObjectStore
+from domain.ports import ClaimRepository, ImageProcessor, ObjectStore
 from domain.turns import Claim
 
 log = logging.getLogger(__name__)
@@ -22,14 +22,14 @@ class HandedOver(Exception):
     """The provider has taken the job, and another process is to go on with it."""
 
 
-class Reporter:
+class RunProgress:
     """Gathers what the runs of one output tell, and shows it, not too often."""
 
     def __init__(
         self,
         claims: ClaimRepository,
         objects: ObjectStore,
-        developer: Developer,
+        image_processor: ImageProcessor,
         claim: Claim,
         *,
         provider: str,
@@ -37,7 +37,7 @@ class Reporter:
     ) -> None:
         self._claims = claims
         self._objects = objects
-        self._developer = developer
+        self._image_processor = image_processor
         self._claim = claim
         self._shown_at = 0.0
         self._position = claim.output.queue_position or 0
@@ -85,7 +85,7 @@ class Reporter:
         if self._preview_count >= self._claim.turn.options.previews:
             return
         try:
-            picture = await self._developer.preview(data)
+            picture = await self._image_processor.preview(data)
             key = new_key("previews", picture.content_type)
             await self._objects.put(key, picture.data)
         except (GenerationFailed, StoreUnavailable):
@@ -135,7 +135,7 @@ class Reporter:
 class RunReporter:
     """A `domain.ports.Watcher` of one run."""
 
-    def __init__(self, reporter: Reporter, index: int, run: Run) -> None:
+    def __init__(self, reporter: RunProgress, index: int, run: Run) -> None:
         self._reporter = reporter
         self.index = index
         self.run = run

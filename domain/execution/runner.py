@@ -21,18 +21,18 @@ from domain.errors import (
     Overloaded,
     StoreUnavailable,
 )
-from domain.execution.image_writer import ImageKeeper
+from domain.execution.image_writer import ImageWriter
 from domain.execution.leases import HEARTBEAT, LEASE, Lease, LeaseLost
-from domain.execution.model_availability import WithdrawalService
+from domain.execution.model_availability import ModelAvailability
 from domain.execution.retries import persist
-from domain.execution.run_progress import HandedOver, Reporter, RunReporter
+from domain.execution.run_progress import HandedOver, RunProgress, RunReporter
 from domain.generation import Delivery, GenerationRequest
 from domain.ids import OutputId
-from domain.images import DevelopedImage, Image, ImageOrigin, ImageRecord
+from domain.images import Image, ImageOrigin, ImageRecord, ProcessedImage
 from domain.mentions import IN_WORDS, spell_mentions
 from domain.models import ImageModel, ModelRegistry
 from domain.outputs import GenerationError, total_usage
-from domain.ports import ClaimRepository, Developer, ImageRepository, Provider
+from domain.ports import ClaimRepository, ImageProcessor, ImageRepository, Provider
 from domain.references import positions_of
 from domain.turns import Claim
 
@@ -55,11 +55,11 @@ class OutputRunner:
 
     claims: ClaimRepository
     images: ImageRepository
-    keeper: ImageKeeper
-    developer: Developer
+    image_writer: ImageWriter
+    image_processor: ImageProcessor
     registry: ModelRegistry
     providers: Mapping[str, Provider]
-    withdrawals: WithdrawalService
+    withdrawals: ModelAvailability
     lease: timedelta = LEASE
     heartbeat: timedelta = HEARTBEAT
 
@@ -86,10 +86,10 @@ class OutputRun:
         provider = taken_by or (model.provider if model else "")
         self._model = model
         self._provider = runner.providers.get(provider)
-        self._reporter = Reporter(
+        self._reporter = RunProgress(
             runner.claims,
-            runner.keeper.objects,
-            runner.developer,
+            runner.image_writer.objects,
+            runner.image_processor,
             claim,
             provider=provider,
             run_count=model.runs_for(claim.turn.options.images_per_model) if model else 1,
@@ -184,28 +184,28 @@ class OutputRun:
                 raise error
         return self._together([task.result() for task in tasks])
 
-    async def _ask(self, watcher: RunReporter) -> Delivery:
+    async def _ask(self, observer: RunReporter) -> Delivery:
         if self._model is None or self._provider is None:
             raise GenerationFailed(GenerationErrorCode.MODEL_RETIRED, retryable=False)
-        if watcher.is_lost:
+        if observer.is_lost:
             raise GenerationFailed(
                 GenerationErrorCode.OUTCOME_UNKNOWN, retryable=True, detail="asked by another"
             )
-        request = _request(self._claim, self._model, watcher, len(self._reporter.runs))
-        delivery = await self._provider.generate(request, watcher)
+        request = _request(self._claim, self._model, observer, len(self._reporter.runs))
+        delivery = await self._provider.generate(request, observer)
         if not delivery.images:
             raise GenerationFailed(GenerationErrorCode.NO_IMAGE, retryable=True)
         return replace(delivery, images=delivery.images[: request.image_count])
 
     async def _ask_patiently(
-        self, watcher: RunReporter
+        self, observer: RunReporter
     ) -> Delivery | GenerationFailed | HandedOver:
         """One of several runs: its failure is not yet the output's."""
         while True:
             try:
-                return await self._ask(watcher)
+                return await self._ask(observer)
             except NotSubmitted as refusal:
-                delay = self._refused(watcher, refusal)
+                delay = self._refused(observer, refusal)
                 if delay is None:
                     return GenerationFailed(refusal.code, retryable=True, detail=str(refusal))
                 await asyncio.sleep(delay)
@@ -236,26 +236,26 @@ class OutputRun:
         broken: GenerationFailed | None = None
         for delivered in delivery.images:
             try:
-                developed = await self._runner.developer.develop(delivered.data)
+                processed = await self._runner.image_processor.process(delivered.data)
             except GenerationFailed as failure:
                 broken = failure
                 continue
-            image = await self._store(developed, self._clock.now(), delivered.seed)
+            image = await self._store(processed, self._clock.now(), delivered.seed)
             self._kept.append(ImageRecord(image, self._claim.turn.user_message, made_from))
         if broken is not None and not self._kept:
             raise broken
 
     async def _store(
-        self, developed: DevelopedImage, created_at: datetime, seed: str | None
+        self, processed: ProcessedImage, created_at: datetime, seed: str | None
     ) -> Image:
         """Store a picture; one that has been paid for again and again while the store is away."""
         output = self._claim.output
-        patience = _STORE_SECONDS if self._reporter.has_asked else 0.0
-        give_up_at = asyncio.get_running_loop().time() + patience
+        polling_policy = _STORE_SECONDS if self._reporter.has_asked else 0.0
+        give_up_at = asyncio.get_running_loop().time() + polling_policy
         while True:
             try:
-                return await self._runner.keeper.keep(
-                    developed,
+                return await self._runner.image_writer.store(
+                    processed,
                     origin=ImageOrigin.OUTPUT,
                     created_at=created_at,
                     model_id=output.model_id,
@@ -300,19 +300,19 @@ class OutputRun:
 
     async def _try_later(self, refusal: NotSubmitted) -> str:
         """The provider took nothing: ask it again after a while, unless that would be too late."""
-        (watcher,) = self._reporter.runs
-        delay = self._refused(watcher, refusal)
+        (observer,) = self._reporter.runs
+        delay = self._refused(observer, refusal)
         if delay is None:
             return await self._fail(refusal.code, retryable=True)
-        later, runs = timedelta(seconds=delay), [watcher.run]
+        later, runs = timedelta(seconds=delay), [observer.run]
         if not await persist(lambda: self._claims.postpone(self._claim, runs, delay=later)):
             raise LeaseLost
         return "postponed"
 
-    def _refused(self, watcher: RunReporter, refusal: NotSubmitted) -> float | None:
+    def _refused(self, observer: RunReporter, refusal: NotSubmitted) -> float | None:
         """Note that nothing was taken. After how many seconds to ask again; None: not any more."""
         log.warning("provider took no job", extra={**self._facts, "reason": str(refusal)})
-        run = watcher.run = replace(watcher.run, tries=max(watcher.run.tries, 1), refused=True)
+        run = observer.run = replace(observer.run, tries=max(observer.run.tries, 1), refused=True)
         back_off = _FIRST_DELAY_SECONDS * 2 ** (run.tries - 1) * random.uniform(0.5, 1.5)
         delay = max(back_off, refusal.retry_after_seconds or 0.0)
         return None if run.tries >= MAX_TRIES or delay >= self._claim.seconds_left else delay
@@ -344,7 +344,7 @@ class OutputRun:
         keys.extend(self._reporter.old_previews)
         if self._landed:
             keys.extend(self._reporter.shown_previews)
-        await self._runner.keeper.discard(keys)
+        await self._runner.image_writer.delete(keys)
 
     async def _has_landed(self, records: Sequence[ImageRecord]) -> bool:
         return await self._runner.images.any_refers_to([record.image.id for record in records])
@@ -363,7 +363,7 @@ class _Clock:
 
 
 def _request(
-    claim: Claim, model: ImageModel, watcher: RunReporter, run_count: int
+    claim: Claim, model: ImageModel, observer: RunReporter, run_count: int
 ) -> GenerationRequest:
     turn, output, options = claim.turn, claim.output, claim.turn.options
     size = None
@@ -384,15 +384,15 @@ def _request(
         aspect_ratio=model.fit_aspect_ratio(turn.aspect_ratio),
         resolution=model.fit_resolution(turn.resolution),
         size=size,
-        image_count=max(1, count + (watcher.index < more)),
+        image_count=max(1, count + (observer.index < more)),
         preview_count=options.previews if model.supports_previews else 0,
         quality=options.quality,
         format=options.format,
-        seed=_seed_of_run(options.seed, watcher.index),
+        seed=_seed_of_run(options.seed, observer.index),
         negative_prompt=options.negative_prompt,
         seconds_left=max(0.0, claim.seconds_left - spare),
-        run=watcher.index,
-        job=None if watcher.run.refused else watcher.run.job,
+        run=observer.index,
+        job=None if observer.run.refused else observer.run.job,
     )
 
 

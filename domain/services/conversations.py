@@ -13,7 +13,7 @@ from domain.conversations import (
     title_from,
 )
 from domain.errors import Overloaded, UserError, UserErrorCode
-from domain.execution.image_writer import ImageKeeper
+from domain.execution.image_writer import ImageWriter
 from domain.execution.tries import TRIES, back_off
 from domain.idempotency import key_of
 from domain.ids import (
@@ -36,7 +36,7 @@ from domain.planning import Inherited, Refusals, plan_turn, refuse
 from domain.ports import ConversationRepository, JobQueue
 from domain.references import Reference, ReferenceOrigin
 from domain.services.accounts import AccountService
-from domain.services.idempotency import ReceiptService
+from domain.services.idempotency import IdempotencyService
 from domain.services.images import ImageService
 from domain.turns import Turn, TurnPlan
 from domain.viewers import Viewer
@@ -45,12 +45,12 @@ from domain.viewers import Viewer
 @dataclass(frozen=True, slots=True)
 class ConversationService:
     conversations: ConversationRepository
-    receipts: ReceiptService
+    receipts: IdempotencyService
     accounts: AccountService
     images: ImageService
     registry: ModelRegistry
     jobs: JobQueue
-    keeper: ImageKeeper
+    image_writer: ImageWriter
 
     async def get_many(
         self, viewer: Viewer, ids: Iterable[ConversationId]
@@ -162,7 +162,7 @@ class ConversationService:
         )
         if conversation_id is None or keys is None:
             refuse(*CONVERSATION_NOT_FOUND)
-        await self.keeper.discard(keys)
+        await self.image_writer.delete(keys)
         return conversation_id
 
 

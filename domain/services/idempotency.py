@@ -4,21 +4,21 @@ from dataclasses import dataclass
 
 from domain.conversations import Conversation
 from domain.errors import UserErrorCode
-from domain.idempotency import IdempotencyKey, Receipt
+from domain.idempotency import IdempotencyKey, IdempotencyRecord
 from domain.ids import conversation_of_turn
 from domain.planning import Refusals, refuse
-from domain.ports import ConversationRepository, ReceiptRepository, TurnRepository
+from domain.ports import ConversationRepository, IdempotencyRepository, TurnRepository
 from domain.turns import Turn
 from domain.viewers import Viewer
 
 
 @dataclass(frozen=True, slots=True)
-class ReceiptService:
-    receipts: ReceiptRepository
+class IdempotencyService:
+    receipts: IdempotencyRepository
     conversations: ConversationRepository
     turns: TurnRepository
 
-    async def find(self, viewer: Viewer, key: IdempotencyKey | None) -> Receipt | None:
+    async def find(self, viewer: Viewer, key: IdempotencyKey | None) -> IdempotencyRecord | None:
         """What came of the same request before, or None. Raise Refused for other input."""
         receipt = await self.receipts.get(viewer.id, key) if key is not None else None
         if key is not None and receipt is not None and not receipt.is_for(key):
@@ -37,7 +37,7 @@ class ReceiptService:
         if refusals.found and await self.find(viewer, key) is None:
             refusals.raise_if_any()
 
-    async def answer(self, viewer: Viewer, receipt: Receipt) -> tuple[Conversation, Turn]:
+    async def answer(self, viewer: Viewer, receipt: IdempotencyRecord) -> tuple[Conversation, Turn]:
         """What the key made, as it stands now. Raise Refused where it has been deleted."""
         conversation_id = conversation_of_turn(receipt.turn_id)
         conversations = await self.conversations.get_many(viewer.id, [conversation_id])

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from domain.errors import UserErrorCode
-from domain.execution.image_writer import ImageKeeper
+from domain.execution.image_writer import ImageWriter
 from domain.ids import ImageId, ModelId, parse_image_id, parse_upload_id
 from domain.images import Image, ImageOrigin, ImageRecord
 from domain.pages import Page, PageRequest
@@ -20,7 +20,7 @@ _IMAGE_NOT_FOUND: Final = (UserErrorCode.NOT_FOUND, "There is no such image.", "
 @dataclass(frozen=True, slots=True)
 class ImageService:
     images: ImageRepository
-    keeper: ImageKeeper
+    image_writer: ImageWriter
 
     async def get_many(
         self, viewer: Viewer, ids: Iterable[ImageId]
@@ -53,7 +53,7 @@ class ImageService:
                 refuse(*_IMAGE_NOT_FOUND)  # a twin came first
             message = "A conversation uses this image. Delete that first."
             refuse(UserErrorCode.IMAGE_IN_USE, message, "imageId")
-        await self.keeper.discard(image.keys)
+        await self.image_writer.delete(image.keys)
         return image.id
 
     async def _get(self, viewer: Viewer, image_id: ImageId) -> ImageRecord | None:

@@ -7,7 +7,7 @@ from typing import Final
 from domain.changes import Bookmark
 from domain.conversations import Conversation
 from domain.errors import Overloaded, UserError, UserErrorCode
-from domain.execution.image_writer import ImageKeeper
+from domain.execution.image_writer import ImageWriter
 from domain.execution.tries import TRIES, back_off
 from domain.idempotency import key_of
 from domain.ids import (
@@ -29,7 +29,7 @@ from domain.ports import ConversationRepository, JobQueue, TurnRepository
 from domain.references import Reference, ReferenceOrigin
 from domain.services.accounts import AccountService
 from domain.services.conversations import CONVERSATION_NOT_FOUND
-from domain.services.idempotency import ReceiptService
+from domain.services.idempotency import IdempotencyService
 from domain.services.images import ImageService
 from domain.turns import RetryOutput, SendEdit, Turn, TurnPlan
 from domain.viewers import Viewer
@@ -41,7 +41,7 @@ _BEFORE_ALL_TURNS: Final = (-1, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
-class _Footing:
+class _TurnBasis:
     """What the next turn of a conversation stands on. `previous` None: it could not be made out."""
 
     conversation: Conversation
@@ -55,12 +55,12 @@ class _Footing:
 class TurnService:
     turns: TurnRepository
     conversations: ConversationRepository
-    receipts: ReceiptService
+    receipts: IdempotencyService
     accounts: AccountService
     images: ImageService
     registry: ModelRegistry
     jobs: JobQueue
-    keeper: ImageKeeper
+    image_writer: ImageWriter
 
     async def get_many(self, viewer: Viewer, ids: Iterable[TurnId]) -> Mapping[TurnId, Turn]:
         return await self.turns.get_many(viewer.id, ids)
@@ -116,14 +116,14 @@ class TurnService:
                 conversation, turn = await self.receipts.answer(viewer, receipt)
                 return turn, Bookmark(conversation.as_of)
             refusals = Refusals()
-            footing, plan = await self._plan(viewer, command, refusals)
+            basis, plan = await self._plan(viewer, command, refusals)
             await self.receipts.raise_if_refused(viewer, key, refusals)
             if refusals.found:
                 continue
-            assert footing is not None
+            assert basis is not None
             written = await self.conversations.append_turn(
                 viewer.id,
-                footing.conversation,
+                basis.conversation,
                 plan,
                 max_active_outputs=self.accounts.max_active_outputs,
                 key=key,
@@ -131,7 +131,7 @@ class TurnService:
             if written is not None:
                 conversation, turn = written
                 self.jobs.enqueue(output.id for output in turn.outputs)
-                return turn, Bookmark(conversation.as_of, footing.known)
+                return turn, Bookmark(conversation.as_of, basis.known)
             # Another turn came first, something was deleted, or the account bears it no more: look
             # again.
             await back_off(tries)
@@ -183,7 +183,7 @@ class TurnService:
                 retried, moment = written
                 self.jobs.enqueue([output.id])
                 if output.preview is not None:
-                    await self.keeper.discard([output.preview.key])
+                    await self.image_writer.delete([output.preview.key])
                 return retried, _in(retried, output.slot), Bookmark(moment)
             await back_off(tries)
         raise Overloaded
@@ -224,28 +224,28 @@ class TurnService:
 
     async def _plan(
         self, viewer: Viewer, command: SendEdit, refusals: Refusals
-    ) -> tuple[_Footing | None, TurnPlan]:
+    ) -> tuple[_TurnBasis | None, TurnPlan]:
         """The next turn and what it stands on, with all that is wrong added to `refusals`."""
-        footing = await self._find_footing(viewer, command, refusals)
+        basis = await self._find_basis(viewer, command, refusals)
         manual = await self.images.find_manual_references(
             viewer, command.turn.manual_reference_ids, refusals
         )
         plan = plan_turn(
             command.turn,
             registry=self.registry,
-            inherited=footing.inherited if footing else _NOTHING_INHERITED,
-            references=_together(footing, manual),
+            inherited=basis.inherited if basis else _NOTHING_INHERITED,
+            references=_together(basis, manual),
             previous_were_named=command.previous_output_ids is not None,
             refusals=refusals,
         )
         await self.accounts.check(
             viewer, plan.outputs, max_credits=command.max_credits, refusals=refusals
         )
-        return footing, plan
+        return basis, plan
 
-    async def _find_footing(
+    async def _find_basis(
         self, viewer: Viewer, command: SendEdit, refusals: Refusals
-    ) -> _Footing | None:
+    ) -> _TurnBasis | None:
         conversation_id = parse_conversation_id(command.conversation_id)
         found = (
             await self.conversations.get_many(viewer.id, [conversation_id])
@@ -263,7 +263,7 @@ class TurnService:
         latest = (await self.turns.latest_of_many(viewer.id, [conversation.id])).get(
             conversation.id
         )
-        return _Footing(
+        return _TurnBasis(
             conversation,
             await self._find_previous(viewer, conversation, latest, command, refusals),
             Inherited(
@@ -341,11 +341,11 @@ def _in(turn: Turn, slot: int) -> Output:
 
 
 def _together(
-    footing: _Footing | None, manual: tuple[Reference, ...] | None
+    basis: _TurnBasis | None, manual: tuple[Reference, ...] | None
 ) -> tuple[Reference, ...] | None:
-    if footing is None or footing.previous is None or manual is None:
+    if basis is None or basis.previous is None or manual is None:
         return None
-    return (*footing.previous, *manual)
+    return (*basis.previous, *manual)
 
 
 def _refuse_named(output: Output | None, index: int, refusals: Refusals) -> None:

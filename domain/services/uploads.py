@@ -21,11 +21,11 @@ from domain.errors import (
     UserError,
     UserErrorCode,
 )
-from domain.execution.image_writer import ImageKeeper
+from domain.execution.image_writer import ImageWriter
 from domain.ids import ViewerId, new_upload_id, parse_upload_id
 from domain.images import EXTENSIONS, ImageOrigin, ImageRecord, new_key
 from domain.planning import Refusals, refuse
-from domain.ports import ImageRepository, UploadDeveloper, UploadRepository, UploadStore
+from domain.ports import ImageRepository, UploadProcessor, UploadRepository, UploadStore
 from domain.uploads import Upload, UploadMethod, UploadOffer, UploadRequest
 from domain.viewers import Viewer
 
@@ -49,8 +49,8 @@ class UploadService:
         uploads: UploadRepository,
         images: ImageRepository,
         store: UploadStore,
-        developer: UploadDeveloper,
-        keeper: ImageKeeper,
+        image_processor: UploadProcessor,
+        image_writer: ImageWriter,
         *,
         max_bytes: int,
     ) -> None:
@@ -58,8 +58,8 @@ class UploadService:
         self._uploads = uploads
         self._images = images
         self._store = store
-        self._developer = developer
-        self._keeper = keeper
+        self._image_processor = image_processor
+        self._image_writer = image_writer
         self._places = asyncio.Semaphore(_READ_AT_ONCE)
         self._places_of = WeakValueDictionary[ViewerId, asyncio.Semaphore]()
 
@@ -140,9 +140,9 @@ class UploadService:
                 raise
             return None
         if not await self._uploads.complete(viewer.id, upload.id, record):
-            await self._keeper.discard(record.image.keys)
+            await self._image_writer.delete(record.image.keys)
             return None
-        await self._keeper.discard([upload.key])
+        await self._image_writer.delete([upload.key])
         return record
 
     def _check(self, requests: Sequence[UploadRequest]) -> None:
@@ -170,15 +170,15 @@ class UploadService:
         """The image, its bytes stored, without a record yet; or the upload is refused for good."""
         try:
             data = await self._read(upload)
-            developed = await self._developer.develop_upload(
+            processed = await self._image_processor.process_upload(
                 data, content_type=upload.file.content_type
             )
-            image = await self._keeper.keep(
-                developed, origin=ImageOrigin.UPLOAD, created_at=datetime.now(UTC)
+            image = await self._image_writer.store(
+                processed, origin=ImageOrigin.UPLOAD, created_at=datetime.now(UTC)
             )
         except PictureRefused as refused:
             await self._uploads.refuse(viewer.id, upload.id, UserError(refused.code, str(refused)))
-            await self._keeper.discard([upload.key])
+            await self._image_writer.delete([upload.key])
             refuse(refused.code, str(refused), "uploadId")
         except StoreUnavailable as error:
             raise Overloaded from error

@@ -7,12 +7,12 @@ from time import monotonic
 from typing import Final
 
 from domain.errors import GenerationFailed, StoreUnavailable
-from domain.execution.image_writer import ImageKeeper
+from domain.execution.image_writer import ImageWriter
 from domain.generation import GenerationRequest, SilentWatcher
 from domain.ids import ViewerId
-from domain.images import DevelopedImage, ImageOrigin, ImageRecord
+from domain.images import ImageOrigin, ImageRecord, ProcessedImage
 from domain.models import AspectRatio, ImageModel, Resolution
-from domain.ports import Developer, Provider, ViewerRepository
+from domain.ports import ImageProcessor, Provider, ViewerRepository
 from domain.viewers import Viewer
 
 log = logging.getLogger(__name__)
@@ -34,15 +34,15 @@ class SampleMaker:
     """Makes the sample pictures, once in the life of a process."""
 
     def __init__(
-        self, provider: Provider, models: tuple[ImageModel, ...], developer: Developer
+        self, provider: Provider, models: tuple[ImageModel, ...], image_processor: ImageProcessor
     ) -> None:
         self._provider = provider
         self._models = models
-        self._developer = developer
+        self._image_processor = image_processor
         self._lock = asyncio.Lock()
-        self._made: list[tuple[str, ImageModel, DevelopedImage]] = []
+        self._made: list[tuple[str, ImageModel, ProcessedImage]] = []
 
-    async def samples(self) -> list[tuple[str, ImageModel, DevelopedImage]]:
+    async def samples(self) -> list[tuple[str, ImageModel, ProcessedImage]]:
         async with self._lock:
             while len(self._made) < len(_SAMPLES):
                 prompt, ratio = _SAMPLES[len(self._made)]
@@ -51,17 +51,17 @@ class SampleMaker:
                 delivery = await self._provider.generate(
                     _request(prompt, ratio, model), SilentWatcher()
                 )
-                developed = await self._developer.develop(delivery.images[0].data)
-                self._made.append((prompt, model, developed))
+                processed = await self._image_processor.process(delivery.images[0].data)
+                self._made.append((prompt, model, processed))
         return self._made
 
 
 class ViewerService:
     def __init__(
-        self, viewers: ViewerRepository, keeper: ImageKeeper, sample_maker: SampleMaker | None
+        self, viewers: ViewerRepository, image_writer: ImageWriter, sample_maker: SampleMaker | None
     ) -> None:
         self._viewers = viewers
-        self._keeper = keeper
+        self._image_writer = image_writer
         self._sample_maker = sample_maker
         self._known: dict[ViewerId, None] = {}
         self._welcoming: dict[ViewerId, asyncio.Task[None]] = {}
@@ -104,8 +104,8 @@ class ViewerService:
     async def _welcome(self, viewer: Viewer, maker: SampleMaker) -> None:
         try:
             records = [
-                await self._keep(prompt, model, developed)
-                for prompt, model, developed in await maker.samples()
+                await self._keep(prompt, model, processed)
+                for prompt, model, processed in await maker.samples()
             ]
         except (GenerationFailed, StoreUnavailable) as error:
             log.warning("no sample pictures", extra={"reason": str(error)})
@@ -113,12 +113,14 @@ class ViewerService:
             return
         if not await self._viewers.welcome(viewer.id, records):
             # Another process came first.
-            await self._keeper.discard([key for record in records for key in record.image.keys])
+            await self._image_writer.delete(
+                [key for record in records for key in record.image.keys]
+            )
         self._remember(viewer.id)
 
-    async def _keep(self, prompt: str, model: ImageModel, developed: DevelopedImage) -> ImageRecord:
-        image = await self._keeper.keep(
-            developed,
+    async def _keep(self, prompt: str, model: ImageModel, processed: ProcessedImage) -> ImageRecord:
+        image = await self._image_writer.store(
+            processed,
             origin=ImageOrigin.SAMPLE,
             created_at=datetime.now(UTC),
             model_id=model.id,

@@ -7,7 +7,7 @@ import structlog
 from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.generation import Delivery, GenerationRequest
 from domain.outputs import ProviderJob
-from domain.ports import Watcher
+from domain.ports import RunObserver
 from providers.alerts import sound_alarm
 from providers.fal.client import FalCalls
 from providers.fal.jobs import FalJob
@@ -56,10 +56,10 @@ class FalProvider:
         await self._calls.aclose()
         await self._downloader.aclose()
 
-    async def generate(self, request: GenerationRequest, watcher: Watcher) -> Delivery:
+    async def generate(self, request: GenerationRequest, observer: RunObserver) -> Delivery:
         run = FalRun(
             request,
-            watcher,
+            observer,
             calls=self._calls,
             downloader=self._downloader,
             pace=self._pace,

@@ -8,14 +8,14 @@ import orjson
 
 from domain.errors import GenerationFailed
 from domain.generation import DeliveredImage, Delivery, GenerationRequest
-from domain.ports import Watcher
+from domain.ports import RunObserver
 from providers.failures import bad, unavailable, unknown
 from providers.fal import failures
 from providers.fal.client import FalCalls
 from providers.fal.jobs import FalJob
 from providers.fal.wire import Fields, Result, endpoint_asked, payload_of, read_result
 from providers.http import Answer, AnswerUnusable, Unanswered
-from providers.polling import Pace, Patience
+from providers.polling import Pace, PollingPolicy
 from providers.references import References
 from providers.result_downloads import fetch_pictures
 from providers.safe_http import Downloader
@@ -29,7 +29,7 @@ class FalRun:
     def __init__(
         self,
         request: GenerationRequest,
-        watcher: Watcher,
+        observer: RunObserver,
         *,
         calls: FalCalls,
         downloader: Downloader,
@@ -37,12 +37,12 @@ class FalRun:
         leave_out: tuple[str, ...],
     ) -> None:
         self._request = request
-        self._watcher = watcher
+        self._watcher = observer
         self._calls = calls
         self._downloader = downloader
         self._pace = pace
         self._leave_out = leave_out
-        self._patience = Patience(pace, request.seconds_left)
+        self._patience = PollingPolicy(pace, request.seconds_left)
         self._told_position: int | None = None
         self.job_has_ended = False
         """Whether fal has said so."""
@@ -119,7 +119,7 @@ class FalRun:
             _status_in,
             failure_of=self._failure,
             wish_of=lambda answer: answer.retry_after_seconds,
-            patience=self._patience,
+            policy=self._patience,
         )
 
     async def _result(self, job: FalJob, *, failed: bool) -> Result:

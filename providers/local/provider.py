@@ -18,7 +18,7 @@ from domain.generation import DeliveredImage, Delivery, GenerationRequest
 from domain.ids import turn_of_output
 from domain.images import Image
 from domain.outputs import ProviderJob
-from domain.ports import ObjectStore, Watcher
+from domain.ports import ObjectStore, RunObserver
 from providers.local import prints
 from providers.local.editing import encodings
 from providers.local.language.instructions import Instructions, read_instructions
@@ -58,7 +58,7 @@ class LocalProvider:
         """End the threads. Runs that are still under way must have been cancelled before."""
         await asyncio.to_thread(self._pool.shutdown, cancel_futures=True)
 
-    async def generate(self, request: GenerationRequest, watcher: Watcher) -> Delivery:
+    async def generate(self, request: GenerationRequest, observer: RunObserver) -> Delivery:
         editing = bool(request.references)
         instructions = read_instructions(request.prompt, editing=editing)
         chosen = _sources(request, instructions)
@@ -85,7 +85,7 @@ class LocalProvider:
             if request.preview_count > 0:
                 draft = await self._finish(prints.full_picture(orders[0].draft()))
                 partials = await self._run(_partials, draft, request.preview_count)
-            progress = _Progress(watcher, partials, len(orders))
+            progress = _Progress(observer, partials, len(orders))
             await progress.tell(0, 0.0)
             images = []
             for index, order in enumerate(orders):
@@ -115,8 +115,8 @@ class LocalProvider:
 class _Progress:
     """What a run tells its watcher: progress that only grows, and each partial image once."""
 
-    def __init__(self, watcher: Watcher, partials: Sequence[bytes], image_count: int) -> None:
-        self._watcher = watcher
+    def __init__(self, observer: RunObserver, partials: Sequence[bytes], image_count: int) -> None:
+        self._watcher = observer
         self._partials = partials
         self._image_count = image_count
         self._told = -1.0

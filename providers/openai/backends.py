@@ -43,7 +43,7 @@ class Door(Protocol):
         """What OpenAI's `model` is called here."""
 
 
-class OpenAIDoor:
+class OpenAIBackend:
     """OpenAI itself. `url` ends in its version, such as `/v1`."""
 
     provider: Final = "openai"
@@ -61,7 +61,7 @@ class OpenAIDoor:
         return model
 
 
-class AzureDoor:
+class AzureBackend:
     """A resource of Azure's. `url` is its origin, such as `https://name.openai.azure.com`.
 
     A dated `api_version` has addresses of its own, with the deployment in them. Any other goes to

@@ -25,7 +25,7 @@ class OpenAIProvider(OneCallProvider):
     def __init__(
         self,
         references: References,
-        door: Door,
+        backend: Door,
         *,
         places: int,
         pace: Pace | None = None,
@@ -33,19 +33,19 @@ class OpenAIProvider(OneCallProvider):
     ) -> None:
         def url_of(request: GenerationRequest) -> str:
             model, _ = endpoint_of(request, MODELS)
-            return door.url(Verb.EDIT if request.references else Verb.GENERATE, model)
+            return backend.url(Verb.EDIT if request.references else Verb.GENERATE, model)
 
         dialect = Dialect(
-            name=door.provider,
-            key=door.key,
-            headers=door.headers,
+            name=backend.provider,
+            key=backend.key,
+            headers=backend.headers,
             url=url_of,
             picture_names=PICTURES,
             max_reference_bytes=MAX_REFERENCE_BYTES,
             max_references_bytes=lambda _: MAX_TOGETHER_BYTES,
-            reference_types=door.reference_types,
+            reference_types=backend.reference_types,
             pause_seconds=PAUSE_SECONDS,
-            question=partial(question_of, door=door),
+            question=partial(question_of, backend=backend),
             reply=OpenAIReply,
             failure=of_answer,
         )

@@ -66,12 +66,12 @@ def partial_images_of(request: GenerationRequest) -> int:
 
 
 def question_of(
-    request: GenerationRequest, references: Sequence[Reference], *, door: Door
+    request: GenerationRequest, references: Sequence[Reference], *, backend: Door
 ) -> Question:
     """A generation, or with references an edit."""
     model, size = endpoint_of(request, MODELS)
     fields: dict[str, str | int | bool] = {
-        "model": door.model_name(model),
+        "model": backend.model_name(model),
         "prompt": request.prompt,
         "n": request.image_count,
         "size": size(request),

@@ -7,7 +7,7 @@ import structlog
 from domain.errors import GenerationFailed
 from domain.generation import Delivery, GenerationRequest
 from domain.outputs import ProviderJob
-from domain.ports import Watcher
+from domain.ports import RunObserver
 from providers.alerts import sound_alarm
 from providers.failures import unknown
 from providers.http import MAX_BYTES, Unanswered
@@ -58,10 +58,10 @@ class PredictionProvider:
         await self._calls.aclose()
         await self._downloader.aclose()
 
-    async def generate(self, request: GenerationRequest, watcher: Watcher) -> Delivery:
+    async def generate(self, request: GenerationRequest, observer: RunObserver) -> Delivery:
         run = PredictionRun(
             request,
-            watcher,
+            observer,
             dialect=self._dialect,
             calls=self._calls,
             downloader=self._downloader,

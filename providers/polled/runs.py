@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 from domain.errors import GenerationFailed
 from domain.generation import DeliveredImage, Delivery, GenerationRequest
-from domain.ports import Watcher
+from domain.ports import RunObserver
 from providers import failures
 from providers.http import Answer
 from providers.polled.client import PredictionCalls
 from providers.polled.dialect import Dialect, Prediction
-from providers.polling import Pace, Patience
+from providers.polling import Pace, PollingPolicy
 from providers.result_downloads import fetch_pictures
 from providers.safe_http import Downloader
 from providers.seeds import seed_of
@@ -26,7 +26,7 @@ class PredictionRun:
     def __init__(
         self,
         request: GenerationRequest,
-        watcher: Watcher,
+        observer: RunObserver,
         *,
         dialect: Dialect,
         calls: PredictionCalls,
@@ -35,13 +35,13 @@ class PredictionRun:
         leave_out: tuple[str, ...],
     ) -> None:
         self._request = request
-        self._watcher = watcher
+        self._watcher = observer
         self._dialect = dialect
         self._calls = calls
         self._downloader = downloader
         self._pace = pace
         self._leave_out = leave_out
-        self._patience = Patience(pace, request.seconds_left)
+        self._patience = PollingPolicy(pace, request.seconds_left)
         self._told_progress = 0.0
         self.job_has_ended = False
         """Whether the provider has said so."""
@@ -76,7 +76,7 @@ class PredictionRun:
             lambda answer: self._told(answer, job_id),
             failure_of=self._failure,
             wish_of=self._dialect.wish,
-            patience=self._patience,
+            policy=self._patience,
         )
 
     async def fetch(self, prediction: Prediction) -> Delivery:

@@ -13,7 +13,7 @@ import httpx2
 
 from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.generation import GenerationRequest
-from domain.ports import Watcher
+from domain.ports import RunObserver
 from providers.failures import bad, of_silence, unknown
 from providers.http import (
     MAX_BYTES,
@@ -26,7 +26,7 @@ from providers.http import (
     opened,
     pieces_of,
 )
-from providers.polling import Patience
+from providers.polling import PollingPolicy
 from providers.sse import DONE, read_events
 from providers.streaming_json import InlineJson
 from providers.synchronous.dialect import Dialect, Fields, Partial, Question, Reply
@@ -64,8 +64,8 @@ class OneCall:
         reply: Reply,
         *,
         request: GenerationRequest,
-        watcher: Watcher,
-        patience: Patience,
+        observer: RunObserver,
+        policy: PollingPolicy,
     ) -> Answer:
         """Send it, and give a good answer to the reply: its one document, or those of its events.
 
@@ -74,13 +74,13 @@ class OneCall:
         begun, OUTCOME_UNKNOWN where one does not come to its end otherwise, PROVIDER_BAD_RESPONSE
         where nobody could make use of it.
         """
-        previews, has_begun = _Previews(watcher, request.preview_count), False
+        previews, has_begun = _Previews(observer, request.preview_count), False
         try:
             async with opened(
                 self._client,
                 "POST",
                 url,
-                within=patience.within(inf),
+                within=policy.within(inf),
                 headers={
                     **self._dialect.headers,
                     "content-type": question.content_type,
@@ -89,32 +89,36 @@ class OneCall:
                 content=question.parts,
             ) as response:
                 if response.status_code != httpx2.codes.OK:
-                    return await _error(response, patience)
+                    return await _error(response, policy)
                 has_begun = True
-                await self._read(response, reply, previews, patience)
+                await self._read(response, reply, previews, policy)
                 return Answer(response.status_code, response.headers, b"")
         except AnswerUnusable as nonsense:
             raise bad(str(nonsense)) from nonsense
         except Unanswered as silence:
-            if has_begun and isinstance(silence, AnswerLate) and patience.is_over:
+            if has_begun and isinstance(silence, AnswerLate) and policy.is_over:
                 raise GenerationFailed(
                     GenerationErrorCode.TIMED_OUT, retryable=True, detail="the deadline is over"
                 ) from silence
             raise of_silence(silence) from silence
 
     async def _read(
-        self, response: httpx2.Response, reply: Reply, previews: "_Previews", patience: Patience
+        self,
+        response: httpx2.Response,
+        reply: Reply,
+        previews: "_Previews",
+        policy: PollingPolicy,
     ) -> None:
         kind = response.headers.get("content-type", "")
         if not kind.lower().startswith("text/event-stream"):
             document = self._document()
-            async with aclosing(self._pieces(response, patience)) as pieces:
+            async with aclosing(self._pieces(response, policy)) as pieces:
                 async for piece in pieces:
                     document.feed(piece)
             await previews.show(reply.take(document, _fields_of(document)))
             return
         try:
-            await self._read_events(response, reply, previews, patience)
+            await self._read_events(response, reply, previews, policy)
         except AnswerLost:
             # What has come whole has been paid for, and is what the run was for.
             if reply.is_empty:
@@ -123,9 +127,13 @@ class OneCall:
             raise unknown("a stream that ends without a result")
 
     async def _read_events(
-        self, response: httpx2.Response, reply: Reply, previews: "_Previews", patience: Patience
+        self,
+        response: httpx2.Response,
+        reply: Reply,
+        previews: "_Previews",
+        policy: PollingPolicy,
     ) -> None:
-        pieces = self._pieces(response, patience, pictures=_PICTURES_IN_A_STREAM)
+        pieces = self._pieces(response, policy, pictures=_PICTURES_IN_A_STREAM)
         async with aclosing(read_events(pieces, self._document)) as events:
             async for event in events:
                 if event.body.words.strip() == DONE:
@@ -141,11 +149,11 @@ class OneCall:
         )
 
     def _pieces(
-        self, response: httpx2.Response, patience: Patience, *, pictures: int = 1
+        self, response: httpx2.Response, policy: PollingPolicy, *, pictures: int = 1
     ) -> AsyncGenerator[bytes, None]:
         return pieces_of(
             response,
-            within=patience.within(inf),
+            within=policy.within(inf),
             pause=self._dialect.pause_seconds,
             max_bytes=pictures * _TEXT_PER_PICTURE * self._max_bytes,
         )
@@ -154,8 +162,8 @@ class OneCall:
 class _Previews:
     """Shows so many of a run's partial pictures."""
 
-    def __init__(self, watcher: Watcher, wanted: int) -> None:
-        self._watcher = watcher
+    def __init__(self, observer: RunObserver, wanted: int) -> None:
+        self._watcher = observer
         self._left = wanted
 
     async def show(self, partials: Iterable[Partial]) -> None:
@@ -174,10 +182,10 @@ def _fields_of(document: InlineJson) -> Fields:
     return fields
 
 
-async def _error(response: httpx2.Response, patience: Patience) -> Answer:
+async def _error(response: httpx2.Response, policy: PollingPolicy) -> Answer:
     """Where the words cannot be read, the status tells enough."""
     body = b""
-    within = patience.within(_ERROR_SECONDS)
+    within = policy.within(_ERROR_SECONDS)
     try:
         async with aclosing(
             pieces_of(response, within=within, max_bytes=_MAX_ERROR_BYTES)

@@ -5,10 +5,10 @@ import httpx2
 from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.generation import Delivery, GenerationRequest
 from domain.outputs import ProviderJob
-from domain.ports import Watcher
+from domain.ports import RunObserver
 from providers.alerts import sound_alarm
 from providers.http import MAX_BYTES
-from providers.polling import Pace, Patience
+from providers.polling import Pace, PollingPolicy
 from providers.references import References, fair_share
 from providers.synchronous.client import OneCall
 from providers.synchronous.dialect import Dialect, Question
@@ -44,9 +44,9 @@ class OneCallProvider:
         """Close the connections. Runs that are still under way must have been cancelled before."""
         await self._call.aclose()
 
-    async def generate(self, request: GenerationRequest, watcher: Watcher) -> Delivery:
+    async def generate(self, request: GenerationRequest, observer: RunObserver) -> Delivery:
         try:
-            return await self._generate(request, watcher)
+            return await self._generate(request, observer)
         except GenerationFailed as failure:
             sound_alarm(failure, request)
             raise
@@ -54,23 +54,23 @@ class OneCallProvider:
     async def cancel(self, job: ProviderJob) -> None:
         """There are no jobs: what is under way ends with its connection."""
 
-    async def _generate(self, request: GenerationRequest, watcher: Watcher) -> Delivery:
+    async def _generate(self, request: GenerationRequest, observer: RunObserver) -> Delivery:
         if request.job is not None:
             raise GenerationFailed(
                 GenerationErrorCode.OUTCOME_UNKNOWN,
                 retryable=True,
                 detail="a stored job, of which this provider has none",
             )
-        patience = Patience(self._pace, request.seconds_left)
+        policy = PollingPolicy(self._pace, request.seconds_left)
         url = self._dialect.url(request)
         # Whatever can go wrong on our side goes wrong before the provider is asked.
         question = await self._question(request)
-        patience.check()
-        await watcher.submitting()
+        policy.check()
+        await observer.submitting()
         leave_out = (self._dialect.key, request.prompt)
         reply = self._dialect.reply(request, leave_out)
         answer = await self._call.ask(
-            url, question, reply, request=request, watcher=watcher, patience=patience
+            url, question, reply, request=request, observer=observer, policy=policy
         )
         if answer.status != httpx2.codes.OK:
             raise self._dialect.failure(answer, leave_out)

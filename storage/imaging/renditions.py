@@ -20,7 +20,7 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile, get_sampling
 from PIL.PngImagePlugin import PngImageFile
 
-from domain.images import DevelopedImage, Rendition
+from domain.images import ProcessedImage, Rendition
 from storage.imaging.containers import BadContainer, Container
 from storage.imaging.thumbhash import thumbhash_of
 
@@ -69,7 +69,7 @@ UNDECODABLE: Final = (
 """What reading and decoding are known to raise over bytes that are no picture."""
 
 
-def develop(container: Container) -> DevelopedImage:
+def process(container: Container) -> ProcessedImage:
     """Keep the bytes as they are if they are an upright picture in sRGB."""
     profile = _foreign_profile(container.colour_profile)
     if container.orientation == 1 and profile is None:
@@ -88,7 +88,7 @@ def develop(container: Container) -> DevelopedImage:
     return _with_thumbnails(original, picture)
 
 
-def develop_anew(picture: Image.Image, container: Container) -> DevelopedImage:
+def develop_anew(picture: Image.Image, container: Container) -> ProcessedImage:
     """Of a picture that has been decoded: keep nothing of the bytes that it was decoded from."""
     profile = _foreign_profile(container.colour_profile)
     upright = _positive(picture, container.orientation, profile)
@@ -96,14 +96,14 @@ def develop_anew(picture: Image.Image, container: Container) -> DevelopedImage:
     return _with_thumbnails(original, upright)
 
 
-def _with_thumbnails(original: Rendition, picture: Image.Image) -> DevelopedImage:
+def _with_thumbnails(original: Rendition, picture: Image.Image) -> ProcessedImage:
     thumbnails: list[Rendition] = []
     for width in reversed(THUMBNAIL_WIDTHS):
         height = max(1, round(original.height * width / original.width))
         if width < original.width and height <= _MAX_WEBP_SIDE:
             picture = _resized(picture, width, height)
             thumbnails.append(_webp(picture))
-    return DevelopedImage(
+    return ProcessedImage(
         original=original,
         thumbhash=_placeholder(picture),
         thumbnails=tuple(reversed(thumbnails)),

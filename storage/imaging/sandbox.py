@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 import structlog
 
 from domain.errors import Overloaded, PictureRefused, UserErrorCode
-from domain.images import DevelopedImage, Rendition
+from domain.images import ProcessedImage, Rendition
 from domain.ports import MAX_OBJECT_BYTES
 from storage.imaging.containers import content_type_of
 from storage.imaging.sandbox_child import (
@@ -43,7 +43,7 @@ _OURS: Final = frozenset((signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.
 log = structlog.get_logger(__name__)
 
 
-class ChildDeveloper:
+class UploadSandbox:
     """An `UploadDeveloper`: one new process for each upload, so many at once, the others in order.
 
     On macOS the memory of a child has no limit but what follows from the size of its picture.
@@ -64,9 +64,9 @@ class ChildDeveloper:
         self._max_waiting = max_waiting
         self._max_wait_seconds = max_wait_seconds
         self._max_child_seconds = max_child_seconds
-        self._running: dict[asyncio.Task[DevelopedImage], _Child] = {}
+        self._running: dict[asyncio.Task[ProcessedImage], _Child] = {}
 
-    async def develop_upload(self, data: bytes, *, content_type: str) -> DevelopedImage:
+    async def process_upload(self, data: bytes, *, content_type: str) -> ProcessedImage:
         """Raise `Overloaded` where no process can be had for it, or the machine is too busy."""
         _check_type(data, content_type)
         await self._wait_for_place()
@@ -98,14 +98,14 @@ class ChildDeveloper:
         finally:
             self._waiting -= 1
 
-    def _forget(self, task: asyncio.Task[DevelopedImage]) -> None:
+    def _forget(self, task: asyncio.Task[ProcessedImage]) -> None:
         """Only now the process is gone, and its place free."""
         del self._running[task]
         self._places.release()
         if not task.cancelled():
             task.exception()
 
-    async def _run(self, child: "_Child", data: bytes, content_type: str) -> DevelopedImage:
+    async def _run(self, child: "_Child", data: bytes, content_type: str) -> ProcessedImage:
         order = Order(content_type, self._limits)
         try:
             await asyncio.get_running_loop().subprocess_exec(
@@ -192,7 +192,7 @@ def _check_type(data: bytes, content_type: str) -> None:
     raise PictureRefused(UserErrorCode.UPLOAD_TYPE_UNSUPPORTED, message)
 
 
-def _developed(child: _Child, content_type: str) -> DevelopedImage:
+def _developed(child: _Child, content_type: str) -> ProcessedImage:
     """What the child has made, or what became of it."""
     answer, returncode = bytes(child.answer), child.returncode
     if not answer.startswith(READY):
@@ -214,7 +214,7 @@ def _developed(child: _Child, content_type: str) -> DevelopedImage:
         raise _invalid(DAMAGED, f"not an answer: {error!r}") from error
 
 
-def _read_answer(answer: memoryview, content_type: str) -> DevelopedImage:
+def _read_answer(answer: memoryview, content_type: str) -> ProcessedImage:
     """Raise whatever it raises if this is no answer."""
     line, _, _ = bytes(answer[:_MAX_LINE_BYTES]).partition(b"\n")
     told: Any = json.loads(line)
@@ -241,7 +241,7 @@ def _read_answer(answer: memoryview, content_type: str) -> DevelopedImage:
     if position != len(answer):
         raise ValueError("more or less than told")
     original, *thumbnails = renditions
-    return DevelopedImage(
+    return ProcessedImage(
         original=original, thumbhash=str(told["thumbhash"]), thumbnails=tuple(thumbnails)
     )
 

@@ -26,7 +26,7 @@ from typing import Final
 from PIL import Image
 
 from domain.errors import UserErrorCode
-from domain.images import DevelopedImage
+from domain.images import ProcessedImage
 from storage.imaging.containers import SeveralFrames, WrongSize, read_container
 from storage.imaging.renditions import UNDECODABLE, decode, develop_anew
 from storage.imaging.scans import check_scan
@@ -85,7 +85,7 @@ class Refusal:
     """For the log."""
 
 
-def answer_to(data: bytes, order: Order, *, memory_before: int) -> DevelopedImage | Refusal:
+def answer_to(data: bytes, order: Order, *, memory_before: int) -> ProcessedImage | Refusal:
     """Develop it within the limits. Those of time end the process."""
     limits, started = order.limits, time.process_time()
     try:
@@ -183,7 +183,7 @@ def main(arguments: Sequence[str]) -> None:
     stdout.flush()
 
 
-def encoded_answer(answer: DevelopedImage | Refusal) -> list[bytes]:
+def encoded_answer(answer: ProcessedImage | Refusal) -> list[bytes]:
     """A line that tells what follows, and the bytes of the renditions."""
     if isinstance(answer, Refusal):
         return [json.dumps([answer.code, answer.message, answer.detail]).encode() + b"\n"]

@@ -9,9 +9,9 @@ from threading import Lock
 from typing import Final, TypeVar
 
 from domain.errors import GenerationErrorCode, GenerationFailed
-from domain.images import DevelopedImage, Rendition
+from domain.images import ProcessedImage, Rendition
 from storage.imaging.containers import Container, read_container
-from storage.imaging.renditions import UNDECODABLE, develop, preview, shrink
+from storage.imaging.renditions import UNDECODABLE, preview, process, shrink
 
 MAX_PIXELS: Final = 100_000_000
 
@@ -20,20 +20,20 @@ _LARGE_PIXELS: Final = 25_000_000
 Result = TypeVar("Result")
 
 
-class PillowDeveloper:
+class ThreadedImageProcessor:
     """A `Developer` with threads of its own, so that the event loop stays free."""
 
     def __init__(self, *, threads: int = 2) -> None:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="developer")
         self._one_large_at_a_time = Lock()
 
-    async def develop(self, data: bytes) -> DevelopedImage:
+    async def process(self, data: bytes) -> ProcessedImage:
         """Keep the bytes as they are if they are a bare, upright picture in sRGB.
 
         Metadata is taken out without touching pixels; only a picture that has to be turned, or has
         colours of another space, is encoded anew.
         """
-        return await self._run(develop, data)
+        return await self._run(process, data)
 
     async def preview(self, data: bytes) -> Rendition:
         """A WebP without metadata, at most 512 pixels wide."""

@@ -5,7 +5,7 @@ from typing import Final
 
 from pymongo import ReturnDocument
 
-from domain.changes import Moment
+from domain.changes import ClusterTime
 from domain.conversations import Conversation
 from domain.idempotency import IdempotencyKey
 from domain.ids import ConversationId, ImageId, ViewerId, turn_id_range
@@ -281,7 +281,7 @@ class MongoConversationRepository:
             raise Abort
 
 
-def _read(document: Document, moment: Moment) -> Conversation:
+def _read(document: Document, moment: ClusterTime) -> Conversation:
     source_image = document["sourceImage"]
     return Conversation(
         id=document["_id"],
@@ -298,7 +298,7 @@ def _read(document: Document, moment: Moment) -> Conversation:
 
 
 def _as_of(
-    written: tuple[tuple[Document, Turn], Moment] | None,
+    written: tuple[tuple[Document, Turn], ClusterTime] | None,
 ) -> tuple[Conversation, Turn] | None:
     if written is None:
         return None

@@ -32,7 +32,7 @@ from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
-from domain.changes import Moment
+from domain.changes import ClusterTime
 from domain.errors import Overloaded
 
 Document: TypeAlias = dict[str, Any]
@@ -218,7 +218,7 @@ class Database:
         return self.commands["viewers"]
 
     @property
-    def chores(self) -> AsyncCollection[Document]:
+    def periodic_jobs(self) -> AsyncCollection[Document]:
         return self.commands["chores"]
 
     @property
@@ -230,7 +230,7 @@ class Database:
 
     async def transact(
         self, work: Callable[[Session], Awaitable[Result]], *, account: str | None = None
-    ) -> tuple[Result, Moment] | None:
+    ) -> tuple[Result, ClusterTime] | None:
         """Run a short transaction and tell when it was committed; None if it raised `Abort`.
 
         `work` may run several times. It makes no call but to this database. Those that move credits
@@ -244,7 +244,7 @@ class Database:
 
     async def _transact(
         self, work: Callable[[Session], Awaitable[Result]]
-    ) -> tuple[Result, Moment] | None:
+    ) -> tuple[Result, ClusterTime] | None:
         async with self.session() as session:
             try:
                 result = await session.with_transaction(
@@ -405,16 +405,16 @@ def repository(cls: Repository) -> Repository:
     return cls
 
 
-def moment_of(session: Session) -> Moment:
+def moment_of(session: Session) -> ClusterTime:
     """The database's time when the session's last operation was done."""
     return to_moment(cast("Timestamp", session.operation_time))
 
 
-def to_moment(timestamp: Timestamp) -> Moment:
-    return Moment(timestamp.time, timestamp.inc)
+def to_moment(timestamp: Timestamp) -> ClusterTime:
+    return ClusterTime(timestamp.time, timestamp.inc)
 
 
-def from_moment(moment: Moment) -> Timestamp:
+def from_moment(moment: ClusterTime) -> Timestamp:
     return Timestamp(moment.seconds, moment.increment)
 
 

@@ -4,24 +4,24 @@ from datetime import UTC, datetime
 
 from pymongo.errors import DuplicateKeyError
 
-from domain.idempotency import IdempotencyKey, Receipt
+from domain.idempotency import IdempotencyKey, IdempotencyRecord
 from domain.ids import TurnId, ViewerId
 from storage.mongo.database import Abort, Database, Session, repository
 
 
 @repository
-class MongoReceiptRepository:
+class MongoIdempotencyRepository:
     """See `domain.ports.ReceiptRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._receipts = database.idempotency
 
-    async def get(self, viewer_id: ViewerId, key: IdempotencyKey) -> Receipt | None:
+    async def get(self, viewer_id: ViewerId, key: IdempotencyKey) -> IdempotencyRecord | None:
         found = await self._receipts.find_one({"_id": _id(viewer_id, key)})
         if found is None:
             return None
-        return Receipt(
+        return IdempotencyRecord(
             mutation=found["mutation"],
             fingerprint=found["fingerprint"],
             turn_id=found["turnId"],

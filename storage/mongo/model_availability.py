@@ -8,7 +8,7 @@ from storage.mongo.database import Database, repository
 
 
 @repository
-class MongoWithdrawalRepository:
+class MongoWithdrawnModelRepository:
     """See `domain.ports.WithdrawalRepository`."""
 
     def __init__(self, database: Database) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 
 from pymongo import ReturnDocument
 
-from domain.ports import Chore
+from domain.ports import PeriodicJob
 from storage.mongo.database import Database, Document, repository
 from storage.mongo.output_updates import from_now
 
@@ -19,14 +19,14 @@ _DUE: Final[Document] = {"$lte": ["$notBefore", "$$NOW"]}
 
 
 @repository
-class MongoChoreRepository:
+class MongoPeriodicJobRepository:
     """See `domain.ports.ChoreRepository`."""
 
     def __init__(self, database: Database) -> None:
-        self._chores = database.chores
+        self._chores = database.periodic_jobs
         self._database = database
 
-    async def begin(self, name: str, *, every: timedelta) -> Chore | None:
+    async def begin(self, name: str, *, every: timedelta) -> PeriodicJob | None:
         ours = secrets.token_hex(8)
         begun: Document = {
             "times": {"$add": [{"$ifNull": ["$times", -1]}, 1]},
@@ -48,4 +48,4 @@ class MongoChoreRepository:
             return_document=ReturnDocument.AFTER,
         )
         assert found is not None
-        return Chore(found["times"], found["begunAt"]) if found["begunBy"] == ours else None
+        return PeriodicJob(found["times"], found["begunAt"]) if found["begunBy"] == ours else None

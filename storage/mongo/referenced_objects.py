@@ -7,19 +7,19 @@ record alone is asked. What refers to bytes in any other way has to be asked her
 from collections.abc import Iterator
 
 from domain.images import FOLDERS, shard_of
-from domain.ports import UsedKeys
+from domain.ports import ReferencedKeys
 from storage.mongo.database import Database, Document, repository
 from storage.mongo.images import image_keys
 
 
 @repository
-class MongoUsedKeyRepository:
+class MongoReferencedObjectRepository:
     """See `domain.ports.UsedKeyRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def of_shard(self, shard: str) -> UsedKeys:
+    async def of_shard(self, shard: str) -> ReferencedKeys:
         ranges = [{"$gte": low, "$lt": high} for low, high in _ranges(shard)]
         images = self._database.images.find(
             {"$or": [{"key": keys} for keys in ranges]}, {"_id": 0, "key": 1, "renditionWidths": 1}
@@ -34,7 +34,7 @@ class MongoUsedKeyRepository:
         kept = {key async for image in images for key in image_keys(image)}
         async for turn in turns:
             kept.update(_previews(turn))  # of other shards as well
-        return UsedKeys(
+        return ReferencedKeys(
             frozenset(key for key in kept if shard_of(key) == shard),
             frozenset([upload["key"] async for upload in uploads]),
         )

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from pymongo import ReturnDocument
 
-from domain.changes import Moment
+from domain.changes import ClusterTime
 from domain.idempotency import IdempotencyKey
 from domain.ids import (
     ConversationId,
@@ -123,7 +123,7 @@ class MongoTurnRepository:
         viewer_id: ViewerId,
         conversation_id: ConversationId,
         *,
-        changed_since: Moment | None,
+        changed_since: ClusterTime | None,
         recent: timedelta,
         after_index: int = -1,
     ) -> TurnsAsOf:
@@ -152,7 +152,7 @@ class MongoTurnRepository:
             page.append(latest)
         return TurnsAsOf(tuple(map(read_turn, page)), moment, more)
 
-    async def load_changed(self, ids: Iterable[TurnId], *, at_least: Moment) -> Sequence[Turn]:
+    async def load_changed(self, ids: Iterable[TurnId], *, at_least: ClusterTime) -> Sequence[Turn]:
         async with self._database.session() as session:
             # A new primary may not know yet that what the old one told of is committed.
             session.advance_operation_time(from_moment(at_least))
@@ -169,7 +169,7 @@ class MongoTurnRepository:
         *,
         max_active_outputs: int,
         key: IdempotencyKey | None,
-    ) -> tuple[Turn, Moment] | None:
+    ) -> tuple[Turn, ClusterTime] | None:
         unchanged = {
             "slot": output.slot,
             "attempt": output.attempt,

@@ -37,7 +37,7 @@ from domain.object_keys import (
     linked,
 )
 from domain.ports import MAX_OBJECT_BYTES, Link, StoredObject
-from domain.signing import Seal
+from domain.signing import Signer
 from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
 
 LEFTOVER_PREFIX: Final = ".put-"
@@ -68,12 +68,12 @@ class FolderObjectStore:
         folder: Path,
         *,
         public_url: str,
-        seal: Seal,
+        signer: Signer,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._folder = folder
         self._public_url = public_url.rstrip("/")
-        self._seal = seal
+        self._signer = signer
         self._clock = clock
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="objects")
         # A page asks for each of its links several times, and its reader for the page again.
@@ -133,7 +133,7 @@ class FolderObjectStore:
         expires = now + OFFER_SECONDS
         digest = file.sha256.hex() if file.sha256 else ""
         terms = f"{method}\n{key}\n{file.byte_size}\n{digest}\n{expires}\n{owner}"
-        sealed = self._seal.close(_OFFER_PURPOSE, terms.encode())
+        sealed = self._signer.sign(_OFFER_PURPOSE, terms.encode())
         put = method is UploadMethod.PUT
         return UploadOffer(
             url=f"{self._public_url}/{key}?offer={sealed}",
@@ -149,7 +149,7 @@ class FolderObjectStore:
 
         It has to be, to the letter, as `offer` made it.
         """
-        terms = self._seal.open(_OFFER_PURPOSE, query.removeprefix("offer="))
+        terms = self._signer.verify(_OFFER_PURPOSE, query.removeprefix("offer="))
         if terms is None or not query.startswith("offer="):
             return None
         offered_method, offered_key, byte_size, digest, expires, owner = terms.decode().split("\n")
@@ -181,7 +181,7 @@ class FolderObjectStore:
         await asyncio.to_thread(self._threads.shutdown)
 
     def _signature(self, key: str, expires: str) -> str:
-        tag = self._seal.sign(_LINK_PURPOSE, f"{key}\n{expires}".encode())
+        tag = self._signer.tag(_LINK_PURPOSE, f"{key}\n{expires}".encode())
         return urlsafe_b64encode(tag).decode().rstrip("=")
 
     async def _run(self, work: Callable[[*Given], Result], *given: *Given) -> Result:

@@ -32,9 +32,9 @@ class Parts:
 
     async def refuse(self, *_: Any) -> None: ...
 
-    async def discard(self, *_: Any) -> None: ...
+    async def delete(self, *_: Any) -> None: ...
 
-    async def develop_upload(self, *_: Any, **__: Any) -> Any:
+    async def process_upload(self, *_: Any, **__: Any) -> Any:
         self.at_work += 1
         await self.let_go.wait()
         raise PictureRefused(UserErrorCode.UPLOAD_INVALID, "no picture")

@@ -5,16 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain import ids
-from domain.changes import Bookmark, Moment
+from domain.changes import Bookmark, ClusterTime
 from domain.conversations import is_blank, title_from
 from domain.cursors import PageCursors, TurnCursors
 from domain.errors import BadUserInput, InvalidCursor
 from domain.models import ASPECT_RATIOS, AspectRatio, Resolution, nearest_resolution, pixel_size
 from domain.pages import PageRequest, cut
-from domain.signing import Seal
+from domain.signing import Signer
 from domain.text_search import words_of
 
-SEAL = Seal(b"a secret of this test, long enough")
+SEAL = Signer(b"a secret of this test, long enough")
 
 
 def test_an_outputs_id_tells_its_turn_and_its_conversation() -> None:
@@ -101,32 +101,32 @@ def test_a_size_has_the_shape_of_its_ratio_and_finds_its_way_back(
 
 @given(st.binary(max_size=64))
 def test_a_sealed_token_opens_for_its_purpose_only(payload: bytes) -> None:
-    token = SEAL.close("one", payload)
+    token = SEAL.sign("one", payload)
 
-    assert SEAL.open("one", token) == payload
-    assert SEAL.open("two", token) is None
-    assert Seal(b"another").open("one", token) is None
+    assert SEAL.verify("one", token) == payload
+    assert SEAL.verify("two", token) is None
+    assert Signer(b"another").verify("one", token) is None
 
 
 @given(st.text(max_size=80))
 def test_what_was_not_sealed_does_not_open(token: str) -> None:
-    assert SEAL.open("one", token) is None
+    assert SEAL.verify("one", token) is None
 
 
 @given(st.binary(min_size=1, max_size=40), st.data())
 def test_a_token_altered_anywhere_does_not_open(payload: bytes, data: st.DataObject) -> None:
-    token = SEAL.close("one", payload)
+    token = SEAL.sign("one", payload)
     place = data.draw(st.integers(0, len(token) - 1))
     letter = data.draw(st.sampled_from("ABCabc019-_=+ é"))
 
     altered = token[:place] + letter + token[place + 1 :]
 
-    assert SEAL.open("one", altered) is None or altered == token
+    assert SEAL.verify("one", altered) is None or altered == token
 
 
 def test_a_turn_cursor_belongs_to_its_conversation() -> None:
     cursors, mine, other = TurnCursors(SEAL), ids.new_conversation_id(), ids.new_conversation_id()
-    bookmark = Bookmark(Moment(5, 7), ((0, 3), (12, 4)))
+    bookmark = Bookmark(ClusterTime(5, 7), ((0, 3), (12, 4)))
     cursor = cursors.make(mine, bookmark)
 
     assert cursors.read(mine, cursor) == bookmark

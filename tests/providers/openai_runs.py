@@ -10,7 +10,7 @@ from domain.models import AspectRatio, ImageFormat, ImageModel, Quality, Resolut
 from domain.outputs import ProviderJob
 from providers.catalogue import load_catalogue
 from providers.http import MAX_BYTES
-from providers.openai.backends import AzureDoor, Door, OpenAIDoor
+from providers.openai.backends import AzureBackend, Door, OpenAIBackend
 from providers.openai.provider import OpenAIProvider
 from providers.polling import Pace
 from providers.references import MAX_TOGETHER_BYTES
@@ -22,9 +22,11 @@ from tests.simulators.openai import KEY, OpenAISimulator
 DEPLOYMENTS: Final = {"gpt-image-2": "our-pictures"}
 MODELS: Final = load_catalogue(rehearsals=False, with_credentials={"openai", "azure"})
 ROWS_OF_OPENAI: Final = [
-    model for model in MODELS.all() if model.provider in (OpenAIDoor.provider, AzureDoor.provider)
+    model
+    for model in MODELS.all()
+    if model.provider in (OpenAIBackend.provider, AzureBackend.provider)
 ]
-ROWS_AT_AZURE: Final = rows_of(AzureDoor.provider)
+ROWS_AT_AZURE: Final = rows_of(AzureBackend.provider)
 
 
 class Onlooker(Witness):
@@ -51,7 +53,7 @@ class PlayedOpenAI(Played[OpenAIProvider, OpenAISimulator]):
         max_together: int = MAX_TOGETHER_BYTES,
     ) -> OpenAIProvider:
         return self.behind(
-            OpenAIDoor(key=key or KEY, url=f"{url or self.url}/v1"),
+            OpenAIBackend(key=key or KEY, url=f"{url or self.url}/v1"),
             pace=pace,
             max_bytes=max_bytes,
             max_together=max_together,
@@ -65,26 +67,26 @@ class PlayedOpenAI(Played[OpenAIProvider, OpenAISimulator]):
         deployments: Mapping[str, str] = DEPLOYMENTS,
     ) -> OpenAIProvider:
         return self.behind(
-            AzureDoor(key=key, url=self.url, api_version=api_version, deployments=deployments)
+            AzureBackend(key=key, url=self.url, api_version=api_version, deployments=deployments)
         )
 
     def behind(
         self,
-        door: Door,
+        backend: Door,
         *,
         pace: Pace = QUICK,
         max_bytes: int = MAX_BYTES,
         max_together: int = MAX_TOGETHER_BYTES,
     ) -> OpenAIProvider:
         provider = OpenAIProvider(
-            self.references(max_together), door, places=20, pace=pace, max_bytes=max_bytes
+            self.references(max_together), backend, places=20, pace=pace, max_bytes=max_bytes
         )
         self.stack.push_async_callback(provider.aclose)
         return provider
 
     def provider_of(self, model: ImageModel) -> OpenAIProvider:
         """The one that a row of the catalogue names."""
-        return self.azure() if model.provider == AzureDoor.provider else self.provider()
+        return self.azure() if model.provider == AzureBackend.provider else self.provider()
 
 
 def a_run(

@@ -21,7 +21,7 @@ from domain.ports import Provider
 from providers.http import MAX_BYTES
 from providers.polling import Pace
 from providers.references import MAX_TOGETHER_BYTES, References
-from storage.imaging.threaded import PillowDeveloper
+from storage.imaging.threaded import ThreadedImageProcessor
 from tests.providers.pictures import Shelf
 from tests.simulators.bill import Entry
 from tests.simulators.lines import Lines, serving_lines
@@ -105,9 +105,9 @@ class Played(ABC, Generic[P, S]):
         return [f"{seen.method} {seen.path}" for seen in self.simulator.seen]
 
     def references(self, max_together: int) -> References:
-        developer = PillowDeveloper()
-        self.stack.push_async_callback(developer.aclose)
-        return References(self.shelf, developer, max_together=max_together)
+        image_processor = ThreadedImageProcessor()
+        self.stack.push_async_callback(image_processor.aclose)
+        return References(self.shelf, image_processor, max_together=max_together)
 
     async def made(self, request: GenerationRequest) -> Delivery:
         return await self.provider().generate(request, Witness())
@@ -117,10 +117,10 @@ class Played(ABC, Generic[P, S]):
         request: GenerationRequest,
         *,
         provider: P | None = None,
-        watcher: Witness | None = None,
+        observer: Witness | None = None,
     ) -> GenerationFailed:
         with pytest.raises(GenerationFailed) as failed:
-            await (provider or self.provider()).generate(request, watcher or Witness())
+            await (provider or self.provider()).generate(request, observer or Witness())
         return failed.value
 
     async def crashed(self, request: GenerationRequest) -> ProviderJob:
@@ -171,14 +171,14 @@ async def end_of(provider: Provider, request: GenerationRequest) -> object:
     return None
 
 
-async def developed(provider: Provider, request: GenerationRequest) -> None:
+async def processed(provider: Provider, request: GenerationRequest) -> None:
     """A run as the runner takes it: whether bytes are a picture is found out by the developer."""
-    developer = PillowDeveloper(threads=1)
+    image_processor = ThreadedImageProcessor(threads=1)
     try:
         delivery = await provider.generate(request, Witness())
-        await developer.develop(delivery.images[0].data)
+        await image_processor.process(delivery.images[0].data)
     finally:
-        await developer.aclose()
+        await image_processor.aclose()
 
 
 @asynccontextmanager

@@ -312,7 +312,7 @@ async def test_references_that_are_too_large_together_are_not_sent(fal: PlayedFa
     failure = await fal.failed(
         a_run("", reference, model="img-kling-o1"),
         provider=fal.provider(max_together=100),
-        watcher=witness,
+        observer=witness,
     )
 
     assert failure.code is Code.PROVIDER_REJECTED_INPUT

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
 from domain.models import AspectRatio
 from tests.providers.fal_runs import PlayedFal, a_run, crashed_run
-from tests.providers.runs import QUICK, Witness, developed, end_of
+from tests.providers.runs import QUICK, Witness, end_of, processed
 from tests.serving import free_port
 from tests.simulators.fal import KEY
 from tests.simulators.fal_answers import FAILURES
@@ -77,7 +77,7 @@ async def test_an_answer_of_the_vendors(fal: PlayedFal, script: str, code: Code)
     provider = fal.provider(max_bytes=SMALL_LIMIT)
 
     with pytest.raises(GenerationFailed) as failed:
-        await developed(provider, a_run(script, image_count=2))
+        await processed(provider, a_run(script, image_count=2))
 
     assert failed.value.code is code
     assert not isinstance(failed.value, NotSubmitted)
@@ -103,7 +103,7 @@ async def test_a_submission_that_was_not_taken_may_be_repeated(
 ) -> None:
     witness = Witness()
 
-    failure = await fal.failed(a_run(script), watcher=witness)
+    failure = await fal.failed(a_run(script), observer=witness)
 
     assert isinstance(failure, NotSubmitted)
     assert failure.code is code
@@ -152,7 +152,7 @@ async def test_a_submission_whose_answer_says_nothing_has_an_unknown_outcome(
     witness = Witness()
     impatient = fal.provider(pace=replace(QUICK, submit=1.0))
 
-    failure = await fal.failed(a_run(script), provider=impatient, watcher=witness)
+    failure = await fal.failed(a_run(script), provider=impatient, observer=witness)
 
     assert failure.code is Code.OUTCOME_UNKNOWN
     assert failure.retryable
@@ -301,7 +301,7 @@ async def test_a_job_that_cannot_be_followed_is_cancelled(fal: PlayedFal, nonsen
 async def test_a_run_without_any_time_left_asks_nobody(fal: PlayedFal) -> None:
     witness = Witness()
 
-    failure = await fal.failed(a_run(seconds_left=0), watcher=witness)
+    failure = await fal.failed(a_run(seconds_left=0), observer=witness)
 
     assert failure.code is Code.TIMED_OUT
     assert witness.kinds == fal.calls == []

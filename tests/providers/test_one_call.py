@@ -36,7 +36,7 @@ from tests.providers.one_call_runs import (
 )
 from tests.providers.openai_runs import Onlooker
 from tests.providers.pictures import Shelf, a_reference
-from tests.providers.runs import Witness, developed, end_of, simulator_process
+from tests.providers.runs import Witness, end_of, processed, simulator_process
 from tests.serving import free_port
 from tests.simulators.openrouter import PATH
 
@@ -107,7 +107,7 @@ async def test_more_pictures_than_asked_for_are_left_out(one_call: PlayedOneCall
 async def test_other_ways_to_write_the_same_answer_are_understood(
     one_call: PlayedOneCall, script: str
 ) -> None:
-    await developed(one_call.provider(), a_plain_run(one_call, script))
+    await processed(one_call.provider(), a_plain_run(one_call, script))
 
 
 async def test_previews_are_shown_as_many_as_are_wanted(one_call: PlayedOneCall) -> None:
@@ -157,7 +157,7 @@ async def test_an_answer_of_the_vendors(one_call: PlayedOneCall, script: str, co
     provider = one_call.provider(max_bytes=SMALL_LIMIT)
 
     with pytest.raises(GenerationFailed) as failed:
-        await developed(provider, a_plain_run(one_call, script))
+        await processed(provider, a_plain_run(one_call, script))
 
     assert failed.value.code is code
     assert not isinstance(failed.value, NotSubmitted)
@@ -183,7 +183,7 @@ async def test_what_was_not_taken_may_be_repeated(
 ) -> None:
     witness = Witness()
 
-    failure = await one_call.failed(a_plain_run(one_call, script), watcher=witness)
+    failure = await one_call.failed(a_plain_run(one_call, script), observer=witness)
 
     assert isinstance(failure, NotSubmitted)
     assert failure.code is code
@@ -225,7 +225,7 @@ async def test_an_answer_that_says_nothing_has_an_unknown_outcome(
     seconds_left = 1.0 if script == "silent" else 30.0
 
     failure = await one_call.failed(
-        a_plain_run(one_call, script, seconds_left=seconds_left), watcher=witness
+        a_plain_run(one_call, script, seconds_left=seconds_left), observer=witness
     )
 
     assert failure.code is Code.OUTCOME_UNKNOWN
@@ -271,7 +271,7 @@ async def test_what_never_ends_is_given_up_at_the_deadline(one_call: PlayedOneCa
 async def test_a_run_without_any_time_left_asks_nobody(one_call: PlayedOneCall) -> None:
     witness = Witness()
 
-    failure = await one_call.failed(a_plain_run(one_call, seconds_left=0), watcher=witness)
+    failure = await one_call.failed(a_plain_run(one_call, seconds_left=0), observer=witness)
 
     assert failure.code is Code.TIMED_OUT
     assert witness.kinds == one_call.calls == []
@@ -371,7 +371,7 @@ async def test_what_a_model_does_not_have_is_our_own_mistake(one_call: PlayedOne
     foreign = next(name for name in PLAIN if name != one_call.simulator.provider)
     witness = Witness()
 
-    failure = await one_call.failed(a_run(model=PLAIN[foreign]), watcher=witness)
+    failure = await one_call.failed(a_run(model=PLAIN[foreign]), observer=witness)
 
     assert failure.code is Code.INTERNAL
     assert witness.kinds == one_call.calls == []

@@ -13,7 +13,7 @@ from domain.generation import GenerationRequest
 from domain.images import Image
 from domain.models import SQUARE, AspectRatio, ImageFormat, ImageModel, Quality, Resolution
 from domain.outputs import Usage
-from providers.openai.backends import AzureDoor, OpenAIDoor, Verb
+from providers.openai.backends import AzureBackend, OpenAIBackend, Verb
 from providers.openai.wire import MODELS as WIRE_MODELS
 from tests.providers.openai_runs import (
     ROWS_AT_AZURE,
@@ -207,12 +207,12 @@ async def test_the_key_goes_into_the_doors_own_header(openai: PlayedOpenAI) -> N
 )
 async def test_azures_addresses(openai: PlayedOpenAI, api_version: str, url: str) -> None:
     root = "https://here.openai.azure.com"
-    door = AzureDoor(
+    backend = AzureBackend(
         key="k", url=f"{root}/", api_version=api_version, deployments={"gpt-image-2": "our own"}
     )
 
-    assert door.url(Verb.EDIT, "gpt-image-2") == root + url
-    assert door.model_name("gpt-image-1.5") == "gpt-image-1.5"
+    assert backend.url(Verb.EDIT, "gpt-image-2") == root + url
+    assert backend.model_name("gpt-image-1.5") == "gpt-image-1.5"
     edit = a_run("", await a_picture(openai.shelf), model="img-gpt-image-2", preview_count=1)
     for request in (edit, replace(edit, references=())):
         provider = openai.azure(api_version=api_version)
@@ -220,9 +220,11 @@ async def test_azures_addresses(openai: PlayedOpenAI, api_version: str, url: str
 
 
 def test_openais_addresses() -> None:
-    door = OpenAIDoor(key="k", url="https://api.openai.com/v1/")
+    backend = OpenAIBackend(key="k", url="https://api.openai.com/v1/")
 
-    assert door.url(Verb.GENERATE, "gpt-image-2") == "https://api.openai.com/v1/images/generations"
+    assert (
+        backend.url(Verb.GENERATE, "gpt-image-2") == "https://api.openai.com/v1/images/generations"
+    )
 
 
 @pytest.mark.parametrize(
@@ -269,7 +271,7 @@ async def test_references_that_are_too_large_together_are_not_sent(openai: Playe
     reference = await a_reference(openai.shelf, a_colourful_picture())
 
     failure = await openai.failed(
-        a_run("", reference), provider=openai.provider(max_together=100), watcher=witness
+        a_run("", reference), provider=openai.provider(max_together=100), observer=witness
     )
 
     assert failure.code is Code.PROVIDER_REJECTED_INPUT

@@ -22,7 +22,7 @@ from providers.openai.failures import wish_in
 from providers.openai.wire import PICTURES, OpenAIReply
 from providers.streaming_json import MAX_WORDS_BYTES, InlineJson
 from tests.providers.openai_runs import Onlooker, PlayedOpenAI, a_run
-from tests.providers.runs import QUICK, Witness, developed, end_of, simulator_process
+from tests.providers.runs import QUICK, Witness, end_of, processed, simulator_process
 from tests.serving import free_port
 from tests.simulators.openai import KEY
 from tests.simulators.openai_answers import FAILURES
@@ -71,7 +71,7 @@ async def test_an_answer_of_the_vendors(
     provider = openai.provider(max_bytes=SMALL_LIMIT)
 
     with pytest.raises(GenerationFailed) as failed:
-        await developed(provider, a_run(script, preview_count=previews))
+        await processed(provider, a_run(script, preview_count=previews))
 
     assert failed.value.code is code
     assert not isinstance(failed.value, NotSubmitted)
@@ -106,7 +106,7 @@ async def test_all_pictures_kept_back_are_a_refusal(openai: PlayedOpenAI) -> Non
 async def test_a_stream_without_its_picture_has_an_unknown_outcome(openai: PlayedOpenAI) -> None:
     onlooker = Onlooker()
 
-    failure = await openai.failed(a_run("early", preview_count=2), watcher=onlooker)
+    failure = await openai.failed(a_run("early", preview_count=2), observer=onlooker)
 
     assert failure.code is Code.OUTCOME_UNKNOWN
     assert len(onlooker.previews) == 2
@@ -164,7 +164,7 @@ async def test_partial_images_stay_where_the_run_fails(openai: PlayedOpenAI) -> 
     onlooker = Onlooker()
 
     failure = await openai.failed(
-        a_run("fail=moderation_blocked late", preview_count=3), watcher=onlooker
+        a_run("fail=moderation_blocked late", preview_count=3), observer=onlooker
     )
 
     assert failure.code is Code.CONTENT_REFUSED
@@ -191,7 +191,7 @@ async def test_a_request_that_was_not_obeyed_may_be_repeated(
 ) -> None:
     witness = Witness()
 
-    failure = await openai.failed(a_run(script, preview_count=previews), watcher=witness)
+    failure = await openai.failed(a_run(script, preview_count=previews), observer=witness)
 
     assert isinstance(failure, NotSubmitted)
     assert failure.code is code
@@ -262,7 +262,7 @@ async def test_an_answer_that_says_nothing_has_an_unknown_outcome(
     left = 1.0 if script == "silent" else 30.0
 
     failure = await openai.failed(
-        a_run(script, preview_count=previews, seconds_left=left), watcher=witness
+        a_run(script, preview_count=previews, seconds_left=left), observer=witness
     )
 
     assert failure.code is Code.OUTCOME_UNKNOWN
@@ -317,7 +317,7 @@ async def test_a_slow_picture_is_waited_for(openai: PlayedOpenAI) -> None:
 async def test_a_run_without_any_time_left_asks_nobody(openai: PlayedOpenAI) -> None:
     witness = Witness()
 
-    failure = await openai.failed(a_run(seconds_left=0), watcher=witness)
+    failure = await openai.failed(a_run(seconds_left=0), observer=witness)
 
     assert failure.code is Code.TIMED_OUT
     assert witness.kinds == openai.calls == []

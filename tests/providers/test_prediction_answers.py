@@ -21,7 +21,7 @@ from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
 from domain.models import AspectRatio
 from providers.safe_http import AT_ONCE
 from tests.providers.prediction_runs import Predictions
-from tests.providers.runs import QUICK, Witness, developed, end_of
+from tests.providers.runs import QUICK, Witness, end_of, processed
 from tests.serving import free_port
 from tests.simulators.simulator import serving
 
@@ -73,7 +73,7 @@ async def test_an_answer_of_the_vendors(predictions: Predictions, script: str, c
     provider = predictions.provider(max_bytes=SMALL_LIMIT)
 
     with pytest.raises(GenerationFailed) as failed:
-        await developed(provider, predictions.run(f"{script} seconds=0.02", image_count=2))
+        await processed(provider, predictions.run(f"{script} seconds=0.02", image_count=2))
 
     assert failed.value.code is code
     assert not isinstance(failed.value, NotSubmitted)
@@ -99,7 +99,7 @@ async def test_a_submission_that_was_not_taken_may_be_repeated(
 ) -> None:
     witness = Witness()
 
-    failure = await predictions.failed(predictions.run(script), watcher=witness)
+    failure = await predictions.failed(predictions.run(script), observer=witness)
 
     assert isinstance(failure, NotSubmitted)
     assert failure.code is code
@@ -150,7 +150,9 @@ async def test_a_submission_whose_answer_says_nothing_has_an_unknown_outcome(
     witness = Witness()
     impatient = predictions.provider(pace=replace(QUICK, submit=1.0), max_bytes=SMALL_LIMIT)
 
-    failure = await predictions.failed(predictions.run(script), provider=impatient, watcher=witness)
+    failure = await predictions.failed(
+        predictions.run(script), provider=impatient, observer=witness
+    )
 
     assert failure.code is Code.OUTCOME_UNKNOWN
     assert failure.retryable
@@ -255,7 +257,7 @@ async def test_a_provider_that_falls_silent_is_given_up_at_the_deadline(
 async def test_a_run_without_any_time_left_asks_nobody(predictions: Predictions) -> None:
     witness = Witness()
 
-    failure = await predictions.failed(predictions.run(seconds_left=0), watcher=witness)
+    failure = await predictions.failed(predictions.run(seconds_left=0), observer=witness)
 
     assert failure.code is Code.TIMED_OUT
     assert witness.kinds == predictions.calls == []

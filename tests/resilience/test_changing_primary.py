@@ -8,22 +8,22 @@ import pymongo
 import pytest
 
 from domain.errors import Overloaded
-from domain.execution.image_writer import ImageKeeper
-from domain.execution.model_availability import WithdrawalService
+from domain.execution.image_writer import ImageWriter
+from domain.execution.model_availability import ModelAvailability
 from domain.execution.runner import OutputRunner
 from domain.ids import ViewerId, new_conversation_id
 from domain.images import ImageRecord
 from domain.outputs import Usage
-from domain.signing import Seal
+from domain.signing import Signer
 from domain.turns import Claim
 from providers.catalogue import load_catalogue
 from providers.local.provider import LocalProvider
-from storage.imaging.threaded import PillowDeveloper
+from storage.imaging.threaded import ThreadedImageProcessor
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database, open_database
 from storage.mongo.images import MongoImageRepository
-from storage.mongo.model_availability import MongoWithdrawalRepository
+from storage.mongo.model_availability import MongoWithdrawnModelRepository
 from storage.objects.folder import FolderObjectStore
 from tests.resilience.evidence import read_stored
 from tests.resilience.replica_set import Member, ReplicaSet, open_replica_set
@@ -108,18 +108,18 @@ async def test_a_landing_that_is_confirmed_late_keeps_its_bytes(
 ) -> None:
     primary = await replica_set.until_primary()
     others = [member for member in replica_set.members if member is not primary]
-    objects = FolderObjectStore(tmp_path / "objects", public_url="", seal=Seal(b"x" * 32))
-    developer, local = PillowDeveloper(), LocalProvider(objects)
+    objects = FolderObjectStore(tmp_path / "objects", public_url="", signer=Signer(b"x" * 32))
+    image_processor, local = ThreadedImageProcessor(), LocalProvider(objects)
     claims = ConfirmedLate(replicated, others)
     registry = load_catalogue(rehearsals=False)
     runner = OutputRunner(
         claims=claims,
         images=MongoImageRepository(replicated),
-        keeper=ImageKeeper(objects),
-        developer=developer,
+        image_writer=ImageWriter(objects),
+        image_processor=image_processor,
         registry=registry,
         providers={local.name: local},
-        withdrawals=WithdrawalService(MongoWithdrawalRepository(replicated), registry),
+        withdrawals=ModelAvailability(MongoWithdrawnModelRepository(replicated), registry),
     )
     _, turn = await a_conversation(replicated, "local-silver")
     claimed = await runner.claim(turn.outputs[0].id)
@@ -129,7 +129,7 @@ async def test_a_landing_that_is_confirmed_late_keeps_its_bytes(
     assert claims.returned is not None
     await claims.returned
     await replica_set.until_healthy()
-    for part in (developer, local, objects):
+    for part in (image_processor, local, objects):
         await part.aclose()
 
     stored = await read_stored(replicated.commands, tmp_path)

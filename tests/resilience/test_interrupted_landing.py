@@ -4,21 +4,21 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from domain.execution.image_writer import ImageKeeper
-from domain.execution.model_availability import WithdrawalService
+from domain.execution.image_writer import ImageWriter
+from domain.execution.model_availability import ModelAvailability
 from domain.execution.runner import OutputRunner
 from domain.images import ImageRecord
 from domain.models import ModelRegistry
 from domain.outputs import Usage
-from domain.signing import Seal
+from domain.signing import Signer
 from domain.turns import Claim
 from providers.catalogue import load_catalogue
 from providers.local.provider import LocalProvider
-from storage.imaging.threaded import PillowDeveloper
+from storage.imaging.threaded import ThreadedImageProcessor
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.database import Database
 from storage.mongo.images import MongoImageRepository
-from storage.mongo.model_availability import MongoWithdrawalRepository
+from storage.mongo.model_availability import MongoWithdrawnModelRepository
 from storage.objects.folder import FolderObjectStore
 from tests.resilience.evidence import read_stored
 from tests.storage.builders import a_conversation
@@ -53,17 +53,17 @@ async def test_what_lands_after_its_worker_was_stopped_keeps_its_bytes(
     database: Database, tmp_path: Path
 ) -> None:
     registry: ModelRegistry = load_catalogue(rehearsals=False)
-    objects = FolderObjectStore(tmp_path / "objects", public_url="", seal=Seal(b"x" * 32))
-    developer, local = PillowDeveloper(), LocalProvider(objects)
+    objects = FolderObjectStore(tmp_path / "objects", public_url="", signer=Signer(b"x" * 32))
+    image_processor, local = ThreadedImageProcessor(), LocalProvider(objects)
     claims = CommitOnItsWay(database)
     runner = OutputRunner(
         claims=claims,
         images=MongoImageRepository(database),
-        keeper=ImageKeeper(objects),
-        developer=developer,
+        image_writer=ImageWriter(objects),
+        image_processor=image_processor,
         registry=registry,
         providers={local.name: local},
-        withdrawals=WithdrawalService(MongoWithdrawalRepository(database), registry),
+        withdrawals=ModelAvailability(MongoWithdrawnModelRepository(database), registry),
     )
     _, turn = await a_conversation(database, "local-silver")
     claimed = await runner.claim(turn.outputs[0].id)
@@ -76,7 +76,7 @@ async def test_what_lands_after_its_worker_was_stopped_keeps_its_bytes(
     claims.arrives.set()
     assert claims.committed is not None
     landed = await asyncio.wait_for(claims.committed, PATIENCE_SECONDS)
-    for part in (developer, local, objects):
+    for part in (image_processor, local, objects):
         await part.aclose()
 
     assert run.cancelled()

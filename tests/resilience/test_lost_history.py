@@ -9,7 +9,7 @@ from typing import Any
 from domain.changes import Change, HistoryLost
 from domain.cursors import TurnCursors
 from domain.ids import TurnId, ViewerId
-from domain.signing import Seal
+from domain.signing import Signer
 from domain.turns import TurnsAsOf
 from domain.viewers import Viewer
 from storage.mongo.conversations import MongoConversationRepository
@@ -64,7 +64,7 @@ async def test_what_is_lost_while_what_was_lost_is_read_is_read_as_well(
             feed, turns = SilentFeed(), InterruptedTurns(database)
             hub = Hub(feed, turns)
             conversations = MongoConversationRepository(database)
-            cursors = TurnCursors(Seal(b"x" * 32))
+            cursors = TurnCursors(Signer(b"x" * 32))
             stored = await database.turns.find_one({"_id": turn_id})
             assert stored is not None
             viewer = Viewer(

@@ -7,16 +7,16 @@ import pytest
 
 from domain.conversations import Conversation, StartConversation
 from domain.errors import GenerationErrorCode
-from domain.execution.image_writer import ImageKeeper
-from domain.idempotency import IdempotencyKey, Receipt
+from domain.execution.image_writer import ImageWriter
+from domain.idempotency import IdempotencyKey, IdempotencyRecord
 from domain.ids import ViewerId
 from domain.outputs import GenerationError
 from domain.services.accounts import AccountService
 from domain.services.conversations import ConversationService
-from domain.services.idempotency import ReceiptService
+from domain.services.idempotency import IdempotencyService
 from domain.services.images import ImageService
 from domain.services.turns import TurnService
-from domain.signing import Seal
+from domain.signing import Signer
 from domain.turns import RetryOutput, SendEdit, Turn, TurnRequest
 from domain.viewers import Viewer
 from providers.catalogue import load_catalogue
@@ -24,7 +24,7 @@ from storage.mongo.accounts import MongoAccountRepository
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database
-from storage.mongo.idempotency import MongoReceiptRepository
+from storage.mongo.idempotency import MongoIdempotencyRepository
 from storage.mongo.images import MongoImageRepository
 from storage.mongo.turns import MongoTurnRepository
 from storage.objects.folder import FolderObjectStore
@@ -36,12 +36,12 @@ A_BOAT = TurnRequest(user_message="A boat", selected_models=("local-silver",))
 Twin = Callable[[], Awaitable[object]]
 
 
-class Receipts(MongoReceiptRepository):
+class Receipts(MongoIdempotencyRepository):
     """The real ones. Right after the first look that finds nothing, the twin comes first."""
 
     twin: Twin | None = None
 
-    async def get(self, viewer_id: ViewerId, key: IdempotencyKey) -> Receipt | None:
+    async def get(self, viewer_id: ViewerId, key: IdempotencyKey) -> IdempotencyRecord | None:
         found = await super().get(viewer_id, key)
         if self.twin is not None:
             twin, self.twin = self.twin, None
@@ -55,16 +55,18 @@ class Desk:
     def __init__(self, database: Database, folder: Path, *, credits: int = 1_000) -> None:
         self.receipts = Receipts(database)
         conversations, turns = MongoConversationRepository(database), MongoTurnRepository(database)
-        receipts = ReceiptService(self.receipts, conversations, turns)
+        receipts = IdempotencyService(self.receipts, conversations, turns)
         accounts = AccountService(MongoAccountRepository(database), credits, max_active_outputs=1)
-        keeper = ImageKeeper(FolderObjectStore(folder, public_url="", seal=Seal(b"x" * 32)))
-        images = ImageService(MongoImageRepository(database), keeper)
+        image_writer = ImageWriter(
+            FolderObjectStore(folder, public_url="", signer=Signer(b"x" * 32))
+        )
+        images = ImageService(MongoImageRepository(database), image_writer)
         registry, jobs = load_catalogue(rehearsals=False), TaskiqJobQueue(LocalBroker())
         self.conversations = ConversationService(
-            conversations, receipts, accounts, images, registry, jobs, keeper
+            conversations, receipts, accounts, images, registry, jobs, image_writer
         )
         self.turns = TurnService(
-            turns, conversations, receipts, accounts, images, registry, jobs, keeper
+            turns, conversations, receipts, accounts, images, registry, jobs, image_writer
         )
 
     async def start(self) -> tuple[Conversation, Turn]:

@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 
 from bootstrap import Objects
 from domain.images import new_key
-from domain.signing import Seal
+from domain.signing import Signer
 from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
 from edge.signed_objects import link_routes
 from edge.signed_uploads import offer_routes
@@ -94,7 +94,7 @@ class Place:
 async def place_in_folder(folder: Path) -> AsyncIterator[Place]:
     clock, port = Clock(), free_port()
     store = FolderObjectStore(
-        folder, public_url=f"http://127.0.0.1:{port}", seal=Seal(b"a secret"), clock=clock
+        folder, public_url=f"http://127.0.0.1:{port}", signer=Signer(b"a secret"), clock=clock
     )
     routes = [*link_routes(store), *offer_routes(store, origins=r"https://app\.test")]
     async with serving(Starlette(routes=routes), port), _client() as http:

@@ -16,7 +16,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from domain.images import new_key, rendition_key
-from domain.signing import Seal
+from domain.signing import Signer
 from edge.signed_objects import CHUNK_BYTES, link_routes
 from storage.objects.folder import LEFTOVER_PREFIX, FolderObjectStore
 
@@ -86,7 +86,7 @@ async def module_site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
     port = cast(int, listening.getsockname()[1])
     clock = Clock()
     store = FolderObjectStore(
-        folder, public_url=f"http://127.0.0.1:{port}", seal=Seal(SECRET), clock=clock
+        folder, public_url=f"http://127.0.0.1:{port}", signer=Signer(SECRET), clock=clock
     )
     site = Site(store, folder, clock, port)
     async with served(Starlette(routes=link_routes(store)), listening), site.http:
@@ -330,7 +330,7 @@ async def test_a_store_that_cannot_be_read_asks_for_patience(site: Site) -> None
 def signed(key: str, clock: Clock) -> str:
     """A query with a true signature, as only we can make it, for what need not be a key."""
     expires = int(clock.now) + 600
-    tag = Seal(SECRET).sign("link", f"{key}\n{expires}".encode())
+    tag = Signer(SECRET).tag("link", f"{key}\n{expires}".encode())
     return f"expires={expires}&signature={urlsafe_b64encode(tag).decode().rstrip('=')}"
 
 

@@ -18,7 +18,7 @@ import pytest
 from domain.errors import ObjectMissing, StoreUnavailable
 from domain.images import SHARDS, new_key, rendition_key
 from domain.ports import ObjectStore, StoredObject
-from domain.signing import Seal
+from domain.signing import Signer
 from storage.objects.folder import LEFTOVER_PREFIX, FolderObjectStore
 
 HALF_AN_HOUR = 30 * 60
@@ -74,7 +74,7 @@ async def store(tmp_path: Path, clock: Clock) -> AsyncIterator[FolderObjectStore
     store = FolderObjectStore(
         tmp_path / "objects",
         public_url="https://pictures.test/",
-        seal=Seal(b"a secret"),
+        signer=Signer(b"a secret"),
         clock=clock,
     )
     yield store
@@ -162,7 +162,7 @@ async def test_a_missing_object_is_told_as_the_port_says(store: FolderObjectStor
 
 async def test_a_folder_that_cannot_be_used_is_an_unavailable_store(tmp_path: Path) -> None:
     (tmp_path / "objects").write_text("a file where the folder should be")
-    store = FolderObjectStore(tmp_path / "objects", public_url="", seal=Seal(b"a secret"))
+    store = FolderObjectStore(tmp_path / "objects", public_url="", signer=Signer(b"a secret"))
 
     with pytest.raises(StoreUnavailable) as refused:
         await store.put(new_key("images", "image/png"), b"picture")
@@ -213,7 +213,7 @@ async def test_only_objects_are_listed(store: FolderObjectStore, tmp_path: Path)
 
 async def test_a_store_that_cannot_be_read_is_not_an_empty_one(tmp_path: Path) -> None:
     (tmp_path / "objects").write_text("a file where the folder should be")
-    store = FolderObjectStore(tmp_path / "objects", public_url="", seal=Seal(b"a secret"))
+    store = FolderObjectStore(tmp_path / "objects", public_url="", signer=Signer(b"a secret"))
 
     with pytest.raises(StoreUnavailable):
         await listed(store)
@@ -275,11 +275,11 @@ def test_a_killed_process_leaves_only_whole_objects_and_known_leftovers(tmp_path
         import asyncio, sys
         from pathlib import Path
         from domain.images import new_key
-        from domain.signing import Seal
+        from domain.signing import Signer
         from storage.objects.folder import FolderObjectStore
 
         async def main():
-            store = FolderObjectStore(Path(sys.argv[1]), public_url="", seal=Seal(b"-"))
+            store = FolderObjectStore(Path(sys.argv[1]), public_url="", signer=Signer(b"-"))
             print("ready", flush=True)
             while True:
                 await store.put(new_key("images", "image/png"), b"x" * 6_000_000)
@@ -490,13 +490,13 @@ def test_only_this_deployment_and_only_for_links_can_sign(
 ) -> None:
     key = new_key("images", "image/png")
     stranger = FolderObjectStore(
-        tmp_path, public_url="https://pictures.test", seal=Seal(b"another"), clock=clock
+        tmp_path, public_url="https://pictures.test", signer=Signer(b"another"), clock=clock
     )
     expires = int(clock.now) + 60
     payload = f"{key}\n{expires}".encode()
 
     def forged(purpose: str) -> str:
-        tag = urlsafe_b64encode(Seal(b"a secret").sign(purpose, payload)).decode()
+        tag = urlsafe_b64encode(Signer(b"a secret").tag(purpose, payload)).decode()
         return f"expires={expires}&signature={tag.rstrip('=')}"
 
     assert store.seconds_left(key, forged("link")) == 60

@@ -14,8 +14,8 @@ from PIL import Image, ImageCms
 
 from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.images import Rendition
-from domain.ports import Developer
-from storage.imaging.threaded import PillowDeveloper
+from domain.ports import ImageProcessor
+from storage.imaging.threaded import ThreadedImageProcessor
 from tests.storage.pictures import (
     CANARY,
     CONTENT_TYPES,
@@ -40,15 +40,15 @@ PATIENCE_SECONDS = 15.0
 
 
 @pytest.fixture
-async def developer() -> AsyncIterator[PillowDeveloper]:
-    developer = PillowDeveloper()
-    yield developer
-    await developer.aclose()
+async def processor() -> AsyncIterator[ThreadedImageProcessor]:
+    processor = ThreadedImageProcessor()
+    yield processor
+    await processor.aclose()
 
 
-async def assert_no_picture(developer: Developer, data: bytes) -> str:
+async def assert_no_picture(processor: ImageProcessor, data: bytes) -> str:
     """Refused as the port says, by both methods; the detail of the refusal."""
-    for work in (developer.develop, developer.preview):
+    for work in (processor.process, processor.preview):
         with pytest.raises(GenerationFailed) as failed:
             await work(data)
         assert failed.value.code is GenerationErrorCode.PROVIDER_BAD_RESPONSE
@@ -61,13 +61,13 @@ async def assert_no_picture(developer: Developer, data: bytes) -> str:
 
 @pytest.mark.parametrize("image_format", FORMATS)
 async def test_a_bare_picture_is_kept_byte_for_byte(
-    developer: Developer, image_format: str
+    processor: ImageProcessor, image_format: str
 ) -> None:
     data = encoded(a_picture(), image_format)
 
-    developed = await developer.develop(data)
+    processed = await processor.process(data)
 
-    assert developed.original == Rendition(
+    assert processed.original == Rendition(
         data=data, content_type=CONTENT_TYPES[image_format], width=300, height=200
     )
 
@@ -75,136 +75,140 @@ async def test_a_bare_picture_is_kept_byte_for_byte(
 @pytest.mark.parametrize("image_format", FORMATS)
 @pytest.mark.parametrize("orientation", range(2, 9))
 async def test_a_picture_is_turned_upright(
-    developer: Developer, image_format: str, orientation: int
+    processor: ImageProcessor, image_format: str, orientation: int
 ) -> None:
     upright = a_picture()
     data = encoded(upright.transpose(STORED[orientation]), image_format, exif=exif(orientation))
 
-    developed = await developer.develop(data)
-    preview = await developer.preview(data)
+    processed = await processor.process(data)
+    preview = await processor.preview(data)
 
-    assert developed.original.content_type == CONTENT_TYPES[image_format]
-    assert difference(opened(developed.original), upright) < 3
-    assert difference(opened(developed.thumbnails[0]), upright.resize((256, 171))) < 4
+    assert processed.original.content_type == CONTENT_TYPES[image_format]
+    assert difference(opened(processed.original), upright) < 3
+    assert difference(opened(processed.thumbnails[0]), upright.resize((256, 171))) < 4
     assert difference(opened(preview), upright) < 4
-    assert CANARY not in developed.original.data
+    assert CANARY not in processed.original.data
 
 
 @pytest.mark.parametrize("lossless", [True, False])
 async def test_turning_a_webp_loses_nothing_that_it_had(
-    developer: Developer, lossless: bool
+    processor: ImageProcessor, lossless: bool
 ) -> None:
     picture = a_picture(64, 48, "RGBA").copy()
     picture.putalpha(picture.getchannel("A").point(lambda alpha: 255 * (alpha > 127)))
     data = encoded(picture, "WEBP", lossless=lossless, exif=exif(3), exact=True)
     stored = Image.open(BytesIO(data)).transpose(Image.Transpose.ROTATE_180)
 
-    developed = await developer.develop(data)
+    processed = await processor.process(data)
 
-    apart = difference(opened(developed.original), stored)
+    apart = difference(opened(processed.original), stored)
     assert apart == 0 if lossless else apart < 3
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
-async def test_a_jpeg_in_grey_or_for_print_is_turned_too(developer: Developer, mode: str) -> None:
+async def test_a_jpeg_in_grey_or_for_print_is_turned_too(
+    processor: ImageProcessor, mode: str
+) -> None:
     data = encoded(a_picture(mode=mode), "JPEG", exif=exif(6))
 
-    developed = await developer.develop(data)
+    processed = await processor.process(data)
 
     expected = Image.open(BytesIO(data)).convert("RGB").transpose(Image.Transpose.ROTATE_270)
-    assert difference(opened(developed.original), expected) < 4
+    assert difference(opened(processed.original), expected) < 4
 
 
 @pytest.mark.parametrize("made", [png_with_everything, jpeg_with_everything, webp_with_everything])
 async def test_metadata_goes_and_no_pixel_changes(
-    developer: Developer, made: Callable[[], bytes]
+    processor: ImageProcessor, made: Callable[[], bytes]
 ) -> None:
     data = made()
     assert CANARY in data
 
-    developed = await developer.develop(data)
+    processed = await processor.process(data)
 
-    kept = developed.original.data
+    kept = processed.original.data
     assert CANARY not in kept
-    picture = opened(developed.original)
+    picture = opened(processed.original)
     assert difference(picture, Image.open(BytesIO(data))) == 0
     assert not {"exif", "xmp", "comment", "Comment", "Packed"} & set(picture.info)
     if picture.format == "WEBP":
         assert kept[12:16] == b"VP8 " or kept[20] & ~0x10 == 0, "flags that promise metadata"
     # What is bare stays as it is.
-    assert (await developer.develop(kept)).original.data == kept
+    assert (await processor.process(kept)).original.data == kept
 
 
-async def test_a_progressive_jpeg_keeps_all_its_scans(developer: Developer) -> None:
+async def test_a_progressive_jpeg_keeps_all_its_scans(processor: ImageProcessor) -> None:
     data = encoded(a_picture(), "JPEG", progressive=True, quality=95)
     data = with_jpeg_segment(data, 0xFE, CANARY)
 
-    developed = await developer.develop(data)
+    processed = await processor.process(data)
 
-    assert CANARY not in developed.original.data
-    assert difference(opened(developed.original), Image.open(BytesIO(data))) == 0
+    assert CANARY not in processed.original.data
+    assert difference(opened(processed.original), Image.open(BytesIO(data))) == 0
 
 
-async def test_an_srgb_profile_goes_without_a_trace(developer: Developer) -> None:
+async def test_an_srgb_profile_goes_without_a_trace(processor: ImageProcessor) -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     bare = encoded(a_picture(), "PNG")
 
-    developed = await developer.develop(encoded(a_picture(), "PNG", icc_profile=profile))
+    processed = await processor.process(encoded(a_picture(), "PNG", icc_profile=profile))
 
-    assert developed.original.data == bare
+    assert processed.original.data == bare
 
 
 @pytest.mark.parametrize("name", ["swap", "sRGB"])
 @pytest.mark.parametrize("image_format", FORMATS)
 async def test_colours_of_another_space_are_brought_to_srgb_whatever_its_name(
-    developer: Developer, image_format: str, name: str
+    processor: ImageProcessor, image_format: str, name: str
 ) -> None:
     data = encoded(a_picture(), image_format, icc_profile=swapped_profile(name))
     red, green, blue = a_picture().split()
     expected = Image.merge("RGB", (blue, green, red))
 
-    developed = await developer.develop(data)
+    processed = await processor.process(data)
 
-    picture = opened(developed.original)
+    picture = opened(processed.original)
     assert "icc_profile" not in picture.info
     assert difference(picture, expected) < 4
-    assert difference(opened(await developer.preview(data)), expected) < 4
+    assert difference(opened(await processor.preview(data)), expected) < 4
 
 
 @pytest.mark.parametrize("profile", [b"", b"no profile", bytes(200)])
 @pytest.mark.parametrize("image_format", FORMATS)
 async def test_a_broken_profile_is_no_reason_to_lose_a_picture(
-    developer: Developer, image_format: str, profile: bytes
+    processor: ImageProcessor, image_format: str, profile: bytes
 ) -> None:
-    developed = await developer.develop(
+    processed = await processor.process(
         encoded(a_picture(), image_format, icc_profile=profile or b"-")
     )
 
-    assert difference(opened(developed.original), a_picture()) < 4
+    assert difference(opened(processed.original), a_picture()) < 4
 
 
-async def test_text_that_unpacks_without_end_is_not_unpacked(developer: Developer) -> None:
+async def test_text_that_unpacks_without_end_is_not_unpacked(
+    processor: ImageProcessor,
+) -> None:
     bomb = zlib.compress(bytes(50_000_000), 9)
     data = encoded(a_picture(), "PNG")
     for kind, name in ((b"zTXt", b"Comment\0\0"), (b"iCCP", b"ICC\0\0")):
         data = with_png_chunk(data, kind, name + bomb)
 
-    developed = await developer.develop(data)
+    processed = await processor.process(data)
 
-    assert developed.original.data == encoded(a_picture(), "PNG")
+    assert processed.original.data == encoded(a_picture(), "PNG")
 
 
 @pytest.mark.parametrize(
     "tampered", [b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\xff\xff", b"II", b"", b"nonsense"]
 )
 async def test_broken_exif_is_no_reason_to_lose_a_picture(
-    developer: Developer, tampered: bytes
+    processor: ImageProcessor, tampered: bytes
 ) -> None:
     bare = encoded(a_picture(), "JPEG")
 
-    developed = await developer.develop(with_jpeg_segment(bare, 0xE1, b"Exif\0\0" + tampered))
+    processed = await processor.process(with_jpeg_segment(bare, 0xE1, b"Exif\0\0" + tampered))
 
-    assert developed.original.data == bare
+    assert processed.original.data == bare
 
 
 # Thumbnails
@@ -224,15 +228,15 @@ async def test_broken_exif_is_no_reason_to_lose_a_picture(
 )
 @pytest.mark.parametrize("image_format", ["PNG", "JPEG"])
 async def test_there_are_thumbnails_of_each_width_below_the_originals(
-    developer: Developer, image_format: str, width: int, expected: list[int]
+    processor: ImageProcessor, image_format: str, width: int, expected: list[int]
 ) -> None:
     height = max(1, width * 2 // 3)
     picture = a_picture(width, height)
 
-    developed = await developer.develop(encoded(picture, image_format))
+    processed = await processor.process(encoded(picture, image_format))
 
-    assert [thumbnail.width for thumbnail in developed.thumbnails] == expected
-    for thumbnail in developed.thumbnails:
+    assert [thumbnail.width for thumbnail in processed.thumbnails] == expected
+    for thumbnail in processed.thumbnails:
         assert thumbnail.content_type == "image/webp"
         assert thumbnail.height == round(height * thumbnail.width / width)
         small = picture.resize((thumbnail.width, thumbnail.height), Image.Resampling.LANCZOS)
@@ -241,13 +245,13 @@ async def test_there_are_thumbnails_of_each_width_below_the_originals(
 
 @pytest.mark.parametrize("image_format", ["PNG", "WEBP"])
 async def test_thumbnails_keep_what_can_be_seen_through(
-    developer: Developer, image_format: str
+    processor: ImageProcessor, image_format: str
 ) -> None:
     picture = a_picture(600, 400, "RGBA")
 
-    developed = await developer.develop(encoded(picture, image_format))
+    processed = await processor.process(encoded(picture, image_format))
 
-    for thumbnail in developed.thumbnails:
+    for thumbnail in processed.thumbnails:
         shown = opened(thumbnail)
         small = picture.resize(shown.size)
         assert shown.mode == "RGBA"
@@ -258,11 +262,13 @@ async def test_thumbnails_keep_what_can_be_seen_through(
             )
             < 3
         )
-    assert b64decode(developed.thumbhash)[2] & 0x80
+    assert b64decode(processed.thumbhash)[2] & 0x80
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "I;16"])
-async def test_every_kind_of_png_looks_right_when_small(developer: Developer, mode: str) -> None:
+async def test_every_kind_of_png_looks_right_when_small(
+    processor: ImageProcessor, mode: str
+) -> None:
     grey = Image.linear_gradient("L").resize((400, 400))
     if mode == "I;16":
         sixteen = grey.convert("I").point(lambda value: value * 257)
@@ -272,27 +278,27 @@ async def test_every_kind_of_png_looks_right_when_small(developer: Developer, mo
     else:
         data = encoded(grey.convert(mode), "PNG")
 
-    developed = await developer.develop(data)
+    processed = await processor.process(data)
 
-    [thumbnail] = developed.thumbnails
+    [thumbnail] = processed.thumbnails
     shown, small = opened(thumbnail).convert("RGB"), grey.resize((256, 256)).convert("RGB")
     assert difference(shown.resize((8, 8)), small.resize((8, 8))) < 6
-    assert developed.original.data == data
+    assert processed.original.data == data
 
 
-async def test_what_a_webp_cannot_hold_is_left_out(developer: Developer) -> None:
-    developed = await developer.develop(encoded(Image.new("1", (300, 30_000), 1), "PNG"))
-    preview = await developer.preview(encoded(Image.new("1", (300, 30_000), 1), "PNG"))
+async def test_what_a_webp_cannot_hold_is_left_out(processor: ImageProcessor) -> None:
+    processed = await processor.process(encoded(Image.new("1", (300, 30_000), 1), "PNG"))
+    preview = await processor.preview(encoded(Image.new("1", (300, 30_000), 1), "PNG"))
 
-    assert developed.thumbnails == ()
+    assert processed.thumbnails == ()
     assert preview.height == 16_383
     assert preview.width == 164
 
 
-async def test_the_placeholder_resembles_the_picture(developer: Developer) -> None:
+async def test_the_placeholder_resembles_the_picture(processor: ImageProcessor) -> None:
     plain = Image.new("RGB", (900, 300), (0, 0, 255))
 
-    placeholder = b64decode((await developer.develop(encoded(plain, "PNG"))).thumbhash)
+    placeholder = b64decode((await processor.process(encoded(plain, "PNG"))).thumbhash)
 
     head = int.from_bytes(placeholder[:5], "little")
     assert len(placeholder) <= 25
@@ -311,11 +317,14 @@ async def test_the_placeholder_resembles_the_picture(developer: Developer) -> No
     [((1024, 768), (512, 384)), ((2000, 1000), (512, 256)), ((300, 900), (300, 900))],
 )
 async def test_a_preview_is_a_small_webp(
-    developer: Developer, image_format: str, size: tuple[int, int], expected: tuple[int, int]
+    processor: ImageProcessor,
+    image_format: str,
+    size: tuple[int, int],
+    expected: tuple[int, int],
 ) -> None:
     data = encoded(a_picture(*size), image_format, exif=exif(1))
 
-    preview = await developer.preview(data)
+    preview = await processor.preview(data)
 
     assert preview.content_type == "image/webp"
     assert (preview.width, preview.height) == expected
@@ -344,41 +353,41 @@ async def test_a_preview_is_a_small_webp(
     ],
     ids=lambda data: data[:12].decode("latin-1") or "nothing",
 )
-async def test_what_is_no_picture_is_refused(developer: Developer, data: bytes) -> None:
-    await assert_no_picture(developer, data)
+async def test_what_is_no_picture_is_refused(processor: ImageProcessor, data: bytes) -> None:
+    await assert_no_picture(processor, data)
 
 
 @pytest.mark.parametrize("image_format", ["GIF", "TIFF", "BMP", "PPM", "ICO", "AVIF"])
 async def test_other_formats_are_refused_whatever_their_name(
-    developer: Developer, image_format: str
+    processor: ImageProcessor, image_format: str
 ) -> None:
-    await assert_no_picture(developer, encoded(a_picture(64, 64), image_format))
+    await assert_no_picture(processor, encoded(a_picture(64, 64), image_format))
 
 
 @pytest.mark.parametrize("image_format", FORMATS)
 async def test_a_picture_that_was_cut_off_anywhere_is_refused(
-    developer: Developer, image_format: str
+    processor: ImageProcessor, image_format: str
 ) -> None:
     data = encoded(a_picture(40, 30), image_format, exif=exif(6))
     # The last byte of a WebP pads it to an even length, and is missed by nobody.
     places = range(0, len(data) - 1, max(1, len(data) // 60))
 
     for place in [*places, len(data) - 2]:
-        await assert_no_picture(developer, data[:place])
+        await assert_no_picture(processor, data[:place])
 
 
-async def test_a_flipped_bit_in_a_png_is_found(developer: Developer) -> None:
+async def test_a_flipped_bit_in_a_png_is_found(processor: ImageProcessor) -> None:
     data = encoded(a_picture(40, 30), "PNG")
 
     for place in range(8, len(data), max(1, len(data) // 60)):
         flipped = bytearray(data)
         flipped[place] ^= 4
-        await assert_no_picture(developer, bytes(flipped))
+        await assert_no_picture(processor, bytes(flipped))
 
 
 @pytest.mark.parametrize("image_format", FORMATS)
 async def test_any_bytes_give_a_picture_or_the_right_error(
-    developer: Developer, image_format: str
+    processor: ImageProcessor, image_format: str
 ) -> None:
     data = encoded(a_picture(40, 30, "RGB"), image_format, exif=exif(5), icc_profile=b"profile")
     chance = random.Random(20_240)
@@ -390,7 +399,7 @@ async def test_any_bytes_give_a_picture_or_the_right_error(
             place = chance.randrange(len(damaged))
             damaged[place : place + chance.randint(0, 3)] = chance.randbytes(chance.randint(0, 3))
         try:
-            outcomes.add(opened((await developer.develop(bytes(damaged))).original).format)
+            outcomes.add(opened((await processor.process(bytes(damaged))).original).format)
         except GenerationFailed as failed:
             outcomes.add(failed.code)
 
@@ -398,25 +407,25 @@ async def test_any_bytes_give_a_picture_or_the_right_error(
     assert outcomes <= {image_format, GenerationErrorCode.PROVIDER_BAD_RESPONSE}
 
 
-async def test_a_png_without_its_palette_is_refused(developer: Developer) -> None:
+async def test_a_png_without_its_palette_is_refused(processor: ImageProcessor) -> None:
     data = encoded(a_picture().quantize(16), "PNG")
     start = data.index(b"PLTE") - 4
     end = start + 12 + int.from_bytes(data[start : start + 4], "big")
 
-    await assert_no_picture(developer, data[:start] + data[end:])
+    await assert_no_picture(processor, data[:start] + data[end:])
 
 
-async def test_a_png_that_lies_about_its_size_is_refused(developer: Developer) -> None:
+async def test_a_png_that_lies_about_its_size_is_refused(processor: ImageProcessor) -> None:
     data = encoded(a_picture(), "PNG")
 
     for size in ((300, 201), (301, 200), (300, 199), (3000, 2000), (0, 200), (300, 0)):
-        await assert_no_picture(developer, with_png_size(data, *size))
+        await assert_no_picture(processor, with_png_size(data, *size))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 5), (9, 7), (33, 65)])
 @pytest.mark.parametrize(("depth", "colour", "channels"), [(1, 0, 1), (8, 2, 3), (16, 6, 4)])
 async def test_an_interlaced_png_is_a_picture_as_well(
-    developer: Developer, size: tuple[int, int], depth: int, colour: int, channels: int
+    processor: ImageProcessor, size: tuple[int, int], depth: int, colour: int, channels: int
 ) -> None:
     width, height = size
     rows = b"".join(
@@ -444,20 +453,20 @@ async def test_an_interlaced_png_is_a_picture_as_well(
             )
         )
 
-    developed = await developer.develop(interlaced(rows))
+    processed = await processor.process(interlaced(rows))
 
-    assert (developed.original.width, developed.original.height) == size
-    await assert_no_picture(developer, interlaced(rows[:-1]))
-    await assert_no_picture(developer, interlaced(rows + b"\0"))
+    assert (processed.original.width, processed.original.height) == size
+    await assert_no_picture(processor, interlaced(rows[:-1]))
+    await assert_no_picture(processor, interlaced(rows + b"\0"))
 
 
-async def test_a_webp_that_lies_about_its_size_is_refused(developer: Developer) -> None:
+async def test_a_webp_that_lies_about_its_size_is_refused(processor: ImageProcessor) -> None:
     data = bytearray(encoded(a_picture(), "WEBP", exif=exif(1)))
     assert data[12:16] == b"VP8X"
 
     data[24:27] = (3000).to_bytes(3, "little")
 
-    await assert_no_picture(developer, bytes(data))
+    await assert_no_picture(processor, bytes(data))
 
 
 def bombs() -> dict[str, bytes]:
@@ -476,10 +485,10 @@ def bombs() -> dict[str, bytes]:
     }
 
 
-async def test_a_bomb_is_refused_before_it_goes_off(developer: Developer) -> None:
+async def test_a_bomb_is_refused_before_it_goes_off(processor: ImageProcessor) -> None:
     for name, bomb in bombs().items():
         assert len(bomb) < 200_000, name
-        detail = await assert_no_picture(developer, bomb)
+        detail = await assert_no_picture(processor, bomb)
 
         assert re.search(r"[0-9]+ by [0-9]+ pixels", detail), name
 
@@ -499,59 +508,61 @@ def slow_ones() -> dict[str, bytes]:
     }
 
 
-async def test_what_is_made_to_take_long_is_given_up_soon(developer: Developer) -> None:
+async def test_what_is_made_to_take_long_is_given_up_soon(processor: ImageProcessor) -> None:
     for name, data in slow_ones().items():
         async with asyncio.timeout(PATIENCE_SECONDS):
-            assert await assert_no_picture(developer, data), name
+            assert await assert_no_picture(processor, data), name
 
 
-async def test_what_stands_behind_the_pixels_of_a_png_takes_no_time(developer: Developer) -> None:
+async def test_what_stands_behind_the_pixels_of_a_png_takes_no_time(
+    processor: ImageProcessor,
+) -> None:
     data = encoded(a_picture(), "PNG")
 
     async with asyncio.timeout(PATIENCE_SECONDS):
-        await developer.develop(data[:-12] + png_chunk(b"IDAT", bytes(40_000_000)) + data[-12:])
+        await processor.process(data[:-12] + png_chunk(b"IDAT", bytes(40_000_000)) + data[-12:])
 
 
-async def test_a_jpeg_that_tells_two_sizes_is_refused(developer: Developer) -> None:
+async def test_a_jpeg_that_tells_two_sizes_is_refused(processor: ImageProcessor) -> None:
     data = encoded(a_picture(), "JPEG")
     frame = data.index(b"\xff\xc0")
     segment = data[frame : frame + 19]
     larger = segment[:5] + struct.pack(">HH", 20_000, 20_000) + segment[9:]
 
     detail = await assert_no_picture(
-        developer, data[:frame] + segment + larger + data[frame + 19 :]
+        processor, data[:frame] + segment + larger + data[frame + 19 :]
     )
 
     assert "instead of (300, 200)" in detail
 
 
-async def test_a_large_picture_is_no_bomb(developer: Developer) -> None:
+async def test_a_large_picture_is_no_bomb(processor: ImageProcessor) -> None:
     """Between Pillow's own limit of 89 megapixels and ours of 100, where Pillow would warn."""
     data = encoded(Image.new("L", (9_800, 9_900), 77), "JPEG")
 
-    preview = await developer.preview(data)
+    preview = await processor.preview(data)
 
     assert (preview.width, preview.height) == (512, 517)
     assert difference(opened(preview), Image.new("RGB", (512, 517), (77, 77, 77))) < 2
 
 
 @pytest.mark.parametrize("image_format", ["PNG", "WEBP"])
-async def test_pictures_that_move_are_refused(developer: Developer, image_format: str) -> None:
+async def test_pictures_that_move_are_refused(processor: ImageProcessor, image_format: str) -> None:
     frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "green", "blue")]
 
     moving = encoded(frames[0], image_format, save_all=True, append_images=frames[1:], duration=100)
 
-    assert "frames" in await assert_no_picture(developer, moving)
+    assert "frames" in await assert_no_picture(processor, moving)
 
 
 async def test_of_several_jpegs_in_one_file_the_first_is_the_picture(
-    developer: Developer,
+    processor: ImageProcessor,
 ) -> None:
     several = encoded(a_picture(), "MPO", save_all=True, append_images=[Image.new("RGB", (9, 9))])
 
-    developed = await developer.develop(several)
+    processed = await processor.process(several)
 
-    picture = opened(developed.original)
+    picture = opened(processed.original)
     assert picture.format == "JPEG"
     assert difference(picture, a_picture()) < 3
 
@@ -559,10 +570,10 @@ async def test_of_several_jpegs_in_one_file_the_first_is_the_picture(
 # Threads
 
 
-async def test_the_event_loop_stays_free_meanwhile(developer: Developer) -> None:
+async def test_the_event_loop_stays_free_meanwhile(processor: ImageProcessor) -> None:
     noise = Image.effect_noise((2048, 2048), 40)
     data = encoded(Image.merge("RGB", (noise, noise, noise)), "PNG", compress_level=1)
-    working = asyncio.gather(developer.develop(data), developer.develop(data))
+    working = asyncio.gather(processor.process(data), processor.process(data))
     turns_of_the_loop = 0
 
     while not working.done():
@@ -573,14 +584,14 @@ async def test_the_event_loop_stays_free_meanwhile(developer: Developer) -> None
     assert turns_of_the_loop > 50
 
 
-async def test_many_at_once_all_come_out_right(developer: Developer) -> None:
+async def test_many_at_once_all_come_out_right(processor: ImageProcessor) -> None:
     colours = [(17 * number, 255 - 17 * number, 99) for number in range(15)]
 
-    developed = await asyncio.gather(
-        *(developer.develop(encoded(Image.new("RGB", (300, 300), c), "PNG")) for c in colours)
+    processed = await asyncio.gather(
+        *(processor.process(encoded(Image.new("RGB", (300, 300), c), "PNG")) for c in colours)
     )
 
-    for colour, image in zip(colours, developed, strict=True):
+    for colour, image in zip(colours, processed, strict=True):
         assert opened(image.thumbnails[0]).resize((1, 1)).getpixel((0, 0)) == pytest.approx(
             colour, abs=4
         )
@@ -589,13 +600,13 @@ async def test_many_at_once_all_come_out_right(developer: Developer) -> None:
 @pytest.mark.parametrize(("mode", "content_type"), [("RGB", "image/jpeg"), ("RGBA", "image/png")])
 @pytest.mark.parametrize("max_bytes", [200_000, 5_000, 10])
 async def test_a_picture_is_made_smaller_until_it_fits(
-    developer: Developer, mode: str, content_type: str, max_bytes: int
+    processor: ImageProcessor, mode: str, content_type: str, max_bytes: int
 ) -> None:
     noise = Image.effect_noise((900, 600), 80).convert("RGB")
     if mode == "RGBA":
         noise.putalpha(Image.linear_gradient("L").resize(noise.size))
 
-    smaller = await developer.shrink(encoded(noise), max_bytes=max_bytes)
+    smaller = await processor.shrink(encoded(noise), max_bytes=max_bytes)
 
     assert smaller.content_type == content_type
     opened(smaller)

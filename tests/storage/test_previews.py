@@ -8,9 +8,9 @@ import pytest
 from PIL import Image as Pictures
 
 from domain.execution.leases import LeaseLost
-from domain.execution.run_progress import Reporter
-from domain.signing import Seal
-from storage.imaging.threaded import PillowDeveloper
+from domain.execution.run_progress import RunProgress
+from domain.signing import Signer
+from storage.imaging.threaded import ThreadedImageProcessor
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database
@@ -19,20 +19,20 @@ from tests.storage.builders import ANA, a_claim, a_conversation
 
 
 @pytest.fixture
-async def developer() -> AsyncIterator[PillowDeveloper]:
-    developer = PillowDeveloper()
-    yield developer
-    await developer.aclose()
+async def processor() -> AsyncIterator[ThreadedImageProcessor]:
+    processor = ThreadedImageProcessor()
+    yield processor
+    await processor.aclose()
 
 
 async def test_a_preview_that_came_after_the_deletion_is_cleared_away(
-    database: Database, developer: PillowDeveloper, tmp_path: Path
+    database: Database, processor: ThreadedImageProcessor, tmp_path: Path
 ) -> None:
-    store = FolderObjectStore(tmp_path, public_url="", seal=Seal(b"-"))
+    store = FolderObjectStore(tmp_path, public_url="", signer=Signer(b"-"))
     conversation, turn = await a_conversation(database)
     claims = MongoClaimRepository(database)
     claim = await a_claim(database, turn.outputs[0].id)
-    reporter = Reporter(claims, store, developer, claim, provider="local", run_count=1)
+    reporter = RunProgress(claims, store, processor, claim, provider="local", run_count=1)
     data = BytesIO()
     Pictures.new("RGB", (64, 64)).save(data, "PNG")
     await reporter.show_preview(data.getvalue())

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from bootstrap import Objects
 from domain.errors import ObjectMissing, StoreUnavailable
-from domain.execution.image_writer import ImageKeeper
+from domain.execution.image_writer import ImageWriter
 from domain.images import new_key
 from storage.objects.s3 import Bucket, open_bucket, open_client
 from storage.objects.sigv4 import Signer
@@ -122,7 +122,7 @@ async def test_who_has_done_already_what_was_wanted_does_not_wait_for_a_silent_b
     shop.detour.becomes(Fault(silent=True))
     bucket = replace(ministack_bucket, endpoint=shop.detour.url)
     async with open_bucket(bucket, operation_seconds=60) as store, asyncio.timeout(30):
-        await ImageKeeper(store).discard([new_key("images", "image/png")])
+        await ImageWriter(store).delete([new_key("images", "image/png")])
 
         await shop.detour.used.wait()
 

@@ -14,21 +14,21 @@ from typing import cast
 import pytest
 
 from bootstrap import Objects
-from domain.cleanup.collector import Tidier
-from domain.cleanup.reconciliation import LEFT_ALONE, ObjectComparer
-from domain.cleanup.store_ownership import StoreMarker, mark_key
+from domain.cleanup.collector import OrphanCollector
+from domain.cleanup.reconciliation import LEFT_ALONE, ObjectReconciler
+from domain.cleanup.store_ownership import StoreOwnership, mark_key
 from domain.errors import GenerationErrorCode
 from domain.images import FOLDERS, SHARDS, new_key, rendition_key, shard_of
 from domain.outputs import GenerationError, Preview
 from domain.ports import ObjectStore, StoredObject
-from domain.signing import Seal
+from domain.signing import Signer
 from domain.turns import Claim
 from runtime.local_mongod import Mongod
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database, open_database
-from storage.mongo.periodic import MongoChoreRepository
-from storage.mongo.referenced_objects import MongoUsedKeyRepository
+from storage.mongo.periodic import MongoPeriodicJobRepository
+from storage.mongo.referenced_objects import MongoReferencedObjectRepository
 from storage.mongo.turns import MongoTurnRepository
 from storage.mongo.uploads import MongoUploadRepository
 from storage.objects.folder import FolderObjectStore
@@ -100,12 +100,12 @@ class Shelf:
         uploads: Uploads | None = None,
         every: timedelta = AT_ONCE,
         store: ObjectStore | None = None,
-    ) -> Tidier:
-        keys = MongoUsedKeyRepository(database)
-        return Tidier(
-            MongoChoreRepository(database),
+    ) -> OrphanCollector:
+        keys = MongoReferencedObjectRepository(database)
+        return OrphanCollector(
+            MongoPeriodicJobRepository(database),
             uploads or Uploads(database),
-            ObjectComparer(store or self.store, keys),
+            ObjectReconciler(store or self.store, keys),
             uploads_every=every,
             shard_every=every,
             left_alone=self.left_alone,
@@ -115,7 +115,7 @@ class Shelf:
         """The shards of these keys."""
         tidier = self.tidier(database, store=store)
         for shard in {shard_of(key) for key in keys}:
-            await database.chores.update_one(
+            await database.periodic_jobs.update_one(
                 {"_id": "shards"},
                 {"$set": {"times": SHARDS.index(shard) + len(SHARDS) - 1}},
                 upsert=True,
@@ -123,12 +123,12 @@ class Shelf:
             await tidier.tidy()
 
     async def mark(self, database: Database) -> None:
-        await StoreMarker(self.store, MongoUsedKeyRepository(database)).mark()
+        await StoreOwnership(self.store, MongoReferencedObjectRepository(database)).mark()
 
 
 @pytest.fixture
 async def in_folder(tmp_path: Path) -> AsyncIterator[Shelf]:
-    store = FolderObjectStore(tmp_path / "objects", public_url="", seal=Seal(b"-"))
+    store = FolderObjectStore(tmp_path / "objects", public_url="", signer=Signer(b"-"))
     yield Shelf(store, tmp_path / "objects")
     await store.aclose()
 
@@ -312,25 +312,27 @@ async def test_a_chore_is_done_by_one_process_at_a_time(
     mongodb_uri: str, database: Database
 ) -> None:
     async with open_database(mongodb_uri, database.commands.name) as second:
-        chores = [MongoChoreRepository(one) for one in (database, second)]
+        periodic_jobs = [MongoPeriodicJobRepository(one) for one in (database, second)]
         for expected in range(3):
             begun = await asyncio.gather(
-                *(chores[n % 2].begin("shards", every=timedelta(hours=1)) for n in range(16))
+                *(periodic_jobs[n % 2].begin("shards", every=timedelta(hours=1)) for n in range(16))
             )
-            assert [chore.times for chore in begun if chore is not None] == [expected]
+            assert [periodic_job.times for periodic_job in begun if periodic_job is not None] == [
+                expected
+            ]
             # An hour passes.
-            await database.chores.update_one({}, [{"$set": {"notBefore": "$$NOW"}}])
+            await database.periodic_jobs.update_one({}, [{"$set": {"notBefore": "$$NOW"}}])
 
 
 async def test_a_chore_that_is_not_due_writes_nothing(database: Database) -> None:
-    chores = MongoChoreRepository(database)
-    assert await chores.begin("shards", every=timedelta(hours=1)) is not None
-    before = await database.chores.find_one()
+    periodic_jobs = MongoPeriodicJobRepository(database)
+    assert await periodic_jobs.begin("shards", every=timedelta(hours=1)) is not None
+    before = await database.periodic_jobs.find_one()
 
-    assert await chores.begin("shards", every=timedelta(hours=1)) is None
-    assert await chores.begin("uploads", every=timedelta(hours=1)) is not None
+    assert await periodic_jobs.begin("shards", every=timedelta(hours=1)) is None
+    assert await periodic_jobs.begin("uploads", every=timedelta(hours=1)) is not None
 
-    assert await database.chores.find_one({"_id": "shards"}) == before
+    assert await database.periodic_jobs.find_one({"_id": "shards"}) == before
 
 
 async def test_two_processes_share_the_shards(
@@ -348,7 +350,7 @@ async def test_two_processes_share_the_shards(
                 yield found
 
     assert in_folder.folder is not None
-    store = Watched(in_folder.folder, public_url="", seal=Seal(b"-"))
+    store = Watched(in_folder.folder, public_url="", signer=Signer(b"-"))
     async with open_database(mongodb_uri, database.commands.name) as second:
         tidiers = [in_folder.tidier(one, store=store) for one in (database, second)]
         while len(seen) < len(SHARDS):
@@ -429,7 +431,9 @@ async def test_a_database_that_was_away_is_asked_again(
                     await tidier.tidy()
             for _ in range(2):  # the first time nothing is done
                 await tidier.tidy()
-            owners = await StoreMarker(in_folder.store, MongoUsedKeyRepository(database)).owners()
+            owners = await StoreOwnership(
+                in_folder.store, MongoReferencedObjectRepository(database)
+            ).owners()
     finally:
         await mongod.stop()
 
@@ -480,13 +484,13 @@ async def test_nothing_is_deleted_before_others_could_have_left_their_marks(
 async def test_a_database_that_was_restored_is_another_one(
     mongodb_uri: str, database: Database
 ) -> None:
-    keys = MongoUsedKeyRepository(database)
+    keys = MongoReferencedObjectRepository(database)
     before = await keys.owner()
     async with another(database, mongodb_uri) as copy:
-        assert await MongoUsedKeyRepository(copy).owner() != before
+        assert await MongoReferencedObjectRepository(copy).owner() != before
 
     async with open_database(mongodb_uri, database.commands.name) as again:
-        assert await MongoUsedKeyRepository(again).owner() == before
+        assert await MongoReferencedObjectRepository(again).owner() == before
     await database.images.drop()
     async with open_database(mongodb_uri, database.commands.name):
         assert await keys.owner() != before
@@ -520,7 +524,7 @@ async def test_a_shard_is_found_by_index(database: Database) -> None:
     looked_at = {}
     for collection in ("images", "turns", "uploads"):
         async with profiled(database, collection) as profile:
-            await MongoUsedKeyRepository(database).of_shard("80")
+            await MongoReferencedObjectRepository(database).of_shard("80")
         looked_at[collection] = sum(
             command.get("docsExamined", 0) + command.get("keysExamined", 0)
             for command in profile.commands
@@ -551,4 +555,4 @@ async def test_a_mark_is_not_told_among_the_objects(database: Database, shelf: S
     await shelf.mark(database)
 
     assert await shelf.keys() == set()
-    assert await shelf.store.get(mark_key(await MongoUsedKeyRepository(database).owner()))
+    assert await shelf.store.get(mark_key(await MongoReferencedObjectRepository(database).owner()))

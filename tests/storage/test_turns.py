@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from domain.changes import Moment
+from domain.changes import ClusterTime
 from domain.errors import GenerationErrorCode, Overloaded
 from domain.images import ImageRecord
 from domain.outputs import GenerationError, OutputStatus, Preview, Usage
@@ -262,7 +262,7 @@ async def test_turns_changed_since_a_moment_come_with_the_latest_and_those_at_wo
     ).turns[1]
     await claims.fail(await a_claim(database, second.outputs[0].id), FAILURE)
 
-    async def indexes(since: Moment | None) -> list[int]:
+    async def indexes(since: ClusterTime | None) -> list[int]:
         found = await turns.current(ANA, conversation.id, changed_since=since, recent=timedelta(0))
         return [turn.turn_index for turn in found.turns]
 
@@ -270,7 +270,7 @@ async def test_turns_changed_since_a_moment_come_with_the_latest_and_those_at_wo
         await turns.current(ANA, conversation.id, changed_since=None, recent=timedelta(0))
     ).moment
     assert await indexes(None) == [0, 2, 3]
-    assert await indexes(Moment(0, 0)) == [0, 1, 2, 3]
+    assert await indexes(ClusterTime(0, 0)) == [0, 1, 2, 3]
     claim = await a_claim(database, first.outputs[0].id)
     await claims.fail(claim, FAILURE)
     assert await indexes(None) == [2, 3]
@@ -298,7 +298,7 @@ async def test_what_has_changed_comes_in_pages_and_the_latest_last(
         page = await turns.current(
             ANA,
             conversation.id,
-            changed_since=Moment(0, 0),
+            changed_since=ClusterTime(0, 0),
             recent=timedelta(0),
             after_index=after_index,
         )

@@ -17,10 +17,10 @@ import pytest
 from PIL import Image
 
 from domain.errors import Overloaded, PictureRefused, UserErrorCode
-from domain.images import DevelopedImage
-from storage.imaging import sandbox as upload_developer
+from domain.images import ProcessedImage
+from storage.imaging import sandbox as upload_processor
 from storage.imaging.containers import content_type_of
-from storage.imaging.sandbox import ChildDeveloper
+from storage.imaging.sandbox import UploadSandbox
 from storage.imaging.sandbox_child import TOO_LARGE, TOO_SLOW, Limits
 from tests.resilience.scale import SEED
 from tests.storage.mutants import assert_opens, mutants
@@ -55,10 +55,10 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
 @pytest.fixture
-async def developer() -> AsyncIterator[ChildDeveloper]:
-    developer = ChildDeveloper(max_wait_seconds=PATIENCE_SECONDS, max_child_seconds=60)
-    yield developer
-    await developer.aclose()
+async def processor() -> AsyncIterator[UploadSandbox]:
+    processor = UploadSandbox(max_wait_seconds=PATIENCE_SECONDS, max_child_seconds=60)
+    yield processor
+    await processor.aclose()
 
 
 @pytest.fixture(autouse=True)
@@ -81,17 +81,17 @@ def our_processes() -> set[int]:
     return found
 
 
-async def develop(developer: ChildDeveloper, data: bytes) -> DevelopedImage:
+async def process(processor: UploadSandbox, data: bytes) -> ProcessedImage:
     content_type = content_type_of(data)
     assert content_type is not None
-    return await developer.develop_upload(data, content_type=content_type)
+    return await processor.process_upload(data, content_type=content_type)
 
 
 async def refusal(
-    developer: ChildDeveloper, data: bytes, content_type: str | None = None
+    processor: UploadSandbox, data: bytes, content_type: str | None = None
 ) -> PictureRefused:
     with pytest.raises(PictureRefused) as refused:
-        await developer.develop_upload(
+        await processor.process_upload(
             data, content_type=content_type or content_type_of(data) or "image/png"
         )
     assert str(refused.value).endswith(".")
@@ -131,10 +131,10 @@ NOT_THESE: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("row", NOT_THESE)
-async def test_type_that_is_not_taken(developer: ChildDeveloper, row: str) -> None:
+async def test_type_that_is_not_taken(processor: UploadSandbox, row: str) -> None:
     data, content_type = NOT_THESE[row]
 
-    refused = await refusal(developer, data, content_type)
+    refused = await refusal(processor, data, content_type)
 
     assert refused.code is UserErrorCode.UPLOAD_TYPE_UNSUPPORTED
 
@@ -263,8 +263,8 @@ INVALID: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("row", INVALID)
-async def test_upload_that_is_not_valid(developer: ChildDeveloper, row: str) -> None:
-    refused = await refusal(developer, INVALID[row]())
+async def test_upload_that_is_not_valid(processor: UploadSandbox, row: str) -> None:
+    refused = await refusal(processor, INVALID[row]())
 
     assert refused.code is UserErrorCode.UPLOAD_INVALID
 
@@ -276,27 +276,27 @@ def slow_and_large() -> bytes:
 
 async def test_decoding_above_5_s() -> None:
     limits = Limits(decoding_seconds=0.02)
-    developer = ChildDeveloper(limits=limits)
+    processor = UploadSandbox(limits=limits)
 
-    refused = await refusal(developer, slow_and_large())
+    refused = await refusal(processor, slow_and_large())
 
     assert refused.code is UserErrorCode.UPLOAD_INVALID
     assert str(refused) == TOO_SLOW
 
 
 async def test_decoding_and_encoding_above_8_s() -> None:
-    developer = ChildDeveloper(limits=Limits(seconds=0.05))
+    processor = UploadSandbox(limits=Limits(seconds=0.05))
 
-    assert str(await refusal(developer, slow_and_large())) == TOO_SLOW
+    assert str(await refusal(processor, slow_and_large())) == TOO_SLOW
 
 
 @pytest.mark.parametrize("image_format", FORMATS)
 @LINUX
 async def test_decoding_above_512_mb(image_format: str) -> None:
-    developer = ChildDeveloper(limits=Limits(decoding_bytes=20_000_000))
+    processor = UploadSandbox(limits=Limits(decoding_bytes=20_000_000))
     data = encoded(a_picture(4_000, 3_000), image_format)
 
-    refused = await refusal(developer, data)
+    refused = await refusal(processor, data)
 
     assert refused.code is UserErrorCode.UPLOAD_INVALID
     assert image_format != "PNG" or str(refused) == TOO_LARGE
@@ -304,9 +304,9 @@ async def test_decoding_above_512_mb(image_format: str) -> None:
 
 @LINUX
 async def test_what_takes_too_much_memory_once_it_is_decoded() -> None:
-    developer = ChildDeveloper(limits=Limits(memory_bytes=60_000_000))
+    processor = UploadSandbox(limits=Limits(memory_bytes=60_000_000))
 
-    refused = await refusal(developer, encoded(a_picture(4_000, 3_000), "JPEG", exif=exif(6)))
+    refused = await refusal(processor, encoded(a_picture(4_000, 3_000), "JPEG", exif=exif(6)))
 
     assert refused.code is UserErrorCode.UPLOAD_INVALID
 
@@ -315,32 +315,32 @@ async def test_what_takes_too_much_memory_once_it_is_decoded() -> None:
 
 
 async def made_of(
-    developer: ChildDeveloper, data: bytes, *never: bytes
-) -> tuple[DevelopedImage, Image.Image]:
+    processor: UploadSandbox, data: bytes, *never: bytes
+) -> tuple[ProcessedImage, Image.Image]:
     """What it becomes, whole and with none of these bytes in any rendition; and the picture."""
-    developed = await develop(developer, data)
-    for rendition in (developed.original, *developed.thumbnails):
+    processed = await process(processor, data)
+    for rendition in (processed.original, *processed.thumbnails):
         opened(rendition)
         for canary in never:
             assert canary not in rendition.data
-    assert developed.original.content_type == content_type_of(data)
-    return developed, opened(developed.original)
+    assert processed.original.content_type == content_type_of(data)
+    return processed, opened(processed.original)
 
 
 @pytest.mark.parametrize("image_format", FORMATS)
 async def test_a_picture_is_kept_in_its_format_with_thumbnails(
-    developer: ChildDeveloper, image_format: str
+    processor: UploadSandbox, image_format: str
 ) -> None:
     picture = a_picture(1_100, 700)
 
-    developed, kept = await made_of(developer, encoded(picture, image_format))
+    processed, kept = await made_of(processor, encoded(picture, image_format))
 
     assert difference(kept, picture) < 3
-    assert [thumbnail.width for thumbnail in developed.thumbnails] == [256, 512, 1024]
-    for thumbnail in developed.thumbnails:
+    assert [thumbnail.width for thumbnail in processed.thumbnails] == [256, 512, 1024]
+    for thumbnail in processed.thumbnails:
         shown = opened(thumbnail)
         assert difference(shown, picture.resize(shown.size)) < 4
-    assert len(developed.thumbhash) > 20
+    assert len(processed.thumbhash) > 20
 
 
 POLYGLOTS: dict[str, Callable[[], bytes]] = {
@@ -367,28 +367,28 @@ def png_with_a_tail(text: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("row", POLYGLOTS)
-async def test_polyglot_loses_its_foreign_part(developer: ChildDeveloper, row: str) -> None:
+async def test_polyglot_loses_its_foreign_part(processor: UploadSandbox, row: str) -> None:
     data = POLYGLOTS[row]()
     words = (CANARY[:16], b"<script>", b"PK\x03\x04", b"evil.html")
     assert any(word in data for word in words)
 
-    developed, _ = await made_of(developer, data, *words)
+    processed, _ = await made_of(processor, data, *words)
 
-    assert developed.original.data != data
+    assert processed.original.data != data
 
 
 @pytest.mark.parametrize("image_format", FORMATS)
 @pytest.mark.parametrize("orientation", range(2, 9))
 async def test_exif_orientation_is_turned_upright(
-    developer: ChildDeveloper, image_format: str, orientation: int
+    processor: UploadSandbox, image_format: str, orientation: int
 ) -> None:
     upright = a_picture()
     data = encoded(upright.transpose(STORED[orientation]), image_format, exif=exif(orientation))
 
-    developed, kept = await made_of(developer, data, CANARY)
+    processed, kept = await made_of(processor, data, CANARY)
 
     assert difference(kept, upright) < 3
-    assert difference(opened(developed.thumbnails[0]), upright.resize((256, 171))) < 4
+    assert difference(opened(processed.thumbnails[0]), upright.resize((256, 171))) < 4
     assert not kept.getexif()
 
 
@@ -423,7 +423,7 @@ METADATA: dict[str, Callable[[str], bytes]] = {
 
 @pytest.mark.parametrize("image_format", FORMATS)
 @pytest.mark.parametrize("row", METADATA)
-async def test_metadata_is_removed(developer: ChildDeveloper, image_format: str, row: str) -> None:
+async def test_metadata_is_removed(processor: UploadSandbox, image_format: str, row: str) -> None:
     data = METADATA[row](image_format)
     words = (
         CANARY,
@@ -436,23 +436,23 @@ async def test_metadata_is_removed(developer: ChildDeveloper, image_format: str,
     )
     assert any(word in data for word in words)
 
-    _, kept = await made_of(developer, data, *(words if image_format != "JPEG" else words[:-1]))
+    _, kept = await made_of(processor, data, *(words if image_format != "JPEG" else words[:-1]))
 
     assert difference(kept, a_picture()) < 3
     assert not {"exif", "xmp", "comment", "Comment", "icc_profile", "dpi"} & set(kept.info)
 
 
 @pytest.mark.parametrize("image_format", FORMATS)
-async def test_icc_is_reduced_to_srgb(developer: ChildDeveloper, image_format: str) -> None:
+async def test_icc_is_reduced_to_srgb(processor: UploadSandbox, image_format: str) -> None:
     """By a profile in which red and blue have changed places, so that nobody can overlook it."""
     data = encoded(a_picture(), image_format, icc_profile=swapped_profile())
     red, green, blue = a_picture().split()
 
-    developed, kept = await made_of(developer, data, b"swap".decode().encode("utf-16-be"))
+    processed, kept = await made_of(processor, data, b"swap".decode().encode("utf-16-be"))
 
     assert "icc_profile" not in kept.info
     assert difference(kept, Image.merge("RGB", (blue, green, red))) < 4
-    assert opened(developed.thumbnails[0]).info.get("icc_profile") is None
+    assert opened(processed.thumbnails[0]).info.get("icc_profile") is None
 
 
 @pytest.mark.parametrize(
@@ -460,36 +460,36 @@ async def test_icc_is_reduced_to_srgb(developer: ChildDeveloper, image_format: s
     [("PNG", {}), ("WEBP", {"lossless": True, "exact": True}), ("WEBP", {"quality": 95})],
 )
 async def test_transparency_is_kept(
-    developer: ChildDeveloper, image_format: str, options: dict[str, Any]
+    processor: UploadSandbox, image_format: str, options: dict[str, Any]
 ) -> None:
     picture = a_picture(600, 400, "RGBA")
     data = encoded(picture, image_format, **options)
 
-    developed, kept = await made_of(developer, data)
+    processed, kept = await made_of(processor, data)
 
     assert kept.mode == "RGBA"
     before = Image.open(BytesIO(data)).getchannel("A").convert("RGB")
     assert difference(kept.getchannel("A").convert("RGB"), before) < 1
-    assert all(opened(thumbnail).mode == "RGBA" for thumbnail in developed.thumbnails)
+    assert all(opened(thumbnail).mode == "RGBA" for thumbnail in processed.thumbnails)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "I;16"])
-async def test_every_kind_of_png_is_taken(developer: ChildDeveloper, mode: str) -> None:
+async def test_every_kind_of_png_is_taken(processor: UploadSandbox, mode: str) -> None:
     grey = Image.linear_gradient("L").resize((400, 400))
     shown = grey if mode == "I;16" else grey.convert(mode)
     if mode == "I;16":
         grey = grey.convert("I").point(lambda value: value * 257)
 
-    _, kept = await made_of(developer, encoded(grey.convert(mode), "PNG"))
+    _, kept = await made_of(processor, encoded(grey.convert(mode), "PNG"))
 
     assert difference(kept.convert("RGB"), shown.convert("RGB")) < 1
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
-async def test_every_kind_of_jpeg_is_taken(developer: ChildDeveloper, mode: str) -> None:
+async def test_every_kind_of_jpeg_is_taken(processor: UploadSandbox, mode: str) -> None:
     data = encoded(a_picture(mode=mode), "JPEG", exif=exif(6))
 
-    _, kept = await made_of(developer, data, CANARY)
+    _, kept = await made_of(processor, data, CANARY)
 
     expected = Image.open(BytesIO(data)).convert("RGB").transpose(Image.Transpose.ROTATE_270)
     assert difference(kept, expected) < 4
@@ -498,9 +498,9 @@ async def test_every_kind_of_jpeg_is_taken(developer: ChildDeveloper, mode: str)
 @pytest.mark.parametrize("image_format", FORMATS)
 @pytest.mark.parametrize("size", [(16, 16), (8_192, 16), (16, 8_192)])
 async def test_the_smallest_and_the_longest_are_taken(
-    developer: ChildDeveloper, image_format: str, size: tuple[int, int]
+    processor: UploadSandbox, image_format: str, size: tuple[int, int]
 ) -> None:
-    _, kept = await made_of(developer, encoded(Image.new("RGB", size, "#808080"), image_format))
+    _, kept = await made_of(processor, encoded(Image.new("RGB", size, "#808080"), image_format))
 
     assert kept.size == size
 
@@ -508,23 +508,23 @@ async def test_the_smallest_and_the_longest_are_taken(
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 5}])
 @pytest.mark.parametrize("colour", ["white", "black", "#808080", "#123456"])
 async def test_a_jpeg_of_one_colour_does_not_lie(
-    developer: ChildDeveloper, colour: str, options: dict[str, Any]
+    processor: UploadSandbox, colour: str, options: dict[str, Any]
 ) -> None:
     """What is missing in a JPEG comes out in one colour as well."""
     plain = Image.new("RGB", (1_500, 1_500), colour)
 
-    _, kept = await made_of(developer, encoded(plain, "JPEG", **options))
+    _, kept = await made_of(processor, encoded(plain, "JPEG", **options))
 
     assert difference(kept, plain) < 2
 
 
 @pytest.mark.parametrize("image_format", FORMATS)
-async def test_40_megapixels_are_taken(developer: ChildDeveloper, image_format: str) -> None:
+async def test_40_megapixels_are_taken(processor: UploadSandbox, image_format: str) -> None:
     picture = a_picture(8_000, 5_000)
 
-    developed = await develop(developer, encoded(picture, image_format))
+    processed = await process(processor, encoded(picture, image_format))
 
-    assert (developed.original.width, developed.original.height) == (8_000, 5_000)
+    assert (processed.original.width, processed.original.height) == (8_000, 5_000)
 
 
 # Processes
@@ -543,12 +543,14 @@ async def until_at_work(count: int, before: set[int]) -> None:
 
 
 @LINUX
-async def test_two_at_once_and_the_others_in_order(developer: ChildDeveloper) -> None:
+async def test_two_at_once_and_the_others_in_order(
+    processor: UploadSandbox,
+) -> None:
     before, most, ended = our_processes(), 0, []
     data = encoded(a_picture(900, 600), "JPEG")
 
     async def one(number: int) -> None:
-        await develop(developer, data)
+        await process(processor, data)
         ended.append(number)
 
     working = asyncio.gather(*(one(number) for number in range(8)))
@@ -562,38 +564,38 @@ async def test_two_at_once_and_the_others_in_order(developer: ChildDeveloper) ->
 
 
 async def test_too_many_that_wait_are_sent_away() -> None:
-    developer = ChildDeveloper(children=1, max_waiting=1)
+    processor = UploadSandbox(children=1, max_waiting=1)
     data = encoded(a_picture())
 
     outcomes = await asyncio.gather(
-        *(develop(developer, data) for _ in range(4)), return_exceptions=True
+        *(process(processor, data) for _ in range(4)), return_exceptions=True
     )
 
     kinds = [type(outcome) for outcome in outcomes]
-    assert kinds == [DevelopedImage, DevelopedImage, Overloaded, Overloaded]
-    await developer.aclose()
+    assert kinds == [ProcessedImage, ProcessedImage, Overloaded, Overloaded]
+    await processor.aclose()
 
 
 async def test_who_waits_too_long_is_sent_away() -> None:
-    developer = ChildDeveloper(children=1, max_wait_seconds=0.01)
+    processor = UploadSandbox(children=1, max_wait_seconds=0.01)
     data = encoded(a_picture())
 
     outcomes = await asyncio.gather(
-        *(develop(developer, data) for _ in range(2)), return_exceptions=True
+        *(process(processor, data) for _ in range(2)), return_exceptions=True
     )
 
-    assert [type(outcome) for outcome in outcomes] == [DevelopedImage, Overloaded]
-    assert isinstance(await develop(developer, data), DevelopedImage)
+    assert [type(outcome) for outcome in outcomes] == [ProcessedImage, Overloaded]
+    assert isinstance(await process(processor, data), ProcessedImage)
 
 
 @LINUX
 async def test_whoever_goes_away_leaves_no_process(
-    developer: ChildDeveloper, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    processor: UploadSandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     before = our_processes()
     with monkeypatch.context() as patched:
         await pretend(patched, tmp_path, b"ready\n", "exec sleep 60")
-        working = [asyncio.create_task(develop(developer, encoded(a_picture()))) for _ in range(3)]
+        working = [asyncio.create_task(process(processor, encoded(a_picture()))) for _ in range(3)]
         await until_at_work(2, before)
 
         for task in working:
@@ -602,31 +604,33 @@ async def test_whoever_goes_away_leaves_no_process(
     await eventually(lambda: our_processes() == before)
 
     assert all(task.cancelled() for task in working)
-    assert isinstance(await develop(developer, encoded(a_picture())), DevelopedImage)
+    assert isinstance(await process(processor, encoded(a_picture())), ProcessedImage)
 
 
 @LINUX
-async def test_whoever_goes_away_at_any_moment_leaves_a_place(developer: ChildDeveloper) -> None:
+async def test_whoever_goes_away_at_any_moment_leaves_a_place(
+    processor: UploadSandbox,
+) -> None:
     data = encoded(a_picture())
 
     for moment in range(40):
-        task = asyncio.create_task(develop(developer, data))
+        task = asyncio.create_task(process(processor, data))
         for _ in range(moment % 8):
             await asyncio.sleep(0)
         await asyncio.sleep(0.01 * (moment // 8))
         task.cancel()
         await asyncio.wait([task])
 
-    assert isinstance(await develop(developer, data), DevelopedImage)
+    assert isinstance(await process(processor, data), ProcessedImage)
 
 
 @LINUX
 async def test_closing_ends_what_is_at_work() -> None:
-    developer, before = ChildDeveloper(), our_processes()
-    working = asyncio.create_task(develop(developer, slow_and_large()))
+    processor, before = UploadSandbox(), our_processes()
+    working = asyncio.create_task(process(processor, slow_and_large()))
     await until_at_work(1, before)
 
-    await developer.aclose()
+    await processor.aclose()
 
     assert our_processes() == before
     with pytest.raises(Overloaded):
@@ -634,33 +638,33 @@ async def test_closing_ends_what_is_at_work() -> None:
 
 
 async def test_a_child_that_somebody_kills_is_not_the_pictures_fault(
-    developer: ChildDeveloper, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    processor: UploadSandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     await pretend(monkeypatch, tmp_path, b"ready\n", "kill -KILL $$")
 
     with pytest.raises(Overloaded):
-        await develop(developer, encoded(a_picture()))
+        await process(processor, encoded(a_picture()))
 
 
 async def test_a_machine_that_is_too_busy_is_not_the_pictures_fault(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    developer = ChildDeveloper(max_child_seconds=0.5)
+    processor = UploadSandbox(max_child_seconds=0.5)
     await pretend(monkeypatch, tmp_path, b"ready\n", "exec sleep 60")
 
     async with asyncio.timeout(PATIENCE_SECONDS):
         with pytest.raises(Overloaded):
-            await develop(developer, encoded(a_picture()))
+            await process(processor, encoded(a_picture()))
 
 
 async def test_a_child_that_cannot_be_started_is_not_the_pictures_fault(
-    developer: ChildDeveloper, monkeypatch: pytest.MonkeyPatch
+    processor: UploadSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for nowhere in ("/nowhere/python", "/bin/false"):
         monkeypatch.setattr(sys, "executable", nowhere)
 
         with pytest.raises(Overloaded):
-            await develop(developer, encoded(a_picture()))
+            await process(processor, encoded(a_picture()))
 
 
 PARENT = """
@@ -707,7 +711,7 @@ def memory_of(process: Path) -> int:
 
 
 async def test_a_child_sees_nothing_of_the_environment(
-    developer: ChildDeveloper, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    processor: UploadSandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("DARKROOM_FAL_KEY", CANARY.decode())
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", CANARY.decode())
@@ -718,7 +722,7 @@ async def test_a_child_sees_nothing_of_the_environment(
     monkeypatch.setattr(sys, "executable", str(pretender))
 
     with pytest.raises(Overloaded):
-        await develop(developer, encoded(a_picture()))
+        await process(processor, encoded(a_picture()))
 
     assert CANARY.decode() not in seen.read_text()
     assert "PATH=" in seen.read_text()
@@ -819,40 +823,46 @@ FALSE_ANSWERS: dict[str, bytes] = {
 
 @pytest.mark.parametrize("kind", FALSE_ANSWERS)
 async def test_what_a_child_says_is_not_believed(
-    developer: ChildDeveloper, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
+    processor: UploadSandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    kind: str,
 ) -> None:
     """A decoder that has been taken over may say anything."""
     await pretend(monkeypatch, tmp_path, FALSE_ANSWERS[kind])
 
-    refused = await refusal(developer, encoded(a_picture()))
+    refused = await refusal(processor, encoded(a_picture()))
 
     assert refused.code is UserErrorCode.UPLOAD_INVALID
 
 
 async def test_a_true_answer_is_believed(
-    developer: ChildDeveloper, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    processor: UploadSandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     await pretend(monkeypatch, tmp_path, an_answer())
 
-    assert (await develop(developer, encoded(a_picture()))).thumbhash == "abcd"
+    assert (await process(processor, encoded(a_picture()))).thumbhash == "abcd"
 
 
 async def test_an_endless_answer_is_cut_off(
-    developer: ChildDeveloper, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    processor: UploadSandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(upload_developer, "_MAX_ANSWER_BYTES", 1_000_000)
+    monkeypatch.setattr(upload_processor, "_MAX_ANSWER_BYTES", 1_000_000)
     await pretend(monkeypatch, tmp_path, b"ready\n", "exec cat /dev/zero")
 
-    assert str(await refusal(developer, encoded(a_picture()))) == TOO_LARGE
+    assert str(await refusal(processor, encoded(a_picture()))) == TOO_LARGE
 
 
 @pytest.mark.parametrize("signal", ["SEGV", "ABRT", "BUS", "XCPU"])
 async def test_a_decoder_that_crashes_is_the_pictures_fault(
-    developer: ChildDeveloper, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, signal: str
+    processor: UploadSandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    signal: str,
 ) -> None:
     await pretend(monkeypatch, tmp_path, b"ready\n", f"kill -{signal} $$")
 
-    refused = await refusal(developer, encoded(a_picture()))
+    refused = await refusal(processor, encoded(a_picture()))
 
     assert refused.code is UserErrorCode.UPLOAD_INVALID
 
@@ -868,9 +878,11 @@ async def pretend(
     monkeypatch.setattr(sys, "executable", str(pretender))
 
 
-async def test_the_event_loop_stays_free_meanwhile(developer: ChildDeveloper) -> None:
+async def test_the_event_loop_stays_free_meanwhile(
+    processor: UploadSandbox,
+) -> None:
     loop, data = asyncio.get_running_loop(), encoded(a_picture(2_000, 1_500), "JPEG", quality=98)
-    working = asyncio.gather(*(develop(developer, data) for _ in range(3)))
+    working = asyncio.gather(*(process(processor, data) for _ in range(3)))
     longest, last = 0.0, loop.time()
 
     while not working.done():
@@ -907,14 +919,16 @@ async def test_damaged_files_are_refused_or_come_out_whole() -> None:
     assert facts["most_megabytes"] * 1_000_000 < Limits().decoding_bytes + ITSELF_BYTES
 
 
-async def test_damaged_files_in_processes_of_their_own(developer: ChildDeveloper) -> None:
+async def test_damaged_files_in_processes_of_their_own(
+    processor: UploadSandbox,
+) -> None:
     print(f"\nDARKROOM_TEST_SEED={SEED}")  # noqa: T201 - to repeat it
     outcomes = set[str]()
 
     for data in mutants(SEED, MUTATIONS_APART):
         content_type = content_type_of(data) or "image/png"
         try:
-            original = (await developer.develop_upload(data, content_type=content_type)).original
+            original = (await processor.process_upload(data, content_type=content_type)).original
         except PictureRefused as refused:
             outcomes.add(refused.code)
         else:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from domain.changes import Change, ChangedKind, HistoryLost, Moment
+from domain.changes import Change, ChangedKind, ClusterTime, HistoryLost
 from domain.ids import turn_id_of
 from domain.turns import Turn
 from storage.mongo.database import Database
@@ -33,7 +33,7 @@ class Feed:
 
 
 def a_change(turn: Turn, seconds: int) -> Change:
-    return Change(ChangedKind.TURN, turn.id, deleted=False, moment=Moment(seconds, 0))
+    return Change(ChangedKind.TURN, turn.id, deleted=False, moment=ClusterTime(seconds, 0))
 
 
 async def told(listener: Listener) -> None:
@@ -78,7 +78,7 @@ async def test_after_a_gap_listeners_read_anew_once_the_feed_is_open(
 def a_listener_with(turns: list[Turn]) -> Listener:
     listener = Listener()
     for seconds, turn in enumerate(turns):
-        listener.offer(turn, Moment(seconds, 0), Moment(seconds, 0))
+        listener.offer(turn, ClusterTime(seconds, 0), ClusterTime(seconds, 0))
     return listener
 
 
@@ -88,13 +88,13 @@ async def test_what_waits_is_told_with_a_moment_that_passes_nothing(database: Da
 
     moments = [moment for _, moment in listener.take_turns()]
 
-    assert moments == [Moment(0, 0), Moment(1, 0), Moment(2, 0)]
+    assert moments == [ClusterTime(0, 0), ClusterTime(1, 0), ClusterTime(2, 0)]
     listener = a_listener_with(turns)
-    listener.offer(turns[0], Moment(9, 0), Moment(9, 0))
+    listener.offer(turns[0], ClusterTime(9, 0), ClusterTime(9, 0))
     assert [moment for _, moment in listener.take_turns()] == [
-        Moment(1, 0),
-        Moment(1, 0),
-        Moment(2, 0),
+        ClusterTime(1, 0),
+        ClusterTime(1, 0),
+        ClusterTime(2, 0),
     ]
 
 
@@ -114,6 +114,6 @@ async def test_a_listener_that_falls_behind_has_to_read_anew(database: Database)
     listener = Listener()
     for number in range(MAX_WAITING_TURNS + 1):
         other = replace(turn, id=turn_id_of(turn.conversation_id, number))
-        listener.offer(other, Moment(number, 0), Moment(number, 0))
+        listener.offer(other, ClusterTime(number, 0), ClusterTime(number, 0))
 
     assert listener.lost

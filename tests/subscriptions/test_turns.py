@@ -3,11 +3,11 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 
-from domain.changes import Bookmark, Moment
+from domain.changes import Bookmark, ClusterTime
 from domain.cursors import TurnCursors
 from domain.errors import GenerationErrorCode
 from domain.outputs import GenerationError
-from domain.signing import Seal
+from domain.signing import Signer
 from domain.turns import Turn, TurnUpdate
 from domain.viewers import Viewer
 from storage.mongo.claims import MongoClaimRepository
@@ -19,7 +19,7 @@ from subscriptions.turns import TurnUpdates
 from tests.storage.builders import ANA, a_claim, a_conversation, another_turn
 from tests.subscriptions.test_hub import Feed
 
-CURSORS = TurnCursors(Seal(b"of this test"))
+CURSORS = TurnCursors(Signer(b"of this test"))
 FAILURE = GenerationError(GenerationErrorCode.TIMED_OUT, retryable=True)
 
 
@@ -75,7 +75,7 @@ async def test_whoever_comes_back_is_told_what_changed_however_long_ago(
     database: Database,
 ) -> None:
     turns = await an_old_conversation(database, turns=4)
-    long_before = Bookmark(Moment(1, 1))
+    long_before = Bookmark(ClusterTime(1, 1))
 
     assert indexes(await told(database, turns[0], long_before)) == [0, 1, 2, 3]
 
@@ -84,7 +84,7 @@ async def test_all_of_a_long_absence_is_told_and_only_the_last_cursor_passes_it(
     database: Database,
 ) -> None:
     turns = await an_old_conversation(database, turns=55)
-    long_before = Bookmark(Moment(1, 1))
+    long_before = Bookmark(ClusterTime(1, 1))
 
     updates = await told(database, turns[0], long_before)
 
@@ -98,6 +98,6 @@ async def test_a_state_that_the_cursor_knows_is_not_told_again(database: Databas
     standing = await MongoTurnRepository(database).get_many(ANA, [turn.id for turn in turns])
     known = tuple((turn.turn_index, turn.version) for turn in standing.values())
 
-    updates = await told(database, turns[0], Bookmark(Moment(1, 1), known[:2]))
+    updates = await told(database, turns[0], Bookmark(ClusterTime(1, 1), known[:2]))
 
     assert indexes(updates) == [2]

@@ -116,12 +116,12 @@ class _Call:
     def arrive(self) -> None:
         line, sky, world = self.line, self.line.sky, self.line.sky.world
         if (away := line.away_until - world.now) > 0:
-            patience = sky.random.random() * _PATIENCE_SECONDS
-            if away < patience:
+            policy = sky.random.random() * _PATIENCE_SECONDS
+            if away < policy:
                 world.after(away, self.arrive)
             else:
                 sky.strike(self.process, f"{self.name} finds nobody", noticed=line.is_long_away)
-                world.after(patience, self._refuse)
+                world.after(policy, self._refuse)
         elif (locked := line.locked_for(self.name)) > 0:
             world.after(locked, self.arrive)
         elif self.fault is Fault.LATE:
@@ -151,13 +151,13 @@ class _Call:
             self._leave_in_the_dark()
             world.after(sky.pause(), self._refuse)
         elif (behind := line.behind_for(self.name, result)) > 0:
-            patience = sky.random.random() * _PATIENCE_SECONDS
-            if behind < patience:
+            policy = sky.random.random() * _PATIENCE_SECONDS
+            if behind < policy:
                 world.after(behind, self._tell_if_kept, result, line.epoch)
             else:
                 sky.strike(self.process, f"{self.name} is done by too few", noticed=True)
                 self._leave_in_the_dark()
-                world.after(patience, self._refuse)
+                world.after(policy, self._refuse)
         elif sky.random.random() < _ANSWERED_AT_ONCE:
             self._tell(result)
         else:

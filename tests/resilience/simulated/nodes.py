@@ -6,25 +6,25 @@ from typing import Any, Final, cast
 
 from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.execution.dispatcher import Dispatcher
-from domain.execution.image_writer import ImageKeeper
-from domain.execution.model_availability import WithdrawalService
+from domain.execution.image_writer import ImageWriter
+from domain.execution.model_availability import ModelAvailability
 from domain.execution.runner import OutputRunner
 from domain.execution.sweeper import Sweeper
 from domain.ids import ModelId, OutputId
-from domain.images import DevelopedImage, Rendition
+from domain.images import ProcessedImage, Rendition
 from domain.ports import (
     AccountRepository,
     ClaimRepository,
     ConversationRepository,
+    IdempotencyRepository,
     ImageRepository,
     ObjectStore,
     Provider,
-    ReceiptRepository,
     TurnRepository,
 )
 from domain.services.accounts import AccountService
 from domain.services.conversations import ConversationService
-from domain.services.idempotency import ReceiptService
+from domain.services.idempotency import IdempotencyService
 from domain.services.images import ImageService
 from domain.services.turns import TurnService
 from tests.resilience.simulated.model.repositories import Accounts, Images, Turns
@@ -106,8 +106,8 @@ class Node:
         )
         self._images = cast("ImageRepository", remote(database, Images(tables)))
         self._accounts = cast("AccountRepository", remote(database, Accounts(tables)))
-        self._receipts = cast("ReceiptRepository", remote(database, parts.receipts(tables)))
-        self._keeper = ImageKeeper(cast("ObjectStore", remote(site.store, site.bucket)))
+        self._receipts = cast("IdempotencyRepository", remote(database, parts.receipts(tables)))
+        self._image_writer = ImageWriter(cast("ObjectStore", remote(site.store, site.bucket)))
 
     def _a_dispatcher(self, site: Site, process: Process) -> Dispatcher:
         providers: dict[str, Provider] = {
@@ -116,26 +116,26 @@ class Node:
         runner = OutputRunner(
             claims=self._claims,
             images=self._images,
-            keeper=self._keeper,
-            developer=_Developer(),
+            image_writer=self._image_writer,
+            image_processor=_Developer(),
             registry=site.registry,
             providers=providers,
-            withdrawals=WithdrawalService(_NoWithdrawals(), site.registry),
+            withdrawals=ModelAvailability(_NoWithdrawals(), site.registry),
             lease=LEASE,
             heartbeat=HEARTBEAT,
         )
         return Dispatcher(self._claims, runner, site.registry, providers)
 
     def _open_services(self, site: Site) -> None:
-        receipts = ReceiptService(self._receipts, self._conversations, self._turns)
+        receipts = IdempotencyService(self._receipts, self._conversations, self._turns)
         accounts = AccountService(self._accounts, site.starting_credits, site.max_active_outputs)
         images, jobs, registry = (
-            ImageService(self._images, self._keeper),
+            ImageService(self._images, self._image_writer),
             _Hints(self),
             site.registry,
         )
         self.conversations = ConversationService(
-            self._conversations, receipts, accounts, images, registry, jobs, self._keeper
+            self._conversations, receipts, accounts, images, registry, jobs, self._image_writer
         )
         self.turns = TurnService(
             self._turns,
@@ -145,7 +145,7 @@ class Node:
             images,
             registry,
             jobs,
-            self._keeper,
+            self._image_writer,
         )
 
 
@@ -178,11 +178,11 @@ class _NoWithdrawals:
 class _Developer:
     """A `Developer` that takes any bytes for a picture, but those that are said to be none."""
 
-    async def develop(self, data: bytes) -> DevelopedImage:
+    async def process(self, data: bytes) -> ProcessedImage:
         await asyncio.sleep(0.01)
         if data == BROKEN:
             raise GenerationFailed(GenerationErrorCode.PROVIDER_BAD_RESPONSE, retryable=True)
-        return DevelopedImage(
+        return ProcessedImage(
             original=_rendition(data, 64), thumbhash="", thumbnails=(_rendition(data, 16),)
         )
 

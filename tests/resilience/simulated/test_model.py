@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from domain.changes import Moment
+from domain.changes import ClusterTime
 from domain.conversations import Conversation
 from domain.errors import GenerationErrorCode
 from domain.idempotency import IdempotencyKey
@@ -29,7 +29,7 @@ from storage.mongo.accounts import MongoAccountRepository
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database
-from storage.mongo.idempotency import MongoReceiptRepository
+from storage.mongo.idempotency import MongoIdempotencyRepository
 from storage.mongo.images import MongoImageRepository
 from storage.mongo.turns import MongoTurnRepository
 from tests.resilience.simulated.model.claims import Claims
@@ -66,7 +66,7 @@ class Both:
         self.claims = Claims(tables), MongoClaimRepository(database)
         self.images = Images(tables), MongoImageRepository(database)
         self.accounts = Accounts(tables), MongoAccountRepository(database)
-        self.receipts = Receipts(tables), MongoReceiptRepository(database)
+        self.receipts = Receipts(tables), MongoIdempotencyRepository(database)
         self.tables = tables
         self.claimed: list[tuple[Claim, Claim]] = []
         self.known: list[Conversation] = []
@@ -332,7 +332,7 @@ def a_key(both: Both) -> IdempotencyKey | None:
 
 def timeless(value: Any) -> Any:
     """A value without its instants."""
-    if isinstance(value, datetime | Moment):
+    if isinstance(value, datetime | ClusterTime):
         return "then"
     if isinstance(value, Enum) or value is None:
         return value

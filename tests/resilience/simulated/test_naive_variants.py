@@ -17,12 +17,12 @@ from domain.execution.run_progress import RunReporter
 from domain.execution.runner import OutputRun
 from domain.execution.sweeper import Sweeper
 from domain.generation import Delivery
-from domain.idempotency import IdempotencyKey, Receipt
+from domain.idempotency import IdempotencyKey, IdempotencyRecord
 from domain.ids import ConversationId, ImageId, ViewerId
 from domain.images import ImageRecord
 from domain.outputs import GenerationError, Output, OutputStatus, ProviderJob, Run, Usage
 from domain.planning import Refusals
-from domain.services.idempotency import ReceiptService
+from domain.services.idempotency import IdempotencyService
 from domain.turns import Claim
 from domain.viewers import Viewer
 from tests.resilience.simulated.history import play
@@ -128,7 +128,7 @@ class DeleteWhatIsUsed(Conversations):
 class NoReceipts(Receipts):
     """Keys are forgotten."""
 
-    def get(self, viewer_id: ViewerId, key: IdempotencyKey) -> Receipt | None:
+    def get(self, viewer_id: ViewerId, key: IdempotencyKey) -> IdempotencyRecord | None:
         return None
 
 
@@ -192,7 +192,7 @@ async def _ask_at_once(self: RunReporter) -> None:
 
 
 async def _refuse_at_once(
-    self: ReceiptService, viewer: Viewer, key: IdempotencyKey | None, refusals: Refusals
+    self: IdempotencyService, viewer: Viewer, key: IdempotencyKey | None, refusals: Refusals
 ) -> None:
     refusals.raise_if_any()
 
@@ -220,7 +220,7 @@ async def _take_what_has_run_out(self: Sweeper, queued_for: timedelta, *, expire
         (RunReporter, "submitted", _save_no_job, "nothing had happened"),
         (RunReporter, "submitting", _ask_at_once, "the vendor was paid 2 times"),
         (Run, "answer_is_awaited", False, "the vendor was paid 2 times"),
-        (ReceiptService, "raise_if_refused", _refuse_at_once, "was done before, but refused"),
+        (IdempotencyService, "raise_if_refused", _refuse_at_once, "was done before, but refused"),
         (OutputRun, "_land", _land_and_forget, "is deleted, but still referred to"),
         (OutputRun, "_withdraw_if_abandoned", OutputRun._withdraw, "cancelled, but still wanted"),
         (Lease, "_keep", _renew_nothing, "which is well"),

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
 from domain.generation import DeliveredImage, Delivery, GenerationRequest
 from domain.outputs import ProviderJob, Usage
-from domain.ports import Watcher
+from domain.ports import RunObserver
 from tests.resilience.simulated.sky import Sky
 from tests.resilience.simulated.world import Dead, Process
 
@@ -233,7 +233,9 @@ class _Provider:
         if not answer.done():
             answer.set_exception(error)
 
-    async def _wait_for(self, job: Job, request: GenerationRequest, watcher: Watcher) -> Delivery:
+    async def _wait_for(
+        self, job: Job, request: GenerationRequest, observer: RunObserver
+    ) -> Delivery:
         """Look again and again until it is over."""
         told_queued = shown = False
         while True:
@@ -245,12 +247,12 @@ class _Provider:
                 return _delivery(job)
             if not told_queued:
                 told_queued = True
-                await watcher.queued(3)
+                await observer.queued(3)
             else:
-                await watcher.progress(0.5)
+                await observer.progress(0.5)
                 if request.preview_count and not shown:
                     shown = True
-                    await watcher.preview(b"preview " + job.id.encode())
+                    await observer.preview(b"preview " + job.id.encode())
             await asyncio.sleep(_POLL_SECONDS * self._sky.random.uniform(0.5, 2.0))
 
 
@@ -259,17 +261,17 @@ class QueueProvider(_Provider):
 
     name = "queue"
 
-    async def generate(self, request: GenerationRequest, watcher: Watcher) -> Delivery:
+    async def generate(self, request: GenerationRequest, observer: RunObserver) -> Delivery:
         if request.job is None:
             bill = bill_of(request)
             self._vendor.await_answer(self._process, bill)
-            await watcher.submitting()
+            await observer.submitting()
             job = await self._submit(request)
-            await watcher.submitted({"id": job.id})
+            await observer.submitted({"id": job.id})
             self._vendor.know_answer(self._process, bill)
         else:
             job = self._vendor.jobs[request.job["id"]]
-        return await self._wait_for(job, request, watcher)
+        return await self._wait_for(job, request, observer)
 
 
 class DirectProvider(_Provider):
@@ -277,10 +279,10 @@ class DirectProvider(_Provider):
 
     name = "direct"
 
-    async def generate(self, request: GenerationRequest, watcher: Watcher) -> Delivery:
+    async def generate(self, request: GenerationRequest, observer: RunObserver) -> Delivery:
         # Until it has landed, a death loses the pictures: the answer stays awaited.
         self._vendor.await_answer(self._process, bill_of(request))
-        await watcher.submitting()
+        await observer.submitting()
         job = await self._submit(request)
         await asyncio.sleep(min(job.ready_at - self._sky.world.now, 1000.0))
         return _delivery(job)
@@ -291,11 +293,11 @@ class FreeProvider(_Provider):
 
     name = "free"
 
-    async def generate(self, request: GenerationRequest, watcher: Watcher) -> Delivery:
+    async def generate(self, request: GenerationRequest, observer: RunObserver) -> Delivery:
         if not self._process.is_alive:
             raise Dead
         job = self._vendor.take(request, billed=False)
-        return await self._wait_for(job, request, watcher)
+        return await self._wait_for(job, request, observer)
 
 
 def _delivery(job: Job) -> Delivery:

@@ -9,7 +9,7 @@ from itertools import count
 from typing import Final, TypeAlias
 
 from domain.conversations import StartConversation
-from domain.idempotency import Receipt, key_of
+from domain.idempotency import IdempotencyRecord, key_of
 from domain.ids import TurnId, ViewerId
 from domain.outputs import Output, OutputStatus
 from domain.turns import RetryOutput, SendEdit, Turn, TurnOptions, TurnRequest
@@ -50,7 +50,7 @@ class Request:
             return self.command.turn.user_message
         return None
 
-    def made(self, receipt: Receipt) -> bool:
+    def made(self, receipt: IdempotencyRecord) -> bool:
         """Whether a receipt is for this input, and not for another one under its key."""
         if self.command is None:
             return False

@@ -6,11 +6,11 @@ Each class is the model of the repository of that name in `storage/`.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from domain.changes import Moment
+from domain.changes import ClusterTime
 from domain.conversations import Conversation
 from domain.credits import Account, granted
 from domain.errors import Overloaded
-from domain.idempotency import IdempotencyKey, Receipt
+from domain.idempotency import IdempotencyKey, IdempotencyRecord
 from domain.ids import ConversationId, ImageId, TurnId, ViewerId, turn_id_of
 from domain.images import Image, ImageRecord
 from domain.outputs import Output, OutputStatus
@@ -199,7 +199,7 @@ class Turns:
         *,
         max_active_outputs: int,
         key: IdempotencyKey | None,
-    ) -> tuple[Turn, Moment] | None:
+    ) -> tuple[Turn, ClusterTime] | None:
         tables = self._tables
         row = tables.turns.get(turn_id)
         found = row.turn.output(output.slot) if row else None
@@ -288,5 +288,5 @@ class Receipts:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
 
-    def get(self, viewer_id: ViewerId, key: IdempotencyKey) -> Receipt | None:
+    def get(self, viewer_id: ViewerId, key: IdempotencyKey) -> IdempotencyRecord | None:
         return self._tables.committed.receipts.get((viewer_id, key.value))

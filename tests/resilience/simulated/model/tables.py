@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from domain.changes import Moment
+from domain.changes import ClusterTime
 from domain.conversations import Conversation
 from domain.credits import Account, Movement, MovementKind, released, reserved
 from domain.errors import DarkroomError
-from domain.idempotency import IdempotencyKey, Receipt
+from domain.idempotency import IdempotencyKey, IdempotencyRecord
 from domain.ids import ConversationId, ImageId, TurnId, ViewerId
 from domain.images import ImageRecord
 from domain.outputs import UNFINISHED, Output, OutputStatus
@@ -111,7 +111,7 @@ class Tables:
     images: dict[ImageId, tuple[ViewerId, ImageRecord]] = field(default_factory=dict)
     accounts: dict[ViewerId, Account] = field(default_factory=dict)
     ledger: dict[tuple[str, MovementKind], tuple[ViewerId, Movement]] = field(default_factory=dict)
-    receipts: dict[tuple[ViewerId, str], Receipt] = field(default_factory=dict)
+    receipts: dict[tuple[ViewerId, str], IdempotencyRecord] = field(default_factory=dict)
     receipts_at: dict[tuple[ViewerId, str], float] = field(default_factory=dict)
     """When each could first be seen."""
 
@@ -153,8 +153,8 @@ class Tables:
     def now(self) -> datetime:
         return datetime.fromtimestamp(self.clock(), UTC)
 
-    def moment(self) -> Moment:
-        return Moment(int(self.clock()), 0)
+    def moment(self) -> ClusterTime:
+        return ClusterTime(int(self.clock()), 0)
 
     def rows_of(self, conversation_id: ConversationId) -> list[Row]:
         return [row for row in self.turns.values() if row.turn.conversation_id == conversation_id]
@@ -240,7 +240,7 @@ class Tables:
         slot: int | None = None,
     ) -> None:
         if key is not None:
-            receipt = Receipt(key.mutation, key.fingerprint, turn_id, slot)
+            receipt = IdempotencyRecord(key.mutation, key.fingerprint, turn_id, slot)
             self.receipts[viewer_id, key.value] = receipt
             self.receipts_at[viewer_id, key.value] = self.clock()
 
