@@ -19,7 +19,8 @@ from domain.execution.model_availability import ModelAvailability
 from domain.execution.runner import OutputRunner
 from domain.execution.sweeper import Sweeper
 from domain.models import ModelRegistry
-from domain.ports import ObjectStore, Provider, UploadStore
+from domain.ports.objects import ObjectStore, UploadStore
+from domain.ports.providers import Provider
 from domain.services.accounts import AccountService
 from domain.services.conversations import ConversationService
 from domain.services.favourites import FavouriteService

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 import httpx2
 
 from domain.generation import GenerationRequest
-from domain.ports import Provider
+from domain.ports.providers import Provider
 from providers.fal.provider import FalProvider
 from providers.gemini.provider import GeminiProvider
 from providers.openai.backends import AzureBackend, OpenAIBackend

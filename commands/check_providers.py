@@ -24,7 +24,7 @@ from domain.generation import Delivery, GenerationRequest, SilentWatcher
 from domain.images import Rendition
 from domain.models import SQUARE, ImageModel, Quality, Resolution, Scene
 from domain.outputs import GenerationError
-from domain.ports import Provider
+from domain.ports.providers import Provider
 from providers.catalogue import load_catalogue
 from providers.http import quoted
 from runtime.lifecycle import CANNOT_START, FAILED, STOPPED, CannotStart, complain

@@ -11,7 +11,8 @@ from typing import Final
 
 from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.images import Image
-from domain.ports import ImageProcessor, ObjectStore
+from domain.ports.imaging import ImageProcessor
+from domain.ports.objects import ObjectStore
 
 MAX_TOGETHER_BYTES: Final = 64 * 2**20
 """Of all references of a run: they are in memory together while they are sent."""

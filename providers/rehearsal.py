@@ -11,7 +11,7 @@ from typing import Final
 from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.generation import Delivery, GenerationRequest, SilentWatcher
 from domain.outputs import ProviderJob
-from domain.ports import Provider, RunObserver
+from domain.ports.providers import Provider, RunObserver
 
 SLOW_SECONDS: Final = 10.0
 FAILING_SECONDS: Final = 1.0

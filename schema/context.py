@@ -14,7 +14,7 @@ from domain.errors import Unauthenticated
 from domain.ids import ConversationId, ImageId, PromptId, TurnId, ViewerId
 from domain.images import ImageRecord
 from domain.models import ModelRegistry
-from domain.ports import Link
+from domain.ports.objects import Link
 from domain.prompts import Prompt
 from domain.services.accounts import AccountService
 from domain.services.conversations import ConversationService

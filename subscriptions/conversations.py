@@ -9,7 +9,7 @@ from typing import Final
 from domain.conversations import Conversation
 from domain.errors import NotFound, Overloaded
 from domain.ids import parse_conversation_id
-from domain.ports import ConversationRepository
+from domain.ports.repositories import ConversationRepository
 from domain.viewers import Viewer
 from subscriptions.hub import Hub
 

@@ -16,7 +16,8 @@ import structlog
 from domain.changes import Change, ChangedKind, ClusterTime, HistoryLost
 from domain.errors import Overloaded
 from domain.ids import ConversationId, TurnId, ViewerId, conversation_of_turn, parse_turn_id
-from domain.ports import ChangeFeed, TurnRepository
+from domain.ports.changes import ChangeFeed
+from domain.ports.repositories import TurnRepository
 from domain.turns import Turn
 
 log = structlog.get_logger(__name__)

@@ -15,7 +15,7 @@ from domain.changes import Bookmark, ClusterTime
 from domain.cursors import TurnCursors
 from domain.errors import NotFound, Overloaded
 from domain.ids import ConversationId, parse_conversation_id
-from domain.ports import ConversationRepository, TurnRepository
+from domain.ports.repositories import ConversationRepository, TurnRepository
 from domain.turns import Turn, TurnsAsOf, TurnUpdate
 from domain.viewers import Viewer
 from subscriptions.hub import Hub

@@ -13,7 +13,7 @@ from bootstrap import Objects, open_objects, open_worker
 from domain.cleanup.reconciliation import ObjectReconciler
 from domain.cleanup.store_ownership import mark_key
 from domain.images import FOLDERS, SHARDS, new_key, rendition_key
-from domain.ports import StoredObject
+from domain.ports.objects import StoredObject
 from domain.signing import Signer
 from settings import Settings
 from storage.mongo.database import open_database

@@ -21,7 +21,9 @@ from domain.cleanup.reconciliation import LEFT_ALONE, Comparison, ObjectReconcil
 from domain.cleanup.store_ownership import StoreOwnership
 from domain.errors import Overloaded, StoreUnavailable
 from domain.images import SHARDS
-from domain.ports import PeriodicJob, PeriodicJobRepository, StoredObject, UploadRepository
+from domain.ports.cleanup import PeriodicJob, PeriodicJobRepository
+from domain.ports.objects import StoredObject
+from domain.ports.repositories import UploadRepository
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from domain.ports import ObjectStore, ReferencedObjectRepository, StoredObject
+from domain.ports.cleanup import ReferencedObjectRepository
+from domain.ports.objects import ObjectStore, StoredObject
 
 LEFT_ALONE: Final = timedelta(days=1)
 """Bytes come before what refers to them: only after this is it sure that nothing will."""

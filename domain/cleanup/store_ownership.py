@@ -10,7 +10,8 @@ from hashlib import sha256
 from typing import Final
 
 from domain.images import SHARDS
-from domain.ports import ObjectStore, ReferencedObjectRepository
+from domain.ports.cleanup import ReferencedObjectRepository
+from domain.ports.objects import ObjectStore
 
 _FOLDER: Final = "owners"
 _SHARD: Final = SHARDS[0]

@@ -17,7 +17,8 @@ from domain.errors import Overloaded
 from domain.execution.runner import LETTING_GO_SECONDS, OutputRun, OutputRunner
 from domain.ids import OutputId, ViewerId
 from domain.models import ModelRegistry
-from domain.ports import ClaimRepository, Provider
+from domain.ports.execution import ClaimRepository
+from domain.ports.providers import Provider
 from domain.turns import Waiting
 
 log = logging.getLogger(__name__)

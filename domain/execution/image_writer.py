@@ -12,7 +12,7 @@ from typing import Final
 from domain.errors import StoreUnavailable
 from domain.ids import ModelId, OutputId, new_image_id
 from domain.images import Image, ImageOrigin, ProcessedImage, new_key, rendition_key
-from domain.ports import ObjectStore
+from domain.ports.objects import ObjectStore
 
 _PAUSES_SECONDS: Final = (0.2, 0.4, 0.8)
 _DISCARD_SECONDS: Final = 3.0

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from domain.errors import Overloaded
-from domain.ports import ClaimRepository
+from domain.ports.execution import ClaimRepository
 from domain.turns import Claim
 
 log = logging.getLogger(__name__)

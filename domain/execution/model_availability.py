@@ -10,7 +10,7 @@ from typing import Final
 from domain.errors import Overloaded
 from domain.ids import ModelId
 from domain.models import ModelRegistry
-from domain.ports import WithdrawnModelRepository
+from domain.ports.execution import WithdrawnModelRepository
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,9 @@ from domain.execution.leases import LeaseLost
 from domain.execution.retries import persist
 from domain.images import new_key
 from domain.outputs import Preview, ProviderJob, Run
-from domain.ports import ClaimRepository, ImageProcessor, ObjectStore
+from domain.ports.execution import ClaimRepository
+from domain.ports.imaging import ImageProcessor
+from domain.ports.objects import ObjectStore
 from domain.turns import Claim
 
 log = logging.getLogger(__name__)

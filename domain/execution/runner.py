@@ -32,7 +32,10 @@ from domain.images import Image, ImageOrigin, ImageRecord, ProcessedImage
 from domain.mentions import IN_WORDS, spell_mentions
 from domain.models import ImageModel, ModelRegistry
 from domain.outputs import GenerationError, total_usage
-from domain.ports import ClaimRepository, ImageProcessor, ImageRepository, Provider
+from domain.ports.execution import ClaimRepository
+from domain.ports.imaging import ImageProcessor
+from domain.ports.providers import Provider
+from domain.ports.repositories import ImageRepository
 from domain.references import positions_of
 from domain.turns import Claim
 

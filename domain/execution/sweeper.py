@@ -16,7 +16,7 @@ from typing import Final
 from domain.errors import Overloaded
 from domain.execution.dispatcher import Dispatcher
 from domain.execution.leases import LEASE
-from domain.ports import ClaimRepository
+from domain.ports.execution import ClaimRepository
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from domain.credits import Account
 from domain.ids import ViewerId
 from domain.planning import Refusals, check_spending
-from domain.ports import AccountRepository
+from domain.ports.repositories import AccountRepository
 from domain.turns import PlannedOutput
 from domain.viewers import Viewer
 

@@ -33,7 +33,8 @@ from domain.models import (
 )
 from domain.pages import Page, PageRequest
 from domain.planning import Inherited, Refusals, plan_turn, refuse
-from domain.ports import ConversationRepository, JobQueue
+from domain.ports.execution import JobQueue
+from domain.ports.repositories import ConversationRepository
 from domain.references import Reference, ReferenceOrigin
 from domain.services.accounts import AccountService
 from domain.services.idempotency import IdempotencyService

@@ -6,7 +6,7 @@ from domain.errors import UserErrorCode
 from domain.ids import parse_image_id, parse_prompt_id
 from domain.images import ImageRecord
 from domain.planning import refuse
-from domain.ports import ImageRepository, PromptRepository
+from domain.ports.repositories import ImageRepository, PromptRepository
 from domain.prompts import Prompt
 from domain.viewers import Viewer
 

@@ -7,7 +7,7 @@ from domain.errors import UserErrorCode
 from domain.idempotency import IdempotencyKey, IdempotencyRecord
 from domain.ids import conversation_of_turn
 from domain.planning import Refusals, refuse
-from domain.ports import ConversationRepository, IdempotencyRepository, TurnRepository
+from domain.ports.repositories import ConversationRepository, IdempotencyRepository, TurnRepository
 from domain.turns import Turn
 from domain.viewers import Viewer
 

@@ -10,7 +10,7 @@ from domain.ids import ImageId, ModelId, parse_image_id, parse_upload_id
 from domain.images import Image, ImageOrigin, ImageRecord
 from domain.pages import Page, PageRequest
 from domain.planning import MAX_MANUAL_REFERENCES, Refusals, refuse
-from domain.ports import ImageRepository
+from domain.ports.repositories import ImageRepository
 from domain.references import Reference, ReferenceOrigin
 from domain.viewers import Viewer
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from domain.ids import PromptId
 from domain.pages import Page, PageRequest
-from domain.ports import PromptRepository
+from domain.ports.repositories import PromptRepository
 from domain.prompts import Prompt
 from domain.viewers import Viewer
 

@@ -25,7 +25,8 @@ from domain.models import SQUARE, ModelRegistry, Resolution
 from domain.outputs import Output, OutputStatus
 from domain.pages import Page, PageRequest, Position, cut
 from domain.planning import Inherited, Refusals, plan_retry, plan_turn, refuse
-from domain.ports import ConversationRepository, JobQueue, TurnRepository
+from domain.ports.execution import JobQueue
+from domain.ports.repositories import ConversationRepository, TurnRepository
 from domain.references import Reference, ReferenceOrigin
 from domain.services.accounts import AccountService
 from domain.services.conversations import CONVERSATION_NOT_FOUND

@@ -25,7 +25,9 @@ from domain.execution.image_writer import ImageWriter
 from domain.ids import ViewerId, new_upload_id, parse_upload_id
 from domain.images import EXTENSIONS, ImageOrigin, ImageRecord, new_key
 from domain.planning import Refusals, refuse
-from domain.ports import ImageRepository, UploadProcessor, UploadRepository, UploadStore
+from domain.ports.imaging import UploadProcessor
+from domain.ports.objects import UploadStore
+from domain.ports.repositories import ImageRepository, UploadRepository
 from domain.uploads import Upload, UploadMethod, UploadOffer, UploadRequest
 from domain.viewers import Viewer
 

@@ -12,7 +12,9 @@ from domain.generation import GenerationRequest, SilentWatcher
 from domain.ids import ViewerId
 from domain.images import ImageOrigin, ImageRecord, ProcessedImage
 from domain.models import AspectRatio, ImageModel, Resolution
-from domain.ports import ImageProcessor, Provider, ViewerRepository
+from domain.ports.imaging import ImageProcessor
+from domain.ports.providers import Provider
+from domain.ports.repositories import ViewerRepository
 from domain.viewers import Viewer
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ import structlog
 from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.generation import Delivery, GenerationRequest
 from domain.outputs import ProviderJob
-from domain.ports import RunObserver
+from domain.ports.providers import RunObserver
 from providers.alerts import sound_alarm
 from providers.fal.client import FalCalls
 from providers.fal.jobs import FalJob

@@ -8,7 +8,7 @@ import orjson
 
 from domain.errors import GenerationFailed
 from domain.generation import DeliveredImage, Delivery, GenerationRequest
-from domain.ports import RunObserver
+from domain.ports.providers import RunObserver
 from providers.failures import bad, unavailable, unknown
 from providers.fal import failures
 from providers.fal.client import FalCalls

@@ -18,7 +18,8 @@ from domain.generation import DeliveredImage, Delivery, GenerationRequest
 from domain.ids import turn_of_output
 from domain.images import Image
 from domain.outputs import ProviderJob
-from domain.ports import ObjectStore, RunObserver
+from domain.ports.objects import ObjectStore
+from domain.ports.providers import RunObserver
 from providers.local import prints
 from providers.local.editing import encodings
 from providers.local.language.instructions import Instructions, read_instructions

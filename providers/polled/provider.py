@@ -7,7 +7,7 @@ import structlog
 from domain.errors import GenerationFailed
 from domain.generation import Delivery, GenerationRequest
 from domain.outputs import ProviderJob
-from domain.ports import RunObserver
+from domain.ports.providers import RunObserver
 from providers.alerts import sound_alarm
 from providers.failures import unknown
 from providers.http import MAX_BYTES, Unanswered

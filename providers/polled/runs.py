@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from domain.errors import GenerationFailed
 from domain.generation import DeliveredImage, Delivery, GenerationRequest
-from domain.ports import RunObserver
+from domain.ports.providers import RunObserver
 from providers import failures
 from providers.http import Answer
 from providers.polled.client import PredictionCalls

@@ -13,7 +13,7 @@ import httpx2
 
 from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.generation import GenerationRequest
-from domain.ports import RunObserver
+from domain.ports.providers import RunObserver
 from providers.failures import bad, of_silence, unknown
 from providers.http import (
     MAX_BYTES,

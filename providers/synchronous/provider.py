@@ -5,7 +5,7 @@ import httpx2
 from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.generation import Delivery, GenerationRequest
 from domain.outputs import ProviderJob
-from domain.ports import RunObserver
+from domain.ports.providers import RunObserver
 from providers.alerts import sound_alarm
 from providers.http import MAX_BYTES
 from providers.polling import Pace, PollingPolicy

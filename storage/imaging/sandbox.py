@@ -17,7 +17,7 @@ import structlog
 
 from domain.errors import Overloaded, PictureRefused, UserErrorCode
 from domain.images import ProcessedImage, Rendition
-from domain.ports import MAX_OBJECT_BYTES
+from domain.ports.objects import MAX_OBJECT_BYTES
 from storage.imaging.containers import content_type_of
 from storage.imaging.sandbox_child import (
     DAMAGED,

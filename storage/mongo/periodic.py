@@ -10,7 +10,7 @@ from typing import Final
 
 from pymongo import ReturnDocument
 
-from domain.ports import PeriodicJob
+from domain.ports.cleanup import PeriodicJob
 from storage.mongo.database import Database, Document, repository
 from storage.mongo.output_updates import from_now
 

@@ -7,7 +7,7 @@ record alone is asked. What refers to bytes in any other way has to be asked her
 from collections.abc import Iterator
 
 from domain.images import FOLDERS, shard_of
-from domain.ports import ReferencedKeys
+from domain.ports.cleanup import ReferencedKeys
 from storage.mongo.database import Database, Document, repository
 from storage.mongo.images import image_keys
 

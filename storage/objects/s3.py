@@ -35,7 +35,7 @@ from domain.object_keys import (
     link_begin,
     linked,
 )
-from domain.ports import MAX_OBJECT_BYTES, Link, StoredObject
+from domain.ports.objects import MAX_OBJECT_BYTES, Link, StoredObject
 from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
 from storage.objects.sigv4 import Condition, Signer
 

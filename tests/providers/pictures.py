@@ -14,7 +14,8 @@ from domain.generation import Delivery, GenerationRequest, SilentWatcher
 from domain.ids import ModelId, OutputId, new_image_id
 from domain.images import FOLDERS, Image, ImageOrigin, shard_of
 from domain.models import AspectRatio, ImageFormat, Resolution
-from domain.ports import MAX_OBJECT_BYTES, Link, Provider, StoredObject
+from domain.ports.objects import MAX_OBJECT_BYTES, Link, StoredObject
+from domain.ports.providers import Provider
 from providers.catalogue import load_catalogue
 
 SMALL = (320, 256)

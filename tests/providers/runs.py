@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from domain.errors import GenerationFailed
 from domain.generation import Delivery, GenerationRequest, SilentWatcher
 from domain.outputs import ProviderJob
-from domain.ports import Provider
+from domain.ports.providers import Provider
 from providers.http import MAX_BYTES
 from providers.polling import Pace
 from providers.references import MAX_TOGETHER_BYTES, References

@@ -17,7 +17,7 @@ import pytest
 
 from domain.errors import ObjectMissing, StoreUnavailable
 from domain.images import SHARDS, new_key, rendition_key
-from domain.ports import ObjectStore, StoredObject
+from domain.ports.objects import ObjectStore, StoredObject
 from domain.signing import Signer
 from storage.objects.folder import LEFTOVER_PREFIX, FolderObjectStore
 

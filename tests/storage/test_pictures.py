@@ -14,7 +14,7 @@ from PIL import Image, ImageCms
 
 from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.images import Rendition
-from domain.ports import ImageProcessor
+from domain.ports.imaging import ImageProcessor
 from storage.imaging.threaded import ThreadedImageProcessor
 from tests.storage.pictures import (
     CANARY,

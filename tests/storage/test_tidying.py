@@ -20,7 +20,7 @@ from domain.cleanup.store_ownership import StoreOwnership, mark_key
 from domain.errors import GenerationErrorCode
 from domain.images import FOLDERS, SHARDS, new_key, rendition_key, shard_of
 from domain.outputs import GenerationError, Preview
-from domain.ports import ObjectStore, StoredObject
+from domain.ports.objects import ObjectStore, StoredObject
 from domain.signing import Signer
 from domain.turns import Claim
 from runtime.local_mongod import Mongod

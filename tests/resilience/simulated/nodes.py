@@ -12,14 +12,14 @@ from domain.execution.runner import OutputRunner
 from domain.execution.sweeper import Sweeper
 from domain.ids import ModelId, OutputId
 from domain.images import ProcessedImage, Rendition
-from domain.ports import (
+from domain.ports.execution import ClaimRepository
+from domain.ports.objects import ObjectStore
+from domain.ports.providers import Provider
+from domain.ports.repositories import (
     AccountRepository,
-    ClaimRepository,
     ConversationRepository,
     IdempotencyRepository,
     ImageRepository,
-    ObjectStore,
-    Provider,
     TurnRepository,
 )
 from domain.services.accounts import AccountService

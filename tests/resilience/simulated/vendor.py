@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
 from domain.generation import DeliveredImage, Delivery, GenerationRequest
 from domain.outputs import ProviderJob, Usage
-from domain.ports import RunObserver
+from domain.ports.providers import RunObserver
 from tests.resilience.simulated.sky import Sky
 from tests.resilience.simulated.world import Dead, Process
 

@@ -1,0 +1,4 @@
+"""What the middle needs from the outside, as Protocols by purpose.
+
+A port holds only what a service calls.
+"""

@@ -1,0 +1,25 @@
+"""Decoding and encoding images, off the event loop."""
+
+from typing import Protocol
+
+from domain.images import ProcessedImage, Rendition
+
+
+class ImageProcessor(Protocol):
+    """Decodes pictures, off the event loop. Raises `GenerationFailed` where they are none."""
+
+    async def process(self, data: bytes) -> ProcessedImage: ...
+
+    async def preview(self, data: bytes) -> Rendition:
+        """A small WebP of a partial image."""
+
+    async def shrink(self, data: bytes, *, max_bytes: int) -> Rendition:
+        """The same picture as a PNG or JPEG, scaled down until it has at most so many bytes."""
+
+
+class UploadProcessor(Protocol):
+    async def process_upload(self, data: bytes, *, content_type: str) -> ProcessedImage:
+        """What a client has sent, turned upright, without metadata, encoded anew in its format.
+
+        Raise `PictureRefused` where it is not one picture of this type within the limits.
+        """

@@ -1,0 +1,259 @@
+"""What use cases read and write in the database: one repository for each noun.
+
+Whatever reads or writes something owned takes the viewer first; what is somebody else's is not
+there. All raise `Overloaded` where the database cannot be reached.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Protocol
+
+from domain.changes import ClusterTime
+from domain.conversations import Conversation
+from domain.credits import Account, Proof
+from domain.errors import UserError
+from domain.idempotency import IdempotencyKey, IdempotencyRecord
+from domain.ids import (
+    ConversationId,
+    ImageId,
+    ModelId,
+    PromptId,
+    TurnId,
+    UploadId,
+    ViewerId,
+)
+from domain.images import Image, ImageOrigin, ImageRecord
+from domain.outputs import Output
+from domain.pages import Page, PageRequest
+from domain.prompts import Prompt
+from domain.turns import PlannedOutput, Turn, TurnPlan, TurnsAsOf
+from domain.uploads import Upload
+
+
+class ConversationRepository(Protocol):
+    async def get_many(
+        self, viewer_id: ViewerId, ids: Iterable[ConversationId]
+    ) -> Mapping[ConversationId, Conversation]: ...
+
+    async def page(
+        self,
+        viewer_id: ViewerId,
+        request: PageRequest,
+        *,
+        source_image_id: ImageId | None,
+        words: Sequence[str],
+    ) -> Page[Conversation]:
+        """Newest activity first. Only those with words that begin with each of these."""
+
+    async def start(
+        self,
+        viewer_id: ViewerId,
+        conversation_id: ConversationId,
+        *,
+        title: str,
+        source_image: Image | None,
+        plan: TurnPlan,
+        max_active_outputs: int,
+        key: IdempotencyKey | None,
+    ) -> tuple[Conversation, Turn] | None:
+        """Write the conversation, its first turn, the use of its prompt, its reservations and the
+        key's receipt together.
+
+        None: a picture that they refer to has just been deleted, the key has just been used, or the
+        account does not bear it any more, and nothing was written.
+        """
+
+    async def append_turn(
+        self,
+        viewer_id: ViewerId,
+        conversation: Conversation,
+        plan: TurnPlan,
+        *,
+        max_active_outputs: int,
+        key: IdempotencyKey | None,
+    ) -> tuple[Conversation, Turn] | None:
+        """Write the next turn, the use of its prompt, its reservations and the key's receipt.
+
+        None: the key has just been used, the account does not bear it any more; or since
+        `conversation` was read it has got another turn or was deleted, or a picture that the plan
+        refers to was. Nothing was written.
+        """
+
+    async def rename(
+        self, viewer_id: ViewerId, conversation_id: ConversationId, title: str
+    ) -> Conversation | None: ...
+
+    async def delete(
+        self, viewer_id: ViewerId, conversation_id: ConversationId
+    ) -> Sequence[str] | None:
+        """Delete it with its turns, and its outputs' images that are no favourites and that no
+        other conversation uses. What was reserved for outputs at work is released with it.
+
+        Return the keys whose bytes nothing refers to any more; None if there was no such
+        conversation.
+        """
+
+
+class TurnRepository(Protocol):
+    async def get_many(
+        self, viewer_id: ViewerId, ids: Iterable[TurnId]
+    ) -> Mapping[TurnId, Turn]: ...
+
+    async def latest_of_many(
+        self, viewer_id: ViewerId, ids: Iterable[ConversationId]
+    ) -> Mapping[ConversationId, Turn]: ...
+
+    async def page(
+        self, viewer_id: ViewerId, conversation_id: ConversationId, request: PageRequest
+    ) -> Page[Turn]:
+        """Oldest first. A position is a turn's index."""
+
+    async def latest_with_images(
+        self, viewer_id: ViewerId, conversation_id: ConversationId
+    ) -> Turn | None: ...
+
+    async def in_progress(self, viewer_id: ViewerId) -> Sequence[Turn]: ...
+
+    async def current(
+        self,
+        viewer_id: ViewerId,
+        conversation_id: ConversationId,
+        *,
+        changed_since: ClusterTime | None,
+        recent: timedelta,
+        after_index: int = -1,
+    ) -> TurnsAsOf:
+        """The latest turn, those at work, and those written after a moment; oldest first.
+
+        Also those written so recently that a transaction may have committed them out of order. They
+        come in pages: where there are more, ask again after the last one's index.
+        """
+
+    async def load_changed(self, ids: Iterable[TurnId], *, at_least: ClusterTime) -> Sequence[Turn]:
+        """These turns as they stood at a moment or later, whosever they are.
+
+        For listeners that have been let in.
+        """
+
+    async def retry(
+        self,
+        viewer_id: ViewerId,
+        turn_id: TurnId,
+        output: Output,
+        planned: PlannedOutput,
+        *,
+        max_active_outputs: int,
+        key: IdempotencyKey | None,
+    ) -> tuple[Turn, ClusterTime] | None:
+        """Queue an ended output again, as its next attempt, reserve its credits, and write the
+        key's receipt.
+
+        None: the key has just been used, or the account does not bear it any more; or since
+        `output` was read it has moved, or its turn is gone. Nothing was written.
+        """
+
+    async def cancel(
+        self, viewer_id: ViewerId, turn_id: TurnId, slots: Iterable[int]
+    ) -> Turn | None:
+        """End those of these outputs that have not ended, and release what they held; None if
+        there are none such.
+        """
+
+
+class ImageRepository(Protocol):
+    async def get_many(
+        self, viewer_id: ViewerId, ids: Iterable[ImageId]
+    ) -> Mapping[ImageId, ImageRecord]: ...
+
+    async def page(
+        self,
+        viewer_id: ViewerId,
+        request: PageRequest,
+        *,
+        favourite: bool | None,
+        origin: ImageOrigin | None,
+        model_id: ModelId | None,
+    ) -> Page[ImageRecord]:
+        """Newest first."""
+
+    async def set_favourite(
+        self, viewer_id: ViewerId, image_id: ImageId, favourite: bool
+    ) -> ImageRecord | None:
+        """The record as it then stands; None if there is none."""
+
+    async def delete_unless_used(self, viewer_id: ViewerId, image_id: ImageId) -> bool:
+        """Delete the record, and take the image out of the output that delivered it.
+
+        False: there is none, or a conversation has it as source or reference. Nothing was written.
+        """
+
+    async def any_refers_to(self, ids: Iterable[ImageId]) -> bool:
+        """Whether a record of any of these exists, whoever owns it."""
+
+
+class PromptRepository(Protocol):
+    async def get_many(
+        self, viewer_id: ViewerId, ids: Iterable[PromptId]
+    ) -> Mapping[PromptId, Prompt]: ...
+
+    async def page(
+        self,
+        viewer_id: ViewerId,
+        request: PageRequest,
+        *,
+        favourite: bool | None,
+        words: Sequence[str],
+    ) -> Page[Prompt]:
+        """Last used first. Only those with words that begin with each of these."""
+
+    async def set_favourite(
+        self, viewer_id: ViewerId, prompt_id: PromptId, favourite: bool
+    ) -> Prompt | None:
+        """The prompt as it then stands; None if there is none."""
+
+
+class UploadRepository(Protocol):
+    async def open(self, viewer_id: ViewerId, uploads: Sequence[Upload], *, at_most: int) -> bool:
+        """Remember places that have been offered; False if the viewer would have more than
+        `at_most` that are open and undecided.
+        """
+
+    async def get(self, viewer_id: ViewerId, upload_id: UploadId) -> Upload | None: ...
+
+    async def complete(self, viewer_id: ViewerId, upload_id: UploadId, record: ImageRecord) -> bool:
+        """Write the image and that the upload has become it; False if it has become one already,
+        was refused, or is gone.
+        """
+
+    async def refuse(self, viewer_id: ViewerId, upload_id: UploadId, refusal: UserError) -> None:
+        """Remember that nothing will be made of it, unless it has become an image."""
+
+    async def over(self, *, limit: int) -> Mapping[UploadId, str]:
+        """Uploads, whosever they are, that nothing more can become of, and their keys, whose bytes
+        may still be there.
+        """
+
+    async def forget_bytes(self, ids: Iterable[UploadId]) -> None:
+        """Their bytes are gone."""
+
+
+class IdempotencyRepository(Protocol):
+    async def get(self, viewer_id: ViewerId, key: IdempotencyKey) -> IdempotencyRecord | None: ...
+
+
+class AccountRepository(Protocol):
+    async def open(self, viewer_id: ViewerId, *, starting_credits: int) -> Account:
+        """The viewer's account; one that is not there yet is made, with this to begin with."""
+
+    async def grant(self, viewer_id: ViewerId, credits: int, *, key: str) -> Account | None:
+        """Add credits; None if this key has been used for the viewer before."""
+
+    async def prove(self) -> Proof:
+        """Hold all accounts against ledger and outputs, as of one moment."""
+
+
+class ViewerRepository(Protocol):
+    async def is_known(self, viewer_id: ViewerId) -> bool: ...
+
+    async def welcome(self, viewer_id: ViewerId, samples: Sequence[ImageRecord]) -> bool:
+        """Remember a viewer with some pictures to begin with; False if already known."""
