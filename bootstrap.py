@@ -192,8 +192,8 @@ async def open_services(
         database, image_writer, registry = base.database, base.image_writer, base.registry
         conversation_repository = MongoConversationRepository(database)
         turn_repository = MongoTurnRepository(database)
-        hub = Hub(MongoChangeFeed(database), turn_repository)
         turn_cursors = TurnCursors(base.studio.signer)
+        hub = Hub(MongoChangeFeed(database), turn_repository, turn_cursors)
         jobs = base.jobs
         upload_processor = UploadSandbox()
         stack.push_async_callback(upload_processor.aclose)

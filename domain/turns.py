@@ -203,12 +203,14 @@ class TurnsAsOf:
 
 @dataclass(frozen=True, slots=True)
 class TurnUpdate:
-    """What a listener is told: a turn as it stands, and at least what is new about it."""
+    """What a subscriber is sent: a turn as it is, and at least what is new in it."""
 
     turn: Turn
     changed_outputs: tuple[Output, ...]
     bookmark: Bookmark
-    """Where the listener stands once it has this update."""
+    """Where a subscriber stands once it has this update."""
+    cursor: str
+    """The same, as clients see it."""
 
 
 def derive_status(outputs: Iterable[OutputStatus]) -> TurnStatus:

@@ -149,8 +149,8 @@ class TurnUpdate:
         )
 
     @strawberry.field(description="Pass the newest one as `after` when subscribing again.")
-    def cursor(self, info: Info) -> str:
-        return info.context.turn_cursors.make(self.value.turn.conversation_id, self.value.bookmark)
+    def cursor(self) -> str:
+        return self.value.cursor
 
 
 @strawberry.input(

@@ -1,4 +1,4 @@
-"""`conversationUpdated`: a conversation as it stands now, then after each change."""
+"""`conversationUpdated`: a conversation as it is, then after each change."""
 
 import asyncio
 import random
@@ -26,26 +26,21 @@ class ConversationUpdates:
         conversation_id = parse_conversation_id(name)
         if conversation_id is None:
             raise NotFound
-        told: Conversation | None = None
+        sent: Conversation | None = None
         with self.hub.listen(conversation_id) as listener:
-            listener.tell(lost=True)  # nothing is known yet
             while not listener.ended:
                 await listener.wait()
-                listener.forget_turns()
-                if not (listener.changed or listener.lost):
-                    continue
-                listener.changed = listener.lost = False
                 try:
                     found = await self.conversations.get_many(viewer.id, [conversation_id])
                 except Overloaded:
-                    listener.tell(lost=True)
+                    listener.notify()
                     await asyncio.sleep(_PAUSE_SECONDS * random.uniform(0.5, 1.5))
                     continue
                 if conversation_id not in found:
-                    if told is None:
+                    if sent is None:
                         raise NotFound
                     return
                 conversation = found[conversation_id]
-                if told is None or replace(conversation, as_of=told.as_of) != told:
-                    told = conversation
-                    yield told
+                if sent is None or replace(conversation, as_of=sent.as_of) != sent:
+                    sent = conversation
+                    yield sent

@@ -1,99 +1,64 @@
-"""One change feed per process, fanned out to the listeners of each conversation and account.
+"""One change feed per process, fanned out to the subscribers of each conversation and account.
 
-The feed brings ids only. Turns that somebody listens to are read once, in batches, and the same
-state is offered to all of their listeners. A slow listener's waiting states collapse into the
-newest of each turn; one that falls too far behind is told to read anew.
+The feed brings ids only. Turns of conversations that have subscribers are read once, in batches;
+each becomes one update for all of them. Whatever may have been missed makes the subscribers read
+the present state.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
 from domain.changes import Change, ChangedKind, ClusterTime, HistoryLost
+from domain.cursors import TurnCursors
 from domain.errors import Overloaded
 from domain.ids import ConversationId, TurnId, ViewerId, conversation_of_turn, parse_turn_id
 from domain.ports.changes import ChangeFeed
 from domain.ports.repositories import TurnRepository
 from domain.turns import Turn
+from subscriptions.turn_channel import Subscriber, TurnChannel
 
 log = structlog.get_logger(__name__)
 
-MAX_WAITING_TURNS: Final = 64
 _BATCH: Final = 256
 _OPEN_SECONDS: Final = 20
 _PAUSE_SECONDS: Final = 0.25
 
 
-@dataclass(slots=True)
-class _Waiting:
-    turn: Turn
-    first_moment: ClusterTime
-    last_moment: ClusterTime
-
-
 class Listener:
-    """What one subscriber of a conversation or an account has not been told yet."""
+    """Is notified when one conversation or account, not its turns, has changed: read it then."""
 
     def __init__(self) -> None:
         self.ended = False
-        """What is listened to is gone."""
-        self.lost = False
-        """Changes may have been missed: read anew."""
-        self.changed = False
-        """The conversation or account itself."""
-        self._waiting: dict[TurnId, _Waiting] = {}
-        self._news = asyncio.Event()
+        """Whether it is deleted."""
+        self._changed = asyncio.Event()
+        self._changed.set()  # nothing is known yet
 
     async def wait(self) -> None:
-        """Return once there is something to tell."""
-        await self._news.wait()
-        self._news.clear()
+        """Return once it may have changed since the last call."""
+        await self._changed.wait()
+        self._changed.clear()
 
-    def take_turns(self) -> Iterator[tuple[Turn, ClusterTime]]:
-        """The waiting turns, longest waiting first, each with a moment before which all is told.
-
-        None once something was lost: what has to be read anew must not be passed.
-        """
-        while self._waiting and not self.lost:
-            waiting = self._waiting.pop(next(iter(self._waiting)))
-            rest = [other.first_moment for other in self._waiting.values()]
-            yield waiting.turn, min([waiting.last_moment, *rest])
-
-    def forget_turns(self) -> None:
-        self._waiting.clear()
-
-    def offer(self, turn: Turn, changed: ClusterTime, read: ClusterTime) -> None:
-        """A turn that changed at one moment, and holds all that had happened to it at another."""
-        waiting = self._waiting.get(turn.id)
-        if waiting is not None:
-            waiting.last_moment = read
-            if turn.version > waiting.turn.version:
-                waiting.turn = turn
-        elif len(self._waiting) < MAX_WAITING_TURNS:
-            self._waiting[turn.id] = _Waiting(turn, changed, read)
-        else:
-            self.lost = True
-        self._news.set()
-
-    def tell(self, *, ended: bool = False, lost: bool = False, changed: bool = False) -> None:
+    def notify(self, *, ended: bool = False) -> None:
         self.ended |= ended
-        self.lost |= lost
-        self.changed |= changed
-        self._news.set()
+        self._changed.set()
 
 
 class Hub:
-    def __init__(self, feed: ChangeFeed, turns: TurnRepository) -> None:
+    def __init__(self, feed: ChangeFeed, turns: TurnRepository, cursors: TurnCursors) -> None:
         self._feed = feed
         self._turns = turns
+        self._cursors = cursors
+        self._channels: dict[ConversationId, TurnChannel] = {}
         self._listeners: dict[ConversationId | ViewerId, set[Listener]] = {}
         self._changed: dict[TurnId, ClusterTime] = {}
         self._work = asyncio.Event()
         self._opened = asyncio.Event()
+        self.newest: ClusterTime | None = None
+        """The time of the newest change that the feed has brought."""
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[None]:
@@ -114,8 +79,27 @@ class Hub:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     @contextmanager
+    def subscribe(
+        self, conversation_id: ConversationId
+    ) -> Iterator[tuple[TurnChannel, Subscriber]]:
+        """Subscribe to a conversation's turns. Every change after this call is offered, so: first
+        subscribe, then read.
+        """
+        channel = self._channels.get(conversation_id)
+        if channel is None:
+            channel = self._channels[conversation_id] = TurnChannel(conversation_id, self._cursors)
+        subscriber = Subscriber(channel)
+        channel.subscribers.add(subscriber)
+        try:
+            yield channel, subscriber
+        finally:
+            channel.subscribers.discard(subscriber)
+            if not channel.subscribers:
+                del self._channels[conversation_id]
+
+    @contextmanager
     def listen(self, subject: ConversationId | ViewerId) -> Iterator[Listener]:
-        """Register first, then read: whatever changes after this call will be told."""
+        """Listen to a conversation's or an account's own record."""
         listener = Listener()
         self._listeners.setdefault(subject, set()).add(listener)
         try:
@@ -127,8 +111,9 @@ class Hub:
                 del self._listeners[subject]
 
     @property
-    def listener_count(self) -> int:
-        return sum(map(len, self._listeners.values()))
+    def subscriber_count(self) -> int:
+        channels = (channel.subscribers for channel in self._channels.values())
+        return sum(map(len, channels)) + sum(map(len, self._listeners.values()))
 
     async def _follow(self) -> None:
         while True:
@@ -142,27 +127,42 @@ class Hub:
     def _route(self, change: Change | HistoryLost | None) -> None:
         if change is None:
             if self._opened.is_set():
-                self._tell_all_lost()  # another feed: nobody knows what went by before it opened
+                self._fall_behind()  # another feed: changes may have passed before it opened
             self._opened.set()
-        elif isinstance(change, HistoryLost):
-            log.warning("history lost, listeners read anew")
-            self._tell_all_lost()
-        elif change.kind is ChangedKind.TURN:
+            return
+        if isinstance(change, HistoryLost):
+            log.warning("history lost, subscribers read the present state")
+            self._fall_behind()
+            return
+        self.newest = change.moment
+        if change.kind is ChangedKind.TURN:
             turn_id = parse_turn_id(change.id)
             if turn_id is None or change.deleted:
                 return
-            if conversation_of_turn(turn_id) in self._listeners:
+            if conversation_of_turn(turn_id) in self._channels:
                 self._changed[turn_id] = change.moment
                 self._work.set()
+        elif change.kind is ChangedKind.ACCOUNT:
+            self._notify(ViewerId(change.id), deleted=change.deleted)
         else:
-            kind = ViewerId if change.kind is ChangedKind.ACCOUNT else ConversationId
-            for listener in self._listeners.get(kind(change.id), ()):
-                listener.tell(ended=change.deleted, changed=True)
+            conversation_id = ConversationId(change.id)
+            self._notify(conversation_id, deleted=change.deleted)
+            channel = self._channels.get(conversation_id)
+            if channel is not None and change.deleted:
+                for subscriber in channel.subscribers:
+                    subscriber.end()
 
-    def _tell_all_lost(self) -> None:
+    def _notify(self, subject: ConversationId | ViewerId, *, deleted: bool) -> None:
+        for listener in self._listeners.get(subject, ()):
+            listener.notify(ended=deleted)
+
+    def _fall_behind(self) -> None:
+        for channel in self._channels.values():
+            for subscriber in channel.subscribers:
+                subscriber.fall_behind()
         for listeners in self._listeners.values():
             for listener in listeners:
-                listener.tell(lost=True)
+                listener.notify()
 
     async def _read_changed(self) -> None:
         while True:
@@ -179,16 +179,24 @@ class Hub:
                     await asyncio.sleep(_PAUSE_SECONDS)
                 except Exception:
                     log.exception("changed turns could not be read")
-                    self._tell_all_lost()
+                    self._fall_behind()
                     await asyncio.sleep(_PAUSE_SECONDS)
                 else:
-                    self._offer(turns, batch)
+                    self._give_out(turns, batch)
 
-    def _offer(self, turns: Iterable[Turn], batch: dict[TurnId, ClusterTime]) -> None:
-        newest: dict[ConversationId, ClusterTime] = {}
+    def _give_out(self, turns: Iterable[Turn], batch: dict[TurnId, ClusterTime]) -> None:
+        by_conversation: dict[ConversationId, list[Turn]] = {}
+        for turn in turns:
+            by_conversation.setdefault(turn.conversation_id, []).append(turn)
+        before: dict[ConversationId, ClusterTime] = {}
         for turn_id, moment in batch.items():
             conversation_id = conversation_of_turn(turn_id)
-            newest[conversation_id] = max(moment, newest.get(conversation_id, moment))
-        for turn in turns:
-            for listener in self._listeners.get(turn.conversation_id, ()):
-                listener.offer(turn, batch[turn.id], newest[turn.conversation_id])
+            before[conversation_id] = max(moment, before.get(conversation_id, moment))
+        for turn_id, moment in self._changed.items():  # what still has to be read is not passed
+            conversation_id = conversation_of_turn(turn_id)
+            if conversation_id in before:
+                before[conversation_id] = min(moment, before[conversation_id])
+        for conversation_id, changed in by_conversation.items():
+            channel = self._channels.get(conversation_id)
+            if channel is not None:
+                channel.give_out(changed, batch, before=before[conversation_id])

@@ -1,14 +1,15 @@
-"""`turnUpdated`: the turns of a conversation as they stand now, then after each change.
+"""`turnUpdated`: the turns of a conversation as they are, then after each change.
 
-State, not events: what is told is a turn as it stands, so a state may come twice and none that
-matters is missed. Cursors are bookmarks in the database's own time, valid in every process.
+State, not events: an update is a turn as it is, so a state may come twice and none that matters is
+missed. Live updates are made once for all subscribers (`turn_channel`); what is private to one is
+only its catching up: when it comes, when it comes back with a cursor, and when it fell behind.
+Cursors are in the database's own time, valid in every process.
 """
 
 import asyncio
 import random
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Final
 
 from domain.changes import Bookmark, ClusterTime
@@ -19,11 +20,13 @@ from domain.ports.repositories import ConversationRepository, TurnRepository
 from domain.turns import Turn, TurnsAsOf, TurnUpdate
 from domain.viewers import Viewer
 from subscriptions.hub import Hub
+from subscriptions.turn_channel import (
+    BOOKMARKED_TURNS,
+    CLOCK_SLACK,
+    REMEMBERED_TURNS,
+    Subscriber,
+)
 
-_SLACK: Final = timedelta(seconds=10)
-"""A turn's `changedAt` may be older than its commit by as long as a transaction may live."""
-_REMEMBERED_TURNS: Final = 64
-_BOOKMARKED_TURNS: Final = 16
 _PAUSE_SECONDS: Final = 0.5
 
 
@@ -44,126 +47,132 @@ class TurnUpdates:
         conversation_id = parse_conversation_id(name)
         if conversation_id is None:
             raise NotFound
-        after_bookmark = self.cursors.read(conversation_id, after) if after is not None else None
-        seen = _Seen(after_bookmark)
-        with self.hub.listen(conversation_id) as listener:
-            listener.tell(lost=True)  # nothing is known yet
-            while not listener.ended:
-                await listener.wait()
-                if listener.lost:
-                    # Before the read: what is lost during it has to be read again.
-                    listener.lost = False
+        catching_up: _CatchingUp | None = _CatchingUp.first(
+            self.cursors.read(conversation_id, after) if after is not None else None
+        )
+        with self.hub.subscribe(conversation_id) as (channel, subscriber):
+            while not subscriber.ended:
+                if subscriber.behind:
+                    subscriber.behind = False  # before the read: what it misses makes it read again
+                    catching_up = catching_up or _CatchingUp.again(subscriber)
                     try:
                         if not await self.conversations.get_many(viewer.id, [conversation_id]):
-                            if not seen.begun:
+                            if subscriber.bookmark is None:
                                 raise NotFound
                             return
-                        async for update in self._standing(viewer, conversation_id, seen):
-                            yield update
+                        catching_up.start()
+                        while not catching_up.done:
+                            page = await self._read(viewer, conversation_id, catching_up)
+                            for turn, bookmark in catching_up.take(page):
+                                channel.learn(turn)
+                                subscriber.bookmark = bookmark
+                                cursor = self.cursors.make(conversation_id, bookmark)
+                                yield TurnUpdate(turn, turn.outputs, bookmark, cursor)
                     except Overloaded:
-                        listener.tell(lost=True)
+                        subscriber.fall_behind()
                         await asyncio.sleep(_PAUSE_SECONDS * random.uniform(0.5, 1.5))
                         continue
-                for turn, moment in listener.take_turns():
-                    if seen.is_news(turn):
-                        yield seen.one(turn, moment)
+                    subscriber.catch_up(catching_up.versions)
+                    catching_up = None
+                for update in subscriber.take():
+                    yield update
+                await subscriber.wait()
 
-    async def _standing(
-        self, viewer: Viewer, conversation_id: ConversationId, seen: "_Seen"
-    ) -> AsyncGenerator[TurnUpdate, None]:
-        """All that the subscriber does not know yet, page by page."""
-        since, moment, after_index = seen.since, None, -1
-        while True:
-            page = await self.turns.current(
-                viewer.id,
-                conversation_id,
-                changed_since=since,
-                recent=_SLACK,
-                after_index=after_index,
-            )
-            moment = moment or page.moment
-            for update in seen.page(page, moment):
-                yield update
-            if not page.more:
-                return
-            after_index = page.turns[-1].turn_index
+    async def _read(
+        self, viewer: Viewer, conversation_id: ConversationId, catching_up: "_CatchingUp"
+    ) -> TurnsAsOf:
+        return await self.turns.current(
+            viewer.id,
+            conversation_id,
+            changed_since=catching_up.since,
+            recent=CLOCK_SLACK,
+            after_index=catching_up.after_index,
+            at_least=self.hub.newest,
+        )
 
 
-@dataclass(slots=True)
-class _Known:
-    version: int
-    outputs: dict[int, int]
-    """Each output's version, by its slot."""
-    moment: ClusterTime
+class _CatchingUp:
+    """Which turns of the present state a subscriber does not have yet, page by page."""
 
+    def __init__(self, after: Bookmark | None, versions: dict[int, int], *, first: bool) -> None:
+        self.versions = versions
+        """The version that it has of each turn, as far as it is remembered."""
+        self._first = first
+        self._has_cursor = after is not None
+        self._stands_at = after.moment if after else None
+        self._moments: dict[int, ClusterTime] = (
+            dict.fromkeys(versions, after.moment) if after else {}
+        )
+        self.start()
 
-class _Seen:
-    """What one subscriber knows."""
+    @classmethod
+    def first(cls, after: Bookmark | None) -> "_CatchingUp":
+        """Of a subscriber that has just come, perhaps back."""
+        return cls(after, dict(after.versions) if after else {}, first=True)
 
-    def __init__(self, after: Bookmark | None) -> None:
-        self.begun = False
-        """Whether it has been told all that stood when it came."""
-        self._newcomer = after is None
-        self._moment = after.moment if after else None
-        self._turns: dict[int, _Known] = {}
-        if after is not None:
-            # Of these the subscriber may know less than all outputs: the next update tells them
-            # all.
-            for turn_index, version in after.versions:
-                self._turns[turn_index] = _Known(version, {}, after.moment)
+    @classmethod
+    def again(cls, subscriber: Subscriber) -> "_CatchingUp":
+        """Of one that may have missed changes since its last update."""
+        bookmark = subscriber.bookmark
+        versions = dict(bookmark.versions) if bookmark else {}
+        return cls(bookmark, versions | subscriber.known_versions(), first=bookmark is None)
+
+    def start(self) -> None:
+        """Begin with the first page."""
+        self.done = False
+        self.after_index = -1
+        self._read_at: ClusterTime | None = None
 
     @property
     def since(self) -> ClusterTime | None:
-        return self._moment.earlier(_SLACK) if self._moment else None
+        return self._stands_at.earlier(CLOCK_SLACK) if self._stands_at else None
 
-    def page(self, page: TurnsAsOf, moment: ClusterTime) -> list[TurnUpdate]:
-        """What is due of a page of turns as they stand.
+    def take(self, page: TurnsAsOf) -> list[tuple[Turn, Bookmark]]:
+        """What to send of a page, each with where the subscriber stands once it has it.
 
-        At first the latest turn and those at work are due in any case, the others where they are
-        news; without a cursor none of the others is, for whoever has just come has missed nothing.
-        Until the last turn of the last page is told, the subscriber stands where it stood.
+        The first time, the latest turn and those in progress are sent in any case, the others where
+        they are news: without a cursor none of them is, for a newcomer has missed nothing. Until
+        the last turn of the last page is sent, the subscriber stands where it stood.
         """
+        self._read_at = self._read_at or page.moment
         due: list[Turn] = []
         for turn in page.turns:
             latest = not page.more and turn is page.turns[-1]
-            if not self.begun and (turn.in_progress or latest):
+            if self._first and (turn.in_progress or latest):
                 due.append(turn)
-            elif not self.is_news(turn):
-                continue
-            elif self.begun or not self._newcomer:
-                due.append(turn)
-            else:
-                self._know(turn, moment)
-        before = self._moment or moment
-        moments = [before] * len(due)
-        if due and not page.more:
-            moments[-1] = moment
-        updates = [self.one(turn, at) for turn, at in zip(due, moments, strict=True)]
-        if not page.more:
-            self._moment, self.begun = moment, True
-        return updates
+            elif turn.version > self.versions.get(turn.turn_index, -1):
+                if self._has_cursor:
+                    due.append(turn)
+                else:
+                    self._know(turn)
+        sent: list[tuple[Turn, Bookmark]] = []
+        for turn in due:
+            self._know(turn)
+            last = not page.more and turn is due[-1]
+            moment = self._read_at if last else self._stands_at or self._read_at
+            sent.append((turn, Bookmark(moment, self._recent_versions(moment))))
+        if page.more:
+            self.after_index = page.turns[-1].turn_index
+        else:
+            self.done, self._stands_at = True, self._read_at
+        return sent
 
-    def is_news(self, turn: Turn) -> bool:
-        known = self._turns.get(turn.turn_index)
-        return known is None or turn.version > known.version
+    def _know(self, turn: Turn) -> None:
+        self.versions.pop(turn.turn_index, None)
+        self.versions[turn.turn_index] = turn.version
+        assert self._read_at is not None
+        self._moments[turn.turn_index] = self._read_at
+        if len(self.versions) > REMEMBERED_TURNS:
+            oldest = next(iter(self.versions))
+            del self.versions[oldest]
+            self._moments.pop(oldest, None)
 
-    def one(self, turn: Turn, moment: ClusterTime) -> TurnUpdate:
-        """Tell a turn; afterwards all that changed before `moment` has been told."""
-        known = self._turns.get(turn.turn_index)
-        known_outputs = known.outputs if known else {}
-        changed = tuple(o for o in turn.outputs if o.version != known_outputs.get(o.slot))
-        self._know(turn, moment, {o.slot: o.version for o in turn.outputs})
-        self._moment = moment
-        return TurnUpdate(turn, changed, Bookmark(moment, self._about(moment)))
-
-    def _know(self, turn: Turn, moment: ClusterTime, outputs: dict[int, int] | None = None) -> None:
-        self._turns.pop(turn.turn_index, None)
-        self._turns[turn.turn_index] = _Known(turn.version, outputs or {}, moment)
-        if len(self._turns) > _REMEMBERED_TURNS:
-            del self._turns[next(iter(self._turns))]
-
-    def _about(self, moment: ClusterTime) -> tuple[tuple[int, int], ...]:
+    def _recent_versions(self, moment: ClusterTime) -> tuple[tuple[int, int], ...]:
         """The versions of turns that a resumption from this moment would find again."""
-        recent = moment.earlier(_SLACK)
-        found = [(i, known.version) for i, known in self._turns.items() if known.moment >= recent]
-        return tuple(found[-_BOOKMARKED_TURNS:])
+        recent = moment.earlier(CLOCK_SLACK)
+        found = [
+            (index, version)
+            for index, version in self.versions.items()
+            if index in self._moments and self._moments[index] >= recent
+        ]
+        return tuple(found[-BOOKMARKED_TURNS:])

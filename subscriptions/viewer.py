@@ -1,4 +1,4 @@
-"""`viewerUpdated`: a viewer's account as it stands now, then after each change."""
+"""`viewerUpdated`: a viewer's account as it is, then after each change."""
 
 import asyncio
 import random
@@ -21,18 +21,16 @@ class ViewerUpdates:
     accounts: AccountService
 
     async def of(self, viewer: Viewer) -> AsyncGenerator[Account, None]:
-        told: Account | None = None
+        sent: Account | None = None
         with self.hub.listen(viewer.id) as listener:
-            listener.tell(lost=True)  # nothing is known yet
             while True:
                 await listener.wait()
-                listener.changed = listener.lost = False
                 try:
                     account = await self.accounts.get(viewer.id)
                 except Overloaded:
-                    listener.tell(lost=True)
+                    listener.notify()
                     await asyncio.sleep(_PAUSE_SECONDS * random.uniform(0.5, 1.5))
                     continue
-                if account != told:
-                    told = account
+                if account != sent:
+                    sent = account
                     yield account

@@ -122,11 +122,13 @@ class TurnRepository(Protocol):
         changed_since: ClusterTime | None,
         recent: timedelta,
         after_index: int = -1,
+        at_least: ClusterTime | None = None,
     ) -> TurnsAsOf:
         """The latest turn, those at work, and those written after a moment; oldest first.
 
         Also those written so recently that a transaction may have committed them out of order. They
-        come in pages: where there are more, ask again after the last one's index.
+        come in pages: where there are more, ask again after the last one's index. Nothing that was
+        committed by `at_least` is missing, even if a new primary answers.
         """
 
     async def load_changed(self, ids: Iterable[TurnId], *, at_least: ClusterTime) -> Sequence[Turn]:

@@ -126,6 +126,7 @@ class MongoTurnRepository:
         changed_since: ClusterTime | None,
         recent: timedelta,
         after_index: int = -1,
+        at_least: ClusterTime | None = None,
     ) -> TurnsAsOf:
         alternatives: list[Document] = [
             {"status": UNFINISHED_TURN},
@@ -137,6 +138,8 @@ class MongoTurnRepository:
         later = {"$gt": turn_id_of(conversation_id, after_index), "$lt": high}
         own: Document = {"_id": later, "ownerId": viewer_id}
         async with self._database.session() as session:
+            if at_least is not None:
+                session.advance_operation_time(from_moment(at_least))
             latest = await self._turns.find_one(own, sort=[("_id", -1)], session=session)
             # What the second read finds is newer than this, so nothing falls between the two.
             moment = moment_of(session)

@@ -62,9 +62,9 @@ async def test_what_is_lost_while_what_was_lost_is_read_is_read_as_well(
         name = darkroom.settings.mongodb_database
         async with open_database(mongodb_uri, name) as database:
             feed, turns = SilentFeed(), InterruptedTurns(database)
-            hub = Hub(feed, turns)
-            conversations = MongoConversationRepository(database)
             cursors = TurnCursors(Signer(b"x" * 32))
+            hub = Hub(feed, turns, cursors)
+            conversations = MongoConversationRepository(database)
             stored = await database.turns.find_one({"_id": turn_id})
             assert stored is not None
             viewer = Viewer(

@@ -47,7 +47,7 @@ async def end(database: Database, turn: Turn) -> None:
 async def told(database: Database, turn: Turn, bookmark: Bookmark | None) -> list[TurnUpdate]:
     """All that comes at once."""
     turns = MongoTurnRepository(database)
-    hub = Hub(Feed(), turns)
+    hub = Hub(Feed(), turns, CURSORS)
     after = CURSORS.make(turn.conversation_id, bookmark) if bookmark else None
     updates: list[TurnUpdate] = []
     async with hub.serve():

@@ -1,0 +1,229 @@
+"""The live updates of one conversation: each is made once, and all subscribers get the same object.
+
+What must stay true: a subscriber that receives every update offered to it, in order, has missed
+nothing when it holds an update's cursor; and `changed_outputs` holds at least the outputs that
+changed since the state that the subscriber had before.
+"""
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Final
+
+from domain.changes import Bookmark, ClusterTime
+from domain.cursors import TurnCursors
+from domain.ids import ConversationId, TurnId
+from domain.turns import Turn, TurnUpdate
+
+CLOCK_SLACK: Final = timedelta(seconds=10)
+"""A turn's `changedAt` may be older than its commit by as long as a transaction may live."""
+MAX_PENDING_TURNS: Final = 64
+REMEMBERED_TURNS: Final = 64
+BOOKMARKED_TURNS: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class LiveUpdate:
+    """An update as it is offered to every subscriber of the conversation."""
+
+    update: TurnUpdate
+    since_version: int | None
+    """The version of the turn that `changed_outputs` starts from; None where it has all outputs."""
+    changed_at: ClusterTime
+    """The time of the earliest change in it that no earlier update had."""
+
+    def followed_by(self, later: "LiveUpdate") -> "LiveUpdate":
+        """Both as one, for a subscriber that has received neither."""
+        turn = later.update.turn
+        changed = {output.slot for part in (self, later) for output in part.update.changed_outputs}
+        outputs = tuple(output for output in turn.outputs if output.slot in changed)
+        return LiveUpdate(
+            replace(later.update, changed_outputs=outputs), self.since_version, self.changed_at
+        )
+
+
+class Subscriber:
+    """One subscriber of a conversation: what has been offered to it, and what it has been sent."""
+
+    def __init__(self, channel: "TurnChannel") -> None:
+        self._channel = channel
+        self._pending: dict[int, LiveUpdate] = {}
+        self._caught_up: dict[int, int] = {}
+        """Versions that it knows from reading, by turn, until the channel has passed them."""
+        self._news = asyncio.Event()
+        self.behind = True
+        """Whether it has to read the present state, since changes may have passed it."""
+        self.live = False
+        """Whether it has read the present state once: every later change is offered to it."""
+        self.ended = False
+        """Whether the conversation is deleted."""
+        self.bookmark: Bookmark | None = None
+        """That of the update that it was sent last."""
+
+    async def wait(self) -> None:
+        """Return once there is something to do."""
+        await self._news.wait()
+        self._news.clear()
+
+    def offer(self, live: LiveUpdate) -> None:
+        index = live.update.turn.turn_index
+        pending = self._pending.get(index)
+        if pending is not None:
+            self._pending[index] = pending.followed_by(live)
+        elif len(self._pending) < MAX_PENDING_TURNS:
+            self._pending[index] = live
+        else:
+            self.behind = True
+        self._news.set()
+
+    def fall_behind(self) -> None:
+        self.behind = True
+        self._news.set()
+
+    def end(self) -> None:
+        self.ended = True
+        self._news.set()
+
+    def catch_up(self, versions: Mapping[int, int]) -> None:
+        """From here on it is live, and knows these versions, by turn."""
+        self._caught_up = dict(versions)
+        self.live = True
+
+    def known_versions(self) -> dict[int, int]:
+        """Of each turn the version that it has certainly received, where that is remembered."""
+        given = {} if not self.live else self._channel.given_versions()
+        return {
+            index: version
+            for index, version in (given | self._caught_up).items()
+            if index not in self._pending
+        }
+
+    def take(self) -> Iterator[TurnUpdate]:
+        """The pending updates, longest pending first. None once it is behind: what has to be read
+        must not be passed by a cursor.
+        """
+        while self._pending and not self.behind:
+            index = next(iter(self._pending))
+            live = self._pending.pop(index)
+            update = self._unless_known(live)
+            if update is not None:
+                update = self._bounded(update)
+                self.bookmark = update.bookmark
+                yield update
+
+    def _unless_known(self, live: LiveUpdate) -> TurnUpdate | None:
+        turn = live.update.turn
+        known = self._caught_up.get(turn.turn_index)
+        if known is None:
+            return live.update
+        if turn.version >= known:
+            del self._caught_up[turn.turn_index]
+        if turn.version <= known:
+            return None
+        if live.since_version is not None and live.since_version > known:
+            return replace(live.update, changed_outputs=turn.outputs)
+        return live.update
+
+    def _bounded(self, update: TurnUpdate) -> TurnUpdate:
+        """With a cursor that passes nothing of what is still pending here."""
+        if not self._pending:
+            return update
+        moment = min(
+            update.bookmark.moment, *(pending.changed_at for pending in self._pending.values())
+        )
+        versions = tuple(pair for pair in update.bookmark.versions if pair[0] not in self._pending)
+        return self._channel.with_bookmark(update, Bookmark(moment, versions))
+
+
+@dataclass(slots=True)
+class _Known:
+    version: int
+    outputs: dict[int, int]
+    """Each output's version, by its slot."""
+    moment: ClusterTime | None
+    """As of when it was given out; None where it is only what a subscriber has read."""
+
+
+class TurnChannel:
+    """Makes the updates of one conversation, and offers them to its subscribers."""
+
+    def __init__(self, conversation_id: ConversationId, cursors: TurnCursors) -> None:
+        self._conversation_id = conversation_id
+        self._cursors = cursors
+        self._known: dict[int, _Known] = {}
+        self.subscribers: set[Subscriber] = set()
+
+    def give_out(
+        self,
+        turns: Iterable[Turn],
+        changed_at: Mapping[TurnId, ClusterTime],
+        *,
+        before: ClusterTime,
+    ) -> None:
+        """Offer these turns as they are. All that changed before `before` is in them, or was given
+        out earlier; `changed_at` says when each of them changed.
+        """
+        ahead = list(turns)
+        while ahead:
+            turn = ahead.pop(0)
+            moment = min([before, *(changed_at[later.id] for later in ahead)])
+            live = self._make(turn, changed_at[turn.id], moment)
+            if live is not None:
+                for subscriber in self.subscribers:
+                    subscriber.offer(live)
+
+    def learn(self, turn: Turn) -> None:
+        """Remember what a subscriber has read while catching up, as what the next update of this
+        turn starts from.
+
+        Of several that catch up beside each other the oldest state counts; where a subscriber is
+        live already, nothing is known of what it has.
+        """
+        known = self._known.get(turn.turn_index)
+        if any(subscriber.live for subscriber in self.subscribers):
+            return
+        if known is None or (known.moment is None and turn.version < known.version):
+            self._remember(turn, None)
+
+    def given_versions(self) -> dict[int, int]:
+        """Of each turn the version that was offered to all last."""
+        return {i: known.version for i, known in self._known.items() if known.moment is not None}
+
+    def with_bookmark(self, update: TurnUpdate, bookmark: Bookmark) -> TurnUpdate:
+        cursor = self._cursors.make(self._conversation_id, bookmark)
+        return replace(update, bookmark=bookmark, cursor=cursor)
+
+    def _make(self, turn: Turn, changed_at: ClusterTime, moment: ClusterTime) -> LiveUpdate | None:
+        known = self._known.get(turn.turn_index)
+        if known is not None and turn.version <= known.version:
+            if known.moment is not None:
+                return None
+            known = None  # it is what one subscriber has read: others may have older states
+        changed = tuple(
+            output
+            for output in turn.outputs
+            if known is None or output.version != known.outputs.get(output.slot)
+        )
+        since_version = known.version if known is not None else None
+        self._remember(turn, moment)
+        bookmark = Bookmark(moment, self._recent_versions(moment))
+        cursor = self._cursors.make(self._conversation_id, bookmark)
+        return LiveUpdate(TurnUpdate(turn, changed, bookmark, cursor), since_version, changed_at)
+
+    def _remember(self, turn: Turn, moment: ClusterTime | None) -> None:
+        self._known.pop(turn.turn_index, None)
+        outputs = {output.slot: output.version for output in turn.outputs}
+        self._known[turn.turn_index] = _Known(turn.version, outputs, moment)
+        if len(self._known) > REMEMBERED_TURNS:
+            del self._known[next(iter(self._known))]
+
+    def _recent_versions(self, moment: ClusterTime) -> tuple[tuple[int, int], ...]:
+        """The versions of turns that a resumption from this moment would find again."""
+        recent = moment.earlier(CLOCK_SLACK)
+        found = [
+            (index, known.version)
+            for index, known in self._known.items()
+            if known.moment is not None and known.moment >= recent
+        ]
+        return tuple(found[-BOOKMARKED_TURNS:])

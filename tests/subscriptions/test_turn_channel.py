@@ -1,0 +1,304 @@
+"""Live updates: each made once, and what each subscriber makes of them."""
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from domain.changes import Bookmark, ClusterTime
+from domain.cursors import TurnCursors
+from domain.ids import turn_id_of
+from domain.signing import Signer
+from domain.turns import Turn
+from storage.mongo.database import Database
+from subscriptions.turn_channel import MAX_PENDING_TURNS, Subscriber, TurnChannel
+from tests.storage.builders import a_conversation
+
+CURSORS = TurnCursors(Signer(b"of this test"))
+
+
+@pytest.fixture
+async def turn(database: Database) -> Turn:
+    """With three outputs, each at version 1."""
+    _, turn = await a_conversation(database)
+    output = replace(turn.outputs[0], version=1)
+    outputs = tuple(replace(output, slot=slot) for slot in range(3))
+    return replace(turn, version=1, outputs=outputs)
+
+
+@pytest.fixture
+def channel(turn: Turn) -> TurnChannel:
+    return TurnChannel(turn.conversation_id, CURSORS)
+
+
+def a_subscriber(channel: TurnChannel, *, stands_at: Turn | None = None) -> Subscriber:
+    """One that is live, and has read this state."""
+    subscriber = Subscriber(channel)
+    channel.subscribers.add(subscriber)
+    subscriber.behind = False
+    if stands_at is not None:
+        channel.learn(stands_at)
+    subscriber.catch_up({stands_at.turn_index: stands_at.version} if stands_at else {})
+    return subscriber
+
+
+def changed(turn: Turn, *slots: int) -> Turn:
+    """The turn one version later, in which these outputs have changed."""
+    version = turn.version + 1
+    outputs = tuple(
+        replace(output, version=version) if output.slot in slots else output
+        for output in turn.outputs
+    )
+    return replace(turn, version=version, outputs=outputs)
+
+
+def at_index(turn: Turn, index: int) -> Turn:
+    return replace(turn, id=turn_id_of(turn.conversation_id, index), turn_index=index)
+
+
+def give_out(channel: TurnChannel, seconds: int, *turns: Turn) -> None:
+    moment = ClusterTime(seconds, 0)
+    channel.give_out(turns, {turn.id: moment for turn in turns}, before=moment)
+
+
+def slots(update_outputs: object) -> list[int]:
+    return [output.slot for output in update_outputs]  # type: ignore[attr-defined]
+
+
+def moments(subscriber: Subscriber) -> list[int]:
+    return [update.bookmark.moment.seconds for update in subscriber.take()]
+
+
+def test_all_subscribers_receive_the_same_object(channel: TurnChannel, turn: Turn) -> None:
+    subscribers = [a_subscriber(channel, stands_at=turn) for _ in range(3)]
+
+    give_out(channel, 5, changed(turn, 1))
+
+    first, *others = [list(subscriber.take()) for subscriber in subscribers]
+    assert len(first) == 1
+    assert slots(first[0].changed_outputs) == [1]
+    assert all(other[0] is first[0] for other in others)
+    assert CURSORS.read(turn.conversation_id, first[0].cursor) == first[0].bookmark
+
+
+def test_a_state_that_was_given_out_is_not_given_out_again(
+    channel: TurnChannel, turn: Turn
+) -> None:
+    subscriber = a_subscriber(channel, stands_at=turn)
+    give_out(channel, 5, changed(turn, 1))
+    assert len(list(subscriber.take())) == 1
+
+    give_out(channel, 6, changed(turn, 1))
+
+    assert list(subscriber.take()) == []
+
+
+def test_pending_states_of_a_turn_become_one_with_all_that_changed(
+    channel: TurnChannel, turn: Turn
+) -> None:
+    subscriber = a_subscriber(channel, stands_at=turn)
+    second = changed(turn, 0)
+    third = changed(second, 2)
+
+    give_out(channel, 5, second)
+    give_out(channel, 6, third)
+
+    (update,) = subscriber.take()
+    assert update.turn is third
+    assert slots(update.changed_outputs) == [0, 2]
+
+
+def test_a_cursor_does_not_pass_what_is_pending(channel: TurnChannel, turn: Turn) -> None:
+    subscriber = a_subscriber(channel)
+    turns = [at_index(turn, index) for index in range(3)]
+    for seconds, one in enumerate(turns):
+        give_out(channel, seconds, one)
+    assert moments(subscriber) == [0, 1, 2]
+
+    for seconds, one in enumerate(turns):
+        give_out(channel, 10 + seconds, changed(one, 0))
+    give_out(channel, 19, changed(changed(turns[0], 0), 0))
+
+    taking = subscriber.take()
+    first = next(taking)
+    assert first.bookmark.moment == ClusterTime(11, 0)
+    assert {index for index, _ in first.bookmark.versions} == {0}
+    assert [update.bookmark.moment.seconds for update in taking] == [11, 12]
+
+
+def test_turns_of_one_read_pass_none_of_each_other(channel: TurnChannel, turn: Turn) -> None:
+    subscriber = a_subscriber(channel)
+    turns = [at_index(turn, index) for index in range(2)]
+
+    channel.give_out(
+        turns,
+        {turns[0].id: ClusterTime(9, 0), turns[1].id: ClusterTime(5, 0)},
+        before=ClusterTime(9, 0),
+    )
+
+    assert moments(subscriber) == [5, 9]
+
+
+def test_what_a_subscriber_has_read_does_not_come_again(channel: TurnChannel, turn: Turn) -> None:
+    early = a_subscriber(channel, stands_at=turn)
+    late = a_subscriber(channel, stands_at=changed(turn, 1))  # has read it before the feed told
+
+    give_out(channel, 5, changed(turn, 1))
+
+    assert len(list(early.take())) == 1
+    assert list(late.take()) == []
+
+
+def test_a_subscriber_whose_state_is_older_than_the_update_starts_from_gets_all_outputs(
+    channel: TurnChannel, turn: Turn
+) -> None:
+    second = changed(turn, 0)
+    third = changed(second, 1)
+    ahead = a_subscriber(channel, stands_at=second)
+    behind = a_subscriber(channel)
+    behind.catch_up({turn.turn_index: turn.version})
+
+    give_out(channel, 6, third)
+
+    assert [slots(update.changed_outputs) for update in ahead.take()] == [[1]]
+    assert [slots(update.changed_outputs) for update in behind.take()] == [[0, 1, 2]]
+
+
+def test_once_behind_nothing_that_is_pending_is_sent(channel: TurnChannel, turn: Turn) -> None:
+    subscriber = a_subscriber(channel)
+    for index in range(3):
+        give_out(channel, index, at_index(turn, index))
+    taking = subscriber.take()
+    next(taking)
+
+    subscriber.fall_behind()
+
+    assert list(taking) == []
+
+
+def test_a_subscriber_with_too_much_pending_is_behind(channel: TurnChannel, turn: Turn) -> None:
+    subscriber = a_subscriber(channel)
+    for index in range(MAX_PENDING_TURNS + 1):
+        assert not subscriber.behind
+        give_out(channel, index, at_index(turn, index))
+
+    assert subscriber.behind
+
+
+@pytest.mark.parametrize("seeds", [range(n, n + 100) for n in range(0, 1_000, 100)], ids=str)
+def test_any_order_of_reading_and_giving_out_loses_nothing(turn: Turn, seeds: range) -> None:
+    """Random commits, reads of the feed that lag and coalesce, subscribers that come at any time
+    and take when they like.
+
+    Each must end at the newest state of every turn, with `changed_outputs` that hold all that
+    differs from the state it had before, and with no cursor that passes a state that it has not
+    received.
+    """
+    for seed in seeds:
+        history = _History(turn, random.Random(seed))
+        try:
+            history.play()
+        except AssertionError as error:
+            error.add_note(f"seed {seed}")
+            raise
+
+
+class _History:
+    def __init__(self, turn: Turn, chance: random.Random) -> None:
+        self.chance = chance
+        self.channel = TurnChannel(turn.conversation_id, CURSORS)
+        self.states = {index: at_index(turn, index) for index in range(3)}
+        self.written_at = dict.fromkeys(self.states, 0)
+        self.unread: dict[int, int] = {}
+        self.clock = 0
+        self.clients: list[_Client] = []
+
+    def play(self) -> None:
+        steps = [self.commit, self.read_feed, self.come, self.read, self.take]
+        for _ in range(60):
+            self.chance.choices(steps, [5, 4, 1, 3, 3])[0]()
+        while self.unread:
+            self.read_feed()
+        for client in self.clients:
+            if client.subscriber.behind:
+                client.read(self.states, self.clock)
+            client.finish_reading()
+            client.take(self.states, self.written_at)
+            assert client.has == self.states
+
+    def commit(self) -> None:
+        self.clock += 1
+        index = self.chance.randrange(3)
+        slots = self.chance.sample(range(3), self.chance.randint(1, 2))
+        self.states[index] = changed(self.states[index], *slots)
+        self.written_at[index] = self.unread[index] = self.clock
+
+    def read_feed(self) -> None:
+        batch = {index: at for index, at in self.unread.items() if self.chance.random() < 0.7}
+        for index in batch:
+            del self.unread[index]
+        if batch:
+            before = min([max(batch.values()), *self.unread.values()])
+            self.channel.give_out(
+                [self.states[index] for index in sorted(batch)],
+                {self.states[index].id: ClusterTime(at, 0) for index, at in batch.items()},
+                before=ClusterTime(before, 0),
+            )
+
+    def come(self) -> None:
+        self.clients.append(_Client(self.channel))
+
+    def read(self) -> None:
+        for client in self.clients:
+            if client.subscriber.behind and self.chance.random() < 0.5:
+                client.read(self.states, self.clock)
+            elif self.chance.random() < 0.5:
+                client.finish_reading()
+
+    def take(self) -> None:
+        for client in self.clients:
+            if self.chance.random() < 0.5:
+                client.take(self.states, self.written_at)
+
+
+class _Client:
+    def __init__(self, channel: TurnChannel) -> None:
+        self.channel = channel
+        self.subscriber = Subscriber(channel)
+        channel.subscribers.add(self.subscriber)
+        self.found: dict[int, Turn] = {}
+        self.has: dict[int, Turn] = {}
+
+    def read(self, states: dict[int, Turn], clock: int) -> None:
+        self.subscriber.behind = False
+        self.found = dict(states)
+        self.subscriber.bookmark = Bookmark(ClusterTime(clock, 0))
+
+    def finish_reading(self) -> None:
+        """The answer of the read comes some time after the read."""
+        if not self.found or self.subscriber.behind:
+            return
+        for one in self.found.values():
+            self.channel.learn(one)
+        self.has, self.found = self.found, {}
+        self.subscriber.catch_up({index: one.version for index, one in self.has.items()})
+
+    def take(self, states: dict[int, Turn], written_at: dict[int, int]) -> None:
+        if not self.subscriber.live:
+            return
+        for update in self.subscriber.take():
+            new = update.turn
+            old = self.has[new.turn_index]
+            assert new.version > old.version
+            differs = {
+                output.slot
+                for output, before in zip(new.outputs, old.outputs, strict=True)
+                if output.version != before.version
+            }
+            assert differs <= set(slots(update.changed_outputs))
+            self.has[new.turn_index] = new
+            for index, version in update.bookmark.versions:
+                assert self.has[index].version >= version
+            for index, state in states.items():
+                if self.has[index].version < state.version:
+                    assert written_at[index] >= update.bookmark.moment.seconds
