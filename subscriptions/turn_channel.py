@@ -174,17 +174,13 @@ class TurnChannel:
                     subscriber.offer(live)
 
     def learn(self, turn: Turn) -> None:
-        """Remember what a subscriber has read while catching up, as what the next update of this
-        turn starts from.
+        """Remember what a subscriber has read while catching up: the next update starts from it.
 
-        Of several that catch up beside each other the oldest state counts; where a subscriber is
-        live already, nothing is known of what it has.
+        Where a subscriber is live already, nothing is known of what that one has.
         """
-        known = self._known.get(turn.turn_index)
-        if any(subscriber.live for subscriber in self.subscribers):
+        if turn.turn_index in self._known or any(one.live for one in self.subscribers):
             return
-        if known is None or (known.moment is None and turn.version < known.version):
-            self._remember(turn, None)
+        self._remember(turn, None)
 
     def given_versions(self) -> dict[int, int]:
         """Of each turn the version that was offered to all last."""
@@ -196,10 +192,8 @@ class TurnChannel:
 
     def _make(self, turn: Turn, changed_at: ClusterTime, moment: ClusterTime) -> LiveUpdate | None:
         known = self._known.get(turn.turn_index)
-        if known is not None and turn.version <= known.version:
-            if known.moment is not None:
-                return None
-            known = None  # it is what one subscriber has read: others may have older states
+        if known is not None and known.moment is not None and turn.version <= known.version:
+            return None
         changed = tuple(
             output
             for output in turn.outputs

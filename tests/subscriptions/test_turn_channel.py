@@ -11,7 +11,12 @@ from domain.ids import turn_id_of
 from domain.signing import Signer
 from domain.turns import Turn
 from storage.mongo.database import Database
-from subscriptions.turn_channel import MAX_PENDING_TURNS, Subscriber, TurnChannel
+from subscriptions.turn_channel import (
+    MAX_PENDING_TURNS,
+    REMEMBERED_TURNS,
+    Subscriber,
+    TurnChannel,
+)
 from tests.storage.builders import a_conversation
 
 CURSORS = TurnCursors(Signer(b"of this test"))
@@ -162,6 +167,24 @@ def test_a_subscriber_whose_state_is_older_than_the_update_starts_from_gets_all_
 
     assert [slots(update.changed_outputs) for update in ahead.take()] == [[1]]
     assert [slots(update.changed_outputs) for update in behind.take()] == [[0, 1, 2]]
+
+
+def test_what_a_newcomer_has_read_does_not_narrow_the_updates_of_others(
+    channel: TurnChannel, turn: Turn
+) -> None:
+    early = a_subscriber(channel, stands_at=turn)
+    second = changed(turn, 0)
+    third = changed(second, 1)
+    fourth = changed(third, 2)
+    give_out(channel, 1, second)
+    for index in range(1, REMEMBERED_TURNS + 1):  # the channel forgets the first turn
+        give_out(channel, 1 + index, at_index(turn, index))
+        assert list(early.take())
+
+    a_subscriber(channel, stands_at=third)
+    give_out(channel, 100, fourth)
+
+    assert [slots(update.changed_outputs) for update in early.take()] == [[0, 1, 2]]
 
 
 def test_once_behind_nothing_that_is_pending_is_sent(channel: TurnChannel, turn: Turn) -> None:
