@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from domain.errors import StoreUnavailable
 from domain.ids import ModelId, OutputId, new_image_id
 from domain.images import Image, ImageOrigin, ProcessedImage, new_key, rendition_key
 from domain.ports.objects import ObjectStore
+from domain.retries import RetryPolicy, retry
 
-_PAUSES_SECONDS: Final = (0.2, 0.4, 0.8)
+_STORE_AWAY: Final = RetryPolicy(first_pause_seconds=0.2, longest_pause_seconds=0.8, max_tries=4)
 _DISCARD_SECONDS: Final = 3.0
 """What waits for it has been done already, and has to be told within what a request may take."""
 
@@ -65,9 +67,5 @@ class ImageWriter:
                 await self.objects.delete(keys)
 
     async def _put(self, key: str, data: bytes) -> None:
-        for pause in _PAUSES_SECONDS:
-            try:
-                return await self.objects.put(key, data)
-            except StoreUnavailable:
-                await asyncio.sleep(pause)
-        return await self.objects.put(key, data)
+        put = partial(self.objects.put, key, data)
+        await retry(put, on=StoreUnavailable, policy=_STORE_AWAY)

@@ -2,12 +2,10 @@
 
 import asyncio
 import unicodedata
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Final
-from weakref import WeakValueDictionary
 
 from domain.errors import (
     ObjectMissing,
@@ -22,7 +20,7 @@ from domain.errors import (
     UserErrorCode,
 )
 from domain.execution.image_writer import ImageWriter
-from domain.ids import ViewerId, new_upload_id, parse_upload_id
+from domain.ids import new_upload_id, parse_upload_id
 from domain.images import EXTENSIONS, ImageOrigin, ImageRecord, new_key
 from domain.planning import Refusals, refuse
 from domain.ports.imaging import UploadProcessor
@@ -30,6 +28,7 @@ from domain.ports.objects import UploadStore
 from domain.ports.repositories import ImageRepository, UploadRepository
 from domain.uploads import Upload, UploadMethod, UploadOffer, UploadRequest
 from domain.viewers import Viewer
+from domain.waiting import SemaphoresByKey, holding
 
 MAX_FILES: Final = 100
 """Of one request, and of one viewer that are open and undecided."""
@@ -40,7 +39,7 @@ _READ_AT_ONCE: Final = 4
 _READ_AT_ONCE_OF_ONE: Final = 2
 """Of one viewer, so that others have not to wait for all that one has brought."""
 _MAX_WAIT_SECONDS: Final = 2.5
-"""For a place: with what reading, decoding and keeping take, less than an operation may."""
+"""For a slot: together with reading, decoding and storing, less than an operation may take."""
 _WAIT_SECONDS: Final = 60
 _TURNING: Final = frozenset(("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"))
 
@@ -62,8 +61,8 @@ class UploadService:
         self._store = store
         self._image_processor = image_processor
         self._image_writer = image_writer
-        self._places = asyncio.Semaphore(_READ_AT_ONCE)
-        self._places_of = WeakValueDictionary[ViewerId, asyncio.Semaphore]()
+        self._slots = asyncio.Semaphore(_READ_AT_ONCE)
+        self._slots_by_viewer = SemaphoresByKey(_READ_AT_ONCE_OF_ONE)
 
     async def create(
         self, viewer: Viewer, requests: Sequence[UploadRequest]
@@ -105,7 +104,8 @@ class UploadService:
         """
         upload = await self._find(viewer, name)
         if upload.image_id is None:
-            async with self._place(viewer):
+            slots = self._slots_by_viewer.get(viewer.id), self._slots
+            async with holding(*slots, max_seconds=_MAX_WAIT_SECONDS):
                 upload = await self._find(viewer, name)
                 record = await self._make_once(viewer, upload) if upload.image_id is None else None
             if record is not None:
@@ -116,21 +116,6 @@ class UploadService:
             refuse(UserErrorCode.NOT_FOUND, "What came of this upload was deleted.", "uploadId")
         [record] = found.values()
         return record
-
-    @asynccontextmanager
-    async def _place(self, viewer: Viewer) -> AsyncIterator[None]:
-        # Kept by those who wait for it or have a place in it, and by nobody else.
-        of_one = self._places_of.get(viewer.id)
-        if of_one is None:
-            of_one = self._places_of[viewer.id] = asyncio.Semaphore(_READ_AT_ONCE_OF_ONE)
-        async with AsyncExitStack() as held:
-            try:
-                async with asyncio.timeout(_MAX_WAIT_SECONDS):
-                    await held.enter_async_context(of_one)
-                    await held.enter_async_context(self._places)
-            except TimeoutError as error:
-                raise Overloaded from error
-            yield
 
     async def _make_once(self, viewer: Viewer, upload: Upload) -> ImageRecord | None:
         """The image, or None where a twin came first."""

@@ -1,0 +1,52 @@
+"""Waiting for semaphores: in order, within a limit, and separately for each key."""
+
+import asyncio
+import gc
+
+import pytest
+
+from domain.errors import Overloaded
+from domain.waiting import SemaphoresByKey, holding
+
+
+async def test_those_of_one_key_wait_for_one_another_and_others_do_not() -> None:
+    by_key = SemaphoresByKey(1)
+
+    async with holding(by_key.get("ana"), max_seconds=1):
+        with pytest.raises(Overloaded):
+            async with holding(by_key.get("ana"), max_seconds=0.01):
+                pass
+        async with holding(by_key.get("bob"), max_seconds=0.01):
+            pass
+    async with holding(by_key.get("ana"), max_seconds=0.01):
+        pass
+
+
+async def test_the_limit_is_for_all_of_them_and_none_stays_held() -> None:
+    free, taken = asyncio.Semaphore(1), asyncio.Semaphore(0)
+
+    with pytest.raises(Overloaded):
+        async with holding(free, taken, max_seconds=0.01):
+            pass
+
+    assert not free.locked()
+
+
+async def test_a_key_is_forgotten_once_nobody_holds_it_or_waits_for_it() -> None:
+    by_key = SemaphoresByKey(1)
+
+    async with holding(by_key.get("ana"), max_seconds=1):
+        waiting = asyncio.create_task(_hold(by_key))
+        await asyncio.sleep(0)
+        gc.collect()
+        assert by_key.get("ana").locked()
+    await waiting
+    del waiting
+    gc.collect()
+
+    assert not by_key._semaphores
+
+
+async def _hold(by_key: SemaphoresByKey) -> None:
+    async with holding(by_key.get("ana"), max_seconds=1):
+        pass
