@@ -22,9 +22,9 @@ from domain.models import ModelRegistry
 from domain.ports.objects import ObjectStore, UploadStore
 from domain.ports.providers import Provider
 from domain.services.accounts import AccountService
+from domain.services.commands import CommandService
 from domain.services.conversations import ConversationService
 from domain.services.favourites import FavouriteService
-from domain.services.idempotency import IdempotencyService
 from domain.services.images import ImageService
 from domain.services.plans import PlanService
 from domain.services.prompts import PromptService
@@ -199,17 +199,21 @@ async def open_services(
         stack.push_async_callback(upload_processor.aclose)
         images = ImageService(base.images, image_writer)
         prompts = MongoPromptRepository(database)
-        receipts = IdempotencyService(
-            MongoIdempotencyRepository(database), conversation_repository, turn_repository
-        )
         accounts = _accounts(settings, database)
+        commands = CommandService(
+            MongoIdempotencyRepository(database),
+            conversation_repository,
+            turn_repository,
+            accounts,
+            jobs,
+        )
         conversations = ConversationService(
-            conversation_repository, receipts, accounts, images, registry, jobs, image_writer
+            conversation_repository, commands, accounts, images, registry, image_writer
         )
         turns = TurnService(
             turn_repository,
             conversation_repository,
-            receipts,
+            commands,
             accounts,
             images,
             registry,

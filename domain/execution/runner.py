@@ -37,6 +37,7 @@ from domain.ports.imaging import ImageProcessor
 from domain.ports.providers import Provider
 from domain.ports.repositories import ImageRepository
 from domain.references import positions_of
+from domain.retries import RetryPolicy, retry
 from domain.turns import Claim
 
 log = logging.getLogger(__name__)
@@ -46,8 +47,7 @@ MAX_TRIES: Final = 4
 LETTING_GO_SECONDS: Final = 2
 _CANCEL_SECONDS: Final = 5
 _FIRST_DELAY_SECONDS: Final = 1.0
-_STORE_SECONDS: Final = 60.0
-_STORE_PAUSE_SECONDS: Final = 0.5
+_STORE_AWAY: Final = RetryPolicy(first_pause_seconds=0.5, longest_pause_seconds=0.5, max_seconds=60)
 _LANDING_SECONDS: Final = 2.0
 _MAX_SEED_DIGITS: Final = 10
 
@@ -251,24 +251,22 @@ class OutputRun:
     async def _store(
         self, processed: ProcessedImage, created_at: datetime, seed: str | None
     ) -> Image:
-        """Store a picture; one that has been paid for again and again while the store is away."""
+        """Store an image. One that has been paid for is tried again while the store is away."""
         output = self._claim.output
-        polling_policy = _STORE_SECONDS if self._reporter.has_asked else 0.0
-        give_up_at = asyncio.get_running_loop().time() + polling_policy
-        while True:
-            try:
-                return await self._runner.image_writer.store(
-                    processed,
-                    origin=ImageOrigin.OUTPUT,
-                    created_at=created_at,
-                    model_id=output.model_id,
-                    seed=seed,
-                    output_id=output.id,
-                )
-            except StoreUnavailable:
-                if asyncio.get_running_loop().time() >= give_up_at:
-                    raise
-                await asyncio.sleep(_STORE_PAUSE_SECONDS * random.uniform(0.5, 1.5))
+
+        async def store() -> Image:
+            return await self._runner.image_writer.store(
+                processed,
+                origin=ImageOrigin.OUTPUT,
+                created_at=created_at,
+                model_id=output.model_id,
+                seed=seed,
+                output_id=output.id,
+            )
+
+        if not self._reporter.has_asked:
+            return await store()
+        return await retry(store, on=StoreUnavailable, policy=_STORE_AWAY)
 
     async def _land(self, delivery: Delivery) -> str:
         records, kept = tuple(self._kept), self._kept
@@ -350,7 +348,9 @@ class OutputRun:
         await self._runner.image_writer.delete(keys)
 
     async def _has_landed(self, records: Sequence[ImageRecord]) -> bool:
-        return await self._runner.images.any_refers_to([record.image.id for record in records])
+        return await self._runner.images.any_refers_to(
+            self._claim.turn.owner_id, [record.image.id for record in records]
+        )
 
 
 class _Clock:

@@ -1,7 +1,8 @@
 """What use cases read and write in the database: one repository for each noun.
 
-Whatever reads or writes something owned takes the viewer first; what is somebody else's is not
-there. All raise `Overloaded` where the database cannot be reached.
+A method that reads or writes something owned takes the viewer first, and does not find what
+another viewer owns. A write that depends on what was read before returns a `Conflict` where that
+has changed. All raise `Overloaded` where the database cannot be reached.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,6 +10,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from domain.changes import ClusterTime
+from domain.conflicts import Conflict
 from domain.conversations import Conversation
 from domain.credits import Account, Proof
 from domain.errors import UserError
@@ -35,6 +37,11 @@ class ConversationRepository(Protocol):
         self, viewer_id: ViewerId, ids: Iterable[ConversationId]
     ) -> Mapping[ConversationId, Conversation]: ...
 
+    async def get_with_latest_turn(
+        self, viewer_id: ViewerId, conversation_id: ConversationId
+    ) -> tuple[Conversation, Turn] | None:
+        """A conversation and its last turn, by the conversation's own count."""
+
     async def page(
         self,
         viewer_id: ViewerId,
@@ -55,28 +62,27 @@ class ConversationRepository(Protocol):
         plan: TurnPlan,
         max_active_outputs: int,
         key: IdempotencyKey | None,
-    ) -> tuple[Conversation, Turn] | None:
-        """Write the conversation, its first turn, the use of its prompt, its reservations and the
-        key's receipt together.
+    ) -> tuple[Conversation, Turn] | Conflict:
+        """Write the conversation, its first turn, the use of its prompt, its reserved credits and
+        the idempotency record together, or nothing.
 
-        None: a picture that they refer to has just been deleted, the key has just been used, or the
-        account does not bear it any more, and nothing was written.
+        The conflict is KEY_USED, IMAGE_GONE or LIMIT_REACHED.
         """
 
     async def append_turn(
         self,
         viewer_id: ViewerId,
         conversation: Conversation,
-        plan: TurnPlan,
         *,
+        plan: TurnPlan,
         max_active_outputs: int,
         key: IdempotencyKey | None,
-    ) -> tuple[Conversation, Turn] | None:
-        """Write the next turn, the use of its prompt, its reservations and the key's receipt.
+    ) -> tuple[Conversation, Turn] | Conflict:
+        """Write the next turn, the use of its prompt, its reserved credits and the idempotency
+        record together, or nothing.
 
-        None: the key has just been used, the account does not bear it any more; or since
-        `conversation` was read it has got another turn or was deleted, or a picture that the plan
-        refers to was. Nothing was written.
+        The conflict is KEY_USED, IMAGE_GONE, LIMIT_REACHED, or STALE: since `conversation` was
+        read, it has got another turn or was deleted.
         """
 
     async def rename(
@@ -86,10 +92,10 @@ class ConversationRepository(Protocol):
     async def delete(
         self, viewer_id: ViewerId, conversation_id: ConversationId
     ) -> Sequence[str] | None:
-        """Delete it with its turns, and its outputs' images that are no favourites and that no
-        other conversation uses. What was reserved for outputs at work is released with it.
+        """Delete it with its turns, and with its outputs' images except favourites and those that
+        another conversation uses. Release what unfinished outputs had reserved.
 
-        Return the keys whose bytes nothing refers to any more; None if there was no such
+        Return the keys of objects that are orphans from then on; None if there was no such
         conversation.
         """
 
@@ -124,41 +130,41 @@ class TurnRepository(Protocol):
         after_index: int = -1,
         at_least: ClusterTime | None = None,
     ) -> TurnsAsOf:
-        """The latest turn, those at work, and those written after a moment; oldest first.
+        """The latest turn, the unfinished ones, and those written after a cluster time; oldest
+        first.
 
         Also those written so recently that a transaction may have committed them out of order. They
-        come in pages: where there are more, ask again after the last one's index. Nothing that was
+        come in pages: where there are more, call again with the last one's index. Nothing that was
         committed by `at_least` is missing, even if a new primary answers.
         """
 
     async def load_changed(self, ids: Iterable[TurnId], *, at_least: ClusterTime) -> Sequence[Turn]:
-        """These turns as they stood at a moment or later, whosever they are.
+        """These turns as they were at a cluster time or later, whoever owns them.
 
-        For listeners that have been let in.
+        For subscribers whose access has been checked.
         """
 
     async def retry(
         self,
         viewer_id: ViewerId,
-        turn_id: TurnId,
         output: Output,
-        planned: PlannedOutput,
         *,
+        planned: PlannedOutput,
         max_active_outputs: int,
         key: IdempotencyKey | None,
-    ) -> tuple[Turn, ClusterTime] | None:
-        """Queue an ended output again, as its next attempt, reserve its credits, and write the
-        key's receipt.
+    ) -> tuple[Turn, ClusterTime] | Conflict:
+        """Queue an ended output again, as its next attempt, reserve its credits and write the
+        idempotency record together, or nothing.
 
-        None: the key has just been used, or the account does not bear it any more; or since
-        `output` was read it has moved, or its turn is gone. Nothing was written.
+        The conflict is KEY_USED, LIMIT_REACHED, or STALE: since `output` was read, it has changed
+        or was deleted.
         """
 
     async def cancel(
         self, viewer_id: ViewerId, turn_id: TurnId, slots: Iterable[int]
     ) -> Turn | None:
-        """End those of these outputs that have not ended, and release what they held; None if
-        there are none such.
+        """End those of these outputs that have not ended, and release what they had reserved; None
+        if all have ended.
         """
 
 
@@ -181,7 +187,7 @@ class ImageRepository(Protocol):
     async def set_favourite(
         self, viewer_id: ViewerId, image_id: ImageId, favourite: bool
     ) -> ImageRecord | None:
-        """The record as it then stands; None if there is none."""
+        """The record after the change; None if there is none."""
 
     async def delete_unless_used(self, viewer_id: ViewerId, image_id: ImageId) -> bool:
         """Delete the record, and take the image out of the output that delivered it.
@@ -189,8 +195,8 @@ class ImageRepository(Protocol):
         False: there is none, or a conversation has it as source or reference. Nothing was written.
         """
 
-    async def any_refers_to(self, ids: Iterable[ImageId]) -> bool:
-        """Whether a record of any of these exists, whoever owns it."""
+    async def any_refers_to(self, viewer_id: ViewerId, ids: Iterable[ImageId]) -> bool:
+        """Whether the viewer has a record of any of these."""
 
 
 class PromptRepository(Protocol):
@@ -211,28 +217,28 @@ class PromptRepository(Protocol):
     async def set_favourite(
         self, viewer_id: ViewerId, prompt_id: PromptId, favourite: bool
     ) -> Prompt | None:
-        """The prompt as it then stands; None if there is none."""
+        """The prompt after the change; None if there is none."""
 
 
 class UploadRepository(Protocol):
     async def open(self, viewer_id: ViewerId, uploads: Sequence[Upload], *, at_most: int) -> bool:
-        """Remember places that have been offered; False if the viewer would have more than
-        `at_most` that are open and undecided.
+        """Store new uploads; False if the viewer would have more than `at_most` that are open and
+        undecided.
         """
 
     async def get(self, viewer_id: ViewerId, upload_id: UploadId) -> Upload | None: ...
 
     async def complete(self, viewer_id: ViewerId, upload_id: UploadId, record: ImageRecord) -> bool:
-        """Write the image and that the upload has become it; False if it has become one already,
-        was refused, or is gone.
+        """Write the image and that the upload has become it; False if the upload has become one
+        before, was refused, or is gone.
         """
 
     async def refuse(self, viewer_id: ViewerId, upload_id: UploadId, refusal: UserError) -> None:
-        """Remember that nothing will be made of it, unless it has become an image."""
+        """Mark it as refused, unless it has become an image."""
 
     async def over(self, *, limit: int) -> Mapping[UploadId, str]:
-        """Uploads, whosever they are, that nothing more can become of, and their keys, whose bytes
-        may still be there.
+        """Uploads of all viewers that can no more become images, with their keys, whose bytes may
+        still be there.
         """
 
     async def forget_bytes(self, ids: Iterable[UploadId]) -> None:
@@ -245,17 +251,17 @@ class IdempotencyRepository(Protocol):
 
 class AccountRepository(Protocol):
     async def open(self, viewer_id: ViewerId, *, starting_credits: int) -> Account:
-        """The viewer's account; one that is not there yet is made, with this to begin with."""
+        """The viewer's account; the first call makes it, with these credits."""
 
     async def grant(self, viewer_id: ViewerId, credits: int, *, key: str) -> Account | None:
-        """Add credits; None if this key has been used for the viewer before."""
+        """Add credits; None if the viewer has been granted credits under this key before."""
 
     async def prove(self) -> Proof:
-        """Hold all accounts against ledger and outputs, as of one moment."""
+        """Compare all accounts with the ledger and the outputs, as of one moment."""
 
 
 class ViewerRepository(Protocol):
     async def is_known(self, viewer_id: ViewerId) -> bool: ...
 
     async def welcome(self, viewer_id: ViewerId, samples: Sequence[ImageRecord]) -> bool:
-        """Remember a viewer with some pictures to begin with; False if already known."""
+        """Store a new viewer with some images; False if the viewer is known."""

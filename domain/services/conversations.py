@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
+from domain.conflicts import Conflict
 from domain.conversations import (
     MAX_TITLE_LENGTH,
     Conversation,
@@ -12,10 +14,9 @@ from domain.conversations import (
     is_blank,
     title_from,
 )
-from domain.errors import Overloaded, UserError, UserErrorCode
+from domain.errors import UserError, UserErrorCode
 from domain.execution.image_writer import ImageWriter
-from domain.execution.tries import TRIES, back_off
-from domain.idempotency import key_of
+from domain.idempotency import IdempotencyRecord, key_of
 from domain.ids import (
     ConversationId,
     ImageId,
@@ -33,24 +34,32 @@ from domain.models import (
 )
 from domain.pages import Page, PageRequest
 from domain.planning import Inherited, Refusals, plan_turn, refuse
-from domain.ports.execution import JobQueue
 from domain.ports.repositories import ConversationRepository
 from domain.references import Reference, ReferenceOrigin
 from domain.services.accounts import AccountService
-from domain.services.idempotency import IdempotencyService
+from domain.services.commands import CommandService, Written
 from domain.services.images import ImageService
-from domain.turns import Turn, TurnPlan
+from domain.turns import PlannedOutput, Turn, TurnPlan
 from domain.viewers import Viewer
+
+
+@dataclass(frozen=True, slots=True)
+class _PlannedStart:
+    source: Image | None
+    turn: TurnPlan
+
+    @property
+    def outputs(self) -> Sequence[PlannedOutput]:
+        return self.turn.outputs
 
 
 @dataclass(frozen=True, slots=True)
 class ConversationService:
     conversations: ConversationRepository
-    receipts: IdempotencyService
+    commands: CommandService
     accounts: AccountService
     images: ImageService
     registry: ModelRegistry
-    jobs: JobQueue
     image_writer: ImageWriter
 
     async def get_many(
@@ -72,54 +81,57 @@ class ConversationService:
         )
 
     async def start(self, viewer: Viewer, command: StartConversation) -> tuple[Conversation, Turn]:
-        """Write a conversation with its first turn, hand its outputs over, and wait for nothing."""
+        """Write a conversation with its first turn and enqueue its outputs. Wait for none."""
         key = key_of("startConversation", command.idempotency_key, command)
-        for tries in range(TRIES):
-            receipt = await self.receipts.find(viewer, key)
-            if receipt is not None:
-                return await self.receipts.answer(viewer, receipt)
-            refusals = Refusals()
-            source, plan = await self._plan(viewer, command, refusals)
-            await self.receipts.raise_if_refused(viewer, key, refusals)
-            if refusals.found:
-                continue
-            written = await self.conversations.start(
+
+        async def write(plan: _PlannedStart) -> Written[tuple[Conversation, Turn]] | Conflict:
+            started = await self.conversations.start(
                 viewer.id,
                 new_conversation_id(),
-                title=title_from(plan.user_message),
-                source_image=source,
-                plan=plan,
+                title=title_from(plan.turn.user_message),
+                source_image=plan.source,
+                plan=plan.turn,
                 max_active_outputs=self.accounts.max_active_outputs,
                 key=key,
             )
-            if written is not None:
-                _, turn = written
-                self.jobs.enqueue(output.id for output in turn.outputs)
-                return written
-            # A picture has just been deleted, a twin came first, or another start has spent what
-            # there was: looking again finds out.
-            await back_off(tries)
-        raise Overloaded
+            if isinstance(started, Conflict):
+                return started
+            return Written(started, queued=started[1].outputs)
+
+        async def answer(record: IdempotencyRecord) -> tuple[Conversation, Turn]:
+            return await self.commands.load_made(viewer, record)
+
+        return await self.commands.run(
+            viewer,
+            key,
+            plan=partial(self._plan, viewer, command),
+            max_credits=command.max_credits,
+            write=write,
+            answer=answer,
+        )
 
     async def plan(
         self, viewer: Viewer, command: StartConversation
     ) -> tuple[TurnPlan, Sequence[UserError]]:
         """What `start` would do, and what it would refuse. Nothing is written."""
         refusals = Refusals()
-        _, plan = await self._plan(viewer, command, refusals)
-        return plan, refusals.found
+        plan = await self._plan(viewer, command, refusals)
+        await self.accounts.check(
+            viewer, plan.outputs, max_credits=command.max_credits, refusals=refusals
+        )
+        return plan.turn, refusals.found
 
     async def _plan(
         self, viewer: Viewer, command: StartConversation, refusals: Refusals
-    ) -> tuple[Image | None, TurnPlan]:
-        """The source and the first turn, with all that is wrong added to `refusals`."""
+    ) -> _PlannedStart:
+        """The source and the first turn. Add all that is wrong to `refusals`."""
         source = await self.images.find_source(viewer, command.source_image_id, refusals)
         manual = await self.images.find_manual_references(
             viewer, command.turn.manual_reference_ids, refusals
         )
         source_missing = command.source_image_id is not None and source is None
         references = None if manual is None or source_missing else _first(source, manual)
-        plan = plan_turn(
+        turn = plan_turn(
             command.turn,
             registry=self.registry,
             inherited=_inherited_from(source),
@@ -127,10 +139,7 @@ class ConversationService:
             previous_were_named=False,
             refusals=refusals,
         )
-        await self.accounts.check(
-            viewer, plan.outputs, max_credits=command.max_credits, refusals=refusals
-        )
-        return source, plan
+        return _PlannedStart(source, turn)
 
     async def rename(self, viewer: Viewer, name: str, title: str) -> Conversation:
         refusals = Refusals()
@@ -152,8 +161,8 @@ class ConversationService:
         return renamed
 
     async def delete(self, viewer: Viewer, name: str) -> ConversationId:
-        """Delete it with its turns and those of their images that nothing else keeps. Outputs still
-        at work end with it.
+        """Delete it with its turns and those of their images that nothing else uses. Unfinished
+        outputs are cancelled.
         """
         conversation_id = parse_conversation_id(name)
         keys = (

@@ -2,14 +2,15 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from domain.changes import Bookmark
+from domain.conflicts import Conflict
 from domain.conversations import Conversation
-from domain.errors import Overloaded, UserError, UserErrorCode
+from domain.errors import UserError, UserErrorCode
 from domain.execution.image_writer import ImageWriter
-from domain.execution.tries import TRIES, back_off
-from domain.idempotency import key_of
+from domain.idempotency import IdempotencyRecord, key_of
 from domain.ids import (
     LAST_TURN_INDEX,
     ConversationId,
@@ -29,10 +30,10 @@ from domain.ports.execution import JobQueue
 from domain.ports.repositories import ConversationRepository, TurnRepository
 from domain.references import Reference, ReferenceOrigin
 from domain.services.accounts import AccountService
+from domain.services.commands import CommandService, Written
 from domain.services.conversations import CONVERSATION_NOT_FOUND
-from domain.services.idempotency import IdempotencyService
 from domain.services.images import ImageService
-from domain.turns import RetryOutput, SendEdit, Turn, TurnPlan
+from domain.turns import PlannedOutput, RetryOutput, SendEdit, Turn, TurnPlan
 from domain.viewers import Viewer
 
 _RETRYABLE: Final = frozenset({OutputStatus.FAILED, OutputStatus.CANCELLED})
@@ -43,20 +44,43 @@ _BEFORE_ALL_TURNS: Final = (-1, 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class _TurnBasis:
-    """What the next turn of a conversation stands on. `previous` None: it could not be made out."""
+    """What the next turn of a conversation builds on."""
 
     conversation: Conversation
+    latest: Turn
     previous: tuple[Reference, ...] | None
-    inherited: Inherited
-    known: tuple[tuple[int, int], ...]
-    """The latest turn's index and version."""
+    """None where something is wrong with them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _PlannedEdit:
+    """`basis` None: the conversation was not found."""
+
+    basis: _TurnBasis | None
+    turn: TurnPlan
+
+    @property
+    def outputs(self) -> Sequence[PlannedOutput]:
+        return self.turn.outputs
+
+
+@dataclass(frozen=True, slots=True)
+class _PlannedRetry:
+    """`planned` None: no model can run."""
+
+    output: Output
+    planned: PlannedOutput | None
+
+    @property
+    def outputs(self) -> Sequence[PlannedOutput]:
+        return [self.planned] if self.planned else []
 
 
 @dataclass(frozen=True, slots=True)
 class TurnService:
     turns: TurnRepository
     conversations: ConversationRepository
-    receipts: IdempotencyService
+    commands: CommandService
     accounts: AccountService
     images: ImageService
     registry: ModelRegistry
@@ -78,7 +102,7 @@ class TurnService:
         return await self.turns.page(viewer.id, conversation_id, request)
 
     async def in_progress(self, viewer: Viewer) -> Sequence[Turn]:
-        """Turns with a model still at work, oldest first."""
+        """Turns with unfinished outputs, oldest first."""
         return await self.turns.in_progress(viewer.id)
 
     async def strip(
@@ -106,88 +130,91 @@ class TurnService:
         return cut(request, found, lambda pair: pair[1]).map(lambda pair: pair[0])
 
     async def send_edit(self, viewer: Viewer, command: SendEdit) -> tuple[Turn, Bookmark]:
-        """Write the next turn, hand its outputs over, and wait for nothing.
+        """Write the next turn and enqueue its outputs. Wait for none.
 
-        The bookmark is for whoever follows from here on.
+        A subscription that starts from the bookmark misses nothing.
         """
         key = key_of("sendEdit", command.idempotency_key, command)
-        for tries in range(TRIES):
-            receipt = await self.receipts.find(viewer, key)
-            if receipt is not None:
-                conversation, turn = await self.receipts.answer(viewer, receipt)
-                return turn, Bookmark(conversation.as_of)
-            refusals = Refusals()
-            basis, plan = await self._plan(viewer, command, refusals)
-            await self.receipts.raise_if_refused(viewer, key, refusals)
-            if refusals.found:
-                continue
+
+        async def write(plan: _PlannedEdit) -> Written[tuple[Turn, Bookmark]] | Conflict:
+            basis = plan.basis
             assert basis is not None
             written = await self.conversations.append_turn(
                 viewer.id,
                 basis.conversation,
-                plan,
+                plan=plan.turn,
                 max_active_outputs=self.accounts.max_active_outputs,
                 key=key,
             )
-            if written is not None:
-                conversation, turn = written
-                self.jobs.enqueue(output.id for output in turn.outputs)
-                return turn, Bookmark(conversation.as_of, basis.known)
-            # Another turn came first, something was deleted, or the account bears it no more: look
-            # again.
-            await back_off(tries)
-        raise Overloaded
+            if isinstance(written, Conflict):
+                return written
+            conversation, turn = written
+            known = (basis.latest.turn_index, basis.latest.version)
+            return Written((turn, Bookmark(conversation.as_of, (known,))), queued=turn.outputs)
+
+        async def answer(record: IdempotencyRecord) -> tuple[Turn, Bookmark]:
+            conversation, turn = await self.commands.load_made(viewer, record)
+            return turn, Bookmark(conversation.as_of)
+
+        return await self.commands.run(
+            viewer,
+            key,
+            plan=partial(self._plan_edit, viewer, command),
+            max_credits=command.max_credits,
+            write=write,
+            answer=answer,
+        )
 
     async def plan(self, viewer: Viewer, command: SendEdit) -> tuple[TurnPlan, Sequence[UserError]]:
         """What `send_edit` would do, and what it would refuse. Nothing is written."""
         refusals = Refusals()
-        _, plan = await self._plan(viewer, command, refusals)
-        return plan, refusals.found
+        plan = await self._plan_edit(viewer, command, refusals)
+        await self.accounts.check(
+            viewer, plan.outputs, max_credits=command.max_credits, refusals=refusals
+        )
+        return plan.turn, refusals.found
 
     async def retry_output(
         self, viewer: Viewer, command: RetryOutput
     ) -> tuple[Turn, Output, Bookmark]:
-        """Run a failed or cancelled output again, in its place."""
+        """Run a failed or cancelled output again, as its next attempt."""
         key = key_of("retryOutput", command.idempotency_key, command)
-        for tries in range(TRIES):
-            receipt = await self.receipts.find(viewer, key)
-            if receipt is not None and receipt.slot is not None:
-                conversation, retried = await self.receipts.answer(viewer, receipt)
-                return retried, _in(retried, receipt.slot), Bookmark(conversation.as_of)
-            turn, output = await self._find_output(viewer, command.output_id)
-            refusals = Refusals()
-            if output.status not in _RETRYABLE:
-                message = "Only an output that failed or was cancelled can be tried again."
-                refusals.add(UserErrorCode.NOT_RETRYABLE, message, "outputId")
-            planned = plan_retry(
-                turn, output, command.model_id, registry=self.registry, refusals=refusals
-            )
-            await self.accounts.check(
-                viewer,
-                [planned] if planned else [],
-                max_credits=command.max_credits,
-                refusals=refusals,
-            )
-            await self.receipts.raise_if_refused(viewer, key, refusals)
-            if refusals.found:
-                continue
-            assert planned is not None
+        orphans: list[str] = []
+
+        async def write(plan: _PlannedRetry) -> Written[tuple[Turn, Output, Bookmark]] | Conflict:
+            output = plan.output
+            assert plan.planned is not None
             written = await self.turns.retry(
                 viewer.id,
-                turn.id,
                 output,
-                planned,
+                planned=plan.planned,
                 max_active_outputs=self.accounts.max_active_outputs,
                 key=key,
             )
-            if written is not None:
-                retried, moment = written
-                self.jobs.enqueue([output.id])
-                if output.preview is not None:
-                    await self.image_writer.delete([output.preview.key])
-                return retried, _in(retried, output.slot), Bookmark(moment)
-            await back_off(tries)
-        raise Overloaded
+            if isinstance(written, Conflict):
+                return written
+            turn, moment = written
+            if output.preview is not None:
+                orphans.append(output.preview.key)
+            queued = _in(turn, output.slot)
+            return Written((turn, queued, Bookmark(moment)), queued=[queued])
+
+        async def answer(record: IdempotencyRecord) -> tuple[Turn, Output, Bookmark]:
+            conversation, turn = await self.commands.load_made(viewer, record)
+            assert record.slot is not None
+            return turn, _in(turn, record.slot), Bookmark(conversation.as_of)
+
+        retried = await self.commands.run(
+            viewer,
+            key,
+            plan=partial(self._plan_retry, viewer, command),
+            max_credits=command.max_credits,
+            write=write,
+            answer=answer,
+        )
+        if orphans:
+            await self.image_writer.delete(orphans)
+        return retried
 
     async def cancel_output(self, viewer: Viewer, name: str) -> tuple[Turn, Output]:
         """End an output that has not ended. Its siblings go on."""
@@ -200,7 +227,7 @@ class TurnService:
         return cancelled, _in(cancelled, output.slot)
 
     async def cancel_turn(self, viewer: Viewer, name: str) -> Turn:
-        """End what is still at work; what has landed stays."""
+        """End its unfinished outputs. Those that have ended stay as they are."""
         turn_id = parse_turn_id(name)
         turn = (await self.get_many(viewer, [turn_id])).get(turn_id) if turn_id else None
         if turn is None:
@@ -223,79 +250,73 @@ class TurnService:
             refuse(UserErrorCode.NOT_FOUND, "There is no such output.", "outputId")
         return turn, output
 
-    async def _plan(
+    async def _plan_retry(
+        self, viewer: Viewer, command: RetryOutput, refusals: Refusals
+    ) -> _PlannedRetry:
+        turn, output = await self._find_output(viewer, command.output_id)
+        if output.status not in _RETRYABLE:
+            message = "Only an output that failed or was cancelled can be tried again."
+            refusals.add(UserErrorCode.NOT_RETRYABLE, message, "outputId")
+        planned = plan_retry(
+            turn, output, command.model_id, registry=self.registry, refusals=refusals
+        )
+        return _PlannedRetry(output, planned)
+
+    async def _plan_edit(
         self, viewer: Viewer, command: SendEdit, refusals: Refusals
-    ) -> tuple[_TurnBasis | None, TurnPlan]:
-        """The next turn and what it stands on, with all that is wrong added to `refusals`."""
+    ) -> _PlannedEdit:
+        """The next turn and what it builds on. Add all that is wrong to `refusals`."""
         basis = await self._find_basis(viewer, command, refusals)
         manual = await self.images.find_manual_references(
             viewer, command.turn.manual_reference_ids, refusals
         )
-        plan = plan_turn(
+        turn = plan_turn(
             command.turn,
             registry=self.registry,
-            inherited=basis.inherited if basis else _NOTHING_INHERITED,
+            inherited=_inherited_from(basis) if basis else _NOTHING_INHERITED,
             references=_together(basis, manual),
             previous_were_named=command.previous_output_ids is not None,
             refusals=refusals,
         )
-        await self.accounts.check(
-            viewer, plan.outputs, max_credits=command.max_credits, refusals=refusals
-        )
-        return basis, plan
+        return _PlannedEdit(basis, turn)
 
     async def _find_basis(
         self, viewer: Viewer, command: SendEdit, refusals: Refusals
     ) -> _TurnBasis | None:
         conversation_id = parse_conversation_id(command.conversation_id)
         found = (
-            await self.conversations.get_many(viewer.id, [conversation_id])
+            await self.conversations.get_with_latest_turn(viewer.id, conversation_id)
             if conversation_id is not None
-            else {}
+            else None
         )
-        conversation = found.get(conversation_id) if conversation_id is not None else None
-        if conversation is None:
+        if found is None:
             refusals.add(*CONVERSATION_NOT_FOUND)
             return None
+        conversation, latest = found
         if conversation.turn_count > LAST_TURN_INDEX:
             message = "This conversation is full. Please start another one."
             refusals.add(UserErrorCode.CONVERSATION_FULL, message, "conversationId")
-
-        latest = (await self.turns.latest_of_many(viewer.id, [conversation.id])).get(
-            conversation.id
-        )
-        return _TurnBasis(
-            conversation,
-            await self._find_previous(viewer, conversation, latest, command, refusals),
-            Inherited(
-                model_ids=latest.selected_model_ids if latest else (),
-                aspect_ratio=conversation.aspect_ratio,
-                resolution=conversation.resolution,
-            ),
-            ((latest.turn_index, latest.version),) if latest else (),
-        )
+        if command.previous_output_ids is not None:
+            previous = await self._find_named(
+                viewer, conversation.id, names=command.previous_output_ids, refusals=refusals
+            )
+        else:
+            previous = await self._find_previous(viewer, conversation, latest, refusals=refusals)
+        return _TurnBasis(conversation, latest, previous)
 
     async def _find_previous(
-        self,
-        viewer: Viewer,
-        conversation: Conversation,
-        latest: Turn | None,
-        command: SendEdit,
-        refusals: Refusals,
+        self, viewer: Viewer, conversation: Conversation, latest: Turn, *, refusals: Refusals
     ) -> tuple[Reference, ...] | None:
-        if command.previous_output_ids is not None:
-            return await self._find_named(
-                viewer, conversation, command.previous_output_ids, refusals
-            )
-        if latest is not None and latest.in_progress and not latest.images:
+        """The images of the nearest turn that has any, else the source image."""
+        if latest.in_progress and not latest.images:
             refusals.add(
                 UserErrorCode.TURN_IN_PROGRESS,
                 "The turn before is still at work, and nothing has landed yet.",
                 "conversationId",
             )
             return None
-        turn = latest
-        if turn is None or not turn.images:
+        turn: Turn | None = latest
+        if not latest.images:
             turn = await self.turns.latest_with_images(viewer.id, conversation.id)
         if turn is not None:
             return tuple(Reference(image, ReferenceOrigin.PREVIOUS_TURN) for image in turn.images)
@@ -305,7 +326,8 @@ class TurnService:
     async def _find_named(
         self,
         viewer: Viewer,
-        conversation: Conversation,
+        conversation_id: ConversationId,
+        *,
         names: Sequence[str],
         refusals: Refusals,
     ) -> tuple[Reference, ...] | None:
@@ -315,18 +337,16 @@ class TurnService:
             refusals.add(UserErrorCode.TOO_MANY_REFERENCES, message, "previousOutputIds")
             return None
         ids = [parse_output_id(name) for name in names]
-        places = [turn_of_output(output_id) if output_id else None for output_id in ids]
+        slots = [turn_of_output(output_id) if output_id else None for output_id in ids]
         wanted = {
-            place[0]
-            for place in places
-            if place and conversation_of_turn(place[0]) == conversation.id
+            slot[0] for slot in slots if slot and conversation_of_turn(slot[0]) == conversation_id
         }
         turns = await self.turns.get_many(viewer.id, wanted) if wanted else {}
 
         references: list[Reference] = []
-        for index, place in enumerate(places):
-            turn = turns.get(place[0]) if place else None
-            output = turn.output(place[1]) if turn and place else None
+        for index, slot in enumerate(slots):
+            turn = turns.get(slot[0]) if slot else None
+            output = turn.output(slot[1]) if turn and slot else None
             image = output.image if output else None
             if image is not None:
                 references.append(Reference(image, ReferenceOrigin.PREVIOUS_TURN))
@@ -339,6 +359,14 @@ def _in(turn: Turn, slot: int) -> Output:
     output = turn.output(slot)
     assert output is not None
     return output
+
+
+def _inherited_from(basis: _TurnBasis) -> Inherited:
+    return Inherited(
+        model_ids=basis.latest.selected_model_ids,
+        aspect_ratio=basis.conversation.aspect_ratio,
+        resolution=basis.conversation.resolution,
+    )
 
 
 def _together(

@@ -7,6 +7,7 @@ from typing import Final
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
+from domain.conflicts import Conflict
 from domain.credits import (
     Account,
     Discrepancy,
@@ -18,15 +19,10 @@ from domain.credits import (
 )
 from domain.errors import Overloaded
 from domain.ids import TurnId, ViewerId, output_id_of
-from domain.turns import Turn
-from storage.mongo.database import (
-    UNFINISHED_TURN,
-    Abort,
-    Database,
-    Document,
-    Session,
-    repository,
-)
+from domain.outputs import Output
+from storage.mongo.collections import UNFINISHED_TURN, Document
+from storage.mongo.database import Database, repository
+from storage.mongo.transaction import Abort, Transaction
 
 _START: Final = "start"
 _FIELDS: Final = {"balance": "balance", "reserved": "reserved", "activeOutputs": "active_outputs"}
@@ -48,7 +44,7 @@ class MongoAccountRepository:
                 return made
             found = await self._database.accounts.find_one({"_id": viewer_id})
         if found is None:
-            raise Overloaded  # somebody has just made it, and a majority does not have it yet
+            raise Overloaded  # another call has just made it, and a majority does not have it yet
         return _read(found)
 
     async def grant(self, viewer_id: ViewerId, credits: int, *, key: str) -> Account | None:
@@ -57,26 +53,25 @@ class MongoAccountRepository:
     async def _add(self, viewer_id: ViewerId, credits: int, *, key: str) -> Account | None:
         movement = granted(credits, key=f"{viewer_id} {key}")
 
-        async def work(session: Session) -> Document:
+        async def work(transaction: Transaction) -> Account:
             try:
-                await self._database.ledger.insert_one(_line(viewer_id, movement), session=session)
+                await transaction.ledger.insert_one(_ledger_entry(viewer_id, movement))
             except DuplicateKeyError:
-                raise Abort from None
-            account = await self._database.accounts.find_one_and_update(
+                raise Abort(Conflict.KEY_USED) from None
+            account = await transaction.accounts.find_one_and_update(
                 {"_id": viewer_id},
                 _increments([movement]),
                 upsert=True,
                 return_document=ReturnDocument.AFTER,
-                session=session,
             )
             assert account is not None
-            return account
+            return _read(account)
 
-        done = await self._database.transact(work, account=viewer_id)
-        return _read(done[0]) if done else None
+        added = await self._database.transact(work, account=viewer_id)
+        return None if isinstance(added, Conflict) else added.result
 
     async def prove(self) -> Proof:
-        # Whatever is read in a snapshot session stood so at one moment.
+        # A snapshot session reads everything as it was at one moment.
         async with self._database.client.start_session(snapshot=True) as session:
             accounts = {
                 found["_id"]: found async for found in self._database.accounts.find(session=session)
@@ -103,43 +98,38 @@ class MongoAccountRepository:
         return _proof(accounts, sums, held)
 
 
-async def move(
-    database: Database, session: Session, viewer_id: ViewerId, movements: Sequence[Movement]
+async def move_credits(
+    transaction: Transaction, viewer_id: ViewerId, *, movements: Sequence[Movement]
 ) -> None:
     """Write movements and what they make of the account: last in its transaction.
 
-    The account is what all of a viewer's transactions meet at: who touches it last holds it
-    shortest.
+    All of a viewer's transactions write to the account, so the later one does, the shorter the
+    others wait for it.
     """
     if not movements:
         return
-    await database.ledger.insert_many(
-        [_line(viewer_id, movement) for movement in movements], session=session
-    )
-    await database.accounts.update_one({"_id": viewer_id}, _increments(movements), session=session)
+    await transaction.ledger.insert_many(_ledger_entry(viewer_id, one) for one in movements)
+    await transaction.accounts.update_one({"_id": viewer_id}, _increments(movements))
 
 
-async def reserve(
-    database: Database, session: Session, turn: Turn, slots: Sequence[int], max_active_outputs: int
+async def reserve_credits(
+    transaction: Transaction, outputs: Sequence[Output], *, owner_id: ViewerId, max_active: int
 ) -> None:
-    """Hold the credits of outputs that have just been queued; abort where there are too few."""
-    outputs = [output for output in turn.outputs if output.slot in slots]
+    """Reserve the credits of outputs that have just been queued: last in its transaction."""
     movements = [reserved(one.id, one.attempt, one.credits_reserved) for one in outputs]
-    await database.ledger.insert_many(
-        [_line(turn.owner_id, movement) for movement in movements], session=session
-    )
+    await transaction.ledger.insert_many(_ledger_entry(owner_id, one) for one in movements)
     needed = sum(movement.reserved for movement in movements)
-    bearing = {
+    within_limits = {
         "$and": [
             {"$gte": [{"$subtract": ["$balance", "$reserved"]}, needed]},
-            {"$lte": ["$activeOutputs", max_active_outputs - len(movements)]},
+            {"$lte": ["$activeOutputs", max_active - len(movements)]},
         ]
     }
-    held = await database.accounts.update_one(
-        {"_id": turn.owner_id, "$expr": bearing}, _increments(movements), session=session
+    held = await transaction.accounts.update_one(
+        {"_id": owner_id, "$expr": within_limits}, _increments(movements)
     )
     if held.matched_count == 0:
-        raise Abort
+        raise Abort(Conflict.LIMIT_REACHED)
 
 
 def releases(turn_id: TurnId, outputs: Sequence[Document]) -> list[Movement]:
@@ -150,7 +140,7 @@ def releases(turn_id: TurnId, outputs: Sequence[Document]) -> list[Movement]:
     ]
 
 
-def _line(viewer_id: ViewerId, movement: Movement) -> Document:
+def _ledger_entry(viewer_id: ViewerId, movement: Movement) -> Document:
     return {
         "_id": f"{movement.cause} {movement.kind}",
         "ownerId": viewer_id,
@@ -191,7 +181,7 @@ _HELD: Final[list[Document]] = [
         }
     },
 ]
-"""What the outputs at work hold, by their owner."""
+"""What the unfinished outputs hold, by their owner."""
 
 
 def _proof(

@@ -15,7 +15,8 @@ from pymongo.asynchronous.change_stream import AsyncChangeStream
 from pymongo.errors import OperationFailure, PyMongoError
 
 from domain.changes import Change, ChangedKind, HistoryLost
-from storage.mongo.database import Database, Document, to_moment
+from storage.mongo.collections import Document
+from storage.mongo.database import Database, to_moment
 
 log = structlog.get_logger(__name__)
 

@@ -9,14 +9,16 @@ from typing import Final
 
 from pymongo import ReturnDocument
 
+from domain.conflicts import Conflict
 from domain.credits import captured, charge_for, released
 from domain.errors import GenerationErrorCode
 from domain.ids import ModelId, OutputId, output_id_of, turn_of_output
 from domain.images import ImageRecord
 from domain.outputs import GenerationError, Preview, Run, Usage
 from domain.turns import Claim, Waiting
-from storage.mongo.accounts import move, releases
-from storage.mongo.database import UNFINISHED_TURN, Abort, Database, Document, Session, repository
+from storage.mongo.accounts import move_credits, releases
+from storage.mongo.collections import UNFINISHED_TURN, Document
+from storage.mongo.database import Database, repository
 from storage.mongo.images import image_document, record_document
 from storage.mongo.output_updates import (
     CLAIMABLE,
@@ -35,6 +37,7 @@ from storage.mongo.output_updates import (
     waiting_in_fair_order,
 )
 from storage.mongo.outputs import preview_document, usage_document
+from storage.mongo.transaction import Abort, SessionCollection, Transaction
 from storage.mongo.turns import read_turn
 
 _TIMED_OUT: Final = GenerationError(GenerationErrorCode.TIMED_OUT, retryable=True)
@@ -183,26 +186,28 @@ class MongoClaimRepository:
         documents = [record_document(claim.turn.owner_id, record) for record in records]
         movement = captured(output.id, output.attempt, output.credits_reserved, charged=charged)
 
-        async def work(session: Session) -> bool:
-            if not await self._move(claim, changes, session):
-                raise Abort
-            await self._database.images.insert_many(documents, session=session)
-            await move(self._database, session, claim.turn.owner_id, [movement])
+        async def work(transaction: Transaction) -> bool:
+            if not await self._move(claim, changes, turns=transaction.turns):
+                raise Abort(Conflict.STALE)
+            await transaction.images.insert_many(documents)
+            await move_credits(transaction, claim.turn.owner_id, movements=[movement])
             return True
 
-        return await self._database.transact(work, account=claim.turn.owner_id) is not None
+        done = await self._database.transact(work, account=claim.turn.owner_id)
+        return not isinstance(done, Conflict)
 
     async def fail(self, claim: Claim, error: GenerationError) -> bool:
         output = claim.output
         movement = released(output.id, output.attempt, output.credits_reserved)
 
-        async def work(session: Session) -> bool:
-            if not await self._move(claim, _failed(error), session):
-                raise Abort
-            await move(self._database, session, claim.turn.owner_id, [movement])
+        async def work(transaction: Transaction) -> bool:
+            if not await self._move(claim, _failed(error), turns=transaction.turns):
+                raise Abort(Conflict.STALE)
+            await move_credits(transaction, claim.turn.owner_id, movements=[movement])
             return True
 
-        return await self._database.transact(work, account=claim.turn.owner_id) is not None
+        done = await self._database.transact(work, account=claim.turn.owner_id)
+        return not isinstance(done, Conflict)
 
     async def end_overdue(self, *, queued_for: timedelta, limit: int) -> Sequence[OutputId]:
         overdue = {"$and": [*UNHELD, is_overdue(queued_for)]}
@@ -222,23 +227,25 @@ class MongoClaimRepository:
     async def _end_one(self, turn: Document, slot: int, overdue: Document) -> bool:
         which = {"$and": [is_slot(slot), overdue]}
 
-        async def work(session: Session) -> bool:
-            before = await self._turns.find_one_and_update(
+        async def work(transaction: Transaction) -> bool:
+            before = await transaction.turns.find_one_and_update(
                 {"_id": turn["_id"], "$expr": any_output(which)},
                 moving(which, _failed(_TIMED_OUT)),
-                session=session,
             )
             if before is None:
-                raise Abort
+                raise Abort(Conflict.STALE)
             ended = [output for output in before["outputs"] if output["slot"] == slot]
-            await move(self._database, session, turn["ownerId"], releases(turn["_id"], ended))
+            await move_credits(transaction, turn["ownerId"], movements=releases(turn["_id"], ended))
             return True
 
-        return await self._database.transact(work, account=turn["ownerId"]) is not None
+        done = await self._database.transact(work, account=turn["ownerId"])
+        return not isinstance(done, Conflict)
 
-    async def _move(self, claim: Claim, changes: Document, session: Session | None = None) -> bool:
-        result = await self._turns.update_one(
-            held(claim), moving(is_slot(claim.output.slot), changes), session=session
+    async def _move(
+        self, claim: Claim, changes: Document, *, turns: SessionCollection | None = None
+    ) -> bool:
+        result = await (turns or self._turns).update_one(
+            held(claim), moving(is_slot(claim.output.slot), changes)
         )
         return result.matched_count == 1
 

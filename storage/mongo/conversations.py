@@ -1,35 +1,31 @@
-"""Conversations as documents, and the transactions that begin, continue and delete them."""
+"""Conversations as documents, and the transactions that start, continue and delete them."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from pymongo import ReturnDocument
 
 from domain.changes import ClusterTime
+from domain.conflicts import Conflict
 from domain.conversations import Conversation
 from domain.idempotency import IdempotencyKey
-from domain.ids import ConversationId, ImageId, ViewerId, turn_id_range
+from domain.ids import ConversationId, ImageId, ViewerId, turn_id_of, turn_id_range
 from domain.images import Image
 from domain.models import AspectRatio, Resolution
-from domain.pages import Page, PageRequest, cut
+from domain.pages import Page, PageRequest
 from domain.turns import Turn, TurnPlan
-from storage.mongo.accounts import move, releases, reserve
-from storage.mongo.database import (
-    Abort,
-    Database,
-    Document,
-    Session,
-    epoch_ms,
-    moment_of,
-    repository,
-)
+from storage.mongo.accounts import move_credits, releases, reserve_credits
+from storage.mongo.collections import Document
+from storage.mongo.database import Committed, Database, moment_of, repository
 from storage.mongo.idempotency import use_key
-from storage.mongo.images import image_document, read_image, used_images
+from storage.mongo.images import find_used_images, hold_images, image_document, read_image
 from storage.mongo.output_updates import UNFINISHED_OUTPUT
-from storage.mongo.pages import beyond, newest_first
-from storage.mongo.prompts import use_prompt
+from storage.mongo.pages import beyond, read_page
+from storage.mongo.prompts import count_prompt_use
 from storage.mongo.text_search import with_words, words_added, words_to_find
-from storage.mongo.turns import insert_turn
+from storage.mongo.transaction import Abort, Transaction
+from storage.mongo.turns import insert_turn, read_turn
 
 
 @repository
@@ -49,6 +45,23 @@ class MongoConversationRepository:
             moment = moment_of(session)
         return {document["_id"]: _read(document, moment) for document in found}
 
+    async def get_with_latest_turn(
+        self, viewer_id: ViewerId, conversation_id: ConversationId
+    ) -> tuple[Conversation, Turn] | None:
+        async with self._database.session() as session:
+            found = await self._conversations.find_one(
+                {"_id": conversation_id, "ownerId": viewer_id}, _SHOWN, session=session
+            )
+            if found is None:
+                return None
+            moment = moment_of(session)
+            # The session is causally consistent: a turn that this read does not find is deleted.
+            turn_id = turn_id_of(conversation_id, found["turnCount"] - 1)
+            latest = await self._database.turns.find_one(
+                {"_id": turn_id, "ownerId": viewer_id}, session=session
+            )
+        return (_read(found, moment), read_turn(latest)) if latest else None
+
     async def page(
         self,
         viewer_id: ViewerId,
@@ -65,18 +78,12 @@ class MongoConversationRepository:
         if source_image_id is not None:
             query["sourceImage.id"] = source_image_id
         async with self._database.session() as session:
-            found = (
-                await self._conversations.find(query, _SHOWN, session=session)
-                .sort(newest_first("updatedAt"))
-                .limit(request.size + 1)
-                .to_list()
+            return await read_page(
+                self._conversations.find(query, _SHOWN, session=session),
+                request,
+                sorted_by="updatedAt",
+                read=lambda document: _read(document, moment_of(session)),
             )
-            moment = moment_of(session)
-        return cut(
-            request,
-            [_read(document, moment) for document in found],
-            lambda conversation: (epoch_ms(conversation.updated_at), conversation.id),
-        )
 
     async def start(
         self,
@@ -88,7 +95,7 @@ class MongoConversationRepository:
         plan: TurnPlan,
         max_active_outputs: int,
         key: IdempotencyKey | None,
-    ) -> tuple[Conversation, Turn] | None:
+    ) -> tuple[Conversation, Turn] | Conflict:
         document: Document = {
             "_id": conversation_id,
             "ownerId": viewer_id,
@@ -100,14 +107,20 @@ class MongoConversationRepository:
             "words": words_to_find(title, plan.user_message),
             "version": 1,
         }
-        images = {reference.image.id for reference in plan.references}
-        if source_image is not None:
-            images.add(source_image.id)
+        new_turn = _NewTurn(
+            owner_id=viewer_id,
+            conversation_id=conversation_id,
+            turn_index=0,
+            plan=plan,
+            source_ids=frozenset([source_image.id] if source_image is not None else []),
+            max_active_outputs=max_active_outputs,
+            key=key,
+        )
 
-        async def work(session: Session) -> tuple[Document, Turn]:
-            await self._hold_images(viewer_id, images, session)
-            found = await self._conversations.find_one_and_update(
-                {"_id": conversation_id, "version": {"$exists": False}},
+        async def work(transaction: Transaction) -> tuple[Document, Turn]:
+            await new_turn.use_key(transaction)
+            found = await transaction.conversations.find_one_and_update(
+                {"_id": conversation_id, "ownerId": viewer_id, "version": {"$exists": False}},
                 [
                     {
                         "$replaceWith": {
@@ -120,22 +133,9 @@ class MongoConversationRepository:
                 ],
                 upsert=True,
                 return_document=ReturnDocument.AFTER,
-                session=session,
             )
             assert found is not None
-            turn = await insert_turn(
-                self._database,
-                session,
-                owner_id=viewer_id,
-                conversation_id=conversation_id,
-                turn_index=0,
-                plan=plan,
-            )
-            await use_key(self._database, session, viewer_id, key, turn_id=turn.id)
-            await use_prompt(self._database, session, viewer_id, plan.user_message)
-            slots = [output.slot for output in turn.outputs]
-            await reserve(self._database, session, turn, slots, max_active_outputs)
-            return found, turn
+            return found, await new_turn.write(transaction)
 
         return _as_of(await self._database.transact(work, account=viewer_id))
 
@@ -143,48 +143,39 @@ class MongoConversationRepository:
         self,
         viewer_id: ViewerId,
         conversation: Conversation,
-        plan: TurnPlan,
         *,
+        plan: TurnPlan,
         max_active_outputs: int,
         key: IdempotencyKey | None,
-    ) -> tuple[Conversation, Turn] | None:
-        images = {reference.image.id for reference in plan.references}
+    ) -> tuple[Conversation, Turn] | Conflict:
+        turn_index = conversation.turn_count
+        new_turn = _NewTurn(
+            owner_id=viewer_id,
+            conversation_id=conversation.id,
+            turn_index=turn_index,
+            plan=plan,
+            max_active_outputs=max_active_outputs,
+            key=key,
+        )
 
-        async def work(session: Session) -> tuple[Document, Turn]:
-            found = await self._conversations.find_one_and_update(
-                {
-                    "_id": conversation.id,
-                    "ownerId": viewer_id,
-                    "turnCount": conversation.turn_count,
-                },
+        async def work(transaction: Transaction) -> tuple[Document, Turn]:
+            await new_turn.use_key(transaction)
+            found = await transaction.conversations.find_one_and_update(
+                {"_id": conversation.id, "ownerId": viewer_id, "turnCount": turn_index},
                 [
                     {
                         "$set": {
-                            "turnCount": conversation.turn_count + 1,
+                            "turnCount": turn_index + 1,
                             "words": words_added(after=plan.user_message),
                             **_WRITTEN,
                         }
                     }
                 ],
                 return_document=ReturnDocument.AFTER,
-                session=session,
             )
             if found is None:
-                raise Abort
-            await self._hold_images(viewer_id, images, session)
-            turn = await insert_turn(
-                self._database,
-                session,
-                owner_id=viewer_id,
-                conversation_id=conversation.id,
-                turn_index=conversation.turn_count,
-                plan=plan,
-            )
-            await use_key(self._database, session, viewer_id, key, turn_id=turn.id)
-            await use_prompt(self._database, session, viewer_id, plan.user_message)
-            slots = [output.slot for output in turn.outputs]
-            await reserve(self._database, session, turn, slots, max_active_outputs)
-            return found, turn
+                raise Abort(Conflict.STALE)
+            return found, await new_turn.write(transaction)
 
         return _as_of(await self._database.transact(work, account=viewer_id))
 
@@ -214,17 +205,17 @@ class MongoConversationRepository:
         low, high = turn_id_range(conversation_id)
         own_turns = {"_id": {"$gte": low, "$lt": high}, "ownerId": viewer_id}
 
-        async def work(session: Session) -> list[str]:
-            deleted = await self._conversations.delete_one(
-                {"_id": conversation_id, "ownerId": viewer_id}, session=session
+        async def work(transaction: Transaction) -> list[str]:
+            deleted = await transaction.conversations.delete_one(
+                {"_id": conversation_id, "ownerId": viewer_id}
             )
             if deleted.deleted_count == 0:
-                raise Abort
-            turns = await self._database.turns.find(
-                own_turns, {f"outputs.{name}": 1 for name in _ENDING}, session=session
+                raise Abort(Conflict.STALE)
+            turns = await transaction.turns.find(
+                own_turns, {f"outputs.{name}": 1 for name in _ENDING}
             ).to_list()
             outputs = [output for turn in turns for output in turn["outputs"]]
-            at_work = [
+            released = [
                 movement
                 for turn in turns
                 for movement in releases(
@@ -234,51 +225,72 @@ class MongoConversationRepository:
             ]
             images = [read_image(image) for output in outputs for image in output["images"]]
             previews = [output["preview"]["key"] for output in outputs if output["preview"]]
-            kept = await self._kept(viewer_id, conversation_id, images, session)
-            gone = [image for image in images if image.id not in kept]
-            await self._database.images.delete_many(
-                {"_id": {"$in": [image.id for image in gone]}, "ownerId": viewer_id},
-                session=session,
+            kept = await _find_kept_images(
+                transaction, viewer_id, conversation_id=conversation_id, images=images
             )
-            await self._database.turns.delete_many(own_turns, session=session)
-            await move(self._database, session, viewer_id, at_work)
+            gone = [image for image in images if image.id not in kept]
+            await transaction.images.delete_many(
+                {"_id": {"$in": [image.id for image in gone]}, "ownerId": viewer_id}
+            )
+            await transaction.turns.delete_many(own_turns)
+            await move_credits(transaction, viewer_id, movements=released)
             return [key for image in gone for key in image.keys] + previews
 
-        done = await self._database.transact(work, account=viewer_id)
-        return done[0] if done else None
+        deleted = await self._database.transact(work, account=viewer_id)
+        return None if isinstance(deleted, Conflict) else deleted.result
 
-    async def _kept(
-        self,
-        viewer_id: ViewerId,
-        conversation_id: ConversationId,
-        images: Sequence[Image],
-        session: Session,
-    ) -> set[ImageId]:
-        """Those of the conversation's images that are favourites, or that another one uses."""
-        image_ids = [image.id for image in images]
-        favourites = await self._database.images.distinct(
-            "_id",
-            {"_id": {"$in": image_ids}, "ownerId": viewer_id, "favourite": True},
-            session=session,
-        )
-        used = await used_images(
-            self._database, session, viewer_id, image_ids, besides=conversation_id
-        )
-        return {*favourites, *used}
 
-    async def _hold_images(
-        self, viewer_id: ViewerId, image_ids: set[ImageId], session: Session
-    ) -> None:
-        """Write to the images: this transaction and one that deletes any cannot both win."""
-        if not image_ids:
-            return
-        held = await self._database.images.update_many(
-            {"_id": {"$in": list(image_ids)}, "ownerId": viewer_id},
-            {"$inc": {"holds": 1}},
-            session=session,
+async def _find_kept_images(
+    transaction: Transaction,
+    viewer_id: ViewerId,
+    *,
+    conversation_id: ConversationId,
+    images: Sequence[Image],
+) -> set[ImageId]:
+    """Those of the conversation's images that are favourites, or that another one uses."""
+    ids = [image.id for image in images]
+    favourites = await transaction.images.distinct(
+        "_id", {"_id": {"$in": ids}, "ownerId": viewer_id, "favourite": True}
+    )
+    used = await find_used_images(transaction, viewer_id, ids=ids, besides=conversation_id)
+    return {*favourites, *used}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _NewTurn:
+    """A turn with everything that is written together with it."""
+
+    owner_id: ViewerId
+    conversation_id: ConversationId
+    turn_index: int
+    plan: TurnPlan
+    max_active_outputs: int
+    key: IdempotencyKey | None
+    source_ids: frozenset[ImageId] = frozenset()
+    """The source image of a conversation that is started with this turn."""
+
+    async def use_key(self, transaction: Transaction) -> None:
+        """First, so that a second request under the key is told apart from other conflicts."""
+        turn_id = turn_id_of(self.conversation_id, self.turn_index)
+        await use_key(transaction, self.owner_id, key=self.key, turn_id=turn_id)
+
+    async def write(self, transaction: Transaction) -> Turn:
+        """Last: it ends with the account."""
+        owner_id, plan = self.owner_id, self.plan
+        references = {reference.image.id for reference in plan.references}
+        await hold_images(transaction, owner_id, ids=references | self.source_ids)
+        turn = await insert_turn(
+            transaction,
+            owner_id=owner_id,
+            conversation_id=self.conversation_id,
+            turn_index=self.turn_index,
+            plan=plan,
         )
-        if held.matched_count != len(image_ids):
-            raise Abort
+        await count_prompt_use(transaction, owner_id, text=plan.user_message)
+        await reserve_credits(
+            transaction, turn.outputs, owner_id=owner_id, max_active=self.max_active_outputs
+        )
+        return turn
 
 
 def _read(document: Document, moment: ClusterTime) -> Conversation:
@@ -298,17 +310,17 @@ def _read(document: Document, moment: ClusterTime) -> Conversation:
 
 
 def _as_of(
-    written: tuple[tuple[Document, Turn], ClusterTime] | None,
-) -> tuple[Conversation, Turn] | None:
-    if written is None:
-        return None
-    (document, turn), moment = written
-    return _read(document, moment), turn
+    written: Committed[tuple[Document, Turn]] | Conflict,
+) -> tuple[Conversation, Turn] | Conflict:
+    if isinstance(written, Conflict):
+        return written
+    document, turn = written.result
+    return _read(document, written.moment), turn
 
 
 _ENDING: Final = ("slot", "status", "attempt", "creditsReserved", "images", "preview")
-"""What has to be known of outputs that go with their conversation."""
+"""What is read of outputs that are deleted with their conversation."""
 _SHOWN: Final = {"words": 0}
-"""What is read of conversations: they are found by their words, which nobody is told."""
+"""What is read of conversations. Their words are only searched."""
 _WRITTEN: Final[Document] = {"version": {"$add": ["$version", 1]}, "updatedAt": "$$NOW"}
 """Set by every write that a client can see."""

@@ -9,14 +9,15 @@ import functools
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, TypeAlias, TypeVar, cast
-from weakref import WeakValueDictionary
+from enum import Enum, auto
+from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
 
 import pymongo
 from bson import CodecOptions, Timestamp
-from pymongo import ASCENDING, DESCENDING, AsyncMongoClient, IndexModel
+from pymongo import AsyncMongoClient
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
@@ -33,13 +34,16 @@ from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
 from domain.changes import ClusterTime
+from domain.conflicts import Conflict
 from domain.errors import Overloaded
+from domain.waiting import SemaphoresByKey, holding
+from storage.mongo.collections import Collections, Document, prepare
+from storage.mongo.transaction import Abort, Transaction
 
-Document: TypeAlias = dict[str, Any]
 Session: TypeAlias = AsyncClientSession
 
 COMMAND_SECONDS: Final = 8
-PLACE_SECONDS: Final = 2
+SLOT_SECONDS: Final = 2
 PING_SECONDS: Final = 2
 MAX_CALLS: Final = 80
 """Below the driver's own pool, which so never runs out."""
@@ -47,102 +51,57 @@ SELECTION_SECONDS: Final = 4
 """How long a command waits for a primary: longer than an election, shorter than a person waits."""
 TRANSACTION_SECONDS: Final = 8
 _LEAST_SECONDS: Final = 2.0
-"""With less time left none is begun: an end that comes while it commits leaves nobody any wiser."""
+"""With less time left none is begun: if time runs out during a commit, its outcome is unknown."""
 LAST_SECONDS: Final = 3
-"""What is under way at the end gets to come to its own. Nobody waits for it any more."""
-GOODBYE_SECONDS: Final = 1
+"""How long calls may still run when the database is closed."""
+CLOSE_SECONDS: Final = 1
 FEED_SILENCE_SECONDS: Final = 8
 """After which an unanswered read of the change stream is given up. A quiet one answers every
 second.
 """
-KEY_LIFE_SECONDS: Final = 48 * 3600
-UPLOAD_LIFE_SECONDS: Final = 48 * 3600
-"""For so long the same image is told again for an upload. Its bytes are gone much sooner."""
-WITHDRAWN_SECONDS: Final = 3600
-"""After which a model is offered again, for somebody to find out whether it is back."""
-UNFINISHED_TURN: Final = {"$in": ["PENDING", "GENERATING"]}
-
 _MAJORITY: Final = ReadConcern("majority")
 _DURABLE: Final = WriteConcern("majority")
-_INDEXES: Final[dict[str, list[IndexModel]]] = {
-    "conversations": [
-        IndexModel([("ownerId", ASCENDING), ("updatedAt", DESCENDING), ("_id", DESCENDING)]),
-        IndexModel([("ownerId", ASCENDING), ("sourceImage.id", ASCENDING)]),
-        IndexModel([("ownerId", ASCENDING), ("words", ASCENDING)]),
-    ],
-    "turns": [
-        IndexModel([("ownerId", ASCENDING), ("status", ASCENDING)]),
-        IndexModel([("references.image.id", ASCENDING)]),
-        IndexModel(
-            [("status", ASCENDING), ("outputs.leaseUntil", ASCENDING)],
-            name="unfinished",
-            partialFilterExpression={"status": UNFINISHED_TURN},
-        ),
-        # For whoever asks what of the object store is in use; so is the one of the images' keys.
-        IndexModel(
-            "outputs.preview.key",
-            partialFilterExpression={"outputs.preview.key": {"$exists": True}},
-        ),
-    ],
-    "images": [
-        IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING), ("_id", DESCENDING)]),
-        IndexModel(
-            [("ownerId", ASCENDING), ("createdAt", DESCENDING), ("_id", DESCENDING)],
-            name="favourites",
-            partialFilterExpression={"favourite": True},
-        ),
-        IndexModel("key"),
-    ],
-    "prompts": [
-        IndexModel([("ownerId", ASCENDING), ("lastUsedAt", DESCENDING), ("_id", DESCENDING)]),
-        IndexModel([("ownerId", ASCENDING), ("words", ASCENDING)]),
-        IndexModel(
-            [("ownerId", ASCENDING), ("lastUsedAt", DESCENDING), ("_id", DESCENDING)],
-            name="favourites",
-            partialFilterExpression={"favourite": True},
-        ),
-    ],
-    "uploads": [
-        IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING)]),
-        # Only while there may be bytes; `key` is looked for by whoever finds some.
-        IndexModel("sweepAt", partialFilterExpression={"sweepAt": {"$exists": True}}),
-        IndexModel("key", partialFilterExpression={"sweepAt": {"$exists": True}}),
-        IndexModel("createdAt", expireAfterSeconds=UPLOAD_LIFE_SECONDS),
-    ],
-    "accounts": [],
-    "ledger": [IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING)])],
-    "viewers": [],
-    "idempotency": [IndexModel("createdAt", expireAfterSeconds=KEY_LIFE_SECONDS)],
-    "chores": [],
-    "withdrawals": [IndexModel("createdAt", expireAfterSeconds=WITHDRAWN_SECONDS)],
-}
 
 Result = TypeVar("Result")
 Repository = TypeVar("Repository", bound=type)
 
 
-class Abort(Exception):
-    """Raised inside a transaction that found nothing to do. It is rolled back."""
+class _Inside(Enum):
+    CALL = auto()
+    TRANSACTION = auto()
+
+
+_inside: Final[ContextVar[_Inside | None]] = ContextVar("inside", default=None)
+"""What the current task is in the middle of."""
+
+
+class NestedCall(RuntimeError):
+    """A repository's method was called inside another one's call.
+
+    It would take a second slot while the first waits for it, so that all could wait for ever; and
+    inside a transaction it would read and write outside of it.
+    """
 
 
 class Calls:
-    """Calls to the driver: so many at once, and each to its own end.
+    """Calls to the driver: at most MAX_CALLS at once, and no cancellation reaches them.
 
     A call that is cancelled while one of the driver's own limits runs out can leave the driver's
-    pool locked for good. So nobody's cancellation reaches it: it ends by itself, within the time
-    that it has.
+    pool locked for good. So it runs in a task of its own, which ends within the time that it has.
     """
 
     def __init__(self, reconnect: Callable[[], Awaitable[None]]) -> None:
         self._reconnect = reconnect
-        self._places = asyncio.Semaphore(MAX_CALLS)
+        self._slots = asyncio.Semaphore(MAX_CALLS)
         self._under_way: set[asyncio.Task[Any]] = set()
 
     async def run(self, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-        """Raise Overloaded where there is no place in time, or the database is away."""
+        """Raise Overloaded where no slot is free in time, or the database is away."""
+        if _inside.get() is not None:
+            raise NestedCall
         try:
-            async with asyncio.timeout(PLACE_SECONDS):
-                await self._places.acquire()
+            async with asyncio.timeout(SLOT_SECONDS):
+                await self._slots.acquire()
         except TimeoutError:
             raise Overloaded from None
         task = asyncio.create_task(self._to_its_end(work))
@@ -156,6 +115,7 @@ class Calls:
             await asyncio.wait(self._under_way, timeout=LAST_SECONDS)
 
     async def _to_its_end(self, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+        _inside.set(_Inside.CALL)
         with translated():
             try:
                 return await work()
@@ -164,117 +124,78 @@ class Calls:
                 raise
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._places.release()
+        self._slots.release()
         self._under_way.discard(task)
         if not task.cancelled():
-            task.exception()  # whoever wanted to know has been told
+            task.exception()  # its caller, if there still is one, gets it from the shield
 
 
 @dataclass(frozen=True, slots=True)
-class Database:
+class Committed(Generic[Result]):
+    """What a transaction has written, and the database's time of its commit."""
+
+    result: Result
+    moment: ClusterTime
+
+
+@dataclass(frozen=True, slots=True)
+class Database(Collections[AsyncCollection[Document]]):
     """The collections, read and written by majority, and the database to be watched."""
 
     client: AsyncMongoClient[Document]
     commands: AsyncDatabase[Document]
     watched: AsyncDatabase[Document]
     calls: Calls
-    _queues: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
-    """Of transactions that meet at one account."""
+    _queues: SemaphoresByKey = field(default_factory=lambda: SemaphoresByKey(1))
+    """Of transactions that write to the same account."""
 
-    @property
-    def conversations(self) -> AsyncCollection[Document]:
-        return self.commands["conversations"]
-
-    @property
-    def turns(self) -> AsyncCollection[Document]:
-        return self.commands["turns"]
-
-    @property
-    def images(self) -> AsyncCollection[Document]:
-        return self.commands["images"]
-
-    @property
-    def prompts(self) -> AsyncCollection[Document]:
-        return self.commands["prompts"]
-
-    @property
-    def uploads(self) -> AsyncCollection[Document]:
-        return self.commands["uploads"]
-
-    @property
-    def idempotency(self) -> AsyncCollection[Document]:
-        return self.commands["idempotency"]
-
-    @property
-    def accounts(self) -> AsyncCollection[Document]:
-        return self.commands["accounts"]
-
-    @property
-    def ledger(self) -> AsyncCollection[Document]:
-        return self.commands["ledger"]
-
-    @property
-    def viewers(self) -> AsyncCollection[Document]:
-        return self.commands["viewers"]
-
-    @property
-    def periodic_jobs(self) -> AsyncCollection[Document]:
-        return self.commands["chores"]
-
-    @property
-    def withdrawals(self) -> AsyncCollection[Document]:
-        return self.commands["withdrawals"]
+    def collection(self, name: str) -> AsyncCollection[Document]:
+        return self.commands[name]
 
     def session(self) -> Session:
         return self.client.start_session()
 
     async def transact(
-        self, work: Callable[[Session], Awaitable[Result]], *, account: str | None = None
-    ) -> tuple[Result, ClusterTime] | None:
-        """Run a short transaction and tell when it was committed; None if it raised `Abort`.
+        self, work: Callable[[Transaction], Awaitable[Result]], *, account: str | None = None
+    ) -> Committed[Result] | Conflict:
+        """Run a short transaction. If it raises `Abort`, return the conflict.
 
-        `work` may run several times. It makes no call but to this database. Those that move credits
-        of the same `account` would conflict, and begin again and again: here they form a queue.
+        `work` may run several times, and calls nothing but its transaction: a repository's method
+        would not be part of it, so it raises `NestedCall`. Transactions that move credits of the
+        same `account` would conflict and begin again and again; instead, they form a queue.
         """
+        if _inside.get() is _Inside.TRANSACTION:
+            raise NestedCall
         clock = asyncio.get_running_loop().time
         until = clock() + TRANSACTION_SECONDS
-        async with self._queued(account, until - _LEAST_SECONDS):
+        queues = [self._queues.get(account)] if account is not None else []
+        async with holding(*queues, max_seconds=TRANSACTION_SECONDS - _LEAST_SECONDS):
             with pymongo.timeout(until - clock()):
                 return await self._transact(work)
 
     async def _transact(
-        self, work: Callable[[Session], Awaitable[Result]]
-    ) -> tuple[Result, ClusterTime] | None:
+        self, work: Callable[[Transaction], Awaitable[Result]]
+    ) -> Committed[Result] | Conflict:
+        async def run(session: Session) -> Result:
+            transaction = Transaction(self.commands, session)
+            outside = _inside.set(_Inside.TRANSACTION)
+            try:
+                return await work(transaction)
+            finally:
+                _inside.reset(outside)
+                transaction.end()
+
         async with self.session() as session:
             try:
                 result = await session.with_transaction(
-                    work,
+                    run,
                     read_concern=ReadConcern("snapshot"),
                     write_concern=_DURABLE,
                     read_preference=ReadPreference.PRIMARY,
                 )
-            except Abort:
-                return None
-            return result, moment_of(session)
-
-    @asynccontextmanager
-    async def _queued(self, account: str | None, until: float) -> AsyncIterator[None]:
-        if account is None:
-            yield
-            return
-        # Kept by those who wait for it or have it, and by nobody else.
-        queue = self._queues.get(account)
-        if queue is None:
-            queue = self._queues[account] = asyncio.Lock()
-        try:
-            async with asyncio.timeout_at(until):
-                await queue.acquire()
-        except TimeoutError:
-            raise Overloaded from None
-        try:
-            yield
-        finally:
-            queue.release()
+            except Abort as abort:
+                return abort.conflict
+            return Committed(result, moment_of(session))
 
     async def ping(self) -> None:
         """Raise Overloaded unless a primary answers soon."""
@@ -318,7 +239,7 @@ async def open_database(uri: str, name: str) -> AsyncIterator[Database]:
             write_concern=_DURABLE,
         )
         with translated():
-            await _prepare(commands)
+            await prepare(commands)
         calls = Calls(functools.partial(_reconnect, client))
         watched = feed_client.get_database(name, read_concern=_MAJORITY)
         try:
@@ -326,40 +247,24 @@ async def open_database(uri: str, name: str) -> AsyncIterator[Database]:
         finally:
             await calls.ended()
     finally:
-        # Each says goodbye to its sessions, and would look for a primary to say it to.
+        # Closing ends the server's sessions, and would wait for a primary to end them on.
         for one in (feed_client, client):
-            with pymongo.timeout(GOODBYE_SECONDS):
+            with pymongo.timeout(CLOSE_SECONDS):
                 await one.close()
 
 
 async def _reconnect(client: AsyncMongoClient[Document]) -> None:
-    """Let no connection be used again.
+    """Close every pooled connection.
 
-    One that was made just while its server stepped down knows that no sessions can be had there,
-    and would say so ever after. The driver has no public way to be rid of it.
+    One that was opened while its server stepped down has noted that the server offers no sessions,
+    and would never notice otherwise. The driver has no public way to close it.
     """
     for server in list(client._topology._servers.values()):
         await server.pool.reset_without_pause()
 
 
-async def _prepare(database: AsyncDatabase[Document]) -> None:
-    existing = set(await database.list_collection_names())
-    for collection, indexes in _INDEXES.items():
-        if collection not in existing:
-            try:
-                await database.create_collection(collection, check_exists=False)
-            except OperationFailure as error:
-                if error.code != _NAMESPACE_EXISTS:  # another process came first
-                    raise
-        if indexes:
-            await database[collection].create_indexes(indexes)
-
-
-_NAMESPACE_EXISTS: Final = 48
-
-
 class translated:  # noqa: N801 (reads as a phrase: `with translated():`)
-    """Turns errors of a database that cannot be reached into `Overloaded`; all others pass."""
+    """Turns errors of a database that cannot be reached into `Overloaded`, and no others."""
 
     def __enter__(self) -> None:
         return None
@@ -370,7 +275,7 @@ class translated:  # noqa: N801 (reads as a phrase: `with translated():`)
 
 
 _PASSING_CODES: Final = frozenset({43, 91, 134, 189, 11600, 11602})
-"""A cursor that went with its server; a server that shuts down, steps down, or has just come up."""
+"""A cursor of a server that is gone; a server that shuts down, steps down, or has just started."""
 
 
 def is_passing(error: PyMongoError) -> bool:
@@ -388,7 +293,7 @@ def is_passing(error: PyMongoError) -> bool:
 def repository(cls: Repository) -> Repository:
     """Run every public coroutine method of the class as one of its database's calls.
 
-    Such a method calls no other one: a call inside a call could wait for a place for ever.
+    Such a method calls no other one: that raises `NestedCall`.
     """
 
     def running(method: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:

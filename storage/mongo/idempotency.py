@@ -4,21 +4,25 @@ from datetime import UTC, datetime
 
 from pymongo.errors import DuplicateKeyError
 
+from domain.conflicts import Conflict
 from domain.idempotency import IdempotencyKey, IdempotencyRecord
 from domain.ids import TurnId, ViewerId
-from storage.mongo.database import Abort, Database, Session, repository
+from storage.mongo.database import Database, repository
+from storage.mongo.transaction import Abort, Transaction
 
 
 @repository
 class MongoIdempotencyRepository:
-    """See `domain.ports.ReceiptRepository`."""
+    """See `domain.ports.IdempotencyRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._receipts = database.idempotency
+        self._records = database.idempotency
 
     async def get(self, viewer_id: ViewerId, key: IdempotencyKey) -> IdempotencyRecord | None:
-        found = await self._receipts.find_one({"_id": _id(viewer_id, key)})
+        found = await self._records.find_one(
+            {"_id": _record_id(viewer_id, key), "ownerId": viewer_id}
+        )
         if found is None:
             return None
         return IdempotencyRecord(
@@ -30,33 +34,31 @@ class MongoIdempotencyRepository:
 
 
 async def use_key(
-    database: Database,
-    session: Session,
+    transaction: Transaction,
     viewer_id: ViewerId,
-    key: IdempotencyKey | None,
     *,
+    key: IdempotencyKey | None,
     turn_id: TurnId,
     slot: int | None = None,
 ) -> None:
-    """Write the receipt. A key that has been used meanwhile aborts the transaction."""
+    """Remember under the key, if there is one, what this transaction makes."""
     if key is None:
         return
     try:
-        await database.idempotency.insert_one(
+        await transaction.idempotency.insert_one(
             {
-                "_id": _id(viewer_id, key),
+                "_id": _record_id(viewer_id, key),
                 "ownerId": viewer_id,
                 "mutation": key.mutation,
                 "fingerprint": key.fingerprint,
                 "turnId": turn_id,
                 "slot": slot,
                 "createdAt": datetime.now(UTC),
-            },
-            session=session,
+            }
         )
     except DuplicateKeyError:
-        raise Abort from None
+        raise Abort(Conflict.KEY_USED) from None
 
 
-def _id(viewer_id: ViewerId, key: IdempotencyKey) -> str:
+def _record_id(viewer_id: ViewerId, key: IdempotencyKey) -> str:
     return f"{viewer_id} {key.value}"

@@ -1,9 +1,10 @@
 """Images as documents: records of their own, and copies of what never changes inside others."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from pymongo import ReturnDocument
 
+from domain.conflicts import Conflict
 from domain.ids import (
     ConversationId,
     ImageId,
@@ -13,17 +14,12 @@ from domain.ids import (
     turn_of_output,
 )
 from domain.images import Image, ImageOrigin, ImageRecord, rendition_key
-from domain.pages import Page, PageRequest, cut
-from storage.mongo.database import (
-    Abort,
-    Database,
-    Document,
-    Session,
-    epoch_ms,
-    repository,
-)
+from domain.pages import Page, PageRequest
+from storage.mongo.collections import Document
+from storage.mongo.database import Database, repository
 from storage.mongo.output_updates import taking_out
-from storage.mongo.pages import beyond, newest_first
+from storage.mongo.pages import beyond, read_page
+from storage.mongo.transaction import Abort, Transaction
 
 
 @repository
@@ -56,17 +52,8 @@ class MongoImageRepository:
             query["origin"] = origin.value
         if model_id is not None:
             query["model"] = model_id
-        found = (
-            await self._images.find(query)
-            .sort(newest_first("createdAt"))
-            .limit(request.size + 1)
-            .to_list()
-        )
-        return cut(
-            request,
-            [read_record(document) for document in found],
-            lambda record: (epoch_ms(record.image.created_at), record.image.id),
-        )
+        found = self._images.find(query)
+        return await read_page(found, request, sorted_by="createdAt", read=read_record)
 
     async def set_favourite(
         self, viewer_id: ViewerId, image_id: ImageId, favourite: bool
@@ -79,51 +66,58 @@ class MongoImageRepository:
         return read_record(found) if found else None
 
     async def delete_unless_used(self, viewer_id: ViewerId, image_id: ImageId) -> bool:
-        async def work(session: Session) -> bool:
-            # Whoever begins to use the image writes to its record, and so does this.
-            deleted = await self._images.find_one_and_delete(
-                {"_id": image_id, "ownerId": viewer_id}, session=session
+        async def work(transaction: Transaction) -> None:
+            # A transaction that begins to use the image writes to its record, and so does this.
+            deleted = await transaction.images.find_one_and_delete(
+                {"_id": image_id, "ownerId": viewer_id}
             )
-            if deleted is None or await used_images(
-                self._database, session, viewer_id, [image_id], besides=None
-            ):
-                raise Abort
+            if deleted is None or await find_used_images(transaction, viewer_id, ids=[image_id]):
+                raise Abort(Conflict.STALE)
             if deleted["outputId"] is not None:
                 turn_id, _ = turn_of_output(deleted["outputId"])
-                await self._database.turns.update_one(
+                await transaction.turns.update_one(
                     {"_id": turn_id, "ownerId": viewer_id, "outputs.images.id": image_id},
                     taking_out(image_id),
-                    session=session,
                 )
-            return True
 
-        return await self._database.transact(work) is not None
+        return not isinstance(await self._database.transact(work), Conflict)
 
-    async def any_refers_to(self, ids: Iterable[ImageId]) -> bool:
-        return await self._images.find_one({"_id": {"$in": list(ids)}}, {"_id": 1}) is not None
+    async def any_refers_to(self, viewer_id: ViewerId, ids: Iterable[ImageId]) -> bool:
+        query = {"_id": {"$in": list(ids)}, "ownerId": viewer_id}
+        return await self._images.find_one(query, {"_id": 1}) is not None
 
 
-async def used_images(
-    database: Database,
-    session: Session,
+async def hold_images(
+    transaction: Transaction, viewer_id: ViewerId, *, ids: Collection[ImageId]
+) -> None:
+    """Write to the images: of this transaction and one that deletes any, only one can commit."""
+    if not ids:
+        return
+    held = await transaction.images.update_many(
+        {"_id": {"$in": list(ids)}, "ownerId": viewer_id}, {"$inc": {"holds": 1}}
+    )
+    if held.matched_count != len(ids):
+        raise Abort(Conflict.IMAGE_GONE)
+
+
+async def find_used_images(
+    transaction: Transaction,
     viewer_id: ViewerId,
-    image_ids: Sequence[ImageId],
     *,
-    besides: ConversationId | None,
+    ids: Sequence[ImageId],
+    besides: ConversationId | None = None,
 ) -> set[ImageId]:
-    """Those of the images that a conversation, `besides` left out, begins from or refers to."""
-    wanted = {"$in": list(image_ids)}
+    """Those of the images that a conversation other than `besides` begins from or refers to."""
+    wanted = {"$in": list(ids)}
     conversations: Document = {"ownerId": viewer_id, "sourceImage.id": wanted}
     turns: Document = {"ownerId": viewer_id, "references.image.id": wanted}
     if besides is not None:
         low, high = turn_id_range(besides)
         conversations["_id"] = {"$ne": besides}
         turns["_id"] = {"$not": {"$gte": low, "$lt": high}}
-    sources = await database.conversations.distinct(
-        "sourceImage.id", conversations, session=session
-    )
-    references = await database.turns.distinct("references.image.id", turns, session=session)
-    return {*sources, *references} & set(image_ids)
+    sources = await transaction.conversations.distinct("sourceImage.id", conversations)
+    references = await transaction.turns.distinct("references.image.id", turns)
+    return {*sources, *references} & set(ids)
 
 
 def record_document(owner_id: ViewerId, record: ImageRecord) -> Document:
@@ -166,7 +160,7 @@ def image_document(image: Image) -> Document:
 
 
 def image_keys(document: Document) -> tuple[str, ...]:
-    """Every key whose bytes belong to an image, from as little of its document as that takes."""
+    """Every key whose bytes belong to an image; the document needs no more than is read here."""
     widths = document["renditionWidths"]
     return (document["key"], *(rendition_key(document["key"], width) for width in widths))
 

@@ -11,7 +11,7 @@ from typing import Final
 from domain.ids import ImageId, ModelId
 from domain.outputs import Run
 from domain.turns import Claim
-from storage.mongo.database import UNFINISHED_TURN, Document
+from storage.mongo.collections import UNFINISHED_TURN, Document
 
 UNFINISHED_OUTPUT: Final = ["QUEUED", "GENERATING"]
 

@@ -7,7 +7,7 @@ from domain.ids import TurnId
 from domain.outputs import GenerationError, Output, OutputStatus, Preview, Run, Usage
 from domain.references import Reference, ReferenceOrigin
 from domain.turns import PlannedOutput
-from storage.mongo.database import Document
+from storage.mongo.collections import Document
 from storage.mongo.images import image_document, read_image
 
 

@@ -1,11 +1,15 @@
 """Pages of documents that are sorted by an instant and `_id`, newest first."""
 
-from domain.pages import PageRequest
-from storage.mongo.database import Document, from_epoch_ms
+from collections.abc import Callable
+from typing import TypeVar
 
+from pymongo.asynchronous.cursor import AsyncCursor
 
-def newest_first(field: str) -> Document:
-    return {field: -1, "_id": -1}
+from domain.pages import Page, PageRequest, cut
+from storage.mongo.collections import Document
+from storage.mongo.database import epoch_ms, from_epoch_ms
+
+Item = TypeVar("Item")
 
 
 def beyond(request: PageRequest, field: str) -> Document:
@@ -20,3 +24,21 @@ def beyond(request: PageRequest, field: str) -> Document:
         field: {"$lte": instant},
         "$or": [{field: {"$lt": instant}}, {"_id": {"$lt": document_id}}],
     }
+
+
+async def read_page(
+    found: AsyncCursor[Document],
+    request: PageRequest,
+    *,
+    sorted_by: str,
+    read: Callable[[Document], Item],
+) -> Page[Item]:
+    """The page of what was found `beyond` its position."""
+    newest_first = {sorted_by: -1, "_id": -1}
+    documents = await found.sort(newest_first).limit(request.size + 1).to_list()
+    page = cut(
+        request,
+        documents,
+        lambda document: (epoch_ms(document[sorted_by]), document["_id"]),
+    )
+    return page.map(read)

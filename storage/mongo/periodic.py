@@ -11,7 +11,8 @@ from typing import Final
 from pymongo import ReturnDocument
 
 from domain.ports.cleanup import PeriodicJob
-from storage.mongo.database import Database, Document, repository
+from storage.mongo.collections import Document
+from storage.mongo.database import Database, repository
 from storage.mongo.output_updates import from_now
 
 _DUE: Final[Document] = {"$lte": ["$notBefore", "$$NOW"]}

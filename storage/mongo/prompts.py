@@ -6,18 +6,13 @@ from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from domain.ids import PromptId, ViewerId, prompt_id_of
-from domain.pages import Page, PageRequest, cut
+from domain.pages import Page, PageRequest
 from domain.prompts import Prompt
-from storage.mongo.database import (
-    Abort,
-    Database,
-    Document,
-    Session,
-    epoch_ms,
-    repository,
-)
-from storage.mongo.pages import beyond, newest_first
+from storage.mongo.collections import Document
+from storage.mongo.database import Database, repository
+from storage.mongo.pages import beyond, read_page
 from storage.mongo.text_search import with_words, words_to_find
+from storage.mongo.transaction import Contended, Transaction
 
 
 @repository
@@ -49,17 +44,8 @@ class MongoPromptRepository:
         }
         if favourite is not None:
             query["favourite"] = favourite
-        found = (
-            await self._prompts.find(query, {"words": 0})
-            .sort(newest_first("lastUsedAt"))
-            .limit(request.size + 1)
-            .to_list()
-        )
-        return cut(
-            request,
-            [_read(document) for document in found],
-            lambda prompt: (epoch_ms(prompt.last_used_at), prompt.id),
-        )
+        found = self._prompts.find(query, {"words": 0})
+        return await read_page(found, request, sorted_by="lastUsedAt", read=_read)
 
     async def set_favourite(
         self, viewer_id: ViewerId, prompt_id: PromptId, favourite: bool
@@ -72,12 +58,10 @@ class MongoPromptRepository:
         return _read(found) if found else None
 
 
-async def use_prompt(database: Database, session: Session, viewer_id: ViewerId, text: str) -> None:
-    """Count a use inside the transaction that begins a turn. A twin that has just made the prompt
-    aborts the transaction.
-    """
+async def count_prompt_use(transaction: Transaction, viewer_id: ViewerId, *, text: str) -> None:
+    """Count a use of the text as a prompt; the first use makes the prompt."""
     try:
-        await database.prompts.update_one(
+        await transaction.prompts.update_one(
             {"_id": prompt_id_of(viewer_id, text), "ownerId": viewer_id},
             [
                 {
@@ -91,10 +75,9 @@ async def use_prompt(database: Database, session: Session, viewer_id: ViewerId, 
                 }
             ],
             upsert=True,
-            session=session,
         )
     except DuplicateKeyError:
-        raise Abort from None
+        raise Contended from None  # another turn has just made the prompt
 
 
 def _read(document: Document) -> Prompt:

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 from domain.images import FOLDERS, shard_of
 from domain.ports.cleanup import ReferencedKeys
-from storage.mongo.database import Database, Document, repository
+from storage.mongo.collections import Document
+from storage.mongo.database import Database, repository
 from storage.mongo.images import image_keys
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from domain.text_search import words_of
-from storage.mongo.database import Document
+from storage.mongo.collections import Document
 
 MAX_WORDS: Final = 500
 """So many of one document can be found, so that it stays small however much is said in it."""

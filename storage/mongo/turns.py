@@ -7,6 +7,7 @@ from typing import Any, Final
 from pymongo import ReturnDocument
 
 from domain.changes import ClusterTime
+from domain.conflicts import Conflict
 from domain.idempotency import IdempotencyKey
 from domain.ids import (
     ConversationId,
@@ -26,17 +27,9 @@ from domain.turns import (
     TurnsAsOf,
     TurnStatus,
 )
-from storage.mongo.accounts import move, releases, reserve
-from storage.mongo.database import (
-    UNFINISHED_TURN,
-    Abort,
-    Database,
-    Document,
-    Session,
-    from_moment,
-    moment_of,
-    repository,
-)
+from storage.mongo.accounts import move_credits, releases, reserve_credits
+from storage.mongo.collections import UNFINISHED_TURN, Document
+from storage.mongo.database import Database, from_moment, moment_of, repository
 from storage.mongo.idempotency import use_key
 from storage.mongo.output_updates import (
     ENDED,
@@ -52,6 +45,7 @@ from storage.mongo.outputs import (
     read_references,
     reference_documents,
 )
+from storage.mongo.transaction import Abort, Transaction
 
 _MAX_IN_PROGRESS: Final = 100
 _PAGE: Final = 50
@@ -92,8 +86,8 @@ class MongoTurnRepository:
     ) -> Page[Turn]:
         bounds = _range(conversation_id)
         if request.position is not None:
-            place = turn_id_of(conversation_id, int(request.position[0]))
-            bounds |= {"$lt": place} if request.backwards else {"$gt": place}
+            bound = turn_id_of(conversation_id, int(request.position[0]))
+            bounds |= {"$lt": bound} if request.backwards else {"$gt": bound}
         found = (
             await self._turns.find({"_id": bounds, "ownerId": viewer_id})
             .sort("_id", -1 if request.backwards else 1)
@@ -157,7 +151,7 @@ class MongoTurnRepository:
 
     async def load_changed(self, ids: Iterable[TurnId], *, at_least: ClusterTime) -> Sequence[Turn]:
         async with self._database.session() as session:
-            # A new primary may not know yet that what the old one told of is committed.
+            # A new primary may not know yet that a change which the old one announced is committed.
             session.advance_operation_time(from_moment(at_least))
             query = {"_id": {"$in": list(ids)}}
             found = await self._turns.find(query, session=session).sort("_id", 1).to_list()
@@ -166,15 +160,15 @@ class MongoTurnRepository:
     async def retry(
         self,
         viewer_id: ViewerId,
-        turn_id: TurnId,
         output: Output,
-        planned: PlannedOutput,
         *,
+        planned: PlannedOutput,
         max_active_outputs: int,
         key: IdempotencyKey | None,
-    ) -> tuple[Turn, ClusterTime] | None:
+    ) -> tuple[Turn, ClusterTime] | Conflict:
+        slot, turn_id = output.slot, output.turn_id
         unchanged = {
-            "slot": output.slot,
+            "slot": slot,
             "attempt": output.attempt,
             "status": output.status.value,
         }
@@ -186,27 +180,24 @@ class MongoTurnRepository:
             "queuedAt": "$$NOW",
         }
 
-        async def work(session: Session) -> Turn:
-            found = await self._turns.find_one_and_update(
-                {
-                    "_id": turn_id,
-                    "ownerId": viewer_id,
-                    "outputs": {"$elemMatch": unchanged},
-                },
-                moving(is_slot(output.slot), changes),
+        async def work(transaction: Transaction) -> Turn:
+            await use_key(transaction, viewer_id, key=key, turn_id=turn_id, slot=slot)
+            found = await transaction.turns.find_one_and_update(
+                {"_id": turn_id, "ownerId": viewer_id, "outputs": {"$elemMatch": unchanged}},
+                moving(is_slot(slot), changes),
                 return_document=ReturnDocument.AFTER,
-                session=session,
             )
             if found is None:
-                raise Abort
-            await use_key(
-                self._database, session, viewer_id, key, turn_id=turn_id, slot=output.slot
-            )
+                raise Abort(Conflict.STALE)
             turn = read_turn(found)
-            await reserve(self._database, session, turn, [output.slot], max_active_outputs)
+            queued = [one for one in turn.outputs if one.slot == slot]
+            await reserve_credits(
+                transaction, queued, owner_id=viewer_id, max_active=max_active_outputs
+            )
             return turn
 
-        return await self._database.transact(work, account=viewer_id)
+        retried = await self._database.transact(work, account=viewer_id)
+        return retried if isinstance(retried, Conflict) else (retried.result, retried.moment)
 
     async def cancel(
         self, viewer_id: ViewerId, turn_id: TurnId, slots: Iterable[int]
@@ -219,42 +210,40 @@ class MongoTurnRepository:
             ]
         }
 
-        async def work(session: Session) -> Turn:
-            before = await self._turns.find_one_and_update(
+        async def work(transaction: Transaction) -> Turn:
+            before = await transaction.turns.find_one_and_update(
                 {"_id": turn_id, "ownerId": viewer_id, "$expr": any_output(wanted)},
                 moving(wanted, {**ENDED, "status": "CANCELLED"}),
-                session=session,
             )
             if before is None:
-                raise Abort
+                raise Abort(Conflict.STALE)
             ended = [
                 output
                 for output in before["outputs"]
                 if output["slot"] in wanted_slots and output["status"] in UNFINISHED_OUTPUT
             ]
-            after = await self._turns.find_one({"_id": turn_id}, session=session)
+            after = await transaction.turns.find_one({"_id": turn_id, "ownerId": viewer_id})
             assert after is not None
-            await move(self._database, session, viewer_id, releases(turn_id, ended))
+            await move_credits(transaction, viewer_id, movements=releases(turn_id, ended))
             return read_turn(after)
 
-        done = await self._database.transact(work, account=viewer_id)
-        return done[0] if done else None
+        cancelled = await self._database.transact(work, account=viewer_id)
+        return None if isinstance(cancelled, Conflict) else cancelled.result
 
 
 async def insert_turn(
-    database: Database,
-    session: Session,
+    transaction: Transaction,
     *,
     owner_id: ViewerId,
     conversation_id: ConversationId,
     turn_index: int,
     plan: TurnPlan,
 ) -> Turn:
-    """Write a new turn inside a transaction; one that is there already is never touched."""
+    """Write a new turn. One that is there already is never changed: the insertion fails."""
     turn_id = turn_id_of(conversation_id, turn_index)
     document = _new_turn_document(owner_id, turn_index, plan)
-    found = await database.turns.find_one_and_update(
-        {"_id": turn_id, "version": {"$exists": False}},
+    found = await transaction.turns.find_one_and_update(
+        {"_id": turn_id, "ownerId": owner_id, "version": {"$exists": False}},
         [
             {
                 "$replaceWith": {
@@ -277,7 +266,6 @@ async def insert_turn(
         ],
         upsert=True,
         return_document=ReturnDocument.AFTER,
-        session=session,
     )
     assert found is not None
     return read_turn(found)

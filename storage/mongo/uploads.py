@@ -1,23 +1,25 @@
-"""Uploads as documents, from the offer until nobody asks for them any more."""
+"""Uploads as documents, from the offer until their lifetime ends."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from domain.conflicts import Conflict
 from domain.errors import UserError, UserErrorCode
 from domain.ids import UploadId, ViewerId
 from domain.images import ImageRecord
 from domain.object_keys import OFFER_SECONDS
 from domain.uploads import DeclaredFile, Upload
-from storage.mongo.database import Abort, Database, Document, Session, repository
+from storage.mongo.collections import Document
+from storage.mongo.database import Database, repository
 from storage.mongo.images import record_document
+from storage.mongo.transaction import Abort, Transaction
 
 _OFFERED: Final = timedelta(seconds=OFFER_SECONDS)
 _KEPT: Final = timedelta(hours=1)
-"""For so long after its offer a file that came waits to be completed. A phone may have slept, and
+"""How long after its offer a file that came can still be completed. A phone may have slept, and
 clocks differ.
 """
-
 
 _UNDECIDED: Final[Document] = {"imageId": None, "refusal": None}
 
@@ -35,43 +37,45 @@ class MongoUploadRepository:
 
     async def open(self, viewer_id: ViewerId, uploads: Sequence[Upload], *, at_most: int) -> bool:
         now = datetime.now(UTC)
-        is_open = {"ownerId": viewer_id, "createdAt": {"$gt": now - _OFFERED}, **_UNDECIDED}
+        is_open = {
+            "ownerId": viewer_id,
+            "createdAt": {"$gt": now - _OFFERED},
+            "sweepAt": {"$exists": True},
+            **_UNDECIDED,
+        }
         documents = [_document(viewer_id, upload) for upload in uploads]
 
-        async def work(session: Session) -> bool:
-            # What all of a viewer's meet at: of two at once, the second counts the first's as well.
-            await self._uploads.update_one(
-                {"_id": f"offered to {viewer_id}"},
+        async def work(transaction: Transaction) -> None:
+            # Two of a viewer's transactions conflict here, so that the second counts what the first
+            # has opened. This document is no upload: it has no `sweepAt`.
+            await transaction.uploads.update_one(
+                {"_id": f"uploads of {viewer_id}", "ownerId": viewer_id},
                 {"$set": {"createdAt": now}},
                 upsert=True,
-                session=session,
             )
-            count = await self._uploads.count_documents(is_open, limit=at_most + 1, session=session)
+            count = await transaction.uploads.count_documents(is_open, limit=at_most + 1)
             if count + len(documents) > at_most:
-                raise Abort
-            await self._uploads.insert_many(documents, session=session)
-            return True
+                raise Abort(Conflict.LIMIT_REACHED)
+            await transaction.uploads.insert_many(documents)
 
-        return await self._database.transact(work, account=viewer_id) is not None
+        opened = await self._database.transact(work, account=viewer_id)
+        return not isinstance(opened, Conflict)
 
     async def get(self, viewer_id: ViewerId, upload_id: UploadId) -> Upload | None:
         found = await self._uploads.find_one({"_id": upload_id, "ownerId": viewer_id})
         return _read(found) if found else None
 
     async def complete(self, viewer_id: ViewerId, upload_id: UploadId, record: ImageRecord) -> bool:
-        async def work(session: Session) -> None:
-            completed = await self._uploads.update_one(
+        async def work(transaction: Transaction) -> None:
+            completed = await transaction.uploads.update_one(
                 {"_id": upload_id, "ownerId": viewer_id, **_UNDECIDED},
                 {"$set": {"imageId": record.image.id}},
-                session=session,
             )
             if not completed.modified_count:
-                raise Abort
-            await self._database.images.insert_one(
-                record_document(viewer_id, record), session=session
-            )
+                raise Abort(Conflict.STALE)
+            await transaction.images.insert_one(record_document(viewer_id, record))
 
-        return await self._database.transact(work) is not None
+        return not isinstance(await self._database.transact(work), Conflict)
 
     async def refuse(self, viewer_id: ViewerId, upload_id: UploadId, refusal: UserError) -> None:
         await self._uploads.update_one(

@@ -5,10 +5,12 @@ from datetime import UTC, datetime
 
 from pymongo.errors import DuplicateKeyError
 
+from domain.conflicts import Conflict
 from domain.ids import ViewerId
 from domain.images import ImageRecord
-from storage.mongo.database import Abort, Database, Session, repository
+from storage.mongo.database import Database, repository
 from storage.mongo.images import record_document
+from storage.mongo.transaction import Abort, Transaction
 
 
 @repository
@@ -22,16 +24,16 @@ class MongoViewerRepository:
         return await self._database.viewers.find_one({"_id": viewer_id}, {"_id": 1}) is not None
 
     async def welcome(self, viewer_id: ViewerId, samples: Sequence[ImageRecord]) -> bool:
-        async def work(session: Session) -> bool:
+        async def work(transaction: Transaction) -> None:
             try:
-                await self._database.viewers.insert_one(
-                    {"_id": viewer_id, "firstSeenAt": datetime.now(UTC)}, session=session
+                await transaction.viewers.insert_one(
+                    {"_id": viewer_id, "firstSeenAt": datetime.now(UTC)}
                 )
             except DuplicateKeyError:
-                raise Abort from None
+                raise Abort(Conflict.STALE) from None
             if samples:
-                documents = [record_document(viewer_id, record) for record in samples]
-                await self._database.images.insert_many(documents, session=session)
-            return True
+                await transaction.images.insert_many(
+                    record_document(viewer_id, record) for record in samples
+                )
 
-        return await self._database.transact(work) is not None
+        return not isinstance(await self._database.transact(work), Conflict)

@@ -21,7 +21,8 @@ from domain.images import ImageRecord
 from domain.outputs import GenerationError, Preview, Run, Usage
 from domain.turns import Claim, Waiting
 from storage.mongo.claims import MongoClaimRepository
-from storage.mongo.database import UNFINISHED_TURN, Database, Document, repository
+from storage.mongo.collections import UNFINISHED_TURN, Document
+from storage.mongo.database import Database, repository
 from storage.mongo.images import image_document, record_document
 from storage.mongo.output_updates import ENDED, UNFINISHED_OUTPUT, is_slot, moving
 from storage.mongo.outputs import usage_document

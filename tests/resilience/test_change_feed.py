@@ -15,6 +15,7 @@ from domain.ids import new_conversation_id, turn_id_of
 from runtime.local_mongod import Mongod
 from storage.mongo.change_feed import MongoChangeFeed
 from storage.mongo.database import Database, open_database
+from storage.mongo.transaction import Transaction
 from tests.clients import Data
 from tests.resilience.processes import eventually
 from tests.tools import need_mongod
@@ -96,9 +97,9 @@ async def test_a_write_inside_a_transaction_is_told_when_it_is_committed(
     async with following(database) as told:
         first, second = (turn_id_of(new_conversation_id(), 0) for _ in range(2))
 
-        async def work(session: object) -> None:
+        async def work(transaction: Transaction) -> None:
             documents = [{"_id": one, "version": 1} for one in (first, second)]
-            await database.turns.insert_many(documents, session=session)  # type: ignore[arg-type]
+            await transaction.turns.insert_many(documents)
 
         await database.transact(work)
 

@@ -2,18 +2,20 @@
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from domain.conflicts import Conflict
 from domain.conversations import Conversation, StartConversation
 from domain.errors import GenerationErrorCode
 from domain.execution.image_writer import ImageWriter
 from domain.idempotency import IdempotencyKey, IdempotencyRecord
-from domain.ids import ViewerId
+from domain.ids import ConversationId, ViewerId
 from domain.outputs import GenerationError
 from domain.services.accounts import AccountService
+from domain.services.commands import CommandService
 from domain.services.conversations import ConversationService
-from domain.services.idempotency import IdempotencyService
 from domain.services.images import ImageService
 from domain.services.turns import TurnService
 from domain.signing import Signer
@@ -49,24 +51,59 @@ class Receipts(MongoIdempotencyRepository):
         return found
 
 
+class Conversations(MongoConversationRepository):
+    """The real ones. They count the plans of edits, and let something happen before a write."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.plans = 0
+        self.writes = 0
+        self.before_write: Twin | None = None
+
+    async def get_with_latest_turn(
+        self, viewer_id: ViewerId, conversation_id: ConversationId
+    ) -> tuple[Conversation, Turn] | None:
+        self.plans += 1
+        return await super().get_with_latest_turn(viewer_id, conversation_id)
+
+    async def append_turn(
+        self, viewer_id: ViewerId, conversation: Conversation, **facts: Any
+    ) -> tuple[Conversation, Turn] | Conflict:
+        if self.before_write is not None:
+            happen, self.before_write = self.before_write, None
+            await happen()
+        self.writes += 1
+        return await super().append_turn(viewer_id, conversation, **facts)
+
+
 class Desk:
     """The services of one process, for a viewer who can afford one picture at a time."""
 
-    def __init__(self, database: Database, folder: Path, *, credits: int = 1_000) -> None:
+    def __init__(
+        self,
+        database: Database,
+        folder: Path,
+        *,
+        credits: int = 1_000,
+        max_active_outputs: int = 1,
+    ) -> None:
         self.receipts = Receipts(database)
-        conversations, turns = MongoConversationRepository(database), MongoTurnRepository(database)
-        receipts = IdempotencyService(self.receipts, conversations, turns)
-        accounts = AccountService(MongoAccountRepository(database), credits, max_active_outputs=1)
+        self.written = conversations = Conversations(database)
+        turns = MongoTurnRepository(database)
+        accounts = AccountService(
+            MongoAccountRepository(database), credits, max_active_outputs=max_active_outputs
+        )
         image_writer = ImageWriter(
             FolderObjectStore(folder, public_url="", signer=Signer(b"x" * 32))
         )
         images = ImageService(MongoImageRepository(database), image_writer)
         registry, jobs = load_catalogue(rehearsals=False), TaskiqJobQueue(LocalBroker())
+        commands = CommandService(self.receipts, conversations, turns, accounts, jobs)
         self.conversations = ConversationService(
-            conversations, receipts, accounts, images, registry, jobs, image_writer
+            conversations, commands, accounts, images, registry, image_writer
         )
         self.turns = TurnService(
-            turns, conversations, receipts, accounts, images, registry, jobs, image_writer
+            turns, conversations, commands, accounts, images, registry, jobs, image_writer
         )
 
     async def start(self) -> tuple[Conversation, Turn]:

@@ -2,8 +2,10 @@
 
 from datetime import UTC, datetime, timedelta
 
+from domain.conflicts import Conflict
 from domain.conversations import Conversation
 from domain.credits import Account
+from domain.idempotency import IdempotencyKey
 from domain.ids import ModelId, OutputId, ViewerId, new_conversation_id, new_image_id, viewer_id_of
 from domain.images import Image, ImageOrigin, ImageRecord, new_key
 from domain.models import SQUARE, ImageModel, Resolution, Scene
@@ -92,7 +94,7 @@ async def a_conversation(
         max_active_outputs=MANY,
         key=None,
     )
-    assert written is not None
+    assert not isinstance(written, Conflict)
     return written
 
 
@@ -102,9 +104,14 @@ async def another_turn(
     plan: TurnPlan | None = None,
     *,
     max_active_outputs: int = MANY,
-) -> tuple[Conversation, Turn] | None:
+    key: IdempotencyKey | None = None,
+) -> tuple[Conversation, Turn] | Conflict:
     return await MongoConversationRepository(database).append_turn(
-        ANA, conversation, plan or a_plan(), max_active_outputs=max_active_outputs, key=None
+        ANA,
+        conversation,
+        plan=plan or a_plan(),
+        max_active_outputs=max_active_outputs,
+        key=key,
     )
 
 

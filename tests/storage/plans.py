@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from storage.mongo.database import Database, Document
+from storage.mongo.collections import Document
+from storage.mongo.database import Database
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from domain.conflicts import Conflict
 from domain.errors import GenerationErrorCode
 from domain.outputs import GenerationError
 from storage.mongo.accounts import MongoAccountRepository
@@ -87,12 +88,12 @@ async def test_every_attempt_is_reserved_once_and_ended_once(
     (planned,) = a_plan("another").outputs
     retried = await asyncio.gather(
         *(
-            turns.retry(ANA, turn.id, failed, planned, max_active_outputs=MANY, key=None)
+            turns.retry(ANA, failed, planned=planned, max_active_outputs=MANY, key=None)
             for _ in range(4)
         )
     )
 
-    assert len([one for one in retried if one]) == 1
+    assert retried.count(Conflict.STALE) == 3
     proof = await accounts.prove()
     assert proof.discrepancies == ()
     assert (proof.reserved, proof.active_outputs) == (2 * PRICE, 2)
@@ -118,10 +119,11 @@ async def test_of_several_images_what_was_delivered_is_paid_and_the_rest_release
 
 async def test_what_the_account_does_not_bear_is_not_written(database: Database) -> None:
     conversation, _ = await a_conversation(database)
+    full = Conflict.LIMIT_REACHED
 
-    assert await another_turn(database, conversation, max_active_outputs=1) is None
+    assert await another_turn(database, conversation, max_active_outputs=1) is full
     await database.accounts.update_one({"_id": ANA}, {"$set": {"balance": 2 * PRICE - 1}})
-    assert await another_turn(database, conversation) is None
+    assert await another_turn(database, conversation) is full
 
     assert await database.turns.count_documents({}) == 1
     assert len(await kinds(database)) == 1

@@ -7,7 +7,8 @@ from uuid import uuid4
 import pytest
 
 from domain.errors import Overloaded
-from storage.mongo.database import MAX_CALLS, Database, Session, open_database
+from storage.mongo.database import MAX_CALLS, Database, open_database
+from storage.mongo.transaction import Transaction
 
 
 async def test_many_may_begin_with_an_empty_database_at_once(mongodb_uri: str) -> None:
@@ -95,10 +96,10 @@ async def test_transactions_of_one_account_do_not_get_in_one_anothers_way(
 ) -> None:
     runs = 0
 
-    async def work(session: Session) -> None:
+    async def work(transaction: Transaction) -> None:
         nonlocal runs
         runs += 1
-        await database.accounts.update_one({"_id": "ana"}, {"$inc": {"n": 1}}, session=session)
+        await transaction.accounts.update_one({"_id": "ana"}, {"$inc": {"n": 1}})
 
     await database.accounts.insert_one({"_id": "ana", "n": 0})
     await asyncio.gather(*(database.transact(work, account="ana") for _ in range(20)))
@@ -111,16 +112,16 @@ async def test_who_waits_too_long_for_others_of_the_account_is_told_so(
 ) -> None:
     let_go = asyncio.Event()
 
-    async def look(session: Session) -> None:
-        await database.accounts.find_one(session=session)
+    async def look(transaction: Transaction) -> None:
+        await transaction.accounts.find_one({})
 
-    async def hold(session: Session) -> None:
-        await look(session)
+    async def hold(transaction: Transaction) -> None:
+        await look(transaction)
         await let_go.wait()
 
     holding = asyncio.create_task(database.transact(hold, account="ana"))
     await asyncio.sleep(0.1)
-    monkeypatch.setattr("storage.database.TRANSACTION_SECONDS", 2.2)
+    monkeypatch.setattr("storage.mongo.database.TRANSACTION_SECONDS", 2.2)
     with pytest.raises(Overloaded):
         await database.transact(look, account="ana")
 

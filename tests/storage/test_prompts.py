@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from domain.conflicts import Conflict
 from domain.ids import prompt_id_of, viewer_id_of
 from domain.pages import PageRequest
 from domain.prompts import Prompt
@@ -41,12 +42,12 @@ async def test_a_use_is_counted_with_its_turn_or_not_at_all(
     refused = await another_turn(
         database, conversation, a_plan(message="Sepia"), max_active_outputs=1
     )
-    assert refused is None
+    assert refused is Conflict.LIMIT_REACHED
     assert [(one.text, one.uses) for one in await page(prompts)] == [("A boat", 1)]
 
     written = await another_turn(database, conversation, a_plan(message="Sepia"))
 
-    assert written is not None
+    assert not isinstance(written, Conflict)
     assert [(one.text, one.uses) for one in await page(prompts)] == [("Sepia", 1), ("A boat", 1)]
     assert (await page(prompts))[0].last_used_at >= written[1].created_at
 
@@ -145,7 +146,8 @@ async def test_a_conversation_has_so_many_words_and_not_more(database: Database)
     more = " ".join(f"v{number}" for number in range(400))
     conversation, _ = await a_conversation(database, message=many)
 
-    assert await another_turn(database, conversation, a_plan(message=f"{more} w1 boat")) is not None
+    written = await another_turn(database, conversation, a_plan(message=f"{more} w1 boat"))
+    assert not isinstance(written, Conflict)
     await MongoConversationRepository(database).rename(ANA, conversation.id, "Harbour boat")
 
     stored = await database.conversations.find_one({"_id": conversation.id})

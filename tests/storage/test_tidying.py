@@ -258,7 +258,7 @@ async def failed_and_retried(database: Database, claim: Claim) -> tuple[set[str]
     turns = MongoTurnRepository(database)
     turn = (await turns.get_many(ANA, [claim.turn.id]))[claim.turn.id]
     [output], [planned] = turn.outputs, a_plan().outputs
-    assert await turns.retry(ANA, turn.id, output, planned, max_active_outputs=MANY, key=None)
+    assert await turns.retry(ANA, output, planned=planned, max_active_outputs=MANY, key=None)
     return previews, set()
 
 

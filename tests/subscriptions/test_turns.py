@@ -4,6 +4,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 from domain.changes import Bookmark, ClusterTime
+from domain.conflicts import Conflict
 from domain.cursors import TurnCursors
 from domain.errors import GenerationErrorCode
 from domain.outputs import GenerationError
@@ -29,7 +30,7 @@ async def an_old_conversation(database: Database, *, turns: int) -> list[Turn]:
     written = [turn]
     for _ in range(turns - 1):
         appended = await another_turn(database, conversation)
-        assert appended
+        assert not isinstance(appended, Conflict)
         conversation, turn = appended
         written.append(turn)
     for turn in written:

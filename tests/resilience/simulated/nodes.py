@@ -23,8 +23,8 @@ from domain.ports.repositories import (
     TurnRepository,
 )
 from domain.services.accounts import AccountService
+from domain.services.commands import CommandService
 from domain.services.conversations import ConversationService
-from domain.services.idempotency import IdempotencyService
 from domain.services.images import ImageService
 from domain.services.turns import TurnService
 from tests.resilience.simulated.model.repositories import Accounts, Images, Turns
@@ -127,20 +127,20 @@ class Node:
         return Dispatcher(self._claims, runner, site.registry, providers)
 
     def _open_services(self, site: Site) -> None:
-        receipts = IdempotencyService(self._receipts, self._conversations, self._turns)
         accounts = AccountService(self._accounts, site.starting_credits, site.max_active_outputs)
         images, jobs, registry = (
             ImageService(self._images, self._image_writer),
             _Hints(self),
             site.registry,
         )
+        commands = CommandService(self._receipts, self._conversations, self._turns, accounts, jobs)
         self.conversations = ConversationService(
-            self._conversations, receipts, accounts, images, registry, jobs, self._image_writer
+            self._conversations, commands, accounts, images, registry, self._image_writer
         )
         self.turns = TurnService(
             self._turns,
             self._conversations,
-            receipts,
+            commands,
             accounts,
             images,
             registry,

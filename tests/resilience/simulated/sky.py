@@ -14,6 +14,7 @@ READS: Final = frozenset(
         "find_waiting",
         "get",
         "get_many",
+        "get_with_latest_turn",
         "is_abandoned",
         "latest_of_many",
         "latest_with_images",

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from domain.changes import ClusterTime
+from domain.conflicts import Conflict
 from domain.conversations import Conversation
 from domain.errors import GenerationErrorCode
 from domain.idempotency import IdempotencyKey
@@ -139,7 +140,7 @@ async def start(both: Both) -> None:
         max_active_outputs=MOST_ACTIVE,
         key=a_key(both),
     )
-    if written:
+    if not isinstance(written, Conflict):
         both.known.append(written[0])
 
 
@@ -150,11 +151,11 @@ async def append(both: Both) -> None:
             "append_turn",
             both.random.choice(VIEWERS),
             both.random.choice(both.known),
-            a_plan(both, some_images(both)),
+            plan=a_plan(both, some_images(both)),
             max_active_outputs=MOST_ACTIVE,
             key=a_key(both),
         )
-        if written:
+        if not isinstance(written, Conflict):
             both.known.append(written[0])
 
 
@@ -182,9 +183,8 @@ async def retry(both: Both) -> None:
             both.turns,
             "retry",
             both.random.choice(VIEWERS),
-            turn.id,
             output,
-            planned(both.random.choice(MODELS), (), 1),
+            planned=planned(both.random.choice(MODELS), (), 1),
             max_active_outputs=MOST_ACTIVE,
             key=a_key(both),
         )
@@ -254,8 +254,9 @@ async def land(both: Both) -> None:
     usage = both.random.choice((None, Usage(1, None, 3)))
     await both.ask_with_claims("land", records, text="Done $x", usage=usage)
     ids = [record.image.id for record in records]
-    await both.ask(both.images, "any_refers_to", ids)
-    await both.ask(both.images, "get_many", both.random.choice(VIEWERS), ids)
+    viewer_id = both.random.choice(VIEWERS)
+    await both.ask(both.images, "any_refers_to", viewer_id, ids)
+    await both.ask(both.images, "get_many", viewer_id, ids)
 
 
 async def read(both: Both) -> None:
@@ -265,6 +266,7 @@ async def read(both: Both) -> None:
     await both.ask(both.turns, "latest_of_many", viewer_id, ids)
     for conversation_id in ids:
         await both.ask(both.turns, "latest_with_images", viewer_id, conversation_id)
+        await both.ask(both.conversations, "get_with_latest_turn", viewer_id, conversation_id)
     if both.keys:
         await both.ask(both.receipts, "get", viewer_id, both.random.choice(both.keys))
 

@@ -21,8 +21,7 @@ from domain.idempotency import IdempotencyKey, IdempotencyRecord
 from domain.ids import ConversationId, ImageId, ViewerId
 from domain.images import ImageRecord
 from domain.outputs import GenerationError, Output, OutputStatus, ProviderJob, Run, Usage
-from domain.planning import Refusals
-from domain.services.idempotency import IdempotencyService
+from domain.services.commands import CommandService
 from domain.turns import Claim
 from domain.viewers import Viewer
 from tests.resilience.simulated.history import play
@@ -191,10 +190,8 @@ async def _ask_at_once(self: RunReporter) -> None:
     self.run = replace(self.run, tries=1, refused=False, job=None)
 
 
-async def _refuse_at_once(
-    self: IdempotencyService, viewer: Viewer, key: IdempotencyKey | None, refusals: Refusals
-) -> None:
-    refusals.raise_if_any()
+async def _refuse_at_once(self: CommandService, viewer: Viewer, key: IdempotencyKey | None) -> None:
+    return None
 
 
 async def _land_and_forget(self: OutputRun, delivery: Delivery) -> str:
@@ -220,7 +217,7 @@ async def _take_what_has_run_out(self: Sweeper, queued_for: timedelta, *, expire
         (RunReporter, "submitted", _save_no_job, "nothing had happened"),
         (RunReporter, "submitting", _ask_at_once, "the vendor was paid 2 times"),
         (Run, "answer_is_awaited", False, "the vendor was paid 2 times"),
-        (IdempotencyService, "raise_if_refused", _refuse_at_once, "was done before, but refused"),
+        (CommandService, "_find_after_refusal", _refuse_at_once, "was done before, but refused"),
         (OutputRun, "_land", _land_and_forget, "is deleted, but still referred to"),
         (OutputRun, "_withdraw_if_abandoned", OutputRun._withdraw, "cancelled, but still wanted"),
         (Lease, "_keep", _renew_nothing, "which is well"),

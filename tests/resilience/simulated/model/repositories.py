@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from domain.changes import ClusterTime
+from domain.conflicts import Conflict
 from domain.conversations import Conversation
 from domain.credits import Account, granted
 from domain.errors import Overloaded
@@ -33,6 +34,15 @@ class Conversations:
             if one is not None and one.owner_id == viewer_id
         }
 
+    def get_with_latest_turn(
+        self, viewer_id: ViewerId, conversation_id: ConversationId
+    ) -> tuple[Conversation, Turn] | None:
+        found = self.get_many(viewer_id, [conversation_id]).get(conversation_id)
+        if found is None:
+            return None
+        turn_id = turn_id_of(conversation_id, found.turn_count - 1)
+        return found, self._tables.committed.turns[turn_id].turn
+
     def start(
         self,
         viewer_id: ViewerId,
@@ -43,7 +53,9 @@ class Conversations:
         plan: TurnPlan,
         max_active_outputs: int,
         key: IdempotencyKey | None,
-    ) -> tuple[Conversation, Turn] | None:
+    ) -> tuple[Conversation, Turn] | Conflict:
+        if self._tables.is_used(viewer_id, key):
+            return Conflict.KEY_USED
         now = self._tables.now()
         conversation = Conversation(
             id=conversation_id,
@@ -64,17 +76,19 @@ class Conversations:
         self,
         viewer_id: ViewerId,
         conversation: Conversation,
-        plan: TurnPlan,
         *,
+        plan: TurnPlan,
         max_active_outputs: int,
         key: IdempotencyKey | None,
-    ) -> tuple[Conversation, Turn] | None:
+    ) -> tuple[Conversation, Turn] | Conflict:
+        if self._tables.is_used(viewer_id, key):
+            return Conflict.KEY_USED
         found = self._tables.conversations.get(conversation.id)
         if found is None or (found.owner_id, found.turn_count) != (
             viewer_id,
             conversation.turn_count,
         ):
-            return None
+            return Conflict.STALE
         return self._write(found, plan, [], max_active_outputs, key)
 
     def _write(
@@ -84,17 +98,15 @@ class Conversations:
         sources: Sequence[Image],
         max_active_outputs: int,
         key: IdempotencyKey | None,
-    ) -> tuple[Conversation, Turn] | None:
+    ) -> tuple[Conversation, Turn] | Conflict:
         tables, viewer_id = self._tables, conversation.owner_id
         turn = self._new_turn(conversation, plan)
         images = [*sources, *(reference.image for reference in plan.references)]
         owners = [tables.images[one.id][0] for one in images if one.id in tables.images]
-        if (
-            owners != [viewer_id] * len(images)
-            or tables.is_used(viewer_id, key)
-            or not tables.bears(viewer_id, turn.outputs, max_active_outputs)
-        ):
-            return None
+        if owners != [viewer_id] * len(images):
+            return Conflict.IMAGE_GONE
+        if not tables.bears(viewer_id, turn.outputs, max_active_outputs):
+            return Conflict.LIMIT_REACHED
         written = replace(
             conversation,
             turn_count=conversation.turn_count + 1,
@@ -193,14 +205,15 @@ class Turns:
     def retry(
         self,
         viewer_id: ViewerId,
-        turn_id: TurnId,
         output: Output,
-        planned: PlannedOutput,
         *,
+        planned: PlannedOutput,
         max_active_outputs: int,
         key: IdempotencyKey | None,
-    ) -> tuple[Turn, ClusterTime] | None:
-        tables = self._tables
+    ) -> tuple[Turn, ClusterTime] | Conflict:
+        tables, turn_id = self._tables, output.turn_id
+        if tables.is_used(viewer_id, key):
+            return Conflict.KEY_USED
         row = tables.turns.get(turn_id)
         found = row.turn.output(output.slot) if row else None
         if (
@@ -208,16 +221,15 @@ class Turns:
             or row.turn.owner_id != viewer_id
             or found is None
             or (found.attempt, found.status) != (output.attempt, output.status)
-            or tables.is_used(viewer_id, key)
         ):
-            return None
+            return Conflict.STALE
         again = replace(
             an_output(turn_id, output.slot, planned, tables.now()),
             attempt=found.attempt + 1,
             fence=found.fence + 1,
         )
         if not tables.bears(viewer_id, [again], max_active_outputs):
-            return None
+            return Conflict.LIMIT_REACHED
         row.hidden[output.slot] = tables.queued(planned)
         before = tables.put(row, [again])
         tables.use(viewer_id, key, turn_id, output.slot)
@@ -256,8 +268,8 @@ class Images:
         found = {one: self._tables.committed.images.get(one) for one in ids}
         return {one: held[1] for one, held in found.items() if held and held[0] == viewer_id}
 
-    def any_refers_to(self, ids: Iterable[ImageId]) -> bool:
-        return any(one in self._tables.committed.images for one in ids)
+    def any_refers_to(self, viewer_id: ViewerId, ids: Iterable[ImageId]) -> bool:
+        return bool(self.get_many(viewer_id, ids))
 
 
 class Accounts:

@@ -1,0 +1,133 @@
+"""Commands that are done once: under an idempotency key, and although others write as well.
+
+One way for all of them: find what the key has made before, plan, refuse, write, and enqueue the new
+outputs. A write that meets a conflict is repeated with as little of this as can help.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Generic, Protocol, TypeVar
+
+from domain.conflicts import Conflict
+from domain.conversations import Conversation
+from domain.errors import Overloaded, UserErrorCode
+from domain.idempotency import IdempotencyKey, IdempotencyRecord
+from domain.ids import conversation_of_turn
+from domain.outputs import Output
+from domain.planning import Refusals, refuse
+from domain.ports.execution import JobQueue
+from domain.ports.repositories import ConversationRepository, IdempotencyRepository, TurnRepository
+from domain.retries import RetryPolicy
+from domain.services.accounts import AccountService
+from domain.turns import PlannedOutput, Turn
+from domain.viewers import Viewer
+
+_AFTER_CONFLICTS: Final = RetryPolicy(
+    first_pause_seconds=0.01, longest_pause_seconds=0.3, max_tries=20
+)
+
+
+class Plan(Protocol):
+    """What a command would do. It may be incomplete where refusals were found with it."""
+
+    @property
+    def outputs(self) -> Sequence[PlannedOutput]:
+        """What has to be paid for."""
+
+
+AnyPlan = TypeVar("AnyPlan", bound=Plan)
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Written(Generic[Result]):
+    result: Result
+    queued: Sequence[Output]
+    """Outputs that wait for a worker from now on."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommandService:
+    records: IdempotencyRepository
+    conversations: ConversationRepository
+    turns: TurnRepository
+    accounts: AccountService
+    jobs: JobQueue
+
+    async def run(
+        self,
+        viewer: Viewer,
+        key: IdempotencyKey | None,
+        *,
+        plan: Callable[[Refusals], Awaitable[AnyPlan]],
+        max_credits: int | None,
+        write: Callable[[AnyPlan], Awaitable[Written[Result] | Conflict]],
+        answer: Callable[[IdempotencyRecord], Awaitable[Result]],
+    ) -> Result:
+        """Do a command, or answer with what its key has made.
+
+        Raise Refused with all that is wrong with it, Overloaded where conflicts do not end.
+        """
+        retries = _AFTER_CONFLICTS.begin()
+        planned: AnyPlan | None = None
+        conflict: Conflict | None = None
+        while True:
+            record = await self._find(viewer, key)
+            if record is not None:
+                return await answer(record)
+            refusals = Refusals()
+            if planned is None or conflict in _PLAN_AGAIN:
+                planned = await plan(refusals)
+            if conflict is not Conflict.KEY_USED:
+                await self.accounts.check(
+                    viewer, planned.outputs, max_credits=max_credits, refusals=refusals
+                )
+            if refusals.found:
+                record = await self._find_after_refusal(viewer, key)
+                if record is not None:
+                    return await answer(record)
+                refusals.raise_if_any()
+            written = await write(planned)
+            if not isinstance(written, Conflict):
+                self.jobs.enqueue(output.id for output in written.queued)
+                return written.result
+            conflict = written
+            if not await retries.pause():
+                raise Overloaded
+
+    async def load_made(
+        self, viewer: Viewer, record: IdempotencyRecord
+    ) -> tuple[Conversation, Turn]:
+        """What a key has made, as it is now. Raise Refused where that has been deleted."""
+        conversation_id = conversation_of_turn(record.turn_id)
+        conversations = await self.conversations.get_many(viewer.id, [conversation_id])
+        turns = await self.turns.get_many(viewer.id, [record.turn_id])
+        if not conversations or not turns:
+            # It is never made again.
+            message = "What this key made has been deleted."
+            refuse(UserErrorCode.NOT_FOUND, message, "idempotencyKey")
+        return conversations[conversation_id], turns[record.turn_id]
+
+    async def _find(self, viewer: Viewer, key: IdempotencyKey | None) -> IdempotencyRecord | None:
+        """What the same command has made before, or None. Raise Refused for another input."""
+        record = await self.records.get(viewer.id, key) if key is not None else None
+        if key is not None and record is not None and not record.is_for(key):
+            message = "This key came with another input before. A new request needs a new key."
+            refuse(UserErrorCode.IDEMPOTENCY_KEY_REUSED, message, "idempotencyKey")
+        return record
+
+    async def _find_after_refusal(
+        self, viewer: Viewer, key: IdempotencyKey | None
+    ) -> IdempotencyRecord | None:
+        """What the same command has made since it was looked for.
+
+        Its own effect may be what is wrong with doing it a second time: it has spent the credits,
+        or its turn is in progress.
+        """
+        return await self._find(viewer, key)
+
+
+_PLAN_AGAIN: Final = frozenset({Conflict.STALE, Conflict.IMAGE_GONE})
+"""What the plan was made from has changed. After LIMIT_REACHED, only the account is checked again;
+after KEY_USED, the record is found, or the same plan is written if the record was rolled back.
+"""

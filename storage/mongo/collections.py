@@ -1,0 +1,139 @@
+"""The collections of the database, by name, with their indexes."""
+
+from abc import ABC, abstractmethod
+from typing import Any, Final, Generic, TypeAlias, TypeVar
+
+from pymongo import ASCENDING, DESCENDING, IndexModel
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import OperationFailure
+
+Document: TypeAlias = dict[str, Any]
+Collection = TypeVar("Collection")
+
+KEY_LIFE_SECONDS: Final = 48 * 3600
+UPLOAD_LIFE_SECONDS: Final = 48 * 3600
+"""How long an upload leads to its image. Its bytes are deleted much sooner."""
+WITHDRAWN_SECONDS: Final = 3600
+"""After which a withdrawn model is offered again, so that a run finds out whether it is back."""
+UNFINISHED_TURN: Final = {"$in": ["PENDING", "GENERATING"]}
+
+_NAMESPACE_EXISTS: Final = 48
+_INDEXES: Final[dict[str, list[IndexModel]]] = {
+    "conversations": [
+        IndexModel([("ownerId", ASCENDING), ("updatedAt", DESCENDING), ("_id", DESCENDING)]),
+        IndexModel([("ownerId", ASCENDING), ("sourceImage.id", ASCENDING)]),
+        IndexModel([("ownerId", ASCENDING), ("words", ASCENDING)]),
+    ],
+    "turns": [
+        IndexModel([("ownerId", ASCENDING), ("status", ASCENDING)]),
+        IndexModel([("references.image.id", ASCENDING)]),
+        IndexModel(
+            [("status", ASCENDING), ("outputs.leaseUntil", ASCENDING)],
+            name="unfinished",
+            partialFilterExpression={"status": UNFINISHED_TURN},
+        ),
+        # Reconciliation asks which keys of the object store are referenced: here and in `images`.
+        IndexModel(
+            "outputs.preview.key",
+            partialFilterExpression={"outputs.preview.key": {"$exists": True}},
+        ),
+    ],
+    "images": [
+        IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING), ("_id", DESCENDING)]),
+        IndexModel(
+            [("ownerId", ASCENDING), ("createdAt", DESCENDING), ("_id", DESCENDING)],
+            name="favourites",
+            partialFilterExpression={"favourite": True},
+        ),
+        IndexModel("key"),
+    ],
+    "prompts": [
+        IndexModel([("ownerId", ASCENDING), ("lastUsedAt", DESCENDING), ("_id", DESCENDING)]),
+        IndexModel([("ownerId", ASCENDING), ("words", ASCENDING)]),
+        IndexModel(
+            [("ownerId", ASCENDING), ("lastUsedAt", DESCENDING), ("_id", DESCENDING)],
+            name="favourites",
+            partialFilterExpression={"favourite": True},
+        ),
+    ],
+    "uploads": [
+        IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING)]),
+        # Only while there may be bytes. Reconciliation looks for `key`.
+        IndexModel("sweepAt", partialFilterExpression={"sweepAt": {"$exists": True}}),
+        IndexModel("key", partialFilterExpression={"sweepAt": {"$exists": True}}),
+        IndexModel("createdAt", expireAfterSeconds=UPLOAD_LIFE_SECONDS),
+    ],
+    "accounts": [],
+    "ledger": [IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING)])],
+    "viewers": [],
+    "idempotency": [IndexModel("createdAt", expireAfterSeconds=KEY_LIFE_SECONDS)],
+    "chores": [],
+    "withdrawals": [IndexModel("createdAt", expireAfterSeconds=WITHDRAWN_SECONDS)],
+}
+
+
+class Collections(ABC, Generic[Collection]):
+    """Every collection by its name in code: of a database, or of one transaction."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def collection(self, name: str) -> Collection: ...
+
+    @property
+    def conversations(self) -> Collection:
+        return self.collection("conversations")
+
+    @property
+    def turns(self) -> Collection:
+        return self.collection("turns")
+
+    @property
+    def images(self) -> Collection:
+        return self.collection("images")
+
+    @property
+    def prompts(self) -> Collection:
+        return self.collection("prompts")
+
+    @property
+    def uploads(self) -> Collection:
+        return self.collection("uploads")
+
+    @property
+    def idempotency(self) -> Collection:
+        return self.collection("idempotency")
+
+    @property
+    def accounts(self) -> Collection:
+        return self.collection("accounts")
+
+    @property
+    def ledger(self) -> Collection:
+        return self.collection("ledger")
+
+    @property
+    def viewers(self) -> Collection:
+        return self.collection("viewers")
+
+    @property
+    def periodic_jobs(self) -> Collection:
+        return self.collection("chores")
+
+    @property
+    def withdrawals(self) -> Collection:
+        return self.collection("withdrawals")
+
+
+async def prepare(database: AsyncDatabase[Document]) -> None:
+    """Make the collections and indexes that are not there yet."""
+    existing = set(await database.list_collection_names())
+    for name, indexes in _INDEXES.items():
+        if name not in existing:
+            try:
+                await database.create_collection(name, check_exists=False)
+            except OperationFailure as error:
+                if error.code != _NAMESPACE_EXISTS:  # another process came first
+                    raise
+        if indexes:
+            await database[name].create_indexes(indexes)

@@ -1,0 +1,116 @@
+"""One transaction: the collections as it sees them, and the ways in which it ends.
+
+What may only be written together with something else takes a `Transaction`, which only
+`Database.transact` makes. Its collections add the session to every call, so none can be forgotten.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.asynchronous.cursor import AsyncCursor
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import PyMongoError
+from pymongo.results import DeleteResult, UpdateResult
+
+from domain.conflicts import Conflict
+from storage.mongo.collections import Collections, Document
+
+Filter = Mapping[str, Any]
+Update = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+
+
+class Abort(Exception):
+    """Raised inside a transaction that is not to be committed. It is rolled back."""
+
+    def __init__(self, conflict: Conflict) -> None:
+        super().__init__(conflict)
+        self.conflict = conflict
+
+
+class Contended(PyMongoError):
+    """Raised inside a transaction that met another one, but depends on nothing that it wrote.
+
+    The driver begins it again, as it does where the server itself finds the two in conflict.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("Another transaction came first.", ["TransientTransactionError"])
+
+
+class SessionCollection:
+    """A collection, read and written inside one transaction only."""
+
+    __slots__ = ("_collection", "_session")
+
+    def __init__(self, collection: AsyncCollection[Document], session: AsyncClientSession) -> None:
+        self._collection = collection
+        self._session = session
+
+    def find(self, query: Filter, projection: Filter | None = None) -> AsyncCursor[Document]:
+        return self._collection.find(query, projection, session=self._session)
+
+    async def find_one(self, query: Filter) -> Document | None:
+        return await self._collection.find_one(query, session=self._session)
+
+    async def distinct(self, field: str, query: Filter) -> list[Any]:
+        return await self._collection.distinct(field, query, session=self._session)
+
+    async def count_documents(self, query: Filter, *, limit: int) -> int:
+        return await self._collection.count_documents(query, session=self._session, limit=limit)
+
+    async def find_one_and_update(
+        self, query: Filter, update: Update, **options: Any
+    ) -> Document | None:
+        found: Document | None = await self._collection.find_one_and_update(
+            query, update, session=self._session, **options
+        )
+        return found
+
+    async def find_one_and_delete(self, query: Filter) -> Document | None:
+        found: Document | None = await self._collection.find_one_and_delete(
+            query, session=self._session
+        )
+        return found
+
+    async def update_one(
+        self, query: Filter, update: Update, *, upsert: bool = False
+    ) -> UpdateResult:
+        return await self._collection.update_one(
+            query, update, upsert=upsert, session=self._session
+        )
+
+    async def update_many(self, query: Filter, update: Update) -> UpdateResult:
+        return await self._collection.update_many(query, update, session=self._session)
+
+    async def insert_one(self, document: Document) -> None:
+        await self._collection.insert_one(document, session=self._session)
+
+    async def insert_many(self, documents: Iterable[Document]) -> None:
+        await self._collection.insert_many(documents, session=self._session)
+
+    async def delete_one(self, query: Filter) -> DeleteResult:
+        return await self._collection.delete_one(query, session=self._session)
+
+    async def delete_many(self, query: Filter) -> DeleteResult:
+        return await self._collection.delete_many(query, session=self._session)
+
+
+class Transaction(Collections[SessionCollection]):
+    """An open transaction. After its end it refuses every call."""
+
+    __slots__ = ("_commands", "_open", "_session")
+
+    def __init__(self, commands: AsyncDatabase[Document], session: AsyncClientSession) -> None:
+        self._commands = commands
+        self._session = session
+        self._open = True
+
+    def collection(self, name: str) -> SessionCollection:
+        if not self._open:
+            raise RuntimeError("This transaction has ended.")
+        return SessionCollection(self._commands[name], self._session)
+
+    def end(self) -> None:
+        self._open = False
