@@ -25,6 +25,7 @@ from domain.services.accounts import AccountService
 from domain.services.commands import CommandService
 from domain.services.conversations import ConversationService
 from domain.services.favourites import FavouriteService
+from domain.services.edit_planning import EditPlanner
 from domain.services.images import ImageService
 from domain.services.plans import PlanService
 from domain.services.prompts import PromptService
@@ -215,7 +216,7 @@ async def open_services(
             conversation_repository,
             commands,
             accounts,
-            images,
+            EditPlanner(turn_repository, conversation_repository, images, registry),
             registry,
             jobs,
             image_writer,

@@ -1,6 +1,4 @@
-"""Keeping pictures: every rendition's bytes into the object store, before anything refers to
-them.
-"""
+"""Storing images: every rendition's bytes go to the object store before a record refers to them."""
 
 import asyncio
 from collections.abc import Sequence
@@ -18,7 +16,7 @@ from domain.retries import RetryPolicy, retry
 
 _STORE_AWAY: Final = RetryPolicy(first_pause_seconds=0.2, longest_pause_seconds=0.8, max_tries=4)
 _DISCARD_SECONDS: Final = 3.0
-"""What waits for it has been done already, and has to be told within what a request may take."""
+"""The request that waits for it has been done, and has to be answered in its own time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +33,7 @@ class ImageWriter:
         seed: str | None = None,
         output_id: OutputId | None = None,
     ) -> Image:
-        """Store the picture and its thumbnails under a new key, and tell its facts.
+        """Store the original and its thumbnails under a new key, and return their facts.
 
         Raise StoreUnavailable after several tries.
         """
@@ -61,7 +59,7 @@ class ImageWriter:
         return image
 
     async def delete(self, keys: Sequence[str]) -> None:
-        """Delete bytes that nothing refers to. What takes too long is left to the tidier."""
+        """Delete orphaned objects. What takes too long is left to the orphan collection."""
         with suppress(StoreUnavailable, TimeoutError):
             async with asyncio.timeout(_DISCARD_SECONDS):
                 await self.objects.delete(keys)

@@ -1,4 +1,4 @@
-"""Accounts: what a viewer may still spend and have at work."""
+"""Accounts: what a viewer may still spend, and how many outputs may run."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ class AccountService:
     max_active_outputs: int
 
     async def get(self, viewer_id: ViewerId) -> Account:
-        """The viewer's account, made at first sight."""
+        """The viewer's account. The first call makes it."""
         return await self.accounts.open(viewer_id, starting_credits=self.starting_credits)
 
     async def get_many(self, viewer: Viewer, ids: Iterable[ViewerId]) -> Mapping[ViewerId, Account]:
-        """The viewer's own, whichever are asked for."""
+        """The viewer's own account, if it is among these."""
         return {viewer.id: await self.get(viewer.id)} if viewer.id in ids else {}
 
     async def check(
@@ -33,9 +33,9 @@ class AccountService:
         max_credits: int | None,
         refusals: Refusals,
     ) -> None:
-        """Add to `refusals` what speaks against running these outputs now.
+        """Add to `refusals` what forbids running these outputs.
 
-        Only the write itself can be sure: this is for saying why, together with all else.
+        The write checks the account as well. This check says why, together with all other refusals.
         """
         check_spending(
             outputs,

@@ -104,7 +104,7 @@ class CommandService:
         turns = await self.turns.get_many(viewer.id, [record.turn_id])
         if not conversations or not turns:
             # It is never made again.
-            message = "What this key made has been deleted."
+            message = "The result stored under this key has been deleted."
             refuse(UserErrorCode.NOT_FOUND, message, "idempotencyKey")
         return conversations[conversation_id], turns[record.turn_id]
 
@@ -112,7 +112,7 @@ class CommandService:
         """What the same command has made before, or None. Raise Refused for another input."""
         record = await self.records.get(viewer.id, key) if key is not None else None
         if key is not None and record is not None and not record.is_for(key):
-            message = "This key came with another input before. A new request needs a new key."
+            message = "This key was used with a different input. Use a new key for a new request."
             refuse(UserErrorCode.IDEMPOTENCY_KEY_REUSED, message, "idempotencyKey")
         return record
 

@@ -1,4 +1,4 @@
-"""Pictures that a viewer owns, and finding those that a command names."""
+"""Images that a viewer owns, and finding those that a command names."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class ImageService:
         )
 
     async def delete(self, viewer: Viewer, name: str) -> ImageId:
-        """Delete a picture that nothing uses, bytes included."""
+        """Delete an image that nothing uses, and its objects."""
         image_id = parse_image_id(name)
         record = (await self._get(viewer, image_id)) if image_id else None
         if record is None:
@@ -50,8 +50,8 @@ class ImageService:
         image = record.image
         if not await self.images.delete_unless_used(viewer.id, image.id):
             if await self._get(viewer, image.id) is None:
-                refuse(*_IMAGE_NOT_FOUND)  # a twin came first
-            message = "A conversation uses this image. Delete that first."
+                refuse(*_IMAGE_NOT_FOUND)  # another request has deleted it
+            message = "A conversation uses this image. Delete the conversation first."
             refuse(UserErrorCode.IMAGE_IN_USE, message, "imageId")
         await self.image_writer.delete(image.keys)
         return image.id
@@ -64,7 +64,7 @@ class ImageService:
     ) -> Image | None:
         if image_id is None:
             return None
-        return (await self._find(viewer, [image_id], refusals, "sourceImageId"))[0]
+        return (await self._find(viewer, [image_id], field="sourceImageId", refusals=refusals))[0]
 
     async def find_manual_references(
         self, viewer: Viewer, image_ids: Sequence[str], refusals: Refusals
@@ -77,7 +77,9 @@ class ImageService:
                 "manualReferenceIds",
             )
             return None
-        found = await self._find(viewer, image_ids, refusals, "manualReferenceIds", numbered=True)
+        found = await self._find(
+            viewer, image_ids, field="manualReferenceIds", refusals=refusals, numbered=True
+        )
         references = tuple(Reference(image, ReferenceOrigin.MANUAL) for image in found if image)
         return references if len(references) == len(image_ids) else None
 
@@ -85,9 +87,9 @@ class ImageService:
         self,
         viewer: Viewer,
         names: Sequence[str],
-        refusals: Refusals,
-        field: str,
         *,
+        field: str,
+        refusals: Refusals,
         numbered: bool = False,
     ) -> list[Image | None]:
         ids = [parse_image_id(name) for name in names]
@@ -106,5 +108,5 @@ class ImageService:
 def _why_not_found(name: str) -> tuple[UserErrorCode, str]:
     if parse_upload_id(name) is None:
         return UserErrorCode.NOT_FOUND, "There is no such image."
-    message = "This is an upload. Complete it, and use the image that it becomes."
+    message = "This is the ID of an upload. Complete the upload and use its image."
     return UserErrorCode.REFERENCE_NOT_READY, message

@@ -12,56 +12,28 @@ from domain.errors import UserError, UserErrorCode
 from domain.execution.image_writer import ImageWriter
 from domain.idempotency import IdempotencyRecord, key_of
 from domain.ids import (
-    LAST_TURN_INDEX,
     ConversationId,
     TurnId,
-    conversation_of_turn,
-    parse_conversation_id,
     parse_output_id,
     parse_turn_id,
     turn_of_output,
 )
 from domain.images import Image
-from domain.models import SQUARE, ModelRegistry, Resolution
+from domain.models import ModelRegistry
 from domain.outputs import Output, OutputStatus
 from domain.pages import Page, PageRequest, Position, cut
-from domain.planning import Inherited, Refusals, plan_retry, plan_turn, refuse
+from domain.planning import Refusals, plan_retry, refuse
 from domain.ports.execution import JobQueue
 from domain.ports.repositories import ConversationRepository, TurnRepository
-from domain.references import Reference, ReferenceOrigin
 from domain.services.accounts import AccountService
 from domain.services.commands import CommandService, Written
-from domain.services.conversations import CONVERSATION_NOT_FOUND
-from domain.services.images import ImageService
+from domain.services.edit_planning import EditPlanner, PlannedEdit
 from domain.turns import PlannedOutput, RetryOutput, SendEdit, Turn, TurnPlan
 from domain.viewers import Viewer
 
 _RETRYABLE: Final = frozenset({OutputStatus.FAILED, OutputStatus.CANCELLED})
-_MAX_PREVIOUS_OUTPUTS: Final = 100
 _STRIP_TURNS: Final = 50
 _BEFORE_ALL_TURNS: Final = (-1, 0, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class _TurnBasis:
-    """What the next turn of a conversation builds on."""
-
-    conversation: Conversation
-    latest: Turn
-    previous: tuple[Reference, ...] | None
-    """None where something is wrong with them."""
-
-
-@dataclass(frozen=True, slots=True)
-class _PlannedEdit:
-    """`basis` None: the conversation was not found."""
-
-    basis: _TurnBasis | None
-    turn: TurnPlan
-
-    @property
-    def outputs(self) -> Sequence[PlannedOutput]:
-        return self.turn.outputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +54,7 @@ class TurnService:
     conversations: ConversationRepository
     commands: CommandService
     accounts: AccountService
-    images: ImageService
+    edits: EditPlanner
     registry: ModelRegistry
     jobs: JobQueue
     image_writer: ImageWriter
@@ -136,7 +108,7 @@ class TurnService:
         """
         key = key_of("sendEdit", command.idempotency_key, command)
 
-        async def write(plan: _PlannedEdit) -> Written[tuple[Turn, Bookmark]] | Conflict:
+        async def write(plan: PlannedEdit) -> Written[tuple[Turn, Bookmark]] | Conflict:
             basis = plan.basis
             assert basis is not None
             written = await self.conversations.append_turn(
@@ -159,7 +131,7 @@ class TurnService:
         return await self.commands.run(
             viewer,
             key,
-            plan=partial(self._plan_edit, viewer, command),
+            plan=partial(self.edits.plan, viewer, command),
             max_credits=command.max_credits,
             write=write,
             answer=answer,
@@ -168,7 +140,7 @@ class TurnService:
     async def plan(self, viewer: Viewer, command: SendEdit) -> tuple[TurnPlan, Sequence[UserError]]:
         """What `send_edit` would do, and what it would refuse. Nothing is written."""
         refusals = Refusals()
-        plan = await self._plan_edit(viewer, command, refusals)
+        plan = await self.edits.plan(viewer, command, refusals)
         await self.accounts.check(
             viewer, plan.outputs, max_credits=command.max_credits, refusals=refusals
         )
@@ -221,7 +193,7 @@ class TurnService:
         turn, output = await self._find_output(viewer, name)
         cancelled = await self.turns.cancel(viewer.id, turn.id, [output.slot])
         if cancelled is None:
-            message = "This output is over already."
+            message = "This output has already finished."
             refuse(UserErrorCode.NOT_CANCELLABLE, message, "outputId")
         self.jobs.recall([output.id])
         return cancelled, _in(cancelled, output.slot)
@@ -235,7 +207,7 @@ class TurnService:
         slots = [output.slot for output in turn.outputs]
         cancelled = await self.turns.cancel(viewer.id, turn.id, slots)
         if cancelled is None:
-            refuse(UserErrorCode.NOT_CANCELLABLE, "This turn is over already.", "turnId")
+            refuse(UserErrorCode.NOT_CANCELLABLE, "This turn has already finished.", "turnId")
         self.jobs.recall(output.id for output in turn.outputs)
         return cancelled
 
@@ -255,137 +227,15 @@ class TurnService:
     ) -> _PlannedRetry:
         turn, output = await self._find_output(viewer, command.output_id)
         if output.status not in _RETRYABLE:
-            message = "Only an output that failed or was cancelled can be tried again."
+            message = "Only a failed or cancelled output can be retried."
             refusals.add(UserErrorCode.NOT_RETRYABLE, message, "outputId")
         planned = plan_retry(
             turn, output, command.model_id, registry=self.registry, refusals=refusals
         )
         return _PlannedRetry(output, planned)
 
-    async def _plan_edit(
-        self, viewer: Viewer, command: SendEdit, refusals: Refusals
-    ) -> _PlannedEdit:
-        """The next turn and what it builds on. Add all that is wrong to `refusals`."""
-        basis = await self._find_basis(viewer, command, refusals)
-        manual = await self.images.find_manual_references(
-            viewer, command.turn.manual_reference_ids, refusals
-        )
-        turn = plan_turn(
-            command.turn,
-            registry=self.registry,
-            inherited=_inherited_from(basis) if basis else _NOTHING_INHERITED,
-            references=_together(basis, manual),
-            previous_were_named=command.previous_output_ids is not None,
-            refusals=refusals,
-        )
-        return _PlannedEdit(basis, turn)
-
-    async def _find_basis(
-        self, viewer: Viewer, command: SendEdit, refusals: Refusals
-    ) -> _TurnBasis | None:
-        conversation_id = parse_conversation_id(command.conversation_id)
-        found = (
-            await self.conversations.get_with_latest_turn(viewer.id, conversation_id)
-            if conversation_id is not None
-            else None
-        )
-        if found is None:
-            refusals.add(*CONVERSATION_NOT_FOUND)
-            return None
-        conversation, latest = found
-        if conversation.turn_count > LAST_TURN_INDEX:
-            message = "This conversation is full. Please start another one."
-            refusals.add(UserErrorCode.CONVERSATION_FULL, message, "conversationId")
-        if command.previous_output_ids is not None:
-            previous = await self._find_named(
-                viewer, conversation.id, names=command.previous_output_ids, refusals=refusals
-            )
-        else:
-            previous = await self._find_previous(viewer, conversation, latest, refusals=refusals)
-        return _TurnBasis(conversation, latest, previous)
-
-    async def _find_previous(
-        self, viewer: Viewer, conversation: Conversation, latest: Turn, *, refusals: Refusals
-    ) -> tuple[Reference, ...] | None:
-        """The images of the nearest turn that has any, else the source image."""
-        if latest.in_progress and not latest.images:
-            refusals.add(
-                UserErrorCode.TURN_IN_PROGRESS,
-                "The turn before is still at work, and nothing has landed yet.",
-                "conversationId",
-            )
-            return None
-        turn: Turn | None = latest
-        if not latest.images:
-            turn = await self.turns.latest_with_images(viewer.id, conversation.id)
-        if turn is not None:
-            return tuple(Reference(image, ReferenceOrigin.PREVIOUS_TURN) for image in turn.images)
-        source = conversation.source_image
-        return (Reference(source, ReferenceOrigin.SOURCE),) if source else ()
-
-    async def _find_named(
-        self,
-        viewer: Viewer,
-        conversation_id: ConversationId,
-        *,
-        names: Sequence[str],
-        refusals: Refusals,
-    ) -> tuple[Reference, ...] | None:
-        """The images of the outputs that the viewer named, in the order given."""
-        if len(names) > _MAX_PREVIOUS_OUTPUTS:
-            message = f"Name at most {_MAX_PREVIOUS_OUTPUTS} earlier outputs."
-            refusals.add(UserErrorCode.TOO_MANY_REFERENCES, message, "previousOutputIds")
-            return None
-        ids = [parse_output_id(name) for name in names]
-        slots = [turn_of_output(output_id) if output_id else None for output_id in ids]
-        wanted = {
-            slot[0] for slot in slots if slot and conversation_of_turn(slot[0]) == conversation_id
-        }
-        turns = await self.turns.get_many(viewer.id, wanted) if wanted else {}
-
-        references: list[Reference] = []
-        for index, slot in enumerate(slots):
-            turn = turns.get(slot[0]) if slot else None
-            output = turn.output(slot[1]) if turn and slot else None
-            image = output.image if output else None
-            if image is not None:
-                references.append(Reference(image, ReferenceOrigin.PREVIOUS_TURN))
-            else:
-                _refuse_named(output, index, refusals)
-        return tuple(references) if len(references) == len(names) else None
-
 
 def _in(turn: Turn, slot: int) -> Output:
     output = turn.output(slot)
     assert output is not None
     return output
-
-
-def _inherited_from(basis: _TurnBasis) -> Inherited:
-    return Inherited(
-        model_ids=basis.latest.selected_model_ids,
-        aspect_ratio=basis.conversation.aspect_ratio,
-        resolution=basis.conversation.resolution,
-    )
-
-
-def _together(
-    basis: _TurnBasis | None, manual: tuple[Reference, ...] | None
-) -> tuple[Reference, ...] | None:
-    if basis is None or basis.previous is None or manual is None:
-        return None
-    return (*basis.previous, *manual)
-
-
-def _refuse_named(output: Output | None, index: int, refusals: Refusals) -> None:
-    path = ("previousOutputIds", str(index))
-    if output is None:
-        message = "There is no such output in this conversation."
-        refusals.add(UserErrorCode.NOT_FOUND, message, *path)
-    elif output.unfinished:
-        refusals.add(UserErrorCode.REFERENCE_NOT_READY, "This output is still at work.", *path)
-    else:
-        refusals.add(UserErrorCode.REFERENCE_NOT_READY, "This output has no image.", *path)
-
-
-_NOTHING_INHERITED: Final = Inherited(aspect_ratio=SQUARE, resolution=Resolution.ONE_K)

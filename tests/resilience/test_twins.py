@@ -16,6 +16,7 @@ from domain.outputs import GenerationError
 from domain.services.accounts import AccountService
 from domain.services.commands import CommandService
 from domain.services.conversations import ConversationService
+from domain.services.edit_planning import EditPlanner
 from domain.services.images import ImageService
 from domain.services.turns import TurnService
 from domain.signing import Signer
@@ -102,8 +103,9 @@ class Desk:
         self.conversations = ConversationService(
             conversations, commands, accounts, images, registry, image_writer
         )
+        edits = EditPlanner(turns, conversations, images, registry)
         self.turns = TurnService(
-            turns, conversations, commands, accounts, images, registry, jobs, image_writer
+            turns, conversations, commands, accounts, edits, registry, jobs, image_writer
         )
 
     async def start(self) -> tuple[Conversation, Turn]:

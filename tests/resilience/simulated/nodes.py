@@ -25,6 +25,7 @@ from domain.ports.repositories import (
 from domain.services.accounts import AccountService
 from domain.services.commands import CommandService
 from domain.services.conversations import ConversationService
+from domain.services.edit_planning import EditPlanner
 from domain.services.images import ImageService
 from domain.services.turns import TurnService
 from tests.resilience.simulated.model.repositories import Accounts, Images, Turns
@@ -142,7 +143,7 @@ class Node:
             self._conversations,
             commands,
             accounts,
-            images,
+            EditPlanner(self._turns, self._conversations, images, registry),
             registry,
             jobs,
             self._image_writer,

@@ -1,4 +1,4 @@
-"""What viewers' requests read and write: conversations, turns, images, accounts, receipts.
+"""What viewers' requests read and write: conversations, turns, images, accounts, idempotency.
 
 Each class is the model of the repository of that name in `storage/`.
 """
