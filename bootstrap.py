@@ -24,8 +24,8 @@ from domain.ports.providers import Provider
 from domain.services.accounts import AccountService
 from domain.services.commands import CommandService
 from domain.services.conversations import ConversationService
-from domain.services.favourites import FavouriteService
 from domain.services.edit_planning import EditPlanner
+from domain.services.favourites import FavouriteService
 from domain.services.images import ImageService
 from domain.services.plans import PlanService
 from domain.services.prompts import PromptService

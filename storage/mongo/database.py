@@ -9,10 +9,8 @@ import functools
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import Enum, auto
 from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
 
 import pymongo
@@ -21,14 +19,6 @@ from pymongo import AsyncMongoClient
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import (
-    ConfigurationError,
-    ConnectionFailure,
-    ExecutionTimeout,
-    OperationFailure,
-    PyMongoError,
-    WTimeoutError,
-)
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
@@ -37,23 +27,19 @@ from domain.changes import ClusterTime
 from domain.conflicts import Conflict
 from domain.errors import Overloaded
 from domain.waiting import SemaphoresByKey, holding
+from storage.mongo.calls import Calls, Inside, NestedCall, inside, translated
 from storage.mongo.collections import Collections, Document, prepare
 from storage.mongo.transaction import Abort, Transaction
 
 Session: TypeAlias = AsyncClientSession
 
 COMMAND_SECONDS: Final = 8
-SLOT_SECONDS: Final = 2
 PING_SECONDS: Final = 2
-MAX_CALLS: Final = 80
-"""Below the driver's own pool, which so never runs out."""
 SELECTION_SECONDS: Final = 4
 """How long a command waits for a primary: longer than an election, shorter than a person waits."""
 TRANSACTION_SECONDS: Final = 8
 _LEAST_SECONDS: Final = 2.0
 """With less time left none is begun: if time runs out during a commit, its outcome is unknown."""
-LAST_SECONDS: Final = 3
-"""How long calls may still run when the database is closed."""
 CLOSE_SECONDS: Final = 1
 FEED_SILENCE_SECONDS: Final = 8
 """After which an unanswered read of the change stream is given up. A quiet one answers every
@@ -64,70 +50,6 @@ _DURABLE: Final = WriteConcern("majority")
 
 Result = TypeVar("Result")
 Repository = TypeVar("Repository", bound=type)
-
-
-class _Inside(Enum):
-    CALL = auto()
-    TRANSACTION = auto()
-
-
-_inside: Final[ContextVar[_Inside | None]] = ContextVar("inside", default=None)
-"""What the current task is in the middle of."""
-
-
-class NestedCall(RuntimeError):
-    """A repository's method was called inside another one's call.
-
-    It would take a second slot while the first waits for it, so that all could wait for ever; and
-    inside a transaction it would read and write outside of it.
-    """
-
-
-class Calls:
-    """Calls to the driver: at most MAX_CALLS at once, and no cancellation reaches them.
-
-    A call that is cancelled while one of the driver's own limits runs out can leave the driver's
-    pool locked for good. So it runs in a task of its own, which ends within the time that it has.
-    """
-
-    def __init__(self, reconnect: Callable[[], Awaitable[None]]) -> None:
-        self._reconnect = reconnect
-        self._slots = asyncio.Semaphore(MAX_CALLS)
-        self._under_way: set[asyncio.Task[Any]] = set()
-
-    async def run(self, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-        """Raise Overloaded where no slot is free in time, or the database is away."""
-        if _inside.get() is not None:
-            raise NestedCall
-        try:
-            async with asyncio.timeout(SLOT_SECONDS):
-                await self._slots.acquire()
-        except TimeoutError:
-            raise Overloaded from None
-        task = asyncio.create_task(self._to_its_end(work))
-        self._under_way.add(task)
-        task.add_done_callback(self._ended)
-        return await asyncio.shield(task)
-
-    async def ended(self) -> None:
-        """Wait for what is still under way."""
-        if self._under_way:
-            await asyncio.wait(self._under_way, timeout=LAST_SECONDS)
-
-    async def _to_its_end(self, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-        _inside.set(_Inside.CALL)
-        with translated():
-            try:
-                return await work()
-            except ConfigurationError:
-                await self._reconnect()
-                raise
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._slots.release()
-        self._under_way.discard(task)
-        if not task.cancelled():
-            task.exception()  # its caller, if there still is one, gets it from the shield
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +86,7 @@ class Database(Collections[AsyncCollection[Document]]):
         would not be part of it, so it raises `NestedCall`. Transactions that move credits of the
         same `account` would conflict and begin again and again; instead, they form a queue.
         """
-        if _inside.get() is _Inside.TRANSACTION:
+        if inside.get() is Inside.TRANSACTION:
             raise NestedCall
         clock = asyncio.get_running_loop().time
         until = clock() + TRANSACTION_SECONDS
@@ -178,11 +100,11 @@ class Database(Collections[AsyncCollection[Document]]):
     ) -> Committed[Result] | Conflict:
         async def run(session: Session) -> Result:
             transaction = Transaction(self.commands, session)
-            outside = _inside.set(_Inside.TRANSACTION)
+            outside = inside.set(Inside.TRANSACTION)
             try:
                 return await work(transaction)
             finally:
-                _inside.reset(outside)
+                inside.reset(outside)
                 transaction.end()
 
         async with self.session() as session:
@@ -261,33 +183,6 @@ async def _reconnect(client: AsyncMongoClient[Document]) -> None:
     """
     for server in list(client._topology._servers.values()):
         await server.pool.reset_without_pause()
-
-
-class translated:  # noqa: N801 (reads as a phrase: `with translated():`)
-    """Turns errors of a database that cannot be reached into `Overloaded`, and no others."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, PyMongoError) and is_passing(error):
-            raise Overloaded from error
-
-
-_PASSING_CODES: Final = frozenset({43, 91, 134, 189, 11600, 11602})
-"""A cursor of a server that is gone; a server that shuts down, steps down, or has just started."""
-
-
-def is_passing(error: PyMongoError) -> bool:
-    """Whether the same call may well succeed a little later."""
-    return (
-        isinstance(error, (ConnectionFailure, ExecutionTimeout, WTimeoutError, ConfigurationError))
-        or (isinstance(error, OperationFailure) and error.code in _PASSING_CODES)
-        or error.timeout
-        or error.has_error_label("TransientTransactionError")
-        or error.has_error_label("RetryableWriteError")
-        or error.has_error_label("UnknownTransactionCommitResult")
-    )
 
 
 def repository(cls: Repository) -> Repository:

@@ -7,7 +7,8 @@ from uuid import uuid4
 import pytest
 
 from domain.errors import Overloaded
-from storage.mongo.database import MAX_CALLS, Database, open_database
+from storage.mongo.calls import MAX_CALLS
+from storage.mongo.database import Database, open_database
 from storage.mongo.transaction import Transaction
 
 

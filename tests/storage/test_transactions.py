@@ -9,9 +9,10 @@ from domain.conflicts import Conflict
 from domain.idempotency import IdempotencyKey
 from domain.ids import new_conversation_id
 from domain.references import Reference, ReferenceOrigin
+from storage.mongo.calls import NestedCall
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.conversations import MongoConversationRepository
-from storage.mongo.database import Committed, Database, NestedCall
+from storage.mongo.database import Committed, Database
 from storage.mongo.transaction import Abort, Contended, Transaction
 from storage.mongo.turns import MongoTurnRepository
 from tests.storage.builders import (

@@ -1,0 +1,117 @@
+"""Calls to the driver: bounded, out of reach of cancellation, and never inside one another."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import ContextVar
+from enum import Enum, auto
+from typing import Any, Final, TypeVar
+
+from pymongo.errors import (
+    ConfigurationError,
+    ConnectionFailure,
+    ExecutionTimeout,
+    OperationFailure,
+    PyMongoError,
+    WTimeoutError,
+)
+
+from domain.errors import Overloaded
+
+MAX_CALLS: Final = 80
+"""Fewer than the connections of the driver's own pool, which is therefore never exhausted."""
+SLOT_SECONDS: Final = 2
+LAST_SECONDS: Final = 3
+"""How long calls may still run when the database is closed."""
+
+Result = TypeVar("Result")
+
+
+class Inside(Enum):
+    CALL = auto()
+    TRANSACTION = auto()
+
+
+inside: Final[ContextVar[Inside | None]] = ContextVar("inside", default=None)
+"""What the current task is in the middle of."""
+
+
+class NestedCall(RuntimeError):
+    """A repository's method was called inside another one's call.
+
+    It would take a second slot while the first waits for it, so that all could wait for ever; and
+    inside a transaction it would read and write outside of it.
+    """
+
+
+class Calls:
+    """Calls to the driver: at most MAX_CALLS at once, and no cancellation reaches them.
+
+    A call that is cancelled while one of the driver's own limits runs out can leave the driver's
+    pool locked for good. So it runs in a task of its own, which ends within the time that it has.
+    """
+
+    def __init__(self, reconnect: Callable[[], Awaitable[None]]) -> None:
+        self._reconnect = reconnect
+        self._slots = asyncio.Semaphore(MAX_CALLS)
+        self._under_way: set[asyncio.Task[Any]] = set()
+
+    async def run(self, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+        """Raise Overloaded where no slot is free in time, or the database is away."""
+        if inside.get() is not None:
+            raise NestedCall
+        try:
+            async with asyncio.timeout(SLOT_SECONDS):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise Overloaded from None
+        task = asyncio.create_task(self._to_its_end(work))
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    async def ended(self) -> None:
+        """Wait for what is still under way."""
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=LAST_SECONDS)
+
+    async def _to_its_end(self, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+        inside.set(Inside.CALL)
+        with translated():
+            try:
+                return await work()
+            except ConfigurationError:
+                await self._reconnect()
+                raise
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._slots.release()
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # its caller, if there still is one, gets it from the shield
+
+
+class translated:  # noqa: N801 (reads as a phrase: `with translated():`)
+    """Turns errors of a database that cannot be reached into `Overloaded`, and no others."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, PyMongoError) and is_passing(error):
+            raise Overloaded from error
+
+
+_PASSING_CODES: Final = frozenset({43, 91, 134, 189, 11600, 11602})
+"""A cursor of a server that is gone; a server that shuts down, steps down, or has just started."""
+
+
+def is_passing(error: PyMongoError) -> bool:
+    """Whether the same call may well succeed a little later."""
+    return (
+        isinstance(error, (ConnectionFailure, ExecutionTimeout, WTimeoutError, ConfigurationError))
+        or (isinstance(error, OperationFailure) and error.code in _PASSING_CODES)
+        or error.timeout
+        or error.has_error_label("TransientTransactionError")
+        or error.has_error_label("RetryableWriteError")
+        or error.has_error_label("UnknownTransactionCommitResult")
+    )
