@@ -1,4 +1,4 @@
-"""Uploads: places for files, and what is made of the files that came."""
+"""Uploads: presigned uploads for files, and making images of the files that arrived."""
 
 import asyncio
 import unicodedata
@@ -67,7 +67,7 @@ class UploadService:
     async def create(
         self, viewer: Viewer, requests: Sequence[UploadRequest]
     ) -> Sequence[tuple[Upload, UploadOffer]]:
-        """Offer a place for each file, in their order; all or none.
+        """Open an upload for each file, in their order; all or none.
 
         Raise Refused, QueryTooComplex, or RateLimited where too many offers are open.
         """

@@ -5,8 +5,6 @@ Only ids travel: what a listener sees is read when it is wanted, so an event is 
 the same event costs the same whatever the document weighs.
 """
 
-import asyncio
-import random
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
@@ -15,6 +13,7 @@ from pymongo.asynchronous.change_stream import AsyncChangeStream
 from pymongo.errors import OperationFailure, PyMongoError
 
 from domain.changes import Change, ChangedKind, HistoryLost
+from domain.retries import RetryPolicy
 from storage.mongo.collections import Document
 from storage.mongo.database import Database, to_moment
 
@@ -33,7 +32,7 @@ _PIPELINE: Final[list[Mapping[str, Any]]] = [
                 {
                     "operationType": {"$in": _WRITES},
                     "ns.coll": {"$in": list(_KINDS)},
-                    # An update that raises no version, such as a renewed lease, wakes nobody.
+                    # An update that raises no version, such as a renewed lease, wakes no listener.
                     "$or": [
                         {"operationType": {"$ne": "update"}},
                         {"updateDescription.updatedFields.version": {"$exists": True}},
@@ -46,10 +45,9 @@ _PIPELINE: Final[list[Mapping[str, Any]]] = [
     {"$project": {"operationType": 1, "ns.coll": 1, "documentKey._id": 1, "clusterTime": 1}},
 ]
 _MAX_AWAIT_MS: Final = 1_000
-_FIRST_PAUSE_SECONDS: Final = 0.05
-_LONGEST_PAUSE_SECONDS: Final = 1.0
+_AFTER_ERRORS: Final = RetryPolicy(first_pause_seconds=0.05, longest_pause_seconds=1.0)
 _HISTORY_LOST_CODES: Final = frozenset({280, 286})
-"""The place is not to be found in the oplog, or not any more."""
+"""The position is not in the oplog, or not any more."""
 
 
 class MongoChangeFeed:
@@ -59,40 +57,39 @@ class MongoChangeFeed:
         self._watched = database.watched
 
     async def follow(self) -> AsyncIterator[Change | HistoryLost | None]:
-        place = _Place()
-        pause = _FIRST_PAUSE_SECONDS
+        position = _Position()
+        retries = _AFTER_ERRORS.begin()
         opened_before = False
         while True:
             try:
-                async with await self._open(place) as stream:
+                async with await self._open(position) as stream:
                     if not opened_before:
                         opened_before = True
                         yield None
-                    elif place.lost:
+                    elif position.lost:
                         yield HistoryLost()
-                    place.lost = False
-                    pause = _FIRST_PAUSE_SECONDS
-                    async for change in _read(stream, place):
+                    position.lost = False
+                    retries = _AFTER_ERRORS.begin()
+                    async for change in _read(stream, position):
                         yield change
             except PyMongoError as error:
-                place.after_error(error)
+                position.after_error(error)
                 log.warning(
-                    "change stream broke", error=type(error).__name__, history_lost=place.lost
+                    "change stream broke", error=type(error).__name__, history_lost=position.lost
                 )
-                await asyncio.sleep(pause * random.uniform(0.5, 1))
-                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+                await retries.pause()
 
-    async def _open(self, place: "_Place") -> AsyncChangeStream[Document]:
+    async def _open(self, position: "_Position") -> AsyncChangeStream[Document]:
         return await self._watched.watch(
             _PIPELINE,
             max_await_time_ms=_MAX_AWAIT_MS,
-            resume_after=place.token,
-            start_after=place.invalidated_token,
+            resume_after=position.token,
+            start_after=position.invalidated_token,
         )
 
 
-class _Place:
-    """Where in the history to go on. At most one of the tokens is set; none means from now on."""
+class _Position:
+    """Where to continue in the stream. At most one of the tokens is set; none means from now on."""
 
     def __init__(self) -> None:
         self.token: Mapping[str, Any] | None = None
@@ -105,38 +102,38 @@ class _Place:
             self.token, self.invalidated_token = token, None
 
     def invalidated(self) -> None:
-        """The stream has ended for good: begin another after the event that ended it."""
+        """The stream has ended: open another one after the event that ended it."""
         self.token, self.invalidated_token = None, self.token
         self.lost = True
 
     def after_error(self, error: PyMongoError) -> None:
-        """Go on from the same token; from now on where there is none or it has failed twice."""
+        """Continue from the same token; from now on where there is none or it has failed twice."""
         server_refused = isinstance(error, OperationFailure) and not error.has_error_label(
             "ResumableChangeStreamError"
         )
         token = self.token or self.invalidated_token
         forgotten = isinstance(error, OperationFailure) and error.code in _HISTORY_LOST_CODES
         if token is None or forgotten or (server_refused and token == self._failed_token):
-            # Whatever lies between is lost, or cannot be read: the state is read anew instead.
+            # The events between are lost, or cannot be read: listeners read the state again.
             self.token = self.invalidated_token = None
             self.lost = True
         self._failed_token = token if server_refused else None
 
 
 async def _read(
-    stream: AsyncChangeStream[Document], place: _Place
+    stream: AsyncChangeStream[Document], position: _Position
 ) -> AsyncIterator[Change | HistoryLost]:
     while stream.alive:
         event = await stream.try_next()
-        place.reached(stream.resume_token)
+        position.reached(stream.resume_token)
         if event is None:
             continue
         operation = event["operationType"]
         if operation == "invalidate":
-            place.invalidated()
+            position.invalidated()
             return
         if operation not in _WRITES:
-            # A collection was dropped or renamed: nobody knows what is left.
+            # A collection was dropped or renamed: anything may have changed.
             yield HistoryLost()
             continue
         yield Change(
