@@ -6,8 +6,10 @@ from typing import Annotated
 
 import strawberry
 
+from domain import conversations
 from domain.changes import Bookmark
 from resolvers.nodes import find_conversation
+from schema.companions import with_companion
 from schema.context import Info
 from schema.conversations import (
     Conversation,
@@ -19,17 +21,19 @@ from schema.conversations import (
     StartConversationPayload,
 )
 from schema.errors import Refusable
-from schema.turns import Turn
 
 
 @strawberry.type
 class ConversationQueries:
-    @strawberry.field(description="One of the viewer's conversations, or null.")
+    @strawberry.field(
+        graphql_type=Conversation | None,
+        description="One of the viewer's conversations, or null.",
+    )
     async def conversation(
         self,
         info: Info,
         id: Annotated[strawberry.ID, strawberry.argument(description="The conversation's id.")],
-    ) -> Conversation | None:
+    ) -> conversations.Conversation | None:
         _ = info.context.viewer
         return await find_conversation(info, id)
 
@@ -39,7 +43,7 @@ class ConversationMutations:
     @strawberry.mutation(
         description="Starts a conversation from one of the viewer's images, or from words alone. "
         "Answers before any model has started.",
-        extensions=[Refusable(StartConversationPayload)],
+        extensions=[Refusable()],
     )
     async def start_conversation(
         self,
@@ -52,14 +56,14 @@ class ConversationMutations:
             info.context.viewer, input.to_command()
         )
         return StartConversationPayload(
-            conversation=Conversation.of(conversation, at_hand=turn),
-            turn=Turn.of(turn),
+            conversation=with_companion(conversation, turn),
+            turn=turn,
             cursor=info.context.turn_cursors.make(conversation.id, Bookmark(conversation.as_of)),
         )
 
     @strawberry.mutation(
         description="Gives a conversation another title.",
-        extensions=[Refusable(RenameConversationPayload)],
+        extensions=[Refusable()],
     )
     async def rename_conversation(
         self,
@@ -71,13 +75,13 @@ class ConversationMutations:
         conversation = await info.context.conversations.rename(
             info.context.viewer, input.conversation_id, input.title
         )
-        return RenameConversationPayload(conversation=Conversation.of(conversation))
+        return RenameConversationPayload(conversation=conversation)
 
     @strawberry.mutation(
         description="Deletes the conversation, its turns and its outputs' images, bytes included, "
         "except images that are favourites or that another conversation uses as source or "
         "reference. Unfinished outputs end with it; the source image stays.",
-        extensions=[Refusable(DeleteConversationPayload)],
+        extensions=[Refusable()],
     )
     async def delete_conversation(
         self,
@@ -93,8 +97,9 @@ class ConversationMutations:
 @strawberry.type
 class ConversationSubscriptions:
     @strawberry.subscription(
+        graphql_type=Conversation,
         description="Title, turn count: comes first as it stands now, then at every change. Ends "
-        "by itself when the conversation is deleted."
+        "by itself when the conversation is deleted.",
     )
     async def conversation_updated(
         self,
@@ -102,8 +107,8 @@ class ConversationSubscriptions:
         conversation_id: Annotated[
             strawberry.ID, strawberry.argument(description="The conversation to follow.")
         ],
-    ) -> AsyncGenerator[Conversation, None]:
+    ) -> AsyncGenerator[conversations.Conversation, None]:
         updates = info.context.conversation_updates.of(info.context.viewer, conversation_id)
         async with aclosing(updates):
             async for conversation in updates:
-                yield Conversation.of(conversation)
+                yield conversation

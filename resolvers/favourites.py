@@ -4,16 +4,18 @@ from typing import Annotated
 
 import strawberry
 
+from domain.images import ImageRecord
 from schema.context import Info
 from schema.errors import Refusable
 from schema.favourites import SetFavouriteInput, SetFavouritePayload
+from schema.images import image_of
 
 
 @strawberry.type
 class FavouriteMutations:
     @strawberry.mutation(
         description="Marks an image or a prompt as a favourite, or takes the mark away.",
-        extensions=[Refusable(SetFavouritePayload)],
+        extensions=[Refusable()],
     )
     async def set_favourite(
         self,
@@ -23,4 +25,6 @@ class FavouriteMutations:
         ],
     ) -> SetFavouritePayload:
         marked = await info.context.favourites.set(info.context.viewer, input.id, input.favourite)
-        return SetFavouritePayload.of(marked)
+        if isinstance(marked, ImageRecord):
+            return SetFavouritePayload(image=image_of(marked))
+        return SetFavouritePayload(prompt=marked)

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import strawberry
 
+from domain import images
 from resolvers.nodes import find_image
 from schema.context import Info
 from schema.errors import Refusable
@@ -12,12 +13,12 @@ from schema.images import DeleteImageInput, DeleteImagePayload, Image
 
 @strawberry.type
 class ImageQueries:
-    @strawberry.field(description="One of the viewer's images, or null.")
+    @strawberry.field(graphql_type=Image | None, description="One of the viewer's images, or null.")
     async def image(
         self,
         info: Info,
         id: Annotated[strawberry.ID, strawberry.argument(description="The image's id.")],
-    ) -> Image | None:
+    ) -> images.Image | None:
         _ = info.context.viewer
         return await find_image(info, id)
 
@@ -27,7 +28,7 @@ class ImageMutations:
     @strawberry.mutation(
         description="Deletes an image, bytes included. IMAGE_IN_USE where a conversation has it as "
         "source or reference. The output that made it stays, without it.",
-        extensions=[Refusable(DeleteImagePayload)],
+        extensions=[Refusable()],
     )
     async def delete_image(
         self,

@@ -1,10 +1,11 @@
 """The model registry's root fields. They need no token."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import strawberry
 
-from domain.models import Scene
+import domain.models
 from schema.context import Info
 from schema.models import ImageModel
 from schema.scalars import given
@@ -13,14 +14,15 @@ from schema.scalars import given
 @strawberry.type
 class ModelQueries:
     @strawberry.field(
+        graphql_type=list[ImageModel],
         description="The model registry: what a model picker shows. Filter by what the models can "
-        "do."
+        "do.",
     )
     def models(
         self,
         info: Info,
         scene: Annotated[
-            Scene | None, strawberry.argument(description="Only what can do this.")
+            domain.models.Scene | None, strawberry.argument(description="Only what can do this.")
         ] = strawberry.UNSET,
         provider: Annotated[
             str | None, strawberry.argument(description="Only what this provider serves.")
@@ -32,20 +34,20 @@ class ModelQueries:
         include_unlisted: Annotated[
             bool | None, strawberry.argument(description="Also what no picker shows.")
         ] = strawberry.UNSET,
-    ) -> list[ImageModel]:
-        found = info.context.registry.find(
+    ) -> Sequence[domain.models.ImageModel]:
+        return info.context.registry.find(
             scene=given(scene),
             provider=given(provider),
             search=given(search),
             include_unlisted=given(include_unlisted) or False,
         )
-        return [ImageModel.of(row) for row in found]
 
-    @strawberry.field(description="A model by id or by any of its aliases.")
+    @strawberry.field(
+        graphql_type=ImageModel | None, description="A model by id or by any of its aliases."
+    )
     def model(
         self,
         info: Info,
         id: Annotated[strawberry.ID, strawberry.argument(description="An id or an alias.")],
-    ) -> ImageModel | None:
-        row = info.context.registry.get(id)
-        return ImageModel.of(row) if row else None
+    ) -> domain.models.ImageModel | None:
+        return info.context.registry.get(id)

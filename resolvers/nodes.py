@@ -1,10 +1,12 @@
 """`node` and `nodes`: any object by its id, whose prefix says what it is."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Annotated
 
 import strawberry
 
+from domain.conversations import Conversation
 from domain.errors import QueryTooComplex
 from domain.ids import (
     parse_conversation_id,
@@ -14,36 +16,32 @@ from domain.ids import (
     parse_turn_id,
     turn_of_output,
 )
+from domain.images import Image
+from domain.outputs import Output
+from domain.prompts import Prompt
+from domain.turns import Turn
+from domain.viewers import Viewer
 from schema.context import Info
-from schema.conversations import Conversation
-from schema.images import Image
+from schema.images import image_of
 from schema.node import Node
-from schema.outputs import Output
-from schema.prompts import Prompt
-from schema.turns import Turn
-from schema.viewer import Viewer
 
 _MAX_IDS = 100
 
 
 async def find_conversation(info: Info, name: str) -> Conversation | None:
     conversation_id = parse_conversation_id(name)
-    if conversation_id is None:
-        return None
-    found = await info.context.load.conversation.load(conversation_id)
-    return Conversation.of(found) if found else None
+    return await info.context.load.conversation.load(conversation_id) if conversation_id else None
 
 
 async def find_turn(info: Info, name: str) -> Turn | None:
     turn_id = parse_turn_id(name)
-    found = await info.context.load.turn.load(turn_id) if turn_id else None
-    return Turn.of(found) if found else None
+    return await info.context.load.turn.load(turn_id) if turn_id else None
 
 
 async def find_image(info: Info, name: str) -> Image | None:
     image_id = parse_image_id(name)
-    found = await info.context.load.image.load(image_id) if image_id else None
-    return Image.of_record(found) if found else None
+    record = await info.context.load.image.load(image_id) if image_id else None
+    return image_of(record) if record else None
 
 
 async def _find_output(info: Info, name: str) -> Output | None:
@@ -52,19 +50,17 @@ async def _find_output(info: Info, name: str) -> Output | None:
         return None
     turn_id, slot = turn_of_output(output_id)
     turn = await info.context.load.turn.load(turn_id)
-    output = turn.output(slot) if turn else None
-    return Output.of(output) if output else None
+    return turn.output(slot) if turn else None
 
 
 async def _find_prompt(info: Info, name: str) -> Prompt | None:
     prompt_id = parse_prompt_id(name)
-    found = await info.context.load.prompt.load(prompt_id) if prompt_id else None
-    return Prompt.of(found) if found else None
+    return await info.context.load.prompt.load(prompt_id) if prompt_id else None
 
 
 async def _find_viewer(info: Info, name: str) -> Viewer | None:
     viewer = info.context.viewer
-    return Viewer.of(viewer) if name == viewer.id else None
+    return viewer if name == viewer.id else None
 
 
 _FINDERS = {
@@ -77,7 +73,8 @@ _FINDERS = {
 }
 
 
-async def find_node(info: Info, name: str) -> Node | None:
+async def find_node(info: Info, name: str) -> object:
+    """The domain value, whose class tells its GraphQL type; None where there is none."""
     _ = info.context.viewer  # nobody's objects are read by nobody
     finder = _FINDERS.get(name.partition("_")[0])
     return await finder(info, name) if finder else None
@@ -86,25 +83,28 @@ async def find_node(info: Info, name: str) -> Node | None:
 @strawberry.type
 class NodeQueries:
     @strawberry.field(
+        graphql_type=Node | None,
         description="Any object the viewer may read, or null. Somebody else's object is null, as "
-        "if it did not exist."
+        "if it did not exist.",
     )
     async def node(
         self,
         info: Info,
         id: Annotated[strawberry.ID, strawberry.argument(description="The object's id.")],
-    ) -> Node | None:
+    ) -> object:
         return await find_node(info, id)
 
     @strawberry.field(
-        description="Objects in the order of their ids; null for each that the viewer may not read."
+        graphql_type=list[Node | None],
+        description="Objects in the order of their ids; null for each that the viewer may not "
+        "read.",
     )
     async def nodes(
         self,
         info: Info,
         ids: Annotated[list[strawberry.ID], strawberry.argument(description="At most 100 ids.")],
-    ) -> list[Node | None]:
+    ) -> Sequence[object]:
         if len(ids) > _MAX_IDS:
             raise QueryTooComplex("ids", maximum=_MAX_IDS, actual=len(ids))
         # Awaited together, so that each kind costs one query.
-        return list(await asyncio.gather(*(find_node(info, one) for one in ids)))
+        return await asyncio.gather(*(find_node(info, one) for one in ids))

@@ -4,6 +4,8 @@ from typing import Annotated
 
 import strawberry
 
+from domain import turns
+from schema.companions import with_companion
 from schema.context import Info
 from schema.plans import PlanTurnInput, TurnPlan
 
@@ -11,13 +13,14 @@ from schema.plans import PlanTurnInput, TurnPlan
 @strawberry.type
 class PlanQueries:
     @strawberry.field(
+        graphql_type=TurnPlan,
         description="A dry run: what a turn would cost, what each model would be given, and what "
-        "is wrong with it. Changes nothing."
+        "is wrong with it. Changes nothing.",
     )
     async def plan_turn(
         self,
         info: Info,
         input: Annotated[PlanTurnInput, strawberry.argument(description="The turn.")],
-    ) -> TurnPlan:
+    ) -> turns.TurnPlan:
         plan, found = await info.context.plans.plan(info.context.viewer, input.to_command())
-        return TurnPlan.of(plan, found)
+        return with_companion(plan, tuple(found))

@@ -5,26 +5,29 @@ from contextlib import aclosing
 
 import strawberry
 
+from domain import viewers
+from schema.companions import with_companion
 from schema.context import Info
 from schema.viewer import Viewer
 
 
 @strawberry.type
 class ViewerQueries:
-    @strawberry.field(description="Whoever is asking. Needs a token.")
-    def viewer(self, info: Info) -> Viewer:
-        return Viewer.of(info.context.viewer)
+    @strawberry.field(graphql_type=Viewer, description="Whoever is asking. Needs a token.")
+    def viewer(self, info: Info) -> viewers.Viewer:
+        return info.context.viewer
 
 
 @strawberry.type
 class ViewerSubscriptions:
     @strawberry.subscription(
+        graphql_type=Viewer,
         description="The viewer's credits and active outputs: first as they stand now, then at "
-        "every change."
+        "every change.",
     )
-    async def viewer_updated(self, info: Info) -> AsyncGenerator[Viewer, None]:
+    async def viewer_updated(self, info: Info) -> AsyncGenerator[viewers.Viewer, None]:
         viewer = info.context.viewer
         updates = info.context.viewer_updates.of(viewer)
         async with aclosing(updates):
             async for account in updates:
-                yield Viewer.of(viewer, at_hand=account)
+                yield with_companion(viewer, account)

@@ -1,12 +1,14 @@
 """Connections: pages of lists that grow, with cursors that stay where they are."""
 
-from collections.abc import Callable
-from typing import Annotated, Generic, Self, TypeAlias, TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Generic, TypeAlias, TypeVar
 
 import strawberry
 
+from domain.cursors import PageCursors
 from domain.errors import BadUserInput, QueryTooComplex
-from domain.pages import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, Page, PageRequest
+from domain.pages import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, Page, PageRequest, Position
 from schema.context import Info
 from schema.scalars import given
 
@@ -38,8 +40,51 @@ class PageInfo:
     end_cursor: str | None = strawberry.field(description="The last edge's cursor.")
 
 
+@dataclass(frozen=True, slots=True)
+class ListEdge(Generic[Item]):
+    """The source of an edge."""
+
+    node: Item
+    position: Position
+    list: "ListPage[Item]"
+
+    @property
+    def cursor(self) -> str:
+        return self.list.cursors.make(self.list.name, self.position)
+
+
+@dataclass(frozen=True, slots=True)
+class ListPage(Generic[Item]):
+    """The source of a connection: a page of domain values. Cursors are made where selected."""
+
+    page: Page[Item]
+    name: str
+    """Says which list this is, filters and viewer included."""
+    cursors: PageCursors
+
+    @property
+    def edges(self) -> Sequence[ListEdge[Item]]:
+        return [ListEdge(item, position, self) for item, position in self.page.items]
+
+    @property
+    def nodes(self) -> Sequence[Item]:
+        return [item for item, _ in self.page.items]
+
+    @property
+    def page_info(self) -> PageInfo:
+        edges = self.edges
+        return PageInfo(
+            has_next_page=self.page.has_next,
+            has_previous_page=self.page.has_previous,
+            start_cursor=edges[0].cursor if edges else None,
+            end_cursor=edges[-1].cursor if edges else None,
+        )
+
+
 @strawberry.type(description="One item of a page.")
 class Edge(Generic[NodeType]):
+    source: ClassVar[type] = ListEdge
+
     node: NodeType = strawberry.field(description="The item.")
     cursor: str = strawberry.field(
         description="The item's place in this list, to pass as `after` or `before`."
@@ -48,29 +93,11 @@ class Edge(Generic[NodeType]):
 
 @strawberry.type(description="A page of a list that grows.")
 class Connection(Generic[NodeType]):
+    source: ClassVar[type] = ListPage
+
     edges: list[Edge[NodeType]] = strawberry.field(description="The items with their cursors.")
     nodes: list[NodeType] = strawberry.field(description="The items alone.")
     page_info: PageInfo = strawberry.field(description="Where this page lies in its list.")
-
-    @classmethod
-    def of(
-        cls, page: Page[Item], convert: Callable[[Item], NodeType], info: Info, name: str
-    ) -> Self:
-        """`name` says which list this is, filters and viewer included."""
-        edges = [
-            Edge(node=convert(item), cursor=info.context.page_cursors.make(name, position))
-            for item, position in page.items
-        ]
-        return cls(
-            edges=edges,
-            nodes=[edge.node for edge in edges],
-            page_info=PageInfo(
-                has_next_page=page.has_next,
-                has_previous_page=page.has_previous,
-                start_cursor=edges[0].cursor if edges else None,
-                end_cursor=edges[-1].cursor if edges else None,
-            ),
-        )
 
 
 def page_request(

@@ -1,13 +1,14 @@
 """Errors as clients see them: user errors in payloads, everything else with a code."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import strawberry
 import structlog
 from graphql import GraphQLError, GraphQLSyntaxError
 from strawberry.extensions.field_extension import AsyncExtensionResolver, FieldExtension
 from strawberry.schema.exceptions import CannotGetOperationTypeError
+from strawberry.types.field import StrawberryField
 
 from domain import errors
 from domain.errors import ApiError, Refused
@@ -68,23 +69,34 @@ described_enum(
     "top-level errors with `extensions.code`."
 )
 class UserError:
+    source: ClassVar[type] = errors.UserError
+
     code: errors.UserErrorCode = strawberry.field(description="What is wrong.")
     message: str = strawberry.field(description="A sentence that may be shown to a person.")
-    path: list[str] | None = strawberry.field(
+
+    @strawberry.field(
         description='Where in the input, e.g. `["input", "selectedModels", "1"]`; positions in '
         "lists are strings."
     )
+    @staticmethod
+    def path(error: strawberry.Parent[errors.UserError]) -> list[str] | None:
+        return list(error.path) or None
 
-    @classmethod
-    def of(cls, error: errors.UserError) -> "UserError":
-        return cls(code=error.code, message=error.message, path=list(error.path) or None)
+
+@strawberry.type
+class Payload:
+    """What every mutation answers with. All other fields are null or empty where it was refused."""
+
+    user_errors: Annotated[
+        Sequence[errors.UserError],
+        strawberry.field(
+            graphql_type=list[UserError], description="All that is wrong with the input, at once."
+        ),
+    ] = ()
 
 
 class Refusable(FieldExtension):
-    """Answers with the mutation's payload, `userErrors` filled in, where a service refuses."""
-
-    def __init__(self, payload: type[Any]) -> None:
-        self._payload = payload
+    """Answer with the mutation's payload, `userErrors` filled in, where a service refuses."""
 
     async def resolve_async(
         self, next_: AsyncExtensionResolver, source: object, info: Info, **kwargs: Any
@@ -92,7 +104,12 @@ class Refusable(FieldExtension):
         try:
             return await next_(source, info, **kwargs)
         except Refused as refused:
-            return self._payload(user_errors=[UserError.of(one) for one in refused.user_errors])
+            return self._payload(user_errors=refused.user_errors)
+
+    def apply(self, field: StrawberryField) -> None:
+        payload: Any = field.type
+        assert issubclass(payload, Payload)
+        self._payload = payload
 
 
 def present(

@@ -1,12 +1,11 @@
 """Marking images and prompts as favourites."""
 
-from typing import Self
+from typing import Annotated
 
 import strawberry
 
-from domain.images import ImageRecord
-from domain.prompts import Prompt as PromptValue
-from schema.errors import UserError
+from domain import images, prompts
+from schema.errors import Payload
 from schema.images import Image
 from schema.prompts import Prompt
 
@@ -18,19 +17,16 @@ class SetFavouriteInput:
 
 
 @strawberry.type(description="What was marked, as it then stands: one of the two.")
-class SetFavouritePayload:
-    image: Image | None = strawberry.field(
-        default=None, description="Null where it is a prompt, or it was refused."
-    )
-    prompt: Prompt | None = strawberry.field(
-        default=None, description="Null where it is an image, or it was refused."
-    )
-    user_errors: list[UserError] = strawberry.field(
-        default_factory=list, description="All that is wrong with the input, at once."
-    )
-
-    @classmethod
-    def of(cls, marked: ImageRecord | PromptValue) -> Self:
-        if isinstance(marked, ImageRecord):
-            return cls(image=Image.of_record(marked))
-        return cls(prompt=Prompt.of(marked))
+class SetFavouritePayload(Payload):
+    image: Annotated[
+        images.Image | None,
+        strawberry.field(
+            graphql_type=Image | None, description="Null where it is a prompt, or it was refused."
+        ),
+    ] = None
+    prompt: Annotated[
+        prompts.Prompt | None,
+        strawberry.field(
+            graphql_type=Prompt | None, description="Null where it is an image, or it was refused."
+        ),
+    ] = None

@@ -1,7 +1,7 @@
 """Image models: what a model picker shows."""
 
 from datetime import datetime
-from typing import Annotated, Self
+from typing import Annotated, ClassVar
 
 import strawberry
 
@@ -48,20 +48,19 @@ described_enum(
 
 @strawberry.type(description="Bounds and step of a width and height that may be asked for.")
 class CustomSize:
+    source: ClassVar[type] = models.CustomSize
+
     minimum: int = strawberry.field(description="The shortest side, in pixels.")
     maximum: int = strawberry.field(description="The longest side, in pixels.")
     step: int = strawberry.field(description="Sides are the minimum plus a multiple of this.")
 
-    @classmethod
-    def of(cls, size: models.CustomSize | None) -> Self | None:
-        if size is None:
-            return None
-        return cls(minimum=size.minimum, maximum=size.maximum, step=size.step)
+
+_Lazy = Annotated["ImageModel", strawberry.lazy("schema.models")]
 
 
 @strawberry.type(description="A model of the registry: one row of a model picker.")
 class ImageModel:
-    row: strawberry.Private[models.ImageModel]
+    source: ClassVar[type] = models.ImageModel
 
     id: strawberry.ID = strawberry.field(
         description="The registry's id, e.g. `img-nano-banana-pro`. Not for `node(id:)`: ask "
@@ -90,7 +89,6 @@ class ImageModel:
         description="Who serves it here: the first of its routes that has credentials. `local` "
         "and `rehearsal` need none."
     )
-    scenes: list[models.Scene] = strawberry.field(description="What it can make images from.")
     available: bool = strawberry.field(
         description="False where the provider has no credentials here or has retired the model; "
         "such a model is shown, never accepted."
@@ -126,68 +124,42 @@ class ImageModel:
         description="The prompt may name the turn's references as @Image1, @Image2, …"
     )
 
-    @classmethod
-    def of(cls, row: models.ImageModel) -> Self:
-        return cls(
-            row=row,
-            id=strawberry.ID(row.id),
-            aliases=[strawberry.ID(alias) for alias in row.aliases],
-            listed=row.listed,
-            is_default=row.is_default,
-            retires_at=row.retires_at,
-            label=row.label,
-            description=row.description,
-            company=row.company,
-            logo_url=row.logo_url,
-            is_new=row.is_new,
-            provider=row.provider,
-            scenes=[scene for scene in models.Scene if scene in row.scenes],
-            available=row.available,
-            unavailable_reason=row.unavailable_reason,
-            min_references=row.min_references,
-            max_references=row.max_references,
-            aspect_ratios=list(row.aspect_ratios),
-            resolutions=list(row.resolutions),
-            qualities=list(row.qualities),
-            formats=list(row.formats),
-            max_images=row.max_images,
-            custom_size=CustomSize.of(row.custom_size),
-            supports_previews=row.supports_previews,
-            supports_seed=row.supports_seed,
-            supports_negative_prompt=row.supports_negative_prompt,
-            supports_mentions=row.supports_mentions,
-        )
-
-    @classmethod
-    def named(cls, info: Info, name: str) -> Self:
-        """By a stored id, which the registry may not hold any more."""
-        return cls.of(info.context.registry.remembered(name))
+    @strawberry.field(description="What it can make images from.")
+    @staticmethod
+    def scenes(model: strawberry.Parent[models.ImageModel]) -> list[models.Scene]:
+        return [scene for scene in models.Scene if scene in model.scenes]
 
     @strawberry.field(
         description="What an image costs, before it is delivered reserved; null for a scene that "
         "the model does not do."
     )
+    @staticmethod
     def credits_per_image(
-        self,
+        model: strawberry.Parent[models.ImageModel],
         scene: Annotated[models.Scene, strawberry.argument(description="What it is made from.")],
     ) -> int | None:
-        return self.row.credits_per_image(scene) if scene in self.row.scenes else None
-
-    @strawberry.field(description="What to use instead of a retired model.")
-    def replacement(
-        self, info: Info
-    ) -> Annotated["ImageModel", strawberry.lazy("schema.models")] | None:
-        return _optional(info, self.row.replacement_id)
+        return model.credits_per_image(scene) if scene in model.scenes else None
 
     @strawberry.field(
-        description="The sibling that edits, for a model that only makes images from words: it is "
-        "used instead wherever there are references."
+        graphql_type=_Lazy | None, description="What to use instead of a retired model."
     )
+    @staticmethod
+    def replacement(
+        model: strawberry.Parent[models.ImageModel], info: Info
+    ) -> models.ImageModel | None:
+        return _optional(info, model.replacement_id)
+
+    @strawberry.field(
+        graphql_type=_Lazy | None,
+        description="The sibling that edits, for a model that only makes images from words: it is "
+        "used instead wherever there are references.",
+    )
+    @staticmethod
     def edit_model(
-        self, info: Info
-    ) -> Annotated["ImageModel", strawberry.lazy("schema.models")] | None:
-        return _optional(info, self.row.edit_model_id)
+        model: strawberry.Parent[models.ImageModel], info: Info
+    ) -> models.ImageModel | None:
+        return _optional(info, model.edit_model_id)
 
 
-def _optional(info: Info, name: str | None) -> ImageModel | None:
-    return ImageModel.named(info, name) if name is not None else None
+def _optional(info: Info, name: str | None) -> models.ImageModel | None:
+    return info.context.registry.remembered(name) if name is not None else None

@@ -1,12 +1,25 @@
-"""Node: whatever has an id of its own and can be fetched again by it."""
+"""Node: what has an id of its own and can be fetched again by it."""
+
+from typing import ClassVar
 
 import strawberry
+
+from schema.companions import without_companion
 
 
 @strawberry.interface(description="An object that can be fetched again by its id.")
 class Node:
+    source: ClassVar[type]
+    """The domain class whose values answer the fields: a field without a resolver is the value's
+    attribute of the same name. Types that are no nodes name theirs in the same way.
+    """
+
     id: strawberry.ID = strawberry.field(
         description="Globally unique and prefixed: `conv_01jd…`, `turn_01jd…_0003`, "
         "`out_01jd…_0003_1`, `img_01jd…`, `prompt_…`, `user_…`. All but a prompt's and a "
         "viewer's sort by age."
     )
+
+    @classmethod
+    def is_type_of(cls, value: object, _info: object) -> bool:
+        return isinstance(without_companion(value), cls.source)

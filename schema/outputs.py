@@ -1,12 +1,11 @@
 """Outputs: one model's part of a turn, as it develops."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import strawberry
 
-from domain import errors, outputs, references
-from domain.ids import turn_of_output
+from domain import errors, models, outputs, references, turns
 from schema.context import Info
 from schema.enums import described_enum
 from schema.images import Image
@@ -53,16 +52,16 @@ described_enum(
 
 @strawberry.type(description="A picture that goes along with a turn.")
 class Reference:
+    source: ClassVar[type] = references.Reference
+
     image: Image = strawberry.field(description="The picture.")
     origin: references.ReferenceOrigin = strawberry.field(description="Why it goes along.")
-
-    @classmethod
-    def of(cls, reference: references.Reference) -> Self:
-        return cls(image=Image.of(reference.image), origin=reference.origin)
 
 
 @strawberry.type(description="Why a run ended without an image.")
 class GenerationError:
+    source: ClassVar[type] = outputs.GenerationError
+
     code: errors.GenerationErrorCode = strawberry.field(description="What went wrong.")
     message: str = strawberry.field(
         description="A sentence that may be shown to a person. Never a provider's raw text."
@@ -72,52 +71,33 @@ class GenerationError:
         "cancelled output."
     )
 
-    @classmethod
-    def of(cls, error: outputs.GenerationError | None) -> Self | None:
-        if error is None:
-            return None
-        return cls(code=error.code, message=error.message, retryable=error.retryable)
-
 
 @strawberry.type(description="Tokens that a run has used, where the provider tells.")
 class Usage:
+    source: ClassVar[type] = outputs.Usage
+
     input_tokens: int | None = strawberry.field(description="Tokens read.")
     output_tokens: int | None = strawberry.field(description="Tokens written.")
     total_tokens: int | None = strawberry.field(description="Both together.")
 
-    @classmethod
-    def of(cls, usage: outputs.Usage | None) -> Self | None:
-        if usage is None:
-            return None
-        return cls(
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
-            total_tokens=usage.total_tokens,
-        )
-
 
 @strawberry.type(description="A partial image.")
 class Preview:
-    picture: strawberry.Private[outputs.Preview]
+    source: ClassVar[type] = outputs.Preview
 
     index: int = strawberry.field(description="Counts from 0 within one attempt.")
     width: int = strawberry.field(description="In pixels.")
     height: int = strawberry.field(description="In pixels.")
 
-    @classmethod
-    def of(cls, preview: outputs.Preview | None) -> Self | None:
-        if preview is None:
-            return None
-        return cls(picture=preview, index=preview.index, width=preview.width, height=preview.height)
-
     @strawberry.field(description="A signed, absolute link.")
-    def url(self, info: Info) -> str:
-        return info.context.links.link(self.picture.key).url
+    @staticmethod
+    def url(preview: strawberry.Parent[outputs.Preview], info: Info) -> str:
+        return info.context.links.link(preview.key).url
 
 
 @strawberry.type(description="One model's part of a turn.")
 class Output(Node):
-    value: strawberry.Private[outputs.Output]
+    source = outputs.Output
 
     requested_model_id: strawberry.ID = strawberry.field(
         description="What was asked for, where an editing sibling took its place."
@@ -160,41 +140,15 @@ class Output(Node):
     started_at: datetime | None = strawberry.field(description="When a worker first took it.")
     completed_at: datetime | None = strawberry.field(description="When it ended.")
 
-    @classmethod
-    def of(cls, output: outputs.Output) -> Self:
-        images = [Image.of(image) for image in output.images]
-        return cls(
-            value=output,
-            id=strawberry.ID(output.id),
-            requested_model_id=strawberry.ID(output.requested_model_id),
-            status=output.status,
-            progress=output.progress,
-            queue_position=output.queue_position,
-            preview=Preview.of(output.preview),
-            image=images[0] if images else None,
-            images=images,
-            text=output.text,
-            error=GenerationError.of(output.error),
-            usage=Usage.of(output.usage),
-            references=[Reference.of(reference) for reference in output.references],
-            attempt=output.attempt,
-            credits_reserved=output.credits_reserved,
-            credits_charged=output.credits_charged,
-            queued_at=output.queued_at,
-            started_at=output.started_at,
-            completed_at=output.completed_at,
-        )
-
     @strawberry.field(
-        description="The turn that it is part of; null if that has just been deleted."
+        graphql_type=Annotated["Turn", strawberry.lazy("schema.turns")] | None,
+        description="The turn that it is part of; null if that has just been deleted.",
     )
-    async def turn(self, info: Info) -> Annotated["Turn", strawberry.lazy("schema.turns")] | None:
-        from schema.turns import Turn  # noqa: PLC0415 (the graph has cycles, modules must not)
+    @staticmethod
+    async def turn(output: strawberry.Parent[outputs.Output], info: Info) -> turns.Turn | None:
+        return await info.context.load.turn.load(output.turn_id)
 
-        turn_id, _ = turn_of_output(self.value.id)
-        turn = await info.context.load.turn.load(turn_id)
-        return Turn.of(turn) if turn else None
-
-    @strawberry.field(description="The model that runs.")
-    def model(self, info: Info) -> ImageModel:
-        return ImageModel.named(info, self.value.model_id)
+    @strawberry.field(graphql_type=ImageModel, description="The model that runs.")
+    @staticmethod
+    def model(output: strawberry.Parent[outputs.Output], info: Info) -> models.ImageModel:
+        return info.context.registry.remembered(output.model_id)

@@ -1,7 +1,7 @@
 """Prompts: what the viewer has asked for, each text once."""
 
 from datetime import datetime
-from typing import Self, TypeAlias
+from typing import TypeAlias
 
 import strawberry
 
@@ -14,22 +14,14 @@ from schema.node import Node
     description="A text that the viewer has begun turns with. It stays when those are deleted."
 )
 class Prompt(Node):
+    source = prompts.Prompt
+
     text: str = strawberry.field(description="As it was sent.")
     uses: int = strawberry.field(
         description="How many turns were begun with it. `retryOutput` is no use."
     )
     favourite: bool = strawberry.field(description="Whether the viewer has marked it.")
     last_used_at: datetime = strawberry.field(description="When a turn was last begun with it.")
-
-    @classmethod
-    def of(cls, prompt: prompts.Prompt) -> Self:
-        return cls(
-            id=strawberry.ID(prompt.id),
-            text=prompt.text,
-            uses=prompt.uses,
-            favourite=prompt.favourite,
-            last_used_at=prompt.last_used_at,
-        )
 
 
 PromptConnection: TypeAlias = Connection[Prompt]

@@ -1,16 +1,18 @@
 """Uploads: what a client declares, how it is to send it, and the image that comes of it."""
 
 from base64 import b64decode
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Final, Self
+from typing import Annotated, ClassVar, Final
 
 import strawberry
 
-from domain import uploads
+from domain import images, uploads
 from domain.errors import BadUserInput
 from domain.uploads import DeclaredFile, UploadOffer, UploadRequest
+from schema.companions import companion
 from schema.enums import described_enum
-from schema.errors import UserError
+from schema.errors import Payload
 from schema.images import Image
 from schema.scalars import given
 
@@ -82,39 +84,49 @@ class FormField:
     "token, no cookie. Then call `completeUpload`."
 )
 class Upload:
-    id: strawberry.ID = strawberry.field(description="For `completeUpload`.")
+    source: ClassVar[type] = UploadOffer
+    """With the upload that it is made for as companion."""
+
     url: str = strawberry.field(description="Where to: absolute, signed, good for this file only.")
     method: uploads.UploadMethod = strawberry.field(description="How: as was asked for.")
-    headers: list[HttpHeader] = strawberry.field(
-        description="Of a PUT. Clients add the length by themselves; none for POST."
-    )
-    fields: list[FormField] = strawberry.field(
-        description="Of a POST's form, before `file`; none for PUT."
-    )
     expires_at: datetime = strawberry.field(description="When nothing is taken any more.")
-    filename: str | None = strawberry.field(description="The label, as it is kept.")
 
-    @classmethod
-    def of(cls, upload: uploads.Upload, offer: UploadOffer) -> Self:
-        return cls(
-            id=strawberry.ID(upload.id),
-            url=offer.url,
-            method=offer.method,
-            headers=[HttpHeader(name=name, value=value) for name, value in offer.headers.items()],
-            fields=[FormField(name=name, value=value) for name, value in offer.fields.items()],
-            expires_at=offer.expires_at,
-            filename=upload.filename,
-        )
+    @strawberry.field(description="For `completeUpload`.")
+    @staticmethod
+    def id(offer: strawberry.Parent[UploadOffer]) -> strawberry.ID:
+        return strawberry.ID(_upload_of(offer).id)
+
+    @strawberry.field(description="The label, as it is kept.")
+    @staticmethod
+    def filename(offer: strawberry.Parent[UploadOffer]) -> str | None:
+        return _upload_of(offer).filename
+
+    @strawberry.field(description="Of a PUT. Clients add the length by themselves; none for POST.")
+    @staticmethod
+    def headers(offer: strawberry.Parent[UploadOffer]) -> list[HttpHeader]:
+        return [HttpHeader(name=name, value=value) for name, value in offer.headers.items()]
+
+    @strawberry.field(description="Of a POST's form, before `file`; none for PUT.")
+    @staticmethod
+    def fields(offer: strawberry.Parent[UploadOffer]) -> list[FormField]:
+        return [FormField(name=name, value=value) for name, value in offer.fields.items()]
+
+
+def _upload_of(offer: UploadOffer) -> uploads.Upload:
+    upload = companion(offer, uploads.Upload)
+    assert upload is not None
+    return upload
 
 
 @strawberry.type(description="The places that were offered.")
-class CreateUploadsPayload:
-    uploads: list[Upload] = strawberry.field(
-        default_factory=list, description="In the order of the files; none where it was refused."
-    )
-    user_errors: list[UserError] = strawberry.field(
-        default_factory=list, description="All that is wrong with the input, at once."
-    )
+class CreateUploadsPayload(Payload):
+    uploads: Annotated[
+        Sequence[UploadOffer],
+        strawberry.field(
+            graphql_type=list[Upload],
+            description="In the order of the files; none where it was refused.",
+        ),
+    ] = ()
 
 
 @strawberry.input(description="Names the upload whose bytes have been sent.")
@@ -123,15 +135,15 @@ class CompleteUploadInput:
 
 
 @strawberry.type(description="What came of the upload.")
-class CompleteUploadPayload:
-    image: Image | None = strawberry.field(
-        default=None,
-        description="In the gallery from now on, and good as source or reference; null where it "
-        "was refused.",
-    )
-    user_errors: list[UserError] = strawberry.field(
-        default_factory=list, description="All that is wrong with the input, at once."
-    )
+class CompleteUploadPayload(Payload):
+    image: Annotated[
+        images.Image | None,
+        strawberry.field(
+            graphql_type=Image | None,
+            description="In the gallery from now on, and good as source or reference; null where "
+            "it was refused.",
+        ),
+    ] = None
 
 
 def _read_digest(text: str) -> bytes:

@@ -1,34 +1,38 @@
 """The viewer: everything that belongs to whoever is asking."""
 
-from typing import Annotated, Self
+from collections.abc import Sequence
+from typing import Annotated, ClassVar
 
 import strawberry
 
-from domain import images, viewers
+import domain.conversations
+import domain.images
+import domain.prompts
+import domain.turns
+import domain.viewers
 from domain.credits import Account
 from domain.ids import ModelId, parse_image_id
 from domain.pages import Page
 from domain.planning import MAX_MANUAL_REFERENCES, MAX_MODELS, MAX_PROMPT_LENGTH
 from domain.text_search import searched_words
-from schema.connections import Cursor, First, Search, page_request
+from schema.companions import companion
+from schema.connections import Cursor, First, ListPage, Search, page_request
 from schema.context import Info
-from schema.conversations import Conversation, ConversationConnection
-from schema.images import Image, ImageConnection
+from schema.conversations import ConversationConnection
+from schema.images import ImageConnection, image_of
 from schema.node import Node
-from schema.prompts import Prompt, PromptConnection
+from schema.prompts import PromptConnection
 from schema.scalars import given
 from schema.turns import Turn
 
 
 @strawberry.type(description="What a viewer can spend.")
 class Credits:
+    source: ClassVar[type] = Account
+
     balance: int = strawberry.field(description="What is owned, what is reserved included.")
     reserved: int = strawberry.field(description="Held for outputs at work.")
     available: int = strawberry.field(description="The balance less what is reserved.")
-
-    @classmethod
-    def of(cls, account: Account) -> Self:
-        return cls(balance=account.balance, reserved=account.reserved, available=account.available)
 
 
 @strawberry.type(description="What a viewer may ask for, and how much of it is taken.")
@@ -42,54 +46,40 @@ class Limits:
     max_manual_references: int = strawberry.field(description="Extra references of a turn.")
     max_models: int = strawberry.field(description="Models of a turn.")
 
-    @classmethod
-    def of(cls, account: Account, *, max_active_outputs: int, max_upload_bytes: int) -> Self:
-        return cls(
-            max_active_outputs=max_active_outputs,
-            active_outputs=account.active_outputs,
+
+@strawberry.type(description="Whoever is asking.")
+class Viewer(Node):
+    source = domain.viewers.Viewer
+
+    @strawberry.field(graphql_type=Credits, description="What the viewer can spend.")
+    @staticmethod
+    async def credits(viewer: strawberry.Parent[domain.viewers.Viewer], info: Info) -> Account:
+        return await _account(info, viewer)
+
+    @strawberry.field(description="What the viewer may ask for, and how much of it is taken.")
+    @staticmethod
+    async def limits(viewer: strawberry.Parent[domain.viewers.Viewer], info: Info) -> Limits:
+        return Limits(
+            max_active_outputs=info.context.accounts.max_active_outputs,
+            active_outputs=(await _account(info, viewer)).active_outputs,
             max_prompt_length=MAX_PROMPT_LENGTH,
-            max_upload_bytes=max_upload_bytes,
+            max_upload_bytes=info.context.uploads.max_bytes,
             max_manual_references=MAX_MANUAL_REFERENCES,
             max_models=MAX_MODELS,
         )
 
-
-@strawberry.type(description="Whoever is asking.")
-class Viewer(Node):
-    value: strawberry.Private[viewers.Viewer]
-    at_hand: strawberry.Private[Account | None]
-
-    @classmethod
-    def of(cls, viewer: viewers.Viewer, *, at_hand: Account | None = None) -> Self:
-        """`at_hand` is the viewer's account, where it has just been read."""
-        return cls(value=viewer, at_hand=at_hand, id=strawberry.ID(viewer.id))
-
-    @strawberry.field(description="What the viewer can spend.")
-    async def credits(self, info: Info) -> Credits:
-        return Credits.of(await self._account(info))
-
-    @strawberry.field(description="What the viewer may ask for, and how much of it is taken.")
-    async def limits(self, info: Info) -> Limits:
-        return Limits.of(
-            await self._account(info),
-            max_active_outputs=info.context.accounts.max_active_outputs,
-            max_upload_bytes=info.context.uploads.max_bytes,
-        )
-
-    async def _account(self, info: Info) -> Account:
-        account = self.at_hand or await info.context.load.account.load(self.value.id)
-        assert account is not None, "An account is made at first sight."
-        return account
-
     @strawberry.field(
+        graphql_type=ConversationConnection,
         description="The viewer's conversations, newest activity first. `search` looks at their "
-        "titles and messages."
+        "titles and messages.",
     )
+    @staticmethod
     async def conversations(
-        self,
+        viewer: strawberry.Parent[domain.viewers.Viewer],
         info: Info,
         first: First = strawberry.UNSET,
         after: Cursor = strawberry.UNSET,
+        *,
         source_image_id: Annotated[
             strawberry.ID | None,
             strawberry.argument(
@@ -97,21 +87,25 @@ class Viewer(Node):
             ),
         ] = strawberry.UNSET,
         search: Search = strawberry.UNSET,
-    ) -> ConversationConnection:
+    ) -> ListPage[domain.conversations.Conversation]:
         source, words = given(source_image_id), searched_words(given(search))
-        name = f"conversations {self.value.id} {source or ''} {' '.join(words)}"
+        name = f"conversations {viewer.id} {source or ''} {' '.join(words)}"
         request = page_request(info, name, first=first, after=after)
         image_id = parse_image_id(source) if source is not None else None
         if source is not None and image_id is None:
-            return ConversationConnection.of(Page(()), Conversation.of, info, name)
+            return ListPage(Page(()), name, info.context.page_cursors)
         page = await info.context.conversations.page(
-            self.value, request, source_image_id=image_id, words=words
+            viewer, request, source_image_id=image_id, words=words
         )
-        return ConversationConnection.of(page, Conversation.of, info, name)
+        return ListPage(page, name, info.context.page_cursors)
 
-    @strawberry.field(description="The gallery: every image the viewer owns, newest first.")
+    @strawberry.field(
+        graphql_type=ImageConnection,
+        description="The gallery: every image the viewer owns, newest first.",
+    )
+    @staticmethod
     async def images(
-        self,
+        viewer: strawberry.Parent[domain.viewers.Viewer],
         info: Info,
         first: First = strawberry.UNSET,
         after: Cursor = strawberry.UNSET,
@@ -120,49 +114,63 @@ class Viewer(Node):
             bool | None, strawberry.argument(description="Only favourites, or only others.")
         ] = strawberry.UNSET,
         origin: Annotated[
-            images.ImageOrigin | None, strawberry.argument(description="Only of this origin.")
+            domain.images.ImageOrigin | None,
+            strawberry.argument(description="Only of this origin."),
         ] = strawberry.UNSET,
         model_id: Annotated[
             strawberry.ID | None,
             strawberry.argument(description="Only made by this model, by id or alias."),
         ] = strawberry.UNSET,
-    ) -> ImageConnection:
+    ) -> ListPage[domain.images.Image]:
         marked, wanted, model_name = given(favourite), given(origin), given(model_id)
-        name = f"images {self.value.id} {marked} {wanted or ''} {model_name!r}"
+        name = f"images {viewer.id} {marked} {wanted or ''} {model_name!r}"
         request = page_request(info, name, first=first, after=after)
         wanted_id = ModelId(model_name) if model_name is not None else None
         model = info.context.registry.get(model_name) if model_name is not None else None
         page = await info.context.images.page(
-            self.value,
+            viewer,
             request,
             favourite=marked,
             origin=wanted,
             model_id=model.id if model else wanted_id,
         )
-        return ImageConnection.of(page, Image.of_record, info, name)
+        return ListPage(page.map(image_of), name, info.context.page_cursors)
 
     @strawberry.field(
-        description="The prompts that the viewer has begun turns with, each once, last used first."
+        graphql_type=PromptConnection,
+        description="The prompts that the viewer has begun turns with, each once, last used first.",
     )
+    @staticmethod
     async def prompts(
-        self,
+        viewer: strawberry.Parent[domain.viewers.Viewer],
         info: Info,
         first: First = strawberry.UNSET,
         after: Cursor = strawberry.UNSET,
+        *,
         search: Search = strawberry.UNSET,
         favourite: Annotated[
             bool | None, strawberry.argument(description="Only favourites, or only others.")
         ] = strawberry.UNSET,
-    ) -> PromptConnection:
+    ) -> ListPage[domain.prompts.Prompt]:
         marked, words = given(favourite), searched_words(given(search))
-        name = f"prompts {self.value.id} {marked} {' '.join(words)}"
+        name = f"prompts {viewer.id} {marked} {' '.join(words)}"
         request = page_request(info, name, first=first, after=after)
-        page = await info.context.prompts.page(self.value, request, favourite=marked, words=words)
-        return PromptConnection.of(page, Prompt.of, info, name)
+        page = await info.context.prompts.page(viewer, request, favourite=marked, words=words)
+        return ListPage(page, name, info.context.page_cursors)
 
     @strawberry.field(
+        graphql_type=list[Turn],
         description="Turns with a model still at work: what an app asks for when it comes back to "
-        "the foreground."
+        "the foreground.",
     )
-    async def turns_in_progress(self, info: Info) -> list[Turn]:
-        return [Turn.of(turn) for turn in await info.context.turns.in_progress(self.value)]
+    @staticmethod
+    async def turns_in_progress(
+        viewer: strawberry.Parent[domain.viewers.Viewer], info: Info
+    ) -> Sequence[domain.turns.Turn]:
+        return await info.context.turns.in_progress(viewer)
+
+
+async def _account(info: Info, viewer: domain.viewers.Viewer) -> Account:
+    account = companion(viewer, Account) or await info.context.load.account.load(viewer.id)
+    assert account is not None, "An account is made at first sight."
+    return account

@@ -1,0 +1,34 @@
+"""Companions: what was read together with a domain value, kept beside it so that it is read once.
+
+The value stays the source of its GraphQL type: all its attributes can be read as before, and types
+say that it is the value itself. Only a resolver that needs the companion asks for it.
+"""
+
+from typing import TypeVar, cast
+
+Value = TypeVar("Value")
+Kind = TypeVar("Kind")
+
+
+class _Accompanied:
+    __slots__ = ("_companion", "_value")
+
+    def __init__(self, value: object, companion: object) -> None:
+        self._value, self._companion = value, companion
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._value, name)
+
+
+def with_companion(value: Value, companion: object) -> Value:
+    return cast(Value, _Accompanied(value, companion))
+
+
+def companion(value: object, kind: type[Kind]) -> Kind | None:
+    """The value's companion, or None where it has none of this kind."""
+    found = value._companion if isinstance(value, _Accompanied) else None
+    return found if isinstance(found, kind) else None
+
+
+def without_companion(value: object) -> object:
+    return value._value if isinstance(value, _Accompanied) else value
