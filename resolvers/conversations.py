@@ -27,12 +27,14 @@ from schema.errors import Refusable
 class ConversationQueries:
     @strawberry.field(
         graphql_type=Conversation | None,
-        description="One of the viewer's conversations, or null.",
+        description="A conversation of the viewer. Null if there is none with this id.",
     )
     async def conversation(
         self,
         info: Info,
-        id: Annotated[strawberry.ID, strawberry.argument(description="The conversation's id.")],
+        id: Annotated[
+            strawberry.ID, strawberry.argument(description="The id of the conversation.")
+        ],
     ) -> conversations.Conversation | None:
         _ = info.context.viewer
         return await find_conversation(info, id)
@@ -41,15 +43,16 @@ class ConversationQueries:
 @strawberry.type
 class ConversationMutations:
     @strawberry.mutation(
-        description="Starts a conversation from one of the viewer's images, or from words alone. "
-        "Answers before any model has started.",
+        description="Start a conversation from one of the viewer's images, or from text alone. "
+        "The response does not wait for the models.",
         extensions=[Refusable()],
     )
     async def start_conversation(
         self,
         info: Info,
         input: Annotated[
-            StartConversationInput, strawberry.argument(description="What to begin with.")
+            StartConversationInput,
+            strawberry.argument(description="The first turn, and the image to start from."),
         ],
     ) -> StartConversationPayload:
         conversation, turn = await info.context.conversations.start(
@@ -62,14 +65,15 @@ class ConversationMutations:
         )
 
     @strawberry.mutation(
-        description="Gives a conversation another title.",
+        description="Rename a conversation.",
         extensions=[Refusable()],
     )
     async def rename_conversation(
         self,
         info: Info,
         input: Annotated[
-            RenameConversationInput, strawberry.argument(description="The new title.")
+            RenameConversationInput,
+            strawberry.argument(description="The conversation and its new title."),
         ],
     ) -> RenameConversationPayload:
         conversation = await info.context.conversations.rename(
@@ -78,15 +82,18 @@ class ConversationMutations:
         return RenameConversationPayload(conversation=conversation)
 
     @strawberry.mutation(
-        description="Deletes the conversation, its turns and its outputs' images, bytes included, "
-        "except images that are favourites or that another conversation uses as source or "
-        "reference. Unfinished outputs end with it; the source image stays.",
+        description="Delete a conversation with its turns and the images of its outputs. Images "
+        "that are favourites, or that another conversation uses as source image or "
+        "reference, are kept, and so is the source image. Outputs that have not "
+        "ended are cancelled.",
         extensions=[Refusable()],
     )
     async def delete_conversation(
         self,
         info: Info,
-        input: Annotated[DeleteConversationInput, strawberry.argument(description="Which one.")],
+        input: Annotated[
+            DeleteConversationInput, strawberry.argument(description="The conversation to delete.")
+        ],
     ) -> DeleteConversationPayload:
         deleted = await info.context.conversations.delete(
             info.context.viewer, input.conversation_id
@@ -98,14 +105,15 @@ class ConversationMutations:
 class ConversationSubscriptions:
     @strawberry.subscription(
         graphql_type=Conversation,
-        description="Title, turn count: comes first as it stands now, then at every change. Ends "
-        "by itself when the conversation is deleted.",
+        description="Changes of a conversation itself, such as its title and its number of "
+        "turns. Sends the current state first, then the new state at every change. "
+        "Completes when the conversation is deleted.",
     )
     async def conversation_updated(
         self,
         info: Info,
         conversation_id: Annotated[
-            strawberry.ID, strawberry.argument(description="The conversation to follow.")
+            strawberry.ID, strawberry.argument(description="The conversation to subscribe to.")
         ],
     ) -> AsyncGenerator[conversations.Conversation, None]:
         updates = info.context.conversation_updates.of(info.context.viewer, conversation_id)

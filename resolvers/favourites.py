@@ -14,14 +14,15 @@ from schema.images import image_of
 @strawberry.type
 class FavouriteMutations:
     @strawberry.mutation(
-        description="Marks an image or a prompt as a favourite, or takes the mark away.",
+        description="Mark an image or a prompt as a favourite, or remove the mark.",
         extensions=[Refusable()],
     )
     async def set_favourite(
         self,
         info: Info,
         input: Annotated[
-            SetFavouriteInput, strawberry.argument(description="Which one, and whether.")
+            SetFavouriteInput,
+            strawberry.argument(description="The image or prompt, and its new state."),
         ],
     ) -> SetFavouritePayload:
         marked = await info.context.favourites.set(info.context.viewer, input.id, input.favourite)

@@ -13,11 +13,14 @@ from schema.images import DeleteImageInput, DeleteImagePayload, Image
 
 @strawberry.type
 class ImageQueries:
-    @strawberry.field(graphql_type=Image | None, description="One of the viewer's images, or null.")
+    @strawberry.field(
+        graphql_type=Image | None,
+        description="An image of the viewer. Null if there is none with this id.",
+    )
     async def image(
         self,
         info: Info,
-        id: Annotated[strawberry.ID, strawberry.argument(description="The image's id.")],
+        id: Annotated[strawberry.ID, strawberry.argument(description="The id of the image.")],
     ) -> images.Image | None:
         _ = info.context.viewer
         return await find_image(info, id)
@@ -26,14 +29,15 @@ class ImageQueries:
 @strawberry.type
 class ImageMutations:
     @strawberry.mutation(
-        description="Deletes an image, bytes included. IMAGE_IN_USE where a conversation has it as "
-        "source or reference. The output that made it stays, without it.",
+        description="Delete an image and its files. Refused with IMAGE_IN_USE if it is the "
+        "source image or a reference of a conversation. The output that delivered "
+        "it is kept, without the image.",
         extensions=[Refusable()],
     )
     async def delete_image(
         self,
         info: Info,
-        input: Annotated[DeleteImageInput, strawberry.argument(description="Which one.")],
+        input: Annotated[DeleteImageInput, strawberry.argument(description="The image to delete.")],
     ) -> DeleteImagePayload:
         deleted = await info.context.images.delete(info.context.viewer, input.image_id)
         return DeleteImagePayload(deleted_image_id=strawberry.ID(deleted))

@@ -15,24 +15,31 @@ from schema.scalars import given
 class ModelQueries:
     @strawberry.field(
         graphql_type=list[ImageModel],
-        description="The model registry: what a model picker shows. Filter by what the models can "
-        "do.",
+        description="The model catalogue, for a model picker. Needs no token.",
     )
     def models(
         self,
         info: Info,
         scene: Annotated[
-            domain.models.Scene | None, strawberry.argument(description="Only what can do this.")
+            domain.models.Scene | None,
+            strawberry.argument(description="Return only models that support this scene."),
         ] = strawberry.UNSET,
         provider: Annotated[
-            str | None, strawberry.argument(description="Only what this provider serves.")
+            str | None, strawberry.argument(description="Return only models of this provider.")
         ] = strawberry.UNSET,
         search: Annotated[
             str | None,
-            strawberry.argument(description="Only what has these words in id, label or company."),
+            strawberry.argument(
+                description="Return only models whose id, alias, label or company contains "
+                "all of these words."
+            ),
         ] = strawberry.UNSET,
         include_unlisted: Annotated[
-            bool | None, strawberry.argument(description="Also what no picker shows.")
+            bool | None,
+            strawberry.argument(
+                description="Whether to include models that a model picker does not show. Default: "
+                "false."
+            ),
         ] = strawberry.UNSET,
     ) -> Sequence[domain.models.ImageModel]:
         return info.context.registry.find(
@@ -43,11 +50,15 @@ class ModelQueries:
         )
 
     @strawberry.field(
-        graphql_type=ImageModel | None, description="A model by id or by any of its aliases."
+        graphql_type=ImageModel | None,
+        description="A model of the model catalogue. Null if there is none with this id or "
+        "alias. Needs no token.",
     )
     def model(
         self,
         info: Info,
-        id: Annotated[strawberry.ID, strawberry.argument(description="An id or an alias.")],
+        id: Annotated[
+            strawberry.ID, strawberry.argument(description="The id of the model, or an alias.")
+        ],
     ) -> domain.models.ImageModel | None:
         return info.context.registry.get(id)

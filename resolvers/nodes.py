@@ -84,25 +84,27 @@ async def find_node(info: Info, name: str) -> object:
 class NodeQueries:
     @strawberry.field(
         graphql_type=Node | None,
-        description="Any object the viewer may read, or null. Somebody else's object is null, as "
-        "if it did not exist.",
+        description="An object of the viewer. Null if there is none with this id, or if it "
+        "belongs to another viewer.",
     )
     async def node(
         self,
         info: Info,
-        id: Annotated[strawberry.ID, strawberry.argument(description="The object's id.")],
+        id: Annotated[strawberry.ID, strawberry.argument(description="The id of the object.")],
     ) -> object:
         return await find_node(info, id)
 
     @strawberry.field(
         graphql_type=list[Node | None],
-        description="Objects in the order of their ids; null for each that the viewer may not "
-        "read.",
+        description="Objects of the viewer, in the order of their ids. Null for each id that "
+        "`node` would return null for.",
     )
     async def nodes(
         self,
         info: Info,
-        ids: Annotated[list[strawberry.ID], strawberry.argument(description="At most 100 ids.")],
+        ids: Annotated[
+            list[strawberry.ID], strawberry.argument(description="The ids: at most 100.")
+        ],
     ) -> Sequence[object]:
         if len(ids) > _MAX_IDS:
             raise QueryTooComplex("ids", maximum=_MAX_IDS, actual=len(ids))

@@ -14,13 +14,14 @@ from schema.plans import PlanTurnInput, TurnPlan
 class PlanQueries:
     @strawberry.field(
         graphql_type=TurnPlan,
-        description="A dry run: what a turn would cost, what each model would be given, and what "
-        "is wrong with it. Changes nothing.",
+        description="A dry run of `startConversation` or `sendEdit`: what the turn would cost, "
+        "what each model would be given, and what it would be refused for. Changes "
+        "nothing.",
     )
     async def plan_turn(
         self,
         info: Info,
-        input: Annotated[PlanTurnInput, strawberry.argument(description="The turn.")],
+        input: Annotated[PlanTurnInput, strawberry.argument(description="The turn to plan.")],
     ) -> turns.TurnPlan:
         plan, found = await info.context.plans.plan(info.context.viewer, input.to_command())
         return with_companion(plan, tuple(found))

@@ -28,7 +28,7 @@ from resolvers.viewer import ViewerQueries, ViewerSubscriptions
 from schema.scalars import SCALARS
 
 
-@strawberry.type(description="What can be read. `models` and `model` need no token; all else does.")
+@strawberry.type(description="All reads. Every field needs a token, except `models` and `model`.")
 class Query(
     NodeQueries,
     ViewerQueries,
@@ -41,7 +41,7 @@ class Query(
     pass
 
 
-@strawberry.type(description="What can be done. Each answers with what it has changed.")
+@strawberry.type(description="All changes. Each returns the objects that it has changed.")
 class Mutation(
     ConversationMutations, TurnMutations, ImageMutations, UploadMutations, FavouriteMutations
 ):
@@ -49,8 +49,8 @@ class Mutation(
 
 
 @strawberry.type(
-    description="What can be followed: state as it stands, then as it changes. Over "
-    "WebSocket, with graphql-transport-ws."
+    description="Live updates, over WebSocket with the protocol graphql-transport-ws. Each "
+    "sends the current state first, then the new state at every change."
 )
 class Subscription(TurnSubscriptions, ConversationSubscriptions, ViewerSubscriptions):
     pass

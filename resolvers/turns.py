@@ -29,12 +29,13 @@ from schema.turns import (
 class TurnQueries:
     @strawberry.field(
         graphql_type=Turn | None,
-        description="A turn of one of the viewer's conversations, or null.",
+        description="A turn of one of the viewer's conversations. Null if there is none with "
+        "this id.",
     )
     async def turn(
         self,
         info: Info,
-        id: Annotated[strawberry.ID, strawberry.argument(description="The turn's id.")],
+        id: Annotated[strawberry.ID, strawberry.argument(description="The id of the turn.")],
     ) -> turns.Turn | None:
         _ = info.context.viewer
         return await find_turn(info, id)
@@ -43,26 +44,30 @@ class TurnQueries:
 @strawberry.type
 class TurnMutations:
     @strawberry.mutation(
-        description="Asks for the next round of edits. Answers before any model has started.",
+        description="Add the next turn to a conversation. The response does not wait for the "
+        "models.",
         extensions=[Refusable()],
     )
     async def send_edit(
         self,
         info: Info,
-        input: Annotated[SendEditInput, strawberry.argument(description="What to change.")],
+        input: Annotated[SendEditInput, strawberry.argument(description="The turn to add.")],
     ) -> SendEditPayload:
         turn, bookmark = await info.context.turns.send_edit(info.context.viewer, input.to_command())
         cursor = info.context.turn_cursors.make(turn.conversation_id, bookmark)
         return SendEditPayload(turn=turn, cursor=cursor)
 
     @strawberry.mutation(
-        description="Runs a failed or cancelled output again, in place.",
+        description="Run a failed or cancelled output again. It keeps its id and its position "
+        "in the turn.",
         extensions=[Refusable()],
     )
     async def retry_output(
         self,
         info: Info,
-        input: Annotated[RetryOutputInput, strawberry.argument(description="Which one.")],
+        input: Annotated[
+            RetryOutputInput, strawberry.argument(description="The output to run again.")
+        ],
     ) -> RetryOutputPayload:
         turn, output, bookmark = await info.context.turns.retry_output(
             info.context.viewer, input.to_command()
@@ -74,26 +79,28 @@ class TurnMutations:
         )
 
     @strawberry.mutation(
-        description="Stops an output that is still at work. Its siblings go on.",
+        description="Cancel an output that has not ended. The other outputs of the turn continue.",
         extensions=[Refusable()],
     )
     async def cancel_output(
         self,
         info: Info,
-        input: Annotated[CancelOutputInput, strawberry.argument(description="Which one.")],
+        input: Annotated[
+            CancelOutputInput, strawberry.argument(description="The output to cancel.")
+        ],
     ) -> CancelOutputPayload:
         turn, output = await info.context.turns.cancel_output(info.context.viewer, input.output_id)
         return CancelOutputPayload(output=output, turn=turn)
 
     @strawberry.mutation(
-        description="Stops what is still at work; what has landed stays. Closing a connection "
-        "never cancels anything.",
+        description="Cancel all outputs of a turn that have not ended. Delivered images are "
+        "kept. Closing a connection never cancels anything.",
         extensions=[Refusable()],
     )
     async def cancel_turn(
         self,
         info: Info,
-        input: Annotated[CancelTurnInput, strawberry.argument(description="Which one.")],
+        input: Annotated[CancelTurnInput, strawberry.argument(description="The turn to cancel.")],
     ) -> CancelTurnPayload:
         turn = await info.context.turns.cancel_turn(info.context.viewer, input.turn_id)
         return CancelTurnPayload(turn=turn)
@@ -103,21 +110,26 @@ class TurnMutations:
 class TurnSubscriptions:
     @strawberry.subscription(
         graphql_type=TurnUpdate,
-        description="Every change of every turn of a conversation: a turn begins, a preview "
-        "arrives, an output lands or fails, the turn ends. On subscribing, the latest turn, "
-        "whatever its state, and every turn still at work come first, as they stand now; with "
-        "`after`, so does every turn that changed since that cursor. Nothing that has landed is "
-        "ever missed, whatever connection, process or database node was lost in between; a state "
-        "may come twice. Ends by itself when the conversation is deleted.",
+        description="Changes of the turns of a conversation: a turn is added, a preview "
+        "arrives, an output delivers its images or fails, a turn ends. Sends the "
+        "latest turn and every turn that has not ended first, in their current "
+        "state; with `after`, also every turn that has changed since that cursor. "
+        "No delivered image is ever missed, even if a connection, process or "
+        "database node is lost in between. The same state may be sent twice. "
+        "Completes when the conversation is deleted.",
     )
     async def turn_updated(
         self,
         info: Info,
         conversation_id: Annotated[
-            strawberry.ID, strawberry.argument(description="The conversation to follow.")
+            strawberry.ID, strawberry.argument(description="The conversation to subscribe to.")
         ],
         after: Annotated[
-            str | None, strawberry.argument(description="The newest cursor that one has seen.")
+            str | None,
+            strawberry.argument(
+                description="The newest cursor that the client has, to continue from there. "
+                "If omitted, start with the current state."
+            ),
         ] = strawberry.UNSET,
     ) -> AsyncGenerator[turns.TurnUpdate, None]:
         updates = info.context.turn_updates.of(

@@ -19,14 +19,16 @@ from schema.uploads import (
 @strawberry.type
 class UploadMutations:
     @strawberry.mutation(
-        description="Asks for places to upload reference or source images to; the bytes go "
-        "straight to the object store.",
+        description="Get presigned upload URLs for source images or references. The files go "
+        "directly to the object store.",
         extensions=[Refusable()],
     )
     async def create_uploads(
         self,
         info: Info,
-        input: Annotated[CreateUploadsInput, strawberry.argument(description="Which files.")],
+        input: Annotated[
+            CreateUploadsInput, strawberry.argument(description="The files to upload.")
+        ],
     ) -> CreateUploadsPayload:
         offered = await info.context.uploads.create(info.context.viewer, input.to_requests())
         return CreateUploadsPayload(
@@ -34,15 +36,17 @@ class UploadMutations:
         )
 
     @strawberry.mutation(
-        description="Reads what was uploaded once, checks it, turns it upright, takes all metadata "
-        "out, and makes it an image of its own: later writes to the upload change nothing. "
-        "Repeatable: the same image again.",
+        description="Make an image of an uploaded file: check it, rotate it upright and remove "
+        "all metadata. What is sent to the upload URL later does not change the "
+        "image. Calling it again returns the same image.",
         extensions=[Refusable()],
     )
     async def complete_upload(
         self,
         info: Info,
-        input: Annotated[CompleteUploadInput, strawberry.argument(description="Which upload.")],
+        input: Annotated[
+            CompleteUploadInput, strawberry.argument(description="The upload to complete.")
+        ],
     ) -> CompleteUploadPayload:
         record = await info.context.uploads.complete(info.context.viewer, input.upload_id)
         return CompleteUploadPayload(image=image_of(record))

@@ -13,7 +13,7 @@ from schema.viewer import Viewer
 
 @strawberry.type
 class ViewerQueries:
-    @strawberry.field(graphql_type=Viewer, description="Whoever is asking. Needs a token.")
+    @strawberry.field(graphql_type=Viewer, description="The viewer that the token identifies.")
     def viewer(self, info: Info) -> viewers.Viewer:
         return info.context.viewer
 
@@ -22,8 +22,8 @@ class ViewerQueries:
 class ViewerSubscriptions:
     @strawberry.subscription(
         graphql_type=Viewer,
-        description="The viewer's credits and active outputs: first as they stand now, then at "
-        "every change.",
+        description="The viewer's credits and number of active outputs. Sends the current state "
+        "first, then the new state at every change.",
     )
     async def viewer_updated(self, info: Info) -> AsyncGenerator[viewers.Viewer, None]:
         viewer = info.context.viewer

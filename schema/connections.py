@@ -15,29 +15,50 @@ from schema.scalars import given
 NodeType = TypeVar("NodeType")
 Item = TypeVar("Item")
 
-First: TypeAlias = Annotated[int | None, strawberry.argument(description="1 to 100; left out, 20.")]
-Last: TypeAlias = Annotated[
-    int | None, strawberry.argument(description="1 to 100, counted from the end.")
+First: TypeAlias = Annotated[
+    int | None,
+    strawberry.argument(
+        description="How many items to return, from the start of the list or from `after`: 1 to "
+        "100. Default: 20."
+    ),
 ]
-Cursor: TypeAlias = Annotated[str | None, strawberry.argument(description="A cursor of this list.")]
+Last: TypeAlias = Annotated[
+    int | None,
+    strawberry.argument(
+        description="How many items to return, from the end of the list or before `before`: 1 "
+        "to 100. Cannot be combined with `first` or `after`."
+    ),
+]
+Cursor: TypeAlias = Annotated[
+    str | None,
+    strawberry.argument(description="A cursor of this list, from `pageInfo` or an edge."),
+]
 
 
 Search: TypeAlias = Annotated[
     str | None,
     strawberry.argument(
-        description="Only what has words that begin with each of these, in any order. Large and "
-        "small letters are the same, and so are letters with and without accents; all else is "
-        "passed over. 200 characters at most."
+        description="Return only items that contain a word beginning with each of these words, "
+        "in any order. Case and accents are ignored, and so is everything that is "
+        "not a word. At most 200 characters."
     ),
 ]
 
 
-@strawberry.type(description="Where a page lies in its list.")
+@strawberry.type(description="The position of a page in its list.")
 class PageInfo:
-    has_next_page: bool = strawberry.field(description="Whether more follows this page.")
-    has_previous_page: bool = strawberry.field(description="Whether anything precedes this page.")
-    start_cursor: str | None = strawberry.field(description="The first edge's cursor.")
-    end_cursor: str | None = strawberry.field(description="The last edge's cursor.")
+    has_next_page: bool = strawberry.field(
+        description="Whether there are more items after this page."
+    )
+    has_previous_page: bool = strawberry.field(
+        description="Whether there are items before this page."
+    )
+    start_cursor: str | None = strawberry.field(
+        description="The cursor of the first item, to pass as `before`. Null if the page is empty."
+    )
+    end_cursor: str | None = strawberry.field(
+        description="The cursor of the last item, to pass as `after`. Null if the page is empty."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,23 +102,23 @@ class ListPage(Generic[Item]):
         )
 
 
-@strawberry.type(description="One item of a page.")
+@strawberry.type(description="An item of a page, with its cursor.")
 class Edge(Generic[NodeType]):
     source: ClassVar[type] = ListEdge
 
     node: NodeType = strawberry.field(description="The item.")
     cursor: str = strawberry.field(
-        description="The item's place in this list, to pass as `after` or `before`."
+        description="The item's position in this list, to pass as `after` or `before`."
     )
 
 
-@strawberry.type(description="A page of a list that grows.")
+@strawberry.type(description="One page of a list.")
 class Connection(Generic[NodeType]):
     source: ClassVar[type] = ListPage
 
-    edges: list[Edge[NodeType]] = strawberry.field(description="The items with their cursors.")
-    nodes: list[NodeType] = strawberry.field(description="The items alone.")
-    page_info: PageInfo = strawberry.field(description="Where this page lies in its list.")
+    edges: list[Edge[NodeType]] = strawberry.field(description="The items, each with its cursor.")
+    nodes: list[NodeType] = strawberry.field(description="The items without cursors.")
+    page_info: PageInfo = strawberry.field(description="The position of this page in its list.")
 
 
 def page_request(

@@ -23,23 +23,31 @@ from schema.turns import StartedTurnPayload, Turn
 TurnConnection: TypeAlias = Connection[Turn]
 
 
-@strawberry.type(description="A picture, or nothing, and the turns that were made of it.")
+@strawberry.type(
+    description="A sequence of turns that starts from a source image or from text alone."
+)
 class Conversation(Node):
     source = domain.conversations.Conversation
 
-    title: str = strawberry.field(description="Made from the first message; can be changed.")
+    title: str = strawberry.field(
+        description="The title: the beginning of the first message, until `renameConversation` "
+        "changes it."
+    )
     source_image: Image | None = strawberry.field(
-        description="Null where the conversation began from words alone."
+        description="The image that the conversation started from. Null if it started from text "
+        "alone."
     )
     aspect_ratio: AspectRatio = strawberry.field(
-        description="What the next turn uses where `sendEdit` names none."
+        description="The aspect ratio of the next turn, unless `sendEdit` gives another."
     )
     resolution: Resolution = strawberry.field(
-        description="What the next turn uses where `sendEdit` names none."
+        description="The resolution of the next turn, unless `sendEdit` gives another."
     )
-    turn_count: int = strawberry.field(description="How many turns it has.")
-    created_at: datetime = strawberry.field(description="When it was started.")
-    updated_at: datetime = strawberry.field(description="When it was last renamed or given a turn.")
+    turn_count: int = strawberry.field(description="The number of turns.")
+    created_at: datetime = strawberry.field(description="When the conversation was started.")
+    updated_at: datetime = strawberry.field(
+        description="When the conversation was last renamed, or its last turn was added."
+    )
 
     @strawberry.field(graphql_type=TurnConnection, description="The turns, oldest first.")
     @staticmethod
@@ -69,8 +77,8 @@ class Conversation(Node):
         return await info.context.load.latest_turn.load(conversation.id)
 
     @strawberry.field(
-        description="Where `turnUpdated` stands as of this read: pass it as `after`. Not a cursor "
-        "of a list."
+        description="The position of this read in the stream of updates: pass it as `after` to "
+        "`turnUpdated`. It is not a cursor of a list."
     )
     @staticmethod
     def cursor(
@@ -80,7 +88,8 @@ class Conversation(Node):
 
     @strawberry.field(
         graphql_type=ImageConnection,
-        description="The thumbnail strip: the source image, then every output's, oldest first.",
+        description="The images of the conversation, for a thumbnail strip: the source image, "
+        "then the images of every output, oldest first.",
     )
     @staticmethod
     async def images(
@@ -98,12 +107,15 @@ class Conversation(Node):
 ConversationConnection: TypeAlias = Connection[Conversation]
 
 
-@strawberry.input(description="Asks for a conversation and its first turn.")
+@strawberry.input(
+    description="The input of `startConversation`: a conversation and its first turn."
+)
 class StartConversationInput(TurnInput, PaidInput):
     source_image_id: strawberry.ID | None = strawberry.field(
         default=strawberry.UNSET,
-        description="Any image that the viewer owns. Left out, the first turn makes images from "
-        "words alone. A variation is this image, its prompt, and a new seed.",
+        description="The image to start from: any image of the viewer. If omitted, the first "
+        "turn makes images from text alone. To make a variation of an image, start "
+        "from it with its prompt and a new seed.",
     )
 
     def to_command(self) -> domain.conversations.StartConversation:
@@ -120,20 +132,21 @@ class ConversationPayload(Payload):
     conversation: Annotated[
         domain.conversations.Conversation | None,
         strawberry.field(
-            graphql_type=Conversation | None, description="Null where it was refused."
+            graphql_type=Conversation | None,
+            description="The conversation. Null if the mutation was refused.",
         ),
     ] = None
 
 
-@strawberry.type(description="The conversation that was started; its first turn is at work.")
+@strawberry.type(description="The new conversation. Its first turn is running.")
 class StartConversationPayload(ConversationPayload, StartedTurnPayload):
     pass
 
 
-@strawberry.input(description="Gives a conversation another title.")
+@strawberry.input(description="The input of `renameConversation`.")
 class RenameConversationInput:
-    conversation_id: strawberry.ID = strawberry.field(description="The conversation.")
-    title: str = strawberry.field(description="1 to 120 characters on one line.")
+    conversation_id: strawberry.ID = strawberry.field(description="The id of the conversation.")
+    title: str = strawberry.field(description="The new title: one line of 1 to 120 characters.")
 
 
 @strawberry.type(description="The conversation with its new title.")
@@ -141,13 +154,15 @@ class RenameConversationPayload(ConversationPayload):
     pass
 
 
-@strawberry.input(description="Names the conversation to delete.")
+@strawberry.input(description="The input of `deleteConversation`.")
 class DeleteConversationInput:
-    conversation_id: strawberry.ID = strawberry.field(description="The conversation.")
+    conversation_id: strawberry.ID = strawberry.field(description="The id of the conversation.")
 
 
-@strawberry.type(description="What was deleted.")
+@strawberry.type(description="The result of `deleteConversation`.")
 class DeleteConversationPayload(Payload):
     deleted_conversation_id: strawberry.ID | None = strawberry.field(
-        default=None, description="To drop from a cache; null where it was refused."
+        default=None,
+        description="The id of the deleted conversation, to remove it from a cache. Null if the "
+        "mutation was refused.",
     )

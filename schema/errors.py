@@ -19,64 +19,67 @@ log = structlog.get_logger(__name__)
 
 described_enum(
     errors.UserErrorCode,
-    "What is wrong with an input. Codes may be added: show `message` for one you do not know.",
-    NOT_FOUND="There is no such object, or it is somebody else's.",
-    PROMPT_EMPTY="The message says nothing.",
+    "What is wrong with an input. Codes may be added: for a code you do not know, show `message`.",
+    NOT_FOUND="The object does not exist, or belongs to another viewer.",
+    PROMPT_EMPTY="The message is empty.",
     PROMPT_TOO_LONG="The message is longer than 2,000 characters.",
-    NO_MODELS="The list of models is empty, or no model is available for this.",
-    TOO_MANY_MODELS="More than eight models were chosen.",
-    UNKNOWN_MODEL="There is no model of this name.",
-    DUPLICATE_MODEL="A model was chosen twice, perhaps under two names.",
-    MODEL_UNAVAILABLE="The model cannot be used here.",
-    MODEL_RETIRED="The model has been retired; the message names what takes its place.",
-    MODEL_CANNOT_EDIT="The model makes images from words only, and there are references.",
-    MODEL_NEEDS_REFERENCE="The model needs an image to work with.",
-    TOO_MANY_REFERENCES="More than 10 manual references, or 100 earlier outputs, were given.",
-    UNSUPPORTED_ASPECT_RATIO="A chosen model does not offer this ratio.",
-    UNSUPPORTED_RESOLUTION="A chosen model does not offer this resolution.",
-    UNSUPPORTED_QUALITY="A chosen model does not offer this quality.",
-    UNSUPPORTED_SIZE="A chosen model does not take this width and height, only one of the two was "
-    "given, or they came with a ratio or a resolution.",
-    UNSUPPORTED_FORMAT="A chosen model does not offer this format.",
-    UNSUPPORTED_SEED="A chosen model takes no seed.",
-    UNSUPPORTED_NEGATIVE_PROMPT="A chosen model takes no negative prompt.",
-    UNKNOWN_MENTION="The message mentions an image that does not go along, or more of them than a "
-    "chosen model takes.",
-    TOO_MANY_IMAGES="A chosen model does not make so many images at once.",
-    REFERENCE_NOT_READY="A named output has no image, or none yet; or this is the id of an upload, "
-    "not of the image that it becomes.",
-    TURN_IN_PROGRESS="The turn before is at work and nothing has landed yet.",
-    CONVERSATION_FULL="The conversation has as many turns as it can have.",
+    NO_MODELS="The list of models is empty, or no model is available for this turn.",
+    TOO_MANY_MODELS="More than eight models were selected.",
+    UNKNOWN_MODEL="There is no model with this id or alias.",
+    DUPLICATE_MODEL="A model was selected twice, possibly by its id and an alias.",
+    MODEL_UNAVAILABLE="The model is not available here; `ImageModel.unavailableReason` says why.",
+    MODEL_RETIRED="The model has been retired. The message names its replacement, if there is one.",
+    MODEL_CANNOT_EDIT="The model makes images from text only, and the turn has references.",
+    MODEL_NEEDS_REFERENCE="The model needs at least one reference.",
+    TOO_MANY_REFERENCES="There are more than 10 manual references, or more than 100 previous "
+    "outputs.",
+    UNSUPPORTED_ASPECT_RATIO="A selected model does not support this aspect ratio.",
+    UNSUPPORTED_RESOLUTION="A selected model does not support this resolution.",
+    UNSUPPORTED_QUALITY="A selected model does not support this quality.",
+    UNSUPPORTED_SIZE="A selected model does not support this width and height, only one of the "
+    "two was given, or they were combined with an aspect ratio or a resolution.",
+    UNSUPPORTED_FORMAT="A selected model does not support this file format.",
+    UNSUPPORTED_SEED="A selected model does not support seeds.",
+    UNSUPPORTED_NEGATIVE_PROMPT="A selected model does not support negative prompts.",
+    UNKNOWN_MENTION="The message mentions an image that is not a reference of the turn, or more "
+    "references than a selected model accepts.",
+    TOO_MANY_IMAGES="A selected model cannot make this many images at once.",
+    REFERENCE_NOT_READY="A previous output has no image, or not yet; or the id is that of "
+    "an upload instead of its image.",
+    TURN_IN_PROGRESS="The previous turn is still running and none of its outputs has an image yet.",
+    CONVERSATION_FULL="The conversation has reached the maximum number of turns.",
     TITLE_INVALID="The title is blank, or longer than 120 characters.",
-    NOT_RETRYABLE="The output has not failed and was not cancelled.",
-    NOT_CANCELLABLE="It is over already.",
+    NOT_RETRYABLE="The output has neither failed nor been cancelled.",
+    NOT_CANCELLABLE="The output or turn has already ended.",
     INSUFFICIENT_CREDITS="The viewer has fewer credits available than this costs.",
     MAX_CREDITS_EXCEEDED="This costs more than `maxCredits`.",
-    TOO_MANY_ACTIVE_OUTPUTS="The viewer has as many outputs at work as there may be, or would have "
-    "more; see `viewer.limits`.",
-    IMAGE_IN_USE="A conversation began from the image, or one of its turns refers to it.",
+    TOO_MANY_ACTIVE_OUTPUTS="The viewer would have more running outputs than allowed; see "
+    "`viewer.limits`.",
+    IMAGE_IN_USE="The image is the source image of a conversation, or a reference of one of "
+    "its turns.",
     UPLOAD_TOO_LARGE="The file is empty, or larger than `viewer.limits.maxUploadBytes`.",
-    UPLOAD_TYPE_UNSUPPORTED="The file is, or says to be, something other than a PNG, JPEG or WebP, "
-    "or another of them than was declared.",
-    UPLOAD_MISSING="Nothing has arrived, or something else than was declared.",
-    UPLOAD_INVALID="What has arrived is not one whole picture of a size that is taken.",
-    IDEMPOTENCY_KEY_REUSED="The key came with another input before.",
+    UPLOAD_TYPE_UNSUPPORTED="The file is not a PNG, JPEG or WebP, or not of the declared type.",
+    UPLOAD_MISSING="No file has arrived, or one that differs from what was declared.",
+    UPLOAD_INVALID="The file is not a complete image of a supported size.",
+    IDEMPOTENCY_KEY_REUSED="The idempotency key has been used with a different input.",
 )
 
 
 @strawberry.type(
-    description="What the viewer can mend. Authentication, rate limits and faults of ours are "
-    "top-level errors with `extensions.code`."
+    description="An error that the viewer can correct. Missing authentication, rate limits "
+    "and internal errors are in the top-level `errors` instead, with "
+    "`extensions.code`."
 )
 class UserError:
     source: ClassVar[type] = errors.UserError
 
     code: errors.UserErrorCode = strawberry.field(description="What is wrong.")
-    message: str = strawberry.field(description="A sentence that may be shown to a person.")
+    message: str = strawberry.field(description="An explanation that may be shown to the person.")
 
     @strawberry.field(
-        description='Where in the input, e.g. `["input", "selectedModels", "1"]`; positions in '
-        "lists are strings."
+        description='The path to the invalid field of the input, e.g. `["input", '
+        '"selectedModels", "1"]`. List indexes are strings. Null if no single field '
+        "is to blame."
     )
     @staticmethod
     def path(error: strawberry.Parent[errors.UserError]) -> list[str] | None:
@@ -90,7 +93,9 @@ class Payload:
     user_errors: Annotated[
         Sequence[errors.UserError],
         strawberry.field(
-            graphql_type=list[UserError], description="All that is wrong with the input, at once."
+            graphql_type=list[UserError],
+            description="Everything that is wrong with the input. If it is not empty, the mutation "
+            "was refused and nothing was changed.",
         ),
     ] = ()
 

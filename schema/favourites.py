@@ -10,23 +10,29 @@ from schema.images import Image
 from schema.prompts import Prompt
 
 
-@strawberry.input(description="Marks an image or a prompt, or takes the mark away.")
+@strawberry.input(description="The input of `setFavourite`.")
 class SetFavouriteInput:
-    id: strawberry.ID = strawberry.field(description="An image's or a prompt's id.")
-    favourite: bool = strawberry.field(description="Whether it is to be a favourite.")
+    id: strawberry.ID = strawberry.field(description="The id of an image or a prompt.")
+    favourite: bool = strawberry.field(
+        description="True to mark it as a favourite, false to remove the mark."
+    )
 
 
-@strawberry.type(description="What was marked, as it then stands: one of the two.")
+@strawberry.type(description="The image or prompt with its new state.")
 class SetFavouritePayload(Payload):
     image: Annotated[
         images.Image | None,
         strawberry.field(
-            graphql_type=Image | None, description="Null where it is a prompt, or it was refused."
+            graphql_type=Image | None,
+            description="The image. Null if the id was that of a prompt, or if the mutation was "
+            "refused.",
         ),
     ] = None
     prompt: Annotated[
         prompts.Prompt | None,
         strawberry.field(
-            graphql_type=Prompt | None, description="Null where it is an image, or it was refused."
+            graphql_type=Prompt | None,
+            description="The prompt. Null if the id was that of an image, or if the mutation was "
+            "refused.",
         ),
     ] = None

@@ -23,31 +23,36 @@ if TYPE_CHECKING:
 
 described_enum(
     images.ImageOrigin,
-    "How an image came to be the viewer's.",
-    OUTPUT="A model delivered it in a conversation.",
-    UPLOAD="The viewer brought it.",
-    SAMPLE="Given to a viewer at first sight, in development.",
+    "Where an image comes from.",
+    OUTPUT="A model made it in a conversation.",
+    UPLOAD="The viewer uploaded it.",
+    SAMPLE="A sample image that every new viewer gets in development.",
 )
 
 
-@strawberry.type(description="A picture that the viewer owns. What it shows never changes.")
+@strawberry.type(description="An image that the viewer owns. Its pixels never change.")
 class Image(Node):
     source = images.Image
 
-    width: int = strawberry.field(description="In pixels.")
-    height: int = strawberry.field(description="In pixels.")
-    content_type: str = strawberry.field(description="E.g. `image/png`.")
-    byte_size: int = strawberry.field(description="Of the original.")
-    thumbhash: str | None = strawberry.field(
-        description="A ThumbHash, base64: a placeholder to paint before the bytes arrive."
+    width: int = strawberry.field(description="The width of the original in pixels.")
+    height: int = strawberry.field(description="The height of the original in pixels.")
+    content_type: str = strawberry.field(
+        description="The media type of the original, e.g. `image/png`."
     )
-    origin: images.ImageOrigin = strawberry.field(description="How it came to be the viewer's.")
-    seed: str | None = strawberry.field(description="Makes it again, where the model tells.")
-    created_at: datetime = strawberry.field(description="When it landed.")
+    byte_size: int = strawberry.field(description="The size of the original in bytes.")
+    thumbhash: str | None = strawberry.field(
+        description="A ThumbHash in base64: a placeholder to show until the image has loaded."
+    )
+    origin: images.ImageOrigin = strawberry.field(description="Where the image comes from.")
+    seed: str | None = strawberry.field(
+        description="The seed that the model used. Null if it did not report one."
+    )
+    created_at: datetime = strawberry.field(description="When the image was created.")
 
     @strawberry.field(
-        description="A signed, absolute link, stable for a while so that clients can cache it. "
-        "Altered anywhere or expired, it is answered 403."
+        description="A signed, absolute URL of the image. It stays the same for a while, so "
+        "that clients can cache the image. An expired or altered URL is answered "
+        "with 403: query `url` again."
     )
     @staticmethod
     def url(
@@ -56,8 +61,9 @@ class Image(Node):
         width: Annotated[
             int | None,
             strawberry.argument(
-                description="In device pixels. Gives the smallest WebP of 256, 512 or 1024 pixels "
-                "that is at least so wide, else the original. Left out: the original."
+                description="A width in device pixels: the URL leads to the smallest "
+                "thumbnail (WebP, 256, 512 or 1024 pixels wide) that is at least this wide, or to "
+                "the original if there is none. If omitted: the original."
             ),
         ] = strawberry.UNSET,
     ) -> str:
@@ -65,26 +71,31 @@ class Image(Node):
         key = image.key if wanted is None else image.key_at_least(wanted)
         return info.context.links.link(key).url
 
-    @strawberry.field(description="When `url` stops working.")
+    @strawberry.field(description="When the image's URLs expire.")
     @staticmethod
     def url_expires_at(image: strawberry.Parent[images.Image], info: Info) -> datetime:
         return min(info.context.links.link(key).expires_at for key in image.keys)
 
-    @strawberry.field(graphql_type=ImageModel | None, description="The model that made it.")
+    @strawberry.field(
+        graphql_type=ImageModel | None,
+        description="The model that made the image. Null if no model did.",
+    )
     @staticmethod
     def model(image: strawberry.Parent[images.Image], info: Info) -> models.ImageModel | None:
         name = image.model_id
         return info.context.registry.remembered(name) if name is not None else None
 
-    @strawberry.field(description="The words it was made from.")
+    @strawberry.field(
+        description="The prompt that the image was made from. Null if it was not made from one."
+    )
     @staticmethod
     async def prompt(image: strawberry.Parent[images.Image], info: Info) -> str | None:
         record = await _record(info, image)
         return record.prompt if record else None
 
     @strawberry.field(
-        description="Whether the viewer has marked it. A favourite stays when its conversation is "
-        "deleted."
+        description="Whether the viewer has marked it as a favourite. A favourite is kept when "
+        "its conversation is deleted."
     )
     @staticmethod
     async def favourite(image: strawberry.Parent[images.Image], info: Info) -> bool:
@@ -93,8 +104,8 @@ class Image(Node):
 
     @strawberry.field(
         graphql_type=list[Annotated["Image", strawberry.lazy("schema.images")]],
-        description="The images it was made from, as far as they still exist; none for one made "
-        "from words alone.",
+        description="The images that it was made from, without those that have been deleted. "
+        "Empty if it was made from text alone.",
     )
     @staticmethod
     async def made_from(
@@ -108,7 +119,8 @@ class Image(Node):
 
     @strawberry.field(
         graphql_type=Annotated["Turn", strawberry.lazy("schema.turns")] | None,
-        description="The turn that it landed in, while that exists.",
+        description="The turn that it was made in. Null if there was none, or if it has been "
+        "deleted.",
     )
     @staticmethod
     async def turn(image: strawberry.Parent[images.Image], info: Info) -> turns.Turn | None:
@@ -119,7 +131,8 @@ class Image(Node):
 
     @strawberry.field(
         graphql_type=Annotated["Output", strawberry.lazy("schema.outputs")] | None,
-        description="The output that delivered it, while that exists.",
+        description="The output that delivered it. Null if there was none, or if it has been "
+        "deleted.",
     )
     @staticmethod
     async def output(image: strawberry.Parent[images.Image], info: Info) -> outputs.Output | None:
@@ -143,13 +156,15 @@ async def _record(info: Info, image: images.Image) -> images.ImageRecord | None:
 ImageConnection: TypeAlias = Connection[Image]
 
 
-@strawberry.input(description="Names the image to delete.")
+@strawberry.input(description="The input of `deleteImage`.")
 class DeleteImageInput:
-    image_id: strawberry.ID = strawberry.field(description="The image.")
+    image_id: strawberry.ID = strawberry.field(description="The id of the image.")
 
 
-@strawberry.type(description="What was deleted.")
+@strawberry.type(description="The result of `deleteImage`.")
 class DeleteImagePayload(Payload):
     deleted_image_id: strawberry.ID | None = strawberry.field(
-        default=None, description="To drop from a cache; null where it was refused."
+        default=None,
+        description="The id of the deleted image, to remove it from a cache. Null if the "
+        "mutation was refused.",
     )

@@ -12,116 +12,125 @@ from schema.enums import described_enum
 
 described_enum(
     models.Scene,
-    "What a model can make images from.",
-    TEXT_TO_IMAGE="From words alone.",
-    IMAGE_TO_IMAGE="From references and words.",
+    "What images are made from.",
+    TEXT_TO_IMAGE="From text alone.",
+    IMAGE_TO_IMAGE="From references and text.",
 )
 described_enum(
     models.Resolution,
-    "How large an image is, by its area: the sizes of a square one are told.",
-    ONE_K="About 1024 × 1024 pixels.",
-    TWO_K="About 2048 × 2048 pixels.",
-    FOUR_K="About 4096 × 4096 pixels.",
+    "The approximate area of an image. Width and height also depend on the aspect ratio.",
+    ONE_K="The area of 1024 × 1024 pixels.",
+    TWO_K="The area of 2048 × 2048 pixels.",
+    FOUR_K="The area of 4096 × 4096 pixels.",
 )
 described_enum(
     models.Quality,
-    "How much care a model takes, where it lets one choose.",
-    LOW="Quick and cheap.",
-    MEDIUM="In between.",
-    HIGH="Slow and fine.",
+    "How much effort a model makes, for models that offer a choice.",
+    LOW="Fastest and cheapest.",
+    MEDIUM="Between the two.",
+    HIGH="Slowest and most detailed.",
 )
 described_enum(
     models.ImageFormat,
-    "A file format of delivered images.",
+    "The file format of delivered images.",
     PNG="Lossless, with transparency.",
-    JPEG="Small, without transparency.",
-    WEBP="Small, with transparency.",
+    JPEG="Small files, without transparency.",
+    WEBP="Small files, with transparency.",
 )
 described_enum(
     models.ModelUnavailableReason,
-    "Why a model cannot be used.",
-    NO_CREDENTIALS="Its provider has no credentials here.",
-    RETIRED="It has been retired.",
-    REFUSED_BY_PROVIDER="Its provider says that it is gone.",
+    "Why a model is not available.",
+    NO_CREDENTIALS="No credentials are configured for its provider.",
+    RETIRED="The model has been retired.",
+    REFUSED_BY_PROVIDER="The provider reports that it does not serve the model any more.",
 )
 
 
-@strawberry.type(description="Bounds and step of a width and height that may be asked for.")
+@strawberry.type(description="The widths and heights that a model supports.")
 class CustomSize:
     source: ClassVar[type] = models.CustomSize
 
-    minimum: int = strawberry.field(description="The shortest side, in pixels.")
-    maximum: int = strawberry.field(description="The longest side, in pixels.")
-    step: int = strawberry.field(description="Sides are the minimum plus a multiple of this.")
+    minimum: int = strawberry.field(description="The smallest allowed width or height, in pixels.")
+    maximum: int = strawberry.field(description="The largest allowed width or height, in pixels.")
+    step: int = strawberry.field(
+        description="The increment, in pixels: allowed values are `minimum` plus a multiple of "
+        "`step`."
+    )
 
 
 _Lazy = Annotated["ImageModel", strawberry.lazy("schema.models")]
 
 
-@strawberry.type(description="A model of the registry: one row of a model picker.")
+@strawberry.type(description="An image model of the model catalogue.")
 class ImageModel:
     source: ClassVar[type] = models.ImageModel
 
     id: strawberry.ID = strawberry.field(
-        description="The registry's id, e.g. `img-nano-banana-pro`. Not for `node(id:)`: ask "
-        "`model(id:)`."
+        description="The id of the model, e.g. `img-nano-banana-pro`. Query `model(id:)` with "
+        "it, not `node(id:)`."
     )
     aliases: list[strawberry.ID] = strawberry.field(
-        description="Other names that are accepted for it, e.g. "
+        description="Other ids that are accepted for this model, e.g. "
         "`google/gemini-3-pro-image-preview`."
     )
     listed: bool = strawberry.field(
-        description="False for a model that works but is not shown in a picker."
+        description="Whether to show it in a model picker. An unlisted model can be used all "
+        "the same."
     )
     is_default: bool = strawberry.field(
-        description="What is used where none is named and none can be inherited; one model of "
-        "each scene."
+        description="Whether it is the default when no model is selected and none can be "
+        "inherited. There is one default for each scene."
     )
     retires_at: datetime | None = strawberry.field(
-        description="When its provider stopped, or will stop, serving it."
+        description="When the provider stops, or has stopped, serving the model. Null if no "
+        "date is known."
     )
-    label: str = strawberry.field(description="Its name for people.")
-    description: str = strawberry.field(description="A sentence on what it is good at.")
-    company: str = strawberry.field(description="Who made it.")
-    logo_url: str | None = strawberry.field(description="A picture of the company's mark.")
-    is_new: bool = strawberry.field(description="Whether to point it out as new.")
+    label: str = strawberry.field(description="The name to display.")
+    description: str = strawberry.field(description="One sentence about its strengths.")
+    company: str = strawberry.field(description="The company that made the model.")
+    logo_url: str | None = strawberry.field(
+        description="The URL of the company's logo. Null if there is none."
+    )
+    is_new: bool = strawberry.field(description="Whether to highlight it as new.")
     provider: str = strawberry.field(
-        description="Who serves it here: the first of its routes that has credentials. `local` "
-        "and `rehearsal` need none."
+        description="The provider that runs the model here: the first one with credentials. "
+        "`local` and `rehearsal` need none."
     )
     available: bool = strawberry.field(
-        description="False where the provider has no credentials here or has retired the model; "
-        "such a model is shown, never accepted."
+        description="Whether it can be selected. False if it has been retired, or if its "
+        "provider has no credentials here: show it as disabled."
     )
     unavailable_reason: models.ModelUnavailableReason | None = strawberry.field(
-        description="Why it is not available; null where it is."
+        description="Why it is not available. Null if it is available."
     )
-    min_references: int = strawberry.field(description="How many references it needs.")
-    max_references: int = strawberry.field(description="How many references it is given at most.")
-    aspect_ratios: list[AspectRatio] = strawberry.field(description="The ratios it offers.")
+    min_references: int = strawberry.field(description="The minimum number of references.")
+    max_references: int = strawberry.field(
+        description="The maximum number of references. 0 if it makes images from text alone."
+    )
+    aspect_ratios: list[AspectRatio] = strawberry.field(description="The supported aspect ratios.")
     resolutions: list[models.Resolution] = strawberry.field(
-        description="The resolutions it offers."
+        description="The supported resolutions."
     )
     qualities: list[models.Quality] = strawberry.field(
-        description="The qualities it offers; empty where there is no choice."
+        description="The supported qualities. Empty if there is no choice."
     )
     formats: list[models.ImageFormat] = strawberry.field(
-        description="The formats it offers; empty where there is no choice."
+        description="The supported file formats. Empty if there is no choice."
     )
-    max_images: int = strawberry.field(description="How many images it makes at once at most.")
+    max_images: int = strawberry.field(description="The maximum number of images per output.")
     custom_size: CustomSize | None = strawberry.field(
-        description="Null where any size is refused; else the bounds and the step of width and "
-        "height, in pixels."
+        description="The supported widths and heights in pixels. Null if they cannot be chosen."
     )
     supports_previews: bool = strawberry.field(
-        description="Whether it shows partial images while it works."
+        description="Whether it shows partial images while it runs."
     )
-    supports_seed: bool = strawberry.field(description="Whether it takes a seed.")
+    supports_seed: bool = strawberry.field(description="Whether it accepts a seed.")
     supports_negative_prompt: bool = strawberry.field(
-        description="Whether it takes a negative prompt."
+        description="Whether it accepts a negative prompt."
     )
     supports_mentions: bool = strawberry.field(
-        description="The prompt may name the turn's references as @Image1, @Image2, …"
+        description="Whether it understands mentions of references in the message: @Image1, "
+        "@Image2, …"
     )
 
     @strawberry.field(description="What it can make images from.")
@@ -130,18 +139,23 @@ class ImageModel:
         return [scene for scene in models.Scene if scene in model.scenes]
 
     @strawberry.field(
-        description="What an image costs, before it is delivered reserved; null for a scene that "
-        "the model does not do."
+        description="The price of one image in credits. They are reserved when the output is "
+        "queued, and charged for delivered images. Null for a scene that the model "
+        "does not support."
     )
     @staticmethod
     def credits_per_image(
         model: strawberry.Parent[models.ImageModel],
-        scene: Annotated[models.Scene, strawberry.argument(description="What it is made from.")],
+        scene: Annotated[
+            models.Scene, strawberry.argument(description="What the image is made from.")
+        ],
     ) -> int | None:
         return model.credits_per_image(scene) if scene in model.scenes else None
 
     @strawberry.field(
-        graphql_type=_Lazy | None, description="What to use instead of a retired model."
+        graphql_type=_Lazy | None,
+        description="The model to use instead, if this one has been retired. Null if there is "
+        "none.",
     )
     @staticmethod
     def replacement(
@@ -151,8 +165,8 @@ class ImageModel:
 
     @strawberry.field(
         graphql_type=_Lazy | None,
-        description="The sibling that edits, for a model that only makes images from words: it is "
-        "used instead wherever there are references.",
+        description="For a model that makes images from text alone: the model that is used "
+        "automatically in its place if there are references. Null if there is none.",
     )
     @staticmethod
     def edit_model(

@@ -15,9 +15,9 @@ class Node:
     """
 
     id: strawberry.ID = strawberry.field(
-        description="Globally unique and prefixed: `conv_01jd…`, `turn_01jd…_0003`, "
-        "`out_01jd…_0003_1`, `img_01jd…`, `prompt_…`, `user_…`. All but a prompt's and a "
-        "viewer's sort by age."
+        description="A globally unique id with a prefix: `conv_01jd…`, `turn_01jd…_0003`, "
+        "`out_01jd…_0003_1`, `img_01jd…`, `prompt_…` or `user_…`. Ids sort by "
+        "creation time, except those of prompts and viewers."
     )
 
     @classmethod

@@ -17,138 +17,158 @@ if TYPE_CHECKING:
 
 described_enum(
     outputs.OutputStatus,
-    "Within one attempt it only goes forward.",
-    QUEUED="Waiting for a worker.",
-    GENERATING="The model is at work.",
+    "The status of an output. Within one attempt it only moves forward.",
+    QUEUED="It waits for a worker.",
+    GENERATING="The model is running.",
     COMPLETED="At least one image was delivered.",
     FAILED="It ended without an image; `error` says why.",
-    CANCELLED="It was called off.",
+    CANCELLED="The viewer cancelled it.",
 )
 described_enum(
     references.ReferenceOrigin,
-    "Why a reference goes along.",
-    SOURCE="The conversation began from it.",
-    PREVIOUS_TURN="An earlier turn of the conversation brought it.",
-    MANUAL="The viewer added it.",
+    "Why an image is a reference.",
+    SOURCE="It is the source image of the conversation.",
+    PREVIOUS_TURN="It was made in an earlier turn of the conversation.",
+    MANUAL="The viewer added it to this turn.",
 )
 described_enum(
     errors.GenerationErrorCode,
-    "Why a run ended without an image. Codes may be added.",
-    CONTENT_REFUSED="The model's rules forbid this content.",
-    PROVIDER_REJECTED_INPUT="The provider could not work with the request.",
-    PROVIDER_UNAVAILABLE="The provider is down.",
-    PROVIDER_RATE_LIMITED="The provider is too busy.",
-    PROVIDER_AUTHENTICATION="The provider does not accept our credentials.",
-    PROVIDER_BAD_RESPONSE="The provider sent something that is not an image.",
-    NO_IMAGE="The provider answered, but with no image.",
+    "Why an output failed. Codes may be added.",
+    CONTENT_REFUSED="The model's content rules do not allow this.",
+    PROVIDER_REJECTED_INPUT="The provider rejected the request.",
+    PROVIDER_UNAVAILABLE="The provider is not available.",
+    PROVIDER_RATE_LIMITED="The provider's rate limit was reached.",
+    PROVIDER_AUTHENTICATION="The provider rejected the credentials that are configured here.",
+    PROVIDER_BAD_RESPONSE="The provider's response was not a valid image.",
+    NO_IMAGE="The provider's response contained no image.",
     MODEL_RETIRED="The provider does not serve the model any more.",
-    OUTCOME_UNKNOWN="A submit whose answer was lost: the provider may have done the work. Never "
-    "tried again by itself.",
-    TIMED_OUT="It took longer than the model's deadline.",
+    OUTCOME_UNKNOWN="The provider's response to the submission was lost, so it may have done "
+    "the work. Darkroom does not try again automatically.",
+    TIMED_OUT="The deadline of the model was exceeded.",
     STORAGE_UNAVAILABLE="The image could not be stored.",
-    INTERNAL="A fault of ours.",
+    INTERNAL="An internal error of Darkroom.",
 )
 
 
-@strawberry.type(description="A picture that goes along with a turn.")
+@strawberry.type(description="An image that a turn gives to its models.")
 class Reference:
     source: ClassVar[type] = references.Reference
 
-    image: Image = strawberry.field(description="The picture.")
-    origin: references.ReferenceOrigin = strawberry.field(description="Why it goes along.")
+    image: Image = strawberry.field(description="The image.")
+    origin: references.ReferenceOrigin = strawberry.field(
+        description="Why the image is a reference."
+    )
 
 
-@strawberry.type(description="Why a run ended without an image.")
+@strawberry.type(description="Why an output failed.")
 class GenerationError:
     source: ClassVar[type] = outputs.GenerationError
 
     code: errors.GenerationErrorCode = strawberry.field(description="What went wrong.")
     message: str = strawberry.field(
-        description="A sentence that may be shown to a person. Never a provider's raw text."
+        description="An explanation that may be shown to the person. It never contains text "
+        "from the provider."
     )
     retryable: bool = strawberry.field(
-        description="Whether trying again may help. Advice: `retryOutput` takes any failed or "
-        "cancelled output."
+        description="Whether another attempt may succeed. This is only a hint: `retryOutput` "
+        "accepts any failed or cancelled output."
     )
 
 
-@strawberry.type(description="Tokens that a run has used, where the provider tells.")
+@strawberry.type(
+    description="The number of tokens used. Each is null if the provider does not report it."
+)
 class Usage:
     source: ClassVar[type] = outputs.Usage
 
-    input_tokens: int | None = strawberry.field(description="Tokens read.")
-    output_tokens: int | None = strawberry.field(description="Tokens written.")
-    total_tokens: int | None = strawberry.field(description="Both together.")
+    input_tokens: int | None = strawberry.field(description="Tokens of the input.")
+    output_tokens: int | None = strawberry.field(description="Tokens of the result.")
+    total_tokens: int | None = strawberry.field(description="All tokens together.")
 
 
-@strawberry.type(description="A partial image.")
+@strawberry.type(description="A partial image that a model shows while it runs.")
 class Preview:
     source: ClassVar[type] = outputs.Preview
 
-    index: int = strawberry.field(description="Counts from 0 within one attempt.")
-    width: int = strawberry.field(description="In pixels.")
-    height: int = strawberry.field(description="In pixels.")
+    index: int = strawberry.field(
+        description="The number of the preview within one attempt, starting at 0."
+    )
+    width: int = strawberry.field(description="The width in pixels.")
+    height: int = strawberry.field(description="The height in pixels.")
 
-    @strawberry.field(description="A signed, absolute link.")
+    @strawberry.field(description="A signed, absolute URL of the preview.")
     @staticmethod
     def url(preview: strawberry.Parent[outputs.Preview], info: Info) -> str:
         return info.context.links.link(preview.key).url
 
 
-@strawberry.type(description="One model's part of a turn.")
+@strawberry.type(
+    description="The part of a turn that one model makes: its status, its images or its error."
+)
 class Output(Node):
     source = outputs.Output
 
     requested_model_id: strawberry.ID = strawberry.field(
-        description="What was asked for, where an editing sibling took its place."
+        description="The id of the model that was selected. It differs from `model.id` if the "
+        "model was replaced by its `editModel`."
     )
-    status: outputs.OutputStatus = strawberry.field(description="How far it has come.")
+    status: outputs.OutputStatus = strawberry.field(description="The current status.")
     progress: float | None = strawberry.field(
-        description="0 to 1 where the provider tells; null otherwise."
+        description="The progress from 0 to 1. Null if it is not known, or if the output is not "
+        "running."
     )
     queue_position: int | None = strawberry.field(
-        description="How many are before it at the provider, where that is known."
+        description="How many requests are ahead of it at the provider. Null if that is not known."
     )
     preview: Preview | None = strawberry.field(
-        description="The newest partial image; it stays if the run fails, and goes when the "
-        "image lands."
+        description="The newest preview. Null if there is none, and once an image has been "
+        "delivered; it is kept if the output fails or is cancelled."
     )
     image: Image | None = strawberry.field(
-        description="The delivered image; the first where the model was asked for several. As a "
-        "reference, an output brings this one."
+        description="The first delivered image: the one that is used when the output is a "
+        "reference. Null if there is none."
     )
     images: list[Image] = strawberry.field(description="All delivered images.")
     text: str | None = strawberry.field(
-        description="What the model said alongside its image, if anything."
+        description="The text that the model returned with its image. Null if there is none."
     )
-    error: GenerationError | None = strawberry.field(description="Why it failed.")
-    usage: Usage | None = strawberry.field(description="Tokens, where the provider tells.")
+    error: GenerationError | None = strawberry.field(
+        description="Why the output failed. Null unless `status` is FAILED."
+    )
+    usage: Usage | None = strawberry.field(
+        description="The number of tokens used. Null if the provider does not report it."
+    )
     references: list[Reference] = strawberry.field(
-        description="What this model was given; the turn's references, less what it does not take."
+        description="The references that the model was given: those of the turn, without the "
+        "ones that exceed what the model accepts."
     )
     attempt: int = strawberry.field(
-        description="The viewer's try: 1 at first, one more with each `retryOutput`. A worker's "
-        "death or a transient fault does not count."
+        description="The number of the attempt: 1 at first, and one more with each "
+        "`retryOutput`. Automatic retries are not counted."
     )
     credits_reserved: int = strawberry.field(
-        description="Held while it is at work; 0 once it has ended."
+        description="The credits that are reserved for it. 0 once it has ended."
     )
     credits_charged: int = strawberry.field(
-        description="Paid for what was delivered; 0 where nothing was."
+        description="The credits that were charged for its delivered images."
     )
-    queued_at: datetime = strawberry.field(description="When it was asked for.")
-    started_at: datetime | None = strawberry.field(description="When a worker first took it.")
-    completed_at: datetime | None = strawberry.field(description="When it ended.")
+    queued_at: datetime = strawberry.field(description="When the current attempt was requested.")
+    started_at: datetime | None = strawberry.field(
+        description="When a worker started the current attempt. Null if none has yet."
+    )
+    completed_at: datetime | None = strawberry.field(
+        description="When the current attempt ended. Null if it has not."
+    )
 
     @strawberry.field(
         graphql_type=Annotated["Turn", strawberry.lazy("schema.turns")] | None,
-        description="The turn that it is part of; null if that has just been deleted.",
+        description="The turn that it belongs to. Null if the turn has just been deleted.",
     )
     @staticmethod
     async def turn(output: strawberry.Parent[outputs.Output], info: Info) -> turns.Turn | None:
         return await info.context.load.turn.load(output.turn_id)
 
-    @strawberry.field(graphql_type=ImageModel, description="The model that runs.")
+    @strawberry.field(graphql_type=ImageModel, description="The model that makes the images.")
     @staticmethod
     def model(output: strawberry.Parent[outputs.Output], info: Info) -> models.ImageModel:
         return info.context.registry.remembered(output.model_id)

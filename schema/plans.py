@@ -14,15 +14,18 @@ from schema.scalars import given
 from schema.turn_inputs import NextTurnInput
 
 
-@strawberry.input(description="A turn as it could be asked for.")
+@strawberry.input(
+    description="The input of `planTurn`: that of the `startConversation` or `sendEdit` to plan."
+)
 class PlanTurnInput(NextTurnInput):
     conversation_id: strawberry.ID | None = strawberry.field(
         default=strawberry.UNSET,
-        description="The conversation that the turn would go on; left out, a new one.",
+        description="The conversation to continue. If omitted, the plan is for a new conversation.",
     )
     source_image_id: strawberry.ID | None = strawberry.field(
         default=strawberry.UNSET,
-        description="What a new conversation would begin with; of no meaning where one goes on.",
+        description="The image that a new conversation would start from. Ignored if "
+        "`conversationId` is given.",
     )
 
     def to_command(self) -> turns.PlanTurn:
@@ -34,36 +37,39 @@ class PlanTurnInput(NextTurnInput):
         )
 
 
-@strawberry.type(description="One model's part of a turn that has not been asked for.")
+@strawberry.type(description="The part of a planned turn that one model would make.")
 class ModelPlan:
     source: ClassVar[type] = turns.PlannedOutput
 
     model: ImageModel = strawberry.field(
-        description="The model that would run: an editing sibling may have taken the place of the "
-        "one asked for."
+        description="The model that would run. It may be the `editModel` of the selected one."
     )
-    requested_model_id: strawberry.ID = strawberry.field(description="The one asked for.")
-    credits: int = strawberry.field(description="What its images would cost.")
+    requested_model_id: strawberry.ID = strawberry.field(
+        description="The id of the model that was selected."
+    )
+    credits: int = strawberry.field(description="The price of its images in credits.")
     references: list[Reference] = strawberry.field(
-        description="What it would be given: those of the turn's that it takes."
+        description="The references that it would be given."
     )
     dropped_references: list[Reference] = strawberry.field(
-        description="What it would not be given, because it takes fewer."
+        description="The references of the turn that it would not be given, because it accepts "
+        "fewer."
     )
 
 
-@strawberry.type(description="What a turn would be, if it were asked for now.")
+@strawberry.type(description="What a turn would cost and use, if it were requested now.")
 class TurnPlan:
     source: ClassVar[type] = turns.TurnPlan
     """With what is wrong with it as companion, a tuple of user errors."""
 
-    credits: int = strawberry.field(description="What it would cost in all.")
+    credits: int = strawberry.field(description="The price of the turn in credits.")
     references: list[Reference] = strawberry.field(
-        description="The turn's references, numbered: @Image1 is the first."
+        description="The references of the turn in the order of their numbers: the first is "
+        "@Image1."
     )
 
     @strawberry.field(
-        graphql_type=list[ModelPlan], description="One for each chosen model that could run."
+        graphql_type=list[ModelPlan], description="The selected models that could run."
     )
     @staticmethod
     def models(plan: strawberry.Parent[turns.TurnPlan]) -> Sequence[turns.PlannedOutput]:
@@ -71,7 +77,8 @@ class TurnPlan:
 
     @strawberry.field(
         graphql_type=list[UserError],
-        description="All that the mutation would refuse it for; empty where it would be done.",
+        description="Everything that the mutation would be refused for. Empty if it would be "
+        "accepted.",
     )
     @staticmethod
     def user_errors(plan: strawberry.Parent[turns.TurnPlan]) -> Sequence[errors.UserError]:

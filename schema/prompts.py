@@ -11,17 +11,21 @@ from schema.node import Node
 
 
 @strawberry.type(
-    description="A text that the viewer has begun turns with. It stays when those are deleted."
+    description="A text that the viewer has started turns with. It is kept when those turns "
+    "are deleted."
 )
 class Prompt(Node):
     source = prompts.Prompt
 
-    text: str = strawberry.field(description="As it was sent.")
+    text: str = strawberry.field(description="The text as it was sent.")
     uses: int = strawberry.field(
-        description="How many turns were begun with it. `retryOutput` is no use."
+        description="The number of turns that were started with it. `retryOutput` does not "
+        "count as a use."
     )
-    favourite: bool = strawberry.field(description="Whether the viewer has marked it.")
-    last_used_at: datetime = strawberry.field(description="When a turn was last begun with it.")
+    favourite: bool = strawberry.field(
+        description="Whether the viewer has marked it as a favourite."
+    )
+    last_used_at: datetime = strawberry.field(description="When a turn was last started with it.")
 
 
 PromptConnection: TypeAlias = Connection[Prompt]

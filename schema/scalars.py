@@ -35,15 +35,15 @@ def _read_ratio(value: object) -> AspectRatio:
 SCALARS: Final[dict[object, ScalarDefinition]] = {
     datetime: strawberry.scalar(
         name="DateTime",
-        description="An instant, ISO 8601, UTC.",
+        description="A date and time in ISO 8601, in UTC, e.g. `2026-01-31T12:00:00.000Z`.",
         specified_by_url="https://scalars.graphql.org/andimarek/date-time",
         serialize=_write_instant,
         parse_value=_read_instant,
     ),
     AspectRatio: strawberry.scalar(
         name="AspectRatio",
-        description="A width:height ratio such as `16:9`. Only ratios that the chosen models "
-        "offer are accepted.",
+        description="A ratio of width to height, e.g. `16:9`. As an input it has to be a ratio "
+        "that the selected models support.",
         serialize=str,
         parse_value=_read_ratio,
     ),

@@ -15,38 +15,41 @@ _MAX_OPTION_LENGTH: Final = 2_000
 
 
 @strawberry.input(
-    description="What a chosen model does not support is a user error, never silently left out."
+    description="Options of a turn. One that a selected model does not support is a user "
+    "error; nothing is ignored silently, except `previews`."
 )
 class GenerationOptions:
     images_per_model: int | None = strawberry.field(
         default=1,
-        description="1 to 4. More than a model makes is TOO_MANY_IMAGES; less than 1 is "
-        "BAD_USER_INPUT.",
+        description="The number of images of each model, 1 to 4. TOO_MANY_IMAGES if a selected "
+        "model makes fewer; BAD_USER_INPUT below 1.",
     )
     previews: int | None = strawberry.field(
         default=2,
-        description="How many partial images to show while a model works, 0 to 3; models that "
-        "have none ignore it.",
+        description="The number of previews that each model shows while it runs, 0 to 3. "
+        "Ignored by models without previews.",
     )
     quality: models.Quality | None = strawberry.field(
-        default=strawberry.UNSET, description="Left out: the model's own choice."
+        default=strawberry.UNSET, description="If omitted, each model uses its own default."
     )
     format: models.ImageFormat | None = strawberry.field(
-        default=strawberry.UNSET, description="Left out: the model's own choice."
+        default=strawberry.UNSET, description="If omitted, each model uses its own default."
     )
     width: int | None = strawberry.field(
         default=strawberry.UNSET,
-        description="Together with `height`, and instead of aspectRatio and resolution; for "
-        "models with `customSize`.",
+        description="A width in pixels, for models with `customSize`. Give `height` too, and "
+        "neither aspectRatio nor resolution.",
     )
     height: int | None = strawberry.field(
-        default=strawberry.UNSET, description="Together with `width`."
+        default=strawberry.UNSET, description="A height in pixels. Give `width` too."
     )
     seed: str | None = strawberry.field(
-        default=strawberry.UNSET, description="The same seed and input make the same image."
+        default=strawberry.UNSET,
+        description="A seed: with the same input it makes the same image again. If omitted, "
+        "each model chooses one.",
     )
     negative_prompt: str | None = strawberry.field(
-        default=strawberry.UNSET, description="What should not be seen."
+        default=strawberry.UNSET, description="What the images should not show."
     )
 
     def to_options(self) -> turns.TurnOptions:
@@ -76,31 +79,37 @@ class TurnInput:
     """What every input that describes a turn has in common."""
 
     user_message: str = strawberry.field(
-        description="What to make or to change: 1 to 2,000 characters."
+        description="What to make or to change: 1 to 2,000 characters. It may mention "
+        "references as @Image1, @Image2, …"
     )
     selected_models: list[strawberry.ID] | None = strawberry.field(
         default=strawberry.UNSET,
-        description="Left out: the previous turn's. In a first turn: the source image's own model, "
-        "its replacement where it is retired, its editing sibling where it has one; else the "
-        "registry's default.",
+        description="The models to use, 1 to 8, by id or alias. If omitted: those of the "
+        "previous turn. In the first turn: the model of the source image (or its "
+        "replacement if it has been retired, or its `editModel`), otherwise the "
+        "default model.",
     )
     manual_reference_ids: list[strawberry.ID] | None = strawberry.field(
         default=strawberry.UNSET,
-        description="Extra references for this turn, in order: 10 at most.",
+        description="Images to use as additional references in this turn, in this order: at "
+        "most 10.",
     )
     aspect_ratio: AspectRatio | None = strawberry.field(
         default=strawberry.UNSET,
-        description="Left out: the conversation's. In a first turn: the nearest of the ten ratios "
-        "to the source image's; else 1:1. What is inherited is fitted to each model; only what is "
-        "given here is refused.",
+        description="If omitted: that of the conversation. In the first turn: the standard "
+        "ratio that is nearest to the source image, or 1:1 without one. A ratio "
+        "that is given here and that a selected model does not support is refused; "
+        "an inherited one is adapted to each model.",
     )
     resolution: models.Resolution | None = strawberry.field(
         default=strawberry.UNSET,
-        description="Left out: the conversation's. In a first turn: the source image's; else "
-        "ONE_K. Fitted or refused likewise.",
+        description="If omitted: that of the conversation. In the first turn: that of the "
+        "source image, or ONE_K without one. A resolution that is given here and "
+        "that a selected model does not support is refused; an inherited one is "
+        "adapted to each model.",
     )
     options: GenerationOptions | None = strawberry.field(
-        default=strawberry.UNSET, description="Left out: the defaults of each option."
+        default=strawberry.UNSET, description="If omitted, each option has its default."
     )
 
     def to_request(self) -> turns.TurnRequest:
@@ -121,10 +130,12 @@ class NextTurnInput(TurnInput):
 
     previous_output_ids: list[strawberry.ID] | None = strawberry.field(
         default=strawberry.UNSET,
-        description="Which earlier outputs of this conversation go along: any turn's, so that an "
-        "edit can branch off from anywhere. Left out: all that have landed in the turn before "
-        "(TURN_IN_PROGRESS if it runs and none has), or in the nearest earlier turn with an image, "
-        "else the source. Empty: no references but the manual ones.",
+        description="The earlier outputs to use as references. They may be of any turn of this "
+        "conversation, so that an edit can branch off anywhere. If omitted: all "
+        "outputs of the previous turn that have an image (TURN_IN_PROGRESS if it is "
+        "running and none has one), otherwise those of the latest turn that has "
+        "images, otherwise the source image. If empty: none, only the manual "
+        "references. Ignored for a new conversation.",
     )
 
     def previous(self) -> tuple[str, ...] | None:
@@ -137,11 +148,12 @@ class PaidInput:
     """What every input has in common that may spend credits."""
 
     max_credits: int | None = strawberry.field(
-        default=strawberry.UNSET, description="Refuse, rather than spend more than this."
+        default=strawberry.UNSET,
+        description="Refuse the mutation if it would cost more than this many credits.",
     )
     idempotency_key: str | None = strawberry.field(
         default=strawberry.UNSET,
-        description="1 to 255 characters. The same key and input again answers with the same "
-        "objects, as they stand now, and does nothing twice. A refused call does not use the key "
-        "up. Kept for 48 hours.",
+        description="A key for safe retries: 1 to 255 characters. Another call with the same "
+        "key and input does nothing and returns the same objects in their current "
+        "state. A refused call does not use the key up. Keys are kept for 48 hours.",
     )

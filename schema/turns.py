@@ -22,61 +22,84 @@ if TYPE_CHECKING:
 
 described_enum(
     turns.TurnStatus,
-    "Derived from the outputs, in the same write. A retry takes an ended turn back to GENERATING.",
-    PENDING="Every output is queued.",
-    GENERATING="Some output has not ended.",
-    COMPLETED="All have ended, and at least one delivered.",
-    FAILED="All have ended, none delivered, none was cancelled.",
-    CANCELLED="All have ended, none delivered, at least one was cancelled.",
+    "The status of a turn, which follows from those of its outputs. "
+    "`retryOutput` sets a turn that has ended back to GENERATING.",
+    PENDING="All outputs are queued.",
+    GENERATING="At least one output has not ended.",
+    COMPLETED="All outputs have ended, and at least one has delivered an image.",
+    FAILED="All outputs have failed.",
+    CANCELLED="All outputs have ended without an image, and at least one was cancelled.",
 )
 
 
-@strawberry.type(description="What was asked for, so that a form can be filled in again.")
+@strawberry.type(
+    description="The options that the turn was requested with, to fill in a form again."
+)
 class TurnOptions:
     source: ClassVar[type] = turns.TurnOptions
 
-    images_per_model: int = strawberry.field(description="How many images of each model.")
-    previews: int = strawberry.field(description="How many partial images, where a model has any.")
-    quality: models.Quality | None = strawberry.field(description="Null where none was chosen.")
-    format: models.ImageFormat | None = strawberry.field(description="Null where none was chosen.")
-    width: int | None = strawberry.field(description="In pixels, instead of a ratio.")
-    height: int | None = strawberry.field(description="In pixels, instead of a ratio.")
-    seed: str | None = strawberry.field(description="Null where none was given.")
-    negative_prompt: str | None = strawberry.field(description="What should not be seen.")
+    images_per_model: int = strawberry.field(description="The number of images of each model.")
+    previews: int = strawberry.field(
+        description="The number of previews of each model that shows any."
+    )
+    quality: models.Quality | None = strawberry.field(
+        description="The quality. Null if none was chosen."
+    )
+    format: models.ImageFormat | None = strawberry.field(
+        description="The file format. Null if none was chosen."
+    )
+    width: int | None = strawberry.field(
+        description="The width in pixels. Null if none was chosen."
+    )
+    height: int | None = strawberry.field(
+        description="The height in pixels. Null if none was chosen."
+    )
+    seed: str | None = strawberry.field(description="The seed. Null if none was given.")
+    negative_prompt: str | None = strawberry.field(
+        description="What the images should not show. Null if nothing was given."
+    )
 
 
-@strawberry.type(description="One message of a conversation, and what every model made of it.")
+@strawberry.type(description="A message, and the output of each selected model.")
 class Turn(Node):
     source = turns.Turn
 
-    turn_index: int = strawberry.field(description="0, 1, 2, …")
-    user_message: str = strawberry.field(description="What the viewer asked for.")
+    turn_index: int = strawberry.field(
+        description="The position of the turn in its conversation, starting at 0."
+    )
+    user_message: str = strawberry.field(description="The message of the viewer.")
     references: list[Reference] = strawberry.field(
-        description="One numbering for the whole turn: the previous outputs in their order, then "
-        "the manual references. @Image1 is the first."
+        description="The references in the order of their numbers: the previous outputs first, "
+        "then the manual references. The first is @Image1."
     )
     aspect_ratio: AspectRatio = strawberry.field(
-        description="What was asked for or inherited; each image tells its true size."
+        description="The aspect ratio that was requested or inherited. The size of each image "
+        "may differ from it."
     )
     resolution: models.Resolution = strawberry.field(
-        description="What was asked for or inherited; each image tells its true size."
+        description="The resolution that was requested or inherited. The size of each image may "
+        "differ from it."
     )
-    options: TurnOptions = strawberry.field(description="What else was asked for.")
-    status: turns.TurnStatus = strawberry.field(description="Derived from the outputs.")
+    options: TurnOptions = strawberry.field(description="The other options that were requested.")
+    status: turns.TurnStatus = strawberry.field(
+        description="The status, which follows from those of the outputs."
+    )
     outputs: list[Output] = strawberry.field(
-        description="One per selected model, in the order of selectedModels."
+        description="One output for each selected model, in the order of `selectedModels`."
     )
     error: GenerationError | None = strawberry.field(
-        description="Why the whole turn failed: what its outputs' errors have in common, else the "
-        "first one's; null otherwise."
+        description="Why the turn failed: the error of its first output. Null unless `status` "
+        "is FAILED."
     )
-    created_at: datetime = strawberry.field(description="When it was asked for.")
-    updated_at: datetime = strawberry.field(description="When it last changed.")
-    completed_at: datetime | None = strawberry.field(description="When its last output ended.")
+    created_at: datetime = strawberry.field(description="When the turn was requested.")
+    updated_at: datetime = strawberry.field(description="When the turn last changed.")
+    completed_at: datetime | None = strawberry.field(
+        description="When the last output ended. Null while one has not."
+    )
 
     @strawberry.field(
         graphql_type=Annotated["Conversation", strawberry.lazy("schema.conversations")],
-        description="The conversation that it is part of.",
+        description="The conversation that the turn belongs to.",
     )
     @staticmethod
     async def conversation(
@@ -88,7 +111,8 @@ class Turn(Node):
         return with_companion(conversation, turn)
 
     @strawberry.field(
-        graphql_type=list[ImageModel], description="What the viewer chose, or what was inherited."
+        graphql_type=list[ImageModel],
+        description="The models that the viewer selected, or that were inherited.",
     )
     @staticmethod
     def selected_models(turn: strawberry.Parent[turns.Turn], info: Info) -> list[models.ImageModel]:
@@ -96,7 +120,7 @@ class Turn(Node):
 
     @strawberry.field(
         graphql_type=list[ImageModel],
-        description="Models still at work; empty once the turn is over.",
+        description="The models whose outputs have not ended. Empty once the turn has ended.",
     )
     @staticmethod
     def pending_models(turn: strawberry.Parent[turns.Turn], info: Info) -> list[models.ImageModel]:
@@ -107,18 +131,18 @@ class Turn(Node):
         ]
 
 
-@strawberry.type(description="A turn that has changed.")
+@strawberry.type(description="The state of a turn after a change.")
 class TurnUpdate:
     source: ClassVar[type] = turns.TurnUpdate
 
-    turn: Turn = strawberry.field(description="The turn as it stands.")
+    turn: Turn = strawberry.field(description="The turn in its current state.")
     changed_outputs: list[Output] = strawberry.field(
-        description="At least the outputs that changed since this subscriber's previous update of "
-        "this turn; all of them in the first, and after a gap."
+        description="The outputs that have changed since the previous update of this turn, "
+        "possibly with others. In the first update, and after a gap, all of them."
     )
-
     cursor: str = strawberry.field(
-        description="Pass the newest one as `after` when subscribing again."
+        description="The position in the stream of updates. Pass the newest one as `after` when "
+        "you subscribe again."
     )
 
 
@@ -126,7 +150,9 @@ class TurnUpdate:
 class TurnPayload(Payload):
     turn: Annotated[
         turns.Turn | None,
-        strawberry.field(graphql_type=Turn | None, description="Null where it was refused."),
+        strawberry.field(
+            graphql_type=Turn | None, description="The turn. Null if the mutation was refused."
+        ),
     ] = None
 
 
@@ -134,8 +160,8 @@ class TurnPayload(Payload):
 class StartedTurnPayload(TurnPayload):
     cursor: str | None = strawberry.field(
         default=None,
-        description="Pass it as `after` to `turnUpdated`: nothing is missed. Null where it was "
-        "refused.",
+        description="Pass it as `after` to `turnUpdated`, so that no change is missed. Null if "
+        "the mutation was refused.",
     )
 
 
@@ -143,13 +169,15 @@ class StartedTurnPayload(TurnPayload):
 class OutputPayload(TurnPayload):
     output: Annotated[
         outputs.Output | None,
-        strawberry.field(graphql_type=Output | None, description="Null where it was refused."),
+        strawberry.field(
+            graphql_type=Output | None, description="The output. Null if the mutation was refused."
+        ),
     ] = None
 
 
-@strawberry.input(description="Asks for the next turn of a conversation.")
+@strawberry.input(description="The input of `sendEdit`: the next turn of a conversation.")
 class SendEditInput(NextTurnInput, PaidInput):
-    conversation_id: strawberry.ID = strawberry.field(description="The conversation to go on.")
+    conversation_id: strawberry.ID = strawberry.field(description="The conversation to continue.")
 
     def to_command(self) -> turns.SendEdit:
         return turns.SendEdit(
@@ -161,16 +189,17 @@ class SendEditInput(NextTurnInput, PaidInput):
         )
 
 
-@strawberry.type(description="The turn that was written; its outputs are at work.")
+@strawberry.type(description="The new turn. Its outputs are queued.")
 class SendEditPayload(StartedTurnPayload):
     pass
 
 
-@strawberry.input(description="Asks for an output again.")
+@strawberry.input(description="The input of `retryOutput`.")
 class RetryOutputInput(PaidInput):
     output_id: strawberry.ID = strawberry.field(description="A failed or cancelled output.")
     model_id: strawberry.ID | None = strawberry.field(
-        default=strawberry.UNSET, description="Another model in the failed one's place."
+        default=strawberry.UNSET,
+        description="Another model to use instead. If omitted: the same model.",
     )
 
     def to_command(self) -> turns.RetryOutput:
@@ -182,26 +211,26 @@ class RetryOutputInput(PaidInput):
         )
 
 
-@strawberry.type(description="The output that waits for its next attempt.")
+@strawberry.type(description="The output, queued for its next attempt.")
 class RetryOutputPayload(OutputPayload, StartedTurnPayload):
     pass
 
 
-@strawberry.input(description="Names the output to cancel.")
+@strawberry.input(description="The input of `cancelOutput`.")
 class CancelOutputInput:
     output_id: strawberry.ID = strawberry.field(description="An output that has not ended.")
 
 
-@strawberry.type(description="The output that was cancelled.")
+@strawberry.type(description="The cancelled output and its turn.")
 class CancelOutputPayload(OutputPayload):
     pass
 
 
-@strawberry.input(description="Names the turn to cancel.")
+@strawberry.input(description="The input of `cancelTurn`.")
 class CancelTurnInput:
-    turn_id: strawberry.ID = strawberry.field(description="A turn that is not over.")
+    turn_id: strawberry.ID = strawberry.field(description="A turn that has not ended.")
 
 
-@strawberry.type(description="The turn that was cancelled.")
+@strawberry.type(description="The cancelled turn.")
 class CancelTurnPayload(TurnPayload):
     pass

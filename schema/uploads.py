@@ -20,33 +20,34 @@ _DIGEST_BYTES: Final = 32
 
 described_enum(
     uploads.UploadMethod,
-    "How the bytes are sent.",
-    PUT="The bytes as they are, with the offer's headers.",
-    POST="A form (`multipart/form-data`), as React Native sends it: the offer's fields first, then "
-    "the bytes as `file`.",
+    "How a file is sent to the upload URL.",
+    PUT="The file is the body of the request. Send `Upload.headers` with it.",
+    POST="A form (`multipart/form-data`), as React Native sends it: first "
+    "`Upload.fields`, then the file as `file`.",
 )
 
 
-@strawberry.input(description="One file, as it will be sent.")
+@strawberry.input(description="A file to upload.")
 class UploadFileInput:
     content_type: str = strawberry.field(
-        description="`image/png`, `image/jpeg` or `image/webp`; what the bytes are, whatever the "
-        "file is called."
+        description="The type of the file's content, whatever its name: `image/png`, "
+        "`image/jpeg` or `image/webp`."
     )
     byte_size: int = strawberry.field(
-        description="The file's exact length: 1 to `viewer.limits.maxUploadBytes`."
+        description="The exact size in bytes: 1 to `viewer.limits.maxUploadBytes`."
     )
     filename: str | None = strawberry.field(
         default=strawberry.UNSET,
-        description="A label, cut to 255 characters on one line; never a path.",
+        description="A label to keep with the upload. It is shortened to 255 characters on one "
+        "line.",
     )
     sha256: str | None = strawberry.field(
         default=strawberry.UNSET,
-        description="The file's SHA-256, in hex, or in standard base64 with padding. Then "
-        "only these very bytes are taken.",
+        description="The SHA-256 digest of the file, in hex or in standard base64 with padding. "
+        "If it is given, no other file is accepted.",
     )
     method: uploads.UploadMethod | None = strawberry.field(
-        default=uploads.UploadMethod.PUT, description="How the bytes are to be sent."
+        default=uploads.UploadMethod.PUT, description="How the file will be sent."
     )
 
     def to_request(self) -> UploadRequest:
@@ -59,54 +60,65 @@ class UploadFileInput:
         return UploadRequest(file, given(self.filename), self.method or uploads.UploadMethod.PUT)
 
 
-@strawberry.input(description="The files to send: all of them are offered a place, or none.")
+@strawberry.input(
+    description="The input of `createUploads`. Either all files are accepted, or none."
+)
 class CreateUploadsInput:
-    files: list[UploadFileInput] = strawberry.field(description="At most 100.")
+    files: list[UploadFileInput] = strawberry.field(description="The files: at most 100.")
 
     def to_requests(self) -> list[UploadRequest]:
         return [file.to_request() for file in self.files]
 
 
-@strawberry.type(description="A header to send as it is.")
+@strawberry.type(description="An HTTP header to send with the file.")
 class HttpHeader:
-    name: str = strawberry.field(description="E.g. `Content-Type`.")
-    value: str = strawberry.field(description="To be sent as it is.")
+    name: str = strawberry.field(description="The name, e.g. `Content-Type`.")
+    value: str = strawberry.field(description="The value. Send it unchanged.")
 
 
-@strawberry.type(description="A field of a form, to send as it is and before the file.")
+@strawberry.type(description="A form field to send before the file.")
 class FormField:
-    name: str = strawberry.field(description="E.g. `key`.")
-    value: str = strawberry.field(description="To be sent as it is.")
+    name: str = strawberry.field(description="The name, e.g. `key`.")
+    value: str = strawberry.field(description="The value. Send it unchanged.")
 
 
 @strawberry.type(
-    description="A place for one file, and how to send it there. Send nothing else along: no "
-    "token, no cookie. Then call `completeUpload`."
+    description="A presigned upload of one file. Send the file to `url` without a token or "
+    "cookies, then call `completeUpload`."
 )
 class Upload:
     source: ClassVar[type] = UploadOffer
     """With the upload that it is made for as companion."""
 
-    url: str = strawberry.field(description="Where to: absolute, signed, good for this file only.")
-    method: uploads.UploadMethod = strawberry.field(description="How: as was asked for.")
-    expires_at: datetime = strawberry.field(description="When nothing is taken any more.")
+    url: str = strawberry.field(
+        description="The upload URL: absolute and presigned, for this file only."
+    )
+    method: uploads.UploadMethod = strawberry.field(
+        description="How to send the file, as declared in `createUploads`."
+    )
+    expires_at: datetime = strawberry.field(description="When the upload URL expires.")
 
-    @strawberry.field(description="For `completeUpload`.")
+    @strawberry.field(description="The id of the upload, for `completeUpload`.")
     @staticmethod
     def id(offer: strawberry.Parent[UploadOffer]) -> strawberry.ID:
         return strawberry.ID(_upload_of(offer).id)
 
-    @strawberry.field(description="The label, as it is kept.")
+    @strawberry.field(description="The label that is kept with the upload.")
     @staticmethod
     def filename(offer: strawberry.Parent[UploadOffer]) -> str | None:
         return _upload_of(offer).filename
 
-    @strawberry.field(description="Of a PUT. Clients add the length by themselves; none for POST.")
+    @strawberry.field(
+        description="The headers to send with a PUT. HTTP clients add `Content-Length` "
+        "automatically. Empty for POST."
+    )
     @staticmethod
     def headers(offer: strawberry.Parent[UploadOffer]) -> list[HttpHeader]:
         return [HttpHeader(name=name, value=value) for name, value in offer.headers.items()]
 
-    @strawberry.field(description="Of a POST's form, before `file`; none for PUT.")
+    @strawberry.field(
+        description="The fields to send in the form of a POST, before `file`. Empty for PUT."
+    )
     @staticmethod
     def fields(offer: strawberry.Parent[UploadOffer]) -> list[FormField]:
         return [FormField(name=name, value=value) for name, value in offer.fields.items()]
@@ -118,30 +130,30 @@ def _upload_of(offer: UploadOffer) -> uploads.Upload:
     return upload
 
 
-@strawberry.type(description="The places that were offered.")
+@strawberry.type(description="The uploads to send the files to.")
 class CreateUploadsPayload(Payload):
     uploads: Annotated[
         Sequence[UploadOffer],
         strawberry.field(
             graphql_type=list[Upload],
-            description="In the order of the files; none where it was refused.",
+            description="The uploads in the order of the files. Empty if the mutation was refused.",
         ),
     ] = ()
 
 
-@strawberry.input(description="Names the upload whose bytes have been sent.")
+@strawberry.input(description="The input of `completeUpload`. The file has to be sent before.")
 class CompleteUploadInput:
-    upload_id: strawberry.ID = strawberry.field(description="The upload.")
+    upload_id: strawberry.ID = strawberry.field(description="The id of the upload.")
 
 
-@strawberry.type(description="What came of the upload.")
+@strawberry.type(description="The image that the upload has become.")
 class CompleteUploadPayload(Payload):
     image: Annotated[
         images.Image | None,
         strawberry.field(
             graphql_type=Image | None,
-            description="In the gallery from now on, and good as source or reference; null where "
-            "it was refused.",
+            description="The new image. It is in the gallery and can be used as a source image or "
+            "reference. Null if the mutation was refused.",
         ),
     ] = None
 

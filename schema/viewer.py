@@ -26,37 +26,49 @@ from schema.scalars import given
 from schema.turns import Turn
 
 
-@strawberry.type(description="What a viewer can spend.")
+@strawberry.type(description="The credits of a viewer.")
 class Credits:
     source: ClassVar[type] = Account
 
-    balance: int = strawberry.field(description="What is owned, what is reserved included.")
-    reserved: int = strawberry.field(description="Held for outputs at work.")
-    available: int = strawberry.field(description="The balance less what is reserved.")
+    balance: int = strawberry.field(
+        description="All credits that the viewer owns, including the reserved ones."
+    )
+    reserved: int = strawberry.field(
+        description="The credits that are reserved for outputs that have not ended."
+    )
+    available: int = strawberry.field(
+        description="The credits that can be spent: `balance` minus `reserved`."
+    )
 
 
-@strawberry.type(description="What a viewer may ask for, and how much of it is taken.")
+@strawberry.type(description="What a viewer may request.")
 class Limits:
     max_active_outputs: int = strawberry.field(
-        description="How many outputs may be at work at the same time."
+        description="How many outputs may be queued or running at the same time."
     )
-    active_outputs: int = strawberry.field(description="How many are.")
-    max_prompt_length: int = strawberry.field(description="Characters of a message.")
-    max_upload_bytes: int = strawberry.field(description="Bytes of an image to upload.")
-    max_manual_references: int = strawberry.field(description="Extra references of a turn.")
-    max_models: int = strawberry.field(description="Models of a turn.")
+    active_outputs: int = strawberry.field(description="How many outputs are queued or running.")
+    max_prompt_length: int = strawberry.field(
+        description="The maximum length of a message in characters."
+    )
+    max_upload_bytes: int = strawberry.field(
+        description="The maximum size of an uploaded file in bytes."
+    )
+    max_manual_references: int = strawberry.field(
+        description="The maximum number of manual references of a turn."
+    )
+    max_models: int = strawberry.field(description="The maximum number of models of a turn.")
 
 
-@strawberry.type(description="Whoever is asking.")
+@strawberry.type(description="The person or service that the token identifies.")
 class Viewer(Node):
     source = domain.viewers.Viewer
 
-    @strawberry.field(graphql_type=Credits, description="What the viewer can spend.")
+    @strawberry.field(graphql_type=Credits, description="The viewer's credits.")
     @staticmethod
     async def credits(viewer: strawberry.Parent[domain.viewers.Viewer], info: Info) -> Account:
         return await _account(info, viewer)
 
-    @strawberry.field(description="What the viewer may ask for, and how much of it is taken.")
+    @strawberry.field(description="What the viewer may request, and how many outputs are running.")
     @staticmethod
     async def limits(viewer: strawberry.Parent[domain.viewers.Viewer], info: Info) -> Limits:
         return Limits(
@@ -70,7 +82,7 @@ class Viewer(Node):
 
     @strawberry.field(
         graphql_type=ConversationConnection,
-        description="The viewer's conversations, newest activity first. `search` looks at their "
+        description="The viewer's conversations, most recently active first. `search` matches "
         "titles and messages.",
     )
     @staticmethod
@@ -83,7 +95,7 @@ class Viewer(Node):
         source_image_id: Annotated[
             strawberry.ID | None,
             strawberry.argument(
-                description="Answers: is there already a conversation for this image?"
+                description="Return only conversations that started from this image."
             ),
         ] = strawberry.UNSET,
         search: Search = strawberry.UNSET,
@@ -101,7 +113,7 @@ class Viewer(Node):
 
     @strawberry.field(
         graphql_type=ImageConnection,
-        description="The gallery: every image the viewer owns, newest first.",
+        description="The gallery: all images that the viewer owns, newest first.",
     )
     @staticmethod
     async def images(
@@ -111,15 +123,20 @@ class Viewer(Node):
         after: Cursor = strawberry.UNSET,
         *,
         favourite: Annotated[
-            bool | None, strawberry.argument(description="Only favourites, or only others.")
+            bool | None,
+            strawberry.argument(
+                description="True: only favourites. False: only others. If omitted: all."
+            ),
         ] = strawberry.UNSET,
         origin: Annotated[
             domain.images.ImageOrigin | None,
-            strawberry.argument(description="Only of this origin."),
+            strawberry.argument(description="Return only images of this origin."),
         ] = strawberry.UNSET,
         model_id: Annotated[
             strawberry.ID | None,
-            strawberry.argument(description="Only made by this model, by id or alias."),
+            strawberry.argument(
+                description="Return only images made by this model, by id or alias."
+            ),
         ] = strawberry.UNSET,
     ) -> ListPage[domain.images.Image]:
         marked, wanted, model_name = given(favourite), given(origin), given(model_id)
@@ -138,7 +155,8 @@ class Viewer(Node):
 
     @strawberry.field(
         graphql_type=PromptConnection,
-        description="The prompts that the viewer has begun turns with, each once, last used first.",
+        description="The prompts that the viewer has started turns with, without duplicates, "
+        "most recently used first.",
     )
     @staticmethod
     async def prompts(
@@ -149,7 +167,10 @@ class Viewer(Node):
         *,
         search: Search = strawberry.UNSET,
         favourite: Annotated[
-            bool | None, strawberry.argument(description="Only favourites, or only others.")
+            bool | None,
+            strawberry.argument(
+                description="True: only favourites. False: only others. If omitted: all."
+            ),
         ] = strawberry.UNSET,
     ) -> ListPage[domain.prompts.Prompt]:
         marked, words = given(favourite), searched_words(given(search))
@@ -160,7 +181,7 @@ class Viewer(Node):
 
     @strawberry.field(
         graphql_type=list[Turn],
-        description="Turns with a model still at work: what an app asks for when it comes back to "
+        description="Turns with an output that has not ended. Query it when an app returns to "
         "the foreground.",
     )
     @staticmethod

@@ -42,7 +42,7 @@ PENDING = {
     "Subscription.postUpdated",
     "Viewer.posts",
 }
-"""What the contract promises and is still to be built, by the work that will bring it."""
+"""What the contract promises and is not built yet."""
 
 
 def own_types(schema: GraphQLSchema) -> dict[str, GraphQLNamedType]:
@@ -78,7 +78,7 @@ def lines_of(schema: GraphQLSchema) -> dict[str, str]:
 def test_the_exported_schema_is_the_committed_one() -> None:
     committed = (ROOT / "schema.graphql").read_text()
 
-    assert exported() + "\n" == committed, "`make schema` writes it anew."
+    assert exported() + "\n" == committed, "Run `make schema`."
 
 
 def test_what_is_built_keeps_the_contract() -> None:
@@ -97,7 +97,7 @@ def test_what_is_built_keeps_the_contract() -> None:
         and not any(line.startswith(f"{one}(") for one in PENDING)
     }
     assert missing == set()
-    assert set(ours) & PENDING == set(), "What is built is pending no more."
+    assert set(ours) & PENDING == set(), "What is built is not pending."
 
 
 def test_every_line_is_described() -> None:
