@@ -58,7 +58,7 @@ class PageCursors:
         """Raise BadUserInput unless the cursor was made for this list."""
         payload = self.signer.verify(f"page {name}", cursor)
         if payload is None:
-            raise BadUserInput("The cursor is not one of this list's.")
+            raise BadUserInput("The cursor is not valid for this list.")
         return tuple(json.loads(payload))
 
 

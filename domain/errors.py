@@ -1,24 +1,24 @@
-"""Every way in which Darkroom says no.
+"""All errors of Darkroom.
 
     DarkroomError
-    ├── Refused(user_errors)             the viewer can mend it       → payload.userErrors
-    ├── ApiError(code)                   who, how often, not what     → errors[].extensions.code
+    ├── Refused(user_errors)             the viewer can correct it    → payload.userErrors
+    ├── ApiError(code)                   an error of the request      → errors[].extensions.code
     │   ├── Unauthenticated              UNAUTHENTICATED
     │   ├── BadUserInput                 BAD_USER_INPUT
     │   ├── QueryTooComplex              QUERY_TOO_COMPLEX
-    │   ├── NotFound                     NOT_FOUND                    where null cannot say it
+    │   ├── NotFound                     NOT_FOUND                    where null is not possible
     │   ├── InvalidCursor                INVALID_CURSOR               subscriptions only
     │   └── TryLater(retry_after)
-    │       ├── Overloaded               OVERLOADED                   away, or no place is free
-    │       └── RateLimited              RATE_LIMITED                 too much of one viewer
-    ├── PictureRefused(code)             a client brought no picture  → payload.userErrors
-    ├── GenerationFailed(code)           a run went wrong             → stored, read as Output.error
-    │   └── NotSubmitted                 the provider took no job: asked again within the deadline
-    └── StoreUnavailable                 the object store is away → STORAGE_UNAVAILABLE
-        ├── ObjectMissing                it is there, and has no such object
-        └── ObjectTooLarge               it has more bytes than whoever reads it takes
+    │       ├── Overloaded               OVERLOADED                   dependency away or at capacity
+    │       └── RateLimited              RATE_LIMITED                 one viewer asks for too much
+    ├── PictureRefused(code)             an uploaded file is refused  → payload.userErrors
+    ├── GenerationFailed(code)           a run failed                 → stored, read as Output.error
+    │   └── NotSubmitted                 no job was accepted: retried within the deadline
+    └── StoreUnavailable                 the object store is away     → STORAGE_UNAVAILABLE
+        ├── ObjectMissing                it answers, but has no such object
+        └── ObjectTooLarge               the object is larger than the reader allows
 
-Anything else is our own fault: it is logged once and shown as INTERNAL.
+Anything else is a bug: it is logged once and shown as INTERNAL.
 """
 
 from collections.abc import Sequence
@@ -71,7 +71,7 @@ class UserErrorCode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class UserError:
-    """One thing that the viewer can mend, and where in the input it stands."""
+    """One thing that the viewer can correct, and the input field that causes it."""
 
     code: UserErrorCode
     message: str
@@ -79,7 +79,7 @@ class UserError:
 
 
 class Refused(DarkroomError):
-    """A command was refused. All that is wrong with it is told at once, and nothing was written."""
+    """A command was refused. It carries all user errors at once; nothing was written."""
 
     def __init__(self, user_errors: Sequence[UserError]) -> None:
         super().__init__(", ".join(error.code for error in user_errors))
@@ -87,7 +87,7 @@ class Refused(DarkroomError):
 
 
 class ApiError(DarkroomError):
-    """An error of a request as a whole: `extensions` travel to the client as they are."""
+    """An error of the whole request. Clients receive `extensions` unchanged."""
 
     code: str
     message: str
@@ -102,7 +102,7 @@ class ApiError(DarkroomError):
 
 class Unauthenticated(ApiError):
     code = "UNAUTHENTICATED"
-    message = "A valid bearer token is needed."
+    message = "A valid bearer token is required."
 
 
 class BadUserInput(ApiError):
@@ -112,10 +112,10 @@ class BadUserInput(ApiError):
 
 class QueryTooComplex(ApiError):
     code = "QUERY_TOO_COMPLEX"
-    message = "The query asks for too much at once."
+    message = "The operation is too complex."
 
     def __init__(self, limit: str, *, maximum: int, actual: int) -> None:
-        super().__init__(f"`{limit}` may be 1 to {maximum}; this is {actual}.")
+        super().__init__(f"`{limit}` must be between 1 and {maximum}; it is {actual}.")
         self.limit, self.maximum, self.actual = limit, maximum, actual
 
     @property
@@ -135,11 +135,11 @@ class NotFound(ApiError):
 
 class InvalidCursor(ApiError):
     code = "INVALID_CURSOR"
-    message = "The cursor is not one of this conversation's."
+    message = "The cursor is not valid for this conversation."
 
 
 class TryLater(ApiError):
-    """The same request may well be answered a little later."""
+    """The same request may succeed later."""
 
     def __init__(self, message: str | None = None, *, retry_after_seconds: int = 2) -> None:
         super().__init__(message)
@@ -152,16 +152,16 @@ class TryLater(ApiError):
 
 class Overloaded(TryLater):
     code = "OVERLOADED"
-    message = "Darkroom cannot answer at the moment. Please try again."
+    message = "Darkroom is temporarily unavailable. Please try again."
 
 
 class RateLimited(TryLater):
     code = "RATE_LIMITED"
-    message = "That is too much at once. Please wait a little."
+    message = "Too many requests. Please try again later."
 
 
 class PictureRefused(DarkroomError):
-    """Bytes that a client brought are not a picture that is taken. The message may be shown."""
+    """An uploaded file is not an acceptable image. The message may be shown to the viewer."""
 
     def __init__(self, code: UserErrorCode, message: str) -> None:
         super().__init__(message)
@@ -184,9 +184,9 @@ class GenerationErrorCode(StrEnum):
 
 
 class GenerationFailed(DarkroomError):
-    """A model's run ended without an image. It is data of the output, not an error of a request.
+    """A run ended without an image. It becomes the output's `error`, not an error of a request.
 
-    `detail` is for the log and for operators only: it may hold a provider's own words.
+    `detail` is for the log and for operators only: it may contain the provider's own message.
     """
 
     def __init__(self, code: GenerationErrorCode, *, retryable: bool, detail: str = "") -> None:
@@ -197,10 +197,10 @@ class GenerationFailed(DarkroomError):
 
 
 class NotSubmitted(GenerationFailed):
-    """The provider has taken no job, and that is certain: asking again costs nothing twice.
+    """The provider has certainly accepted no job, so a retry cannot be billed twice.
 
-    `code` is what the output ends with if it never takes one. `retry_after_seconds` is the
-    provider's own wish, where it has said one.
+    The output ends with `code` if no retry succeeds. `retry_after_seconds` is the provider's own
+    retry hint, if it sent one.
     """
 
     def __init__(
@@ -215,12 +215,12 @@ class NotSubmitted(GenerationFailed):
 
 
 class StoreUnavailable(DarkroomError):
-    """The object store did not take or give bytes."""
+    """The object store could not be read or written."""
 
 
 class ObjectMissing(StoreUnavailable):
-    """The store is there, the object is not."""
+    """The store answers, but the object does not exist."""
 
 
 class ObjectTooLarge(StoreUnavailable):
-    """The object has more bytes than it may have. Nothing of it is given."""
+    """The object is larger than allowed. None of it is returned."""

@@ -42,7 +42,7 @@ def key_of(mutation: str, value: str | None, command: Any) -> IdempotencyKey | N
     if value is None:
         return None
     if not 1 <= len(value) <= MAX_KEY_LENGTH:
-        raise BadUserInput(f"An idempotency key has 1 to {MAX_KEY_LENGTH} characters.")
+        raise BadUserInput(f"An idempotency key must have 1 to {MAX_KEY_LENGTH} characters.")
     facts = json.dumps(_given(asdict(command)), sort_keys=True, separators=(",", ":"))
     return IdempotencyKey(value, mutation, sha256(facts.encode()).hexdigest())
 

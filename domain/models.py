@@ -250,7 +250,7 @@ class ModelRegistry:
         return self.get(name) or ImageModel(
             id=ModelId(name),
             label=name.rsplit("/", 1)[-1],
-            description="This model is not offered here any more.",
+            description="This model is no longer offered.",
             company="",
             provider="",
             scenes=frozenset(),

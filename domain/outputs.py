@@ -151,15 +151,15 @@ class Output:
 
 
 _MESSAGES: Final = {
-    GenerationErrorCode.CONTENT_REFUSED: "The model refused this because of its content rules.",
-    GenerationErrorCode.PROVIDER_REJECTED_INPUT: "The model could not work with this request.",
+    GenerationErrorCode.CONTENT_REFUSED: "The request violates the model's content policy.",
+    GenerationErrorCode.PROVIDER_REJECTED_INPUT: "The model rejected this request.",
     GenerationErrorCode.PROVIDER_UNAVAILABLE: "The provider is not available at the moment.",
     GenerationErrorCode.PROVIDER_RATE_LIMITED: "The provider is too busy at the moment.",
-    GenerationErrorCode.PROVIDER_AUTHENTICATION: "This model is not set up correctly here.",
-    GenerationErrorCode.PROVIDER_BAD_RESPONSE: "The provider sent something that is no image.",
-    GenerationErrorCode.NO_IMAGE: "The model answered, but without an image.",
-    GenerationErrorCode.MODEL_RETIRED: "This model is not offered any more.",
-    GenerationErrorCode.OUTCOME_UNKNOWN: "The connection broke; the model may or may not have run.",
+    GenerationErrorCode.PROVIDER_AUTHENTICATION: "This model is not configured correctly.",
+    GenerationErrorCode.PROVIDER_BAD_RESPONSE: "The provider sent something that is not an image.",
+    GenerationErrorCode.NO_IMAGE: "The model answered without an image.",
+    GenerationErrorCode.MODEL_RETIRED: "This model is no longer offered.",
+    GenerationErrorCode.OUTCOME_UNKNOWN: "The connection was lost; the model may have run.",
     GenerationErrorCode.TIMED_OUT: "The model took too long.",
     GenerationErrorCode.STORAGE_UNAVAILABLE: "The image could not be stored.",
     GenerationErrorCode.INTERNAL: "Something went wrong on our side.",

@@ -1,6 +1,6 @@
-"""From what a viewer asks for to what every model is given and costs, with all that is wrong.
+"""Plans a turn: what each model is given, what it costs, and everything that is wrong with it.
 
-Only what stands in the input is ever refused. What is inherited is fitted to each model.
+Only values from the input are refused. Inherited values are fitted to each model.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,6 +14,7 @@ from domain.ids import ModelId
 from domain.mentions import mentioned_in
 from domain.models import AspectRatio, ImageModel, ModelRegistry, Resolution, Scene
 from domain.outputs import Output
+from domain.plurals import count
 from domain.references import Reference, choose_references
 from domain.turns import PlannedOutput, Turn, TurnOptions, TurnPlan, TurnRequest
 
@@ -26,7 +27,7 @@ _IMAGES_PATH: Final = ("options", "imagesPerModel")
 
 
 class Refusals:
-    """Collects what is wrong with one command."""
+    """Collects the user errors of one command."""
 
     def __init__(self) -> None:
         self.found: list[UserError] = []
@@ -40,7 +41,7 @@ class Refusals:
 
 
 def refuse(code: UserErrorCode, message: str, *path: str) -> NoReturn:
-    """Refuse a command for one reason that leaves nothing else to look at."""
+    """Refuse a command for one reason that makes all further checks pointless."""
     refusals = Refusals()
     refusals.add(code, message, *path)
     raise Refused(refusals.found)
@@ -48,7 +49,7 @@ def refuse(code: UserErrorCode, message: str, *path: str) -> NoReturn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inherited:
-    """What a turn falls back on where the request leaves something out."""
+    """The defaults of a turn for what the request leaves out."""
 
     model_ids: tuple[str, ...] = ()
     aspect_ratio: AspectRatio
@@ -57,7 +58,7 @@ class Inherited:
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """A model that would run, and what was asked for."""
+    """The model that would run, and the one that was requested."""
 
     model: ImageModel
     requested: ImageModel
@@ -72,10 +73,10 @@ def plan_turn(
     previous_were_named: bool,
     refusals: Refusals,
 ) -> TurnPlan:
-    """Plan a turn as far as it can be planned, and add to `refusals` what is wrong with it.
+    """Plan a turn as far as possible, and add its user errors to `refusals`.
 
-    `references` are the turn's, in its numbering; None where they could not be made out, so that
-    nothing is said about models that hangs on them.
+    `references` are in the turn's numbering. None means that they could not be determined: checks
+    that depend on them are skipped.
     """
     _check_message(request.user_message, refusals)
     _check_options(request, refusals)
@@ -103,7 +104,7 @@ def plan_turn(
 def plan_retry(
     turn: Turn, output: Output, name: str | None, *, registry: ModelRegistry, refusals: Refusals
 ) -> PlannedOutput | None:
-    """Plan an output anew in its place, by the model named or its own; None if none can run."""
+    """Plan a retry of an output, by the named model or its own; None if none can run."""
     path = ("modelId",) if name is not None else ("outputId",)
     choice = _choose_model(
         name or output.requested_model_id, registry, turn.references, refusals, path
@@ -111,7 +112,7 @@ def plan_retry(
     if choice is not None:
         siblings = {other.model_id for other in turn.outputs if other.slot != output.slot}
         if choice.model.id in siblings:
-            message = f"{choice.model.label} is at work in this turn already."
+            message = f"{choice.model.label} is already in this turn."
             refusals.add(UserErrorCode.DUPLICATE_MODEL, message, *path)
         unsupported = Refusals()
         again = TurnRequest(user_message=turn.user_message, options=turn.options)
@@ -133,24 +134,24 @@ def check_spending(
     max_credits: int | None,
     refusals: Refusals,
 ) -> None:
-    """Add to `refusals` what speaks against running these outputs for this account."""
+    """Add to `refusals` why the account cannot run these outputs."""
     price = sum(planned.credits for planned in outputs)
     if price > account.available:
         refusals.add(
             UserErrorCode.INSUFFICIENT_CREDITS,
-            f"This costs {price} credits; {account.available} are available.",
+            f"This costs {count(price, 'credit')}; available: {account.available:,}.",
         )
     if max_credits is not None and price > max_credits:
         refusals.add(
             UserErrorCode.MAX_CREDITS_EXCEEDED,
-            f"This costs {price} credits, more than {max_credits}.",
+            f"This costs {count(price, 'credit')}; `maxCredits` is {max_credits}.",
             "maxCredits",
         )
     if account.active_outputs + len(outputs) > max_active_outputs:
         refusals.add(
             UserErrorCode.TOO_MANY_ACTIVE_OUTPUTS,
-            f"{account.active_outputs} outputs are at work already; "
-            f"{max_active_outputs} may be at the same time.",
+            f"{count(account.active_outputs, 'output')} queued or running; "
+            f"at most {max_active_outputs} at the same time.",
         )
 
 
@@ -180,11 +181,16 @@ def _plan_output(
 
 def _check_message(message: str, refusals: Refusals) -> None:
     if is_blank(message):
-        refusals.add(UserErrorCode.PROMPT_EMPTY, "Say what you would like to see.", "userMessage")
+        refusals.add(
+            UserErrorCode.PROMPT_EMPTY,
+            "Enter a message that says what you would like to see.",
+            "userMessage",
+        )
     elif len(message) > MAX_PROMPT_LENGTH:
         refusals.add(
             UserErrorCode.PROMPT_TOO_LONG,
-            f"A message may be {MAX_PROMPT_LENGTH} characters long; this one has {len(message)}.",
+            f"A message can have at most {MAX_PROMPT_LENGTH:,} characters; "
+            f"this one has {len(message):,}.",
             "userMessage",
         )
 
@@ -196,18 +202,18 @@ def _check_mentions(
     refusals: Refusals,
     path: tuple[str, ...],
 ) -> None:
-    """Whether there is what the message mentions, and each model can be given all of it."""
+    """Check that every mentioned reference exists, and that each model accepts all of them."""
     unknown = [number for number in mentioned if not 1 <= number <= reference_count]
     if unknown:
         names = ", ".join(f"@Image{number}" for number in unknown[:_MAX_NAMED])
-        message = f"There is no {names}: {reference_count} images go along with this turn."
+        message = f"There is no {names}: this turn has {count(reference_count, 'reference')}."
         refusals.add(UserErrorCode.UNKNOWN_MENTION, message, *path)
         return
     for choice in choices:
         if len(mentioned) > choice.model.max_references:
             message = (
-                f"The message mentions {len(mentioned)} images; "
-                f"{choice.model.label} takes at most {choice.model.max_references}."
+                f"The message mentions {count(len(mentioned), 'image')}; "
+                f"{choice.model.label} accepts at most {choice.model.max_references}."
             )
             refusals.add(UserErrorCode.UNKNOWN_MENTION, message, *path)
 
@@ -223,10 +229,10 @@ def _choose_models(
     if names is None:
         return _inherit_models(registry, inherited, references, refusals)
     if not names:
-        refusals.add(UserErrorCode.NO_MODELS, "Choose at least one model.", "selectedModels")
+        refusals.add(UserErrorCode.NO_MODELS, "Select at least one model.", "selectedModels")
     if len(names) > MAX_MODELS:
         refusals.add(
-            UserErrorCode.TOO_MANY_MODELS, f"Choose at most {MAX_MODELS} models.", "selectedModels"
+            UserErrorCode.TOO_MANY_MODELS, f"Select at most {MAX_MODELS} models.", "selectedModels"
         )
         return []
 
@@ -237,7 +243,7 @@ def _choose_models(
         if choice is None:
             continue
         if any(choice.model.id == other.model.id for other in choices):
-            message = f"{choice.model.label} is chosen twice."
+            message = f"{choice.model.label} is selected more than once."
             refusals.add(UserErrorCode.DUPLICATE_MODEL, message, *path)
             continue
         choices.append(choice)
@@ -265,7 +271,7 @@ def _choose_model(
     if model is None or (references and Scene.IMAGE_TO_IMAGE not in model.scenes):
         refusals.add(
             UserErrorCode.MODEL_CANNOT_EDIT,
-            f"{requested.label} makes images from words only; it cannot work with references.",
+            f"{requested.label} makes images from text only; it does not accept references.",
             *path,
         )
         return None
@@ -277,7 +283,7 @@ def _choose_model(
     ):
         refusals.add(
             UserErrorCode.MODEL_NEEDS_REFERENCE,
-            f"{model.label} needs an image to work with.",
+            f"{model.label} needs at least {count(max(model.min_references, 1), 'reference')}.",
             *path,
         )
         return None
@@ -288,11 +294,11 @@ def _refuse_unavailable(
     model: ImageModel, registry: ModelRegistry, refusals: Refusals, path: tuple[str, ...]
 ) -> None:
     successor = registry.successor(model.id)
-    hint = f" {successor.label} ({successor.id}) takes its place." if successor else ""
+    hint = f" Use {successor.label} ({successor.id}) instead." if successor else ""
     if model.retired:
         refusals.add(UserErrorCode.MODEL_RETIRED, f"{model.label} has been retired.{hint}", *path)
     else:
-        message = f"{model.label} is not available here.{hint}"
+        message = f"{model.label} is not available.{hint}"
         refusals.add(UserErrorCode.MODEL_UNAVAILABLE, message, *path)
 
 
@@ -302,19 +308,17 @@ def _inherit_models(
     references: Sequence[Reference] | None,
     refusals: Refusals,
 ) -> list[_Choice]:
-    """The inherited models that can do this turn, or the replacements of those that are gone;
-    else the default.
-    """
+    """The inherited models, or their replacements, that can run this turn; else the default."""
     scene = Scene.IMAGE_TO_IMAGE if references else Scene.TEXT_TO_IMAGE
     successors = (registry.successor(name) for name in inherited.model_ids)
-    count = len(references or ())
-    choices = _able(registry, scene, (model for model in successors if model), count)
+    given = len(references or ())
+    choices = _able(registry, scene, (model for model in successors if model), given)
     if not choices:
         default = registry.default(scene)
-        choices = _able(registry, scene, [default] if default else [], count)
+        choices = _able(registry, scene, [default] if default else [], given)
     if not choices:
         refusals.add(
-            UserErrorCode.NO_MODELS, "No model is available here for this.", "selectedModels"
+            UserErrorCode.NO_MODELS, "No model is available for this turn.", "selectedModels"
         )
     return choices
 
@@ -332,73 +336,78 @@ def _able(
 
 
 def _check_options(request: TurnRequest, refusals: Refusals) -> None:
-    """What is wrong whichever models are chosen."""
+    """Check what does not depend on a model."""
     options = request.options
     if options.images_per_model > MAX_IMAGES_PER_MODEL:
         refusals.add(
             UserErrorCode.TOO_MANY_IMAGES,
-            f"Ask for at most {MAX_IMAGES_PER_MODEL} images of each model.",
+            f"Request at most {MAX_IMAGES_PER_MODEL} images per model.",
             *_IMAGES_PATH,
         )
     if options.width is None and options.height is None:
         return
     if options.width is None or options.height is None:
         refusals.add(
-            UserErrorCode.UNSUPPORTED_SIZE, "Width and height go together.", *_size_path(options)
+            UserErrorCode.UNSUPPORTED_SIZE,
+            "Give both width and height, or neither.",
+            *_size_path(options),
         )
     elif request.aspect_ratio is not None or request.resolution is not None:
         refusals.add(
             UserErrorCode.UNSUPPORTED_SIZE,
-            "Width and height stand instead of an aspect ratio and a resolution.",
+            "Give either a width and height, or an aspect ratio and resolution.",
             *_size_path(options),
         )
 
 
 def _check_abilities(model: ImageModel, request: TurnRequest, refusals: Refusals) -> None:
-    """What this model does not do."""
+    """Check what this model supports."""
     options = request.options
 
     if request.aspect_ratio is not None and request.aspect_ratio not in model.aspect_ratios:
         offered = ", ".join(map(str, model.aspect_ratios))
         refusals.add(
             UserErrorCode.UNSUPPORTED_ASPECT_RATIO,
-            f"{model.label} does not make {request.aspect_ratio} images; it offers {offered}.",
+            f"{model.label} does not support {request.aspect_ratio}. It supports {offered}.",
             "aspectRatio",
         )
     if request.resolution is not None and request.resolution not in model.resolutions:
         refusals.add(
             UserErrorCode.UNSUPPORTED_RESOLUTION,
-            f"{model.label} does not offer this resolution.",
+            f"{model.label} does not support this resolution.",
             "resolution",
         )
     if model.max_images < options.images_per_model <= MAX_IMAGES_PER_MODEL:
         refusals.add(
             UserErrorCode.TOO_MANY_IMAGES,
-            f"{model.label} makes at most {model.max_images} images at once.",
+            f"{model.label} makes at most {count(model.max_images, 'image')} per turn.",
             *_IMAGES_PATH,
         )
     if options.quality is not None and options.quality not in model.qualities:
         refusals.add(
             UserErrorCode.UNSUPPORTED_QUALITY,
-            f"{model.label} does not offer this quality.",
+            f"{model.label} does not support this quality.",
             "options",
             "quality",
         )
     if options.format is not None and options.format not in model.formats:
         refusals.add(
             UserErrorCode.UNSUPPORTED_FORMAT,
-            f"{model.label} does not offer this format.",
+            f"{model.label} does not support this format.",
             "options",
             "format",
         )
     if options.seed is not None and not model.supports_seed:
         refusals.add(
-            UserErrorCode.UNSUPPORTED_SEED, f"{model.label} takes no seed.", "options", "seed"
+            UserErrorCode.UNSUPPORTED_SEED,
+            f"{model.label} does not support a seed.",
+            "options",
+            "seed",
         )
     if options.negative_prompt is not None and not model.supports_negative_prompt:
         refusals.add(
             UserErrorCode.UNSUPPORTED_NEGATIVE_PROMPT,
-            f"{model.label} takes no negative prompt.",
+            f"{model.label} does not support a negative prompt.",
             "options",
             "negativePrompt",
         )
@@ -410,11 +419,11 @@ def _check_size(model: ImageModel, options: TurnOptions, refusals: Refusals) -> 
     if options.width is None or options.height is None:
         return
     if bounds is None:
-        reason = f"{model.label} does not take a width and a height."
+        reason = f"{model.label} does not support a width and height."
     elif not (bounds.allows(options.width) and bounds.allows(options.height)):
         reason = (
-            f"{model.label} takes sides of {bounds.minimum} to {bounds.maximum} pixels "
-            f"in steps of {bounds.step}."
+            f"{model.label} supports a width and height of {bounds.minimum} to {bounds.maximum} "
+            f"pixels in steps of {bounds.step}."
         )
     else:
         return

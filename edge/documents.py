@@ -50,7 +50,7 @@ class Documents(SchemaExtension):
         name = context._provided_operation_name
         if name is None and len(operations) > 1:
             return GraphQLError(
-                "Name the operation: the document has several.",
+                "The document has several operations: set `operationName`.",
                 extensions={"code": "OPERATION_RESOLUTION_FAILED"},
             )
         operation = get_operation_ast(document, name)

@@ -129,7 +129,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
             message = "The operation took too long."
             return _refusal(RequestRefused(504, "DEADLINE_EXCEEDED", message), media_type)
         except Exception:
-            log.exception("request broke")
+            log.exception("request failed")
             extensions: dict[str, object] = {"code": "INTERNAL", "requestId": request_id}
             body = {"errors": [_error("Something went wrong on our side.", extensions)]}
             return _json(body, 500, media_type=media_type)
@@ -160,17 +160,17 @@ class GraphQLEndpoint(GraphQL[Context, None]):
             )
         except CannotGetOperationTypeError as error:
             raise RequestRefused(
-                400, "OPERATION_RESOLUTION_FAILED", "There is no such operation in the document."
+                400, "OPERATION_RESOLUTION_FAILED", "The document has no operation of this name."
             ) from error
         except InvalidOperationTypeError as error:
             if error.operation_type is OperationType.SUBSCRIPTION:
                 raise RequestRefused(
                     406,
                     "SUBSCRIPTION_TRANSPORT_REQUIRED",
-                    "Subscriptions go over a WebSocket, with graphql-transport-ws.",
+                    "Subscriptions need a WebSocket with the graphql-transport-ws protocol.",
                 ) from error
             raise RequestRefused(
-                405, "METHOD_NOT_ALLOWED", "A mutation needs POST.", headers={"Allow": "POST"}
+                405, "METHOD_NOT_ALLOWED", "Send mutations with POST.", headers={"Allow": "POST"}
             ) from error
 
     def _present_result(
@@ -254,7 +254,7 @@ def _accepted_type(request: Request) -> str:
         return _GRAPHQL_JSON
     if offered & {_JSON, "application/*", "*/*"}:
         return _JSON
-    raise RequestRefused(406, "NOT_ACCEPTABLE", f"Answers are {_GRAPHQL_JSON} or {_JSON}.")
+    raise RequestRefused(406, "NOT_ACCEPTABLE", f"Accept {_GRAPHQL_JSON} or {_JSON}.")
 
 
 async def _read_operation(request: Request) -> _Operation:
@@ -266,7 +266,7 @@ async def _read_operation(request: Request) -> _Operation:
         content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if content_type != _JSON or "content-encoding" in request.headers:
             raise RequestRefused(
-                415, "UNSUPPORTED_MEDIA_TYPE", f"A body is {_JSON}, without an encoding."
+                415, "UNSUPPORTED_MEDIA_TYPE", f"Send {_JSON} without a Content-Encoding."
             )
         found = _parse(await _read_body(request))
     else:
@@ -275,11 +275,11 @@ async def _read_operation(request: Request) -> _Operation:
         )
 
     if not isinstance(found, dict):
-        raise _bad_request("A request is one JSON object.")
+        raise _bad_request("The request must be a JSON object.")
     query, name = found.get("query"), found.get("operationName")
     variables, extensions = found.get("variables"), found.get("extensions")
     if not isinstance(query, str) or not query.strip():
-        raise _bad_request("`query` must be a document.")
+        raise _bad_request("`query` must be a GraphQL document.")
     if not isinstance(variables, dict | None):
         raise _bad_request("`variables` must be an object.")
     if not isinstance(extensions, dict | None):
@@ -296,7 +296,7 @@ async def _read_body(request: Request) -> bytes:
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > MAX_BODY_BYTES:
-                    message = f"A body has {MAX_BODY_BYTES} bytes at most."
+                    message = f"The body can have at most {MAX_BODY_BYTES} bytes."
                     raise RequestRefused(
                         413, "PAYLOAD_TOO_LARGE", message, headers={"Connection": "close"}
                     )

@@ -136,7 +136,7 @@ class _Operation(Operation[Any, None]):
 
 
 _TOO_MANY: Final = GraphQLError(
-    f"A socket serves {MAX_OPERATIONS_PER_SOCKET} operations at once.",
+    f"A WebSocket can run at most {MAX_OPERATIONS_PER_SOCKET} operations at the same time.",
     extensions={"code": "TOO_MANY_SUBSCRIPTIONS"},
 )
 
@@ -144,7 +144,7 @@ _TOO_MANY: Final = GraphQLError(
 def _problem_with(message: object) -> str | None:
     """What makes this no message of the protocol; None where nothing does."""
     if not isinstance(message, dict) or not isinstance(message.get("type"), str):
-        return "A message is an object with a type"
+        return "A message must be an object with a type"
     if message["type"] == "complete":
         return None if isinstance(message.get("id"), str) else "The id must be a string"
     if message["type"] != "subscribe":

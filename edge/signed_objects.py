@@ -60,13 +60,13 @@ class _LinkedObjects:
 
     async def _answer(self, request: Request) -> Response:
         if request.method not in ("GET", "HEAD"):
-            return _error(405, "METHOD_NOT_ALLOWED", "Only GET and HEAD.", {"Allow": "GET, HEAD"})
+            return _error(405, "METHOD_NOT_ALLOWED", "Use GET or HEAD.", {"Allow": "GET, HEAD"})
         key = request.path_params["key"]
         query = request.scope["query_string"].decode("latin-1")
         seconds_left = self._store.seconds_left(key, query)
         # A key needs no escapes: where there are some, the link was altered.
         if seconds_left is None or b"%" in request.scope.get("raw_path", b""):
-            return _error(403, "FORBIDDEN", "This link is not valid, or no longer.")
+            return _error(403, "FORBIDDEN", "This URL is not valid or has expired.")
         try:
             return await self._object(request, key, seconds_left)
         except ObjectMissing:
@@ -75,7 +75,7 @@ class _LinkedObjects:
             return _error(
                 503,
                 "STORAGE_UNAVAILABLE",
-                "The picture cannot be read at the moment. Please try again.",
+                "The image cannot be read at the moment. Please try again.",
                 {"Retry-After": str(_RETRY_AFTER_SECONDS)},
             )
 
@@ -101,7 +101,7 @@ class _LinkedObjects:
                     return _error(
                         416,
                         "RANGE_NOT_SATISFIABLE",
-                        "The object has no such part.",
+                        "The requested range is outside the object.",
                         {"Content-Range": f"bytes */{size}"},
                     )
                 status, span = 206, asked

@@ -122,12 +122,12 @@ class _OfferedPlaces:
 
     async def _answer(self, request: Request, body: _Body) -> Response:
         if request.method not in ("PUT", "POST"):
-            return _error(405, "METHOD_NOT_ALLOWED", "Only PUT and POST.", {"Allow": "PUT, POST"})
+            return _error(405, "METHOD_NOT_ALLOWED", "Use PUT or POST.", {"Allow": "PUT, POST"})
         key = f"uploads/{request.path_params['name']}"
         query = request.scope["query_string"].decode("latin-1")
         offer = self._store.opened_offer(key, request.method, query)
         if offer is None:
-            return _error(403, "FORBIDDEN", "This offer is not valid, or no longer.")
+            return _error(403, "FORBIDDEN", "This upload URL is not valid or has expired.")
         file, owner = offer
         if (
             self._at_once.total() >= UPLOADS_AT_ONCE
@@ -143,9 +143,11 @@ class _OfferedPlaces:
         except TimeoutError:
             return _error(408, "REQUEST_TIMEOUT", "The upload took too long.")
         except ClientDisconnect:
-            return _error(400, "BAD_REQUEST", "The upload did not arrive as a whole.")
+            return _error(
+                400, "BAD_REQUEST", "The connection was closed before the upload was complete."
+            )
         except StoreUnavailable:
-            return _busy("The upload cannot be kept at the moment. Please try again.").response
+            return _busy("The upload cannot be stored at the moment. Please try again.").response
 
     @asynccontextmanager
     async def _awaited(self, key: str, owner: str, body: _Body) -> AsyncIterator[None]:
@@ -181,27 +183,33 @@ class _OfferedPlaces:
 
     async def _take(self, request: Request, key: str, file: DeclaredFile) -> Response:
         if "authorization" in request.headers:
-            raise _Refusal(400, "BAD_REQUEST", "The offer is all that is needed: send no token.")
+            raise _Refusal(
+                400, "BAD_REQUEST", "Upload URLs are presigned: send no Authorization header."
+            )
         if request.method == "PUT":
             data = await _body(request, file)
         else:
             data = await _file_of_form(request, key, file)
         if len(data) != file.byte_size:
-            raise _Refusal(400, "BAD_REQUEST", "The file has another length than was declared.")
+            raise _Refusal(400, "BAD_REQUEST", "The file does not have the declared size.")
         if file.sha256 is not None and sha256(data).digest() != file.sha256:
-            raise _Refusal(400, "BAD_REQUEST", "The file has another digest than was declared.")
+            raise _Refusal(
+                400, "BAD_REQUEST", "The file does not have the declared SHA-256 digest."
+            )
         if await self._store.put_new(key, data):
             return Response(status_code=200 if request.method == "PUT" else 204)
-        return _error(412, "PRECONDITION_FAILED", "This place has been filled already.")
+        return _error(412, "PRECONDITION_FAILED", "A file has already been uploaded to this URL.")
 
 
 async def _body(request: Request, file: DeclaredFile) -> bytes:
     if request.headers.get("content-type") != file.content_type:
         raise _other_type()
     if request.headers.get("if-none-match") != "*":
-        raise _Refusal(403, "FORBIDDEN", "The offer's headers have to be sent as they are.")
+        raise _Refusal(
+            403, "FORBIDDEN", "Send the headers exactly as `createUploads` returned them."
+        )
     if "content-length" not in request.headers:
-        raise _Refusal(411, "LENGTH_REQUIRED", "The body's length has to be sent along.")
+        raise _Refusal(411, "LENGTH_REQUIRED", "A Content-Length header is required.")
     data = bytearray()
     async for part in _limited(request, file.byte_size):
         data += part
@@ -224,10 +232,10 @@ async def _file_of_form(request: Request, key: str, file: DeclaredFile) -> bytes
         ) as form:
             given = form.get("file")
             if not isinstance(given, UploadFile):
-                raise _Refusal(400, "BAD_REQUEST", "The form has no `file`.")
+                raise _Refusal(400, "BAD_REQUEST", "The form has no file named `file`.")
             fields = dict(takewhile(lambda field: field[0] != "file", form.multi_items()))
             if fields.get("key") != key or fields.keys() - {"key", "Content-Type"}:
-                message = "The offer's fields have to be sent as they are, alone, before the file."
+                message = "Send exactly the fields that `createUploads` returned, before the file."
                 raise _Refusal(403, "FORBIDDEN", message)
             if fields.get("Content-Type") != file.content_type:
                 raise _other_type()
@@ -252,19 +260,19 @@ async def _limited(request: Request, most: int) -> AsyncIterator[bytes]:
 
 
 def _no_form() -> _Refusal:
-    return _Refusal(400, "BAD_REQUEST", "The body is no form.")
+    return _Refusal(400, "BAD_REQUEST", "The body is not a valid multipart form.")
 
 
 def _too_long() -> _Refusal:
-    return _Refusal(413, "PAYLOAD_TOO_LARGE", "The file is longer than was declared.")
+    return _Refusal(413, "PAYLOAD_TOO_LARGE", "The file is larger than declared.")
 
 
 def _other_type() -> _Refusal:
-    return _Refusal(403, "FORBIDDEN", "The file has another type than was declared.")
+    return _Refusal(403, "FORBIDDEN", "The file does not have the declared content type.")
 
 
 def _too_many() -> _Refusal:
-    return _busy("Too many uploads at the moment. Please try again.")
+    return _busy("Too many uploads are in progress. Please try again.")
 
 
 def _busy(message: str) -> _Refusal:

@@ -127,7 +127,7 @@ async def test_a_refused_key_fails_in_its_line_and_leaves_the_others_alone(
     gemini, fal = sorted(said.splitlines(), reverse=True)
     assert gemini.startswith("gemini: ok: ")
     assert fal.startswith(
-        "fal: PROVIDER_AUTHENTICATION: This model is not set up correctly here. (img-"
+        "fal: PROVIDER_AUTHENTICATION: This model is not configured correctly. (img-"
     )
     assert fal.endswith("HTTP 401: Invalid Key Authorization credentials)")
     assert "canary" not in said
@@ -136,7 +136,10 @@ async def test_a_refused_key_fails_in_its_line_and_leaves_the_others_alone(
 @pytest.mark.parametrize(
     ("script", "expected"),
     [
-        ("file=html", "PROVIDER_BAD_RESPONSE: The provider sent something that is no image. (img-"),
+        (
+            "file=html",
+            "PROVIDER_BAD_RESPONSE: The provider sent something that is not an image. (img-",
+        ),
         ("submit=429", "PROVIDER_RATE_LIMITED: The provider is too busy at the moment. (img-"),
         ("link=http://elsewhere.example/canary.png", "PROVIDER_BAD_RESPONSE: "),
     ],
@@ -200,7 +203,7 @@ async def test_a_provider_whose_models_have_all_retired_has_failed(providers: Pr
 
     assert code == 1
     assert said == (
-        "wavespeed: MODEL_RETIRED: This model is not offered any more. "
+        "wavespeed: MODEL_RETIRED: This model is no longer offered. "
         "(none of the catalogue's is available)\n"
     )
     assert providers.simulators["wavespeed"].settled() == []

@@ -1,12 +1,13 @@
-"""Deletes bytes that are there for nothing: of uploads that are over, and left-over ones.
+"""Deletes orphaned objects and the files of expired uploads.
 
-Every process looks around, as often as it likes: what is to be done by one of them at a time is
-decided by the database. What fails is left for the next time.
+Every process checks periodically; the database decides which one does a job. A job that fails is
+retried at its next interval.
 
-Whatever this does wrong can delete pictures. So left-over bytes are deleted only where all of this
-holds: nothing refers to them, and they are older than a day; no other database has a mark in the
-store, and ours has been there for a day, in which others could have left theirs; and they are few,
-beside what is in use. Where it does not hold they stay, and an operator is told.
+A mistake here deletes images. An orphaned object is deleted only if all of this holds: no record
+refers to it; it is older than a day; no other database has an ownership mark in the store, and the
+mark of this database is older than a day, so that others had the time to leave theirs; and the
+shard has few orphans compared with the objects in use. Otherwise it is kept, and a warning is
+logged.
 """
 
 import asyncio
@@ -30,15 +31,15 @@ log = logging.getLogger(__name__)
 _LOOK_SECONDS: Final = 60.0
 _LATEST: Final = 1.25
 UPLOADS_EVERY: Final = timedelta(seconds=45)
-"""Less than between two looks, so that each look of a process alone finds something to do."""
+"""Shorter than the interval between two checks, so that a single process runs it every time."""
 SHARD_EVERY: Final = timedelta(minutes=4)
-"""With the time until somebody looks, all shards take 22.4 hours."""
+"""Together with the interval between checks, all shards take 22.4 hours."""
 _STEP_SECONDS: Final = 120.0
 _UPLOADS_AT_ONCE: Final = 1000
 _FEW: Final = 20
-"""So many left-over objects of one shard are believed in, however little else there is."""
+"""Up to this many orphans in one shard are deleted, whatever else it holds."""
 _OF: Final = 4
-"""More only where they are at most one for so many in use."""
+"""More than `_FEW` only if there are at least this many objects in use for each orphan."""
 
 
 class OrphanCollector:
@@ -59,13 +60,13 @@ class OrphanCollector:
         self._uploads_every = uploads_every
         self._shard_every = shard_every
         self._left_alone = left_alone
-        self._told: set[str] = set()
-        """What has been complained of, and is not mended yet."""
+        self._warned: set[str] = set()
+        """Warnings that have been logged and whose cause still exists."""
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[None]:
-        """Tidy up every now and then until the block ends."""
-        task = asyncio.create_task(self._tidy_forever(), name="tidier")
+        """Collect periodically until the block ends."""
+        task = asyncio.create_task(self._collect_forever(), name="orphan collector")
         try:
             yield
         finally:
@@ -73,27 +74,27 @@ class OrphanCollector:
             await asyncio.wait([task])
 
     async def tidy(self) -> None:
-        """Do what is due, if no other process does."""
+        """Do what is due, unless another process does it."""
         try:
             async with asyncio.timeout(_STEP_SECONDS):
                 await self._delete_uploads()
                 await self._compare_a_shard()
         except StoreUnavailable:
-            self._complain("left-over bytes stay: object store away")
+            self._warn_once("orphaned objects kept: object store unavailable")
         except Overloaded:
-            self._complain("left-over bytes stay: database away")
+            self._warn_once("orphaned objects kept: database unavailable")
         except TimeoutError:
-            self._complain("left-over bytes stay: looking for them takes too long")
+            self._warn_once("orphaned objects kept: search timed out")
         else:
-            for what in ("object store away", "database away", "looking for them takes too long"):
-                self._told.discard(f"left-over bytes stay: {what}")
+            for what in ("object store unavailable", "database unavailable", "search timed out"):
+                self._warned.discard(f"orphaned objects kept: {what}")
 
-    async def _tidy_forever(self) -> None:
+    async def _collect_forever(self) -> None:
         while True:
             try:
                 await self.tidy()
             except Exception:
-                log.exception("tidying failed")
+                log.exception("orphan collection failed")
             await asyncio.sleep(_LOOK_SECONDS * random.uniform(0.75, _LATEST))
 
     async def _delete_uploads(self) -> None:
@@ -101,24 +102,26 @@ class OrphanCollector:
             return
         over = await self._uploads.over(limit=_UPLOADS_AT_ONCE)
         if over:
-            # Forgotten only once they are gone: what is interrupted in between is done again.
+            # Forgotten only after the deletion: an interrupted job runs again.
             await self._comparer.objects.delete(list(over.values()))
             await self._uploads.forget_bytes(over)
 
     async def _compare_a_shard(self) -> None:
         periodic_job = await self._chores.begin("shards", every=self._shard_every)
         if periodic_job is None or periodic_job.times == 0:
-            return  # a database that has just been made is left alone, and so is its store
+            return  # a new database deletes nothing
         owned = await self._is_owned(periodic_job)
         shard = SHARDS[periodic_job.times % len(SHARDS)]
         found = await self._comparer.compare(shard)
         if found.missing:
-            log.error("bytes missing", extra={"shard": shard, "count": len(found.missing)})
+            log.error(
+                "referenced objects missing", extra={"shard": shard, "count": len(found.missing)}
+            )
         old = found.old_orphans(periodic_job.now, left_alone=self._left_alone)
         if old and owned and self._are_few(shard, old, found):
             await self._comparer.delete(old)
             log.info(
-                "left-over bytes deleted",
+                "orphaned objects deleted",
                 extra={
                     "shard": shard,
                     "count": len(old),
@@ -127,14 +130,14 @@ class OrphanCollector:
             )
 
     async def _is_owned(self, periodic_job: PeriodicJob) -> bool:
-        """Whether the store is ours alone, and others would have said so by now."""
+        """Whether only this database uses the store, and others had the time to leave a mark."""
         owners = await self._marker.owners()
         if owners.ours_since is None:
             await self._marker.mark()
         if owners.others:
-            self._complain(_SHARED, others=list(owners.others))
+            self._warn_once(_SHARED, others=list(owners.others))
             return False
-        self._told.discard(_SHARED)
+        self._warned.discard(_SHARED)
         return owners.ours_since is not None and self._is_old(owners.ours_since, periodic_job.now)
 
     def _is_old(self, since: datetime, now: datetime) -> bool:
@@ -142,17 +145,17 @@ class OrphanCollector:
 
     def _are_few(self, shard: str, old: Sequence[StoredObject], found: Comparison) -> bool:
         if len(old) <= max(_FEW, found.referred // _OF):
-            self._told.discard(_MANY)
+            self._warned.discard(_MANY)
             return True
-        self._complain(_MANY, shard=shard, count=len(old), referred=found.referred)
+        self._warn_once(_MANY, shard=shard, count=len(old), referred=found.referred)
         return False
 
-    def _complain(self, phrase: str, **facts: object) -> None:
-        """Tell it once, until it is mended."""
-        if phrase not in self._told:
-            self._told.add(phrase)
+    def _warn_once(self, phrase: str, **facts: object) -> None:
+        """Log a warning once, until its cause is gone."""
+        if phrase not in self._warned:
+            self._warned.add(phrase)
             log.warning(phrase, extra=facts)
 
 
-_SHARED: Final = "left-over bytes stay: other databases have marks in the store"
-_MANY: Final = "left-over bytes stay: too many of them, beside what is in use"
+_SHARED: Final = "orphaned objects kept: another database uses this store"
+_MANY: Final = "orphaned objects kept: too many in one shard"

@@ -1,6 +1,6 @@
-"""Holds the object store against the database: what is there for nothing, and what is missing.
+"""Compares the object store with the database: finds orphaned and missing objects.
 
-It goes shard by shard, and holds the keys of one at a time.
+It works shard by shard, and holds the keys of one shard in memory at a time.
 """
 
 from collections.abc import Iterable
@@ -12,28 +12,28 @@ from domain.ports.cleanup import ReferencedObjectRepository
 from domain.ports.objects import ObjectStore, StoredObject
 
 LEFT_ALONE: Final = timedelta(days=1)
-"""Bytes come before what refers to them: only after this is it sure that nothing will."""
+"""Objects are written before the records that refer to them. An older object gets no record."""
 _BATCH: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What a comparison found. `referred` counts objects that are there and referred to."""
+    """The result of a comparison. `referred` counts existing objects that a record refers to."""
 
     objects: int
     byte_size: int
     referred: int
     orphans: tuple[StoredObject, ...]
-    """Objects that nothing refers to."""
+    """Objects that no record refers to."""
     missing: tuple[str, ...]
-    """Keys that something refers to, and that are not there; sorted. None of uploads: nobody knows
-    whether their bytes come.
+    """Sorted keys that a record refers to, and that do not exist. Keys of uploads are left out,
+    since a client may never send the file.
     """
 
     def old_orphans(
         self, now: datetime, *, left_alone: timedelta = LEFT_ALONE
     ) -> tuple[StoredObject, ...]:
-        """Those that may be deleted."""
+        """The orphans that may be deleted."""
         return tuple(one for one in self.orphans if now - one.modified_at > left_alone)
 
 
@@ -43,9 +43,9 @@ class ObjectReconciler:
     keys: ReferencedObjectRepository
 
     async def compare(self, shard: str) -> Comparison:
-        """Look at one of `domain.images.SHARDS`, while others go on."""
-        # The keys first: whatever is referred to then has its bytes already, so the listing that
-        # follows has to show them.
+        """Compare one of `domain.images.SHARDS`. Other processes may write at the same time."""
+        # Read the keys first: every referenced object exists by then, so the listing that follows
+        # has to contain it.
         used = await self.keys.of_shard(shard)
         missing, orphans, count, byte_size = set(used.kept), [], 0, 0
         async for found in self.objects.keys(shard):
@@ -54,7 +54,7 @@ class ObjectReconciler:
             if found.key not in used.kept and found.key not in used.awaited:
                 orphans.append(found)
         if missing:
-            # What was deleted in the meantime is not missed.
+            # Ignore what was deleted in the meantime.
             missing &= (await self.keys.of_shard(shard)).kept
         return Comparison(
             count, byte_size, count - len(orphans), tuple(orphans), tuple(sorted(missing))

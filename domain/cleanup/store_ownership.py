@@ -1,7 +1,7 @@
-"""Whose the object store is: every database that keeps images in it leaves a mark there.
+"""Which databases use the object store: each of them leaves a mark there.
 
-A mark is an object named after its database. What one database does not refer to may be another's
-whole stock: where there are several, nobody may take such objects for left-over bytes.
+A mark is an object named after its database. An object that one database does not refer to may
+belong to another one: in a shared store, no such object may be treated as an orphan.
 """
 
 from dataclasses import dataclass
@@ -15,16 +15,16 @@ from domain.ports.objects import ObjectStore
 
 _FOLDER: Final = "owners"
 _SHARD: Final = SHARDS[0]
-"""All marks are in one, so that they are found by one listing."""
+"""All marks are in one shard, so that one listing finds them."""
 _TEXT: Final = b"A database of Darkroom keeps its images here. See docs/operations.md.\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Owners:
-    """Who has left a mark."""
+    """The databases that have left a mark."""
 
     ours_since: datetime | None
-    """By the store's clock; None where there is no mark of ours."""
+    """By the store's clock; None if this database has no mark."""
     others: tuple[str, ...]
     """The keys of other databases' marks."""
 
@@ -43,7 +43,7 @@ class StoreOwnership:
         return Owners(marks.pop(ours, None), tuple(sorted(marks)))
 
     async def mark(self) -> None:
-        """Leave ours."""
+        """Leave the mark of this database."""
         await self.objects.put(mark_key(await self.keys.owner()), _TEXT)
 
 

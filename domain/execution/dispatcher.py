@@ -111,7 +111,7 @@ class Dispatcher:
         )
         tasks = await asyncio.gather(*map(self._admit, found), return_exceptions=True)
         if started := sum(isinstance(task, asyncio.Task) for task in tasks):
-            log.info("outputs taken up", extra={"count": started})
+            log.info("outputs recovered", extra={"count": started})
         for task in tasks:
             if isinstance(task, Exception):
                 raise task
@@ -126,9 +126,9 @@ class Dispatcher:
             try:
                 await self._look_around(queued_for=timedelta(0), expired=is_sure)
             except Overloaded:
-                log.warning("places left for the sweeper")
+                log.warning("waiting outputs left for the sweeper")
             except Exception:
-                log.exception("places not filled")
+                log.exception("dispatch failed")
 
     def recall(self, output_ids: Iterable[OutputId]) -> None:
         """Stop those that run here and are over. A run that waits for its provider's answer goes on
@@ -188,7 +188,7 @@ class Dispatcher:
         try:
             await run.run()
         except Exception:
-            log.exception("output broke", extra={"output_id": waiting.output_id})
+            log.exception("output failed unexpectedly", extra={"output_id": waiting.output_id})
         finally:
             self._leave(waiting)
 

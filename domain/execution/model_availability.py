@@ -46,7 +46,7 @@ class ModelAvailability:
             except Overloaded:
                 pass
             except Exception:
-                log.exception("withdrawals not read")
+                log.exception("model availability not read")
             await asyncio.sleep(_EVERY_SECONDS * random.uniform(0.75, 1.25))
 
     async def _refresh(self) -> None:

@@ -91,7 +91,7 @@ class RunProgress:
             key = new_key("previews", picture.content_type)
             await self._objects.put(key, picture.data)
         except (GenerationFailed, StoreUnavailable):
-            log.warning("preview left out", extra={"output_id": self._claim.output.id})
+            log.warning("preview skipped", extra={"output_id": self._claim.output.id})
             return
         # One after the other, so that it is known which one is shown.
         async with self._showing:

@@ -163,12 +163,12 @@ class OutputRun:
             await self._withdraw()
             return outcome
         except StoreUnavailable:
-            log.warning("object store away", extra=self._facts)
+            log.warning("object store unavailable", extra=self._facts)
             return await self._fail(GenerationErrorCode.STORAGE_UNAVAILABLE, retryable=True)
         except (Overloaded, LeaseLost, HandedOver):
             raise
         except Exception:
-            log.exception("output broke", extra=self._facts)
+            log.exception("output failed unexpectedly", extra=self._facts)
             return await self._fail(GenerationErrorCode.INTERNAL, retryable=True)
 
     async def _generate(self) -> Delivery:
@@ -225,7 +225,7 @@ class OutputRun:
             if isinstance(end, GenerationFailed):
                 if not deliveries:
                     raise end
-                log.warning("run left out", extra={**self._facts, "reason": str(end)})
+                log.warning("run without an image", extra={**self._facts, "reason": str(end)})
         return Delivery(
             images=tuple(image for one in deliveries for image in one.images),
             text=next((one.text for one in deliveries if one.text), None),
@@ -312,7 +312,7 @@ class OutputRun:
 
     def _refused(self, observer: RunReporter, refusal: NotSubmitted) -> float | None:
         """Note that nothing was taken. After how many seconds to ask again; None: not any more."""
-        log.warning("provider took no job", extra={**self._facts, "reason": str(refusal)})
+        log.warning("submission not accepted", extra={**self._facts, "reason": str(refusal)})
         run = observer.run = replace(observer.run, tries=max(observer.run.tries, 1), refused=True)
         back_off = _FIRST_DELAY_SECONDS * 2 ** (run.tries - 1) * random.uniform(0.5, 1.5)
         delay = max(back_off, refusal.retry_after_seconds or 0.0)

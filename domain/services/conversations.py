@@ -145,9 +145,11 @@ class ConversationService:
         refusals = Refusals()
         cleaned = clean_line(title)
         if is_blank(cleaned):
-            refusals.add(UserErrorCode.TITLE_INVALID, "A title needs some letters.", "title")
+            refusals.add(
+                UserErrorCode.TITLE_INVALID, "A title must contain visible characters.", "title"
+            )
         elif len(cleaned) > MAX_TITLE_LENGTH:
-            message = f"A title may be {MAX_TITLE_LENGTH} characters long."
+            message = f"A title can have at most {MAX_TITLE_LENGTH} characters."
             refusals.add(UserErrorCode.TITLE_INVALID, message, "title")
         conversation_id = parse_conversation_id(name)
         if conversation_id is None or not await self.get_many(viewer, [conversation_id]):

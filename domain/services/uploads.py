@@ -86,7 +86,7 @@ class UploadService:
             for request in requests
         ]
         if uploads and not await self._uploads.open(viewer.id, uploads, at_most=MAX_FILES):
-            message = f"At most {MAX_FILES} uploads may be open. Complete some, or wait."
+            message = f"At most {MAX_FILES} uploads can be open. Complete some or try again later."
             raise RateLimited(message, retry_after_seconds=_WAIT_SECONDS)
         return [
             (upload, self._offer(viewer, upload, request.method))
@@ -113,7 +113,9 @@ class UploadService:
             upload = await self._find(viewer, name)
         found = await self._images.get_many(viewer.id, [upload.image_id] if upload.image_id else [])
         if not found:
-            refuse(UserErrorCode.NOT_FOUND, "What came of this upload was deleted.", "uploadId")
+            refuse(
+                UserErrorCode.NOT_FOUND, "The image of this upload has been deleted.", "uploadId"
+            )
         [record] = found.values()
         return record
 
@@ -137,10 +139,10 @@ class UploadService:
         for index, request in enumerate(requests):
             file, path = request.file, ("files", str(index))
             if not 0 < file.byte_size <= self.max_bytes:
-                message = f"A file may have 1 to {self.max_bytes:,} bytes."
+                message = f"A file must have 1 to {self.max_bytes:,} bytes."
                 refusals.add(UserErrorCode.UPLOAD_TOO_LARGE, message, *path, "byteSize")
             if file.content_type not in EXTENSIONS:
-                message = f"A file is one of {', '.join(EXTENSIONS)}."
+                message = f"The content type must be one of {', '.join(EXTENSIONS)}."
                 refusals.add(UserErrorCode.UPLOAD_TYPE_UNSUPPORTED, message, *path, "contentType")
         refusals.raise_if_any()
 
@@ -177,12 +179,12 @@ class UploadService:
         try:
             data = await self._store.get(upload.key, max_bytes=file.byte_size)
         except ObjectMissing:
-            refuse(UserErrorCode.UPLOAD_MISSING, "The file has not arrived.", "uploadId")
+            refuse(UserErrorCode.UPLOAD_MISSING, "No file has been uploaded.", "uploadId")
         except ObjectTooLarge:
             data = b""
         # Stores that cannot refuse other bytes by themselves leave it to whoever reads them.
         if len(data) != file.byte_size or file.sha256 not in (None, sha256(data).digest()):
-            message = "Another file than the declared one has arrived."
+            message = "The uploaded file is not the declared one."
             refuse(UserErrorCode.UPLOAD_MISSING, message, "uploadId")
         return data
 

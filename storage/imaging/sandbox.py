@@ -184,9 +184,9 @@ class _Child(asyncio.SubprocessProtocol):
 def _check_type(data: bytes, content_type: str) -> None:
     found = content_type_of(data)
     if found is None:
-        message = "This file is not a PNG, JPEG or WebP picture."
+        message = "This file is not a PNG, JPEG or WebP image."
     elif found != content_type:
-        message = f"This file is a {_NAMES[found]}, and was announced as something else."
+        message = f"This file is a {_NAMES[found]} image, not the declared type."
     else:
         return
     raise PictureRefused(UserErrorCode.UPLOAD_TYPE_UNSUPPORTED, message)

@@ -38,10 +38,10 @@ MAX_METADATA_BYTES: Final = 3_000_000
 READY: Final = b"ready\n"
 LENGTH_BYTES: Final = 8
 
-TOO_SLOW: Final = "This picture takes too long to decode."
-TOO_LARGE: Final = "This picture takes too much memory."
-DAMAGED: Final = "This file is damaged, or no ordinary picture: it cannot be decoded."
-MOVES: Final = "This picture moves. Only still ones are taken."
+TOO_SLOW: Final = "This image takes too long to decode."
+TOO_LARGE: Final = "This image needs too much memory to decode."
+DAMAGED: Final = "This file is damaged or cannot be decoded."
+MOVES: Final = "Animated images are not supported. Upload a still image."
 WRONG_SIZE: Final = (
     f"A picture may have up to {MAX_PIXELS // 1_000_000} megapixels, "
     f"and sides of {MIN_SIDE} to {MAX_SIDE:,} pixels."

@@ -1,5 +1,6 @@
 """Planning a turn: plain rules, no loop."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -221,6 +222,45 @@ def test_what_an_account_does_not_bear_is_refused_with_all_its_reasons() -> None
         (UserErrorCode.INSUFFICIENT_CREDITS, ()),
         (UserErrorCode.MAX_CREDITS_EXCEEDED, ("maxCredits",)),
         (UserErrorCode.TOO_MANY_ACTIVE_OUTPUTS, ()),
+    ]
+
+
+def messages(*models: str, **given: object) -> list[str]:
+    with pytest.raises(Refused) as caught:
+        plan(*models, **given)  # type: ignore[arg-type]
+    return [error.message for error in caught.value.user_errors]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ((), "There is no @Image7: this turn has 0 references."),
+        (("a",), "There is no @Image7: this turn has 1 reference."),
+        (("a", "b"), "There is no @Image7: this turn has 2 references."),
+    ],
+)
+def test_an_unknown_mention_says_how_many_references_there_are(
+    given: tuple[str, ...], message: str
+) -> None:
+    assert messages("both", given=references(*given), message="Like @Image7") == [message]
+
+
+@pytest.mark.parametrize(("price", "credits"), [(1, "1 credit"), (2_000, "2,000 credits")])
+def test_a_price_is_given_in_credits_with_the_right_plural(price: int, credits: str) -> None:
+    refusals = Refusals()
+
+    check_spending(
+        [replace(plan("both").outputs[0], credits=price)],
+        account=Account(ViewerId("user_x"), balance=0, reserved=0, active_outputs=1),
+        max_active_outputs=1,
+        max_credits=0,
+        refusals=refusals,
+    )
+
+    assert [error.message for error in refusals.found] == [
+        f"This costs {credits}; available: 0.",
+        f"This costs {credits}; `maxCredits` is 0.",
+        "1 output queued or running; at most 1 at the same time.",
     ]
 
 

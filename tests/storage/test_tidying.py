@@ -388,7 +388,7 @@ async def test_a_store_that_was_away_is_tidied_once_it_is_back(
     await tidier.tidy()
     await in_folder.tidy(database, left)
 
-    assert told == ["left-over bytes stay: object store away"]
+    assert told == ["orphaned objects kept: object store unavailable"]
     assert await in_folder.keys() == set()
     assert await uploads.left() == []
 
@@ -438,7 +438,7 @@ async def test_a_database_that_was_away_is_asked_again(
         await mongod.stop()
 
     assert [record.getMessage() for record in caplog.records] == [
-        "left-over bytes stay: database away"
+        "orphaned objects kept: database unavailable"
     ]
     assert owners.ours_since is not None
 
@@ -463,7 +463,7 @@ async def test_nothing_is_deleted_for_the_wrong_database(
 
     assert await shelf.keys() == {*used, mine.image.key}
     assert {record.getMessage() for record in caplog.records} == {
-        "left-over bytes stay: other databases have marks in the store"
+        "orphaned objects kept: another database uses this store"
     }
     assert len(caplog.records) == 4  # once in the life of each tidier
 
@@ -511,7 +511,7 @@ async def test_more_than_what_is_in_use_is_left_to_an_operator(
 
     assert await in_folder.keys() == crowd
     [record] = caplog.records
-    assert record.getMessage() == "left-over bytes stay: too many of them, beside what is in use"
+    assert record.getMessage() == "orphaned objects kept: too many in one shard"
 
 
 # What it costs
