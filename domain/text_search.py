@@ -34,7 +34,7 @@ def searched_words(search: str | None) -> tuple[str, ...]:
     if search is None:
         return ()
     if len(search) > MAX_SEARCH_LENGTH:
-        raise BadUserInput(f"`search` may be {MAX_SEARCH_LENGTH} characters long.")
+        raise BadUserInput(f"`search` can have at most {MAX_SEARCH_LENGTH} characters.")
     return words_of(search)
 
 

@@ -1,4 +1,4 @@
-"""A page of another origin, in a real browser: the calls of docs/front-ends.md, word for word."""
+"""A page of another origin, in a real browser: the calls of docs/client-guide.md, word for word."""
 
 import re
 from base64 import b64encode
@@ -23,7 +23,7 @@ from tests.storage.places import new_bucket
 from tests.tools import need
 from tests.uploads import COMPLETE, CREATE, a_picture
 
-DOCUMENT = Path(__file__).parents[2] / "docs/front-ends.md"
+DOCUMENT = Path(__file__).parents[2] / "docs/client-guide.md"
 ASK = """
 const ask = async (query, variables) => {
   const headers = { "Content-Type": "application/json", Authorization: `Bearer ${token}` };
@@ -119,7 +119,7 @@ async def test_a_page_uploads_pictures_and_shows_them(
     darkroom: Darkroom, page: Page, how: str
 ) -> None:
     client = darkroom.client()
-    script = documented("Bringing pictures") if how == "as documented" else AS_A_FORM
+    script = documented("Uploading images") if how == "as documented" else AS_A_FORM
     given = {
         "darkroom": client.url,
         "token": client.token,

@@ -339,10 +339,10 @@ async def test_a_mark_and_the_deletion_of_its_conversation_agree(client: GraphQL
         assert (await client.http.get(image["url"])).status_code == expected
 
 
-async def test_a_variation_is_made_as_the_document_for_front_ends_says(
+async def test_a_variation_is_made_as_the_client_guide_says(
     client: GraphQLClient,
 ) -> None:
-    document = (ROOT / "docs" / "front-ends.md").read_text()
+    document = (ROOT / "docs" / "client-guide.md").read_text()
     (vary,) = re.findall(r"```graphql\n(mutation Vary.*?)```", document, flags=re.DOTALL)
     sample = await a_sample(client)
 
