@@ -1,15 +1,16 @@
-"""`make demo`: a conversation with a Darkroom that runs on this machine, told as it happens."""
+"""`make demo`: edits an image twice with the Darkroom that `make run` serves."""
 
 import asyncio
 import json
+import os
 import sys
 from typing import Any
 
-import httpx2
 from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
 from edge.dev_tokens import DevelopmentIssuer
+from examples import client
 from settings import read_settings
 
 MODELS = ["local-silver", "local-ink", "rehearsal-fails"]
@@ -18,80 +19,50 @@ EDITS = [
     "Black and white, and write the words “Good night”",
 ]
 
-PICTURES = "{ viewer { images(first: 1, origin: SAMPLE) { nodes { id prompt } } } }"
-START = """mutation ($input: StartConversationInput!) {
-  startConversation(input: $input) {
-    conversation { id } turn { id } cursor userErrors { message } } }"""
-SEND = """mutation ($input: SendEditInput!) {
-  sendEdit(input: $input) { turn { id } cursor userErrors { message } } }"""
-FOLLOW = """subscription ($id: ID!, $after: String) {
-  turnUpdated(conversationId: $id, after: $after) {
-  turn { id status }
-  changedOutputs { model { label } status text image { url } error { message } } } }"""
 
-
-async def main() -> int:
+async def main() -> None:
     settings = read_settings()
-    url = f"{settings.public_url}/graphql"
-    token = f"Bearer {DevelopmentIssuer(settings.data_dir).token('demo')}"
+    client.URL = f"{settings.public_url}/graphql"
+    os.environ["TOKEN"] = DevelopmentIssuer(settings.data_dir).token("demo")
 
-    async with httpx2.AsyncClient(headers={"authorization": token}, timeout=30) as http:
+    (image,) = client.execute("images", first=1, origin="SAMPLE")["viewer"]["images"]["nodes"]
+    print(f"The source image: {image['prompt'] or image['id']}")
 
-        async def ask(query: str, **variables: Any) -> Any:
-            response = await http.post(url, json={"query": query, "variables": variables})
-            return response.json()["data"]
+    source = {"sourceImageId": image["id"], "selectedModels": MODELS}
+    started = client.mutate("start", userMessage=EDITS[0], **source)
+    conversation_id = started["conversation"]["id"]
+    await follow(conversation_id, started, EDITS[0])
 
-        try:
-            (picture,) = (await ask(PICTURES))["viewer"]["images"]["nodes"]
-        except httpx2.ConnectError:
-            print(f"Nothing answers at {url}. `make run` first, in another terminal.")
-            return 2
-        print(f"The picture: {picture['prompt']}")
-
-        first = {"sourceImageId": picture["id"], "selectedModels": MODELS, "userMessage": EDITS[0]}
-        started = (await ask(START, input=first))["startConversation"]
-        conversation_id = started["conversation"]["id"]
-        await tell(url, token, EDITS[0], conversation_id, started)
-
-        second = {"conversationId": conversation_id, "userMessage": EDITS[1]}
-        sent = (await ask(SEND, input=second))["sendEdit"]
-        await tell(url, token, EDITS[1], conversation_id, sent)
-    return 0
+    sent = client.mutate("send", conversationId=conversation_id, userMessage=EDITS[1])
+    await follow(conversation_id, sent, EDITS[1])
 
 
-async def tell(
-    url: str, token: str, message: str, conversation_id: str, payload: dict[str, Any]
-) -> None:
-    """Follow a mutation's turn until it is over, and print each output as it ends."""
+async def follow(conversation_id: str, payload: dict[str, Any], message: str) -> None:
+    """Print the outputs of a mutation's turn as they finish, until the turn has finished."""
     print(f"\n{message}")
-    subscribe = {"query": FOLLOW, "variables": {"id": conversation_id, "after": payload["cursor"]}}
-    messages = (
-        {"type": "connection_init", "payload": {"authorization": token}},
-        {"type": "subscribe", "id": "1", "payload": subscribe},
-    )
+    variables = {"id": conversation_id, "after": payload["cursor"]}
+    subscribe = {"query": client.read_document("follow"), "variables": variables}
+    authorization = f"Bearer {os.environ['TOKEN']}"
     protocol = Subprotocol("graphql-transport-ws")
-    async with connect(url.replace("http", "ws", 1), subprotocols=[protocol]) as socket:
-        await socket.send(json.dumps(messages[0]))
+    async with connect(client.URL.replace("http", "ws", 1), subprotocols=[protocol]) as socket:
+        connection_init = {"type": "connection_init", "payload": {"authorization": authorization}}
+        await socket.send(json.dumps(connection_init))
         await socket.recv()
-        await socket.send(json.dumps(messages[1]))
-        told: set[str] = set()
+        await socket.send(json.dumps({"type": "subscribe", "id": "1", "payload": subscribe}))
+        printed: set[str] = set()
         status = "PENDING"
         while status in {"PENDING", "GENERATING"}:
             update = json.loads(await socket.recv())["payload"]["data"]["turnUpdated"]
             if update["turn"]["id"] != payload["turn"]["id"]:
-                continue  # an earlier turn may come along
+                continue  # an update of an earlier turn
             status = update["turn"]["status"]
             for output in update["changedOutputs"]:
                 label = output["model"]["label"]
-                if output["status"] in {"COMPLETED", "FAILED"} and label not in told:
-                    told.add(label)
-                    print(f"  {label}: {_end_of(output)}")
-
-
-def _end_of(output: dict[str, Any]) -> str:
-    if output["error"]:
-        return str(output["error"]["message"])
-    return f"{output['text']}\n    {output['image']['url']}"
+                if output["status"] in {"COMPLETED", "FAILED"} and label not in printed:
+                    printed.add(label)
+                    print(f"  {client.describe(output)}")
+                    if output["text"]:
+                        print(f"    {output['text']}")
 
 
 if __name__ == "__main__":

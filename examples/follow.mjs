@@ -1,19 +1,22 @@
-// Follow a conversation: node examples/follow.mjs <conversation> [<cursor>], with the token in $TOKEN.
+// Follow a conversation: node examples/follow.mjs CONVERSATION [CURSOR | --first]
+// --first prints the cursor of the first update and stops.
+import { readFileSync } from "node:fs";
 import { createClient } from "graphql-ws";
 import WebSocket from "ws";
 
-const [id, after] = process.argv.slice(2);
-const url = process.env.GRAPHQL_URL ?? "ws://127.0.0.1:8000/graphql";
+const [id, option] = process.argv.slice(2);
+const first = option === "--first";
+const url = (process.env.GRAPHQL_URL ?? "http://127.0.0.1:8000/graphql").replace("http", "ws");
 const connectionParams = { authorization: `Bearer ${process.env.TOKEN}` };
 const client = createClient({ url, webSocketImpl: WebSocket, connectionParams });
-const query = `subscription ($id: ID!, $after: String) { turnUpdated(conversationId: $id, after: $after) {
-  cursor turn { turnIndex status outputs { status model { label } image { url } error { message } } } } }`;
+const query = readFileSync(new URL("documents/follow.graphql", import.meta.url), "utf8");
 
-process.stdout.on("error", () => process.exit()); // whoever reads us has had enough
-for await (const { data } of client.iterate({ query, variables: { id, after } })) {
-  const { cursor, turn } = data.turnUpdated;
-  console.log(`turn ${turn.turnIndex} ${turn.status} cursor=${cursor}`);
-  for (const { model, status, image, error } of turn.outputs)
+for await (const { data, errors } of client.iterate({ query, variables: { id, after: first ? null : option } })) {
+  if (errors) throw new Error(errors[0].message);
+  const { cursor, turn, changedOutputs } = data.turnUpdated;
+  console.log(first ? cursor : `turn ${turn.turnIndex} ${turn.status}`);
+  if (first) break;
+  for (const { model, status, image, error } of changedOutputs)
     console.log(`  ${model.label}: ${image?.url ?? error?.message ?? status}`);
   if (!["PENDING", "GENERATING"].includes(turn.status)) break;
 }

@@ -1,4 +1,4 @@
-"""The README's walk-through, word for word."""
+"""The README's walk-through, word for word, and its documents against the schema."""
 
 import asyncio
 import os
@@ -6,16 +6,18 @@ import re
 from pathlib import Path
 
 import pytest
+from graphql import build_schema, parse, validate
 
 from tests.conftest import StartDarkroom
 from tests.tools import need
 
 ROOT = Path(__file__).parents[1]
+DOCUMENTS = ROOT / "examples" / "documents"
 
 
 def walk_through() -> list[str]:
-    """The shell blocks of the section that edits a picture."""
-    section = (ROOT / "README.md").read_text().partition("## Edit a picture")[2]
+    """The shell blocks of the section "Edit an image"."""
+    section = (ROOT / "README.md").read_text().partition("## Edit an image")[2]
     return re.findall(r"```sh\n(.*?)```", section.partition("\n## ")[0], flags=re.DOTALL)
 
 
@@ -35,31 +37,65 @@ async def run(script: str, environment: dict[str, str]) -> str:
     return output.decode()
 
 
-@pytest.mark.parametrize("tools", [("curl",), ("curl", "node", "npm")], ids=["curl", "graphql-ws"])
+@pytest.mark.parametrize("tools", [(), ("node", "npm")], ids=["python", "graphql-ws"])
 async def test_the_walk_through_works_word_for_word(
     start_darkroom: StartDarkroom, tools: tuple[str, ...]
 ) -> None:
     for tool in tools:
         need(tool)
     darkroom = await start_darkroom()
-    blocks = [block for block in walk_through() if "node" in tools or "examples" not in block]
-    script = "\n".join(blocks).replace("127.0.0.1:8000", darkroom.url.removeprefix("http://"))
+    blocks = [block for block in walk_through() if tools or "node " not in block]
 
     output = await run(
-        script,
+        "\n".join(blocks),
         {
             "DARKROOM_DATA_DIR": str(darkroom.settings.data_dir),
-            "GRAPHQL_URL": darkroom.url.replace("http", "ws") + "/graphql",
+            "GRAPHQL_URL": f"{darkroom.url}/graphql",
         },
     )
 
-    assert '"errors"' not in output
-    assert output.count('"userErrors":[]') >= 1
-    assert '"title":"Make it night, with a golden frame"' in output
-    assert re.search(r'"completeUpload":\{"image":\{"id":"img_', output)
-    if "node" in tools:
-        assert len(re.findall(r"^turn 0 COMPLETED cursor=", output, flags=re.MULTILINE)) == 1
-        assert len(re.findall(r"^turn 1 COMPLETED cursor=", output, flags=re.MULTILINE)) == 1
+    assert "Started “Make it night, with a golden frame” from img_" in output
+    assert len(re.findall(r"^  img_\w+  PREVIOUS_TURN$", output, flags=re.MULTILINE)) >= 1
+    assert re.search(r"^Make it night, with a golden frame: [A-Z]+$", output, flags=re.MULTILINE)
+    assert re.search(r"^img_\w+  \d+ × \d+ pixels$", output, flags=re.MULTILINE)
+    if tools:
+        assert len(re.findall(r"^turn 0 COMPLETED$", output, flags=re.MULTILINE)) == 1
+        assert len(re.findall(r"^turn 1 COMPLETED$", output, flags=re.MULTILINE)) == 1
         assert re.search(r"^  Silver: http://\S+$", output, flags=re.MULTILINE)
         assert re.search(r"^  Ink: http://\S+$", output, flags=re.MULTILINE)
         assert "The provider is not available at the moment." in output
+
+
+@pytest.mark.parametrize("path", sorted(DOCUMENTS.glob("*.graphql")), ids=lambda path: path.stem)
+def test_an_example_document_is_valid(path: Path) -> None:
+    schema = build_schema((ROOT / "schema.graphql").read_text())
+
+    assert validate(schema, parse(path.read_text())) == []
+
+
+def test_links_in_documents_lead_somewhere() -> None:
+    broken = [
+        (document.name, target)
+        for document in [
+            ROOT / "README.md",
+            ROOT / "CONTRIBUTING.md",
+            *(ROOT / "docs").glob("*.md"),
+        ]
+        for target in re.findall(r"\]\(([^)]+)\)", document.read_text())
+        if not target.startswith(("http://", "https://"))
+        if not leads_somewhere(document, target)
+    ]
+
+    assert broken == []
+
+
+def leads_somewhere(document: Path, target: str) -> bool:
+    name, _, anchor = target.partition("#")
+    path = document.parent / name if name else document
+    return path.exists() and (not anchor or anchor in anchors_of(path.read_text()))
+
+
+def anchors_of(text: str) -> set[str]:
+    """As GitHub makes them from headings."""
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -17,7 +17,6 @@ from runtime.local_mongod import find_mongod
 GROUPS: Final[dict[str, str]] = {
     "nats-server": "the job engine on NATS",
     "faketime": "processes whose clocks differ",
-    "curl": "the README's walk-through",
     "node": "the README's walk-through with the graphql-ws client",
     "npm": "the README's walk-through with the graphql-ws client",
     "sdks": "the simulators, checked with the providers' official SDKs",

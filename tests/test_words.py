@@ -1,0 +1,78 @@
+"""What a person reads is in plain words: documents, and messages in the source."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *(ROOT / "docs").glob("*.md"),
+]
+FOLDERS = ("domain", "edge", "commands", "storage/imaging", "subscriptions")
+ODD_WORDS = re.compile(
+    r"whoever|left-over|blotted|goes? along|looks? around|\bmend|\banew\b|at work|of our own|"
+    r"\b1 (credits|images|outputs|references|files|bytes)\b",
+    re.IGNORECASE,
+)
+MESSAGE = re.compile(r"^[A-Z`].* .*[.!?]$", re.DOTALL)
+
+
+def messages(source: str) -> Iterator[str]:
+    """The string literals that are sentences, without docstrings; `{}` stands for a value."""
+    tree = ast.parse(source)
+    docstrings = {
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    parts = {
+        id(value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.JoinedStr)
+        for value in node.values
+    }
+    for node in ast.walk(tree):
+        text = ""
+        if isinstance(node, ast.JoinedStr):
+            text = "".join(
+                str(value.value) if isinstance(value, ast.Constant) else "{}"
+                for value in node.values
+            )
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            text = "" if id(node) in docstrings | parts else node.value
+        if MESSAGE.match(text):
+            yield text
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_a_document_is_written_in_plain_words(document: Path) -> None:
+    found = [line for line in document.read_text().splitlines() if ODD_WORDS.search(line)]
+
+    assert found == []
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_messages_are_written_in_plain_words(folder: str) -> None:
+    read = [
+        (path.name, message)
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for message in messages(path.read_text())
+    ]
+
+    assert read, "There are messages here."
+    assert [(name, message) for name, message in read if ODD_WORDS.search(message)] == []
+
+
+def test_messages_are_found_in_source_and_docstrings_are_not() -> None:
+    source = '''
+def refuse(count: int) -> str:
+    """Whoever is refused."""
+    log.info("output started")
+    return f"Add at most {count} references." or "This is at work."
+'''
+
+    assert list(messages(source)) == ["Add at most {} references.", "This is at work."]
