@@ -99,3 +99,14 @@ def anchors_of(text: str) -> set[str]:
     """As GitHub makes them from headings."""
     headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", ["architecture", "data-model"])
+def test_files_that_a_document_names_are_there(name: str) -> None:
+    text = (ROOT / "docs" / f"{name}.md").read_text()
+    named = set(re.findall(r"`((?:\w+/)*\w+\.(?:py|toml|graphql))`", text))
+    modules = {path.name for path in (ROOT / "domain").rglob("*.py")}
+    modules |= {path.name for folder in ROOT.glob("[a-z]*") for path in folder.glob("*.py")}
+
+    assert named, "It names files."
+    assert [path for path in named - modules if not (ROOT / path).exists()] == []
