@@ -107,7 +107,7 @@ async def time_frames(client: GraphQLClient, bare: AsyncMongoClient[Document]) -
         [theirs[number] - sent[number] for number in theirs],
     )
     waits = [1000 * (ours[number] - acknowledged[number]) for number in ours]
-    print(f"  of which after the commit was acknowledged: {median(waits):.1f} ms at the median")
+    print(f"  of which after the commit was acknowledged: {median(waits):.1f} ms (median)")
 
 
 async def time_beginnings(bare: AsyncMongoClient[Document]) -> None:
@@ -128,7 +128,7 @@ async def time_beginnings(bare: AsyncMongoClient[Document]) -> None:
 
 async def main() -> None:
     async with a_darkroom() as (client, bare, pid):
-        print(f"idle: {resident_megabytes(pid) or 0:.0f} MB resident")
+        print(f"idle memory: {resident_megabytes(pid) or 0:.0f} MB (RSS)")
         await time_starts(client, bare)
         await time_beginnings(bare)
         await time_frames(client, bare)

@@ -101,7 +101,7 @@ def report(name: str, ours: list[float], their_name: str, theirs: list[float]) -
     worst = 1000 * quantiles(ours, n=100)[98]
     print(
         f"{name}: {mine:.1f} ms (p99 {worst:.1f}); {their_name}: {other:.1f} ms; "
-        f"{mine / other:.2f} times as long"
+        f"{mine / other:.2f} times"
     )
 
 

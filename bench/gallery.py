@@ -96,7 +96,7 @@ def _time_each(name: str, keys: list[str], link: Callable[[str], object]) -> Non
 
 
 def _tell(name: str, seconds: float) -> None:
-    print(f"a link {name}: {1e6 * seconds / LINKS:.1f} µs")
+    print(f"a signed URL, {name}: {1e6 * seconds / LINKS:.1f} µs")
 
 
 def _a_record() -> ImageRecord:

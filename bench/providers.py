@@ -51,8 +51,8 @@ async def _report_memory(name: str, url: str, count: int) -> None:
     told = json.loads(output)
     peak, given = (told[what] / 1e6 for what in ("peak", "given"))
     print(
-        f"{name}, {count} at once: {peak:.0f} MB above idle for {given:.0f} MB of pictures; "
-        f"{peak / given:.2f} times as much",
+        f"{name}, {count} runs at the same time: {peak:.0f} MB above idle for {given:.0f} MB of "
+        f"images ({peak / given:.2f} times)",
         flush=True,
     )
 
@@ -80,8 +80,8 @@ async def measure_work() -> None:
         mine, other = (1000 * median(times) for times in (ours, theirs))
         added = 1000 * median(our - their for our, their in zip(ours, theirs, strict=True))
         print(
-            f"{name}: generate {mine:.1f} ms, bare calls {other:.1f} ms; {added:+.1f} ms, "
-            f"{mine / other:.2f} times as long",
+            f"{name}: generate {mine:.1f} ms, bare calls {other:.1f} ms "
+            f"({added:+.1f} ms, {mine / other:.2f} times)",
             flush=True,
         )
 
@@ -103,8 +103,8 @@ async def measure_waits() -> None:
             for _ in range(RUNS // WAITS_AT_ONCE):
                 lags += await asyncio.gather(*(wait() for _ in range(WAITS_AT_ONCE)))
         print(
-            f"{name}, jobs of {JOB_SECONDS:.0f} s: had {median(lags):.2f} s after their end at the "
-            f"median, {max(lags):.2f} s at most",
+            f"{name}, jobs of {JOB_SECONDS:.0f} s: received {median(lags):.2f} s after their end "
+            f"(median), {max(lags):.2f} s at most",
             flush=True,
         )
 

@@ -23,19 +23,19 @@ from settings import Settings, SettingsError, read_settings
 from storage.objects.s3 import Bucket, S3ObjectStore, answering, open_bucket, open_client
 
 _TYPE: Final = "image/png"
-_DATA: Final = b"Darkroom tries its bucket with this."
+_DATA: Final = b"Darkroom checks its bucket with this."
 _PREFLIGHT_SECONDS: Final = 3600
 _LIMIT_SECONDS: Final = 30.0
 
 
 def main(arguments: list[str]) -> int:
-    """Do what is asked; 1 where the bucket does not do what is needed, 2 where there is none."""
+    """Run the command. Return 1 if the bucket lacks something, 2 if there is no bucket."""
     asked = _parser().parse_args(arguments)
     try:
         settings = read_settings()
         bucket = bucket_of(settings)
         if bucket is None:
-            raise CannotStart("DARKROOM_S3_BUCKET names no bucket.")
+            raise CannotStart("Set DARKROOM_S3_BUCKET to the name of the bucket.")
         if asked.command == "cors":
             return asyncio.run(set_cors(settings, bucket))
         return asyncio.run(_check(bucket, settings.allowed_origins))
@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
 
 
 async def set_cors(settings: Settings, bucket: Bucket) -> int:
-    """Replace the bucket's rules, and tell them; the exit code."""
+    """Replace the bucket's CORS rules and print them. Return the exit code."""
     origins = list(settings.allowed_origins)
     # Some servers look at nothing but the first rule that fits the origin, so it allows all.
     upload = _rule("upload", ["GET", "HEAD", "PUT", "POST"], origins)
@@ -56,8 +56,8 @@ async def set_cors(settings: Settings, bucket: Bucket) -> int:
     rules = [upload, show] if origins else [show]
     async with open_client(bucket) as client, answering():
         await client.put_bucket_cors(Bucket=bucket.name, CORSConfiguration={"CORSRules": rules})
-    print(f"Any page may show images of {bucket.name}.")
-    print(f"Pages of these origins may upload: {', '.join(origins) or 'none'}.")
+    print(f"Every origin may show images of {bucket.name}.")
+    print(f"These origins may upload: {', '.join(origins) or 'none'}.")
     return STOPPED
 
 
@@ -79,16 +79,16 @@ async def _check(bucket: Bucket, origins: Sequence[str]) -> int:
     ):
         trial = _Trial(store, http, origins)
         steps: list[tuple[str, Callable[[], Awaitable[str | None]]]] = [
-            ("keeps an object and gives it back", trial.keep),
-            ("lists what it keeps", trial.find),
-            ("opens it to a link", trial.open_link),
-            ("opens it to nobody without a link", trial.open_nothing),
-            ("opens it to no link that was altered", trial.open_no_altered_link),
-            ("takes an upload by PUT", trial.take_put),
-            ("takes no second upload in its place", trial.take_no_second),
-            ("takes no upload of another length or digest", trial.take_nothing_else),
-            ("takes an upload by POST", trial.take_post),
-            ("lets pages of the allowed origins upload", trial.let_pages_in),
+            ("stores an object and returns it", trial.keep),
+            ("lists its objects", trial.find),
+            ("serves an object to a signed URL", trial.open_link),
+            ("refuses an unsigned URL", trial.open_nothing),
+            ("refuses an altered URL", trial.open_no_altered_link),
+            ("accepts an upload by PUT", trial.take_put),
+            ("refuses a second upload to the same URL", trial.take_no_second),
+            ("refuses an upload of another length or digest", trial.take_nothing_else),
+            ("accepts an upload by POST", trial.take_post),
+            ("allows uploads from the allowed origins", trial.let_pages_in),
             ("deletes objects", trial.delete),
         ]
         wrong = 0
@@ -103,7 +103,7 @@ async def _check(bucket: Bucket, origins: Sequence[str]) -> int:
 
 
 class _Trial:
-    """What Darkroom and its clients do, each answered with what is wrong, or None."""
+    """What Darkroom and its clients do. Each step returns what is wrong, or None."""
 
     def __init__(
         self, store: S3ObjectStore, http: httpx2.AsyncClient, origins: Sequence[str]
@@ -116,19 +116,19 @@ class _Trial:
 
     async def keep(self) -> str | None:
         await self._store.put(self._key, _DATA)
-        return None if await self._store.get(self._key) == _DATA else "it gave other bytes"
+        return None if await self._store.get(self._key) == _DATA else "it returned other bytes"
 
     async def find(self) -> str | None:
         listed = self._store.keys(shard_of(self._key), folders=("images",))
         found = [one async for one in listed if one.key == self._key]
-        return None if found else "it says that there is nothing"
+        return None if found else "it lists nothing"
 
     async def open_link(self) -> str | None:
         answer = await self._http.get(self._store.link(self._key).url)
         if answer.content != _DATA:
             return _answered(answer)
         cached = "max-age" in answer.headers.get("cache-control", "")
-        return None if cached else "clients may not cache what it gives"
+        return None if cached else "clients may not cache the response"
 
     async def open_nothing(self) -> str | None:
         return _refused(await self._http.get(self._store.link(self._key).url.partition("?")[0]))
@@ -164,10 +164,7 @@ class _Trial:
             answer = await self._http.options(url, headers=asked)
             allowed = answer.headers.get("access-control-allow-origin")
             if not answer.is_success or allowed not in (origin, "*"):
-                return (
-                    f"those of {origin} are not let in; "
-                    "`python -m commands.bucket cors` changes that"
-                )
+                return f"{origin} is refused; `python -m commands.bucket cors` sets the rules"
         return None
 
     async def delete(self) -> str | None:
@@ -198,8 +195,8 @@ def _refused(answer: httpx2.Response) -> str | None:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m commands.bucket", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("cors", help="set the bucket's CORS rules, in place of what it has")
-    commands.add_parser("check", help="put, read, list, link, upload and delete small objects")
+    commands.add_parser("cors", help="replace the bucket's CORS rules")
+    commands.add_parser("check", help="store, read, list, sign, upload and delete small objects")
     return parser
 
 

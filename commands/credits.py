@@ -12,6 +12,7 @@ from typing import Final
 from domain.credits import Proof
 from domain.errors import Overloaded
 from domain.ids import ViewerId, parse_viewer_id, viewer_id_of
+from domain.plurals import count
 from edge.dev_tokens import ISSUER
 from runtime.lifecycle import CANNOT_START, FAILED, STOPPED, complain, database
 from settings import Settings, SettingsError, read_settings
@@ -22,7 +23,7 @@ _MOST: Final = 1_000_000_000
 
 
 def main(arguments: list[str]) -> int:
-    """Do what is asked; 1 where accounts do not add up, 2 where it cannot be done."""
+    """Run the command. Return 1 if accounts do not agree, 2 if it cannot run."""
     asked = _parser().parse_args(arguments)
     try:
         return asyncio.run(_run(read_settings(), asked))
@@ -40,24 +41,26 @@ async def _run(settings: Settings, asked: Namespace) -> int:
             if asked.command == "prove":
                 return _show(await accounts.prove())
             viewer_id = _viewer_id(complete, asked.viewer)
-            # Without this, somebody who is granted credits before the first visit would get the
-            # starting credits as well, or not, by chance.
+            # The account must exist first: otherwise it would depend on timing whether a new viewer
+            # also gets the starting credits.
             await accounts.open(viewer_id, starting_credits=complete.starting_credits or 0)
             account = await accounts.grant(viewer_id, asked.credits, key=asked.key)
             if account is None:
-                complain(f"{viewer_id} has been granted something under {asked.key} before.")
+                complain(f"{viewer_id} already has a grant with the key {asked.key}.")
                 return FAILED
-            print(f"{viewer_id} has {account.balance} credits, {account.reserved} reserved.")
+            balance = count(account.balance, "credit")
+            print(f"{viewer_id} has {balance}, {account.reserved:,} reserved.")
             return STOPPED
 
 
 def _show(proof: Proof) -> int:
     print(
-        f"{proof.accounts} accounts, {proof.movements} movements: balance {proof.balance}, "
-        f"reserved {proof.reserved} for {proof.active_outputs} outputs at work."
+        f"{count(proof.accounts, 'account')}, {count(proof.movements, 'movement')}: "
+        f"balance {proof.balance:,}, reserved {proof.reserved:,} "
+        f"for {count(proof.active_outputs, 'active output')}."
     )
     for one in proof.discrepancies:
-        print(f"{one.viewer_id}: {one.what} differ: {one.account} and {one.elsewhere}.")
+        print(f"{one.viewer_id}: {one.what} do not agree: {one.account} and {one.elsewhere}.")
     if not proof.discrepancies:
         print("Every account agrees with its ledger and with its outputs.")
     return FAILED if proof.discrepancies else STOPPED
@@ -80,12 +83,14 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m commands.credits", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     grant = commands.add_parser("grant", help="add credits to an account")
-    grant.add_argument("viewer", help="a viewer's id, or the `sub` of their tokens")
-    grant.add_argument("credits", type=_credits, help="how many")
+    grant.add_argument("viewer", help="a viewer's ID, or the `sub` of their tokens")
+    grant.add_argument("credits", type=_credits, help="the number of credits")
     grant.add_argument(
-        "--key", required=True, help="names this grant, such as an invoice: it is made only once"
+        "--key",
+        required=True,
+        help="an idempotency key, such as an invoice: it grants once",
     )
-    commands.add_parser("prove", help="hold all accounts against the ledger and the outputs")
+    commands.add_parser("prove", help="compare all accounts with the ledger and the outputs")
     return parser
 
 

@@ -1,8 +1,8 @@
-"""For operators: hold the object store against the database.
+"""For operators: compare the object store with the database.
 
-`python -m commands.objects compare` tells what nothing refers to, and what is referred to and
-missing; with `--delete` it deletes what nothing refers to once that is older than a day.
-It goes shard by shard, and holds the keys of one at a time.
+`python -m commands.objects compare` lists orphaned and missing objects; with `--delete` it deletes
+orphaned objects that are older than a day. It works shard by shard, and holds the keys of one
+shard in memory at a time.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from domain.cleanup.reconciliation import ObjectReconciler
 from domain.cleanup.store_ownership import Owners, StoreOwnership
 from domain.errors import Overloaded, StoreUnavailable
 from domain.images import SHARDS
+from domain.plurals import count
 from domain.signing import Signer
 from runtime.lifecycle import CANNOT_START, FAILED, STOPPED, CannotStart, complain, database
 from settings import Settings, SettingsError, read_settings, secret_of
@@ -24,7 +25,7 @@ from storage.mongo.referenced_objects import MongoReferencedObjectRepository
 
 
 def main(arguments: list[str]) -> int:
-    """Compare; 1 where something is missing or nothing fits, 2 where it cannot be done."""
+    """Compare. Return 1 if objects are missing or none belongs here, 2 if it cannot run."""
     asked = _parser().parse_args(arguments)
     try:
         return asyncio.run(_run(read_settings(), asked))
@@ -42,7 +43,7 @@ async def _run(settings: Settings, asked: Namespace) -> int:
             open_database(uri, complete.mongodb_database) as opened,
         ):
             comparer = ObjectReconciler(store, MongoReferencedObjectRepository(opened))
-            total = await _tell(comparer)
+            total = await _report(comparer)
             code = FAILED if total.missing else STOPPED
             if asked.delete:
                 owners = await StoreOwnership(comparer.objects, comparer.keys).owners()
@@ -52,7 +53,7 @@ async def _run(settings: Settings, asked: Namespace) -> int:
 
 @dataclass(slots=True)
 class _Total:
-    """What was found in all shards."""
+    """The totals of all shards."""
 
     objects: int = 0
     byte_size: int = 0
@@ -62,7 +63,7 @@ class _Total:
     missing: int = 0
 
 
-async def _tell(comparer: ObjectReconciler) -> _Total:
+async def _report(comparer: ObjectReconciler) -> _Total:
     total = _Total()
     for shard in SHARDS:
         found = await comparer.compare(shard)
@@ -77,40 +78,40 @@ async def _tell(comparer: ObjectReconciler) -> _Total:
         total.old += len(found.old_orphans(datetime.now(UTC)))
         total.missing += len(found.missing)
     print(
-        f"{total.objects} objects of {total.byte_size} bytes: {total.referred} are referred to, "
-        f"{total.orphans} are not, {total.old} of these older than a day. "
-        f"{total.missing} are missing."
+        f"{count(total.objects, 'object')}, {count(total.byte_size, 'byte')}: "
+        f"{total.referred:,} in use, {total.orphans:,} orphaned, {total.old:,} of them older than "
+        f"a day; {total.missing:,} missing."
     )
     return total
 
 
 async def _delete(comparer: ObjectReconciler, total: _Total, owners: Owners) -> int:
     if total.old and not total.referred:
-        complain("Nothing here belongs to this database; is it the right one? Nothing is deleted.")
+        complain("No object belongs to this database. Is it the right one? Nothing was deleted.")
         return FAILED
     if total.old and owners.others:
         complain(
-            f"Another database keeps images here: {', '.join(owners.others)} is its mark. If it is "
-            "gone for good, delete the mark. Nothing is deleted."
+            f"Another database uses this store; its mark is {', '.join(owners.others)}. If that "
+            "database no longer exists, delete the mark. Nothing was deleted."
         )
         return FAILED
-    count = byte_size = 0
-    for shard in SHARDS:  # anew, since nothing but sums was kept
+    deleted = byte_size = 0
+    for shard in SHARDS:  # compared again, since only totals were kept
         old = (await comparer.compare(shard)).old_orphans(datetime.now(UTC))
         await comparer.delete(old)
-        count, byte_size = count + len(old), byte_size + sum(one.byte_size for one in old)
-    print(f"{count} objects of {byte_size} bytes deleted.")
+        deleted, byte_size = deleted + len(old), byte_size + sum(one.byte_size for one in old)
+    print(f"Deleted {count(deleted, 'object')}, {count(byte_size, 'byte')}.")
     return STOPPED
 
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m commands.objects", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    compare = commands.add_parser("compare", help="tell orphans and what is missing")
+    compare = commands.add_parser("compare", help="list orphaned and missing objects")
     compare.add_argument(
         "--delete",
         action="store_true",
-        help="delete what nothing refers to and is older than a day",
+        help="delete orphaned objects that are older than a day",
     )
     return parser
 

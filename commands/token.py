@@ -1,4 +1,4 @@
-"""For developers: `python -m commands.token ana` prints a token for ana, and nothing else."""
+"""For development: `python -m commands.token ana` prints a token for the viewer ana."""
 
 import sys
 
@@ -7,10 +7,10 @@ from settings import PREFIX, SettingsError, read_settings
 
 
 def main(arguments: list[str]) -> int:
-    """Print a token for the viewer that is named."""
+    """Print a token for the named viewer."""
     try:
         if len(arguments) != 1:
-            raise SettingsError(["Whose token? python -m commands.token NAME"])
+            raise SettingsError(["Usage: python -m commands.token NAME"])
         settings = read_settings()
         if settings.environment != "development":
             raise SettingsError(

@@ -1,4 +1,5 @@
-// Follow a conversation: node examples/follow.mjs CONVERSATION [CURSOR | --first]
+// Follow a conversation until its latest turn has finished:
+// node examples/follow.mjs CONVERSATION [CURSOR | --first]
 // --first prints the cursor of the first update and stops.
 import { readFileSync } from "node:fs";
 import { createClient } from "graphql-ws";
@@ -18,6 +19,7 @@ for await (const { data, errors } of client.iterate({ query, variables: { id, af
   if (first) break;
   for (const { model, status, image, error } of changedOutputs)
     console.log(`  ${model.label}: ${image?.url ?? error?.message ?? status}`);
-  if (!["PENDING", "GENERATING"].includes(turn.status)) break;
+  const isLatest = turn.turnIndex >= turn.conversation.turnCount - 1; // an earlier turn may come again
+  if (isLatest && !["PENDING", "GENERATING"].includes(turn.status)) break;
 }
 await client.dispose();

@@ -93,9 +93,9 @@ async def test_whatever_the_product_makes_is_referred_to(
     code, told = await compare(darkroom.settings)
 
     assert code == 0, told
-    assert " 0 are not, 0 of these older than a day. 0 are missing." in told
-    assert "orphan" not in told
-    assert int(told.split(" objects of ")[0]) > 10
+    assert " 0 orphaned, 0 of them older than a day; 0 missing." in told
+    assert "orphan " not in told
+    assert int(told.split(" objects, ")[0]) > 10
 
 
 async def test_orphans_are_told_and_deleted_once_they_are_old(
@@ -115,12 +115,12 @@ async def test_orphans_are_told_and_deleted_once_they_are_old(
     assert code == 0
     for key in (old, rendition, young):
         assert f"orphan   {key}  7  " in told
-    assert " 3 are not, 2 of these older than a day." in told
+    assert " 3 orphaned, 2 of them older than a day;" in told
     assert await keys(store) == there
 
     code, told = await compare(darkroom.settings, "--delete")
     assert code == 0
-    assert told.endswith("2 objects of 14 bytes deleted.\n")
+    assert told.endswith("Deleted 2 objects, 14 bytes.\n")
     assert await keys(store) == there - {old, rendition}
 
 
@@ -135,7 +135,7 @@ async def test_what_is_missing_is_told(
 
     assert code == 1
     assert f"missing  {gone}\n" in told
-    assert "1 are missing." in told
+    assert "1 missing." in told
 
 
 async def test_nothing_is_deleted_for_the_wrong_database(
@@ -149,7 +149,7 @@ async def test_nothing_is_deleted_for_the_wrong_database(
     code, told = await compare(darkroom.settings, "--delete", database=database_name)
 
     assert code == 1
-    assert "is it the right one? Nothing is deleted." in told
+    assert "Is it the right one? Nothing was deleted." in told
     assert await keys(store) == there
 
 
@@ -164,7 +164,7 @@ async def test_nothing_is_deleted_where_another_database_has_left_its_mark(
 
     code, told = await compare(darkroom.settings, "--delete")
     assert code == 1
-    assert f"Another database keeps images here: {mark} is its mark." in told
+    assert f"Another database uses this store; its mark is {mark}." in told
     assert orphan in await keys(store)
 
     await store.delete([mark])

@@ -59,7 +59,7 @@ async def test_the_walk_through_works_word_for_word(
     assert re.search(r"^Make it night, with a golden frame: [A-Z]+$", output, flags=re.MULTILINE)
     assert re.search(r"^img_\w+  \d+ × \d+ pixels$", output, flags=re.MULTILINE)
     if tools:
-        assert len(re.findall(r"^turn 0 COMPLETED$", output, flags=re.MULTILINE)) == 1
+        assert re.search(r"^turn 0 COMPLETED$", output, flags=re.MULTILINE)
         assert len(re.findall(r"^turn 1 COMPLETED$", output, flags=re.MULTILINE)) == 1
         assert re.search(r"^  Silver: http://\S+$", output, flags=re.MULTILINE)
         assert re.search(r"^  Ink: http://\S+$", output, flags=re.MULTILINE)

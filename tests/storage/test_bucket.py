@@ -42,16 +42,16 @@ async def test_a_bucket_that_anybody_may_read_does_not_pass(ministack_bucket: Bu
 
     assert code == 1
     wrong = [line for line in said.splitlines() if not line.startswith("yes  It ")]
-    assert wrong == ["no   It opens it to nobody without a link: it answered 200."]
+    assert wrong == ["no   It refuses an unsigned URL: it answered 200."]
 
 
 async def test_a_private_bucket_is_checked_and_left_as_it_was(ceph_bucket: Bucket) -> None:
     # A Ceph of 2021 does not look at digests.
-    digests = "no   It takes no upload of another length or digest: it answered 200."
+    digests = "no   It refuses an upload of another length or digest: it answered 200."
     app = "https://a.test"
     origins = (
-        f"no   It lets pages of the allowed origins upload: those of {app} are not let in; "
-        "`python -m commands.bucket cors` changes that."
+        f"no   It allows uploads from the allowed origins: {app} is refused; "
+        "`python -m commands.bucket cors` sets the rules."
     )
 
     before = await run("check", ceph_bucket, DARKROOM_ALLOWED_ORIGINS=app)
@@ -72,7 +72,7 @@ async def test_the_origins_of_the_settings_may_upload(ceph_bucket: Bucket) -> No
 
     assert (code, said.splitlines()[-1]) == (
         0,
-        "Pages of these origins may upload: https://a.test, http://b.test:*.",
+        "These origins may upload: https://a.test, http://b.test:*.",
     )
     may_upload = {
         origin: await _is_let_in(ceph_bucket, origin, "PUT")
@@ -99,7 +99,7 @@ async def _is_let_in(bucket: Bucket, origin: str, method: str) -> bool:
 async def test_what_is_missing_is_said_in_a_sentence(
     ministack_bucket: Bucket, command: str
 ) -> None:
-    assert await run(command, None) == (2, "DARKROOM_S3_BUCKET names no bucket.\n")
+    assert await run(command, None) == (2, "Set DARKROOM_S3_BUCKET to the name of the bucket.\n")
 
 
 async def test_a_bucket_that_is_not_there_takes_no_rules(ministack_bucket: Bucket) -> None:
