@@ -71,7 +71,7 @@ class Hub:
             try:
                 await asyncio.wait_for(self._opened.wait(), _OPEN_SECONDS)
             except TimeoutError:
-                raise Overloaded("The database's change stream does not open.") from None
+                raise Overloaded("The database's change stream cannot be opened.") from None
             yield
         finally:
             for task in tasks:
