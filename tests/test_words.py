@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "schema.graphql")),
     *(path for path in (ROOT / "docs").glob("*.md") if path.name != "providers.md"),
 ]
 FOLDERS = ("domain", "edge", "commands", "storage/imaging", "subscriptions")
