@@ -36,8 +36,8 @@ from domain.signing import Signer
 from domain.viewers import Viewer
 from edge.auth import Authenticator, FetchedKeys
 from edge.dev_tokens import DevelopmentIssuer
-from edge.signed_objects import link_routes
-from edge.signed_uploads import offer_routes
+from edge.signed_objects import signed_object_routes
+from edge.signed_uploads import signed_upload_routes
 from providers.catalogue import load_catalogue
 from providers.fal.provider import FalProvider
 from providers.gemini.provider import GeminiProvider
@@ -367,7 +367,13 @@ async def open_objects(
     )
     origins = origin_pattern(settings.allowed_origins)
     try:
-        yield folder, [*link_routes(folder), *offer_routes(folder, origins=origins)]
+        yield (
+            folder,
+            [
+                *signed_object_routes(folder),
+                *signed_upload_routes(folder, origins=origins),
+            ],
+        )
     finally:
         await folder.aclose()
 

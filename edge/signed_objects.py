@@ -7,17 +7,17 @@ in the store.
 
 import re
 from collections.abc import AsyncIterator, Mapping
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from domain.errors import ObjectMissing, StoreUnavailable
 from domain.object_keys import content_type_of
-from storage.objects.folder import FolderObjectStore
+from edge.responses import error_response
 
 CHUNK_BYTES: Final = 64 * 1024
 
@@ -36,9 +36,22 @@ _RANGE: Final = re.compile(r"bytes=[ \t]*(?:([0-9]+)-([0-9]*)|-([0-9]+))[ \t]*",
 _ENTITY_TAG: Final = re.compile(r'"[^"]*"')
 
 
-def link_routes(store: FolderObjectStore) -> list[Route]:
-    """The routes that the links of this store lead to, for the place that its public URL names."""
-    return [Route("/objects/{key:path}", _LinkedObjects(store), name="linked object")]
+class SignedObjects(Protocol):
+    """A store that signs URLs to its objects, and leaves it to these routes to serve them."""
+
+    def seconds_left(self, key: str, query: str) -> float | None:
+        """For how long the query of a signed URL still opens the key; None if it does not."""
+
+    async def size(self, key: str) -> int:
+        """How many bytes the object has, or `ObjectMissing`."""
+
+    async def read(self, key: str, *, start: int, count: int) -> bytes:
+        """Exactly `count` bytes of the object, or `ObjectMissing`."""
+
+
+def signed_object_routes(store: SignedObjects) -> list[Route]:
+    """The routes that this store's signed URLs lead to."""
+    return [Route("/objects/{key:path}", _SignedObjects(store), name="signed object")]
 
 
 class _Span(NamedTuple):
@@ -48,38 +61,40 @@ class _Span(NamedTuple):
     length: int
 
 
-class _LinkedObjects:
+class _SignedObjects:
     """An ASGI application, so that every method gets here and is answered in one form."""
 
-    def __init__(self, store: FolderObjectStore) -> None:
+    def __init__(self, store: SignedObjects) -> None:
         self._store = store
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = await self._answer(Request(scope))
+        response = await self._respond(Request(scope))
         await response(scope, receive, send)
 
-    async def _answer(self, request: Request) -> Response:
+    async def _respond(self, request: Request) -> Response:
         if request.method not in ("GET", "HEAD"):
-            return _error(405, "METHOD_NOT_ALLOWED", "Use GET or HEAD.", {"Allow": "GET, HEAD"})
+            return _error(
+                405, "METHOD_NOT_ALLOWED", "Only GET and HEAD.", headers={"Allow": "GET, HEAD"}
+            )
         key = request.path_params["key"]
         query = request.scope["query_string"].decode("latin-1")
         seconds_left = self._store.seconds_left(key, query)
         # A key needs no escapes: where there are some, the link was altered.
         if seconds_left is None or b"%" in request.scope.get("raw_path", b""):
-            return _error(403, "FORBIDDEN", "This URL is not valid or has expired.")
+            return _error(403, "FORBIDDEN", "This link is not valid, or no longer.")
         try:
-            return await self._object(request, key, seconds_left)
+            return await self._send_object(request, key, seconds_left)
         except ObjectMissing:
             return _error(404, "NOT_FOUND", "There is no such object.")
         except StoreUnavailable:
             return _error(
                 503,
                 "STORAGE_UNAVAILABLE",
-                "The image cannot be read at the moment. Please try again.",
-                {"Retry-After": str(_RETRY_AFTER_SECONDS)},
+                "The picture cannot be read at the moment. Please try again.",
+                headers={"Retry-After": str(_RETRY_AFTER_SECONDS)},
             )
 
-    async def _object(self, request: Request, key: str, seconds_left: float) -> Response:
+    async def _send_object(self, request: Request, key: str, seconds_left: float) -> Response:
         size = await self._store.size(key)
         name = key.rpartition("/")[2]
         # Objects never change, so the name that nobody else has stands for the bytes.
@@ -101,8 +116,8 @@ class _LinkedObjects:
                     return _error(
                         416,
                         "RANGE_NOT_SATISFIABLE",
-                        "The requested range is outside the object.",
-                        {"Content-Range": f"bytes */{size}"},
+                        "The object has no such part.",
+                        headers={"Content-Range": f"bytes */{size}"},
                     )
                 status, span = 206, asked
                 last = span.start + span.length - 1
@@ -165,10 +180,7 @@ def _number(digits: str) -> int:
 
 
 def _error(
-    status: int, code: str, message: str, headers: Mapping[str, str] | None = None
+    status: int, code: str, message: str, *, headers: Mapping[str, str] | None = None
 ) -> Response:
-    return JSONResponse(
-        {"errors": [{"message": message, "extensions": {"code": code}}]},
-        status,
-        _EVERY_ANSWER | {"Cache-Control": "no-store"} | dict(headers or {}),
-    )
+    always = _EVERY_ANSWER | {"Cache-Control": "no-store"}
+    return error_response(status, code, message, headers=always | dict(headers or {}))

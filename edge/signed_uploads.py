@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from itertools import takewhile
-from typing import Final
+from typing import Final, Protocol
 
 from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
@@ -20,13 +20,13 @@ from starlette.formparsers import MultiPartException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from domain.errors import StoreUnavailable
 from domain.uploads import DeclaredFile
-from storage.objects.folder import FolderObjectStore
+from edge.responses import error_response
 
 UPLOAD_SECONDS: Final = 300.0
 FIRST_SECONDS: Final = 10.0
@@ -49,8 +49,21 @@ _REST_SECONDS: Final = 5.0
 _RETRY_AFTER: Final = {"Retry-After": "2"}
 
 
-def offer_routes(store: FolderObjectStore, *, origins: str) -> list[Route]:
-    """The routes that this store's offers lead to; `origins` are those of pages that may upload."""
+class SignedUploads(Protocol):
+    """A store that presigns uploads, and leaves it to these routes to receive them."""
+
+    def opened_offer(self, key: str, method: str, query: str) -> tuple[DeclaredFile, str] | None:
+        """The file that an upload URL allows, and its owner; None where the URL is not valid."""
+
+    async def put_new(self, key: str, data: bytes) -> bool:
+        """Store the object, or return False if there is one of this key."""
+
+
+def signed_upload_routes(store: SignedUploads, *, origins: str) -> list[Route]:
+    """The routes that this store's upload URLs lead to.
+
+    `origins` is the pattern of the origins whose pages may upload.
+    """
     cors = Middleware(
         CORSMiddleware,
         allow_origin_regex=origins,
@@ -58,14 +71,14 @@ def offer_routes(store: FolderObjectStore, *, origins: str) -> list[Route]:
         allow_headers=["*"],
         max_age=7200,
     )
-    return [Route("/uploads/{name:path}", _OfferedPlaces(store), name="upload", middleware=[cors])]
+    return [Route("/uploads/{name:path}", _SignedUploads(store), name="upload", middleware=[cors])]
 
 
 class _Refusal(Exception):
     def __init__(
-        self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
+        self, status: int, code: str, message: str, *, headers: Mapping[str, str] | None = None
     ) -> None:
-        self.response = _error(status, code, message, headers)
+        self.response = _error(status, code, message, headers=headers)
 
 
 class _Body:
@@ -101,10 +114,10 @@ class _Body:
         return self._over
 
 
-class _OfferedPlaces:
+class _SignedUploads:
     """An ASGI application, so that every method gets here and is answered in one form."""
 
-    def __init__(self, store: FolderObjectStore) -> None:
+    def __init__(self, store: SignedUploads) -> None:
         self._store = store
         self._at_once = Counter[str]()
         """Uploads that are coming, by their keys."""
@@ -122,12 +135,14 @@ class _OfferedPlaces:
 
     async def _answer(self, request: Request, body: _Body) -> Response:
         if request.method not in ("PUT", "POST"):
-            return _error(405, "METHOD_NOT_ALLOWED", "Use PUT or POST.", {"Allow": "PUT, POST"})
+            return _error(
+                405, "METHOD_NOT_ALLOWED", "Only PUT and POST.", headers={"Allow": "PUT, POST"}
+            )
         key = f"uploads/{request.path_params['name']}"
         query = request.scope["query_string"].decode("latin-1")
         offer = self._store.opened_offer(key, request.method, query)
         if offer is None:
-            return _error(403, "FORBIDDEN", "This upload URL is not valid or has expired.")
+            return _error(403, "FORBIDDEN", "This offer is not valid, or no longer.")
         file, owner = offer
         if (
             self._at_once.total() >= UPLOADS_AT_ONCE
@@ -143,11 +158,9 @@ class _OfferedPlaces:
         except TimeoutError:
             return _error(408, "REQUEST_TIMEOUT", "The upload took too long.")
         except ClientDisconnect:
-            return _error(
-                400, "BAD_REQUEST", "The connection was closed before the upload was complete."
-            )
+            return _error(400, "BAD_REQUEST", "The upload did not arrive as a whole.")
         except StoreUnavailable:
-            return _busy("The upload cannot be stored at the moment. Please try again.").response
+            return _busy("The upload cannot be kept at the moment. Please try again.").response
 
     @asynccontextmanager
     async def _awaited(self, key: str, owner: str, body: _Body) -> AsyncIterator[None]:
@@ -183,33 +196,27 @@ class _OfferedPlaces:
 
     async def _take(self, request: Request, key: str, file: DeclaredFile) -> Response:
         if "authorization" in request.headers:
-            raise _Refusal(
-                400, "BAD_REQUEST", "Upload URLs are presigned: send no Authorization header."
-            )
+            raise _Refusal(400, "BAD_REQUEST", "The offer is all that is needed: send no token.")
         if request.method == "PUT":
             data = await _body(request, file)
         else:
             data = await _file_of_form(request, key, file)
         if len(data) != file.byte_size:
-            raise _Refusal(400, "BAD_REQUEST", "The file does not have the declared size.")
+            raise _Refusal(400, "BAD_REQUEST", "The file has another length than was declared.")
         if file.sha256 is not None and sha256(data).digest() != file.sha256:
-            raise _Refusal(
-                400, "BAD_REQUEST", "The file does not have the declared SHA-256 digest."
-            )
+            raise _Refusal(400, "BAD_REQUEST", "The file has another digest than was declared.")
         if await self._store.put_new(key, data):
             return Response(status_code=200 if request.method == "PUT" else 204)
-        return _error(412, "PRECONDITION_FAILED", "A file has already been uploaded to this URL.")
+        return _error(412, "PRECONDITION_FAILED", "This place has been filled already.")
 
 
 async def _body(request: Request, file: DeclaredFile) -> bytes:
     if request.headers.get("content-type") != file.content_type:
         raise _other_type()
     if request.headers.get("if-none-match") != "*":
-        raise _Refusal(
-            403, "FORBIDDEN", "Send the headers exactly as `createUploads` returned them."
-        )
+        raise _Refusal(403, "FORBIDDEN", "The offer's headers have to be sent as they are.")
     if "content-length" not in request.headers:
-        raise _Refusal(411, "LENGTH_REQUIRED", "A Content-Length header is required.")
+        raise _Refusal(411, "LENGTH_REQUIRED", "The body's length has to be sent along.")
     data = bytearray()
     async for part in _limited(request, file.byte_size):
         data += part
@@ -232,10 +239,10 @@ async def _file_of_form(request: Request, key: str, file: DeclaredFile) -> bytes
         ) as form:
             given = form.get("file")
             if not isinstance(given, UploadFile):
-                raise _Refusal(400, "BAD_REQUEST", "The form has no file named `file`.")
+                raise _Refusal(400, "BAD_REQUEST", "The form has no `file`.")
             fields = dict(takewhile(lambda field: field[0] != "file", form.multi_items()))
             if fields.get("key") != key or fields.keys() - {"key", "Content-Type"}:
-                message = "Send exactly the fields that `createUploads` returned, before the file."
+                message = "The offer's fields have to be sent as they are, alone, before the file."
                 raise _Refusal(403, "FORBIDDEN", message)
             if fields.get("Content-Type") != file.content_type:
                 raise _other_type()
@@ -260,30 +267,27 @@ async def _limited(request: Request, most: int) -> AsyncIterator[bytes]:
 
 
 def _no_form() -> _Refusal:
-    return _Refusal(400, "BAD_REQUEST", "The body is not a valid multipart form.")
+    return _Refusal(400, "BAD_REQUEST", "The body is no form.")
 
 
 def _too_long() -> _Refusal:
-    return _Refusal(413, "PAYLOAD_TOO_LARGE", "The file is larger than declared.")
+    return _Refusal(413, "PAYLOAD_TOO_LARGE", "The file is longer than was declared.")
 
 
 def _other_type() -> _Refusal:
-    return _Refusal(403, "FORBIDDEN", "The file does not have the declared content type.")
+    return _Refusal(403, "FORBIDDEN", "The file has another type than was declared.")
 
 
 def _too_many() -> _Refusal:
-    return _busy("Too many uploads are in progress. Please try again.")
+    return _busy("Too many uploads at the moment. Please try again.")
 
 
 def _busy(message: str) -> _Refusal:
-    return _Refusal(503, "STORAGE_UNAVAILABLE", message, _RETRY_AFTER)
+    return _Refusal(503, "STORAGE_UNAVAILABLE", message, headers=_RETRY_AFTER)
 
 
 def _error(
-    status: int, code: str, message: str, headers: Mapping[str, str] | None = None
+    status: int, code: str, message: str, *, headers: Mapping[str, str] | None = None
 ) -> Response:
-    return JSONResponse(
-        {"errors": [{"message": message, "extensions": {"code": code}}]},
-        status,
-        {"Cache-Control": "no-store"} | dict(headers or {}),
-    )
+    always = {"Cache-Control": "no-store"}
+    return error_response(status, code, message, headers=always | dict(headers or {}))

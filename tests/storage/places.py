@@ -16,8 +16,8 @@ from bootstrap import Objects
 from domain.images import new_key
 from domain.signing import Signer
 from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
-from edge.signed_objects import link_routes
-from edge.signed_uploads import offer_routes
+from edge.signed_objects import signed_object_routes
+from edge.signed_uploads import signed_upload_routes
 from storage.objects.folder import FolderObjectStore
 from storage.objects.s3 import Bucket, open_bucket, open_client
 from tests.serving import free_port, serving
@@ -96,7 +96,10 @@ async def place_in_folder(folder: Path) -> AsyncIterator[Place]:
     store = FolderObjectStore(
         folder, public_url=f"http://127.0.0.1:{port}", signer=Signer(b"a secret"), clock=clock
     )
-    routes = [*link_routes(store), *offer_routes(store, origins=r"https://app\.test")]
+    routes = [
+        *signed_object_routes(store),
+        *signed_upload_routes(store, origins=r"https://app\.test"),
+    ]
     async with serving(Starlette(routes=routes), port), _client() as http:
         yield Place(store, clock, http)
     await store.aclose()

@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 
 from domain.images import new_key, rendition_key
 from domain.signing import Signer
-from edge.signed_objects import CHUNK_BYTES, link_routes
+from edge.signed_objects import CHUNK_BYTES, signed_object_routes
 from storage.objects.folder import LEFTOVER_PREFIX, FolderObjectStore
 
 PICTURE = bytes(range(250)) * 4
@@ -89,7 +89,7 @@ async def module_site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
         folder, public_url=f"http://127.0.0.1:{port}", signer=Signer(SECRET), clock=clock
     )
     site = Site(store, folder, clock, port)
-    async with served(Starlette(routes=link_routes(store)), listening), site.http:
+    async with served(Starlette(routes=signed_object_routes(store)), listening), site.http:
         yield site
     await store.aclose()
 
