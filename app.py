@@ -15,7 +15,10 @@ from starlette.types import Receive, Scope, Send
 
 from bootstrap import Services, open_services
 from domain.errors import Overloaded
-from edge.graphql_http import GraphQLEndpoint
+from edge.admission import Admission
+from edge.execution import OperationExecutor
+from edge.graphql_http import GraphQLOverHTTP
+from edge.graphql_ws import GraphQLOverWebSocket
 from settings import Settings, origin_pattern, read_settings
 
 
@@ -43,12 +46,10 @@ async def _opened(scope: Scope, receive: Receive, send: Send) -> None:
 
 def _router(settings: Settings, services: Services) -> Router:
     origins = origin_pattern(settings.allowed_origins)
-    graphql = GraphQLEndpoint(
-        admit=services.admit,
-        make_context=services.make_context,
-        allowed_origins=re.compile(origins),
-        show_ide=settings.environment == "development",
-    )
+    executor = OperationExecutor(services.make_context)
+    admission = Admission(services.authenticator, services.viewers)
+    http = GraphQLOverHTTP(executor, admission, show_ide=settings.environment == "development")
+    websocket = GraphQLOverWebSocket(executor, admission, allowed_origins=re.compile(origins))
     cors = Middleware(
         CORSMiddleware,
         allow_origin_regex=origins,
@@ -73,8 +74,8 @@ def _router(settings: Settings, services: Services) -> Router:
 
     return Router(
         [
-            Route("/graphql", graphql, middleware=[cors]),
-            WebSocketRoute("/graphql", graphql),
+            Route("/graphql", http, middleware=[cors]),
+            WebSocketRoute("/graphql", websocket),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/", home),

@@ -33,7 +33,6 @@ from domain.services.turns import TurnService
 from domain.services.uploads import UploadService
 from domain.services.viewers import SampleMaker, ViewerService
 from domain.signing import Signer
-from domain.viewers import Viewer
 from edge.auth import Authenticator, FetchedKeys
 from edge.dev_tokens import DevelopmentIssuer
 from edge.signed_objects import signed_object_routes
@@ -50,7 +49,7 @@ from providers.rehearsal import RehearsalProvider
 from providers.replicate.provider import ReplicateProvider
 from providers.wavespeed.provider import WavespeedProvider
 from resolvers.loaders import make_loaders
-from schema.context import Context
+from schema.context import Context, Scope
 from settings import Settings, SettingsError, origin_pattern, secret_of
 from storage.imaging.sandbox import UploadSandbox
 from storage.imaging.threaded import ThreadedImageProcessor
@@ -106,16 +105,10 @@ class Services:
     turn_cursors: TurnCursors
     page_cursors: PageCursors
 
-    async def admit(self, token: str) -> Viewer:
-        """The viewer that a token vouches for. Raise Unauthenticated."""
-        viewer = await self.authenticator.authenticate(token)
-        await self.viewers.greet(viewer)
-        return viewer
-
-    def make_context(self, request_id: str, signed_in: Viewer | None) -> Context:
+    def make_context(self, request_id: str, scope: Scope) -> Context:
         context = Context(
             request_id=request_id,
-            signed_in=signed_in,
+            scope=scope,
             registry=self.registry,
             conversations=self.conversations,
             turns=self.turns,

@@ -1,71 +1,50 @@
-"""Documents: parsed once; refused where they ask for too much, or it is not clear for what."""
+"""Documents of the schema: each text is parsed and validated once, then remembered."""
 
-from collections.abc import Iterator
-from contextlib import suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
 from graphql import (
     DocumentNode,
     GraphQLError,
+    GraphQLSchema,
     OperationDefinitionNode,
-    get_operation_ast,
     parse,
+    validate,
 )
-from strawberry.extensions import SchemaExtension
-
-from domain.errors import QueryTooComplex
-from edge.query_cost import check_cost
 
 MAX_TOKENS: Final = 2_000
 CACHED_DOCUMENTS: Final = 256
 
 
-class Documents(SchemaExtension):
-    """Belongs behind `ValidationCache`, whose verdict it adds to."""
+@dataclass(frozen=True, slots=True)
+class Document:
+    node: DocumentNode
+    operations: tuple[OperationDefinitionNode, ...]
+    errors: tuple[GraphQLError, ...]
+    """Why it is not valid, if it is not."""
 
-    def on_operation(self) -> Iterator[None]:
-        self.execution_context.parse_options["max_tokens"] = MAX_TOKENS
-        yield
-
-    def on_parse(self) -> Iterator[None]:
-        with suppress(GraphQLError):  # it is parsed again after this, where errors are expected
-            self.execution_context.graphql_document = _parsed(self.execution_context.query or "")
-        yield
-
-    def on_validate(self) -> Iterator[None]:
-        context = self.execution_context
-        if not context.pre_execution_errors:
-            error = self._refusal()
-            # An empty list says that validation is done; None would have it done again.
-            context.pre_execution_errors = [error] if error else []
-        yield
-
-    def _refusal(self) -> GraphQLError | None:
-        """What is wrong with a document that is valid by itself."""
-        context = self.execution_context
-        document = context.graphql_document
-        assert document is not None
-        operations = _operations(document)
-        name = context._provided_operation_name
-        if name is None and len(operations) > 1:
-            return GraphQLError(
-                "The document has several operations: set `operationName`.",
-                extensions={"code": "OPERATION_RESOLUTION_FAILED"},
-            )
-        operation = get_operation_ast(document, name)
-        assert operation is not None
-        try:
-            check_cost(context.schema._schema, document, operation, context.variables or {})
-        except QueryTooComplex as error:
-            return GraphQLError(str(error), extensions=error.extensions)
-        return None
+    def find_operation(self, name: str | None) -> OperationDefinitionNode | None:
+        """The operation of this name, or the first one where no name is given."""
+        if name is None:
+            return self.operations[0] if self.operations else None
+        return next((one for one in self.operations if one.name and one.name.value == name), None)
 
 
-@lru_cache(CACHED_DOCUMENTS)
-def _parsed(query: str) -> DocumentNode:
-    return parse(query, max_tokens=MAX_TOKENS)
+class Documents:
+    def __init__(self, schema: GraphQLSchema) -> None:
+        self._schema = schema
+        self._read = lru_cache(CACHED_DOCUMENTS)(self._parse_and_validate)
 
+    def read(self, text: str) -> Document:
+        """Raise GraphQLSyntaxError for a text that is not a document."""
+        return self._read(text)
 
-def _operations(document: DocumentNode) -> list[OperationDefinitionNode]:
-    return [one for one in document.definitions if isinstance(one, OperationDefinitionNode)]
+    def _parse_and_validate(self, text: str) -> Document:
+        node = parse(text, max_tokens=MAX_TOKENS)
+        operations = [one for one in node.definitions if isinstance(one, OperationDefinitionNode)]
+        errors = validate(self._schema, node)
+        for error in errors:
+            if error.message.startswith("Cannot query field"):
+                error.message = error.message.partition(" Did you mean")[0]
+        return Document(node, tuple(operations), tuple(errors))

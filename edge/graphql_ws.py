@@ -1,163 +1,252 @@
-"""graphql-transport-ws: what its messages must look like, and what a socket is closed with.
+"""GraphQL over WebSocket: writes outcomes as messages of graphql-transport-ws.
 
-Clients take 4400, 4401, 4406, 4409 and 4429 for final, and come back after 1012, 1013
-and 4403.
+Clients take 4400, 4401, 4406, 4409 and 4429 as final, and reconnect after 1012, 1013 and 4403.
 """
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Protocol, cast
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+from datetime import UTC, datetime
+from enum import IntEnum
+from re import Pattern
+from typing import Final
 
-from graphql import GraphQLError
-from strawberry.schema.schema import StreamResult
-from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
-    BaseGraphQLTransportWSHandler,
-    Operation,
+import orjson
+import structlog
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from strawberry.http.websocket_origin import is_same_origin
+
+from domain.errors import Overloaded, Unauthenticated
+from edge.admission import Admission, identify_request
+from edge.errors import ErrorBody, internal_error
+from edge.execution import OperationExecutor
+from edge.outcomes import Operation, Outcome, Result, Streaming
+from edge.ws_messages import (
+    Complete,
+    ConnectionInit,
+    InvalidMessage,
+    Message,
+    Ping,
+    Pong,
+    Subscribe,
+    read_message,
 )
-from strawberry.types.execution import ExecutionResult, PreExecutionError
+from schema import context
 
-from domain.errors import Overloaded
+PROTOCOL: Final = "graphql-transport-ws"
+INIT_SECONDS: Final = 5.0
+END_SECONDS: Final = 10.0
+"""For cancelled operations to end."""
+MAX_REASON_BYTES: Final = 123
+"""What a close frame has room for."""
+MAX_OPERATIONS: Final = 50
+"""Of one socket, at once."""
+_TOO_MANY: Final[ErrorBody] = {
+    "message": f"A socket serves {MAX_OPERATIONS} operations at once.",
+    "extensions": {"code": "TOO_MANY_SUBSCRIPTIONS"},
+}
 
-INIT_TIMEOUT: Final = timedelta(seconds=5)
-MAX_OPERATIONS_PER_SOCKET: Final = 50
-_INVALID_MESSAGE: Final = 4400
-_TRY_AGAIN_LATER: Final = 1013
-_FORBIDDEN: Final = 4403
-_UNAUTHORIZED: Final = 4401
-_SUBSCRIBER_EXISTS: Final = 4409
-_MAX_ID_LENGTH: Final = 64
-
-
-class SocketView(Protocol):
-    """What the endpoint knows and a socket needs."""
-
-    def present(
-        self, context: Any, errors: Sequence[GraphQLError], *, executed: bool
-    ) -> list[dict[str, object]]: ...
-
-    def expires_at(self, context: Any) -> datetime | None: ...
+log = structlog.get_logger(__name__)
 
 
-class TransportHandler(BaseGraphQLTransportWSHandler[Any, None]):
-    """Serves one socket."""
+class Close(IntEnum):
+    """Why the server closes a socket."""
 
-    _expiry: asyncio.Task[None] | None = None
+    POLICY_VIOLATION = 1008
+    INTERNAL_ERROR = 1011
+    TRY_AGAIN_LATER = 1013
+    INVALID_MESSAGE = 4400
+    UNAUTHORIZED = 4401
+    FORBIDDEN = 4403
+    WRONG_SUBPROTOCOL = 4406
+    INIT_TIMEOUT = 4408
+    ID_IN_USE = 4409
+    SECOND_INIT = 4429
+
+
+class GraphQLOverWebSocket:
+    """An ASGI application. A page may connect from its own origin, or from an allowed one."""
+
+    def __init__(
+        self, executor: OperationExecutor, admission: Admission, *, allowed_origins: Pattern[str]
+    ) -> None:
+        self._executor = executor
+        self._admission = admission
+        self._allowed_origins = allowed_origins
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        websocket = WebSocket(scope, receive, send)
+        if not self._is_origin_allowed(websocket.headers):
+            log.warning("origin refused", origin=websocket.headers["origin"])
+            await websocket.close(Close.POLICY_VIOLATION)
+        elif PROTOCOL not in scope["subprotocols"]:
+            await websocket.accept()
+            await websocket.close(Close.WRONG_SUBPROTOCOL, "Subprotocol not acceptable")
+        else:
+            await websocket.accept(PROTOCOL)
+            with identify_request() as request_id:
+                await _Socket(websocket, self._executor, self._admission, request_id).serve()
+
+    def _is_origin_allowed(self, headers: Headers) -> bool:
+        origin = headers.get("origin")
+        return (
+            origin is None  # not a browser
+            or headers.get("sec-fetch-site") == "same-origin"
+            or is_same_origin(origin, headers.get("host"))
+            or self._allowed_origins.fullmatch(origin) is not None
+        )
+
+
+class _Socket:
+    """One connection: reads its messages in order, and runs its operations side by side."""
+
+    def __init__(
+        self,
+        websocket: WebSocket,
+        executor: OperationExecutor,
+        admission: Admission,
+        request_id: str,
+    ) -> None:
+        self._websocket = websocket
+        self._executor = executor
+        self._admission = admission
+        self._request_id = request_id
+        self._scope: context.Scope | None = None
+        """None until the connection is acknowledged."""
+        self._init_received = False
+        self._deadline: asyncio.Task[None] | None = None
+        """Closes the socket: at first for want of an init, later as the token expires."""
+        self._operations: dict[str, asyncio.Task[None]] = {}
+
+    async def serve(self) -> None:
+        self._close_later(INIT_SECONDS, Close.INIT_TIMEOUT, "Connection initialisation timeout")
+        try:
+            while self._is_open:
+                event = await self._websocket.receive()
+                if event["type"] == "websocket.disconnect":
+                    return
+                await self._handle(read_message(event.get("text")))
+        except InvalidMessage as invalid:
+            await self._close(Close.INVALID_MESSAGE, str(invalid))
+        except WebSocketDisconnect:
+            return
+        except Exception:
+            log.exception("socket failed")
+            await self._close(Close.INTERNAL_ERROR, "Internal error")
+        finally:
+            await self._end_tasks()
+
+    async def _handle(self, message: Message) -> None:
+        match message:
+            case ConnectionInit():
+                await self._init(message)
+            case Ping():
+                await self._send({"type": "pong"})
+            case Pong():
+                pass
+            case Subscribe():
+                await self._subscribe(message.id, message.operation)
+            case Complete():
+                task = self._operations.pop(message.id, None)
+                if task is not None:
+                    task.cancel()
+
+    async def _init(self, message: ConnectionInit) -> None:
+        if self._init_received:
+            await self._close(Close.SECOND_INIT, "Too many initialisation requests")
+            return
+        self._init_received = True
+        self._cancel_deadline()
+        try:
+            scope = await self._admission.admit(message.authorization)
+            if scope.viewer is None:
+                raise Unauthenticated
+        except Unauthenticated:
+            await self._close(Close.FORBIDDEN, "Forbidden")
+            return
+        except Overloaded as error:
+            await self._close(Close.TRY_AGAIN_LATER, str(error))
+            return
+        await self._send({"type": "connection_ack"})
+        self._scope = scope
+        if scope.viewer.expires_at is not None:
+            seconds = (scope.viewer.expires_at - datetime.now(UTC)).total_seconds()
+            self._close_later(seconds, Close.FORBIDDEN, "The token has expired")
+
+    async def _subscribe(self, operation_id: str, operation: Operation) -> None:
+        if self._scope is None:
+            await self._close(Close.UNAUTHORIZED, "Unauthorized")
+        elif operation_id in self._operations:
+            await self._close(Close.ID_IN_USE, f"Subscriber for {operation_id} already exists")
+        elif len(self._operations) >= MAX_OPERATIONS:
+            await self._send({"id": operation_id, "type": "error", "payload": [_TOO_MANY]})
+        else:
+            self._operations[operation_id] = asyncio.create_task(
+                self._run(operation_id, operation, self._scope), name="operation of a socket"
+            )
+
+    async def _run(self, operation_id: str, operation: Operation, scope: context.Scope) -> None:
+        with suppress(WebSocketDisconnect):  # nobody is left to write to
+            outcome = await self._executor.execute(
+                operation, scope=scope, request_id=self._request_id
+            )
+            try:
+                last = await self._write(operation_id, outcome)
+            except (TypeError, ValueError):  # orjson's
+                log.exception("result not written")
+                last = {"type": "error", "payload": [internal_error(self._request_id)]}
+            # The client may use the id again as soon as it reads the last message.
+            del self._operations[operation_id]
+            await self._send({"id": operation_id, **last})
+
+    async def _write(self, operation_id: str, outcome: Outcome) -> dict[str, object]:
+        """Send all messages of an outcome but the last, which is returned."""
+        if not isinstance(outcome, Streaming):
+            results = _yield_one(outcome.result)
+        else:
+            results = outcome.results
+        async with aclosing(results):
+            async for result in results:
+                if not result.has_run:
+                    return {"type": "error", "payload": result.errors}
+                await self._send({"id": operation_id, "type": "next", "payload": result.body})
+        return {"type": "complete"}
 
     @property
-    def socket_view(self) -> SocketView:
-        return cast("SocketView", self.view)
+    def _is_open(self) -> bool:
+        return self._websocket.application_state is WebSocketState.CONNECTED
 
-    async def handle_message(self, message: Any) -> None:
-        problem = _problem_with(message)
-        if problem is not None:
-            await self.websocket.close(code=_INVALID_MESSAGE, reason=problem)
-            return
-        await super().handle_message(message)
+    async def _send(self, message: dict[str, object]) -> None:
+        if not self._is_open:
+            raise WebSocketDisconnect
+        await self._websocket.send_text(orjson.dumps(message).decode())
 
-    async def handle_connection_init(self, message: Any) -> None:
-        if message.get("payload") is None:
-            message = {"type": message["type"]}
-        try:
-            await super().handle_connection_init(message)
-        except Overloaded as error:
-            await self.websocket.close(code=_TRY_AGAIN_LATER, reason=str(error))
-            return
-        expires_at = self.socket_view.expires_at(self.context)
-        if self.connection_acknowledged and expires_at is not None and self._expiry is None:
-            self._expiry = asyncio.create_task(self._close_at(expires_at))
+    async def _close(self, code: Close, reason: str) -> None:
+        if self._is_open:
+            fitting = reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore")
+            with suppress(WebSocketDisconnect):
+                await self._websocket.close(code, fitting)
 
-    async def handle_subscribe(self, message: Any) -> None:
-        if not self.connection_acknowledged:
-            await self.websocket.close(code=_UNAUTHORIZED, reason="Unauthorized")
-            return
-        operation_id, payload = message["id"], message["payload"]
-        if operation_id in self.operations:
-            reason = f"Subscriber for {operation_id} already exists"
-            await self.websocket.close(code=_SUBSCRIBER_EXISTS, reason=reason)
-            return
-        operation = _Operation(
-            self,
-            operation_id,
-            payload["query"],
-            payload.get("variables"),
-            payload.get("operationName"),
-        )
-        if len(self.operations) >= MAX_OPERATIONS_PER_SOCKET:
-            self.operations[operation_id] = operation
-            await operation.send_errors([_TOO_MANY], executed=True)
-            return
-        operation.task = asyncio.create_task(self.run_operation(operation))
-        operation.task.add_done_callback(self._task_done)
-        self.operations[operation_id] = operation
+    def _close_later(self, seconds: float, code: Close, reason: str) -> None:
+        async def close() -> None:
+            await asyncio.sleep(seconds)
+            await self._close(code, reason)
 
-    async def shutdown(self) -> None:
-        if self._expiry is not None:
-            self._expiry.cancel()
-        await super().shutdown()
+        self._deadline = asyncio.create_task(close(), name="deadline of a socket")
 
-    async def _send_result_stream(
-        self, operation: Operation[Any, None], result_source: StreamResult
-    ) -> None:
-        assert isinstance(operation, _Operation)
-        async for result in result_source:
-            assert isinstance(result, ExecutionResult)
-            errors = result.errors or []
-            refused = isinstance(result, PreExecutionError)
-            if refused or (result.data is None and all(error.path is None for error in errors)):
-                # Nothing can follow. The socket and its other operations live on.
-                await operation.send_errors(errors, executed=not refused)
-                return
-            await operation.send_next(result)
+    def _cancel_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
 
-    async def _close_at(self, moment: datetime) -> None:
-        await asyncio.sleep((moment - datetime.now(UTC)).total_seconds())
-        with suppress(Exception):  # the socket may be gone already
-            await self.websocket.close(code=_FORBIDDEN, reason="The token has expired")
+    async def _end_tasks(self) -> None:
+        self._cancel_deadline()
+        for task in self._operations.values():
+            task.cancel()
+        ending = [*self._operations.values(), *([self._deadline] if self._deadline else [])]
+        await asyncio.wait(ending, timeout=END_SECONDS)
 
 
-class _Operation(Operation[Any, None]):
-    """An operation whose errors look as they do everywhere else."""
-
-    async def send_errors(self, errors: Sequence[GraphQLError], *, executed: bool) -> None:
-        payload = self._present(errors, executed=executed)
-        await self.send_operation_message({"id": self.id, "type": "error", "payload": payload})
-
-    async def send_next(self, execution_result: ExecutionResult) -> None:
-        payload: Any = {"data": execution_result.data}
-        if execution_result.errors:
-            payload["errors"] = self._present(execution_result.errors, executed=True)
-        await self.send_operation_message({"id": self.id, "type": "next", "payload": payload})
-
-    def _present(self, errors: Sequence[GraphQLError], *, executed: bool) -> Any:
-        handler = cast("TransportHandler", self.handler)
-        return handler.socket_view.present(handler.context, errors, executed=executed)
-
-
-_TOO_MANY: Final = GraphQLError(
-    f"A WebSocket can run at most {MAX_OPERATIONS_PER_SOCKET} operations at the same time.",
-    extensions={"code": "TOO_MANY_SUBSCRIPTIONS"},
-)
-
-
-def _problem_with(message: object) -> str | None:
-    """What makes this no message of the protocol; None where nothing does."""
-    if not isinstance(message, dict) or not isinstance(message.get("type"), str):
-        return "A message must be an object with a type"
-    if message["type"] == "complete":
-        return None if isinstance(message.get("id"), str) else "The id must be a string"
-    if message["type"] != "subscribe":
-        payload = message.get("payload")
-        return None if payload is None or isinstance(payload, dict) else "Invalid payload"
-
-    operation_id, payload = message.get("id"), message.get("payload")
-    if not isinstance(operation_id, str) or not 1 <= len(operation_id) <= _MAX_ID_LENGTH:
-        return f"The id must be a string of 1 to {_MAX_ID_LENGTH} characters"
-    if not isinstance(payload, dict) or not isinstance(payload.get("query"), str):
-        return "The payload must be an object with a query"
-    if not isinstance(payload.get("variables"), dict | None):
-        return "The variables must be an object"
-    if not isinstance(payload.get("operationName"), str | None):
-        return "The operationName must be a string"
-    return None
+async def _yield_one(result: Result) -> AsyncGenerator[Result, None]:
+    yield result

@@ -7,6 +7,7 @@ import orjson
 from starlette.responses import Response
 
 JSON: Final = "application/json"
+GRAPHQL_JSON: Final = "application/graphql-response+json"
 
 
 def json_response(

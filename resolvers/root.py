@@ -1,17 +1,12 @@
-"""Query, Mutation and Subscription, put together from every noun; `python -m resolvers.root`
-prints it.
+"""The schema: Query, Mutation and Subscription from the root fields of every noun.
+
+`python -m resolvers.root` prints it.
 """
 
-from typing import Final
-
 import strawberry
-from graphql import GraphQLError
-from strawberry.extensions import ValidationCache
 from strawberry.printer import print_schema
 from strawberry.schema.config import StrawberryConfig
-from strawberry.types.execution import ExecutionContext
 
-from edge.documents import CACHED_DOCUMENTS, Documents
 from resolvers.conversations import (
     ConversationMutations,
     ConversationQueries,
@@ -56,36 +51,21 @@ class Subscription(TurnSubscriptions, ConversationSubscriptions, ViewerSubscript
     pass
 
 
-class _Schema(strawberry.Schema):
-    def process_errors(
-        self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
-    ) -> None:
-        """Log nothing: whoever shows an error knows whether it is ours."""
-
-
-def _build(*, sort: bool) -> strawberry.Schema:
-    return _Schema(
+def build_schema(*, sort: bool = False) -> strawberry.Schema:
+    return strawberry.Schema(
         query=Query,
         mutation=Mutation,
         subscription=Subscription,
-        config=StrawberryConfig(
-            sort_schema=sort, disable_field_suggestions=True, scalar_map=SCALARS
-        ),
-        extensions=[
-            lambda: ValidationCache(CACHED_DOCUMENTS),
-            Documents,
-        ],
+        config=StrawberryConfig(sort_schema=sort, scalar_map=SCALARS),
     )
 
 
-schema: Final = _build(sort=False)
-
-
-def exported() -> str:
+def export_schema() -> str:
     """The schema as the committed `schema.graphql` shows it."""
-    # Sorting makes plain enums of Strawberry's own, which then read as text: only print the sorted.
-    return print_schema(_build(sort=True))
+    # Sorting turns Strawberry's enums into plain ones, which resolvers would read as text: the
+    # sorted schema is only printed, never executed.
+    return print_schema(build_schema(sort=True))
 
 
 if __name__ == "__main__":
-    print(exported())  # noqa: T201
+    print(export_schema())  # noqa: T201

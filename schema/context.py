@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import strawberry
 from strawberry.dataloader import DataLoader
@@ -58,13 +58,22 @@ class Loaders:
     account: DataLoader[ViewerId, Account | None]
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """For whom an operation runs: a viewer or nobody."""
+
+    viewer: Viewer | None = None
+
+
+NOBODY: Final = Scope()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """Made for each request, or for each WebSocket, by the endpoint."""
+    """Made for each operation."""
 
     request_id: str
-    signed_in: Viewer | None
-    """None where no token was given: fields that need a viewer then refuse."""
+    scope: Scope
     registry: ModelRegistry
     conversations: ConversationService
     turns: TurnService
@@ -81,14 +90,13 @@ class Context:
     turn_cursors: TurnCursors
     page_cursors: PageCursors
     load: Loaders
-    connection_params: dict[str, object] | None = None
-    """The payload of `connection_init`."""
 
     @property
     def viewer(self) -> Viewer:
-        if self.signed_in is None:
+        """Raise Unauthenticated where the operation runs for nobody."""
+        if self.scope.viewer is None:
             raise Unauthenticated
-        return self.signed_in
+        return self.scope.viewer
 
 
 Info: TypeAlias = strawberry.Info[Context, None]

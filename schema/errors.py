@@ -1,21 +1,16 @@
-"""Errors as clients see them: user errors in payloads, everything else with a code."""
+"""User errors, in the payloads of mutations. All other errors are presented by `edge.errors`."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
 
 import strawberry
-import structlog
-from graphql import GraphQLError, GraphQLSyntaxError
 from strawberry.extensions.field_extension import AsyncExtensionResolver, FieldExtension
-from strawberry.schema.exceptions import CannotGetOperationTypeError
 from strawberry.types.field import StrawberryField
 
 from domain import errors
-from domain.errors import ApiError, Refused
+from domain.errors import Refused
 from schema.context import Info
 from schema.enums import described_enum
-
-log = structlog.get_logger(__name__)
 
 described_enum(
     errors.UserErrorCode,
@@ -115,40 +110,3 @@ class Refusable(FieldExtension):
         payload: Any = field.type
         assert issubclass(payload, Payload)
         self._payload = payload
-
-
-def present(
-    found: Sequence[GraphQLError], *, executed: bool, request_id: str
-) -> list[dict[str, object]]:
-    """Errors for the wire. Faults of ours are logged, and shown as INTERNAL and nothing else."""
-    return [_present(error, executed, request_id) for error in found]
-
-
-def _present(error: GraphQLError, executed: bool, request_id: str) -> dict[str, object]:
-    original = error.original_error
-    if isinstance(original, ApiError):
-        return {**error.formatted, "message": str(original), "extensions": original.extensions}
-    if error.extensions and "code" in error.extensions:
-        return dict(error.formatted)
-    if isinstance(error, GraphQLSyntaxError):
-        return _with_code(error, "GRAPHQL_PARSE_FAILED")
-    if isinstance(original, CannotGetOperationTypeError):
-        return _with_code(error, "OPERATION_RESOLUTION_FAILED")
-    if error.path is None and isinstance(original, ValueError | GraphQLError | None):
-        # Nothing of ours has run: the document is not valid, or a variable's value is not, which
-        # then is the original of the error.
-        invalid = original is None and not executed
-        return _with_code(error, "GRAPHQL_VALIDATION_FAILED" if invalid else "BAD_USER_INPUT")
-
-    log.error("internal error", path=error.path, exc_info=original or error)
-    shown: dict[str, object] = {
-        "message": "Something went wrong on our side.",
-        "extensions": {"code": "INTERNAL", "requestId": request_id},
-    }
-    if error.path is not None:
-        shown["path"] = error.path
-    return shown
-
-
-def _with_code(error: GraphQLError, code: str) -> dict[str, object]:
-    return {**error.formatted, "extensions": {"code": code}}

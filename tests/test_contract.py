@@ -14,7 +14,7 @@ from graphql import (
     is_specified_scalar_type,
 )
 
-from resolvers.root import exported
+from resolvers.root import export_schema
 
 ROOT = Path(__file__).parents[1]
 
@@ -78,12 +78,12 @@ def lines_of(schema: GraphQLSchema) -> dict[str, str]:
 def test_the_exported_schema_is_the_committed_one() -> None:
     committed = (ROOT / "schema.graphql").read_text()
 
-    assert exported() + "\n" == committed, "Run `make schema`."
+    assert export_schema() + "\n" == committed, "Run `make schema`."
 
 
 def test_what_is_built_keeps_the_contract() -> None:
     contract = lines_of(build_schema((ROOT / "tests" / "contract.graphql").read_text()))
-    ours = lines_of(build_schema(exported()))
+    ours = lines_of(build_schema(export_schema()))
 
     assert {line: ours[line] for line in ours if line in contract} == {
         line: contract[line] for line in ours if line in contract
@@ -101,7 +101,7 @@ def test_what_is_built_keeps_the_contract() -> None:
 
 
 def test_every_line_is_described() -> None:
-    schema = build_schema(exported())
+    schema = build_schema(export_schema())
     silent = []
     for name, one in own_types(schema).items():
         parts: list[tuple[str, str | None]] = [(name, one.description)]

@@ -14,14 +14,14 @@ from strawberry.types.field import StrawberryField
 from domain.ids import PromptId, ViewerId
 from domain.prompts import Prompt
 from domain.viewers import Viewer
-from resolvers.root import schema
+from edge.execution import executable_schema
 from schema.companions import companion, with_companion, without_companion
 from schema.node import Node
 
 
 def attribute_fields() -> Iterator[tuple[str, type, str, bool]]:
     """Of every field without a resolver: coordinate, source, attribute, and if it may be null."""
-    for name, kind in schema._schema.type_map.items():
+    for name, kind in executable_schema()._schema.type_map.items():
         definition = kind.extensions.get("strawberry-definition")
         if not isinstance(kind, GraphQLObjectType) or not isinstance(
             definition, StrawberryObjectDefinition
@@ -60,7 +60,7 @@ def test_a_field_without_a_resolver_is_an_attribute_of_its_source() -> None:
 def test_a_node_is_told_by_its_value_with_or_without_a_companion() -> None:
     nodes = [
         kind.extensions["strawberry-definition"].origin
-        for kind in schema._schema.type_map.values()
+        for kind in executable_schema()._schema.type_map.values()
         if isinstance(kind, GraphQLObjectType) and "Node" in {one.name for one in kind.interfaces}
     ]
     prompt = Prompt(

@@ -1,0 +1,61 @@
+"""Errors of operations as clients see them: each has a code, and our own faults are masked."""
+
+from collections.abc import Iterable
+from typing import Final, NotRequired, TypedDict, cast
+
+import structlog
+from graphql import GraphQLError
+
+from domain.errors import ApiError
+
+log = structlog.get_logger(__name__)
+
+INTERNAL: Final = "INTERNAL"
+_INTERNAL_MESSAGE: Final = "Something went wrong on our side."
+
+
+class ErrorBody(TypedDict):
+    """An error in the form in which every transport writes it. `extensions` has a `code`."""
+
+    message: str
+    extensions: dict[str, object]
+    locations: NotRequired[object]
+    path: NotRequired[object]
+
+
+def present_errors(
+    errors: Iterable[GraphQLError], *, request_id: str, invalid_code: str = "BAD_USER_INPUT"
+) -> tuple[ErrorBody, ...]:
+    """Give each error its code. Log our own faults, and show nothing of them but the request's id.
+
+    `invalid_code` is for errors that say nothing but that what the client sent is not valid.
+    """
+    return tuple(_present(error, request_id, invalid_code) for error in errors)
+
+
+def internal_error(request_id: str) -> ErrorBody:
+    extensions: dict[str, object] = {"code": INTERNAL, "requestId": request_id}
+    return {"message": _INTERNAL_MESSAGE, "extensions": extensions}
+
+
+def _present(error: GraphQLError, request_id: str, invalid_code: str) -> ErrorBody:
+    original = error.original_error
+    if isinstance(original, ApiError):
+        return _body(error, str(original), original.extensions)
+    if error.extensions and "code" in error.extensions:
+        return _body(error, error.message, error.extensions)
+    if error.path is None and original is None:
+        return _body(error, error.message, {"code": invalid_code})
+    if error.path is None and isinstance(original, ValueError | GraphQLError):
+        # No field has run: a scalar or the coercion of variables has refused a value.
+        return _body(error, error.message, {"code": "BAD_USER_INPUT"})
+
+    log.error("internal error", path=error.path, exc_info=original or error)
+    shown = internal_error(request_id)
+    if error.path is not None:
+        shown["path"] = error.path
+    return shown
+
+
+def _body(error: GraphQLError, message: str, extensions: dict[str, object]) -> ErrorBody:
+    return cast("ErrorBody", {**error.formatted, "message": message, "extensions": extensions})

@@ -1,0 +1,174 @@
+"""The one way to run an operation, whatever the transport.
+
+A transport reads an `Operation` and a `Scope` from its own messages, calls `execute`, and writes
+the outcome. What is decided about an operation is decided here: whether it is valid, what it costs,
+how long it may take, and what a client sees of its errors.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import cache
+from inspect import isawaitable
+from typing import Any, Final, cast
+
+import strawberry
+from graphql import (
+    DocumentNode,
+    ExecutionResult,
+    GraphQLError,
+    GraphQLSyntaxError,
+    OperationType,
+    execute,
+    subscribe,
+)
+from strawberry.execution import optimized_is_awaitable
+
+from domain.errors import QueryTooComplex
+from edge.documents import Documents
+from edge.errors import present_errors
+from edge.outcomes import Answered, Operation, Outcome, Reason, Rejected, Result, Streaming
+from edge.query_cost import Cost, check_cost, measure_cost
+from resolvers.root import build_schema
+from schema.context import Context, Scope
+
+OPERATION_SECONDS: Final = 10.0
+"""For a query or mutation as a whole, and for a subscription until its stream is open."""
+
+_CODES: Final[Mapping[Reason, str]] = {
+    Reason.SYNTAX: "GRAPHQL_PARSE_FAILED",
+    Reason.UNKNOWN_OPERATION: "OPERATION_RESOLUTION_FAILED",
+    Reason.KIND: "OPERATION_KIND_NOT_SUPPORTED",
+    Reason.INVALID: "GRAPHQL_VALIDATION_FAILED",
+    Reason.NAME_MISSING: "OPERATION_RESOLUTION_FAILED",
+    Reason.COST: QueryTooComplex.code,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """An operation that may run."""
+
+    document: DocumentNode
+    kind: OperationType
+    cost: Cost
+
+
+@dataclass(frozen=True, slots=True)
+class _Rejection:
+    """Why an operation may not run."""
+
+    reason: Reason
+    errors: Iterable[GraphQLError]
+    kind: OperationType | None = None
+    cost: Cost | None = None
+
+
+@cache
+def executable_schema() -> strawberry.Schema:
+    """The schema that is executed, built once in a process."""
+    return build_schema()
+
+
+class OperationExecutor:
+    """Runs operations. `make_context` makes what the fields of one operation may use."""
+
+    def __init__(self, make_context: Callable[[str, Scope], Context]) -> None:
+        self._make_context = make_context
+        self._schema = executable_schema()._schema
+        self._executor_class = executable_schema().execution_context_class
+        self._documents = Documents(self._schema)
+
+    async def execute(self, operation: Operation, *, scope: Scope, request_id: str) -> Outcome:
+        """Run an operation for a scope. Whatever goes wrong is in the outcome."""
+        plan = self._plan(operation)
+        if isinstance(plan, _Rejection):
+            errors = present_errors(
+                plan.errors, request_id=request_id, invalid_code=_CODES[plan.reason]
+            )
+            return Rejected(
+                reason=plan.reason, result=Result(None, errors), kind=plan.kind, cost=plan.cost
+            )
+        context = self._make_context(request_id, scope)
+        try:
+            async with asyncio.timeout(OPERATION_SECONDS):
+                found = await self._start(plan, operation, context)
+        except TimeoutError:
+            found = ExecutionResult(None, [_TOO_SLOW])
+        except Exception as failure:
+            found = _fail(failure)
+        if isinstance(found, ExecutionResult):
+            return Answered(result=_present(found, request_id), cost=plan.cost)
+        return Streaming(results=_present_each(found, request_id), cost=plan.cost)
+
+    def _plan(self, operation: Operation) -> _Plan | _Rejection:
+        """Parse, validate, measure. The order decides which error a client sees."""
+        try:
+            document = self._documents.read(operation.document)
+        except GraphQLSyntaxError as error:
+            return _Rejection(Reason.SYNTAX, [error])
+        node = document.find_operation(operation.name)
+        if node is None:
+            message = "There is no such operation in the document."
+            return _Rejection(Reason.UNKNOWN_OPERATION, [GraphQLError(message)])
+        kind = node.operation
+        if kind not in operation.kinds:
+            message = f"A {kind.value} is not supported here."
+            return _Rejection(Reason.KIND, [GraphQLError(message)], kind)
+        if document.errors:
+            return _Rejection(Reason.INVALID, document.errors, kind)
+        if operation.name is None and len(document.operations) > 1:
+            message = "Name the operation: the document has several."
+            return _Rejection(Reason.NAME_MISSING, [GraphQLError(message)], kind)
+        cost = measure_cost(self._schema, document.node, node, variables=operation.variables or {})
+        try:
+            check_cost(cost, kind)
+        except QueryTooComplex as error:
+            too_complex = GraphQLError(str(error), original_error=error)
+            return _Rejection(Reason.COST, [too_complex], kind, cost)
+        return _Plan(document.node, kind, cost)
+
+    async def _start(
+        self, plan: _Plan, operation: Operation, context: Context
+    ) -> ExecutionResult | AsyncGenerator[ExecutionResult, None]:
+        """Run a query or mutation to its end, or open the stream of a subscription."""
+        options: dict[str, Any] = {
+            "context_value": context,
+            "variable_values": operation.variables,
+            "operation_name": operation.name,
+            "executor_class": self._executor_class,
+        }
+        if plan.kind is OperationType.SUBSCRIPTION:
+            found = subscribe(self._schema, plan.document, **options)
+        else:
+            options["is_awaitable"] = optimized_is_awaitable
+            found = execute(self._schema, plan.document, **options)
+        if isawaitable(found):
+            found = await found
+        return cast("ExecutionResult | AsyncGenerator[ExecutionResult, None]", found)
+
+
+_TOO_SLOW: Final = GraphQLError(
+    "The operation took too long.", extensions={"code": "DEADLINE_EXCEEDED"}
+)
+
+
+async def _present_each(
+    results: AsyncGenerator[ExecutionResult, None], request_id: str
+) -> AsyncGenerator[Result, None]:
+    async with aclosing(results):
+        try:
+            async for result in results:
+                yield _present(result, request_id)
+        except Exception as failure:
+            # The source of a subscription failed; in a field, graphql-core makes it an error.
+            yield _present(_fail(failure), request_id)
+
+
+def _present(result: ExecutionResult, request_id: str) -> Result:
+    return Result(result.data, present_errors(result.errors or (), request_id=request_id))
+
+
+def _fail(failure: Exception) -> ExecutionResult:
+    return ExecutionResult(None, [GraphQLError(str(failure), original_error=failure)])

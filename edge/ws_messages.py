@@ -1,0 +1,97 @@
+"""Messages that a client sends over graphql-transport-ws, and what they must look like."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import orjson
+
+from edge.json_input import decode_json
+from edge.outcomes import Operation
+
+MAX_ID_LENGTH: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionInit:
+    payload: Mapping[str, Any]
+
+    @property
+    def authorization(self) -> str | None:
+        """The value named as the header is, in any case. None where it is missing or not text."""
+        named = (value for name, value in self.payload.items() if name.lower() == "authorization")
+        found = next(named, None)
+        return found if isinstance(found, str) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    id: str
+    operation: Operation
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    id: str
+
+
+Message: TypeAlias = ConnectionInit | Ping | Pong | Subscribe | Complete
+
+
+class InvalidMessage(Exception):
+    """What the client has sent is not a message of the protocol."""
+
+
+def read_message(text: str | None) -> Message:
+    """`text` is None for a binary frame. Raise InvalidMessage."""
+    if text is None:
+        raise InvalidMessage("WebSocket message type must be text")
+    try:
+        message = decode_json(text)
+    except orjson.JSONDecodeError as error:
+        raise InvalidMessage("WebSocket message must be valid JSON") from error
+    if not isinstance(message, dict) or not isinstance(message.get("type"), str):
+        raise InvalidMessage("A message is an object with a type")
+    match message["type"]:
+        case "subscribe":
+            return _read_subscribe(message)
+        case "complete":
+            if not isinstance(message.get("id"), str):
+                raise InvalidMessage("The id must be a string")
+            return Complete(message["id"])
+    payload = message.get("payload")
+    if not isinstance(payload, dict | None):
+        raise InvalidMessage("Invalid payload")
+    match message["type"]:
+        case "connection_init":
+            return ConnectionInit(payload or {})
+        case "ping":
+            return Ping()
+        case "pong":
+            return Pong()
+    raise InvalidMessage(f"Unknown message type: {message['type']}")
+
+
+def _read_subscribe(message: Mapping[str, Any]) -> Subscribe:
+    operation_id, payload = message.get("id"), message.get("payload")
+    if not isinstance(operation_id, str) or not 1 <= len(operation_id) <= MAX_ID_LENGTH:
+        raise InvalidMessage(f"The id must be a string of 1 to {MAX_ID_LENGTH} characters")
+    if not isinstance(payload, dict) or not isinstance(payload.get("query"), str):
+        raise InvalidMessage("The payload must be an object with a query")
+    variables, name = payload.get("variables"), payload.get("operationName")
+    if not isinstance(variables, dict | None):
+        raise InvalidMessage("The variables must be an object")
+    if not isinstance(name, str | None):
+        raise InvalidMessage("The operationName must be a string")
+    operation = Operation(document=payload["query"], variables=variables, name=name)
+    return Subscribe(operation_id, operation)
