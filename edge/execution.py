@@ -110,7 +110,7 @@ class OperationExecutor:
             return _Rejection(Reason.SYNTAX, [error])
         node = document.find_operation(operation.name)
         if node is None:
-            message = "There is no such operation in the document."
+            message = "The document has no operation of this name."
             return _Rejection(Reason.UNKNOWN_OPERATION, [GraphQLError(message)])
         kind = node.operation
         if kind not in operation.kinds:
@@ -119,7 +119,7 @@ class OperationExecutor:
         if document.errors:
             return _Rejection(Reason.INVALID, document.errors, kind)
         if operation.name is None and len(document.operations) > 1:
-            message = "Name the operation: the document has several."
+            message = "The document has several operations: set `operationName`."
             return _Rejection(Reason.NAME_MISSING, [GraphQLError(message)], kind)
         cost = measure_cost(self._schema, document.node, node, variables=operation.variables or {})
         try:

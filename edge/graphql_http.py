@@ -106,7 +106,7 @@ def _write_outcome(outcome: Outcome, media_type: str) -> Response:
 
 def _write_rejection(rejected: Rejected, media_type: str) -> Response:
     if rejected.reason is Reason.KIND and rejected.kind is OperationType.SUBSCRIPTION:
-        message = "Subscriptions go over a WebSocket, with graphql-transport-ws."
+        message = "Subscriptions need a WebSocket with the graphql-transport-ws protocol."
         return error_response(
             406, "SUBSCRIPTION_TRANSPORT_REQUIRED", message, media_type=media_type
         )
@@ -114,7 +114,7 @@ def _write_rejection(rejected: Rejected, media_type: str) -> Response:
         return error_response(
             405,
             "METHOD_NOT_ALLOWED",
-            "A mutation needs POST.",
+            "Send mutations with POST.",
             headers={"Allow": "POST"},
             media_type=media_type,
         )

@@ -44,7 +44,7 @@ MAX_REASON_BYTES: Final = 123
 MAX_OPERATIONS: Final = 50
 """Of one socket, at once."""
 _TOO_MANY: Final[ErrorBody] = {
-    "message": f"A socket serves {MAX_OPERATIONS} operations at once.",
+    "message": f"A WebSocket can run at most {MAX_OPERATIONS} operations at the same time.",
     "extensions": {"code": "TOO_MANY_SUBSCRIPTIONS"},
 }
 

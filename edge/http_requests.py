@@ -37,7 +37,7 @@ def choose_media_type(request: Request) -> str:
         return GRAPHQL_JSON
     if accepted & {JSON, "application/*", "*/*"}:
         return JSON
-    raise RequestRefused(406, "NOT_ACCEPTABLE", f"Answers are {GRAPHQL_JSON} or {JSON}.")
+    raise RequestRefused(406, "NOT_ACCEPTABLE", f"Accept {GRAPHQL_JSON} or {JSON}.")
 
 
 async def read_operation(request: Request) -> Operation:
@@ -50,7 +50,7 @@ async def read_operation(request: Request) -> Operation:
     if request.method == "POST":
         content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if content_type != JSON or "content-encoding" in request.headers:
-            message = f"A body is {JSON}, without an encoding."
+            message = f"Send {JSON} without a Content-Encoding."
             raise RequestRefused(415, "UNSUPPORTED_MEDIA_TYPE", message)
         return _check_operation(_decode(await _read_body(request)), _POST_KINDS)
     raise RequestRefused(
@@ -60,11 +60,11 @@ async def read_operation(request: Request) -> Operation:
 
 def _check_operation(found: object, kinds: frozenset[OperationType]) -> Operation:
     if not isinstance(found, dict):
-        raise _bad_request("A request is one JSON object.")
+        raise _bad_request("The request must be a JSON object.")
     document, name = found.get("query"), found.get("operationName")
     variables, extensions = found.get("variables"), found.get("extensions")
     if not isinstance(document, str) or not document.strip():
-        raise _bad_request("`query` must be a document.")
+        raise _bad_request("`query` must be a GraphQL document.")
     if not isinstance(variables, dict | None):
         raise _bad_request("`variables` must be an object.")
     if not isinstance(extensions, dict | None):
@@ -81,7 +81,7 @@ async def _read_body(request: Request) -> bytes:
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > MAX_BODY_BYTES:
-                    message = f"A body has {MAX_BODY_BYTES} bytes at most."
+                    message = f"The body can have at most {MAX_BODY_BYTES} bytes."
                     raise RequestRefused(413, "PAYLOAD_TOO_LARGE", message, headers=_CLOSE)
     except TimeoutError:
         message = "The body took too long to arrive."

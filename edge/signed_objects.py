@@ -1,8 +1,7 @@
-"""Serves what signed links open: `GET` and `HEAD` of `/objects/<key>?expires=…&signature=…`.
+"""Serves objects by their signed URLs: `GET` and `HEAD` of `/objects/<key>?expires=…&signature=…`.
 
-The link is the credential: there is no other, and whoever has it may embed the picture anywhere.
-Nothing is looked up before the signature has been found good, so a refusal tells nothing of what is
-in the store.
+The URL is the only credential: a page that has it may embed the image anywhere. Nothing is looked
+up before the signature is verified, so a refusal says nothing about what is in the store.
 """
 
 import re
@@ -40,7 +39,7 @@ class SignedObjects(Protocol):
     """A store that signs URLs to its objects, and leaves it to these routes to serve them."""
 
     def seconds_left(self, key: str, query: str) -> float | None:
-        """For how long the query of a signed URL still opens the key; None if it does not."""
+        """How long the query of a signed URL remains valid for the key; None where it is not."""
 
     async def size(self, key: str) -> int:
         """How many bytes the object has, or `ObjectMissing`."""
@@ -74,14 +73,14 @@ class _SignedObjects:
     async def _respond(self, request: Request) -> Response:
         if request.method not in ("GET", "HEAD"):
             return _error(
-                405, "METHOD_NOT_ALLOWED", "Only GET and HEAD.", headers={"Allow": "GET, HEAD"}
+                405, "METHOD_NOT_ALLOWED", "Use GET or HEAD.", headers={"Allow": "GET, HEAD"}
             )
         key = request.path_params["key"]
         query = request.scope["query_string"].decode("latin-1")
         seconds_left = self._store.seconds_left(key, query)
-        # A key needs no escapes: where there are some, the link was altered.
+        # A key needs no escapes: a URL with some was altered.
         if seconds_left is None or b"%" in request.scope.get("raw_path", b""):
-            return _error(403, "FORBIDDEN", "This link is not valid, or no longer.")
+            return _error(403, "FORBIDDEN", "This URL is not valid or has expired.")
         try:
             return await self._send_object(request, key, seconds_left)
         except ObjectMissing:
@@ -90,14 +89,14 @@ class _SignedObjects:
             return _error(
                 503,
                 "STORAGE_UNAVAILABLE",
-                "The picture cannot be read at the moment. Please try again.",
+                "The image cannot be read at the moment. Please try again.",
                 headers={"Retry-After": str(_RETRY_AFTER_SECONDS)},
             )
 
     async def _send_object(self, request: Request, key: str, seconds_left: float) -> Response:
         size = await self._store.size(key)
         name = key.rpartition("/")[2]
-        # Objects never change, so the name that nobody else has stands for the bytes.
+        # Objects never change, and their names are unique: the name identifies the bytes.
         etag = f'"{name}"'
         headers = _EVERY_OBJECT | {
             "ETag": etag,
@@ -108,31 +107,31 @@ class _SignedObjects:
         headers["Content-Type"] = content_type_of(key)
 
         status, span = 200, _Span(0, size)
-        # Ranges are defined for GET alone.
+        # Ranges are only defined for GET.
         if request.method == "GET" and _range_applies(request.headers, etag):
-            asked = _asked_span(request.headers.getlist("range"), size)
-            if asked is not None:
-                if asked.length == 0:
+            part = _parse_range(request.headers.getlist("range"), size)
+            if part is not None:
+                if part.length == 0:
                     return _error(
                         416,
                         "RANGE_NOT_SATISFIABLE",
-                        "The object has no such part.",
+                        "The requested range is outside the object.",
                         headers={"Content-Range": f"bytes */{size}"},
                     )
-                status, span = 206, asked
+                status, span = 206, part
                 last = span.start + span.length - 1
                 headers["Content-Range"] = f"bytes {span.start}-{last}/{size}"
         headers["Content-Length"] = str(span.length)
 
         if request.method == "HEAD":
             return Response(status_code=status, headers=headers)
-        # The first chunk is read before the answer begins: until then an error can still be told.
+        # The first chunk is read before the response starts: until then an error can be answered.
         first = await self._store.read(key, start=span.start, count=min(CHUNK_BYTES, span.length))
         if len(first) == span.length:
             return Response(first, status_code=status, headers=headers)
-        return StreamingResponse(self._chunks(key, span, first), status, headers)
+        return StreamingResponse(self._read_chunks(key, span, first), status, headers)
 
-    async def _chunks(self, key: str, span: _Span, first: bytes) -> AsyncIterator[bytes]:
+    async def _read_chunks(self, key: str, span: _Span, first: bytes) -> AsyncIterator[bytes]:
         yield first
         position, end = span.start + len(first), span.start + span.length
         while position < end:
@@ -144,38 +143,38 @@ class _SignedObjects:
 
 
 def _names(headers: Headers, header: str, etag: str) -> bool:
-    """Whether a list of entity tags has this one, weak or strong, or the star for any."""
+    """Whether a list of entity tags has this one, weak or strong, or the asterisk for any."""
     value = ",".join(headers.getlist(header)).strip()
     return value == "*" or etag in _ENTITY_TAG.findall(value)
 
 
 def _range_applies(headers: Headers, etag: str) -> bool:
-    """Unless the client holds another version than ours; dates are never known to be the same."""
+    """Not where the client has another version. Dates never match: objects have none."""
     return headers.getlist("if-range") in ([], [etag])
 
 
-def _asked_span(ranges: list[str], size: int) -> _Span | None:
-    """The one part that is asked for, empty if the object has none of it.
+def _parse_range(ranges: list[str], size: int) -> _Span | None:
+    """The requested part, which is empty where it is outside the object.
 
-    None if all of it is to be sent: nothing was asked for, or something that RFC 9110 allows to be
-    ignored, which are other units, what cannot be read, and several ranges at once.
+    None where the whole object is to be sent: without a range, or with one that RFC 9110 allows to
+    ignore (another unit, not parseable, several ranges).
     """
     found = _RANGE.fullmatch(ranges[0]) if len(ranges) == 1 else None
     if found is None:
         return None
     first, last, suffix = found.groups()
     if suffix is not None:
-        length = min(_number(suffix), size)
+        length = min(_parse_number(suffix), size)
         return _Span(size - length, length)
-    start = _number(first)
-    end = size if not last else min(_number(last) + 1, size)
-    if last and _number(last) < start:
+    start = _parse_number(first)
+    end = size if not last else min(_parse_number(last) + 1, size)
+    if last and _parse_number(last) < start:
         return None
     return _Span(start, max(0, end - start))
 
 
-def _number(digits: str) -> int:
-    """The number; one that is larger than any object only keeps being larger."""
+def _parse_number(digits: str) -> int:
+    """Parse a number. One that is larger than any object may become another such number."""
     return int(digits.lstrip("0")[:18] or "0")
 
 

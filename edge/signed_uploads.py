@@ -1,8 +1,8 @@
-"""Takes what a folder's offers promise to take: `PUT` and `POST` of `/uploads/<key>?offer=…`.
+"""Receives presigned uploads to a folder: `PUT` and `POST` of `/uploads/<key>?offer=…`.
 
-The offer is the credential: there is no other. Nothing is read before it has been found good, and
-never more than it allows. What a bucket would refuse is refused here as well: a client that works
-with the one works with the other.
+The URL is the only credential. Nothing is read before it is verified, and never more than it
+allows. What a bucket would refuse is refused here too, so a client that works with one works with
+the other.
 """
 
 import asyncio
@@ -30,19 +30,19 @@ from edge.responses import error_response
 
 UPLOAD_SECONDS: Final = 300.0
 FIRST_SECONDS: Final = 10.0
-"""For a body to begin. What comes adds to it, so that whoever only drips is not waited for."""
+"""For a body to begin. Each byte adds to it, so a client that only trickles is cut off."""
 SLOWEST_BYTES_PER_SECOND: Final = 8_000
 UPLOADS_AT_ONCE: Final = 200
 UPLOADS_OF_ONE_OFFER: Final = 10
-"""Another may come while the first has not been found to be broken off."""
+"""A client may try again before its broken connection is noticed."""
 UPLOADS_OF_ONE_OWNER: Final = 50
 HELD_BYTES: Final = 100_000_000
-"""What comes waits in memory until it is there as a whole: so much of all uploads together."""
+"""Bodies are held in memory until they are complete: so much for all uploads together."""
 HELD_BYTES_OF_ONE_OWNER: Final = 70_000_000
-"""More than the largest upload that a setting allows."""
+"""More than the largest upload that the settings allow."""
 
 _FORM_BYTES: Final = 16 * 1024
-"""What a form may have beside its file."""
+"""For the parts of a form other than its file."""
 _MOST_FIELDS: Final = 16
 _REST_BYTES: Final = 8_000_000
 _REST_SECONDS: Final = 5.0
@@ -82,36 +82,36 @@ class _Refusal(Exception):
 
 
 class _Body:
-    """What a client sends, and whether all of it has come.
+    """What a client sends, and whether it is complete.
 
-    `came` is told of each part while the body is wanted.
+    `on_part` is called with the size of each part while the body is wanted.
     """
 
     def __init__(self, receive: Receive) -> None:
-        self.came: Callable[[int], None] | None = None
+        self.on_part: Callable[[int], None] | None = None
         self._receive = receive
-        self._over = False
+        self._is_complete = False
 
     async def receive(self) -> Message:
         message = await self._receive()
-        self._over = not message.get("more_body", False)
-        if self.came is not None:
-            self.came(len(message.get("body", b"")))
+        self._is_complete = not message.get("more_body", False)
+        if self.on_part is not None:
+            self.on_part(len(message.get("body", b"")))
         return message
 
-    async def comes_to_its_end(self) -> bool:
-        """Pass over the rest of a refused body, and wait for it a little.
+    async def drain(self) -> bool:
+        """Skip the rest of a refused body, within limits; return whether it is complete.
 
-        A client that is cut off while it sends does not get to read why.
+        A client that is cut off while it sends cannot read the response.
         """
         count = 0
         try:
             async with asyncio.timeout(_REST_SECONDS):
-                while not self._over and count < _REST_BYTES:
+                while not self._is_complete and count < _REST_BYTES:
                     count += len((await self.receive()).get("body", b""))
         except TimeoutError:
             pass
-        return self._over
+        return self._is_complete
 
 
 class _SignedUploads:
@@ -120,29 +120,29 @@ class _SignedUploads:
     def __init__(self, store: SignedUploads) -> None:
         self._store = store
         self._at_once = Counter[str]()
-        """Uploads that are coming, by their keys."""
+        """Uploads in progress, by key."""
         self._at_once_of = Counter[str]()
-        """By their owners."""
+        """By owner."""
         self._held_bytes = Counter[str]()
-        """By their owners."""
+        """By owner."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = _Body(receive)
         response = await self._answer(Request(scope, body.receive), body)
-        if response.status_code >= 400 and not await body.comes_to_its_end():
+        if response.status_code >= 400 and not await body.drain():
             response.headers["Connection"] = "close"
         await response(scope, receive, send)
 
     async def _answer(self, request: Request, body: _Body) -> Response:
         if request.method not in ("PUT", "POST"):
             return _error(
-                405, "METHOD_NOT_ALLOWED", "Only PUT and POST.", headers={"Allow": "PUT, POST"}
+                405, "METHOD_NOT_ALLOWED", "Use PUT or POST.", headers={"Allow": "PUT, POST"}
             )
         key = f"uploads/{request.path_params['name']}"
         query = request.scope["query_string"].decode("latin-1")
         offer = self._store.opened_offer(key, request.method, query)
         if offer is None:
-            return _error(403, "FORBIDDEN", "This offer is not valid, or no longer.")
+            return _error(403, "FORBIDDEN", "This upload URL is not valid or has expired.")
         file, owner = offer
         if (
             self._at_once.total() >= UPLOADS_AT_ONCE
@@ -151,23 +151,25 @@ class _SignedUploads:
         ):
             return _too_many().response
         try:
-            async with self._awaited(key, owner, body):
-                return await self._take(request, key, file)
+            async with self._limit_pace(key, owner, body):
+                return await self._receive(request, key, file)
         except _Refusal as refusal:
             return refusal.response
         except TimeoutError:
             return _error(408, "REQUEST_TIMEOUT", "The upload took too long.")
         except ClientDisconnect:
-            return _error(400, "BAD_REQUEST", "The upload did not arrive as a whole.")
+            return _error(
+                400, "BAD_REQUEST", "The connection was closed before the upload was complete."
+            )
         except StoreUnavailable:
-            return _busy("The upload cannot be kept at the moment. Please try again.").response
+            return _busy("The upload cannot be stored at the moment. Please try again.").response
 
     @asynccontextmanager
-    async def _awaited(self, key: str, owner: str, body: _Body) -> AsyncIterator[None]:
-        """Count what comes, and raise TimeoutError once it comes too slowly."""
+    async def _limit_pace(self, key: str, owner: str, body: _Body) -> AsyncIterator[None]:
+        """Count the bytes of a body. Raise TimeoutError where it is too slow."""
         began, byte_size = asyncio.get_running_loop().time(), 0
 
-        def came(count: int) -> None:
+        def count_part(count: int) -> None:
             nonlocal byte_size
             byte_size += count
             self._held_bytes[owner] += count
@@ -177,57 +179,63 @@ class _SignedUploads:
             ):
                 raise _too_many()
             seconds = FIRST_SECONDS + byte_size / SLOWEST_BYTES_PER_SECOND
-            polling_policy.reschedule(began + min(seconds, UPLOAD_SECONDS))
+            limit.reschedule(began + min(seconds, UPLOAD_SECONDS))
 
         self._at_once[key] += 1
         self._at_once_of[owner] += 1
-        body.came = came
+        body.on_part = count_part
         try:
-            async with asyncio.timeout(FIRST_SECONDS) as polling_policy:
+            async with asyncio.timeout(FIRST_SECONDS) as limit:
                 yield
         finally:
-            body.came = None
+            body.on_part = None
             self._at_once[key] -= 1
             self._at_once_of[owner] -= 1
             self._held_bytes[owner] -= byte_size
-            self._at_once += Counter()  # whoever has none is dropped
+            self._at_once += Counter()  # drops the zeros
             self._at_once_of += Counter()
             self._held_bytes += Counter()
 
-    async def _take(self, request: Request, key: str, file: DeclaredFile) -> Response:
+    async def _receive(self, request: Request, key: str, file: DeclaredFile) -> Response:
         if "authorization" in request.headers:
-            raise _Refusal(400, "BAD_REQUEST", "The offer is all that is needed: send no token.")
+            raise _Refusal(
+                400, "BAD_REQUEST", "Upload URLs are presigned: send no Authorization header."
+            )
         if request.method == "PUT":
-            data = await _body(request, file)
+            data = await _read_put(request, file)
         else:
-            data = await _file_of_form(request, key, file)
+            data = await _read_form(request, key, file)
         if len(data) != file.byte_size:
-            raise _Refusal(400, "BAD_REQUEST", "The file has another length than was declared.")
+            raise _Refusal(400, "BAD_REQUEST", "The file does not have the declared size.")
         if file.sha256 is not None and sha256(data).digest() != file.sha256:
-            raise _Refusal(400, "BAD_REQUEST", "The file has another digest than was declared.")
+            raise _Refusal(
+                400, "BAD_REQUEST", "The file does not have the declared SHA-256 digest."
+            )
         if await self._store.put_new(key, data):
             return Response(status_code=200 if request.method == "PUT" else 204)
-        return _error(412, "PRECONDITION_FAILED", "This place has been filled already.")
+        return _error(412, "PRECONDITION_FAILED", "A file has already been uploaded to this URL.")
 
 
-async def _body(request: Request, file: DeclaredFile) -> bytes:
+async def _read_put(request: Request, file: DeclaredFile) -> bytes:
     if request.headers.get("content-type") != file.content_type:
         raise _other_type()
     if request.headers.get("if-none-match") != "*":
-        raise _Refusal(403, "FORBIDDEN", "The offer's headers have to be sent as they are.")
+        raise _Refusal(
+            403, "FORBIDDEN", "Send the headers exactly as `createUploads` returned them."
+        )
     if "content-length" not in request.headers:
-        raise _Refusal(411, "LENGTH_REQUIRED", "The body's length has to be sent along.")
+        raise _Refusal(411, "LENGTH_REQUIRED", "A Content-Length header is required.")
     data = bytearray()
-    async for part in _limited(request, file.byte_size):
+    async for part in _read_limited(request, file.byte_size):
         data += part
     return bytes(data)
 
 
-async def _file_of_form(request: Request, key: str, file: DeclaredFile) -> bytes:
-    body = b"".join([part async for part in _limited(request, file.byte_size + _FORM_BYTES)])
-    # The parser takes a form that broke off for one that is whole.
+async def _read_form(request: Request, key: str, file: DeclaredFile) -> bytes:
+    body = b"".join([part async for part in _read_limited(request, file.byte_size + _FORM_BYTES)])
+    # The parser accepts a form that is cut off.
     if not body.rstrip(b"\r\n").endswith(b"--"):
-        raise _no_form()
+        raise _not_a_form()
 
     async def receive() -> Message:
         return {"type": "http.request", "body": body, "more_body": False}
@@ -239,20 +247,20 @@ async def _file_of_form(request: Request, key: str, file: DeclaredFile) -> bytes
         ) as form:
             given = form.get("file")
             if not isinstance(given, UploadFile):
-                raise _Refusal(400, "BAD_REQUEST", "The form has no `file`.")
+                raise _Refusal(400, "BAD_REQUEST", "The form has no file named `file`.")
             fields = dict(takewhile(lambda field: field[0] != "file", form.multi_items()))
             if fields.get("key") != key or fields.keys() - {"key", "Content-Type"}:
-                message = "The offer's fields have to be sent as they are, alone, before the file."
+                message = "Send exactly the fields that `createUploads` returned, before the file."
                 raise _Refusal(403, "FORBIDDEN", message)
             if fields.get("Content-Type") != file.content_type:
                 raise _other_type()
             return await given.read()
     except (HTTPException, MultiPartException, FormParserError, UnicodeError) as error:
-        raise _no_form() from error  # the last where the form names a charset that fits nothing
+        raise _not_a_form() from error  # UnicodeError: the form names an unknown charset
 
 
-async def _limited(request: Request, most: int) -> AsyncIterator[bytes]:
-    """The body in parts, none of them empty; refused as soon as it has more bytes than this."""
+async def _read_limited(request: Request, most: int) -> AsyncIterator[bytes]:
+    """Read the body in parts, none of them empty. Refuse it as soon as it is longer than this."""
     declared = request.headers.get("content-length", "0")
     count = int(declared) if declared.isascii() and declared.isdigit() else 0
     if count > most:
@@ -266,20 +274,20 @@ async def _limited(request: Request, most: int) -> AsyncIterator[bytes]:
             yield part
 
 
-def _no_form() -> _Refusal:
-    return _Refusal(400, "BAD_REQUEST", "The body is no form.")
+def _not_a_form() -> _Refusal:
+    return _Refusal(400, "BAD_REQUEST", "The body is not a valid multipart form.")
 
 
 def _too_long() -> _Refusal:
-    return _Refusal(413, "PAYLOAD_TOO_LARGE", "The file is longer than was declared.")
+    return _Refusal(413, "PAYLOAD_TOO_LARGE", "The file is larger than declared.")
 
 
 def _other_type() -> _Refusal:
-    return _Refusal(403, "FORBIDDEN", "The file has another type than was declared.")
+    return _Refusal(403, "FORBIDDEN", "The file does not have the declared content type.")
 
 
 def _too_many() -> _Refusal:
-    return _busy("Too many uploads at the moment. Please try again.")
+    return _busy("Too many uploads are in progress. Please try again.")
 
 
 def _busy(message: str) -> _Refusal:

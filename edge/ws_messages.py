@@ -61,7 +61,7 @@ def read_message(text: str | None) -> Message:
     except orjson.JSONDecodeError as error:
         raise InvalidMessage("WebSocket message must be valid JSON") from error
     if not isinstance(message, dict) or not isinstance(message.get("type"), str):
-        raise InvalidMessage("A message is an object with a type")
+        raise InvalidMessage("A message must be an object with a type")
     match message["type"]:
         case "subscribe":
             return _read_subscribe(message)
