@@ -13,9 +13,8 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route, Router, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
-from bootstrap import Services, open_services
+from bootstrap import Api, open_api
 from domain.errors import Overloaded
-from edge.admission import Admission
 from edge.execution import OperationExecutor
 from edge.graphql_http import GraphQLOverHTTP
 from edge.graphql_ws import GraphQLOverWebSocket
@@ -27,29 +26,29 @@ def create_app(
 ) -> Starlette:
     """Build the application. Nothing is opened before its lifespan begins.
 
-    `grace_left` tells at the end how many seconds runs may still take; by itself, the whole grace.
+    `grace_left` returns how many seconds runs may still take at the shutdown: the whole grace where
+    it is not given.
     """
     settings = settings or read_settings()
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[Mapping[str, Any]]:
-        async with open_services(settings, grace_left=grace_left) as services:
-            yield {"router": _router(settings, services)}
+        async with open_api(settings, grace_left=grace_left) as api:
+            yield {"router": _make_router(settings, api)}
 
-    return Starlette(routes=[Mount("/", app=_opened)], lifespan=lifespan)
+    return Starlette(routes=[Mount("/", app=_dispatch)], lifespan=lifespan)
 
 
-async def _opened(scope: Scope, receive: Receive, send: Send) -> None:
-    """Hands over to the routes that came with the open services."""
+async def _dispatch(scope: Scope, receive: Receive, send: Send) -> None:
+    """Hand over to the routes that the lifespan has made."""
     await scope["state"]["router"](scope, receive, send)
 
 
-def _router(settings: Settings, services: Services) -> Router:
+def _make_router(settings: Settings, api: Api) -> Router:
     origins = origin_pattern(settings.allowed_origins)
-    executor = OperationExecutor(services.make_context)
-    admission = Admission(services.authenticator, services.viewers)
-    http = GraphQLOverHTTP(executor, admission, show_ide=settings.environment == "development")
-    websocket = GraphQLOverWebSocket(executor, admission, allowed_origins=re.compile(origins))
+    executor = OperationExecutor(api.services)
+    http = GraphQLOverHTTP(executor, api.admission, show_ide=settings.environment == "development")
+    websocket = GraphQLOverWebSocket(executor, api.admission, allowed_origins=re.compile(origins))
     cors = Middleware(
         CORSMiddleware,
         allow_origin_regex=origins,
@@ -64,7 +63,7 @@ def _router(settings: Settings, services: Services) -> Router:
 
     async def readyz(_: Request) -> Response:
         try:
-            await services.database.ping()
+            await api.database.ping()
         except Overloaded:
             return JSONResponse({"status": "the database is away"}, status_code=503)
         return JSONResponse({"status": "ok"})
@@ -79,6 +78,6 @@ def _router(settings: Settings, services: Services) -> Router:
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/", home),
-            *services.object_routes,
+            *api.object_routes,
         ]
     )

@@ -33,6 +33,7 @@ from domain.services.turns import TurnService
 from domain.services.uploads import UploadService
 from domain.services.viewers import SampleMaker, ViewerService
 from domain.signing import Signer
+from edge.admission import Admission
 from edge.auth import Authenticator, FetchedKeys
 from edge.dev_tokens import DevelopmentIssuer
 from edge.signed_objects import signed_object_routes
@@ -48,8 +49,7 @@ from providers.references import References
 from providers.rehearsal import RehearsalProvider
 from providers.replicate.provider import ReplicateProvider
 from providers.wavespeed.provider import WavespeedProvider
-from resolvers.loaders import make_loaders
-from schema.context import Context, Scope
+from schema.services import Services
 from settings import Settings, SettingsError, origin_pattern, secret_of
 from storage.imaging.sandbox import UploadSandbox
 from storage.imaging.threaded import ThreadedImageProcessor
@@ -81,59 +81,14 @@ class Objects(ObjectStore, UploadStore, Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Services:
-    """Everything that a request may need, open and ready."""
+class Api:
+    """Everything that answers requests, open and ready."""
 
-    authenticator: Authenticator
+    services: Services
+    admission: Admission
     database: Database
-    registry: ModelRegistry
-    conversations: ConversationService
-    turns: TurnService
-    plans: PlanService
-    images: ImageService
-    uploads: UploadService
-    prompts: PromptService
-    favourites: FavouriteService
-    accounts: AccountService
-    viewers: ViewerService
-    turn_updates: TurnUpdates
-    conversation_updates: ConversationUpdates
-    viewer_updates: ViewerUpdates
-    objects: Objects
     object_routes: Sequence[Route]
-    """Where links and offers lead to, if it is to us."""
-    turn_cursors: TurnCursors
-    page_cursors: PageCursors
-
-    def make_context(self, request_id: str, scope: Scope) -> Context:
-        context = Context(
-            request_id=request_id,
-            scope=scope,
-            registry=self.registry,
-            conversations=self.conversations,
-            turns=self.turns,
-            images=self.images,
-            uploads=self.uploads,
-            prompts=self.prompts,
-            favourites=self.favourites,
-            accounts=self.accounts,
-            plans=self.plans,
-            turn_updates=self.turn_updates,
-            conversation_updates=self.conversation_updates,
-            viewer_updates=self.viewer_updates,
-            links=self.objects,
-            turn_cursors=self.turn_cursors,
-            page_cursors=self.page_cursors,
-            load=make_loaders(
-                lambda: context.viewer,
-                conversations=self.conversations,
-                turns=self.turns,
-                images=self.images,
-                prompts=self.prompts,
-                accounts=self.accounts,
-            ),
-        )
-        return context
+    """Where signed URLs lead to, if they lead to this process."""
 
 
 class _RemoteProvider(Provider, Protocol):
@@ -177,9 +132,9 @@ class _Base:
 
 
 @asynccontextmanager
-async def open_services(
+async def open_api(
     settings: Settings, *, grace_left: Callable[[], float] | None = None
-) -> AsyncIterator[Services]:
+) -> AsyncIterator[Api]:
     """Open everything that answers requests, and close it in reverse."""
     async with AsyncExitStack() as stack:
         base = await _open_base(settings, stack)
@@ -215,8 +170,6 @@ async def open_services(
             image_writer,
         )
         services = Services(
-            authenticator=await _authenticator(settings, stack),
-            database=database,
             registry=registry,
             conversations=conversations,
             turns=turns,
@@ -233,17 +186,17 @@ async def open_services(
             prompts=PromptService(prompts),
             favourites=FavouriteService(base.images, prompts),
             accounts=accounts,
-            viewers=ViewerService(
-                MongoViewerRepository(database), image_writer, _sample_maker(settings, base)
-            ),
             turn_updates=TurnUpdates(hub, turn_repository, conversation_repository, turn_cursors),
             conversation_updates=ConversationUpdates(hub, conversation_repository),
             viewer_updates=ViewerUpdates(hub, accounts),
-            objects=base.studio.objects,
-            object_routes=base.studio.object_routes,
+            links=base.studio.objects,
             turn_cursors=turn_cursors,
             page_cursors=PageCursors(base.studio.signer),
         )
+        viewers = ViewerService(
+            MongoViewerRepository(database), image_writer, _sample_maker(settings, base)
+        )
+        admission = Admission(await _authenticator(settings, stack), viewers)
         await stack.enter_async_context(hub.serve())
         await stack.enter_async_context(jobs.publishing())
         if settings.nats_url is None:
@@ -251,7 +204,12 @@ async def open_services(
         else:
             await stack.enter_async_context(Sweeper(base.claims, None).serve())
         await stack.enter_async_context(_tidier(base).serve())
-        yield services
+        yield Api(
+            services=services,
+            admission=admission,
+            database=database,
+            object_routes=base.studio.object_routes,
+        )
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ how long it may take, and what a client sees of its errors.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import cache
@@ -31,7 +31,9 @@ from edge.errors import present_errors
 from edge.outcomes import Answered, Operation, Outcome, Reason, Rejected, Result, Streaming
 from edge.query_cost import Cost, check_cost, measure_cost
 from resolvers.root import build_schema
-from schema.context import Context, Scope
+from schema.context import Request, Scope
+from schema.loaders import Loaders
+from schema.services import Services
 
 OPERATION_SECONDS: Final = 10.0
 """For a query or mutation as a whole, and for a subscription until its stream is open."""
@@ -72,16 +74,16 @@ def executable_schema() -> strawberry.Schema:
 
 
 class OperationExecutor:
-    """Runs operations. `make_context` makes what the fields of one operation may use."""
+    """Runs operations. Their fields may use the services."""
 
-    def __init__(self, make_context: Callable[[str, Scope], Context]) -> None:
-        self._make_context = make_context
+    def __init__(self, services: Services) -> None:
+        self._services = services
         self._schema = executable_schema()._schema
         self._executor_class = executable_schema().execution_context_class
         self._documents = Documents(self._schema)
 
     async def execute(self, operation: Operation, *, scope: Scope, request_id: str) -> Outcome:
-        """Run an operation for a scope. Whatever goes wrong is in the outcome."""
+        """Run an operation for a scope. What goes wrong with it is in the outcome."""
         plan = self._plan(operation)
         if isinstance(plan, _Rejection):
             errors = present_errors(
@@ -90,10 +92,15 @@ class OperationExecutor:
             return Rejected(
                 reason=plan.reason, result=Result(None, errors), kind=plan.kind, cost=plan.cost
             )
-        context = self._make_context(request_id, scope)
+        request = Request(
+            id=request_id,
+            scope=scope,
+            services=self._services,
+            load=Loaders(self._services, scope.require_viewer),
+        )
         try:
             async with asyncio.timeout(OPERATION_SECONDS):
-                found = await self._start(plan, operation, context)
+                found = await self._start(plan, operation, request)
         except TimeoutError:
             found = ExecutionResult(None, [_TOO_SLOW])
         except Exception as failure:
@@ -130,11 +137,11 @@ class OperationExecutor:
         return _Plan(document.node, kind, cost)
 
     async def _start(
-        self, plan: _Plan, operation: Operation, context: Context
+        self, plan: _Plan, operation: Operation, request: Request
     ) -> ExecutionResult | AsyncGenerator[ExecutionResult, None]:
         """Run a query or mutation to its end, or open the stream of a subscription."""
         options: dict[str, Any] = {
-            "context_value": context,
+            "context_value": request,
             "variable_values": operation.variables,
             "operation_name": operation.name,
             "executor_class": self._executor_class,

@@ -4,7 +4,6 @@ Clients take 4400, 4401, 4406, 4409 and 4429 as final, and reconnect after 1012,
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from enum import IntEnum
@@ -22,7 +21,7 @@ from domain.errors import Overloaded, Unauthenticated
 from edge.admission import Admission, identify_request
 from edge.errors import ErrorBody, internal_error
 from edge.execution import OperationExecutor
-from edge.outcomes import Operation, Outcome, Result, Streaming
+from edge.outcomes import Operation, Outcome, read_results
 from edge.ws_messages import (
     Complete,
     ConnectionInit,
@@ -189,13 +188,15 @@ class _Socket:
 
     async def _run(self, operation_id: str, operation: Operation, scope: context.Scope) -> None:
         with suppress(WebSocketDisconnect):  # nobody is left to write to
-            outcome = await self._executor.execute(
-                operation, scope=scope, request_id=self._request_id
-            )
             try:
+                outcome = await self._executor.execute(
+                    operation, scope=scope, request_id=self._request_id
+                )
                 last = await self._write(operation_id, outcome)
-            except (TypeError, ValueError):  # orjson's
-                log.exception("result not written")
+            except WebSocketDisconnect:
+                raise
+            except Exception:
+                log.exception("operation failed")
                 last = {"type": "error", "payload": [internal_error(self._request_id)]}
             # The client may use the id again as soon as it reads the last message.
             del self._operations[operation_id]
@@ -203,11 +204,7 @@ class _Socket:
 
     async def _write(self, operation_id: str, outcome: Outcome) -> dict[str, object]:
         """Send all messages of an outcome but the last, which is returned."""
-        if not isinstance(outcome, Streaming):
-            results = _yield_one(outcome.result)
-        else:
-            results = outcome.results
-        async with aclosing(results):
+        async with aclosing(read_results(outcome)) as results:
             async for result in results:
                 if not result.has_run:
                     return {"type": "error", "payload": result.errors}
@@ -246,7 +243,3 @@ class _Socket:
             task.cancel()
         ending = [*self._operations.values(), *([self._deadline] if self._deadline else [])]
         await asyncio.wait(ending, timeout=END_SECONDS)
-
-
-async def _yield_one(result: Result) -> AsyncGenerator[Result, None]:
-    yield result

@@ -1,6 +1,7 @@
 """What a transport hands to the executor, and what it gets back to write."""
 
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Final, TypeAlias
@@ -89,3 +90,13 @@ class Streaming:
 
 
 Outcome: TypeAlias = Rejected | Answered | Streaming
+
+
+async def read_results(outcome: Outcome) -> AsyncGenerator[Result, None]:
+    """Read every result of an outcome, for transports that write all of them in one way."""
+    if not isinstance(outcome, Streaming):
+        yield outcome.result
+        return
+    async with aclosing(outcome.results) as results:
+        async for result in results:
+            yield result

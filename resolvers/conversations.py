@@ -55,13 +55,15 @@ class ConversationMutations:
             strawberry.argument(description="The first turn, and the image to start from."),
         ],
     ) -> StartConversationPayload:
-        conversation, turn = await info.context.conversations.start(
+        conversation, turn = await info.context.services.conversations.start(
             info.context.viewer, input.to_command()
         )
         return StartConversationPayload(
             conversation=with_companion(conversation, turn),
             turn=turn,
-            cursor=info.context.turn_cursors.make(conversation.id, Bookmark(conversation.as_of)),
+            cursor=info.context.services.turn_cursors.make(
+                conversation.id, Bookmark(conversation.as_of)
+            ),
         )
 
     @strawberry.mutation(
@@ -76,7 +78,7 @@ class ConversationMutations:
             strawberry.argument(description="The conversation and its new title."),
         ],
     ) -> RenameConversationPayload:
-        conversation = await info.context.conversations.rename(
+        conversation = await info.context.services.conversations.rename(
             info.context.viewer, input.conversation_id, input.title
         )
         return RenameConversationPayload(conversation=conversation)
@@ -95,7 +97,7 @@ class ConversationMutations:
             DeleteConversationInput, strawberry.argument(description="The conversation to delete.")
         ],
     ) -> DeleteConversationPayload:
-        deleted = await info.context.conversations.delete(
+        deleted = await info.context.services.conversations.delete(
             info.context.viewer, input.conversation_id
         )
         return DeleteConversationPayload(deleted_conversation_id=strawberry.ID(deleted))
@@ -116,7 +118,9 @@ class ConversationSubscriptions:
             strawberry.ID, strawberry.argument(description="The conversation to subscribe to.")
         ],
     ) -> AsyncGenerator[conversations.Conversation, None]:
-        updates = info.context.conversation_updates.of(info.context.viewer, conversation_id)
+        updates = info.context.services.conversation_updates.of(
+            info.context.viewer, conversation_id
+        )
         async with aclosing(updates):
             async for conversation in updates:
                 yield conversation

@@ -25,7 +25,9 @@ class FavouriteMutations:
             strawberry.argument(description="The image or prompt, and its new state."),
         ],
     ) -> SetFavouritePayload:
-        marked = await info.context.favourites.set(info.context.viewer, input.id, input.favourite)
+        marked = await info.context.services.favourites.set(
+            info.context.viewer, input.id, input.favourite
+        )
         if isinstance(marked, ImageRecord):
             return SetFavouritePayload(image=image_of(marked))
         return SetFavouritePayload(prompt=marked)

@@ -39,5 +39,5 @@ class ImageMutations:
         info: Info,
         input: Annotated[DeleteImageInput, strawberry.argument(description="The image to delete.")],
     ) -> DeleteImagePayload:
-        deleted = await info.context.images.delete(info.context.viewer, input.image_id)
+        deleted = await info.context.services.images.delete(info.context.viewer, input.image_id)
         return DeleteImagePayload(deleted_image_id=strawberry.ID(deleted))

@@ -42,7 +42,7 @@ class ModelQueries:
             ),
         ] = strawberry.UNSET,
     ) -> Sequence[domain.models.ImageModel]:
-        return info.context.registry.find(
+        return info.context.services.registry.find(
             scene=given(scene),
             provider=given(provider),
             search=given(search),
@@ -61,4 +61,4 @@ class ModelQueries:
             strawberry.ID, strawberry.argument(description="The id of the model, or an alias.")
         ],
     ) -> domain.models.ImageModel | None:
-        return info.context.registry.get(id)
+        return info.context.services.registry.get(id)

@@ -23,5 +23,7 @@ class PlanQueries:
         info: Info,
         input: Annotated[PlanTurnInput, strawberry.argument(description="The turn to plan.")],
     ) -> turns.TurnPlan:
-        plan, found = await info.context.plans.plan(info.context.viewer, input.to_command())
+        plan, found = await info.context.services.plans.plan(
+            info.context.viewer, input.to_command()
+        )
         return with_companion(plan, tuple(found))

@@ -53,8 +53,10 @@ class TurnMutations:
         info: Info,
         input: Annotated[SendEditInput, strawberry.argument(description="The turn to add.")],
     ) -> SendEditPayload:
-        turn, bookmark = await info.context.turns.send_edit(info.context.viewer, input.to_command())
-        cursor = info.context.turn_cursors.make(turn.conversation_id, bookmark)
+        turn, bookmark = await info.context.services.turns.send_edit(
+            info.context.viewer, input.to_command()
+        )
+        cursor = info.context.services.turn_cursors.make(turn.conversation_id, bookmark)
         return SendEditPayload(turn=turn, cursor=cursor)
 
     @strawberry.mutation(
@@ -69,13 +71,13 @@ class TurnMutations:
             RetryOutputInput, strawberry.argument(description="The output to run again.")
         ],
     ) -> RetryOutputPayload:
-        turn, output, bookmark = await info.context.turns.retry_output(
+        turn, output, bookmark = await info.context.services.turns.retry_output(
             info.context.viewer, input.to_command()
         )
         return RetryOutputPayload(
             output=output,
             turn=turn,
-            cursor=info.context.turn_cursors.make(turn.conversation_id, bookmark),
+            cursor=info.context.services.turn_cursors.make(turn.conversation_id, bookmark),
         )
 
     @strawberry.mutation(
@@ -89,7 +91,9 @@ class TurnMutations:
             CancelOutputInput, strawberry.argument(description="The output to cancel.")
         ],
     ) -> CancelOutputPayload:
-        turn, output = await info.context.turns.cancel_output(info.context.viewer, input.output_id)
+        turn, output = await info.context.services.turns.cancel_output(
+            info.context.viewer, input.output_id
+        )
         return CancelOutputPayload(output=output, turn=turn)
 
     @strawberry.mutation(
@@ -102,7 +106,7 @@ class TurnMutations:
         info: Info,
         input: Annotated[CancelTurnInput, strawberry.argument(description="The turn to cancel.")],
     ) -> CancelTurnPayload:
-        turn = await info.context.turns.cancel_turn(info.context.viewer, input.turn_id)
+        turn = await info.context.services.turns.cancel_turn(info.context.viewer, input.turn_id)
         return CancelTurnPayload(turn=turn)
 
 
@@ -132,7 +136,7 @@ class TurnSubscriptions:
             ),
         ] = strawberry.UNSET,
     ) -> AsyncGenerator[turns.TurnUpdate, None]:
-        updates = info.context.turn_updates.of(
+        updates = info.context.services.turn_updates.of(
             info.context.viewer, conversation_id, after=given(after)
         )
         async with aclosing(updates):

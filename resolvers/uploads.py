@@ -30,7 +30,9 @@ class UploadMutations:
             CreateUploadsInput, strawberry.argument(description="The files to upload.")
         ],
     ) -> CreateUploadsPayload:
-        offered = await info.context.uploads.create(info.context.viewer, input.to_requests())
+        offered = await info.context.services.uploads.create(
+            info.context.viewer, input.to_requests()
+        )
         return CreateUploadsPayload(
             uploads=[with_companion(offer, upload) for upload, offer in offered]
         )
@@ -48,5 +50,5 @@ class UploadMutations:
             CompleteUploadInput, strawberry.argument(description="The upload to complete.")
         ],
     ) -> CompleteUploadPayload:
-        record = await info.context.uploads.complete(info.context.viewer, input.upload_id)
+        record = await info.context.services.uploads.complete(info.context.viewer, input.upload_id)
         return CompleteUploadPayload(image=image_of(record))

@@ -140,5 +140,5 @@ def page_request(
     if not 1 <= size <= MAX_PAGE_SIZE:
         raise QueryTooComplex("last" if backwards else "first", maximum=MAX_PAGE_SIZE, actual=size)
     cursor = before if backwards else after
-    position = info.context.page_cursors.read(name, cursor) if cursor is not None else None
+    position = info.context.services.page_cursors.read(name, cursor) if cursor is not None else None
     return PageRequest(size, position, backwards)

@@ -62,8 +62,8 @@ class Conversation(Node):
     ) -> ListPage[domain.turns.Turn]:
         name = f"turns {conversation.id}"
         request = page_request(info, name, first=first, after=after, last=last, before=before)
-        page = await info.context.turns.page(info.context.viewer, conversation.id, request)
-        return ListPage(page, name, info.context.page_cursors)
+        page = await info.context.services.turns.page(info.context.viewer, conversation.id, request)
+        return ListPage(page, name, info.context.services.page_cursors)
 
     @strawberry.field(graphql_type=Turn | None, description="The newest turn.")
     @staticmethod
@@ -84,7 +84,9 @@ class Conversation(Node):
     def cursor(
         conversation: strawberry.Parent[domain.conversations.Conversation], info: Info
     ) -> str:
-        return info.context.turn_cursors.make(conversation.id, Bookmark(conversation.as_of))
+        return info.context.services.turn_cursors.make(
+            conversation.id, Bookmark(conversation.as_of)
+        )
 
     @strawberry.field(
         graphql_type=ImageConnection,
@@ -100,8 +102,8 @@ class Conversation(Node):
     ) -> ListPage[domain.images.Image]:
         name = f"images {conversation.id}"
         request = page_request(info, name, first=first, after=after)
-        page = await info.context.turns.strip(info.context.viewer, conversation, request)
-        return ListPage(page, name, info.context.page_cursors)
+        page = await info.context.services.turns.strip(info.context.viewer, conversation, request)
+        return ListPage(page, name, info.context.services.page_cursors)
 
 
 ConversationConnection: TypeAlias = Connection[Conversation]

@@ -69,12 +69,12 @@ class Image(Node):
     ) -> str:
         wanted = given(width)
         key = image.key if wanted is None else image.key_at_least(wanted)
-        return info.context.links.link(key).url
+        return info.context.services.links.link(key).url
 
     @strawberry.field(description="When the image's URLs expire.")
     @staticmethod
     def url_expires_at(image: strawberry.Parent[images.Image], info: Info) -> datetime:
-        return min(info.context.links.link(key).expires_at for key in image.keys)
+        return min(info.context.services.links.link(key).expires_at for key in image.keys)
 
     @strawberry.field(
         graphql_type=ImageModel | None,
@@ -83,7 +83,7 @@ class Image(Node):
     @staticmethod
     def model(image: strawberry.Parent[images.Image], info: Info) -> models.ImageModel | None:
         name = image.model_id
-        return info.context.registry.remembered(name) if name is not None else None
+        return info.context.services.registry.remembered(name) if name is not None else None
 
     @strawberry.field(
         description="The prompt that the image was made from. Null if it was not made from one."

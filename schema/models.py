@@ -176,4 +176,4 @@ class ImageModel:
 
 
 def _optional(info: Info, name: str | None) -> models.ImageModel | None:
-    return info.context.registry.remembered(name) if name is not None else None
+    return info.context.services.registry.remembered(name) if name is not None else None

@@ -99,7 +99,7 @@ class Preview:
     @strawberry.field(description="A signed, absolute URL of the preview.")
     @staticmethod
     def url(preview: strawberry.Parent[outputs.Preview], info: Info) -> str:
-        return info.context.links.link(preview.key).url
+        return info.context.services.links.link(preview.key).url
 
 
 @strawberry.type(
@@ -171,4 +171,4 @@ class Output(Node):
     @strawberry.field(graphql_type=ImageModel, description="The model that makes the images.")
     @staticmethod
     def model(output: strawberry.Parent[outputs.Output], info: Info) -> models.ImageModel:
-        return info.context.registry.remembered(output.model_id)
+        return info.context.services.registry.remembered(output.model_id)

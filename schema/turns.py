@@ -116,7 +116,7 @@ class Turn(Node):
     )
     @staticmethod
     def selected_models(turn: strawberry.Parent[turns.Turn], info: Info) -> list[models.ImageModel]:
-        return [info.context.registry.remembered(name) for name in turn.selected_model_ids]
+        return [info.context.services.registry.remembered(name) for name in turn.selected_model_ids]
 
     @strawberry.field(
         graphql_type=list[ImageModel],
@@ -125,7 +125,7 @@ class Turn(Node):
     @staticmethod
     def pending_models(turn: strawberry.Parent[turns.Turn], info: Info) -> list[models.ImageModel]:
         return [
-            info.context.registry.remembered(output.model_id)
+            info.context.services.registry.remembered(output.model_id)
             for output in turn.outputs
             if output.unfinished
         ]

@@ -72,10 +72,10 @@ class Viewer(Node):
     @staticmethod
     async def limits(viewer: strawberry.Parent[domain.viewers.Viewer], info: Info) -> Limits:
         return Limits(
-            max_active_outputs=info.context.accounts.max_active_outputs,
+            max_active_outputs=info.context.services.accounts.max_active_outputs,
             active_outputs=(await _account(info, viewer)).active_outputs,
             max_prompt_length=MAX_PROMPT_LENGTH,
-            max_upload_bytes=info.context.uploads.max_bytes,
+            max_upload_bytes=info.context.services.uploads.max_bytes,
             max_manual_references=MAX_MANUAL_REFERENCES,
             max_models=MAX_MODELS,
         )
@@ -105,11 +105,11 @@ class Viewer(Node):
         request = page_request(info, name, first=first, after=after)
         image_id = parse_image_id(source) if source is not None else None
         if source is not None and image_id is None:
-            return ListPage(Page(()), name, info.context.page_cursors)
-        page = await info.context.conversations.page(
+            return ListPage(Page(()), name, info.context.services.page_cursors)
+        page = await info.context.services.conversations.page(
             viewer, request, source_image_id=image_id, words=words
         )
-        return ListPage(page, name, info.context.page_cursors)
+        return ListPage(page, name, info.context.services.page_cursors)
 
     @strawberry.field(
         graphql_type=ImageConnection,
@@ -143,15 +143,15 @@ class Viewer(Node):
         name = f"images {viewer.id} {marked} {wanted or ''} {model_name!r}"
         request = page_request(info, name, first=first, after=after)
         wanted_id = ModelId(model_name) if model_name is not None else None
-        model = info.context.registry.get(model_name) if model_name is not None else None
-        page = await info.context.images.page(
+        model = info.context.services.registry.get(model_name) if model_name is not None else None
+        page = await info.context.services.images.page(
             viewer,
             request,
             favourite=marked,
             origin=wanted,
             model_id=model.id if model else wanted_id,
         )
-        return ListPage(page.map(image_of), name, info.context.page_cursors)
+        return ListPage(page.map(image_of), name, info.context.services.page_cursors)
 
     @strawberry.field(
         graphql_type=PromptConnection,
@@ -176,8 +176,10 @@ class Viewer(Node):
         marked, words = given(favourite), searched_words(given(search))
         name = f"prompts {viewer.id} {marked} {' '.join(words)}"
         request = page_request(info, name, first=first, after=after)
-        page = await info.context.prompts.page(viewer, request, favourite=marked, words=words)
-        return ListPage(page, name, info.context.page_cursors)
+        page = await info.context.services.prompts.page(
+            viewer, request, favourite=marked, words=words
+        )
+        return ListPage(page, name, info.context.services.page_cursors)
 
     @strawberry.field(
         graphql_type=list[Turn],
@@ -188,7 +190,7 @@ class Viewer(Node):
     async def turns_in_progress(
         viewer: strawberry.Parent[domain.viewers.Viewer], info: Info
     ) -> Sequence[domain.turns.Turn]:
-        return await info.context.turns.in_progress(viewer)
+        return await info.context.services.turns.in_progress(viewer)
 
 
 async def _account(info: Info, viewer: domain.viewers.Viewer) -> Account:

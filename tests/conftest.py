@@ -79,19 +79,20 @@ def nats_url(nats_server: NatsServer) -> str:
 @pytest.fixture
 async def database(mongodb_uri: str) -> AsyncIterator[Database]:
     """A database of this test's own."""
-    async with _a_database_name(mongodb_uri) as name, open_database(mongodb_uri, name) as database:
+    async with a_database_name(mongodb_uri) as name, open_database(mongodb_uri, name) as database:
         yield database
 
 
 @pytest.fixture
 async def database_name(mongodb_uri: str) -> AsyncIterator[str]:
     """The name of a database for processes that this test starts."""
-    async with _a_database_name(mongodb_uri) as name:
+    async with a_database_name(mongodb_uri) as name:
         yield name
 
 
 @asynccontextmanager
-async def _a_database_name(uri: str) -> AsyncIterator[str]:
+async def a_database_name(uri: str) -> AsyncIterator[str]:
+    """The name of a database that is dropped at the end."""
     name = f"test_{uuid4().hex}"
     try:
         yield name
@@ -137,7 +138,7 @@ StartDarkroom = Callable[..., Awaitable[Darkroom]]
 async def darkrooms(uri: str, folder: Path) -> AsyncIterator[StartDarkroom]:
     """Start as many Darkrooms as wanted on one database and one folder."""
     async with AsyncExitStack() as stack:
-        name = await stack.enter_async_context(_a_database_name(uri))
+        name = await stack.enter_async_context(a_database_name(uri))
 
         async def start(*, within: AsyncExitStack = stack, **given: Any) -> Darkroom:
             port = free_port()

@@ -1,10 +1,15 @@
-"""A folder store, served."""
+"""An open API without a server, and a folder store, served."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
+from bootstrap import Api, open_api
+from edge.execution import OperationExecutor
+from settings import Settings
+from tests.conftest import a_database_name
 from tests.storage.places import Place, place_in_folder
 
 
@@ -12,3 +17,20 @@ from tests.storage.places import Place, place_in_folder
 async def folder(tmp_path: Path) -> AsyncIterator[Place]:
     async with place_in_folder(tmp_path / "objects") as place:
         yield place
+
+
+@pytest.fixture(scope="session")
+async def api(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Api]:
+    """What an API process serves, without a server."""
+    folder = tmp_path_factory.mktemp("api")
+    async with a_database_name(mongodb_uri) as name:
+        settings = Settings(
+            data_dir=folder, mongodb_uri=SecretStr(mongodb_uri), mongodb_database=name
+        )
+        async with open_api(settings) as api:
+            yield api
+
+
+@pytest.fixture
+def executor(api: Api) -> OperationExecutor:
+    return OperationExecutor(api.services)

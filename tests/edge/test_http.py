@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from edge import execution
 from tests.clients import GraphQLClient
 from tests.conftest import Darkroom
 
@@ -205,6 +206,17 @@ async def test_a_refusal_comes_in_the_type_that_was_asked_for(darkroom: Darkroom
     response = await darkroom.with_token("nonsense").post({"query": "{ __typename }"}, accept=NEW)
 
     assert (response.status_code, response.headers["content-type"]) == (401, NEW)
+
+
+async def test_an_operation_has_a_limit_of_time(
+    client: GraphQLClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execution, "OPERATION_SECONDS", 0)
+
+    response = await client.post({"query": "{ viewer { conversations { nodes { id } } } }"})
+
+    assert response.status_code == 504
+    assert code_of(response.json()) == "DEADLINE_EXCEEDED"
 
 
 async def test_browsers_of_listed_origins_may_call(darkroom: Darkroom) -> None:

@@ -7,6 +7,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
+from edge import execution
 from edge.dev_tokens import DevelopmentIssuer
 from tests.clients import GraphQLClient, Socket, connect_to
 from tests.conftest import Darkroom
@@ -148,6 +149,7 @@ async def test_subscribing_before_the_acknowledgement_is_unauthorized(
         "{}",
         '{"type": 1}',
         '{"type": "nonsense"}',
+        json.dumps({"type": "a type that is longer than a close frame " * 5}),
         json.dumps({"id": "", "type": "subscribe", "payload": TYPENAME}),
         json.dumps({"id": 1, "type": "subscribe", "payload": TYPENAME}),
         json.dumps({"id": "x" * 65, "type": "subscribe", "payload": TYPENAME}),
@@ -184,6 +186,7 @@ async def test_an_id_in_use_closes_the_socket_4409(client: GraphQLClient) -> Non
 @pytest.mark.parametrize(
     ("query", "code"),
     [
+        ("", "GRAPHQL_PARSE_FAILED"),
         ("{", "GRAPHQL_PARSE_FAILED"),
         ("{ nonsense }", "GRAPHQL_VALIDATION_FAILED"),
         ("query A { __typename } query B { __typename }", "OPERATION_RESOLUTION_FAILED"),
@@ -214,6 +217,18 @@ async def test_a_bad_operation_ends_itself_and_not_the_socket(
         assert message["payload"][0]["extensions"]["code"] == code
         fine = await socket.subscribe("{ __typename }")
         assert await fine.next() == {"__typename": "Query"}
+
+
+async def test_a_query_over_a_socket_has_a_limit_of_time(
+    client: GraphQLClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execution, "OPERATION_SECONDS", 0)
+    async with client.socket() as socket:
+        operation = await socket.subscribe("{ viewer { conversations { nodes { id } } } }")
+        message = await operation.message()
+
+    assert message["type"] == "error"
+    assert message["payload"][0]["extensions"] == {"code": "DEADLINE_EXCEEDED"}
 
 
 async def test_a_socket_serves_fifty_operations_at_once(client: GraphQLClient) -> None:

@@ -1,0 +1,64 @@
+"""Loaders: a list costs one query for each kind of object that its items lead to."""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import TypeVar
+
+from strawberry.dataloader import DataLoader
+
+from domain.conversations import Conversation
+from domain.credits import Account
+from domain.ids import ConversationId, ImageId, PromptId, TurnId, ViewerId
+from domain.images import ImageRecord
+from domain.prompts import Prompt
+from domain.turns import Turn
+from domain.viewers import Viewer
+from schema.services import Services
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+class Loaders:
+    """The loaders of one request, each made at its first use.
+
+    They batch and never remember: a subscription outlives what it has read. `require_viewer` raises
+    Unauthenticated where the request is for nobody.
+    """
+
+    def __init__(self, services: Services, require_viewer: Callable[[], Viewer]) -> None:
+        self._services = services
+        self._require_viewer = require_viewer
+
+    @cached_property
+    def conversation(self) -> DataLoader[ConversationId, Conversation | None]:
+        return self._make(self._services.conversations.get_many)
+
+    @cached_property
+    def turn(self) -> DataLoader[TurnId, Turn | None]:
+        return self._make(self._services.turns.get_many)
+
+    @cached_property
+    def latest_turn(self) -> DataLoader[ConversationId, Turn | None]:
+        return self._make(self._services.turns.latest_of_many)
+
+    @cached_property
+    def image(self) -> DataLoader[ImageId, ImageRecord | None]:
+        return self._make(self._services.images.get_many)
+
+    @cached_property
+    def prompt(self) -> DataLoader[PromptId, Prompt | None]:
+        return self._make(self._services.prompts.get_many)
+
+    @cached_property
+    def account(self) -> DataLoader[ViewerId, Account | None]:
+        return self._make(self._services.accounts.get_many)
+
+    def _make(
+        self, get_many: Callable[[Viewer, Iterable[Key]], Awaitable[Mapping[Key, Value]]]
+    ) -> DataLoader[Key, Value | None]:
+        async def load(keys: list[Key]) -> Sequence[Value | None]:
+            found = await get_many(self._require_viewer(), keys)
+            return [found.get(key) for key in keys]
+
+        return DataLoader(load_fn=load, cache=False)

@@ -1,0 +1,60 @@
+"""What the fields of the schema may use. Each service is listed here, and nowhere else."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Protocol
+
+from domain.conversations import Conversation
+from domain.credits import Account
+from domain.cursors import PageCursors, TurnCursors
+from domain.models import ModelRegistry
+from domain.ports.objects import Link
+from domain.services.accounts import AccountService
+from domain.services.conversations import ConversationService
+from domain.services.favourites import FavouriteService
+from domain.services.images import ImageService
+from domain.services.plans import PlanService
+from domain.services.prompts import PromptService
+from domain.services.turns import TurnService
+from domain.services.uploads import UploadService
+from domain.turns import TurnUpdate
+from domain.viewers import Viewer
+
+
+class TurnUpdates(Protocol):
+    def of(
+        self, viewer: Viewer, name: str, *, after: str | None = None
+    ) -> AsyncGenerator[TurnUpdate, None]: ...
+
+
+class ConversationUpdates(Protocol):
+    def of(self, viewer: Viewer, name: str) -> AsyncGenerator[Conversation, None]: ...
+
+
+class ViewerUpdates(Protocol):
+    def of(self, viewer: Viewer) -> AsyncGenerator[Account, None]: ...
+
+
+class Links(Protocol):
+    def link(self, key: str) -> Link: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Opened once in a process, and shared by all requests."""
+
+    registry: ModelRegistry
+    conversations: ConversationService
+    turns: TurnService
+    plans: PlanService
+    images: ImageService
+    uploads: UploadService
+    prompts: PromptService
+    favourites: FavouriteService
+    accounts: AccountService
+    turn_updates: TurnUpdates
+    conversation_updates: ConversationUpdates
+    viewer_updates: ViewerUpdates
+    links: Links
+    turn_cursors: TurnCursors
+    page_cursors: PageCursors

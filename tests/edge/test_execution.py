@@ -1,0 +1,207 @@
+"""The one way to run an operation: what comes out, and what it says about errors and cost."""
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any, cast
+from uuid import uuid4
+
+import pytest
+from graphql import OperationType
+
+from bootstrap import Api
+from domain.ids import viewer_id_of
+from domain.viewers import Viewer
+from edge import execution
+from edge.documents import Documents
+from edge.execution import OperationExecutor, executable_schema
+from edge.outcomes import Answered, Operation, Outcome, Reason, Rejected, Result, Streaming
+from schema.context import NOBODY, Scope
+from subscriptions.viewer import ViewerUpdates
+
+QUERIES = frozenset({OperationType.QUERY})
+CREDITS = "subscription { viewerUpdated { id credits { available } } }"
+
+
+def a_scope() -> Scope:
+    return Scope(Viewer(viewer_id_of("tests", uuid4().hex)))
+
+
+async def run(
+    executor: OperationExecutor, document: str, scope: Scope = NOBODY, **options: Any
+) -> Outcome:
+    operation = Operation(document=document, **options)
+    return await executor.execute(operation, scope=scope, request_id="the request")
+
+
+async def answered(executor: OperationExecutor, document: str, scope: Scope = NOBODY) -> Result:
+    outcome = await run(executor, document, scope)
+    assert isinstance(outcome, Answered)
+    return outcome.result
+
+
+async def test_a_query_is_answered_with_its_cost(executor: OperationExecutor) -> None:
+    document = "{ viewer { conversations(first: 7) { nodes { id } } } again: __typename }"
+
+    outcome = await run(executor, document, a_scope())
+
+    assert isinstance(outcome, Answered)
+    assert outcome.result.body == {
+        "data": {"viewer": {"conversations": {"nodes": []}}, "again": "Query"}
+    }
+    assert (outcome.cost.items, outcome.cost.depth) == (8, 4)
+    assert (outcome.cost.aliases, outcome.cost.root_fields) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("document", "options", "reason", "code", "kind"),
+    [
+        ("{", {}, Reason.SYNTAX, "GRAPHQL_PARSE_FAILED", None),
+        ("", {}, Reason.SYNTAX, "GRAPHQL_PARSE_FAILED", None),
+        (
+            "query A { __typename }",
+            {"name": "B"},
+            Reason.UNKNOWN_OPERATION,
+            "OPERATION_RESOLUTION_FAILED",
+            None,
+        ),
+        (
+            CREDITS,
+            {"kinds": QUERIES},
+            Reason.KIND,
+            "OPERATION_KIND_NOT_SUPPORTED",
+            OperationType.SUBSCRIPTION,
+        ),
+        ("{ nonsense }", {}, Reason.INVALID, "GRAPHQL_VALIDATION_FAILED", OperationType.QUERY),
+        (
+            "query A { __typename } query B { __typename }",
+            {},
+            Reason.NAME_MISSING,
+            "OPERATION_RESOLUTION_FAILED",
+            OperationType.QUERY,
+        ),
+        (
+            "{ viewer { conversations(first: 100) { nodes { turns { nodes { id } } } } } }",
+            {},
+            Reason.COST,
+            "QUERY_TOO_COMPLEX",
+            OperationType.QUERY,
+        ),
+    ],
+)
+async def test_what_stops_an_operation_before_it_runs_is_data(  # noqa: PLR0917
+    executor: OperationExecutor,
+    document: str,
+    options: dict[str, Any],
+    reason: Reason,
+    code: str,
+    kind: OperationType | None,
+) -> None:
+    outcome = await run(executor, document, a_scope(), **options)
+
+    assert isinstance(outcome, Rejected)
+    assert (outcome.reason, outcome.kind) == (reason, kind)
+    assert outcome.result.codes == (code,)
+    assert not outcome.result.has_run
+    assert (outcome.cost is None) == (reason is not Reason.COST)
+
+
+async def test_the_cost_of_what_is_too_complex_is_known(executor: OperationExecutor) -> None:
+    outcome = await run(
+        executor, "query($n: Int = 2000) { viewer { images(first: $n) { nodes { id } } } }"
+    )
+
+    assert isinstance(outcome, Rejected)
+    assert outcome.cost is not None
+    assert outcome.cost.items == 2001
+
+
+async def test_an_operation_for_nobody_reads_what_needs_no_token(
+    executor: OperationExecutor,
+) -> None:
+    models = await answered(executor, '{ model(id: "local-silver") { id } }')
+    viewer = await answered(executor, "{ viewer { id } }")
+
+    assert models.data == {"model": {"id": "local-silver"}}
+    assert viewer.codes == ("UNAUTHENTICATED",)
+    assert viewer.has_run
+    assert viewer.body["data"] is None
+
+
+async def test_a_fault_of_ours_is_masked(api: Api) -> None:
+    broken = OperationExecutor(replace(api.services, registry=cast(Any, None)))
+
+    result = await answered(broken, "{ __typename models { id } }")
+
+    assert result.errors == (
+        {
+            "message": "Something went wrong on our side.",
+            "extensions": {"code": "INTERNAL", "requestId": "the request"},
+            "path": ["models"],
+        },
+    )
+
+
+@pytest.mark.parametrize("document", ["{ viewer { conversations { nodes { id } } } }"])
+async def test_an_operation_has_a_limit_of_time(
+    executor: OperationExecutor, monkeypatch: pytest.MonkeyPatch, document: str
+) -> None:
+    monkeypatch.setattr(execution, "OPERATION_SECONDS", 0)
+
+    result = await answered(executor, document, a_scope())
+
+    assert result.codes == ("DEADLINE_EXCEEDED",)
+    assert not result.has_run
+
+
+async def test_a_subscription_is_a_stream_and_ends_with_it(
+    api: Api, executor: OperationExecutor
+) -> None:
+    hub = cast(ViewerUpdates, api.services.viewer_updates).hub
+
+    outcome = await run(executor, CREDITS, a_scope())
+    assert isinstance(outcome, Streaming)
+    async with aclosing(outcome.results) as results:
+        async with asyncio.timeout(10):
+            first = await anext(results)
+        while_open = hub.subscriber_count
+
+    assert first.has_run
+    assert outcome.cost.items == 1
+    assert (while_open, hub.subscriber_count) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("document", "code"),
+    [
+        ('subscription { turnUpdated(conversationId: "x") { cursor } }', "NOT_FOUND"),
+        (CREDITS, "UNAUTHENTICATED"),
+    ],
+)
+async def test_a_stream_whose_source_fails_ends_with_the_error(
+    executor: OperationExecutor, document: str, code: str
+) -> None:
+    outcome = await run(executor, document, NOBODY if code == "UNAUTHENTICATED" else a_scope())
+
+    assert isinstance(outcome, Streaming)
+    async with aclosing(outcome.results) as results, asyncio.timeout(10):
+        found = [result async for result in results]
+    assert [result.codes for result in found] == [(code,)]
+    assert not found[0].has_run
+
+
+async def test_a_bad_variable_of_a_subscription_opens_no_stream(
+    executor: OperationExecutor,
+) -> None:
+    document = "subscription($id: ID!) { turnUpdated(conversationId: $id) { cursor } }"
+
+    result = await answered(executor, document, a_scope())
+
+    assert result.codes == ("BAD_USER_INPUT",)
+    assert not result.has_run
+
+
+def test_a_document_is_read_once() -> None:
+    documents = Documents(executable_schema()._schema)
+
+    assert documents.read("{ __typename }") is documents.read("{ __typename }")
