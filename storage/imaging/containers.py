@@ -42,7 +42,6 @@ _JPEG_ICC: Final = b"ICC_PROFILE\0"
 _JPEG_EXIF: Final = b"Exif\0\0"
 _JPEG_MARKER: Final = re.compile(rb"\xff+([^\xff])", re.DOTALL)
 _JPEG_END_OF_SCAN: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-RESTART: Final = re.compile(rb"\xff[\xd0-\xd7]")
 _JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_KEPT: Final = _JPEG_FRAMES | {0xC4, 0xCC, 0xDA, 0xDB, 0xDC, 0xDD}
 _WEBP_ALPHA_FLAG: Final = 0x10
@@ -281,20 +280,6 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
         yield marker, data[position:end], body
         position = end
     raise BadContainer("JPEG in too many pieces")
-
-
-def end_of_first_scan(data: bytes) -> tuple[int, int]:
-    """Where the coded pixels of a JPEG's first scan end, and how many restarts are in them.
-
-    What some cameras fill up with before the next marker is not among them.
-    """
-    position = 2
-    for marker, segment, _ in _jpeg_segments(data):
-        position += len(segment)
-        if marker == 0xDA:
-            end = position - len(segment) + len(segment.rstrip(b"\xff"))
-            return end, len(RESTART.findall(segment))
-    raise BadContainer("JPEG without a scan")
 
 
 def _read_webp(data: bytes, max_pixels: int) -> Container:
