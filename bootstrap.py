@@ -31,7 +31,7 @@ from domain.services.plans import PlanService
 from domain.services.prompts import PromptService
 from domain.services.turns import TurnService
 from domain.services.uploads import UploadService
-from domain.services.viewers import SampleMaker, ViewerService
+from domain.services.viewers import ViewerService
 from domain.signing import Signer
 from edge.admission import Admission
 from edge.auth import Authenticator, FetchedKeys
@@ -51,6 +51,7 @@ from providers.replicate.provider import ReplicateProvider
 from providers.wavespeed.provider import WavespeedProvider
 from schema.services import Services
 from settings import Settings, SettingsError, origin_pattern, secret_of
+from storage.imaging.samples import load_samples
 from storage.imaging.sandbox import UploadSandbox
 from storage.imaging.threaded import ThreadedImageProcessor
 from storage.mongo.accounts import MongoAccountRepository
@@ -194,7 +195,9 @@ async def open_api(
             page_cursors=PageCursors(base.studio.signer),
         )
         viewers = ViewerService(
-            MongoViewerRepository(database), image_writer, _sample_maker(settings, base)
+            MongoViewerRepository(database),
+            image_writer,
+            load_samples if settings.environment == "development" else None,
         )
         admission = Admission(await _authenticator(settings, stack), viewers)
         await stack.enter_async_context(hub.serve())
@@ -412,11 +415,3 @@ async def _authenticator(settings: Settings, stack: AsyncExitStack) -> Authentic
     keys = FetchedKeys(settings.jwks_url, http)
     stack.push_async_callback(keys.aclose)
     return Authenticator(keys, issuer=settings.token_issuer, audience=settings.token_audience)
-
-
-def _sample_maker(settings: Settings, base: _Base) -> SampleMaker | None:
-    if settings.environment != "development":
-        return None
-    local = base.providers["local"]
-    models = tuple(model for model in base.registry.all() if model.provider == local.name)
-    return SampleMaker(local, models, base.studio.image_processor)

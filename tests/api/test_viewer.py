@@ -24,6 +24,15 @@ async def test_a_viewer_seen_for_the_first_time_finds_sample_pictures(
         assert (await client.http.get(image["url"])).status_code == 200
 
 
+async def test_the_first_answer_of_a_new_process_has_samples(start_darkroom: StartDarkroom) -> None:
+    """They are stored, not painted: nobody polls for them."""
+    client = (await start_darkroom()).client()
+
+    [first, *_] = (await client(GALLERY))["viewer"]["images"]["nodes"]
+
+    assert (first["origin"], first["prompt"]) == ("SAMPLE", "A lighthouse above the sea at sunset")
+
+
 async def test_samples_are_given_once_even_to_many_requests_at_the_same_moment(
     client: GraphQLClient,
 ) -> None:

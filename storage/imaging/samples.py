@@ -1,0 +1,41 @@
+"""The sample images of development, shipped as files that `python -m commands.make_samples` makes.
+
+They are stored for a viewer as they are: nothing is painted, decoded or encoded.
+"""
+
+import json
+from pathlib import Path
+from typing import Final
+
+from domain.ids import ModelId
+from domain.images import ProcessedImage, Rendition
+from domain.services.viewers import Sample
+
+FOLDER: Final = Path(__file__).parent / "sample_images"
+INDEX: Final = "samples.json"
+_CONTENT_TYPE: Final = "image/webp"
+
+
+def load_samples() -> list[Sample]:
+    """Read all of them, the one that a gallery shows last first."""
+    return [
+        Sample(
+            prompt=entry["prompt"],
+            model_id=ModelId(entry["model"]),
+            image=ProcessedImage(
+                original=_rendition(entry["original"]),
+                thumbhash=entry["thumbhash"],
+                thumbnails=tuple(_rendition(file) for file in entry["thumbnails"]),
+            ),
+        )
+        for entry in json.loads((FOLDER / INDEX).read_text())
+    ]
+
+
+def _rendition(file: dict[str, str | int]) -> Rendition:
+    return Rendition(
+        data=(FOLDER / str(file["name"])).read_bytes(),
+        content_type=_CONTENT_TYPE,
+        width=int(file["width"]),
+        height=int(file["height"]),
+    )
