@@ -88,12 +88,10 @@ class Stop:
 
     @contextmanager
     def at_signals(self) -> Iterator[None]:
-        signals = [
-            number
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-            # Whoever started us with nohup or in the background wants it to be ignored.
-            if signal.getsignal(number) is not signal.SIG_IGN
-        ]
+        # A script's background job inherits SIGINT ignored: Ctrl-C must stop it all the same.
+        signals = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup leaves it
+            signals.append(signal.SIGHUP)
         for number in signals:
             self._loop.add_signal_handler(number, self._at_signal, number)
         try:

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -177,6 +178,17 @@ def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("DARKROOM_") and not name.startswith("DARKROOM_TEST_"):
             monkeypatch.delenv(name)
+
+
+def pytest_configure() -> None:
+    """Give processes that tests start the default signals, also under nohup or as a background job.
+
+    A child inherits an ignored signal, but of a handled one the default: this process goes on
+    ignoring it.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

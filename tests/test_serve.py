@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -106,11 +106,17 @@ class Serving:
 
 @asynccontextmanager
 async def serve(
-    data_dir: Path, *, folder: Path = ROOT, port: int | None = None, **environ: str
+    data_dir: Path,
+    *,
+    folder: Path = ROOT,
+    port: int | None = None,
+    starter: Sequence[str] = (),
+    **environ: str,
 ) -> AsyncIterator[Serving]:
-    """Run it in the folder whose `app.py` is wanted."""
+    """Run it in the folder whose `app.py` is wanted, by a command that starts it."""
     port = port or free_port()
     process = await asyncio.create_subprocess_exec(
+        *starter,
         sys.executable,
         "-m",
         "serve",
@@ -211,6 +217,23 @@ async def test_a_signal_lets_a_request_end_before_it_stops_the_rest(
 
         assert (await asking).text == "done"
         assert "services closed" in served.output
+        assert not served.mongod_runs()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_under_nohup_in_the_background_a_hangup_is_ignored_and_the_rest_is_not(
+    slow_app: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    ignoring = ("sh", "-c", 'trap "" INT HUP; exec "$@"', "sh")
+    async with serve(tmp_path, folder=slow_app, starter=ignoring) as served:
+        await served.until("Try it")
+        served.process.send_signal(signal.SIGHUP)
+        async with httpx2.AsyncClient(timeout=30) as http:
+            assert (await http.get(f"{served.url}/slow?seconds=0.2")).status_code == 200
+
+        assert await served.end(number) == 0
+
+        assert "SIGHUP" not in served.errors
         assert not served.mongod_runs()
 
 
