@@ -20,7 +20,7 @@ import uvicorn
 
 from edge.dev_tokens import TOKEN_LIFE, DevelopmentIssuer
 from runtime.lifecycle import FAILED, STOPPED, CannotStart, Stop, database, enter, exit_code
-from runtime.local_mongod import KeptMongod
+from runtime.mongod_owner import OwnedMongod
 from settings import Settings
 
 WEBSOCKET_MESSAGE_BYTES: Final = 262_144
@@ -49,12 +49,13 @@ async def _serve(settings: Settings) -> int:
     with stop.at_signals(), _listener(settings) as listener:
         # The better part of a second, which the start of mongod hides.
         importing = asyncio.create_task(asyncio.to_thread(importlib.import_module, "app"))
-        async with database(settings) as (complete, mongod):
+        async with database(settings, shares_mongod=True) as (complete, mongod):
             await importing
             server = _server(complete, stop)
             serving = asyncio.create_task(server.serve([listener]), name="server")
             announcing = asyncio.create_task(
-                _announce(server, complete, mongod), name="announcement"
+                _announce(server, complete, _described(settings, complete, mongod)),
+                name="announcement",
             )
             try:
                 await stop.watch(serving, mongod, end=server.end, hurry=server.hurry)
@@ -150,8 +151,8 @@ def _why_not_listening(error: OSError, host: str, port: int) -> str:
     return f"DARKROOM_HOST={host} and DARKROOM_PORT={port} cannot be listened on: {reason}."
 
 
-async def _announce(server: _Server, settings: Settings, mongod: KeptMongod | None) -> None:
-    """Tell where we are, once we are there."""
+async def _announce(server: _Server, settings: Settings, database: str) -> None:
+    """Print where it listens, once it does."""
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             while True:
@@ -163,7 +164,7 @@ async def _announce(server: _Server, settings: Settings, mongod: KeptMongod | No
         return
     log.info("serving", host=settings.host, port=settings.port, environment=settings.environment)
     if settings.environment == "development":
-        _say(_greeting(settings, mongod))
+        _say(_greeting(settings, database))
 
 
 async def _answers(settings: Settings) -> bool:
@@ -180,14 +181,17 @@ async def _answers(settings: Settings) -> bool:
     return status.split()[1:2] == [b"200"]
 
 
-def _greeting(settings: Settings, mongod: KeptMongod | None) -> str:
+def _described(given: Settings, complete: Settings, mongod: OwnedMongod | None) -> str:
+    if given.mongodb_uri is not None or complete.mongodb_uri is None:
+        return "that of DARKROOM_MONGODB_URI"
+    starter = "another process" if mongod is None else "this process"
+    return f"{complete.mongodb_uri.get_secret_value()}, started by {starter}"
+
+
+def _greeting(settings: Settings, database: str) -> str:
     address = _authority(settings)
     token = DevelopmentIssuer(settings.data_dir).token(EXAMPLE_VIEWER)
     hours = TOKEN_LIFE.total_seconds() / 3600
-    if mongod is None:
-        database = "that of DARKROOM_MONGODB_URI"
-    else:
-        database = f"{mongod.uri}, {'ours' if mongod.is_ours else 'shared with another process'}"
     return f"""
 Darkroom is ready.
 

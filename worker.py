@@ -37,7 +37,7 @@ async def _work(settings: Settings) -> int:
     with stop.at_signals():
         # The better part of a second, which the start of mongod hides.
         importing = asyncio.create_task(asyncio.to_thread(importlib.import_module, "bootstrap"))
-        async with database(settings) as (complete, mongod):
+        async with database(settings, starts_mongod=False) as (complete, mongod):
             await importing
             asked = asyncio.Event()
             working = asyncio.create_task(_work_until(asked, complete, stop), name="worker")

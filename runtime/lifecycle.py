@@ -18,8 +18,9 @@ from pydantic import SecretStr
 from pymongo import AsyncMongoClient
 from pymongo.errors import PyMongoError, ServerSelectionTimeoutError
 
-from runtime.local_mongod import NO_MONGOD, KeptMongod, MongodFailed, find_mongod, run_mongod
+from runtime.local_mongod import NO_MONGOD, MongodFailed, find_mongod
 from runtime.logs import configure_logs
+from runtime.mongod_owner import OwnedMongod, folder_owner, run_mongod
 from settings import Settings, SettingsError, read_settings
 
 STOPPED: Final = 0
@@ -103,7 +104,7 @@ class Stop:
     async def watch(
         self,
         work: asyncio.Task[Any],
-        mongod: KeptMongod | None,
+        mongod: OwnedMongod | None,
         *,
         end: Callable[[], None],
         hurry: Callable[[], None] | None = None,
@@ -159,7 +160,7 @@ class Stop:
             self._loop.call_later(FORCED_SECONDS + CANCELLED_SECONDS, self._waited_enough.set)
 
 
-async def _given_up(mongod: KeptMongod | None) -> None:
+async def _given_up(mongod: OwnedMongod | None) -> None:
     if mongod is None:
         await asyncio.Event().wait()
     else:
@@ -175,18 +176,33 @@ def exit_code(stop: Stop, code: int) -> int:
 
 
 @asynccontextmanager
-async def database(settings: Settings) -> AsyncIterator[tuple[Settings, KeptMongod | None]]:
-    """The settings with a MongoDB that can be used, and our own mongod where none was named."""
+async def database(
+    settings: Settings, *, starts_mongod: bool = True, shares_mongod: bool = False
+) -> AsyncIterator[tuple[Settings, OwnedMongod | None]]:
+    """The settings with a MongoDB that can be used, and the mongod if this process runs it.
+
+    Without DARKROOM_MONGODB_URI it is the one that another process shares in the data folder, or
+    one that is started here.
+    """
     if settings.mongodb_uri is not None:
         if settings.environment == "development":
             await _probe(settings.mongodb_uri.get_secret_value())
         yield settings, None
         return
-    binary = await asyncio.to_thread(find_mongod)
-    if binary is None:
-        raise CannotStart(NO_MONGOD)
-    async with run_mongod(settings.data_dir, binary=binary) as mongod:
-        yield settings.model_copy(update={"mongodb_uri": SecretStr(mongod.uri)}), mongod
+    with folder_owner(settings.data_dir) as owner:
+        uri = await owner.acquire(may_own=starts_mongod)
+        if uri is not None:
+            yield _with_mongodb(settings, uri), None
+            return
+        binary = await asyncio.to_thread(find_mongod)
+        if binary is None:
+            raise CannotStart(NO_MONGOD)
+        async with run_mongod(owner, binary=binary, shared=shares_mongod) as mongod:
+            yield _with_mongodb(settings, mongod.uri), mongod
+
+
+def _with_mongodb(settings: Settings, uri: str) -> Settings:
+    return settings.model_copy(update={"mongodb_uri": SecretStr(uri)})
 
 
 async def _probe(uri: str) -> None:

@@ -1,4 +1,4 @@
-"""Our own mongod: what it can do, and what becomes of it when somebody dies."""
+"""The built-in mongod: what it can do, who runs it, and what happens when a process is killed."""
 
 import asyncio
 import fcntl
@@ -13,21 +13,26 @@ from typing import Any
 import pytest
 from pymongo import AsyncMongoClient
 
-from runtime.local_mongod import REPLICA_SET, Mongod, MongodFailed, find_mongod, run_mongod
+from runtime import mongod_owner
+from runtime.local_mongod import REPLICA_SET, Mongod, MongodFailed, find_mongod
+from runtime.mongod_owner import OwnedMongod, folder_owner, run_mongod
 
 ROOT = Path(__file__).parent.parent
 Client = AsyncMongoClient[dict[str, Any]]
 
-# Looks after a mongod until it is killed. Prints the process id of its mongod.
+# Owns a folder and shares its mongod until it is killed.
 OWNER = """
 import asyncio, sys
 from pathlib import Path
-from runtime.local_mongod import find_mongod, run_mongod
+from runtime.local_mongod import find_mongod
+from runtime.mongod_owner import folder_owner, run_mongod
 
 async def main():
-    async with run_mongod(Path(sys.argv[1]), binary=find_mongod()) as mongod:
-        print(mongod.pid, mongod.uri, flush=True)
-        await asyncio.Event().wait()
+    with folder_owner(Path(sys.argv[1])) as owner:
+        assert await owner.acquire(may_own=True) is None
+        async with run_mongod(owner, binary=find_mongod(), shared=True) as mongod:
+            print(mongod.uri, flush=True)
+            await asyncio.Event().wait()
 
 asyncio.run(main())
 """
@@ -67,17 +72,30 @@ async def values(uri: str) -> list[str]:
         return [thing["value"] async for thing in client.test.things.find().sort("_id")]
 
 
+def pid_in(data_dir: Path) -> int:
+    return int((data_dir / "mongod" / "mongod.lock").read_text())
+
+
+@asynccontextmanager
+async def owned(
+    data_dir: Path, *, binary: Path, shared: bool = False
+) -> AsyncIterator[OwnedMongod]:
+    with folder_owner(data_dir) as owner:
+        assert await owner.acquire(may_own=True) is None
+        async with run_mongod(owner, binary=binary, shared=shared) as mongod:
+            yield mongod
+
+
 @asynccontextmanager
 async def an_owner(data_dir: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, int, str]]:
-    """Another process that looks after the folder's mongod."""
+    """Another process that owns the folder."""
     owner = await asyncio.create_subprocess_exec(
         sys.executable, "-c", OWNER, data_dir, cwd=ROOT, stdout=asyncio.subprocess.PIPE
     )
     try:
         assert owner.stdout is not None
         line = await asyncio.wait_for(owner.stdout.readline(), 30)
-        pid, uri = line.decode().split()
-        yield owner, int(pid), uri
+        yield owner, pid_in(data_dir), line.decode().strip()
     finally:
         if owner.returncode is None:
             owner.kill()
@@ -87,7 +105,7 @@ async def an_owner(data_dir: Path) -> AsyncIterator[tuple[asyncio.subprocess.Pro
 async def test_it_is_a_writable_primary_with_transactions_and_change_streams(
     binary: Path, tmp_path: Path
 ) -> None:
-    async with run_mongod(tmp_path, binary=binary) as mongod, Client(mongod.uri) as client:
+    async with owned(tmp_path, binary=binary) as mongod, Client(mongod.uri) as client:
         hello = await client.admin.command("hello")
         assert hello["isWritablePrimary"]
         assert hello["setName"] == REPLICA_SET
@@ -102,7 +120,7 @@ async def test_it_is_a_writable_primary_with_transactions_and_change_streams(
 
 
 async def test_it_has_the_settings_that_matter(binary: Path, tmp_path: Path) -> None:
-    async with run_mongod(tmp_path, binary=binary) as mongod, Client(mongod.uri) as client:
+    async with owned(tmp_path, binary=binary) as mongod, Client(mongod.uri) as client:
         config = (await client.admin.command("replSetGetConfig"))["config"]
         lifetime = await client.admin.command("getParameter", transactionLifetimeLimitSeconds=1)
         options = (await client.admin.command("getCmdLineOpts"))["parsed"]
@@ -114,22 +132,22 @@ async def test_it_has_the_settings_that_matter(binary: Path, tmp_path: Path) -> 
 
 
 async def test_a_second_start_finds_the_data_on_the_same_port(binary: Path, tmp_path: Path) -> None:
-    async with run_mongod(tmp_path, binary=binary) as first:
+    async with owned(tmp_path, binary=binary) as first:
         await insert(first.uri, "kept")
 
-    async with run_mongod(tmp_path, binary=binary) as second:
+    async with owned(tmp_path, binary=binary) as second:
         assert second.uri == first.uri
         assert await values(second.uri) == ["kept"]
 
 
 async def test_a_second_start_finds_the_data_on_another_port(binary: Path, tmp_path: Path) -> None:
-    async with run_mongod(tmp_path, binary=binary) as first:
+    async with owned(tmp_path, binary=binary) as first:
         await insert(first.uri, "kept")
     port = int(first.uri.partition("127.0.0.1:")[2].partition("/")[0])
 
-    # By then somebody else listens there, who does not know what to say to a mongod.
+    # Another program listens there then.
     somebody = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", port)
-    async with somebody, run_mongod(tmp_path, binary=binary) as second:
+    async with somebody, owned(tmp_path, binary=binary) as second:
         assert second.uri != first.uri
         await insert(second.uri, "more")
         assert await values(second.uri) == ["kept", "more"]
@@ -155,28 +173,26 @@ async def test_a_killed_one_starts_again_on_its_port_with_what_it_acknowledged(
         await mongod.stop()
 
 
-async def test_one_that_ends_by_itself_is_started_again(binary: Path, tmp_path: Path) -> None:
-    async with run_mongod(tmp_path, binary=binary) as mongod, Client(mongod.uri) as client:
+async def test_one_that_ends_unexpectedly_is_started_again(binary: Path, tmp_path: Path) -> None:
+    async with owned(tmp_path, binary=binary) as mongod, Client(mongod.uri) as client:
         await client.test.things.insert_one({"value": "before"})
-        killed = mongod.pid
-        assert killed is not None
+        killed = pid_in(tmp_path)
 
         os.kill(killed, signal.SIGKILL)
-        await eventually(lambda: mongod.pid not in {None, killed})
 
         assert await values(mongod.uri) == ["before"]
         assert await client.test.things.count_documents({}) == 1
+        assert pid_in(tmp_path) != killed
 
 
 async def test_one_that_keeps_ending_is_given_up(binary: Path, tmp_path: Path) -> None:
     replaced = tmp_path / "mongod-binary"
     replaced.symlink_to(binary)
-    async with run_mongod(tmp_path / "data", binary=replaced) as mongod:
-        assert mongod.pid is not None
+    async with owned(tmp_path / "data", binary=replaced) as mongod:
         replaced.unlink()
         replaced.symlink_to("/bin/false")
 
-        os.kill(mongod.pid, signal.SIGKILL)
+        os.kill(pid_in(tmp_path / "data"), signal.SIGKILL)
 
         with pytest.raises(MongodFailed, match=r"mongod keeps ending.*mongod\.log"):
             await asyncio.wait_for(mongod.ended(), 20)
@@ -184,14 +200,13 @@ async def test_one_that_keeps_ending_is_given_up(binary: Path, tmp_path: Path) -
 
 async def test_one_that_does_not_start_says_where_its_log_is(tmp_path: Path) -> None:
     with pytest.raises(MongodFailed, match=r"ended with code 1; see .*mongod\.log"):
-        async with run_mongod(tmp_path, binary=Path("/bin/false")):
+        async with owned(tmp_path, binary=Path("/bin/false")):
             pytest.fail("it cannot have started")
 
 
 async def test_stopping_leaves_no_process(binary: Path, tmp_path: Path) -> None:
-    async with run_mongod(tmp_path, binary=binary) as mongod:
-        pid = mongod.pid
-        assert pid is not None
+    async with owned(tmp_path, binary=binary):
+        pid = pid_in(tmp_path)
 
     assert not is_alive(pid)
 
@@ -205,61 +220,68 @@ async def test_it_does_not_outlive_a_killed_owner(tmp_path: Path) -> None:
         await eventually(lambda: not is_alive(pid))
 
 
-async def test_a_start_takes_care_of_what_a_killed_owner_left(binary: Path, tmp_path: Path) -> None:
+async def test_a_start_ends_the_mongod_of_a_killed_owner(binary: Path, tmp_path: Path) -> None:
     async with an_owner(tmp_path) as (owner, orphan, uri):
         await insert(uri, "kept")
-        # Frozen, it does not hear that its owner is dead: as where nothing tells it.
+        # Frozen, it is not ended with its owner: as on a system that does not tie them.
         os.kill(orphan, signal.SIGSTOP)
         owner.kill()
         await owner.wait()
         assert is_alive(orphan)
-        asyncio.get_running_loop().call_later(0.3, os.kill, orphan, signal.SIGCONT)
 
-        async with run_mongod(tmp_path, binary=binary) as mongod:
-            assert mongod.is_ours
+        async with owned(tmp_path, binary=binary) as mongod:
             assert not is_alive(orphan)
+            assert mongod.uri == uri
             assert await values(mongod.uri) == ["kept"]
 
 
-async def test_the_mongod_of_a_live_owner_is_shared_and_left_running(
-    binary: Path, tmp_path: Path
+@pytest.mark.parametrize("may_own", [False, True])
+async def test_a_second_process_is_given_the_uri_that_the_owner_shares(
+    tmp_path: Path, may_own: bool
 ) -> None:
     async with an_owner(tmp_path) as (_, pid, uri):
-        async with run_mongod(tmp_path, binary=binary) as shared:
-            assert not shared.is_ours
-            assert shared.uri == uri
-            await insert(shared.uri, "ours")
+        with folder_owner(tmp_path) as second:
+            assert await second.acquire(may_own=may_own) == uri
+            await insert(uri, "second's")
 
         assert is_alive(pid)
-        assert await values(uri) == ["ours"]
+        assert await values(uri) == ["second's"]
 
 
-async def test_who_shares_a_mongod_takes_it_over_when_its_owner_dies(
-    binary: Path, tmp_path: Path
+async def test_what_an_owner_does_not_share_is_waited_for(binary: Path, tmp_path: Path) -> None:
+    with folder_owner(tmp_path) as second:
+        async with owned(tmp_path, binary=binary):
+            waiting = asyncio.create_task(second.acquire(may_own=True))
+            await asyncio.sleep(0.3)
+            assert not waiting.done()
+
+        assert await asyncio.wait_for(waiting, 10) is None
+
+
+async def test_the_waiting_for_an_owner_has_a_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with (
-        an_owner(tmp_path) as (owner, _, uri),
-        run_mongod(tmp_path, binary=binary) as shared,
-    ):
-        await insert(uri, "kept")
+    monkeypatch.setattr(mongod_owner, "WAIT_SECONDS", 0.3)
+    with folder_owner(tmp_path) as first, folder_owner(tmp_path) as second:
+        with pytest.raises(MongodFailed, match="start `make run`, or set DARKROOM_MONGODB_URI"):
+            await second.acquire(may_own=False)
 
-        owner.kill()
-        await owner.wait()
-        await eventually(lambda: shared.pid is not None)
+        assert await first.acquire(may_own=True) is None
+        first.write()
 
-        assert shared.uri == uri
-        assert await values(uri) == ["kept"]
+        with pytest.raises(MongodFailed, match=f"Process {os.getpid()} uses the mongod of"):
+            await second.acquire(may_own=True)
 
 
-async def test_a_folder_that_somebody_else_uses_is_left_alone(binary: Path, tmp_path: Path) -> None:
+async def test_the_folder_of_another_mongod_is_left_alone(binary: Path, tmp_path: Path) -> None:
     lock_path = tmp_path / "mongod" / "mongod.lock"
     lock_path.parent.mkdir()
     lock_path.write_text(f"{os.getpid()}\n")
     with lock_path.open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
 
-        with pytest.raises(MongodFailed, match=f"Process {os.getpid()} uses .* is not ours"):
-            async with run_mongod(tmp_path, binary=binary):
+        with pytest.raises(MongodFailed, match=f"Process {os.getpid()} uses .* did not start it"):
+            async with owned(tmp_path, binary=binary):
                 pytest.fail("it cannot have started")
 
 
@@ -270,8 +292,8 @@ async def test_a_stale_lock_with_the_id_of_another_process_does_not_matter(
     lock_path.parent.mkdir()
     lock_path.write_text(f"{os.getpid()}\n")
 
-    async with run_mongod(tmp_path, binary=binary) as mongod:
-        assert mongod.is_ours
+    async with owned(tmp_path, binary=binary) as mongod:
+        assert await values(mongod.uri) == []
 
 
 def test_a_mongod_on_path_goes_first_if_it_runs(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.mongod_owner import folder_owner
 from tests.brokers import NatsServer
 from tests.serving import free_port
 
@@ -152,12 +153,26 @@ async def test_it_works_while_nats_is_away(
     assert "Traceback" not in worker.said
 
 
-async def test_it_starts_the_mongod_of_the_data_folder(tmp_path: Path) -> None:
+async def test_it_uses_the_mongod_that_another_process_shares(
+    services: Path, tmp_path: Path, mongodb_uri: str
+) -> None:
+    (services / "bootstrap.py").write_text(SLOW_BOOTSTRAP)
+    async with work(tmp_path, folder=services, DARKROOM_NATS_URL=nowhere()) as worker:
+        await worker.until("waiting for the mongod of another process")
+        with folder_owner(tmp_path) as owner:
+            assert await owner.acquire(may_own=True) is None
+            owner.write(uri=mongodb_uri)
+
+            await worker.until("working")
+
+
+async def test_it_starts_no_mongod(tmp_path: Path) -> None:
     async with work(tmp_path, DARKROOM_NATS_URL=nowhere()) as worker:
-        await worker.until("working")
-        assert (tmp_path / "mongod.json").exists()
+        await worker.until("waiting for the mongod of another process")
 
         assert await worker.end(signal.SIGTERM) == 0
+
+    assert not (tmp_path / "mongod").exists()
 
 
 async def test_a_worker_waits_200_seconds_unless_told_otherwise(
