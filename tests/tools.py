@@ -52,9 +52,9 @@ def need(name: str) -> Path:
 
 
 def need_mongod() -> Path:
-    """The mongod that tests start: requirements/app.txt brings one, so they are never left out."""
+    """The mongod that tests start: requirements/dev.txt has one, so they are never left out."""
     binary = find_mongod()
-    assert binary is not None, "The tests need a mongod; requirements/app.txt brings one."
+    assert binary is not None, "The tests need a mongod; requirements/dev.txt has one."
     return binary
 
 
