@@ -1,4 +1,4 @@
-"""The composition root: the only place that knows concrete classes."""
+"""The composition root: the only module that knows concrete classes."""
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -7,7 +7,6 @@ from functools import partial
 from typing import Protocol
 
 import httpx2
-from pydantic import SecretStr
 from starlette.routing import Route
 
 from domain.cleanup.collector import OrphanCollector
@@ -50,7 +49,14 @@ from providers.rehearsal import RehearsalProvider
 from providers.replicate.provider import ReplicateProvider
 from providers.wavespeed.provider import WavespeedProvider
 from schema.services import Services
-from settings import Settings, SettingsError, origin_pattern, secret_of
+from settings import (
+    AzureSettings,
+    ProviderSettings,
+    Settings,
+    SettingsError,
+    origin_pattern,
+    secret_of,
+)
 from storage.imaging.samples import load_samples
 from storage.imaging.sandbox import UploadSandbox
 from storage.imaging.threaded import ThreadedImageProcessor
@@ -78,7 +84,7 @@ from subscriptions.viewer import ViewerUpdates
 
 
 class Objects(ObjectStore, UploadStore, Protocol):
-    """The store of all bytes, ours and those that clients bring."""
+    """The store of images and uploads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +103,7 @@ class _RemoteProvider(Provider, Protocol):
 
 
 class _Opens(Protocol):
-    """A provider that is opened with nothing but a key, an address, and a number of places."""
+    """A provider that is opened with a key, a URL, and its maximum of concurrent runs."""
 
     def __call__(
         self, references: References, /, *, key: str, url: str, places: int
@@ -105,8 +111,8 @@ class _Opens(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Studio:
-    """What makes pictures and looks at them. It needs no database."""
+class ImageTools:
+    """What makes, decodes and stores images. It needs no database."""
 
     objects: Objects
     object_routes: Sequence[Route]
@@ -121,10 +127,10 @@ class _Base:
     """What every process has, whether it answers requests or runs outputs."""
 
     database: Database
-    studio: Studio
+    image_tools: ImageTools
     registry: ModelRegistry
     providers: Mapping[str, Provider]
-    """All that can be used here, the remote ones and our own."""
+    """All that can be used here: with credentials, local, and rehearsals."""
     image_writer: ImageWriter
     images: MongoImageRepository
     claims: MongoClaimRepository
@@ -142,7 +148,7 @@ async def open_api(
         database, image_writer, registry = base.database, base.image_writer, base.registry
         conversation_repository = MongoConversationRepository(database)
         turn_repository = MongoTurnRepository(database)
-        turn_cursors = TurnCursors(base.studio.signer)
+        turn_cursors = TurnCursors(base.image_tools.signer)
         hub = Hub(MongoChangeFeed(database), turn_repository, turn_cursors)
         jobs = base.jobs
         upload_processor = UploadSandbox()
@@ -179,7 +185,7 @@ async def open_api(
             uploads=UploadService(
                 MongoUploadRepository(database),
                 base.images,
-                base.studio.objects,
+                base.image_tools.objects,
                 upload_processor,
                 image_writer,
                 max_bytes=settings.max_upload_bytes,
@@ -190,9 +196,9 @@ async def open_api(
             turn_updates=TurnUpdates(hub, turn_repository, conversation_repository, turn_cursors),
             conversation_updates=ConversationUpdates(hub, conversation_repository),
             viewer_updates=ViewerUpdates(hub, accounts),
-            links=base.studio.objects,
+            links=base.image_tools.objects,
             turn_cursors=turn_cursors,
-            page_cursors=PageCursors(base.studio.signer),
+            page_cursors=PageCursors(base.image_tools.signer),
         )
         viewers = ViewerService(
             MongoViewerRepository(database),
@@ -211,7 +217,7 @@ async def open_api(
             services=services,
             admission=admission,
             database=database,
-            object_routes=base.studio.object_routes,
+            object_routes=base.image_tools.object_routes,
         )
 
 
@@ -229,7 +235,7 @@ async def open_worker(
 
 
 @asynccontextmanager
-async def open_studio(settings: Settings) -> AsyncIterator[Studio]:
+async def open_image_tools(settings: Settings) -> AsyncIterator[ImageTools]:
     """Open the providers that the settings have credentials for, and close them at the end."""
     async with AsyncExitStack() as stack:
         signer = Signer(secret_of(settings))
@@ -237,10 +243,10 @@ async def open_studio(settings: Settings) -> AsyncIterator[Studio]:
         image_processor = ThreadedImageProcessor()
         stack.push_async_callback(image_processor.aclose)
         remote: dict[str, Provider] = {}
-        for provider in _providers_with_keys(settings, References(objects, image_processor)):
+        for provider in _open_providers(settings, References(objects, image_processor)):
             stack.push_async_callback(provider.aclose)
             remote[provider.name] = provider
-        yield Studio(
+        yield ImageTools(
             objects=objects,
             object_routes=object_routes,
             signer=signer,
@@ -256,7 +262,7 @@ async def _run_outputs(
         claims=base.claims,
         images=base.images,
         image_writer=base.image_writer,
-        image_processor=base.studio.image_processor,
+        image_processor=base.image_tools.image_processor,
         registry=base.registry,
         providers=base.providers,
         withdrawals=base.withdrawals,
@@ -272,7 +278,7 @@ def _tidier(base: _Base) -> OrphanCollector:
     return OrphanCollector(
         MongoPeriodicJobRepository(base.database),
         MongoUploadRepository(base.database),
-        ObjectReconciler(base.studio.objects, MongoReferencedObjectRepository(base.database)),
+        ObjectReconciler(base.image_tools.objects, MongoReferencedObjectRepository(base.database)),
     )
 
 
@@ -282,11 +288,11 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
     database = await stack.enter_async_context(
         open_database(settings.mongodb_uri.get_secret_value(), settings.mongodb_database)
     )
-    studio = await stack.enter_async_context(open_studio(settings))
-    local = LocalProvider(studio.objects)
+    tools = await stack.enter_async_context(open_image_tools(settings))
+    local = LocalProvider(tools.objects)
     stack.push_async_callback(local.aclose)
     development = settings.environment == "development"
-    providers: dict[str, Provider] = {local.name: local, **studio.remote}
+    providers: dict[str, Provider] = {local.name: local, **tools.remote}
     if development:
         rehearsal = RehearsalProvider(local)
         providers[rehearsal.name] = rehearsal
@@ -295,10 +301,10 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
     await stack.enter_async_context(withdrawals.serve())
     return _Base(
         database=database,
-        studio=studio,
+        image_tools=tools,
         registry=registry,
         providers=providers,
-        image_writer=ImageWriter(studio.objects),
+        image_writer=ImageWriter(tools.objects),
         images=MongoImageRepository(database),
         claims=MongoClaimRepository(database),
         withdrawals=withdrawals,
@@ -310,7 +316,7 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
 async def open_objects(
     settings: Settings, signer: Signer
 ) -> AsyncIterator[tuple[Objects, Sequence[Route]]]:
-    """Where the bytes of pictures are, and the routes that links and offers lead to, if to us."""
+    """The object store, and routes for its signed URLs and presigned uploads if it is a folder."""
     bucket = bucket_of(settings)
     if bucket is not None:
         async with open_bucket(bucket, operation_seconds=settings.s3_seconds) as store:
@@ -333,7 +339,7 @@ async def open_objects(
 
 
 def bucket_of(settings: Settings) -> Bucket | None:
-    """The bucket that the settings name, if they do."""
+    """The bucket of the settings, if they name one."""
     if settings.s3_bucket is None:
         return None
     assert settings.s3_key_id
@@ -350,49 +356,31 @@ def bucket_of(settings: Settings) -> Bucket | None:
     )
 
 
-def _providers_with_keys(settings: Settings, references: References) -> Iterator[_RemoteProvider]:
-    ways: list[tuple[_Opens, SecretStr | None, str | None, int]] = [
-        (FalProvider, settings.fal_key, settings.fal_url, settings.fal_places),
-        (_openai, settings.openai_key, settings.openai_url, settings.openai_places),
-        (partial(_azure, settings), settings.azure_key, settings.azure_url, settings.azure_places),
-        (GeminiProvider, settings.gemini_key, settings.gemini_url, settings.gemini_places),
-        (
-            OpenRouterProvider,
-            settings.openrouter_key,
-            settings.openrouter_url,
-            settings.openrouter_places,
-        ),
-        (
-            ReplicateProvider,
-            settings.replicate_key,
-            settings.replicate_url,
-            settings.replicate_places,
-        ),
-        (
-            WavespeedProvider,
-            settings.wavespeed_key,
-            settings.wavespeed_url,
-            settings.wavespeed_places,
-        ),
+def _open_providers(settings: Settings, references: References) -> Iterator[_RemoteProvider]:
+    openers: list[tuple[_Opens, ProviderSettings | AzureSettings]] = [
+        (FalProvider, settings.fal),
+        (_open_openai, settings.openai),
+        (partial(_open_azure, settings.azure), settings.azure),
+        (GeminiProvider, settings.gemini),
+        (OpenRouterProvider, settings.openrouter),
+        (ReplicateProvider, settings.replicate),
+        (WavespeedProvider, settings.wavespeed),
     ]
-    for opens, key, url, places in ways:
-        if key is not None:
-            assert url is not None
-            yield opens(references, key=key.get_secret_value(), url=url, places=places)
+    for opens, given in openers:
+        if given.key is not None and given.url is not None:
+            key = given.key.get_secret_value()
+            yield opens(references, key=key, url=given.url, places=given.places)
 
 
-def _openai(references: References, *, key: str, url: str, places: int) -> OpenAIProvider:
+def _open_openai(references: References, *, key: str, url: str, places: int) -> OpenAIProvider:
     return OpenAIProvider(references, OpenAIBackend(key=key, url=url), places=places)
 
 
-def _azure(
-    settings: Settings, references: References, *, key: str, url: str, places: int
+def _open_azure(
+    settings: AzureSettings, references: References, *, key: str, url: str, places: int
 ) -> OpenAIProvider:
     backend = AzureBackend(
-        key=key,
-        url=url,
-        api_version=settings.azure_api_version,
-        deployments=settings.azure_deployments,
+        key=key, url=url, api_version=settings.api_version, deployments=settings.deployments
     )
     return OpenAIProvider(references, backend, places=places)
 

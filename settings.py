@@ -1,4 +1,4 @@
-"""Settings: everything that the environment decides, read once at the entrance and passed on.
+"""Settings: everything that the environment decides, read once at the start and passed on.
 
 `python -m settings` prints `.env.example`, `python -m settings --table` the same as Markdown.
 """
@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
@@ -19,7 +20,15 @@ from typing import Annotated, Any, Final, Literal, Self, cast
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -49,49 +58,125 @@ _LOCAL_ORIGINS = (
 
 
 class SettingsError(Exception):
-    """The environment does not say what is needed. `problems` are sentences for a person."""
+    """The settings are incomplete or wrong. `problems` are sentences for a person."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
 
 
-_PROVIDERS: Final = ("fal", "openai", "gemini", "openrouter", "replicate", "wavespeed")
-_PROVIDERS_KEYS: Final = [f"{name}_key" for name in _PROVIDERS]
-_PROVIDERS_URLS: Final = [f"{name}_url" for name in _PROVIDERS]
+def is_loopback(host: str) -> bool:
+    """Whether a listener on this host can be reached from this machine only."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
-def _key_of(account: str, whose: str) -> Any:
-    return Field(
+def may_fetch_keys_from(url: str) -> bool:
+    """Keys decide who is let in, and who pays: over the network they are sent through TLS only."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or is_loopback(parts.hostname or "")
+
+
+def _http_url(value: str) -> str:
+    if not value:
+        return value
+    url = urlsplit(value)
+    if url.scheme not in {"http", "https"} or not url.hostname or url.query or url.fragment:
+        raise PydanticCustomError("sentence", "should be an http or https URL")
+    return value.rstrip("/")
+
+
+def _https_url(value: str) -> str:
+    url = _http_url(value)
+    if url and not may_fetch_keys_from(url):
+        raise PydanticCustomError("sentence", "should begin with https://")
+    return url
+
+
+def _header_value(value: SecretStr) -> SecretStr:
+    # What does not fit into a header would be quoted by an error.
+    if not _KEY.fullmatch(value.get_secret_value()):
+        raise PydanticCustomError("sentence", "should be letters, digits and signs, no spaces")
+    return value
+
+
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+HttpsUrl = Annotated[str, AfterValidator(_https_url)]
+"""Plain http is for loopback."""
+Key = Annotated[SecretStr, AfterValidator(_header_value)]
+
+_KEY_FIELD: Final[Any] = Field(
+    default=None, description="An API key of {}; without one, its models are listed as unavailable"
+)
+_PLACES_FIELD: Final[Any] = Field(
+    default=20,
+    ge=1,
+    le=1000,
+    description="How many outputs one process runs at {} at the same time",
+)
+
+
+class ProviderSettings(BaseModel, frozen=True):
+    """What is needed to use a provider: DARKROOM_FAL_KEY is `settings.fal.key`.
+
+    The descriptions are completed with the provider's name.
+    """
+
+    key: Key | None = _KEY_FIELD
+    url: HttpsUrl = Field(
+        default="", description="The API URL of {}; plain http on loopback only, for a simulator"
+    )
+    places: int = _PLACES_FIELD
+
+
+class AzureSettings(BaseModel, frozen=True):
+    key: Key | None = _KEY_FIELD
+    url: HttpsUrl | None = Field(
         default=None,
-        description=f"The key of {account}; without it, {whose} models are shown but cannot be "
-        "used",
+        description="The origin of the {} resource, such as https://name.openai.azure.com (needed "
+        "with its key)",
     )
-
-
-def _url_of(what: str, default: str) -> Any:
-    return Field(
-        default=default,
-        description=f"Where {what} is; plain http on loopback only, which is for a simulator",
+    api_version: str = Field(
+        default="preview",
+        description="`preview`, or nothing, for Azure's v1 API; a date for the URLs that contain "
+        "the deployment",
     )
-
-
-def _places_at(provider: str) -> Any:
-    return Field(
-        default=20,
-        ge=1,
-        le=1000,
-        description=f"How many outputs one process may have at {provider} at the same time",
+    deployments: Annotated[dict[str, str], NoDecode] = Field(
+        default={},
+        description="Names of deployments, such as gpt-image-2=ours, separated by commas; any "
+        "other model has a deployment of its own name",
     )
+    places: int = _PLACES_FIELD
+
+    @field_validator("deployments", mode="before")
+    @classmethod
+    def _pairs(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [pair.partition("=") for pair in value.split(",") if pair.strip()]
+        if not all(model.strip() and name.strip() for model, _, name in pairs):
+            raise PydanticCustomError(
+                "sentence", "should list pairs such as gpt-image-2=ours, separated by commas"
+            )
+        return {model.strip(): name.strip() for model, _, name in pairs}
+
+
+def _provider(name: str, url: str) -> Any:
+    return Field(default=ProviderSettings(url=url), title=name)
 
 
 class Settings(BaseSettings):
-    """What a person may decide about one Darkroom process."""
+    """What can be configured about one Darkroom process."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
         env_file=ENV_FILE,
         env_ignore_empty=True,
+        env_nested_delimiter="_",
+        env_nested_max_split=1,
+        nested_model_default_partial_update=True,
         extra="ignore",
         frozen=True,
         hide_input_in_errors=True,
@@ -100,48 +185,50 @@ class Settings(BaseSettings):
 
     environment: Literal["development", "production"] = Field(
         default="development",
-        description="Development answers on this machine only and issues tokens for itself; "
-        "production takes tokens from elsewhere and needs the settings marked so",
+        description="`development` listens on this machine only and issues its own tokens; "
+        "`production` accepts the tokens of an identity provider and requires the settings that "
+        "are needed there",
     )
     host: str = Field(
-        default="127.0.0.1", description="The address to listen on; in development a loopback one"
+        default="127.0.0.1",
+        description="The address to listen on; in development it must be a loopback address",
     )
     port: int = Field(default=8000, ge=1, le=65535, description="The port to listen on")
-    public_url: str = Field(
+    public_url: HttpUrl = Field(
         default="",
-        description="How clients reach Darkroom, without a slash at the end; links to images begin "
-        "with it (default: http://<host>:<port>)",
+        description="The URL at which clients reach Darkroom, without a slash at the end; image "
+        "URLs begin with it (default: http://<host>:<port>)",
     )
     data_dir: Path = Field(
         default=Path(".data"),
-        description="The folder that keeps images, and in development the database and the keys",
+        description="The folder for images, and in development for the database and keys",
     )
     mongodb_uri: SecretStr | None = Field(
         default=None,
-        description="The MongoDB replica set to use; without it, development starts a mongod of "
-        "its own (needed in production)",
+        description="The MongoDB replica set to use; without it, development starts a built-in "
+        "mongod (needed in production)",
     )
     mongodb_database: str = Field(
         default="darkroom",
-        description="The database's name",
+        description="The name of the database",
     )
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Origins of browser apps that may call, separated by commas; a * stands for "
-        "any port (development default: any port of localhost and 127.0.0.1)",
+        description="Origins of browser apps that may call the API, separated by commas; * stands "
+        "for any port (development default: any port of localhost and 127.0.0.1)",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="How much to log: debug, info, warning or error"
+        default="info", description="The lowest level that is logged: debug, info, warning or error"
     )
     secret: SecretStr | None = Field(
         default=None,
-        description="At least 32 random characters that seal cursors and links; development makes "
-        "its own (needed in production)",
+        description="At least 32 random characters that sign cursors and URLs; development "
+        "generates its own (needed in production)",
     )
-    jwks_url: str | None = Field(
+    jwks_url: HttpsUrl | None = Field(
         default=None,
-        description="Where the token issuer publishes its keys, https (needed in production, only "
-        "used there)",
+        description="The https URL where the token issuer publishes its keys (needed in "
+        "production, only used there)",
     )
     token_issuer: str | None = Field(
         default=None,
@@ -155,105 +242,76 @@ class Settings(BaseSettings):
     )
     s3_bucket: str | None = Field(
         default=None,
-        description="The bucket that keeps images; without it, they are kept in the data folder",
+        description="The S3 bucket for images; without it, they are kept in the data folder",
     )
-    s3_endpoint: str = Field(
+    s3_endpoint: HttpUrl = Field(
         default="",
-        description="The origin of the server that has the bucket, any that speaks the S3 API "
+        description="The origin of the server that has the bucket; any that speaks the S3 API "
         "(default: https://s3.<region>.amazonaws.com)",
     )
-    s3_public_endpoint: str = Field(
+    s3_public_endpoint: HttpUrl = Field(
         default="",
-        description="The same as clients reach it, if they do in another way",
+        description="The origin at which clients reach that server, if it is another one",
     )
     s3_region: str = Field(
-        default="us-east-1", description="The bucket's region; where there are none, leave it"
+        default="us-east-1",
+        description="The region of the bucket; leave it where the server has no regions",
     )
     s3_key_id: str | None = Field(
         default=None, description="The id of an access key for the bucket (needed with a bucket)"
     )
-    s3_secret: SecretStr | None = Field(
+    s3_secret: Key | None = Field(
         default=None, description="The access key's secret (needed with a bucket)"
     )
     s3_addressing: Literal["path", "virtual"] | None = Field(
         default=None,
-        description="Where the bucket's name stands in addresses: in the path, or before the "
-        "server's name (default: virtual at amazonaws.com, else path)",
+        description="Where URLs have the name of the bucket: in the path, or before the host name "
+        "(default: virtual at amazonaws.com, otherwise path)",
     )
     s3_seconds: float = Field(
         default=20.0,
         gt=0,
         le=300,
-        description="Seconds that one call of the bucket may take, its repetition included",
+        description="The time limit of one call to the bucket in seconds, retry included",
     )
     nats_url: SecretStr | None = Field(
         default=None,
-        description="The NATS server, with JetStream, that tells worker processes what there is to "
-        "run (nats:// or tls://; servers of a cluster separated by commas); without it, the "
-        "process that answers requests runs outputs itself",
+        description="The NATS server with JetStream that notifies worker processes of outputs to "
+        "run (nats:// or tls://; servers of a cluster separated by commas); without it, the API "
+        "process runs outputs itself",
     )
     starting_credits: int | None = Field(
         default=None,
         ge=0,
-        description="Credits that a viewer seen for the first time is given (development default: "
-        "10000, else 0)",
+        description="Credits of a viewer seen for the first time (development default: 10000, "
+        "otherwise 0)",
     )
     max_active_outputs: int = Field(
         default=50,
         ge=1,
         le=10_000,
-        description="How many outputs of one viewer may be at work at the same time",
+        description="How many queued and running outputs a viewer may have at the same time",
     )
     max_upload_bytes: int = Field(
         default=5_000_000,
         ge=1,
         le=50_000_000,
-        description="How many bytes an image may have that a viewer uploads",
+        description="The largest size of an uploaded image in bytes",
     )
-    fal_key: SecretStr | None = _key_of("an account at fal.ai", "fal's")
-    fal_url: str = _url_of("fal's queue", "https://queue.fal.run")
-    fal_places: int = _places_at("fal")
-    openai_key: SecretStr | None = _key_of("an OpenAI account", "OpenAI's")
-    openai_url: str = _url_of("OpenAI's API", "https://api.openai.com/v1")
-    openai_places: int = _places_at("OpenAI")
-    azure_key: SecretStr | None = _key_of("an Azure OpenAI resource", "its")
-    azure_url: str | None = Field(
-        default=None,
-        description="The origin of the Azure OpenAI resource, such as "
-        "https://name.openai.azure.com; goes with its key",
-    )
-    azure_api_version: str = Field(
-        default="preview",
-        description="`preview`, or nothing, for Azure's v1 addresses; a date for those with the "
-        "deployment in them",
-    )
-    azure_deployments: Annotated[dict[str, str], NoDecode] = Field(
-        default={},
-        description="What deployments are called, such as gpt-image-2=ours, separated by commas; "
-        "a model that is not named has a deployment of its own name",
-    )
-    azure_places: int = _places_at("Azure")
-    gemini_key: SecretStr | None = _key_of("a Google AI account", "Gemini's")
-    gemini_url: str = _url_of(
-        "the Gemini API, without its version", "https://generativelanguage.googleapis.com"
-    )
-    gemini_places: int = _places_at("Gemini")
-    openrouter_key: SecretStr | None = _key_of("an OpenRouter account", "its")
-    openrouter_url: str = _url_of("OpenRouter's API", "https://openrouter.ai/api/v1")
-    openrouter_places: int = _places_at("OpenRouter")
-    replicate_key: SecretStr | None = _key_of("a Replicate account", "its")
-    replicate_url: str = _url_of("Replicate's API", "https://api.replicate.com/v1")
-    replicate_places: int = _places_at("Replicate")
-    wavespeed_key: SecretStr | None = _key_of("a Wavespeed account", "its")
-    wavespeed_url: str = _url_of("Wavespeed's API", "https://api.wavespeed.ai/api/v3")
-    wavespeed_places: int = _places_at("Wavespeed")
+    fal: ProviderSettings = _provider("fal", "https://queue.fal.run")
+    openai: ProviderSettings = _provider("OpenAI", "https://api.openai.com/v1")
+    azure: AzureSettings = Field(default=AzureSettings(), title="Azure OpenAI")
+    gemini: ProviderSettings = _provider("Gemini", "https://generativelanguage.googleapis.com")
+    openrouter: ProviderSettings = _provider("OpenRouter", "https://openrouter.ai/api/v1")
+    replicate: ProviderSettings = _provider("Replicate", "https://api.replicate.com/v1")
+    wavespeed: ProviderSettings = _provider("Wavespeed", "https://api.wavespeed.ai/api/v3")
     shutdown_grace: float = Field(
         default=20.0,
         ge=0,
         le=600,
         validation_alias=f"{PREFIX}GRACE",
-        description="Seconds that requests, and runs that nobody else could go on with, get to "
-        "end when Darkroom is stopped (default of a worker: 200)",
+        description="How many seconds requests, and runs that no other process could continue, get "
+        "to finish when Darkroom is stopped (default of a worker: 200)",
     )
 
     @field_validator("environment", "log_level", "s3_addressing", mode="before")
@@ -266,32 +324,13 @@ class Settings(BaseSettings):
     def _from_the_root(cls, value: Path) -> Path:
         return value.expanduser().absolute()
 
-    @field_validator(
-        "public_url", "jwks_url", "azure_url", "s3_endpoint", "s3_public_endpoint", *_PROVIDERS_URLS
-    )
-    @classmethod
-    def _an_http_url(cls, value: str | None) -> str | None:
-        if not value:
-            return value
-        url = urlsplit(value)
-        if url.scheme not in {"http", "https"} or not url.hostname or url.query or url.fragment:
-            raise PydanticCustomError("sentence", "should be an http or https URL")
-        return value.rstrip("/")
-
-    @field_validator("jwks_url", "azure_url", *_PROVIDERS_URLS)
-    @classmethod
-    def _not_in_the_clear(cls, value: str | None) -> str | None:
-        if value and not may_fetch_keys_from(value):
-            raise PydanticCustomError("sentence", "should begin with https://")
-        return value
-
     @field_validator("s3_endpoint", "s3_public_endpoint")
     @classmethod
     def _an_origin(cls, value: str) -> str:
         url = urlsplit(value)
         if url.path or url.username is not None:
             raise PydanticCustomError("sentence", "should be an origin, without a path")
-        # Links are signed with the server's name as clients send it: small, and no default port.
+        # URLs are signed with the host as clients send it: lower case, without the default port.
         default = {"http": ":80", "https": ":443"}.get(url.scheme, "-")
         return f"{url.scheme}://{url.netloc.lower().removesuffix(default)}" if value else value
 
@@ -300,16 +339,8 @@ class Settings(BaseSettings):
     def _a_name_of_s3(cls, value: str | None) -> str | None:
         if value and not _BUCKET.fullmatch(value):
             raise PydanticCustomError(
-                "sentence", "should be 3 to 63 small letters, digits, dots or -"
+                "sentence", "should be 3 to 63 lower-case letters, digits, dots or -"
             )
-        return value
-
-    @field_validator("azure_key", "s3_secret", *_PROVIDERS_KEYS)
-    @classmethod
-    def _one_word(cls, value: SecretStr | None) -> SecretStr | None:
-        # It becomes part of a header: what does not fit there would be quoted by an error.
-        if value and not _KEY.fullmatch(value.get_secret_value()):
-            raise PydanticCustomError("sentence", "should be letters, digits and signs, no spaces")
         return value
 
     @field_validator("s3_key_id")
@@ -356,18 +387,6 @@ class Settings(BaseSettings):
             return tuple(origin.strip() for origin in value.split(",") if origin.strip())
         return value
 
-    @field_validator("azure_deployments", mode="before")
-    @classmethod
-    def _pairs(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        pairs = [pair.partition("=") for pair in value.split(",") if pair.strip()]
-        if not all(model.strip() and name.strip() for model, _, name in pairs):
-            raise PydanticCustomError(
-                "sentence", "should list pairs such as gpt-image-2=ours, separated by commas"
-            )
-        return {model.strip(): name.strip() for model, _, name in pairs}
-
     @field_validator("allowed_origins")
     @classmethod
     def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -376,7 +395,7 @@ class Settings(BaseSettings):
                 raise PydanticCustomError(
                     "sentence",
                     "should list origins such as https://app.example.com, without a path; "
-                    "{origin} is none",
+                    "{origin} is not one",
                     {"origin": repr(origin)},
                 )
         return value
@@ -403,20 +422,21 @@ class Settings(BaseSettings):
         return self
 
     def _fill(self, name: str, value: object) -> None:
-        # What follows from other settings is settled here once, before anybody sees the object.
+        # A default that depends on other settings.
         self.__dict__[name] = value
 
     def _contradictions(self) -> Iterator[str]:
-        if (self.azure_key is None) != (self.azure_url is None):
-            yield f"{PREFIX}AZURE_KEY and {PREFIX}AZURE_URL go together."
+        if (self.azure.key is None) != (self.azure.url is None):
+            yield f"{PREFIX}AZURE_KEY and {PREFIX}AZURE_URL must be set together."
         of_bucket = [self.s3_bucket, self.s3_key_id, self.s3_secret]
         if any(of_bucket) and not all(of_bucket):
-            yield f"{PREFIX}S3_BUCKET, {PREFIX}S3_KEY_ID and {PREFIX}S3_SECRET go together."
+            names = f"{PREFIX}S3_BUCKET, {PREFIX}S3_KEY_ID and {PREFIX}S3_SECRET"
+            yield f"{names} must be set together."
         if self.environment == "development":
             if not is_loopback(self.host):
                 yield (
                     f"{PREFIX}HOST={self.host} can be reached from other machines, and in "
-                    "development anybody could issue tokens: use 127.0.0.1, or set "
+                    "development anyone could issue tokens: use 127.0.0.1, or set "
                     f"{PREFIX}ENVIRONMENT=production."
                 )
             for name in ("jwks_url", "token_issuer", "token_audience"):
@@ -432,9 +452,9 @@ class Settings(BaseSettings):
 
 
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
-    """The settings of this process, or a `SettingsError` that names all that is wrong.
+    """The settings of this process, or a `SettingsError` that names everything that is wrong.
 
-    `environ` serves only to find variables that nobody reads; values come from the process.
+    `environ` is only searched for unknown variables; values come from the process.
     """
     try:
         of_file = dotenv_values(ENV_FILE)
@@ -451,30 +471,52 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
 
 
 def settings_of_worker(settings: Settings) -> Settings:
-    """A worker waits longer: a run takes minutes where a request takes seconds."""
+    """A worker waits longer: a run takes minutes, a request seconds."""
     if "shutdown_grace" in settings.model_fields_set:
         return settings
     return settings.model_copy(update={"shutdown_grace": WORKER_GRACE_SECONDS})
 
 
-def variable_of(name: str) -> str:
-    """The environment variable of a field."""
-    alias = Settings.model_fields[name].validation_alias
-    return alias if isinstance(alias, str) else PREFIX + name.upper()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variable:
+    """One environment variable."""
+
+    name: str
+    description: str
+    default: object
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a listener on this host can be reached from this machine only."""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
+def variables() -> Iterator[Variable]:
+    """All of them, in the order in which they are documented."""
+    for name, field in Settings.model_fields.items():
+        if isinstance(field.default, BaseModel):
+            for inner_name, inner in type(field.default).model_fields.items():
+                yield Variable(
+                    name=variable_of(name, inner_name),
+                    description=(inner.description or "").format(field.title),
+                    default=getattr(field.default, inner_name),
+                )
+        else:
+            yield Variable(
+                name=variable_of(name),
+                description=field.description or "",
+                default=field.default,
+            )
 
 
-def may_fetch_keys_from(url: str) -> bool:
-    """Keys decide who is let in, and who pays: over the network they travel through TLS only."""
-    parts = urlsplit(url)
-    return parts.scheme == "https" or is_loopback(parts.hostname or "")
+def variable_of(*path: str) -> str:
+    """The environment variable of a field, such as `port` or `fal`, `key`."""
+    alias = Settings.model_fields[path[0]].validation_alias
+    return alias if isinstance(alias, str) else PREFIX + "_".join(path).upper()
+
+
+def secrets_in(settings: BaseModel) -> Iterator[str]:
+    """Every secret value, so that it can be redacted."""
+    for _, value in settings:
+        if isinstance(value, SecretStr):
+            yield value.get_secret_value()
+        elif isinstance(value, BaseModel):
+            yield from secrets_in(value)
 
 
 def _is_nats_server(url: str) -> bool:
@@ -493,20 +535,20 @@ def origin_pattern(origins: Iterable[str]) -> str:
 
 
 def secret_of(settings: Settings) -> bytes:
-    """The key that seals cursors and links. Development keeps one of its own in the data folder."""
+    """The key that signs cursors and URLs. Development keeps one in the data folder."""
     if settings.secret is not None:
         return settings.secret.get_secret_value().encode()
     return keep_secret(settings.data_dir / "secret", lambda: token_urlsafe(32).encode())
 
 
 def keep_secret(path: Path, make: Callable[[], bytes]) -> bytes:
-    """The content of a file that only its owner can read; made where there is none.
+    """The content of a file that only its owner can read; written first if there is none.
 
-    Of two processes that make it at once, one wins and both return the winner's.
+    Of two processes that write it at the same time, one wins and both return its content.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not path.exists():
-        # Written whole under another name first: nobody ever reads half a key.
+        # Written under another name first, so that no reader sees half a key.
         descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -523,14 +565,16 @@ def keep_secret(path: Path, make: Callable[[], bytes]) -> bytes:
 
 
 def _unknown(environ: Mapping[str, str | None]) -> Iterator[str]:
-    known = {variable_of(name) for name in Settings.model_fields}
+    known = {variable.name for variable in variables()}
     for name in sorted(environ):
         variable = name.upper()
         if not variable.startswith(PREFIX) or variable.startswith(TEST_PREFIX):
             continue
         if variable not in known:
             meant = get_close_matches(
-                variable.removeprefix(PREFIX), [name.removeprefix(PREFIX) for name in known], n=1
+                variable.removeprefix(PREFIX),
+                sorted(name.removeprefix(PREFIX) for name in known),
+                n=1,
             )
             hint = f"Did you mean {PREFIX}{meant[0]}?" if meant else "See .env.example."
             yield f"{name} is not a setting of Darkroom. {hint}"
@@ -539,37 +583,41 @@ def _unknown(environ: Mapping[str, str | None]) -> Iterator[str]:
 def _sentences(details: ErrorDetails) -> list[str]:
     if details["type"] == "sentences":
         return details["msg"].splitlines()
-    location = str(details["loc"][0]) if details["loc"] else ""
-    variable = variable_of(location) if location in Settings.model_fields else location
+    path = [str(step) for step in details["loc"]]
+    if path and path[0] in Settings.model_fields:
+        nested = isinstance(Settings.model_fields[path[0]].default, BaseModel)
+        subject = variable_of(*path[: 2 if nested else 1])
+    else:
+        subject = ".".join(path)
     # "Input should be a valid integer, unable to parse …": the first half says it all.
     reason = re.sub(r"^(Input|String|Value) ", "", details["msg"]).partition(", unable")[0]
-    return [f"{variable} {reason}."]
+    return [f"{subject} {reason}."]
 
 
 def env_example() -> str:
-    """`.env.example`: each setting with what it is for, switched off."""
+    """`.env.example`: each setting with its description, commented out."""
     lines = [
-        "# Settings of Darkroom. `make run` reads a file named .env beside this one;",
-        "# a variable of the environment goes before it. None is needed in development.",
-        "# Made by `.venv/bin/python -m settings > .env.example`.",
+        "# Settings of Darkroom. `make run` reads a file named .env beside this one; variables",
+        "# of the environment take precedence. None is needed in development.",
+        "# Generated by `.venv/bin/python -m settings > .env.example`.",
     ]
-    for name, field in Settings.model_fields.items():
+    for variable in variables():
         lines += [
             "",
-            *wrap(field.description or "", 88, initial_indent="# ", subsequent_indent="# "),
+            *wrap(variable.description, 88, initial_indent="# ", subsequent_indent="# "),
+            f"# {variable.name}={_shown(variable.default)}",
         ]
-        lines.append(f"# {variable_of(name)}={_shown(field.default)}")
     return "\n".join(lines) + "\n"
 
 
 def markdown_table() -> str:
-    """The same for people: one table."""
+    """The same as a Markdown table."""
     lines = ["| Variable | Default | What it decides |", "| --- | --- | --- |"]
-    for name, field in Settings.model_fields.items():
-        default = _shown(field.default)
+    for variable in variables():
+        default = _shown(variable.default)
         shown = f"`{default}`" if default else ""
-        description = (field.description or "").replace("<", "&lt;")
-        lines.append(f"| `{variable_of(name)}` | {shown} | {description} |")
+        description = variable.description.replace("<", "&lt;")
+        lines.append(f"| `{variable.name}` | {shown} | {description} |")
     return "\n".join(lines) + "\n"
 
 

@@ -10,15 +10,14 @@ import logging
 import re
 import sys
 from argparse import ArgumentParser
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
 import structlog
-from pydantic import SecretStr
 
-from bootstrap import Studio, open_studio
+from bootstrap import ImageTools, open_image_tools
 from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.generation import Delivery, GenerationRequest, SilentWatcher
 from domain.images import Rendition
@@ -29,7 +28,7 @@ from providers.catalogue import load_catalogue
 from providers.http import quoted
 from runtime.lifecycle import CANNOT_START, FAILED, STOPPED, CannotStart, complain
 from runtime.logs import configure_logs
-from settings import Settings, SettingsError, read_settings, variable_of
+from settings import Settings, SettingsError, read_settings, secrets_in, variables
 
 PROMPT: Final = "A red boat"
 
@@ -57,11 +56,11 @@ def main(arguments: list[str]) -> int:
 
 
 async def _run(settings: Settings, names: Collection[str], *, verbose: bool) -> int:
-    async with open_studio(settings) as studio:
-        chosen = _chosen(names, studio.remote)
+    async with open_image_tools(settings) as tools:
+        chosen = _chosen(names, tools.remote)
         async with asyncio.TaskGroup() as group:
             trials = [
-                group.create_task(_Trial(studio, provider, settings, verbose=verbose).run())
+                group.create_task(_Trial(tools, provider, settings, verbose=verbose).run())
                 for provider in chosen
             ]
     return STOPPED if all(trial.result() for trial in trials) else FAILED
@@ -69,7 +68,7 @@ async def _run(settings: Settings, names: Collection[str], *, verbose: bool) -> 
 
 def _chosen(names: Collection[str], remote: Mapping[str, Provider]) -> list[Provider]:
     if not remote:
-        keys = [variable_of(name) for name in Settings.model_fields if name.endswith("_key")]
+        keys = [one.name for one in variables() if one.name.endswith("_KEY")]
         raise CannotStart(f"No provider has a key here: set one of {', '.join(keys)}.")
     missing = [name for name in names if name not in remote]
     if missing:
@@ -82,7 +81,7 @@ def _chosen(names: Collection[str], remote: Mapping[str, Provider]) -> list[Prov
 class _Trial:
     """One provider's picture, and the line that tells of it."""
 
-    studio: Studio
+    tools: ImageTools
     provider: Provider
     settings: Settings
     verbose: bool
@@ -115,10 +114,10 @@ class _Trial:
     async def _look_at(self, delivery: Delivery) -> Rendition:
         if not delivery.images:
             raise GenerationFailed(GenerationErrorCode.NO_IMAGE, retryable=True)
-        return (await self.studio.image_processor.process(delivery.images[0].data)).original
+        return (await self.tools.image_processor.process(delivery.images[0].data)).original
 
     def _fail(self, code: GenerationErrorCode, detail: str) -> None:
-        told = _LINK.sub(_BLOT, quoted(detail, leave_out=_secrets_of(self.settings)))
+        told = _LINK.sub(_BLOT, quoted(detail, leave_out=secrets_in(self.settings)))
         message = GenerationError(code, retryable=False).message
         self._tell(f"{code}: {message} ({told.removesuffix(': ')})")
 
@@ -189,11 +188,6 @@ def _described(model: ImageModel, seconds: float, picture: Rendition, delivery: 
     if delivery.usage is not None and delivery.usage.total_tokens is not None:
         told.append(f"{delivery.usage.total_tokens} tokens")
     return ", ".join(told)
-
-
-def _secrets_of(settings: Settings) -> Iterable[str]:
-    values = [getattr(settings, name) for name in Settings.model_fields]
-    return [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
 
 
 def _parser() -> ArgumentParser:

@@ -21,7 +21,9 @@ from settings import (
     origin_pattern,
     read_settings,
     secret_of,
+    secrets_in,
     settings_of_worker,
+    variables,
 )
 
 ROOT = Path(__file__).parent.parent
@@ -79,6 +81,35 @@ def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_worker_waits_longer_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings_of_worker(read(monkeypatch, {})).shutdown_grace == 200
     assert settings_of_worker(read(monkeypatch, {"DARKROOM_GRACE": "20"})).shutdown_grace == 20
+
+
+def test_a_provider_keeps_the_defaults_of_what_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    environ = {"DARKROOM_FAL_KEY": "canary", "DARKROOM_OPENAI_PLACES": "3"}
+    settings = read(monkeypatch, environ)
+
+    assert settings.fal.key is not None
+    assert (settings.fal.url, settings.fal.places) == ("https://queue.fal.run", 20)
+    assert (settings.openai.key, settings.openai.places) == (None, 3)
+    assert "canary" not in f"{settings!r}"
+    assert list(secrets_in(settings)) == ["canary"]
+
+
+def test_azure_has_settings_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    azure = {
+        "DARKROOM_AZURE_KEY": "key",
+        "DARKROOM_AZURE_URL": "https://name.openai.azure.com/",
+        "DARKROOM_AZURE_API_VERSION": "2025-04-01",
+        "DARKROOM_AZURE_DEPLOYMENTS": "gpt-image-2=ours, b=c",
+    }
+    settings = read(monkeypatch, azure).azure
+
+    assert settings.url == "https://name.openai.azure.com"
+    assert settings.api_version == "2025-04-01"
+    assert settings.deployments == {"gpt-image-2": "ours", "b": "c"}
+
+    assert problems(monkeypatch, {"DARKROOM_AZURE_URL": ""}) == [
+        "DARKROOM_AZURE_KEY and DARKROOM_AZURE_URL must be set together."
+    ]
 
 
 @pytest.mark.parametrize(
@@ -150,7 +181,7 @@ def test_production_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, missi
             "DARKROOM_ALLOWED_ORIGINS",
             "https://a.example.com/app",
             "DARKROOM_ALLOWED_ORIGINS should list origins such as https://app.example.com, without "
-            "a path; 'https://a.example.com/app' is none.",
+            "a path; 'https://a.example.com/app' is not one.",
         ),
         ("DARKROOM_GRACE", "-1", "DARKROOM_GRACE should be greater than or equal to 0."),
         (
@@ -187,7 +218,7 @@ def test_production_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, missi
         (
             "DARKROOM_HOST",
             "0.0.0.0",
-            "DARKROOM_HOST=0.0.0.0 can be reached from other machines, and in development anybody "
+            "DARKROOM_HOST=0.0.0.0 can be reached from other machines, and in development anyone "
             "could issue tokens: use 127.0.0.1, or set DARKROOM_ENVIRONMENT=production.",
         ),
     ],
@@ -291,7 +322,7 @@ def test_the_committed_example_is_current() -> None:
 
 
 def test_the_table_has_a_row_for_each_setting() -> None:
-    assert len(markdown_table().splitlines()) == 2 + len(Settings.model_fields)
+    assert len(markdown_table().splitlines()) == 2 + len(list(variables()))
 
 
 def test_the_example_can_be_used_as_it_is(tmp_path: Path) -> None:
@@ -355,7 +386,7 @@ def test_a_bucket_needs_a_key(monkeypatch: pytest.MonkeyPatch, missing: str) -> 
     some = {name: value for name, value in BUCKET.items() if name != missing}
 
     assert problems(monkeypatch, some) == [
-        "DARKROOM_S3_BUCKET, DARKROOM_S3_KEY_ID and DARKROOM_S3_SECRET go together."
+        "DARKROOM_S3_BUCKET, DARKROOM_S3_KEY_ID and DARKROOM_S3_SECRET must be set together."
     ]
 
 

@@ -346,10 +346,10 @@ async def simulated() -> AsyncIterator[tuple[Mapping[str, Simulator], Mapping[st
         for name, vendor in VENDORS.items():
             simulator = simulators[name] = vendor.simulator()
             url = await stack.enter_async_context(serving(simulator))
-            settings |= {
-                f"{name}_key": SecretStr(simulator.key),
-                f"{name}_url": f"{url}{vendor.path}",
-                f"{name}_places": _PLACES,
+            settings[name] = {
+                "key": SecretStr(simulator.key),
+                "url": f"{url}{vendor.path}",
+                "places": _PLACES,
             }
         yield simulators, settings
 

@@ -73,7 +73,7 @@ async def fal() -> AsyncIterator[tuple[FalSimulator, dict[str, Any]]]:
     """A simulator, and the settings of a Darkroom that uses it."""
     simulator = FalSimulator()
     async with serving_fal(simulator) as url:
-        yield simulator, {"fal_key": SecretStr(KEY), "fal_url": url}
+        yield simulator, {"fal": {"key": SecretStr(KEY), "url": url}}
 
 
 @pytest.fixture(scope="module")

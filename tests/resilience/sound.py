@@ -13,7 +13,7 @@ from pymongo import AsyncMongoClient
 from app import create_app
 from domain.ids import ViewerId
 from edge.dev_tokens import DevelopmentIssuer
-from settings import Settings
+from settings import ProviderSettings, Settings
 from storage.mongo.accounts import MongoAccountRepository
 from storage.mongo.database import Database, open_database
 from tests.clients import Data, GraphQLClient
@@ -42,8 +42,7 @@ async def make_sound_history(mongodb_uri: str, folder: Path) -> History:
             mongodb_uri=SecretStr(mongodb_uri),
             mongodb_database=database.commands.name,
             port=port,
-            fal_key=SecretStr(KEY),
-            fal_url=fal_url,
+            fal=ProviderSettings(key=SecretStr(KEY), url=fal_url),
             starting_credits=TERMS.starting_credits,
             max_active_outputs=TERMS.max_active_outputs,
         )

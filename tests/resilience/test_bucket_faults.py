@@ -33,7 +33,7 @@ from pymongo import AsyncMongoClient
 from app import create_app
 from bootstrap import Objects
 from edge.dev_tokens import DevelopmentIssuer
-from settings import Settings
+from settings import ProviderSettings, Settings
 from storage.objects.s3 import Bucket, open_bucket
 from tests.clients import Data, GraphQLClient
 from tests.operations import send, start
@@ -169,8 +169,7 @@ async def open_shop(mongodb_uri: str, server: Bucket, folder: Path) -> AsyncIter
             mongodb_uri=SecretStr(mongodb_uri),
             mongodb_database=name,
             port=port,
-            fal_key=SecretStr(KEY),
-            fal_url=fal_url,
+            fal=ProviderSettings(key=SecretStr(KEY), url=fal_url),
             s3_bucket=bucket.name,
             s3_endpoint=detour.url,
             s3_public_endpoint=bucket.endpoint,

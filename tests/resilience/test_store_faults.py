@@ -20,7 +20,7 @@ from pymongo import AsyncMongoClient
 
 from app import create_app
 from edge.dev_tokens import DevelopmentIssuer
-from settings import Settings
+from settings import ProviderSettings, Settings
 from tests.api.test_outputs import retry
 from tests.clients import Data, GraphQLClient
 from tests.operations import over, send, start
@@ -102,8 +102,7 @@ async def open_shop(mongodb_uri: str, folder: Path) -> AsyncIterator[Shop]:
             mongodb_uri=SecretStr(mongodb_uri),
             mongodb_database=name,
             port=port,
-            fal_key=SecretStr(KEY),
-            fal_url=fal_url,
+            fal=ProviderSettings(key=SecretStr(KEY), url=fal_url),
         )
         try:
             async with serving(create_app(settings), port) as url:
