@@ -212,7 +212,7 @@ async def open_api(
             await _run_outputs(base, stack, grace_left or (lambda: settings.shutdown_grace))
         else:
             await stack.enter_async_context(Sweeper(base.claims, None).serve())
-        await stack.enter_async_context(_tidier(base).serve())
+        await stack.enter_async_context(_orphan_collector(base).serve())
         yield Api(
             services=services,
             admission=admission,
@@ -230,7 +230,7 @@ async def open_worker(
         base = await _open_base(settings, stack)
         await stack.enter_async_context(base.jobs.publishing())
         await _run_outputs(base, stack, grace_left)
-        await stack.enter_async_context(_tidier(base).serve())
+        await stack.enter_async_context(_orphan_collector(base).serve())
         yield
 
 
@@ -274,7 +274,7 @@ async def _run_outputs(
     await stack.enter_async_context(Sweeper(base.claims, dispatcher).serve())
 
 
-def _tidier(base: _Base) -> OrphanCollector:
+def _orphan_collector(base: _Base) -> OrphanCollector:
     return OrphanCollector(
         MongoPeriodicJobRepository(base.database),
         MongoUploadRepository(base.database),

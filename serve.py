@@ -1,7 +1,7 @@
-"""`python -m serve`: one Darkroom process, with a mongod of its own where none is named.
+"""`python -m serve`: one Darkroom process, with a built-in mongod unless a MongoDB is configured.
 
-What must stay true: whatever ends this process in an orderly way, requests, runs and services end
-first and mongod last; and what a person can mend is said in a sentence, not in a traceback.
+What must stay true: when this process ends in order, requests, runs and services end first and
+mongod last; and what a person can fix is said in a sentence, not in a traceback.
 """
 
 import asyncio
@@ -29,9 +29,9 @@ UNACKNOWLEDGED_MILLISECONDS: Final = 20_000
 KEEP_ALIVE_SECONDS: Final = 5
 BACKLOG: Final = 1_024
 REQUEST_SECONDS: Final = 10
-"""How long a request may take to its end; runs get what it leaves of the grace."""
+"""How long requests get to finish; runs get the rest of the grace period."""
 CLOSE_SECONDS: Final = 4.0
-"""What services get to close, after the grace."""
+"""How long services get to close, after the grace period."""
 ANSWER_SECONDS: Final = 30.0
 EXAMPLE_VIEWER: Final = "ana"
 EXAMPLE_QUERY: Final = '{"query":"{ viewer { id } }"}'
@@ -40,14 +40,14 @@ log = structlog.get_logger(__name__)
 
 
 def main() -> int:
-    """Serve until told to stop; return the exit code."""
+    """Serve until a signal; return the exit code."""
     return enter(_serve)
 
 
 async def _serve(settings: Settings) -> int:
     stop = Stop(grace_seconds=settings.shutdown_grace, close_seconds=CLOSE_SECONDS)
     with stop.at_signals(), _listener(settings) as listener:
-        # The better part of a second, which the start of mongod hides.
+        # This takes most of a second: it runs while mongod starts.
         importing = asyncio.create_task(asyncio.to_thread(importlib.import_module, "app"))
         async with database(settings, shares_mongod=True) as (complete, mongod):
             await importing
@@ -67,11 +67,11 @@ async def _serve(settings: Settings) -> int:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, but the process is ours: there is a mongod to be stopped after it."""
+    """uvicorn without its signal handlers: mongod has to be stopped after it."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        # uvicorn's own handlers raise each signal again once it has served.
+        # uvicorn's handlers raise each signal again after serving.
         yield
 
     def end(self) -> None:
@@ -93,7 +93,7 @@ class _Server(uvicorn.Server):
 
 
 def _server(settings: Settings, stop: Stop) -> _Server:
-    from app import create_app  # noqa: PLC0415 - the import has been under way since the start
+    from app import create_app  # noqa: PLC0415 - imported in a thread since the start
 
     return _Server(
         uvicorn.Config(
@@ -104,16 +104,16 @@ def _server(settings: Settings, stop: Stop) -> _Server:
             log_config=None,
             access_log=False,
             server_header=False,
-            # A client's address is not used for anything, so nobody needs to be believed about it.
+            # A client's address is not used for anything, so no proxy header has to be trusted.
             proxy_headers=False,
             backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=math.ceil(min(REQUEST_SECONDS, settings.shutdown_grace)),
             ws_max_size=WEBSOCKET_MESSAGE_BYTES,
-            # Images travel by link. The rest is not worth a compressor's memory for each socket.
+            # Images are fetched by URL; the rest is not worth a compressor's memory per socket.
             ws_per_message_deflate=False,
-            # A ping is data that must be acknowledged, which lets the kernel end dead connections.
-            # A deadline for its answer would close with 1011, after which clients do not come back.
+            # A ping is data that must be acknowledged, so the kernel ends dead connections.
+            # A limit for its answer would close with 1011, after which clients do not reconnect.
             ws_ping_interval=PING_SECONDS,
             ws_ping_timeout=None,
         )
@@ -122,7 +122,7 @@ def _server(settings: Settings, stop: Stop) -> _Server:
 
 @contextmanager
 def _listener(settings: Settings) -> Iterator[socket.socket]:
-    """A socket on our address, taken before anything slow begins."""
+    """A socket on the configured address, bound before anything slow begins."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -133,7 +133,7 @@ def _listener(settings: Settings) -> Iterator[socket.socket]:
     with listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if sys.platform == "linux":
-            # Otherwise a client that stops reading is never dropped.
+            # Otherwise a client that stops reading is never disconnected.
             listener.setsockopt(
                 socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MILLISECONDS
             )
@@ -148,7 +148,7 @@ def _why_not_listening(error: OSError, host: str, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"Port {port} of {host} is in use: set DARKROOM_PORT to another one."
     reason = error.strerror or type(error).__name__
-    return f"DARKROOM_HOST={host} and DARKROOM_PORT={port} cannot be listened on: {reason}."
+    return f"DARKROOM_HOST={host} and DARKROOM_PORT={port} cannot be used to listen: {reason}."
 
 
 async def _announce(server: _Server, settings: Settings, database: str) -> None:
@@ -201,7 +201,7 @@ Darkroom is ready.
   MongoDB    {database}
   Stop       Ctrl-C
 
-A token for {EXAMPLE_VIEWER}, good for {hours:.0f} hours; `make -s token VIEWER=bob` prints others:
+A token for {EXAMPLE_VIEWER}, valid for {hours:.0f} hours; `make -s token VIEWER=bob` prints others:
 
 {token}
 
@@ -222,7 +222,7 @@ def _say(text: str) -> None:
     try:
         print(text, flush=True)
     except OSError:
-        # Nobody reads any more. Without this Python would try again at its end, and fail.
+        # The reader has gone. Without this Python would write again at its end, and fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

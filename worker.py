@@ -1,7 +1,7 @@
-"""`python -m worker`: runs outputs, as many of these as wanted beside each other.
+"""`python -m worker`: runs outputs; any number of workers may run at the same time.
 
-It answers nobody: what there is to run it hears from NATS, and finds in the database. In
-development it uses the mongod of the data folder, as the process that serves does.
+NATS notifies it of outputs to run, and it polls the database for others. In development it uses the
+mongod that `make run` shares in the data folder.
 """
 
 import asyncio
@@ -15,17 +15,17 @@ from runtime.lifecycle import FAILED, STOPPED, CannotStart, Stop, database, ente
 from settings import Settings, settings_of_worker
 
 NEEDS_NATS: Final = (
-    "A worker needs DARKROOM_NATS_URL, the NATS server that tells it what to run; without one, "
-    "`make run` runs outputs by itself."
+    "A worker needs DARKROOM_NATS_URL, the NATS server that notifies it of outputs to run; without "
+    "one, `make run` runs outputs itself."
 )
 CLOSE_SECONDS: Final = 10.0
-"""What services get to close, after the grace."""
+"""How long services get to close, after the grace period."""
 
 log = structlog.get_logger(__name__)
 
 
 def main() -> int:
-    """Work until told to stop; return the exit code."""
+    """Work until a signal; return the exit code."""
     return enter(_work)
 
 
@@ -35,7 +35,7 @@ async def _work(settings: Settings) -> int:
     settings = settings_of_worker(settings)
     stop = Stop(grace_seconds=settings.shutdown_grace, close_seconds=CLOSE_SECONDS)
     with stop.at_signals():
-        # The better part of a second, which the start of mongod hides.
+        # This takes most of a second: it runs while the database is looked for.
         importing = asyncio.create_task(asyncio.to_thread(importlib.import_module, "bootstrap"))
         async with database(settings, starts_mongod=False) as (complete, mongod):
             await importing
@@ -47,7 +47,7 @@ async def _work(settings: Settings) -> int:
 
 
 async def _work_until(asked: asyncio.Event, settings: Settings, stop: Stop) -> None:
-    from bootstrap import open_worker  # noqa: PLC0415 - the import has been under way
+    from bootstrap import open_worker  # noqa: PLC0415 - imported in a thread
 
     async with open_worker(settings, grace_left=stop.grace_left):
         log.info("working", environment=settings.environment)

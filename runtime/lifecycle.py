@@ -1,7 +1,7 @@
-"""What the entrances share: settings, the database, signals, exit codes.
+"""The life of a process: settings, the database, signals, exit codes.
 
-What must stay true: whatever ends a process in an orderly way, its work ends first and mongod last;
-and what a person can mend is said in a sentence, not in a traceback.
+What must stay true: when a process ends in order, its work ends first and mongod last; and what a
+person can fix is said in a sentence, not in a traceback.
 """
 
 import asyncio
@@ -30,17 +30,17 @@ CANNOT_START: Final = 2
 PROBE_MILLISECONDS: Final = 3_000
 FORCED_SECONDS: Final = 0.5
 CANCELLED_SECONDS: Final = 5.0
-"""What cancelled work gets to close what it had opened."""
+"""How long cancelled work gets to close what it opened."""
 
 log = structlog.get_logger(__name__)
 
 
 class CannotStart(Exception):
-    """Something that a person can mend, said in a sentence."""
+    """A problem that a person can fix, in a sentence."""
 
 
 def enter(work: Callable[[Settings], Coroutine[Any, Any, int]]) -> int:
-    """Read the settings and work until told to stop; return the exit code."""
+    """Read the settings and work until a signal; return the exit code."""
     try:
         settings = read_settings()
         configure_logs(settings)
@@ -54,9 +54,9 @@ def enter(work: Callable[[Settings], Coroutine[Any, Any, int]]) -> int:
         complain(error)
         return FAILED
     except asyncio.CancelledError:
-        return STOPPED  # told to stop before the work began
+        return STOPPED  # by a signal, before the work began
     except Exception:
-        log.exception("broke")
+        log.exception("failed")
         return FAILED
 
 
@@ -66,7 +66,7 @@ def complain(problem: object) -> None:
 
 
 class Stop:
-    """The first signal asks for an orderly end, a second Ctrl-C for one at once."""
+    """The first signal asks for an orderly end, a second Ctrl-C for an immediate one."""
 
     def __init__(self, *, grace_seconds: float, close_seconds: float) -> None:
         self.forced = False
@@ -82,7 +82,7 @@ class Stop:
         self._waited_enough = asyncio.Event()
 
     def grace_left(self) -> float:
-        """Seconds until what is at work must have ended: one grace for all, one after the other."""
+        """Seconds until everything that is running must have ended: all share one grace period."""
         if self._asked_at is None:
             return self._grace_seconds
         return max(self._grace_seconds - (self._loop.time() - self._asked_at), 0.0)
@@ -109,11 +109,11 @@ class Stop:
         end: Callable[[], None],
         hurry: Callable[[], None] | None = None,
     ) -> None:
-        """Wait until the work has ended, which `end` asks it to when it is time.
+        """Wait until the work has ended; on a signal, `end` asks it to.
 
-        Before this a signal cancels the start. What has not ended within the limit is told to
-        hurry, then cancelled, then left behind; `forced` says so. Raise what the work or mongod
-        ended with.
+        A signal before this call cancels the start. Work that does not end within the limit is
+        asked to hurry, then cancelled, then abandoned; `forced` says so. Raise what the work or
+        mongod ended with.
         """
         self._work, self._end, self._hurry = work, end, hurry
         given_up = asyncio.create_task(_given_up(mongod), name="wait for the end of mongod")
@@ -121,7 +121,7 @@ class Stop:
         try:
             await asyncio.wait([work, given_up, enough], return_when=asyncio.FIRST_COMPLETED)
             if given_up.done() and not work.done():
-                log.error("stopping, since mongod is gone")
+                log.error("stopping because mongod keeps ending")
                 self._begin()
                 await asyncio.wait([work, enough], return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -168,7 +168,7 @@ async def _given_up(mongod: OwnedMongod | None) -> None:
 
 
 def exit_code(stop: Stop, code: int) -> int:
-    """To be called last: what was left behind would keep the loop from closing."""
+    """Call this last: abandoned work would keep the loop from closing."""
     if stop.forced:
         complain("Stopped without waiting any longer.")
         os._exit(FAILED)
@@ -206,7 +206,7 @@ def _with_mongodb(settings: Settings, uri: str) -> Settings:
 
 
 async def _probe(uri: str) -> None:
-    # The driver's own words are kept back: they can hold parts of the URI, and so a password.
+    # The driver's message is not shown: it can contain parts of the URI, and so a password.
     client: AsyncMongoClient[dict[str, Any]]
     try:
         async with AsyncMongoClient(uri, serverSelectionTimeoutMS=PROBE_MILLISECONDS) as client:
@@ -218,7 +218,7 @@ async def _probe(uri: str) -> None:
     else:
         if "setName" in hello:
             return
-        reason = "is no replica set, which transactions and change streams need"
+        reason = "is not a replica set, which transactions and change streams need"
     raise CannotStart(f"The MongoDB of DARKROOM_MONGODB_URI {reason}; compose.yaml starts one.")
 
 
@@ -226,14 +226,16 @@ def _make_data_dir(path: Path) -> None:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise CannotStart(f"DARKROOM_DATA_DIR={path} cannot be made: {error.strerror}.") from error
+        raise CannotStart(
+            f"DARKROOM_DATA_DIR={path} cannot be created: {error.strerror}."
+        ) from error
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         raise CannotStart(f"DARKROOM_DATA_DIR={path} cannot be written.")
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
-        import uvloop  # noqa: PLC0415 - there is none for every platform
+        import uvloop  # noqa: PLC0415 - not available on every platform
     except ImportError:
         return None
     return uvloop.new_event_loop

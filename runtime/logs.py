@@ -1,7 +1,7 @@
 """How Darkroom logs: structlog over the standard library, to stderr.
 
-An event is a constant phrase, facts are fields. Neither prompts nor tokens nor signed links belong
-into a log; what looks like one is blotted out all the same, whoever logged it.
+An event is a constant phrase, facts are fields. Prompts, tokens and signed URLs must not be logged;
+what looks like one is redacted all the same.
 """
 
 import logging
@@ -15,7 +15,7 @@ from structlog.typing import EventDict, Processor
 
 from settings import Settings
 
-_LOGGERS_THAT_TELL_TOO_MUCH: Final = (
+_VERBOSE_LOGGERS: Final = (
     "httpcore2",
     "httpx2",  # every URL, with its query
     "pymongo",  # every command, with its values
@@ -23,7 +23,7 @@ _LOGGERS_THAT_TELL_TOO_MUCH: Final = (
     "uvicorn",  # each WebSocket, with its query
     "websockets",  # every frame
 )
-_BLOT: Final = "[…]"
+_REDACTED: Final = "[…]"
 _SECRET_FIELD = re.compile(r"(?i)token|secret|password|authorization|prompt|(^|_)(uri|url|link)s?$")
 _SECRET_TEXT = re.compile(
     r"eyJ[\w-]{5,}\.[\w-]+(\.[\w-]*)?"  # a JSON Web Token
@@ -67,7 +67,7 @@ def configure_logs(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
-    for name in _LOGGERS_THAT_TELL_TOO_MUCH:
+    for name in _VERBOSE_LOGGERS:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     logging.captureWarnings(True)
 
@@ -82,11 +82,12 @@ def _rendered_for(*, production: bool) -> Processor:
 
 def _without_secrets(_: Any, __: str, event: MutableMapping[str, Any]) -> EventDict:
     return {
-        key: _BLOT if _SECRET_FIELD.search(key) else _blotted(value) for key, value in event.items()
+        key: _REDACTED if _SECRET_FIELD.search(key) else _redacted(value)
+        for key, value in event.items()
     }
 
 
-def _blotted(value: object) -> object:
+def _redacted(value: object) -> object:
     if value is None or isinstance(value, bool | int | float):
         return value
-    return _SECRET_TEXT.sub(_BLOT, value if isinstance(value, str) else str(value))
+    return _SECRET_TEXT.sub(_REDACTED, value if isinstance(value, str) else str(value))

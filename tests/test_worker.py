@@ -109,8 +109,8 @@ async def test_without_nats_it_says_so_in_a_sentence(tmp_path: Path) -> None:
         assert await worker.end() == 2
 
     assert worker.said == (
-        "A worker needs DARKROOM_NATS_URL, the NATS server that tells it what to run; without one, "
-        "`make run` runs outputs by itself.\n"
+        "A worker needs DARKROOM_NATS_URL, the NATS server that notifies it of outputs to run; "
+        "without one, `make run` runs outputs itself.\n"
     )
 
 
