@@ -96,10 +96,10 @@ class _RemoteProvider(Provider, Protocol):
 
 
 class _Opens(Protocol):
-    """A provider that is opened with nothing but a key, an address, and a number of places."""
+    """A provider that is opened with nothing but a key, an address, and a number of runs."""
 
     def __call__(
-        self, references: References, /, *, key: str, url: str, places: int
+        self, references: References, /, *, key: str, url: str, max_concurrent_runs: int
     ) -> _RemoteProvider: ...
 
 
@@ -375,15 +375,19 @@ def _providers_with_keys(settings: Settings, references: References) -> Iterator
     for opens, key, url, places in ways:
         if key is not None:
             assert url is not None
-            yield opens(references, key=key.get_secret_value(), url=url, places=places)
+            yield opens(references, key=key.get_secret_value(), url=url, max_concurrent_runs=places)
 
 
-def _openai(references: References, *, key: str, url: str, places: int) -> OpenAIProvider:
-    return OpenAIProvider(references, OpenAIBackend(key=key, url=url), places=places)
+def _openai(
+    references: References, *, key: str, url: str, max_concurrent_runs: int
+) -> OpenAIProvider:
+    return OpenAIProvider(
+        references, OpenAIBackend(key=key, url=url), max_concurrent_runs=max_concurrent_runs
+    )
 
 
 def _azure(
-    settings: Settings, references: References, *, key: str, url: str, places: int
+    settings: Settings, references: References, *, key: str, url: str, max_concurrent_runs: int
 ) -> OpenAIProvider:
     backend = AzureBackend(
         key=key,
@@ -391,7 +395,7 @@ def _azure(
         api_version=settings.azure_api_version,
         deployments=settings.azure_deployments,
     )
-    return OpenAIProvider(references, backend, places=places)
+    return OpenAIProvider(references, backend, max_concurrent_runs=max_concurrent_runs)
 
 
 def _accounts(settings: Settings, database: Database) -> AccountService:

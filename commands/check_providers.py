@@ -26,7 +26,7 @@ from domain.models import SQUARE, ImageModel, Quality, Resolution, Scene
 from domain.outputs import GenerationError
 from domain.ports.providers import Provider
 from providers.catalogue import load_catalogue
-from providers.http import quoted
+from providers.http import quote
 from runtime.lifecycle import CANNOT_START, FAILED, STOPPED, CannotStart, complain
 from runtime.logs import configure_logs
 from settings import Settings, SettingsError, read_settings, variable_of
@@ -118,7 +118,7 @@ class _Trial:
         return (await self.studio.image_processor.process(delivery.images[0].data)).original
 
     def _fail(self, code: GenerationErrorCode, detail: str) -> None:
-        told = _LINK.sub(_BLOT, quoted(detail, leave_out=_secrets_of(self.settings)))
+        told = _LINK.sub(_BLOT, quote(detail, leave_out=_secrets_of(self.settings)))
         message = GenerationError(code, retryable=False).message
         self._tell(f"{code}: {message} ({told.removesuffix(': ')})")
 

@@ -22,7 +22,7 @@ from typing import Final, NoReturn, Self
 import httpx2
 
 from domain.errors import GenerationErrorCode, GenerationFailed
-from providers.http import MAX_BYTES, AnswerUnusable, open_client, quoted, read_body
+from providers.http import MAX_BYTES, AnswerUnusable, open_client, quote, read_body
 
 MAX_REDIRECTS: Final = 3
 DOWNLOAD_SECONDS: Final = 60.0
@@ -115,7 +115,7 @@ class Downloader:
         self._resolve = resolve
         # Connections are made to addresses: one that is kept for a host must not serve another.
         self._client = open_client(reuse=False)
-        self._places = asyncio.Semaphore(AT_ONCE)
+        self._downloads = asyncio.Semaphore(AT_ONCE)
 
     async def aclose(self) -> None:
         await self._client.aclose()
@@ -128,7 +128,7 @@ class Downloader:
         """
         if link[:5].lower() == "data:":
             return _data_of(link, max_bytes=self._max_bytes)
-        async with self._places:
+        async with self._downloads:
             try:
                 async with asyncio.timeout(self._seconds):
                     return await self._fetch(link)
@@ -262,7 +262,7 @@ def _refuse(detail: str) -> NoReturn:
 
 def _refusal(detail: str) -> GenerationFailed:
     return GenerationFailed(
-        GenerationErrorCode.PROVIDER_BAD_RESPONSE, retryable=False, detail=quoted(detail)
+        GenerationErrorCode.PROVIDER_BAD_RESPONSE, retryable=False, detail=quote(detail)
     )
 
 

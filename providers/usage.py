@@ -1,4 +1,4 @@
-"""What providers tell of the tokens that a run has used."""
+"""What providers say about the tokens that a run has used."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ _MAX_COUNT = 2**31
 def usage_of(
     told: object, *, input_name: str, output_names: Sequence[str], total_name: str
 ) -> Usage | None:
-    """The counts under these names; None where nothing is told. Outputs of several kinds add up."""
+    """The counts under these names; None where nothing is said. Outputs of several kinds add up."""
     if not isinstance(told, dict):
         return None
     outputs = [count for name in output_names if (count := _count(told.get(name))) is not None]

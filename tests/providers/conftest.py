@@ -8,7 +8,7 @@ from providers.fal.provider import FalProvider
 from providers.local.provider import LocalProvider
 from providers.openai.provider import OpenAIProvider
 from providers.replicate.provider import ReplicateProvider
-from providers.synchronous.provider import OneCallProvider
+from providers.synchronous.provider import SynchronousProvider
 from providers.wavespeed.provider import WavespeedProvider
 from tests.providers.fal_runs import PlayedFal
 from tests.providers.one_call_runs import PlayedGemini, PlayedOneCall, PlayedOpenRouter
@@ -78,14 +78,14 @@ async def openai(stage: Stage) -> AsyncIterator[Played[OpenAIProvider, OpenAISim
 
 
 @pytest_asyncio.fixture
-async def gemini(stage: Stage) -> AsyncIterator[Played[OneCallProvider, OneCallSimulator]]:
+async def gemini(stage: Stage) -> AsyncIterator[Played[SynchronousProvider, OneCallSimulator]]:
     """A simulated Gemini API, served, and providers on it."""
     async with stage.playing(*_ONE_CALL["gemini"]) as played:
         yield played
 
 
 @pytest_asyncio.fixture
-async def openrouter(stage: Stage) -> AsyncIterator[Played[OneCallProvider, OneCallSimulator]]:
+async def openrouter(stage: Stage) -> AsyncIterator[Played[SynchronousProvider, OneCallSimulator]]:
     """A simulated OpenRouter, served, and providers on it."""
     async with stage.playing(*_ONE_CALL["openrouter"]) as played:
         yield played
@@ -94,7 +94,7 @@ async def openrouter(stage: Stage) -> AsyncIterator[Played[OneCallProvider, OneC
 @pytest_asyncio.fixture(params=["gemini", "openrouter"])
 async def one_call(
     request: pytest.FixtureRequest, stage: Stage
-) -> AsyncIterator[Played[OneCallProvider, OneCallSimulator]]:
+) -> AsyncIterator[Played[SynchronousProvider, OneCallSimulator]]:
     """Each of the providers of which one call is the whole run, one after the other."""
     async with stage.playing(*_ONE_CALL[request.param]) as played:
         yield played

@@ -31,7 +31,7 @@ class PlayedFal(Played[FalProvider, FalSimulator]):
             self.references(max_together),
             key=key or KEY,
             url=url or self.url,
-            places=20,
+            max_concurrent_runs=20,
             pace=pace,
             max_bytes=max_bytes,
         )

@@ -22,7 +22,7 @@ from providers.http import MAX_BYTES
 from providers.openrouter.provider import OpenRouterProvider
 from providers.polling import Pace
 from providers.references import MAX_TOGETHER_BYTES
-from providers.synchronous.provider import OneCallProvider
+from providers.synchronous.provider import SynchronousProvider
 from tests.providers.pictures import a_request
 from tests.providers.rows import rows_of
 from tests.providers.runs import QUICK, SECONDS_LEFT, Played
@@ -49,7 +49,7 @@ SERVED: Final = [model for provider in KEYS for model in _served(provider)]
 BY_NAME: Final = {str(model.id): model for model in SERVED}
 
 
-class PlayedOneCall(Played[OneCallProvider, OneCallSimulator]):
+class PlayedOneCall(Played[SynchronousProvider, OneCallSimulator]):
     """A simulator of either provider, and the providers that were opened on it."""
 
     kind: ClassVar[type[GeminiProvider] | type[OpenRouterProvider]]
@@ -63,12 +63,12 @@ class PlayedOneCall(Played[OneCallProvider, OneCallSimulator]):
         pace: Pace = QUICK,
         max_bytes: int = MAX_BYTES,
         max_together: int = MAX_TOGETHER_BYTES,
-    ) -> OneCallProvider:
+    ) -> SynchronousProvider:
         provider = self.kind(
             self.references(max_together),
             key=key or KEYS[self.simulator.provider],
             url=f"{url or self.url}{self.path}",
-            places=20,
+            max_concurrent_runs=20,
             pace=pace,
             max_bytes=max_bytes,
         )

@@ -10,7 +10,7 @@ from domain.models import AspectRatio, ImageFormat, ImageModel, Quality, Resolut
 from domain.outputs import ProviderJob
 from providers.catalogue import load_catalogue
 from providers.http import MAX_BYTES
-from providers.openai.backends import AzureBackend, Door, OpenAIBackend
+from providers.openai.backends import AzureBackend, Backend, OpenAIBackend
 from providers.openai.provider import OpenAIProvider
 from providers.polling import Pace
 from providers.references import MAX_TOGETHER_BYTES
@@ -72,14 +72,18 @@ class PlayedOpenAI(Played[OpenAIProvider, OpenAISimulator]):
 
     def behind(
         self,
-        backend: Door,
+        backend: Backend,
         *,
         pace: Pace = QUICK,
         max_bytes: int = MAX_BYTES,
         max_together: int = MAX_TOGETHER_BYTES,
     ) -> OpenAIProvider:
         provider = OpenAIProvider(
-            self.references(max_together), backend, places=20, pace=pace, max_bytes=max_bytes
+            self.references(max_together),
+            backend,
+            max_concurrent_runs=20,
+            pace=pace,
+            max_bytes=max_bytes,
         )
         self.stack.push_async_callback(provider.aclose)
         return provider

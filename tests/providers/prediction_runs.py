@@ -10,12 +10,13 @@ from domain.images import Image
 from domain.models import AspectRatio, ImageFormat, ImageModel, Resolution, Scene
 from domain.outputs import ProviderJob
 from providers.http import MAX_BYTES
-from providers.polled.provider import PredictionProvider
+from providers.polled.provider import PolledProvider
 from providers.polling import Pace
 from providers.references import MAX_TOGETHER_BYTES
 from providers.replicate.provider import ReplicateProvider
 from providers.wavespeed.provider import WavespeedProvider
 from tests.providers.pictures import a_request
+from tests.providers.rows import rows_of
 from tests.providers.runs import QUICK, SECONDS_LEFT, Played
 from tests.simulators.replicate import ReplicateSimulator
 from tests.simulators.simulator import Simulator
@@ -54,24 +55,14 @@ def _model(
     )
 
 
-IMAGEN: Final = _model(
-    "google/imagen3", provider="wavespeed", ratios=_FIVE, max_images=4, supports_seed=True
-)
-FLUX: Final = _model(
-    "black-forest-labs/flux-schnell",
-    formats=tuple(ImageFormat),
-    max_images=4,
-    supports_seed=True,
-)
-NANO_BANANA: Final = _model(
-    "google/nano-banana", formats=(ImageFormat.JPEG, ImageFormat.PNG), max_references=3
-)
-SEEDREAM: Final = _model(
-    "bytedance/seedream-4", ratios=_EIGHT, resolutions=tuple(Resolution), max_references=10
-)
+IMAGEN: Final = rows_of("wavespeed")[0]
+_REPLICATE: Final = {row.endpoint: row for row in rows_of("replicate")}
+FLUX: Final = _REPLICATE["black-forest-labs/flux-schnell"]
+NANO_BANANA: Final = replace(_REPLICATE["google/nano-banana"], max_images=1)
+SEEDREAM: Final = replace(_REPLICATE["bytedance/seedream-4"], max_images=1)
 
 
-P = TypeVar("P", bound=PredictionProvider)
+P = TypeVar("P", bound=PolledProvider)
 S = TypeVar("S", bound=Simulator)
 
 
@@ -138,7 +129,7 @@ class PlayedWavespeed(PlayedPredictions[WavespeedProvider, WavespeedSimulator]):
             self.references(max_together),
             key=key or WavespeedSimulator.key,
             url=f"{url or self.url}{self.prefix}",
-            places=20,
+            max_concurrent_runs=20,
             pace=pace,
             max_bytes=max_bytes,
         )
@@ -163,7 +154,7 @@ class PlayedReplicate(PlayedPredictions[ReplicateProvider, ReplicateSimulator]):
             self.references(max_together),
             key=key or ReplicateSimulator.key,
             url=f"{url or self.url}{self.prefix}",
-            places=20,
+            max_concurrent_runs=20,
             pace=pace,
             max_bytes=max_bytes,
         )
@@ -171,4 +162,4 @@ class PlayedReplicate(PlayedPredictions[ReplicateProvider, ReplicateSimulator]):
         return provider
 
 
-Predictions = PlayedPredictions[PredictionProvider, Simulator]
+Predictions = PlayedPredictions[PolledProvider, Simulator]

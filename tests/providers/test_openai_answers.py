@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
 from domain.generation import GenerationRequest
-from providers.openai.failures import wish_in
+from providers.openai.failures import retry_hint
 from providers.openai.wire import PICTURES, OpenAIReply
 from providers.streaming_json import MAX_WORDS_BYTES, InlineJson
 from tests.providers.openai_runs import Onlooker, PlayedOpenAI, a_run
@@ -237,7 +237,7 @@ async def test_it_is_obeyed_when_it_is_repeated(openai: PlayedOpenAI) -> None:
     ],
 )
 def test_how_long_we_are_asked_to_wait(headers: dict[str, str], seconds: float | None) -> None:
-    assert wish_in(httpx2.Headers(headers)) == (seconds and pytest.approx(seconds))
+    assert retry_hint(httpx2.Headers(headers)) == (seconds and pytest.approx(seconds))
 
 
 @pytest.mark.parametrize("previews", WAYS)
