@@ -21,7 +21,7 @@ from providers.replicate.provider import ReplicateProvider
 from providers.wavespeed.provider import WavespeedProvider
 from storage.imaging.threaded import ThreadedImageProcessor
 from tests.providers.pictures import Shelf, a_request
-from tests.providers.rows import rows_of
+from tests.providers.vendors import rows_of
 from tests.simulators.fal import FalSimulator
 from tests.simulators.gemini import GeminiSimulator
 from tests.simulators.openai import OpenAISimulator

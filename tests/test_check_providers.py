@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from domain.models import Scene
-from tests.providers.rows import rows_of
+from tests.providers.vendors import rows_of
 from tests.serving import free_port, serving
 from tests.simulators.fal import FalSimulator
 from tests.simulators.gemini import GeminiSimulator
