@@ -22,7 +22,7 @@ from providers.tables import TableError, build
 
 CATALOGUE: Final = Path(__file__).with_name("catalogue.toml")
 REHEARSAL: Final = "rehearsal"
-"""The provider whose rows are left out where nobody rehearses."""
+"""The provider whose rows are left out unless asked for."""
 KEYLESS: Final = frozenset({"local", REHEARSAL})
 """Providers that need no credentials. All others do."""
 WIRES: Final[Mapping[str, type]] = {

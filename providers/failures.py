@@ -125,8 +125,8 @@ def explain_error_inside(
     meaning: Meaning, words: Iterable[object], *, leave_out: Iterable[str]
 ) -> GenerationFailed:
     """An error that came inside a success: it ends the run."""
-    told = ", ".join(str(word) for word in words)
-    return meaning.failure(quote(f"an error inside: {told}", leave_out=leave_out))
+    said = ", ".join(str(word) for word in words)
+    return meaning.failure(quote(f"an error inside: {said}", leave_out=leave_out))
 
 
 def explain_end(
@@ -143,10 +143,10 @@ def describe(answer: Answer, words: Iterable[object], *, leave_out: Iterable[str
     if answer.fields() is None:
         # Such a body is not the provider's, and may be anything.
         kind = answer.headers.get("content-type", "unnamed")
-        told = f"{len(answer.body)} bytes of {kind}"
+        said = f"{len(answer.body)} bytes of {kind}"
     else:
-        told = ", ".join(str(word) for word in words if word)
-    return quote(f"HTTP {answer.status}: {told}", leave_out=leave_out)
+        said = ", ".join(str(word) for word in words if word)
+    return quote(f"HTTP {answer.status}: {said}", leave_out=leave_out)
 
 
 def sounds_like_refusal(words: str) -> bool:

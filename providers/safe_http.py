@@ -1,9 +1,8 @@
 """Fetches results: the only way to a link that a provider's answer names.
 
-Such a link is only the provider's word, and it could make us ask anybody for anything. What must
-stay true: listed hosts alone are asked, over TLS; a name is resolved once, and what is connected to
-is what was looked at; addresses that are not the internet's are never connected to; no key goes
-along.
+An answer could make us send requests anywhere. What must stay true: only listed hosts are asked,
+over TLS; a name is resolved once, and only the checked address is connected to; addresses that are
+not public are never connected to; no key is sent.
 
 A simulator is the one exception: where a provider's own base URL is plain HTTP on loopback, results
 may come from that very origin as well.
@@ -210,7 +209,7 @@ class Downloader:
         if status != httpx2.codes.OK:
             _refuse(f"result: HTTP {status}")
         if response.headers.get("content-encoding", "identity").lower() != "identity":
-            _refuse("result: packed, though nobody asked for that")
+            _refuse("result: compressed, though that was not asked for")
         data = await read_body(response, max_bytes=self._max_bytes)
         if not data:
             _refuse("result: empty")

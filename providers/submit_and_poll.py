@@ -58,10 +58,10 @@ async def poll_job(
         except Unanswered as silence:
             await policy.wait_out(UNAVAILABLE.failure(str(silence)))
             continue
-        told = read(answer)
-        if told is not None:
+        found = read(answer)
+        if found is not None:
             policy.reset_faults()
-            return told
+            return found
         failure = explain(answer)
         hint, status = retry_hint(answer), answer.status
         # It may be long, and is not needed while time passes.

@@ -42,8 +42,8 @@ def explain_answer(answer: Answer, leave_out: Iterable[str]) -> GenerationFailed
 
 def explain_error(error: Fields, leave_out: Iterable[str]) -> GenerationFailed:
     """What an error inside a good answer means."""
-    told = error.get("code")
-    status = told if isinstance(told, int) and not isinstance(told, bool) else 500
+    said = error.get("code")
+    status = said if isinstance(said, int) and not isinstance(said, bool) else 500
     meaning = _meaning(error, status)
     return explain_error_inside(meaning, [status, *_words(error)], leave_out=leave_out)
 
@@ -94,5 +94,5 @@ def _object(answer: Answer) -> Fields | None:
 
 def _words(error: Fields) -> list[str]:
     reasons = [str(detail.get("reason", "")) for detail in _details(error)]
-    told = [str(error.get("status", "")), *reasons, str(error.get("message", ""))]
-    return [word for word in told if word]
+    said = [str(error.get("status", "")), *reasons, str(error.get("message", ""))]
+    return [word for word in said if word]

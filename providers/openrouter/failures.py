@@ -138,5 +138,5 @@ def _object(value: object) -> Fields:
 
 def _words(error: Fields) -> list[str]:
     provider = _object(error.get("metadata")).get("provider_name", "")
-    told = [*dict.fromkeys(_names(error)), str(provider), str(error.get("message", ""))]
-    return [word for word in told if word]
+    said = [*dict.fromkeys(_names(error)), str(provider), str(error.get("message", ""))]
+    return [word for word in said if word]

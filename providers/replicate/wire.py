@@ -41,7 +41,7 @@ class ReplicateDialect:
     cancel_path: Final = "predictions/{id}/cancel"
 
     def submission(self, request: GenerationRequest, links: Sequence[str]) -> Submission:
-        """Without `Prefer: wait`: until the wait was over nobody would know the job's id."""
+        """Without `Prefer: wait`: the job's id would be unknown until the wait has ended."""
         name = request.model.endpoint or request.model.id
         path, _, version = name.partition(":")
         payload = payload_of(request, links, formats=_FORMATS)

@@ -52,9 +52,9 @@ def explain_prediction(data: Mapping[str, object], *, leave_out: Iterable[str]) 
 def explain_answer(answer: Answer, *, leave_out: Sequence[str]) -> GenerationFailed:
     """What an error means that a call was answered with."""
     fields = answer.fields() or {}
-    told = [fields.get("error_code"), fields.get("code"), data_of(answer).get("code")]
-    meaning = _known(told) or meaning_of(answer.status)
-    return meaning.failure(describe(answer, [*told, fields.get("message")], leave_out=leave_out))
+    said = [fields.get("error_code"), fields.get("code"), data_of(answer).get("code")]
+    meaning = _known(said) or meaning_of(answer.status)
+    return meaning.failure(describe(answer, [*said, fields.get("message")], leave_out=leave_out))
 
 
 def _known(codes: Iterable[object]) -> Meaning | None:
