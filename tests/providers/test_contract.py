@@ -6,7 +6,9 @@ one provider stands in its own file.
 
 import asyncio
 import logging
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
 from domain.models import AspectRatio
 from providers.catalogue import WIRES
 from tests.providers.runs import QUICK, Played, Witness, end_of, ends_of, processed
-from tests.providers.vendors import VENDORS
+from tests.providers.vendors import SYNCHRONOUS, VENDORS, WITH_JOBS, Vendor
 from tests.serving import free_port
 
 Code = GenerationErrorCode
@@ -164,17 +166,22 @@ async def test_where_the_answer_is_lost_the_outcome_is_unknown(played: Played, s
     assert len(played.bill) == 1
 
 
-EVERY_BYTE = {"fal", "openai"}
-"""One of those with jobs and one without: the others read answers by the same code."""
+def cuts_of(vendor: Vendor) -> Iterator[int]:
+    """After how many bytes an answer is cut: those of one kind cut it at every byte together,
+    which they read by the same code, and at some bytes of a long body.
+    """
+    kind = WITH_JOBS if vendor.has_jobs else SYNCHRONOUS
+    yield from range(kind.index(vendor.name), 600, len(kind))
+    yield from count(600, 97)
 
 
 async def test_an_answer_that_is_cut_at_any_byte_is_never_submitted_again(played: Played) -> None:
-    provider, byte_count, ends = played.provider(), 0, list[object]()
+    provider, ends = played.provider(), list[object]()
 
-    while None not in ends:
+    for byte_count in cuts_of(played.vendor):
         ends.append(await end_of(provider, played.vendor.run(f"cut={byte_count}")))
-        every_byte = played.vendor.name in EVERY_BYTE
-        byte_count += 1 if every_byte else 3 if byte_count < 300 else 97
+        if ends[-1] is None:
+            break
 
     assert byte_count > 400  # an answer has a head, and at least a job
     assert set(ends[:-1]) == {Code.OUTCOME_UNKNOWN}
@@ -293,13 +300,13 @@ async def test_more_pictures_than_asked_for_are_left_out(played: Played) -> None
 
 
 async def test_many_runs_at_once_are_one_request_each(played: Played) -> None:
-    count, run = 50, played.vendor.run
+    run_count, run = 50, played.vendor.run
 
-    ends = await ends_of(played.provider(), [run(words=f"Number {n}") for n in range(count)])
+    ends = await ends_of(played.provider(), [run(words=f"Number {n}") for n in range(run_count)])
 
-    assert len({end.images[0].data for end in ends}) == count
+    assert len({end.images[0].data for end in ends}) == run_count
     assert sorted(entry.prompt for entry in played.bill) == sorted(
-        f"Number {n}" for n in range(count)
+        f"Number {n}" for n in range(run_count)
     )
 
 

@@ -36,10 +36,10 @@ def everything_of(
     def a_run(**options: Any) -> GenerationRequest:
         return vendor.run("", *references, model=row, **options)
 
-    count = row.images_per_run or row.max_images
+    yield a_run(image_count=row.images_per_run or row.max_images)
     for ratio in row.aspect_ratios:
         for resolution in row.resolutions:
-            yield a_run(aspect_ratio=str(ratio), resolution=resolution, image_count=count)
+            yield a_run(aspect_ratio=str(ratio), resolution=resolution)
     if row.custom_size is not None:
         sides = row.custom_size.minimum, row.custom_size.maximum
         for size in [(width, height) for width in sides for height in sides]:

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted, StoreUnavailable
 from domain.outputs import ProviderJob
 from tests.providers.runs import QUICK, Played, Witness, end_of, processed
+from tests.providers.test_contract import cuts_of
 
 Code = GenerationErrorCode
 SMALL_LIMIT = 200_000
@@ -120,12 +121,13 @@ async def test_a_stream_whose_answer_is_lost_has_an_unknown_outcome(
 async def test_a_stream_that_is_cut_at_any_byte_is_never_asked_for_again(
     synchronous: Played,
 ) -> None:
-    provider, byte_count, ends = synchronous.provider(), 0, list[object]()
+    provider, ends = synchronous.provider(), list[object]()
 
-    while None not in ends:
+    for byte_count in cuts_of(synchronous.vendor):
         run = synchronous.vendor.run_streamed(f"partials=1 cut={byte_count}", preview_count=1)
         ends.append(await end_of(provider, run))
-        byte_count += 3 if byte_count < 300 else 97
+        if ends[-1] is None:
+            break
 
     assert byte_count > 400
     assert set(ends[:-1]) == {Code.OUTCOME_UNKNOWN}
