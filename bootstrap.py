@@ -106,7 +106,7 @@ class _Opens(Protocol):
     """A provider that is opened with a key, a URL, and its maximum of concurrent runs."""
 
     def __call__(
-        self, references: References, /, *, key: str, url: str, places: int
+        self, references: References, /, *, key: str, url: str, max_concurrent_runs: int
     ) -> _RemoteProvider: ...
 
 
@@ -369,20 +369,28 @@ def _open_providers(settings: Settings, references: References) -> Iterator[_Rem
     for opens, given in openers:
         if given.key is not None and given.url is not None:
             key = given.key.get_secret_value()
-            yield opens(references, key=key, url=given.url, places=given.places)
+            yield opens(references, key=key, url=given.url, max_concurrent_runs=given.places)
 
 
-def _open_openai(references: References, *, key: str, url: str, places: int) -> OpenAIProvider:
-    return OpenAIProvider(references, OpenAIBackend(key=key, url=url), places=places)
+def _open_openai(
+    references: References, *, key: str, url: str, max_concurrent_runs: int
+) -> OpenAIProvider:
+    backend = OpenAIBackend(key=key, url=url)
+    return OpenAIProvider(references, backend, max_concurrent_runs=max_concurrent_runs)
 
 
 def _open_azure(
-    settings: AzureSettings, references: References, *, key: str, url: str, places: int
+    settings: AzureSettings,
+    references: References,
+    *,
+    key: str,
+    url: str,
+    max_concurrent_runs: int,
 ) -> OpenAIProvider:
     backend = AzureBackend(
         key=key, url=url, api_version=settings.api_version, deployments=settings.deployments
     )
-    return OpenAIProvider(references, backend, places=places)
+    return OpenAIProvider(references, backend, max_concurrent_runs=max_concurrent_runs)
 
 
 def _accounts(settings: Settings, database: Database) -> AccountService:

@@ -21,7 +21,7 @@ from providers.replicate.provider import ReplicateProvider
 from providers.wavespeed.provider import WavespeedProvider
 from storage.imaging.threaded import ThreadedImageProcessor
 from tests.providers.pictures import Shelf, a_request
-from tests.providers.rows import rows_of
+from tests.providers.vendors import rows_of
 from tests.simulators.fal import FalSimulator
 from tests.simulators.gemini import GeminiSimulator
 from tests.simulators.openai import OpenAISimulator
@@ -170,7 +170,7 @@ def _opened(name: str, url: str, references: References, pace: Pace | None) -> O
     match name:
         case "openai":
             backend = OpenAIBackend(key=OpenAISimulator.key, url=f"{url}/v1")
-            return OpenAIProvider(references, backend, places=PLACES, pace=pace)
+            return OpenAIProvider(references, backend, max_concurrent_runs=PLACES, pace=pace)
         case "azure":
             azure = AzureBackend(
                 key=OpenAISimulator.key,
@@ -178,25 +178,35 @@ def _opened(name: str, url: str, references: References, pace: Pace | None) -> O
                 api_version="preview",
                 deployments={"gpt-image-2": _DEPLOYMENT},
             )
-            return OpenAIProvider(references, azure, places=PLACES, pace=pace)
+            return OpenAIProvider(references, azure, max_concurrent_runs=PLACES, pace=pace)
         case "gemini":
             return GeminiProvider(
-                references, key=GeminiSimulator.key, url=url, places=PLACES, pace=pace
+                references, key=GeminiSimulator.key, url=url, max_concurrent_runs=PLACES, pace=pace
             )
         case "openrouter":
             return OpenRouterProvider(
                 references,
                 key=OpenRouterSimulator.key,
                 url=f"{url}/api/v1",
-                places=PLACES,
+                max_concurrent_runs=PLACES,
                 pace=pace,
             )
         case "fal":
-            return FalProvider(references, key=FalSimulator.key, url=url, places=PLACES, pace=pace)
+            return FalProvider(
+                references, key=FalSimulator.key, url=url, max_concurrent_runs=PLACES, pace=pace
+            )
         case "replicate":
             return ReplicateProvider(
-                references, key=ReplicateSimulator.key, url=f"{url}/v1", places=PLACES, pace=pace
+                references,
+                key=ReplicateSimulator.key,
+                url=f"{url}/v1",
+                max_concurrent_runs=PLACES,
+                pace=pace,
             )
     return WavespeedProvider(
-        references, key=WavespeedSimulator.key, url=f"{url}/api/v3", places=PLACES, pace=pace
+        references,
+        key=WavespeedSimulator.key,
+        url=f"{url}/api/v3",
+        max_concurrent_runs=PLACES,
+        pace=pace,
     )

@@ -1,8 +1,8 @@
-"""For operators: one cheap picture from each provider that has a key here, as a worker asks for it.
+"""Checks provider credentials: one cheap picture from each, asked for as workers ask for it.
 
-`python -m commands.check_providers` tries all of them beside each other,
-`python -m commands.check_providers fal` one. Each picture is paid
-for. What must stay true: neither a key nor a link is printed, whatever a provider says.
+`python -m commands.check_providers` checks all of them at the same time, with a name only that one.
+Each picture is paid for. What must stay true: neither a key nor a URL is printed, whatever a
+provider says.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from domain.models import SQUARE, ImageModel, Quality, Resolution, Scene
 from domain.outputs import GenerationError
 from domain.ports.providers import Provider
 from providers.catalogue import load_catalogue
-from providers.http import quoted
+from providers.http import quote
 from runtime.lifecycle import CANNOT_START, FAILED, STOPPED, CannotStart, complain
 from runtime.logs import configure_logs
 from settings import Settings, SettingsError, read_settings, secrets_in, variables
@@ -33,21 +33,21 @@ from settings import Settings, SettingsError, read_settings, secrets_in, variabl
 PROMPT: Final = "A red boat"
 
 _LINK: Final = re.compile(r"(?i)\b(?:[a-z][a-z0-9+.-]*://|data:)\S+")
-_BLOT: Final = "[…]"
+_REDACTED: Final = "[…]"
 
 log = structlog.get_logger(__name__)
 
 
 def main(arguments: list[str]) -> int:
-    """Try what is asked; 1 where a provider has failed, 2 where there is none to be tried."""
-    asked = _parser().parse_args(arguments)
+    """Check the providers; 1 where one has failed, 2 where there is none to check."""
+    arguments_read = _parser().parse_args(arguments)
     try:
         settings = read_settings()
         configure_logs(settings)
-        if not asked.verbose:
-            # What the log would say of a failure stands in its line.
+        if not arguments_read.verbose:
+            # The line about a failure says what the log would say.
             logging.disable(logging.ERROR)
-        return asyncio.run(_run(settings, asked.providers, verbose=asked.verbose))
+        return asyncio.run(_run(settings, arguments_read.providers, verbose=arguments_read.verbose))
     except (SettingsError, CannotStart) as error:
         complain(error)
         return CANNOT_START
@@ -57,16 +57,16 @@ def main(arguments: list[str]) -> int:
 
 async def _run(settings: Settings, names: Collection[str], *, verbose: bool) -> int:
     async with open_image_tools(settings) as tools:
-        chosen = _chosen(names, tools.remote)
+        chosen = _choose(names, tools.remote)
         async with asyncio.TaskGroup() as group:
-            trials = [
-                group.create_task(_Trial(tools, provider, settings, verbose=verbose).run())
+            checks = [
+                group.create_task(_Check(tools, provider, settings, verbose=verbose).run())
                 for provider in chosen
             ]
-    return STOPPED if all(trial.result() for trial in trials) else FAILED
+    return STOPPED if all(check.result() for check in checks) else FAILED
 
 
-def _chosen(names: Collection[str], remote: Mapping[str, Provider]) -> list[Provider]:
+def _choose(names: Collection[str], remote: Mapping[str, Provider]) -> list[Provider]:
     if not remote:
         keys = [one.name for one in variables() if one.name.endswith("_KEY")]
         raise CannotStart(f"No provider has a key here: set one of {', '.join(keys)}.")
@@ -78,8 +78,8 @@ def _chosen(names: Collection[str], remote: Mapping[str, Provider]) -> list[Prov
 
 
 @dataclass(frozen=True, slots=True)
-class _Trial:
-    """One provider's picture, and the line that tells of it."""
+class _Check:
+    """One provider's picture, and the line about it."""
 
     tools: ImageTools
     provider: Provider
@@ -95,59 +95,57 @@ class _Trial:
         started = monotonic()
         try:
             async with asyncio.timeout(model.deadline.total_seconds()):
-                observer = _Teller(self.provider.name) if self.verbose else SilentWatcher()
+                observer = _ProgressPrinter(self.provider.name) if self.verbose else SilentWatcher()
                 delivery = await self.provider.generate(_request(model), observer)
                 seconds = monotonic() - started
-                picture = await self._look_at(delivery)
+                picture = await self._process(delivery)
         except GenerationFailed as failure:
             self._fail(failure.code, f"{model.id}: {failure.detail}")
         except TimeoutError:
             self._fail(GenerationErrorCode.TIMED_OUT, model.id)
         except Exception as fault:
-            log.critical("trial broke", provider=self.provider.name, exc_info=True)
+            log.critical("provider check broke", provider=self.provider.name, exc_info=True)
             self._fail(GenerationErrorCode.INTERNAL, f"{model.id}: {type(fault).__name__}")
         else:
-            self._tell(f"ok: {_described(model, seconds, picture, delivery)}")
+            self._print(f"ok: {_described(model, seconds, picture, delivery)}")
             return True
         return False
 
-    async def _look_at(self, delivery: Delivery) -> Rendition:
+    async def _process(self, delivery: Delivery) -> Rendition:
         if not delivery.images:
             raise GenerationFailed(GenerationErrorCode.NO_IMAGE, retryable=True)
         return (await self.tools.image_processor.process(delivery.images[0].data)).original
 
     def _fail(self, code: GenerationErrorCode, detail: str) -> None:
-        told = _LINK.sub(_BLOT, quoted(detail, leave_out=secrets_in(self.settings)))
+        said = _LINK.sub(_REDACTED, quote(detail, leave_out=secrets_in(self.settings)))
         message = GenerationError(code, retryable=False).message
-        self._tell(f"{code}: {message} ({told.removesuffix(': ')})")
+        self._print(f"{code}: {message} ({said.removesuffix(': ')})")
 
-    def _tell(self, words: str) -> None:
+    def _print(self, words: str) -> None:
         print(f"{self.provider.name}: {words}", flush=True)
 
 
-class _Teller(SilentWatcher):
-    """Prints how far a provider is."""
+class _ProgressPrinter(SilentWatcher):
+    """Prints how far a run is."""
 
     def __init__(self, provider: str) -> None:
         self._provider = provider
 
     async def submitting(self) -> None:
-        self._tell("asking")
+        self._print("submitting")
 
     async def queued(self, position: int) -> None:
-        self._tell(f"{position} before it")
+        self._print(f"{position} jobs before it")
 
     async def progress(self, fraction: float) -> None:
-        self._tell(f"{fraction:.0%}")
+        self._print(f"{fraction:.0%}")
 
-    def _tell(self, words: str) -> None:
+    def _print(self, words: str) -> None:
         print(f"{self._provider}: … {words}", flush=True)
 
 
 def _cheapest(provider: str) -> ImageModel | None:
-    """The provider's model whose picture costs the fewest credits; of several, the catalogue's
-    first.
-    """
+    """The first of the provider's models whose picture costs the fewest credits."""
     registry = load_catalogue(rehearsals=False, with_credentials={provider})
     return min(
         (
@@ -163,7 +161,7 @@ def _cheapest(provider: str) -> ImageModel | None:
 
 
 def _request(model: ImageModel) -> GenerationRequest:
-    """The least that the model can be asked for."""
+    """The cheapest request to the model."""
     size = model.custom_size
     return GenerationRequest(
         attempt=1,
@@ -179,21 +177,21 @@ def _request(model: ImageModel) -> GenerationRequest:
 
 
 def _described(model: ImageModel, seconds: float, picture: Rendition, delivery: Delivery) -> str:
-    told = [
+    facts = [
         f"{model.id}, {seconds:.1f} s",
         f"{picture.width} × {picture.height} pixels",
         f"{len(picture.data):,} bytes of {picture.content_type}",
         f"{model.credits_from_words} credits",
     ]
     if delivery.usage is not None and delivery.usage.total_tokens is not None:
-        told.append(f"{delivery.usage.total_tokens} tokens")
-    return ", ".join(told)
+        facts.append(f"{delivery.usage.total_tokens} tokens")
+    return ", ".join(facts)
 
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m commands.check_providers", description=__doc__)
-    parser.add_argument("providers", nargs="*", help="which ones; all that have a key by default")
-    parser.add_argument("-v", "--verbose", action="store_true", help="also tell how far each is")
+    parser.add_argument("providers", nargs="*", help="which ones; by default all that have a key")
+    parser.add_argument("-v", "--verbose", action="store_true", help="also print how far each is")
     return parser
 
 

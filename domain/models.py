@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final, Self
@@ -104,7 +104,7 @@ class CustomSize:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageModel:
-    """One row of the registry."""
+    """One row of the catalogue; see `providers/catalogue.py`."""
 
     id: ModelId
     label: str
@@ -135,15 +135,17 @@ class ImageModel:
     supports_seed: bool = False
     supports_negative_prompt: bool = False
     mention_spelling: str | None = None
-    """How the model itself names what it is given, if it does; see `domain.mentions`."""
+    """How the model itself names its references, if it does; see `domain.mentions`."""
     endpoint: str = ""
     """What the provider calls it; empty where that is the id."""
+    wire: object | None = field(default=None, hash=False)
+    """How the provider wants to be asked for it, in its own type. Nothing else reads it."""
     credits_from_words: int = 2
     credits_with_references: int = 4
     """Per image."""
     deadline: timedelta = timedelta(seconds=180)
     other_routes: tuple["ImageModel", ...] = ()
-    """The same model by whoever else makes it here, in the order of preference."""
+    """The same model by the other providers that make it here, in the order of preference."""
 
     @property
     def supports_mentions(self) -> bool:

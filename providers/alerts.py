@@ -1,4 +1,4 @@
-"""Failures that only an operator can mend."""
+"""Failures that only an operator can fix."""
 
 import structlog
 
@@ -8,8 +8,8 @@ from domain.generation import GenerationRequest
 log = structlog.get_logger(__name__)
 
 
-def sound_alarm(failure: GenerationFailed, request: GenerationRequest) -> None:
-    """Log it as an error where it is one of those."""
+def alert_operator(failure: GenerationFailed, request: GenerationRequest) -> None:
+    """Log such a failure as an error; ignore all others."""
     model = request.model
     facts = {"provider": model.provider, "model": model.id, "reason": str(failure)}
     if failure.code is GenerationErrorCode.PROVIDER_AUTHENTICATION:

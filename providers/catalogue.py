@@ -1,34 +1,38 @@
-"""The model registry as data: `catalogue.toml`, and the loader that checks every row of it."""
+"""The model catalogue as data: `catalogue.toml`, and the loader that checks every row of it.
+
+A row is an `ImageModel`, and its `wire` is the type in which its provider says how a model can be
+asked: there is no second list of their fields.
+"""
 
 import tomllib
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-
-from domain.ids import ModelId
-from domain.models import (
-    SQUARE,
-    AspectRatio,
-    CustomSize,
-    ImageFormat,
-    ImageModel,
-    ModelRegistry,
-    ModelUnavailableReason,
-    Quality,
-    Resolution,
-    Scene,
-)
+import providers.fal.wire
+import providers.gemini.wire
+import providers.openai.wire
+import providers.openrouter.wire
+import providers.polled.payloads
+from domain.models import ImageModel, ModelRegistry, ModelUnavailableReason, Scene
+from providers.tables import TableError, build
 
 CATALOGUE: Final = Path(__file__).with_name("catalogue.toml")
 REHEARSAL: Final = "rehearsal"
-"""The provider whose rows are left out where nobody rehearses."""
+"""The provider whose rows are left out unless asked for."""
 KEYLESS: Final = frozenset({"local", REHEARSAL})
-"""Providers that need no credentials. Whoever is not listed does."""
+"""Providers that need no credentials. All others do."""
+WIRES: Final[Mapping[str, type]] = {
+    "fal": providers.fal.wire.Endpoint,
+    "gemini": providers.gemini.wire.Endpoint,
+    "openrouter": providers.openrouter.wire.Endpoint,
+    **dict.fromkeys(("openai", "azure"), providers.openai.wire.Endpoint),
+    **dict.fromkeys(("replicate", "wavespeed"), providers.polled.payloads.Endpoint),
+}
+"""What the `wire` of a row is, by the row's provider."""
 
 
 class CatalogueError(Exception):
@@ -38,7 +42,7 @@ class CatalogueError(Exception):
 def load_catalogue(
     *, rehearsals: bool, with_credentials: Collection[str] = (), path: Path = CATALOGUE
 ) -> ModelRegistry:
-    """Read and check all rows; those of the rehearsal provider are kept only where asked for.
+    """Read and check all rows; keep those of the rehearsal provider only where asked for.
 
     Rows of a provider that has no credentials here are kept: people see the model, and that it
     cannot be used. Raise `CatalogueError` at the first row that cannot be used.
@@ -54,76 +58,6 @@ def load_catalogue(
     _check_links(kept)
     _check_defaults(kept)
     return ModelRegistry(kept)
-
-
-def _ratio(value: object) -> AspectRatio:
-    if not isinstance(value, str):
-        raise ValueError("An aspect ratio is written as width:height, such as 16:9.")
-    return AspectRatio.parse(value)
-
-
-Text = Annotated[str, Field(min_length=1)]
-Ratio = Annotated[AspectRatio, BeforeValidator(_ratio)]
-
-
-class _CustomSizeRow(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    minimum: int = Field(ge=16)
-    maximum: int = Field(le=8192)
-    step: int = Field(ge=1)
-
-
-class _Row(BaseModel):
-    """One row as it is written; the fields' defaults are those of `ImageModel`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    id: Text
-    label: Text
-    description: Text
-    company: Text
-    provider: Text
-    scenes: frozenset[Scene] = Field(min_length=1)
-    aliases: tuple[Text, ...] = ()
-    listed: bool = True
-    is_default: bool = False
-    is_new: bool = False
-    logo_url: Text | None = None
-    unavailable_reason: ModelUnavailableReason | None = None
-    retires_at: datetime | None = None
-    replacement_id: Text | None = None
-    edit_model_id: Text | None = None
-    min_references: int = Field(default=0, ge=0)
-    max_references: int = Field(default=0, ge=0)
-    aspect_ratios: tuple[Ratio, ...] = Field(default=(SQUARE,), min_length=1)
-    resolutions: tuple[Resolution, ...] = Field(default=(Resolution.ONE_K,), min_length=1)
-    qualities: tuple[Quality, ...] = ()
-    formats: tuple[ImageFormat, ...] = ()
-    max_images: int = Field(default=1, ge=1)
-    images_per_run: int | None = Field(default=None, ge=1)
-    custom_size: _CustomSizeRow | None = None
-    supports_previews: bool = False
-    supports_seed: bool = False
-    supports_negative_prompt: bool = False
-    mention_spelling: Text | None = None
-    endpoint: str = ""
-    credits_from_words: int = Field(default=2, ge=0)
-    credits_with_references: int = Field(default=4, ge=0)
-    deadline_seconds: float = Field(default=180, gt=0)
-
-    def to_model(self) -> ImageModel:
-        size = self.custom_size
-        fields = {name: getattr(self, name) for name in type(self).model_fields}
-        del fields["deadline_seconds"]
-        return ImageModel(
-            **fields
-            | {
-                "id": ModelId(self.id),
-                "custom_size": size and CustomSize(size.minimum, size.maximum, size.step),
-                "deadline": timedelta(seconds=self.deadline_seconds),
-            }
-        )
 
 
 def _routed(
@@ -143,14 +77,28 @@ def _model(row: Mapping[str, Any], shared: Mapping[str, Mapping[str, Any]]) -> I
         raise CatalogueError(f"Row {name}: like: nothing is shared as {like}.")
     own = {field: value for field, value in row.items() if field != "like"}
     try:
-        checked = _Row.model_validate({**shared.get(like or "", {}), **own})
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise CatalogueError(f"Row {name}: {field}: {first['msg']}.") from error
-    for field, problem in _contradictions(checked):
+        model = build(ImageModel, _prepared({**shared.get(like or "", {}), **own}))
+    except TableError as error:
+        raise CatalogueError(f"Row {name}: {error}.") from error
+    for field, problem in _contradictions(model):
         raise CatalogueError(f"Row {name}: {field}: {problem}.")
-    return checked.to_model()
+    return model
+
+
+def _prepared(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with what its provider makes of `wire`, and its deadline as a length of time."""
+    prepared = dict(row)
+    wire = WIRES.get(row.get("provider", ""))
+    if wire is not None:
+        prepared["wire"] = build(wire, row.get("wire", {}), path="wire.")
+    elif "wire" in row:
+        raise TableError("wire", f"{row.get('provider')} has no use for it")
+    seconds = prepared.pop("deadline_seconds", None)
+    if seconds is not None:
+        if not isinstance(seconds, int) or isinstance(seconds, bool):
+            raise TableError("deadline_seconds", "it must be a whole number")
+        prepared["deadline"] = timedelta(seconds=seconds)
+    return prepared
 
 
 def _usable(routes: Sequence[ImageModel], usable: Collection[str]) -> ImageModel:
@@ -163,24 +111,54 @@ def _usable(routes: Sequence[ImageModel], usable: Collection[str]) -> ImageModel
     return replace(routes[0], unavailable_reason=ModelUnavailableReason.NO_CREDENTIALS)
 
 
-def _contradictions(row: _Row) -> Iterator[tuple[str, str]]:
-    size = row.custom_size
+_AT_LEAST: Final = {
+    **dict.fromkeys(("max_images", "images_per_run"), 1),
+    **dict.fromkeys(("min_references", "max_references"), 0),
+    **dict.fromkeys(("credits_from_words", "credits_with_references"), 0),
+}
+_NOT_EMPTY: Final = (
+    *("id", "label", "description", "company", "provider", "scenes"),
+    *("aspect_ratios", "resolutions", "logo_url", "replacement_id", "edit_model_id"),
+)
+_MIN_SIDE_PIXELS: Final = 16
+_MAX_SIDE_PIXELS: Final = 8192
+
+
+def _contradictions(model: ImageModel) -> Iterator[tuple[str, str]]:
+    """What no type can say: fields, and what is wrong with their values."""
+    for field in _NOT_EMPTY:
+        value = getattr(model, field)
+        if value is not None and not value:
+            yield field, "it is empty"
+    for field, least in _AT_LEAST.items():
+        value = getattr(model, field)
+        if value is not None and value < least:
+            yield field, f"it must be at least {least}"
+    if not all(model.aliases):
+        yield "aliases", "one is empty"
+    if model.deadline <= timedelta():
+        yield "deadline_seconds", "it must be at least 1"
+    size = model.custom_size
     if size is not None and (
-        size.minimum > size.maximum or (size.maximum - size.minimum) % size.step
+        size.step < 1
+        or not _MIN_SIDE_PIXELS <= size.minimum <= size.maximum <= _MAX_SIDE_PIXELS
+        or (size.maximum - size.minimum) % size.step
     ):
-        yield "custom_size", "the maximum must be whole steps above the minimum"
-    if row.min_references > row.max_references:
-        yield "min_references", "there cannot be more needed than taken"
-    if Scene.IMAGE_TO_IMAGE in row.scenes and not row.max_references:
+        yield (
+            "custom_size",
+            (
+                "the maximum must be whole steps above the minimum, "
+                f"both from {_MIN_SIDE_PIXELS} to {_MAX_SIDE_PIXELS}"
+            ),
+        )
+    if model.min_references > model.max_references:
+        yield "min_references", "there cannot be more required than taken"
+    if Scene.IMAGE_TO_IMAGE in model.scenes and not model.max_references:
         yield "max_references", "a model that edits takes at least one"
-    if row.mention_spelling is not None and not _spells(row.mention_spelling):
+    if model.mention_spelling is not None and not _spells(model.mention_spelling):
         yield "mention_spelling", "it holds {number} or {index}, and nothing else in braces"
-    if row.retires_at is not None and row.retires_at.tzinfo is None:
+    if model.retires_at is not None and model.retires_at.tzinfo is None:
         yield "retires_at", "an instant needs its offset from UTC"
-    for field in ("aspect_ratios", "resolutions", "qualities", "formats"):
-        values = getattr(row, field)
-        if len(set(values)) != len(values):
-            yield field, "a value stands there twice"
 
 
 def _spells(spelling: str) -> bool:

@@ -1,24 +1,20 @@
-"""From a request's model to what its provider calls it, and in what that differs from others."""
+"""From a request's model to what its provider calls it, and how its provider wants it asked for."""
 
-from collections.abc import Mapping
 from typing import TypeVar
 
-from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.generation import GenerationRequest
+from providers.failures import MISCONFIGURED
 
 EndpointT = TypeVar("EndpointT")
 
 
-def endpoint_of(
-    request: GenerationRequest, endpoints: Mapping[str, EndpointT]
-) -> tuple[str, EndpointT]:
-    """The provider's name for the request's model, and its row. Raise `GenerationFailed` with
-    INTERNAL where there is none: the catalogue and the provider's own rows do not agree.
+def endpoint_of(request: GenerationRequest, kind: type[EndpointT]) -> tuple[str, EndpointT]:
+    """The provider's name for the request's model, and the `wire` of the model's row.
+
+    Raise `GenerationFailed` with INTERNAL where the row was written for another provider.
     """
-    name = request.model.endpoint or request.model.id
-    endpoint = endpoints.get(name)
-    if endpoint is None:
-        raise GenerationFailed(
-            GenerationErrorCode.INTERNAL, retryable=False, detail=f"{name} is no endpoint"
-        )
-    return name, endpoint
+    model = request.model
+    name = model.endpoint or model.id
+    if not isinstance(model.wire, kind):
+        raise MISCONFIGURED.failure(f"{name} is not a model of this provider")
+    return name, model.wire

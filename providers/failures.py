@@ -1,11 +1,49 @@
-"""What an answer's status means, where nothing in the answer says more, and what silence means."""
+"""What failures mean, for all providers: by the status of an answer, by the words that several
+providers use alike, and where no answer came.
+"""
 
 import re
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
 
 from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
-from providers.http import Answer, NotSent, Unanswered, quoted
+from providers.http import Answer, NotSent, Unanswered, quote
+
+_Code = GenerationErrorCode
+
+
+class Meaning(NamedTuple):
+    """What a failure is in our terms."""
+
+    code: GenerationErrorCode
+    retryable: bool
+    """Whether trying again can help."""
+
+    def failure(self, detail: str) -> GenerationFailed:
+        return GenerationFailed(self.code, retryable=self.retryable, detail=detail)
+
+
+REFUSED: Final = Meaning(_Code.CONTENT_REFUSED, False)
+NO_CREDENTIALS: Final = Meaning(_Code.PROVIDER_AUTHENTICATION, False)
+RETIRED: Final = Meaning(_Code.MODEL_RETIRED, False)
+REJECTED_INPUT: Final = Meaning(_Code.PROVIDER_REJECTED_INPUT, False)
+RATE_LIMITED: Final = Meaning(_Code.PROVIDER_RATE_LIMITED, True)
+UNAVAILABLE: Final = Meaning(_Code.PROVIDER_UNAVAILABLE, True)
+BAD_RESPONSE: Final = Meaning(_Code.PROVIDER_BAD_RESPONSE, True)
+OUTCOME_UNKNOWN: Final = Meaning(_Code.OUTCOME_UNKNOWN, True)
+TIMED_OUT: Final = Meaning(_Code.TIMED_OUT, True)
+NO_IMAGE: Final = Meaning(_Code.NO_IMAGE, True)
+MISCONFIGURED: Final = Meaning(_Code.INTERNAL, False)
+"""The catalogue and the provider's own code do not agree."""
+
+KINDS: Final[Mapping[str, Meaning]] = {
+    "content_policy_violation": REFUSED,
+    "moderation_blocked": REFUSED,
+    "content_filter": REFUSED,
+    "insufficient_quota": NO_CREDENTIALS,
+    "model_not_found": RETIRED,
+}
+"""Names of errors that mean the same at every provider that uses them."""
 
 _NOT_TAKEN: Final = frozenset({429, 500, 503, 529})
 """Answers to a submission that say for certain that no job was taken."""
@@ -21,8 +59,6 @@ _REFUSAL: Final = re.compile(
     re.IGNORECASE,
 )
 
-_Code = GenerationErrorCode
-
 
 def is_transient(status: int) -> bool:
     """Whether a call that costs nothing is worth repeating after this answer."""
@@ -30,83 +66,91 @@ def is_transient(status: int) -> bool:
 
 
 def is_credentials(status: int) -> bool:
-    """Whether it is our key that is not taken, or has no credit."""
+    """Whether the provider does not accept our key, or our account has no credit."""
     return status in _CREDENTIALS
 
 
 def is_gone(status: int) -> bool:
-    """Whether what was asked for is not there, or not any more."""
+    """Whether what was asked for does not exist."""
     return status in _GONE
 
 
-def meaning_of(status: int) -> tuple[GenerationErrorCode, bool]:
-    """The code, and whether trying again can help."""
+def meaning_of(status: int) -> Meaning:
     if is_credentials(status):
-        return _Code.PROVIDER_AUTHENTICATION, False
+        return NO_CREDENTIALS
     if is_gone(status):
-        return _Code.MODEL_RETIRED, False
+        return RETIRED
     if status == 429:
-        return _Code.PROVIDER_RATE_LIMITED, True
-    if status in _TRANSIENT or status == _CANCELLED or status >= 500:
-        return _Code.PROVIDER_UNAVAILABLE, True
-    if status >= 400:
-        return _Code.PROVIDER_REJECTED_INPUT, False
-    return _Code.PROVIDER_BAD_RESPONSE, True
+        return RATE_LIMITED
+    if is_transient(status) or status == _CANCELLED:
+        return UNAVAILABLE
+    return REJECTED_INPUT if status >= 400 else BAD_RESPONSE
 
 
-def of_submission(
-    status: int, failure: GenerationFailed, *, wish: float | None
+def known_meaning(kinds: Iterable[str], meanings: Mapping[str, Meaning]) -> Meaning | None:
+    """What an error means that names itself in several ways. A refusal outweighs the others."""
+    known = [meanings[kind] for kind in kinds if kind in meanings]
+    return REFUSED if REFUSED in known else next(iter(known), None)
+
+
+def explain_submission(
+    status: int, failure: GenerationFailed, *, retry_after: float | None
 ) -> GenerationFailed:
     """Why a submission was answered without a job, where elsewhere the answer means `failure`.
 
-    In doubt, nobody knows whether it was taken. `wish` is for how long the provider wants to be
-    left alone, in seconds.
+    Where it is unclear whether the job was taken: OUTCOME_UNKNOWN. `retry_after` is how many
+    seconds the provider asks us to wait.
     """
     if status in _NOT_TAKEN:
         return NotSubmitted(
             _Code.PROVIDER_RATE_LIMITED if status == 429 else _Code.PROVIDER_UNAVAILABLE,
-            retry_after_seconds=wish,
+            retry_after_seconds=retry_after,
             detail=str(failure),
         )
     if status < 400 or status in _UNCLEAR or status >= 500:
-        return GenerationFailed(_Code.OUTCOME_UNKNOWN, retryable=True, detail=str(failure))
+        return OUTCOME_UNKNOWN.failure(str(failure))
     return failure
 
 
-def of_silence(silence: Unanswered) -> GenerationFailed:
+def explain_silence(silence: Unanswered) -> GenerationFailed:
     """Why a request that costs something got no answer: `NotSubmitted` where it was never sent,
-    else nobody knows whether it was obeyed.
+    else its outcome is unknown.
     """
     if isinstance(silence, NotSent):
         return NotSubmitted(_Code.PROVIDER_UNAVAILABLE, detail=f"not connected: {silence}")
-    return unknown(f"no answer: {silence}")
+    return OUTCOME_UNKNOWN.failure(f"no answer: {silence}")
 
 
-def unavailable(silence: Unanswered) -> GenerationFailed:
-    return GenerationFailed(_Code.PROVIDER_UNAVAILABLE, retryable=True, detail=str(silence))
+def explain_error_inside(
+    meaning: Meaning, words: Iterable[object], *, leave_out: Iterable[str]
+) -> GenerationFailed:
+    """An error that came inside a success: it ends the run."""
+    said = ", ".join(str(word) for word in words)
+    return meaning.failure(quote(f"an error inside: {said}", leave_out=leave_out))
 
 
-def unknown(detail: str) -> GenerationFailed:
-    return GenerationFailed(_Code.OUTCOME_UNKNOWN, retryable=True, detail=detail)
+def explain_end(
+    status: str, words: str, ends: Mapping[str, Meaning], *, leave_out: Iterable[str]
+) -> GenerationFailed:
+    """Why a prediction that says only in words what happened has ended without pictures."""
+    said = quote(words, leave_out=leave_out)
+    meaning = REFUSED if sounds_like_refusal(said) else ends[status]
+    return meaning.failure(quote(f"{status}: {said}"))
 
 
-def bad(detail: str) -> GenerationFailed:
-    return GenerationFailed(_Code.PROVIDER_BAD_RESPONSE, retryable=True, detail=detail)
-
-
-def described(answer: Answer, words: Iterable[object], *, leave_out: Iterable[str]) -> str:
-    """An answer for the log: its status, and what it says in the provider's own shape."""
+def describe(answer: Answer, words: Iterable[object], *, leave_out: Iterable[str]) -> str:
+    """Describe an answer for the log: its status, and what it says in the provider's own shape."""
     if answer.fields() is None:
         # Such a body is not the provider's, and may be anything.
         kind = answer.headers.get("content-type", "unnamed")
-        told = f"{len(answer.body)} bytes of {kind}"
+        said = f"{len(answer.body)} bytes of {kind}"
     else:
-        told = ", ".join(str(word) for word in words if word)
-    return quoted(f"HTTP {answer.status}: {told}", leave_out=leave_out)
+        said = ", ".join(str(word) for word in words if word)
+    return quote(f"HTTP {answer.status}: {said}", leave_out=leave_out)
 
 
 def sounds_like_refusal(words: str) -> bool:
-    """Whether something was refused for its content, by the words of a provider that has no code
-    for it. What they repeat of the prompt must have been taken out.
+    """Whether a text says that something was refused for its content, for providers that have no
+    code for it. What it repeats of the prompt must have been removed.
     """
     return _REFUSAL.search(words) is not None

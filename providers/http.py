@@ -1,8 +1,7 @@
-"""What providers share that are reached over HTTP: connections, limits, and what silence means.
+"""Calls over HTTP, for all remote providers: connections, limits, and calls without an answer.
 
-What must stay true: no more is read than was allowed for, however it is packed; nobody is sent
-anywhere by a redirect; where no answer came, it is told apart whether the request can have been
-read.
+What must stay true: no more is read than the limit, however it is compressed; no redirect is
+followed; where no answer came, the error says whether the request can have been read.
 """
 
 import asyncio
@@ -26,7 +25,7 @@ READ_SECONDS: Final = 60.0
 WRITE_SECONDS: Final = 60.0
 MAX_CONNECTIONS: Final = 100
 MAX_BYTES: Final = 64 * 2**20
-"""Of a body or a picture, counted when unpacked."""
+"""Of a body or a picture, counted after decompression."""
 MAX_RETRY_AFTER_SECONDS: Final = 600.0
 MAX_QUOTED_LENGTH: Final = 300
 
@@ -35,8 +34,8 @@ _KEPT_CONNECTIONS: Final = 20
 _KEPT_SECONDS: Final = 15.0
 _PIECE_BYTES: Final = 2**18
 _ECHO_LENGTH: Final = 12
-"""So many characters in a row are no coincidence."""
-_BLOT: Final = "[…]"
+"""This many equal characters in a row are not a coincidence."""
+_REDACTED: Final = "[…]"
 _SECONDS: Final = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f]+")
 _NEVER_SENT: Final = (
@@ -49,11 +48,11 @@ _NEVER_SENT: Final = (
 
 
 class Unanswered(Exception):
-    """There is no answer. The message names what happened, and quotes nobody."""
+    """There is no answer. The message names what happened, and quotes nothing."""
 
 
 class NotSent(Unanswered):
-    """No connection could be made: surely nobody has read the request."""
+    """No connection could be made: the request has certainly not been read."""
 
 
 class AnswerLost(Unanswered):
@@ -61,11 +60,11 @@ class AnswerLost(Unanswered):
 
 
 class AnswerLate(AnswerLost):
-    """It did not come, or not to its end, as long as was waited for it."""
+    """It did not come, or not to its end, within the limit."""
 
 
 class AnswerUnusable(Unanswered):
-    """An answer came, but it is too large, or is not packed as it says."""
+    """An answer came, but it is too large, or not encoded as it says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,7 @@ class Answer:
     body: bytes
 
     def fields(self) -> Mapping[str, object] | None:
-        """The body's fields; None where it is no JSON object."""
+        """The body's fields; None where it is not a JSON object."""
         try:
             value = orjson.loads(self.body)
         except orjson.JSONDecodeError:
@@ -89,14 +88,23 @@ class Answer:
         return retry_after_seconds(self.headers)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """A form with files, sent as `multipart/form-data`: the fields first, all in their order."""
+
+    fields: Mapping[str, str]
+    files: Sequence[tuple[str, str, bytes, str]]
+    """The field's name, the file's name, its bytes, their content type."""
+
+
 def open_client(
     *, reuse: bool = True, read_seconds: float = READ_SECONDS, write_seconds: float = WRITE_SECONDS
 ) -> httpx2.AsyncClient:
-    """A client for providers: no redirects, no cookies, nothing from the environment.
+    """Open a client for providers: no redirects, no cookies, nothing from the environment.
 
-    Without `reuse` each request makes a connection of its own. That is for requests that cost
-    something: a kept connection may have been closed at its other end, and what is written into it
-    then is lost without anybody knowing whether it was read.
+    Without `reuse` each request gets its own connection. That is for requests that cost something:
+    a kept connection may have been closed at its other end, and of a request written into it then
+    it is unknown whether it was read.
     """
     return httpx2.AsyncClient(
         verify=_trusted(),
@@ -127,10 +135,10 @@ async def ask(
 ) -> Answer:
     """Send a request and read the whole answer within so many seconds, or raise `Unanswered`.
 
-    Whatever the answer's status is, it is an answer.
+    An answer with any status is an answer.
     """
-    request = _built(client, method, url, headers or {}, [content] if content else [])
-    with _silence_told():
+    request = _build_request(client, method, url, headers or {}, content)
+    with _translate_errors():
         async with asyncio.timeout(within):
             response = await client.send(request, stream=True)
             try:
@@ -141,22 +149,21 @@ async def ask(
 
 
 @asynccontextmanager
-async def opened(
+async def open_response(
     client: httpx2.AsyncClient,
     method: str,
     url: str,
     *,
     within: float,
     headers: Mapping[str, str] | None = None,
-    content: Sequence[bytes] = (),
+    content: bytes | Form = b"",
 ) -> AsyncIterator[httpx2.Response]:
-    """Send a request, and have its answer as soon as its head is there, within so many seconds.
+    """Send a request, and open its answer as soon as its head is there, within so many seconds.
 
-    Raise `Unanswered` where none comes. `content` is sent one part after the other, and never put
-    together.
+    Raise `Unanswered` where none comes.
     """
-    request = _built(client, method, url, headers or {}, content)
-    with _silence_told():
+    request = _build_request(client, method, url, headers or {}, content)
+    with _translate_errors():
         async with asyncio.timeout(within):
             response = await client.send(request, stream=True)
     try:
@@ -165,19 +172,20 @@ async def opened(
         await response.aclose()
 
 
-async def pieces_of(
+async def read_pieces(
     response: httpx2.Response, *, within: float, pause: float | None = None, max_bytes: int
 ) -> AsyncGenerator[bytes, None]:
-    """The unpacked body of a response, as it comes, within so many seconds, or raise `Unanswered`.
+    """Read the decoded body of a response as it comes, within so many seconds, or raise
+    `Unanswered`.
 
-    Nor may it be silent for longer than `pause`. Whatever the caller does with a piece counts for
-    `within` only, and is never cut short.
+    It may not be silent for longer than `pause` either. The caller's work on a piece counts for
+    `within` only, and is never interrupted.
     """
     clock = asyncio.get_running_loop().time
     until, count = clock() + within, 0
     async with aclosing(response.aiter_bytes()) as pieces:
         while True:
-            with _silence_told():
+            with _translate_errors():
                 async with asyncio.timeout_at(min(until, clock() + (pause or within))):
                     piece = await anext(pieces, None)
             if piece is None:
@@ -186,29 +194,34 @@ async def pieces_of(
             if count > max_bytes:
                 raise AnswerUnusable(f"more than {max_bytes} bytes")
             yield piece
-            # What comes fast comes without any waiting in between.
+            # A fast body would otherwise never give way to other tasks.
             await asyncio.sleep(0)
 
 
-def _built(
+def _build_request(
     client: httpx2.AsyncClient,
     method: str,
     url: str,
     headers: Mapping[str, str],
-    parts: Sequence[bytes],
+    content: bytes | Form,
 ) -> httpx2.Request:
-    length = sum(map(len, parts))
-    if len(parts) <= 1 and length <= _PIECE_BYTES:
-        return client.build_request(method, url, headers=headers, content=b"".join(parts))
+    if isinstance(content, Form):
+        # As streams files are sent in pieces too.
+        files = [(name, (file, BytesIO(data), kind)) for name, file, data, kind in content.files]
+        return client.build_request(
+            method, url, headers=headers, data=dict(content.fields), files=files
+        )
+    if len(content) <= _PIECE_BYTES:
+        return client.build_request(method, url, headers=headers, content=content)
     # In one piece it would be copied into the connection's buffer as a whole, and would have to be
-    # on its way within one time limit for writing.
-    sized = {**headers, "content-length": str(length)}
-    return client.build_request(method, url, headers=sized, content=_pieces(parts))
+    # sent within one time limit for writing.
+    sized = {**headers, "content-length": str(len(content))}
+    return client.build_request(method, url, headers=sized, content=_pieces(content))
 
 
 @contextmanager
-def _silence_told() -> Iterator[None]:
-    """Say in our words what has happened to an answer that did not come."""
+def _translate_errors() -> Iterator[None]:
+    """Translate the client's errors into `Unanswered`."""
     try:
         yield
     except _NEVER_SENT as error:
@@ -222,7 +235,7 @@ def _silence_told() -> Iterator[None]:
 
 
 async def read_body(response: httpx2.Response, *, max_bytes: int = MAX_BYTES) -> bytes:
-    """The unpacked body of a response that is being streamed.
+    """Read the decoded body of a response that is being streamed.
 
     Raise `AnswerUnusable` as soon as it is too large, without having read much more than allowed.
     """
@@ -237,7 +250,7 @@ async def read_body(response: httpx2.Response, *, max_bytes: int = MAX_BYTES) ->
                 if body.tell() + len(piece) > max_bytes:
                     raise AnswerUnusable(f"more than {max_bytes} bytes")
                 body.write(piece)
-                # A bomb is unpacked piece by piece without any waiting in between.
+                # A decompression bomb would otherwise never give way to other tasks.
                 await asyncio.sleep(0)
         return body.getvalue()
 
@@ -250,15 +263,15 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
     until = _instant(text)
     if until is None:
         return None
-    # Counted by the clock that wrote it: ours may differ by minutes.
+    # By the clock that wrote it: ours may differ by minutes.
     now = _instant(headers.get("date", "")) or datetime.now(UTC)
     return min(max(0.0, (until - now).total_seconds()), MAX_RETRY_AFTER_SECONDS)
 
 
-def quoted(words: str, *, leave_out: Iterable[str] = ()) -> str:
-    """A provider's words, for the log: cut, on one line, without what they repeat of ours.
+def quote(words: str, *, leave_out: Iterable[str] = ()) -> str:
+    """Quote a provider for the log: truncated, on one line, with secrets and prompts redacted.
 
-    Any longer part of what is to be left out is taken out as well: providers quote prompts in part.
+    Longer parts of what is to be left out are redacted as well: providers quote prompts in part.
     """
     line = _UNPRINTABLE.sub(" ", words[: 4 * MAX_QUOTED_LENGTH])
     for secret in leave_out:
@@ -280,7 +293,7 @@ def _without_echo(line: str, secret: str) -> str:
             continue
         while end < len(line) and line[index : end + 1].lower() in secret:
             end += 1
-        kept += _BLOT
+        kept += _REDACTED
         index = end
     return kept
 
@@ -293,13 +306,12 @@ def _instant(text: str) -> datetime | None:
     return instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)
 
 
-async def _pieces(parts: Sequence[bytes]) -> AsyncIterator[bytes]:
-    for part in parts:
-        for start in range(0, len(part), _PIECE_BYTES):
-            yield part[start : start + _PIECE_BYTES]
+async def _pieces(content: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(content), _PIECE_BYTES):
+        yield content[start : start + _PIECE_BYTES]
 
 
 @functools.cache
 def _trusted() -> ssl.SSLContext:
-    # It takes a while to read all certificates, and the same ones serve everybody.
+    # Reading all certificates takes a while, and all clients use the same ones.
     return httpx2.create_ssl_context()

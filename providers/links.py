@@ -1,9 +1,9 @@
-"""Links to pictures in a result. Whether one may be followed is for `downloads.py` to say."""
+"""Links to pictures in a result. `safe_http.py` decides whether one may be followed."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from domain.errors import GenerationErrorCode, GenerationFailed
+from providers.failures import BAD_RESPONSE, REFUSED
 
 _NAMES: Final = ("output", "images", "data", "url", "uri", "image", "src", "imageUrl")
 """Where results have their links, the most usual name first."""
@@ -39,20 +39,18 @@ def _links(value: object, depth: int) -> Iterator[str]:
 
 
 def without_refused(links: Sequence[str | None], flags: object, *, named: str) -> list[str]:
-    """Links of which no flag says that its picture must not be shown.
+    """The links to pictures that no flag withholds.
 
-    What was refused comes as a black picture of the size that was asked for, and is none. Raise
-    `GenerationFailed` where nothing is left: with CONTENT_REFUSED if that is why. `named` is what
-    the provider calls its flags.
+    A refused picture is delivered as a black one of the requested size. Raise `GenerationFailed`
+    where no link remains: with CONTENT_REFUSED if flags are the reason. `named` is what the
+    provider calls its flags.
     """
     refused = flags if isinstance(flags, list) else []
     shown = [
         link for index, link in enumerate(links) if refused[index : index + 1] != [True] and link
     ]
     if not shown and True in refused:
-        raise GenerationFailed(GenerationErrorCode.CONTENT_REFUSED, retryable=False, detail=named)
+        raise REFUSED.failure(named)
     if not shown:
-        raise GenerationFailed(
-            GenerationErrorCode.PROVIDER_BAD_RESPONSE, retryable=True, detail="images without links"
-        )
+        raise BAD_RESPONSE.failure("images without links")
     return shown

@@ -1,25 +1,26 @@
-"""How often a provider is asked about a job, and how long its troubles are waited out."""
+"""How often a provider is asked about a job, and how long its faults are waited out."""
 
 import asyncio
 import random
 from dataclasses import dataclass
 
-from domain.errors import GenerationErrorCode, GenerationFailed
+from domain.errors import GenerationFailed
+from providers.failures import TIMED_OUT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """All in seconds, but for `growth`."""
+    """All in seconds, except `growth`."""
 
     first: float = 0.5
     longest: float = 3.0
     growth: float = 1.4
     submit: float = 60.0
-    """For a submission to be answered; what was not is lost, so this is generous."""
+    """For a submission to be answered. One without an answer is lost, so this is generous."""
     call: float = 30.0
     cancel: float = 5.0
     spare: float = 1.0
-    """So long before the deadline a job is given up that cannot be asked about."""
+    """How long before the deadline a job is given up that cannot be asked about."""
 
 
 class PollingPolicy:
@@ -30,7 +31,7 @@ class PollingPolicy:
         self._clock = asyncio.get_running_loop().time
         self._deadline = self._clock() + seconds_left
         self._pause = pace.first
-        self._troubles = 0
+        self._faults = 0
         self._doubts = 0
 
     @property
@@ -43,41 +44,45 @@ class PollingPolicy:
         return self.seconds_left <= 2 * self._pace.spare
 
     def within(self, seconds: float) -> float:
-        """So many seconds for a call, or as many as there are, less some to act on its answer."""
+        """A call's limit: so many seconds, or what is left, less some to act on the answer."""
         return min(seconds, max(self._pace.spare, self.seconds_left - self._pace.spare))
 
     def check(self) -> None:
-        """Raise TIMED_OUT once the deadline is over."""
+        """Raise TIMED_OUT after the deadline."""
         if self.seconds_left <= 0:
             raise _timed_out()
 
-    async def until_next(self) -> None:
-        """Pause where all is well, unless the deadline is over."""
+    async def pause(self) -> None:
+        """Pause where all is well; raise TIMED_OUT after the deadline."""
         self.check()
         await self._sleep(self._next_pause())
 
-    def went_well(self) -> None:
-        """An answer was as expected: what comes next is not in a row with what was before."""
-        self._troubles = self._doubts = 0
+    def reset_faults(self) -> None:
+        """Start counting again: an answer was as expected, so the next fault is the first."""
+        self._faults = self._doubts = 0
 
     async def wait_out(
-        self, trouble: GenerationFailed, *, wish: float | None = None, tries: int | None = None
+        self,
+        fault: GenerationFailed,
+        *,
+        retry_after: float | None = None,
+        tries: int | None = None,
     ) -> None:
-        """Pause after trouble, for as long as was wished for, but not beyond the deadline.
+        """Pause after a fault, at least for `retry_after`, but not beyond the deadline.
 
-        Where there is no time left, raise the trouble itself if it has lasted, else TIMED_OUT: the
-        last call may have been cut short only by the deadline. With `tries`, it may be more than
-        trouble: raise it also where it is the last of so many in a row.
+        Where there is no time left, raise the fault itself if it has lasted, else TIMED_OUT: the
+        last call may have been cut short only by the deadline. With `tries`, the fault may be
+        final: raise it also where it is the last of so many in a row.
         """
-        self._troubles += 1
+        self._faults += 1
         if tries is not None:
             self._doubts += 1
             if self._doubts >= tries:
-                raise trouble
+                raise fault
         left = self.seconds_left - self._pace.spare
         if left <= 0:
-            raise trouble if self._troubles > 1 else _timed_out()
-        await self._sleep(min(max(self._next_pause(), wish or 0.0), left))
+            raise fault if self._faults > 1 else _timed_out()
+        await self._sleep(min(max(self._next_pause(), retry_after or 0.0), left))
 
     def _next_pause(self) -> float:
         pause, self._pause = self._pause, min(self._pause * self._pace.growth, self._pace.longest)
@@ -88,6 +93,4 @@ class PollingPolicy:
 
 
 def _timed_out() -> GenerationFailed:
-    return GenerationFailed(
-        GenerationErrorCode.TIMED_OUT, retryable=True, detail="the deadline is over"
-    )
+    return TIMED_OUT.failure("the deadline has passed")

@@ -1,7 +1,7 @@
-"""The references of a run as providers take them: bytes of ours, and never a link to us.
+"""The references of a run as providers take them: as bytes, and never as a link to us.
 
 A folder's links lead to this machine, where no provider can fetch them; and what is put into a
-provider's own store can be seen by whoever gets to know its address.
+provider's own store can be seen by anyone who learns its address.
 """
 
 from base64 import b64encode
@@ -9,10 +9,10 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.images import Image
 from domain.ports.imaging import ImageProcessor
 from domain.ports.objects import ObjectStore
+from providers.failures import REJECTED_INPUT
 
 MAX_TOGETHER_BYTES: Final = 64 * 2**20
 """Of all references of a run: they are in memory together while they are sent."""
@@ -35,7 +35,7 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """Reads references, and makes others of those that a provider would not take."""
+    """Reads references, and converts those that a provider would not take."""
 
     store: ObjectStore
     image_processor: ImageProcessor
@@ -48,8 +48,8 @@ class References:
         max_bytes: int | None = None,
         content_types: Collection[str] | None = None,
     ) -> list[Reference]:
-        """In their order, each of at most so many bytes, and PNG or JPEG where it is none of these
-        types.
+        """Read them in their order, each with at most so many bytes; convert to PNG or JPEG those
+        that have none of these types.
 
         Raise `GenerationFailed` with PROVIDER_REJECTED_INPUT where they are too large together.
         """
@@ -63,23 +63,19 @@ class References:
                 reference = Reference(other.data, other.content_type)
             read.append(reference)
             if sum(len(one.data) for one in read) > self.max_together:
-                raise GenerationFailed(
-                    GenerationErrorCode.PROVIDER_REJECTED_INPUT,
-                    retryable=False,
-                    detail="the references are too large together",
-                )
+                raise REJECTED_INPUT.failure("the references are too large together")
         return read
 
 
 def fair_share(images: Iterable[Image], together: int) -> int:
-    """How many bytes each may have at most, so that all of them have no more than so many together.
+    """How many bytes each may have, so that all together have no more than `together`.
 
-    What small ones leave over goes to the large ones.
+    What small ones do not need is shared among the large ones.
     """
     share = together
     sizes = sorted(image.byte_size for image in images)
-    for place, size in enumerate(sizes):
-        share = together // (len(sizes) - place)
+    for index, size in enumerate(sizes):
+        share = together // (len(sizes) - index)
         if size > share:
             break
         together -= size

@@ -16,7 +16,7 @@ from domain.ports.providers import Provider, RunObserver
 SLOW_SECONDS: Final = 10.0
 FAILING_SECONDS: Final = 1.0
 LAST_SECONDS: Final = 4.0
-PLACES: Final = 50
+MAX_CONCURRENT_RUNS: Final = 50
 _STEPS: Final = 20
 """How often the slow ones tell their progress."""
 
@@ -33,8 +33,8 @@ class RehearsalProvider:
         return "rehearsal"
 
     @property
-    def places(self) -> int:
-        return PLACES
+    def max_concurrent_runs(self) -> int:
+        return MAX_CONCURRENT_RUNS
 
     async def cancel(self, job: ProviderJob) -> None:
         """Rehearsals have no jobs: they end with their task."""

@@ -1,4 +1,4 @@
-"""Fetches the pictures of one result: all of them together, and each as patiently as it needs."""
+"""Fetches the pictures of one result, all at the same time, each with its own retries."""
 
 import asyncio
 from collections.abc import Iterable
@@ -13,19 +13,19 @@ from providers.safe_http import DownloadBroke, Downloader
 log = structlog.get_logger(__name__)
 
 _TRIES: Final = 20
-"""Most of a minute: what a store has that is just being started again has been paid for."""
+"""Most of a minute: a picture in a store that is restarting has been paid for."""
 
 
 async def fetch_pictures(
     links: Iterable[str], downloader: Downloader, *, pace: Pace, seconds_left: float, provider: str
 ) -> list[bytes]:
-    """The bytes behind the links, in their order. What cannot be had is left out if there is more.
+    """Fetch the bytes behind the links, in their order, and leave out those that cannot be fetched.
 
-    Raise the first link's `GenerationFailed` where nothing can be had.
+    Raise the first link's `GenerationFailed` where none can be.
     """
     async with asyncio.TaskGroup() as group:
         fetches = [
-            group.create_task(_fetched(link, downloader, PollingPolicy(pace, seconds_left)))
+            group.create_task(_fetch(link, downloader, PollingPolicy(pace, seconds_left)))
             for link in links
         ]
     fetched = [fetch.result() for fetch in fetches]
@@ -38,7 +38,7 @@ async def fetch_pictures(
     return pictures
 
 
-async def _fetched(
+async def _fetch(
     link: str, downloader: Downloader, policy: PollingPolicy
 ) -> bytes | GenerationFailed:
     while True:

@@ -1,9 +1,8 @@
 """Fetches results: the only way to a link that a provider's answer names.
 
-Such a link is only the provider's word, and it could make us ask anybody for anything. What must
-stay true: listed hosts alone are asked, over TLS; a name is resolved once, and what is connected to
-is what was looked at; addresses that are not the internet's are never connected to; no key goes
-along.
+An answer could make us send requests anywhere. What must stay true: only listed hosts are asked,
+over TLS; a name is resolved once, and only the checked address is connected to; addresses that are
+not public are never connected to; no key is sent.
 
 A simulator is the one exception: where a provider's own base URL is plain HTTP on loopback, results
 may come from that very origin as well.
@@ -22,7 +21,7 @@ from typing import Final, NoReturn, Self
 import httpx2
 
 from domain.errors import GenerationErrorCode, GenerationFailed
-from providers.http import MAX_BYTES, AnswerUnusable, open_client, quoted, read_body
+from providers.http import MAX_BYTES, AnswerUnusable, open_client, quote, read_body
 
 MAX_REDIRECTS: Final = 3
 DOWNLOAD_SECONDS: Final = 60.0
@@ -115,7 +114,7 @@ class Downloader:
         self._resolve = resolve
         # Connections are made to addresses: one that is kept for a host must not serve another.
         self._client = open_client(reuse=False)
-        self._places = asyncio.Semaphore(AT_ONCE)
+        self._downloads = asyncio.Semaphore(AT_ONCE)
 
     async def aclose(self) -> None:
         await self._client.aclose()
@@ -128,7 +127,7 @@ class Downloader:
         """
         if link[:5].lower() == "data:":
             return _data_of(link, max_bytes=self._max_bytes)
-        async with self._places:
+        async with self._downloads:
             try:
                 async with asyncio.timeout(self._seconds):
                     return await self._fetch(link)
@@ -210,7 +209,7 @@ class Downloader:
         if status != httpx2.codes.OK:
             _refuse(f"result: HTTP {status}")
         if response.headers.get("content-encoding", "identity").lower() != "identity":
-            _refuse("result: packed, though nobody asked for that")
+            _refuse("result: compressed, though that was not asked for")
         data = await read_body(response, max_bytes=self._max_bytes)
         if not data:
             _refuse("result: empty")
@@ -262,7 +261,7 @@ def _refuse(detail: str) -> NoReturn:
 
 def _refusal(detail: str) -> GenerationFailed:
     return GenerationFailed(
-        GenerationErrorCode.PROVIDER_BAD_RESPONSE, retryable=False, detail=quoted(detail)
+        GenerationErrorCode.PROVIDER_BAD_RESPONSE, retryable=False, detail=quote(detail)
     )
 
 

@@ -19,7 +19,7 @@ _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _DATA: Final = b"data"
 _EVENT: Final = b"event"
 _FIELDS: Final = {_DATA, _EVENT}
-"""Others are of no use to anybody here."""
+"""Others are not used here."""
 
 
 class Body(Protocol):
@@ -34,7 +34,7 @@ BodyT = TypeVar("BodyT", bound=Body)
 @dataclass(frozen=True, slots=True)
 class Event(Generic[BodyT]):
     name: str
-    """`message` where it is not told."""
+    """`message` where none is given."""
     body: BodyT
 
 

@@ -1,70 +1,78 @@
-"""What runs with jobs share: a submission that nobody has answered, and asking about a job until
-an answer makes sense.
+"""What runs with jobs share: awaiting the answer to a submission, and polling a job until an answer
+makes sense.
 """
 
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from domain.errors import GenerationFailed
-from providers.failures import bad, is_gone, is_transient, of_silence, unavailable, unknown
+from providers.failures import (
+    BAD_RESPONSE,
+    OUTCOME_UNKNOWN,
+    UNAVAILABLE,
+    explain_silence,
+    is_gone,
+    is_transient,
+)
 from providers.http import Answer, AnswerUnusable, Unanswered
 from providers.polling import PollingPolicy
 
 TRIES: Final = 5
-"""How often in a row an answer is asked for that makes no sense, or that may be final."""
+"""How often in a row we ask again after an answer that makes no sense, or that may be final."""
 
 Told = TypeVar("Told")
 
 
-async def submitted(submission: Awaitable[Answer]) -> Answer:
-    """The answer to a submission, whatever it is.
+async def await_answer(submission: Awaitable[Answer]) -> Answer:
+    """Return the answer to a submission, whatever it is.
 
-    Where none came raise `NotSubmitted` if it was never sent, else `GenerationFailed` with
-    OUTCOME_UNKNOWN.
+    Where none came, raise `NotSubmitted` if the request was never sent, else `GenerationFailed`
+    with OUTCOME_UNKNOWN.
     """
     try:
         return await submission
     except Unanswered as silence:
-        raise of_silence(silence) from silence
+        raise explain_silence(silence) from silence
 
 
-async def told_of_job(
+async def poll_job(
     ask: Callable[[], Awaitable[Answer]],
     read: Callable[[Answer], Told | None],
     *,
-    failure_of: Callable[[Answer], GenerationFailed],
-    wish_of: Callable[[Answer], float | None],
+    explain: Callable[[Answer], GenerationFailed],
+    retry_hint: Callable[[Answer], float | None],
     policy: PollingPolicy,
 ) -> Told:
-    """Ask about a job until an answer can be read, and wait out what comes in between.
+    """Ask about a job until an answer can be read, and wait out the faults in between.
 
-    `read` gives None where an answer says nothing of the job. `wish_of` is for how many seconds the
-    provider wants to be left alone. Raise `GenerationFailed` where asking again cannot help, or has
-    not helped.
+    `read` gives None where an answer says nothing of the job. `retry_hint` is how many seconds the
+    provider asks us to wait. Raise `GenerationFailed` where asking again cannot help, or has not
+    helped.
     """
     while True:
         try:
             answer = await ask()
         except AnswerUnusable as nonsense:
-            await policy.wait_out(bad(f"status: {nonsense}"), tries=TRIES)
+            await policy.wait_out(BAD_RESPONSE.failure(f"status: {nonsense}"), tries=TRIES)
             continue
         except Unanswered as silence:
-            await policy.wait_out(unavailable(silence))
+            await policy.wait_out(UNAVAILABLE.failure(str(silence)))
             continue
-        told = read(answer)
-        if told is not None:
-            policy.went_well()
-            return told
-        failure = failure_of(answer)
-        wish, status = wish_of(answer), answer.status
-        # It may be long, and nobody needs it while time passes.
+        found = read(answer)
+        if found is not None:
+            policy.reset_faults()
+            return found
+        failure = explain(answer)
+        hint, status = retry_hint(answer), answer.status
+        # It may be long, and is not needed while time passes.
         del answer
         if status < 300:
             await policy.wait_out(failure, tries=TRIES)
         elif is_gone(status):
-            # The provider has given us this id. Whether the job runs, or ever did, nobody can tell.
-            await policy.wait_out(unknown(f"status: HTTP {status}"), tries=TRIES)
+            # The provider has given us this id. Whether the job runs, or ever did, is unknown.
+            gone = OUTCOME_UNKNOWN.failure(f"status: HTTP {status}")
+            await policy.wait_out(gone, tries=TRIES)
         elif is_transient(status):
-            await policy.wait_out(failure, wish=wish)
+            await policy.wait_out(failure, retry_after=hint)
         else:
             raise failure

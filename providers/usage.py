@@ -1,4 +1,4 @@
-"""What providers tell of the tokens that a run has used."""
+"""What providers say about the tokens that a run has used."""
 
 from collections.abc import Sequence
 
@@ -8,16 +8,16 @@ _MAX_COUNT = 2**31
 
 
 def usage_of(
-    told: object, *, input_name: str, output_names: Sequence[str], total_name: str
+    reported: object, *, input_name: str, output_names: Sequence[str], total_name: str
 ) -> Usage | None:
-    """The counts under these names; None where nothing is told. Outputs of several kinds add up."""
-    if not isinstance(told, dict):
+    """The counts under these names; None where nothing is said. Outputs of several kinds add up."""
+    if not isinstance(reported, dict):
         return None
-    outputs = [count for name in output_names if (count := _count(told.get(name))) is not None]
+    outputs = [count for name in output_names if (count := _count(reported.get(name))) is not None]
     usage = Usage(
-        input_tokens=_count(told.get(input_name)),
+        input_tokens=_count(reported.get(input_name)),
         output_tokens=sum(outputs) if outputs else None,
-        total_tokens=_count(told.get(total_name)),
+        total_tokens=_count(reported.get(total_name)),
     )
     return None if usage == Usage(None, None, None) else usage
 

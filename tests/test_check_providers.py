@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from domain.models import Scene
-from tests.providers.rows import rows_of
+from tests.providers.vendors import rows_of
 from tests.serving import free_port, serving
 from tests.simulators.fal import FalSimulator
 from tests.simulators.gemini import GeminiSimulator
@@ -189,9 +189,9 @@ async def test_one_provider_can_be_tried_alone_and_tell_how_far_it_is(
     code, said, _ = await providers.tried("fal", "-v", environ=environ)
 
     assert code == 0
-    asking, before, *_, ok = said.splitlines()
-    assert asking == "fal: … asking"
-    assert before == "fal: … 3 before it"
+    submitting, before, *_, ok = said.splitlines()
+    assert submitting == "fal: … submitting"
+    assert before == "fal: … 3 jobs before it"
     assert ok.startswith("fal: ok: ")
     assert providers.simulators["gemini"].settled() == []
 

@@ -58,7 +58,7 @@ class Dispatcher:
         self._claims = claims
         self._runner = runner
         self._registry = registry
-        self._limits = {name: provider.places for name, provider in providers.items()}
+        self._limits = {name: provider.max_concurrent_runs for name, provider in providers.items()}
         self._taken: dict[_Attempt, _Place] = {}
         self._wanted: set[str] = set()
         """Providers that had no place for somebody: nobody gets one there by coming later."""

@@ -1,4 +1,4 @@
-"""Who runs models, and what they report while they do."""
+"""Providers, which run models, and what they report during a run."""
 
 from typing import Protocol
 
@@ -7,21 +7,21 @@ from domain.outputs import ProviderJob
 
 
 class RunObserver(Protocol):
-    """What a provider tells while it works. What comes too fast is left out.
+    """What a provider reports during a run. Reports that come too fast may be dropped.
 
-    A provider that costs something calls `submitting`, asks, and calls `submitted` with the job, in
-    this order and before anything else. One that has no jobs to come back to leaves `submitted`
-    out. Where repeating a run costs nothing, neither is called.
+    A provider that charges calls `submitting`, sends its request, and calls `submitted` with the
+    job, in this order and before anything else. One without jobs omits `submitted`. Where repeating
+    a run costs nothing, neither is called.
     """
 
     async def submitting(self) -> None:
-        """From here on the provider may do the work although its answer is lost."""
+        """From now on the provider may run the job even if its answer is lost."""
 
     async def submitted(self, job: ProviderJob) -> None:
-        """The provider has taken the job: whatever happens, another process can go on with it."""
+        """The provider has accepted the job: another process can resume it."""
 
     async def queued(self, position: int) -> None:
-        """How many are before it at the provider's; 0 once it is its turn."""
+        """How many jobs are before it in the provider's queue; 0 once it runs."""
 
     async def progress(self, fraction: float) -> None:
         """0 to 1."""
@@ -31,21 +31,21 @@ class RunObserver(Protocol):
 
 
 class Provider(Protocol):
-    """Somebody who runs models. One `generate` is one run; cancelling the task ends it."""
+    """Runs models. One `generate` is one run; cancelling the task ends it."""
 
     @property
     def name(self) -> str: ...
 
     @property
-    def places(self) -> int:
+    def max_concurrent_runs(self) -> int:
         """How many runs one process may have here at the same time."""
 
     async def generate(self, request: GenerationRequest, observer: RunObserver) -> Delivery:
         """Make the pictures, or raise `GenerationFailed`.
 
-        With `request.job`, go on with that job and submit nothing. Raise `NotSubmitted` only where
-        it is certain that no job was taken, and `OUTCOME_UNKNOWN` where nobody can tell.
+        With `request.job`, resume that job and submit nothing. Raise `NotSubmitted` only where it
+        is certain that no job was accepted, and `OUTCOME_UNKNOWN` where that is unknown.
         """
 
     async def cancel(self, job: ProviderJob) -> None:
-        """Tell the provider that nobody wants this job any more, where it can be told."""
+        """Ask the provider to stop a job, if it can."""

@@ -1,3 +1,3 @@
-"""fal: its queue's protocol (`jobs.py`), its models' words (`wire.py`), and what it says when it
-fails (`failures.py`).
+"""fal: its queue's protocol (`jobs.py`), what its models are sent (`wire.py`), what its errors
+mean (`failures.py`).
 """

@@ -1,4 +1,4 @@
-"""Calls to fal's queue, with the key. What they are answered is for others to judge."""
+"""Calls to fal's queue, with the key. Answers are not judged here."""
 
 from typing import Final
 
@@ -6,10 +6,10 @@ from providers.fal.jobs import FalJob, FalQueue
 from providers.http import MAX_BYTES, Answer, ask, open_client
 
 _MAX_WORDS_BYTES: Final = 2**20
-"""Of an answer that has nothing to carry but words."""
+"""Of an answer that carries text only."""
 
 
-class FalCalls:
+class FalClient:
     """Each raises `Unanswered` where no answer came."""
 
     def __init__(self, *, key: str, url: str, max_bytes: int = MAX_BYTES) -> None:
@@ -26,11 +26,11 @@ class FalCalls:
     async def submit(
         self, endpoint: str, body: bytes, *, within: float, start_within: float
     ) -> Answer:
-        """Ask for a job, on a connection of its own.
+        """Ask for a job, on its own connection.
 
-        One that fal has not started after `start_within` seconds is dropped by fal, and costs
-        nothing. `X-Fal-No-Retry` is not sent: what fal repeats by itself, when a machine of its own
-        breaks, stays one job with one bill.
+        fal drops a job that it has not started after `start_within` seconds, free of charge.
+        `X-Fal-No-Retry` is not sent: when one of fal's machines fails, fal runs the job again, and
+        it stays one job with one bill.
         """
         return await ask(
             self._submissions,
@@ -47,7 +47,7 @@ class FalCalls:
         )
 
     async def status(self, job: FalJob, *, within: float) -> Answer:
-        """Without logs: nothing in them is structured enough to be told to anybody."""
+        """Without logs: nothing in them is structured enough to be used."""
         return await self._ask("GET", job.status_url, within=within, max_bytes=_MAX_WORDS_BYTES)
 
     async def result(self, job: FalJob, *, within: float) -> Answer:

@@ -1,4 +1,4 @@
-"""What fal says when something fails, in our words.
+"""What fal's errors mean.
 
 `error_type` and `detail[].type` decide, then the status; never a message. What fal says itself goes
 into `detail`, which is for the log.
@@ -9,28 +9,39 @@ from typing import Final
 
 from domain.errors import GenerationErrorCode, GenerationFailed
 from providers import failures
-from providers.failures import described, is_credentials, is_transient, meaning_of
+from providers.failures import (
+    KINDS,
+    NO_IMAGE,
+    TIMED_OUT,
+    UNAVAILABLE,
+    Meaning,
+    describe,
+    is_credentials,
+    is_transient,
+    known_meaning,
+    meaning_of,
+)
 from providers.http import Answer
 
 _MAX_DETAILS: Final = 3
 _YES_OR_NO: Final = {"true": True, "1": True, "false": False, "0": False}
 
 _Code = GenerationErrorCode
-_BY_TYPE: Final[Mapping[str, tuple[GenerationErrorCode, bool]]] = {
-    "content_policy_violation": (_Code.CONTENT_REFUSED, False),
-    "no_media_generated": (_Code.NO_IMAGE, True),
-    "internal_server_error": (_Code.PROVIDER_UNAVAILABLE, True),
-    "downstream_service_unavailable": (_Code.PROVIDER_UNAVAILABLE, True),
-    "downstream_service_error": (_Code.PROVIDER_UNAVAILABLE, False),
-    "generation_timeout": (_Code.TIMED_OUT, True),
-    "startup_timeout": (_Code.PROVIDER_UNAVAILABLE, True),
-    "request_timeout": (_Code.PROVIDER_UNAVAILABLE, True),
+_BY_TYPE: Final[Mapping[str, Meaning]] = {
+    **KINDS,
+    "no_media_generated": NO_IMAGE,
+    "internal_server_error": UNAVAILABLE,
+    "downstream_service_unavailable": UNAVAILABLE,
+    "downstream_service_error": Meaning(_Code.PROVIDER_UNAVAILABLE, False),
+    "generation_timeout": TIMED_OUT,
+    "startup_timeout": UNAVAILABLE,
+    "request_timeout": UNAVAILABLE,
 }
-"""The code, and whether trying again can help. Types that are not here follow their status."""
+"""Types that are not here follow their status."""
 _FAL_KNOWS_BETTER: Final = frozenset(
     {_Code.PROVIDER_UNAVAILABLE, _Code.PROVIDER_REJECTED_INPUT, _Code.TIMED_OUT}
 )
-"""Codes for which fal's own word goes, on whether trying again can help."""
+"""Codes for which fal's own word decides whether trying again can help."""
 
 
 def is_unclear(answer: Answer) -> bool:
@@ -38,10 +49,10 @@ def is_unclear(answer: Answer) -> bool:
     return answer.status == 400 and not _types(answer)
 
 
-def is_the_jobs(answer: Answer, *, failed: bool) -> bool:
-    """Whether this is what a job ended with, and no trouble on the way to it.
+def is_final(answer: Answer, *, failed: bool) -> bool:
+    """Whether this is how a job ended, and not a fault on the way to its result.
 
-    `failed` is whether the job's status has told of an error. Not every fal server does that.
+    `failed` is whether the job's status has reported an error. Not every fal server does that.
     """
     if not is_transient(answer.status):
         return True
@@ -55,17 +66,17 @@ def is_in_fals_words(answer: Answer) -> bool:
     return fields is not None and ("detail" in fields or "error_type" in fields)
 
 
-def of_submission(answer: Answer, *, leave_out: Iterable[str]) -> GenerationFailed:
+def explain_submission(answer: Answer, *, leave_out: Iterable[str]) -> GenerationFailed:
     """Why a submission was answered without a job."""
-    return failures.of_submission(
+    return failures.explain_submission(
         answer.status,
-        of_answer(answer, leave_out=leave_out),
-        wish=answer.retry_after_seconds,
+        explain_answer(answer, leave_out=leave_out),
+        retry_after=answer.retry_after_seconds,
     )
 
 
-def of_answer(answer: Answer, *, leave_out: Iterable[str]) -> GenerationFailed:
-    """What an error means that a job ended with, or that a call about it was answered with."""
+def explain_answer(answer: Answer, *, leave_out: Iterable[str]) -> GenerationFailed:
+    """What an error means with which a job ended, or a call about it was answered."""
     code, retryable = _meaning(answer)
     # fal's texts name the header in two ways.
     for header in ("x-fal-retryable", "x-fal-needs-retry"):
@@ -73,20 +84,16 @@ def of_answer(answer: Answer, *, leave_out: Iterable[str]) -> GenerationFailed:
         if hint in _YES_OR_NO and code in _FAL_KNOWS_BETTER:
             retryable = _YES_OR_NO[hint]
             break
-    return GenerationFailed(code, retryable=retryable, detail=_detail(answer, leave_out))
+    return Meaning(code, retryable).failure(_detail(answer, leave_out))
 
 
-def _meaning(answer: Answer) -> tuple[GenerationErrorCode, bool]:
+def _meaning(answer: Answer) -> Meaning:
     if is_credentials(answer.status):
         return meaning_of(answer.status)
     if answer.headers.get("x-fal-request-timeout-type", "").lower() == "user":
-        # Our own limit for how long it may wait to be started.
-        return _Code.TIMED_OUT, True
-    known = [_BY_TYPE[kind] for kind in _types(answer) if kind in _BY_TYPE]
-    if known:
-        refused = _BY_TYPE["content_policy_violation"]
-        return refused if refused in known else known[0]
-    return meaning_of(answer.status)
+        # The job has waited in the queue for as long as we allowed.
+        return TIMED_OUT
+    return known_meaning(_types(answer), _BY_TYPE) or meaning_of(answer.status)
 
 
 def _types(answer: Answer) -> list[str]:
@@ -114,4 +121,4 @@ def _detail(answer: Answer, leave_out: Iterable[str]) -> str:
     if isinstance(fields.get("detail"), str):
         words.append(str(fields["detail"]))
     words.append(answer.headers.get("x-fal-request-id", ""))
-    return described(answer, words, leave_out=leave_out)
+    return describe(answer, words, leave_out=leave_out)

@@ -1,7 +1,7 @@
-"""Jobs of fal's queue, and where they are asked about.
+"""Jobs of fal's queue, and their URLs.
 
-What must stay true: the key is sent to the configured queue and to nobody else, whatever an answer
-or a stored job says.
+What must stay true: the key is sent to the configured queue only, whatever an answer or a stored
+job says.
 """
 
 import re
@@ -28,13 +28,13 @@ class FalJob:
     response_url: str
     cancel_url: str
 
-    def saved(self) -> ProviderJob:
-        """What another process needs to go on with it."""
+    def to_stored(self) -> ProviderJob:
+        """What another process needs to resume it."""
         return asdict(self)
 
 
 class FalQueue:
-    """The addresses of one queue."""
+    """The URLs of one queue."""
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
@@ -43,8 +43,8 @@ class FalQueue:
     def submit_url(self, endpoint: str) -> str:
         return f"{self._url}/{endpoint}"
 
-    def job_called(self, request_id: object, *, endpoint: str) -> FalJob | None:
-        """The job of this id, where its addresses are not told; None where it can be no id."""
+    def build_job(self, request_id: object, *, endpoint: str) -> FalJob | None:
+        """The job with this id, by the rule for URLs; None where it cannot be an id."""
         if not isinstance(request_id, str) or not _REQUEST_ID.fullmatch(request_id):
             return None
         root = f"{self._url}/{_queue_name(endpoint)}/requests/{request_id}"
@@ -56,30 +56,30 @@ class FalQueue:
             cancel_url=f"{root}/cancel",
         )
 
-    def job_in(self, fields: Mapping[str, object], *, endpoint: str) -> FalJob | None:
-        """The job that an answer, or a stored job, tells of; None where it tells of none.
+    def read_job(self, fields: Mapping[str, object], *, endpoint: str) -> FalJob | None:
+        """The job in an answer or a stored job; None where there is none.
 
-        Its addresses are followed as they are told, since fal's texts do not agree on how they are
-        built. One that is missing, or leads to somebody else, is built by the rule that fal's own
-        clients follow.
+        Its URLs are used as they are given, since fal's documentation contradicts itself on how
+        they are built. One that is missing, or leads elsewhere, is built by the rule that fal's
+        own clients follow.
         """
-        built = self.job_called(fields.get("request_id"), endpoint=endpoint)
+        built = self.build_job(fields.get("request_id"), endpoint=endpoint)
         if built is None:
             return None
         return FalJob(
             endpoint=endpoint,
             request_id=built.request_id,
-            status_url=self._own(fields.get("status_url")) or built.status_url,
-            response_url=self._own(fields.get("response_url")) or built.response_url,
-            cancel_url=self._own(fields.get("cancel_url")) or built.cancel_url,
+            status_url=self._checked(fields.get("status_url")) or built.status_url,
+            response_url=self._checked(fields.get("response_url")) or built.response_url,
+            cancel_url=self._checked(fields.get("cancel_url")) or built.cancel_url,
         )
 
-    def job_of(self, saved: ProviderJob) -> FalJob | None:
-        """A stored job. Its addresses are looked at again: the queue may be another one by now."""
-        endpoint = saved.get("endpoint")
-        return self.job_in(saved, endpoint=endpoint) if endpoint else None
+    def load_job(self, stored: ProviderJob) -> FalJob | None:
+        """A stored job. Its URLs are checked again: the settings may name another queue."""
+        endpoint = stored.get("endpoint")
+        return self.read_job(stored, endpoint=endpoint) if endpoint else None
 
-    def _own(self, link: object) -> str | None:
+    def _checked(self, link: object) -> str | None:
         if not isinstance(link, str) or len(link) > _MAX_LINK_LENGTH:
             return None
         try:
@@ -90,7 +90,7 @@ class FalQueue:
 
 
 def _queue_name(endpoint: str) -> str:
-    """Owner and alias: a queue serves all paths below them, and they are left out."""
+    """Owner and alias: a queue serves all paths below them, which its URLs leave out."""
     parts = endpoint.split("/")
     return "/".join(parts[: 3 if parts[0] in _LONG_NAMESPACES else 2])
 

@@ -1,15 +1,16 @@
-"""The provider of fal's models: what its runs need, and which of their ends are alarms."""
+"""The provider of fal's models: what its runs share, and which failures alert the operator."""
 
-from typing import Final, NoReturn
+from typing import Final
 
 import structlog
 
-from domain.errors import GenerationErrorCode, GenerationFailed
+from domain.errors import GenerationFailed
 from domain.generation import Delivery, GenerationRequest
 from domain.outputs import ProviderJob
 from domain.ports.providers import RunObserver
-from providers.alerts import sound_alarm
-from providers.fal.client import FalCalls
+from providers.alerts import alert_operator
+from providers.failures import OUTCOME_UNKNOWN
+from providers.fal.client import FalClient
 from providers.fal.jobs import FalJob
 from providers.fal.runs import FalRun
 from providers.http import MAX_BYTES, Unanswered
@@ -31,15 +32,15 @@ class FalProvider:
         *,
         key: str,
         url: str,
-        places: int,
+        max_concurrent_runs: int,
         pace: Pace | None = None,
         max_bytes: int = MAX_BYTES,
     ) -> None:
         self._references = references
         self._key = key
-        self._places = places
+        self._max_concurrent_runs = max_concurrent_runs
         self._pace = pace or Pace()
-        self._calls = FalCalls(key=key, url=url, max_bytes=max_bytes)
+        self._calls = FalClient(key=key, url=url, max_bytes=max_bytes)
         sources = Sources.of(*RESULT_HOSTS, base_url=url)
         self._downloader = Downloader(sources, max_bytes=max_bytes)
 
@@ -48,11 +49,11 @@ class FalProvider:
         return "fal"
 
     @property
-    def places(self) -> int:
-        return self._places
+    def max_concurrent_runs(self) -> int:
+        return self._max_concurrent_runs
 
     async def aclose(self) -> None:
-        """Close the connections. Runs that are still under way must have been cancelled before."""
+        """Close the connections. Unfinished runs must have been cancelled before."""
         await self._calls.aclose()
         await self._downloader.aclose()
 
@@ -66,22 +67,22 @@ class FalProvider:
             leave_out=(self._key, request.prompt),
         )
         try:
-            job = await self._job(run, request)
+            job = await self._begin(run, request)
             try:
                 result = await run.follow(job)
             except GenerationFailed:
                 if not run.job_has_ended:
-                    # It may be going on, and nobody waits for it any more.
-                    await self.cancel(job.saved())
+                    # It may be running, and its result is not wanted.
+                    await self.cancel(job.to_stored())
                 raise
             return await run.fetch(result)
         except GenerationFailed as failure:
-            sound_alarm(failure, request)
+            alert_operator(failure, request)
             raise
 
     async def cancel(self, job: ProviderJob) -> None:
-        """Sure only while the job is in fal's queue. What comes of it is only logged."""
-        known = self._calls.queue.job_of(job)
+        """Ask fal to stop the job, and log the answer. Certain only while the job is queued."""
+        known = self._calls.queue.load_job(job)
         if known is None:
             return
         try:
@@ -91,14 +92,10 @@ class FalProvider:
             outcome = str(silence)
         log.info("job cancelled", provider=self.name, job=known.request_id, outcome=outcome)
 
-    async def _job(self, run: FalRun, request: GenerationRequest) -> FalJob:
+    async def _begin(self, run: FalRun, request: GenerationRequest) -> FalJob:
         if request.job is None:
             return await run.submit(self._references)
-        job = self._calls.queue.job_of(request.job)
+        job = self._calls.queue.load_job(request.job)
         if job is None:
-            _fail(GenerationErrorCode.OUTCOME_UNKNOWN, "the stored job is none of fal's")
+            raise OUTCOME_UNKNOWN.failure("the stored job is not one of fal")
         return job
-
-
-def _fail(code: GenerationErrorCode, detail: str, *, retryable: bool = True) -> NoReturn:
-    raise GenerationFailed(code, retryable=retryable, detail=detail)

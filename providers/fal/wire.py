@@ -1,31 +1,28 @@
-"""How fal's models want to be asked, and how they answer: one row for each endpoint.
+"""What fal's models are sent, and what they answer.
 
-A row says only in what a model differs. Fields that no row names are not sent: fal passes over what
-a model does not know, and a picture of another shape would come without any error.
+How a model wants to be asked is the `wire` of its row in the catalogue. Fields that a row does not
+name are not sent: fal ignores what a model does not know, and a picture of another shape would come
+without any error.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from math import sqrt
 from typing import Final
 
-from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.generation import GenerationRequest
-from domain.models import SQUARE, AspectRatio, ImageFormat, Resolution
+from domain.models import SQUARE, AspectRatio, Quality, Resolution
 from providers.endpoints import endpoint_of
+from providers.failures import BAD_RESPONSE, NO_IMAGE
 from providers.links import without_refused
 from providers.seeds import seed_of
+from providers.vocabulary import FORMATS, QUALITIES, RESOLUTIONS
 
 Fields = Mapping[str, object]
 
 _MAX_TEXT_LENGTH: Final = 10_000
-_RESOLUTIONS: Final = {Resolution.ONE_K: "1K", Resolution.TWO_K: "2K", Resolution.FOUR_K: "4K"}
 _SIDES: Final = {Resolution.ONE_K: 1024, Resolution.TWO_K: 2048, Resolution.FOUR_K: 4096}
-_FORMATS: Final = {
-    ImageFormat.PNG: "png",
-    ImageFormat.JPEG: "jpeg",
-    ImageFormat.WEBP: "webp",
-}
 _PRESETS: Final = {
     SQUARE: "square_hd",
     AspectRatio(4, 3): "landscape_4_3",
@@ -45,7 +42,7 @@ def _ratio(request: GenerationRequest) -> Fields:
 
 
 def _ratio_and_resolution(request: GenerationRequest) -> Fields:
-    return {**_ratio(request), "resolution": _RESOLUTIONS[request.resolution]}
+    return {**_ratio(request), "resolution": RESOLUTIONS[request.resolution]}
 
 
 def _preset(request: GenerationRequest) -> Fields:
@@ -70,96 +67,61 @@ def _named_pixels(request: GenerationRequest) -> Fields:
 
 
 def _none(_: GenerationRequest) -> Fields:
-    """For models that keep the shape of what they are given."""
+    """For models that keep the shape of their reference."""
     return {}
+
+
+class Size(StrEnum):
+    """How an endpoint is told the shape of a picture; a field of another kind has no effect."""
+
+    RATIO = "RATIO"
+    RATIO_AND_RESOLUTION = "RATIO_AND_RESOLUTION"
+    PRESET = "PRESET"
+    PIXELS = "PIXELS"
+    NAMED_PIXELS = "NAMED_PIXELS"
+    NONE = "NONE"
+
+
+_SIZE_FIELDS: Final[Mapping[Size, Callable[[GenerationRequest], Fields]]] = {
+    Size.RATIO: _ratio,
+    Size.RATIO_AND_RESOLUTION: _ratio_and_resolution,
+    Size.PRESET: _preset,
+    Size.PIXELS: _pixels,
+    Size.NAMED_PIXELS: _named_pixels,
+    Size.NONE: _none,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """In what one endpoint differs from others."""
+    """How one endpoint wants to be asked: the `wire` of a row."""
 
-    size: Callable[[GenerationRequest], Fields]
-    """fal has four vocabularies for an image's shape; one of the wrong family has no effect."""
-    count: str | None = "num_images"
-    """None for a model that makes one image at a time."""
+    size: Size
+    takes_count: bool = True
+    """Whether it has `num_images`; others make one image of a request."""
     references: str | None = None
     """The field that takes a list of links."""
     reference: str | None = None
     """The field that takes one link."""
-    for_several: str | None = None
-    """The endpoint that is asked instead where there are several references."""
     max_reference_bytes: int | None = None
     """Of each."""
     sync_mode: bool = True
-    """Whether there is such a field."""
-    negative_prompt: bool = False
-    """Whether there is such a field."""
-    default_quality: str | None = None
-    """What is asked for where nothing is; None where there is no choice."""
-    fixed: Fields = field(default_factory=dict)
-
-
-_MEGABYTE: Final = 1_000_000
-# By the prompt alone a Gemini model may return more images than were asked for, and charge them.
-_GEMINI: Final = {"limit_generations": True}
-# A run may return up to so many, and there are `num_images` runs: 1 makes the count exact.
-_SEEDREAM: Final = {"max_images": 1}
-
-# By default it is the dear one.
-_MEDIUM: Final = "medium"
-
-ENDPOINTS: Final[Mapping[str, Endpoint]] = {
-    "fal-ai/imagen4/preview": Endpoint(size=_ratio_and_resolution),
-    "fal-ai/gemini-25-flash-image": Endpoint(size=_ratio, fixed=_GEMINI),
-    "fal-ai/gemini-25-flash-image/edit": Endpoint(
-        size=_ratio, references="image_urls", fixed=_GEMINI
-    ),
-    "fal-ai/nano-banana-pro": Endpoint(size=_ratio_and_resolution, fixed=_GEMINI),
-    "fal-ai/nano-banana-pro/edit": Endpoint(
-        size=_ratio_and_resolution, references="image_urls", fixed=_GEMINI
-    ),
-    "fal-ai/bytedance/seedream/v4/text-to-image": Endpoint(size=_pixels, fixed=_SEEDREAM),
-    "fal-ai/bytedance/seedream/v4/edit": Endpoint(
-        size=_pixels, references="image_urls", fixed=_SEEDREAM
-    ),
-    "fal-ai/bytedance/seedream/v4.5/text-to-image": Endpoint(size=_pixels, fixed=_SEEDREAM),
-    "fal-ai/bytedance/seedream/v4.5/edit": Endpoint(
-        size=_pixels, references="image_urls", fixed=_SEEDREAM
-    ),
-    "fal-ai/flux-pro/kontext": Endpoint(
-        size=_ratio, reference="image_url", fixed={"guidance_scale": 6.5}
-    ),
-    "fal-ai/gpt-image-1.5": Endpoint(size=_named_pixels, default_quality=_MEDIUM),
-    "fal-ai/gpt-image-1.5/edit": Endpoint(
-        size=_named_pixels, references="image_urls", default_quality=_MEDIUM
-    ),
-    "fal-ai/hunyuan-image/v2.1/text-to-image": Endpoint(size=_preset, negative_prompt=True),
-    "fal-ai/hunyuan-image/v3/text-to-image": Endpoint(size=_preset, negative_prompt=True),
-    "fal-ai/wan/v2.2-a14b/text-to-image": Endpoint(
-        size=_preset, count=None, sync_mode=False, negative_prompt=True
-    ),
-    "fal-ai/reve/text-to-image": Endpoint(size=_ratio),
-    "fal-ai/reve/edit": Endpoint(
-        size=_none,
-        reference="image_url",
-        for_several="fal-ai/reve/remix",
-        max_reference_bytes=10 * _MEGABYTE,
-    ),
-    "fal-ai/reve/remix": Endpoint(
-        size=_ratio, references="image_urls", max_reference_bytes=10 * _MEGABYTE
-    ),
-    "fal-ai/kling-image/o1": Endpoint(size=_ratio_and_resolution, references="image_urls"),
-    "fal-ai/flux-2-max": Endpoint(size=_preset, count=None),
-    "fal-ai/flux-2-max/edit": Endpoint(size=_preset, count=None, references="image_urls"),
-}
+    """Whether it has this field."""
+    default_quality: Quality | None = None
+    """What is sent where nothing is asked for; None where it has no choice of qualities."""
+    fixed: Fields = field(default_factory=dict, hash=False)
+    """Fields that are sent with every request."""
+    for_several: "Endpoint | None" = None
+    """What is asked instead where there are several references."""
+    name: str = ""
+    """Of an endpoint in `for_several`."""
 
 
 def endpoint_asked(request: GenerationRequest) -> tuple[str, Endpoint]:
-    """The endpoint that is asked, and its name: for several references it may be another one."""
-    name, endpoint = endpoint_of(request, ENDPOINTS)
-    if endpoint.for_several and len(request.references) > 1:
-        return endpoint.for_several, ENDPOINTS[endpoint.for_several]
-    return name, endpoint
+    """The endpoint to ask, and its name: for several references it may be another one."""
+    name, endpoint = endpoint_of(request, Endpoint)
+    several = endpoint.for_several
+    return (several.name, several) if several and len(request.references) > 1 else (name, endpoint)
 
 
 def payload_of(
@@ -168,25 +130,24 @@ def payload_of(
     """The body of a submission."""
     payload: dict[str, object] = {
         "prompt": request.prompt,
-        **endpoint.size(request),
+        **_SIZE_FIELDS[endpoint.size](request),
         **endpoint.fixed,
     }
     if endpoint.sync_mode:
-        # With true, pictures would come inside of the result, and fal would not keep it for us.
+        # With true, pictures would come inside the result, and fal would not store it.
         payload["sync_mode"] = False
-    if endpoint.count is not None:
-        payload[endpoint.count] = request.image_count
+    if endpoint.takes_count:
+        payload["num_images"] = request.image_count
     if endpoint.references is not None:
         payload[endpoint.references] = list(reference_links)
     if endpoint.reference is not None:
         payload[endpoint.reference] = reference_links[0]
-    if endpoint.negative_prompt and request.negative_prompt is not None:
+    if request.model.supports_negative_prompt and request.negative_prompt is not None:
         payload["negative_prompt"] = request.negative_prompt
     if endpoint.default_quality is not None:
-        quality = request.quality.value.lower() if request.quality else endpoint.default_quality
-        payload["quality"] = quality
+        payload["quality"] = QUALITIES[request.quality or endpoint.default_quality]
     if request.format is not None:
-        payload["output_format"] = _FORMATS[request.format]
+        payload["output_format"] = FORMATS[request.format]
     seed = seed_of(request)
     if seed is not None:
         payload["seed"] = seed
@@ -195,11 +156,11 @@ def payload_of(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What a job came to: links to at least one picture."""
+    """The result of a job: links to at least one picture."""
 
     links: tuple[str, ...]
     seed: str | None
-    """Where the model tells it."""
+    """Where the model says it."""
     text: str | None
 
 
@@ -209,13 +170,9 @@ def read_result(fields: Fields) -> Result:
     if images is None and "image" in fields:
         images = [fields["image"]]
     if not isinstance(images, list):
-        raise GenerationFailed(
-            GenerationErrorCode.PROVIDER_BAD_RESPONSE,
-            retryable=True,
-            detail=f"a result without images, but {len(fields)} other fields",
-        )
+        raise BAD_RESPONSE.failure(f"a result without images, but {len(fields)} other fields")
     if not images:
-        raise GenerationFailed(GenerationErrorCode.NO_IMAGE, retryable=True, detail="images: []")
+        raise NO_IMAGE.failure("images: []")
     links = without_refused(
         [_link_of(image) for image in images],
         fields.get("has_nsfw_concepts"),

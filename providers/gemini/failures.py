@@ -1,62 +1,67 @@
-"""What Gemini says when something fails, in our words.
+"""What Gemini's errors mean.
 
-The reasons and the status in the body decide, then the status of HTTP; never a message. Refusals
-are no failures to Gemini: they are in `wire.py`.
+The reasons and the status in the body decide, then the status of HTTP; never a message. To Gemini a
+refusal is not a failure: refusals are read in `wire.py`.
 """
 
 import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from domain.errors import GenerationErrorCode, GenerationFailed
-from providers.failures import described, meaning_of, of_submission
-from providers.http import MAX_RETRY_AFTER_SECONDS, Answer, quoted
+from domain.errors import GenerationFailed
+from providers.failures import (
+    NO_CREDENTIALS,
+    RATE_LIMITED,
+    Meaning,
+    describe,
+    explain_error_inside,
+    explain_submission,
+    meaning_of,
+)
+from providers.http import MAX_RETRY_AFTER_SECONDS, Answer
 
 _BAD_KEY: Final = "API_KEY_INVALID"
 _FOR_THE_OPERATOR: Final = "FAILED_PRECONDITION"
-"""Google does not serve this account: its country, or its bill."""
+"""Google does not serve this account, because of its country or its bill."""
 _PER_DAY: Final = "PerDay"
 _DELAY: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)s")
 _MAX_DETAILS: Final = 20
 
 Fields = Mapping[str, object]
-_Code = GenerationErrorCode
 
 
-def of_answer(answer: Answer, leave_out: Iterable[str]) -> GenerationFailed:
-    """Why a request was answered without a result. In doubt, nobody knows whether it was made."""
+def explain_answer(answer: Answer, leave_out: Iterable[str]) -> GenerationFailed:
+    """Why a request was answered without a result; OUTCOME_UNKNOWN where it may have been run."""
     error = error_in(_object(answer)) or {}
-    detail = described(answer, _words(error), leave_out=leave_out)
-    code, retryable = _meaning(error, answer.status)
-    failure = GenerationFailed(code, retryable=retryable, detail=detail)
-    if code is _Code.PROVIDER_RATE_LIMITED and _is_over_for_today(error):
+    meaning = _meaning(error, answer.status)
+    failure = meaning.failure(describe(answer, _words(error), leave_out=leave_out))
+    if meaning == RATE_LIMITED and _is_quota_of_the_day(error):
         return failure
-    return of_submission(answer.status, failure, wish=_wish(error, answer))
+    return explain_submission(answer.status, failure, retry_after=_retry_hint(error, answer))
 
 
-def of_error(error: Fields, leave_out: Iterable[str]) -> GenerationFailed:
-    """What an error means that stands inside of a good answer: it ends the run."""
-    told = error.get("code")
-    status = told if isinstance(told, int) and not isinstance(told, bool) else 500
-    code, retryable = _meaning(error, status)
-    words = f"an error inside: {status}, {', '.join(_words(error))}"
-    return GenerationFailed(code, retryable=retryable, detail=quoted(words, leave_out=leave_out))
+def explain_error(error: Fields, leave_out: Iterable[str]) -> GenerationFailed:
+    """What an error inside a good answer means."""
+    said = error.get("code")
+    status = said if isinstance(said, int) and not isinstance(said, bool) else 500
+    meaning = _meaning(error, status)
+    return explain_error_inside(meaning, [status, *_words(error)], leave_out=leave_out)
 
 
 def error_in(fields: Fields | None) -> Fields | None:
-    """The error that an object tells of, if it does."""
+    """The error in an object, if there is one."""
     error = fields.get("error") if fields is not None else None
     return error if isinstance(error, dict) else None
 
 
-def _meaning(error: Fields, status: int) -> tuple[GenerationErrorCode, bool]:
+def _meaning(error: Fields, status: int) -> Meaning:
     reasons = {detail.get("reason") for detail in _details(error)}
     if _BAD_KEY in reasons or error.get("status") == _FOR_THE_OPERATOR:
-        return _Code.PROVIDER_AUTHENTICATION, False
+        return NO_CREDENTIALS
     return meaning_of(status)
 
 
-def _is_over_for_today(error: Fields) -> bool:
+def _is_quota_of_the_day(error: Fields) -> bool:
     violations = [
         violation
         for detail in _details(error)
@@ -67,7 +72,7 @@ def _is_over_for_today(error: Fields) -> bool:
     return any(_PER_DAY in str(violation.get("quotaId", "")) for violation in violations)
 
 
-def _wish(error: Fields, answer: Answer) -> float | None:
+def _retry_hint(error: Fields, answer: Answer) -> float | None:
     for detail in _details(error):
         delay = _DELAY.fullmatch(str(detail.get("retryDelay", "")))
         if delay is not None:
@@ -89,5 +94,5 @@ def _object(answer: Answer) -> Fields | None:
 
 def _words(error: Fields) -> list[str]:
     reasons = [str(detail.get("reason", "")) for detail in _details(error)]
-    told = [str(error.get("status", "")), *reasons, str(error.get("message", ""))]
-    return [word for word in told if word]
+    said = [str(error.get("status", "")), *reasons, str(error.get("message", ""))]
+    return [word for word in said if word]

@@ -1,22 +1,22 @@
 """The provider of Gemini's image models."""
 
-from providers.gemini.failures import of_answer
+from providers.gemini.failures import explain_answer
 from providers.gemini.wire import (
     MAX_REQUEST_BYTES,
     PICTURES,
     GeminiReply,
+    body_of,
     bytes_for_references,
     path_of,
-    question_of,
 )
 from providers.http import MAX_BYTES
 from providers.polling import Pace
 from providers.references import References
 from providers.synchronous.dialect import Dialect
-from providers.synchronous.provider import OneCallProvider
+from providers.synchronous.provider import SynchronousProvider
 
 
-class GeminiProvider(OneCallProvider):
+class GeminiProvider(SynchronousProvider):
     """A `Provider` on `generateContent`, which makes one picture at a time."""
 
     def __init__(
@@ -25,7 +25,7 @@ class GeminiProvider(OneCallProvider):
         *,
         key: str,
         url: str,
-        places: int,
+        max_concurrent_runs: int,
         pace: Pace | None = None,
         max_bytes: int = MAX_BYTES,
     ) -> None:
@@ -38,8 +38,14 @@ class GeminiProvider(OneCallProvider):
             picture_names=PICTURES,
             max_reference_bytes=MAX_REQUEST_BYTES,
             max_references_bytes=bytes_for_references,
-            question=question_of,
+            body=body_of,
             reply=GeminiReply,
-            failure=of_answer,
+            failure=explain_answer,
         )
-        super().__init__(dialect, references, places=places, pace=pace, max_bytes=max_bytes)
+        super().__init__(
+            dialect,
+            references,
+            max_concurrent_runs=max_concurrent_runs,
+            pace=pace,
+            max_bytes=max_bytes,
+        )

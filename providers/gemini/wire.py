@@ -1,24 +1,31 @@
-"""How Gemini's image models are asked by `generateContent`, and how they answer.
+"""What Gemini's image models are sent by `generateContent`, and what they answer.
 
-An answer may be whole or come as a stream of its parts. Its pictures stand among its words, and
-those that the model makes while it thinks stand among the ones that it means.
+An answer comes whole or as a stream of its parts. Pictures stand between texts, and pictures that
+the model makes while it thinks stand between the results.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Final
 
-from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.generation import DeliveredImage, Delivery, GenerationRequest
-from domain.models import Resolution
 from domain.outputs import Usage
 from providers.endpoints import endpoint_of
-from providers.gemini.failures import error_in, of_error
+from providers.failures import (
+    BAD_RESPONSE,
+    NO_CREDENTIALS,
+    NO_IMAGE,
+    REFUSED,
+    REJECTED_INPUT,
+    Meaning,
+)
+from providers.gemini.failures import error_in, explain_error
 from providers.references import Reference
 from providers.seeds import seed_of
 from providers.streaming_json import InlineJson
-from providers.synchronous.dialect import Fields, Partial, Question
+from providers.synchronous.dialect import Fields, Partial
 from providers.usage import usage_of
+from providers.vocabulary import RESOLUTIONS
 
 PICTURES: Final = frozenset({"data"})
 MAX_REQUEST_BYTES: Final = 20_000_000
@@ -26,9 +33,7 @@ MAX_REQUEST_BYTES: Final = 20_000_000
 
 _MAX_TEXT_LENGTH: Final = 10_000
 _SPARE_BYTES: Final = 200_000
-"""For all that is no reference: a prompt above all."""
-_SIZES: Final = {Resolution.ONE_K: "1K", Resolution.TWO_K: "2K", Resolution.FOUR_K: "4K"}
-_Code = GenerationErrorCode
+"""For all that is not a reference: mainly the prompt."""
 
 _REFUSALS: Final = frozenset(
     {
@@ -36,36 +41,25 @@ _REFUSALS: Final = frozenset(
         *("BLOCKLIST", "SPII", "RECITATION", "IMAGE_RECITATION", "ESCALATION", "MODEL_ARMOR"),
     }
 )
-_FINISHES: Final[Mapping[str, tuple[GenerationErrorCode, bool]]] = {
-    **dict.fromkeys(_REFUSALS, (_Code.CONTENT_REFUSED, False)),
-    "LANGUAGE": (_Code.PROVIDER_REJECTED_INPUT, False),
-    "PUP_LIMITED_DISABLED": (_Code.PROVIDER_AUTHENTICATION, False),
+_FINISHES: Final[Mapping[str, Meaning]] = {
+    **dict.fromkeys(_REFUSALS, REFUSED),
+    "LANGUAGE": REJECTED_INPUT,
+    "PUP_LIMITED_DISABLED": NO_CREDENTIALS,
 }
-"""What the end of an answer without a picture means, and whether trying again can help. Other ends
-say only that the model has made none.
-"""
+"""What the end of an answer without a picture means. All others: the model has made none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """In what one model differs from others."""
+    """How one model wants to be asked: the `wire` of a row."""
 
-    sizes: bool = True
-    """Whether it takes a resolution."""
+    takes_resolution: bool = True
     thinks: bool = True
-    """Whether it makes pictures while it thinks, which can be shown before the one it means."""
-
-
-ENDPOINTS: Final[Mapping[str, Endpoint]] = {
-    "gemini-2.5-flash-image": Endpoint(sizes=False, thinks=False),
-    "gemini-3-pro-image": Endpoint(),
-    "gemini-3.1-flash-image": Endpoint(),
-    "gemini-nano-banana-2.1": Endpoint(),
-}
+    """Whether it makes pictures while it thinks, which can be shown as previews."""
 
 
 def path_of(request: GenerationRequest) -> str:
-    name, endpoint = endpoint_of(request, ENDPOINTS)
+    name, endpoint = endpoint_of(request, Endpoint)
     verb = (
         "streamGenerateContent?alt=sse" if _wants_thoughts(request, endpoint) else "generateContent"
     )
@@ -77,12 +71,12 @@ def bytes_for_references(request: GenerationRequest) -> int:
     return max(0, MAX_REQUEST_BYTES - _SPARE_BYTES - 6 * len(request.prompt)) // 4 * 3
 
 
-def question_of(request: GenerationRequest, references: Sequence[Reference]) -> Question:
+def body_of(request: GenerationRequest, references: Sequence[Reference]) -> Fields:
     """For one picture."""
-    _, endpoint = endpoint_of(request, ENDPOINTS)
+    _, endpoint = endpoint_of(request, Endpoint)
     shape = {"aspectRatio": str(request.aspect_ratio)}
-    if endpoint.sizes:
-        shape["imageSize"] = _SIZES[request.resolution]
+    if endpoint.takes_resolution:
+        shape["imageSize"] = RESOLUTIONS[request.resolution]
     config: dict[str, object] = {
         # Without text a model that refuses in words would have nothing to say.
         "responseModalities": ["TEXT", "IMAGE"],
@@ -98,7 +92,7 @@ def question_of(request: GenerationRequest, references: Sequence[Reference]) -> 
         {"inlineData": {"mimeType": one.content_type, "data": one.as_base64()}}
         for one in references
     ]
-    return Question.of({"contents": [{"role": "user", "parts": parts}], "generationConfig": config})
+    return {"contents": [{"role": "user", "parts": parts}], "generationConfig": config}
 
 
 def _wants_thoughts(request: GenerationRequest, endpoint: Endpoint) -> bool:
@@ -106,7 +100,7 @@ def _wants_thoughts(request: GenerationRequest, endpoint: Endpoint) -> bool:
 
 
 class GeminiReply:
-    """What one run has been answered with."""
+    """The answer to one run."""
 
     def __init__(self, request: GenerationRequest, leave_out: tuple[str, ...]) -> None:
         self._request = request
@@ -129,7 +123,7 @@ class GeminiReply:
         """Take in an answer, or a part of one that is streamed; the pictures of its thoughts."""
         error = error_in(fields)
         if error is not None:
-            raise of_error(error, self._leave_out)
+            raise explain_error(error, self._leave_out)
         feedback = fields.get("promptFeedback")
         if isinstance(feedback, dict) and feedback.get("blockReason"):
             self._block = str(feedback["blockReason"])
@@ -152,7 +146,7 @@ class GeminiReply:
         elif (
             not self._block and not isinstance(candidates, list) and not fields.get("usageMetadata")
         ):
-            _fail(_Code.PROVIDER_BAD_RESPONSE, f"no candidates, but {len(fields)} other fields")
+            raise BAD_RESPONSE.failure(f"no candidates, but {len(fields)} other fields")
         self._usage = (
             usage_of(
                 fields.get("usageMetadata"),
@@ -165,15 +159,15 @@ class GeminiReply:
         return thoughts
 
     def delivery(self) -> Delivery:
-        """The pictures that the model means, or raise `GenerationFailed` with what it has said."""
+        """The results, or raise `GenerationFailed` with what the model has said."""
         if self._block:
-            _fail(_Code.CONTENT_REFUSED, f"prompt blocked: {self._block}", retryable=False)
+            raise REFUSED.failure(f"prompt blocked: {self._block}")
         text = "".join(self._texts).strip()
         if self._finish in _FINISHES or not self._pictures:
-            code, retryable = _FINISHES.get(self._finish, (_Code.NO_IMAGE, True))
+            meaning = _FINISHES.get(self._finish, NO_IMAGE)
             # What the model says instead may repeat what it was asked.
             said = f"{self._finish or 'no reason'}, {len(text)} characters of text"
-            _fail(code, said, retryable=retryable)
+            raise meaning.failure(said)
         seed = seed_of(self._request)
         images = tuple(
             DeliveredImage(picture, None if seed is None else str(seed))
@@ -194,9 +188,5 @@ def _picture_in(document: InlineJson, part: Fields) -> bytes | None:
         return None
     picture = document.take(inline.get("data"))
     if not picture:
-        _fail(_Code.PROVIDER_BAD_RESPONSE, "a picture without any bytes")
+        raise BAD_RESPONSE.failure("a picture without any bytes")
     return picture
-
-
-def _fail(code: GenerationErrorCode, detail: str, *, retryable: bool = True) -> NoReturn:
-    raise GenerationFailed(code, retryable=retryable, detail=detail)

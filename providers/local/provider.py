@@ -41,7 +41,7 @@ class LocalProvider:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="local-model")
-        self._places = asyncio.Semaphore(THREADS)
+        self._threads_free = asyncio.Semaphore(THREADS)
         self._large = asyncio.Lock()
 
     @property
@@ -49,7 +49,7 @@ class LocalProvider:
         return "local"
 
     @property
-    def places(self) -> int:
+    def max_concurrent_runs(self) -> int:
         return THREADS
 
     async def cancel(self, job: ProviderJob) -> None:
@@ -81,7 +81,7 @@ class LocalProvider:
         async with AsyncExitStack() as stack:
             if size[0] * size[1] > _LARGE_PIXELS:
                 await stack.enter_async_context(self._large)
-            await stack.enter_async_context(self._places)
+            await stack.enter_async_context(self._threads_free)
             partials = []
             if request.preview_count > 0:
                 draft = await self._finish(prints.full_picture(orders[0].draft()))

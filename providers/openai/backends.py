@@ -1,7 +1,7 @@
-"""Two doors to OpenAI's models: OpenAI's own, and Azure's.
+"""The two backends of OpenAI's models: OpenAI itself, and Azure.
 
-What is asked there, and how it is answered, is the same. Addresses, the key's header, a model's
-name and the files that are taken are not.
+Requests and answers are the same. URLs, the key's header, a model's name and the accepted files are
+not.
 """
 
 import re
@@ -19,8 +19,8 @@ class Verb(StrEnum):
     EDIT = "edits"
 
 
-class Door(Protocol):
-    """Where models are asked, and as whom."""
+class Backend(Protocol):
+    """Where models are asked, and with which key."""
 
     @property
     def provider(self) -> str:
@@ -31,7 +31,7 @@ class Door(Protocol):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """What lets a request in."""
+        """The headers with the key."""
 
     @property
     def reference_types(self) -> frozenset[str]:
@@ -62,10 +62,10 @@ class OpenAIBackend:
 
 
 class AzureBackend:
-    """A resource of Azure's. `url` is its origin, such as `https://name.openai.azure.com`.
+    """An Azure resource. `url` is its origin, such as `https://name.openai.azure.com`.
 
-    A dated `api_version` has addresses of its own, with the deployment in them. Any other goes to
-    the `v1` addresses: `preview`, or none at all.
+    A dated `api_version` has its own URLs, with the deployment in them. Any other uses the `v1`
+    URLs: `preview`, or none at all.
     """
 
     provider: Final = "azure"
@@ -83,9 +83,9 @@ class AzureBackend:
 
     def url(self, verb: Verb, model: str, /) -> str:
         name = quote(self.model_name(model), safe="")
-        place = f"deployments/{name}" if self._is_dated else "v1"
-        return f"{self._root}/{place}/images/{verb}{self._query}"
+        below = f"deployments/{name}" if self._is_dated else "v1"
+        return f"{self._root}/{below}/images/{verb}{self._query}"
 
     def model_name(self, model: str) -> str:
-        """Its deployment, which is called as the model is where nobody has said otherwise."""
+        """Its deployment, which has the model's name unless the settings name another."""
         return self._deployments.get(model, model)

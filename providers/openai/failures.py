@@ -1,4 +1,4 @@
-"""What OpenAI and Azure say when something fails, in our words.
+"""What errors of OpenAI and Azure mean.
 
 `error.code` and `error.type` decide, then the status; never a message. What they say themselves
 goes into `detail`, which is for the log.
@@ -8,72 +8,71 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from domain.errors import GenerationErrorCode, GenerationFailed
+from domain.errors import GenerationFailed
 from providers import failures
-from providers.failures import described, meaning_of
-from providers.http import MAX_RETRY_AFTER_SECONDS, Answer, quoted, retry_after_seconds
+from providers.failures import (
+    BAD_RESPONSE,
+    KINDS,
+    NO_CREDENTIALS,
+    RATE_LIMITED,
+    REFUSED,
+    REJECTED_INPUT,
+    UNAVAILABLE,
+    Meaning,
+    describe,
+    explain_error_inside,
+    known_meaning,
+    meaning_of,
+)
+from providers.http import MAX_RETRY_AFTER_SECONDS, Answer, retry_after_seconds
 
 Fields = Mapping[str, object]
 
-_Code = GenerationErrorCode
-_REFUSED: Final = (_Code.CONTENT_REFUSED, False)
-_NO_CREDENTIALS: Final = (_Code.PROVIDER_AUTHENTICATION, False)
-_BY_KIND: Final[Mapping[str, tuple[GenerationErrorCode, bool]]] = {
-    "moderation_blocked": _REFUSED,
-    "content_policy_violation": _REFUSED,
-    "image_content_policy_violation": _REFUSED,
-    "contentfilter": _REFUSED,
-    "content_filter": _REFUSED,
-    "responsibleaipolicyviolation": _REFUSED,
-    "insufficient_quota": _NO_CREDENTIALS,
-    "billing_hard_limit_reached": _NO_CREDENTIALS,
-    "deploymentnotfound": _NO_CREDENTIALS,
-    "model_not_found": (_Code.MODEL_RETIRED, False),
+_BY_KIND: Final[Mapping[str, Meaning]] = {
+    **KINDS,
+    "image_content_policy_violation": REFUSED,
+    "contentfilter": REFUSED,
+    "responsibleaipolicyviolation": REFUSED,
+    "billing_hard_limit_reached": NO_CREDENTIALS,
+    "deploymentnotfound": NO_CREDENTIALS,
 }
-"""The code, and whether trying again can help, whatever the status is. Azure is not of one mind on
-how it spells its codes: they are compared in small letters.
-"""
-_INSIDE: Final[Mapping[str, tuple[GenerationErrorCode, bool]]] = {
-    "rate_limit_exceeded": (_Code.PROVIDER_RATE_LIMITED, True),
-    "server_error": (_Code.PROVIDER_UNAVAILABLE, True),
-    "invalid_request_error": (_Code.PROVIDER_REJECTED_INPUT, False),
-    "image_generation_user_error": (_Code.PROVIDER_REJECTED_INPUT, False),
+"""Whatever the status is, and in lower case: Azure spells its codes in several ways."""
+_INSIDE: Final[Mapping[str, Meaning]] = {
+    "rate_limit_exceeded": RATE_LIMITED,
+    "server_error": UNAVAILABLE,
+    "invalid_request_error": REJECTED_INPUT,
+    "image_generation_user_error": REJECTED_INPUT,
 }
-"""Of errors inside of a success, which has no status that would tell."""
+"""For errors inside a success, where no status tells what they mean."""
 _DURATION: Final = re.compile(r"(?:(\d{1,4})h)?(?:(\d{1,4})m(?!s))?(?:(\d{1,6}(?:\.\d+)?)(ms|s))?")
 
 
-def of_answer(answer: Answer, leave_out: Iterable[str]) -> GenerationFailed:
+def explain_answer(answer: Answer, leave_out: Iterable[str]) -> GenerationFailed:
     """Why a request was not answered with a success."""
     fields = error_in(answer.fields() or {}) or {}
-    detail = described(answer, _words(fields, answer.headers), leave_out=leave_out)
+    detail = describe(answer, _words(fields, answer.headers), leave_out=leave_out)
     known = _known(fields)
     if known is not None:
-        code, retryable = known
-        return GenerationFailed(code, retryable=retryable, detail=detail)
-    code, retryable = meaning_of(answer.status)
-    return failures.of_submission(
-        answer.status,
-        GenerationFailed(code, retryable=retryable, detail=detail),
-        wish=wish_in(answer.headers),
+        return known.failure(detail)
+    failure = meaning_of(answer.status).failure(detail)
+    return failures.explain_submission(
+        answer.status, failure, retry_after=retry_hint(answer.headers)
     )
 
 
-def of_error(error: Fields, leave_out: Iterable[str]) -> GenerationFailed:
-    """What an error means that came inside of a success."""
-    known = [_known(error)]
-    known += [_INSIDE[kind] for kind in _kinds(error) if kind in _INSIDE]
-    status = _status_in(error)
-    known += [meaning_of(status) if status is not None else (_Code.PROVIDER_BAD_RESPONSE, True)]
-    code, retryable = next(filter(None, known))
-    told = ", ".join(_words(error, {}))
-    return GenerationFailed(
-        code, retryable=retryable, detail=quoted(f"an error inside: {told}", leave_out=leave_out)
+def explain_error(error: Fields, leave_out: Iterable[str]) -> GenerationFailed:
+    """What an error means that came inside a success."""
+    meaning = _known(error) or next(
+        (_INSIDE[kind] for kind in _kinds(error) if kind in _INSIDE), None
     )
+    if meaning is None:
+        status = _status_in(error)
+        meaning = meaning_of(status) if status is not None else BAD_RESPONSE
+    return explain_error_inside(meaning, _words(error, {}), leave_out=leave_out)
 
 
 def error_in(fields: Fields) -> Fields | None:
-    """The error that an answer, or an event, tells of; None where it tells of none."""
+    """The error in an answer or an event; None where there is none."""
     error = fields.get("error")
     if isinstance(error, dict):
         return error
@@ -83,18 +82,18 @@ def error_in(fields: Fields) -> Fields | None:
 
 
 def is_filtered(item: Fields) -> bool:
-    """Whether Azure says that it has kept this back."""
+    """Whether Azure says that it has withheld this picture."""
     results = item.get("content_filter_results")
     return isinstance(results, dict) and any(
         isinstance(result, dict) and result.get("filtered") is True for result in results.values()
     )
 
 
-def wish_in(headers: Mapping[str, str]) -> float | None:
-    """For how long we are asked to wait, in seconds; None where nothing is said.
+def retry_hint(headers: Mapping[str, str]) -> float | None:
+    """How many seconds we are asked to wait; None where nothing is said.
 
-    Azure says it in milliseconds too, which is more exact. OpenAI may only say when a limit that is
-    used up begins anew.
+    Azure says it in milliseconds too, which is more exact. OpenAI may only say when an exhausted
+    limit is reset.
     """
     milliseconds = headers.get("retry-after-ms", "")
     if milliseconds.isdecimal() and len(milliseconds) < 10:
@@ -110,11 +109,10 @@ def wish_in(headers: Mapping[str, str]) -> float | None:
     return max((seconds for seconds in resets if seconds is not None), default=None)
 
 
-def _known(error: Fields) -> tuple[GenerationErrorCode, bool] | None:
+def _known(error: Fields) -> Meaning | None:
     if any(is_filtered(inner) for inner in _inner(error)):
-        return _REFUSED
-    known = [_BY_KIND[kind] for kind in _kinds(error) if kind in _BY_KIND]
-    return _REFUSED if _REFUSED in known else next(iter(known), None)
+        return REFUSED
+    return known_meaning(_kinds(error), _BY_KIND)
 
 
 def _kinds(error: Fields) -> Iterator[str]:

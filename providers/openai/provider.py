@@ -1,4 +1,4 @@
-"""The provider of OpenAI's models behind one door."""
+"""The provider of OpenAI's models, at OpenAI or at Azure."""
 
 from functools import partial
 from typing import Final
@@ -6,33 +6,33 @@ from typing import Final
 from domain.generation import GenerationRequest
 from providers.endpoints import endpoint_of
 from providers.http import MAX_BYTES
-from providers.openai.backends import Door, Verb
-from providers.openai.failures import of_answer
-from providers.openai.wire import MODELS, PICTURES, OpenAIReply, question_of
+from providers.openai.backends import Backend, Verb
+from providers.openai.failures import explain_answer
+from providers.openai.wire import PICTURES, Endpoint, OpenAIReply, body_of
 from providers.polling import Pace
 from providers.references import MAX_TOGETHER_BYTES, References
 from providers.synchronous.dialect import Dialect
-from providers.synchronous.provider import OneCallProvider
+from providers.synchronous.provider import SynchronousProvider
 
 MAX_REFERENCE_BYTES: Final = 50_000_000 - 1
 PAUSE_SECONDS: Final = 120.0
-"""For so long an answer that has begun may be silent."""
+"""How long an answer that has begun may be silent."""
 
 
-class OpenAIProvider(OneCallProvider):
+class OpenAIProvider(SynchronousProvider):
     """A `Provider` on the Images API. It has no jobs: see docs/decisions/0017."""
 
     def __init__(
         self,
         references: References,
-        backend: Door,
+        backend: Backend,
         *,
-        places: int,
+        max_concurrent_runs: int,
         pace: Pace | None = None,
         max_bytes: int = MAX_BYTES,
     ) -> None:
         def url_of(request: GenerationRequest) -> str:
-            model, _ = endpoint_of(request, MODELS)
+            model, _ = endpoint_of(request, Endpoint)
             return backend.url(Verb.EDIT if request.references else Verb.GENERATE, model)
 
         dialect = Dialect(
@@ -45,8 +45,14 @@ class OpenAIProvider(OneCallProvider):
             max_references_bytes=lambda _: MAX_TOGETHER_BYTES,
             reference_types=backend.reference_types,
             pause_seconds=PAUSE_SECONDS,
-            question=partial(question_of, backend=backend),
+            body=partial(body_of, backend=backend),
             reply=OpenAIReply,
-            failure=of_answer,
+            failure=explain_answer,
         )
-        super().__init__(dialect, references, places=places, pace=pace, max_bytes=max_bytes)
+        super().__init__(
+            dialect,
+            references,
+            max_concurrent_runs=max_concurrent_runs,
+            pace=pace,
+            max_bytes=max_bytes,
+        )

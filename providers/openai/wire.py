@@ -1,34 +1,30 @@
-"""How OpenAI's image models want to be asked, and how they answer."""
+"""What OpenAI's image models are sent, and what they answer."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
-from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.generation import DeliveredImage, Delivery, GenerationRequest
-from domain.models import SQUARE, AspectRatio, ImageFormat, Quality, pixel_size
+from domain.models import SQUARE, AspectRatio, Quality, pixel_size
 from domain.outputs import Usage
 from providers.endpoints import endpoint_of
-from providers.failures import bad
-from providers.multipart import Multipart
-from providers.openai.backends import Door
-from providers.openai.failures import error_in, is_filtered, of_error
+from providers.failures import BAD_RESPONSE, NO_IMAGE, REFUSED
+from providers.http import Form
+from providers.openai.backends import Backend
+from providers.openai.failures import error_in, explain_error, is_filtered
 from providers.references import Reference
 from providers.streaming_json import InlineJson
-from providers.synchronous.dialect import Fields, LeaveOut, Partial, Question
+from providers.synchronous.dialect import Body, Fields, LeaveOut, Partial
 from providers.usage import usage_of
+from providers.vocabulary import FORMATS, QUALITIES
 
 PICTURES: Final = frozenset({"b64_json"})
 """The fields that hold pictures."""
 MAX_PARTIAL_IMAGES: Final = 3
 
-_FORMATS: Final = {
-    ImageFormat.PNG: "png",
-    ImageFormat.JPEG: "jpeg",
-    ImageFormat.WEBP: "webp",
-}
-_QUALITIES: Final = {Quality.LOW: "low", Quality.MEDIUM: "medium", Quality.HIGH: "high"}
-_USUAL_QUALITY: Final = "medium"
-"""OpenAI would choose by itself, and Azure the dearest."""
+_USUAL_QUALITY: Final = Quality.MEDIUM
+"""Without one OpenAI would choose, and Azure would take the most expensive."""
 _PRESETS: Final = {
     SQUARE: "1024x1024",
     AspectRatio(4, 3): "1536x1024",
@@ -46,14 +42,24 @@ def _pixels(request: GenerationRequest) -> str:
     return f"{width}x{height}"
 
 
-MODELS: Final[Mapping[str, Callable[[GenerationRequest], str]]] = {
-    "gpt-image-1": _preset,
-    "gpt-image-1.5": _preset,
-    "gpt-image-2": _pixels,
-    "gpt-image-2.5-sunburst": _pixels,
-    "gpt-image-2.5-flare": _pixels,
+class Size(StrEnum):
+    """How a model is told the size of a picture."""
+
+    PRESET = "PRESET"
+    PIXELS = "PIXELS"
+
+
+_SIZES: Final[Mapping[Size, Callable[[GenerationRequest], str]]] = {
+    Size.PRESET: _preset,
+    Size.PIXELS: _pixels,
 }
-"""Each model, and how it is told a picture's size."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """How one model wants to be asked: the `wire` of a row."""
+
+    size: Size = Size.PIXELS
 
 
 def partial_images_of(request: GenerationRequest) -> int:
@@ -65,42 +71,45 @@ def partial_images_of(request: GenerationRequest) -> int:
     return min(request.preview_count, MAX_PARTIAL_IMAGES) if request.image_count == 1 else 0
 
 
-def question_of(
-    request: GenerationRequest, references: Sequence[Reference], *, backend: Door
-) -> Question:
+def body_of(
+    request: GenerationRequest, references: Sequence[Reference], *, backend: Backend
+) -> Body:
     """A generation, or with references an edit."""
-    model, size = endpoint_of(request, MODELS)
+    model, endpoint = endpoint_of(request, Endpoint)
     fields: dict[str, str | int | bool] = {
         "model": backend.model_name(model),
         "prompt": request.prompt,
         "n": request.image_count,
-        "size": size(request),
-        "quality": _QUALITIES[request.quality] if request.quality else _USUAL_QUALITY,
+        "size": _SIZES[endpoint.size](request),
+        "quality": QUALITIES[request.quality or _USUAL_QUALITY],
     }
     if request.format is not None:
-        fields["output_format"] = _FORMATS[request.format]
+        fields["output_format"] = FORMATS[request.format]
     partial_images = partial_images_of(request)
     if partial_images:
         fields |= {"stream": True, "partial_images": partial_images}
     if not references:
-        return Question.of(fields)
-    form = Multipart()
-    for name, value in fields.items():
-        form.add_field(name, str(value).lower() if isinstance(value, bool) else str(value))
-    for number, reference in enumerate(references, 1):
-        # Without a file's name, its content type is passed over, and the file refused.
-        ending = reference.content_type.removeprefix("image/")
-        form.add_file(
-            "image[]",
-            reference.data,
-            file_name=f"{number}.{ending}",
-            content_type=reference.content_type,
-        )
-    return Question(parts=form.parts, content_type=form.content_type)
+        return fields
+    return Form(
+        fields={name: _text(value) for name, value in fields.items()},
+        # Without a file name its content type is ignored, and the file refused.
+        files=[
+            ("image[]", f"{number}.{_ending(one)}", one.data, one.content_type)
+            for number, one in enumerate(references, 1)
+        ],
+    )
+
+
+def _ending(reference: Reference) -> str:
+    return reference.content_type.removeprefix("image/")
+
+
+def _text(value: str | int | bool) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 class OpenAIReply:
-    """What one run has been answered with: an object with all its pictures, or events."""
+    """The answer to one run: an object with all its pictures, or events."""
 
     def __init__(self, request: GenerationRequest, leave_out: LeaveOut) -> None:
         self._image_count = request.image_count
@@ -120,7 +129,7 @@ class OpenAIReply:
     def take(self, document: InlineJson, fields: Fields) -> list[Partial]:
         error = error_in(fields)
         if error is not None:
-            raise of_error(error, self._leave_out)
+            raise explain_error(error, self._leave_out)
         kind = str(fields.get("type", ""))
         if kind.endswith(".partial_image"):
             return self._partials_in(document, fields)
@@ -132,7 +141,7 @@ class OpenAIReply:
 
     def delivery(self) -> Delivery:
         if not self._pictures:
-            raise bad("an answer of a type that is not known")
+            raise BAD_RESPONSE.failure("an answer of a type that is not known")
         pictures = self._pictures[: self._image_count]
         return Delivery(images=tuple(map(DeliveredImage, pictures)), usage=self._usage)
 
@@ -148,20 +157,16 @@ class OpenAIReply:
     def _take_pictures(self, document: InlineJson, fields: Fields, items: object) -> None:
         """Raise `GenerationFailed` where there is none among them."""
         if not isinstance(items, list):
-            raise bad(f"no pictures, but {len(fields)} other fields")
+            raise BAD_RESPONSE.failure(f"no pictures, but {len(fields)} other fields")
         if not items:
-            raise GenerationFailed(GenerationErrorCode.NO_IMAGE, retryable=True, detail="data: []")
+            raise NO_IMAGE.failure("data: []")
         found = [item for item in items if isinstance(item, dict)]
         taken = [document.take(item.get("b64_json")) for item in found]
         self._pictures = [picture for picture in taken if picture]
         if not self._pictures and any(map(is_filtered, [*found, fields])):
-            raise GenerationFailed(
-                GenerationErrorCode.CONTENT_REFUSED,
-                retryable=False,
-                detail="content_filter_results",
-            )
+            raise REFUSED.failure("content_filter_results")
         if not self._pictures:
-            raise bad("items without pictures")
+            raise BAD_RESPONSE.failure("items without pictures")
         self._usage = usage_of(
             fields.get("usage"),
             input_name="input_tokens",

@@ -1,34 +1,37 @@
-"""What OpenRouter says when something fails, in our words.
+"""What OpenRouter's errors mean.
 
 What it calls the error decides, then why the model is not available, then the status; never a
-message. A status is that of HTTP only where nothing had begun: later ones stand inside of an answer
-that looks good, as a number or as a word.
+message. The status of HTTP counts only where nothing had begun: later errors stand inside an answer
+that looks good, with a number or a word instead of a status.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from domain.errors import GenerationErrorCode, GenerationFailed
-from providers.failures import described, meaning_of, of_submission
-from providers.http import MAX_RETRY_AFTER_SECONDS, Answer, quoted
+from domain.errors import GenerationFailed
+from providers.failures import (
+    KINDS,
+    NO_CREDENTIALS,
+    REFUSED,
+    REJECTED_INPUT,
+    RETIRED,
+    Meaning,
+    describe,
+    explain_error_inside,
+    explain_submission,
+    known_meaning,
+    meaning_of,
+)
+from providers.http import MAX_RETRY_AFTER_SECONDS, Answer
 
 Fields = Mapping[str, object]
-_Code = GenerationErrorCode
-_REFUSED: Final = (_Code.CONTENT_REFUSED, False)
-_OUR_ACCOUNT: Final = (_Code.PROVIDER_AUTHENTICATION, False)
-_RETIRED: Final = (_Code.MODEL_RETIRED, False)
-_REJECTED: Final = (_Code.PROVIDER_REJECTED_INPUT, False)
-_FINAL: Final[Mapping[str, tuple[GenerationErrorCode, bool]]] = {
-    **dict.fromkeys(
-        ("content_policy_violation", "refusal", "moderation_blocked", "content_filter"), _REFUSED
-    ),
-    **dict.fromkeys(
-        ("authentication", "permission_denied", "payment_required", "insufficient_quota"),
-        _OUR_ACCOUNT,
-    ),
-    # What we allow others to do with our data keeps all of the model's providers out.
-    "privacy_restricted": _OUR_ACCOUNT,
-    **dict.fromkeys(("model_deprecated", "model_not_found"), _RETIRED),
+_FINAL: Final[Mapping[str, Meaning]] = {
+    **KINDS,
+    "refusal": REFUSED,
+    **dict.fromkeys(("authentication", "permission_denied", "payment_required"), NO_CREDENTIALS),
+    # Our own setting on what others may do with our data excludes all of the model's providers.
+    "privacy_restricted": NO_CREDENTIALS,
+    "model_deprecated": RETIRED,
     **dict.fromkeys(
         (
             *("context_length_exceeded", "max_tokens_exceeded", "string_too_long"),
@@ -37,12 +40,10 @@ _FINAL: Final[Mapping[str, tuple[GenerationErrorCode, bool]]] = {
             *("image_download_failed", "payload_too_large", "unprocessable"),
             "precondition_failed",
         ),
-        _REJECTED,
+        REJECTED_INPUT,
     ),
 }
-"""Words that are as certain as anything, whatever the status: what they mean, and whether trying
-again can help.
-"""
+"""Words that are certain, whatever the status is."""
 _STATUSES: Final = {
     "not_found": 404,
     "rate_limit_exceeded": 429,
@@ -57,28 +58,26 @@ _STATUSES: Final = {
 """What stands where a status should."""
 
 
-def of_answer(answer: Answer, leave_out: Iterable[str]) -> GenerationFailed:
-    """Why a request was answered without a result. In doubt, nobody knows whether it was made."""
+def explain_answer(answer: Answer, leave_out: Iterable[str]) -> GenerationFailed:
+    """Why a request was answered without a result; OUTCOME_UNKNOWN where it may have been run."""
     error = error_in(answer.fields()) or {}
-    detail = described(answer, _words(error), leave_out=leave_out)
+    detail = describe(answer, _words(error), leave_out=leave_out)
     certain = _certain(error, answer.status)
-    code, retryable = certain or meaning_of(answer.status)
-    failure = GenerationFailed(code, retryable=retryable, detail=detail)
     if certain is not None:
-        return failure
-    return of_submission(answer.status, failure, wish=_wish(error, answer))
+        return certain.failure(detail)
+    failure = meaning_of(answer.status).failure(detail)
+    return explain_submission(answer.status, failure, retry_after=_retry_hint(error, answer))
 
 
-def of_error(error: Fields, leave_out: Iterable[str]) -> GenerationFailed:
-    """What an error means that stands inside of a good answer: it ends the run."""
+def explain_error(error: Fields, leave_out: Iterable[str]) -> GenerationFailed:
+    """What an error inside a good answer means."""
     status = _status_in(error)
-    code, retryable = _certain(error, status) or meaning_of(status)
-    words = f"an error inside: {status}, {', '.join(_words(error))}"
-    return GenerationFailed(code, retryable=retryable, detail=quoted(words, leave_out=leave_out))
+    meaning = _certain(error, status) or meaning_of(status)
+    return explain_error_inside(meaning, [status, *_words(error)], leave_out=leave_out)
 
 
 def error_in(fields: Fields | None) -> Fields | None:
-    """The error that an object tells of, if it does, wherever it is."""
+    """The error in an object, wherever it stands; None where there is none."""
     if fields is None:
         return None
     choices = fields.get("choices")
@@ -92,14 +91,12 @@ def error_in(fields: Fields | None) -> Fields | None:
     return None
 
 
-def _certain(error: Fields, status: int) -> tuple[GenerationErrorCode, bool] | None:
+def _certain(error: Fields, status: int) -> Meaning | None:
     """What the error's own words mean, where they leave no doubt."""
-    known = [_FINAL[word] for word in _names(error) if word in _FINAL]
     metadata = _object(error.get("metadata"))
-    flagged = status == 403 and ("reasons" in metadata or "flagged_input" in metadata)
-    if flagged or _REFUSED in known:
-        return _REFUSED
-    return known[0] if known else None
+    if status == 403 and ("reasons" in metadata or "flagged_input" in metadata):
+        return REFUSED
+    return known_meaning(_names(error), _FINAL)
 
 
 def _names(error: Fields) -> list[str]:
@@ -124,10 +121,14 @@ def _status_in(error: Fields) -> int:
     return next((_STATUSES[word] for word in _names(error) if word in _STATUSES), 500)
 
 
-def _wish(error: Fields, answer: Answer) -> float | None:
-    wish = _object(error.get("availability")).get("retry_after")
-    if isinstance(wish, int | float) and not isinstance(wish, bool) and wish >= 0:
-        return min(float(wish), MAX_RETRY_AFTER_SECONDS)
+def _retry_hint(error: Fields, answer: Answer) -> float | None:
+    retry_after = _object(error.get("availability")).get("retry_after")
+    if (
+        isinstance(retry_after, int | float)
+        and not isinstance(retry_after, bool)
+        and retry_after >= 0
+    ):
+        return min(float(retry_after), MAX_RETRY_AFTER_SECONDS)
     return answer.retry_after_seconds
 
 
@@ -137,5 +138,5 @@ def _object(value: object) -> Fields:
 
 def _words(error: Fields) -> list[str]:
     provider = _object(error.get("metadata")).get("provider_name", "")
-    told = [*dict.fromkeys(_names(error)), str(provider), str(error.get("message", ""))]
-    return [word for word in told if word]
+    said = [*dict.fromkeys(_names(error)), str(provider), str(error.get("message", ""))]
+    return [word for word in said if word]

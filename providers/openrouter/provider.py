@@ -5,21 +5,21 @@ each, and bring nothing but a few words in addition.
 """
 
 from providers.http import MAX_BYTES
-from providers.openrouter.failures import of_answer
+from providers.openrouter.failures import explain_answer
 from providers.openrouter.wire import (
     MAX_REFERENCE_BYTES,
     MAX_REFERENCES_BYTES,
     PICTURES,
     OpenRouterReply,
-    question_of,
+    body_of,
 )
 from providers.polling import Pace
 from providers.references import References
 from providers.synchronous.dialect import Dialect
-from providers.synchronous.provider import OneCallProvider
+from providers.synchronous.provider import SynchronousProvider
 
 
-class OpenRouterProvider(OneCallProvider):
+class OpenRouterProvider(SynchronousProvider):
     """A `Provider` on the Image API."""
 
     def __init__(
@@ -28,7 +28,7 @@ class OpenRouterProvider(OneCallProvider):
         *,
         key: str,
         url: str,
-        places: int,
+        max_concurrent_runs: int,
         pace: Pace | None = None,
         max_bytes: int = MAX_BYTES,
     ) -> None:
@@ -41,8 +41,14 @@ class OpenRouterProvider(OneCallProvider):
             picture_names=PICTURES,
             max_reference_bytes=MAX_REFERENCE_BYTES,
             max_references_bytes=lambda _: MAX_REFERENCES_BYTES,
-            question=question_of,
+            body=body_of,
             reply=OpenRouterReply,
-            failure=of_answer,
+            failure=explain_answer,
         )
-        super().__init__(dialect, references, places=places, pace=pace, max_bytes=max_bytes)
+        super().__init__(
+            dialect,
+            references,
+            max_concurrent_runs=max_concurrent_runs,
+            pace=pace,
+            max_bytes=max_bytes,
+        )

@@ -1,40 +1,35 @@
-"""How models are asked by OpenRouter's Image API, and how it answers.
+"""What models are sent by OpenRouter's Image API, and what it answers.
 
 What a model takes is what its record at `/images/models/<model>/endpoints` lists: anything else is
 refused there, or has no effect.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Final
 
-from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.generation import DeliveredImage, Delivery, GenerationRequest
-from domain.models import ImageFormat, Quality, Resolution
 from domain.outputs import Usage
 from providers.endpoints import endpoint_of
-from providers.openrouter.failures import error_in, of_error
+from providers.failures import BAD_RESPONSE, NO_IMAGE, REFUSED
+from providers.openrouter.failures import error_in, explain_error
 from providers.references import Reference
 from providers.seeds import seed_of
 from providers.streaming_json import InlineJson
-from providers.synchronous.dialect import Fields, Partial, Question
+from providers.synchronous.dialect import Fields, Partial
 from providers.usage import usage_of
+from providers.vocabulary import FORMATS, QUALITIES, RESOLUTIONS
 
 PICTURES: Final = frozenset({"b64_json"})
 MAX_REFERENCE_BYTES: Final = 10_000_000
-"""Of each. OpenRouter passes them on to whoever runs the model; the strictest takes so many."""
+"""Of each. OpenRouter passes them on to the model's host; the strictest takes this many."""
 MAX_REFERENCES_BYTES: Final = 14_800_000
 """Of all. As base64 they fit into what Google takes in one request, the strictest here too."""
-
-_RESOLUTIONS: Final = {Resolution.ONE_K: "1K", Resolution.TWO_K: "2K", Resolution.FOUR_K: "4K"}
-_QUALITIES: Final = {Quality.LOW: "low", Quality.MEDIUM: "medium", Quality.HIGH: "high"}
-_FORMATS: Final = {ImageFormat.PNG: "png", ImageFormat.JPEG: "jpeg", ImageFormat.WEBP: "webp"}
-_Code = GenerationErrorCode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """What one model's record lists."""
+    """What one model's record lists: the `wire` of a row."""
 
     ratio: bool = True
     resolution: bool = False
@@ -42,37 +37,22 @@ class Endpoint:
     format: bool = False
     seed: bool = False
     count: bool = False
-    """Whether it makes several images in one call. Others refuse to be asked for them."""
+    """Whether it makes several images in one call. Others refuse such a request."""
     streams: bool = False
-    """Whether it shows a picture while it is being painted."""
+    """Whether it shows a picture while it works on it."""
 
 
-_GEMINI: Final = Endpoint(resolution=True)
-_FLUX: Final = Endpoint(format=True, seed=True)
-
-ENDPOINTS: Final[Mapping[str, Endpoint]] = {
-    "google/gemini-2.5-flash-image": Endpoint(),
-    "google/gemini-3-pro-image": _GEMINI,
-    "google/gemini-3.1-flash-image": _GEMINI,
-    "google/gemini-nano-banana-2.1": _GEMINI,
-    "bytedance-seed/seedream-4.5": Endpoint(resolution=True, seed=True, count=True),
-    "black-forest-labs/flux.2-flex": _FLUX,
-    "black-forest-labs/flux.2-max": _FLUX,
-    "openai/gpt-5-image": Endpoint(ratio=False, quality=True, count=True, streams=True),
-}
-
-
-def question_of(request: GenerationRequest, references: Sequence[Reference]) -> Question:
-    name, endpoint = endpoint_of(request, ENDPOINTS)
+def body_of(request: GenerationRequest, references: Sequence[Reference]) -> Fields:
+    name, endpoint = endpoint_of(request, Endpoint)
     payload: dict[str, object] = {"model": name, "prompt": request.prompt}
     if endpoint.ratio:
         payload["aspect_ratio"] = str(request.aspect_ratio)
     if endpoint.resolution:
-        payload["resolution"] = _RESOLUTIONS[request.resolution]
+        payload["resolution"] = RESOLUTIONS[request.resolution]
     if endpoint.quality and request.quality is not None:
-        payload["quality"] = _QUALITIES[request.quality]
+        payload["quality"] = QUALITIES[request.quality]
     if endpoint.format and request.format is not None:
-        payload["output_format"] = _FORMATS[request.format]
+        payload["output_format"] = FORMATS[request.format]
     seed = seed_of(request)
     if endpoint.seed and seed is not None:
         payload["seed"] = seed
@@ -84,7 +64,7 @@ def question_of(request: GenerationRequest, references: Sequence[Reference]) -> 
         ]
     if _wants_stream(request, endpoint):
         payload["stream"] = True
-    return Question.of(payload)
+    return payload
 
 
 def _wants_stream(request: GenerationRequest, endpoint: Endpoint) -> bool:
@@ -93,7 +73,7 @@ def _wants_stream(request: GenerationRequest, endpoint: Endpoint) -> bool:
 
 
 class OpenRouterReply:
-    """What one run has been answered with."""
+    """The answer to one run."""
 
     def __init__(self, request: GenerationRequest, leave_out: tuple[str, ...]) -> None:
         self._request = request
@@ -111,7 +91,7 @@ class OpenRouterReply:
         """Take in an answer, or an event of one that is streamed; the partial picture in it."""
         error = error_in(fields)
         if error is not None:
-            raise of_error(error, self._leave_out)
+            raise explain_error(error, self._leave_out)
         kind = fields.get("type")
         if kind == "image_generation.partial_image":
             partial = document.take(fields.get("b64_json"))
@@ -125,13 +105,13 @@ class OpenRouterReply:
             self._refused = _is_refusal(fields)
         if not isinstance(listed, list):
             if not self._refused and "choices" not in fields:
-                _fail(_Code.PROVIDER_BAD_RESPONSE, f"no data, but {len(fields)} other fields")
+                raise BAD_RESPONSE.failure(f"no data, but {len(fields)} other fields")
             listed = []
         self.has_ended = True
         marks = [image.get("b64_json") for image in listed if isinstance(image, dict)]
         self._pictures = [picture for mark in marks if (picture := document.take(mark))]
         if listed and not self._pictures:
-            _fail(_Code.PROVIDER_BAD_RESPONSE, f"{len(listed)} images without any bytes")
+            raise BAD_RESPONSE.failure(f"{len(listed)} images without any bytes")
         self._usage = usage_of(
             fields.get("usage"),
             input_name="prompt_tokens",
@@ -143,10 +123,10 @@ class OpenRouterReply:
     def delivery(self) -> Delivery:
         """The pictures, or raise `GenerationFailed` where there are none."""
         if self._refused and not self._pictures:
-            _fail(_Code.CONTENT_REFUSED, "refused inside of a good answer", retryable=False)
+            raise REFUSED.failure("refused inside a good answer")
         if not self._pictures:
-            _fail(_Code.NO_IMAGE, "no images")
-        _, endpoint = endpoint_of(self._request, ENDPOINTS)
+            raise NO_IMAGE.failure("no images")
+        _, endpoint = endpoint_of(self._request, Endpoint)
         seed = seed_of(self._request) if endpoint.seed else None
         # More may have come than were asked for, or were charged for.
         images = tuple(
@@ -157,7 +137,7 @@ class OpenRouterReply:
 
 
 def _is_refusal(fields: Fields) -> bool:
-    """Whether it is a chat's polite way to refuse, which some models have."""
+    """Whether a chat model refuses in words, as some do."""
     choices = fields.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     if not isinstance(choice, dict):
@@ -166,7 +146,3 @@ def _is_refusal(fields: Fields) -> bool:
     return choice.get("finish_reason") == "content_filter" or (
         isinstance(message, dict) and bool(message.get("refusal"))
     )
-
-
-def _fail(code: GenerationErrorCode, detail: str, *, retryable: bool = True) -> NoReturn:
-    raise GenerationFailed(code, retryable=retryable, detail=detail)

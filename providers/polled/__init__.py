@@ -1,4 +1,3 @@
-"""Providers whose jobs are predictions: one object, asked for by its id until it is over.
-
-What they share is here; in what one differs is its `Dialect`.
+"""Polled providers: a job is submitted, and asked about by its id until it has ended. How one
+differs from the others is its `Dialect`.
 """

@@ -1,7 +1,7 @@
-"""Calls to a provider of predictions, with the key. What they are answered is for others to judge.
+"""Calls to a polled provider, with the key. Answers are not judged here.
 
-What must stay true: the key is sent below the configured address and to nobody else. The addresses
-that answers name are not followed: all are built from the job's id.
+What must stay true: the key is sent below the configured URL only. URLs in answers are not
+followed: all are built from the job's id.
 """
 
 import re
@@ -22,7 +22,7 @@ def is_job_id(value: object) -> bool:
     return isinstance(value, str) and _JOB_ID.fullmatch(value) is not None
 
 
-class PredictionCalls:
+class PolledClient:
     """Each raises `Unanswered` where no answer came."""
 
     def __init__(self, dialect: Dialect, *, key: str, url: str, max_bytes: int = MAX_BYTES) -> None:
@@ -38,7 +38,7 @@ class PredictionCalls:
         await self._questions.aclose()
 
     async def submit(self, submission: Submission, *, within: float) -> Answer:
-        """Ask for a job, on a connection of its own."""
+        """Ask for a job, on its own connection."""
         answer = await ask(
             self._submissions,
             "POST",

@@ -1,4 +1,4 @@
-"""What a run needs to know of a provider of predictions."""
+"""What a run needs to know about a polled provider."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,19 +21,19 @@ class Submission:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """What an answer tells of a job, and no more: answers may repeat all that was sent."""
+    """What an answer says of a job, and no more: answers may repeat all that was sent."""
 
     id: str
-    over: bool
+    has_ended: bool
     links: tuple[str, ...] = ()
-    """To its pictures: at least one, where it is over and has not failed."""
+    """To its pictures: at least one, where it has ended without a failure."""
     failure: GenerationFailed | None = None
     progress: float | None = None
-    """0 to 1, where it is told."""
+    """0 to 1, where it is known."""
 
 
 class Dialect(Protocol):
-    """How one provider wants to be asked, and what its answers mean.
+    """What one provider is sent, and what its answers mean.
 
     `leave_out` is what must not get into a log.
     """
@@ -47,7 +47,7 @@ class Dialect(Protocol):
 
     @property
     def status_path(self) -> str:
-        """Where a job is asked about, with `{id}` in it."""
+        """The path of a job's status, with `{id}` in it."""
 
     @property
     def cancel_path(self) -> str | None:
@@ -57,13 +57,13 @@ class Dialect(Protocol):
         """`links` are the references. Raise `GenerationFailed` where there is no such model."""
 
     def plain(self, answer: Answer) -> Answer:
-        """An answer whose status says what the answer says, wherever it says it."""
+        """The answer with the status that it states itself, wherever that stands."""
 
     def read(self, answer: Answer, *, leave_out: Sequence[str]) -> Prediction | None:
-        """None where the answer tells of no prediction."""
+        """None where the answer has no prediction."""
 
     def failure(self, answer: Answer, *, leave_out: Sequence[str]) -> GenerationFailed:
-        """What an answer means that tells of no prediction."""
+        """What an answer without a prediction means."""
 
-    def wish(self, answer: Answer) -> float | None:
-        """For how many seconds the provider wants to be left alone."""
+    def retry_hint(self, answer: Answer) -> float | None:
+        """How many seconds the provider asks us to wait."""

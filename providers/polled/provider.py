@@ -1,4 +1,4 @@
-"""A provider of predictions: what its runs need, and which of their ends are alarms."""
+"""A polled provider: what its runs share, and which of their failures alert the operator."""
 
 from collections.abc import Collection
 
@@ -8,12 +8,12 @@ from domain.errors import GenerationFailed
 from domain.generation import Delivery, GenerationRequest
 from domain.outputs import ProviderJob
 from domain.ports.providers import RunObserver
-from providers.alerts import sound_alarm
-from providers.failures import unknown
+from providers.alerts import alert_operator
+from providers.failures import OUTCOME_UNKNOWN
 from providers.http import MAX_BYTES, Unanswered
-from providers.polled.client import PredictionCalls, is_job_id
+from providers.polled.client import PolledClient, is_job_id
 from providers.polled.dialect import Dialect, Prediction
-from providers.polled.runs import PredictionRun
+from providers.polled.runs import PolledRun
 from providers.polling import Pace
 from providers.references import References, fair_share
 from providers.safe_http import Downloader, Sources
@@ -21,8 +21,8 @@ from providers.safe_http import Downloader, Sources
 log = structlog.get_logger(__name__)
 
 
-class PredictionProvider:
-    """A `Provider` in somebody's dialect."""
+class PolledProvider:
+    """A `Provider` in any dialect."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class PredictionProvider:
         *,
         key: str,
         url: str,
-        places: int,
+        max_concurrent_runs: int,
         result_hosts: Collection[str],
         pace: Pace | None = None,
         max_bytes: int = MAX_BYTES,
@@ -39,9 +39,9 @@ class PredictionProvider:
         self._dialect = dialect
         self._references = references
         self._key = key
-        self._places = places
+        self._max_concurrent_runs = max_concurrent_runs
         self._pace = pace or Pace()
-        self._calls = PredictionCalls(dialect, key=key, url=url, max_bytes=max_bytes)
+        self._calls = PolledClient(dialect, key=key, url=url, max_bytes=max_bytes)
         sources = Sources.of(*result_hosts, base_url=url)
         self._downloader = Downloader(sources, max_bytes=max_bytes)
 
@@ -50,16 +50,16 @@ class PredictionProvider:
         return self._dialect.name
 
     @property
-    def places(self) -> int:
-        return self._places
+    def max_concurrent_runs(self) -> int:
+        return self._max_concurrent_runs
 
     async def aclose(self) -> None:
-        """Close the connections. Runs that are still under way must have been cancelled before."""
+        """Close the connections. Unfinished runs must have been cancelled before."""
         await self._calls.aclose()
         await self._downloader.aclose()
 
     async def generate(self, request: GenerationRequest, observer: RunObserver) -> Delivery:
-        run = PredictionRun(
+        run = PolledRun(
             request,
             observer,
             dialect=self._dialect,
@@ -69,21 +69,21 @@ class PredictionProvider:
             leave_out=(self._key, request.prompt),
         )
         try:
-            job_id, prediction = await self._begun(run, request)
+            job_id, prediction = await self._begin(run, request)
             try:
-                result = await run.follow(prediction or await run.asked(job_id))
+                result = await run.follow(prediction or await run.ask(job_id))
             except GenerationFailed:
                 if not run.job_has_ended:
-                    # It may be going on, and nobody waits for it any more.
+                    # It may be running, and its result is not wanted.
                     await self.cancel({"id": job_id})
                 raise
             return await run.fetch(result)
         except GenerationFailed as failure:
-            sound_alarm(failure, request)
+            alert_operator(failure, request)
             raise
 
     async def cancel(self, job: ProviderJob) -> None:
-        """What comes of it is only logged."""
+        """Ask the provider to stop the job, and log its answer."""
         job_id = job.get("id", "")
         path = self._dialect.cancel_path
         if path is None or not is_job_id(job_id):
@@ -95,16 +95,16 @@ class PredictionProvider:
             outcome = str(silence)
         log.info("job cancelled", provider=self.name, job=job_id, outcome=outcome)
 
-    async def _begun(
-        self, run: PredictionRun, request: GenerationRequest
+    async def _begin(
+        self, run: PolledRun, request: GenerationRequest
     ) -> tuple[str, Prediction | None]:
-        """The job's id, and what is known of it."""
+        """Submit or resume; return the job's id, and what is known of it."""
         if request.job is not None:
             job_id = request.job.get("id", "")
             if not is_job_id(job_id):
-                raise unknown(f"the stored job is none of {self.name}'s")
+                raise OUTCOME_UNKNOWN.failure(f"the stored job is not one of {self.name}")
             return job_id, None
-        # Whatever can go wrong on our side goes wrong before the provider is asked.
+        # What can fail on our side fails before the provider is asked.
         share = fair_share(request.references, self._dialect.max_references_bytes)
         references = await self._references.read(request.references, max_bytes=share)
         prediction = await run.submit([one.as_link() for one in references])

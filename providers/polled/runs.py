@@ -1,7 +1,7 @@
-"""One run of a prediction: submit, follow the job, fetch what it made.
+"""One run of a prediction: submit, poll the job, fetch its pictures.
 
-What must stay true: a run submits once; a job that was taken is told before it is asked about;
-whether one was taken is never guessed; neither prompts nor the key get into a log.
+What must stay true: a run submits once; a job is reported to the observer before it is polled;
+whether a job was taken is never guessed; neither prompts nor the key get into a log.
 """
 
 from collections.abc import Sequence
@@ -11,16 +11,16 @@ from domain.generation import DeliveredImage, Delivery, GenerationRequest
 from domain.ports.providers import RunObserver
 from providers import failures
 from providers.http import Answer
-from providers.polled.client import PredictionCalls
+from providers.polled.client import PolledClient
 from providers.polled.dialect import Dialect, Prediction
 from providers.polling import Pace, PollingPolicy
 from providers.result_downloads import fetch_pictures
 from providers.safe_http import Downloader
 from providers.seeds import seed_of
-from providers.submit_and_poll import submitted, told_of_job
+from providers.submit_and_poll import await_answer, poll_job
 
 
-class PredictionRun:
+class PolledRun:
     """One run on its way to its pictures."""
 
     def __init__(
@@ -29,94 +29,94 @@ class PredictionRun:
         observer: RunObserver,
         *,
         dialect: Dialect,
-        calls: PredictionCalls,
+        calls: PolledClient,
         downloader: Downloader,
         pace: Pace,
         leave_out: tuple[str, ...],
     ) -> None:
         self._request = request
-        self._watcher = observer
+        self._observer = observer
         self._dialect = dialect
         self._calls = calls
         self._downloader = downloader
         self._pace = pace
         self._leave_out = leave_out
-        self._patience = PollingPolicy(pace, request.seconds_left)
-        self._told_progress = 0.0
+        self._policy = PollingPolicy(pace, request.seconds_left)
+        self._reported_progress = 0.0
         self.job_has_ended = False
         """Whether the provider has said so."""
 
     async def submit(self, reference_links: Sequence[str]) -> Prediction:
         submission = self._dialect.submission(self._request, reference_links)
-        self._patience.check()
-        await self._watcher.submitting()
-        answer = await submitted(
-            self._calls.submit(submission, within=self._patience.within(self._pace.submit))
+        self._policy.check()
+        await self._observer.submitting()
+        answer = await await_answer(
+            self._calls.submit(submission, within=self._policy.within(self._pace.submit))
         )
-        prediction = self._taken(answer)
+        prediction = self._read_submission(answer)
         if prediction is None:
-            raise self._not_taken(answer)
-        await self._watcher.submitted({"id": prediction.id})
+            raise self._explain_submission(answer)
+        await self._observer.submitted({"id": prediction.id})
         return prediction
 
     async def follow(self, prediction: Prediction) -> Prediction:
-        """Wait for the job's end, and raise what it failed with. It may be over already."""
-        while not prediction.over:
-            await self._tell_progress(prediction)
-            await self._patience.until_next()
-            prediction = await self.asked(prediction.id)
+        """Wait for the job's end, and raise its failure. It may have ended already."""
+        while not prediction.has_ended:
+            await self._report_progress(prediction)
+            await self._policy.pause()
+            prediction = await self.ask(prediction.id)
         self.job_has_ended = True
         if prediction.failure is not None:
             raise prediction.failure
         return prediction
 
-    async def asked(self, job_id: str) -> Prediction:
-        return await told_of_job(
-            lambda: self._calls.status(job_id, within=self._patience.within(self._pace.call)),
-            lambda answer: self._told(answer, job_id),
-            failure_of=self._failure,
-            wish_of=self._dialect.wish,
-            policy=self._patience,
+    async def ask(self, job_id: str) -> Prediction:
+        return await poll_job(
+            lambda: self._calls.status(job_id, within=self._policy.within(self._pace.call)),
+            lambda answer: self._read_status(answer, job_id),
+            explain=self._explain,
+            retry_hint=self._dialect.retry_hint,
+            policy=self._policy,
         )
 
     async def fetch(self, prediction: Prediction) -> Delivery:
-        """Fetch the pictures. Those that cannot be had are left out if there are others."""
+        """Fetch the pictures. Those that cannot be fetched are left out if there are others."""
         pictures = await fetch_pictures(
-            # More may have come than were asked for, or were charged for.
+            # There may be more than were asked for and charged.
             prediction.links[: self._request.image_count],
             self._downloader,
             pace=self._pace,
-            seconds_left=self._patience.seconds_left,
+            seconds_left=self._policy.seconds_left,
             provider=self._dialect.name,
         )
         sent = seed_of(self._request)
         seed = None if sent is None else str(sent)
         return Delivery(images=tuple(DeliveredImage(data, seed) for data in pictures))
 
-    def _taken(self, answer: Answer) -> Prediction | None:
-        """The job that a submission has led to. An error of the provider's own may name one too,
-        which goes on: to submit again would be to pay twice.
+    def _read_submission(self, answer: Answer) -> Prediction | None:
+        """The job that the answer to a submission names. An error of the provider's own may name
+        one too, and it runs: submitting again would mean paying twice.
         """
         if 300 <= answer.status < 500:
             return None
         return self._dialect.read(answer, leave_out=self._leave_out)
 
-    def _told(self, answer: Answer, job_id: str) -> Prediction | None:
+    def _read_status(self, answer: Answer, job_id: str) -> Prediction | None:
         if not 200 <= answer.status < 300:
             return None
         prediction = self._dialect.read(answer, leave_out=self._leave_out)
         return prediction if prediction is not None and prediction.id == job_id else None
 
-    async def _tell_progress(self, prediction: Prediction) -> None:
+    async def _report_progress(self, prediction: Prediction) -> None:
         progress = prediction.progress
-        if progress is not None and self._told_progress < progress <= 1:
-            self._told_progress = progress
-            await self._watcher.progress(progress)
+        if progress is not None and self._reported_progress < progress <= 1:
+            self._reported_progress = progress
+            await self._observer.progress(progress)
 
-    def _not_taken(self, answer: Answer) -> GenerationFailed:
-        return failures.of_submission(
-            answer.status, self._failure(answer), wish=self._dialect.wish(answer)
+    def _explain_submission(self, answer: Answer) -> GenerationFailed:
+        return failures.explain_submission(
+            answer.status, self._explain(answer), retry_after=self._dialect.retry_hint(answer)
         )
 
-    def _failure(self, answer: Answer) -> GenerationFailed:
+    def _explain(self, answer: Answer) -> GenerationFailed:
         return self._dialect.failure(answer, leave_out=self._leave_out)

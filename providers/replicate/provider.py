@@ -3,7 +3,7 @@
 from typing import Final
 
 from providers.http import MAX_BYTES
-from providers.polled.provider import PredictionProvider
+from providers.polled.provider import PolledProvider
 from providers.polling import Pace
 from providers.references import References
 from providers.replicate.wire import ReplicateDialect
@@ -12,7 +12,7 @@ URL: Final = "https://api.replicate.com/v1"
 RESULT_HOSTS: Final = ("replicate.delivery", ".replicate.delivery")
 
 
-class ReplicateProvider(PredictionProvider):
+class ReplicateProvider(PolledProvider):
     """A `Provider` on Replicate's predictions."""
 
     def __init__(
@@ -21,7 +21,7 @@ class ReplicateProvider(PredictionProvider):
         *,
         key: str,
         url: str = URL,
-        places: int,
+        max_concurrent_runs: int,
         pace: Pace | None = None,
         max_bytes: int = MAX_BYTES,
     ) -> None:
@@ -30,7 +30,7 @@ class ReplicateProvider(PredictionProvider):
             references,
             key=key,
             url=url,
-            places=places,
+            max_concurrent_runs=max_concurrent_runs,
             result_hosts=RESULT_HOSTS,
             pace=pace,
             max_bytes=max_bytes,

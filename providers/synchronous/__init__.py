@@ -1,3 +1,3 @@
-"""Providers of which one call is the whole run. They have no jobs that one could come back to, and
-an answer that is lost may be billed.
+"""Synchronous providers: one call is the whole run. They have no jobs to resume, and a run whose
+answer is lost may be billed.
 """

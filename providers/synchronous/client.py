@@ -1,7 +1,7 @@
 """The call that is a whole run: its answer brings the pictures.
 
-What must stay true: a request is sent once; all that is kept of an answer are its pictures and few
-words.
+What must stay true: a request is sent once; nothing is kept of an answer except its pictures and
+short texts.
 """
 
 from collections.abc import AsyncGenerator, Iterable
@@ -10,32 +10,33 @@ from math import inf
 from typing import Final
 
 import httpx2
+import orjson
 
-from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.generation import GenerationRequest
 from domain.ports.providers import RunObserver
-from providers.failures import bad, of_silence, unknown
+from providers.failures import BAD_RESPONSE, OUTCOME_UNKNOWN, TIMED_OUT, explain_silence
 from providers.http import (
     MAX_BYTES,
     Answer,
     AnswerLate,
     AnswerLost,
     AnswerUnusable,
+    Form,
     Unanswered,
     open_client,
-    opened,
-    pieces_of,
+    open_response,
+    read_pieces,
 )
 from providers.polling import PollingPolicy
 from providers.sse import DONE, read_events
 from providers.streaming_json import InlineJson
-from providers.synchronous.dialect import Dialect, Fields, Partial, Question, Reply
+from providers.synchronous.dialect import Body, Dialect, Fields, Partial, Reply
 
 READ_SECONDS: Final = 900.0
-"""A model is silent while it paints: what ends the wait is the output's deadline."""
+"""A model is silent while it works: the output's deadline ends the wait."""
 WRITE_SECONDS: Final = 120.0
 _MAX_STRING_BYTES: Final = 2**17
-"""Longer ones say nothing to anybody: signatures of thoughts have megabytes."""
+"""Longer ones are not meant for us: signatures of thoughts have megabytes."""
 _MAX_ERROR_BYTES: Final = 2**20
 _ERROR_SECONDS: Final = 10.0
 _TEXT_PER_PICTURE: Final = 2
@@ -44,8 +45,8 @@ _PICTURES_IN_A_STREAM: Final = 4
 """Previews are as large as what follows them."""
 
 
-class OneCall:
-    """Requests with the key, each on a connection of its own."""
+class SynchronousClient:
+    """Requests with the key, each on its own connection."""
 
     def __init__(self, dialect: Dialect, *, max_bytes: int = MAX_BYTES) -> None:
         self._dialect = dialect
@@ -60,7 +61,7 @@ class OneCall:
     async def ask(
         self,
         url: str,
-        question: Question,
+        body: Body,
         reply: Reply,
         *,
         request: GenerationRequest,
@@ -69,38 +70,37 @@ class OneCall:
     ) -> Answer:
         """Send it, and give a good answer to the reply: its one document, or those of its events.
 
-        Return the answer without these: a body is kept where it is an error. Raise `NotSubmitted`
-        where nobody can have read the request, TIMED_OUT where the deadline ends an answer that has
-        begun, OUTCOME_UNKNOWN where one does not come to its end otherwise, PROVIDER_BAD_RESPONSE
-        where nobody could make use of it.
+        Return the answer without its body, except that of an error. Raise `NotSubmitted` where the
+        request cannot have been read, TIMED_OUT where the deadline ends an answer that has begun,
+        OUTCOME_UNKNOWN where one is incomplete for another reason, PROVIDER_BAD_RESPONSE where it
+        makes no sense.
         """
+        headers = {**self._dialect.headers, "accept": "application/json, text/event-stream"}
+        if isinstance(body, Form):
+            content: bytes | Form = body
+        else:
+            content, headers["content-type"] = orjson.dumps(body), "application/json"
         previews, has_begun = _Previews(observer, request.preview_count), False
         try:
-            async with opened(
+            async with open_response(
                 self._client,
                 "POST",
                 url,
                 within=policy.within(inf),
-                headers={
-                    **self._dialect.headers,
-                    "content-type": question.content_type,
-                    "accept": "application/json, text/event-stream",
-                },
-                content=question.parts,
+                headers=headers,
+                content=content,
             ) as response:
                 if response.status_code != httpx2.codes.OK:
-                    return await _error(response, policy)
+                    return await _read_error(response, policy)
                 has_begun = True
                 await self._read(response, reply, previews, policy)
                 return Answer(response.status_code, response.headers, b"")
         except AnswerUnusable as nonsense:
-            raise bad(str(nonsense)) from nonsense
+            raise BAD_RESPONSE.failure(str(nonsense)) from nonsense
         except Unanswered as silence:
             if has_begun and isinstance(silence, AnswerLate) and policy.is_over:
-                raise GenerationFailed(
-                    GenerationErrorCode.TIMED_OUT, retryable=True, detail="the deadline is over"
-                ) from silence
-            raise of_silence(silence) from silence
+                raise TIMED_OUT.failure("the deadline has passed") from silence
+            raise explain_silence(silence) from silence
 
     async def _read(
         self,
@@ -120,11 +120,11 @@ class OneCall:
         try:
             await self._read_events(response, reply, previews, policy)
         except AnswerLost:
-            # What has come whole has been paid for, and is what the run was for.
+            # A picture that has arrived whole has been paid for, and is what the run was for.
             if reply.is_empty:
                 raise
         if reply.is_empty:
-            raise unknown("a stream that ends without a result")
+            raise OUTCOME_UNKNOWN.failure("a stream that ends without a result")
 
     async def _read_events(
         self,
@@ -151,7 +151,7 @@ class OneCall:
     def _pieces(
         self, response: httpx2.Response, policy: PollingPolicy, *, pictures: int = 1
     ) -> AsyncGenerator[bytes, None]:
-        return pieces_of(
+        return read_pieces(
             response,
             within=policy.within(inf),
             pause=self._dialect.pause_seconds,
@@ -160,10 +160,10 @@ class OneCall:
 
 
 class _Previews:
-    """Shows so many of a run's partial pictures."""
+    """Shows as many of a run's partial pictures as are wanted."""
 
     def __init__(self, observer: RunObserver, wanted: int) -> None:
-        self._watcher = observer
+        self._observer = observer
         self._left = wanted
 
     async def show(self, partials: Iterable[Partial]) -> None:
@@ -171,24 +171,24 @@ class _Previews:
             if self._left > 0:
                 self._left -= 1
                 if partial.progress is not None:
-                    await self._watcher.progress(partial.progress)
-                await self._watcher.preview(partial.data)
+                    await self._observer.progress(partial.progress)
+                await self._observer.preview(partial.data)
 
 
 def _fields_of(document: InlineJson) -> Fields:
     fields = document.fields()
     if fields is None:
-        raise AnswerUnusable("an answer that is no JSON object")
+        raise AnswerUnusable("an answer that is not a JSON object")
     return fields
 
 
-async def _error(response: httpx2.Response, policy: PollingPolicy) -> Answer:
-    """Where the words cannot be read, the status tells enough."""
+async def _read_error(response: httpx2.Response, policy: PollingPolicy) -> Answer:
+    """Read an error. Where its body cannot be read, the status is enough."""
     body = b""
     within = policy.within(_ERROR_SECONDS)
     try:
         async with aclosing(
-            pieces_of(response, within=within, max_bytes=_MAX_ERROR_BYTES)
+            read_pieces(response, within=within, max_bytes=_MAX_ERROR_BYTES)
         ) as pieces:
             body = b"".join([piece async for piece in pieces])
     except Unanswered:

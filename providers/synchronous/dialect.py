@@ -1,45 +1,33 @@
-"""What a run needs to know of a provider of which one call is the whole run."""
+"""What a run needs to know about a synchronous provider."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
-
-import orjson
+from typing import Protocol
 
 from domain.errors import GenerationFailed
 from domain.generation import Delivery, GenerationRequest
-from providers.http import Answer
+from providers.http import Answer, Form
 from providers.references import Reference
 from providers.streaming_json import InlineJson
 
 Fields = Mapping[str, object]
+Body = Fields | Form
+"""What is sent: as JSON, or as a form."""
 LeaveOut = tuple[str, ...]
 """What must not get into a log."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """A body, in the parts in which it is sent."""
-
-    parts: Sequence[bytes]
-    content_type: str
-
-    @classmethod
-    def of(cls, fields: Fields) -> Self:
-        return cls(parts=[orjson.dumps(fields)], content_type="application/json")
-
-
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """A picture that shows how far a run has come."""
+    """A picture that shows how far a run is."""
 
     data: bytes
     progress: float | None = None
-    """0 to 1, where it is told."""
+    """0 to 1, where it is known."""
 
 
 class Reply(Protocol):
-    """What comes of a run, as far as it has been answered."""
+    """The result of a run, as far as it has been answered."""
 
     @property
     def is_empty(self) -> bool:
@@ -47,12 +35,12 @@ class Reply(Protocol):
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing more is to come that anybody would wait for."""
+        """Whether nothing more is to come that is worth waiting for."""
 
     def take(self, document: InlineJson, fields: Fields) -> Iterable[Partial]:
         """Take in an answer, or one of its events, and give the partial pictures in it.
 
-        Raise `GenerationFailed` where it tells of an error, or makes no sense.
+        Raise `GenerationFailed` where it is an error, or makes no sense.
         """
 
     def delivery(self) -> Delivery:
@@ -61,7 +49,7 @@ class Reply(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """In what such providers differ."""
+    """How such providers differ."""
 
     name: str
     key: str
@@ -77,8 +65,8 @@ class Dialect:
     reference_types: Collection[str] | None = None
     """Their content types; None where any is taken."""
     pause_seconds: float | None = None
-    """For so long an answer that has begun may be silent; None: until the deadline."""
-    question: Callable[[GenerationRequest, Sequence[Reference]], Question]
+    """How long an answer that has begun may be silent; None: until the deadline."""
+    body: Callable[[GenerationRequest, Sequence[Reference]], Body]
     reply: Callable[[GenerationRequest, LeaveOut], Reply]
     failure: Callable[[Answer, LeaveOut], GenerationFailed]
-    """What any answer but a good one means."""
+    """What an answer means that is not a success."""

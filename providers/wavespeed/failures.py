@@ -1,4 +1,4 @@
-"""What Wavespeed says when something fails, in our words.
+"""What Wavespeed's errors mean.
 
 A code of its own decides, then the status; a message only where a failed prediction has no code.
 """
@@ -6,29 +6,31 @@ A code of its own decides, then the status; a message only where a failed predic
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from domain.errors import GenerationErrorCode, GenerationFailed
-from providers.failures import described, meaning_of, sounds_like_refusal
-from providers.http import Answer, quoted
+from domain.errors import GenerationFailed
+from providers.failures import (
+    REFUSED,
+    REJECTED_INPUT,
+    TIMED_OUT,
+    UNAVAILABLE,
+    Meaning,
+    describe,
+    explain_end,
+    meaning_of,
+)
+from providers.http import Answer, quote
 
-_Code = GenerationErrorCode
-
-ENDS: Final[Mapping[str, tuple[GenerationErrorCode, bool]]] = {
-    "failed": (_Code.PROVIDER_UNAVAILABLE, True),
-    "cancelled": (_Code.PROVIDER_UNAVAILABLE, True),
-    "deleted": (_Code.PROVIDER_UNAVAILABLE, True),
-    "timeout": (_Code.TIMED_OUT, True),
+ENDS: Final[Mapping[str, Meaning]] = {
+    "failed": UNAVAILABLE,
+    "cancelled": UNAVAILABLE,
+    "deleted": UNAVAILABLE,
+    "timeout": TIMED_OUT,
 }
-"""How a prediction can end without pictures: the code, and whether trying again can help."""
-_BY_CODE: Final[Mapping[int, tuple[GenerationErrorCode, bool]]] = {
-    1200: (_Code.CONTENT_REFUSED, False),
-    1400: (_Code.PROVIDER_REJECTED_INPUT, False),
-    1401: (_Code.PROVIDER_REJECTED_INPUT, False),
-    1402: (_Code.PROVIDER_REJECTED_INPUT, False),
-    1403: (_Code.PROVIDER_UNAVAILABLE, True),
-    1405: (_Code.PROVIDER_UNAVAILABLE, True),
-    5000: (_Code.PROVIDER_UNAVAILABLE, True),
-    5003: (_Code.PROVIDER_UNAVAILABLE, True),
-    5004: (_Code.TIMED_OUT, True),
+"""How a prediction can end without pictures."""
+_BY_CODE: Final[Mapping[int, Meaning]] = {
+    1200: REFUSED,
+    **dict.fromkeys((1400, 1401, 1402), REJECTED_INPUT),
+    **dict.fromkeys((1403, 1405, 5000, 5003), UNAVAILABLE),
+    5004: TIMED_OUT,
 }
 
 
@@ -38,27 +40,24 @@ def data_of(answer: Answer) -> Mapping[str, object]:
     return data if isinstance(data, dict) else {}
 
 
-def of_prediction(data: Mapping[str, object], *, leave_out: Iterable[str]) -> GenerationFailed:
+def explain_prediction(data: Mapping[str, object], *, leave_out: Iterable[str]) -> GenerationFailed:
     """Why a prediction has ended without pictures."""
-    words = quoted(f"{data.get('error', '')}", leave_out=leave_out)
+    status, words = str(data.get("status")), str(data.get("error", ""))
     known = _known([data.get("code")])
-    code, retryable = known or ENDS[str(data.get("status"))]
-    if known is None and sounds_like_refusal(words):
-        code, retryable = _Code.CONTENT_REFUSED, False
-    told = f"{data.get('status')}, {data.get('code')}, {words}"
-    return GenerationFailed(code, retryable=retryable, detail=quoted(told))
+    if known is None:
+        return explain_end(status, words, ENDS, leave_out=leave_out)
+    return known.failure(quote(f"{status}, {data.get('code')}, {words}", leave_out=leave_out))
 
 
-def of_answer(answer: Answer, *, leave_out: Sequence[str]) -> GenerationFailed:
+def explain_answer(answer: Answer, *, leave_out: Sequence[str]) -> GenerationFailed:
     """What an error means that a call was answered with."""
     fields = answer.fields() or {}
-    told = [fields.get("error_code"), fields.get("code"), data_of(answer).get("code")]
-    code, retryable = _known(told) or meaning_of(answer.status)
-    detail = described(answer, [*told, fields.get("message")], leave_out=leave_out)
-    return GenerationFailed(code, retryable=retryable, detail=detail)
+    said = [fields.get("error_code"), fields.get("code"), data_of(answer).get("code")]
+    meaning = _known(said) or meaning_of(answer.status)
+    return meaning.failure(describe(answer, [*said, fields.get("message")], leave_out=leave_out))
 
 
-def _known(codes: Iterable[object]) -> tuple[GenerationErrorCode, bool] | None:
+def _known(codes: Iterable[object]) -> Meaning | None:
     return next(
         (_BY_CODE[code] for code in codes if isinstance(code, int) and code in _BY_CODE), None
     )

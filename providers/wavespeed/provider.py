@@ -4,7 +4,7 @@ from collections.abc import Collection
 from typing import Final
 
 from providers.http import MAX_BYTES
-from providers.polled.provider import PredictionProvider
+from providers.polled.provider import PolledProvider
 from providers.polling import Pace
 from providers.references import References
 from providers.wavespeed.wire import WavespeedDialect
@@ -19,7 +19,7 @@ RESULT_HOSTS: Final = (
 """Wavespeed lists them nowhere: these are the ones that its own samples and its clients show."""
 
 
-class WavespeedProvider(PredictionProvider):
+class WavespeedProvider(PolledProvider):
     """A `Provider` on Wavespeed's predictions."""
 
     def __init__(
@@ -28,7 +28,7 @@ class WavespeedProvider(PredictionProvider):
         *,
         key: str,
         url: str = URL,
-        places: int,
+        max_concurrent_runs: int,
         result_hosts: Collection[str] = RESULT_HOSTS,
         pace: Pace | None = None,
         max_bytes: int = MAX_BYTES,
@@ -38,7 +38,7 @@ class WavespeedProvider(PredictionProvider):
             references,
             key=key,
             url=url,
-            places=places,
+            max_concurrent_runs=max_concurrent_runs,
             result_hosts=result_hosts,
             pace=pace,
             max_bytes=max_bytes,

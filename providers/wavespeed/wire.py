@@ -1,37 +1,20 @@
-"""How Wavespeed's models want to be asked, and how they answer."""
+"""What Wavespeed's models are sent, and what they answer."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from domain.errors import GenerationErrorCode, GenerationFailed
+from domain.errors import GenerationFailed
 from domain.generation import GenerationRequest
+from providers.failures import BAD_RESPONSE, NO_IMAGE, REFUSED
 from providers.http import Answer
 from providers.links import links_in, without_refused
 from providers.polled.client import is_job_id
 from providers.polled.dialect import Prediction, Submission
-from providers.seeds import seed_of
+from providers.polled.payloads import payload_of
+from providers.vocabulary import FORMATS
 from providers.wavespeed import failures
 
 Fields = Mapping[str, object]
-
-
-def _imagen(request: GenerationRequest) -> Fields:
-    payload: dict[str, object] = {
-        "prompt": request.prompt,
-        "aspect_ratio": str(request.aspect_ratio),
-        "num_images": request.image_count,
-        # With true, pictures would come inside of the prediction instead of links.
-        "enable_base64_output": False,
-    }
-    if request.negative_prompt is not None:
-        payload["negative_prompt"] = request.negative_prompt
-    seed = seed_of(request)
-    if seed is not None:
-        payload["seed"] = seed
-    return payload
-
-
-MODELS: Final[Mapping[str, Callable[[GenerationRequest], Fields]]] = {"google/imagen3": _imagen}
 
 
 class WavespeedDialect:
@@ -45,12 +28,7 @@ class WavespeedDialect:
     def submission(self, request: GenerationRequest, links: Sequence[str]) -> Submission:
         """Without `enable_sync_mode`: what runs out of time there goes on, and is not named."""
         model = request.model.endpoint or request.model.id
-        payload_of = MODELS.get(model)
-        if payload_of is None or links:
-            raise GenerationFailed(
-                GenerationErrorCode.INTERNAL, retryable=False, detail=f"{model} is no such model"
-            )
-        return Submission(path=model, body=payload_of(request))
+        return Submission(path=model, body=payload_of(request, links, formats=FORMATS))
 
     def plain(self, answer: Answer) -> Answer:
         fields = answer.fields() if answer.status == 200 else None
@@ -65,36 +43,30 @@ class WavespeedDialect:
         if not isinstance(job_id, str) or not is_job_id(job_id) or not isinstance(status, str):
             return None
         if status not in failures.ENDS and status != "completed":
-            return Prediction(id=job_id, over=False)
+            return Prediction(id=job_id, has_ended=False)
         try:
             links = _links_of(data, leave_out=leave_out)
         except GenerationFailed as failure:
-            return Prediction(id=job_id, over=True, failure=failure)
-        return Prediction(id=job_id, over=True, links=tuple(links))
+            return Prediction(id=job_id, has_ended=True, failure=failure)
+        return Prediction(id=job_id, has_ended=True, links=tuple(links))
 
     def failure(self, answer: Answer, *, leave_out: Sequence[str]) -> GenerationFailed:
-        return failures.of_answer(answer, leave_out=leave_out)
+        return failures.explain_answer(answer, leave_out=leave_out)
 
-    def wish(self, answer: Answer) -> float | None:
+    def retry_hint(self, answer: Answer) -> float | None:
         return answer.retry_after_seconds
 
 
 def _links_of(data: Fields, *, leave_out: Sequence[str]) -> list[str]:
     """Raise `GenerationFailed` where there is nothing to fetch."""
     if data["status"] != "completed":
-        raise failures.of_prediction(data, leave_out=leave_out)
+        raise failures.explain_prediction(data, leave_out=leave_out)
     outputs, flags = data.get("outputs"), data.get("has_nsfw_contents")
     if not isinstance(outputs, list):
-        raise GenerationFailed(
-            GenerationErrorCode.PROVIDER_BAD_RESPONSE,
-            retryable=True,
-            detail=f"a prediction without outputs, but {len(data)} other fields",
-        )
+        raise BAD_RESPONSE.failure(f"a prediction without outputs, but {len(data)} other fields")
     if not outputs and isinstance(flags, list) and True in flags:
-        raise GenerationFailed(
-            GenerationErrorCode.CONTENT_REFUSED, retryable=False, detail="has_nsfw_contents"
-        )
+        raise REFUSED.failure("has_nsfw_contents")
     if not outputs:
-        raise GenerationFailed(GenerationErrorCode.NO_IMAGE, retryable=True, detail="outputs: []")
+        raise NO_IMAGE.failure("outputs: []")
     firsts = [next(iter(links_in(output)), None) for output in outputs]
     return without_refused(firsts, flags, named="has_nsfw_contents")

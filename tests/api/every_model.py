@@ -30,91 +30,15 @@ from tests.api.test_credits import account
 from tests.clients import Data, GraphQLClient
 from tests.conftest import Darkroom, darkrooms
 from tests.operations import over, samples, send, start
-from tests.providers.rows import rows_of
+from tests.providers.vendors import VENDORS, rows_of
 from tests.simulators.bill import Entry
-from tests.simulators.fal import FalSimulator
-from tests.simulators.gemini import GeminiSimulator
-from tests.simulators.openai import OpenAISimulator
-from tests.simulators.openrouter import OpenRouterSimulator
-from tests.simulators.replicate import ReplicateSimulator
 from tests.simulators.simulator import Simulator, serving
-from tests.simulators.wavespeed import WavespeedSimulator
 
 PATIENCE_SECONDS: Final = 30.0
 _PLACES: Final = 500
 """So many that nothing waits for one."""
 
 
-def _of_fal(payload: Mapping[str, Any]) -> int:
-    return len(payload.get("image_urls", [])) + ("image_url" in payload)
-
-
-def _of_gemini(payload: Mapping[str, Any]) -> int:
-    (content,) = payload["sent"]["contents"]
-    return sum("inlineData" in part for part in content["parts"])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Vendor:
-    """What is told of a provider by its documents, not by our code."""
-
-    simulator: type[Simulator]
-    references: Callable[[Mapping[str, Any]], int]
-    """How many pictures a payload has that is on the bill."""
-    refusal: str
-    """The script of a refusal for what is in the prompt."""
-    path: str = ""
-    """Of its API, below its origin."""
-    has_jobs: bool = False
-    can_cancel: bool = False
-
-
-VENDORS: Final[Mapping[str, Vendor]] = {
-    "fal": Vendor(
-        simulator=FalSimulator,
-        references=_of_fal,
-        refusal="fail=content_policy_violation",
-        has_jobs=True,
-        can_cancel=True,
-    ),
-    "openai": Vendor(
-        simulator=OpenAISimulator,
-        path="/v1",
-        references=lambda payload: len(payload.get("image[]", [])),
-        refusal="fail=moderation_blocked",
-    ),
-    "azure": Vendor(
-        simulator=OpenAISimulator,
-        references=lambda payload: len(payload.get("image[]", [])),
-        refusal="fail=contentFilter",
-    ),
-    "gemini": Vendor(
-        simulator=GeminiSimulator,
-        references=_of_gemini,
-        refusal="fail=prompt-PROHIBITED_CONTENT",
-    ),
-    "openrouter": Vendor(
-        simulator=OpenRouterSimulator,
-        path="/api/v1",
-        references=lambda payload: len(payload["sent"].get("input_references", [])),
-        refusal="fail=moderation",
-    ),
-    "replicate": Vendor(
-        simulator=ReplicateSimulator,
-        path="/v1",
-        references=lambda payload: len(payload.get("image_input", [])),
-        refusal="fail=sensitive",
-        has_jobs=True,
-        can_cancel=True,
-    ),
-    "wavespeed": Vendor(
-        simulator=WavespeedSimulator,
-        path="/api/v3",
-        references=lambda payload: len(payload.get("images", [])),
-        refusal="fail=1200",
-        has_jobs=True,
-    ),
-}
 CATALOGUE: Final = load_catalogue(rehearsals=False, with_credentials=VENDORS)
 """As it is where all providers have credentials."""
 RETIRED: Final = [model for model in CATALOGUE.all() if model.retired]

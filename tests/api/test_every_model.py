@@ -13,7 +13,6 @@ from tests.api.every_model import (
     FROM_WORDS_ONLY,
     MODELS,
     RETIRED,
-    VENDORS,
     House,
     editor_of,
     error_of,
@@ -26,6 +25,7 @@ from tests.api.test_outputs import cancel
 from tests.api.test_plans import plan
 from tests.clients import Data
 from tests.operations import codes, start_or_refuse
+from tests.providers.vendors import VENDORS
 
 FACTS = """query($id: ID!) { model(id: $id) {
   available unavailableReason replacement { id }

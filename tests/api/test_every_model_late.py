@@ -7,8 +7,9 @@ from datetime import timedelta
 import pytest
 
 from domain.models import ImageModel
-from tests.api.every_model import MODELS, VENDORS, House, error_of, of_each, open_house
+from tests.api.every_model import MODELS, House, error_of, of_each, open_house
 from tests.api.test_credits import STARTING, adds_up
+from tests.providers.vendors import VENDORS
 
 DEADLINE = timedelta(seconds=5)
 

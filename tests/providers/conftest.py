@@ -1,28 +1,12 @@
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from providers.fal.provider import FalProvider
 from providers.local.provider import LocalProvider
-from providers.openai.provider import OpenAIProvider
-from providers.replicate.provider import ReplicateProvider
-from providers.synchronous.provider import OneCallProvider
-from providers.wavespeed.provider import WavespeedProvider
-from tests.providers.fal_runs import PlayedFal
-from tests.providers.one_call_runs import PlayedGemini, PlayedOneCall, PlayedOpenRouter
-from tests.providers.openai_runs import PlayedOpenAI
 from tests.providers.pictures import Shelf
-from tests.providers.prediction_runs import PlayedReplicate, PlayedWavespeed
-from tests.providers.runs import Played, Stage
-from tests.simulators.fal import FalSimulator
-from tests.simulators.gemini import GeminiSimulator
-from tests.simulators.one_call import OneCallSimulator
-from tests.simulators.openai import OpenAISimulator
-from tests.simulators.openrouter import OpenRouterSimulator
-from tests.simulators.replicate import ReplicateSimulator
-from tests.simulators.wavespeed import WavespeedSimulator
+from tests.providers.runs import Played, Processes, Stage
+from tests.providers.vendors import SYNCHRONOUS, VENDORS, WITH_JOBS
 
 
 @pytest.fixture
@@ -43,64 +27,71 @@ async def stage() -> AsyncIterator[Stage]:
         yield stage
 
 
-@pytest_asyncio.fixture
-async def fal(stage: Stage) -> AsyncIterator[Played[FalProvider, FalSimulator]]:
-    """A simulated fal, served, and providers on it."""
-    async with stage.playing(FalSimulator, PlayedFal) as played:
+@pytest_asyncio.fixture(scope="session")
+async def processes() -> AsyncIterator[Processes]:
+    processes = Processes()
+    yield processes
+    await processes.aclose()
+
+
+@pytest_asyncio.fixture(params=VENDORS)
+async def played(request: pytest.FixtureRequest, stage: Stage) -> AsyncIterator[Played]:
+    """Each remote provider in turn, on its simulator."""
+    async with stage.playing(VENDORS[request.param]) as played:
+        yield played
+
+
+@pytest_asyncio.fixture(params=WITH_JOBS)
+async def polled(request: pytest.FixtureRequest, stage: Stage) -> AsyncIterator[Played]:
+    """Each of those that have jobs."""
+    async with stage.playing(VENDORS[request.param]) as played:
+        yield played
+
+
+@pytest_asyncio.fixture(params=SYNCHRONOUS)
+async def synchronous(request: pytest.FixtureRequest, stage: Stage) -> AsyncIterator[Played]:
+    """Each of those of which one call is the whole run."""
+    async with stage.playing(VENDORS[request.param]) as played:
         yield played
 
 
 @pytest_asyncio.fixture
-async def wavespeed(stage: Stage) -> AsyncIterator[Played[WavespeedProvider, WavespeedSimulator]]:
-    """A simulated Wavespeed, served, and providers on it."""
-    async with stage.playing(WavespeedSimulator, PlayedWavespeed) as played:
+async def fal(stage: Stage) -> AsyncIterator[Played]:
+    async with stage.playing(VENDORS["fal"]) as played:
         yield played
 
 
 @pytest_asyncio.fixture
-async def replicate(stage: Stage) -> AsyncIterator[Played[ReplicateProvider, ReplicateSimulator]]:
-    """A simulated Replicate, served, and providers on it."""
-    async with stage.playing(ReplicateSimulator, PlayedReplicate) as played:
-        yield played
-
-
-@pytest.fixture(params=["wavespeed", "replicate"])
-def predictions(request: pytest.FixtureRequest) -> Any:
-    """Each of the two in turn, for what they have in common."""
-    return request.getfixturevalue(request.param)
-
-
-@pytest_asyncio.fixture
-async def openai(stage: Stage) -> AsyncIterator[Played[OpenAIProvider, OpenAISimulator]]:
-    """A simulated OpenAI, served, and providers on it."""
-    async with stage.playing(OpenAISimulator, PlayedOpenAI) as played:
+async def openai(stage: Stage) -> AsyncIterator[Played]:
+    async with stage.playing(VENDORS["openai"]) as played:
         yield played
 
 
 @pytest_asyncio.fixture
-async def gemini(stage: Stage) -> AsyncIterator[Played[OneCallProvider, OneCallSimulator]]:
-    """A simulated Gemini API, served, and providers on it."""
-    async with stage.playing(*_ONE_CALL["gemini"]) as played:
+async def azure(stage: Stage) -> AsyncIterator[Played]:
+    async with stage.playing(VENDORS["azure"]) as played:
         yield played
 
 
 @pytest_asyncio.fixture
-async def openrouter(stage: Stage) -> AsyncIterator[Played[OneCallProvider, OneCallSimulator]]:
-    """A simulated OpenRouter, served, and providers on it."""
-    async with stage.playing(*_ONE_CALL["openrouter"]) as played:
+async def gemini(stage: Stage) -> AsyncIterator[Played]:
+    async with stage.playing(VENDORS["gemini"]) as played:
         yield played
 
 
-@pytest_asyncio.fixture(params=["gemini", "openrouter"])
-async def one_call(
-    request: pytest.FixtureRequest, stage: Stage
-) -> AsyncIterator[Played[OneCallProvider, OneCallSimulator]]:
-    """Each of the providers of which one call is the whole run, one after the other."""
-    async with stage.playing(*_ONE_CALL[request.param]) as played:
+@pytest_asyncio.fixture
+async def openrouter(stage: Stage) -> AsyncIterator[Played]:
+    async with stage.playing(VENDORS["openrouter"]) as played:
         yield played
 
 
-_ONE_CALL: dict[str, tuple[type[OneCallSimulator], type[PlayedOneCall]]] = {
-    "gemini": (GeminiSimulator, PlayedGemini),
-    "openrouter": (OpenRouterSimulator, PlayedOpenRouter),
-}
+@pytest_asyncio.fixture
+async def replicate(stage: Stage) -> AsyncIterator[Played]:
+    async with stage.playing(VENDORS["replicate"]) as played:
+        yield played
+
+
+@pytest_asyncio.fixture
+async def wavespeed(stage: Stage) -> AsyncIterator[Played]:
+    async with stage.playing(VENDORS["wavespeed"]) as played:
+        yield played

@@ -1,17 +1,19 @@
-"""What tests of simulated providers share: a served simulator with providers on it, a watcher that
-remembers.
+"""What tests of remote providers share: a served simulator with providers on it, and an observer
+that remembers.
 """
 
 import asyncio
 import sys
-from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Generic, Self, TypeVar
+from typing import Any, Final, Self
 
+import httpx2
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from domain.errors import GenerationFailed
@@ -23,22 +25,24 @@ from providers.polling import Pace
 from providers.references import MAX_TOGETHER_BYTES, References
 from storage.imaging.threaded import ThreadedImageProcessor
 from tests.providers.pictures import Shelf
+from tests.providers.vendors import RemoteProvider, Vendor
 from tests.simulators.bill import Entry
 from tests.simulators.lines import Lines, serving_lines
 from tests.simulators.simulator import Simulator
 
 ROOT: Final = Path(__file__).parents[2]
 QUICK: Final = Pace(first=0.002, longest=0.02, growth=1.5, spare=0.05)
-SECONDS_LEFT: Final = 30.0
-"""Long enough for a machine that is busy: runs that fail at once must not come near it."""
 
 
 class Witness(SilentWatcher):
-    """A `Watcher` that remembers everything in its order, and says when a job is known."""
+    """An observer that remembers everything in its order, and says when a job is known."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, Any]] = []
         self.took = asyncio.Event()
+
+    def _all(self, wanted: str) -> list[Any]:
+        return [value for kind, value in self.events if kind == wanted]
 
     @property
     def kinds(self) -> list[str]:
@@ -46,15 +50,20 @@ class Witness(SilentWatcher):
 
     @property
     def job(self) -> ProviderJob:
-        return next(job for kind, job in self.events if kind == "submitted")
+        job: ProviderJob = self._all("submitted")[0]
+        return job
 
     @property
     def positions(self) -> list[int]:
-        return [position for kind, position in self.events if kind == "queued"]
+        return self._all("queued")
 
     @property
     def fractions(self) -> list[float]:
-        return [fraction for kind, fraction in self.events if kind == "progress"]
+        return self._all("progress")
+
+    @property
+    def previews(self) -> list[bytes]:
+        return self._all("preview")
 
     async def submitting(self) -> None:
         self.events.append(("submitting", None))
@@ -69,21 +78,21 @@ class Witness(SilentWatcher):
     async def progress(self, fraction: float) -> None:
         self.events.append(("progress", fraction))
 
-
-P = TypeVar("P", bound=Provider)
-S = TypeVar("S", bound=Simulator)
+    async def preview(self, data: bytes) -> None:
+        self.events.append(("preview", data))
 
 
 @dataclass
-class Played(ABC, Generic[P, S]):
+class Played:
     """A simulator at an address, and the providers that were opened on it."""
 
-    simulator: S
+    vendor: Vendor
+    simulator: Any
     url: str
+    stage: "Stage"
     stack: AsyncExitStack
     shelf: Shelf = field(default_factory=Shelf)
 
-    @abstractmethod
     def provider(
         self,
         *,
@@ -92,19 +101,48 @@ class Played(ABC, Generic[P, S]):
         pace: Pace = QUICK,
         max_bytes: int = MAX_BYTES,
         max_together: int = MAX_TOGETHER_BYTES,
-    ) -> P:
+    ) -> RemoteProvider:
         """Another one on the simulator, closed at the test's end."""
+        return self.closing(
+            self.vendor.open(
+                self.references(max_together),
+                key=key or self.simulator.key,
+                url=f"{url or self.url}{self.vendor.path}",
+                max_concurrent_runs=20,
+                pace=pace,
+                max_bytes=max_bytes,
+            )
+        )
+
+    def restarted(self, bill: Path) -> Simulator:
+        """Another simulator in its place, which knows only what is on the bill."""
+        simulator: Simulator = self.vendor.simulator(bill=bill, lines=self.stage.lines)
+        self.stage.played = simulator
+        # One that is killed does not close its bill.
+        self.stack.callback(simulator.bill.close)
+        return simulator
+
+    def closing(self, provider: RemoteProvider) -> RemoteProvider:
+        self.stack.push_async_callback(provider.aclose)
+        return provider
 
     @property
     def bill(self) -> list[Entry]:
-        return self.simulator.settled()
+        entries: list[Entry] = self.simulator.settled()
+        return entries
 
     @property
     def calls(self) -> list[str]:
         """What has been asked, as `POST /fal-ai/…`."""
         return [f"{seen.method} {seen.path}" for seen in self.simulator.seen]
 
-    def references(self, max_together: int) -> References:
+    @property
+    def submissions(self) -> list[str]:
+        return [
+            call for call in self.calls if call.startswith("POST") and not call.endswith("/cancel")
+        ]
+
+    def references(self, max_together: int = MAX_TOGETHER_BYTES) -> References:
         image_processor = ThreadedImageProcessor()
         self.stack.push_async_callback(image_processor.aclose)
         return References(self.shelf, image_processor, max_together=max_together)
@@ -116,7 +154,7 @@ class Played(ABC, Generic[P, S]):
         self,
         request: GenerationRequest,
         *,
-        provider: P | None = None,
+        provider: Provider | None = None,
         observer: Witness | None = None,
     ) -> GenerationFailed:
         with pytest.raises(GenerationFailed) as failed:
@@ -140,7 +178,8 @@ class Stage:
     def __init__(self) -> None:
         self.lines = Lines()
         self.url = ""
-        self._played: Simulator | None = None
+        self.played: Simulator | None = None
+        """None while the provider is away."""
 
     @asynccontextmanager
     async def served(self) -> AsyncIterator[Self]:
@@ -148,42 +187,46 @@ class Stage:
             yield self
 
     @asynccontextmanager
-    async def playing(
-        self, kind: type[S], play: Callable[[S, str, AsyncExitStack], Played[P, S]]
-    ) -> AsyncIterator[Played[P, S]]:
-        """A simulator that nobody has asked yet."""
-        simulator = kind(lines=self.lines)
-        self._played = simulator
+    async def playing(self, vendor: Vendor) -> AsyncIterator[Played]:
+        """A simulator that has not been asked yet."""
+        simulator = self.played = vendor.simulator(lines=self.lines)
         async with AsyncExitStack() as stack:
-            yield play(simulator, self.url, stack)
+            yield Played(vendor, simulator, self.url, self, stack)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        assert self._played is not None
-        await self._played.app(scope, receive, send)
+        if self.played is None:
+            self.lines.of(Request(scope)).cut_after(0)
+            await Response()(scope, receive, send)
+            return
+        await self.played.app(scope, receive, send)
 
 
-async def end_of(provider: Provider, request: GenerationRequest) -> object:
-    """The code that a run fails with; None where it delivers."""
-    try:
-        await provider.generate(request, Witness())
-    except GenerationFailed as failure:
-        return failure.code
-    return None
+class Processes:
+    """Simulators as processes of their own, each started once: it takes a second or two."""
 
+    def __init__(self) -> None:
+        self._stack = AsyncExitStack()
+        self._urls: dict[str, str] = {}
 
-async def processed(provider: Provider, request: GenerationRequest) -> None:
-    """A run as the runner takes it: whether bytes are a picture is found out by the developer."""
-    image_processor = ThreadedImageProcessor(threads=1)
-    try:
-        delivery = await provider.generate(request, Witness())
-        await image_processor.process(delivery.images[0].data)
-    finally:
-        await image_processor.aclose()
+    async def aclose(self) -> None:
+        await self._stack.aclose()
+
+    @asynccontextmanager
+    async def playing(self, provider: str, script: str) -> AsyncIterator[str]:
+        """The base URL of a provider's simulator all of whose jobs do this."""
+        if provider not in self._urls:
+            process = simulator_process(provider)
+            self._urls[provider] = await self._stack.enter_async_context(process)
+        url = self._urls[provider]
+        async with httpx2.AsyncClient(timeout=30) as http:
+            (await http.post(f"{url}/script", json={"script": script})).raise_for_status()
+            yield url
+            (await http.delete(f"{url}/script")).raise_for_status()
 
 
 @asynccontextmanager
 async def simulator_process(provider: str, *arguments: str) -> AsyncIterator[str]:
-    """A provider's simulator as a process of its own; its base URL."""
+    """A provider's simulator as its own process; its base URL."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", f"tests.simulators.{provider}", *arguments),
@@ -198,3 +241,29 @@ async def simulator_process(provider: str, *arguments: str) -> AsyncIterator[str
         if process.returncode is None:
             process.kill()
         await process.wait()
+
+
+async def end_of(provider: Provider, request: GenerationRequest) -> Any:
+    """The code that a run fails with; None where it delivers."""
+    try:
+        await provider.generate(request, Witness())
+    except GenerationFailed as failure:
+        return failure.code
+    return None
+
+
+async def ends_of(provider: Provider, requests: Iterable[GenerationRequest]) -> list[Any]:
+    """The deliveries or errors of runs at the same time."""
+    return await asyncio.gather(
+        *(provider.generate(request, Witness()) for request in requests), return_exceptions=True
+    )
+
+
+async def processed(provider: Provider, request: GenerationRequest) -> None:
+    """A run as the runner takes it: whether bytes are a picture shows when they are decoded."""
+    image_processor = ThreadedImageProcessor(threads=1)
+    try:
+        delivery = await provider.generate(request, Witness())
+        await image_processor.process(delivery.images[0].data)
+    finally:
+        await image_processor.aclose()

@@ -7,26 +7,25 @@ from typing import Any
 import pytest
 from PIL import Image as Pictures
 
-from domain.errors import GenerationErrorCode, StoreUnavailable
+from domain.errors import GenerationErrorCode
 from domain.generation import GenerationRequest
 from domain.images import Image
 from domain.models import ImageFormat, Quality, Resolution
 from providers.fal.jobs import FalQueue
-from providers.fal.wire import ENDPOINTS
-from tests.providers.fal_runs import PlayedFal, a_run
+from providers.fal.wire import Endpoint
 from tests.providers.pictures import (
-    MODELS,
     Shelf,
-    a_colourful_picture,
     a_reference,
     brightness,
     opened,
 )
-from tests.providers.runs import Witness
+from tests.providers.runs import Played, Witness
+from tests.providers.vendors import VENDORS, rows_of
 from tests.simulators.fal import KEY
 from tests.simulators.fal_models import MODELS as FAL_MODELS
 
 Code = GenerationErrorCode
+a_run = VENDORS["fal"].run
 
 
 async def a_picture(shelf: Shelf, shade: int = 0) -> Image:
@@ -34,10 +33,11 @@ async def a_picture(shelf: Shelf, shade: int = 0) -> Image:
 
 
 def test_every_row_of_the_catalogue_can_be_asked_for() -> None:
-    rows = [model for model in MODELS.all() if model.provider == "fal"]
+    rows = rows_of("fal")
 
-    others = {one.for_several for one in ENDPOINTS.values() if one.for_several}
-    assert {model.endpoint for model in rows} | others == set(ENDPOINTS) == set(FAL_MODELS)
+    wires = [row.wire for row in rows if isinstance(row.wire, Endpoint)]
+    others = {wire.for_several.name for wire in wires if wire.for_several}
+    assert {model.endpoint for model in rows} | others == set(FAL_MODELS)
 
 
 SEVERAL = {"fal-ai/reve/edit": "fal-ai/reve/remix"}
@@ -200,7 +200,7 @@ PAYLOADS: list[Any] = [
 
 @pytest.mark.parametrize(("request_", "expected"), PAYLOADS)
 async def test_payloads_have_the_models_own_fields_and_no_others(
-    fal: PlayedFal, request_: GenerationRequest, expected: dict[str, object]
+    fal: Played, request_: GenerationRequest, expected: dict[str, object]
 ) -> None:
     editing = request_.model.min_references > 0
     shades = (0, 200)[: request_.model.max_references]
@@ -220,36 +220,7 @@ async def test_payloads_have_the_models_own_fields_and_no_others(
     assert all(link.startswith("data:image/png;base64,iVBORw0KGgo") for link in links)
 
 
-@pytest.mark.parametrize("model", [model.id for model in MODELS.all() if model.provider == "fal"])
-async def test_all_that_a_row_offers_is_taken(fal: PlayedFal, model: str) -> None:
-    row = MODELS.get(model)
-    assert row is not None
-    count = max(1, row.min_references)
-    references = [await a_picture(fal.shelf) for _ in range(count)] if row.min_references else []
-    asked = [
-        a_run(
-            "",
-            *references,
-            model=model,
-            aspect_ratio=str(ratio),
-            resolution=resolution,
-            image_count=row.images_per_run or row.max_images,
-            format=kind,
-        )
-        for ratio in row.aspect_ratios
-        for resolution in row.resolutions
-        for kind in ((None, *row.formats) if ratio == row.aspect_ratios[0] else (None,))
-    ]
-    provider = fal.provider()
-
-    for request in asked:
-        delivery = await provider.generate(request, Witness())
-        assert len(delivery.images) == (row.images_per_run or row.max_images)
-
-    assert {entry.outcome for entry in fal.bill} == {"delivered"}
-
-
-async def test_one_image_for_reve_is_edited_and_keeps_its_shape(fal: PlayedFal) -> None:
+async def test_one_image_for_reve_is_edited_and_keeps_its_shape(fal: Played) -> None:
     reference = await a_picture(fal.shelf)
 
     await fal.made(a_run("", reference, model="img-reve-edit", aspect_ratio="16:9"))
@@ -265,7 +236,7 @@ async def test_one_image_for_reve_is_edited_and_keeps_its_shape(fal: PlayedFal) 
     }
 
 
-async def test_a_submission_carries_the_key_and_how_long_it_may_wait(fal: PlayedFal) -> None:
+async def test_a_submission_carries_the_key_and_how_long_it_may_wait(fal: Played) -> None:
     await fal.made(a_run(seconds_left=45.7))
 
     headers = fal.simulator.seen[0].headers
@@ -275,7 +246,7 @@ async def test_a_submission_carries_the_key_and_how_long_it_may_wait(fal: Played
     assert "x-fal-no-retry" not in headers
 
 
-async def test_all_calls_about_a_job_leave_the_endpoints_path_out(fal: PlayedFal) -> None:
+async def test_all_calls_about_a_job_leave_the_endpoints_path_out(fal: Played) -> None:
     await fal.made(a_run(model="img-seedream-v45", resolution=Resolution.TWO_K))
 
     submitted, *others = fal.calls
@@ -297,7 +268,7 @@ async def test_all_calls_about_a_job_leave_the_endpoints_path_out(fal: PlayedFal
     ],
 )
 def test_the_rule_for_paths(endpoint: str, name: str) -> None:
-    job = FalQueue("https://queue.fal.run/").job_called("r1", endpoint=endpoint)
+    job = FalQueue("https://queue.fal.run/").build_job("r1", endpoint=endpoint)
 
     assert job is not None
     assert job.response_url == f"https://queue.fal.run/{name}/requests/r1"
@@ -305,32 +276,7 @@ def test_the_rule_for_paths(endpoint: str, name: str) -> None:
     assert job.cancel_url == f"{job.response_url}/cancel"
 
 
-async def test_references_that_are_too_large_together_are_not_sent(fal: PlayedFal) -> None:
-    witness = Witness()
-    reference = await a_reference(fal.shelf, a_colourful_picture())
-
-    failure = await fal.failed(
-        a_run("", reference, model="img-kling-o1"),
-        provider=fal.provider(max_together=100),
-        observer=witness,
-    )
-
-    assert failure.code is Code.PROVIDER_REJECTED_INPUT
-    assert witness.kinds == fal.calls == []
-
-
-async def test_a_reference_that_is_away_costs_nothing(fal: PlayedFal) -> None:
-    witness = Witness()
-    reference = await a_picture(fal.shelf)
-    await fal.shelf.delete([reference.key])
-
-    with pytest.raises(StoreUnavailable):
-        await fal.provider().generate(a_run("", reference, model="img-kling-o1"), witness)
-
-    assert witness.kinds == fal.calls == []
-
-
-async def test_a_run_tells_what_happens_in_its_order(fal: PlayedFal) -> None:
+async def test_a_run_tells_what_happens_in_its_order(fal: Played) -> None:
     witness = Witness()
 
     delivery = await fal.provider().generate(a_run("position=2 queue=0.2 seconds=0.05"), witness)
@@ -343,7 +289,7 @@ async def test_a_run_tells_what_happens_in_its_order(fal: PlayedFal) -> None:
     assert fal.bill[0].billed
 
 
-async def test_a_job_that_runs_has_nobody_before_it(fal: PlayedFal) -> None:
+async def test_a_job_that_runs_has_nobody_before_it(fal: Played) -> None:
     witness = Witness()
 
     await fal.provider().generate(a_run("position=5 seconds=0.5"), witness)
@@ -351,7 +297,7 @@ async def test_a_job_that_runs_has_nobody_before_it(fal: PlayedFal) -> None:
     assert witness.positions == [5, 0]
 
 
-async def test_a_job_that_never_waits_has_no_position(fal: PlayedFal) -> None:
+async def test_a_job_that_never_waits_has_no_position(fal: Played) -> None:
     witness = Witness()
 
     await fal.provider().generate(a_run("seconds=0.05"), witness)
@@ -360,7 +306,7 @@ async def test_a_job_that_never_waits_has_no_position(fal: PlayedFal) -> None:
     assert "progress" not in witness.kinds
 
 
-async def test_every_picture_comes_with_its_seed(fal: PlayedFal) -> None:
+async def test_every_picture_comes_with_its_seed(fal: Played) -> None:
     told = await fal.made(a_run("seed=99 images=3", image_count=3, seed="5"))
     sent = await fal.made(a_run(image_count=2, seed="5"))
     unknown = await fal.made(a_run())
@@ -371,47 +317,23 @@ async def test_every_picture_comes_with_its_seed(fal: PlayedFal) -> None:
     assert len({image.data for image in told.images}) == 3
 
 
-async def test_what_a_model_says_with_its_picture_is_text(fal: PlayedFal) -> None:
+async def test_what_a_model_says_with_its_picture_is_text(fal: Played) -> None:
     silent, talkative = await fal.made(a_run()), await fal.made(a_run("text=Gladly"))
 
     assert (silent.text, talkative.text) == (None, "Gladly")
 
 
-async def test_fewer_pictures_than_asked_for_are_a_delivery(fal: PlayedFal) -> None:
-    delivery = await fal.made(a_run("images=2", image_count=4))
-
-    assert len(delivery.images) == 2
-
-
-async def test_more_pictures_than_asked_for_are_not_fetched(fal: PlayedFal) -> None:
-    delivery = await fal.made(a_run("images=4", image_count=1))
-
-    assert len(delivery.images) == 1
-
-
 @pytest.mark.parametrize("script", ["one", "inside", "inside images=2", "urls=full", "urls=none"])
-async def test_other_shapes_of_the_same_answer_are_understood(fal: PlayedFal, script: str) -> None:
+async def test_other_shapes_of_the_same_answer_are_understood(fal: Played, script: str) -> None:
     delivery = await fal.made(a_run(script, image_count=2))
 
     assert all(image.data.startswith(b"\x89PNG") for image in delivery.images)
     assert delivery.images
 
 
-async def test_pictures_that_were_withheld_are_left_out(fal: PlayedFal) -> None:
+async def test_pictures_that_were_withheld_are_left_out(fal: Played) -> None:
     delivery = await fal.made(a_run("black=0,2 images=4", image_count=4))
 
     means = [brightness(opened(delivery, index)) for index in range(len(delivery.images))]
     assert len(means) == 2
     assert min(means) > 0
-
-
-async def test_pictures_that_cannot_be_had_are_left_out(fal: PlayedFal) -> None:
-    fal.simulator.play("images=3 file=empty", words="none of them")
-    provider = fal.provider()
-
-    failure = await fal.failed(a_run(words="none of them", image_count=3), provider=provider)
-    # The files' faults are counted for each file: with this one, only the first try fails.
-    delivery = await provider.generate(a_run("images=3 file=503x1", image_count=3), Witness())
-
-    assert failure.code is Code.PROVIDER_BAD_RESPONSE
-    assert len(delivery.images) == 3

@@ -7,18 +7,20 @@ import pytest
 
 from domain.errors import GenerationErrorCode
 from tests.official import ask_sdk
-from tests.providers.fal_runs import PlayedFal, a_run
+from tests.providers.runs import Played
+from tests.providers.vendors import VENDORS
 from tests.simulators.fal import KEY
 
+a_run = VENDORS["fal"].run
 MODEL, ENDPOINT = "img-nano-banana", "fal-ai/gemini-25-flash-image"
 
 
-async def understood(fal: PlayedFal, script: str = "", *, key: str = KEY, **arguments: Any) -> Any:
+async def understood(fal: Played, script: str = "", *, key: str = KEY, **arguments: Any) -> Any:
     prompt = f"A lighthouse [fal {script}]"
     return await ask_sdk("fal", fal.url, key, ENDPOINT, json.dumps({"prompt": prompt, **arguments}))
 
 
-async def test_what_it_delivers(fal: PlayedFal) -> None:
+async def test_what_it_delivers(fal: Played) -> None:
     told = await understood(fal, "queue=0.3 position=2 seconds=0.3", num_images=2, seed=7)
     ours = await fal.made(a_run("queue=0.1 seconds=0.1", model=MODEL, image_count=2, seed="7"))
 
@@ -38,7 +40,7 @@ async def test_what_it_delivers(fal: PlayedFal) -> None:
     ],
 )
 async def test_how_it_fails(
-    fal: PlayedFal, script: str, status: int, words: str, code: GenerationErrorCode
+    fal: Played, script: str, status: int, words: str, code: GenerationErrorCode
 ) -> None:
     told = await understood(fal, script)
     failure = await fal.failed(a_run(script, model=MODEL))
@@ -48,13 +50,13 @@ async def test_how_it_fails(
     assert failure.code is code
 
 
-async def test_a_key_that_is_not_known(fal: PlayedFal) -> None:
+async def test_a_key_that_is_not_known(fal: Played) -> None:
     told = await understood(fal, key="somebody:else")
 
     assert told["error"]["status"] == 401
 
 
-async def test_a_field_that_the_model_does_not_have(fal: PlayedFal) -> None:
+async def test_a_field_that_the_model_does_not_have(fal: Played) -> None:
     told = await understood(fal, image_size="square_hd")
 
     assert told["error"]["status"] == 422

@@ -10,43 +10,43 @@ from PIL import Image as Pictures
 from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
 from domain.generation import GenerationRequest
 from domain.images import Image
-from domain.models import AspectRatio, Resolution
+from domain.models import Resolution
 from domain.outputs import Usage
-from providers.gemini.wire import ENDPOINTS, MAX_REQUEST_BYTES, bytes_for_references
+from domain.ports.providers import Provider
+from providers.gemini.wire import MAX_REQUEST_BYTES, bytes_for_references
 from providers.references import fair_share
-from providers.synchronous.provider import OneCallProvider
 from tests.official import ask_sdk
-from tests.providers.one_call_runs import SERVED, PlayedGemini, a_run
-from tests.providers.openai_runs import Onlooker
 from tests.providers.pictures import a_reference
-from tests.providers.runs import Witness
+from tests.providers.runs import Played, Witness
+from tests.providers.vendors import VENDORS, rows_of
 from tests.simulators.gemini import BLOCKS, FINISHES, KEY, MODELS
 from tests.simulators.pictures import padded, picture
 
 Code = GenerationErrorCode
+a_run = VENDORS["gemini"].run
 MODEL = "img-nano-banana-2-1"
 
 
-async def a_picture(gemini: PlayedGemini, shade: int = 0) -> Image:
+async def a_picture(gemini: Played, shade: int = 0) -> Image:
     return await a_reference(gemini.shelf, Pictures.new("RGB", (8, 8), (shade, 0, 0)))
 
 
 def test_every_row_can_be_asked_for() -> None:
-    rows = {model.endpoint for model in SERVED if model.provider == "gemini"}
+    rows = {model.endpoint for model in rows_of("gemini")}
 
-    assert rows == set(ENDPOINTS) == MODELS
+    assert rows == MODELS
 
 
 PAYLOADS: list[Any] = [
     pytest.param(
-        a_run(model=MODEL, aspect_ratio=AspectRatio(8, 1), resolution=Resolution.FOUR_K),
+        a_run(model=MODEL, aspect_ratio="8:1", resolution=Resolution.FOUR_K),
         {"imageConfig": {"aspectRatio": "8:1", "imageSize": "4K"}},
         id="Nano Banana 2.1",
     ),
     pytest.param(
         a_run(model=MODEL, preview_count=1, seed="7"),
         {
-            "imageConfig": {"aspectRatio": "21:9", "imageSize": "1K"},
+            "imageConfig": {"aspectRatio": "1:1", "imageSize": "1K"},
             "seed": 7,
             "thinkingConfig": {"includeThoughts": True},
         },
@@ -54,27 +54,27 @@ PAYLOADS: list[Any] = [
     ),
     pytest.param(
         a_run(model="img-nano-banana-2", resolution=Resolution.TWO_K),
-        {"imageConfig": {"aspectRatio": "21:9", "imageSize": "2K"}},
+        {"imageConfig": {"aspectRatio": "1:1", "imageSize": "2K"}},
         id="Nano Banana 2",
     ),
     pytest.param(
-        a_run(model="img-nano-banana at gemini", seed="not a number", preview_count=1),
-        {"imageConfig": {"aspectRatio": "21:9"}, "seed": 514902779},
+        a_run(model="img-nano-banana", seed="not a number", preview_count=1),
+        {"imageConfig": {"aspectRatio": "1:1"}, "seed": 514902779},
         id="Nano Banana",
     ),
     pytest.param(
-        a_run(model="img-nano-banana-edit at gemini", aspect_ratio=AspectRatio(4, 5)),
+        a_run(model="img-nano-banana-edit", aspect_ratio="4:5"),
         {"imageConfig": {"aspectRatio": "4:5"}},
         id="Nano Banana Edit",
     ),
     pytest.param(
-        a_run(model="img-nano-banana-pro at gemini", resolution=Resolution.FOUR_K),
-        {"imageConfig": {"aspectRatio": "21:9", "imageSize": "4K"}},
+        a_run(model="img-nano-banana-pro", resolution=Resolution.FOUR_K),
+        {"imageConfig": {"aspectRatio": "1:1", "imageSize": "4K"}},
         id="Nano Banana Pro",
     ),
     pytest.param(
-        a_run(model="img-nano-banana-pro-edit at gemini"),
-        {"imageConfig": {"aspectRatio": "21:9", "imageSize": "1K"}},
+        a_run(model="img-nano-banana-pro-edit"),
+        {"imageConfig": {"aspectRatio": "1:1", "imageSize": "1K"}},
         id="Nano Banana Pro Edit",
     ),
 ]
@@ -82,7 +82,7 @@ PAYLOADS: list[Any] = [
 
 @pytest.mark.parametrize(("request_", "expected"), PAYLOADS)
 async def test_payloads_have_the_models_own_fields_and_no_others(
-    gemini: PlayedGemini, request_: GenerationRequest, expected: dict[str, object]
+    gemini: Played, request_: GenerationRequest, expected: dict[str, object]
 ) -> None:
     edits = request_.model.max_references > 0
     references = [await a_picture(gemini, shade) for shade in (0, 200)] if edits else []
@@ -106,7 +106,7 @@ async def test_payloads_have_the_models_own_fields_and_no_others(
     assert len({str(image) for image in images}) == len(images)
 
 
-async def test_the_key_is_in_the_head_and_nowhere_else(gemini: PlayedGemini) -> None:
+async def test_the_key_is_in_the_head_and_nowhere_else(gemini: Played) -> None:
     await gemini.made(a_run(model=MODEL))
     await gemini.made(a_run(model=MODEL, preview_count=2))
 
@@ -118,25 +118,25 @@ async def test_the_key_is_in_the_head_and_nowhere_else(gemini: PlayedGemini) -> 
 
 
 @pytest.mark.parametrize("preview_count", [0, 1])
-async def test_thoughts_are_no_result(gemini: PlayedGemini, preview_count: int) -> None:
-    onlooker = Onlooker()
+async def test_thoughts_are_no_result(gemini: Played, preview_count: int) -> None:
+    witness = Witness()
     run = a_run("partials=2 text=Gladly", model=MODEL, preview_count=preview_count)
 
-    delivery = await gemini.provider().generate(run, onlooker)
+    delivery = await gemini.provider().generate(run, witness)
     thoughtful = await gemini.failed(
         a_run("partials=2 images=0", model=MODEL, preview_count=preview_count)
     )
 
     assert len(delivery.images) == 1
-    assert delivery.images[0].data not in onlooker.previews
-    assert len(onlooker.previews) == preview_count
+    assert delivery.images[0].data not in witness.previews
+    assert len(witness.previews) == preview_count
     assert delivery.text == "Gladly"
     assert thoughtful.code is Code.NO_IMAGE
 
 
 @pytest.mark.parametrize("preview_count", [0, 1])
 async def test_tokens_are_told_with_those_of_the_thoughts(
-    gemini: PlayedGemini, preview_count: int
+    gemini: Played, preview_count: int
 ) -> None:
     delivery = await gemini.made(a_run(model=MODEL, preview_count=preview_count))
 
@@ -145,7 +145,7 @@ async def test_tokens_are_told_with_those_of_the_thoughts(
 
 @pytest.mark.parametrize("preview_count", [0, 1])
 async def test_a_signature_of_megabytes_is_nobodys_trouble(
-    gemini: PlayedGemini, preview_count: int
+    gemini: Played, preview_count: int
 ) -> None:
     run = a_run("signature=3000000", model=MODEL, preview_count=preview_count)
 
@@ -153,7 +153,7 @@ async def test_a_signature_of_megabytes_is_nobodys_trouble(
 
 
 async def test_a_picture_that_has_come_whole_is_kept_where_the_stream_breaks_off(
-    gemini: PlayedGemini,
+    gemini: Played,
 ) -> None:
     provider = gemini.provider()
     whole = await provider.generate(a_run(model=MODEL, preview_count=1), Witness())
@@ -184,7 +184,7 @@ MEANINGS = {
 @pytest.mark.parametrize("preview_count", [0, 1])
 @pytest.mark.parametrize("kind", sorted(MEANINGS))
 async def test_every_reason_for_no_picture_has_its_meaning(
-    gemini: PlayedGemini, kind: str, preview_count: int
+    gemini: Played, kind: str, preview_count: int
 ) -> None:
     script = f"{kind if '=' in kind else f'fail={kind}'} text=Sorry"
 
@@ -196,7 +196,7 @@ async def test_every_reason_for_no_picture_has_its_meaning(
     assert len(gemini.calls) == 1
 
 
-async def test_a_wrong_key_comes_as_a_bad_request(gemini: PlayedGemini) -> None:
+async def test_a_wrong_key_comes_as_a_bad_request(gemini: Played) -> None:
     failure = await gemini.failed(a_run(model=MODEL), provider=gemini.provider(key="wrong"))
 
     assert failure.code is Code.PROVIDER_AUTHENTICATION
@@ -213,7 +213,7 @@ async def test_a_wrong_key_comes_as_a_bad_request(gemini: PlayedGemini) -> None:
     ],
 )
 async def test_an_error_of_gemini(
-    gemini: PlayedGemini, script: str, code: Code, wait: float | None
+    gemini: Played, script: str, code: Code, wait: float | None
 ) -> None:
     failure = await gemini.failed(a_run(script, model=MODEL))
 
@@ -236,7 +236,7 @@ async def test_an_error_of_gemini(
     ],
 )
 async def test_an_error_inside_of_a_success_ends_the_run(
-    gemini: PlayedGemini, kind: str, code: Code, preview_count: int
+    gemini: Played, kind: str, code: Code, preview_count: int
 ) -> None:
     failure = await gemini.failed(
         a_run(f"fail={kind} late", model=MODEL, preview_count=preview_count)
@@ -246,7 +246,7 @@ async def test_an_error_inside_of_a_success_ends_the_run(
     assert not isinstance(failure, NotSubmitted)
 
 
-async def test_references_fit_into_one_request_together(gemini: PlayedGemini) -> None:
+async def test_references_fit_into_one_request_together(gemini: Played) -> None:
     sizes = (9_000_000, 100_000, 9_000_000)
     references = [
         await a_reference(
@@ -271,7 +271,7 @@ async def test_references_fit_into_one_request_together(gemini: PlayedGemini) ->
     [((), 100), ((10,), 100), ((50, 50), 50), ((90, 90), 50), ((10, 80, 80), 45), ((99, 2), 98)],
 )
 async def test_small_references_leave_room_to_large_ones(
-    gemini: PlayedGemini, sizes: tuple[int, ...], share: int
+    gemini: Played, sizes: tuple[int, ...], share: int
 ) -> None:
     image = await a_picture(gemini)
 
@@ -285,7 +285,7 @@ SCRIPTS = [
 ]
 
 
-async def test_googles_own_client_understands_the_same(gemini: PlayedGemini) -> None:
+async def test_googles_own_client_understands_the_same(gemini: Played) -> None:
     provider = gemini.provider()
     runs = [
         a_run(script, model=MODEL, preview_count=count) for script in SCRIPTS for count in (0, 1)
@@ -299,7 +299,7 @@ async def test_googles_own_client_understands_the_same(gemini: PlayedGemini) -> 
     assert len({str(one) for one in ours}) == 9
 
 
-async def outcome(provider: OneCallProvider, run: GenerationRequest) -> dict[str, object]:
+async def outcome(provider: Provider, run: GenerationRequest) -> dict[str, object]:
     try:
         delivery = await provider.generate(run, Witness())
     except GenerationFailed as failure:

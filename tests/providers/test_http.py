@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import re
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -17,13 +18,14 @@ from providers.http import (
     AnswerLate,
     AnswerLost,
     AnswerUnusable,
+    Form,
     NotSent,
     Unanswered,
     ask,
     open_client,
-    opened,
-    pieces_of,
-    quoted,
+    open_response,
+    quote,
+    read_pieces,
     retry_after_seconds,
 )
 from tests.serving import free_port
@@ -315,17 +317,17 @@ PROMPT = "A Portrait of my neighbour,\nMr. Canary, by the sea"
     ],
 )
 def test_what_a_provider_repeats_of_ours_is_left_out(words: str) -> None:
-    line = quoted(words, leave_out=("k-canary-secret", PROMPT))
+    line = quote(words, leave_out=("k-canary-secret", PROMPT))
 
     assert "canary" not in line.lower()
     assert "\n" not in line
 
 
 def test_a_providers_own_words_stay_and_are_cut() -> None:
-    assert quoted("image_too_small: at least 64", leave_out=("", " ", PROMPT)) == (
+    assert quote("image_too_small: at least 64", leave_out=("", " ", PROMPT)) == (
         "image_too_small: at least 64"
     )
-    assert len(quoted("x" * 10_000)) == MAX_QUOTED_LENGTH + 1
+    assert len(quote("x" * 10_000)) == MAX_QUOTED_LENGTH + 1
 
 
 async def test_an_answer_is_there_as_soon_as_its_head_is() -> None:
@@ -341,9 +343,9 @@ async def test_an_answer_is_there_as_soon_as_its_head_is() -> None:
     async with (
         listening(talk) as url,
         open_client() as client,
-        opened(client, "GET", url, within=10) as response,
+        open_response(client, "GET", url, within=10) as response,
     ):
-        pieces = pieces_of(response, within=10, max_bytes=LIMIT)
+        pieces = read_pieces(response, within=10, max_bytes=LIMIT)
         first = await anext(pieces)
         go_on.set()
         rest = [piece async for piece in pieces]
@@ -351,26 +353,43 @@ async def test_an_answer_is_there_as_soon_as_its_head_is() -> None:
     assert (response.status_code, first, rest) == (200, b"12345", [b"67890"])
 
 
-async def test_a_request_in_parts_is_sent_as_one() -> None:
-    parts = [b"x" * 300_000, b"", b"y" * 7]
-    heard = b""
+async def test_a_form_is_sent_with_its_length_and_in_its_order() -> None:
+    large = b"x" * 300_000
+    form = Form(
+        fields={"prompt": 'A "boat"\r\n--', "n": "2"},
+        files=[("image[]", "1.png", large, "image/png"), ("image[]", "2.webp", b"y", "image/webp")],
+    )
+    head = body_sent = b""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal heard
+        nonlocal head, body_sent
         head = await reader.readuntil(b"\r\n\r\n")
-        assert b"content-length: 300007\r\n" in head.lower()
-        heard = await reader.readexactly(300_007)
+        length = re.search(rb"content-length: (\d+)\r\n", head.lower())
+        assert length is not None
+        body_sent = await reader.readexactly(int(length[1]))
         writer.write(body(b"ok"))
         await writer.drain()
 
     async with (
         listening(talk) as url,
         open_client() as client,
-        opened(client, "POST", url, within=10, content=parts) as response,
+        open_response(client, "POST", url, within=10, content=form) as response,
     ):
         assert response.status_code == 200
 
-    assert heard == b"".join(parts)
+    boundary = re.search(rb"multipart/form-data; boundary=(\w+)\r\n", head)
+    assert boundary is not None
+    assert b"transfer-encoding" not in head.lower()
+    first, *parts, last = body_sent.split(b"--" + boundary[1])
+    assert (first, last) == (b"", b"--\r\n")
+    assert parts == [
+        b'\r\nContent-Disposition: form-data; name="prompt"\r\n\r\nA "boat"\r\n--\r\n',
+        b'\r\nContent-Disposition: form-data; name="n"\r\n\r\n2\r\n',
+        b'\r\nContent-Disposition: form-data; name="image[]"; filename="1.png"\r\n'
+        b"Content-Type: image/png\r\n\r\n" + large + b"\r\n",
+        b'\r\nContent-Disposition: form-data; name="image[]"; filename="2.webp"\r\n'
+        b"Content-Type: image/webp\r\n\r\ny\r\n",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -394,12 +413,12 @@ async def test_pieces_that_do_not_come_are_told(
     async with (
         listening(talk) as url,
         open_client() as client,
-        opened(client, "GET", url, within=10) as response,
+        open_response(client, "GET", url, within=10) as response,
     ):
         clock = asyncio.get_running_loop().time
         started = clock()
         with pytest.raises(Unanswered) as raised:
-            async for _ in pieces_of(response, within=within, pause=pause, max_bytes=LIMIT):
+            async for _ in read_pieces(response, within=within, pause=pause, max_bytes=LIMIT):
                 pass
 
         assert type(raised.value) is kind
@@ -410,9 +429,9 @@ async def test_what_is_done_with_a_piece_is_never_cut_short() -> None:
     async with (
         listening(saying(body(b"12345"))) as url,
         open_client() as client,
-        opened(client, "GET", url, within=10) as response,
+        open_response(client, "GET", url, within=10) as response,
     ):
-        pieces = pieces_of(response, within=10, pause=0.2, max_bytes=LIMIT)
+        pieces = read_pieces(response, within=10, pause=0.2, max_bytes=LIMIT)
         first = await anext(pieces)
         await asyncio.sleep(0.4)
         rest = [piece async for piece in pieces]

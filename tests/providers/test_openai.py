@@ -2,32 +2,45 @@
 
 import asyncio
 import io
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from PIL import Image as Pictures
 
-from domain.errors import GenerationErrorCode, StoreUnavailable
+from domain.errors import GenerationErrorCode
 from domain.generation import GenerationRequest
 from domain.images import Image
-from domain.models import SQUARE, AspectRatio, ImageFormat, ImageModel, Quality, Resolution
+from domain.models import ImageFormat, Quality, Resolution
 from domain.outputs import Usage
 from providers.openai.backends import AzureBackend, OpenAIBackend, Verb
-from providers.openai.wire import MODELS as WIRE_MODELS
-from tests.providers.openai_runs import (
-    ROWS_AT_AZURE,
-    ROWS_OF_OPENAI,
-    Onlooker,
-    PlayedOpenAI,
-    a_run,
-)
-from tests.providers.pictures import Shelf, a_colourful_picture, a_reference, opened
-from tests.providers.runs import Witness
+from providers.openai.provider import OpenAIProvider
+from tests.providers.pictures import Shelf, a_reference, opened
+from tests.providers.runs import QUICK, Played, Witness
+from tests.providers.vendors import DEPLOYMENTS as OUR_DEPLOYMENTS
+from tests.providers.vendors import VENDORS, RemoteProvider, rows_of
 from tests.simulators.openai import KEY, TOKENS_PER_PARTIAL, TOKENS_PER_PICTURE
 from tests.simulators.openai_models import DEPLOYMENTS
 
 Code = GenerationErrorCode
+a_run = VENDORS["openai"].run
+run_at_azure = VENDORS["azure"].run
+
+
+def azure_of(
+    openai: Played,
+    *,
+    api_version: str = "preview",
+    deployments: Mapping[str, str] = OUR_DEPLOYMENTS,
+) -> RemoteProvider:
+    """Azure, on the same simulator."""
+    backend = AzureBackend(
+        key=KEY, url=openai.url, api_version=api_version, deployments=deployments
+    )
+    return openai.closing(
+        OpenAIProvider(openai.references(), backend, max_concurrent_runs=20, pace=QUICK)
+    )
 
 
 async def a_picture(shelf: Shelf, format: str = "PNG", mode: str = "RGB") -> Image:
@@ -41,9 +54,9 @@ async def a_picture(shelf: Shelf, format: str = "PNG", mode: str = "RGB") -> Ima
 
 
 def test_every_row_of_the_catalogue_can_be_asked_for() -> None:
-    endpoints = {row.endpoint for row in ROWS_OF_OPENAI}
+    endpoints = {row.endpoint for row in (*rows_of("openai"), *rows_of("azure"))}
 
-    assert endpoints == set(WIRE_MODELS) == set(DEPLOYMENTS.values())
+    assert endpoints == set(DEPLOYMENTS.values())
 
 
 PAYLOADS: list[Any] = [
@@ -88,12 +101,12 @@ PAYLOADS: list[Any] = [
         id="GPT-Image 1.5 Edit",
     ),
     pytest.param(
-        a_run(model="img-gpt-image-1", aspect_ratio="3:4", format=ImageFormat.PNG),
+        run_at_azure(model="img-gpt-image-1", aspect_ratio="3:4", format=ImageFormat.PNG),
         {"model": "gpt-image-1", "size": "1024x1536", "output_format": "png"},
         id="GPT-Image 1",
     ),
     pytest.param(
-        a_run(model="img-gpt-image-1-edit", preview_count=1),
+        run_at_azure(model="img-gpt-image-1-edit", preview_count=1),
         {"model": "gpt-image-1", "stream": True, "partial_images": 1},
         id="GPT-Image 1 Edit",
     ),
@@ -111,7 +124,7 @@ WITH_REFERENCES: list[Any] = [
 
 @pytest.mark.parametrize(("request_", "expected", "reference_count"), WITH_REFERENCES)
 async def test_payloads_have_the_models_own_fields_and_no_others(
-    openai: PlayedOpenAI,
+    openai: Played,
     request_: GenerationRequest,
     expected: dict[str, object],
     reference_count: int,
@@ -119,7 +132,9 @@ async def test_payloads_have_the_models_own_fields_and_no_others(
     references = [await a_picture(openai.shelf) for _ in range(reference_count)]
 
     asked = replace(request_, references=tuple(references))
-    await openai.provider_of(request_.model).generate(asked, Witness())
+    is_azures = request_.model.provider == AzureBackend.provider
+    provider = azure_of(openai) if is_azures else openai.provider()
+    await provider.generate(asked, Witness())
 
     (entry,) = openai.bill
     (call,) = openai.calls
@@ -134,57 +149,16 @@ async def test_payloads_have_the_models_own_fields_and_no_others(
     assert all(file.endswith(" 89504e47") for file in files)
 
 
-@pytest.mark.parametrize(
-    "row",
-    [
-        pytest.param(row, id=f"{row.label} by {row.provider}")
-        for row in ROWS_OF_OPENAI + ROWS_AT_AZURE
-    ],
-)
-async def test_all_that_a_row_offers_is_taken(openai: PlayedOpenAI, row: ImageModel) -> None:
-    references = [await a_picture(openai.shelf) for _ in range(row.min_references)]
-    size = row.custom_size
-    ends = (size.minimum, size.maximum) if size is not None else ()
-    corners = [None, *((width, height) for width in ends for height in ends)]
-    asked = [
-        a_run(
-            "",
-            *references,
-            model=row,
-            aspect_ratio=str(ratio),
-            resolution=resolution,
-            size=corner,
-            quality=quality,
-            format=kind,
-            image_count=count,
-            preview_count=4,
-        )
-        for ratio in row.aspect_ratios
-        for resolution in row.resolutions
-        for corner in (corners if ratio == SQUARE else [None])
-        for quality in ((None, *row.qualities) if ratio == SQUARE else (None,))
-        for kind in ((None, *row.formats) if ratio == SQUARE else (None,))
-        for count in (1, row.max_images)
-    ]
-    provider = openai.provider_of(row)
-
-    for request in asked:
-        delivery = await provider.generate(request, Witness())
-        assert len(delivery.images) == request.image_count
-
-    assert {entry.outcome for entry in openai.bill} == {"delivered"}
-
-
-async def test_a_deployment_may_be_called_otherwise(openai: PlayedOpenAI) -> None:
+async def test_a_deployment_may_be_called_otherwise(openai: Played) -> None:
     for model in ("img-gpt-image-2", "img-gpt-image-1-5"):
-        await openai.azure().generate(a_run(model=model), Witness())
+        await azure_of(openai).generate(a_run(model=model), Witness())
 
     assert [entry.payload["model"] for entry in openai.bill] == ["our-pictures", "gpt-image-1.5"]
 
 
-async def test_the_key_goes_into_the_doors_own_header(openai: PlayedOpenAI) -> None:
+async def test_the_key_goes_into_the_doors_own_header(openai: Played) -> None:
     await openai.made(a_run())
-    await openai.azure().generate(a_run(), Witness())
+    await azure_of(openai).generate(a_run(), Witness())
 
     first, second = (seen.headers for seen in openai.simulator.seen)
     assert first["authorization"] == f"Bearer {KEY}"
@@ -205,7 +179,7 @@ async def test_the_key_goes_into_the_doors_own_header(openai: PlayedOpenAI) -> N
         ),
     ],
 )
-async def test_azures_addresses(openai: PlayedOpenAI, api_version: str, url: str) -> None:
+async def test_azures_addresses(openai: Played, api_version: str, url: str) -> None:
     root = "https://here.openai.azure.com"
     backend = AzureBackend(
         key="k", url=f"{root}/", api_version=api_version, deployments={"gpt-image-2": "our own"}
@@ -215,7 +189,7 @@ async def test_azures_addresses(openai: PlayedOpenAI, api_version: str, url: str
     assert backend.model_name("gpt-image-1.5") == "gpt-image-1.5"
     edit = a_run("", await a_picture(openai.shelf), model="img-gpt-image-2", preview_count=1)
     for request in (edit, replace(edit, references=())):
-        provider = openai.azure(api_version=api_version)
+        provider = azure_of(openai, api_version=api_version)
         assert (await provider.generate(request, Witness())).images
 
 
@@ -237,11 +211,11 @@ def test_openais_addresses() -> None:
     ],
 )
 async def test_azure_gets_the_files_that_it_takes(
-    openai: PlayedOpenAI, format: str, mode: str, kind: str
+    openai: Played, format: str, mode: str, kind: str
 ) -> None:
     reference = await a_picture(openai.shelf, format, mode)
 
-    await openai.azure().generate(a_run("", reference), Witness())
+    await azure_of(openai).generate(a_run("", reference), Witness())
     await openai.made(a_run("", reference))
 
     azure, direct = (entry.payload["image[]"][0].split(" ")[:2] for entry in openai.bill)
@@ -249,7 +223,7 @@ async def test_azure_gets_the_files_that_it_takes(
     assert direct == [f"1.{format.lower()}", f"image/{format.lower()}"]
 
 
-async def test_sixteen_references_keep_their_order(openai: PlayedOpenAI) -> None:
+async def test_sixteen_references_keep_their_order(openai: Played) -> None:
     references = [await a_picture(openai.shelf, ("PNG", "JPEG")[n % 2]) for n in range(16)]
 
     await openai.made(a_run("", *references))
@@ -258,7 +232,7 @@ async def test_sixteen_references_keep_their_order(openai: PlayedOpenAI) -> None
     assert names == [f"{n + 1}.{('png', 'jpeg')[n % 2]}" for n in range(16)]
 
 
-async def test_words_of_any_kind_go_through_a_form(openai: PlayedOpenAI) -> None:
+async def test_words_of_any_kind_go_through_a_form(openai: Played) -> None:
     words = 'Ein "Leuchtturm"\r\n--und\r\n\r\nname="n" ☃ '
 
     await openai.made(a_run("", await a_picture(openai.shelf), words=words))
@@ -266,93 +240,63 @@ async def test_words_of_any_kind_go_through_a_form(openai: PlayedOpenAI) -> None
     assert openai.bill[0].prompt == words
 
 
-async def test_references_that_are_too_large_together_are_not_sent(openai: PlayedOpenAI) -> None:
-    witness = Witness()
-    reference = await a_reference(openai.shelf, a_colourful_picture())
-
-    failure = await openai.failed(
-        a_run("", reference), provider=openai.provider(max_together=100), observer=witness
-    )
-
-    assert failure.code is Code.PROVIDER_REJECTED_INPUT
-    assert witness.kinds == openai.calls == []
-
-
-async def test_a_reference_that_is_away_costs_nothing(openai: PlayedOpenAI) -> None:
-    witness = Witness()
-    reference = await a_picture(openai.shelf)
-    await openai.shelf.delete([reference.key])
-
-    with pytest.raises(StoreUnavailable):
-        await openai.provider().generate(a_run("", reference), witness)
-
-    assert witness.kinds == openai.calls == []
-
-
-async def test_what_we_ask_wrongly_is_rejected_by_the_simulator(openai: PlayedOpenAI) -> None:
-    odd = replace(a_run(), aspect_ratio=AspectRatio(7, 1))
-
-    assert (await openai.failed(odd)).code is Code.PROVIDER_REJECTED_INPUT
-    assert openai.bill == []
-
-
 @pytest.mark.parametrize("azure", [False, True])
 @pytest.mark.parametrize("edit", [False, True])
 async def test_partial_images_are_shown_while_it_works(
-    openai: PlayedOpenAI, edit: bool, azure: bool
+    openai: Played, edit: bool, azure: bool
 ) -> None:
-    onlooker = Onlooker()
+    witness = Witness()
     references = [await a_picture(openai.shelf)] if edit else []
-    provider = openai.azure() if azure else openai.provider()
+    provider = azure_of(openai) if azure else openai.provider()
 
-    delivery = await provider.generate(a_run("", *references, preview_count=3), onlooker)
+    delivery = await provider.generate(a_run("", *references, preview_count=3), witness)
 
-    assert onlooker.kinds == ["submitting", *["progress", "preview"] * 3]
-    assert onlooker.fractions == [0.25, 0.5, 0.75]
-    everything = [*onlooker.previews, delivery.images[0].data]
+    assert witness.kinds == ["submitting", *["progress", "preview"] * 3]
+    assert witness.fractions == [0.25, 0.5, 0.75]
+    everything = [*witness.previews, delivery.images[0].data]
     assert len(set(everything)) == 4
     assert all(data.startswith(b"\x89PNG") for data in everything)
     assert len(openai.bill) == 1
 
 
-async def test_a_preview_is_shown_before_the_picture_is_there(openai: PlayedOpenAI) -> None:
-    class Waiting(Onlooker):
+async def test_a_preview_is_shown_before_the_picture_is_there(openai: Played) -> None:
+    class Waiting(Witness):
         async def preview(self, data: bytes) -> None:
             await super().preview(data)
             raise asyncio.CancelledError
 
-    onlooker = Waiting()
+    witness = Waiting()
     with pytest.raises(asyncio.CancelledError):
-        await openai.provider().generate(a_run("hang=running", preview_count=1), onlooker)
+        await openai.provider().generate(a_run("hang=running", preview_count=1), witness)
 
-    assert len(onlooker.previews) == 1
+    assert len(witness.previews) == 1
 
 
 @pytest.mark.parametrize(
     ("script", "shown"), [("partials=0", 0), ("partials=1", 1), ("partials=5", 2), ("plain", 0)]
 )
 async def test_fewer_or_more_partial_images_are_no_trouble(
-    openai: PlayedOpenAI, script: str, shown: int
+    openai: Played, script: str, shown: int
 ) -> None:
-    onlooker = Onlooker()
+    witness = Witness()
 
-    delivery = await openai.provider().generate(a_run(script, preview_count=2), onlooker)
+    delivery = await openai.provider().generate(a_run(script, preview_count=2), witness)
 
     assert len(delivery.images) == 1
-    assert len(onlooker.previews) == shown
-    assert all(0 < fraction < 1 for fraction in onlooker.fractions)
+    assert len(witness.previews) == shown
+    assert all(0 < fraction < 1 for fraction in witness.fractions)
 
 
-async def test_where_nobody_wants_previews_none_are_paid_for(openai: PlayedOpenAI) -> None:
-    onlooker = Onlooker()
+async def test_where_nobody_wants_previews_none_are_paid_for(openai: Played) -> None:
+    witness = Witness()
 
-    delivery = await openai.provider().generate(a_run(), onlooker)
+    delivery = await openai.provider().generate(a_run(), witness)
 
-    assert onlooker.kinds == ["submitting"]
+    assert witness.kinds == ["submitting"]
     assert delivery.usage == Usage(40, TOKENS_PER_PICTURE, 40 + TOKENS_PER_PICTURE)
 
 
-async def test_tokens_are_told(openai: PlayedOpenAI) -> None:
+async def test_tokens_are_told(openai: Played) -> None:
     streamed = await openai.made(a_run(preview_count=2))
     several = await openai.made(a_run(image_count=3))
 
@@ -363,14 +307,14 @@ async def test_tokens_are_told(openai: PlayedOpenAI) -> None:
 
 @pytest.mark.parametrize(("script", "count"), [("images=2", 2), ("images=9", 4), ("black=0,2", 2)])
 async def test_pictures_that_are_there_are_a_delivery(
-    openai: PlayedOpenAI, script: str, count: int
+    openai: Played, script: str, count: int
 ) -> None:
     delivery = await openai.made(a_run(script, image_count=4))
 
     assert len(delivery.images) == len({image.data for image in delivery.images}) == count
 
 
-async def test_a_picture_has_the_shape_that_was_asked_for(openai: PlayedOpenAI) -> None:
+async def test_a_picture_has_the_shape_that_was_asked_for(openai: Played) -> None:
     wide = await openai.made(a_run(aspect_ratio="16:9", preview_count=1, format=ImageFormat.JPEG))
 
     picture = opened(wide)
@@ -378,11 +322,3 @@ async def test_a_picture_has_the_shape_that_was_asked_for(openai: PlayedOpenAI) 
     assert picture.width / picture.height == pytest.approx(16 / 9, abs=0.05)
     assert [image.seed for image in wide.images] == [None]
     assert wide.text is None
-
-
-@pytest.mark.parametrize("azure", [False, True])
-async def test_its_name_is_that_of_the_catalogue(openai: PlayedOpenAI, azure: bool) -> None:
-    provider = openai.azure() if azure else openai.provider()
-
-    assert provider.name == ("azure" if azure else "openai")
-    assert provider.places == 20

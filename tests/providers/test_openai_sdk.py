@@ -10,15 +10,17 @@ import pytest
 
 from domain.errors import GenerationErrorCode, GenerationFailed
 from tests.official import ask_sdk
-from tests.providers.openai_runs import Onlooker, PlayedOpenAI, a_run
+from tests.providers.runs import Played, Witness
+from tests.providers.vendors import VENDORS
 from tests.simulators.openai import KEY, TOKENS_PER_PARTIAL, TOKENS_PER_PICTURE
 
+a_run = VENDORS["openai"].run
 Code = GenerationErrorCode
 CLIENTS = ["openai", "azure", "azure deployment", "azure v1"]
 PNG = "89504e47"
 
 
-async def asked(openai: PlayedOpenAI, *requests: dict[str, Any]) -> list[Any]:
+async def asked(openai: Played, *requests: dict[str, Any]) -> list[Any]:
     """What the SDK has understood of each answer, as a list of what came."""
     usual = {"model": "gpt-image-2", "prompt": "A lighthouse"}
     arguments = [json.dumps({**usual, **request}) for request in requests]
@@ -27,7 +29,7 @@ async def asked(openai: PlayedOpenAI, *requests: dict[str, Any]) -> list[Any]:
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-async def test_the_sdk_understands_a_success(openai: PlayedOpenAI, client: str) -> None:
+async def test_the_sdk_understands_a_success(openai: Played, client: str) -> None:
     generated, several, edited, blended = await asked(
         openai,
         {"client": client, "size": "1536x1024", "quality": "low"},
@@ -44,7 +46,7 @@ async def test_the_sdk_understands_a_success(openai: PlayedOpenAI, client: str) 
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-async def test_the_sdk_understands_a_stream(openai: PlayedOpenAI, client: str) -> None:
+async def test_the_sdk_understands_a_stream(openai: Played, client: str) -> None:
     stream = {"client": client, "stream": True, "partial_images": 2}
     streams = [stream] if client == "azure" else [stream, {**stream, "files": 2}]
     ends = await asked(openai, *streams)
@@ -71,7 +73,7 @@ FAILURES: list[Any] = [
 ]
 
 
-async def test_the_sdk_and_we_understand_the_same_failures(openai: PlayedOpenAI) -> None:
+async def test_the_sdk_and_we_understand_the_same_failures(openai: Played) -> None:
     ends = await asked(openai, *({"client": "openai", "prompt": text} for text, *_ in FAILURES))
 
     assert [told[-1]["error"] for told in ends] == [kind for _, kind, _ in FAILURES]
@@ -80,7 +82,7 @@ async def test_the_sdk_and_we_understand_the_same_failures(openai: PlayedOpenAI)
         assert failure.code is (code or Code.PROVIDER_AUTHENTICATION)
 
 
-async def test_the_sdk_and_we_understand_the_same_trouble_in_a_stream(openai: PlayedOpenAI) -> None:
+async def test_the_sdk_and_we_understand_the_same_trouble_in_a_stream(openai: Played) -> None:
     words = "[openai fail=moderation_blocked late]"
     stream = {"client": "openai", "stream": True, "partial_images": 1, "prompt": words}
     (events,) = await asked(openai, stream)
@@ -88,21 +90,21 @@ async def test_the_sdk_and_we_understand_the_same_trouble_in_a_stream(openai: Pl
     partial, refusal = events
     assert partial["type"] == "image_generation.partial_image"
     assert refusal == {"error": "APIError", "status": None, "code": "moderation_blocked"}
-    onlooker = Onlooker()
+    witness = Witness()
     with pytest.raises(GenerationFailed) as failed:
-        await openai.provider().generate(a_run(words=words, preview_count=1), onlooker)
+        await openai.provider().generate(a_run(words=words, preview_count=1), witness)
     assert failed.value.code is Code.CONTENT_REFUSED
-    assert len(onlooker.previews) == 1
+    assert len(witness.previews) == 1
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-async def test_the_sdk_is_not_let_in_with_a_wrong_key(openai: PlayedOpenAI, client: str) -> None:
+async def test_the_sdk_is_not_let_in_with_a_wrong_key(openai: Played, client: str) -> None:
     ((told,),) = await asked(openai, {"client": client, "key": "wrong"})
 
     assert (told["error"], told["status"]) == ("AuthenticationError", 401)
 
 
-async def test_the_sdk_is_told_of_a_model_that_is_gone(openai: PlayedOpenAI) -> None:
+async def test_the_sdk_is_told_of_a_model_that_is_gone(openai: Played) -> None:
     (gone,), (unknown,) = await asked(
         openai,
         {"client": "openai", "model": "gpt-image-1"},
@@ -113,7 +115,7 @@ async def test_the_sdk_is_told_of_a_model_that_is_gone(openai: PlayedOpenAI) -> 
     assert unknown == {"error": "NotFoundError", "status": 404, "code": "DeploymentNotFound"}
 
 
-async def test_what_we_ask_has_the_shape_of_what_the_sdk_asks(openai: PlayedOpenAI) -> None:
+async def test_what_we_ask_has_the_shape_of_what_the_sdk_asks(openai: Played) -> None:
     """The same request, once by the SDK and once by us."""
     await asked(openai, {"client": "openai", "size": "1024x1024", "n": 1, "quality": "medium"})
     await openai.made(a_run(model="img-gpt-image-2"))

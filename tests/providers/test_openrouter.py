@@ -10,35 +10,35 @@ from PIL import Image as Pictures
 from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
 from domain.generation import GenerationRequest
 from domain.images import Image
-from domain.models import AspectRatio, ImageFormat, Quality, Resolution
+from domain.models import ImageFormat, Quality, Resolution
 from domain.outputs import Usage
-from providers.openrouter.wire import ENDPOINTS
-from providers.synchronous.provider import OneCallProvider
+from domain.ports.providers import Provider
 from tests.official import ask_sdk
-from tests.providers.one_call_runs import SERVED, PlayedOpenRouter, a_run
-from tests.providers.openai_runs import Onlooker
 from tests.providers.pictures import a_reference
+from tests.providers.runs import Played, Witness
+from tests.providers.vendors import VENDORS, rows_of
 from tests.simulators.openrouter import KEY, MODELS, PATH
 from tests.simulators.pictures import padded, picture
 
 Code = GenerationErrorCode
+a_run = VENDORS["openrouter"].run
 MODEL = "img-flux-2-flex"
 STREAMING = "img-gpt-5-image"
 
 
-async def a_picture(openrouter: PlayedOpenRouter, shade: int = 0) -> Image:
+async def a_picture(openrouter: Played, shade: int = 0) -> Image:
     return await a_reference(openrouter.shelf, Pictures.new("RGB", (8, 8), (shade, 0, 0)))
 
 
 def test_every_row_can_be_asked_for() -> None:
-    rows = {model.endpoint for model in SERVED if model.provider == "openrouter"}
+    rows = {model.endpoint for model in rows_of("openrouter")}
 
-    assert rows == set(ENDPOINTS) == MODELS
+    assert rows == MODELS
 
 
 PAYLOADS: list[Any] = [
     pytest.param(
-        a_run(model=MODEL, aspect_ratio=AspectRatio(21, 9), format=ImageFormat.JPEG, seed="a word"),
+        a_run(model=MODEL, aspect_ratio="21:9", format=ImageFormat.JPEG, seed="a word"),
         {"aspect_ratio": "21:9", "output_format": "jpeg", "seed": 423256403},
         id="Flux 2 Flex",
     ),
@@ -53,52 +53,52 @@ PAYLOADS: list[Any] = [
         id="GPT-5 Image with previews",
     ),
     pytest.param(
-        a_run(model="img-nano-banana at openrouter"),
-        {"aspect_ratio": "21:9"},
+        a_run(model="img-nano-banana"),
+        {"aspect_ratio": "1:1"},
         id="Nano Banana",
     ),
     pytest.param(
-        a_run(model="img-nano-banana-edit at openrouter", preview_count=2),
-        {"aspect_ratio": "21:9"},
+        a_run(model="img-nano-banana-edit", preview_count=2),
+        {"aspect_ratio": "1:1"},
         id="Nano Banana Edit",
     ),
     pytest.param(
-        a_run(model="img-nano-banana-pro at openrouter", resolution=Resolution.FOUR_K),
-        {"aspect_ratio": "21:9", "resolution": "4K"},
+        a_run(model="img-nano-banana-pro", resolution=Resolution.FOUR_K),
+        {"aspect_ratio": "1:1", "resolution": "4K"},
         id="Nano Banana Pro",
     ),
     pytest.param(
-        a_run(model="img-nano-banana-pro-edit at openrouter", resolution=Resolution.TWO_K),
-        {"aspect_ratio": "21:9", "resolution": "2K"},
+        a_run(model="img-nano-banana-pro-edit", resolution=Resolution.TWO_K),
+        {"aspect_ratio": "1:1", "resolution": "2K"},
         id="Nano Banana Pro Edit",
     ),
     pytest.param(
-        a_run(model="img-nano-banana-2-1 at openrouter", aspect_ratio=AspectRatio(1, 8)),
+        a_run(model="img-nano-banana-2-1", aspect_ratio="1:8"),
         {"aspect_ratio": "1:8", "resolution": "1K"},
         id="Nano Banana 2.1",
     ),
     pytest.param(
-        a_run(model="img-nano-banana-2 at openrouter"),
-        {"aspect_ratio": "21:9", "resolution": "1K"},
+        a_run(model="img-nano-banana-2"),
+        {"aspect_ratio": "1:1", "resolution": "1K"},
         id="Nano Banana 2",
     ),
     pytest.param(
-        a_run(model="img-seedream-v45 at openrouter", image_count=4, seed="7"),
+        a_run(model="img-seedream-v45", image_count=4, seed="7"),
         {"aspect_ratio": "1:1", "resolution": "2K", "n": 4, "seed": 7},
         id="Seedream v4.5",
     ),
     pytest.param(
-        a_run(model="img-seedream-v45-edit at openrouter", resolution=Resolution.FOUR_K),
+        a_run(model="img-seedream-v45-edit", resolution=Resolution.FOUR_K),
         {"aspect_ratio": "1:1", "resolution": "4K", "n": 1},
         id="Seedream v4.5 Edit",
     ),
     pytest.param(
-        a_run(model="img-flux-2-max at openrouter", format=ImageFormat.PNG),
+        a_run(model="img-flux-2-max", format=ImageFormat.PNG),
         {"aspect_ratio": "1:1", "output_format": "png"},
         id="Flux 2 Max",
     ),
     pytest.param(
-        a_run(model="img-flux-2-max-edit at openrouter"),
+        a_run(model="img-flux-2-max-edit"),
         {"aspect_ratio": "1:1"},
         id="Flux 2 Max Edit",
     ),
@@ -107,7 +107,7 @@ PAYLOADS: list[Any] = [
 
 @pytest.mark.parametrize(("request_", "expected"), PAYLOADS)
 async def test_payloads_have_the_models_own_fields_and_no_others(
-    openrouter: PlayedOpenRouter, request_: GenerationRequest, expected: dict[str, object]
+    openrouter: Played, request_: GenerationRequest, expected: dict[str, object]
 ) -> None:
     edits = request_.model.max_references > 0
     references = [await a_picture(openrouter, shade) for shade in (0, 200)] if edits else []
@@ -127,7 +127,7 @@ async def test_payloads_have_the_models_own_fields_and_no_others(
     assert all(link.startswith("data:image/png;base64,iVBORw0KGgo") for link in links)
 
 
-async def test_a_request_carries_the_key(openrouter: PlayedOpenRouter) -> None:
+async def test_a_request_carries_the_key(openrouter: Played) -> None:
     await openrouter.made(a_run(model=MODEL))
 
     (seen,) = openrouter.simulator.seen
@@ -137,20 +137,20 @@ async def test_a_request_carries_the_key(openrouter: PlayedOpenRouter) -> None:
 
 
 @pytest.mark.parametrize("preview_count", [0, 1])
-async def test_tokens_are_told(openrouter: PlayedOpenRouter, preview_count: int) -> None:
+async def test_tokens_are_told(openrouter: Played, preview_count: int) -> None:
     delivery = await openrouter.made(a_run(model=STREAMING, preview_count=preview_count))
 
     assert delivery.usage == Usage(input_tokens=16, output_tokens=4175, total_tokens=4191)
     assert delivery.text is None
 
 
-async def test_several_pictures_come_without_previews(openrouter: PlayedOpenRouter) -> None:
-    onlooker = Onlooker()
+async def test_several_pictures_come_without_previews(openrouter: Played) -> None:
+    witness = Witness()
     run = a_run("partials=2", model=STREAMING, preview_count=2, image_count=2)
 
-    delivery = await openrouter.provider().generate(run, onlooker)
+    delivery = await openrouter.provider().generate(run, witness)
 
-    assert onlooker.previews == []
+    assert witness.previews == []
     assert len(delivery.images) == 2
 
 
@@ -180,7 +180,7 @@ MEANINGS: dict[str, tuple[Code, bool]] = {
 
 
 @pytest.mark.parametrize("kind", sorted(MEANINGS))
-async def test_every_failure_has_its_meaning(openrouter: PlayedOpenRouter, kind: str) -> None:
+async def test_every_failure_has_its_meaning(openrouter: Played, kind: str) -> None:
     failure = await openrouter.failed(a_run(f"fail={kind}", model=MODEL))
 
     assert set(MEANINGS) == openrouter.simulator.failures
@@ -193,7 +193,7 @@ async def test_every_failure_has_its_meaning(openrouter: PlayedOpenRouter, kind:
 @pytest.mark.parametrize("preview_count", [0, 1])
 @pytest.mark.parametrize("kind", sorted(set(MEANINGS) - {"content_filter", "stop"}))
 async def test_inside_of_a_success_it_ends_the_run(
-    openrouter: PlayedOpenRouter, kind: str, preview_count: int
+    openrouter: Played, kind: str, preview_count: int
 ) -> None:
     failure = await openrouter.failed(
         a_run(f"fail={kind} late partials=1", model=STREAMING, preview_count=preview_count)
@@ -211,7 +211,7 @@ async def test_inside_of_a_success_it_ends_the_run(
     ("script", "wait"), [("fail=capacity", 21), ("fail=away", None), ("fail=upstream-limit", None)]
 )
 async def test_a_wish_to_wait_is_passed_on(
-    openrouter: PlayedOpenRouter, script: str, wait: float | None
+    openrouter: Played, script: str, wait: float | None
 ) -> None:
     failure = await openrouter.failed(a_run(script, model=MODEL))
 
@@ -220,7 +220,7 @@ async def test_a_wish_to_wait_is_passed_on(
 
 
 async def test_references_are_made_as_small_as_the_strictest_takes_them(
-    openrouter: PlayedOpenRouter,
+    openrouter: Played,
 ) -> None:
     references = [
         await a_reference(
@@ -246,7 +246,7 @@ SCRIPTS = [
 STREAMED_SCRIPTS = ["partials=2", "partials=1 fail=dropped late", "early", "fail=429"]
 
 
-async def test_openrouters_own_client_understands_the_same(openrouter: PlayedOpenRouter) -> None:
+async def test_openrouters_own_client_understands_the_same(openrouter: Played) -> None:
     provider = openrouter.provider()
     runs = [a_run(script, model=MODEL) for script in SCRIPTS]
     runs += [a_run(script, model=STREAMING, preview_count=2) for script in STREAMED_SCRIPTS]
@@ -263,14 +263,14 @@ async def test_openrouters_own_client_understands_the_same(openrouter: PlayedOpe
         assert agrees(one, other), (run.prompt, one, other)
 
 
-async def outcome(provider: OneCallProvider, run: GenerationRequest) -> Code | int:
+async def outcome(provider: Provider, run: GenerationRequest) -> Code | int:
     """How many partial pictures there were where it is delivered."""
-    onlooker = Onlooker()
+    witness = Witness()
     try:
-        await provider.generate(run, onlooker)
+        await provider.generate(run, witness)
     except GenerationFailed as failure:
         return failure.code
-    return len(onlooker.previews)
+    return len(witness.previews)
 
 
 def agrees(ours: Code | int, told: dict[str, Any]) -> bool:

@@ -8,19 +8,14 @@ import pytest
 from domain.errors import GenerationErrorCode, NotSubmitted
 from providers.safe_http import Sources
 from providers.wavespeed.provider import RESULT_HOSTS, URL
-from providers.wavespeed.wire import MODELS
 from tests.official import ask_sdk
 from tests.providers.pictures import a_colourful_picture, a_reference, brightness, opened
-from tests.providers.prediction_runs import IMAGEN, PlayedWavespeed
-from tests.providers.runs import Witness
+from tests.providers.runs import Played, Witness
+from tests.providers.vendors import VENDORS
 from tests.simulators.wavespeed import KEY
-from tests.simulators.wavespeed import MODELS as WAVESPEED_MODELS
 
 Code = GenerationErrorCode
-
-
-def test_every_model_can_be_asked_for() -> None:
-    assert set(MODELS) == set(WAVESPEED_MODELS) == {IMAGEN.endpoint}
+a_run = VENDORS["wavespeed"].run
 
 
 PAYLOADS: list[Any] = [
@@ -40,9 +35,9 @@ PAYLOADS: list[Any] = [
 
 @pytest.mark.parametrize(("asked", "expected"), PAYLOADS)
 async def test_payloads_have_the_models_own_fields_and_no_others(
-    wavespeed: PlayedWavespeed, asked: dict[str, Any], expected: dict[str, object]
+    wavespeed: Played, asked: dict[str, Any], expected: dict[str, object]
 ) -> None:
-    await wavespeed.made(wavespeed.run(**asked))
+    await wavespeed.made(a_run(**asked))
 
     (entry,) = wavespeed.bill
     assert entry.endpoint == "google/imagen3"
@@ -50,20 +45,12 @@ async def test_payloads_have_the_models_own_fields_and_no_others(
     assert entry.payload == fixed | expected
 
 
-async def test_all_that_the_row_offers_is_taken(wavespeed: PlayedWavespeed) -> None:
-    for ratio in IMAGEN.aspect_ratios:
-        delivery = await wavespeed.made(
-            wavespeed.run(aspect_ratio=str(ratio), image_count=IMAGEN.max_images)
-        )
-        assert len(delivery.images) == IMAGEN.max_images
-
-
 async def test_a_submission_carries_the_key_and_leads_to_a_result(
-    wavespeed: PlayedWavespeed,
+    wavespeed: Played,
 ) -> None:
     witness = Witness()
 
-    await wavespeed.provider().generate(wavespeed.run("seconds=0.05"), witness)
+    await wavespeed.provider().generate(a_run("seconds=0.05"), witness)
 
     job_id = wavespeed.bill[0].request_id
     submitted, *others = wavespeed.calls
@@ -73,29 +60,29 @@ async def test_a_submission_carries_the_key_and_leads_to_a_result(
     assert wavespeed.simulator.seen[0].headers["authorization"] == f"Bearer {KEY}"
 
 
-async def test_references_are_never_sent(wavespeed: PlayedWavespeed) -> None:
+async def test_references_are_never_sent(wavespeed: Played) -> None:
     reference = await a_reference(wavespeed.shelf, a_colourful_picture((8, 8)))
 
-    failure = await wavespeed.failed(wavespeed.run("", reference))
+    failure = await wavespeed.failed(a_run("", reference))
 
     assert failure.code is Code.INTERNAL
     assert wavespeed.calls == []
 
 
-async def test_outputs_may_be_objects_too(wavespeed: PlayedWavespeed) -> None:
-    assert opened(await wavespeed.made(wavespeed.run("shape=object"))).format == "PNG"
+async def test_outputs_may_be_objects_too(wavespeed: Played) -> None:
+    assert opened(await wavespeed.made(a_run("shape=object"))).format == "PNG"
 
 
-async def test_pictures_that_were_withheld_are_left_out(wavespeed: PlayedWavespeed) -> None:
-    delivery = await wavespeed.made(wavespeed.run("black=0,2", image_count=4))
+async def test_pictures_that_were_withheld_are_left_out(wavespeed: Played) -> None:
+    delivery = await wavespeed.made(a_run("black=0,2", image_count=4))
 
     means = [brightness(opened(delivery, index)) for index in range(len(delivery.images))]
     assert len(means) == 2
     assert min(means) > 0
 
 
-async def test_where_all_were_withheld_it_is_a_refusal(wavespeed: PlayedWavespeed) -> None:
-    failure = await wavespeed.failed(wavespeed.run("black=all", image_count=2))
+async def test_where_all_were_withheld_it_is_a_refusal(wavespeed: Played) -> None:
+    failure = await wavespeed.failed(a_run("black=all", image_count=2))
 
     assert (failure.code, failure.retryable) == (Code.CONTENT_REFUSED, False)
 
@@ -119,18 +106,16 @@ RUN_ENDS: dict[str, tuple[Code, bool]] = {
 
 
 @pytest.mark.parametrize("kind", sorted(RUN_ENDS))
-async def test_a_failed_prediction_is_judged_by_its_code(
-    wavespeed: PlayedWavespeed, kind: str
-) -> None:
-    failure = await wavespeed.failed(wavespeed.run(f"fail={kind}"))
+async def test_a_failed_prediction_is_judged_by_its_code(wavespeed: Played, kind: str) -> None:
+    failure = await wavespeed.failed(a_run(f"fail={kind}"))
 
     assert (failure.code, failure.retryable) == RUN_ENDS[kind]
 
 
-async def test_words_of_the_prompt_are_no_refusal(wavespeed: PlayedWavespeed) -> None:
+async def test_words_of_the_prompt_are_no_refusal(wavespeed: Played) -> None:
     prompt = "A safety poster about NSFW and sensitive things, flagged in red"
 
-    failure = await wavespeed.failed(wavespeed.run("fail=words", words=prompt))
+    failure = await wavespeed.failed(a_run("fail=words", words=prompt))
 
     assert failure.code is Code.PROVIDER_UNAVAILABLE
 
@@ -149,36 +134,32 @@ async def test_words_of_the_prompt_are_no_refusal(wavespeed: PlayedWavespeed) ->
     ],
 )
 async def test_an_error_inside_of_a_200_is_an_error(
-    wavespeed: PlayedWavespeed, script: str, code: Code, certain: bool
+    wavespeed: Played, script: str, code: Code, certain: bool
 ) -> None:
-    failure = await wavespeed.failed(wavespeed.run(f"{script} seconds=0.1"))
+    failure = await wavespeed.failed(a_run(f"{script} seconds=0.1"))
 
     assert failure.code is code
     assert isinstance(failure, NotSubmitted) is certain
 
 
 @pytest.mark.parametrize("fault", ["500", "503", "504", "500in200", "503in200", "504in200"])
-async def test_a_job_that_an_error_names_is_followed(
-    wavespeed: PlayedWavespeed, fault: str
-) -> None:
+async def test_a_job_that_an_error_names_is_followed(wavespeed: Played, fault: str) -> None:
     witness = Witness()
 
-    delivery = await wavespeed.provider().generate(
-        wavespeed.run(f"taken names submit={fault}"), witness
-    )
+    delivery = await wavespeed.provider().generate(a_run(f"taken names submit={fault}"), witness)
 
     assert len(delivery.images) == len(wavespeed.bill) == 1
     assert witness.kinds == ["submitting", "submitted"]
 
 
-async def test_trouble_inside_of_a_200_is_waited_out(wavespeed: PlayedWavespeed) -> None:
-    delivery = await wavespeed.made(wavespeed.run("status=429in200x2,503in200x2 seconds=0.01"))
+async def test_trouble_inside_of_a_200_is_waited_out(wavespeed: Played) -> None:
+    delivery = await wavespeed.made(a_run("status=429in200x2,503in200x2 seconds=0.01"))
 
     assert delivery.images
 
 
-async def test_a_job_cannot_be_cancelled_and_nobody_is_asked(wavespeed: PlayedWavespeed) -> None:
-    job = await wavespeed.crashed(wavespeed.run("hang=running"))
+async def test_a_job_cannot_be_cancelled_and_nobody_is_asked(wavespeed: Played) -> None:
+    job = await wavespeed.crashed(a_run("hang=running"))
     before = len(wavespeed.calls)
 
     await wavespeed.provider().cancel(job)
@@ -200,7 +181,7 @@ def test_results_come_from_known_hosts_only(link: str, allowed: bool) -> None:
 
 
 async def test_the_official_sdk_understands_the_simulator_as_we_do(
-    wavespeed: PlayedWavespeed,
+    wavespeed: Played,
 ) -> None:
     wavespeed.simulator.play("fail=1200", words="refused")
     wavespeed.simulator.play("seconds=0.3 status=503x1", words="slow")
@@ -209,7 +190,7 @@ async def test_the_official_sdk_understands_the_simulator_as_we_do(
 
     told = await ask_sdk("wavespeed", URL=wavespeed.url, WAVESPEED_API_KEY=KEY)
 
-    ours = await wavespeed.made(wavespeed.run(image_count=2))
+    ours = await wavespeed.made(a_run(image_count=2))
     assert told["delivered"] == ["89504e47"] * len(ours.images)
     assert told["slow"] == ["89504e47"]
     assert "failed" in told["refused"]
@@ -220,12 +201,5 @@ async def test_the_official_sdk_understands_the_simulator_as_we_do(
     assert "HTTP 404" in told["unknown_model"]
     assert "HTTP 401" in told["bad_key"]
     assert told["looked_up"]["data"]["status"] == "completed"
-    failure = await wavespeed.failed(wavespeed.run(words="refused"))
+    failure = await wavespeed.failed(a_run(words="refused"))
     assert failure.code is Code.CONTENT_REFUSED
-
-
-async def test_its_name_is_that_of_the_catalogue(wavespeed: PlayedWavespeed) -> None:
-    provider = wavespeed.provider()
-
-    assert provider.name == IMAGEN.provider
-    assert provider.places == 20

@@ -153,15 +153,15 @@ class _Provider:
 
     name = ""
 
-    def __init__(self, process: Process, vendor: Vendor, places: int) -> None:
+    def __init__(self, process: Process, vendor: Vendor, max_concurrent_runs: int) -> None:
         self._process = process
         self._vendor = vendor
         self._sky = vendor.sky
-        self._places = places
+        self._max_concurrent_runs = max_concurrent_runs
 
     @property
-    def places(self) -> int:
-        return self._places
+    def max_concurrent_runs(self) -> int:
+        return self._max_concurrent_runs
 
     async def cancel(self, job: ProviderJob) -> None:
         sky = self._sky
