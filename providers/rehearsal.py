@@ -33,7 +33,7 @@ class RehearsalProvider:
         return "rehearsal"
 
     @property
-    def places(self) -> int:
+    def max_concurrent_runs(self) -> int:
         return PLACES
 
     async def cancel(self, job: ProviderJob) -> None:

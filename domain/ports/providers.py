@@ -37,7 +37,7 @@ class Provider(Protocol):
     def name(self) -> str: ...
 
     @property
-    def places(self) -> int:
+    def max_concurrent_runs(self) -> int:
         """How many runs one process may have here at the same time."""
 
     async def generate(self, request: GenerationRequest, observer: RunObserver) -> Delivery:

@@ -48,7 +48,7 @@ class FalProvider:
         return "fal"
 
     @property
-    def places(self) -> int:
+    def max_concurrent_runs(self) -> int:
         return self._places
 
     async def aclose(self) -> None:

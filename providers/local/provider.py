@@ -49,7 +49,7 @@ class LocalProvider:
         return "local"
 
     @property
-    def places(self) -> int:
+    def max_concurrent_runs(self) -> int:
         return THREADS
 
     async def cancel(self, job: ProviderJob) -> None:

@@ -37,7 +37,7 @@ class OneCallProvider:
         return self._dialect.name
 
     @property
-    def places(self) -> int:
+    def max_concurrent_runs(self) -> int:
         return self._places
 
     async def aclose(self) -> None:

@@ -221,4 +221,4 @@ async def test_its_name_is_that_of_the_catalogue(fal: PlayedFal) -> None:
     provider = fal.provider()
 
     assert provider.name == "fal"
-    assert provider.places == 20
+    assert provider.max_concurrent_runs == 20

@@ -477,5 +477,5 @@ def test_their_names_are_those_of_the_catalogue(one_call: PlayedOneCall) -> None
     provider = one_call.provider()
 
     assert provider.name == one_call.simulator.provider
-    assert provider.places == 20
+    assert provider.max_concurrent_runs == 20
     assert PATH == "api/v1"

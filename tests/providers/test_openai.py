@@ -385,4 +385,4 @@ async def test_its_name_is_that_of_the_catalogue(openai: PlayedOpenAI, azure: bo
     provider = openai.azure() if azure else openai.provider()
 
     assert provider.name == ("azure" if azure else "openai")
-    assert provider.places == 20
+    assert provider.max_concurrent_runs == 20

@@ -323,7 +323,7 @@ async def test_its_name_is_that_of_the_catalogue(replicate: PlayedReplicate) -> 
     provider = replicate.provider()
 
     assert provider.name == FLUX.provider
-    assert provider.places == 20
+    assert provider.max_concurrent_runs == 20
 
 
 async def test_a_colourful_reference_arrives_as_it_is(replicate: PlayedReplicate) -> None:

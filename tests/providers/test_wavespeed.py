@@ -228,4 +228,4 @@ async def test_its_name_is_that_of_the_catalogue(wavespeed: PlayedWavespeed) -> 
     provider = wavespeed.provider()
 
     assert provider.name == IMAGEN.provider
-    assert provider.places == 20
+    assert provider.max_concurrent_runs == 20

@@ -160,7 +160,7 @@ class _Provider:
         self._places = places
 
     @property
-    def places(self) -> int:
+    def max_concurrent_runs(self) -> int:
         return self._places
 
     async def cancel(self, job: ProviderJob) -> None:
