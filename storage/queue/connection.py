@@ -5,7 +5,6 @@ password is in no log; and with `tls://` it is sent over encrypted connections o
 """
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from contextvars import Context
@@ -22,6 +21,8 @@ from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StreamConfig
 from nats.js.errors import BadRequestError
 from pydantic import SecretStr
 
+from domain.retries import RetryPolicy
+
 log = structlog.get_logger(__name__)
 
 ACK_WAIT_SECONDS: Final = 30.0
@@ -33,7 +34,9 @@ MAX_HINTS: Final = 100_000
 HINT_BYTES: Final = 1_024
 CONNECT_SECONDS: Final = 10.0
 RECONNECT_WAIT_SECONDS: Final = 0.5
-MAX_RECONNECT_WAIT_SECONDS: Final = 5.0
+_RECONNECT: Final = RetryPolicy(
+    first_pause_seconds=RECONNECT_WAIT_SECONDS, longest_pause_seconds=5.0
+)
 GIVE_UP_SECONDS: Final = 30.0
 """The client reconnects automatically. One that has not after this long is replaced."""
 LOOK_SECONDS: Final = 1.0
@@ -110,13 +113,13 @@ class NatsConnection:
             self._report_away(error)
 
     async def _keep_connected(self) -> None:
-        wait = RECONNECT_WAIT_SECONDS
+        retries = _RECONNECT.begin()
         while True:
             client = Client()  # a closed client cannot be opened again
             try:
                 async with asyncio.timeout(CONNECT_SECONDS):
                     self._connected = await self._connect(client)
-                wait = RECONNECT_WAIT_SECONDS
+                retries = _RECONNECT.begin()
                 self._report_reached()
                 self._is_connected.set()
                 await self._watch(self._connected)
@@ -126,8 +129,7 @@ class NatsConnection:
             finally:
                 self._is_connected.clear()
                 await _close(client)
-            await asyncio.sleep(wait * random.uniform(0.5, 1.5))
-            wait = min(wait * 2, MAX_RECONNECT_WAIT_SECONDS)
+            await retries.pause()
 
     async def _connect(self, client: Client) -> Connected:
         servers = [urlsplit(server) for server in self._url.get_secret_value().split(",")]
