@@ -170,6 +170,7 @@ class Dispatcher:
         if undecided := self._hints | self._claiming:
             await asyncio.wait(undecided, timeout=LETTING_GO_SECONDS)
         started = [run.started for run in self._runs.values() if run.started is not None]
+        handed_over = [task for run, task in started if not run.may_be_cut]
         for run, task in started:
             if run.may_be_cut:
                 _cancel(task)
@@ -180,8 +181,10 @@ class Dispatcher:
             try:
                 await asyncio.wait(tasks, timeout=grace_seconds)
             finally:
-                for task in tasks:
-                    task.cancel()  # also where this stop is cancelled before the grace has ended
+                # Also where this stop is cancelled before the grace has ended. The others have been
+                # cancelled: a second time would keep them from giving their outputs back.
+                for task in handed_over:
+                    task.cancel()
             await asyncio.wait(tasks, timeout=LETTING_GO_SECONDS + 1)
 
     async def _follow(self, hint: Hint) -> None:
