@@ -18,6 +18,7 @@ from domain.execution.model_availability import ModelAvailability
 from domain.execution.runner import OutputRunner
 from domain.execution.sweeper import Sweeper
 from domain.models import ModelRegistry
+from domain.ports.execution import JobQueue
 from domain.ports.objects import ObjectStore, UploadStore
 from domain.ports.providers import Provider
 from domain.services.accounts import AccountService
@@ -76,7 +77,6 @@ from storage.mongo.uploads import MongoUploadRepository
 from storage.mongo.viewers import MongoViewerRepository
 from storage.objects.folder import FolderObjectStore
 from storage.objects.s3 import Bucket, open_bucket
-from storage.queue.jobs import TaskiqJobQueue, make_broker
 from subscriptions.conversations import ConversationUpdates
 from subscriptions.hub import Hub
 from subscriptions.turns import TurnUpdates
@@ -135,7 +135,6 @@ class _Base:
     images: MongoImageRepository
     claims: MongoClaimRepository
     withdrawals: ModelAvailability
-    jobs: TaskiqJobQueue
 
 
 @asynccontextmanager
@@ -150,7 +149,8 @@ async def open_api(
         turn_repository = MongoTurnRepository(database)
         turn_cursors = TurnCursors(base.image_tools.signer)
         hub = Hub(MongoChangeFeed(database), turn_repository, turn_cursors)
-        jobs = base.jobs
+        dispatcher = None if settings.nats_url else _make_dispatcher(base)
+        jobs = dispatcher or await _open_publisher(settings, stack)
         upload_processor = UploadSandbox()
         stack.push_async_callback(upload_processor.aclose)
         images = ImageService(base.images, image_writer)
@@ -207,11 +207,9 @@ async def open_api(
         )
         admission = Admission(await _authenticator(settings, stack), viewers)
         await stack.enter_async_context(hub.serve())
-        await stack.enter_async_context(jobs.publishing())
-        if settings.nats_url is None:
-            await _run_outputs(base, stack, grace_left or (lambda: settings.shutdown_grace))
-        else:
-            await stack.enter_async_context(Sweeper(base.claims, None).serve())
+        if dispatcher is not None:
+            _stop_at_end(dispatcher, stack, grace_left or (lambda: settings.shutdown_grace))
+        await stack.enter_async_context(Sweeper(base.claims, dispatcher).serve())
         await stack.enter_async_context(_orphan_collector(base).serve())
         yield Api(
             services=services,
@@ -228,8 +226,10 @@ async def open_worker(
     """Run outputs until the block ends, and stop in order."""
     async with AsyncExitStack() as stack:
         base = await _open_base(settings, stack)
-        await stack.enter_async_context(base.jobs.publishing())
-        await _run_outputs(base, stack, grace_left)
+        dispatcher = _make_dispatcher(base)
+        _stop_at_end(dispatcher, stack, grace_left)
+        await _receive_hints(settings, dispatcher, stack)
+        await stack.enter_async_context(Sweeper(base.claims, dispatcher).serve())
         await stack.enter_async_context(_orphan_collector(base).serve())
         yield
 
@@ -255,9 +255,7 @@ async def open_image_tools(settings: Settings) -> AsyncIterator[ImageTools]:
         )
 
 
-async def _run_outputs(
-    base: "_Base", stack: AsyncExitStack, grace_left: Callable[[], float]
-) -> None:
+def _make_dispatcher(base: "_Base") -> Dispatcher:
     runner = OutputRunner(
         claims=base.claims,
         images=base.images,
@@ -267,11 +265,39 @@ async def _run_outputs(
         providers=base.providers,
         withdrawals=base.withdrawals,
     )
-    dispatcher = Dispatcher(base.claims, runner, base.registry, base.providers)
-    # The end goes backwards: nothing new is looked for or taken, then what runs is brought to rest.
+    return Dispatcher(base.claims, runner, base.registry, base.providers)
+
+
+def _stop_at_end(
+    dispatcher: Dispatcher, stack: AsyncExitStack, grace_left: Callable[[], float]
+) -> None:
+    # The stack closes in reverse: what starts outputs has ended before the runs are stopped.
     stack.push_async_callback(lambda: dispatcher.stop(grace_left()))
-    await stack.enter_async_context(base.jobs.receiving(dispatcher, places=dispatcher.places))
-    await stack.enter_async_context(Sweeper(base.claims, dispatcher).serve())
+
+
+async def _open_publisher(settings: Settings, stack: AsyncExitStack) -> JobQueue:
+    # Imported here, because most installations have no NATS.
+    from storage.queue.connection import NatsConnection  # noqa: PLC0415
+    from storage.queue.publisher import NatsPublisher  # noqa: PLC0415
+
+    assert settings.nats_url
+    connection = NatsConnection(settings.nats_url, database=settings.mongodb_database)
+    await stack.enter_async_context(connection.serve())
+    publisher = NatsPublisher(connection)
+    await stack.enter_async_context(publisher.serve())
+    return publisher
+
+
+async def _receive_hints(settings: Settings, dispatcher: Dispatcher, stack: AsyncExitStack) -> None:
+    from storage.queue.connection import NatsConnection  # noqa: PLC0415
+    from storage.queue.consumer import NatsConsumer  # noqa: PLC0415
+
+    assert settings.nats_url
+    connection = NatsConnection(settings.nats_url, database=settings.mongodb_database)
+    await stack.enter_async_context(connection.serve())
+    limit = dispatcher.max_concurrent_runs
+    consumer = NatsConsumer(connection, dispatcher, max_concurrent_runs=limit)
+    await stack.enter_async_context(consumer.serve())
 
 
 def _orphan_collector(base: _Base) -> OrphanCollector:
@@ -308,7 +334,6 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
         images=MongoImageRepository(database),
         claims=MongoClaimRepository(database),
         withdrawals=withdrawals,
-        jobs=TaskiqJobQueue(make_broker(settings.nats_url, database=settings.mongodb_database)),
     )
 
 

@@ -163,6 +163,15 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
+class Hint:
+    """A message that says which output is waiting. It may be lost, late or repeated."""
+
+    viewer_id: ViewerId
+    """The output's owner: the key by which a sharded database finds its turn."""
+    output_id: OutputId
+
+
+@dataclass(frozen=True, slots=True)
 class Waiting:
     """An output that no worker holds, with what decides where and when it may run."""
 

@@ -19,7 +19,6 @@ _VERBOSE_LOGGERS: Final = (
     "httpcore2",
     "httpx2",  # every URL, with its query
     "pymongo",  # every command, with its values
-    "taskiq",  # every hint
     "uvicorn",  # each WebSocket, with its query
     "websockets",  # every frame
 )

@@ -1,46 +1,51 @@
 """Decides which outputs run in this process, and when.
 
-Hints come from the job queue and from looking around in the database; whether an output may run is
-decided by its claim. What finds no place here is left where it stands: the database remembers it,
-and it is found again, in fair order, as soon as a place is free.
+Waiting outputs come from hints and from searches of the database; whether one may run is decided by
+its claim. An output for which there is no free run stays as it is: the database remembers it, and
+the next search finds it, in fair order, as soon as a run ends.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from contextvars import Context
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 from domain.errors import Overloaded
+from domain.execution.dropped_hints import DroppedHints
 from domain.execution.runner import LETTING_GO_SECONDS, OutputRun, OutputRunner
 from domain.ids import OutputId, ViewerId
 from domain.models import ModelRegistry
 from domain.ports.execution import ClaimRepository
 from domain.ports.providers import Provider
-from domain.turns import Waiting
+from domain.turns import Hint, Waiting
 
 log = logging.getLogger(__name__)
 
+MAX_HINTS: Final = 2_000
+"""Hints that wait in this process for their claims. Searches find what is dropped."""
+_CLAIMS_AT_ONCE: Final = 16
+"""Hints that ask the database at the same time. Requests need its connections as well."""
 _SHARE: Final = 2
-"""A viewer gets at most one of so many parts of a provider's places: another's output always finds
-one sooner than the last of a hundred.
+"""A viewer gets at most one half of a provider's runs: another viewer's output always starts sooner
+than the last of a hundred.
 """
 _SMALL: Final = 2
-"""So many places may all be one viewer's."""
-_LOOK_AT: Final = 200
-_LOOK_AGAIN_SECONDS: Final = 0.05
+"""As many runs as this may all be one viewer's."""
+_SEARCH_LIMIT: Final = 200
+_SEARCH_PAUSE_SECONDS: Final = 0.05
 _SURE_SECONDS: Final = 3.0
 """A little longer than from one sweep to the next."""
 
-
 _Attempt: TypeAlias = tuple[OutputId, int]
+_Result = TypeVar("_Result")
 
 
 @dataclass(slots=True, eq=False)
-class _Place:
-    """Taken before the claim, and free when the run has ended."""
+class _Run:
+    """Reserved before the claim, and removed when the run has ended."""
 
     provider: str
     viewer_id: ViewerId
@@ -48,6 +53,8 @@ class _Place:
 
 
 class Dispatcher:
+    """Also the `JobQueue` of a process that answers requests and runs outputs."""
+
     def __init__(
         self,
         claims: ClaimRepository,
@@ -58,58 +65,80 @@ class Dispatcher:
         self._claims = claims
         self._runner = runner
         self._registry = registry
-        self._limits = {name: provider.max_concurrent_runs for name, provider in providers.items()}
-        self._taken: dict[_Attempt, _Place] = {}
-        self._wanted: set[str] = set()
-        """Providers that had no place for somebody: nobody gets one there by coming later."""
-        self._freed = asyncio.Event()
-        """A place has become free that somebody waits for."""
+        self._limits = {name: one.max_concurrent_runs for name, one in providers.items()}
+        self._runs: dict[_Attempt, _Run] = {}
+        self._contended: set[str] = set()
+        """Providers for which an output waits: nobody gets a run there by coming later."""
+        self._has_room = asyncio.Event()
+        """A run for which an output waits has become free."""
         self._sure_until = 0.0
-        """Until then a lease that has run out means a dead worker."""
+        """Until then an expired lease means a dead worker."""
+        self._hints: set[asyncio.Task[Any]] = set()
+        self._claiming: set[asyncio.Task[Any]] = set()
+        self._hint_limit = asyncio.Semaphore(_CLAIMS_AT_ONCE)
+        self._dropped = DroppedHints()
         self._stopping = False
 
     @property
-    def places(self) -> int:
+    def max_concurrent_runs(self) -> int:
         """How many outputs may run here at the same time."""
         return sum(self._limits.values())
 
-    async def take(self, output_id: OutputId, acknowledge: Callable[[], Awaitable[None]]) -> None:
-        """A hint arrived: claim the output if there is a place, acknowledge, run it to its end.
+    def enqueue(self, viewer_id: ViewerId, output_ids: Iterable[OutputId]) -> None:
+        """Start the outputs soon. Never waits and never fails: a search finds what is dropped."""
+        for output_id in output_ids:
+            if self._stopping:
+                return
+            if len(self._hints) >= MAX_HINTS:
+                self._dropped.count("too many hints")
+                continue
+            hint = Hint(viewer_id, output_id)
+            _create_task(self._follow(hint), self._hints, name=f"hint {output_id}")
 
-        It is acknowledged in any case, as soon as it is clear whether it is claimed.
+    def recall(self, output_ids: Iterable[OutputId]) -> None:
+        """Stop the runs of outputs that have ended. A run that waits for its provider's answer goes
+        on until it has it, and cancels the provider's job.
         """
-        task = None
-        try:
-            waiting = None if self._stopping else await self._claims.find_waiting(output_id)
-            if waiting is not None and self._provider_of(waiting) in self._wanted:
-                self._freed.set()  # in fair order, if a place is free
-            elif waiting is not None:
-                task = await self._admit(waiting)
-        except Overloaded:
-            log.warning("hint left for the sweeper", extra={"output_id": output_id})
-        finally:
-            await acknowledge()
-        if task is not None:
-            # Whoever stops waiting here stops no run: that is for `recall` and `stop`.
-            await asyncio.wait([task])
+        ended = set(output_ids)
+        for (output_id, _), reserved in self._runs.items():
+            if output_id in ended and reserved.started is not None:
+                run, task = reserved.started
+                if run.may_be_cut:
+                    _cancel(task)
 
-    async def look_around(self, *, queued_for: timedelta, expired: bool) -> None:
-        """Take up what nobody holds, as far as there are places."""
+    async def start(self, hint: Hint) -> asyncio.Task[None] | None:
+        """Claim a waiting output, and start its run if it may run here. Return the run."""
+        if self._stopping:
+            return None
+        try:
+            waiting = await self._claims.find_waiting(hint.viewer_id, hint.output_id)
+            if waiting is None:
+                return None
+            if self._provider_of(waiting) in self._contended:
+                self._has_room.set()  # a search starts it in fair order, if there is room
+                return None
+            return await self._claim(waiting)
+        except Overloaded:
+            log.warning("hint left for the sweeper", extra={"output_id": hint.output_id})
+            return None
+
+    async def start_waiting(self, *, queued_for: timedelta, expired: bool) -> None:
+        """Search the database for outputs that no worker holds, and start what may run here."""
         if expired:
             self._sure_until = asyncio.get_running_loop().time() + _SURE_SECONDS
-        await self._look_around(queued_for=queued_for, expired=expired)
+        await self._start_waiting(queued_for=queued_for, expired=expired)
 
-    async def _look_around(self, *, queued_for: timedelta, expired: bool) -> None:
-        free = self._with_places()
-        # Who waits where there is no place is not looked for, and may be somebody.
-        self._wanted = set(self._limits) - free
+    async def _start_waiting(self, *, queued_for: timedelta, expired: bool) -> None:
+        free = self._with_room()
+        # The search leaves out providers without room: outputs may be waiting for them.
+        self._contended = set(self._limits) - free
         models = [model.id for model in self._registry.all() if model.provider in free]
         if self._stopping or not models:
             return
-        found = await self._claims.waiting(
-            models, queued_for=queued_for, expired=expired, limit=_LOOK_AT
+        found = await self._claims.list_waiting(
+            models, queued_for=queued_for, expired=expired, limit=_SEARCH_LIMIT
         )
-        tasks = await asyncio.gather(*map(self._admit, found), return_exceptions=True)
+        tasks = await asyncio.gather(*map(self._claim, found), return_exceptions=True)
         if started := sum(isinstance(task, asyncio.Task) for task in tasks):
             log.info("outputs recovered", extra={"count": started})
         for task in tasks:
@@ -117,40 +146,34 @@ class Dispatcher:
                 raise task
 
     async def fill(self) -> None:
-        """Take up what waits whenever a place has become free, for ever."""
+        """Search again whenever a run that an output waits for has become free, for ever."""
         while True:
-            await self._freed.wait()
-            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
-            self._freed.clear()
+            await self._has_room.wait()
+            await asyncio.sleep(_SEARCH_PAUSE_SECONDS)
+            self._has_room.clear()
             is_sure = asyncio.get_running_loop().time() < self._sure_until
             try:
-                await self._look_around(queued_for=timedelta(0), expired=is_sure)
+                await self._start_waiting(queued_for=timedelta(0), expired=is_sure)
             except Overloaded:
                 log.warning("waiting outputs left for the sweeper")
             except Exception:
                 log.exception("dispatch failed")
 
-    def recall(self, output_ids: Iterable[OutputId]) -> None:
-        """Stop those that run here and are over. A run that waits for its provider's answer goes on
-        until it has it, and withdraws what was asked for.
-        """
-        over = set(output_ids)
-        for (output_id, _), place in self._taken.items():
-            if output_id in over and place.started is not None:
-                run, task = place.started
-                if run.may_be_cut:
-                    task.cancel()
-
     async def stop(self, grace_seconds: float) -> None:
-        """Take nothing new, hand over what another process can go on with, wait for the rest.
+        """Start nothing new, hand over what another process can continue, wait for the rest.
 
         What has no answer within the grace ends as OUTCOME_UNKNOWN.
         """
         self._stopping = True
-        started = [place.started for place in self._taken.values() if place.started is not None]
+        for hint in self._hints:
+            hint.cancel()
+        if undecided := self._hints | self._claiming:
+            await asyncio.wait(undecided, timeout=LETTING_GO_SECONDS)
+        started = [run.started for run in self._runs.values() if run.started is not None]
+        handed_over = [task for run, task in started if not run.may_be_cut]
         for run, task in started:
             if run.may_be_cut:
-                task.cancel()
+                _cancel(task)
             else:
                 run.hand_over()
         tasks = [task for _, task in started]
@@ -158,30 +181,47 @@ class Dispatcher:
             try:
                 await asyncio.wait(tasks, timeout=grace_seconds)
             finally:
-                for task in tasks:
-                    task.cancel()  # also where somebody has no patience even for the grace
+                # Also where this stop is cancelled before the grace has ended. The others have been
+                # cancelled: a second time would keep them from giving their outputs back.
+                for task in handed_over:
+                    task.cancel()
             await asyncio.wait(tasks, timeout=LETTING_GO_SECONDS + 1)
 
-    async def _admit(self, waiting: Waiting) -> asyncio.Task[None] | None:
-        """Claim an output and start its run, if there is a place and nobody was faster."""
-        place = self._occupy(waiting)
-        if place is None:
+    async def _follow(self, hint: Hint) -> None:
+        async with self._hint_limit:
+            try:
+                await self.start(hint)
+            except Exception:
+                log.exception("hint failed", extra={"output_id": hint.output_id})
+
+    async def _claim(self, waiting: Waiting) -> asyncio.Task[None] | None:
+        """Claim an output and start its run, if there is room and no other worker was faster.
+
+        A cancelled caller does not interrupt the claim: nobody would run what it got.
+        """
+        if self._stopping or not self._reserve(waiting):
             return None
+        claiming = _create_task(
+            self._claim_reserved(waiting), self._claiming, name=f"claim {waiting.output_id}"
+        )
+        return await asyncio.shield(claiming)
+
+    async def _claim_reserved(self, waiting: Waiting) -> asyncio.Task[None] | None:
         try:
-            run = await self._runner.claim(waiting.output_id)
+            run = await self._runner.claim(waiting.viewer_id, waiting.output_id)
         except BaseException:
-            self._leave(waiting)
+            self._release(waiting)
             raise
         if run is None:
-            self._leave(waiting)
+            self._release(waiting)
             return None
-        # A run belongs to no request: it begins with no context variables of anybody's.
+        # A run belongs to no request: it starts without anybody's context variables.
         task = asyncio.create_task(
             self._run(waiting, run), name=f"run {waiting.output_id}", context=Context()
         )
-        place.started = run, task
+        self._runs[_attempt_of(waiting)].started = run, task
         if self._stopping:
-            task.cancel()
+            _cancel(task)
         return task
 
     async def _run(self, waiting: Waiting, run: OutputRun) -> None:
@@ -190,38 +230,53 @@ class Dispatcher:
         except Exception:
             log.exception("output failed unexpectedly", extra={"output_id": waiting.output_id})
         finally:
-            self._leave(waiting)
+            self._release(waiting)
 
-    def _occupy(self, waiting: Waiting) -> _Place | None:
+    def _reserve(self, waiting: Waiting) -> bool:
         provider, attempt = self._provider_of(waiting), _attempt_of(waiting)
-        if attempt in self._taken or not self._has_place(provider, waiting.viewer_id):
-            self._wanted.add(provider)
-            return None
-        place = self._taken[attempt] = _Place(provider, waiting.viewer_id)
-        return place
+        if attempt in self._runs or not self._has_room_for(waiting.viewer_id, provider):
+            self._contended.add(provider)
+            return False
+        self._runs[attempt] = _Run(provider, waiting.viewer_id)
+        return True
 
-    def _leave(self, waiting: Waiting) -> None:
-        place = self._taken.pop(_attempt_of(waiting))
-        if place.provider in self._wanted:
-            self._freed.set()
+    def _release(self, waiting: Waiting) -> None:
+        run = self._runs.pop(_attempt_of(waiting))
+        if run.provider in self._contended:
+            self._has_room.set()
 
     def _provider_of(self, waiting: Waiting) -> str:
         model = self._registry.get(waiting.model_id)
         return model.provider if model else ""
 
-    def _has_place(self, provider: str, viewer_id: ViewerId) -> bool:
+    def _has_room_for(self, viewer_id: ViewerId, provider: str) -> bool:
         limit = self._limits.get(provider, _SMALL)
-        taken = [place for place in self._taken.values() if place.provider == provider]
-        own = sum(place.viewer_id == viewer_id for place in taken)
-        return len(taken) < limit and own < max(_SMALL, limit // _SHARE)
+        runs = [run for run in self._runs.values() if run.provider == provider]
+        own = sum(run.viewer_id == viewer_id for run in runs)
+        return len(runs) < limit and own < max(_SMALL, limit // _SHARE)
 
-    def _with_places(self) -> set[str]:
-        taken = [place.provider for place in self._taken.values()]
-        return {name for name, limit in self._limits.items() if taken.count(name) < limit}
+    def _with_room(self) -> set[str]:
+        providers = [run.provider for run in self._runs.values()]
+        return {name for name, limit in self._limits.items() if providers.count(name) < limit}
 
 
 def _attempt_of(waiting: Waiting) -> _Attempt:
-    """What a run here is known by: a cancelled one that its provider keeps waiting may still be
-    here when the output's next attempt comes.
+    """What a run is known by here: a cancelled one that still waits for its provider may be here
+    when the output's next attempt comes.
     """
     return waiting.output_id, waiting.attempt
+
+
+def _cancel(task: asyncio.Task[None]) -> None:
+    # Cancelled before its first step, a run would never give its output back.
+    asyncio.get_running_loop().call_soon(task.cancel)
+
+
+def _create_task(
+    work: Coroutine[Any, Any, _Result], tasks: set[asyncio.Task[Any]], *, name: str
+) -> asyncio.Task[_Result]:
+    """Start a task without the caller's context variables, and keep it until it has ended."""
+    task = asyncio.create_task(work, name=name, context=Context())
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+    return task

@@ -18,13 +18,13 @@ HEARTBEAT: Final = timedelta(seconds=5)
 
 
 class LeaseLost(Exception):
-    """The output has moved on without us: another worker has it, or it is over or gone."""
+    """The claim has ended: another worker has the output, or it has ended or was deleted."""
 
 
 class Lease:
-    """Renews a claim while its body runs, and ends the body with LeaseLost once it is lost.
+    """Renews a claim while its body runs, and ends the body with LeaseLost once the claim is lost.
 
-    While `may_interrupt` says no, the body is left alone: it finds out at its next write.
+    While `may_interrupt` returns False, the body goes on: it finds out at its next write.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Lease:
         except asyncio.CancelledError:
             if kind is not None or not self._lost or self._body.uncancel() > 0:
                 raise
-            return  # the body had come to its end before it was told
+            return  # the body had already ended when the lease was lost
         if kind is asyncio.CancelledError and self._lost and self._body.uncancel() == 0:
             raise LeaseLost
 
@@ -69,7 +69,7 @@ class Lease:
             try:
                 held = await self._claims.renew(self._claim, lease=self._lease)
             except Overloaded:
-                continue  # the fence protects what we write, however long this takes
+                continue  # the fence protects every write, however long this takes
             except Exception:
                 log.exception("lease not renewed", extra={"output_id": self._claim.output.id})
                 continue

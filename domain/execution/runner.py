@@ -27,7 +27,7 @@ from domain.execution.model_availability import ModelAvailability
 from domain.execution.retries import persist
 from domain.execution.run_progress import HandedOver, RunProgress, RunReporter
 from domain.generation import Delivery, GenerationRequest
-from domain.ids import OutputId
+from domain.ids import OutputId, ViewerId
 from domain.images import Image, ImageOrigin, ImageRecord, ProcessedImage
 from domain.mentions import IN_WORDS, spell_mentions
 from domain.models import ImageModel, ModelRegistry
@@ -66,9 +66,9 @@ class OutputRunner:
     lease: timedelta = LEASE
     heartbeat: timedelta = HEARTBEAT
 
-    async def claim(self, output_id: OutputId) -> "OutputRun | None":
+    async def claim(self, viewer_id: ViewerId, output_id: OutputId) -> "OutputRun | None":
         """Take the output, or return None where another worker holds it or it has ended."""
-        claim = await self.claims.claim(output_id, lease=self.lease)
+        claim = await self.claims.claim(viewer_id, output_id, lease=self.lease)
         return OutputRun(self, claim) if claim is not None else None
 
 

@@ -1,8 +1,8 @@
-"""Takes up what was left: outputs that nobody started, gave back, or holds any more; ends what is
-past its time.
+"""The periodic search for outputs that no worker holds: it starts the waiting and the expired ones,
+and ends the overdue ones.
 
-Every process sweeps, as often as it likes: whether an output may run is decided by its claim, and
-whether it may be ended by the write that ends it.
+Every process may sweep at any time: whether an output may run is decided by its claim, and whether
+it may be ended by the write that ends it.
 """
 
 import asyncio
@@ -23,16 +23,16 @@ log = logging.getLogger(__name__)
 QUEUED_AT_MOST: Final = timedelta(minutes=15)
 _EVERY_SECONDS: Final = 2.0
 _STARTED_SOON: Final = timedelta(seconds=1)
-"""A hint starts an output sooner; only after this does looking around."""
+"""A hint starts an output sooner than this; only afterwards does a sweep."""
 _STANDSTILL: Final = 2 / 3
-"""After so much of a lease between two sweeps, this process stood still, and may have missed an
-outage in which those of live workers ran out.
+"""The share of a lease between two sweeps after which this process must have been suspended: it may
+have missed an outage in which leases of live workers expired.
 """
 _BATCH: Final = 200
 
 
 class Sweeper:
-    """`dispatcher` is None in a process that runs no outputs: it only ends what is overdue."""
+    """`dispatcher` is None in a process that runs no outputs: it only ends overdue ones."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Sweeper:
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[None]:
-        """Sweep every now and then until the block ends."""
+        """Sweep every two seconds until the block ends."""
         tasks = [asyncio.create_task(self._sweep_forever(), name="sweeper")]
         if self._dispatcher is not None:
             tasks.append(asyncio.create_task(self._dispatcher.fill(), name="filler"))
@@ -62,11 +62,11 @@ class Sweeper:
             await asyncio.wait(tasks)
 
     async def _sweep_forever(self) -> None:
-        # While the database is away nobody can renew a lease, so those that run out meanwhile say
+        # No worker can renew a lease while the database is away, so a lease that expires then means
         # nothing. Only after one lease of unbroken contact does an expired one mean a dead worker.
         in_touch_since = asyncio.get_running_loop().time()
         swept_at = in_touch_since
-        queued_for = timedelta(0)  # whatever waits at the start was left by somebody
+        queued_for = timedelta(0)  # at the start, no hint will come for what waits
         while True:
             now = asyncio.get_running_loop().time()
             if now - swept_at > self._standstill_seconds:
@@ -88,4 +88,4 @@ class Sweeper:
             if ended:
                 log.warning("outputs ended as overdue", extra={"count": len(ended)})
         if self._dispatcher is not None:
-            await self._dispatcher.look_around(queued_for=queued_for, expired=expired)
+            await self._dispatcher.start_waiting(queued_for=queued_for, expired=expired)

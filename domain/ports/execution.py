@@ -1,44 +1,44 @@
-"""What a worker does to outputs, and how it hears of them.
+"""What a worker does to outputs, and how it is notified of them.
 
-All raise `Overloaded` where the database cannot be reached.
+All repositories raise `Overloaded` where the database cannot be reached.
 """
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 from typing import Protocol
 
-from domain.ids import (
-    ModelId,
-    OutputId,
-)
+from domain.ids import ModelId, OutputId, ViewerId
 from domain.images import ImageRecord
 from domain.outputs import GenerationError, Preview, Run, Usage
 from domain.turns import Claim, Waiting
 
 
 class ClaimRepository(Protocol):
-    """What a worker does to outputs. A write that returns False came too late: the claim is
-    over.
+    """What a worker does to outputs. A write that returns False came too late: the claim has
+    ended.
     """
 
-    async def find_waiting(self, output_id: OutputId) -> Waiting | None:
-        """The output, if it may run now, and no worker has it.
+    async def find_waiting(self, viewer_id: ViewerId, output_id: OutputId) -> Waiting | None:
+        """The viewer's output, if it may run now and no worker has claimed it.
 
-        One whose worker has let its lease run out is left to `waiting`: whether that worker is dead
-        is for those to say who have watched it for a while.
+        One whose worker has let its lease expire is left to `list_waiting`: only a process that has
+        watched for the time of a lease can tell that the worker is dead.
         """
 
-    async def waiting(
+    async def list_waiting(
         self, model_ids: Iterable[ModelId], *, queued_for: timedelta, expired: bool, limit: int
     ) -> Sequence[Waiting]:
-        """Outputs of these models that no worker holds: given back, or queued so long.
+        """Outputs of these models, of all viewers, that no worker holds: given back, or queued for
+        this long.
 
-        With `expired`, also those whose worker has let its lease run out. In fair order: those
-        first whose viewer has the fewest at work, then the longest queued.
+        With `expired`, also those whose worker has let its lease expire. In fair order: outputs of
+        the viewer with the fewest running ones first, then the longest queued.
         """
 
-    async def claim(self, output_id: OutputId, *, lease: timedelta) -> Claim | None:
-        """Take an unfinished output whose lease is over, or return None.
+    async def claim(
+        self, viewer_id: ViewerId, output_id: OutputId, *, lease: timedelta
+    ) -> Claim | None:
+        """Take an unfinished output of the viewer that no lease holds, or return None.
 
         The claim raises `fence`, and every later write names that fence: a worker that lost its
         lease can write nothing more, even if it does not know yet that it lost it. All times are
@@ -52,16 +52,16 @@ class ClaimRepository(Protocol):
         """End the lease at once, so that another worker can claim the output."""
 
     async def postpone(self, claim: Claim, runs: Sequence[Run], *, delay: timedelta) -> bool:
-        """Give it back with what became of its runs, and let nobody claim it before this has
+        """Give it back with the state of its runs, and let no worker claim it before the delay has
         passed.
         """
 
     async def save_runs(self, claim: Claim, runs: Sequence[Run]) -> bool:
-        """Write how far they have come. What is stored and has come further stays."""
+        """Write the state of the runs. Where a stored one has come further, it stays."""
 
     async def is_abandoned(self, claim: Claim) -> bool:
-        """Whether nobody wants what this claim's provider is doing: the attempt ended without it,
-        or was deleted.
+        """Whether the provider's work for this claim is unwanted: the attempt ended without it, or
+        was deleted.
         """
 
     async def show_progress(
@@ -85,12 +85,13 @@ class ClaimRepository(Protocol):
         """End the output with its images, write their records and charge for them, together."""
 
     async def fail(self, claim: Claim, error: GenerationError) -> bool:
-        """End the output without images, and release what it held."""
+        """End the output without images, and release its credits."""
 
     async def end_overdue(self, *, queued_for: timedelta, limit: int) -> Sequence[OutputId]:
-        """End, as timed out, what no worker holds and is past its deadline or queued so long.
+        """End, as timed out, outputs of all viewers that no worker holds and that are past their
+        deadline or have been queued for this long.
 
-        What it held is released. Return what was ended.
+        Release their credits. Return what was ended.
         """
 
 
@@ -103,11 +104,12 @@ class WithdrawnModelRepository(Protocol):
 
 
 class JobQueue(Protocol):
-    """Carries ids of outputs to workers: a hint, not a promise. The sweeper brings what gets
-    lost.
-    """
+    """Notifies workers of waiting outputs: a hint, not a promise. The sweeper finds the rest."""
 
-    def enqueue(self, output_ids: Iterable[OutputId]) -> None: ...
+    def enqueue(self, viewer_id: ViewerId, output_ids: Iterable[OutputId]) -> None:
+        """Notify a worker of these outputs of the viewer. Never waits and never fails."""
 
     def recall(self, output_ids: Iterable[OutputId]) -> None:
-        """Stop those that run here. Other workers find out when they renew their leases."""
+        """Stop the runs of these outputs in this process. Other workers find out when they renew
+        their leases.
+        """

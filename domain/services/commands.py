@@ -89,7 +89,7 @@ class CommandService:
                 refusals.raise_if_any()
             written = await write(planned)
             if not isinstance(written, Conflict):
-                self.jobs.enqueue(output.id for output in written.queued)
+                self.jobs.enqueue(viewer.id, [output.id for output in written.queued])
                 return written.result
             conflict = written
             if not await retries.pause():

@@ -1,6 +1,8 @@
 """What a worker does to outputs: find, claim, hold, and bring to an end, money included.
 
 Every write after the claim names its fence, and matches nothing once another worker has claimed.
+Every filter names the turn's owner, the shard key, except those of the two searches that read the
+unfinished turns of all viewers.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,7 +14,7 @@ from pymongo import ReturnDocument
 from domain.conflicts import Conflict
 from domain.credits import captured, charge_for, released
 from domain.errors import GenerationErrorCode
-from domain.ids import ModelId, OutputId, output_id_of, turn_of_output
+from domain.ids import ModelId, OutputId, ViewerId, output_id_of, turn_of_output
 from domain.images import ImageRecord
 from domain.outputs import GenerationError, Preview, Run, Usage
 from domain.turns import Claim, Waiting
@@ -51,19 +53,19 @@ class MongoClaimRepository:
         self._database = database
         self._turns = database.turns
 
-    async def find_waiting(self, output_id: OutputId) -> Waiting | None:
+    async def find_waiting(self, viewer_id: ViewerId, output_id: OutputId) -> Waiting | None:
         turn_id, slot = turn_of_output(output_id)
         waits = {"$and": [is_slot(slot), *CLAIMABLE, GIVEN_TO_NOBODY]}
         found = await self._turns.find_one(
-            {"_id": turn_id, "$expr": any_output(waits)},
-            {"ownerId": 1, **{f"outputs.{name}": 1 for name in ("slot", "attempt", "model")}},
+            {"_id": turn_id, "ownerId": viewer_id, "$expr": any_output(waits)},
+            {f"outputs.{name}": 1 for name in ("slot", "attempt", "model")},
         )
         if found is None:
             return None
         output = next(one for one in found["outputs"] if one["slot"] == slot)
-        return Waiting(output_id, output["attempt"], found["ownerId"], output["model"])
+        return Waiting(output_id, output["attempt"], viewer_id, output["model"])
 
-    async def waiting(
+    async def list_waiting(
         self, model_ids: Iterable[ModelId], *, queued_for: timedelta, expired: bool, limit: int
     ) -> Sequence[Waiting]:
         stages = waiting_in_fair_order(list(model_ids), queued_for=queued_for, expired=expired)
@@ -77,10 +79,13 @@ class MongoClaimRepository:
             async for found in await self._turns.aggregate([*stages, {"$limit": limit}])
         ]
 
-    async def claim(self, output_id: OutputId, *, lease: timedelta) -> Claim | None:
+    async def claim(
+        self, viewer_id: ViewerId, output_id: OutputId, *, lease: timedelta
+    ) -> Claim | None:
         turn_id, slot = turn_of_output(output_id)
+        claimable = any_output({"$and": [is_slot(slot), *CLAIMABLE]})
         found = await self._turns.find_one_and_update(
-            {"_id": turn_id, "$expr": any_output({"$and": [is_slot(slot), *CLAIMABLE]})},
+            {"_id": turn_id, "ownerId": viewer_id, "$expr": claimable},
             moving(
                 is_slot(slot),
                 {
@@ -112,7 +117,7 @@ class MongoClaimRepository:
         return Claim(turn, output, embedded["leaseUntil"] - lease, embedded["deadlineAt"])
 
     async def renew(self, claim: Claim, *, lease: timedelta) -> bool:
-        # A renewal that is overtaken by the end of its lease is not to hold the output again.
+        # A renewal that arrives after the output was given back must not hold it again.
         query = held(claim, leaseUntil={"$ne": None})
         return await self._note(claim, {"leaseUntil": from_now(lease)}, query)
 
@@ -130,6 +135,7 @@ class MongoClaimRepository:
         found = await self._turns.find_one(
             {
                 "_id": claim.turn.id,
+                "ownerId": claim.turn.owner_id,
                 "outputs": {
                     "$elemMatch": {
                         "slot": claim.output.slot,
@@ -229,7 +235,7 @@ class MongoClaimRepository:
 
         async def work(transaction: Transaction) -> bool:
             before = await transaction.turns.find_one_and_update(
-                {"_id": turn["_id"], "$expr": any_output(which)},
+                {"_id": turn["_id"], "ownerId": turn["ownerId"], "$expr": any_output(which)},
                 moving(which, _failed(_TIMED_OUT)),
             )
             if before is None:
@@ -250,7 +256,7 @@ class MongoClaimRepository:
         return result.matched_count == 1
 
     async def _note(self, claim: Claim, changes: Document, query: Document | None = None) -> bool:
-        # No client sees these, so this write raises no version and wakes nobody.
+        # No client sees these fields, so this write raises no version and notifies no listener.
         update = [set_on_outputs(is_slot(claim.output.slot), changes)]
         result = await self._turns.update_one(query or held(claim), update)
         return result.matched_count == 1

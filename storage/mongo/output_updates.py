@@ -178,6 +178,7 @@ def held(claim: Claim, **more: object) -> Document:
     output = claim.output
     return {
         "_id": claim.turn.id,
+        "ownerId": claim.turn.owner_id,
         "outputs": {
             "$elemMatch": {
                 "slot": output.slot,

@@ -1,1 +1,1 @@
-"""Carries ids of outputs to workers, in this process or over NATS."""
+"""Carries hints to worker processes through NATS JetStream."""

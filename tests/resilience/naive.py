@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import bootstrap
 from domain.credits import Movement, captured, charge_for, released
-from domain.ids import ModelId, OutputId, output_id_of, turn_of_output
+from domain.ids import ModelId, OutputId, ViewerId, output_id_of, turn_of_output
 from domain.images import ImageRecord
 from domain.outputs import GenerationError, Preview, Run, Usage
 from domain.turns import Claim, Waiting
@@ -39,7 +39,7 @@ class NaiveClaimRepository(MongoClaimRepository):
         super().__init__(database)
         self._has_looked = False
 
-    async def find_waiting(self, output_id: OutputId) -> Waiting | None:
+    async def find_waiting(self, viewer_id: ViewerId, output_id: OutputId) -> Waiting | None:
         turn_id, slot = turn_of_output(output_id)
         turn = await self._turns.find_one({"_id": turn_id})
         found = (
@@ -47,7 +47,7 @@ class NaiveClaimRepository(MongoClaimRepository):
         )
         return found[0] if found else None
 
-    async def waiting(
+    async def list_waiting(
         self, model_ids: Iterable[ModelId], *, queued_for: timedelta, expired: bool, limit: int
     ) -> Sequence[Waiting]:
         """At first everything that is not over: this process has just been started again."""
@@ -64,7 +64,9 @@ class NaiveClaimRepository(MongoClaimRepository):
             and turn["updatedAt"] <= long_ago
         ]
 
-    async def claim(self, output_id: OutputId, *, lease: timedelta) -> Claim | None:
+    async def claim(
+        self, viewer_id: ViewerId, output_id: OutputId, *, lease: timedelta
+    ) -> Claim | None:
         turn_id, slot = turn_of_output(output_id)
         await self._set(turn_id, slot, {"status": "GENERATING", "startedAt": "$$NOW"})
         found = await self._turns.find_one({"_id": turn_id})

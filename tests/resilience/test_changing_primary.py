@@ -122,7 +122,7 @@ async def test_a_landing_that_is_confirmed_late_keeps_its_bytes(
         withdrawals=ModelAvailability(MongoWithdrawnModelRepository(replicated), registry),
     )
     _, turn = await a_conversation(replicated, "local-silver")
-    claimed = await runner.claim(turn.outputs[0].id)
+    claimed = await runner.claim(turn.owner_id, turn.outputs[0].id)
     assert claimed is not None
 
     await asyncio.wait_for(claimed.run(), PATIENCE_SECONDS)

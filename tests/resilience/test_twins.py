@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from domain.conflicts import Conflict
 from domain.conversations import Conversation, StartConversation
@@ -31,12 +32,17 @@ from storage.mongo.idempotency import MongoIdempotencyRepository
 from storage.mongo.images import MongoImageRepository
 from storage.mongo.turns import MongoTurnRepository
 from storage.objects.folder import FolderObjectStore
-from storage.queue.jobs import LocalBroker, TaskiqJobQueue
+from storage.queue.connection import NatsConnection
+from storage.queue.publisher import NatsPublisher
 from tests.storage.builders import ANA, a_claim
 
 VIEWER = Viewer(ANA)
 A_BOAT = TurnRequest(user_message="A boat", selected_models=("local-silver",))
 Twin = Callable[[], Awaitable[object]]
+
+
+def a_queue_to_nobody() -> NatsPublisher:
+    return NatsPublisher(NatsConnection(SecretStr("nats://127.0.0.1:1"), database="test"))
 
 
 class Receipts(MongoIdempotencyRepository):
@@ -98,7 +104,7 @@ class Desk:
             FolderObjectStore(folder, public_url="", signer=Signer(b"x" * 32))
         )
         images = ImageService(MongoImageRepository(database), image_writer)
-        registry, jobs = load_catalogue(rehearsals=False), TaskiqJobQueue(LocalBroker())
+        registry, jobs = load_catalogue(rehearsals=False), a_queue_to_nobody()
         commands = CommandService(self.receipts, conversations, turns, accounts, jobs)
         self.conversations = ConversationService(
             conversations, commands, accounts, images, registry, image_writer

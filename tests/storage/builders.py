@@ -125,7 +125,13 @@ async def a_gallery(database: Database, *records: ImageRecord, viewer_id: Viewer
     assert await MongoViewerRepository(database).welcome(viewer_id, records)
 
 
-async def a_claim(database: Database, output_id: OutputId, *, lease: timedelta = LONG) -> Claim:
-    claim = await MongoClaimRepository(database).claim(output_id, lease=lease)
+async def a_claim(
+    database: Database,
+    output_id: OutputId,
+    *,
+    lease: timedelta = LONG,
+    viewer_id: ViewerId = ANA,
+) -> Claim:
+    claim = await MongoClaimRepository(database).claim(viewer_id, output_id, lease=lease)
     assert claim is not None
     return claim

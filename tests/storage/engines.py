@@ -1,23 +1,26 @@
-"""Both brokers behind one face, and a taker that remembers what it was handed.
+"""Processes that meet in one NATS, and a starter that remembers the hints that it was given.
 
-The taker plays `Dispatcher`, with a set in place of the database's claims: what has been claimed
-once is not run again, however often its hint comes.
+The starter stands for `Dispatcher`, with a set in place of the database's claims: what has been
+claimed once does not run again, however often its hint comes.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from typing import Final, Protocol
+from typing import Final
 
 from pydantic import SecretStr
-from taskiq import BrokerMessage
 
-from domain.ids import OutputId, new_conversation_id, output_id_of, turn_id_of
-from storage.queue.jobs import LocalBroker, TaskiqJobQueue
-from storage.queue.nats import NatsBroker
+from domain.ids import OutputId, ViewerId, new_conversation_id, output_id_of, turn_id_of
+from domain.turns import Hint
+from storage.queue.connection import ACK_WAIT_SECONDS, Connected, NatsConnection
+from storage.queue.consumer import NatsConsumer
+from storage.queue.publisher import NatsPublisher
+from tests.storage.builders import ANA
 
-PLACES: Final = 5
+ROOM: Final = 5
+"""How many outputs may run at the same time."""
 SOON_SECONDS: Final = 20.0
 REQUEST: ContextVar[str] = ContextVar("REQUEST", default="none")
 
@@ -28,7 +31,7 @@ def some_outputs(count: int) -> list[OutputId]:
 
 
 class Claims:
-    """What the database decides: who asks first has an output for good."""
+    """What the database decides: the first who asks has an output for good."""
 
     def __init__(self) -> None:
         self.made: set[OutputId] = set()
@@ -40,7 +43,7 @@ class Claims:
         self.made.add(output_id)
         return True
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         self._changed.set()
 
     async def until(self, holds: Callable[[], bool]) -> None:
@@ -51,111 +54,81 @@ class Claims:
                 await self._changed.wait()
 
 
-class Takes:
+class Worker:
     """Runs that begin when they are claimed and end when they may."""
 
-    def __init__(
-        self,
-        claims: Claims | None = None,
-        *,
-        acknowledges: bool = True,
-        stops: bool = True,
-    ) -> None:
+    def __init__(self, claims: Claims | None = None) -> None:
         self.hints: list[OutputId] = []
+        self.viewers: set[ViewerId] = set()
         self.begun: list[OutputId] = []
         self.ended: list[OutputId] = []
         self.cut_off: list[OutputId] = []
-        self.recalled: list[OutputId] = []
         self.requests: set[str] = set()
         self.most_at_once = 0
         self.breaks = False
-        self.tasks: list[asyncio.Task[object]] = []
+        self.runs: list[asyncio.Task[None]] = []
         self.may_end = asyncio.Event()
-        self.may_acknowledge = asyncio.Event()
-        self.may_acknowledge.set()
+        self.may_decide = asyncio.Event()
+        self.may_decide.set()
         self._claims = claims or Claims()
         self.until = self._claims.until
-        self._acknowledges = acknowledges
-        self._stops = stops
 
-    async def take(self, output_id: OutputId, acknowledge: Callable[[], Awaitable[None]]) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self.tasks.append(task)
+    async def start(self, hint: Hint) -> asyncio.Task[None] | None:
         self.requests.add(REQUEST.get())
-        self._note(self.hints, output_id)
+        self.viewers.add(hint.viewer_id)
+        self._note(self.hints, hint.output_id)
         if self.breaks:
             raise RuntimeError("broken")
-        try:
-            if self._acknowledges:
-                await self.may_acknowledge.wait()
-                await acknowledge()
-            if self._claims.make(output_id):
-                await self._run(output_id)
-        except asyncio.CancelledError:
-            self.cut_off.append(output_id)
-            raise
+        is_claimed = self._claims.make(hint.output_id)
+        if is_claimed:
+            self._note(self.begun, hint.output_id)
+            self.most_at_once = max(self.most_at_once, len(self.begun) - len(self.ended))
+        await self.may_decide.wait()
+        if not is_claimed:
+            return None
+        run = asyncio.create_task(self._run(hint.output_id))
+        await asyncio.sleep(0)  # only what has begun can be cut off
+        self.runs.append(run)
+        self._claims.notify()
+        return run
 
-    def recall(self, output_ids: Iterable[OutputId]) -> None:
-        self.recalled.extend(output_ids)
-
-    def stop(self) -> None:
-        """What a dispatcher does between the last hint and the end."""
-        if self._stops:
-            self.may_end.set()
+    async def stop(self) -> None:
+        """End the runs, as a dispatcher does after the last hint."""
+        self.may_end.set()
+        if self.runs:
+            await asyncio.wait(self.runs)
 
     async def _run(self, output_id: OutputId) -> None:
-        self._note(self.begun, output_id)
-        self.most_at_once = max(self.most_at_once, len(self.begun) - len(self.ended))
-        await self.may_end.wait()
+        try:
+            await self.may_end.wait()
+        except asyncio.CancelledError:
+            self._note(self.cut_off, output_id)
+            raise
         self._note(self.ended, output_id)
 
     def _note(self, notes: list[OutputId], output_id: OutputId) -> None:
         notes.append(output_id)
-        self._claims.tell()
+        self._claims.notify()
 
 
-class Engine(Protocol):
-    """How processes meet: one that enqueues, and any number that take."""
+class Sender:
+    """A process that enqueues for one viewer."""
 
-    def sending(self) -> AbstractAsyncContextManager[TaskiqJobQueue]: ...
+    def __init__(self, queue: NatsPublisher) -> None:
+        self._queue = queue
 
-    def taking(
-        self, takes: Takes, *, places: int = PLACES
-    ) -> AbstractAsyncContextManager[TaskiqJobQueue]:
-        """At the end nothing new is taken first; then the runs may end."""
-
-    async def send_raw(self, message: bytes) -> None: ...
-
-
-class Embedded:
-    """One process: who takes is who enqueues."""
-
-    def __init__(self) -> None:
-        self._broker = LocalBroker()
-        self._queue = TaskiqJobQueue(self._broker)
-
-    @asynccontextmanager
-    async def sending(self) -> AsyncIterator[TaskiqJobQueue]:
-        yield self._queue
-
-    @asynccontextmanager
-    async def taking(self, takes: Takes, *, places: int = PLACES) -> AsyncIterator[TaskiqJobQueue]:
-        async with taking(self._queue, takes, places=places):
-            yield self._queue
-
-    async def send_raw(self, message: bytes) -> None:
-        await self._broker.kick(in_form(message))
+    def enqueue(self, outputs: list[OutputId]) -> None:
+        self._queue.enqueue(ANA, outputs)
 
 
 class OnNats:
-    """Each a process of its own as far as NATS can tell."""
+    """Opens processes: each is one of its own as far as NATS can tell."""
 
     def __init__(
         self,
         url: str,
         *,
-        ack_wait_seconds: float = 30,
+        ack_wait_seconds: float = ACK_WAIT_SECONDS,
         name: str = "test",
         is_away: bool = False,
     ) -> None:
@@ -164,48 +137,41 @@ class OnNats:
         self._name = name
         self._is_away = is_away
 
-    @asynccontextmanager
-    async def sending(self) -> AsyncIterator[TaskiqJobQueue]:
-        broker = self.broker()
-        queue = TaskiqJobQueue(broker)
-        async with queue.publishing():
-            await self._reached(broker)
-            yield queue
+    def connection(self) -> NatsConnection:
+        return NatsConnection(
+            self._url, database=self._name, ack_wait_seconds=self._ack_wait_seconds
+        )
 
     @asynccontextmanager
-    async def taking(self, takes: Takes, *, places: int = PLACES) -> AsyncIterator[TaskiqJobQueue]:
-        broker = self.broker()
-        queue = TaskiqJobQueue(broker)
-        async with taking(queue, takes, places=places):
-            await self._reached(broker)
-            yield queue
+    async def sending(self) -> AsyncIterator[Sender]:
+        connection = self.connection()
+        publisher = NatsPublisher(connection)
+        async with connection.serve(), publisher.serve():
+            await self._reached(connection)
+            yield Sender(publisher)
 
-    async def send_raw(self, message: bytes) -> None:
-        broker = self.broker()
-        await broker.startup()
-        await self._reached(broker)
-        await broker.kick(in_form(message))
-        await broker.shutdown()
-
-    async def _reached(self, broker: NatsBroker) -> None:
-        # On a busy machine a first connection can take longer than a hint is worth waiting for.
-        if not self._is_away:
-            async with asyncio.timeout(SOON_SECONDS):
-                await broker.reached()
-
-    def broker(self) -> NatsBroker:
-        return NatsBroker(self._url, name=self._name, ack_wait_seconds=self._ack_wait_seconds)
-
-
-@asynccontextmanager
-async def taking(queue: TaskiqJobQueue, takes: Takes, *, places: int) -> AsyncIterator[None]:
-    async with queue.publishing():
+    @asynccontextmanager
+    async def working(self, worker: Worker, *, room: int = ROOM) -> AsyncIterator[None]:
+        """At the end no more hints are received first; then the runs may end."""
+        connection = self.connection()
+        consumer = NatsConsumer(connection, worker, max_concurrent_runs=room)
         try:
-            async with queue.receiving(takes, places=places):
+            async with connection.serve(), consumer.serve():
+                await self._reached(connection)
                 yield
         finally:
-            takes.stop()
+            await worker.stop()
 
+    async def send_raw(self, message: bytes) -> None:
+        connection = self.connection()
+        async with connection.serve():
+            connected = await self._reached(connection)
+            assert connected is not None
+            await connected.jetstream.publish(connection.names.subject, message)
 
-def in_form(message: bytes) -> BrokerMessage:
-    return BrokerMessage(task_id="1", task_name="generate", message=message, labels={})
+    async def _reached(self, connection: NatsConnection) -> Connected | None:
+        # On a busy machine a first connection can take longer than a hint is worth waiting for.
+        if self._is_away:
+            return None
+        async with asyncio.timeout(SOON_SECONDS):
+            return await connection.reached()

@@ -2,29 +2,24 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Iterable
 
 from pydantic import SecretStr
 
-from domain.ids import OutputId
-from storage.queue.jobs import TaskiqJobQueue
-from storage.queue.nats import NatsBroker
+from domain.turns import Hint
+from storage.queue.connection import NatsConnection
+from storage.queue.consumer import NatsConsumer
 
 
 class Hangs:
-    async def take(self, output_id: OutputId, _: Callable[[], Awaitable[None]]) -> None:
-        sys.stdout.write(f"taken {output_id}\n")
+    async def start(self, hint: Hint) -> None:
+        sys.stdout.write(f"taken {hint.output_id}\n")
         sys.stdout.flush()
         await asyncio.Event().wait()
 
-    def recall(self, output_ids: Iterable[OutputId]) -> None:
-        pass
-
 
 async def work(url: str, ack_wait_seconds: float) -> None:
-    broker = NatsBroker(SecretStr(url), name="test", ack_wait_seconds=ack_wait_seconds)
-    queue = TaskiqJobQueue(broker)
-    async with queue.publishing(), queue.receiving(Hangs(), places=1):
+    connection = NatsConnection(SecretStr(url), database="test", ack_wait_seconds=ack_wait_seconds)
+    async with connection.serve(), NatsConsumer(connection, Hangs(), max_concurrent_runs=1).serve():
         await asyncio.Event().wait()
 
 

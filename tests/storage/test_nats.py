@@ -16,12 +16,15 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from storage.queue.jobs import TaskiqJobQueue, make_broker
-from storage.queue.nats import PULL_SECONDS, NatsBroker
+from storage.queue.connection import NatsConnection
+from storage.queue.consumer import NatsConsumer
+from storage.queue.publisher import NatsPublisher
+from storage.queue.pull import PULL_SECONDS
 from tests.brokers import NatsServer
 from tests.resilience.processes import eventually
 from tests.serving import free_port
-from tests.storage.engines import PLACES, SOON_SECONDS, Claims, OnNats, Takes, some_outputs
+from tests.storage.builders import ANA
+from tests.storage.engines import ROOM, SOON_SECONDS, Claims, OnNats, Worker, some_outputs
 from tests.tools import need
 
 ROOT = Path(__file__).parents[2]
@@ -91,28 +94,30 @@ async def said(event: str, logs: list[EventDict]) -> None:
 async def test_long_runs_are_not_given_to_a_second_worker(
     hasty: OnNats, nats_server: NatsServer
 ) -> None:
-    outputs, claims = some_outputs(PLACES), Claims()
-    first, second = Takes(claims), Takes(claims)
-    async with hasty.sending() as queue, hasty.taking(first), hasty.taking(second):
-        queue.enqueue(outputs)
-        await claims.until(lambda: len(first.begun + second.begun) == PLACES)
+    outputs, claims = some_outputs(ROOM), Claims()
+    first, second = Worker(claims), Worker(claims)
+    async with hasty.sending() as sender, hasty.working(first), hasty.working(second):
+        sender.enqueue(outputs)
+        await claims.until(lambda: len(first.begun + second.begun) == ROOM)
         await until_no_hint_is_left(nats_server.url)
 
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(4 * SHORT_SECONDS):
-                await claims.until(lambda: len(first.hints + second.hints) > PLACES)
+                await claims.until(lambda: len(first.hints + second.hints) > ROOM)
 
         assert sorted(first.begun + second.begun) == outputs
         assert not first.ended + second.ended
 
 
 async def test_a_hint_that_nobody_acknowledged_comes_again(hasty: OnNats) -> None:
-    (output,), takes = some_outputs(1), Takes(acknowledges=False)
-    async with hasty.sending() as queue, hasty.taking(takes):
-        queue.enqueue([output])
+    (output,), worker = some_outputs(1), Worker()
+    worker.may_decide.clear()
+    async with hasty.sending() as sender, hasty.working(worker):
+        sender.enqueue([output])
 
-        await takes.until(lambda: takes.hints == [output, output])
-        assert takes.begun == [output]
+        await worker.until(lambda: worker.hints == [output, output])
+        assert worker.begun == [output]
+        worker.may_decide.set()
 
 
 @asynccontextmanager
@@ -133,49 +138,55 @@ async def a_hanging_worker(url: str) -> AsyncIterator[asyncio.subprocess.Process
 async def test_a_hint_whose_worker_was_killed_comes_to_another_one(
     hasty: OnNats, nats_server: NatsServer
 ) -> None:
-    (output,), takes = some_outputs(1), Takes()
-    async with hasty.sending() as queue, a_hanging_worker(nats_server.url) as worker:
-        assert worker.stdout is not None
-        queue.enqueue([output])
+    (output,), worker = some_outputs(1), Worker()
+    async with hasty.sending() as sender, a_hanging_worker(nats_server.url) as process:
+        assert process.stdout is not None
+        sender.enqueue([output])
         async with asyncio.timeout(SOON_SECONDS):
-            await worker.stdout.readuntil(f"taken {output}\n".encode())
-        worker.kill()
-        await worker.wait()
+            await process.stdout.readuntil(f"taken {output}\n".encode())
+        process.kill()
+        await process.wait()
 
-        async with hasty.taking(takes):
-            await takes.until(lambda: takes.begun == [output])
+        async with hasty.working(worker):
+            await worker.until(lambda: worker.begun == [output])
     await until_no_hint_is_left(nats_server.url)
 
 
-async def test_a_cancelled_task_is_not_acknowledged(hasty: OnNats) -> None:
-    (output,), takes = some_outputs(1), Takes(acknowledges=False)
-    async with hasty.sending() as queue, hasty.taking(takes, places=1):
-        queue.enqueue([output])
-        await takes.until(lambda: takes.begun == [output])
-        takes.tasks[0].cancel()
+async def test_a_worker_that_stops_gives_back_hints_that_it_has_not_decided(
+    engine: OnNats,
+) -> None:
+    """Wherever a hint has got to: long before NATS would deliver it again by itself."""
+    outputs, claims = some_outputs(30), Claims()
+    async with engine.sending() as sender:
+        for number, output in enumerate(outputs):
+            async with engine.working(Worker(claims)):
+                sender.enqueue([output])
+                await asyncio.sleep(number / 10_000)
 
-        await takes.until(lambda: takes.hints == [output, output])
-        assert takes.cut_off == [output]
+        other = Worker(claims)
+        other.may_end.set()
+        async with engine.working(other):
+            await other.until(lambda: claims.made == set(outputs))
 
 
-async def test_a_take_that_breaks_does_not_come_again_and_again(
+async def test_a_start_that_breaks_does_not_come_again_and_again(
     hasty: OnNats, nats_server: NatsServer
 ) -> None:
-    (output,), takes = some_outputs(1), Takes()
-    takes.breaks = True
-    async with hasty.sending() as queue, hasty.taking(takes):
-        queue.enqueue([output])
-        await takes.until(lambda: takes.hints == [output])
+    (output,), worker = some_outputs(1), Worker()
+    worker.breaks = True
+    async with hasty.sending() as sender, hasty.working(worker):
+        sender.enqueue([output])
+        await worker.until(lambda: worker.hints == [output])
 
         await until_no_hint_is_left(nats_server.url)
-    assert takes.hints == [output]
+    assert worker.hints == [output]
 
 
-@pytest.mark.parametrize("message", [b"", b'{"task_id": "1"}', b"\xff"], ids=repr)
+@pytest.mark.parametrize("message", [b"", b'{"version": 2}', b"\xff"], ids=repr)
 async def test_unparsable_messages_are_acknowledged(
     hasty: OnNats, nats_server: NatsServer, message: bytes
 ) -> None:
-    async with hasty.taking(Takes()):
+    async with hasty.working(Worker()):
         await hasty.send_raw(message)
 
         await until_no_hint_is_left(nats_server.url)
@@ -185,15 +196,15 @@ async def test_unparsable_messages_are_acknowledged(
 async def test_a_broker_restart_runs_nothing_twice_and_cancels_nothing(
     hasty: OnNats, nats_server: NatsServer, number: signal.Signals
 ) -> None:
-    outputs, later = some_outputs(PLACES), some_outputs(2)
+    outputs, later = some_outputs(ROOM), some_outputs(2)
     claims = Claims()
-    first, second = Takes(claims), Takes(claims)
-    async with hasty.sending() as queue, hasty.taking(first), hasty.taking(second):
-        queue.enqueue(outputs)
-        await claims.until(lambda: len(first.begun + second.begun) == PLACES)
+    first, second = Worker(claims), Worker(claims)
+    async with hasty.sending() as sender, hasty.working(first), hasty.working(second):
+        sender.enqueue(outputs)
+        await claims.until(lambda: len(first.begun + second.begun) == ROOM)
 
         await (nats_server.stop() if number == signal.SIGTERM else nats_server.kill())
-        queue.enqueue(later)
+        sender.enqueue(later)
         await nats_server.start()
 
         # The workers go on, and so does the process that enqueues.
@@ -206,15 +217,15 @@ async def test_a_broker_restart_runs_nothing_twice_and_cancels_nothing(
 async def test_a_broker_that_has_lost_everything_is_set_up_again_by_who_enqueues(
     engine: OnNats, nats_server: NatsServer
 ) -> None:
-    async with engine.sending() as queue:
-        queue.enqueue(some_outputs(1))
+    async with engine.sending() as sender:
+        sender.enqueue(some_outputs(1))
         await eventually(lambda: has_hints(nats_server.url), within=SOON_SECONDS, what="sent")
         await nats_server.lose_everything()
         await nats_server.start()
 
         async def goes_on() -> bool:
             # Those sent before somebody has noticed are lost, which the database makes up for.
-            queue.enqueue(some_outputs(1))
+            sender.enqueue(some_outputs(1))
             return await has_hints(nats_server.url)
 
         await eventually(goes_on, within=SOON_SECONDS, what="hints are kept again", every=0.2)
@@ -223,22 +234,22 @@ async def test_a_broker_that_has_lost_everything_is_set_up_again_by_who_enqueues
 async def test_a_broker_that_has_lost_everything_is_set_up_again_by_who_takes(
     engine: OnNats, nats_server: NatsServer
 ) -> None:
-    (first, second), takes = some_outputs(2), Takes()
-    takes.may_acknowledge.clear()
-    async with engine.taking(takes) as worker:
-        worker.enqueue([first])
-        await takes.until(lambda: takes.hints == [first])
+    (first, second), worker = some_outputs(2), Worker()
+    worker.may_decide.clear()
+    async with engine.sending() as sender, engine.working(worker):
+        sender.enqueue([first])
+        await worker.until(lambda: worker.hints == [first])
         with capture_logs() as logs:
             await nats_server.lose_everything()
             await nats_server.start()
             await eventually(lambda: is_set_up(nats_server.url), within=SOON_SECONDS, what="set up")
             # What this acknowledges was in the files, and came through a connection that is closed.
-            takes.may_acknowledge.set()
-            await takes.until(lambda: takes.begun == [first])
+            worker.may_decide.set()
+            await worker.until(lambda: len(worker.runs) == 1)
 
-        worker.enqueue([second])
-        await takes.until(lambda: takes.begun == [first, second])
-        assert not takes.ended + takes.cut_off
+        sender.enqueue([second])
+        await worker.until(lambda: worker.begun == [first, second])
+        assert not worker.ended + worker.cut_off
     assert {entry["event"] for entry in logs} <= {
         "job engine away",
         "job engine reached",
@@ -249,51 +260,57 @@ async def test_a_broker_that_has_lost_everything_is_set_up_again_by_who_takes(
 async def test_the_broker_is_away_when_a_mutation_enqueues_no_error_no_delay(
     engine: OnNats, nats_server: NatsServer
 ) -> None:
-    outputs, takes = some_outputs(200), Takes()
-    takes.may_end.set()
-    async with engine.sending() as queue:
-        queue.enqueue(some_outputs(1))
+    outputs, worker = some_outputs(200), Worker()
+    worker.may_end.set()
+    async with engine.sending() as sender:
+        sender.enqueue(some_outputs(1))
         await nats_server.kill()
 
         started = monotonic()
-        queue.enqueue(outputs)
+        sender.enqueue(outputs)
         assert monotonic() - started < 1
 
         await nats_server.start()
-        async with engine.taking(takes):
-            await takes.until(lambda: set(outputs) <= set(takes.hints))
+        async with engine.working(worker):
+            await worker.until(lambda: set(outputs) <= set(worker.hints))
 
 
 async def test_processes_start_while_the_broker_is_away(tmp_path: Path) -> None:
-    (output,), takes = some_outputs(1), Takes()
+    (output,), worker = some_outputs(1), Worker()
     server = NatsServer(tmp_path, binary=need("nats-server"))
     engine = OnNats(server.url, is_away=True)
     with capture_logs() as logs:
-        async with engine.sending() as queue, engine.taking(takes):
-            queue.enqueue([output])
+        async with engine.sending() as sender, engine.working(worker):
+            sender.enqueue([output])
             await said("job engine away", logs)
 
             await server.start()
-            await takes.until(lambda: takes.begun == [output])
+            await worker.until(lambda: worker.begun == [output])
     await server.kill()
 
 
-async def test_what_cannot_be_sent_in_time_is_dropped_and_said() -> None:
+async def test_what_cannot_be_sent_in_time_is_dropped_and_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     engine = OnNats(f"nats://127.0.0.1:{free_port()}", is_away=True)
-    with capture_logs() as logs:
-        async with engine.sending() as queue:
-            queue.enqueue(some_outputs(1))
-            await said("hints dropped", logs)
 
-    assert [entry["reasons"] for entry in logs if "reasons" in entry] == [{"TimeoutError": 1}]
+    async def is_said() -> bool:
+        return "hints dropped" in caplog.messages
+
+    async with engine.sending() as sender:
+        sender.enqueue(some_outputs(1))
+        await eventually(is_said, within=SOON_SECONDS, what="hints dropped")
+
+    dropped = caplog.records[caplog.messages.index("hints dropped")]
+    assert vars(dropped)["reasons"] == {"TimeoutError": 1}
 
 
 async def test_stop_does_not_enqueue(engine: OnNats, nats_server: NatsServer) -> None:
-    outputs, takes = some_outputs(PLACES), Takes()
-    async with engine.sending() as queue:
-        async with engine.taking(takes):
-            queue.enqueue(outputs)
-            await takes.until(lambda: len(takes.begun) == PLACES)
+    outputs, worker = some_outputs(ROOM), Worker()
+    async with engine.sending() as sender:
+        async with engine.working(worker):
+            sender.enqueue(outputs)
+            await worker.until(lambda: len(worker.begun) == ROOM)
             await until_no_hint_is_left(nats_server.url)
 
         assert await hints_in(nats_server.url) == 0
@@ -302,8 +319,9 @@ async def test_stop_does_not_enqueue(engine: OnNats, nats_server: NatsServer) ->
 async def test_a_stopped_worker_asks_for_nothing_more_while_its_runs_end(
     engine: OnNats, nats_server: NatsServer
 ) -> None:
-    (first, second), stopped, other = some_outputs(2), Takes(), Takes()
-    worker = TaskiqJobQueue(engine.broker())
+    (first, second), stopped, other = some_outputs(2), Worker(), Worker()
+    connection = engine.connection()
+    consumer = NatsConsumer(connection, stopped, max_concurrent_runs=ROOM)
 
     async def asked() -> bool:
         return await is_asked(nats_server.url)
@@ -311,31 +329,31 @@ async def test_a_stopped_worker_asks_for_nothing_more_while_its_runs_end(
     async def asked_no_more() -> bool:
         return not await is_asked(nats_server.url)
 
-    async with engine.sending() as queue, worker.publishing():
-        async with worker.receiving(stopped, places=PLACES):
-            queue.enqueue([first])
+    async with engine.sending() as sender, connection.serve():
+        async with consumer.serve():
+            sender.enqueue([first])
             await stopped.until(lambda: stopped.begun == [first])
             await eventually(asked, within=SOON_SECONDS, what="asked for more")
         # By itself the question would stand for longer than this.
         await eventually(asked_no_more, within=PULL_SECONDS / 2, what="asked for nothing more")
 
-        queue.enqueue([second])
-        async with engine.taking(other):
+        sender.enqueue([second])
+        async with engine.working(other):
             await other.until(lambda: other.begun == [second])
             assert not stopped.ended
-        stopped.stop()
+        await stopped.stop()
     assert stopped.hints == [first]
 
 
 async def test_a_stop_does_not_wait_for_a_broker_that_is_away(
     engine: OnNats, nats_server: NatsServer
 ) -> None:
-    takes = Takes()
-    async with engine.sending() as queue, engine.taking(takes):
-        queue.enqueue(some_outputs(1))
-        await takes.until(lambda: len(takes.begun) == 1)
+    worker = Worker()
+    async with engine.sending() as sender, engine.working(worker):
+        sender.enqueue(some_outputs(1))
+        await worker.until(lambda: len(worker.begun) == 1)
         await nats_server.kill()
-        queue.enqueue(some_outputs(10))
+        sender.enqueue(some_outputs(10))
         started = monotonic()
 
     assert monotonic() - started < 15
@@ -344,15 +362,15 @@ async def test_a_stop_does_not_wait_for_a_broker_that_is_away(
 async def test_a_frozen_broker_delays_neither_an_enqueue_nor_a_stop(
     engine: OnNats, nats_server: NatsServer
 ) -> None:
-    takes = Takes()
-    async with engine.sending() as queue, engine.taking(takes):
-        queue.enqueue(some_outputs(1))
-        await takes.until(lambda: len(takes.begun) == 1)
+    worker = Worker()
+    async with engine.sending() as sender, engine.working(worker):
+        sender.enqueue(some_outputs(1))
+        await worker.until(lambda: len(worker.begun) == 1)
         assert nats_server.pid is not None
         os.kill(nats_server.pid, signal.SIGSTOP)
 
         started = monotonic()
-        queue.enqueue(some_outputs(1_000))
+        sender.enqueue(some_outputs(1_000))
         assert monotonic() - started < 1
         started = monotonic()
 
@@ -362,27 +380,28 @@ async def test_a_frozen_broker_delays_neither_an_enqueue_nor_a_stop(
 async def test_a_frozen_broker_is_used_again_once_it_thaws(
     engine: OnNats, nats_server: NatsServer
 ) -> None:
-    (output,), takes = some_outputs(1), Takes()
-    async with engine.sending() as queue, engine.taking(takes):
-        queue.enqueue(some_outputs(1))
-        await takes.until(lambda: len(takes.begun) == 1)
+    (output,), worker = some_outputs(1), Worker()
+    async with engine.sending() as sender, engine.working(worker):
+        sender.enqueue(some_outputs(1))
+        await worker.until(lambda: len(worker.begun) == 1)
         assert nats_server.pid is not None
         os.kill(nats_server.pid, signal.SIGSTOP)
-        queue.enqueue([output])
+        sender.enqueue([output])
         os.kill(nats_server.pid, signal.SIGCONT)
 
-        await takes.until(lambda: output in takes.begun)
+        await worker.until(lambda: output in worker.begun)
 
 
 async def test_deployments_with_other_databases_do_not_meet(nats_server: NatsServer) -> None:
     ours, theirs = some_outputs(1), some_outputs(1)
-    we, they = Takes(), Takes()
+    we, they = Worker(), Worker()
     one, other = (OnNats(nats_server.url, name=name) for name in ("one", "one-outputs"))
-    async with one.taking(we) as queue, other.taking(they) as their_queue:
-        queue.enqueue(ours)
-        their_queue.enqueue(theirs)
-        await we.until(lambda: len(we.begun) == 1)
-        await they.until(lambda: len(they.begun) == 1)
+    async with one.sending() as sender, other.sending() as their_sender:
+        sender.enqueue(ours)
+        their_sender.enqueue(theirs)
+        async with one.working(we), other.working(they):
+            await we.until(lambda: len(we.begun) == 1)
+            await they.until(lambda: len(they.begun) == 1)
 
     assert (we.hints, they.hints) == (ours, theirs)
 
@@ -397,14 +416,14 @@ async def test_deployments_with_other_databases_do_not_meet(nats_server: NatsSer
 async def test_credentials_are_taken_from_the_url(
     tmp_path: Path, user: str, authorization: str
 ) -> None:
-    takes = Takes()
+    worker = Worker()
     server = NatsServer(tmp_path, binary=need("nats-server"), authorization=authorization)
     await server.start()
     engine = OnNats(server.url.replace("//", f"//{user}@"))
     try:
-        async with engine.sending() as queue, engine.taking(takes):
-            queue.enqueue(some_outputs(1))
-            await takes.until(lambda: len(takes.begun) == 1)
+        async with engine.sending() as sender, engine.working(worker):
+            sender.enqueue(some_outputs(1))
+            await worker.until(lambda: len(worker.begun) == 1)
     finally:
         await server.kill()
 
@@ -416,20 +435,20 @@ async def test_wrong_credentials_are_said_without_being_told(tmp_path: Path) -> 
         authorization='authorization { user: "u", password: "p" }',
     )
     await server.start()
-    queue = TaskiqJobQueue(
-        make_broker(SecretStr(server.url.replace("//", "//u:canary@")), database="test")
-    )
+    url = SecretStr(server.url.replace("//", "//u:canary@"))
+    connection = NatsConnection(url, database="test")
+    publisher = NatsPublisher(connection)
     try:
         with capture_logs() as logs:
-            async with queue.publishing():
-                queue.enqueue(some_outputs(1))
+            async with connection.serve(), publisher.serve():
+                publisher.enqueue(ANA, some_outputs(1))
                 await said("job engine away", logs)
     finally:
         await server.kill()
 
     assert "Authorization Violation" in str(logs)
     assert "canary" not in str(logs)
-    assert "canary" not in repr(vars(queue))
+    assert "canary" not in repr(vars(connection))
 
 
 async def test_with_tls_nothing_secret_is_said_in_the_clear() -> None:
@@ -443,11 +462,10 @@ async def test_with_tls_nothing_secret_is_said_in_the_clear() -> None:
 
     port = free_port()
     impostor = await asyncio.start_server(pose_as_nats, "127.0.0.1", port)
-    broker = NatsBroker(SecretStr(f"tls://user:canary@127.0.0.1:{port}"), name="test")
-    queue = TaskiqJobQueue(broker)
+    url = SecretStr(f"tls://user:canary@127.0.0.1:{port}")
     async with impostor:
         with capture_logs() as logs:
-            async with queue.publishing():
+            async with NatsConnection(url, database="test").serve():
                 await said("job engine away", logs)
 
     assert not heard

@@ -1,9 +1,10 @@
-"""The owner is in every filter of a viewer's reads and writes: it is the shard key.
+"""The owner is in every filter of a viewer's and a worker's reads and writes: it is the shard key.
 
 Found by watching the commands that the driver sends, so that no filter can be forgotten.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,14 +12,18 @@ import pytest
 from pymongo import monitoring
 
 from domain.conflicts import Conflict
-from domain.errors import UserError, UserErrorCode
+from domain.errors import GenerationErrorCode, UserError, UserErrorCode
 from domain.idempotency import IdempotencyKey
-from domain.ids import new_conversation_id, new_upload_id, prompt_id_of
+from domain.ids import new_conversation_id, new_upload_id, prompt_id_of, viewer_id_of
 from domain.images import new_key
+from domain.outputs import GenerationError
 from domain.pages import PageRequest
 from domain.references import Reference, ReferenceOrigin
+from domain.turns import Turn
 from domain.uploads import DeclaredFile, Upload
 from storage.mongo.accounts import MongoAccountRepository
+from storage.mongo.claims import MongoClaimRepository
+from storage.mongo.collections import UNFINISHED_TURN
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database, open_database
 from storage.mongo.idempotency import MongoIdempotencyRepository
@@ -27,7 +32,16 @@ from storage.mongo.prompts import MongoPromptRepository
 from storage.mongo.turns import MongoTurnRepository
 from storage.mongo.uploads import MongoUploadRepository
 from storage.mongo.viewers import MongoViewerRepository
-from tests.storage.builders import ANA, MANY, a_picture, a_plan
+from tests.storage.builders import (
+    ANA,
+    LONG,
+    MANY,
+    OVER,
+    a_claim,
+    a_conversation,
+    a_picture,
+    a_plan,
+)
 
 KEY = IdempotencyKey("key", "startConversation", "…")
 OWNED = {"conversations", "turns", "images", "prompts", "uploads", "idempotency", "ledger"}
@@ -88,6 +102,68 @@ async def test_every_filter_names_the_owner(watched: tuple[Database, Filters]) -
     for command, collection, query in filters.seen:
         owner = query.get("ownerId") if collection in OWNED else query.get("_id")
         assert owner == ANA, f"{command} of {collection}: {query}"
+
+
+async def test_every_filter_of_a_worker_names_the_owner(
+    database: Database, watched: tuple[Database, Filters]
+) -> None:
+    _, turn = await a_conversation(database, "one", "two", "three", "four")
+    calls = await _calls_of_a_worker(watched[0], turn)
+    filters = watched[1].seen
+    filters.clear()
+
+    for name, call in calls.items():
+        assert bool(await call()) == (name != "is_abandoned"), name
+
+    # These two search the unfinished turns of all viewers. What `end_overdue` finds it ends one by
+    # one, for the owner.
+    searches = [query for name, _, query in filters if name == "aggregate"]
+    assert searches == [{"status": UNFINISHED_TURN}] * 2
+    others = [(collection, query) for name, collection, query in filters if name != "aggregate"]
+    assert len(others) > len(calls)
+    for collection, query in others:
+        assert query.get("_id" if collection in BY_OWNER else "ownerId") == ANA, query
+
+
+async def test_another_viewers_hint_claims_nothing(database: Database) -> None:
+    claims = MongoClaimRepository(database)
+    _, turn = await a_conversation(database)
+    stranger = viewer_id_of("tests", "bob")
+
+    assert await claims.find_waiting(stranger, turn.outputs[0].id) is None
+    assert await claims.claim(stranger, turn.outputs[0].id, lease=LONG) is None
+    assert await claims.find_waiting(ANA, turn.outputs[0].id)
+
+
+async def _calls_of_a_worker(
+    database: Database, turn: Turn
+) -> dict[str, Callable[[], Awaitable[object]]]:
+    """A call of every method of the claims' repository."""
+    claims = MongoClaimRepository(database)
+    first, second, third, fourth = turn.outputs
+    claim, other = await a_claim(database, first.id), await a_claim(database, second.id)
+    failure = GenerationError(GenerationErrorCode.INTERNAL, retryable=True)
+    calls: dict[str, Callable[[], Awaitable[object]]] = {
+        "find_waiting": lambda: claims.find_waiting(ANA, third.id),
+        "claim": lambda: claims.claim(ANA, third.id, lease=OVER),
+        "renew": lambda: claims.renew(claim, lease=LONG),
+        "save_runs": lambda: claims.save_runs(claim, []),
+        "is_abandoned": lambda: claims.is_abandoned(claim),
+        "show_progress": lambda: claims.show_progress(claim, progress=0.5),
+        "give_back": lambda: claims.give_back(claim),
+        "postpone": lambda: claims.postpone(claim, [], delay=OVER),
+        "land": lambda: claims.land(claim, [a_picture(first.id)], text=None, usage=None),
+        "fail": lambda: claims.fail(other, failure),
+        "list_waiting": lambda: claims.list_waiting(
+            [fourth.model_id], queued_for=timedelta(0), expired=True, limit=10
+        ),
+        "end_overdue": lambda: claims.end_overdue(queued_for=timedelta(0), limit=10),
+    }
+    methods = vars(MongoClaimRepository).items()
+    assert set(calls) == {
+        name for name, one in methods if inspect.iscoroutinefunction(one) and name[0] != "_"
+    }
+    return calls
 
 
 async def _do_everything(database: Database) -> None:

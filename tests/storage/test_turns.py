@@ -58,7 +58,7 @@ async def test_of_many_workers_one_gets_the_output(
 
     output_id = turn.outputs[0].id
 
-    got = await asyncio.gather(*(claims.claim(output_id, lease=LONG) for _ in range(20)))
+    got = await asyncio.gather(*(claims.claim(ANA, output_id, lease=LONG) for _ in range(20)))
 
     assert [claim.output.fence for claim in got if claim] == [1]
 
@@ -176,7 +176,9 @@ async def test_what_nobody_holds_is_found_when_it_should_be(
 
     async def found(queued_for: timedelta, *, expired: bool) -> list[str]:
         models = [output.model_id for output in turn.outputs]
-        waiting = await claims.waiting(models, queued_for=queued_for, expired=expired, limit=10)
+        waiting = await claims.list_waiting(
+            models, queued_for=queued_for, expired=expired, limit=10
+        )
         return [one.model_id for one in waiting]
 
     assert await found(timedelta(0), expired=True) == ["given back", "dead", "queued"]

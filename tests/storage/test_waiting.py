@@ -17,7 +17,7 @@ NOW = timedelta(0)
 async def order(
     database: Database, *models: str, limit: int = 100
 ) -> Sequence[tuple[ViewerId, ModelId]]:
-    found = await MongoClaimRepository(database).waiting(
+    found = await MongoClaimRepository(database).list_waiting(
         [ModelId(name) for name in models or ("model",)],
         queued_for=NOW,
         expired=False,
@@ -75,9 +75,9 @@ async def test_only_what_may_run_now_is_found(database: Database) -> None:
     found = await order(database, "held", "postponed", "waits")
 
     assert found == [(ANA, "waits")]
-    assert await claims.find_waiting(held.id) is None
-    assert await claims.find_waiting(postponed.id) is None
-    waiting = await claims.find_waiting(waits.id)
+    assert await claims.find_waiting(ANA, held.id) is None
+    assert await claims.find_waiting(ANA, postponed.id) is None
+    waiting = await claims.find_waiting(ANA, waits.id)
     assert waiting is not None
     assert (waiting.viewer_id, waiting.model_id) == (ANA, "waits")
 
@@ -104,7 +104,7 @@ async def test_a_hint_takes_nothing_from_a_worker_whose_lease_ran_out(database: 
     claims = MongoClaimRepository(database)
     _, turn = await a_conversation(database)
     (output,) = turn.outputs
-    assert await claims.claim(output.id, lease=timedelta(0))
+    assert await claims.claim(ANA, output.id, lease=timedelta(0))
 
-    assert await claims.find_waiting(output.id) is None
-    assert await claims.waiting([output.model_id], queued_for=NOW, expired=True, limit=1)
+    assert await claims.find_waiting(ANA, output.id) is None
+    assert await claims.list_waiting([output.model_id], queued_for=NOW, expired=True, limit=1)

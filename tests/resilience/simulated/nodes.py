@@ -10,7 +10,7 @@ from domain.execution.image_writer import ImageWriter
 from domain.execution.model_availability import ModelAvailability
 from domain.execution.runner import OutputRunner
 from domain.execution.sweeper import Sweeper
-from domain.ids import ModelId, OutputId
+from domain.ids import ModelId, OutputId, ViewerId
 from domain.images import ProcessedImage, Rendition
 from domain.ports.execution import ClaimRepository
 from domain.ports.objects import ObjectStore
@@ -28,6 +28,7 @@ from domain.services.conversations import ConversationService
 from domain.services.edit_planning import EditPlanner
 from domain.services.images import ImageService
 from domain.services.turns import TurnService
+from domain.turns import Hint
 from tests.resilience.simulated.model.repositories import Accounts, Images, Turns
 from tests.resilience.simulated.network import Line, Remote
 from tests.resilience.simulated.site import HEARTBEAT, LEASE, QUEUED_AT_MOST, Site
@@ -66,10 +67,9 @@ class Node:
     def runs(self) -> bool:
         return self.dispatcher is not None
 
-    def take(self, output_id: OutputId) -> None:
+    def take(self, hint: Hint) -> None:
         if self.dispatcher is not None:
-            hint = self.dispatcher.take(output_id, self._acknowledge)
-            self.process.begin(hint, name=f"hint {output_id}")
+            self.process.begin(self.dispatcher.start(hint), name=f"hint {hint.output_id}")
 
     def stop(self) -> None:
         """As SIGTERM does: take nothing new, hand over, wait a while, end."""
@@ -91,9 +91,6 @@ class Node:
             grace = _GRACE_SECONDS * self.site.sky.random.random()
             await self.dispatcher.stop(grace)
         self.site.sky.kill(self.process)
-
-    async def _acknowledge(self) -> None:
-        pass
 
     def _open_ports(self, site: Site, process: Process) -> None:
         def remote(line: Line, target: object) -> Any:
@@ -156,10 +153,10 @@ class _Hints:
     def __init__(self, node: Node) -> None:
         self._node = node
 
-    def enqueue(self, output_ids: Iterable[OutputId]) -> None:
+    def enqueue(self, viewer_id: ViewerId, output_ids: Iterable[OutputId]) -> None:
         if self._node.process.is_alive:
             for output_id in output_ids:
-                self._node.site.hint(output_id)
+                self._node.site.carry(Hint(viewer_id, output_id))
 
     def recall(self, output_ids: Iterable[OutputId]) -> None:
         if self._node.process.is_alive and self._node.dispatcher is not None:

@@ -6,8 +6,9 @@ from datetime import timedelta
 from typing import Final, Protocol
 
 from domain.execution.sweeper import Sweeper
-from domain.ids import ModelId, OutputId
+from domain.ids import ModelId
 from domain.models import ImageModel, ModelRegistry, Scene
+from domain.turns import Hint
 from tests.resilience.simulated.invariants import Invariants
 from tests.resilience.simulated.model.claims import Claims
 from tests.resilience.simulated.model.repositories import Conversations, Receipts
@@ -72,7 +73,7 @@ class Resident(Protocol):
     @property
     def runs(self) -> bool: ...
 
-    def take(self, output_id: OutputId) -> None: ...
+    def take(self, hint: Hint) -> None: ...
 
     def stop(self) -> None: ...
 
@@ -125,18 +126,18 @@ class Site:
             self.tables.catch_up()
         self.database.behind_until = 0.0
 
-    def hint(self, output_id: OutputId) -> None:
+    def carry(self, hint: Hint) -> None:
         """Carry a hint to one of those that run outputs, or lose it, or carry it twice."""
         sky = self.sky
         if sky.random.random() < sky.weather.hints:
             return
         for _ in range(1 + (sky.random.random() < _DOUBLED)):
-            sky.world.after(sky.pause(), self._deliver, output_id)
+            sky.world.after(sky.pause(), self._deliver, hint)
 
-    def _deliver(self, output_id: OutputId) -> None:
+    def _deliver(self, hint: Hint) -> None:
         takers = [one for one in self.residents if one.runs and not one.is_stopping]
         if takers:
-            self.sky.random.choice(takers).take(output_id)
+            self.sky.random.choice(takers).take(hint)
 
 
 def a_site(

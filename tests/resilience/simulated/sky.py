@@ -18,7 +18,7 @@ READS: Final = frozenset(
         "is_abandoned",
         "latest_of_many",
         "latest_with_images",
-        "waiting",
+        "list_waiting",
     }
 )
 _QUIET: Final = READS | {"open", "renew", "end_overdue"}

@@ -84,4 +84,4 @@ async def test_a_renewal_that_comes_after_the_end_of_its_lease_holds_nothing(
     await claims.give_back(claim)
 
     assert not await claims.renew(claim, lease=LONG)
-    assert await claims.find_waiting(claim.output.id)
+    assert await claims.find_waiting(claim.turn.owner_id, claim.output.id)

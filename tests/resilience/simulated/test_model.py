@@ -193,9 +193,10 @@ async def retry(both: Both) -> None:
 async def claim(both: Both) -> None:
     if turn := a_turn(both):
         output = both.random.choice(turn.outputs)
-        await both.ask(both.claims, "find_waiting", output.id)
+        owner_id = turn.owner_id if both.random.random() < 0.9 else both.random.choice(VIEWERS)
+        await both.ask(both.claims, "find_waiting", owner_id, output.id)
         lease = both.random.choice((OVER, LONG))
-        ours, theirs = await both.ask(both.claims, "claim", output.id, lease=lease)
+        ours, theirs = await both.ask(both.claims, "claim", owner_id, output.id, lease=lease)
         if ours and theirs:
             assert ours.seconds_left == pytest.approx(theirs.seconds_left, abs=1.0)
             both.claimed.append((ours, theirs))
@@ -204,7 +205,7 @@ async def claim(both: Both) -> None:
 async def look_around(both: Both) -> None:
     await both.ask(
         both.claims,
-        "waiting",
+        "list_waiting",
         both.random.sample(MODELS, 2),
         queued_for=both.random.choice((timedelta(0), LONG)),
         expired=both.random.choice((True, False)),

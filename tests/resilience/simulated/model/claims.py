@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from domain.credits import captured, charge_for
 from domain.errors import GenerationErrorCode
-from domain.ids import ModelId, OutputId, turn_of_output
+from domain.ids import ModelId, OutputId, ViewerId, turn_of_output
 from domain.images import ImageRecord
 from domain.outputs import UNFINISHED, GenerationError, Output, OutputStatus, Preview, Run, Usage
 from domain.turns import Claim, Waiting
@@ -20,15 +20,15 @@ class Claims:
         self._tables = tables
         self._worker = worker
 
-    def find_waiting(self, output_id: OutputId) -> Waiting | None:
-        row, output = self._find(output_id, self._tables.committed)
+    def find_waiting(self, viewer_id: ViewerId, output_id: OutputId) -> Waiting | None:
+        row, output = self._find(output_id, self._tables.committed, owner_id=viewer_id)
         if row is None or output is None or not self.may_be_claimed(row, output):
             return None
         if row.hidden[output.slot].lease_until is not None:
             return None  # its worker may be alive
         return Waiting(output_id, output.attempt, row.turn.owner_id, output.model_id)
 
-    def waiting(
+    def list_waiting(
         self, model_ids: Iterable[ModelId], *, queued_for: timedelta, expired: bool, limit: int
     ) -> Sequence[Waiting]:
         now, models = self._tables.clock(), set(model_ids)
@@ -62,9 +62,9 @@ class Claims:
             for _, _, _, _, row, output in found[:limit]
         ]
 
-    def claim(self, output_id: OutputId, *, lease: timedelta) -> Claim | None:
+    def claim(self, viewer_id: ViewerId, output_id: OutputId, *, lease: timedelta) -> Claim | None:
         tables = self._tables
-        row, output = self._find(output_id, self._tables)
+        row, output = self._find(output_id, self._tables, owner_id=viewer_id)
         if row is None or output is None or not self.may_be_claimed(row, output):
             return None
         now, hidden = tables.clock(), row.hidden[output.slot]
@@ -123,7 +123,8 @@ class Claims:
         return True
 
     def is_abandoned(self, claim: Claim) -> bool:
-        _, output = self._find(claim.output.id, self._tables.committed)
+        owner_id = claim.turn.owner_id
+        _, output = self._find(claim.output.id, self._tables.committed, owner_id=owner_id)
         return not (
             output is not None
             and output.attempt == claim.output.attempt
@@ -231,14 +232,19 @@ class Claims:
         tables.release(row.turn.owner_id, [holding])
         tables.observer.committed(row.turn.owner_id, before, row.turn)
 
-    def _find(self, output_id: OutputId, tables: Tables) -> tuple[Row, Output] | tuple[None, None]:
+    def _find(
+        self, output_id: OutputId, tables: Tables, *, owner_id: ViewerId
+    ) -> tuple[Row, Output] | tuple[None, None]:
         turn_id, slot = turn_of_output(output_id)
         row = tables.turns.get(turn_id)
-        output = row.turn.output(slot) if row else None
-        return (row, output) if row and output else (None, None)
+        if row is None or row.turn.owner_id != owner_id:
+            return None, None
+        output = row.turn.output(slot)
+        return (row, output) if output else (None, None)
 
     def _held(self, claim: Claim) -> tuple[Row, Output] | tuple[None, None]:
-        row, output = self._find(claim.output.id, self._tables)
+        owner_id = claim.turn.owner_id
+        row, output = self._find(claim.output.id, self._tables, owner_id=owner_id)
         if row is None or output is None or not self.holds(claim, output):
             return None, None
         return row, output

@@ -1,0 +1,33 @@
+"""A hint as a message in NATS: JSON with a version.
+
+Processes of several versions meet in one stream during an upgrade. A reader ignores fields that it
+does not know, and a message that it cannot read is none of its hints: the sweeper finds the output.
+"""
+
+from typing import Final
+
+import orjson
+
+from domain.ids import parse_output_id, parse_viewer_id
+from domain.turns import Hint
+
+VERSION: Final = 1
+
+
+def encode_hint(hint: Hint) -> bytes:
+    return orjson.dumps({"version": VERSION, "viewer": hint.viewer_id, "output": hint.output_id})
+
+
+def parse_hint(message: bytes) -> Hint | None:
+    """The hint, or None if the message is none of this version."""
+    try:
+        fields = orjson.loads(message)
+    except ValueError:
+        return None
+    if not isinstance(fields, dict) or fields.get("version") != VERSION:
+        return None
+    viewer, output = fields.get("viewer"), fields.get("output")
+    if not isinstance(viewer, str) or not isinstance(output, str):
+        return None
+    viewer_id, output_id = parse_viewer_id(viewer), parse_output_id(output)
+    return Hint(viewer_id, output_id) if viewer_id and output_id else None

@@ -1,0 +1,256 @@
+"""The dispatcher as the queue of its own process: from a hint to a run, on a real database."""
+
+# ruff: noqa: ARG002 - the provider here does not look at what it is asked
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from contextvars import ContextVar
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from domain.errors import GenerationErrorCode, GenerationFailed
+from domain.execution import dispatcher as dispatching
+from domain.execution.dispatcher import Dispatcher
+from domain.execution.image_writer import ImageWriter
+from domain.execution.model_availability import ModelAvailability
+from domain.execution.runner import OutputRunner
+from domain.generation import Delivery, GenerationRequest
+from domain.ids import OutputId, ViewerId, viewer_id_of
+from domain.models import ModelRegistry
+from domain.outputs import ProviderJob
+from domain.ports.providers import RunObserver
+from domain.signing import Signer
+from domain.turns import Hint, Turn
+from storage.imaging.threaded import ThreadedImageProcessor
+from storage.mongo.claims import MongoClaimRepository
+from storage.mongo.database import Database
+from storage.mongo.images import MongoImageRepository
+from storage.mongo.model_availability import MongoWithdrawnModelRepository
+from storage.objects.folder import FolderObjectStore
+from tests.storage.builders import ANA, a_conversation, a_model
+
+BOB = viewer_id_of("tests", "bob")
+ROOM = 6
+SOON_SECONDS = 20.0
+REQUEST: ContextVar[str] = ContextVar("REQUEST", default="none")
+
+
+class Hangs:
+    """A provider that runs outputs until they may fail."""
+
+    name = "local"
+    max_concurrent_runs = ROOM
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.requests: set[str] = set()
+        self.may_end = asyncio.Event()
+        self._changed = asyncio.Condition()
+
+    async def generate(self, request: GenerationRequest, observer: RunObserver) -> Delivery:
+        self.requests.add(REQUEST.get())
+        async with self._changed:
+            self.begun += 1
+            self._changed.notify_all()
+        await self.may_end.wait()
+        raise GenerationFailed(GenerationErrorCode.INTERNAL, retryable=False)
+
+    async def cancel(self, job: ProviderJob) -> None:
+        raise AssertionError(job)
+
+    async def until_begun(self, count: int) -> None:
+        async with asyncio.timeout(SOON_SECONDS), self._changed:
+            await self._changed.wait_for(lambda: self.begun >= count)
+
+
+@pytest.fixture
+def provider() -> Hangs:
+    return Hangs()
+
+
+@pytest.fixture
+def dispatcher(database: Database, provider: Hangs, tmp_path: Path) -> Dispatcher:
+    registry, claims = ModelRegistry([a_model()]), MongoClaimRepository(database)
+    objects = FolderObjectStore(tmp_path / "objects", public_url="", signer=Signer(b"x" * 32))
+    providers = {provider.name: provider}
+    runner = OutputRunner(
+        claims=claims,
+        images=MongoImageRepository(database),
+        image_writer=ImageWriter(objects),
+        image_processor=ThreadedImageProcessor(),
+        registry=registry,
+        providers=providers,
+        withdrawals=ModelAvailability(MongoWithdrawnModelRepository(database), registry),
+    )
+    return Dispatcher(claims, runner, registry, providers)
+
+
+async def outputs_of(
+    database: Database, count: int, *, viewer_id: ViewerId = ANA
+) -> list[OutputId]:
+    _, turn = await a_conversation(database, *["model"] * count, viewer_id=viewer_id)
+    return ids_of(turn)
+
+
+def ids_of(turn: Turn) -> list[OutputId]:
+    return [output.id for output in turn.outputs]
+
+
+async def given_back(database: Database, viewer_id: ViewerId, outputs: Iterable[OutputId]) -> bool:
+    """Whether no lease holds any of them."""
+    claims = MongoClaimRepository(database)
+    return all([await claims.find_waiting(viewer_id, one) is not None for one in outputs])
+
+
+async def test_what_is_enqueued_runs(
+    database: Database, dispatcher: Dispatcher, provider: Hangs
+) -> None:
+    outputs = await outputs_of(database, 2)
+
+    dispatcher.enqueue(ANA, outputs)
+
+    await provider.until_begun(2)
+    assert not await given_back(database, ANA, outputs)
+    await dispatcher.stop(0)
+    assert await given_back(database, ANA, outputs)
+
+
+async def test_a_hint_enqueued_twice_runs_once(
+    database: Database, dispatcher: Dispatcher, provider: Hangs
+) -> None:
+    (output,) = await outputs_of(database, 1)
+
+    dispatcher.enqueue(ANA, [output, output])
+    dispatcher.enqueue(ANA, [output])
+    await provider.until_begun(1)
+    while dispatcher._hints:
+        await asyncio.wait(dispatcher._hints)
+
+    assert provider.begun == 1
+    await dispatcher.stop(0)
+
+
+async def test_a_hint_with_another_owner_starts_nothing(
+    database: Database, dispatcher: Dispatcher, provider: Hangs
+) -> None:
+    (output,) = await outputs_of(database, 1)
+
+    assert await dispatcher.start(Hint(BOB, output)) is None
+
+    assert provider.begun == 0
+
+
+async def test_one_viewer_gets_half_and_the_rest_waits_in_the_database(
+    database: Database, dispatcher: Dispatcher, provider: Hangs
+) -> None:
+    outputs = await outputs_of(database, ROOM)
+    dispatcher.enqueue(ANA, outputs)
+    await provider.until_begun(ROOM // 2)
+
+    other = await outputs_of(database, 1, viewer_id=BOB)
+    await dispatcher.start_waiting(queued_for=timedelta(0), expired=False)
+    await provider.until_begun(ROOM // 2 + 1)
+
+    assert not await given_back(database, BOB, other)
+    assert provider.begun == ROOM // 2 + 1
+    await dispatcher.stop(0)
+
+
+async def test_what_found_no_room_starts_when_a_run_has_ended(
+    database: Database, dispatcher: Dispatcher, provider: Hangs
+) -> None:
+    filling = asyncio.create_task(dispatcher.fill())
+    dispatcher.enqueue(ANA, await outputs_of(database, ROOM * 2))
+    await provider.until_begun(ROOM // 2)
+
+    provider.may_end.set()
+
+    await provider.until_begun(ROOM * 2)
+    filling.cancel()
+    await asyncio.wait([filling])
+    await dispatcher.stop(0)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 5, 10, 20, 40, 80, 160, 320])
+async def test_nothing_is_held_after_the_end_wherever_a_hint_has_got_to(
+    database: Database, dispatcher: Dispatcher, provider: Hangs, steps: int
+) -> None:
+    outputs = await outputs_of(database, 1)
+    dispatcher.enqueue(ANA, outputs)
+    for _ in range(steps):
+        await asyncio.sleep(0)
+
+    await dispatcher.stop(0)
+
+    begun = provider.begun
+    assert await given_back(database, ANA, outputs)
+    dispatcher.enqueue(ANA, outputs)
+    await asyncio.sleep(0.05)
+    assert provider.begun == begun
+
+
+async def test_a_search_that_is_cancelled_loses_no_claim(
+    database: Database, dispatcher: Dispatcher, provider: Hangs
+) -> None:
+    outputs = await outputs_of(database, 2)
+    searching = asyncio.create_task(
+        dispatcher.start_waiting(queued_for=timedelta(0), expired=False)
+    )
+    async with asyncio.timeout(SOON_SECONDS):
+        while not dispatcher._claiming:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+    searching.cancel()
+    await dispatcher.stop(0)
+
+    assert await given_back(database, ANA, outputs)
+
+
+async def test_a_recalled_output_is_stopped_and_the_others_go_on(
+    database: Database, dispatcher: Dispatcher, provider: Hangs
+) -> None:
+    first, second = await outputs_of(database, 2)
+    runs = [await dispatcher.start(Hint(ANA, output)) for output in (first, second)]
+    await provider.until_begun(2)
+
+    dispatcher.recall([first])
+
+    assert runs[0] is not None
+    assert runs[1] is not None
+    await asyncio.wait([runs[0]], timeout=SOON_SECONDS)
+    assert runs[0].cancelled()
+    assert not runs[1].done()
+    await dispatcher.stop(0)
+
+
+async def test_a_run_has_no_context_variables_of_the_request_that_asked_for_it(
+    database: Database, dispatcher: Dispatcher, provider: Hangs
+) -> None:
+    outputs = await outputs_of(database, 1)
+    REQUEST.set("somebody's")
+
+    dispatcher.enqueue(ANA, outputs)
+
+    await provider.until_begun(1)
+    assert provider.requests == {"none"}
+    await dispatcher.stop(0)
+
+
+async def test_too_many_hints_are_dropped_and_it_says_so_once(
+    database: Database, dispatcher: Dispatcher, caplog: pytest.LogCaptureFixture
+) -> None:
+    (output,) = await outputs_of(database, 1)
+
+    with caplog.at_level(logging.WARNING):
+        dispatcher.enqueue(ANA, [output] * (dispatching.MAX_HINTS + 10))
+
+    assert len(dispatcher._hints) == dispatching.MAX_HINTS
+    assert [record.message for record in caplog.records] == ["hints dropped"]
+    await dispatcher.stop(0)
+
+
+def test_a_process_has_room_for_what_its_providers_take_together(dispatcher: Dispatcher) -> None:
+    assert dispatcher.max_concurrent_runs == ROOM
