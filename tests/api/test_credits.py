@@ -62,7 +62,12 @@ async def test_what_lands_is_charged_and_what_fails_is_not(
     models = ["local-silver", "rehearsal-fails"]
     payload = await start(client, selectedModels=models, options={**SMALL, "imagesPerModel": 2})
     assert await spent(client, payload["turn"]) != []
-    assert await account(client) in [(STARTING, 8, 2), (STARTING - 4, 4, 1), (STARTING, 4, 1)]
+    assert await account(client) in [
+        (STARTING, 8, 2),
+        (STARTING - 4, 4, 1),
+        (STARTING, 4, 1),
+        (STARTING - 4, 0, 0),
+    ]
 
     turn = await over(client, payload["turn"])
 
