@@ -22,7 +22,7 @@ from storage.imaging import sandbox as upload_processor
 from storage.imaging.containers import content_type_of
 from storage.imaging.sandbox import UploadSandbox
 from storage.imaging.sandbox_child import TOO_LARGE, TOO_SLOW, Limits
-from tests.resilience.scale import SEED
+from tests.resilience.scale import SEED, THOROUGH
 from tests.storage.mutants import assert_opens, mutants
 from tests.storage.pictures import (
     CANARY,
@@ -45,7 +45,7 @@ from tests.storage.pictures import (
 )
 
 ROOT = Path(__file__).parent.parent.parent
-MUTATIONS = int(os.environ.get("DARKROOM_TEST_MUTATIONS", "5000"))
+MUTATIONS = int(os.environ.get("DARKROOM_TEST_MUTATIONS", "10000" if THOROUGH else "1500"))
 MUTATIONS_APART = 50
 MUTATIONS_SECONDS = 60 + MUTATIONS / 50
 ITSELF_BYTES = 100_000_000
