@@ -7,6 +7,7 @@ export VIEWER ?= ana
 export PROVIDER
 KILLS ?= 500
 CUTS ?= 1000
+WORKERS ?= 4
 SEED ?=
 PYTHON := .venv/bin/python
 PIP := $(PYTHON) -m pip --disable-pip-version-check --quiet install
@@ -44,7 +45,7 @@ check: .venv/dev ## Check format, lint, types and which layer imports which
 	@.venv/bin/mypy && .venv/bin/lint-imports
 
 test: .venv/dev .venv/sdks/installed .venv/s3/installed ## Run the tests, or some: make test T=tests/test_auth.py
-	@$(PYTHON) -m pytest -n 2 --dist worksteal $(T)
+	@$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal $(T)
 
 resilience: .venv/dev ## Kill things at random and check the whole history: make resilience KILLS=500 CUTS=1000 SEED=…
 	@DARKROOM_TEST_KILLS=$(KILLS) DARKROOM_TEST_CUTS=$(CUTS) DARKROOM_TEST_SEED=$(SEED) $(PYTHON) -m pytest -s tests/resilience
