@@ -44,7 +44,7 @@ log = structlog.get_logger(__name__)
 
 
 class UploadSandbox:
-    """An `UploadDeveloper`: one new process for each upload, so many at once, the others in order.
+    """An `UploadProcessor`: one new process for each upload, a few at once, the others in order.
 
     On macOS the memory of a child has no limit but what follows from the size of its picture.
     """

@@ -3,7 +3,7 @@
 It says that it is there, reads one upload from its standard input, answers on its standard output,
 and ends: by itself, by one of its limits, or with its parent. Whatever the upload makes of it,
 nothing else is in it: no settings, no connections, no other upload. It is started by
-`upload_developer.py`.
+`sandbox.py`.
 
 It imports as little as it can, since every upload waits for that.
 """

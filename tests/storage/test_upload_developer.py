@@ -684,11 +684,11 @@ PARENT = """
 import asyncio, sys
 from pathlib import Path
 from storage.imaging.sandbox_child import Limits
-from storage.imaging.sandbox import ChildDeveloper
+from storage.imaging.sandbox import UploadSandbox
 async def main():
     data = Path(sys.argv[1]).read_bytes()
     limits = Limits(decoding_seconds=60, seconds=60)
-    await ChildDeveloper(limits=limits).develop_upload(data, content_type="image/png")
+    await UploadSandbox(limits=limits).process_upload(data, content_type="image/png")
 asyncio.run(main())
 """
 
@@ -745,16 +745,16 @@ BY_UVLOOP = """
 import asyncio, sys, uvloop
 from pathlib import Path
 from domain.errors import Overloaded, PictureRefused
-from storage.imaging.sandbox import ChildDeveloper
+from storage.imaging.sandbox import UploadSandbox
 
 async def develop(developer, data):
     try:
-        return (await developer.develop_upload(data, content_type="image/png")).original.width
+        return (await developer.process_upload(data, content_type="image/png")).original.width
     except (Overloaded, PictureRefused) as error:
         return type(error).__name__
 
 async def main():
-    data, developer, python = Path(sys.argv[1]).read_bytes(), ChildDeveloper(), sys.executable
+    data, developer, python = Path(sys.argv[1]).read_bytes(), UploadSandbox(), sys.executable
     assert await asyncio.gather(develop(developer, data), develop(developer, data[:-9])) == [
         300,
         "PictureRefused",
