@@ -2,8 +2,9 @@
 
 import pytest
 
+from domain.execution.rules import derive_status
 from domain.outputs import OutputStatus
-from domain.turns import TurnStatus, derive_status
+from domain.turns import TurnStatus
 
 
 @pytest.mark.parametrize(
