@@ -48,9 +48,6 @@ class OutputState:
     """Set by the first claim of an attempt."""
 
 
-# Claims
-
-
 def is_held(output: OutputState, now: datetime) -> bool:
     """Whether a worker holds it."""
     return output.status in UNFINISHED and not _is_reached(output.lease_until, now)
@@ -95,9 +92,6 @@ def _is_reached(instant: datetime | None, now: datetime) -> bool:
     return instant is None or instant <= now
 
 
-# Order
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
     """An unfinished output in a search."""
@@ -124,18 +118,19 @@ def find_in_fair_order(
     have been queued: one viewer's hundred outputs never all run before another viewer's one.
     """
 
-    def age(one: Candidate) -> tuple[datetime, TurnId, int]:
-        return one.state.queued_at, one.turn_id, one.slot
-
+    found = [
+        one
+        for one in candidates
+        if one.model_id in model_ids
+        and is_found(one.state, now, queued_for=queued_for, expired=expired)
+    ]
     before = Counter(one.viewer_id for one in candidates if is_held(one.state, now))
-    found: list[tuple[bool, int, Candidate]] = []
-    for one in sorted(candidates, key=age):
-        if one.model_id in model_ids and is_found(
-            one.state, now, queued_for=queued_for, expired=expired
-        ):
-            found.append((not is_interrupted(one.state), before[one.viewer_id], one))
-            before[one.viewer_id] += 1
-    return [one for *_, one in sorted(found, key=lambda each: (*each[:2], *age(each[2])))]
+    ranked: list[tuple[bool, int, Candidate]] = []
+    for one in sorted(found, key=lambda one: (one.state.queued_at, one.turn_id, one.slot)):
+        ranked.append((not is_interrupted(one.state), before[one.viewer_id], one))
+        before[one.viewer_id] += 1
+    # A sort is stable: among equals, the oldest stays first.
+    return [one for *_, one in sorted(ranked, key=lambda each: each[:2])]
 
 
 def is_interrupted(output: OutputState) -> bool:
@@ -149,9 +144,6 @@ def has_room(limit: int, *, running: int, own: int) -> bool:
     more for a viewer who has `own` of them.
     """
     return running < limit and own < max(FEW_RUNS, limit // _VIEWERS_SHARE)
-
-
-# What a worker may still write
 
 
 def may_write(claimed: Output, output: Output) -> bool:
@@ -183,9 +175,6 @@ def _steps(runs: Iterable[Run]) -> int:
     return sum(run.step for run in runs)
 
 
-# Ends
-
-
 def derive_status(outputs: Iterable[OutputStatus]) -> TurnStatus:
     """A turn's status, which follows from those of its outputs."""
     statuses = set(outputs)
@@ -215,11 +204,8 @@ def may_become(before: OutputStatus, after: OutputStatus) -> bool:
 
 
 def stage_of(status: OutputStatus) -> int:
-    """How far it is: 0 queued, 1 generating, 2 ended."""
-    return _STAGES.get(status, 2)
-
-
-_STAGES: Final = {OutputStatus.QUEUED: 0, OutputStatus.GENERATING: 1}
+    """How far an output is: 0 queued, 1 generating, 2 ended."""
+    return {OutputStatus.QUEUED: 0, OutputStatus.GENERATING: 1}.get(status, 2)
 
 
 def next_try_seconds(
@@ -232,9 +218,6 @@ def next_try_seconds(
     backoff = _FIRST_DELAY_SECONDS * 2 ** (tries - 1) * jitter
     delay = max(backoff, retry_after_seconds)
     return None if tries >= MAX_TRIES or delay >= seconds_left else delay
-
-
-# Dead workers
 
 
 def expiry_means_death(in_touch_seconds: float, *, lease_seconds: float) -> bool:
