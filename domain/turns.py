@@ -1,6 +1,5 @@
 """A turn: a message, the references that go along, and one output per model."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -9,7 +8,7 @@ from domain.changes import Bookmark, ClusterTime
 from domain.ids import ConversationId, ModelId, OutputId, TurnId, ViewerId, conversation_of_turn
 from domain.images import Image
 from domain.models import AspectRatio, ImageFormat, ImageModel, Quality, Resolution
-from domain.outputs import UNFINISHED, GenerationError, Output, OutputStatus
+from domain.outputs import GenerationError, Output
 from domain.references import Reference
 
 
@@ -220,17 +219,3 @@ class TurnUpdate:
     """Where a subscriber stands once it has this update."""
     cursor: str
     """The same, as clients see it."""
-
-
-def derive_status(outputs: Iterable[OutputStatus]) -> TurnStatus:
-    """A turn's status from its outputs' alone. Storage derives the same in the write that moves
-    one.
-    """
-    statuses = set(outputs)
-    if statuses == {OutputStatus.QUEUED}:
-        return TurnStatus.PENDING
-    if statuses & UNFINISHED:
-        return TurnStatus.GENERATING
-    if OutputStatus.COMPLETED in statuses:
-        return TurnStatus.COMPLETED
-    return TurnStatus.CANCELLED if OutputStatus.CANCELLED in statuses else TurnStatus.FAILED

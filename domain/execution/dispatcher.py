@@ -15,6 +15,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from domain.errors import Overloaded
 from domain.execution.dropped_hints import DroppedHints
+from domain.execution.rules import FEW_RUNS, has_room
 from domain.execution.runner import LETTING_GO_SECONDS, OutputRun, OutputRunner
 from domain.ids import OutputId, ViewerId
 from domain.models import ModelRegistry
@@ -28,12 +29,6 @@ MAX_HINTS: Final = 2_000
 """Hints that wait in this process for their claims. Searches find what is dropped."""
 _CLAIMS_AT_ONCE: Final = 16
 """Hints that ask the database at the same time. Requests need its connections as well."""
-_SHARE: Final = 2
-"""A viewer gets at most one half of a provider's runs: another viewer's output always starts sooner
-than the last of a hundred.
-"""
-_SMALL: Final = 2
-"""As many runs as this may all be one viewer's."""
 _SEARCH_LIMIT: Final = 200
 _SEARCH_PAUSE_SECONDS: Final = 0.05
 _SURE_SECONDS: Final = 3.0
@@ -250,10 +245,10 @@ class Dispatcher:
         return model.provider if model else ""
 
     def _has_room_for(self, viewer_id: ViewerId, provider: str) -> bool:
-        limit = self._limits.get(provider, _SMALL)
+        limit = self._limits.get(provider, FEW_RUNS)
         runs = [run for run in self._runs.values() if run.provider == provider]
         own = sum(run.viewer_id == viewer_id for run in runs)
-        return len(runs) < limit and own < max(_SMALL, limit // _SHARE)
+        return has_room(limit, running=len(runs), own=own)
 
     def _with_room(self) -> set[str]:
         providers = [run.provider for run in self._runs.values()]

@@ -25,6 +25,7 @@ from domain.execution.image_writer import ImageWriter
 from domain.execution.leases import HEARTBEAT, LEASE, Lease, LeaseLost
 from domain.execution.model_availability import ModelAvailability
 from domain.execution.retries import persist
+from domain.execution.rules import next_try_seconds
 from domain.execution.run_progress import HandedOver, RunProgress, RunReporter
 from domain.generation import Delivery, GenerationRequest
 from domain.ids import OutputId, ViewerId
@@ -42,11 +43,8 @@ from domain.turns import Claim
 
 log = logging.getLogger(__name__)
 
-MAX_TRIES: Final = 4
-"""How often a provider is asked that takes no job, within one attempt."""
 LETTING_GO_SECONDS: Final = 2
 _CANCEL_SECONDS: Final = 5
-_FIRST_DELAY_SECONDS: Final = 1.0
 _STORE_AWAY: Final = RetryPolicy(first_pause_seconds=0.5, longest_pause_seconds=0.5, max_seconds=60)
 _LANDING_SECONDS: Final = 2.0
 _MAX_SEED_DIGITS: Final = 10
@@ -314,9 +312,12 @@ class OutputRun:
         """Note that nothing was taken. After how many seconds to ask again; None: not any more."""
         log.warning("submission not accepted", extra={**self._facts, "reason": str(refusal)})
         run = observer.run = replace(observer.run, tries=max(observer.run.tries, 1), refused=True)
-        back_off = _FIRST_DELAY_SECONDS * 2 ** (run.tries - 1) * random.uniform(0.5, 1.5)
-        delay = max(back_off, refusal.retry_after_seconds or 0.0)
-        return None if run.tries >= MAX_TRIES or delay >= self._claim.seconds_left else delay
+        return next_try_seconds(
+            run.tries,
+            jitter=random.uniform(0.5, 1.5),
+            retry_after_seconds=refusal.retry_after_seconds or 0.0,
+            seconds_left=self._claim.seconds_left,
+        )
 
     async def _let_go(self) -> None:
         if self._reporter.answer_is_awaited:

@@ -16,18 +16,14 @@ from typing import Final
 from domain.errors import Overloaded
 from domain.execution.dispatcher import Dispatcher
 from domain.execution.leases import LEASE
+from domain.execution.rules import MAX_QUEUED, expiry_means_death, was_suspended
 from domain.ports.execution import ClaimRepository
 
 log = logging.getLogger(__name__)
 
-QUEUED_AT_MOST: Final = timedelta(minutes=15)
 _EVERY_SECONDS: Final = 2.0
 _STARTED_SOON: Final = timedelta(seconds=1)
 """A hint starts an output sooner than this; only afterwards does a sweep."""
-_STANDSTILL: Final = 2 / 3
-"""The share of a lease between two sweeps after which this process must have been suspended: it may
-have missed an outage in which leases of live workers expired.
-"""
 _BATCH: Final = 200
 
 
@@ -40,12 +36,11 @@ class Sweeper:
         dispatcher: Dispatcher | None,
         *,
         lease: timedelta = LEASE,
-        queued_at_most: timedelta = QUEUED_AT_MOST,
+        queued_at_most: timedelta = MAX_QUEUED,
     ) -> None:
         self._claims = claims
         self._dispatcher = dispatcher
         self._lease_seconds = lease.total_seconds()
-        self._standstill_seconds = self._lease_seconds * _STANDSTILL
         self._queued_at_most = queued_at_most
 
     @asynccontextmanager
@@ -62,17 +57,16 @@ class Sweeper:
             await asyncio.wait(tasks)
 
     async def _sweep_forever(self) -> None:
-        # No worker can renew a lease while the database is away, so a lease that expires then means
-        # nothing. Only after one lease of unbroken contact does an expired one mean a dead worker.
         in_touch_since = asyncio.get_running_loop().time()
         swept_at = in_touch_since
         queued_for = timedelta(0)  # at the start, no hint will come for what waits
         while True:
             now = asyncio.get_running_loop().time()
-            if now - swept_at > self._standstill_seconds:
+            if was_suspended(now - swept_at, lease_seconds=self._lease_seconds):
                 in_touch_since = now
+            expired = expiry_means_death(now - in_touch_since, lease_seconds=self._lease_seconds)
             try:
-                await self._sweep(queued_for, expired=now - in_touch_since >= self._lease_seconds)
+                await self._sweep(queued_for, expired=expired)
             except Overloaded:
                 in_touch_since = asyncio.get_running_loop().time()
             except Exception:

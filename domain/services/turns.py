@@ -10,6 +10,7 @@ from domain.conflicts import Conflict
 from domain.conversations import Conversation
 from domain.errors import UserError, UserErrorCode
 from domain.execution.image_writer import ImageWriter
+from domain.execution.rules import may_be_retried
 from domain.idempotency import IdempotencyRecord, key_of
 from domain.ids import (
     ConversationId,
@@ -20,7 +21,7 @@ from domain.ids import (
 )
 from domain.images import Image
 from domain.models import ModelRegistry
-from domain.outputs import Output, OutputStatus
+from domain.outputs import Output
 from domain.pages import Page, PageRequest, Position, cut
 from domain.planning import Refusals, plan_retry, refuse
 from domain.ports.execution import JobQueue
@@ -31,7 +32,6 @@ from domain.services.edit_planning import EditPlanner, PlannedEdit
 from domain.turns import PlannedOutput, RetryOutput, SendEdit, Turn, TurnPlan
 from domain.viewers import Viewer
 
-_RETRYABLE: Final = frozenset({OutputStatus.FAILED, OutputStatus.CANCELLED})
 _STRIP_TURNS: Final = 50
 _BEFORE_ALL_TURNS: Final = (-1, 0, 0)
 
@@ -226,7 +226,7 @@ class TurnService:
         self, viewer: Viewer, command: RetryOutput, refusals: Refusals
     ) -> _PlannedRetry:
         turn, output = await self._find_output(viewer, command.output_id)
-        if output.status not in _RETRYABLE:
+        if not may_be_retried(output.status):
             message = "Only a failed or cancelled output can be retried."
             refusals.add(UserErrorCode.NOT_RETRYABLE, message, "outputId")
         planned = plan_retry(

@@ -22,6 +22,7 @@ from domain.ids import TurnId, ViewerId, output_id_of
 from domain.outputs import Output
 from storage.mongo.collections import UNFINISHED_TURN, Document
 from storage.mongo.database import Database, repository
+from storage.mongo.output_rules import UNFINISHED_OUTPUT
 from storage.mongo.transaction import Abort, Transaction
 
 _START: Final = "start"
@@ -172,7 +173,7 @@ def _read(document: Document) -> Account:
 _HELD: Final[list[Document]] = [
     {"$match": {"status": UNFINISHED_TURN}},
     {"$unwind": "$outputs"},
-    {"$match": {"outputs.status": {"$in": ["QUEUED", "GENERATING"]}}},
+    {"$match": {"outputs.status": {"$in": UNFINISHED_OUTPUT}}},
     {
         "$group": {
             "_id": "$ownerId",

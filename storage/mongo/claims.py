@@ -7,13 +7,12 @@ unfinished turns of all viewers.
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from typing import Final
 
 from pymongo import ReturnDocument
 
 from domain.conflicts import Conflict
 from domain.credits import captured, charge_for, released
-from domain.errors import GenerationErrorCode
+from domain.execution.rules import TIMED_OUT
 from domain.ids import ModelId, OutputId, ViewerId, output_id_of, turn_of_output
 from domain.images import ImageRecord
 from domain.outputs import GenerationError, Preview, Run, Usage
@@ -22,27 +21,22 @@ from storage.mongo.accounts import move_credits, releases
 from storage.mongo.collections import UNFINISHED_TURN, Document
 from storage.mongo.database import Database, repository
 from storage.mongo.images import image_document, record_document
-from storage.mongo.output_updates import (
-    CLAIMABLE,
-    ENDED,
-    GIVEN_TO_NOBODY,
-    UNFINISHED_OUTPUT,
-    UNHELD,
+from storage.mongo.output_rules import (
+    IS_CLAIMABLE,
+    IS_WAITING,
     any_output,
+    find_in_fair_order,
     from_now,
-    furthest,
-    held,
+    furthest_runs,
     is_overdue,
     is_slot,
-    moving,
-    set_on_outputs,
-    waiting_in_fair_order,
+    is_wanted,
+    may_write,
 )
+from storage.mongo.output_updates import ENDED, claimed, moving, set_on_outputs
 from storage.mongo.outputs import preview_document, usage_document
 from storage.mongo.transaction import Abort, SessionCollection, Transaction
 from storage.mongo.turns import read_turn
-
-_TIMED_OUT: Final = GenerationError(GenerationErrorCode.TIMED_OUT, retryable=True)
 
 
 @repository
@@ -55,7 +49,7 @@ class MongoClaimRepository:
 
     async def find_waiting(self, viewer_id: ViewerId, output_id: OutputId) -> Waiting | None:
         turn_id, slot = turn_of_output(output_id)
-        waits = {"$and": [is_slot(slot), *CLAIMABLE, GIVEN_TO_NOBODY]}
+        waits = {"$and": [is_slot(slot), IS_WAITING]}
         found = await self._turns.find_one(
             {"_id": turn_id, "ownerId": viewer_id, "$expr": any_output(waits)},
             {f"outputs.{name}": 1 for name in ("slot", "attempt", "model")},
@@ -68,7 +62,7 @@ class MongoClaimRepository:
     async def list_waiting(
         self, model_ids: Iterable[ModelId], *, queued_for: timedelta, expired: bool, limit: int
     ) -> Sequence[Waiting]:
-        stages = waiting_in_fair_order(list(model_ids), queued_for=queued_for, expired=expired)
+        stages = find_in_fair_order(list(model_ids), queued_for=queued_for, expired=expired)
         return [
             Waiting(
                 output_id_of(found["_id"], found["output"]["slot"]),
@@ -83,29 +77,10 @@ class MongoClaimRepository:
         self, viewer_id: ViewerId, output_id: OutputId, *, lease: timedelta
     ) -> Claim | None:
         turn_id, slot = turn_of_output(output_id)
-        claimable = any_output({"$and": [is_slot(slot), *CLAIMABLE]})
+        claimable = any_output({"$and": [is_slot(slot), IS_CLAIMABLE]})
         found = await self._turns.find_one_and_update(
             {"_id": turn_id, "ownerId": viewer_id, "$expr": claimable},
-            moving(
-                is_slot(slot),
-                {
-                    "status": "GENERATING",
-                    "fence": {"$add": ["$$output.fence", 1]},
-                    "leaseUntil": from_now(lease),
-                    "startedAt": {"$ifNull": ["$$output.startedAt", "$$NOW"]},
-                    "deadlineAt": {
-                        "$ifNull": [
-                            "$$output.deadlineAt",
-                            {
-                                "$add": [
-                                    "$$NOW",
-                                    {"$multiply": ["$$output.deadlineSeconds", 1000]},
-                                ]
-                            },
-                        ]
-                    },
-                },
-            ),
+            moving(is_slot(slot), claimed(lease)),
             return_document=ReturnDocument.AFTER,
         )
         if found is None:
@@ -118,7 +93,7 @@ class MongoClaimRepository:
 
     async def renew(self, claim: Claim, *, lease: timedelta) -> bool:
         # A renewal that arrives after the output was given back must not hold it again.
-        query = held(claim, leaseUntil={"$ne": None})
+        query = may_write(claim, leaseUntil={"$ne": None})
         return await self._note(claim, {"leaseUntil": from_now(lease)}, query)
 
     async def give_back(self, claim: Claim) -> bool:
@@ -126,27 +101,13 @@ class MongoClaimRepository:
 
     async def postpone(self, claim: Claim, runs: Sequence[Run], *, delay: timedelta) -> bool:
         later = {"leaseUntil": None, "notBefore": from_now(delay)}
-        return await self._note(claim, {"runs": furthest(runs), **later})
+        return await self._note(claim, {"runs": furthest_runs(runs), **later})
 
     async def save_runs(self, claim: Claim, runs: Sequence[Run]) -> bool:
-        return await self._note(claim, {"runs": furthest(runs)})
+        return await self._note(claim, {"runs": furthest_runs(runs)})
 
     async def is_abandoned(self, claim: Claim) -> bool:
-        found = await self._turns.find_one(
-            {
-                "_id": claim.turn.id,
-                "ownerId": claim.turn.owner_id,
-                "outputs": {
-                    "$elemMatch": {
-                        "slot": claim.output.slot,
-                        "attempt": claim.output.attempt,
-                        "status": {"$in": [*UNFINISHED_OUTPUT, "COMPLETED"]},
-                    }
-                },
-            },
-            {"_id": 1},
-        )
-        return found is None
+        return await self._turns.find_one(is_wanted(claim), {"_id": 1}) is None
 
     async def show_progress(
         self,
@@ -216,7 +177,7 @@ class MongoClaimRepository:
         return not isinstance(done, Conflict)
 
     async def end_overdue(self, *, queued_for: timedelta, limit: int) -> Sequence[OutputId]:
-        overdue = {"$and": [*UNHELD, is_overdue(queued_for)]}
+        overdue = is_overdue(queued_for)
         stages: list[Document] = [
             {"$match": {"status": UNFINISHED_TURN}},
             {"$match": {"$expr": any_output(overdue)}},
@@ -236,7 +197,7 @@ class MongoClaimRepository:
         async def work(transaction: Transaction) -> bool:
             before = await transaction.turns.find_one_and_update(
                 {"_id": turn["_id"], "ownerId": turn["ownerId"], "$expr": any_output(which)},
-                moving(which, _failed(_TIMED_OUT)),
+                moving(which, _failed(TIMED_OUT)),
             )
             if before is None:
                 raise Abort(Conflict.STALE)
@@ -251,14 +212,14 @@ class MongoClaimRepository:
         self, claim: Claim, changes: Document, *, turns: SessionCollection | None = None
     ) -> bool:
         result = await (turns or self._turns).update_one(
-            held(claim), moving(is_slot(claim.output.slot), changes)
+            may_write(claim), moving(is_slot(claim.output.slot), changes)
         )
         return result.matched_count == 1
 
     async def _note(self, claim: Claim, changes: Document, query: Document | None = None) -> bool:
         # No client sees these fields, so this write raises no version and notifies no listener.
         update = [set_on_outputs(is_slot(claim.output.slot), changes)]
-        result = await self._turns.update_one(query or held(claim), update)
+        result = await self._turns.update_one(query or may_write(claim), update)
         return result.matched_count == 1
 
 

@@ -20,7 +20,7 @@ from storage.mongo.collections import Document
 from storage.mongo.database import Committed, Database, moment_of, repository
 from storage.mongo.idempotency import use_key
 from storage.mongo.images import find_used_images, hold_images, image_document, read_image
-from storage.mongo.output_updates import UNFINISHED_OUTPUT
+from storage.mongo.output_rules import UNFINISHED_OUTPUT
 from storage.mongo.pages import beyond, read_page
 from storage.mongo.prompts import count_prompt_use
 from storage.mongo.text_search import with_words, words_added, words_to_find

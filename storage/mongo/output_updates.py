@@ -1,19 +1,15 @@
-"""Updates that move outputs: expressions for the database, so that one write does it all.
+"""Updates that change outputs inside of their turn, in one write.
 
 A write that a client can see raises the turn's `version`, sets `changedAt` to the database's own
 time, and derives the turn's status and end from its outputs.
 """
 
-from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Final
 
-from domain.ids import ImageId, ModelId
-from domain.outputs import Run
-from domain.turns import Claim
-from storage.mongo.collections import UNFINISHED_TURN, Document
-
-UNFINISHED_OUTPUT: Final = ["QUEUED", "GENERATING"]
+from domain.ids import ImageId
+from storage.mongo.collections import Document
+from storage.mongo.output_rules import STATUS, from_now
 
 _WRITTEN: Final[Document] = {
     "version": {"$add": ["$version", 1]},
@@ -23,39 +19,7 @@ _WRITTEN: Final[Document] = {
 """Set by every write that a client can see."""
 
 _DERIVED: Final[list[Document]] = [
-    {
-        "$set": {
-            "status": {
-                "$switch": {
-                    "branches": [
-                        {
-                            "case": {"$setIsSubset": ["$outputs.status", ["QUEUED"]]},
-                            "then": "PENDING",
-                        },
-                        {
-                            "case": {
-                                "$gt": [
-                                    {
-                                        "$size": {
-                                            "$setIntersection": [
-                                                "$outputs.status",
-                                                UNFINISHED_OUTPUT,
-                                            ]
-                                        }
-                                    },
-                                    0,
-                                ]
-                            },
-                            "then": "GENERATING",
-                        },
-                        {"case": {"$in": ["COMPLETED", "$outputs.status"]}, "then": "COMPLETED"},
-                        {"case": {"$in": ["CANCELLED", "$outputs.status"]}, "then": "CANCELLED"},
-                    ],
-                    "default": "FAILED",
-                }
-            }
-        }
-    },
+    {"$set": {"status": STATUS}},
     {
         "$set": {
             "completedAt": {
@@ -64,15 +28,8 @@ _DERIVED: Final[list[Document]] = [
         }
     },
 ]
-"""The database's twin of `domain.turns.derive_status`, and when the turn came to its end."""
+"""The turn's status, and when it ended."""
 
-UNHELD: Final[list[Document]] = [
-    {"$in": ["$$output.status", UNFINISHED_OUTPUT]},
-    # Null and missing sort before every date, so that they hold nothing and forbid nothing.
-    {"$lte": ["$$output.leaseUntil", "$$NOW"]},
-]
-CLAIMABLE: Final[list[Document]] = [*UNHELD, {"$lte": ["$$output.notBefore", "$$NOW"]}]
-GIVEN_TO_NOBODY: Final[Document] = {"$lte": ["$$output.leaseUntil", None]}
 ENDED: Final[Document] = {
     "progress": None,
     "queuePosition": None,
@@ -83,111 +40,15 @@ ENDED: Final[Document] = {
 """Set with every end of an output, whichever it is."""
 
 
-def any_output(condition: Document) -> Document:
-    return {"$anyElementTrue": {"$map": {"input": "$outputs", "as": "output", "in": condition}}}
-
-
-def is_overdue(queued_for: timedelta) -> Document:
-    """Past its deadline; never started, and queued so long."""
-    too_long = {"$lte": ["$$output.queuedAt", from_now(-queued_for)]}
-    past = {"$lte": ["$$output.deadlineAt", "$$NOW"]}
-    return {"$cond": [{"$eq": ["$$output.deadlineAt", None]}, too_long, past]}
-
-
-def waiting_in_fair_order(
-    model_ids: list[ModelId], *, queued_for: timedelta, expired: bool
-) -> list[Document]:
-    """The pipeline over turns that finds what waits: one document per output.
-
-    What a worker has left behind comes first: it had its turn, and somebody may be paid for it. Of
-    the rest, an output's place is how many of its viewer's are at work or go before it; so that one
-    viewer's hundred are never all before another's one.
-    """
-    started = {"$eq": ["$output.status", "GENERATING"]}
-    given_back = {"$eq": ["$output.leaseUntil", None]}
-    old_enough = {"$lte": ["$output.queuedAt", from_now(-queued_for)]}
-    waits = {
-        "$and": [
-            {"$in": ["$output.model", model_ids]},
-            {"$lte": ["$output.leaseUntil", "$$NOW"]},
-            {"$lte": ["$output.notBefore", "$$NOW"]},
-            {"$cond": [started, True if expired else given_back, old_enough]},
-        ]
-    }
-    held = {"$gt": ["$output.leaseUntil", "$$NOW"]}
-    postponed = {"$and": [given_back, {"$ne": ["$output.notBefore", None]}]}
-    left_behind = {"$cond": [{"$and": [started, {"$not": postponed}]}, 0, 1]}
-    return [
-        {"$match": {"status": UNFINISHED_TURN}},
-        {"$project": {"ownerId": 1, **{f"outputs.{name}": 1 for name in _DECIDING}}},
-        {"$unwind": "$outputs"},
-        {"$match": {"outputs.status": {"$in": UNFINISHED_OUTPUT}}},
-        {"$project": {"ownerId": 1, "output": "$outputs"}},
-        {"$set": {"waits": waits, "weight": {"$cond": [{"$or": [held, waits]}, 1, 0]}}},
-        {
-            "$setWindowFields": {
-                "partitionBy": "$ownerId",
-                # Those at work count before all that wait.
-                "sortBy": {"waits": 1, "output.queuedAt": 1, "_id": 1, "output.slot": 1},
-                "output": {
-                    "place": {
-                        "$sum": "$weight",
-                        "window": {"documents": ["unbounded", "current"]},
-                    }
-                },
-            }
-        },
-        {"$match": {"waits": True}},
-        {"$set": {"order": left_behind}},
-        {"$sort": {"order": 1, "place": 1, "output.queuedAt": 1, "_id": 1, "output.slot": 1}},
-    ]
-
-
-_DECIDING: Final = ("slot", "attempt", "model", "status", "leaseUntil", "notBefore", "queuedAt")
-
-
-def furthest(runs: Sequence[Run]) -> Document:
-    """These runs, unless the stored ones have come further: a write may be done late, after those
-    that came after it.
-    """
-    answered = {"$or": ["$$run.refused", {"$ne": ["$$run.job", None]}]}
-    step = {"$add": [{"$multiply": [2, "$$run.tries"]}, {"$cond": [answered, 1, 0]}]}
-    stored = {"$sum": {"$map": {"input": "$$output.runs", "as": "run", "in": step}}}
-    ours = sum(run.step for run in runs)
-    return {"$cond": [{"$gt": [stored, ours]}, "$$output.runs", {"$literal": _run_documents(runs)}]}
-
-
-def _run_documents(runs: Iterable[Run]) -> list[Document]:
-    return [
-        {
-            "provider": run.provider,
-            "tries": run.tries,
-            "refused": run.refused,
-            "job": run.job and dict(run.job),
-        }
-        for run in runs
-    ]
-
-
-def is_slot(slot: int) -> Document:
-    return {"$eq": ["$$output.slot", slot]}
-
-
-def held(claim: Claim, **more: object) -> Document:
-    """What a claim's writes match: its output, while nobody else has claimed it; and `more`."""
-    output = claim.output
+def claimed(lease: timedelta) -> Document:
+    """Set by a claim. The first one of an attempt sets its start and its deadline."""
+    deadline = {"$add": ["$$NOW", {"$multiply": ["$$output.deadlineSeconds", 1000]}]}
     return {
-        "_id": claim.turn.id,
-        "ownerId": claim.turn.owner_id,
-        "outputs": {
-            "$elemMatch": {
-                "slot": output.slot,
-                "attempt": output.attempt,
-                "fence": output.fence,
-                "status": "GENERATING",
-                **more,
-            }
-        },
+        "status": "GENERATING",
+        "fence": {"$add": ["$$output.fence", 1]},
+        "leaseUntil": from_now(lease),
+        "startedAt": {"$ifNull": ["$$output.startedAt", "$$NOW"]},
+        "deadlineAt": {"$ifNull": ["$$output.deadlineAt", deadline]},
     }
 
 
@@ -230,7 +91,3 @@ def set_on_outputs(which: Document, changes: Document) -> Document:
             }
         }
     }
-
-
-def from_now(delta: timedelta) -> Document:
-    return {"$add": ["$$NOW", round(delta.total_seconds() * 1000)]}

@@ -13,7 +13,7 @@ from pymongo import ReturnDocument
 from domain.ports.cleanup import PeriodicJob
 from storage.mongo.collections import Document
 from storage.mongo.database import Database, repository
-from storage.mongo.output_updates import from_now
+from storage.mongo.output_rules import from_now
 
 _DUE: Final[Document] = {"$lte": ["$notBefore", "$$NOW"]}
 """Missing sorts before every date, so that a new one is due."""

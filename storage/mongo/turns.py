@@ -31,14 +31,14 @@ from storage.mongo.accounts import move_credits, releases, reserve_credits
 from storage.mongo.collections import UNFINISHED_TURN, Document
 from storage.mongo.database import Database, from_moment, moment_of, repository
 from storage.mongo.idempotency import use_key
-from storage.mongo.output_updates import (
-    ENDED,
+from storage.mongo.output_rules import (
+    MAY_BE_CANCELLED,
     UNFINISHED_OUTPUT,
     any_output,
     from_now,
     is_slot,
-    moving,
 )
+from storage.mongo.output_updates import ENDED, moving
 from storage.mongo.outputs import (
     queued_output,
     read_output,
@@ -203,12 +203,7 @@ class MongoTurnRepository:
         self, viewer_id: ViewerId, turn_id: TurnId, slots: Iterable[int]
     ) -> Turn | None:
         wanted_slots = list(slots)
-        wanted = {
-            "$and": [
-                {"$in": ["$$output.slot", wanted_slots]},
-                {"$in": ["$$output.status", UNFINISHED_OUTPUT]},
-            ]
-        }
+        wanted = {"$and": [{"$in": ["$$output.slot", wanted_slots]}, MAY_BE_CANCELLED]}
 
         async def work(transaction: Transaction) -> Turn:
             before = await transaction.turns.find_one_and_update(

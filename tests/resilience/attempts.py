@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from domain.ids import OutputId, turn_of_output
+from domain.outputs import UNFINISHED
 from tests.clients import Data
 from tests.resilience.evidence import Chronicle, State
 
 DELETED: Final = "DELETED"
 """How an attempt ends whose conversation is deleted while it is at work."""
-_UNFINISHED: Final = frozenset({"QUEUED", "GENERATING"})
 
 
 @dataclass(slots=True)
@@ -112,6 +112,6 @@ def _note(attempt: Attempt, before: Data | None, at: float, output: Data) -> Non
         if run["job"] is not None and run["job"]["request_id"] not in attempt.job_ids:
             attempt.job_ids.append(run["job"]["request_id"])
             attempt.answered_at = attempt.answered_at or at
-    if output["status"] not in _UNFINISHED and attempt.ended_at is None:
+    if output["status"] not in UNFINISHED and attempt.ended_at is None:
         attempt.ended_at, attempt.ended_as = at, output["status"]
         attempt.code = output["error"] and output["error"]["code"]

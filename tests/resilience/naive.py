@@ -24,7 +24,8 @@ from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.collections import UNFINISHED_TURN, Document
 from storage.mongo.database import Database, repository
 from storage.mongo.images import image_document, record_document
-from storage.mongo.output_updates import ENDED, UNFINISHED_OUTPUT, is_slot, moving
+from storage.mongo.output_rules import UNFINISHED_OUTPUT, is_slot
+from storage.mongo.output_updates import ENDED, moving
 from storage.mongo.outputs import usage_document
 from storage.mongo.turns import read_turn
 from worker import main

@@ -282,7 +282,7 @@ def _stop_late(history: History) -> None:
         (_skip_an_attempt, "went from attempt 1 to 3"),
         (_retry_what_is_at_work, "was tried again while it was GENERATING"),
         (_skip_a_fence, "went from fence 1 to 3"),
-        (_claim_what_is_held, "before its leaseUntil was reached"),
+        (_claim_what_is_held, "was claimed before it was claimable"),
         (_move_the_deadline, "was given another deadline"),
         (_move_the_deadline, "has its deadline at"),
         (_time_out_early, "timed out"),

@@ -8,10 +8,11 @@ import pytest
 from domain.changes import ClusterTime
 from domain.conflicts import Conflict
 from domain.errors import GenerationErrorCode, Overloaded
+from domain.execution.rules import derive_status
 from domain.images import ImageRecord
 from domain.outputs import GenerationError, OutputStatus, Preview, Usage
 from domain.references import Reference, ReferenceOrigin
-from domain.turns import Claim, Turn, derive_status
+from domain.turns import Claim, Turn
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database, open_database

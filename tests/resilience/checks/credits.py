@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
+from domain.credits import charge_for
 from tests.clients import Data
 from tests.resilience.attempts import Attempt
 from tests.resilience.evidence import Grant, History
@@ -103,7 +104,7 @@ def _against_settlement(attempt: Attempt, lines: Sequence[Data]) -> Iterator[str
             f"and released {counts['RELEASE']} times"
         )
     delivered = len(attempt.last["images"]) if attempt.ended_as == "COMPLETED" else 0
-    due = price * delivered // attempt.images_asked
+    due = charge_for(price, delivered=delivered, asked=attempt.images_asked)
     wanted = {"RESERVE": (0, price, 1), "CAPTURE": (-due, -price, -1), "RELEASE": (0, -price, -1)}
     for line in lines:
         moved = tuple(line[name] for name in _MOVED)

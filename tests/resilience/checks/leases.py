@@ -1,18 +1,19 @@
-"""Leases and deadlines, by the database's clock alone: nobody takes what another one holds."""
+"""Leases and deadlines, by the database's clock alone: no worker takes what another one holds."""
 
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Final
 
-from domain.execution.sweeper import QUEUED_AT_MOST
+from domain.execution import rules
+from domain.outputs import UNFINISHED, OutputStatus
 from tests.clients import Data
+from tests.output_states import state_of
 from tests.resilience.attempts import Attempt
 from tests.resilience.evidence import Chronicle, State
 
-_FINAL: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
-_SLACK_SECONDS: Final = 0.005
-"""Instants are kept in milliseconds."""
+_SLACK: Final = timedelta(milliseconds=5)
+"""Instants are stored in milliseconds."""
 
 
 def against_leases(chronicle: Chronicle) -> Iterator[str]:
@@ -31,30 +32,31 @@ def against_deadlines(attempts: Sequence[Attempt]) -> Iterator[str]:
         started, deadline = last["startedAt"], last["deadlineAt"]
         if started is not None and deadline is not None:
             wanted = started + timedelta(seconds=last["deadlineSeconds"])
-            if abs((deadline - wanted).total_seconds()) > _SLACK_SECONDS:
+            if abs(deadline - wanted) > _SLACK:
                 yield f"{attempt.name} has its deadline at {deadline}, not {wanted}"
         if attempt.code == "TIMED_OUT" and attempt.ended_at is not None:
-            due = deadline or attempt.first["queuedAt"] + QUEUED_AT_MOST
-            if attempt.ended_at < due.timestamp() - _SLACK_SECONDS:
-                yield f"{attempt.name} timed out {due.timestamp() - attempt.ended_at:.1f} s early"
+            due_at = rules.due_at(state_of(last), max_queued=rules.MAX_QUEUED)
+            early = due_at - _instant(attempt.ended_at)
+            if early > _SLACK:
+                yield f"{attempt.name} timed out {early.total_seconds():.1f} s early"
 
 
 def _against_step(output_id: str, before: Data, state: State, after: Data) -> Iterator[str]:
-    if before["status"] in _FINAL and after["attempt"] == before["attempt"]:
-        yield f"{output_id} changed after its end, as {before['status']}"
+    status, is_same_attempt = OutputStatus(before["status"]), after["attempt"] == before["attempt"]
+    if is_same_attempt and status not in UNFINISHED:
+        yield f"{output_id} changed after its end, as {status}"
     if after["attempt"] not in (before["attempt"], before["attempt"] + 1):
         yield f"{output_id} went from attempt {before['attempt']} to {after['attempt']}"
-    if after["attempt"] > before["attempt"] and before["status"] not in _FINAL:
-        yield f"{output_id} was tried again while it was {before['status']}"
+    if after["attempt"] > before["attempt"] and not rules.may_be_retried(status):
+        yield f"{output_id} was tried again while it was {status}"
     if after["fence"] not in (before["fence"], before["fence"] + 1):
         yield f"{output_id} went from fence {before['fence']} to {after['fence']}"
-    if after["fence"] > before["fence"] and after["attempt"] == before["attempt"]:
-        for name in ("leaseUntil", "notBefore"):
-            until = before[name]
-            if until is not None and state.at < until.timestamp() - _SLACK_SECONDS:
-                early = until.timestamp() - state.at
-                yield f"{output_id} was claimed {early:.1f} s before its {name} was reached"
-    if before["deadlineAt"] not in (None, after["deadlineAt"]) and (
-        after["attempt"] == before["attempt"]
-    ):
+    is_claim = after["fence"] > before["fence"] and is_same_attempt
+    if is_claim and not rules.is_claimable(state_of(before), _instant(state.at) + _SLACK):
+        yield f"{output_id} was claimed before it was claimable"
+    if before["deadlineAt"] not in (None, after["deadlineAt"]) and is_same_attempt:
         yield f"{output_id} was given another deadline"
+
+
+def _instant(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

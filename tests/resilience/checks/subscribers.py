@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final
 
+from domain.execution.rules import stage_of
+from domain.outputs import OutputStatus
 from tests.clients import Data
-from tests.resilience.checks.turns import RANK
 from tests.resilience.evidence import Stored, SubscriberLog
 
 FINAL_CLOSE_CODES: Final = frozenset({4004, 4005, 4400, 4401, 4406, 4409, 4429, 4500})
@@ -45,7 +46,7 @@ def _against_order(subscriber: SubscriberLog) -> Iterator[str]:
     landed: dict[str, list[str]] = {}
     for seen in subscriber.seen:
         for output in seen.turn["outputs"]:
-            rank = output["attempt"], RANK[output["status"]]
+            rank = output["attempt"], stage_of(OutputStatus(output["status"]))
             before = reached.get(output["id"], rank)
             if rank < before:
                 yield f"{subscriber.name} saw {output['id']} go back from {before} to {rank}"

@@ -4,16 +4,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from domain.execution.rules import derive_status
 from domain.ids import TurnId, conversation_of_turn, output_id_of, turn_of_output
-from domain.outputs import OutputStatus
-from domain.turns import derive_status
+from domain.outputs import UNFINISHED, OutputStatus
 from tests.clients import Data
 from tests.resilience.attempts import DELETED, Attempt
 from tests.resilience.evidence import Asked, History
 from tests.resilience.orders import is_sold, may_end_with
 
-RANK: Final = {"QUEUED": 0, "GENERATING": 1, "COMPLETED": 2, "FAILED": 2, "CANCELLED": 2}
-FINAL_RANK: Final = 2
 _ENDS_OF_JOBS: Final = frozenset({None, "CONTENT_REFUSED", "TIMED_OUT"})
 """What a job that the vendor has taken may come to, with nobody cancelling it."""
 
@@ -69,7 +67,7 @@ def against_attempts(attempts: Sequence[Attempt], history: History) -> Iterator[
 def _against_output(turn: Data, output: Data, wanted_off: set[str]) -> Iterator[str]:
     output_id = output_id_of(TurnId(turn["_id"]), output["slot"])
     status, images = output["status"], output["images"]
-    if RANK[status] != FINAL_RANK:
+    if status in UNFINISHED:
         yield f"{output_id} is stuck in {status}"
         return
     code = output["error"] and output["error"]["code"]

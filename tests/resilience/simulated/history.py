@@ -139,11 +139,14 @@ class _Course:
         now, lease = self.world.now, LEASE.total_seconds()
         soon = 2 * SWEEP_SECONDS + _MARGIN_SECONDS
         for hidden, output in unfinished:
-            until = (hidden.queued_at, hidden.lease_until or 0.0, hidden.not_before or 0.0)
+            instants = (hidden.queued_at, hidden.lease_until, hidden.not_before)
+            until = [instant.timestamp() for instant in instants if instant is not None]
             taken_up_by = max(calm_since + lease, *until) + soon
             if self._few_places:
                 taken_up_by += _QUEUE_SECONDS
-            deadline_at = hidden.deadline_at or taken_up_by + hidden.deadline_seconds
+            deadline_at = taken_up_by + hidden.deadline.total_seconds()
+            if hidden.deadline_at is not None:
+                deadline_at = hidden.deadline_at.timestamp()
             if now > taken_up_by:
                 self._give_up(f"{output.id} is {output.status}, and is not taken up")
             elif now > max(deadline_at, calm_since) + lease + soon:

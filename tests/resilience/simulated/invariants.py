@@ -11,20 +11,14 @@ from typing import Final
 
 from domain.credits import MovementKind, charge_for
 from domain.errors import GenerationErrorCode
+from domain.execution import rules
 from domain.ids import ConversationId, OutputId, TurnId, ViewerId
 from domain.outputs import Output, OutputStatus
-from domain.turns import Turn, derive_status
+from domain.turns import Turn
 from tests.resilience.simulated.model.tables import Hold, Tables
 from tests.resilience.simulated.vendor import Bill, Vendor, family
 from tests.resilience.simulated.world import Process, World
 
-RANK: Final = {
-    OutputStatus.QUEUED: 0,
-    OutputStatus.GENERATING: 1,
-    OutputStatus.COMPLETED: 2,
-    OutputStatus.FAILED: 2,
-    OutputStatus.CANCELLED: 2,
-}
 _ENDS: Final = {
     OutputStatus.COMPLETED: MovementKind.CAPTURE,
     OutputStatus.FAILED: MovementKind.RELEASE,
@@ -66,7 +60,7 @@ class Invariants:
             return
         if before is None:
             self.turns_made[after.user_message].append(after.id)
-        if after.status is not derive_status(output.status for output in after.outputs):
+        if after.status is not rules.derive_status(output.status for output in after.outputs):
             self.object(f"{after.id} is {after.status}, which its outputs are not")
         for output in after.outputs:
             earlier = before.output(output.slot) if before else None
@@ -77,13 +71,13 @@ class Invariants:
         """Nothing is taken from a worker that lives and reaches the database."""
         if before is None:
             return
-        if before.until > self.world.now:
+        if before.until > self.tables.now():
             self.object(f"{output.id} is claimed while its lease is alive")
         worker = before.worker
         if not isinstance(worker, Process) or not worker.is_alive or worker.is_frozen:
             return
         # It has renewed its lease before, and nothing has kept it from doing so again.
-        if worker.hurt_at < before.until - 1.5 * self.lease_seconds:
+        if worker.hurt_at < before.until.timestamp() - 1.5 * self.lease_seconds:
             self.object(f"{output.id} is taken from {worker}, which is well")
 
     def fell_behind(self) -> None:
@@ -128,13 +122,15 @@ class Invariants:
     def _check_step(self, turn: Turn, before: Output | None, after: Output) -> None:
         """An output goes forward within an attempt, and ends once (P1, P3)."""
         if before is not None and after.attempt == before.attempt:
-            if RANK[before.status] == 2 or RANK[after.status] < RANK[before.status]:
+            if not rules.may_become(before.status, after.status):
                 self.object(
                     f"{after.id} goes from {before.status} to {after.status} within an attempt"
                 )
             if after.fence < before.fence:
                 self.object(f"the fence of {after.id} goes back")
-        elif before is not None and (after.attempt != before.attempt + 1 or before.unfinished):
+        elif before is not None and (
+            after.attempt != before.attempt + 1 or not rules.may_be_retried(before.status)
+        ):
             self.object(f"{after.id} begins attempt {after.attempt} in {before.status}")
         if after.unfinished:
             return
@@ -151,7 +147,7 @@ class Invariants:
             self.object(f"{output.id} ended with INTERNAL: our own fault")
         if code is GenerationErrorCode.TIMED_OUT:
             deadline_at = self.tables.turns[output.turn_id].hidden[output.slot].deadline_at
-            if deadline_at is not None and deadline_at > self.world.now:
+            if deadline_at is not None and deadline_at > self.tables.now():
                 self.object(f"{output.id} timed out before its deadline")
 
     def _check_money(self, output_id: OutputId, attempt: int, end: MovementKind) -> None:

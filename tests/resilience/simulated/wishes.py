@@ -9,9 +9,10 @@ from itertools import count
 from typing import Final, TypeAlias
 
 from domain.conversations import StartConversation
+from domain.execution.rules import may_be_retried
 from domain.idempotency import IdempotencyRecord, key_of
 from domain.ids import TurnId, ViewerId
-from domain.outputs import Output, OutputStatus
+from domain.outputs import Output
 from domain.turns import RetryOutput, SendEdit, Turn, TurnOptions, TurnRequest
 from domain.viewers import Viewer
 from tests.resilience.simulated.nodes import Node
@@ -26,7 +27,6 @@ _MUTATIONS: Final[dict[type, str]] = {
     SendEdit: "sendEdit",
     RetryOutput: "retryOutput",
 }
-_RETRYABLE: Final = frozenset({OutputStatus.FAILED, OutputStatus.CANCELLED})
 
 
 @dataclass(slots=True)
@@ -77,7 +77,7 @@ class Wishes:
         turns = self.turns_of(viewer.id)
         outputs = [output for turn in turns for output in turn.outputs]
         at_work = [output for output in outputs if output.unfinished]
-        retryable = [output for output in outputs if output.status in _RETRYABLE]
+        retryable = [output for output in outputs if may_be_retried(output.status)]
         pick = self._random.choice
         wishes: list[Callable[[], Request]] = [lambda: self._start(viewer)] * 2
         if turns:

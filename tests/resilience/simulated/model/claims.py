@@ -2,17 +2,15 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from domain.credits import captured, charge_for
-from domain.errors import GenerationErrorCode
+from domain.execution import rules
 from domain.ids import ModelId, OutputId, ViewerId, turn_of_output
 from domain.images import ImageRecord
-from domain.outputs import UNFINISHED, GenerationError, Output, OutputStatus, Preview, Run, Usage
+from domain.outputs import GenerationError, Output, OutputStatus, Preview, Run, Usage
 from domain.turns import Claim, Waiting
-from tests.resilience.simulated.model.tables import IN_PROGRESS, Hidden, Row, Tables, WrittenTwice
-
-_TIMED_OUT = GenerationError(GenerationErrorCode.TIMED_OUT, retryable=True)
+from tests.resilience.simulated.model.tables import Row, Tables, WrittenTwice
 
 
 class Claims:
@@ -22,44 +20,30 @@ class Claims:
 
     def find_waiting(self, viewer_id: ViewerId, output_id: OutputId) -> Waiting | None:
         row, output = self._find(output_id, self._tables.committed, owner_id=viewer_id)
-        if row is None or output is None or not self.may_be_claimed(row, output):
+        if row is None or output is None:
             return None
-        if row.hidden[output.slot].lease_until is not None:
-            return None  # its worker may be alive
+        if not rules.is_waiting(row.state(output), self._tables.now()):
+            return None
         return Waiting(output_id, output.attempt, row.turn.owner_id, output.model_id)
 
     def list_waiting(
         self, model_ids: Iterable[ModelId], *, queued_for: timedelta, expired: bool, limit: int
     ) -> Sequence[Waiting]:
-        now, models = self._tables.clock(), set(model_ids)
-        by_owner: dict[str, list[tuple[bool, float, int, Row, Output]]] = {}
-        numbered = enumerate(self._unfinished(self._tables.committed), start=1)
-        for number, (row, output) in numbered:
-            hidden = row.hidden[output.slot]
-            waits = (
-                output.model_id in models
-                and row.claimable(output, now)
-                and (
-                    expired or hidden.lease_until is None
-                    if output.status is OutputStatus.GENERATING
-                    else hidden.queued_at <= now - queued_for.total_seconds()
-                )
-            )
-            if waits or not row.unheld(output, now):
-                held = by_owner.setdefault(row.turn.owner_id, [])
-                held.append((waits, hidden.queued_at, number, row, output))
-        found = []
-        for held in by_owner.values():
-            held.sort(key=lambda one: one[:3])
-            found += [
-                (not _was_left_behind(row, output), place, queued_at, number, row, output)
-                for place, (waits, queued_at, number, row, output) in enumerate(held, start=1)
-                if waits
-            ]
-        found.sort(key=lambda one: one[:4])
+        unfinished = {
+            (row.turn.id, output.slot): (row, output)
+            for row, output in self._unfinished(self._tables.committed)
+        }
+        found = rules.find_in_fair_order(
+            [_candidate(row, output) for row, output in unfinished.values()],
+            self._tables.now(),
+            model_ids=set(model_ids),
+            queued_for=queued_for,
+            expired=expired,
+        )
+        outputs = [unfinished[one.turn_id, one.slot][1] for one in found[:limit]]
         return [
-            Waiting(output.id, output.attempt, row.turn.owner_id, output.model_id)
-            for _, _, _, _, row, output in found[:limit]
+            Waiting(output.id, output.attempt, one.viewer_id, output.model_id)
+            for one, output in zip(found, outputs, strict=False)
         ]
 
     def claim(self, viewer_id: ViewerId, output_id: OutputId, *, lease: timedelta) -> Claim | None:
@@ -67,30 +51,29 @@ class Claims:
         row, output = self._find(output_id, self._tables, owner_id=viewer_id)
         if row is None or output is None or not self.may_be_claimed(row, output):
             return None
-        now, hidden = tables.clock(), row.hidden[output.slot]
+        now, hidden = tables.now(), row.hidden[output.slot]
         hold = hidden.hold
         hidden.claimed_by = self._worker
-        hidden.lease_until = now + lease.total_seconds()
-        if hidden.deadline_at is None:
-            hidden.deadline_at = now + hidden.deadline_seconds
+        hidden.lease_until = now + lease
+        hidden.deadline_at = hidden.deadline_at or now + hidden.deadline
         started = replace(
             output,
             status=OutputStatus.GENERATING,
             fence=output.fence + 1,
-            started_at=output.started_at or tables.now(),
+            started_at=output.started_at or now,
         )
         before = tables.put(row, [started])
         tables.observer.committed(row.turn.owner_id, before, row.turn)
         claimed = row.turn.output(output.slot)
         assert claimed is not None
         tables.observer.claimed(claimed, hold)
-        return Claim(row.turn, claimed, tables.now(), _instant(hidden.deadline_at))
+        return Claim(row.turn, claimed, now, hidden.deadline_at)
 
     def renew(self, claim: Claim, *, lease: timedelta) -> bool:
         row, output = self._held(claim)
         if row is None or output is None or row.hidden[output.slot].lease_until is None:
             return False
-        row.hidden[output.slot].lease_until = self._tables.clock() + lease.total_seconds()
+        row.hidden[output.slot].lease_until = self._tables.now() + lease
         return True
 
     def give_back(self, claim: Claim) -> bool:
@@ -106,16 +89,14 @@ class Claims:
             return False
         hidden = row.hidden[output.slot]
         hidden.lease_until = None
-        hidden.not_before = self._tables.clock() + delay.total_seconds()
+        hidden.not_before = self._tables.now() + delay
         return True
 
     def save_runs(self, claim: Claim, runs: Sequence[Run]) -> bool:
         row, output = self._held(claim)
         if row is None or output is None:
             return False
-        if sum(run.step for run in output.runs) > sum(run.step for run in runs):
-            return True
-        kept = replace(output, runs=tuple(runs))
+        kept = replace(output, runs=tuple(rules.furthest_runs(output.runs, runs)))
         row.turn = replace(
             row.turn,
             outputs=tuple(kept if one.slot == kept.slot else one for one in row.turn.outputs),
@@ -125,11 +106,7 @@ class Claims:
     def is_abandoned(self, claim: Claim) -> bool:
         owner_id = claim.turn.owner_id
         _, output = self._find(claim.output.id, self._tables.committed, owner_id=owner_id)
-        return not (
-            output is not None
-            and output.attempt == claim.output.attempt
-            and output.status in {*UNFINISHED, OutputStatus.COMPLETED}
-        )
+        return rules.is_abandoned(claim.output, output)
 
     def show_progress(
         self,
@@ -196,34 +173,23 @@ class Claims:
         return True
 
     def end_overdue(self, *, queued_for: timedelta, limit: int) -> Sequence[OutputId]:
+        now = self._tables.now()
         overdue = [
             (row, output)
             for row, output in self._unfinished(self._tables)
-            if row.unheld(output, self._tables.clock())
-            and self._is_overdue(row.hidden[output.slot], queued_for.total_seconds())
+            if rules.is_overdue(row.state(output), now, max_queued=queued_for)
         ]
         turn_ids = list(dict.fromkeys(row.turn.id for row, _ in overdue))[:limit]
         ended = [(row, output) for row, output in overdue if row.turn.id in turn_ids]
         for row, output in ended:
-            self._fail(row, output, output, _TIMED_OUT)
+            self._fail(row, output, output, rules.TIMED_OUT)
         return [output.id for _, output in ended]
 
-    def _is_overdue(self, hidden: Hidden, queued_seconds: float) -> bool:
-        ends_at = hidden.deadline_at
-        if ends_at is None:
-            ends_at = hidden.queued_at + queued_seconds
-        return ends_at <= self._tables.clock()
-
     def may_be_claimed(self, row: Row, output: Output) -> bool:
-        return row.claimable(output, self._tables.clock())
+        return rules.is_claimable(row.state(output), self._tables.now())
 
     def holds(self, claim: Claim, output: Output) -> bool:
-        mine = claim.output
-        return (output.attempt, output.fence, output.status) == (
-            mine.attempt,
-            mine.fence,
-            OutputStatus.GENERATING,
-        )
+        return rules.may_write(claim.output, output)
 
     def _fail(self, row: Row, output: Output, holding: Output, error: GenerationError) -> None:
         tables = self._tables
@@ -253,17 +219,16 @@ class Claims:
         return [
             (row, output)
             for row in tables.turns.values()
-            if row.turn.status in IN_PROGRESS
             for output in row.turn.outputs
             if output.unfinished
         ]
 
 
-def _instant(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
-
-
-def _was_left_behind(row: Row, output: Output) -> bool:
-    hidden = row.hidden[output.slot]
-    is_postponed = hidden.lease_until is None and hidden.not_before is not None
-    return output.status is OutputStatus.GENERATING and not is_postponed
+def _candidate(row: Row, output: Output) -> rules.Candidate:
+    return rules.Candidate(
+        turn_id=row.turn.id,
+        slot=output.slot,
+        viewer_id=row.turn.owner_id,
+        model_id=output.model_id,
+        state=row.state(output),
+    )

@@ -7,21 +7,21 @@ model makes the same ones is shown by `test_model.py`, which asks both the same 
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from domain.changes import ClusterTime
 from domain.conversations import Conversation
 from domain.credits import Account, Movement, MovementKind, released, reserved
 from domain.errors import DarkroomError
+from domain.execution import rules
 from domain.idempotency import IdempotencyKey, IdempotencyRecord
 from domain.ids import ConversationId, ImageId, TurnId, ViewerId
 from domain.images import ImageRecord
-from domain.outputs import UNFINISHED, Output, OutputStatus
-from domain.turns import PlannedOutput, Turn, TurnStatus, derive_status
+from domain.outputs import Output, OutputStatus
+from domain.turns import PlannedOutput, Turn
 
 _COLLECTIONS = ("conversations", "turns", "images", "accounts", "ledger", "receipts")
-IN_PROGRESS = frozenset({TurnStatus.PENDING, TurnStatus.GENERATING})
 
 
 class WrittenTwice(DarkroomError):
@@ -64,18 +64,18 @@ class Hold:
     """Somebody's claim, and until when it holds."""
 
     worker: object
-    until: float
+    until: datetime
 
 
 @dataclass(slots=True)
 class Hidden:
-    """What a turn's document knows of an output beside what the domain does. In seconds."""
+    """What a turn's document stores of an output that `Output` does not show."""
 
-    queued_at: float
-    deadline_seconds: float
-    lease_until: float | None = None
-    not_before: float | None = None
-    deadline_at: float | None = None
+    queued_at: datetime
+    deadline: timedelta
+    lease_until: datetime | None = None
+    not_before: datetime | None = None
+    deadline_at: datetime | None = None
     claimed_by: object = None
 
     @property
@@ -91,13 +91,15 @@ class Row:
     def copy(self) -> "Row":
         return Row(self.turn, {slot: replace(hidden) for slot, hidden in self.hidden.items()})
 
-    def unheld(self, output: Output, now: float) -> bool:
-        lease_until = self.hidden[output.slot].lease_until
-        return output.status in UNFINISHED and (lease_until is None or lease_until <= now)
-
-    def claimable(self, output: Output, now: float) -> bool:
-        not_before = self.hidden[output.slot].not_before
-        return self.unheld(output, now) and (not_before is None or not_before <= now)
+    def state(self, output: Output) -> rules.OutputState:
+        hidden = self.hidden[output.slot]
+        return rules.OutputState(
+            status=output.status,
+            queued_at=hidden.queued_at,
+            lease_until=hidden.lease_until,
+            not_before=hidden.not_before,
+            deadline_at=hidden.deadline_at,
+        )
 
 
 @dataclass(slots=True)
@@ -165,7 +167,7 @@ class Tables:
         self.turns[turn.id] = Row(turn, hidden)
 
     def queued(self, planned: PlannedOutput) -> Hidden:
-        return Hidden(self.clock(), planned.model.deadline.total_seconds())
+        return Hidden(self.now(), planned.model.deadline)
 
     def put(self, row: Row, outputs: Iterable[Output]) -> Turn:
         """Write outputs that have moved, with all that follows from it. Return what was before."""
@@ -175,15 +177,14 @@ class Tables:
             replace(moved[one.slot], version=one.version + 1) if one.slot in moved else one
             for one in before.outputs
         )
-        status = derive_status(output.status for output in after)
         now = self.now()
         row.turn = replace(
             before,
             outputs=after,
-            status=status,
+            status=rules.derive_status(output.status for output in after),
             version=before.version + 1,
             updated_at=now,
-            completed_at=None if status in IN_PROGRESS else now,
+            completed_at=None if any(output.unfinished for output in after) else now,
         )
         return before
 

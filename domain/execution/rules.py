@@ -1,0 +1,232 @@
+"""The rules of running outputs: who may run one, which runs first, when it ends, what follows.
+
+Pure functions. The time is an argument, and always the database's. Where a decision and its write
+must be one operation, MongoDB decides the same: `storage/mongo/output_rules.py` has the expression
+for each of these rules, and `tests/storage/test_output_rules.py` holds the two equal.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from domain.errors import GenerationErrorCode
+from domain.ids import ModelId, TurnId, ViewerId
+from domain.outputs import UNFINISHED, GenerationError, Output, OutputStatus, Run
+from domain.turns import TurnStatus
+
+MAX_QUEUED: Final = timedelta(minutes=15)
+"""How long an output may wait for its first claim."""
+TIMED_OUT: Final = GenerationError(GenerationErrorCode.TIMED_OUT, retryable=True)
+"""How an overdue output ends."""
+MAX_TRIES: Final = 4
+"""How often a provider that takes no job is asked within one attempt."""
+_FIRST_DELAY_SECONDS: Final = 1.0
+_VIEWERS_SHARE: Final = 2
+"""A viewer gets at most one half of a provider's runs, so that another viewer's output never waits
+for the last of a hundred.
+"""
+FEW_RUNS: Final = 2
+"""As many may all be one viewer's."""
+_SUSPENDED: Final = 2 / 3
+"""The share of a lease after which live workers' leases may have expired unseen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputState:
+    """What decides whether an output may run."""
+
+    status: OutputStatus
+    queued_at: datetime
+    """When this attempt was asked for."""
+    lease_until: datetime | None
+    """Until when its worker holds it. None: it was never claimed, or was given back."""
+    not_before: datetime | None
+    """Until when it is postponed, because its provider took no job."""
+    deadline_at: datetime | None
+    """Set by the first claim of an attempt."""
+
+
+def is_held(output: OutputState, now: datetime) -> bool:
+    """Whether a worker holds it."""
+    return output.status in UNFINISHED and not _is_reached(output.lease_until, now)
+
+
+def is_claimable(output: OutputState, now: datetime) -> bool:
+    """Whether a worker may claim it: unfinished, not held, not postponed."""
+    is_free = output.status in UNFINISHED and not is_held(output, now)
+    return is_free and _is_reached(output.not_before, now)
+
+
+def is_waiting(output: OutputState, now: datetime) -> bool:
+    """Whether a hint may start it. An expired lease is left to the searches of those processes that
+    know whether it means a dead worker.
+    """
+    return is_claimable(output, now) and output.lease_until is None
+
+
+def is_found(output: OutputState, now: datetime, *, queued_for: timedelta, expired: bool) -> bool:
+    """Whether a search starts it: given back, or queued for this long. `expired`: also where a
+    lease has expired.
+    """
+    is_available = output.lease_until is None or expired
+    is_due = output.status is OutputStatus.GENERATING or output.queued_at <= now - queued_for
+    return is_claimable(output, now) and is_available and is_due
+
+
+def is_overdue(output: OutputState, now: datetime, *, max_queued: timedelta) -> bool:
+    """Whether it has to be ended: past its deadline, or queued too long. One that is held is not:
+    its worker ends it.
+    """
+    is_free = output.status in UNFINISHED and not is_held(output, now)
+    return is_free and due_at(output, max_queued=max_queued) <= now
+
+
+def due_at(output: OutputState, *, max_queued: timedelta) -> datetime:
+    """When it times out."""
+    return output.deadline_at or output.queued_at + max_queued
+
+
+def _is_reached(instant: datetime | None, now: datetime) -> bool:
+    return instant is None or instant <= now
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """An unfinished output in a search."""
+
+    turn_id: TurnId
+    slot: int
+    viewer_id: ViewerId
+    model_id: ModelId
+    state: OutputState
+
+
+def find_in_fair_order(
+    candidates: Collection[Candidate],
+    now: datetime,
+    *,
+    model_ids: Collection[ModelId],
+    queued_for: timedelta,
+    expired: bool,
+) -> Sequence[Candidate]:
+    """Those of these models that a search starts, the first one first.
+
+    Interrupted outputs come first: their run had begun, and may have been paid for. The others are
+    ordered by how many of their viewer's outputs run or wait before them, and then by how long they
+    have been queued: one viewer's hundred outputs never all run before another viewer's one.
+    """
+
+    found = [
+        one
+        for one in candidates
+        if one.model_id in model_ids
+        and is_found(one.state, now, queued_for=queued_for, expired=expired)
+    ]
+    before = Counter(one.viewer_id for one in candidates if is_held(one.state, now))
+    ranked: list[tuple[bool, int, Candidate]] = []
+    for one in sorted(found, key=lambda one: (one.state.queued_at, one.turn_id, one.slot)):
+        ranked.append((not is_interrupted(one.state), before[one.viewer_id], one))
+        before[one.viewer_id] += 1
+    # A sort is stable: among equals, the oldest stays first.
+    return [one for *_, one in sorted(ranked, key=lambda each: each[:2])]
+
+
+def is_interrupted(output: OutputState) -> bool:
+    """Whether a worker has begun with it and was stopped, rather than told to come back later."""
+    is_postponed = output.lease_until is None and output.not_before is not None
+    return output.status is OutputStatus.GENERATING and not is_postponed
+
+
+def has_room(limit: int, *, running: int, own: int) -> bool:
+    """Whether a process that may have `limit` runs at a provider, and has `running`, may start one
+    more for a viewer who has `own` of them.
+    """
+    return running < limit and own < max(FEW_RUNS, limit // _VIEWERS_SHARE)
+
+
+def may_write(claimed: Output, output: Output) -> bool:
+    """Whether the worker that has claimed an output, as it was then, may write to it as it is:
+    no other worker has claimed it since, and it has not ended.
+    """
+    return (
+        output.status is OutputStatus.GENERATING
+        and output.attempt == claimed.attempt
+        and output.fence == claimed.fence
+    )
+
+
+def is_abandoned(claimed: Output, output: Output | None) -> bool:
+    """Whether nobody wants any more what a claim's provider is doing. None: it was deleted."""
+    return (
+        output is None
+        or output.attempt != claimed.attempt
+        or output.status in {OutputStatus.FAILED, OutputStatus.CANCELLED}
+    )
+
+
+def furthest_runs(stored: Sequence[Run], written: Sequence[Run]) -> Sequence[Run]:
+    """What a write of runs stores: these, unless the stored ones have come further."""
+    return stored if _steps(stored) > _steps(written) else written
+
+
+def _steps(runs: Iterable[Run]) -> int:
+    return sum(run.step for run in runs)
+
+
+def derive_status(outputs: Iterable[OutputStatus]) -> TurnStatus:
+    """A turn's status, which follows from those of its outputs."""
+    statuses = set(outputs)
+    if statuses == {OutputStatus.QUEUED}:
+        return TurnStatus.PENDING
+    if statuses & UNFINISHED:
+        return TurnStatus.GENERATING
+    if OutputStatus.COMPLETED in statuses:
+        return TurnStatus.COMPLETED
+    return TurnStatus.CANCELLED if OutputStatus.CANCELLED in statuses else TurnStatus.FAILED
+
+
+def may_be_cancelled(status: OutputStatus) -> bool:
+    return status in UNFINISHED
+
+
+def may_be_retried(status: OutputStatus) -> bool:
+    """Whether an output may have another attempt."""
+    return status in {OutputStatus.FAILED, OutputStatus.CANCELLED}
+
+
+def may_become(before: OutputStatus, after: OutputStatus) -> bool:
+    """Whether an output's status may change so within one attempt: it never goes back, and ends
+    once.
+    """
+    return before in UNFINISHED and stage_of(after) >= stage_of(before)
+
+
+def stage_of(status: OutputStatus) -> int:
+    """How far an output is: 0 queued, 1 generating, 2 ended."""
+    return {OutputStatus.QUEUED: 0, OutputStatus.GENERATING: 1}.get(status, 2)
+
+
+def next_try_seconds(
+    tries: int, *, jitter: float, retry_after_seconds: float, seconds_left: float
+) -> float | None:
+    """How long to wait before a provider that took no job is asked again. None: the attempt fails.
+
+    `jitter` is a random factor around 1.
+    """
+    backoff = _FIRST_DELAY_SECONDS * 2 ** (tries - 1) * jitter
+    delay = max(backoff, retry_after_seconds)
+    return None if tries >= MAX_TRIES or delay >= seconds_left else delay
+
+
+def expiry_means_death(in_touch_seconds: float, *, lease_seconds: float) -> bool:
+    """Whether a process that has reached the database without a break for so long may take an
+    expired lease for a dead worker. No live worker can renew its lease while the database is away.
+    """
+    return in_touch_seconds >= lease_seconds
+
+
+def was_suspended(seconds_between_sweeps: float, *, lease_seconds: float) -> bool:
+    """Whether a process may have missed an outage of the database because it stood still itself."""
+    return seconds_between_sweeps > lease_seconds * _SUSPENDED

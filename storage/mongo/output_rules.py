@@ -1,0 +1,185 @@
+"""The rules of `domain/execution/rules.py` as MongoDB expressions.
+
+They are here for decisions that must be one operation with their write, or that MongoDB makes about
+more outputs than a process wants to read. Each names its rule, and
+`tests/storage/test_output_rules.py` holds the two equal.
+
+`$$output` is the output that an expression decides about. Null and missing sort before every date,
+so that they are reached at any time.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Final
+
+from domain.ids import ModelId
+from domain.outputs import UNFINISHED, OutputStatus, Run
+from domain.turns import Claim
+from storage.mongo.collections import UNFINISHED_TURN, Document
+
+UNFINISHED_OUTPUT: Final = [status.value for status in OutputStatus if status in UNFINISHED]
+
+_IS_UNFINISHED: Final[Document] = {"$in": ["$$output.status", UNFINISHED_OUTPUT]}
+_IS_GENERATING: Final[Document] = {"$eq": ["$$output.status", "GENERATING"]}
+_LEASE_IS_REACHED: Final[Document] = {"$lte": ["$$output.leaseUntil", "$$NOW"]}
+_HAS_NO_LEASE: Final[Document] = {"$lte": ["$$output.leaseUntil", None]}
+
+IS_HELD: Final[Document] = {"$and": [_IS_UNFINISHED, {"$not": _LEASE_IS_REACHED}]}
+"""`rules.is_held`"""
+IS_CLAIMABLE: Final[Document] = {
+    "$and": [_IS_UNFINISHED, _LEASE_IS_REACHED, {"$lte": ["$$output.notBefore", "$$NOW"]}]
+}
+"""`rules.is_claimable`"""
+IS_WAITING: Final[Document] = {"$and": [IS_CLAIMABLE, _HAS_NO_LEASE]}
+"""`rules.is_waiting`"""
+IS_INTERRUPTED: Final[Document] = {
+    "$and": [
+        _IS_GENERATING,
+        {"$not": {"$and": [_HAS_NO_LEASE, {"$gt": ["$$output.notBefore", None]}]}},
+    ]
+}
+"""`rules.is_interrupted`"""
+MAY_BE_CANCELLED: Final = _IS_UNFINISHED
+"""`rules.may_be_cancelled`"""
+STATUS: Final[Document] = {
+    "$switch": {
+        "branches": [
+            {"case": {"$setIsSubset": ["$outputs.status", ["QUEUED"]]}, "then": "PENDING"},
+            {
+                "case": {"$ne": [{"$setIntersection": ["$outputs.status", UNFINISHED_OUTPUT]}, []]},
+                "then": "GENERATING",
+            },
+            {"case": {"$in": ["COMPLETED", "$outputs.status"]}, "then": "COMPLETED"},
+            {"case": {"$in": ["CANCELLED", "$outputs.status"]}, "then": "CANCELLED"},
+        ],
+        "default": "FAILED",
+    }
+}
+"""`rules.derive_status`"""
+
+
+def is_found(*, queued_for: timedelta, expired: bool) -> Document:
+    """`rules.is_found`"""
+    is_due = {"$or": [_IS_GENERATING, {"$lte": ["$$output.queuedAt", from_now(-queued_for)]}]}
+    return {"$and": [IS_CLAIMABLE if expired else IS_WAITING, is_due]}
+
+
+def is_overdue(max_queued: timedelta) -> Document:
+    """`rules.is_overdue`"""
+    queued_too_long = {"$lte": ["$$output.queuedAt", from_now(-max_queued)]}
+    past_deadline = {"$lte": ["$$output.deadlineAt", "$$NOW"]}
+    has_no_deadline = {"$lte": ["$$output.deadlineAt", None]}
+    is_due = {"$cond": [has_no_deadline, queued_too_long, past_deadline]}
+    return {"$and": [_IS_UNFINISHED, _LEASE_IS_REACHED, is_due]}
+
+
+def find_in_fair_order(
+    model_ids: Sequence[ModelId], *, queued_for: timedelta, expired: bool
+) -> list[Document]:
+    """`rules.find_in_fair_order`: the pipeline over turns. It makes one document per output."""
+    is_wanted = {"$in": ["$$output.model", list(model_ids)]}
+    found = {"$and": [is_wanted, is_found(queued_for=queued_for, expired=expired)]}
+    return [
+        {"$match": {"status": UNFINISHED_TURN}},
+        {"$project": {"ownerId": 1, **{f"outputs.{name}": 1 for name in _DECIDING}}},
+        {"$unwind": "$outputs"},
+        {"$match": {"outputs.status": {"$in": UNFINISHED_OUTPUT}}},
+        {"$project": {"ownerId": 1, "output": "$outputs"}},
+        {"$set": {"found": _of_output(found), "held": _of_output(IS_HELD)}},
+        {"$match": {"$or": [{"found": True}, {"held": True}]}},
+        {
+            "$setWindowFields": {
+                "partitionBy": "$ownerId",
+                # Those that are held come before all that are found.
+                "sortBy": {"found": 1, "output.queuedAt": 1, "_id": 1, "output.slot": 1},
+                "output": {
+                    "before": {"$sum": 1, "window": {"documents": ["unbounded", "current"]}}
+                },
+            }
+        },
+        {"$match": {"found": True}},
+        {"$set": {"interrupted": _of_output(IS_INTERRUPTED)}},
+        {
+            "$sort": {
+                "interrupted": -1,
+                "before": 1,
+                "output.queuedAt": 1,
+                "_id": 1,
+                "output.slot": 1,
+            }
+        },
+    ]
+
+
+_DECIDING: Final = ("slot", "attempt", "model", "status", "leaseUntil", "notBefore", "queuedAt")
+
+
+def _of_output(expression: Document) -> Document:
+    return {"$let": {"vars": {"output": "$output"}, "in": expression}}
+
+
+def may_write(claim: Claim, **more: object) -> Document:
+    """`rules.may_write`: what a claim's writes match, and `more`."""
+    output = claim.output
+    return {
+        "_id": claim.turn.id,
+        "ownerId": claim.turn.owner_id,
+        "outputs": {
+            "$elemMatch": {
+                "slot": output.slot,
+                "attempt": output.attempt,
+                "fence": output.fence,
+                "status": "GENERATING",
+                **more,
+            }
+        },
+    }
+
+
+def is_wanted(claim: Claim) -> Document:
+    """The opposite of `rules.is_abandoned`: what a turn matches that still wants a claim's run."""
+    return {
+        "_id": claim.turn.id,
+        "ownerId": claim.turn.owner_id,
+        "outputs": {
+            "$elemMatch": {
+                "slot": claim.output.slot,
+                "attempt": claim.output.attempt,
+                "status": {"$in": [*UNFINISHED_OUTPUT, "COMPLETED"]},
+            }
+        },
+    }
+
+
+def furthest_runs(runs: Sequence[Run]) -> Document:
+    """`rules.furthest_runs`"""
+    answered = {"$or": ["$$run.refused", {"$ne": ["$$run.job", None]}]}
+    step = {"$add": [{"$multiply": [2, "$$run.tries"]}, {"$cond": [answered, 1, 0]}]}
+    stored = {"$sum": {"$map": {"input": "$$output.runs", "as": "run", "in": step}}}
+    written = sum(run.step for run in runs)
+    documents = {"$literal": _run_documents(runs)}
+    return {"$cond": [{"$gt": [stored, written]}, "$$output.runs", documents]}
+
+
+def _run_documents(runs: Iterable[Run]) -> list[Document]:
+    return [
+        {
+            "provider": run.provider,
+            "tries": run.tries,
+            "refused": run.refused,
+            "job": run.job and dict(run.job),
+        }
+        for run in runs
+    ]
+
+
+def any_output(condition: Document) -> Document:
+    return {"$anyElementTrue": {"$map": {"input": "$outputs", "as": "output", "in": condition}}}
+
+
+def is_slot(slot: int) -> Document:
+    return {"$eq": ["$$output.slot", slot]}
+
+
+def from_now(delta: timedelta) -> Document:
+    return {"$add": ["$$NOW", round(delta.total_seconds() * 1000)]}

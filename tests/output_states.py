@@ -1,0 +1,16 @@
+"""Outputs as they are stored, read for the rules."""
+
+from domain.execution.rules import OutputState
+from domain.outputs import OutputStatus
+from tests.clients import Data
+
+
+def state_of(output: Data) -> OutputState:
+    """What the rules know of a stored output."""
+    return OutputState(
+        status=OutputStatus(output["status"]),
+        queued_at=output["queuedAt"],
+        lease_until=output.get("leaseUntil"),
+        not_before=output.get("notBefore"),
+        deadline_at=output.get("deadlineAt"),
+    )
