@@ -52,7 +52,7 @@ async def time_starts(client: GraphQLClient, bare: AsyncMongoClient[Document]) -
 async def time_frames(client: GraphQLClient, bare: AsyncMongoClient[Document]) -> None:
     """From the commit of a change to the subscriber's frame, against a change stream of one's own.
 
-    Both are told of the same commits: the bare reader watches the turn and reads it when it
+    Both receive the same commits: the bare reader watches the turn and reads it when it
     changes.
     """
     payload = await start(client, selectedModels=["rehearsal-hangs"])

@@ -65,7 +65,7 @@ async def _measure(name: str, url: str, count: int) -> dict[str, int]:
     request = request_of(name)
     async with our_side(name, url) as provider:
         before = _status("VmRSS")
-        _CLEAR.write_text("5")  # from here on the peak is counted anew
+        _CLEAR.write_text("5")  # from here on the peak is counted again
         deliveries = await asyncio.gather(
             *(provider.generate(request, SilentWatcher()) for _ in range(count))
         )
@@ -75,5 +75,5 @@ async def _measure(name: str, url: str, count: int) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    told = asyncio.run(_measure(sys.argv[1], sys.argv[2], int(sys.argv[3])))
-    print(json.dumps(told))
+    figures = asyncio.run(_measure(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    print(json.dumps(figures))

@@ -48,8 +48,8 @@ async def _report_memory(name: str, url: str, count: int) -> None:
         stdout=asyncio.subprocess.PIPE,
     )
     output, _ = await process.communicate()
-    told = json.loads(output)
-    peak, given = (told[what] / 1e6 for what in ("peak", "given"))
+    figures = json.loads(output)
+    peak, given = (figures[what] / 1e6 for what in ("peak", "given"))
     print(
         f"{name}, {count} runs at the same time: {peak:.0f} MB above idle for {given:.0f} MB of "
         f"images ({peak / given:.2f} times)",

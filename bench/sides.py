@@ -148,20 +148,20 @@ async def bare_side(name: str, url: str, client: httpx2.AsyncClient) -> bytes:
             return b64decode(fields["candidates"][0]["content"]["parts"][-1]["inlineData"]["data"])
         case "fal":
             while fields.get("status") != "COMPLETED":
-                told = await client.get(fields["status_url"], headers=side.headers)
-                fields = told.json()
+                answer = await client.get(fields["status_url"], headers=side.headers)
+                fields = answer.json()
             result = await client.get(fields["response_url"], headers=side.headers)
             link = result.json()["images"][0]["url"]
         case "replicate":
             while fields["status"] != "succeeded":
-                told = await client.get(fields["urls"]["get"], headers=side.headers)
-                fields = told.json()
+                answer = await client.get(fields["urls"]["get"], headers=side.headers)
+                fields = answer.json()
             output = fields["output"]
             link = output[0] if isinstance(output, list) else output
         case _:
             while fields["data"]["status"] != "completed":
-                told = await client.get(fields["data"]["urls"]["get"], headers=side.headers)
-                fields = told.json()
+                answer = await client.get(fields["data"]["urls"]["get"], headers=side.headers)
+                fields = answer.json()
             link = fields["data"]["outputs"][0]
     return (await client.get(link)).content
 

@@ -1,4 +1,4 @@
-"""What the database tells of its changes: a hint of what to read anew, never the state itself."""
+"""What the database reports of its changes: hints of what to read again, never the state."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,9 +18,9 @@ class ClusterTime:
 
 @dataclass(frozen=True, slots=True)
 class Bookmark:
-    """How far a listener has been told of a conversation's turns.
+    """How far a subscriber has come in the updates of a conversation's turns.
 
-    All that changed before `moment` has been told, and of turns that changed about then `versions`
+    It has received all that changed before `moment`; of turns that changed about then, `versions`
     says which state: pairs of a turn's index and its version.
     """
 
@@ -48,4 +48,4 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class HistoryLost:
-    """Changes may have been missed: whatever is listened to has to be read anew."""
+    """Changes may have been missed: what has subscribers has to be read again."""

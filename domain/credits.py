@@ -1,4 +1,4 @@
-"""Credits: what a viewer has, what is held for outputs at work, and every movement between.
+"""Credits: what a viewer has, what is reserved for unfinished outputs, and every movement between.
 
 The ledger is the account: summed up, its lines give `balance` and `reserved` at every instant. An
 attempt of an output is reserved once, and then captured once or released once.
@@ -12,7 +12,7 @@ from domain.ids import OutputId, ViewerId
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What a viewer owns, holds reserved of it, and has at work."""
+    """What a viewer owns, how much of it is reserved, and how many outputs are unfinished."""
 
     viewer_id: ViewerId
     balance: int

@@ -6,7 +6,7 @@ from typing import Final
 
 _MENTION: Final = re.compile(r"(?<!\w)@image([0-9]+)(?!\w)", re.IGNORECASE)
 IN_WORDS: Final = "image {number}"
-"""How a model is told that knows no mentions."""
+"""How a mention is spelled for a model that knows none."""
 
 
 def mentioned_in(message: str) -> tuple[int, ...]:

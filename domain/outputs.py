@@ -56,18 +56,18 @@ class Usage:
 
 def total_usage(usages: Iterable[Usage | None]) -> Usage | None:
     """Of several runs together; None where nobody tells."""
-    told = [usage for usage in usages if usage is not None]
+    known = [usage for usage in usages if usage is not None]
 
     def total(numbers: Iterable[int | None]) -> int | None:
         known = [number for number in numbers if number is not None]
         return sum(known) if known else None
 
-    if not told:
+    if not known:
         return None
     return Usage(
-        input_tokens=total(one.input_tokens for one in told),
-        output_tokens=total(one.output_tokens for one in told),
-        total_tokens=total(one.total_tokens for one in told),
+        input_tokens=total(one.input_tokens for one in known),
+        output_tokens=total(one.output_tokens for one in known),
+        total_tokens=total(one.total_tokens for one in known),
     )
 
 
@@ -100,7 +100,7 @@ class Run:
 
     @property
     def step(self) -> int:
-        """How far it has come: each change goes one step on, so that a late write is told."""
+        """How far it has come: each change adds one step, so that a late write is recognised."""
         return 2 * self.tries + (not self.answer_is_awaited)
 
 

@@ -31,8 +31,9 @@ def choose_references(
     """Those of a turn's references that a model is given, in the turn's order.
 
     Where it takes fewer than there are: first those whose numbers, from 1, the message mentions,
-    then the earlier outputs that the viewer named, then manual references, then what goes along by
-    itself. Where only one fits, the model's own earlier output comes before others of its rank.
+    then the earlier outputs that the viewer named, then manual references, then what is included
+    automatically. Where only one fits, the model's own earlier output comes before others of its
+    rank.
     """
 
     def rank(numbered: tuple[int, Reference]) -> tuple[int, bool, int]:

@@ -48,8 +48,8 @@ class TurnRequest:
 
 @dataclass(frozen=True, slots=True)
 class SendEdit:
-    """Ask for the next turn of a conversation. `previous_output_ids` None: what goes along by
-    itself.
+    """Ask for the next turn of a conversation. `previous_output_ids` None: the references
+    are those of the previous turn.
     """
 
     conversation_id: str

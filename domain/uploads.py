@@ -37,7 +37,9 @@ class UploadRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadOffer:
-    """How to send one object to the store: good for one file, for a while, for whoever has it."""
+    """How to send one object to the store: good for one file and a limited time, for
+    anybody who has it.
+    """
 
     url: str
     method: UploadMethod

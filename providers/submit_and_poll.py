@@ -20,7 +20,7 @@ from providers.polling import PollingPolicy
 TRIES: Final = 5
 """How often in a row we ask again after an answer that makes no sense, or that may be final."""
 
-Told = TypeVar("Told")
+Reading = TypeVar("Reading")
 
 
 async def await_answer(submission: Awaitable[Answer]) -> Answer:
@@ -37,12 +37,12 @@ async def await_answer(submission: Awaitable[Answer]) -> Answer:
 
 async def poll_job(
     ask: Callable[[], Awaitable[Answer]],
-    read: Callable[[Answer], Told | None],
+    read: Callable[[Answer], Reading | None],
     *,
     explain: Callable[[Answer], GenerationFailed],
     retry_hint: Callable[[Answer], float | None],
     policy: PollingPolicy,
-) -> Told:
+) -> Reading:
     """Ask about a job until an answer can be read, and wait out the faults in between.
 
     `read` gives None where an answer says nothing of the job. `retry_hint` is how many seconds the

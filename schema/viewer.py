@@ -1,4 +1,4 @@
-"""The viewer: everything that belongs to whoever is asking."""
+"""The viewer: everything that belongs to the person who asks."""
 
 from collections.abc import Sequence
 from typing import Annotated, ClassVar

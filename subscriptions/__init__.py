@@ -1,1 +1,1 @@
-"""What keeps talking: one change feed for the process, and what its listeners are told."""
+"""Subscriptions: one change feed for the process, and the updates that its subscribers receive."""

@@ -25,7 +25,7 @@ class ModelAvailability:
     async def add(self, model_id: ModelId) -> None:
         """Withdraw a model here at once, and everywhere soon."""
         log.error("model withdrawn", extra={"model": model_id})
-        with suppress(Overloaded):  # whoever asks for it next finds out again
+        with suppress(Overloaded):  # the next request for it finds out again
             await self._withdrawals.add(model_id)
             await self._refresh()
 

@@ -134,7 +134,7 @@ def find_in_fair_order(
 
 
 def is_interrupted(output: OutputState) -> bool:
-    """Whether a worker has begun with it and was stopped, rather than told to come back later."""
+    """Whether a worker has begun with it and was stopped, rather than asked to come back later."""
     is_postponed = output.lease_until is None and output.not_before is not None
     return output.status is OutputStatus.GENERATING and not is_postponed
 

@@ -268,7 +268,7 @@ class OutputRun:
 
     async def _land(self, delivery: Delivery) -> str:
         records, kept = tuple(self._kept), self._kept
-        # The database may commit what it has been told whatever becomes of its answer, and readers
+        # The database may commit a write although its answer is lost, and readers
         # may see it later than writers do: the bytes have to stay.
         self._kept, is_sure = [], True
 
@@ -284,7 +284,7 @@ class OutputRun:
 
         self._landed = await persist(land)
         if not self._landed and is_sure:
-            self._kept = kept  # it was told once only, and has said no
+            self._kept = kept  # the write was sent once only, and was rejected
         elif not self._landed:
             self._landed = await persist(lambda: self._has_landed(records))
         if not self._landed:

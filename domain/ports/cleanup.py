@@ -17,7 +17,7 @@ class ReferencedKeys:
 
 class ReferencedObjectRepository(Protocol):
     async def of_shard(self, shard: str) -> ReferencedKeys:
-        """All of one shard. What is written or deleted meanwhile may be told or not."""
+        """All of one shard. What is written or deleted meanwhile may be included or not."""
 
     async def owner(self) -> str:
         """What tells this database from every other one, a copy of it included."""

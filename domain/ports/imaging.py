@@ -19,7 +19,7 @@ class ImageProcessor(Protocol):
 
 class UploadProcessor(Protocol):
     async def process_upload(self, data: bytes, *, content_type: str) -> ProcessedImage:
-        """What a client has sent, turned upright, without metadata, encoded anew in its format.
+        """What a client has sent, turned upright, without metadata, encoded again in its format.
 
         Raise `PictureRefused` where it is not one picture of this type within the limits.
         """

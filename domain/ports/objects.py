@@ -47,7 +47,7 @@ class ObjectStore(Protocol):
 
     def keys(self, shard: str, *, folders: Sequence[str] = FOLDERS) -> AsyncIterator[StoredObject]:
         """All that is there of one shard of `domain.images.SHARDS`, in no particular order. What is
-        put or deleted meanwhile may be told or not.
+        put or deleted meanwhile may be included or not.
         """
 
     def link(self, key: str) -> Link:

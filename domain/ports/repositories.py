@@ -139,7 +139,7 @@ class TurnRepository(Protocol):
         """
 
     async def load_changed(self, ids: Iterable[TurnId], *, at_least: ClusterTime) -> Sequence[Turn]:
-        """These turns as they were at a cluster time or later, whoever owns them.
+        """These turns as they were at a cluster time or later, of all viewers.
 
         For subscribers whose access has been checked.
         """

@@ -182,7 +182,7 @@ class UploadService:
             refuse(UserErrorCode.UPLOAD_MISSING, "No file has been uploaded.", "uploadId")
         except ObjectTooLarge:
             data = b""
-        # Stores that cannot refuse other bytes by themselves leave it to whoever reads them.
+        # Stores that cannot refuse other bytes leave it to their reader.
         if len(data) != file.byte_size or file.sha256 not in (None, sha256(data).digest()):
             message = "The uploaded file is not the declared one."
             refuse(UserErrorCode.UPLOAD_MISSING, message, "uploadId")

@@ -72,7 +72,7 @@ def _none(_: GenerationRequest) -> Fields:
 
 
 class Size(StrEnum):
-    """How an endpoint is told the shape of a picture; a field of another kind has no effect."""
+    """How an endpoint takes the shape of an image; a field of another kind has no effect."""
 
     RATIO = "RATIO"
     RATIO_AND_RESOLUTION = "RATIO_AND_RESOLUTION"

@@ -1,7 +1,7 @@
 """The making of one picture, in small steps.
 
 Each of these is a generator that yields how much is done, from 0 to 1, and returns the picture. A
-step takes a fraction of a second, so whoever drives it can stop soon, and can let others work.
+step takes a fraction of a second, so its caller can stop soon, and can let others work.
 """
 
 import math

@@ -43,7 +43,7 @@ def _pixels(request: GenerationRequest) -> str:
 
 
 class Size(StrEnum):
-    """How a model is told the size of a picture."""
+    """How a model takes the size of an image."""
 
     PRESET = "PRESET"
     PIXELS = "PIXELS"

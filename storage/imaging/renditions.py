@@ -138,7 +138,7 @@ def decode(container: Container, *, draft_width: int | None = None) -> Image.Ima
     smaller, but no narrower.
 
     Not through `Image.open`: that warns of large pictures, by a limit that is global as is what
-    becomes of warnings. The size has been checked before, against a limit of our own.
+    becomes of warnings. The size has been checked before, against Darkroom's own limit.
     """
     if container.content_type == _WEBP:
         return _decoded_webp(container)
@@ -149,7 +149,7 @@ def decode(container: Container, *, draft_width: int | None = None) -> Image.Ima
         file.draft(None, (draft_width, 1))
     file.load()
     if file.mode == "P" and file.palette is None:
-        raise BadContainer("colours that are nowhere told")
+        raise BadContainer("colours that are not described")
     return file
 
 

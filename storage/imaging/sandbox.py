@@ -80,7 +80,7 @@ class UploadSandbox:
             child.drop()
 
     async def aclose(self) -> None:
-        """End what is at work."""
+        """End what is running."""
         for child in self._running.values():
             child.drop()
         while self._running:
@@ -217,13 +217,13 @@ def _developed(child: _Child, content_type: str) -> ProcessedImage:
 def _read_answer(answer: memoryview, content_type: str) -> ProcessedImage:
     """Raise whatever it raises if this is no answer."""
     line, _, _ = bytes(answer[:_MAX_LINE_BYTES]).partition(b"\n")
-    told: Any = json.loads(line)
-    if isinstance(told, list):
-        code, message, detail = told
+    described: Any = json.loads(line)
+    if isinstance(described, list):
+        code, message, detail = described
         raise _refused(UserErrorCode(code), str(message), str(detail))
     position = len(line) + 1
     renditions: list[Rendition] = []
-    for found_type, width, height, byte_size in told["renditions"]:
+    for found_type, width, height, byte_size in described["renditions"]:
         data = bytes(answer[position : position + byte_size])
         position += byte_size
         expected_type = "image/webp" if renditions else content_type
@@ -239,10 +239,10 @@ def _read_answer(answer: memoryview, content_type: str) -> ProcessedImage:
             Rendition(data=data, content_type=expected_type, width=width, height=height)
         )
     if position != len(answer):
-        raise ValueError("more or less than told")
+        raise ValueError("more or less than announced")
     original, *thumbnails = renditions
     return ProcessedImage(
-        original=original, thumbhash=str(told["thumbhash"]), thumbnails=tuple(thumbnails)
+        original=original, thumbhash=str(described["thumbhash"]), thumbnails=tuple(thumbnails)
     )
 
 

@@ -31,7 +31,7 @@ class ThreadedImageProcessor:
         """Keep the bytes as they are if they are a bare, upright picture in sRGB.
 
         Metadata is taken out without touching pixels; only a picture that has to be turned, or has
-        colours of another space, is encoded anew.
+        colours of another space, is encoded again.
         """
         return await self._run(process, data)
 

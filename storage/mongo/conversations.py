@@ -270,7 +270,7 @@ class _NewTurn:
     """The source image of a conversation that is started with this turn."""
 
     async def use_key(self, transaction: Transaction) -> None:
-        """First, so that a second request under the key is told apart from other conflicts."""
+        """First, so that a second request under the key is distinguished from other conflicts."""
         turn_id = turn_id_of(self.conversation_id, self.turn_index)
         await use_key(transaction, self.owner_id, key=self.key, turn_id=turn_id)
 

@@ -1,7 +1,7 @@
-"""What one of all processes is to do every now and then: whose turn it is, by the database's clock.
+"""Periodic jobs: which process does one next, by the database's clock.
 
-A chore's document is made by whoever asks for it first. To ask for one that is not due writes
-nothing.
+The document of a job is made by the first process that asks for it. To ask for one that is not due
+writes nothing.
 """
 
 import secrets

@@ -41,7 +41,7 @@ class MongoReferencedObjectRepository:
         )
 
     async def owner(self) -> str:
-        # Made with the collection, and made anew where a copy is: a restored dump is another one.
+        # Made with the collection, and again for a copy: a restored dump is another one.
         found = await self._database.commands.list_collections(filter={"name": "images"})
         [images] = await found.to_list()
         return bytes(images["info"]["uuid"]).hex()

@@ -276,7 +276,7 @@ class FolderObjectStore:
         """
         *folders, name = key.split("/")
         try:
-            # The store's own folder may well be a symbolic link: whoever runs us decides that.
+            # The store's own folder may well be a symbolic link: the operator decides that.
             folder = os.open(self._folder, _READ_FOLDER & ~os.O_NOFOLLOW)
         except FileNotFoundError as error:
             raise ObjectMissing("nothing has been put yet") from error

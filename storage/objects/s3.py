@@ -1,6 +1,6 @@
 """The object store in a bucket of any server that speaks the S3 API.
 
-An object is whole or not there: the server is told the body's length and digest, and keeps nothing
+An object is whole or not there: the request has the body's length and digest, and keeps nothing
 that differs. The bucket is private. What it gives to others is opened by links and offers alone,
 which are signed here without asking the server.
 """
@@ -60,7 +60,7 @@ _NOTHING_OF_THE_MACHINE: Final[dict[str, tuple[None, None, str | None, None]]] =
     "config_file": (None, None, os.devnull, None),
     "credentials_file": (None, None, os.devnull, None),
 }
-"""The settings decide, not what AWS' own tools have been told on this machine."""
+"""The settings decide, not what AWS' own tools are set to on this machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,8 +178,8 @@ class S3ObjectStore:
                     Bucket=self._bucket.name, Delete={"Objects": objects}
                 )
             # Quiet answers are short, but nothing at all would be one too.
-            told = [*answer.get("Deleted", ()), *answer.get("Errors", ())]
-            if {one.get("Key") for one in told} != {one["Key"] for one in objects}:
+            reported = [*answer.get("Deleted", ()), *answer.get("Errors", ())]
+            if {one.get("Key") for one in reported} != {one["Key"] for one in objects}:
                 raise _no_answer_of_a_bucket()
             failed = {error.get("Code") for error in answer.get("Errors", ())} - {"NoSuchKey"}
             if failed:
@@ -300,7 +300,7 @@ async def answering(within_seconds: float = OPERATION_SECONDS) -> AsyncIterator[
 
 
 def _check_is_object(answer: Any, key: str) -> None:
-    """Objects have a tag and the type of their key; an error that is told with 200 has not."""
+    """Objects have a tag and the type of their key; an error that comes with 200 has not."""
     if not answer.get("ETag") or answer.get("ContentType") not in (content_type_of(key), *_UNTYPED):
         raise _no_answer_of_a_bucket()
 

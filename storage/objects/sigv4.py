@@ -36,7 +36,7 @@ class Signer:
     ) -> str:
         """The query that lets one request through: this method, this path, these headers.
 
-        The headers' names are in lower case and `host` is among them; whoever makes the request
+        The headers' names are in lower case and `host` is among them; the caller
         sends all of them. The path needs no escapes.
         """
         names = sorted(headers)

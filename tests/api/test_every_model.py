@@ -197,4 +197,4 @@ async def test_one_whose_day_has_come_is_refused_with_its_replacement_named(
         "replacement": {"id": model.replacement_id},
     }
     assert codes(refused) == [("MODEL_RETIRED", "selectedModels.0")]
-    assert f"({model.replacement_id}) takes its place" in refused["userErrors"][0]["message"]
+    assert f"({model.replacement_id}) instead" in refused["userErrors"][0]["message"]

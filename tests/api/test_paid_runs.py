@@ -383,7 +383,7 @@ async def test_a_model_whose_day_has_come_is_refused_with_its_replacement_named(
     refused = (await paid.client(START, input=wanted))["startConversation"]["userErrors"]
 
     assert [error["code"] for error in refused] == ["MODEL_RETIRED"]
-    assert "(img-nano-banana) takes its place" in refused[0]["message"]
+    assert "(img-nano-banana) instead" in refused[0]["message"]
     assert await account(paid.client) == (STARTING, 0, 0)
 
 

@@ -7,7 +7,7 @@ from domain.models import AspectRatio
 
 
 class Effect(StrEnum):
-    """Work that is known by its name and an amount. The values are how it is told to people."""
+    """Work that is known by its name and an amount. The values are its names for people."""
 
     MONOCHROME = "black and white"
     SEPIA = "sepia"

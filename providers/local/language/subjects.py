@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 _MEANING: Final[dict[str, tuple[str, str]]] = {
-    # name: (how it is told, the words that mean it)
+    # name: (its name for people, the words that mean it)
     "aurora": ("northern lights", r"auroras?(?: borealis)?|(?:northern|polar) lights"),
     "lighthouse": ("a lighthouse", r"light[\s-]?houses?|far(?:ol|óis)"),
     "balloon": ("hot-air balloons", r"(?:hot[\s-]air )?balloons?|bal(?:ão|ões)"),
@@ -86,5 +86,5 @@ FILLERS: Final = frozenset(_FILLERS.split())
 
 
 def said(subjects: Collection[str]) -> Sequence[str]:
-    """The subjects as they are told to people."""
+    """The subjects by their names for people."""
     return [_MEANING[subject][0] for subject in subjects]
