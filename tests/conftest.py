@@ -210,6 +210,11 @@ def _keep_files_in_memory() -> None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY_FOLDER))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest tests, so that no process waits for one that began last."""
+    items.sort(key=lambda item: item.path.name != "test_storm.py")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reports = terminalreporter.getreports("skipped")
     reasons = [report.longrepr[2] for report in reports if isinstance(report.longrepr, tuple)]
