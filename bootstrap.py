@@ -185,9 +185,9 @@ async def open_api(
             uploads=UploadService(
                 MongoUploadRepository(database),
                 base.images,
-                base.image_tools.objects,
-                upload_processor,
-                image_writer,
+                store=base.image_tools.objects,
+                image_processor=upload_processor,
+                image_writer=image_writer,
                 max_bytes=settings.max_upload_bytes,
             ),
             prompts=PromptService(prompts),
@@ -265,7 +265,7 @@ def _make_dispatcher(base: "_Base") -> Dispatcher:
         providers=base.providers,
         withdrawals=base.withdrawals,
     )
-    return Dispatcher(base.claims, runner, base.registry, base.providers)
+    return Dispatcher(base.claims, runner, registry=base.registry, providers=base.providers)
 
 
 def _stop_at_end(

@@ -107,7 +107,7 @@ class _Check:
             log.critical("provider check broke", provider=self.provider.name, exc_info=True)
             self._fail(GenerationErrorCode.INTERNAL, f"{model.id}: {type(fault).__name__}")
         else:
-            self._print(f"ok: {_described(model, seconds, picture, delivery)}")
+            self._print(f"ok: {_described(model, delivery, seconds=seconds, picture=picture)}")
             return True
         return False
 
@@ -176,7 +176,7 @@ def _request(model: ImageModel) -> GenerationRequest:
     )
 
 
-def _described(model: ImageModel, seconds: float, picture: Rendition, delivery: Delivery) -> str:
+def _described(model: ImageModel, delivery: Delivery, *, seconds: float, picture: Rendition) -> str:
     facts = [
         f"{model.id}, {seconds:.1f} s",
         f"{picture.width} × {picture.height} pixels",

@@ -49,9 +49,9 @@ async def _run() -> int:
             index = [
                 _write(
                     name,
-                    prompt,
-                    models[model],
-                    await _paint(provider, prompt, ratio, models[model]),
+                    await _paint(provider, prompt, ratio=ratio, model=models[model]),
+                    prompt=prompt,
+                    model=models[model],
                 )
                 for name, model, prompt, ratio in SAMPLES
             ]
@@ -65,7 +65,7 @@ async def _run() -> int:
 
 
 async def _paint(
-    provider: LocalProvider, prompt: str, ratio: AspectRatio, model: ImageModel
+    provider: LocalProvider, prompt: str, *, ratio: AspectRatio, model: ImageModel
 ) -> Image.Image:
     request = GenerationRequest(
         attempt=1,
@@ -81,7 +81,7 @@ async def _paint(
     return Image.open(BytesIO(delivery.images[0].data)).convert("RGB")
 
 
-def _write(name: str, prompt: str, model: ImageModel, picture: Image.Image) -> dict[str, Any]:
+def _write(name: str, picture: Image.Image, *, prompt: str, model: ImageModel) -> dict[str, Any]:
     thumbnails = [
         _write_file(f"{name}-{width}w.webp", _resized(picture, width))
         for width in THUMBNAIL_WIDTHS

@@ -80,14 +80,28 @@ def plan_turn(
     """
     _check_message(request.user_message, refusals)
     _check_options(request, refusals)
-    choices = _choose_models(request, registry, inherited, references, refusals)
+    choices = _choose_models(
+        request, registry, inherited=inherited, references=references, refusals=refusals
+    )
     mentioned = mentioned_in(request.user_message)
     if references is not None:
-        _check_mentions(mentioned, len(references), choices, refusals, ("userMessage",))
+        _check_mentions(
+            mentioned,
+            choices,
+            reference_count=len(references),
+            refusals=refusals,
+            path=("userMessage",),
+        )
     for choice in choices:
         _check_abilities(choice.model, request, refusals)
     outputs = tuple(
-        _plan_output(choice, references or (), mentioned, previous_were_named, request.options)
+        _plan_output(
+            choice,
+            references or (),
+            mentioned=mentioned,
+            previous_were_named=previous_were_named,
+            options=request.options,
+        )
         for choice in choices
     )
     return TurnPlan(
@@ -107,7 +121,11 @@ def plan_retry(
     """Plan a retry of an output, by the named model or its own; None if none can run."""
     path = ("modelId",) if name is not None else ("outputId",)
     choice = _choose_model(
-        name or output.requested_model_id, registry, turn.references, refusals, path
+        name or output.requested_model_id,
+        registry,
+        references=turn.references,
+        refusals=refusals,
+        path=path,
     )
     if choice is not None:
         siblings = {other.model_id for other in turn.outputs if other.slot != output.slot}
@@ -122,8 +140,16 @@ def plan_retry(
     if choice is None:
         return None
     mentioned = mentioned_in(turn.user_message)
-    _check_mentions(mentioned, len(turn.references), [choice], refusals, path)
-    return _plan_output(choice, turn.references, mentioned, turn.previous_were_named, turn.options)
+    _check_mentions(
+        mentioned, [choice], reference_count=len(turn.references), refusals=refusals, path=path
+    )
+    return _plan_output(
+        choice,
+        turn.references,
+        mentioned=mentioned,
+        previous_were_named=turn.previous_were_named,
+        options=turn.options,
+    )
 
 
 def check_spending(
@@ -158,6 +184,7 @@ def check_spending(
 def _plan_output(
     choice: _Choice,
     references: Sequence[Reference],
+    *,
     mentioned: Sequence[int],
     previous_were_named: bool,
     options: TurnOptions,
@@ -197,8 +224,9 @@ def _check_message(message: str, refusals: Refusals) -> None:
 
 def _check_mentions(
     mentioned: Sequence[int],
-    reference_count: int,
     choices: Sequence[_Choice],
+    *,
+    reference_count: int,
     refusals: Refusals,
     path: tuple[str, ...],
 ) -> None:
@@ -221,13 +249,14 @@ def _check_mentions(
 def _choose_models(
     request: TurnRequest,
     registry: ModelRegistry,
+    *,
     inherited: Inherited,
     references: Sequence[Reference] | None,
     refusals: Refusals,
 ) -> list[_Choice]:
     names = request.selected_models
     if names is None:
-        return _inherit_models(registry, inherited, references, refusals)
+        return _inherit_models(registry, inherited, references=references, refusals=refusals)
     if not names:
         refusals.add(UserErrorCode.NO_MODELS, "Select at least one model.", "selectedModels")
     if len(names) > MAX_MODELS:
@@ -239,7 +268,7 @@ def _choose_models(
     choices: list[_Choice] = []
     for index, name in enumerate(names):
         path = ("selectedModels", str(index))
-        choice = _choose_model(name, registry, references, refusals, path)
+        choice = _choose_model(name, registry, references=references, refusals=refusals, path=path)
         if choice is None:
             continue
         if any(choice.model.id == other.model.id for other in choices):
@@ -253,6 +282,7 @@ def _choose_models(
 def _choose_model(
     name: str,
     registry: ModelRegistry,
+    *,
     references: Sequence[Reference] | None,
     refusals: Refusals,
     path: tuple[str, ...],
@@ -262,7 +292,7 @@ def _choose_model(
         refusals.add(UserErrorCode.UNKNOWN_MODEL, "There is no such model.", *path)
         return None
     if not requested.available:
-        _refuse_unavailable(requested, registry, refusals, path)
+        _refuse_unavailable(requested, registry, refusals=refusals, path=path)
         return None
     if references is None:
         return _Choice(requested, requested)
@@ -276,7 +306,7 @@ def _choose_model(
         )
         return None
     if not model.available:
-        _refuse_unavailable(model, registry, refusals, path)
+        _refuse_unavailable(model, registry, refusals=refusals, path=path)
         return None
     if len(references) < model.min_references or (
         not references and Scene.TEXT_TO_IMAGE not in model.scenes
@@ -291,7 +321,7 @@ def _choose_model(
 
 
 def _refuse_unavailable(
-    model: ImageModel, registry: ModelRegistry, refusals: Refusals, path: tuple[str, ...]
+    model: ImageModel, registry: ModelRegistry, *, refusals: Refusals, path: tuple[str, ...]
 ) -> None:
     successor = registry.successor(model.id)
     hint = f" Use {successor.label} ({successor.id}) instead." if successor else ""
@@ -305,6 +335,7 @@ def _refuse_unavailable(
 def _inherit_models(
     registry: ModelRegistry,
     inherited: Inherited,
+    *,
     references: Sequence[Reference] | None,
     refusals: Refusals,
 ) -> list[_Choice]:
@@ -312,10 +343,12 @@ def _inherit_models(
     scene = Scene.IMAGE_TO_IMAGE if references else Scene.TEXT_TO_IMAGE
     successors = (registry.successor(name) for name in inherited.model_ids)
     given = len(references or ())
-    choices = _able(registry, scene, (model for model in successors if model), given)
+    choices = _able(
+        (model for model in successors if model), registry, scene=scene, reference_count=given
+    )
     if not choices:
         default = registry.default(scene)
-        choices = _able(registry, scene, [default] if default else [], given)
+        choices = _able([default] if default else [], registry, scene=scene, reference_count=given)
     if not choices:
         refusals.add(
             UserErrorCode.NO_MODELS, "No model is available for this turn.", "selectedModels"
@@ -324,7 +357,7 @@ def _inherit_models(
 
 
 def _able(
-    registry: ModelRegistry, scene: Scene, models: Iterable[ImageModel], reference_count: int
+    models: Iterable[ImageModel], registry: ModelRegistry, *, scene: Scene, reference_count: int
 ) -> list[_Choice]:
     able: dict[ModelId, _Choice] = {}
     for requested in models:

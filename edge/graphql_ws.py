@@ -86,7 +86,9 @@ class GraphQLOverWebSocket:
         else:
             await websocket.accept(PROTOCOL)
             with identify_request() as request_id:
-                await _Socket(websocket, self._executor, self._admission, request_id).serve()
+                await _Socket(
+                    websocket, self._executor, admission=self._admission, request_id=request_id
+                ).serve()
 
     def _is_origin_allowed(self, headers: Headers) -> bool:
         origin = headers.get("origin")
@@ -105,6 +107,7 @@ class _Socket:
         self,
         websocket: WebSocket,
         executor: OperationExecutor,
+        *,
         admission: Admission,
         request_id: str,
     ) -> None:

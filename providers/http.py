@@ -137,7 +137,7 @@ async def ask(
 
     An answer with any status is an answer.
     """
-    request = _build_request(client, method, url, headers or {}, content)
+    request = _build_request(client, method, url=url, headers=headers or {}, content=content)
     with _translate_errors():
         async with asyncio.timeout(within):
             response = await client.send(request, stream=True)
@@ -162,7 +162,7 @@ async def open_response(
 
     Raise `Unanswered` where none comes.
     """
-    request = _build_request(client, method, url, headers or {}, content)
+    request = _build_request(client, method, url=url, headers=headers or {}, content=content)
     with _translate_errors():
         async with asyncio.timeout(within):
             response = await client.send(request, stream=True)
@@ -201,6 +201,7 @@ async def read_pieces(
 def _build_request(
     client: httpx2.AsyncClient,
     method: str,
+    *,
     url: str,
     headers: Mapping[str, str],
     content: bytes | Form,

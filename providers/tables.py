@@ -58,9 +58,9 @@ def _read(kind: Any, value: Any, path: str) -> Any:
     if kind is object or (isinstance(value, kind) and not isinstance(value, bool)):
         return value
     if issubclass(kind, StrEnum):
-        return _convert(kind, value, path, f"it is one of {', '.join(kind)}")
+        return _convert(kind, value, path=path, problem=f"it is one of {', '.join(kind)}")
     if hasattr(kind, "parse"):
-        return _convert(kind.parse, value, path, None)
+        return _convert(kind.parse, value, path=path)
     if is_dataclass(kind):
         return build(kind, _check(Mapping, value, path), path=f"{path}.")  # type: ignore[arg-type]
     return _check(kind, value, path)
@@ -74,7 +74,9 @@ def _read_items(kind: Any, value: Any, path: str) -> list[Any]:
     return read
 
 
-def _convert(convert: Callable[[str], Any], value: Any, path: str, problem: str | None) -> Any:
+def _convert(
+    convert: Callable[[str], Any], value: Any, *, path: str, problem: str | None = None
+) -> Any:
     try:
         return convert(_check(str, value, path))
     except ValueError as error:

@@ -54,6 +54,7 @@ class Dispatcher:
         self,
         claims: ClaimRepository,
         runner: OutputRunner,
+        *,
         registry: ModelRegistry,
         providers: Mapping[str, Provider],
     ) -> None:

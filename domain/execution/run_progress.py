@@ -30,10 +30,10 @@ class RunProgress:
     def __init__(
         self,
         claims: ClaimRepository,
-        objects: ObjectStore,
-        image_processor: ImageProcessor,
         claim: Claim,
         *,
+        objects: ObjectStore,
+        image_processor: ImageProcessor,
         provider: str,
         run_count: int,
     ) -> None:

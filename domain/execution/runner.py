@@ -89,9 +89,9 @@ class OutputRun:
         self._provider = runner.providers.get(provider)
         self._reporter = RunProgress(
             runner.claims,
-            runner.image_writer.objects,
-            runner.image_processor,
             claim,
+            objects=runner.image_writer.objects,
+            image_processor=runner.image_processor,
             provider=provider,
             run_count=model.runs_for(claim.turn.options.images_per_model) if model else 1,
         )
@@ -192,7 +192,9 @@ class OutputRun:
             raise GenerationFailed(
                 GenerationErrorCode.OUTCOME_UNKNOWN, retryable=True, detail="asked by another"
             )
-        request = _request(self._claim, self._model, observer, len(self._reporter.runs))
+        request = _request(
+            self._claim, self._model, observer=observer, run_count=len(self._reporter.runs)
+        )
         delivery = await self._provider.generate(request, observer)
         if not delivery.images:
             raise GenerationFailed(GenerationErrorCode.NO_IMAGE, retryable=True)
@@ -367,7 +369,7 @@ class _Clock:
 
 
 def _request(
-    claim: Claim, model: ImageModel, observer: RunReporter, run_count: int
+    claim: Claim, model: ImageModel, *, observer: RunReporter, run_count: int
 ) -> GenerationRequest:
     turn, output, options = claim.turn, claim.output, claim.turn.options
     size = None

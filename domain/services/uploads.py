@@ -49,10 +49,10 @@ class UploadService:
         self,
         uploads: UploadRepository,
         images: ImageRepository,
+        *,
         store: UploadStore,
         image_processor: UploadProcessor,
         image_writer: ImageWriter,
-        *,
         max_bytes: int,
     ) -> None:
         self.max_bytes = max_bytes

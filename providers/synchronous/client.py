@@ -93,7 +93,7 @@ class SynchronousClient:
                 if response.status_code != httpx2.codes.OK:
                     return await _read_error(response, policy)
                 has_begun = True
-                await self._read(response, reply, previews, policy)
+                await self._read(response, reply, previews=previews, policy=policy)
                 return Answer(response.status_code, response.headers, b"")
         except AnswerUnusable as nonsense:
             raise BAD_RESPONSE.failure(str(nonsense)) from nonsense
@@ -106,6 +106,7 @@ class SynchronousClient:
         self,
         response: httpx2.Response,
         reply: Reply,
+        *,
         previews: "_Previews",
         policy: PollingPolicy,
     ) -> None:
@@ -118,7 +119,7 @@ class SynchronousClient:
             await previews.show(reply.take(document, _fields_of(document)))
             return
         try:
-            await self._read_events(response, reply, previews, policy)
+            await self._read_events(response, reply, previews=previews, policy=policy)
         except AnswerLost:
             # A picture that has arrived whole has been paid for, and is what the run was for.
             if reply.is_empty:
@@ -130,6 +131,7 @@ class SynchronousClient:
         self,
         response: httpx2.Response,
         reply: Reply,
+        *,
         previews: "_Previews",
         policy: PollingPolicy,
     ) -> None:

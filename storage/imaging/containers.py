@@ -154,7 +154,7 @@ def _read_png(data: bytes, max_pixels: int, max_metadata_bytes: int) -> Containe
     width, height = struct.unpack_from(">II", data, 16)
     _check_size(width, height, max_pixels)
     # Pillow takes too few rows for a picture that is black below.
-    expected = _png_size(*struct.unpack_from(">IIBBBBB", data, 16))
+    expected = _png_size(data)
     if _unpacked_size(packed, at_most=expected) != expected:
         raise BadContainer("PNG with more or less pixels than it says")
     return Container(
@@ -178,16 +178,9 @@ def _check_texts(texts: list[tuple[bytes, memoryview]], max_bytes: int) -> None:
             raise BadContainer("PNG with texts without end")
 
 
-def _png_size(
-    width: int,
-    height: int,
-    depth: int,
-    colour: int,
-    _packing: int,
-    _filtering: int,
-    interlaced: int,
-) -> int:
+def _png_size(data: bytes) -> int:
     """How many bytes the rows take, unpacked: each has one more for its filter."""
+    width, height, depth, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", data, 16)
     bits = depth * _PNG_CHANNELS.get(colour, 0)
     passes = _PNG_PASSES if interlaced else ((0, 0, 1, 1),)
     size = 0

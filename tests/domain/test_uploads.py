@@ -48,7 +48,9 @@ def parts() -> Parts:
 @pytest.fixture
 def service(parts: Parts) -> UploadService:
     every = cast(Any, parts)
-    return UploadService(every, every, every, every, every, max_bytes=1)
+    return UploadService(
+        every, every, store=every, image_processor=every, image_writer=every, max_bytes=1
+    )
 
 
 async def test_one_viewers_uploads_do_not_keep_anothers_waiting(

@@ -85,7 +85,7 @@ def dispatcher(database: Database, provider: Hangs, tmp_path: Path) -> Dispatche
         providers=providers,
         withdrawals=ModelAvailability(MongoWithdrawnModelRepository(database), registry),
     )
-    return Dispatcher(claims, runner, registry, providers)
+    return Dispatcher(claims, runner, registry=registry, providers=providers)
 
 
 async def outputs_of(

@@ -32,7 +32,9 @@ async def test_a_preview_that_came_after_the_deletion_is_cleared_away(
     conversation, turn = await a_conversation(database)
     claims = MongoClaimRepository(database)
     claim = await a_claim(database, turn.outputs[0].id)
-    reporter = RunProgress(claims, store, processor, claim, provider="local", run_count=1)
+    reporter = RunProgress(
+        claims, claim, objects=store, image_processor=processor, provider="local", run_count=1
+    )
     data = BytesIO()
     Pictures.new("RGB", (64, 64)).save(data, "PNG")
     await reporter.show_preview(data.getvalue())

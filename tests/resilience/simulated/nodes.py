@@ -122,7 +122,7 @@ class Node:
             lease=LEASE,
             heartbeat=HEARTBEAT,
         )
-        return Dispatcher(self._claims, runner, site.registry, providers)
+        return Dispatcher(self._claims, runner, registry=site.registry, providers=providers)
 
     def _open_services(self, site: Site) -> None:
         accounts = AccountService(self._accounts, site.starting_credits, site.max_active_outputs)
