@@ -1,11 +1,14 @@
-"""References: the pictures that go along with a turn, and which of them a model is given."""
+"""References: the images that a turn can give to its models, and which of them a model is given."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from domain.ids import ModelId
 from domain.images import Image
+
+MAX_MANUAL_REFERENCES: Final = 10
 
 
 class ReferenceOrigin(StrEnum):

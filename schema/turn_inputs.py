@@ -5,9 +5,9 @@ from typing import Final
 import strawberry
 
 from domain import models, turns
+from domain.abilities import MAX_IMAGES_PER_MODEL
 from domain.errors import BadUserInput
 from domain.models import AspectRatio
-from domain.planning import MAX_IMAGES_PER_MODEL
 from schema.scalars import given
 
 _MAX_PREVIEWS: Final = 3

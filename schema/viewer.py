@@ -12,8 +12,10 @@ import domain.turns
 import domain.viewers
 from domain.credits import Account
 from domain.ids import ModelId, parse_image_id
+from domain.model_choice import MAX_MODELS
 from domain.pages import Page
-from domain.planning import MAX_MANUAL_REFERENCES, MAX_MODELS, MAX_PROMPT_LENGTH
+from domain.planning import MAX_PROMPT_LENGTH
+from domain.references import MAX_MANUAL_REFERENCES
 from domain.text_search import searched_words
 from schema.companions import companion
 from schema.connections import Cursor, First, ListPage, Search, page_request

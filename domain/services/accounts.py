@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from domain.credits import Account
 from domain.ids import ViewerId
-from domain.planning import Refusals, check_spending
+from domain.planning import check_spending
 from domain.ports.repositories import AccountRepository
+from domain.refusals import Refusals
 from domain.turns import PlannedOutput
 from domain.viewers import Viewer
 

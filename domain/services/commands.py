@@ -14,9 +14,9 @@ from domain.errors import Overloaded, UserErrorCode
 from domain.idempotency import IdempotencyKey, IdempotencyRecord
 from domain.ids import conversation_of_turn
 from domain.outputs import Output
-from domain.planning import Refusals, refuse
 from domain.ports.execution import JobQueue
 from domain.ports.repositories import ConversationRepository, IdempotencyRepository, TurnRepository
+from domain.refusals import Refusals, refuse
 from domain.retries import RetryPolicy
 from domain.services.accounts import AccountService
 from domain.turns import PlannedOutput, Turn

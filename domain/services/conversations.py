@@ -24,6 +24,7 @@ from domain.ids import (
     parse_conversation_id,
 )
 from domain.images import Image
+from domain.model_choice import Inherited
 from domain.models import (
     ASPECT_RATIOS,
     SQUARE,
@@ -33,9 +34,10 @@ from domain.models import (
     nearest_resolution,
 )
 from domain.pages import Page, PageRequest
-from domain.planning import Inherited, Refusals, plan_turn, refuse
+from domain.planning import plan_turn
 from domain.ports.repositories import ConversationRepository
 from domain.references import Reference, ReferenceOrigin
+from domain.refusals import Refusals, refuse
 from domain.services.accounts import AccountService
 from domain.services.commands import CommandService, Written
 from domain.services.images import ImageService

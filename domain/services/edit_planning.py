@@ -14,11 +14,13 @@ from domain.ids import (
     parse_output_id,
     turn_of_output,
 )
+from domain.model_choice import Inherited
 from domain.models import SQUARE, ModelRegistry, Resolution
 from domain.outputs import Output
-from domain.planning import Inherited, Refusals, plan_turn
+from domain.planning import plan_turn
 from domain.ports.repositories import ConversationRepository, TurnRepository
 from domain.references import Reference, ReferenceOrigin
+from domain.refusals import Refusals
 from domain.services.conversations import CONVERSATION_NOT_FOUND
 from domain.services.images import ImageService
 from domain.turns import PlannedOutput, SendEdit, Turn, TurnPlan

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from domain.errors import UserErrorCode
 from domain.ids import parse_image_id, parse_prompt_id
 from domain.images import ImageRecord
-from domain.planning import refuse
 from domain.ports.repositories import ImageRepository, PromptRepository
 from domain.prompts import Prompt
+from domain.refusals import refuse
 from domain.viewers import Viewer
 
 

@@ -9,9 +9,9 @@ from domain.execution.image_writer import ImageWriter
 from domain.ids import ImageId, ModelId, parse_image_id, parse_upload_id
 from domain.images import Image, ImageOrigin, ImageRecord
 from domain.pages import Page, PageRequest
-from domain.planning import MAX_MANUAL_REFERENCES, Refusals, refuse
 from domain.ports.repositories import ImageRepository
-from domain.references import Reference, ReferenceOrigin
+from domain.references import MAX_MANUAL_REFERENCES, Reference, ReferenceOrigin
+from domain.refusals import Refusals, refuse
 from domain.viewers import Viewer
 
 _IMAGE_NOT_FOUND: Final = (UserErrorCode.NOT_FOUND, "There is no such image.", "imageId")

@@ -23,9 +23,10 @@ from domain.images import Image
 from domain.models import ModelRegistry
 from domain.outputs import Output
 from domain.pages import Page, PageRequest, Position, cut
-from domain.planning import Refusals, plan_retry, refuse
+from domain.planning import plan_retry
 from domain.ports.execution import JobQueue
 from domain.ports.repositories import ConversationRepository, TurnRepository
+from domain.refusals import Refusals, refuse
 from domain.services.accounts import AccountService
 from domain.services.commands import CommandService, Written
 from domain.services.edit_planning import EditPlanner, PlannedEdit

@@ -22,10 +22,10 @@ from domain.errors import (
 from domain.execution.image_writer import ImageWriter
 from domain.ids import new_upload_id, parse_upload_id
 from domain.images import EXTENSIONS, ImageOrigin, ImageRecord, new_key
-from domain.planning import Refusals, refuse
 from domain.ports.imaging import UploadProcessor
 from domain.ports.objects import UploadStore
 from domain.ports.repositories import ImageRepository, UploadRepository
+from domain.refusals import Refusals, refuse
 from domain.uploads import Upload, UploadMethod, UploadOffer, UploadRequest
 from domain.viewers import Viewer
 from domain.waiting import SemaphoresByKey, holding

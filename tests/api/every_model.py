@@ -23,8 +23,8 @@ from pydantic import SecretStr
 
 import bootstrap
 from domain.ids import ModelId
+from domain.model_choice import MAX_MODELS
 from domain.models import AspectRatio, ImageModel, ModelRegistry
-from domain.planning import MAX_MODELS
 from providers.catalogue import load_catalogue
 from tests.api.test_credits import account
 from tests.clients import Data, GraphQLClient

@@ -10,6 +10,7 @@ from domain.errors import Refused, UserErrorCode
 from domain.ids import ImageId, ModelId, ViewerId
 from domain.images import Image, ImageOrigin
 from domain.mentions import IN_WORDS, spell_mentions
+from domain.model_choice import Inherited
 from domain.models import (
     SQUARE,
     AspectRatio,
@@ -19,8 +20,9 @@ from domain.models import (
     Resolution,
     Scene,
 )
-from domain.planning import Inherited, Refusals, check_spending, plan_turn
+from domain.planning import check_spending, plan_turn
 from domain.references import Reference, ReferenceOrigin, choose_references, positions_of
+from domain.refusals import Refusals
 from domain.turns import TurnOptions, TurnPlan, TurnRequest
 
 WORDS, EDITS = frozenset({Scene.TEXT_TO_IMAGE}), frozenset({Scene.IMAGE_TO_IMAGE})
