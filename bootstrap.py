@@ -19,6 +19,7 @@ from domain.execution.runner import OutputRunner
 from domain.execution.sweeper import Sweeper
 from domain.models import ModelRegistry
 from domain.ports.execution import JobQueue
+from domain.ports.imaging import UploadProcessor
 from domain.ports.objects import ObjectStore, UploadStore
 from domain.ports.providers import Provider
 from domain.services.accounts import AccountService
@@ -144,67 +145,15 @@ async def open_api(
     """Open everything that answers requests, and close it in reverse."""
     async with AsyncExitStack() as stack:
         base = await _open_base(settings, stack)
-        database, image_writer, registry = base.database, base.image_writer, base.registry
-        conversation_repository = MongoConversationRepository(database)
-        turn_repository = MongoTurnRepository(database)
-        turn_cursors = TurnCursors(base.image_tools.signer)
-        hub = Hub(MongoChangeFeed(database), turn_repository, turn_cursors)
         dispatcher = None if settings.nats_url else _make_dispatcher(base)
         jobs = dispatcher or await _open_publisher(settings, stack)
         upload_processor = UploadSandbox()
         stack.push_async_callback(upload_processor.aclose)
-        images = ImageService(base.images, image_writer)
-        prompts = MongoPromptRepository(database)
-        accounts = _accounts(settings, database)
-        commands = CommandService(
-            MongoIdempotencyRepository(database),
-            conversation_repository,
-            turn_repository,
-            accounts,
-            jobs,
+        hub = _make_hub(base)
+        services = _make_services(
+            settings, base, hub=hub, jobs=jobs, upload_processor=upload_processor
         )
-        conversations = ConversationService(
-            conversation_repository, commands, accounts, images, registry, image_writer
-        )
-        turns = TurnService(
-            turn_repository,
-            conversation_repository,
-            commands,
-            accounts,
-            EditPlanner(turn_repository, conversation_repository, images, registry),
-            registry,
-            jobs,
-            image_writer,
-        )
-        services = Services(
-            registry=registry,
-            conversations=conversations,
-            turns=turns,
-            plans=PlanService(conversations, turns),
-            images=images,
-            uploads=UploadService(
-                MongoUploadRepository(database),
-                base.images,
-                store=base.image_tools.objects,
-                image_processor=upload_processor,
-                image_writer=image_writer,
-                max_bytes=settings.max_upload_bytes,
-            ),
-            prompts=PromptService(prompts),
-            favourites=FavouriteService(base.images, prompts),
-            accounts=accounts,
-            turn_updates=TurnUpdates(hub, turn_repository, conversation_repository, turn_cursors),
-            conversation_updates=ConversationUpdates(hub, conversation_repository),
-            viewer_updates=ViewerUpdates(hub, accounts),
-            links=base.image_tools.objects,
-            turn_cursors=turn_cursors,
-            page_cursors=PageCursors(base.image_tools.signer),
-        )
-        viewers = ViewerService(
-            MongoViewerRepository(database),
-            image_writer,
-            load_samples if settings.environment == "development" else None,
-        )
+        viewers = _make_viewer_service(settings, base)
         admission = Admission(await _authenticator(settings, stack), viewers)
         await stack.enter_async_context(hub.serve())
         if dispatcher is not None:
@@ -214,7 +163,7 @@ async def open_api(
         yield Api(
             services=services,
             admission=admission,
-            database=database,
+            database=base.database,
             object_routes=base.image_tools.object_routes,
         )
 
@@ -255,7 +204,85 @@ async def open_image_tools(settings: Settings) -> AsyncIterator[ImageTools]:
         )
 
 
-def _make_dispatcher(base: "_Base") -> Dispatcher:
+def _make_hub(base: _Base) -> Hub:
+    return Hub(
+        MongoChangeFeed(base.database),
+        MongoTurnRepository(base.database),
+        TurnCursors(base.image_tools.signer),
+    )
+
+
+def _make_services(
+    settings: Settings, base: _Base, *, hub: Hub, jobs: JobQueue, upload_processor: UploadProcessor
+) -> Services:
+    """Put together what resolvers call. It opens nothing."""
+    conversation_repository = MongoConversationRepository(base.database)
+    turn_repository = MongoTurnRepository(base.database)
+    prompt_repository = MongoPromptRepository(base.database)
+    turn_cursors = TurnCursors(base.image_tools.signer)
+    images = ImageService(base.images, base.image_writer)
+    accounts = _accounts(settings, base.database)
+    commands = CommandService(
+        records=MongoIdempotencyRepository(base.database),
+        conversations=conversation_repository,
+        turns=turn_repository,
+        accounts=accounts,
+        jobs=jobs,
+    )
+    conversations = ConversationService(
+        conversation_repository, commands, accounts, images, base.registry, base.image_writer
+    )
+    turns = TurnService(
+        turns=turn_repository,
+        conversations=conversation_repository,
+        commands=commands,
+        accounts=accounts,
+        edits=EditPlanner(turn_repository, conversation_repository, images, base.registry),
+        registry=base.registry,
+        jobs=jobs,
+        image_writer=base.image_writer,
+    )
+    return Services(
+        registry=base.registry,
+        conversations=conversations,
+        turns=turns,
+        plans=PlanService(conversations, turns),
+        images=images,
+        uploads=_make_upload_service(settings, base, upload_processor=upload_processor),
+        prompts=PromptService(prompt_repository),
+        favourites=FavouriteService(base.images, prompt_repository),
+        accounts=accounts,
+        turn_updates=TurnUpdates(hub, turn_repository, conversation_repository, turn_cursors),
+        conversation_updates=ConversationUpdates(hub, conversation_repository),
+        viewer_updates=ViewerUpdates(hub, accounts),
+        links=base.image_tools.objects,
+        turn_cursors=turn_cursors,
+        page_cursors=PageCursors(base.image_tools.signer),
+    )
+
+
+def _make_upload_service(
+    settings: Settings, base: _Base, *, upload_processor: UploadProcessor
+) -> UploadService:
+    return UploadService(
+        MongoUploadRepository(base.database),
+        base.images,
+        store=base.image_tools.objects,
+        image_processor=upload_processor,
+        image_writer=base.image_writer,
+        max_bytes=settings.max_upload_bytes,
+    )
+
+
+def _make_viewer_service(settings: Settings, base: _Base) -> ViewerService:
+    return ViewerService(
+        MongoViewerRepository(base.database),
+        base.image_writer,
+        load_samples if settings.environment == "development" else None,
+    )
+
+
+def _make_dispatcher(base: _Base) -> Dispatcher:
     runner = OutputRunner(
         claims=base.claims,
         images=base.images,
