@@ -290,7 +290,7 @@ def _make_dispatcher(base: _Base) -> Dispatcher:
         image_processor=base.image_tools.image_processor,
         registry=base.registry,
         providers=base.providers,
-        withdrawals=base.withdrawals,
+        availability=base.withdrawals,
     )
     return Dispatcher(base.claims, runner, registry=base.registry, providers=base.providers)
 

@@ -75,6 +75,7 @@ class _Server(uvicorn.Server):
         yield
 
     def end(self) -> None:
+        """Stop serving. uvicorn closes WebSockets with 1012."""
         self.should_exit = True
 
     def hurry(self) -> None:

@@ -20,7 +20,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from bench.sides import our_side, request_of
-from domain.generation import SilentWatcher
+from domain.generation import SilentObserver
 from tests.simulators.pictures import padded, picture
 
 PICTURE_BYTES: Final = 20_000_000
@@ -67,7 +67,7 @@ async def _measure(name: str, url: str, count: int) -> dict[str, int]:
         before = _status("VmRSS")
         _CLEAR.write_text("5")  # from here on the peak is counted again
         deliveries = await asyncio.gather(
-            *(provider.generate(request, SilentWatcher()) for _ in range(count))
+            *(provider.generate(request, SilentObserver()) for _ in range(count))
         )
         peak = _status("VmHWM") - before
     given = sum(len(image.data) for delivery in deliveries for image in delivery.images)

@@ -16,7 +16,7 @@ import httpx2
 
 from bench.arrivals import PICTURE_BYTES, Together
 from bench.sides import AT_ONCE, SIDES, OpenProvider, bare_side, our_side, request_of
-from domain.generation import SilentWatcher
+from domain.generation import SilentObserver
 from tests.providers.runs import simulator_process
 from tests.serving import free_port, serving
 
@@ -71,7 +71,7 @@ async def measure_work() -> None:
             theirs: list[float] = []
             for _ in range(RUNS):
                 began = time.perf_counter()
-                delivery = await provider.generate(request, SilentWatcher())
+                delivery = await provider.generate(request, SilentObserver())
                 generated = time.perf_counter()
                 data = await bare_side(name, url, client)
                 ours.append(generated - began)
@@ -97,7 +97,7 @@ async def measure_waits() -> None:
 
             async def wait(provider: OpenProvider = provider, name: str = name) -> float:
                 began = time.perf_counter()
-                await provider.generate(request_of(name), SilentWatcher())
+                await provider.generate(request_of(name), SilentObserver())
                 return time.perf_counter() - began - JOB_SECONDS
 
             for _ in range(RUNS // WAITS_AT_ONCE):

@@ -19,7 +19,7 @@ import structlog
 
 from bootstrap import ImageTools, open_image_tools
 from domain.errors import GenerationErrorCode, GenerationFailed
-from domain.generation import Delivery, GenerationRequest, SilentWatcher
+from domain.generation import Delivery, GenerationRequest, SilentObserver
 from domain.images import Rendition
 from domain.models import SQUARE, ImageModel, Quality, Resolution, Scene
 from domain.outputs import GenerationError
@@ -95,7 +95,9 @@ class _Check:
         started = monotonic()
         try:
             async with asyncio.timeout(model.deadline.total_seconds()):
-                observer = _ProgressPrinter(self.provider.name) if self.verbose else SilentWatcher()
+                observer = (
+                    _ProgressPrinter(self.provider.name) if self.verbose else SilentObserver()
+                )
                 delivery = await self.provider.generate(_request(model), observer)
                 seconds = monotonic() - started
                 picture = await self._process(delivery)
@@ -125,7 +127,7 @@ class _Check:
         print(f"{self.provider.name}: {words}", flush=True)
 
 
-class _ProgressPrinter(SilentWatcher):
+class _ProgressPrinter(SilentObserver):
     """Prints how far a run is."""
 
     def __init__(self, provider: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from PIL import Image
 
-from domain.generation import GenerationRequest, SilentWatcher
+from domain.generation import GenerationRequest, SilentObserver
 from domain.models import AspectRatio, ImageFormat, ImageModel, Resolution
 from domain.signing import Signer
 from providers.catalogue import load_catalogue
@@ -77,7 +77,7 @@ async def _paint(
         format=ImageFormat.PNG,
         seconds_left=model.deadline.total_seconds(),
     )
-    delivery = await provider.generate(request, SilentWatcher())
+    delivery = await provider.generate(request, SilentObserver())
     return Image.open(BytesIO(delivery.images[0].data)).convert("RGB")
 
 

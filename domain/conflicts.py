@@ -13,4 +13,6 @@ class Conflict(Enum):
     IMAGE_GONE = auto()
     """An image that it refers to has been deleted."""
     LIMIT_REACHED = auto()
-    """The viewer has too few credits for it, or too much open or running."""
+    """The viewer has too few credits for it, or too much open or running: the service checks the
+    limit again and says which one it is.
+    """

@@ -1,4 +1,4 @@
-"""One run of one model: what a provider is asked for, and what it gives back."""
+"""One run of one model: what a provider is asked for, and what it delivers."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ class GenerationRequest:
     """
 
     attempt: int
-    """The viewer's try, from 1. A restart of ours repeats a try under the same number."""
+    """The output's attempt, from 1. A restarted run has the same number."""
     model: ImageModel
     prompt: str
     references: tuple[Image, ...]
@@ -33,12 +33,11 @@ class GenerationRequest:
     seed: str | None = None
     negative_prompt: str | None = None
     seconds_left: float
-    """Until the output's deadline, after which nobody waits for the pictures any more."""
+    """Until the output's deadline, at which it times out."""
     run: int = 0
     """Which of the attempt's runs this is, where the model makes fewer images at a time."""
     job: ProviderJob | None = None
-    """A job that the provider has taken for this very run: it is followed, never submitted again.
-    """
+    """A job that the provider has accepted for this run: it is polled, never submitted again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +50,15 @@ class DeliveredImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """A run that went well: at least one picture, and what the model said with it."""
+    """What a successful run delivers: at least one image, and what the model reports with it."""
 
     images: tuple[DeliveredImage, ...]
     text: str | None = None
     usage: Usage | None = None
 
 
-class SilentWatcher:
-    """A `domain.ports.Watcher` for runs that nobody watches."""
+class SilentObserver:
+    """A `domain.ports.RunObserver` that ignores all reports."""
 
     async def submitting(self) -> None:
         pass

@@ -86,17 +86,17 @@ class Run:
 
     provider: str
     tries: int
-    """How often it has been asked; more than once only where it is certain that it took no job. 0
-    while another run of the same attempt has been asked for, and this one has not.
+    """How often it has been asked; more than once only if it certainly rejected each submission but
+    the last. 0 while another run of the same attempt has been submitted, and this one has not.
     """
-    refused: bool
-    """Whether it is certain that the latest try was not taken."""
+    rejected: bool
+    """Whether it is certain that the latest submission was not accepted."""
     job: ProviderJob | None
 
     @property
     def answer_is_awaited(self) -> bool:
-        """Whether the provider may be doing the work without our knowing its job."""
-        return not self.refused and self.job is None
+        """Whether the provider may have accepted a submission whose answer is not known."""
+        return not self.rejected and self.job is None
 
     @property
     def step(self) -> int:

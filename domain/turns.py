@@ -170,7 +170,7 @@ class Hint:
     output_id: OutputId
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
     """An output that no worker holds, with what decides where and when it may run."""
 
@@ -180,7 +180,7 @@ class Waiting:
     model_id: ModelId
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """A worker's right to run an output.
 
@@ -209,7 +209,7 @@ class TurnsAsOf:
     """Whether later turns follow, the latest among them."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TurnUpdate:
     """What a subscriber is sent: a turn as it is, and at least what is new in it."""
 

@@ -1,6 +1,7 @@
 """GraphQL over WebSocket: writes outcomes as messages of graphql-transport-ws.
 
-Clients take 4400, 4401, 4406, 4409 and 4429 as final, and reconnect after 1012, 1013 and 4403.
+Clients take 1011, 4400, 4401, 4406, 4409 and 4429 as final, and reconnect after 1012 (which uvicorn
+sends), 1013, 4403 and 4408. 1008 reaches no client as a code: see `Close`.
 """
 
 import asyncio
@@ -54,11 +55,16 @@ class Close(IntEnum):
     """Why the server closes a socket."""
 
     POLICY_VIOLATION = 1008
+    """The origin is not allowed. Sent before the handshake is accepted, it reaches the client as
+    HTTP 403.
+    """
     INTERNAL_ERROR = 1011
     TRY_AGAIN_LATER = 1013
     INVALID_MESSAGE = 4400
     UNAUTHORIZED = 4401
+    """`subscribe` came before the connection was acknowledged."""
     FORBIDDEN = 4403
+    """The token is missing, invalid or expired."""
     WRONG_SUBPROTOCOL = 4406
     INIT_TIMEOUT = 4408
     ID_IN_USE = 4409
@@ -119,7 +125,7 @@ class _Socket:
         """None until the connection is acknowledged."""
         self._init_received = False
         self._deadline: asyncio.Task[None] | None = None
-        """Closes the socket: at first for want of an init, later as the token expires."""
+        """Closes the socket: at first if no init arrives, later when the token expires."""
         self._operations: dict[str, asyncio.Task[None]] = {}
 
     async def serve(self) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from domain.errors import GenerationErrorCode, GenerationFailed
-from domain.generation import Delivery, GenerationRequest, SilentWatcher
+from domain.generation import Delivery, GenerationRequest, SilentObserver
 from domain.outputs import ProviderJob
 from domain.ports.providers import Provider, RunObserver
 
@@ -99,7 +99,7 @@ class RehearsalProvider:
         await asyncio.sleep(seconds * self._pace)
 
 
-class _Keeper(SilentWatcher):
+class _Keeper(SilentObserver):
     """A watcher that keeps the partial images for later."""
 
     def __init__(self) -> None:

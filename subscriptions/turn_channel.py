@@ -203,7 +203,11 @@ class TurnChannel:
         self._remember(turn, moment)
         bookmark = Bookmark(moment, self._recent_versions(moment))
         cursor = self._cursors.make(self._conversation_id, bookmark)
-        return LiveUpdate(TurnUpdate(turn, changed, bookmark, cursor), since_version, changed_at)
+        return LiveUpdate(
+            TurnUpdate(turn=turn, changed_outputs=changed, bookmark=bookmark, cursor=cursor),
+            since_version,
+            changed_at,
+        )
 
     def _remember(self, turn: Turn, moment: ClusterTime | None) -> None:
         self._known.pop(turn.turn_index, None)

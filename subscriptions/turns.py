@@ -67,7 +67,12 @@ class TurnUpdates:
                                 channel.learn(turn)
                                 subscriber.bookmark = bookmark
                                 cursor = self.cursors.make(conversation_id, bookmark)
-                                yield TurnUpdate(turn, turn.outputs, bookmark, cursor)
+                                yield TurnUpdate(
+                                    turn=turn,
+                                    changed_outputs=turn.outputs,
+                                    bookmark=bookmark,
+                                    cursor=cursor,
+                                )
                     except Overloaded:
                         subscriber.fall_behind()
                         await asyncio.sleep(_PAUSE_SECONDS * random.uniform(0.5, 1.5))

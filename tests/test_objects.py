@@ -174,10 +174,18 @@ async def test_nothing_is_deleted_where_another_database_has_left_its_mark(
 
 
 async def test_who_answers_and_who_works_tidy_up(
-    start_darkroom: StartDarkroom, mongodb_uri: str, database_name: str, tmp_path: Path
+    start_darkroom: StartDarkroom,
+    mongodb_uri: str,
+    database_name: str,
+    tmp_path: Path,
+    nats_url: str,
 ) -> None:
     darkroom = await start_darkroom()
-    elsewhere = {"data_dir": tmp_path / "worker", "mongodb_database": database_name}
+    elsewhere = {
+        "data_dir": tmp_path / "worker",
+        "mongodb_database": database_name,
+        "nats_url": nats_url,
+    }
     alone = darkroom.settings.model_copy(update=elsewhere)
 
     async with open_worker(alone, grace_left=lambda: 0.0):

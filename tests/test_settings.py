@@ -325,6 +325,12 @@ def test_the_table_has_a_row_for_each_setting() -> None:
     assert len(markdown_table().splitlines()) == 2 + len(list(variables()))
 
 
+def test_the_documented_table_is_the_printed_one() -> None:
+    _, documented, _ = (ROOT / "docs" / "operations.md").read_text().split("<!-- settings -->")
+
+    assert documented.strip() == markdown_table().strip()
+
+
 def test_the_example_can_be_used_as_it_is(tmp_path: Path) -> None:
     without = read_settings()
 

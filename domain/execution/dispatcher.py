@@ -118,13 +118,13 @@ class Dispatcher:
             log.warning("hint left for the sweeper", extra={"output_id": hint.output_id})
             return None
 
-    async def start_waiting(self, *, queued_for: timedelta, expired: bool) -> None:
+    async def start_waiting(self, *, min_queued: timedelta, expired: bool) -> None:
         """Search the database for outputs that no worker holds, and start what may run here."""
         if expired:
             self._sure_until = asyncio.get_running_loop().time() + _SURE_SECONDS
-        await self._start_waiting(queued_for=queued_for, expired=expired)
+        await self._start_waiting(min_queued=min_queued, expired=expired)
 
-    async def _start_waiting(self, *, queued_for: timedelta, expired: bool) -> None:
+    async def _start_waiting(self, *, min_queued: timedelta, expired: bool) -> None:
         free = self._with_room()
         # The search leaves out providers without room: outputs may be waiting for them.
         self._contended = set(self._limits) - free
@@ -132,7 +132,7 @@ class Dispatcher:
         if self._stopping or not models:
             return
         found = await self._claims.list_waiting(
-            models, queued_for=queued_for, expired=expired, limit=_SEARCH_LIMIT
+            models, min_queued=min_queued, expired=expired, limit=_SEARCH_LIMIT
         )
         tasks = await asyncio.gather(*map(self._claim, found), return_exceptions=True)
         if started := sum(isinstance(task, asyncio.Task) for task in tasks):
@@ -149,7 +149,7 @@ class Dispatcher:
             self._has_room.clear()
             is_sure = asyncio.get_running_loop().time() < self._sure_until
             try:
-                await self._start_waiting(queued_for=timedelta(0), expired=is_sure)
+                await self._start_waiting(min_queued=timedelta(0), expired=is_sure)
             except Overloaded:
                 log.warning("waiting outputs left for the sweeper")
             except Exception:

@@ -15,7 +15,7 @@ from domain.ports.objects import ObjectStore
 from domain.retries import RetryPolicy, retry
 
 _STORE_AWAY: Final = RetryPolicy(first_pause_seconds=0.2, longest_pause_seconds=0.8, max_tries=4)
-_DISCARD_SECONDS: Final = 3.0
+_DELETE_SECONDS: Final = 3.0
 """The request that waits for it has been done, and has to be answered in its own time."""
 
 
@@ -61,7 +61,7 @@ class ImageWriter:
     async def delete(self, keys: Sequence[str]) -> None:
         """Delete orphaned objects. What takes too long is left to the orphan collection."""
         with suppress(StoreUnavailable, TimeoutError):
-            async with asyncio.timeout(_DISCARD_SECONDS):
+            async with asyncio.timeout(_DELETE_SECONDS):
                 await self.objects.delete(keys)
 
     async def _put(self, key: str, data: bytes) -> None:

@@ -2,7 +2,7 @@
 
 Pure functions. The time is an argument, and always the database's. Where a decision and its write
 must be one operation, MongoDB decides the same: `storage/mongo/output_rules.py` has the expression
-for each of these rules, and `tests/storage/test_output_rules.py` holds the two equal.
+for each of these rules, and `tests/storage/test_output_rules.py` compares the two.
 """
 
 from collections import Counter
@@ -21,16 +21,16 @@ MAX_QUEUED: Final = timedelta(minutes=15)
 TIMED_OUT: Final = GenerationError(GenerationErrorCode.TIMED_OUT, retryable=True)
 """How an overdue output ends."""
 MAX_TRIES: Final = 4
-"""How often a provider that takes no job is asked within one attempt."""
+"""How often a run is submitted within one attempt to a provider that rejects it."""
 _FIRST_DELAY_SECONDS: Final = 1.0
-_VIEWERS_SHARE: Final = 2
+_VIEWER_DIVISOR: Final = 2
 """A viewer gets at most one half of a provider's runs, so that another viewer's output never waits
 for the last of a hundred.
 """
 FEW_RUNS: Final = 2
-"""As many may all be one viewer's."""
-_SUSPENDED: Final = 2 / 3
-"""The share of a lease after which live workers' leases may have expired unseen."""
+"""A viewer may always have this many."""
+_SUSPENDED_AFTER_LEASES: Final = 2 / 3
+"""In leases: how long a process must have stood still for live workers' leases to expire unseen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class OutputState:
     lease_until: datetime | None
     """Until when its worker holds it. None: it was never claimed, or was given back."""
     not_before: datetime | None
-    """Until when it is postponed, because its provider took no job."""
+    """Until when it is postponed, because its provider rejected the submission."""
     deadline_at: datetime | None
     """Set by the first claim of an attempt."""
 
@@ -54,24 +54,29 @@ def is_held(output: OutputState, now: datetime) -> bool:
 
 
 def is_claimable(output: OutputState, now: datetime) -> bool:
-    """Whether a worker may claim it: unfinished, not held, not postponed."""
+    """Whether a worker may claim it: unfinished, not held, not postponed.
+
+    The deadline is not part of it: who claims an output past its deadline ends it as timed out.
+    """
     is_free = output.status in UNFINISHED and not is_held(output, now)
     return is_free and _is_reached(output.not_before, now)
 
 
 def is_waiting(output: OutputState, now: datetime) -> bool:
-    """Whether a hint may start it. An expired lease is left to the searches of those processes that
-    know whether it means a dead worker.
+    """Whether a hint may start it. Expired leases are left to the sweep, which knows whether they
+    mean a dead worker.
     """
     return is_claimable(output, now) and output.lease_until is None
 
 
-def is_found(output: OutputState, now: datetime, *, queued_for: timedelta, expired: bool) -> bool:
+def may_be_started_by_search(
+    output: OutputState, now: datetime, *, min_queued: timedelta, expired: bool
+) -> bool:
     """Whether a search starts it: given back, or queued for this long. `expired`: also where a
     lease has expired.
     """
     is_available = output.lease_until is None or expired
-    is_due = output.status is OutputStatus.GENERATING or output.queued_at <= now - queued_for
+    is_due = output.status is OutputStatus.GENERATING or output.queued_at <= now - min_queued
     return is_claimable(output, now) and is_available and is_due
 
 
@@ -103,15 +108,15 @@ class Candidate:
     state: OutputState
 
 
-def find_in_fair_order(
+def in_fair_order(
     candidates: Collection[Candidate],
     now: datetime,
     *,
     model_ids: Collection[ModelId],
-    queued_for: timedelta,
+    min_queued: timedelta,
     expired: bool,
 ) -> Sequence[Candidate]:
-    """Those of these models that a search starts, the first one first.
+    """The outputs of these models that a search starts, the first one first.
 
     Interrupted outputs come first: their run had begun, and may have been paid for. The others are
     ordered by how many of their viewer's outputs run or wait before them, and then by how long they
@@ -122,7 +127,7 @@ def find_in_fair_order(
         one
         for one in candidates
         if one.model_id in model_ids
-        and is_found(one.state, now, queued_for=queued_for, expired=expired)
+        and may_be_started_by_search(one.state, now, min_queued=min_queued, expired=expired)
     ]
     before = Counter(one.viewer_id for one in candidates if is_held(one.state, now))
     ranked: list[tuple[bool, int, Candidate]] = []
@@ -134,7 +139,7 @@ def find_in_fair_order(
 
 
 def is_interrupted(output: OutputState) -> bool:
-    """Whether a worker has begun with it and was stopped, rather than asked to come back later."""
+    """Whether a worker was stopped while it ran it. A postponed output was not interrupted."""
     is_postponed = output.lease_until is None and output.not_before is not None
     return output.status is OutputStatus.GENERATING and not is_postponed
 
@@ -143,7 +148,7 @@ def has_room(limit: int, *, running: int, own: int) -> bool:
     """Whether a process that may have `limit` runs at a provider, and has `running`, may start one
     more for a viewer who has `own` of them.
     """
-    return running < limit and own < max(FEW_RUNS, limit // _VIEWERS_SHARE)
+    return running < limit and own < max(FEW_RUNS, limit // _VIEWER_DIVISOR)
 
 
 def may_write(claimed: Output, output: Output) -> bool:
@@ -158,7 +163,11 @@ def may_write(claimed: Output, output: Output) -> bool:
 
 
 def is_abandoned(claimed: Output, output: Output | None) -> bool:
-    """Whether nobody wants any more what a claim's provider is doing. None: it was deleted."""
+    """Whether the result of a claim's provider is no longer wanted. None: the output was deleted.
+
+    A completed output is not abandoned: the claim's own write may have completed it although its
+    answer was lost, and there is nothing left to cancel.
+    """
     return (
         output is None
         or output.attempt != claimed.attempt
@@ -167,7 +176,7 @@ def is_abandoned(claimed: Output, output: Output | None) -> bool:
 
 
 def furthest_runs(stored: Sequence[Run], written: Sequence[Run]) -> Sequence[Run]:
-    """What a write of runs stores: these, unless the stored ones have come further."""
+    """What a write of runs stores: the written ones, unless the stored ones have come further."""
     return stored if _steps(stored) > _steps(written) else written
 
 
@@ -198,7 +207,7 @@ def may_be_retried(status: OutputStatus) -> bool:
 
 def may_become(before: OutputStatus, after: OutputStatus) -> bool:
     """Whether an output's status may change so within one attempt: it never goes back, and ends
-    once.
+    once. Only tests use it: the conditions of the writes imply it.
     """
     return before in UNFINISHED and stage_of(after) >= stage_of(before)
 
@@ -211,7 +220,7 @@ def stage_of(status: OutputStatus) -> int:
 def next_try_seconds(
     tries: int, *, jitter: float, retry_after_seconds: float, seconds_left: float
 ) -> float | None:
-    """How long to wait before a provider that took no job is asked again. None: the attempt fails.
+    """How long to wait before a submission that was rejected is repeated. None: the attempt fails.
 
     `jitter` is a random factor around 1.
     """
@@ -221,12 +230,13 @@ def next_try_seconds(
 
 
 def expiry_means_death(in_touch_seconds: float, *, lease_seconds: float) -> bool:
-    """Whether a process that has reached the database without a break for so long may take an
-    expired lease for a dead worker. No live worker can renew its lease while the database is away.
+    """Whether an expired lease means a dead worker to a process that has reached the database
+    without a break for so long. While the database is away, live workers cannot renew their leases
+    either.
     """
     return in_touch_seconds >= lease_seconds
 
 
 def was_suspended(seconds_between_sweeps: float, *, lease_seconds: float) -> bool:
-    """Whether a process may have missed an outage of the database because it stood still itself."""
-    return seconds_between_sweeps > lease_seconds * _SUSPENDED
+    """Whether a process may have missed an outage of the database because it was suspended."""
+    return seconds_between_sweeps > lease_seconds * _SUSPENDED_AFTER_LEASES

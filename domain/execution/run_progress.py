@@ -1,4 +1,4 @@
-"""What a provider tells while it works, on its way to the output."""
+"""What a provider reports during a run: the journal, progress and previews of the output."""
 
 import asyncio
 import logging
@@ -21,11 +21,11 @@ _SHOW_EVERY_SECONDS: Final = 0.25
 
 
 class HandedOver(Exception):
-    """The provider has taken the job, and another process is to go on with it."""
+    """The provider has accepted the job, and another process is to continue it."""
 
 
 class RunProgress:
-    """Gathers what the runs of one output tell, and shows it, not too often."""
+    """Gathers what the runs of one output report, and writes it at most four times a second."""
 
     def __init__(
         self,
@@ -46,14 +46,14 @@ class RunProgress:
         self._preview_count = 0
         self._saving = asyncio.Lock()
         self._showing = asyncio.Lock()
-        not_asked = Run(provider=provider, tries=0, refused=True, job=None)
+        not_asked = Run(provider=provider, tries=0, rejected=True, job=None)
         known = claim.output.runs or (not_asked,) * run_count
         self.runs = tuple(RunReporter(self, index, run) for index, run in enumerate(known))
         self.hand_over = False
-        """Leave the jobs to another process as soon as the provider has taken them."""
+        """Leave the jobs to another process as soon as the provider has accepted them."""
         preview = claim.output.preview
         self.shown_previews = [preview.key] if preview is not None else []
-        """The one that the output shows; several where a write's answer was lost."""
+        """The key of the preview that the output shows; several if a write's answer was lost."""
         self.old_previews: list[str] = []
 
     @property
@@ -66,7 +66,7 @@ class RunProgress:
         return any(one.run.tries for one in self.runs)
 
     async def save_runs(self) -> None:
-        # One after the other, so that what is newer is never overwritten.
+        # One write at a time, so that an older state never overwrites a newer one.
         async with self._saving:
             saved = await persist(
                 lambda: self._claims.save_runs(self._claim, [one.run for one in self.runs])
@@ -93,7 +93,7 @@ class RunProgress:
         except (GenerationFailed, StoreUnavailable):
             log.warning("preview skipped", extra={"output_id": self._claim.output.id})
             return
-        # One after the other, so that it is known which one is shown.
+        # One preview at a time, so that it is known which one is shown.
         async with self._showing:
             index, self._preview_count = self._preview_count, self._preview_count + 1
             preview = Preview(index, key, picture.width, picture.height)
@@ -122,27 +122,27 @@ class RunProgress:
         queue_position: int | None = None,
         preview: Preview | None = None,
     ) -> bool:
-        """Whether it was written. Raise LeaseLost where it can never be."""
+        """Return whether it was written. Raise LeaseLost if the claim has ended."""
         try:
             shown = await self._claims.show_progress(
                 self._claim, progress=progress, queue_position=queue_position, preview=preview
             )
         except Overloaded:
-            return False  # what comes next shows more
+            return False  # the next report is newer
         if not shown:
             raise LeaseLost
         return True
 
 
 class RunReporter:
-    """A `domain.ports.Watcher` of one run."""
+    """The `domain.ports.RunObserver` of one run."""
 
     def __init__(self, reporter: RunProgress, index: int, run: Run) -> None:
         self._reporter = reporter
         self.index = index
         self.run = run
         self.is_lost = run.answer_is_awaited
-        """Another process has asked, and died before it knew the answer."""
+        """Another process submitted it, and stopped before it knew the answer."""
         self.fraction = 0.0
 
     @property
@@ -151,7 +151,7 @@ class RunReporter:
 
     async def submitting(self) -> None:
         before = self.run
-        self.run = replace(before, tries=before.tries + 1, refused=False, job=None)
+        self.run = replace(before, tries=before.tries + 1, rejected=False, job=None)
         try:
             await self._reporter.save_runs()
         except LeaseLost:

@@ -1,8 +1,8 @@
-"""Runs one output: provider, previews, bytes, state and money.
+"""Runs one output: asks the provider, stores images, and writes state and credits.
 
 What must stay true: bytes are stored before anything refers to them; every write names the claim's
-fence; a provider that may have taken a job is not asked again; a failure of the database never
-costs a result that is already there.
+fence; a submission that may have been accepted is not repeated; a failure of the database never
+costs a result that has been delivered.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ _MAX_SEED_DIGITS: Final = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputRunner:
-    """What running an output takes, whichever it is."""
+    """What every run needs, and the way to claim an output."""
 
     claims: ClaimRepository
     images: ImageRepository
@@ -60,18 +60,18 @@ class OutputRunner:
     image_processor: ImageProcessor
     registry: ModelRegistry
     providers: Mapping[str, Provider]
-    withdrawals: ModelAvailability
+    availability: ModelAvailability
     lease: timedelta = LEASE
     heartbeat: timedelta = HEARTBEAT
 
     async def claim(self, viewer_id: ViewerId, output_id: OutputId) -> "OutputRun | None":
-        """Take the output, or return None where another worker holds it or it has ended."""
+        """Claim the output, or return None if another worker holds it or it has ended."""
         claim = await self.claims.claim(viewer_id, output_id, lease=self.lease)
         return OutputRun(self, claim) if claim is not None else None
 
 
 class OutputRun:
-    """One claimed output on its way to its end."""
+    """One claimed output, until it ends or is given back."""
 
     def __init__(self, runner: OutputRunner, claim: Claim) -> None:
         self._runner = runner
@@ -79,12 +79,12 @@ class OutputRun:
         self._claim = claim
         self._clock = _Clock(claim)
         self._kept: list[ImageRecord] = []
-        """Pictures that are stored, and that nothing can refer to yet."""
+        """Images that are stored, and that nothing can refer to yet."""
         self._landed = False
         model = runner.registry.get(claim.output.model_id)
-        # A job is followed where it was taken, also where the model is now made by somebody else.
-        taken_by = next((run.provider for run in claim.output.runs if run.job), None)
-        provider = taken_by or (model.provider if model else "")
+        # A job is polled at the provider that accepted it, even if the model's route has changed.
+        accepted_by = next((run.provider for run in claim.output.runs if run.job), None)
+        provider = accepted_by or (model.provider if model else "")
         self._model = model
         self._provider = runner.providers.get(provider)
         self._reporter = RunProgress(
@@ -99,18 +99,18 @@ class OutputRun:
 
     @property
     def may_be_cut(self) -> bool:
-        """Whether cancelling the task now loses no answer that may have cost something."""
+        """Whether cancelling the task loses no answer that may have been billed."""
         return not self._reporter.answer_is_awaited
 
     def hand_over(self) -> None:
-        """Leave the jobs to another process as soon as the provider has taken them."""
+        """Leave the jobs to another process as soon as the provider has accepted them."""
         self._reporter.hand_over = True
 
     async def run(self) -> None:
-        """Bring the output to its end.
+        """Run the output until it ends.
 
-        Cancelled, it gives the output back for others to claim, or ends it as OUTCOME_UNKNOWN where
-        the provider has been asked and has not answered.
+        If it is cancelled, it gives the output back for others to claim, or ends it as
+        OUTCOME_UNKNOWN if a submission has not been answered.
         """
         started = asyncio.get_running_loop().time()
         log.info("output started", extra={**self._facts, "fence": self._claim.output.fence})
@@ -134,7 +134,7 @@ class OutputRun:
             outcome = "handed over"
         except LeaseLost:
             outcome = "lost to another worker, or over"
-            await self._withdraw_if_abandoned()
+            await self._cancel_jobs_if_abandoned()
         except Overloaded:
             outcome = "left for the sweeper: the database is away"
         finally:
@@ -143,22 +143,22 @@ class OutputRun:
         log.info("output finished", extra={**self._facts, "outcome": outcome, "seconds": seconds})
 
     async def _finish(self) -> str:
-        """Run the model and write what came of it. Return how it ended, for the log."""
+        """Run the model and write the result. Return how it ended, for the log."""
         try:
             async with asyncio.timeout(max(0.0, self._claim.seconds_left)):
                 delivery = await self._generate()
                 await self._keep(delivery)
             return await self._land(delivery)
-        except NotSubmitted as refusal:
-            return await self._try_later(refusal)
+        except NotSubmitted as rejection:
+            return await self._try_later(rejection)
         except GenerationFailed as failure:
             log.warning("generation failed", extra={**self._facts, "reason": str(failure)})
             if failure.code is GenerationErrorCode.MODEL_RETIRED and self._provider is not None:
-                await self._runner.withdrawals.add(self._claim.output.model_id)
+                await self._runner.availability.add(self._claim.output.model_id)
             return await self._fail(failure.code, retryable=failure.retryable)
         except TimeoutError:
             outcome = await self._fail(GenerationErrorCode.TIMED_OUT, retryable=True)
-            await self._withdraw()
+            await self._cancel_jobs()
             return outcome
         except StoreUnavailable:
             log.warning("object store unavailable", extra=self._facts)
@@ -183,7 +183,7 @@ class OutputRun:
         for task in tasks:
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error
-        return self._together([task.result() for task in tasks])
+        return self._merge([task.result() for task in tasks])
 
     async def _ask(self, observer: RunReporter) -> Delivery:
         if self._model is None or self._provider is None:
@@ -203,20 +203,22 @@ class OutputRun:
     async def _ask_patiently(
         self, observer: RunReporter
     ) -> Delivery | GenerationFailed | HandedOver:
-        """One of several runs: its failure is not yet the output's."""
+        """Run one of several runs. Return its failure, which may not be the output's."""
         while True:
             try:
                 return await self._ask(observer)
-            except NotSubmitted as refusal:
-                delay = self._refused(observer, refusal)
+            except NotSubmitted as rejection:
+                delay = self._record_rejection(observer, rejection)
                 if delay is None:
-                    return GenerationFailed(refusal.code, retryable=True, detail=str(refusal))
+                    return GenerationFailed(rejection.code, retryable=True, detail=str(rejection))
                 await asyncio.sleep(delay)
             except (GenerationFailed, HandedOver) as end:
                 return end
 
-    def _together(self, ends: Sequence[Delivery | GenerationFailed | HandedOver]) -> Delivery:
-        """What all runs came to. Raise where there is no picture in it, or a job to be followed."""
+    def _merge(self, ends: Sequence[Delivery | GenerationFailed | HandedOver]) -> Delivery:
+        """One delivery from those of all runs. Raise if a job is to be continued, or if no run
+        delivered.
+        """
         for end in ends:
             if isinstance(end, HandedOver):
                 raise end
@@ -226,14 +228,15 @@ class OutputRun:
                 if not deliveries:
                     raise end
                 log.warning("run without an image", extra={**self._facts, "reason": str(end)})
-        return Delivery(
+        return replace(
+            deliveries[0],
             images=tuple(image for one in deliveries for image in one.images),
             text=next((one.text for one in deliveries if one.text), None),
             usage=total_usage(one.usage for one in deliveries),
         )
 
     async def _keep(self, delivery: Delivery) -> None:
-        """Develop and store each picture that came. One that is none is left out if others are."""
+        """Process and store each delivered image. Leave broken ones out if another is intact."""
         output = self._claim.output
         made_from = tuple(reference.image.id for reference in output.references)
         broken: GenerationFailed | None = None
@@ -251,7 +254,7 @@ class OutputRun:
     async def _store(
         self, processed: ProcessedImage, created_at: datetime, seed: str | None
     ) -> Image:
-        """Store an image. One that has been paid for is tried again while the store is away."""
+        """Store an image. Retry while the store is unavailable if it may have been billed."""
         output = self._claim.output
 
         async def store() -> Image:
@@ -270,8 +273,8 @@ class OutputRun:
 
     async def _land(self, delivery: Delivery) -> str:
         records, kept = tuple(self._kept), self._kept
-        # The database may commit a write although its answer is lost, and readers
-        # may see it later than writers do: the bytes have to stay.
+        # The database may commit a write although its answer is lost, and a read may not see it
+        # yet: until the outcome is certain, the bytes have to stay.
         self._kept, is_sure = [], True
 
         async def land() -> bool:
@@ -286,7 +289,7 @@ class OutputRun:
 
         self._landed = await persist(land)
         if not self._landed and is_sure:
-            self._kept = kept  # the write was sent once only, and was rejected
+            self._kept = kept  # the only write was rejected: nothing refers to the bytes
         elif not self._landed:
             self._landed = await persist(lambda: self._has_landed(records))
         if not self._landed:
@@ -299,25 +302,25 @@ class OutputRun:
             raise LeaseLost
         return code.value
 
-    async def _try_later(self, refusal: NotSubmitted) -> str:
-        """The provider took nothing: ask it again after a while, unless that would be too late."""
+    async def _try_later(self, rejection: NotSubmitted) -> str:
+        """Postpone a rejected submission, or fail if that would be too late."""
         (observer,) = self._reporter.runs
-        delay = self._refused(observer, refusal)
+        delay = self._record_rejection(observer, rejection)
         if delay is None:
-            return await self._fail(refusal.code, retryable=True)
+            return await self._fail(rejection.code, retryable=True)
         later, runs = timedelta(seconds=delay), [observer.run]
         if not await persist(lambda: self._claims.postpone(self._claim, runs, delay=later)):
             raise LeaseLost
         return "postponed"
 
-    def _refused(self, observer: RunReporter, refusal: NotSubmitted) -> float | None:
-        """Note that nothing was taken. After how many seconds to ask again; None: not any more."""
-        log.warning("submission not accepted", extra={**self._facts, "reason": str(refusal)})
-        run = observer.run = replace(observer.run, tries=max(observer.run.tries, 1), refused=True)
+    def _record_rejection(self, observer: RunReporter, rejection: NotSubmitted) -> float | None:
+        """Record a rejected submission. Return the seconds until the next one, or None for none."""
+        log.warning("submission not accepted", extra={**self._facts, "reason": str(rejection)})
+        run = observer.run = replace(observer.run, tries=max(observer.run.tries, 1), rejected=True)
         return next_try_seconds(
             run.tries,
             jitter=random.uniform(0.5, 1.5),
-            retry_after_seconds=refusal.retry_after_seconds or 0.0,
+            retry_after_seconds=rejection.retry_after_seconds or 0.0,
             seconds_left=self._claim.seconds_left,
         )
 
@@ -327,15 +330,15 @@ class OutputRun:
             error = GenerationError(GenerationErrorCode.OUTCOME_UNKNOWN, retryable=True)
             await self._claims.fail(self._claim, error)
         elif not await self._claims.give_back(self._claim):
-            await self._withdraw_if_abandoned()
+            await self._cancel_jobs_if_abandoned()
 
-    async def _withdraw_if_abandoned(self) -> None:
+    async def _cancel_jobs_if_abandoned(self) -> None:
         with suppress(Overloaded):
             if await self._claims.is_abandoned(self._claim):
-                await self._withdraw()
+                await self._cancel_jobs()
 
-    async def _withdraw(self) -> None:
-        """Tell the provider that nobody wants its jobs any more."""
+    async def _cancel_jobs(self) -> None:
+        """Ask the provider to stop its jobs: their results are no longer wanted."""
         jobs = [one.run.job for one in self._reporter.runs if one.run.job is not None]
         if jobs and self._provider is not None:
             with suppress(TimeoutError):
@@ -357,7 +360,7 @@ class OutputRun:
 
 
 class _Clock:
-    """The database's time, so that workers' clocks never disorder a gallery."""
+    """The database's time: images of all workers are ordered by it."""
 
     def __init__(self, claim: Claim) -> None:
         self._claimed_at = claim.claimed_at
@@ -376,7 +379,7 @@ def _request(
     if options.width is not None and options.height is not None:
         size = options.width, options.height
     count, more = divmod(options.images_per_model, run_count)
-    # Where one of several runs is late, there is to be some time left to land what the others made.
+    # If one of several runs is late, time must be left to land what the others delivered.
     spare = _LANDING_SECONDS if run_count > 1 else 0.0
     return GenerationRequest(
         attempt=output.attempt,
@@ -398,12 +401,12 @@ def _request(
         negative_prompt=options.negative_prompt,
         seconds_left=max(0.0, claim.seconds_left - spare),
         run=observer.index,
-        job=None if observer.run.refused else observer.run.job,
+        job=None if observer.run.rejected else observer.run.job,
     )
 
 
 def _seed_of_run(seed: str | None, index: int) -> str | None:
-    """One of its own for each run: the same one would make the same picture again."""
+    """The seed of one run: the same seed in all runs would make the same image."""
     if seed is None or index == 0:
         return seed
     is_number = seed.isascii() and seed.isdecimal() and len(seed) < _MAX_SEED_DIGITS

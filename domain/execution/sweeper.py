@@ -36,12 +36,12 @@ class Sweeper:
         dispatcher: Dispatcher | None,
         *,
         lease: timedelta = LEASE,
-        queued_at_most: timedelta = MAX_QUEUED,
+        max_queued: timedelta = MAX_QUEUED,
     ) -> None:
         self._claims = claims
         self._dispatcher = dispatcher
         self._lease_seconds = lease.total_seconds()
-        self._queued_at_most = queued_at_most
+        self._max_queued = max_queued
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[None]:
@@ -59,27 +59,27 @@ class Sweeper:
     async def _sweep_forever(self) -> None:
         in_touch_since = asyncio.get_running_loop().time()
         swept_at = in_touch_since
-        queued_for = timedelta(0)  # at the start, no hint will come for what waits
+        min_queued = timedelta(0)  # at the start, no hint will come for what waits
         while True:
             now = asyncio.get_running_loop().time()
             if was_suspended(now - swept_at, lease_seconds=self._lease_seconds):
                 in_touch_since = now
             expired = expiry_means_death(now - in_touch_since, lease_seconds=self._lease_seconds)
             try:
-                await self._sweep(queued_for, expired=expired)
+                await self._sweep(min_queued, expired=expired)
             except Overloaded:
                 in_touch_since = asyncio.get_running_loop().time()
             except Exception:
                 log.exception("sweep failed")
             else:
-                queued_for = _STARTED_SOON
+                min_queued = _STARTED_SOON
                 swept_at = asyncio.get_running_loop().time()
             await asyncio.sleep(_EVERY_SECONDS * random.uniform(0.75, 1.25))
 
-    async def _sweep(self, queued_for: timedelta, *, expired: bool) -> None:
+    async def _sweep(self, min_queued: timedelta, *, expired: bool) -> None:
         if expired:
-            ended = await self._claims.end_overdue(queued_for=self._queued_at_most, limit=_BATCH)
+            ended = await self._claims.end_overdue(max_queued=self._max_queued, limit=_BATCH)
             if ended:
                 log.warning("outputs ended as overdue", extra={"count": len(ended)})
         if self._dispatcher is not None:
-            await self._dispatcher.start_waiting(queued_for=queued_for, expired=expired)
+            await self._dispatcher.start_waiting(min_queued=min_queued, expired=expired)

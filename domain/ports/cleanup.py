@@ -35,7 +35,7 @@ class PeriodicJob:
 
 class PeriodicJobRepository(Protocol):
     async def begin(self, name: str, *, every: timedelta) -> PeriodicJob | None:
-        """Take a chore that is due, and let nobody take it again before so long has passed.
+        """Begin a job that is due. No process can begin it again before the interval has passed.
 
         None: it is not due, or another process came first.
         """

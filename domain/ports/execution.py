@@ -26,7 +26,7 @@ class ClaimRepository(Protocol):
         """
 
     async def list_waiting(
-        self, model_ids: Iterable[ModelId], *, queued_for: timedelta, expired: bool, limit: int
+        self, model_ids: Iterable[ModelId], *, min_queued: timedelta, expired: bool, limit: int
     ) -> Sequence[Waiting]:
         """Outputs of these models, of all viewers, that no worker holds: given back, or queued for
         this long.
@@ -87,7 +87,7 @@ class ClaimRepository(Protocol):
     async def fail(self, claim: Claim, error: GenerationError) -> bool:
         """End the output without images, and release its credits."""
 
-    async def end_overdue(self, *, queued_for: timedelta, limit: int) -> Sequence[OutputId]:
+    async def end_overdue(self, *, max_queued: timedelta, limit: int) -> Sequence[OutputId]:
         """End, as timed out, outputs of all viewers that no worker holds and that are past their
         deadline or have been queued for this long.
 

@@ -2,7 +2,7 @@
 
 Every write after the claim names its fence, and matches nothing once another worker has claimed.
 Every filter names the turn's owner, the shard key, except those of the two searches that read the
-unfinished turns of all viewers.
+unfinished turns of all viewers: `list_waiting` and `end_overdue`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,15 +25,15 @@ from storage.mongo.output_rules import (
     IS_CLAIMABLE,
     IS_WAITING,
     any_output,
-    find_in_fair_order,
     from_now,
     furthest_runs,
+    in_fair_order,
     is_overdue,
     is_slot,
     is_wanted,
-    may_write,
+    writable_by,
 )
-from storage.mongo.output_updates import ENDED, claimed, moving, set_on_outputs
+from storage.mongo.output_updates import ENDED, claim_changes, moving, set_on_outputs
 from storage.mongo.outputs import preview_document, usage_document
 from storage.mongo.transaction import Abort, SessionCollection, Transaction
 from storage.mongo.turns import read_turn
@@ -57,18 +57,23 @@ class MongoClaimRepository:
         if found is None:
             return None
         output = next(one for one in found["outputs"] if one["slot"] == slot)
-        return Waiting(output_id, output["attempt"], viewer_id, output["model"])
+        return Waiting(
+            output_id=output_id,
+            attempt=output["attempt"],
+            viewer_id=viewer_id,
+            model_id=output["model"],
+        )
 
     async def list_waiting(
-        self, model_ids: Iterable[ModelId], *, queued_for: timedelta, expired: bool, limit: int
+        self, model_ids: Iterable[ModelId], *, min_queued: timedelta, expired: bool, limit: int
     ) -> Sequence[Waiting]:
-        stages = find_in_fair_order(list(model_ids), queued_for=queued_for, expired=expired)
+        stages = in_fair_order(list(model_ids), min_queued=min_queued, expired=expired)
         return [
             Waiting(
-                output_id_of(found["_id"], found["output"]["slot"]),
-                found["output"]["attempt"],
-                found["ownerId"],
-                found["output"]["model"],
+                output_id=output_id_of(found["_id"], found["output"]["slot"]),
+                attempt=found["output"]["attempt"],
+                viewer_id=found["ownerId"],
+                model_id=found["output"]["model"],
             )
             async for found in await self._turns.aggregate([*stages, {"$limit": limit}])
         ]
@@ -80,7 +85,7 @@ class MongoClaimRepository:
         claimable = any_output({"$and": [is_slot(slot), IS_CLAIMABLE]})
         found = await self._turns.find_one_and_update(
             {"_id": turn_id, "ownerId": viewer_id, "$expr": claimable},
-            moving(is_slot(slot), claimed(lease)),
+            moving(is_slot(slot), claim_changes(lease)),
             return_document=ReturnDocument.AFTER,
         )
         if found is None:
@@ -89,22 +94,28 @@ class MongoClaimRepository:
         embedded = next(one for one in found["outputs"] if one["slot"] == slot)
         output = turn.output(slot)
         assert output is not None
-        return Claim(turn, output, embedded["leaseUntil"] - lease, embedded["deadlineAt"])
+        return Claim(
+            turn=turn,
+            output=output,
+            # The database's time of the claim.
+            claimed_at=embedded["leaseUntil"] - lease,
+            deadline_at=embedded["deadlineAt"],
+        )
 
     async def renew(self, claim: Claim, *, lease: timedelta) -> bool:
         # A renewal that arrives after the output was given back must not hold it again.
-        query = may_write(claim, leaseUntil={"$ne": None})
-        return await self._note(claim, {"leaseUntil": from_now(lease)}, query)
+        query = writable_by(claim, leaseUntil={"$ne": None})
+        return await self._write_unseen(claim, {"leaseUntil": from_now(lease)}, query)
 
     async def give_back(self, claim: Claim) -> bool:
-        return await self._note(claim, {"leaseUntil": None})
+        return await self._write_unseen(claim, {"leaseUntil": None})
 
     async def postpone(self, claim: Claim, runs: Sequence[Run], *, delay: timedelta) -> bool:
         later = {"leaseUntil": None, "notBefore": from_now(delay)}
-        return await self._note(claim, {"runs": furthest_runs(runs), **later})
+        return await self._write_unseen(claim, {"runs": furthest_runs(runs), **later})
 
     async def save_runs(self, claim: Claim, runs: Sequence[Run]) -> bool:
-        return await self._note(claim, {"runs": furthest_runs(runs)})
+        return await self._write_unseen(claim, {"runs": furthest_runs(runs)})
 
     async def is_abandoned(self, claim: Claim) -> bool:
         return await self._turns.find_one(is_wanted(claim), {"_id": 1}) is None
@@ -119,13 +130,14 @@ class MongoClaimRepository:
     ) -> bool:
         changes: Document = {}
         if queue_position is not None:
+            # Position 0 means that the provider's job runs: it is in no queue.
             changes["queuePosition"] = queue_position or None
         if progress is not None:
             changes["queuePosition"] = None
             changes["progress"] = {"$max": ["$$output.progress", progress]}
         if preview is not None:
             changes["preview"] = {"$literal": preview_document(preview)}
-        return await self._move(claim, changes)
+        return await self._write_seen(claim, changes)
 
     async def land(
         self,
@@ -154,7 +166,7 @@ class MongoClaimRepository:
         movement = captured(output.id, output.attempt, output.credits_reserved, charged=charged)
 
         async def work(transaction: Transaction) -> bool:
-            if not await self._move(claim, changes, turns=transaction.turns):
+            if not await self._write_seen(claim, changes, turns=transaction.turns):
                 raise Abort(Conflict.STALE)
             await transaction.images.insert_many(documents)
             await move_credits(transaction, claim.turn.owner_id, movements=[movement])
@@ -168,7 +180,7 @@ class MongoClaimRepository:
         movement = released(output.id, output.attempt, output.credits_reserved)
 
         async def work(transaction: Transaction) -> bool:
-            if not await self._move(claim, _failed(error), turns=transaction.turns):
+            if not await self._write_seen(claim, _failed(error), turns=transaction.turns):
                 raise Abort(Conflict.STALE)
             await move_credits(transaction, claim.turn.owner_id, movements=[movement])
             return True
@@ -176,8 +188,8 @@ class MongoClaimRepository:
         done = await self._database.transact(work, account=claim.turn.owner_id)
         return not isinstance(done, Conflict)
 
-    async def end_overdue(self, *, queued_for: timedelta, limit: int) -> Sequence[OutputId]:
-        overdue = is_overdue(queued_for)
+    async def end_overdue(self, *, max_queued: timedelta, limit: int) -> Sequence[OutputId]:
+        overdue = is_overdue(max_queued)
         stages: list[Document] = [
             {"$match": {"status": UNFINISHED_TURN}},
             {"$match": {"$expr": any_output(overdue)}},
@@ -208,18 +220,21 @@ class MongoClaimRepository:
         done = await self._database.transact(work, account=turn["ownerId"])
         return not isinstance(done, Conflict)
 
-    async def _move(
+    async def _write_seen(
         self, claim: Claim, changes: Document, *, turns: SessionCollection | None = None
     ) -> bool:
+        """Write what clients see: it raises the versions and notifies subscribers."""
         result = await (turns or self._turns).update_one(
-            may_write(claim), moving(is_slot(claim.output.slot), changes)
+            writable_by(claim), moving(is_slot(claim.output.slot), changes)
         )
         return result.matched_count == 1
 
-    async def _note(self, claim: Claim, changes: Document, query: Document | None = None) -> bool:
-        # No client sees these fields, so this write raises no version and notifies no listener.
+    async def _write_unseen(
+        self, claim: Claim, changes: Document, query: Document | None = None
+    ) -> bool:
+        """Write what no client sees: it raises no version and notifies no subscriber."""
         update = [set_on_outputs(is_slot(claim.output.slot), changes)]
-        result = await self._turns.update_one(query or may_write(claim), update)
+        result = await self._turns.update_one(query or writable_by(claim), update)
         return result.matched_count == 1
 
 

@@ -9,7 +9,7 @@ from storage.mongo.database import Database, repository
 
 @repository
 class MongoWithdrawnModelRepository:
-    """See `domain.ports.WithdrawalRepository`."""
+    """See `domain.ports.WithdrawnModelRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -2,7 +2,7 @@
 
 They are here for decisions that must be one operation with their write, or that MongoDB makes about
 more outputs than a process wants to read. Each names its rule, and
-`tests/storage/test_output_rules.py` holds the two equal.
+`tests/storage/test_output_rules.py` compares the two.
 
 `$$output` is the output that an expression decides about. Null and missing sort before every date,
 so that they are reached at any time.
@@ -58,9 +58,9 @@ STATUS: Final[Document] = {
 """`rules.derive_status`"""
 
 
-def is_found(*, queued_for: timedelta, expired: bool) -> Document:
-    """`rules.is_found`"""
-    is_due = {"$or": [_IS_GENERATING, {"$lte": ["$$output.queuedAt", from_now(-queued_for)]}]}
+def may_be_started_by_search(*, min_queued: timedelta, expired: bool) -> Document:
+    """`rules.may_be_started_by_search`"""
+    is_due = {"$or": [_IS_GENERATING, {"$lte": ["$$output.queuedAt", from_now(-min_queued)]}]}
     return {"$and": [IS_CLAIMABLE if expired else IS_WAITING, is_due]}
 
 
@@ -73,12 +73,12 @@ def is_overdue(max_queued: timedelta) -> Document:
     return {"$and": [_IS_UNFINISHED, _LEASE_IS_REACHED, is_due]}
 
 
-def find_in_fair_order(
-    model_ids: Sequence[ModelId], *, queued_for: timedelta, expired: bool
+def in_fair_order(
+    model_ids: Sequence[ModelId], *, min_queued: timedelta, expired: bool
 ) -> list[Document]:
-    """`rules.find_in_fair_order`: the pipeline over turns. It makes one document per output."""
+    """`rules.in_fair_order`: the pipeline over turns. It makes one document per output."""
     is_wanted = {"$in": ["$$output.model", list(model_ids)]}
-    found = {"$and": [is_wanted, is_found(queued_for=queued_for, expired=expired)]}
+    found = {"$and": [is_wanted, may_be_started_by_search(min_queued=min_queued, expired=expired)]}
     return [
         {"$match": {"status": UNFINISHED_TURN}},
         {"$project": {"ownerId": 1, **{f"outputs.{name}": 1 for name in _DECIDING}}},
@@ -118,7 +118,7 @@ def _of_output(expression: Document) -> Document:
     return {"$let": {"vars": {"output": "$output"}, "in": expression}}
 
 
-def may_write(claim: Claim, **more: object) -> Document:
+def writable_by(claim: Claim, **more: object) -> Document:
     """`rules.may_write`: what a claim's writes match, and `more`."""
     output = claim.output
     return {
@@ -166,7 +166,7 @@ def _run_documents(runs: Iterable[Run]) -> list[Document]:
         {
             "provider": run.provider,
             "tries": run.tries,
-            "refused": run.refused,
+            "refused": run.rejected,
             "job": run.job and dict(run.job),
         }
         for run in runs

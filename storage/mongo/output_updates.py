@@ -40,8 +40,8 @@ ENDED: Final[Document] = {
 """Set with every end of an output, whichever it is."""
 
 
-def claimed(lease: timedelta) -> Document:
-    """Set by a claim. The first one of an attempt sets its start and its deadline."""
+def claim_changes(lease: timedelta) -> Document:
+    """What a claim changes. The first one of an attempt sets its start and its deadline."""
     deadline = {"$add": ["$$NOW", {"$multiply": ["$$output.deadlineSeconds", 1000]}]}
     return {
         "status": "GENERATING",

@@ -58,7 +58,7 @@ def read_output(turn_id: TurnId, document: Document) -> Output:
         usage=usage and Usage(usage["inputTokens"], usage["outputTokens"], usage["totalTokens"]),
         error=error
         and GenerationError(GenerationErrorCode(error["code"]), retryable=error["retryable"]),
-        runs=tuple(map(_read_run, document.get("runs", ()))),
+        runs=tuple(map(read_run, document.get("runs", ()))),
         credits_reserved=document.get("creditsReserved", 0),
         credits_charged=document.get("creditsCharged", 0),
         queued_at=document["queuedAt"],
@@ -67,11 +67,11 @@ def read_output(turn_id: TurnId, document: Document) -> Output:
     )
 
 
-def _read_run(document: Document) -> Run:
+def read_run(document: Document) -> Run:
     return Run(
         provider=document["provider"],
         tries=document["tries"],
-        refused=document["refused"],
+        rejected=document["refused"],
         job=document["job"],
     )
 

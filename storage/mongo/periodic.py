@@ -21,7 +21,7 @@ _DUE: Final[Document] = {"$lte": ["$notBefore", "$$NOW"]}
 
 @repository
 class MongoPeriodicJobRepository:
-    """See `domain.ports.ChoreRepository`."""
+    """See `domain.ports.PeriodicJobRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._chores = database.periodic_jobs

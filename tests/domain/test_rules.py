@@ -68,8 +68,11 @@ def test_what_no_worker_holds_is_claimable_and_a_hint_starts_no_expired_one(
 def test_a_search_starts_what_has_waited_and_expired_ones_only_if_it_may(
     output: OutputState, found: bool, found_if_expired: bool
 ) -> None:
-    assert rules.is_found(output, NOW, queued_for=WAIT, expired=False) == found
-    assert rules.is_found(output, NOW, queued_for=WAIT, expired=True) == found_if_expired
+    assert rules.may_be_started_by_search(output, NOW, min_queued=WAIT, expired=False) == found
+    assert (
+        rules.may_be_started_by_search(output, NOW, min_queued=WAIT, expired=True)
+        == found_if_expired
+    )
 
 
 @pytest.mark.parametrize(
@@ -103,8 +106,8 @@ def a_candidate(viewer: str, number: int, state: OutputState = QUEUED) -> Candid
 
 def order(*candidates: Candidate) -> list[int]:
     """The numbers of those that a search starts, the first one first."""
-    found = rules.find_in_fair_order(
-        candidates, NOW, model_ids={MODEL}, queued_for=timedelta(0), expired=True
+    found = rules.in_fair_order(
+        candidates, NOW, model_ids={MODEL}, min_queued=timedelta(0), expired=True
     )
     return [int(one.turn_id.removeprefix("turn_")) for one in found]
 
@@ -160,7 +163,7 @@ def test_the_order_depends_on_the_candidates_alone_and_leaves_none_out(
     assert sorted(found) == [
         number
         for number, (_, state) in enumerate(drawn)
-        if rules.is_found(state, NOW, queued_for=timedelta(0), expired=True)
+        if rules.may_be_started_by_search(state, NOW, min_queued=timedelta(0), expired=True)
     ]
 
 

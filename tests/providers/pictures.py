@@ -10,7 +10,7 @@ from PIL import Image as Pictures
 from PIL import ImageChops, ImageDraw, ImageStat
 
 from domain.errors import ObjectTooLarge, StoreUnavailable
-from domain.generation import Delivery, GenerationRequest, SilentWatcher
+from domain.generation import Delivery, GenerationRequest, SilentObserver
 from domain.ids import ModelId, OutputId, new_image_id
 from domain.images import FOLDERS, Image, ImageOrigin, shard_of
 from domain.models import AspectRatio, ImageFormat, Resolution
@@ -55,8 +55,8 @@ class Shelf:
         return Link(url=f"memory:{key}", expires_at=datetime.max.replace(tzinfo=UTC))
 
 
-class Spectator(SilentWatcher):
-    """A `Watcher` that remembers, and says when it has seen something."""
+class Spectator(SilentObserver):
+    """A `RunObserver` that remembers, and says when it has seen something."""
 
     def __init__(self) -> None:
         self.fractions: list[float] = []

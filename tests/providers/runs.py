@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from domain.errors import GenerationFailed
-from domain.generation import Delivery, GenerationRequest, SilentWatcher
+from domain.generation import Delivery, GenerationRequest, SilentObserver
 from domain.outputs import ProviderJob
 from domain.ports.providers import Provider
 from providers.http import MAX_BYTES
@@ -34,7 +34,7 @@ ROOT: Final = Path(__file__).parents[2]
 QUICK: Final = Pace(first=0.002, longest=0.02, growth=1.5, spare=0.05)
 
 
-class Witness(SilentWatcher):
+class Witness(SilentObserver):
     """An observer that remembers everything in its order, and says when a job is known."""
 
     def __init__(self) -> None:

@@ -49,7 +49,7 @@ class NaiveClaimRepository(MongoClaimRepository):
         return found[0] if found else None
 
     async def list_waiting(
-        self, model_ids: Iterable[ModelId], *, queued_for: timedelta, expired: bool, limit: int
+        self, model_ids: Iterable[ModelId], *, min_queued: timedelta, expired: bool, limit: int
     ) -> Sequence[Waiting]:
         """At first everything that is not over: this process has just been started again."""
         wanted = set(model_ids)
@@ -76,7 +76,9 @@ class NaiveClaimRepository(MongoClaimRepository):
         turn, now = read_turn(found), datetime.now(UTC)
         output = turn.output(slot)
         assert output is not None
-        return Claim(turn, output, now, now + timedelta(seconds=180))
+        return Claim(
+            turn=turn, output=output, claimed_at=now, deadline_at=now + timedelta(seconds=180)
+        )
 
     async def renew(self, claim: Claim, *, lease: timedelta) -> bool:
         return True
@@ -142,7 +144,7 @@ class NaiveClaimRepository(MongoClaimRepository):
         await self._set(claim.turn.id, output.slot, {**ENDED, "status": "FAILED", "error": told})
         return True
 
-    async def end_overdue(self, *, queued_for: timedelta, limit: int) -> Sequence[OutputId]:
+    async def end_overdue(self, *, max_queued: timedelta, limit: int) -> Sequence[OutputId]:
         return []
 
     async def _set(self, turn_id: str, slot: int, changes: Document) -> None:

@@ -119,7 +119,7 @@ async def test_a_landing_that_is_confirmed_late_keeps_its_bytes(
         image_processor=image_processor,
         registry=registry,
         providers={local.name: local},
-        withdrawals=ModelAvailability(MongoWithdrawnModelRepository(replicated), registry),
+        availability=ModelAvailability(MongoWithdrawnModelRepository(replicated), registry),
     )
     _, turn = await a_conversation(replicated, "local-silver")
     claimed = await runner.claim(turn.owner_id, turn.outputs[0].id)

@@ -63,7 +63,7 @@ async def test_what_lands_after_its_worker_was_stopped_keeps_its_bytes(
         image_processor=image_processor,
         registry=registry,
         providers={local.name: local},
-        withdrawals=ModelAvailability(MongoWithdrawnModelRepository(database), registry),
+        availability=ModelAvailability(MongoWithdrawnModelRepository(database), registry),
     )
     _, turn = await a_conversation(database, "local-silver")
     claimed = await runner.claim(turn.owner_id, turn.outputs[0].id)

@@ -210,9 +210,17 @@ TELLS_SEED: Final = frozenset(
         "fal-ai/flux-2-max/edit",
     }
 )
+"""Whose result has the seed that was used."""
 TELLS_TEXT: Final = frozenset(
-    name for name in MODELS if "gemini" in name or "banana" in name or "imagen" in name
+    {
+        "fal-ai/gemini-25-flash-image",
+        "fal-ai/gemini-25-flash-image/edit",
+        "fal-ai/nano-banana-pro",
+        "fal-ai/nano-banana-pro/edit",
+        "fal-ai/imagen4/preview",
+    }
 )
+"""Whose result has a text."""
 
 
 def faults_of(endpoint: str, payload: Mapping[str, Any]) -> list[dict[str, Any]]:

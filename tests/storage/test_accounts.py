@@ -164,8 +164,8 @@ async def test_what_is_past_its_time_ends_and_is_released_unless_somebody_holds_
 
     minute = timedelta(seconds=60)
     both = await asyncio.gather(
-        claims.end_overdue(queued_for=minute, limit=9),
-        claims.end_overdue(queued_for=minute, limit=9),
+        claims.end_overdue(max_queued=minute, limit=9),
+        claims.end_overdue(max_queued=minute, limit=9),
     )
 
     assert sorted([*both[0], *both[1]]) == sorted([dead, postponed, queued])

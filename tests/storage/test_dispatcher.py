@@ -83,7 +83,7 @@ def dispatcher(database: Database, provider: Hangs, tmp_path: Path) -> Dispatche
         image_processor=ThreadedImageProcessor(),
         registry=registry,
         providers=providers,
-        withdrawals=ModelAvailability(MongoWithdrawnModelRepository(database), registry),
+        availability=ModelAvailability(MongoWithdrawnModelRepository(database), registry),
     )
     return Dispatcher(claims, runner, registry=registry, providers=providers)
 
@@ -151,7 +151,7 @@ async def test_one_viewer_gets_half_and_the_rest_waits_in_the_database(
     await provider.until_begun(ROOM // 2)
 
     other = await outputs_of(database, 1, viewer_id=BOB)
-    await dispatcher.start_waiting(queued_for=timedelta(0), expired=False)
+    await dispatcher.start_waiting(min_queued=timedelta(0), expired=False)
     await provider.until_begun(ROOM // 2 + 1)
 
     assert not await given_back(database, BOB, other)
@@ -197,7 +197,7 @@ async def test_a_search_that_is_cancelled_loses_no_claim(
 ) -> None:
     outputs = await outputs_of(database, 2)
     searching = asyncio.create_task(
-        dispatcher.start_waiting(queued_for=timedelta(0), expired=False)
+        dispatcher.start_waiting(min_queued=timedelta(0), expired=False)
     )
     async with asyncio.timeout(SOON_SECONDS):
         while not dispatcher._claiming:  # noqa: ASYNC110

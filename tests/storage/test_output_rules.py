@@ -20,6 +20,7 @@ from domain.turns import Claim
 from storage.mongo import output_rules
 from storage.mongo.collections import UNFINISHED_TURN, Document
 from storage.mongo.database import Database
+from storage.mongo.outputs import read_run
 from tests.output_states import state_of
 from tests.storage.builders import a_conversation
 
@@ -47,13 +48,13 @@ OF_ONE_OUTPUT: Final[Mapping[str, tuple[Document, Decide]]] = {
         output_rules.is_overdue(WAIT),
         lambda output: rules.is_overdue(output, NOW, max_queued=WAIT),
     ),
-    "is_found": (
-        output_rules.is_found(queued_for=WAIT, expired=False),
-        lambda output: rules.is_found(output, NOW, queued_for=WAIT, expired=False),
+    "may_be_started_by_search": (
+        output_rules.may_be_started_by_search(min_queued=WAIT, expired=False),
+        lambda output: rules.may_be_started_by_search(output, NOW, min_queued=WAIT, expired=False),
     ),
-    "is_found, expired leases as well": (
-        output_rules.is_found(queued_for=WAIT, expired=True),
-        lambda output: rules.is_found(output, NOW, queued_for=WAIT, expired=True),
+    "may_be_started_by_search, expired leases as well": (
+        output_rules.may_be_started_by_search(min_queued=WAIT, expired=True),
+        lambda output: rules.may_be_started_by_search(output, NOW, min_queued=WAIT, expired=True),
     ),
 }
 
@@ -96,7 +97,7 @@ async def test_what_a_claim_may_write_and_whether_it_is_wanted(database: Databas
         replace(turn.outputs[0], attempt=attempt, fence=fence, status=status)
         for attempt, fence, status in product((1, 2), (1, 2, 3), OutputStatus)
     ]
-    claims = [Claim(turn, one, NOW, NOW) for one in versions]
+    claims = [Claim(turn=turn, output=one, claimed_at=NOW, deadline_at=NOW) for one in versions]
     documents = [
         {
             "_id": turn.id,
@@ -108,7 +109,7 @@ async def test_what_a_claim_may_write_and_whether_it_is_wanted(database: Databas
     ]
 
     for query, rule in (
-        (output_rules.may_write, rules.may_write),
+        (output_rules.writable_by, rules.may_write),
         (output_rules.is_wanted, lambda claimed, output: not rules.is_abandoned(claimed, output)),
     ):
         matching = {
@@ -125,8 +126,8 @@ async def test_what_a_claim_may_write_and_whether_it_is_wanted(database: Databas
 
 async def test_which_runs_a_write_stores(database: Database) -> None:
     known = [
-        Run(provider="vendor", tries=tries, refused=refused, job=job)
-        for tries, refused, job in product((0, 1, 2), (True, False), (None, {"id": "job"}))
+        Run(provider="vendor", tries=tries, rejected=rejected, job=job)
+        for tries, rejected, job in product((0, 1, 2), (True, False), (None, {"id": "job"}))
     ]
     stored = [(), *((one,) for one in known), *product(known, known)]
     written = [*((one,) for one in known), *product(known[:6], known[6:])]
@@ -140,7 +141,7 @@ async def test_which_runs_a_write_stores(database: Database) -> None:
 
     for before, found in zip(stored, decided, strict=True):
         for number, runs in enumerate(written):
-            kept = tuple(Run(**run) for run in found[str(number)])
+            kept = tuple(read_run(run) for run in found[str(number)])
             assert kept == rules.furthest_runs(before, runs), (before, runs)
 
 
@@ -164,7 +165,7 @@ TURNS: Final = st.lists(
 @given(
     turns=TURNS,
     models=st.sets(st.sampled_from(MODELS), min_size=1),
-    queued_for=st.sampled_from((timedelta(0), WAIT)),
+    min_queued=st.sampled_from((timedelta(0), WAIT)),
     expired=st.booleans(),
 )
 @settings(
@@ -176,7 +177,7 @@ async def test_the_fair_order(
     database: Database,
     turns: list[tuple[ViewerId, list[Document]]],
     models: set[ModelId],
-    queued_for: timedelta,
+    min_queued: timedelta,
     expired: bool,
 ) -> None:
     candidates = [
@@ -199,12 +200,12 @@ async def test_the_fair_order(
         }
         for number, (viewer_id, outputs) in enumerate(turns)
     ]
-    stages = output_rules.find_in_fair_order(sorted(models), queued_for=queued_for, expired=expired)
+    stages = output_rules.in_fair_order(sorted(models), min_queued=min_queued, expired=expired)
 
     found = await _aggregate(database, [{"$documents": documents}, *stages])
 
-    expected = rules.find_in_fair_order(
-        candidates, NOW, model_ids=models, queued_for=queued_for, expired=expired
+    expected = rules.in_fair_order(
+        candidates, NOW, model_ids=models, min_queued=min_queued, expired=expired
     )
     assert [(one["_id"], one["output"]["slot"]) for one in found] == [
         (one.turn_id, one.slot) for one in expected
@@ -250,4 +251,9 @@ def _stored(slot: int, attempt: int, fence: int, status: OutputStatus) -> Docume
 
 
 def _run_document(run: Run) -> Document:
-    return {name: getattr(run, name) for name in ("provider", "tries", "refused", "job")}
+    return {
+        "provider": run.provider,
+        "tries": run.tries,
+        "refused": run.rejected,
+        "job": run.job,
+    }

@@ -155,9 +155,9 @@ async def _calls_of_a_worker(
         "land": lambda: claims.land(claim, [a_picture(first.id)], text=None, usage=None),
         "fail": lambda: claims.fail(other, failure),
         "list_waiting": lambda: claims.list_waiting(
-            [fourth.model_id], queued_for=timedelta(0), expired=True, limit=10
+            [fourth.model_id], min_queued=timedelta(0), expired=True, limit=10
         ),
-        "end_overdue": lambda: claims.end_overdue(queued_for=timedelta(0), limit=10),
+        "end_overdue": lambda: claims.end_overdue(max_queued=timedelta(0), limit=10),
     }
     methods = vars(MongoClaimRepository).items()
     assert set(calls) == {

@@ -118,7 +118,7 @@ async def test_who_has_done_already_what_was_wanted_does_not_wait_for_a_silent_b
     shop: Shop, ministack_bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It took as long as an operation may, and what had been committed was told as a failure."""
-    monkeypatch.setattr("domain.services.keeping._DISCARD_SECONDS", 1.0)
+    monkeypatch.setattr("domain.execution.image_writer._DELETE_SECONDS", 1.0)
     shop.detour.becomes(Fault(silent=True))
     bucket = replace(ministack_bucket, endpoint=shop.detour.url)
     async with open_bucket(bucket, operation_seconds=60) as store, asyncio.timeout(30):

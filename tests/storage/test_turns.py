@@ -175,10 +175,10 @@ async def test_what_nobody_holds_is_found_when_it_should_be(
     await claims.fail(await a_claim(database, ended), FAILURE)
     await asyncio.sleep(0.01)
 
-    async def found(queued_for: timedelta, *, expired: bool) -> list[str]:
+    async def found(min_queued: timedelta, *, expired: bool) -> list[str]:
         models = [output.model_id for output in turn.outputs]
         waiting = await claims.list_waiting(
-            models, queued_for=queued_for, expired=expired, limit=10
+            models, min_queued=min_queued, expired=expired, limit=10
         )
         return [one.model_id for one in waiting]
 

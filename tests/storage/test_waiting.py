@@ -19,7 +19,7 @@ async def order(
 ) -> Sequence[tuple[ViewerId, ModelId]]:
     found = await MongoClaimRepository(database).list_waiting(
         [ModelId(name) for name in models or ("model",)],
-        queued_for=NOW,
+        min_queued=NOW,
         expired=False,
         limit=limit,
     )
@@ -51,7 +51,7 @@ async def test_what_a_worker_has_left_behind_comes_first(database: Database) -> 
     claims = MongoClaimRepository(database)
     await a_conversation(database, viewer_id=BOB)
     _, turn = await a_conversation(database, "model", "left", "refused")
-    refused = Run(provider="local", tries=1, refused=True, job=None)
+    refused = Run(provider="local", tries=1, rejected=True, job=None)
     assert await claims.postpone(
         await a_claim(database, turn.outputs[2].id), [refused], delay=timedelta(milliseconds=5)
     )
@@ -69,7 +69,7 @@ async def test_only_what_may_run_now_is_found(database: Database) -> None:
     held, postponed, waits, _ = turn.outputs
     await a_claim(database, held.id)
     claim = await a_claim(database, postponed.id)
-    refused = Run(provider="local", tries=1, refused=True, job=None)
+    refused = Run(provider="local", tries=1, rejected=True, job=None)
     assert await claims.postpone(claim, [refused], delay=LONG)
 
     found = await order(database, "held", "postponed", "waits")
@@ -88,7 +88,7 @@ async def test_what_was_postponed_is_found_with_its_run_when_its_time_has_come(
     claims = MongoClaimRepository(database)
     _, turn = await a_conversation(database)
     claim = await a_claim(database, turn.outputs[0].id)
-    refused = Run(provider="local", tries=2, refused=True, job=None)
+    refused = Run(provider="local", tries=2, rejected=True, job=None)
     assert await claims.postpone(claim, [refused], delay=timedelta(milliseconds=5))
     await asyncio.sleep(0.02)
 
@@ -107,4 +107,4 @@ async def test_a_hint_takes_nothing_from_a_worker_whose_lease_ran_out(database: 
     assert await claims.claim(ANA, output.id, lease=timedelta(0))
 
     assert await claims.find_waiting(ANA, output.id) is None
-    assert await claims.list_waiting([output.model_id], queued_for=NOW, expired=True, limit=1)
+    assert await claims.list_waiting([output.model_id], min_queued=NOW, expired=True, limit=1)

@@ -31,7 +31,7 @@ from domain.services.turns import TurnService
 from domain.turns import Hint
 from tests.resilience.simulated.model.repositories import Accounts, Images, Turns
 from tests.resilience.simulated.network import Line, Remote
-from tests.resilience.simulated.site import HEARTBEAT, LEASE, QUEUED_AT_MOST, Site
+from tests.resilience.simulated.site import HEARTBEAT, LEASE, MAX_QUEUED, Site
 from tests.resilience.simulated.vendor import (
     BROKEN,
     DirectProvider,
@@ -82,9 +82,7 @@ class Node:
         if sweeps is None:
             await self._stop
         else:
-            sweeper = sweeps(
-                self._claims, self.dispatcher, lease=LEASE, queued_at_most=QUEUED_AT_MOST
-            )
+            sweeper = sweeps(self._claims, self.dispatcher, lease=LEASE, max_queued=MAX_QUEUED)
             async with sweeper.serve():
                 await self._stop
         if self.dispatcher is not None:
@@ -118,7 +116,7 @@ class Node:
             image_processor=_Developer(),
             registry=site.registry,
             providers=providers,
-            withdrawals=ModelAvailability(_NoWithdrawals(), site.registry),
+            availability=ModelAvailability(_NoWithdrawals(), site.registry),
             lease=LEASE,
             heartbeat=HEARTBEAT,
         )
@@ -164,7 +162,7 @@ class _Hints:
 
 
 class _NoWithdrawals:
-    """A `WithdrawalRepository` of a vendor that keeps all its models."""
+    """A `WithdrawnModelRepository` of a vendor that keeps all its models."""
 
     async def add(self, model_id: ModelId) -> None:
         raise AssertionError(model_id)

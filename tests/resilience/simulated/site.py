@@ -23,7 +23,7 @@ LEASE: Final = timedelta(seconds=5)
 HEARTBEAT: Final = timedelta(seconds=LEASE.total_seconds() / 3)
 SWEEP_SECONDS: Final = 2.5
 """The longest between two."""
-QUEUED_AT_MOST: Final = timedelta(seconds=60)
+MAX_QUEUED: Final = timedelta(seconds=60)
 FAMILIES: Final = ("queue-a", "queue-b", "direct-a", "free-a")
 """Models, each of which has a stand-in to be tried again by. The first word is the provider's."""
 ONE_AT_A_TIME: Final = ("queue-b", "direct-a")

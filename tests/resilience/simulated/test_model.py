@@ -207,7 +207,7 @@ async def look_around(both: Both) -> None:
         both.claims,
         "list_waiting",
         both.random.sample(MODELS, 2),
-        queued_for=both.random.choice((timedelta(0), LONG)),
+        min_queued=both.random.choice((timedelta(0), LONG)),
         expired=both.random.choice((True, False)),
         limit=both.random.choice((2, 100)),
     )
@@ -215,8 +215,8 @@ async def look_around(both: Both) -> None:
 
 async def end_overdue(both: Both) -> None:
     if both.random.random() < 0.3:
-        queued_for = both.random.choice((timedelta(0), LONG))
-        await both.ask(both.claims, "end_overdue", queued_for=queued_for, limit=100)
+        max_queued = both.random.choice((timedelta(0), LONG))
+        await both.ask(both.claims, "end_overdue", max_queued=max_queued, limit=100)
 
 
 async def work(both: Both) -> None:
@@ -226,7 +226,7 @@ async def work(both: Both) -> None:
     run = Run(
         provider="vendor",
         tries=both.random.randint(1, 3),
-        refused=both.random.choice((True, False)),
+        rejected=both.random.choice((True, False)),
         job=both.random.choice((None, {"id": "job"})),
     )
     match both.random.randrange(9):

@@ -187,7 +187,7 @@ async def _save_no_job(self: RunReporter, job: ProviderJob) -> None:
 
 
 async def _ask_at_once(self: RunReporter) -> None:
-    self.run = replace(self.run, tries=1, refused=False, job=None)
+    self.run = replace(self.run, tries=1, rejected=False, job=None)
 
 
 async def _refuse_at_once(self: CommandService, viewer: Viewer, key: IdempotencyKey | None) -> None:
@@ -207,8 +207,8 @@ async def _renew_nothing(self: Lease) -> None:
     return None
 
 
-async def _take_what_has_run_out(self: Sweeper, queued_for: timedelta, *, expired: bool) -> None:
-    await _sweep(self, queued_for, expired=True)  # though nobody could renew
+async def _take_what_has_run_out(self: Sweeper, min_queued: timedelta, *, expired: bool) -> None:
+    await _sweep(self, min_queued, expired=True)  # though nobody could renew
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,12 @@ async def _take_what_has_run_out(self: Sweeper, queued_for: timedelta, *, expire
         (Run, "answer_is_awaited", False, "the vendor was paid 2 times"),
         (CommandService, "_find_after_refusal", _refuse_at_once, "was done before, but refused"),
         (OutputRun, "_land", _land_and_forget, "is deleted, but still referred to"),
-        (OutputRun, "_withdraw_if_abandoned", OutputRun._withdraw, "cancelled, but still wanted"),
+        (
+            OutputRun,
+            "_cancel_jobs_if_abandoned",
+            OutputRun._cancel_jobs,
+            "cancelled, but still wanted",
+        ),
         (Lease, "_keep", _renew_nothing, "which is well"),
         (Claim, "seconds_left", 10_000.0, "is stuck"),
     ],

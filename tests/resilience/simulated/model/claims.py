@@ -24,25 +24,35 @@ class Claims:
             return None
         if not rules.is_waiting(row.state(output), self._tables.now()):
             return None
-        return Waiting(output_id, output.attempt, row.turn.owner_id, output.model_id)
+        return Waiting(
+            output_id=output_id,
+            attempt=output.attempt,
+            viewer_id=row.turn.owner_id,
+            model_id=output.model_id,
+        )
 
     def list_waiting(
-        self, model_ids: Iterable[ModelId], *, queued_for: timedelta, expired: bool, limit: int
+        self, model_ids: Iterable[ModelId], *, min_queued: timedelta, expired: bool, limit: int
     ) -> Sequence[Waiting]:
         unfinished = {
             (row.turn.id, output.slot): (row, output)
             for row, output in self._unfinished(self._tables.committed)
         }
-        found = rules.find_in_fair_order(
+        found = rules.in_fair_order(
             [_candidate(row, output) for row, output in unfinished.values()],
             self._tables.now(),
             model_ids=set(model_ids),
-            queued_for=queued_for,
+            min_queued=min_queued,
             expired=expired,
         )
         outputs = [unfinished[one.turn_id, one.slot][1] for one in found[:limit]]
         return [
-            Waiting(output.id, output.attempt, one.viewer_id, output.model_id)
+            Waiting(
+                output_id=output.id,
+                attempt=output.attempt,
+                viewer_id=one.viewer_id,
+                model_id=output.model_id,
+            )
             for one, output in zip(found, outputs, strict=False)
         ]
 
@@ -67,7 +77,7 @@ class Claims:
         claimed = row.turn.output(output.slot)
         assert claimed is not None
         tables.observer.claimed(claimed, hold)
-        return Claim(row.turn, claimed, now, hidden.deadline_at)
+        return Claim(turn=row.turn, output=claimed, claimed_at=now, deadline_at=hidden.deadline_at)
 
     def renew(self, claim: Claim, *, lease: timedelta) -> bool:
         row, output = self._held(claim)
@@ -172,12 +182,12 @@ class Claims:
         self._fail(row, output, claim.output, error)
         return True
 
-    def end_overdue(self, *, queued_for: timedelta, limit: int) -> Sequence[OutputId]:
+    def end_overdue(self, *, max_queued: timedelta, limit: int) -> Sequence[OutputId]:
         now = self._tables.now()
         overdue = [
             (row, output)
             for row, output in self._unfinished(self._tables)
-            if rules.is_overdue(row.state(output), now, max_queued=queued_for)
+            if rules.is_overdue(row.state(output), now, max_queued=max_queued)
         ]
         turn_ids = list(dict.fromkeys(row.turn.id for row, _ in overdue))[:limit]
         ended = [(row, output) for row, output in overdue if row.turn.id in turn_ids]
