@@ -172,12 +172,16 @@ class Hint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """An output that no worker holds, with what decides where and when it may run."""
+    """An output that no worker holds, as it was found: what decides where and when it may run, and
+    what a claim relies on.
+    """
 
     output_id: OutputId
     attempt: int
     viewer_id: ViewerId
     model_id: ModelId
+    fence: int
+    lease_until: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -204,7 +204,7 @@ class Dispatcher:
 
     async def _claim_reserved(self, waiting: Waiting) -> asyncio.Task[None] | None:
         try:
-            run = await self._runner.claim(waiting.viewer_id, waiting.output_id)
+            run = await self._runner.claim(waiting)
         except BaseException:
             self._release(waiting)
             raise

@@ -14,7 +14,7 @@ from typing import Final
 from domain.errors import GenerationErrorCode
 from domain.ids import ModelId, TurnId, ViewerId
 from domain.outputs import UNFINISHED, GenerationError, Output, OutputStatus, Run
-from domain.turns import TurnStatus
+from domain.turns import TurnStatus, Waiting
 
 MAX_QUEUED: Final = timedelta(minutes=15)
 """How long an output may wait for its first claim."""
@@ -78,6 +78,13 @@ def may_be_started_by_search(
     is_available = output.lease_until is None or expired
     is_due = output.status is OutputStatus.GENERATING or output.queued_at <= now - min_queued
     return is_claimable(output, now) and is_available and is_due
+
+
+def is_as_found(found: Waiting, *, fence: int, lease_until: datetime | None) -> bool:
+    """Whether a claim may rely on what a search found: nobody has claimed the output since, or
+    renewed its lease.
+    """
+    return found.fence == fence and found.lease_until == lease_until
 
 
 def is_overdue(output: OutputState, now: datetime, *, max_queued: timedelta) -> bool:

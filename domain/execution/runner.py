@@ -28,7 +28,6 @@ from domain.execution.retries import persist
 from domain.execution.rules import next_try_seconds
 from domain.execution.run_progress import HandedOver, RunProgress, RunReporter
 from domain.generation import Delivery, GenerationRequest
-from domain.ids import OutputId, ViewerId
 from domain.images import Image, ImageOrigin, ImageRecord, ProcessedImage
 from domain.mentions import IN_WORDS, spell_mentions
 from domain.models import ImageModel, ModelRegistry
@@ -39,7 +38,7 @@ from domain.ports.providers import Provider
 from domain.ports.repositories import ImageRepository
 from domain.references import positions_of
 from domain.retries import RetryPolicy, retry
-from domain.turns import Claim
+from domain.turns import Claim, Waiting
 
 log = logging.getLogger(__name__)
 
@@ -64,9 +63,9 @@ class OutputRunner:
     lease: timedelta = LEASE
     heartbeat: timedelta = HEARTBEAT
 
-    async def claim(self, viewer_id: ViewerId, output_id: OutputId) -> "OutputRun | None":
-        """Claim the output, or return None if another worker holds it or it has ended."""
-        claim = await self.claims.claim(viewer_id, output_id, lease=self.lease)
+    async def claim(self, waiting: Waiting) -> "OutputRun | None":
+        """Claim the output, or return None if it is no longer as it was found, or has ended."""
+        claim = await self.claims.claim(waiting, lease=self.lease)
         return OutputRun(self, claim) if claim is not None else None
 
 

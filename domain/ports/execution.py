@@ -35,14 +35,16 @@ class ClaimRepository(Protocol):
         the viewer with the fewest running ones first, then the longest queued.
         """
 
-    async def claim(
-        self, viewer_id: ViewerId, output_id: OutputId, *, lease: timedelta
-    ) -> Claim | None:
-        """Take an unfinished output of the viewer that no lease holds, or return None.
+    async def claim(self, waiting: Waiting, *, lease: timedelta) -> Claim | None:
+        """Claim an unfinished output whose lease is over and that is as it was found, or return
+        None.
 
         The claim raises `fence`, and every later write names that fence: a worker that lost its
         lease can write nothing more, even if it does not know yet that it lost it. All times are
         the database's.
+
+        Between the search and the claim, this process may have been suspended and the database
+        away for longer than a lease. An expired lease that the search did not see proves nothing.
         """
 
     async def renew(self, claim: Claim, *, lease: timedelta) -> bool:

@@ -22,12 +22,14 @@ from storage.mongo.collections import UNFINISHED_TURN, Document
 from storage.mongo.database import Database, repository
 from storage.mongo.images import image_document, record_document
 from storage.mongo.output_rules import (
+    FOUND,
     IS_CLAIMABLE,
     IS_WAITING,
     any_output,
     from_now,
     furthest_runs,
     in_fair_order,
+    is_as_found,
     is_overdue,
     is_slot,
     is_wanted,
@@ -52,16 +54,12 @@ class MongoClaimRepository:
         waits = {"$and": [is_slot(slot), IS_WAITING]}
         found = await self._turns.find_one(
             {"_id": turn_id, "ownerId": viewer_id, "$expr": any_output(waits)},
-            {f"outputs.{name}": 1 for name in ("slot", "attempt", "model")},
+            {f"outputs.{name}": 1 for name in FOUND},
         )
         if found is None:
             return None
-        output = next(one for one in found["outputs"] if one["slot"] == slot)
-        return Waiting(
-            output_id=output_id,
-            attempt=output["attempt"],
-            viewer_id=viewer_id,
-            model_id=output["model"],
+        return _read_waiting(
+            found, next(one for one in found["outputs"] if one["slot"] == slot), viewer_id
         )
 
     async def list_waiting(
@@ -69,22 +67,15 @@ class MongoClaimRepository:
     ) -> Sequence[Waiting]:
         stages = in_fair_order(list(model_ids), min_queued=min_queued, expired=expired)
         return [
-            Waiting(
-                output_id=output_id_of(found["_id"], found["output"]["slot"]),
-                attempt=found["output"]["attempt"],
-                viewer_id=found["ownerId"],
-                model_id=found["output"]["model"],
-            )
+            _read_waiting(found, found["output"], found["ownerId"])
             async for found in await self._turns.aggregate([*stages, {"$limit": limit}])
         ]
 
-    async def claim(
-        self, viewer_id: ViewerId, output_id: OutputId, *, lease: timedelta
-    ) -> Claim | None:
-        turn_id, slot = turn_of_output(output_id)
-        claimable = any_output({"$and": [is_slot(slot), IS_CLAIMABLE]})
+    async def claim(self, waiting: Waiting, *, lease: timedelta) -> Claim | None:
+        turn_id, slot = turn_of_output(waiting.output_id)
+        claimable = {"$and": [is_slot(slot), IS_CLAIMABLE, *is_as_found(waiting)]}
         found = await self._turns.find_one_and_update(
-            {"_id": turn_id, "ownerId": viewer_id, "$expr": claimable},
+            {"_id": turn_id, "ownerId": waiting.viewer_id, "$expr": any_output(claimable)},
             moving(is_slot(slot), claim_changes(lease)),
             return_document=ReturnDocument.AFTER,
         )
@@ -244,3 +235,14 @@ def _failed(error: GenerationError) -> Document:
         "status": "FAILED",
         "error": {"$literal": {"code": error.code.value, "retryable": error.retryable}},
     }
+
+
+def _read_waiting(turn: Document, output: Document, viewer_id: ViewerId) -> Waiting:
+    return Waiting(
+        output_id=output_id_of(turn["_id"], output["slot"]),
+        attempt=output["attempt"],
+        viewer_id=viewer_id,
+        model_id=output["model"],
+        fence=output["fence"],
+        lease_until=output.get("leaseUntil"),
+    )

@@ -14,7 +14,7 @@ from typing import Final
 
 from domain.ids import ModelId
 from domain.outputs import UNFINISHED, OutputStatus, Run
-from domain.turns import Claim
+from domain.turns import Claim, Waiting
 from storage.mongo.collections import UNFINISHED_TURN, Document
 
 UNFINISHED_OUTPUT: Final = [status.value for status in OutputStatus if status in UNFINISHED]
@@ -111,11 +111,22 @@ def in_fair_order(
     ]
 
 
-_DECIDING: Final = ("slot", "attempt", "model", "status", "leaseUntil", "notBefore", "queuedAt")
+FOUND: Final = ("slot", "attempt", "model", "fence", "leaseUntil")
+"""The stored fields of an output that a search returns."""
+_DECIDING: Final = (*FOUND, "status", "notBefore", "queuedAt")
 
 
 def _of_output(expression: Document) -> Document:
     return {"$let": {"vars": {"output": "$output"}, "in": expression}}
+
+
+def is_as_found(waiting: Waiting) -> list[Document]:
+    """`rules.is_as_found`"""
+    lease_until = {"$ifNull": ["$$output.leaseUntil", None]}
+    return [
+        {"$eq": ["$$output.fence", waiting.fence]},
+        {"$eq": [lease_until, waiting.lease_until]},
+    ]
 
 
 def writable_by(claim: Claim, **more: object) -> Document:

@@ -65,10 +65,8 @@ class NaiveClaimRepository(MongoClaimRepository):
             and turn["updatedAt"] <= long_ago
         ]
 
-    async def claim(
-        self, viewer_id: ViewerId, output_id: OutputId, *, lease: timedelta
-    ) -> Claim | None:
-        turn_id, slot = turn_of_output(output_id)
+    async def claim(self, waiting: Waiting, *, lease: timedelta) -> Claim | None:
+        turn_id, slot = turn_of_output(waiting.output_id)
         await self._set(turn_id, slot, {"status": "GENERATING", "startedAt": "$$NOW"})
         found = await self._turns.find_one({"_id": turn_id})
         if found is None:
@@ -181,6 +179,8 @@ def _waiting(turn: Document, output: Document) -> Waiting:
         attempt=output["attempt"],
         viewer_id=turn["ownerId"],
         model_id=output["model"],
+        fence=output["fence"],
+        lease_until=output.get("leaseUntil"),
     )
 
 

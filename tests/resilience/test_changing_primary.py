@@ -122,7 +122,9 @@ async def test_a_landing_that_is_confirmed_late_keeps_its_bytes(
         availability=ModelAvailability(MongoWithdrawnModelRepository(replicated), registry),
     )
     _, turn = await a_conversation(replicated, "local-silver")
-    claimed = await runner.claim(turn.owner_id, turn.outputs[0].id)
+    waiting = await claims.find_waiting(turn.owner_id, turn.outputs[0].id)
+    assert waiting is not None
+    claimed = await runner.claim(waiting)
     assert claimed is not None
 
     await asyncio.wait_for(claimed.run(), PATIENCE_SECONDS)

@@ -66,7 +66,9 @@ async def test_what_lands_after_its_worker_was_stopped_keeps_its_bytes(
         availability=ModelAvailability(MongoWithdrawnModelRepository(database), registry),
     )
     _, turn = await a_conversation(database, "local-silver")
-    claimed = await runner.claim(turn.owner_id, turn.outputs[0].id)
+    waiting = await claims.find_waiting(turn.owner_id, turn.outputs[0].id)
+    assert waiting is not None
+    claimed = await runner.claim(waiting)
     assert claimed is not None
     run = asyncio.create_task(claimed.run())
     await asyncio.wait_for(claims.sent.wait(), PATIENCE_SECONDS)

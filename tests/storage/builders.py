@@ -6,11 +6,19 @@ from domain.conflicts import Conflict
 from domain.conversations import Conversation
 from domain.credits import Account
 from domain.idempotency import IdempotencyKey
-from domain.ids import ModelId, OutputId, ViewerId, new_conversation_id, new_image_id, viewer_id_of
+from domain.ids import (
+    ModelId,
+    OutputId,
+    ViewerId,
+    new_conversation_id,
+    new_image_id,
+    turn_of_output,
+    viewer_id_of,
+)
 from domain.images import Image, ImageOrigin, ImageRecord, new_key
 from domain.models import SQUARE, ImageModel, Resolution, Scene
 from domain.references import Reference
-from domain.turns import Claim, PlannedOutput, Turn, TurnOptions, TurnPlan
+from domain.turns import Claim, PlannedOutput, Turn, TurnOptions, TurnPlan, Waiting
 from storage.mongo.accounts import MongoAccountRepository
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.conversations import MongoConversationRepository
@@ -132,6 +140,25 @@ async def a_claim(
     lease: timedelta = LONG,
     viewer_id: ViewerId = ANA,
 ) -> Claim:
-    claim = await MongoClaimRepository(database).claim(viewer_id, output_id, lease=lease)
+    waiting = await as_stored(database, output_id, viewer_id=viewer_id)
+    claim = await MongoClaimRepository(database).claim(waiting, lease=lease)
     assert claim is not None
     return claim
+
+
+async def as_stored(
+    database: Database, output_id: OutputId, *, viewer_id: ViewerId = ANA
+) -> Waiting:
+    """The output as a search finds it now, whether it may be claimed or not."""
+    turn_id, slot = turn_of_output(output_id)
+    turn = await database.turns.find_one({"_id": turn_id})
+    assert turn is not None
+    output = next(one for one in turn["outputs"] if one["slot"] == slot)
+    return Waiting(
+        output_id=output_id,
+        attempt=output["attempt"],
+        viewer_id=viewer_id,
+        model_id=output["model"],
+        fence=output["fence"],
+        lease_until=output.get("leaseUntil"),
+    )

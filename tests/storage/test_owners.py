@@ -41,6 +41,7 @@ from tests.storage.builders import (
     a_conversation,
     a_picture,
     a_plan,
+    as_stored,
 )
 
 KEY = IdempotencyKey("key", "startConversation", "…")
@@ -131,7 +132,8 @@ async def test_another_viewers_hint_claims_nothing(database: Database) -> None:
     stranger = viewer_id_of("tests", "bob")
 
     assert await claims.find_waiting(stranger, turn.outputs[0].id) is None
-    assert await claims.claim(stranger, turn.outputs[0].id, lease=LONG) is None
+    waiting = await as_stored(database, turn.outputs[0].id, viewer_id=stranger)
+    assert await claims.claim(waiting, lease=LONG) is None
     assert await claims.find_waiting(ANA, turn.outputs[0].id)
 
 
@@ -143,9 +145,10 @@ async def _calls_of_a_worker(
     first, second, third, fourth = turn.outputs
     claim, other = await a_claim(database, first.id), await a_claim(database, second.id)
     failure = GenerationError(GenerationErrorCode.INTERNAL, retryable=True)
+    waiting = await as_stored(database, third.id)
     calls: dict[str, Callable[[], Awaitable[object]]] = {
         "find_waiting": lambda: claims.find_waiting(ANA, third.id),
-        "claim": lambda: claims.claim(ANA, third.id, lease=OVER),
+        "claim": lambda: claims.claim(waiting, lease=OVER),
         "renew": lambda: claims.renew(claim, lease=LONG),
         "save_runs": lambda: claims.save_runs(claim, []),
         "is_abandoned": lambda: claims.is_abandoned(claim),

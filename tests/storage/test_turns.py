@@ -29,6 +29,7 @@ from tests.storage.builders import (
     a_picture,
     a_plan,
     another_turn,
+    as_stored,
 )
 
 FAILURE = GenerationError(GenerationErrorCode.TIMED_OUT, retryable=True)
@@ -57,9 +58,9 @@ async def test_of_many_workers_one_gets_the_output(
 ) -> None:
     _, turn = await a_conversation(database)
 
-    output_id = turn.outputs[0].id
+    waiting = await as_stored(database, turn.outputs[0].id)
 
-    got = await asyncio.gather(*(claims.claim(ANA, output_id, lease=LONG) for _ in range(20)))
+    got = await asyncio.gather(*(claims.claim(waiting, lease=LONG) for _ in range(20)))
 
     assert [claim.output.fence for claim in got if claim] == [1]
 

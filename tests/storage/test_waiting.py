@@ -104,7 +104,28 @@ async def test_a_hint_takes_nothing_from_a_worker_whose_lease_ran_out(database: 
     claims = MongoClaimRepository(database)
     _, turn = await a_conversation(database)
     (output,) = turn.outputs
-    assert await claims.claim(ANA, output.id, lease=timedelta(0))
+    await a_claim(database, output.id, lease=timedelta(0))
 
     assert await claims.find_waiting(ANA, output.id) is None
     assert await claims.list_waiting([output.model_id], min_queued=NOW, expired=True, limit=1)
+
+
+async def test_a_claim_relies_on_what_was_found_and_on_nothing_later(database: Database) -> None:
+    """The process may have been suspended since it searched, and the database away: a lease that
+    has expired meanwhile may be that of a live worker.
+    """
+    claims = MongoClaimRepository(database)
+    _, turn = await a_conversation(database)
+    (output,) = turn.outputs
+    hinted = await claims.find_waiting(ANA, output.id)
+    assert hinted is not None
+
+    claim = await a_claim(database, output.id, lease=timedelta(0))
+    assert await claims.claim(hinted, lease=LONG) is None
+
+    (expired,) = await claims.list_waiting([output.model_id], min_queued=NOW, expired=True, limit=1)
+    assert await claims.renew(claim, lease=timedelta(0))
+    assert await claims.claim(expired, lease=LONG) is None
+
+    (expired,) = await claims.list_waiting([output.model_id], min_queued=NOW, expired=True, limit=1)
+    assert await claims.claim(expired, lease=LONG) is not None

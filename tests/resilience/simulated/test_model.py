@@ -74,6 +74,7 @@ class Both:
         self.stale: list[Turn] = []
         self.keys: list[IdempotencyKey] = []
         self.asked: list[str] = []
+        self.found: list[Answers] = []
 
     async def ask(self, repositories: tuple[Any, Any], name: str, *args: Any, **kwargs: Any) -> Any:
         """Ask both with the same values."""
@@ -82,6 +83,16 @@ class Both:
             name,
             lambda: getattr(model, name)(*args, **kwargs),
             lambda: getattr(mongo, name)(*args, **kwargs),
+        )
+
+    async def claim(self, found: Answers, *, lease: timedelta) -> Answers:
+        """Claim what each of them has found, perhaps some time ago."""
+        model, mongo = self.claims
+        ours, theirs = found
+        return await self._compare(
+            "claim",
+            lambda: model.claim(ours, lease=lease),
+            lambda: mongo.claim(theirs, lease=lease),
         )
 
     async def ask_with_claims(self, name: str, *args: Any, **kwargs: Any) -> Any:
@@ -194,9 +205,14 @@ async def claim(both: Both) -> None:
     if turn := a_turn(both):
         output = both.random.choice(turn.outputs)
         owner_id = turn.owner_id if both.random.random() < 0.9 else both.random.choice(VIEWERS)
-        await both.ask(both.claims, "find_waiting", owner_id, output.id)
+        hinted = await both.ask(both.claims, "find_waiting", owner_id, output.id)
+        searched = await both.ask(
+            both.claims, "list_waiting", [output.model_id], min_queued=OVER, expired=True, limit=3
+        )
+        both.found += [pair for pair in (hinted, *zip(*searched, strict=True)) if all(pair)]
+    if both.found:
         lease = both.random.choice((OVER, LONG))
-        ours, theirs = await both.ask(both.claims, "claim", owner_id, output.id, lease=lease)
+        ours, theirs = await both.claim(both.random.choice(both.found[-8:]), lease=lease)
         if ours and theirs:
             assert ours.seconds_left == pytest.approx(theirs.seconds_left, abs=1.0)
             both.claimed.append((ours, theirs))

@@ -24,12 +24,7 @@ class Claims:
             return None
         if not rules.is_waiting(row.state(output), self._tables.now()):
             return None
-        return Waiting(
-            output_id=output_id,
-            attempt=output.attempt,
-            viewer_id=row.turn.owner_id,
-            model_id=output.model_id,
-        )
+        return _waiting(row, output)
 
     def list_waiting(
         self, model_ids: Iterable[ModelId], *, min_queued: timedelta, expired: bool, limit: int
@@ -45,21 +40,14 @@ class Claims:
             min_queued=min_queued,
             expired=expired,
         )
-        outputs = [unfinished[one.turn_id, one.slot][1] for one in found[:limit]]
-        return [
-            Waiting(
-                output_id=output.id,
-                attempt=output.attempt,
-                viewer_id=one.viewer_id,
-                model_id=output.model_id,
-            )
-            for one, output in zip(found, outputs, strict=False)
-        ]
+        return [_waiting(*unfinished[one.turn_id, one.slot]) for one in found[:limit]]
 
-    def claim(self, viewer_id: ViewerId, output_id: OutputId, *, lease: timedelta) -> Claim | None:
+    def claim(self, waiting: Waiting, *, lease: timedelta) -> Claim | None:
         tables = self._tables
-        row, output = self._find(output_id, self._tables, owner_id=viewer_id)
+        row, output = self._find(waiting.output_id, self._tables, owner_id=waiting.viewer_id)
         if row is None or output is None or not self.may_be_claimed(row, output):
+            return None
+        if not self.is_as_found(waiting, row, output):
             return None
         now, hidden = tables.now(), row.hidden[output.slot]
         hold = hidden.hold
@@ -198,6 +186,10 @@ class Claims:
     def may_be_claimed(self, row: Row, output: Output) -> bool:
         return rules.is_claimable(row.state(output), self._tables.now())
 
+    def is_as_found(self, waiting: Waiting, row: Row, output: Output) -> bool:
+        lease_until = row.hidden[output.slot].lease_until
+        return rules.is_as_found(waiting, fence=output.fence, lease_until=lease_until)
+
     def holds(self, claim: Claim, output: Output) -> bool:
         return rules.may_write(claim.output, output)
 
@@ -232,6 +224,17 @@ class Claims:
             for output in row.turn.outputs
             if output.unfinished
         ]
+
+
+def _waiting(row: Row, output: Output) -> Waiting:
+    return Waiting(
+        output_id=output.id,
+        attempt=output.attempt,
+        viewer_id=row.turn.owner_id,
+        model_id=output.model_id,
+        fence=output.fence,
+        lease_until=row.hidden[output.slot].lease_until,
+    )
 
 
 def _candidate(row: Row, output: Output) -> rules.Candidate:
