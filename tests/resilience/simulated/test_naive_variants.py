@@ -22,7 +22,7 @@ from domain.ids import ConversationId, ImageId, ViewerId
 from domain.images import ImageRecord
 from domain.outputs import GenerationError, Output, OutputStatus, ProviderJob, Run, Usage
 from domain.services.commands import CommandService
-from domain.turns import Claim
+from domain.turns import Claim, Waiting
 from domain.viewers import Viewer
 from tests.resilience.simulated.history import play
 from tests.resilience.simulated.model.claims import Claims
@@ -63,6 +63,9 @@ class AnyLease(Claims):
 
     def may_be_claimed(self, row: Row, output: Output) -> bool:
         return output.unfinished
+
+    def is_as_found(self, waiting: Waiting, row: Row, output: Output) -> bool:
+        return True
 
 
 class NoRelease(Claims):
