@@ -166,11 +166,11 @@ class TurnService:
             )
             if isinstance(written, Conflict):
                 return written
-            turn, moment = written
+            turn, cluster_time = written
             if output.preview is not None:
                 orphans.append(output.preview.key)
             queued = _in(turn, output.slot)
-            return Written((turn, queued, Bookmark(moment)), queued=[queued])
+            return Written((turn, queued, Bookmark(cluster_time)), queued=[queued])
 
         async def answer(record: IdempotencyRecord) -> tuple[Turn, Output, Bookmark]:
             conversation, turn = await self.commands.load_made(viewer, record)
