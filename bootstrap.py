@@ -18,7 +18,7 @@ from domain.execution.model_availability import ModelAvailability
 from domain.execution.runner import OutputRunner
 from domain.execution.sweeper import Sweeper
 from domain.models import ModelRegistry
-from domain.ports.execution import JobQueue
+from domain.ports.execution import HintQueue
 from domain.ports.imaging import UploadProcessor
 from domain.ports.objects import ObjectStore, UploadStore
 from domain.ports.providers import Provider
@@ -146,12 +146,12 @@ async def open_api(
     async with AsyncExitStack() as stack:
         base = await _open_base(settings, stack)
         dispatcher = None if settings.nats_url else _make_dispatcher(base)
-        jobs = dispatcher or await _open_publisher(settings, stack)
+        hints = dispatcher or await _open_publisher(settings, stack)
         upload_processor = UploadSandbox()
         stack.push_async_callback(upload_processor.aclose)
         hub = _make_hub(base)
         services = _make_services(
-            settings, base, hub=hub, jobs=jobs, upload_processor=upload_processor
+            settings, base, hub=hub, hints=hints, upload_processor=upload_processor
         )
         viewers = _make_viewer_service(settings, base)
         admission = Admission(await _authenticator(settings, stack), viewers)
@@ -213,7 +213,12 @@ def _make_hub(base: _Base) -> Hub:
 
 
 def _make_services(
-    settings: Settings, base: _Base, *, hub: Hub, jobs: JobQueue, upload_processor: UploadProcessor
+    settings: Settings,
+    base: _Base,
+    *,
+    hub: Hub,
+    hints: HintQueue,
+    upload_processor: UploadProcessor,
 ) -> Services:
     """Put together what resolvers call. It opens nothing."""
     conversation_repository = MongoConversationRepository(base.database)
@@ -227,7 +232,7 @@ def _make_services(
         conversations=conversation_repository,
         turns=turn_repository,
         accounts=accounts,
-        jobs=jobs,
+        hints=hints,
     )
     conversations = ConversationService(
         conversation_repository, commands, accounts, images, base.registry, base.image_writer
@@ -239,7 +244,7 @@ def _make_services(
         accounts=accounts,
         edits=EditPlanner(turn_repository, conversation_repository, images, base.registry),
         registry=base.registry,
-        jobs=jobs,
+        hints=hints,
         image_writer=base.image_writer,
     )
     return Services(
@@ -302,7 +307,7 @@ def _stop_at_end(
     stack.push_async_callback(lambda: dispatcher.stop(grace_left()))
 
 
-async def _open_publisher(settings: Settings, stack: AsyncExitStack) -> JobQueue:
+async def _open_publisher(settings: Settings, stack: AsyncExitStack) -> HintQueue:
     # Imported here, because most installations have no NATS.
     from storage.queue.connection import NatsConnection  # noqa: PLC0415
     from storage.queue.publisher import NatsPublisher  # noqa: PLC0415

@@ -48,7 +48,7 @@ class _Run:
 
 
 class Dispatcher:
-    """Also the `JobQueue` of a process that answers requests and runs outputs."""
+    """Also the `HintQueue` of a process that answers requests and runs outputs."""
 
     def __init__(
         self,
