@@ -103,7 +103,7 @@ class _RemoteProvider(Provider, Protocol):
     async def aclose(self) -> None: ...
 
 
-class _Opens(Protocol):
+class _OpenProvider(Protocol):
     """A provider that is opened with a key, a URL, and its maximum of concurrent runs."""
 
     def __call__(
@@ -135,7 +135,7 @@ class _Base:
     image_writer: ImageWriter
     images: MongoImageRepository
     claims: MongoClaimRepository
-    withdrawals: ModelAvailability
+    availability: ModelAvailability
 
 
 @asynccontextmanager
@@ -154,12 +154,12 @@ async def open_api(
             settings, base, hub=hub, hints=hints, upload_processor=upload_processor
         )
         viewers = _make_viewer_service(settings, base)
-        admission = Admission(await _authenticator(settings, stack), viewers)
+        admission = Admission(await _open_authenticator(settings, stack), viewers)
         await stack.enter_async_context(hub.serve())
         if dispatcher is not None:
             _stop_at_end(dispatcher, stack, grace_left or (lambda: settings.shutdown_grace))
         await stack.enter_async_context(Sweeper(base.claims, dispatcher).serve())
-        await stack.enter_async_context(_orphan_collector(base).serve())
+        await stack.enter_async_context(_make_orphan_collector(base).serve())
         yield Api(
             services=services,
             admission=admission,
@@ -179,7 +179,7 @@ async def open_worker(
         _stop_at_end(dispatcher, stack, grace_left)
         await _receive_hints(settings, dispatcher, stack)
         await stack.enter_async_context(Sweeper(base.claims, dispatcher).serve())
-        await stack.enter_async_context(_orphan_collector(base).serve())
+        await stack.enter_async_context(_make_orphan_collector(base).serve())
         yield
 
 
@@ -226,7 +226,7 @@ def _make_services(
     prompt_repository = MongoPromptRepository(base.database)
     turn_cursors = TurnCursors(base.image_tools.signer)
     images = ImageService(base.images, base.image_writer)
-    accounts = _accounts(settings, base.database)
+    accounts = _make_account_service(settings, base.database)
     commands = CommandService(
         records=MongoIdempotencyRepository(base.database),
         conversations=conversation_repository,
@@ -295,7 +295,7 @@ def _make_dispatcher(base: _Base) -> Dispatcher:
         image_processor=base.image_tools.image_processor,
         registry=base.registry,
         providers=base.providers,
-        availability=base.withdrawals,
+        availability=base.availability,
     )
     return Dispatcher(base.claims, runner, registry=base.registry, providers=base.providers)
 
@@ -332,7 +332,7 @@ async def _receive_hints(settings: Settings, dispatcher: Dispatcher, stack: Asyn
     await stack.enter_async_context(consumer.serve())
 
 
-def _orphan_collector(base: _Base) -> OrphanCollector:
+def _make_orphan_collector(base: _Base) -> OrphanCollector:
     return OrphanCollector(
         MongoPeriodicJobRepository(base.database),
         MongoUploadRepository(base.database),
@@ -355,8 +355,8 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
         rehearsal = RehearsalProvider(local)
         providers[rehearsal.name] = rehearsal
     registry = load_catalogue(rehearsals=development, with_credentials=providers)
-    withdrawals = ModelAvailability(MongoWithdrawnModelRepository(database), registry)
-    await stack.enter_async_context(withdrawals.serve())
+    availability = ModelAvailability(MongoWithdrawnModelRepository(database), registry)
+    await stack.enter_async_context(availability.serve())
     return _Base(
         database=database,
         image_tools=tools,
@@ -365,7 +365,7 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
         image_writer=ImageWriter(tools.objects),
         images=MongoImageRepository(database),
         claims=MongoClaimRepository(database),
-        withdrawals=withdrawals,
+        availability=availability,
     )
 
 
@@ -414,7 +414,7 @@ def bucket_of(settings: Settings) -> Bucket | None:
 
 
 def _open_providers(settings: Settings, references: References) -> Iterator[_RemoteProvider]:
-    openers: list[tuple[_Opens, ProviderSettings | AzureSettings]] = [
+    openers: list[tuple[_OpenProvider, ProviderSettings | AzureSettings]] = [
         (FalProvider, settings.fal),
         (_open_openai, settings.openai),
         (partial(_open_azure, settings.azure), settings.azure),
@@ -423,10 +423,14 @@ def _open_providers(settings: Settings, references: References) -> Iterator[_Rem
         (ReplicateProvider, settings.replicate),
         (WavespeedProvider, settings.wavespeed),
     ]
-    for opens, given in openers:
-        if given.key is not None and given.url is not None:
-            key = given.key.get_secret_value()
-            yield opens(references, key=key, url=given.url, max_concurrent_runs=given.places)
+    for open_provider, provider_settings in openers:
+        if provider_settings.key is not None and provider_settings.url is not None:
+            yield open_provider(
+                references,
+                key=provider_settings.key.get_secret_value(),
+                url=provider_settings.url,
+                max_concurrent_runs=provider_settings.max_concurrent_runs,
+            )
 
 
 def _open_openai(
@@ -450,7 +454,7 @@ def _open_azure(
     return OpenAIProvider(references, backend, max_concurrent_runs=max_concurrent_runs)
 
 
-def _accounts(settings: Settings, database: Database) -> AccountService:
+def _make_account_service(settings: Settings, database: Database) -> AccountService:
     return AccountService(
         MongoAccountRepository(database),
         starting_credits=settings.starting_credits or 0,
@@ -458,7 +462,7 @@ def _accounts(settings: Settings, database: Database) -> AccountService:
     )
 
 
-async def _authenticator(settings: Settings, stack: AsyncExitStack) -> Authenticator:
+async def _open_authenticator(settings: Settings, stack: AsyncExitStack) -> Authenticator:
     if settings.environment == "development":
         return DevelopmentIssuer(settings.data_dir).authenticator()
     assert settings.jwks_url

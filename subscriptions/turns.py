@@ -38,13 +38,13 @@ class TurnUpdates:
     cursors: TurnCursors
 
     async def of(
-        self, viewer: Viewer, name: str, *, after: str | None = None
+        self, viewer: Viewer, raw_conversation_id: str, *, after: str | None = None
     ) -> AsyncGenerator[TurnUpdate, None]:
         """Ends when the conversation is deleted.
 
         Raise NotFound for what is not the viewer's, InvalidCursor for what is not a cursor of it.
         """
-        conversation_id = parse_conversation_id(name)
+        conversation_id = parse_conversation_id(raw_conversation_id)
         if conversation_id is None:
             raise NotFound
         catching_up: _CatchingUp | None = _CatchingUp.first(

@@ -123,7 +123,7 @@ class TurnService:
             if isinstance(written, Conflict):
                 return written
             conversation, turn = written
-            # The viewer has seen the previous turn in this version: a subscription skips it.
+            # The plan was made from this version of the previous turn: it is not sent again.
             known = (basis.latest.turn_index, basis.latest.version)
             return Written((turn, Bookmark(conversation.as_of, (known,))), queued=turn.outputs)
 
