@@ -69,7 +69,7 @@ class UploadService:
     ) -> Sequence[tuple[Upload, UploadOffer]]:
         """Open an upload for each file, in their order; all or none.
 
-        Raise Refused, QueryTooComplex, or RateLimited where too many offers are open.
+        Raise Refused, QueryTooComplex, or RateLimited if too many uploads are open.
         """
         if len(requests) > MAX_FILES:
             raise QueryTooComplex("files", maximum=MAX_FILES, actual=len(requests))
