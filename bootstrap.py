@@ -18,7 +18,7 @@ from domain.execution.model_availability import ModelAvailability
 from domain.execution.runner import OutputRunner
 from domain.execution.sweeper import Sweeper
 from domain.models import ModelRegistry
-from domain.ports.execution import JobQueue
+from domain.ports.execution import HintQueue
 from domain.ports.imaging import UploadProcessor
 from domain.ports.objects import ObjectStore, UploadStore
 from domain.ports.providers import Provider
@@ -103,7 +103,7 @@ class _RemoteProvider(Provider, Protocol):
     async def aclose(self) -> None: ...
 
 
-class _Opens(Protocol):
+class _OpenProvider(Protocol):
     """A provider that is opened with a key, a URL, and its maximum of concurrent runs."""
 
     def __call__(
@@ -135,7 +135,7 @@ class _Base:
     image_writer: ImageWriter
     images: MongoImageRepository
     claims: MongoClaimRepository
-    withdrawals: ModelAvailability
+    availability: ModelAvailability
 
 
 @asynccontextmanager
@@ -146,20 +146,20 @@ async def open_api(
     async with AsyncExitStack() as stack:
         base = await _open_base(settings, stack)
         dispatcher = None if settings.nats_url else _make_dispatcher(base)
-        jobs = dispatcher or await _open_publisher(settings, stack)
+        hints = dispatcher or await _open_publisher(settings, stack)
         upload_processor = UploadSandbox()
         stack.push_async_callback(upload_processor.aclose)
         hub = _make_hub(base)
         services = _make_services(
-            settings, base, hub=hub, jobs=jobs, upload_processor=upload_processor
+            settings, base, hub=hub, hints=hints, upload_processor=upload_processor
         )
         viewers = _make_viewer_service(settings, base)
-        admission = Admission(await _authenticator(settings, stack), viewers)
+        admission = Admission(await _open_authenticator(settings, stack), viewers)
         await stack.enter_async_context(hub.serve())
         if dispatcher is not None:
             _stop_at_end(dispatcher, stack, grace_left or (lambda: settings.shutdown_grace))
         await stack.enter_async_context(Sweeper(base.claims, dispatcher).serve())
-        await stack.enter_async_context(_orphan_collector(base).serve())
+        await stack.enter_async_context(_make_orphan_collector(base).serve())
         yield Api(
             services=services,
             admission=admission,
@@ -179,7 +179,7 @@ async def open_worker(
         _stop_at_end(dispatcher, stack, grace_left)
         await _receive_hints(settings, dispatcher, stack)
         await stack.enter_async_context(Sweeper(base.claims, dispatcher).serve())
-        await stack.enter_async_context(_orphan_collector(base).serve())
+        await stack.enter_async_context(_make_orphan_collector(base).serve())
         yield
 
 
@@ -213,7 +213,12 @@ def _make_hub(base: _Base) -> Hub:
 
 
 def _make_services(
-    settings: Settings, base: _Base, *, hub: Hub, jobs: JobQueue, upload_processor: UploadProcessor
+    settings: Settings,
+    base: _Base,
+    *,
+    hub: Hub,
+    hints: HintQueue,
+    upload_processor: UploadProcessor,
 ) -> Services:
     """Put together what resolvers call. It opens nothing."""
     conversation_repository = MongoConversationRepository(base.database)
@@ -221,13 +226,13 @@ def _make_services(
     prompt_repository = MongoPromptRepository(base.database)
     turn_cursors = TurnCursors(base.image_tools.signer)
     images = ImageService(base.images, base.image_writer)
-    accounts = _accounts(settings, base.database)
+    accounts = _make_account_service(settings, base.database)
     commands = CommandService(
         records=MongoIdempotencyRepository(base.database),
         conversations=conversation_repository,
         turns=turn_repository,
         accounts=accounts,
-        jobs=jobs,
+        hints=hints,
     )
     conversations = ConversationService(
         conversation_repository, commands, accounts, images, base.registry, base.image_writer
@@ -239,7 +244,7 @@ def _make_services(
         accounts=accounts,
         edits=EditPlanner(turn_repository, conversation_repository, images, base.registry),
         registry=base.registry,
-        jobs=jobs,
+        hints=hints,
         image_writer=base.image_writer,
     )
     return Services(
@@ -290,7 +295,7 @@ def _make_dispatcher(base: _Base) -> Dispatcher:
         image_processor=base.image_tools.image_processor,
         registry=base.registry,
         providers=base.providers,
-        availability=base.withdrawals,
+        availability=base.availability,
     )
     return Dispatcher(base.claims, runner, registry=base.registry, providers=base.providers)
 
@@ -302,7 +307,7 @@ def _stop_at_end(
     stack.push_async_callback(lambda: dispatcher.stop(grace_left()))
 
 
-async def _open_publisher(settings: Settings, stack: AsyncExitStack) -> JobQueue:
+async def _open_publisher(settings: Settings, stack: AsyncExitStack) -> HintQueue:
     # Imported here, because most installations have no NATS.
     from storage.queue.connection import NatsConnection  # noqa: PLC0415
     from storage.queue.publisher import NatsPublisher  # noqa: PLC0415
@@ -327,7 +332,7 @@ async def _receive_hints(settings: Settings, dispatcher: Dispatcher, stack: Asyn
     await stack.enter_async_context(consumer.serve())
 
 
-def _orphan_collector(base: _Base) -> OrphanCollector:
+def _make_orphan_collector(base: _Base) -> OrphanCollector:
     return OrphanCollector(
         MongoPeriodicJobRepository(base.database),
         MongoUploadRepository(base.database),
@@ -350,8 +355,8 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
         rehearsal = RehearsalProvider(local)
         providers[rehearsal.name] = rehearsal
     registry = load_catalogue(rehearsals=development, with_credentials=providers)
-    withdrawals = ModelAvailability(MongoWithdrawnModelRepository(database), registry)
-    await stack.enter_async_context(withdrawals.serve())
+    availability = ModelAvailability(MongoWithdrawnModelRepository(database), registry)
+    await stack.enter_async_context(availability.serve())
     return _Base(
         database=database,
         image_tools=tools,
@@ -360,7 +365,7 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
         image_writer=ImageWriter(tools.objects),
         images=MongoImageRepository(database),
         claims=MongoClaimRepository(database),
-        withdrawals=withdrawals,
+        availability=availability,
     )
 
 
@@ -409,7 +414,7 @@ def bucket_of(settings: Settings) -> Bucket | None:
 
 
 def _open_providers(settings: Settings, references: References) -> Iterator[_RemoteProvider]:
-    openers: list[tuple[_Opens, ProviderSettings | AzureSettings]] = [
+    openers: list[tuple[_OpenProvider, ProviderSettings | AzureSettings]] = [
         (FalProvider, settings.fal),
         (_open_openai, settings.openai),
         (partial(_open_azure, settings.azure), settings.azure),
@@ -418,10 +423,14 @@ def _open_providers(settings: Settings, references: References) -> Iterator[_Rem
         (ReplicateProvider, settings.replicate),
         (WavespeedProvider, settings.wavespeed),
     ]
-    for opens, given in openers:
-        if given.key is not None and given.url is not None:
-            key = given.key.get_secret_value()
-            yield opens(references, key=key, url=given.url, max_concurrent_runs=given.places)
+    for open_provider, provider_settings in openers:
+        if provider_settings.key is not None and provider_settings.url is not None:
+            yield open_provider(
+                references,
+                key=provider_settings.key.get_secret_value(),
+                url=provider_settings.url,
+                max_concurrent_runs=provider_settings.max_concurrent_runs,
+            )
 
 
 def _open_openai(
@@ -445,7 +454,7 @@ def _open_azure(
     return OpenAIProvider(references, backend, max_concurrent_runs=max_concurrent_runs)
 
 
-def _accounts(settings: Settings, database: Database) -> AccountService:
+def _make_account_service(settings: Settings, database: Database) -> AccountService:
     return AccountService(
         MongoAccountRepository(database),
         starting_credits=settings.starting_credits or 0,
@@ -453,7 +462,7 @@ def _accounts(settings: Settings, database: Database) -> AccountService:
     )
 
 
-async def _authenticator(settings: Settings, stack: AsyncExitStack) -> Authenticator:
+async def _open_authenticator(settings: Settings, stack: AsyncExitStack) -> Authenticator:
     if settings.environment == "development":
         return DevelopmentIssuer(settings.data_dir).authenticator()
     assert settings.jwks_url

@@ -110,8 +110,9 @@ Key = Annotated[SecretStr, AfterValidator(_header_value)]
 _KEY_FIELD: Final[Any] = Field(
     default=None, description="An API key of {}; without one, its models are listed as unavailable"
 )
-_PLACES_FIELD: Final[Any] = Field(
+_MAX_CONCURRENT_RUNS_FIELD: Final[Any] = Field(
     default=20,
+    validation_alias="places",  # in the variable's name
     ge=1,
     le=1000,
     description="How many outputs one process runs at {} at the same time",
@@ -128,7 +129,7 @@ class ProviderSettings(BaseModel, frozen=True):
     url: HttpsUrl = Field(
         default="", description="The API URL of {}; plain http on loopback only, for a simulator"
     )
-    places: int = _PLACES_FIELD
+    max_concurrent_runs: int = _MAX_CONCURRENT_RUNS_FIELD
 
 
 class AzureSettings(BaseModel, frozen=True):
@@ -148,7 +149,7 @@ class AzureSettings(BaseModel, frozen=True):
         description="Names of deployments, such as gpt-image-2=ours, separated by commas; any "
         "other model has a deployment of its own name",
     )
-    places: int = _PLACES_FIELD
+    max_concurrent_runs: int = _MAX_CONCURRENT_RUNS_FIELD
 
     @field_validator("deployments", mode="before")
     @classmethod
@@ -491,8 +492,9 @@ def variables() -> Iterator[Variable]:
     for name, field in Settings.model_fields.items():
         if isinstance(field.default, BaseModel):
             for inner_name, inner in type(field.default).model_fields.items():
+                alias = inner.validation_alias
                 yield Variable(
-                    name=variable_of(name, inner_name),
+                    name=variable_of(name, alias if isinstance(alias, str) else inner_name),
                     description=(inner.description or "").format(field.title),
                     default=getattr(field.default, inner_name),
                 )

@@ -20,11 +20,11 @@ class ClusterTime:
 class Bookmark:
     """How far a subscriber has come in the updates of a conversation's turns.
 
-    It has received all that changed before `moment`; of turns that changed about then, `versions`
-    says which state: pairs of a turn's index and its version.
+    It has received all that changed before `cluster_time`; of turns that changed about then,
+    `versions` says which state: pairs of a turn's index and its version.
     """
 
-    moment: ClusterTime
+    cluster_time: ClusterTime
     versions: tuple[tuple[int, int], ...] = ()
 
 
@@ -43,7 +43,7 @@ class Change:
     kind: ChangedKind
     id: str
     deleted: bool
-    moment: ClusterTime
+    cluster_time: ClusterTime
 
 
 @dataclass(frozen=True, slots=True)

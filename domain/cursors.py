@@ -24,9 +24,9 @@ class TurnCursors:
     signer: Signer
 
     def make(self, conversation_id: ConversationId, bookmark: Bookmark) -> str:
-        moment = bookmark.moment
+        cluster_time = bookmark.cluster_time
         known = [number for pair in bookmark.versions for number in pair]
-        numbers = (_TURNS_VERSION, moment.seconds, moment.increment, *known)
+        numbers = (_TURNS_VERSION, cluster_time.seconds, cluster_time.increment, *known)
         payload = ".".join(map(str, numbers))
         return self.signer.sign(_turns_of(conversation_id), payload.encode())
 

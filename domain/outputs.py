@@ -47,7 +47,7 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens, where the provider tells."""
+    """Tokens, as far as the provider reports them."""
 
     input_tokens: int | None
     output_tokens: int | None
@@ -55,7 +55,7 @@ class Usage:
 
 
 def total_usage(usages: Iterable[Usage | None]) -> Usage | None:
-    """Of several runs together; None where nobody tells."""
+    """The sum over several runs; None if no provider reports any."""
     known = [usage for usage in usages if usage is not None]
 
     def total(numbers: Iterable[int | None]) -> int | None:
@@ -72,16 +72,16 @@ def total_usage(usages: Iterable[Usage | None]) -> Usage | None:
 
 
 ProviderJob: TypeAlias = Mapping[str, str]
-"""What a provider needs to find its job again, such as ids and links. Nobody else reads it."""
+"""What a provider needs to find its job again, such as ids and links. Only it reads them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One call to a provider, within one attempt. Where a model makes fewer images at a time than
-    are wanted, an attempt has several.
+    """One call to a provider, within one attempt. If a model makes fewer images at a time than are
+    requested, an attempt has several.
 
-    Written before the provider is asked for anything that costs: `job` None means that it may have
-    been asked, and that its answer is not known.
+    Written before a submission that may be billed: `job` None means that it may have been sent, and
+    that its answer is not known.
     """
 
     provider: str
@@ -115,7 +115,7 @@ class Output:
     status: OutputStatus
     attempt: int
     fence: int
-    """Raised by every claim: a worker that lost its lease can write nothing any more."""
+    """Raised by every claim: a worker that lost its lease can no longer write."""
     version: int
     """Raised by every write."""
     progress: float | None
@@ -127,10 +127,9 @@ class Output:
     usage: Usage | None
     error: GenerationError | None
     runs: tuple[Run, ...]
-    """Of this attempt; none where the provider has not been asked, or asking again costs nothing.
-    """
+    """Of this attempt; none if nothing has been submitted, or a repetition costs nothing."""
     credits_reserved: int
-    """Held for this attempt; 0 once it has ended."""
+    """Reserved for this attempt; 0 once it has ended."""
     credits_charged: int
     queued_at: datetime
     started_at: datetime | None
@@ -146,7 +145,7 @@ class Output:
 
     @property
     def image(self) -> Image | None:
-        """What this output brings along where it is a reference: its first image."""
+        """What this output gives as a reference: its first image."""
         return self.images[0] if self.images else None
 
 

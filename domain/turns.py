@@ -205,10 +205,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class TurnsAsOf:
-    """Turns of one conversation, and the moment since which they may have changed."""
+    """Turns of one conversation, and the cluster time since which they may have changed."""
 
     turns: tuple[Turn, ...]
-    moment: ClusterTime
+    cluster_time: ClusterTime
     more: bool
     """Whether later turns follow, the latest among them."""
 

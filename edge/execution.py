@@ -20,9 +20,9 @@ from graphql import (
     GraphQLError,
     GraphQLSyntaxError,
     OperationType,
-    execute,
-    subscribe,
 )
+from graphql import execute as run_document
+from graphql import subscribe as open_stream
 from strawberry.execution import optimized_is_awaitable
 
 from domain.errors import QueryTooComplex
@@ -46,10 +46,13 @@ _CODES: Final[Mapping[Reason, str]] = {
     Reason.NAME_MISSING: "OPERATION_RESOLUTION_FAILED",
     Reason.COST: QueryTooComplex.code,
 }
+_TOO_SLOW: Final = GraphQLError(
+    "The operation took too long.", extensions={"code": "DEADLINE_EXCEEDED"}
+)
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class _Runnable:
     """An operation that may run."""
 
     document: DocumentNode
@@ -57,7 +60,7 @@ class _Plan:
     cost: Cost
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Rejection:
     """Why an operation may not run."""
 
@@ -78,6 +81,7 @@ class OperationExecutor:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        # graphql-core's schema: Strawberry's own `execute` parses, validates and runs in one call.
         self._schema = executable_schema()._schema
         self._executor_class = executable_schema().execution_context_class
         self._documents = Documents(self._schema)
@@ -100,44 +104,44 @@ class OperationExecutor:
         )
         try:
             async with asyncio.timeout(OPERATION_SECONDS):
-                found = await self._start(plan, operation, request)
+                started = await self._start(plan, operation, request)
         except TimeoutError:
-            found = ExecutionResult(None, [_TOO_SLOW])
+            started = ExecutionResult(None, [_TOO_SLOW])
         except Exception as failure:
-            found = _fail(failure)
-        if isinstance(found, ExecutionResult):
-            return Answered(result=_present(found, request_id), cost=plan.cost)
-        return Streaming(results=_present_each(found, request_id), cost=plan.cost)
+            started = _failed_result(failure)
+        if isinstance(started, ExecutionResult):
+            return Answered(result=_present(started, request_id), cost=plan.cost)
+        return Streaming(results=_present_each(started, request_id), cost=plan.cost)
 
-    def _plan(self, operation: Operation) -> _Plan | _Rejection:
+    def _plan(self, operation: Operation) -> _Runnable | _Rejection:
         """Parse, validate, measure. The order decides which error a client sees."""
         try:
             document = self._documents.read(operation.document)
         except GraphQLSyntaxError as error:
-            return _Rejection(Reason.SYNTAX, [error])
+            return _Rejection(reason=Reason.SYNTAX, errors=[error])
         node = document.find_operation(operation.name)
         if node is None:
             message = "The document has no operation of this name."
-            return _Rejection(Reason.UNKNOWN_OPERATION, [GraphQLError(message)])
+            return _Rejection(reason=Reason.UNKNOWN_OPERATION, errors=[GraphQLError(message)])
         kind = node.operation
         if kind not in operation.kinds:
             message = f"A {kind.value} is not supported here."
-            return _Rejection(Reason.KIND, [GraphQLError(message)], kind)
+            return _Rejection(reason=Reason.KIND, errors=[GraphQLError(message)], kind=kind)
         if document.errors:
-            return _Rejection(Reason.INVALID, document.errors, kind)
+            return _Rejection(reason=Reason.INVALID, errors=document.errors, kind=kind)
         if operation.name is None and len(document.operations) > 1:
             message = "The document has several operations: set `operationName`."
-            return _Rejection(Reason.NAME_MISSING, [GraphQLError(message)], kind)
+            return _Rejection(reason=Reason.NAME_MISSING, errors=[GraphQLError(message)], kind=kind)
         cost = measure_cost(self._schema, document.node, node, variables=operation.variables or {})
         try:
             check_cost(cost, kind)
         except QueryTooComplex as error:
             too_complex = GraphQLError(str(error), original_error=error)
-            return _Rejection(Reason.COST, [too_complex], kind, cost)
-        return _Plan(document.node, kind, cost)
+            return _Rejection(reason=Reason.COST, errors=[too_complex], kind=kind, cost=cost)
+        return _Runnable(document.node, kind, cost)
 
     async def _start(
-        self, plan: _Plan, operation: Operation, request: Request
+        self, plan: _Runnable, operation: Operation, request: Request
     ) -> ExecutionResult | AsyncGenerator[ExecutionResult, None]:
         """Run a query or mutation to its end, or open the stream of a subscription."""
         options: dict[str, Any] = {
@@ -147,18 +151,14 @@ class OperationExecutor:
             "executor_class": self._executor_class,
         }
         if plan.kind is OperationType.SUBSCRIPTION:
-            found = subscribe(self._schema, plan.document, **options)
+            started = open_stream(self._schema, plan.document, **options)
         else:
+            # Called for each value: Strawberry's recognises plain ones faster than graphql-core's.
             options["is_awaitable"] = optimized_is_awaitable
-            found = execute(self._schema, plan.document, **options)
-        if isawaitable(found):
-            found = await found
-        return cast("ExecutionResult | AsyncGenerator[ExecutionResult, None]", found)
-
-
-_TOO_SLOW: Final = GraphQLError(
-    "The operation took too long.", extensions={"code": "DEADLINE_EXCEEDED"}
-)
+            started = run_document(self._schema, plan.document, **options)
+        if isawaitable(started):
+            started = await started
+        return cast("ExecutionResult | AsyncGenerator[ExecutionResult, None]", started)
 
 
 async def _present_each(
@@ -170,12 +170,12 @@ async def _present_each(
                 yield _present(result, request_id)
         except Exception as failure:
             # The source of a subscription failed; in a field, graphql-core makes it an error.
-            yield _present(_fail(failure), request_id)
+            yield _present(_failed_result(failure), request_id)
 
 
 def _present(result: ExecutionResult, request_id: str) -> Result:
     return Result(result.data, present_errors(result.errors or (), request_id=request_id))
 
 
-def _fail(failure: Exception) -> ExecutionResult:
+def _failed_result(failure: Exception) -> ExecutionResult:
     return ExecutionResult(None, [GraphQLError(str(failure), original_error=failure)])

@@ -102,7 +102,9 @@ class Conversation(Node):
     ) -> ListPage[domain.images.Image]:
         name = f"images {conversation.id}"
         request = page_request(info, name, first=first, after=after)
-        page = await info.context.services.turns.strip(info.context.viewer, conversation, request)
+        page = await info.context.services.turns.image_strip(
+            info.context.viewer, conversation, request
+        )
         return ListPage(page, name, info.context.services.page_cursors)
 
 

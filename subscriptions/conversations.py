@@ -21,9 +21,11 @@ class ConversationUpdates:
     hub: Hub
     conversations: ConversationRepository
 
-    async def of(self, viewer: Viewer, name: str) -> AsyncGenerator[Conversation, None]:
+    async def of(
+        self, viewer: Viewer, raw_conversation_id: str
+    ) -> AsyncGenerator[Conversation, None]:
         """Ends when the conversation is deleted. Raise NotFound for what is not the viewer's."""
-        conversation_id = parse_conversation_id(name)
+        conversation_id = parse_conversation_id(raw_conversation_id)
         if conversation_id is None:
             raise NotFound
         sent: Conversation | None = None

@@ -1,8 +1,8 @@
 """One change feed per process, fanned out to the subscribers of each conversation and account.
 
 The feed brings ids only. Turns of conversations that have subscribers are read once, in batches;
-each becomes one update for all of them. Whatever may have been missed makes the subscribers read
-the present state.
+each becomes one update for all of them. After changes that may have been missed, the subscribers
+read the present state.
 """
 
 import asyncio
@@ -127,20 +127,20 @@ class Hub:
     def _route(self, change: Change | HistoryLost | None) -> None:
         if change is None:
             if self._opened.is_set():
-                self._fall_behind()  # another feed: changes may have passed before it opened
+                self._fall_behind()  # another feed: changes may have been missed before it opened
             self._opened.set()
             return
         if isinstance(change, HistoryLost):
             log.warning("history lost, subscribers read the present state")
             self._fall_behind()
             return
-        self.newest = change.moment
+        self.newest = change.cluster_time
         if change.kind is ChangedKind.TURN:
             turn_id = parse_turn_id(change.id)
             if turn_id is None or change.deleted:
                 return
             if conversation_of_turn(turn_id) in self._channels:
-                self._changed[turn_id] = change.moment
+                self._changed[turn_id] = change.cluster_time
                 self._work.set()
         elif change.kind is ChangedKind.ACCOUNT:
             self._notify(ViewerId(change.id), deleted=change.deleted)
@@ -188,15 +188,17 @@ class Hub:
         by_conversation: dict[ConversationId, list[Turn]] = {}
         for turn in turns:
             by_conversation.setdefault(turn.conversation_id, []).append(turn)
-        before: dict[ConversationId, ClusterTime] = {}
-        for turn_id, moment in batch.items():
+        complete_until: dict[ConversationId, ClusterTime] = {}
+        for turn_id, cluster_time in batch.items():
             conversation_id = conversation_of_turn(turn_id)
-            before[conversation_id] = max(moment, before.get(conversation_id, moment))
-        for turn_id, moment in self._changed.items():  # what still has to be read is not passed
+            latest = complete_until.get(conversation_id, cluster_time)
+            complete_until[conversation_id] = max(cluster_time, latest)
+        # No cursor may be newer than a change that still has to be read.
+        for turn_id, cluster_time in self._changed.items():
             conversation_id = conversation_of_turn(turn_id)
-            if conversation_id in before:
-                before[conversation_id] = min(moment, before[conversation_id])
+            if conversation_id in complete_until:
+                complete_until[conversation_id] = min(cluster_time, complete_until[conversation_id])
         for conversation_id, changed in by_conversation.items():
             channel = self._channels.get(conversation_id)
             if channel is not None:
-                channel.give_out(changed, batch, before=before[conversation_id])
+                channel.give_out(changed, batch, complete_until=complete_until[conversation_id])

@@ -19,8 +19,11 @@ from domain.turns import Turn, TurnUpdate
 CLOCK_SLACK: Final = timedelta(seconds=10)
 """A turn's `changedAt` may be older than its commit by as long as a transaction may live."""
 MAX_PENDING_TURNS: Final = 64
+"""Of one subscriber. With more it falls behind, and reads the present state."""
 REMEMBERED_TURNS: Final = 64
+"""How many turns' versions are remembered. The update of another turn has all its outputs."""
 BOOKMARKED_TURNS: Final = 16
+"""How many turns' versions a cursor holds. A resumption may send other recent turns again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,22 +52,22 @@ class Subscriber:
     def __init__(self, channel: "TurnChannel") -> None:
         self._channel = channel
         self._pending: dict[int, LiveUpdate] = {}
-        self._caught_up: dict[int, int] = {}
-        """Versions that it knows from reading, by turn, until the channel has passed them."""
-        self._news = asyncio.Event()
+        self._read_versions: dict[int, int] = {}
+        """Versions that it has read, by turn, until an update is newer than they are."""
+        self._wake = asyncio.Event()
         self.behind = True
-        """Whether it has to read the present state, since changes may have passed it."""
+        """Whether it has to read the present state, since it may have missed changes."""
         self.live = False
         """Whether it has read the present state once: every later change is offered to it."""
         self.ended = False
         """Whether the conversation is deleted."""
         self.bookmark: Bookmark | None = None
-        """That of the update that it was sent last."""
+        """The bookmark of the last sent update."""
 
     async def wait(self) -> None:
         """Return once there is something to do."""
-        await self._news.wait()
-        self._news.clear()
+        await self._wake.wait()
+        self._wake.clear()
 
     def offer(self, live: LiveUpdate) -> None:
         index = live.update.turn.turn_index
@@ -75,65 +78,66 @@ class Subscriber:
             self._pending[index] = live
         else:
             self.behind = True
-        self._news.set()
+        self._wake.set()
 
     def fall_behind(self) -> None:
         self.behind = True
-        self._news.set()
+        self._wake.set()
 
     def end(self) -> None:
         self.ended = True
-        self._news.set()
+        self._wake.set()
 
     def catch_up(self, versions: Mapping[int, int]) -> None:
-        """From here on it is live, and knows these versions, by turn."""
-        self._caught_up = dict(versions)
+        """Make it live: it has read these versions, by turn."""
+        self._read_versions = dict(versions)
         self.live = True
 
     def known_versions(self) -> dict[int, int]:
-        """Of each turn the version that it has certainly received, where that is remembered."""
+        """The version of each turn that it has certainly received, if that is remembered."""
         given = {} if not self.live else self._channel.given_versions()
         return {
             index: version
-            for index, version in (given | self._caught_up).items()
+            for index, version in (given | self._read_versions).items()
             if index not in self._pending
         }
 
     def take(self) -> Iterator[TurnUpdate]:
-        """The pending updates, longest pending first. None once it is behind: what has to be read
-        must not be passed by a cursor.
+        """The pending updates, longest pending first. Yields nothing once it is behind: no cursor
+        may be newer than a change that still has to be read.
         """
         while self._pending and not self.behind:
             index = next(iter(self._pending))
             live = self._pending.pop(index)
-            update = self._unless_known(live)
+            update = self._drop_known(live)
             if update is not None:
-                update = self._bounded(update)
+                update = self._limit_cursor(update)
                 self.bookmark = update.bookmark
                 yield update
 
-    def _unless_known(self, live: LiveUpdate) -> TurnUpdate | None:
+    def _drop_known(self, live: LiveUpdate) -> TurnUpdate | None:
         turn = live.update.turn
-        known = self._caught_up.get(turn.turn_index)
+        known = self._read_versions.get(turn.turn_index)
         if known is None:
             return live.update
         if turn.version >= known:
-            del self._caught_up[turn.turn_index]
+            del self._read_versions[turn.turn_index]
         if turn.version <= known:
             return None
         if live.since_version is not None and live.since_version > known:
             return replace(live.update, changed_outputs=turn.outputs)
         return live.update
 
-    def _bounded(self, update: TurnUpdate) -> TurnUpdate:
-        """With a cursor that passes nothing of what is still pending here."""
+    def _limit_cursor(self, update: TurnUpdate) -> TurnUpdate:
+        """With a cursor that claims nothing that is still pending here."""
         if not self._pending:
             return update
-        moment = min(
-            update.bookmark.moment, *(pending.changed_at for pending in self._pending.values())
+        cluster_time = min(
+            update.bookmark.cluster_time,
+            *(pending.changed_at for pending in self._pending.values()),
         )
         versions = tuple(pair for pair in update.bookmark.versions if pair[0] not in self._pending)
-        return self._channel.with_bookmark(update, Bookmark(moment, versions))
+        return self._channel.with_bookmark(update, Bookmark(cluster_time, versions))
 
 
 @dataclass(slots=True)
@@ -141,8 +145,8 @@ class _Known:
     version: int
     outputs: dict[int, int]
     """Each output's version, by its slot."""
-    moment: ClusterTime | None
-    """As of when it was given out; None where it is only what a subscriber has read."""
+    cluster_time: ClusterTime | None
+    """As of when it was given out; None if a subscriber has only read it."""
 
 
 class TurnChannel:
@@ -159,16 +163,18 @@ class TurnChannel:
         turns: Iterable[Turn],
         changed_at: Mapping[TurnId, ClusterTime],
         *,
-        before: ClusterTime,
+        complete_until: ClusterTime,
     ) -> None:
-        """Offer these turns as they are. All that changed before `before` is in them, or was given
-        out earlier; `changed_at` says when each of them changed.
+        """Offer these turns as they are. All that changed before `complete_until` is in them, or
+        was given out earlier; `changed_at` says when each of them changed.
         """
         ahead = list(turns)
         while ahead:
             turn = ahead.pop(0)
-            moment = min([before, *(changed_at[later.id] for later in ahead)])
-            live = self._make(turn, changed_at[turn.id], moment)
+            # A subscriber may disconnect before it receives the later turns: a newer cursor would
+            # claim that it has them.
+            cluster_time = min([complete_until, *(changed_at[later.id] for later in ahead)])
+            live = self._make(turn, changed_at[turn.id], cluster_time)
             if live is not None:
                 for subscriber in self.subscribers:
                     subscriber.offer(live)
@@ -176,23 +182,27 @@ class TurnChannel:
     def learn(self, turn: Turn) -> None:
         """Remember what a subscriber has read while catching up: the next update starts from it.
 
-        Where a subscriber is live already, nothing is known of what that one has.
+        Not if another subscriber is live already: its version is unknown.
         """
         if turn.turn_index in self._known or any(one.live for one in self.subscribers):
             return
         self._remember(turn, None)
 
     def given_versions(self) -> dict[int, int]:
-        """Of each turn the version that was offered to all last."""
-        return {i: known.version for i, known in self._known.items() if known.moment is not None}
+        """The version of each turn that was last offered to all."""
+        return {
+            i: known.version for i, known in self._known.items() if known.cluster_time is not None
+        }
 
     def with_bookmark(self, update: TurnUpdate, bookmark: Bookmark) -> TurnUpdate:
         cursor = self._cursors.make(self._conversation_id, bookmark)
         return replace(update, bookmark=bookmark, cursor=cursor)
 
-    def _make(self, turn: Turn, changed_at: ClusterTime, moment: ClusterTime) -> LiveUpdate | None:
+    def _make(
+        self, turn: Turn, changed_at: ClusterTime, cluster_time: ClusterTime
+    ) -> LiveUpdate | None:
         known = self._known.get(turn.turn_index)
-        if known is not None and known.moment is not None and turn.version <= known.version:
+        if known is not None and known.cluster_time is not None and turn.version <= known.version:
             return None
         changed = tuple(
             output
@@ -200,8 +210,8 @@ class TurnChannel:
             if known is None or output.version != known.outputs.get(output.slot)
         )
         since_version = known.version if known is not None else None
-        self._remember(turn, moment)
-        bookmark = Bookmark(moment, self._recent_versions(moment))
+        self._remember(turn, cluster_time)
+        bookmark = Bookmark(cluster_time, self._recent_versions(cluster_time))
         cursor = self._cursors.make(self._conversation_id, bookmark)
         return LiveUpdate(
             TurnUpdate(turn=turn, changed_outputs=changed, bookmark=bookmark, cursor=cursor),
@@ -209,19 +219,19 @@ class TurnChannel:
             changed_at,
         )
 
-    def _remember(self, turn: Turn, moment: ClusterTime | None) -> None:
+    def _remember(self, turn: Turn, cluster_time: ClusterTime | None) -> None:
         self._known.pop(turn.turn_index, None)
         outputs = {output.slot: output.version for output in turn.outputs}
-        self._known[turn.turn_index] = _Known(turn.version, outputs, moment)
+        self._known[turn.turn_index] = _Known(turn.version, outputs, cluster_time)
         if len(self._known) > REMEMBERED_TURNS:
             del self._known[next(iter(self._known))]
 
-    def _recent_versions(self, moment: ClusterTime) -> tuple[tuple[int, int], ...]:
-        """The versions of turns that a resumption from this moment would find again."""
-        recent = moment.earlier(CLOCK_SLACK)
+    def _recent_versions(self, cluster_time: ClusterTime) -> tuple[tuple[int, int], ...]:
+        """The versions of turns that a resumption from this cluster time would find again."""
+        recent = cluster_time.earlier(CLOCK_SLACK)
         found = [
             (index, known.version)
             for index, known in self._known.items()
-            if known.moment is not None and known.moment >= recent
+            if known.cluster_time is not None and known.cluster_time >= recent
         ]
         return tuple(found[-BOOKMARKED_TURNS:])

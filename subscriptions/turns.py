@@ -1,8 +1,8 @@
 """`turnUpdated`: the turns of a conversation as they are, then after each change.
 
-State, not events: an update is a turn as it is, so a state may come twice and none that matters is
-missed. Live updates are made once for all subscribers (`turn_channel`); what is private to one is
-only its catching up: when it comes, when it comes back with a cursor, and when it fell behind.
+State, not events: an update is a turn as it is, so a state may be sent twice, and the latest one is
+never missed. Live updates are made once for all subscribers (`turn_channel`). Each subscriber
+catches up on its own: when it subscribes, with or without a cursor, and after it fell behind.
 Cursors are in the database's own time, valid in every process.
 """
 
@@ -38,13 +38,13 @@ class TurnUpdates:
     cursors: TurnCursors
 
     async def of(
-        self, viewer: Viewer, name: str, *, after: str | None = None
+        self, viewer: Viewer, raw_conversation_id: str, *, after: str | None = None
     ) -> AsyncGenerator[TurnUpdate, None]:
         """Ends when the conversation is deleted.
 
         Raise NotFound for what is not the viewer's, InvalidCursor for what is not a cursor of it.
         """
-        conversation_id = parse_conversation_id(name)
+        conversation_id = parse_conversation_id(raw_conversation_id)
         if conversation_id is None:
             raise NotFound
         catching_up: _CatchingUp | None = _CatchingUp.first(
@@ -97,27 +97,27 @@ class TurnUpdates:
 
 
 class _CatchingUp:
-    """Which turns of the present state a subscriber does not have yet, page by page."""
+    """Finds the turns of the present state that a subscriber does not have, page by page."""
 
     def __init__(self, after: Bookmark | None, versions: dict[int, int], *, first: bool) -> None:
         self.versions = versions
         """The version that it has of each turn, as far as it is remembered."""
         self._first = first
         self._has_cursor = after is not None
-        self._stands_at = after.moment if after else None
+        self._stands_at = after.cluster_time if after else None
         self._moments: dict[int, ClusterTime] = (
-            dict.fromkeys(versions, after.moment) if after else {}
+            dict.fromkeys(versions, after.cluster_time) if after else {}
         )
         self.start()
 
     @classmethod
     def first(cls, after: Bookmark | None) -> "_CatchingUp":
-        """Of a subscriber that has just come, perhaps back."""
+        """For a new subscriber. `after` is its cursor's bookmark, if it resumes."""
         return cls(after, dict(after.versions) if after else {}, first=True)
 
     @classmethod
     def again(cls, subscriber: Subscriber) -> "_CatchingUp":
-        """Of one that may have missed changes since its last update."""
+        """For a subscriber that may have missed changes since its last update."""
         bookmark = subscriber.bookmark
         versions = dict(bookmark.versions) if bookmark else {}
         return cls(bookmark, versions | subscriber.known_versions(), first=bookmark is None)
@@ -133,13 +133,13 @@ class _CatchingUp:
         return self._stands_at.earlier(CLOCK_SLACK) if self._stands_at else None
 
     def take(self, page: TurnsAsOf) -> list[tuple[Turn, Bookmark]]:
-        """What to send of a page, each with where the subscriber stands once it has it.
+        """The turns of a page to send, each with the subscriber's bookmark once it has the turn.
 
-        The first time, the latest turn and those in progress are sent in any case, the others where
-        they are news: without a cursor none of them is, for a newcomer has missed nothing. Until
-        the last turn of the last page is sent, the subscriber stands where it stood.
+        The first time, the latest turn and those in progress are sent in any case. Others are sent
+        if the subscriber has an older version; without a cursor it has missed none. The bookmark
+        stays where it was until the last turn of the last page is sent.
         """
-        self._read_at = self._read_at or page.moment
+        self._read_at = self._read_at or page.cluster_time
         due: list[Turn] = []
         for turn in page.turns:
             latest = not page.more and turn is page.turns[-1]
@@ -154,8 +154,8 @@ class _CatchingUp:
         for turn in due:
             self._know(turn)
             last = not page.more and turn is due[-1]
-            moment = self._read_at if last else self._stands_at or self._read_at
-            sent.append((turn, Bookmark(moment, self._recent_versions(moment))))
+            cluster_time = self._read_at if last else self._stands_at or self._read_at
+            sent.append((turn, Bookmark(cluster_time, self._recent_versions(cluster_time))))
         if page.more:
             self.after_index = page.turns[-1].turn_index
         else:
@@ -172,9 +172,9 @@ class _CatchingUp:
             del self.versions[oldest]
             self._moments.pop(oldest, None)
 
-    def _recent_versions(self, moment: ClusterTime) -> tuple[tuple[int, int], ...]:
-        """The versions of turns that a resumption from this moment would find again."""
-        recent = moment.earlier(CLOCK_SLACK)
+    def _recent_versions(self, cluster_time: ClusterTime) -> tuple[tuple[int, int], ...]:
+        """The versions of turns that a resumption from this cluster time would find again."""
+        recent = cluster_time.earlier(CLOCK_SLACK)
         found = [
             (index, version)
             for index, version in self.versions.items()

@@ -88,8 +88,8 @@ def test_a_provider_keeps_the_defaults_of_what_is_not_set(monkeypatch: pytest.Mo
     settings = read(monkeypatch, environ)
 
     assert settings.fal.key is not None
-    assert (settings.fal.url, settings.fal.places) == ("https://queue.fal.run", 20)
-    assert (settings.openai.key, settings.openai.places) == (None, 3)
+    assert (settings.fal.url, settings.fal.max_concurrent_runs) == ("https://queue.fal.run", 20)
+    assert (settings.openai.key, settings.openai.max_concurrent_runs) == (None, 3)
     assert "canary" not in f"{settings!r}"
     assert list(secrets_in(settings)) == ["canary"]
 

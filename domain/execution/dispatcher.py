@@ -1,8 +1,8 @@
 """Decides which outputs run in this process, and when.
 
 Waiting outputs come from hints and from searches of the database; whether one may run is decided by
-its claim. An output for which there is no free run stays as it is: the database remembers it, and
-the next search finds it, in fair order, as soon as a run ends.
+its claim. An output for which there is no room stays in the database, and the search that follows
+the end of a run finds it, in fair order.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ class _Run:
 
 
 class Dispatcher:
-    """Also the `JobQueue` of a process that answers requests and runs outputs."""
+    """Also the `HintQueue` of a process that answers requests and runs outputs."""
 
     def __init__(
         self,
@@ -64,11 +64,11 @@ class Dispatcher:
         self._limits = {name: one.max_concurrent_runs for name, one in providers.items()}
         self._runs: dict[_Attempt, _Run] = {}
         self._contended: set[str] = set()
-        """Providers for which an output waits: nobody gets a run there by coming later."""
+        """Providers at which an output waits: a later hint does not overtake it."""
         self._has_room = asyncio.Event()
-        """A run for which an output waits has become free."""
+        """A provider at which an output waits has room for a run."""
         self._sure_until = 0.0
-        """Until then an expired lease means a dead worker."""
+        """Until this time of the event loop, an expired lease means a dead worker."""
         self._hints: set[asyncio.Task[Any]] = set()
         self._claiming: set[asyncio.Task[Any]] = set()
         self._hint_limit = asyncio.Semaphore(_CLAIMS_AT_ONCE)
@@ -92,8 +92,8 @@ class Dispatcher:
             _create_task(self._follow(hint), self._hints, name=f"hint {output_id}")
 
     def recall(self, output_ids: Iterable[OutputId]) -> None:
-        """Stop the runs of outputs that have ended. A run that waits for its provider's answer goes
-        on until it has it, and cancels the provider's job.
+        """Stop the runs of outputs that have ended. A run that waits for its provider's answer
+        continues until it has the answer, and then cancels the provider's job.
         """
         ended = set(output_ids)
         for (output_id, _), reserved in self._runs.items():
@@ -142,7 +142,7 @@ class Dispatcher:
                 raise task
 
     async def fill(self) -> None:
-        """Search again whenever a run that an output waits for has become free, for ever."""
+        """Search again whenever there is room for an output that waits, until cancelled."""
         while True:
             await self._has_room.wait()
             await asyncio.sleep(_SEARCH_PAUSE_SECONDS)
@@ -257,8 +257,8 @@ class Dispatcher:
 
 
 def _attempt_of(waiting: Waiting) -> _Attempt:
-    """What a run is known by here: a cancelled one that still waits for its provider may be here
-    when the output's next attempt comes.
+    """The key of a run here: a cancelled run may still wait for its provider when the output's next
+    attempt starts.
     """
     return waiting.output_id, waiting.attempt
 

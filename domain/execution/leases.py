@@ -24,7 +24,7 @@ class LeaseLost(Exception):
 class Lease:
     """Renews a claim while its body runs, and ends the body with LeaseLost once the claim is lost.
 
-    While `may_interrupt` returns False, the body goes on: it finds out at its next write.
+    While `may_interrupt` returns False, the body continues: it finds out at its next write.
     """
 
     def __init__(

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 _EVERY_SECONDS: Final = 2.0
 _STARTED_SOON: Final = timedelta(seconds=1)
-"""A hint starts an output sooner than this; only afterwards does a sweep."""
+"""For this long, a queued output is left to its hint."""
 _BATCH: Final = 200
 
 

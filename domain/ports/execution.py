@@ -105,7 +105,7 @@ class WithdrawnModelRepository(Protocol):
     async def ids(self) -> Collection[ModelId]: ...
 
 
-class JobQueue(Protocol):
+class HintQueue(Protocol):
     """Notifies workers of waiting outputs: a hint, not a promise. The sweeper finds the rest."""
 
     def enqueue(self, viewer_id: ViewerId, output_ids: Iterable[OutputId]) -> None:

@@ -1,7 +1,8 @@
 """Commands that are done once: under an idempotency key, and although others write as well.
 
-One way for all of them: find what the key has made before, plan, refuse, write, and enqueue the new
-outputs. A write that meets a conflict is repeated with as little of this as can help.
+One way for all of them: find what is stored under the key, plan, refuse, write, and enqueue the new
+outputs. A write that meets a conflict is repeated, repeating only the steps that can change the
+result.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,7 +15,7 @@ from domain.errors import Overloaded, UserErrorCode
 from domain.idempotency import IdempotencyKey, IdempotencyRecord
 from domain.ids import conversation_of_turn
 from domain.outputs import Output
-from domain.ports.execution import JobQueue
+from domain.ports.execution import HintQueue
 from domain.ports.repositories import ConversationRepository, IdempotencyRepository, TurnRepository
 from domain.refusals import Refusals, refuse
 from domain.retries import RetryPolicy
@@ -46,13 +47,19 @@ class Written(Generic[Result]):
     """Outputs that wait for a worker from now on."""
 
 
-@dataclass(frozen=True, slots=True)
+_PLAN_AGAIN: Final = frozenset({Conflict.STALE, Conflict.IMAGE_GONE})
+"""What the plan was made from has changed. After LIMIT_REACHED, only the account is checked again;
+after KEY_USED, the record is found, or the same plan is written if the record was rolled back.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CommandService:
     records: IdempotencyRepository
     conversations: ConversationRepository
     turns: TurnRepository
     accounts: AccountService
-    jobs: JobQueue
+    hints: HintQueue
 
     async def run(
         self,
@@ -64,7 +71,7 @@ class CommandService:
         write: Callable[[AnyPlan], Awaitable[Written[Result] | Conflict]],
         answer: Callable[[IdempotencyRecord], Awaitable[Result]],
     ) -> Result:
-        """Do a command, or answer with what its key has made.
+        """Do a command, or answer with what was stored under its key.
 
         Raise Refused with all that is wrong with it, Overloaded where conflicts do not end.
         """
@@ -89,7 +96,7 @@ class CommandService:
                 refusals.raise_if_any()
             written = await write(planned)
             if not isinstance(written, Conflict):
-                self.jobs.enqueue(viewer.id, [output.id for output in written.queued])
+                self.hints.enqueue(viewer.id, [output.id for output in written.queued])
                 return written.result
             conflict = written
             if not await retries.pause():
@@ -98,18 +105,18 @@ class CommandService:
     async def load_made(
         self, viewer: Viewer, record: IdempotencyRecord
     ) -> tuple[Conversation, Turn]:
-        """What a key has made, as it is now. Raise Refused where that has been deleted."""
+        """What was stored under a key, as it is now. Raise Refused where that has been deleted."""
         conversation_id = conversation_of_turn(record.turn_id)
         conversations = await self.conversations.get_many(viewer.id, [conversation_id])
         turns = await self.turns.get_many(viewer.id, [record.turn_id])
         if not conversations or not turns:
-            # It is never made again.
+            # A used key never makes a second result.
             message = "The result stored under this key has been deleted."
             refuse(UserErrorCode.NOT_FOUND, message, "idempotencyKey")
         return conversations[conversation_id], turns[record.turn_id]
 
     async def _find(self, viewer: Viewer, key: IdempotencyKey | None) -> IdempotencyRecord | None:
-        """What the same command has made before, or None. Raise Refused for another input."""
+        """What the same command has stored before, or None. Raise Refused for another input."""
         record = await self.records.get(viewer.id, key) if key is not None else None
         if key is not None and record is not None and not record.is_for(key):
             message = "This key was used with a different input. Use a new key for a new request."
@@ -119,15 +126,9 @@ class CommandService:
     async def _find_after_refusal(
         self, viewer: Viewer, key: IdempotencyKey | None
     ) -> IdempotencyRecord | None:
-        """What the same command has made since it was looked for.
+        """What the same command has stored since the first look.
 
-        Its own effect may be what is wrong with doing it a second time: it has spent the credits,
-        or its turn is in progress.
+        Its own effect may be the reason for the refusal: it has spent the credits, or its turn is
+        in progress.
         """
         return await self._find(viewer, key)
-
-
-_PLAN_AGAIN: Final = frozenset({Conflict.STALE, Conflict.IMAGE_GONE})
-"""What the plan was made from has changed. After LIMIT_REACHED, only the account is checked again;
-after KEY_USED, the record is found, or the same plan is written if the record was rolled back.
-"""

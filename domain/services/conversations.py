@@ -143,7 +143,7 @@ class ConversationService:
         )
         return _PlannedStart(source, turn)
 
-    async def rename(self, viewer: Viewer, name: str, title: str) -> Conversation:
+    async def rename(self, viewer: Viewer, raw_conversation_id: str, title: str) -> Conversation:
         refusals = Refusals()
         cleaned = clean_line(title)
         if is_blank(cleaned):
@@ -153,7 +153,7 @@ class ConversationService:
         elif len(cleaned) > MAX_TITLE_LENGTH:
             message = f"A title can have at most {MAX_TITLE_LENGTH} characters."
             refusals.add(UserErrorCode.TITLE_INVALID, message, "title")
-        conversation_id = parse_conversation_id(name)
+        conversation_id = parse_conversation_id(raw_conversation_id)
         if conversation_id is None or not await self.get_many(viewer, [conversation_id]):
             refusals.add(*CONVERSATION_NOT_FOUND)
         refusals.raise_if_any()
@@ -164,11 +164,11 @@ class ConversationService:
             refuse(*CONVERSATION_NOT_FOUND)
         return renamed
 
-    async def delete(self, viewer: Viewer, name: str) -> ConversationId:
+    async def delete(self, viewer: Viewer, raw_conversation_id: str) -> ConversationId:
         """Delete it with its turns and those of their images that nothing else uses. Unfinished
         outputs are cancelled.
         """
-        conversation_id = parse_conversation_id(name)
+        conversation_id = parse_conversation_id(raw_conversation_id)
         keys = (
             await self.conversations.delete(viewer.id, conversation_id)
             if conversation_id is not None

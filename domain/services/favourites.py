@@ -16,12 +16,12 @@ class FavouriteService:
     images: ImageRepository
     prompts: PromptRepository
 
-    async def set(self, viewer: Viewer, name: str, favourite: bool) -> ImageRecord | Prompt:
+    async def set(self, viewer: Viewer, raw_id: str, favourite: bool) -> ImageRecord | Prompt:
         """Mark an image or a prompt, or take the mark away. The id tells which of the two it is."""
         found: ImageRecord | Prompt | None = None
-        if (image_id := parse_image_id(name)) is not None:
+        if (image_id := parse_image_id(raw_id)) is not None:
             found = await self.images.set_favourite(viewer.id, image_id, favourite)
-        elif (prompt_id := parse_prompt_id(name)) is not None:
+        elif (prompt_id := parse_prompt_id(raw_id)) is not None:
             found = await self.prompts.set_favourite(viewer.id, prompt_id, favourite)
         if found is None:
             refuse(UserErrorCode.NOT_FOUND, "There is no such image or prompt.", "id")

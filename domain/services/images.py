@@ -41,9 +41,9 @@ class ImageService:
             viewer.id, request, favourite=favourite, origin=origin, model_id=model_id
         )
 
-    async def delete(self, viewer: Viewer, name: str) -> ImageId:
+    async def delete(self, viewer: Viewer, raw_image_id: str) -> ImageId:
         """Delete an image that nothing uses, and its objects."""
-        image_id = parse_image_id(name)
+        image_id = parse_image_id(raw_image_id)
         record = (await self._get(viewer, image_id)) if image_id else None
         if record is None:
             refuse(*_IMAGE_NOT_FOUND)

@@ -24,7 +24,7 @@ from domain.models import ModelRegistry
 from domain.outputs import Output
 from domain.pages import Page, PageRequest, Position, cut
 from domain.planning import plan_retry
-from domain.ports.execution import JobQueue
+from domain.ports.execution import HintQueue
 from domain.ports.repositories import ConversationRepository, TurnRepository
 from domain.refusals import Refusals, refuse
 from domain.services.accounts import AccountService
@@ -49,7 +49,7 @@ class _PlannedRetry:
         return [self.planned] if self.planned else []
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TurnService:
     turns: TurnRepository
     conversations: ConversationRepository
@@ -57,7 +57,7 @@ class TurnService:
     accounts: AccountService
     edits: EditPlanner
     registry: ModelRegistry
-    jobs: JobQueue
+    hints: HintQueue
     image_writer: ImageWriter
 
     async def get_many(self, viewer: Viewer, ids: Iterable[TurnId]) -> Mapping[TurnId, Turn]:
@@ -78,7 +78,7 @@ class TurnService:
         """Turns with unfinished outputs, oldest first."""
         return await self.turns.in_progress(viewer.id)
 
-    async def strip(
+    async def image_strip(
         self, viewer: Viewer, conversation: Conversation, request: PageRequest
     ) -> Page[Image]:
         """The source image, then every output's images, oldest first."""
@@ -86,6 +86,7 @@ class TurnService:
         if request.position is None and conversation.source_image is not None:
             found.append((conversation.source_image, _BEFORE_ALL_TURNS))
         after = request.position or _BEFORE_ALL_TURNS
+        # The position's own turn may have more images: pages start after a turn, so the one before.
         turn_index = max(-1, int(after[0]) - 1)
         more = True
         while more and len(found) <= request.size:
@@ -103,7 +104,7 @@ class TurnService:
         return cut(request, found, lambda pair: pair[1]).map(lambda pair: pair[0])
 
     async def send_edit(self, viewer: Viewer, command: SendEdit) -> tuple[Turn, Bookmark]:
-        """Write the next turn and enqueue its outputs. Wait for none.
+        """Write the next turn and enqueue its outputs. Does not wait for the models.
 
         A subscription that starts from the bookmark misses nothing.
         """
@@ -122,6 +123,7 @@ class TurnService:
             if isinstance(written, Conflict):
                 return written
             conversation, turn = written
+            # The plan was made from this version of the previous turn: it is not sent again.
             known = (basis.latest.turn_index, basis.latest.version)
             return Written((turn, Bookmark(conversation.as_of, (known,))), queued=turn.outputs)
 
@@ -152,7 +154,7 @@ class TurnService:
     ) -> tuple[Turn, Output, Bookmark]:
         """Run a failed or cancelled output again, as its next attempt."""
         key = key_of("retryOutput", command.idempotency_key, command)
-        orphans: list[str] = []
+        old_preview_keys: list[str] = []
 
         async def write(plan: _PlannedRetry) -> Written[tuple[Turn, Output, Bookmark]] | Conflict:
             output = plan.output
@@ -166,16 +168,16 @@ class TurnService:
             )
             if isinstance(written, Conflict):
                 return written
-            turn, moment = written
+            turn, cluster_time = written
             if output.preview is not None:
-                orphans.append(output.preview.key)
-            queued = _in(turn, output.slot)
-            return Written((turn, queued, Bookmark(moment)), queued=[queued])
+                old_preview_keys.append(output.preview.key)
+            queued = _output_at(turn, output.slot)
+            return Written((turn, queued, Bookmark(cluster_time)), queued=[queued])
 
         async def answer(record: IdempotencyRecord) -> tuple[Turn, Output, Bookmark]:
             conversation, turn = await self.commands.load_made(viewer, record)
             assert record.slot is not None
-            return turn, _in(turn, record.slot), Bookmark(conversation.as_of)
+            return turn, _output_at(turn, record.slot), Bookmark(conversation.as_of)
 
         retried = await self.commands.run(
             viewer,
@@ -185,23 +187,23 @@ class TurnService:
             write=write,
             answer=answer,
         )
-        if orphans:
-            await self.image_writer.delete(orphans)
+        if old_preview_keys:
+            await self.image_writer.delete(old_preview_keys)
         return retried
 
-    async def cancel_output(self, viewer: Viewer, name: str) -> tuple[Turn, Output]:
+    async def cancel_output(self, viewer: Viewer, raw_output_id: str) -> tuple[Turn, Output]:
         """End an output that has not ended. Its siblings go on."""
-        turn, output = await self._find_output(viewer, name)
+        turn, output = await self._find_output(viewer, raw_output_id)
         cancelled = await self.turns.cancel(viewer.id, turn.id, [output.slot])
         if cancelled is None:
             message = "This output has already finished."
             refuse(UserErrorCode.NOT_CANCELLABLE, message, "outputId")
-        self.jobs.recall([output.id])
-        return cancelled, _in(cancelled, output.slot)
+        self.hints.recall([output.id])
+        return cancelled, _output_at(cancelled, output.slot)
 
-    async def cancel_turn(self, viewer: Viewer, name: str) -> Turn:
+    async def cancel_turn(self, viewer: Viewer, raw_turn_id: str) -> Turn:
         """End its unfinished outputs. Those that have ended stay as they are."""
-        turn_id = parse_turn_id(name)
+        turn_id = parse_turn_id(raw_turn_id)
         turn = (await self.get_many(viewer, [turn_id])).get(turn_id) if turn_id else None
         if turn is None:
             refuse(UserErrorCode.NOT_FOUND, "There is no such turn.", "turnId")
@@ -209,11 +211,11 @@ class TurnService:
         cancelled = await self.turns.cancel(viewer.id, turn.id, slots)
         if cancelled is None:
             refuse(UserErrorCode.NOT_CANCELLABLE, "This turn has already finished.", "turnId")
-        self.jobs.recall(output.id for output in turn.outputs)
+        self.hints.recall(output.id for output in turn.outputs)
         return cancelled
 
-    async def _find_output(self, viewer: Viewer, name: str) -> tuple[Turn, Output]:
-        output_id = parse_output_id(name)
+    async def _find_output(self, viewer: Viewer, raw_output_id: str) -> tuple[Turn, Output]:
+        output_id = parse_output_id(raw_output_id)
         turn = output = None
         if output_id is not None:
             turn_id, slot = turn_of_output(output_id)
@@ -236,7 +238,7 @@ class TurnService:
         return _PlannedRetry(output, planned)
 
 
-def _in(turn: Turn, slot: int) -> Output:
+def _output_at(turn: Turn, slot: int) -> Output:
     output = turn.output(slot)
     assert output is not None
     return output

@@ -69,7 +69,7 @@ class UploadService:
     ) -> Sequence[tuple[Upload, UploadOffer]]:
         """Open an upload for each file, in their order; all or none.
 
-        Raise Refused, QueryTooComplex, or RateLimited where too many offers are open.
+        Raise Refused, QueryTooComplex, or RateLimited if too many uploads are open.
         """
         if len(requests) > MAX_FILES:
             raise QueryTooComplex("files", maximum=MAX_FILES, actual=len(requests))
@@ -96,21 +96,21 @@ class UploadService:
     def _offer(self, viewer: Viewer, upload: Upload, method: UploadMethod) -> UploadOffer:
         return self._store.offer(upload.key, upload.file, method=method, owner=viewer.id)
 
-    async def complete(self, viewer: Viewer, name: str) -> ImageRecord:
+    async def complete(self, viewer: Viewer, raw_upload_id: str) -> ImageRecord:
         """Make what has come an image of its own; later, the same image again.
 
         What is kept has been read once and checked, under a key that nobody else can write to.
         Raise Overloaded where too many are being made.
         """
-        upload = await self._find(viewer, name)
+        upload = await self._find(viewer, raw_upload_id)
         if upload.image_id is None:
             slots = self._slots_by_viewer.get(viewer.id), self._slots
             async with holding(*slots, max_seconds=_MAX_WAIT_SECONDS):
-                upload = await self._find(viewer, name)
+                upload = await self._find(viewer, raw_upload_id)
                 record = await self._make_once(viewer, upload) if upload.image_id is None else None
             if record is not None:
                 return record
-            upload = await self._find(viewer, name)
+            upload = await self._find(viewer, raw_upload_id)
         found = await self._images.get_many(viewer.id, [upload.image_id] if upload.image_id else [])
         if not found:
             refuse(
@@ -146,8 +146,8 @@ class UploadService:
                 refusals.add(UserErrorCode.UPLOAD_TYPE_UNSUPPORTED, message, *path, "contentType")
         refusals.raise_if_any()
 
-    async def _find(self, viewer: Viewer, name: str) -> Upload:
-        upload_id = parse_upload_id(name)
+    async def _find(self, viewer: Viewer, raw_upload_id: str) -> Upload:
+        upload_id = parse_upload_id(raw_upload_id)
         upload = await self._uploads.get(viewer.id, upload_id) if upload_id else None
         if upload is None:
             refuse(UserErrorCode.NOT_FOUND, "There is no such upload.", "uploadId")

@@ -15,7 +15,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 from domain.changes import Change, ChangedKind, HistoryLost
 from domain.retries import RetryPolicy
 from storage.mongo.collections import Document
-from storage.mongo.database import Database, to_moment
+from storage.mongo.database import Database, to_cluster_time
 
 log = structlog.get_logger(__name__)
 
@@ -140,5 +140,5 @@ async def _read(
             kind=_KINDS[event["ns"]["coll"]],
             id=str(event["documentKey"]["_id"]),
             deleted=operation == "delete",
-            moment=to_moment(event["clusterTime"]),
+            cluster_time=to_cluster_time(event["clusterTime"]),
         )

@@ -17,7 +17,7 @@ from domain.pages import Page, PageRequest
 from domain.turns import Turn, TurnPlan
 from storage.mongo.accounts import move_credits, releases, reserve_credits
 from storage.mongo.collections import Document
-from storage.mongo.database import Committed, Database, moment_of, repository
+from storage.mongo.database import Committed, Database, cluster_time_of, repository
 from storage.mongo.idempotency import use_key
 from storage.mongo.images import find_used_images, hold_images, image_document, read_image
 from storage.mongo.output_rules import UNFINISHED_OUTPUT
@@ -42,8 +42,8 @@ class MongoConversationRepository:
         query = {"_id": {"$in": list(set(ids))}, "ownerId": viewer_id}
         async with self._database.session() as session:
             found = await self._conversations.find(query, _SHOWN, session=session).to_list()
-            moment = moment_of(session)
-        return {document["_id"]: _read(document, moment) for document in found}
+            cluster_time = cluster_time_of(session)
+        return {document["_id"]: _read(document, cluster_time) for document in found}
 
     async def get_with_latest_turn(
         self, viewer_id: ViewerId, conversation_id: ConversationId
@@ -54,13 +54,13 @@ class MongoConversationRepository:
             )
             if found is None:
                 return None
-            moment = moment_of(session)
+            cluster_time = cluster_time_of(session)
             # The session is causally consistent: a turn that this read does not find is deleted.
             turn_id = turn_id_of(conversation_id, found["turnCount"] - 1)
             latest = await self._database.turns.find_one(
                 {"_id": turn_id, "ownerId": viewer_id}, session=session
             )
-        return (_read(found, moment), read_turn(latest)) if latest else None
+        return (_read(found, cluster_time), read_turn(latest)) if latest else None
 
     async def page(
         self,
@@ -82,7 +82,7 @@ class MongoConversationRepository:
                 self._conversations.find(query, _SHOWN, session=session),
                 request,
                 sorted_by="updatedAt",
-                read=lambda document: _read(document, moment_of(session)),
+                read=lambda document: _read(document, cluster_time_of(session)),
             )
 
     async def start(
@@ -197,7 +197,7 @@ class MongoConversationRepository:
                 return_document=ReturnDocument.AFTER,
                 session=session,
             )
-            return _read(found, moment_of(session)) if found else None
+            return _read(found, cluster_time_of(session)) if found else None
 
     async def delete(
         self, viewer_id: ViewerId, conversation_id: ConversationId
@@ -293,7 +293,7 @@ class _NewTurn:
         return turn
 
 
-def _read(document: Document, moment: ClusterTime) -> Conversation:
+def _read(document: Document, cluster_time: ClusterTime) -> Conversation:
     source_image = document["sourceImage"]
     return Conversation(
         id=document["_id"],
@@ -305,7 +305,7 @@ def _read(document: Document, moment: ClusterTime) -> Conversation:
         turn_count=document["turnCount"],
         created_at=document["createdAt"],
         updated_at=document["updatedAt"],
-        as_of=moment,
+        as_of=cluster_time,
     )
 
 
@@ -315,7 +315,7 @@ def _as_of(
     if isinstance(written, Conflict):
         return written
     document, turn = written.result
-    return _read(document, written.moment), turn
+    return _read(document, written.cluster_time), turn
 
 
 _ENDING: Final = ("slot", "status", "attempt", "creditsReserved", "images", "preview")

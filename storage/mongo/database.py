@@ -57,7 +57,7 @@ class Committed(Generic[Result]):
     """What a transaction has written, and the database's time of its commit."""
 
     result: Result
-    moment: ClusterTime
+    cluster_time: ClusterTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class Database(Collections[AsyncCollection[Document]]):
                 )
             except Abort as abort:
                 return abort.conflict
-            return Committed(result, moment_of(session))
+            return Committed(result, cluster_time_of(session))
 
     async def ping(self) -> None:
         """Raise Overloaded unless a primary answers soon."""
@@ -205,17 +205,17 @@ def repository(cls: Repository) -> Repository:
     return cls
 
 
-def moment_of(session: Session) -> ClusterTime:
+def cluster_time_of(session: Session) -> ClusterTime:
     """The database's time when the session's last operation was done."""
-    return to_moment(cast("Timestamp", session.operation_time))
+    return to_cluster_time(cast("Timestamp", session.operation_time))
 
 
-def to_moment(timestamp: Timestamp) -> ClusterTime:
+def to_cluster_time(timestamp: Timestamp) -> ClusterTime:
     return ClusterTime(timestamp.time, timestamp.inc)
 
 
-def from_moment(moment: ClusterTime) -> Timestamp:
-    return Timestamp(moment.seconds, moment.increment)
+def from_cluster_time(cluster_time: ClusterTime) -> Timestamp:
+    return Timestamp(cluster_time.seconds, cluster_time.increment)
 
 
 def epoch_ms(instant: datetime) -> int:

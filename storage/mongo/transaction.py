@@ -30,9 +30,10 @@ class Abort(Exception):
 
 
 class Contended(PyMongoError):
-    """Raised inside a transaction that met another one, but depends on nothing that it wrote.
+    """Raised by a repository inside a transaction that met another one, but does not depend on what
+    that one wrote: two turns that store the same new prompt.
 
-    The driver begins it again, as it does where the server itself finds the two in conflict.
+    The driver begins it again, as it does if the server itself finds the two in conflict.
     """
 
     def __init__(self) -> None:
@@ -98,19 +99,19 @@ class SessionCollection:
 
 
 class Transaction(Collections[SessionCollection]):
-    """An open transaction. After its end it refuses every call."""
+    """An open transaction. After its end every call raises RuntimeError."""
 
-    __slots__ = ("_commands", "_open", "_session")
+    __slots__ = ("_database", "_open", "_session")
 
-    def __init__(self, commands: AsyncDatabase[Document], session: AsyncClientSession) -> None:
-        self._commands = commands
+    def __init__(self, database: AsyncDatabase[Document], session: AsyncClientSession) -> None:
+        self._database = database
         self._session = session
         self._open = True
 
     def collection(self, name: str) -> SessionCollection:
         if not self._open:
             raise RuntimeError("This transaction has ended.")
-        return SessionCollection(self._commands[name], self._session)
+        return SessionCollection(self._database[name], self._session)
 
     def end(self) -> None:
         self._open = False

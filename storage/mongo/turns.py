@@ -29,7 +29,7 @@ from domain.turns import (
 )
 from storage.mongo.accounts import move_credits, releases, reserve_credits
 from storage.mongo.collections import UNFINISHED_TURN, Document
-from storage.mongo.database import Database, from_moment, moment_of, repository
+from storage.mongo.database import Database, cluster_time_of, from_cluster_time, repository
 from storage.mongo.idempotency import use_key
 from storage.mongo.output_rules import (
     MAY_BE_CANCELLED,
@@ -127,16 +127,16 @@ class MongoTurnRepository:
             {"$expr": {"$gte": ["$updatedAt", from_now(-recent)]}},
         ]
         if changed_since is not None:
-            alternatives.append({"changedAt": {"$gte": from_moment(changed_since)}})
+            alternatives.append({"changedAt": {"$gte": from_cluster_time(changed_since)}})
         _, high = turn_id_range(conversation_id)
         later = {"$gt": turn_id_of(conversation_id, after_index), "$lt": high}
         own: Document = {"_id": later, "ownerId": viewer_id}
         async with self._database.session() as session:
             if at_least is not None:
-                session.advance_operation_time(from_moment(at_least))
+                session.advance_operation_time(from_cluster_time(at_least))
             latest = await self._turns.find_one(own, sort=[("_id", -1)], session=session)
             # What the second read finds is newer than this, so nothing falls between the two.
-            moment = moment_of(session)
+            cluster_time = cluster_time_of(session)
             found = (
                 await self._turns.find({**own, "$or": alternatives}, session=session)
                 .sort("_id", 1)
@@ -147,12 +147,12 @@ class MongoTurnRepository:
         page = found[:_PAGE]
         if latest and not more and all(one["_id"] < latest["_id"] for one in page):
             page.append(latest)
-        return TurnsAsOf(tuple(map(read_turn, page)), moment, more)
+        return TurnsAsOf(tuple(map(read_turn, page)), cluster_time, more)
 
     async def load_changed(self, ids: Iterable[TurnId], *, at_least: ClusterTime) -> Sequence[Turn]:
         async with self._database.session() as session:
             # A new primary may not know yet that a change which the old one announced is committed.
-            session.advance_operation_time(from_moment(at_least))
+            session.advance_operation_time(from_cluster_time(at_least))
             query = {"_id": {"$in": list(ids)}}
             found = await self._turns.find(query, session=session).sort("_id", 1).to_list()
         return [read_turn(document) for document in found]
@@ -197,7 +197,7 @@ class MongoTurnRepository:
             return turn
 
         retried = await self._database.transact(work, account=viewer_id)
-        return retried if isinstance(retried, Conflict) else (retried.result, retried.moment)
+        return retried if isinstance(retried, Conflict) else (retried.result, retried.cluster_time)
 
     async def cancel(
         self, viewer_id: ViewerId, turn_id: TurnId, slots: Iterable[int]

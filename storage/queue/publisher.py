@@ -25,7 +25,7 @@ END_SECONDS: Final = 2.0
 
 
 class NatsPublisher:
-    """The `JobQueue` of a process that runs no outputs. It sends while `serve` is open; before,
+    """The `HintQueue` of a process that runs no outputs. It sends while `serve` is open; before,
     hints wait in a bounded outbox.
     """
 

@@ -104,14 +104,27 @@ class Desk:
             FolderObjectStore(folder, public_url="", signer=Signer(b"x" * 32))
         )
         images = ImageService(MongoImageRepository(database), image_writer)
-        registry, jobs = load_catalogue(rehearsals=False), a_queue_to_nobody()
-        commands = CommandService(self.receipts, conversations, turns, accounts, jobs)
+        registry, hints = load_catalogue(rehearsals=False), a_queue_to_nobody()
+        commands = CommandService(
+            records=self.receipts,
+            conversations=conversations,
+            turns=turns,
+            accounts=accounts,
+            hints=hints,
+        )
         self.conversations = ConversationService(
             conversations, commands, accounts, images, registry, image_writer
         )
         edits = EditPlanner(turns, conversations, images, registry)
         self.turns = TurnService(
-            turns, conversations, commands, accounts, edits, registry, jobs, image_writer
+            turns=turns,
+            conversations=conversations,
+            commands=commands,
+            accounts=accounts,
+            edits=edits,
+            registry=registry,
+            hints=hints,
+            image_writer=image_writer,
         )
 
     async def start(self) -> tuple[Conversation, Turn]:

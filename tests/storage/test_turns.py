@@ -273,7 +273,7 @@ async def test_turns_changed_since_a_moment_come_with_the_latest_and_those_at_wo
 
     now = (
         await turns.current(ANA, conversation.id, changed_since=None, recent=timedelta(0))
-    ).moment
+    ).cluster_time
     assert await indexes(None) == [0, 2, 3]
     assert await indexes(ClusterTime(0, 0)) == [0, 1, 2, 3]
     claim = await a_claim(database, first.outputs[0].id)

@@ -36,7 +36,7 @@ class Feed:
 
 
 def a_change(turn: Turn, seconds: int) -> Change:
-    return Change(ChangedKind.TURN, turn.id, deleted=False, moment=ClusterTime(seconds, 0))
+    return Change(ChangedKind.TURN, turn.id, deleted=False, cluster_time=ClusterTime(seconds, 0))
 
 
 async def notified(subscriber: Subscriber) -> None:
@@ -90,7 +90,7 @@ async def test_a_deleted_conversation_ends_its_subscribers_and_listeners(
     feed, (_, turn) = Feed(), await a_conversation(database)
     hub = a_hub(feed, database)
     deleted = Change(
-        ChangedKind.CONVERSATION, turn.conversation_id, deleted=True, moment=ClusterTime(1, 0)
+        ChangedKind.CONVERSATION, turn.conversation_id, deleted=True, cluster_time=ClusterTime(1, 0)
     )
     async with hub.serve():
         with (

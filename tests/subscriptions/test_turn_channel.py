@@ -62,16 +62,16 @@ def at_index(turn: Turn, index: int) -> Turn:
 
 
 def give_out(channel: TurnChannel, seconds: int, *turns: Turn) -> None:
-    moment = ClusterTime(seconds, 0)
-    channel.give_out(turns, {turn.id: moment for turn in turns}, before=moment)
+    cluster_time = ClusterTime(seconds, 0)
+    channel.give_out(turns, {turn.id: cluster_time for turn in turns}, complete_until=cluster_time)
 
 
 def slots(update_outputs: object) -> list[int]:
     return [output.slot for output in update_outputs]  # type: ignore[attr-defined]
 
 
-def moments(subscriber: Subscriber) -> list[int]:
-    return [update.bookmark.moment.seconds for update in subscriber.take()]
+def cluster_times(subscriber: Subscriber) -> list[int]:
+    return [update.bookmark.cluster_time.seconds for update in subscriber.take()]
 
 
 def test_all_subscribers_receive_the_same_object(channel: TurnChannel, turn: Turn) -> None:
@@ -113,12 +113,12 @@ def test_pending_states_of_a_turn_become_one_with_all_that_changed(
     assert slots(update.changed_outputs) == [0, 2]
 
 
-def test_a_cursor_does_not_pass_what_is_pending(channel: TurnChannel, turn: Turn) -> None:
+def test_a_cursor_does_not_claim_what_is_pending(channel: TurnChannel, turn: Turn) -> None:
     subscriber = a_subscriber(channel)
     turns = [at_index(turn, index) for index in range(3)]
     for seconds, one in enumerate(turns):
         give_out(channel, seconds, one)
-    assert moments(subscriber) == [0, 1, 2]
+    assert cluster_times(subscriber) == [0, 1, 2]
 
     for seconds, one in enumerate(turns):
         give_out(channel, 10 + seconds, changed(one, 0))
@@ -126,22 +126,22 @@ def test_a_cursor_does_not_pass_what_is_pending(channel: TurnChannel, turn: Turn
 
     taking = subscriber.take()
     first = next(taking)
-    assert first.bookmark.moment == ClusterTime(11, 0)
+    assert first.bookmark.cluster_time == ClusterTime(11, 0)
     assert {index for index, _ in first.bookmark.versions} == {0}
-    assert [update.bookmark.moment.seconds for update in taking] == [11, 12]
+    assert [update.bookmark.cluster_time.seconds for update in taking] == [11, 12]
 
 
-def test_turns_of_one_read_pass_none_of_each_other(channel: TurnChannel, turn: Turn) -> None:
+def test_no_cursor_of_one_read_claims_a_later_turn_of_it(channel: TurnChannel, turn: Turn) -> None:
     subscriber = a_subscriber(channel)
     turns = [at_index(turn, index) for index in range(2)]
 
     channel.give_out(
         turns,
         {turns[0].id: ClusterTime(9, 0), turns[1].id: ClusterTime(5, 0)},
-        before=ClusterTime(9, 0),
+        complete_until=ClusterTime(9, 0),
     )
 
-    assert moments(subscriber) == [5, 9]
+    assert cluster_times(subscriber) == [5, 9]
 
 
 def test_what_a_subscriber_has_read_does_not_come_again(channel: TurnChannel, turn: Turn) -> None:
@@ -214,7 +214,7 @@ def test_any_order_of_reading_and_giving_out_loses_nothing(turn: Turn, seeds: ra
     and take when they like.
 
     Each must end at the newest state of every turn, with `changed_outputs` that hold all that
-    differs from the state it had before, and with no cursor that passes a state that it has not
+    differs from the state it had before, and with no cursor that claims a state that it has not
     received.
     """
     for seed in seeds:
@@ -265,7 +265,7 @@ class _History:
             self.channel.give_out(
                 [self.states[index] for index in sorted(batch)],
                 {self.states[index].id: ClusterTime(at, 0) for index, at in batch.items()},
-                before=ClusterTime(before, 0),
+                complete_until=ClusterTime(before, 0),
             )
 
     def come(self) -> None:
@@ -324,4 +324,4 @@ class _Client:
                 assert self.has[index].version >= version
             for index, state in states.items():
                 if self.has[index].version < state.version:
-                    assert written_at[index] >= update.bookmark.moment.seconds
+                    assert written_at[index] >= update.bookmark.cluster_time.seconds

@@ -81,7 +81,7 @@ async def test_whoever_comes_back_is_told_what_changed_however_long_ago(
     assert indexes(await told(database, turns[0], long_before)) == [0, 1, 2, 3]
 
 
-async def test_all_of_a_long_absence_is_told_and_only_the_last_cursor_passes_it(
+async def test_all_of_a_long_absence_is_told_and_only_the_last_cursor_claims_it(
     database: Database,
 ) -> None:
     turns = await an_old_conversation(database, turns=55)
@@ -90,8 +90,8 @@ async def test_all_of_a_long_absence_is_told_and_only_the_last_cursor_passes_it(
     updates = await told(database, turns[0], long_before)
 
     assert indexes(updates) == list(range(55))
-    assert {update.bookmark.moment for update in updates[:-1]} == {long_before.moment}
-    assert updates[-1].bookmark.moment > long_before.moment
+    assert {update.bookmark.cluster_time for update in updates[:-1]} == {long_before.cluster_time}
+    assert updates[-1].bookmark.cluster_time > long_before.cluster_time
 
 
 async def test_a_state_that_the_cursor_knows_is_not_told_again(database: Database) -> None:

@@ -124,29 +124,35 @@ class Node:
 
     def _open_services(self, site: Site) -> None:
         accounts = AccountService(self._accounts, site.starting_credits, site.max_active_outputs)
-        images, jobs, registry = (
+        images, hints, registry = (
             ImageService(self._images, self._image_writer),
             _Hints(self),
             site.registry,
         )
-        commands = CommandService(self._receipts, self._conversations, self._turns, accounts, jobs)
+        commands = CommandService(
+            records=self._receipts,
+            conversations=self._conversations,
+            turns=self._turns,
+            accounts=accounts,
+            hints=hints,
+        )
         self.conversations = ConversationService(
             self._conversations, commands, accounts, images, registry, self._image_writer
         )
         self.turns = TurnService(
-            self._turns,
-            self._conversations,
-            commands,
-            accounts,
-            EditPlanner(self._turns, self._conversations, images, registry),
-            registry,
-            jobs,
-            self._image_writer,
+            turns=self._turns,
+            conversations=self._conversations,
+            commands=commands,
+            accounts=accounts,
+            edits=EditPlanner(self._turns, self._conversations, images, registry),
+            registry=registry,
+            hints=hints,
+            image_writer=self._image_writer,
         )
 
 
 class _Hints:
-    """A `JobQueue` that reaches whoever runs outputs."""
+    """A `HintQueue` that reaches whoever runs outputs."""
 
     def __init__(self, node: Node) -> None:
         self._node = node

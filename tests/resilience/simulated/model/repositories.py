@@ -27,9 +27,9 @@ class Conversations:
         self, viewer_id: ViewerId, ids: Iterable[ConversationId]
     ) -> Mapping[ConversationId, Conversation]:
         found = (self._tables.committed.conversations.get(one) for one in ids)
-        moment = self._tables.moment()
+        cluster_time = self._tables.cluster_time()
         return {
-            one.id: replace(one, as_of=moment)
+            one.id: replace(one, as_of=cluster_time)
             for one in found
             if one is not None and one.owner_id == viewer_id
         }
@@ -67,7 +67,7 @@ class Conversations:
             turn_count=0,
             created_at=now,
             updated_at=now,
-            as_of=self._tables.moment(),
+            as_of=self._tables.cluster_time(),
         )
         sources = [source_image] if source_image else []
         return self._write(conversation, plan, sources, max_active_outputs, key)
@@ -111,7 +111,7 @@ class Conversations:
             conversation,
             turn_count=conversation.turn_count + 1,
             updated_at=tables.now(),
-            as_of=tables.moment(),
+            as_of=tables.cluster_time(),
         )
         tables.conversations[conversation.id] = written
         tables.insert(turn, plan.outputs)
@@ -235,7 +235,7 @@ class Turns:
         tables.use(viewer_id, key, turn_id, output.slot)
         tables.reserve(viewer_id, [again])
         tables.observer.committed(viewer_id, before, row.turn)
-        return row.turn, tables.moment()
+        return row.turn, tables.cluster_time()
 
     def cancel(self, viewer_id: ViewerId, turn_id: TurnId, slots: Iterable[int]) -> Turn | None:
         tables = self._tables

@@ -155,7 +155,7 @@ class Tables:
     def now(self) -> datetime:
         return datetime.fromtimestamp(self.clock(), UTC)
 
-    def moment(self) -> ClusterTime:
+    def cluster_time(self) -> ClusterTime:
         return ClusterTime(int(self.clock()), 0)
 
     def rows_of(self, conversation_id: ConversationId) -> list[Row]:
