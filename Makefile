@@ -7,7 +7,7 @@ export VIEWER ?= ana
 export PROVIDER
 KILLS ?= 500
 CUTS ?= 1000
-WORKERS ?= 4
+WORKERS ?= 3
 SEED ?=
 PYTHON := .venv/bin/python
 PIP := $(PYTHON) -m pip --disable-pip-version-check --quiet install
