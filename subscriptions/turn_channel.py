@@ -58,7 +58,7 @@ class Subscriber:
         self.behind = True
         """Whether it has to read the present state, since it may have missed changes."""
         self.live = False
-        """Whether it has read the present state once: every later change is offered to it."""
+        """Whether it has read the present state, and every later change was sent or is pending."""
         self.ended = False
         """Whether the conversation is deleted."""
         self.bookmark: Bookmark | None = None
@@ -77,7 +77,7 @@ class Subscriber:
         elif len(self._pending) < MAX_PENDING_TURNS:
             self._pending[index] = live
         else:
-            self.behind = True
+            self.behind, self.live = True, False  # this one is dropped, and has to be read
         self._wake.set()
 
     def fall_behind(self) -> None:
@@ -89,9 +89,9 @@ class Subscriber:
         self._wake.set()
 
     def catch_up(self, versions: Mapping[int, int]) -> None:
-        """Make it live: it has read these versions, by turn."""
+        """Make it live, unless it fell behind meanwhile: it has read these versions, by turn."""
         self._read_versions = dict(versions)
-        self.live = True
+        self.live = not self.behind
 
     def known_versions(self) -> dict[int, int]:
         """The version of each turn that it has certainly received, if that is remembered."""
