@@ -1,19 +1,14 @@
 """`conversationUpdated`: a conversation as it is, then after each change."""
 
-import asyncio
-import random
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
-from typing import Final
 
 from domain.conversations import Conversation
 from domain.errors import NotFound, Overloaded
 from domain.ids import parse_conversation_id
 from domain.ports.repositories import ConversationRepository
 from domain.viewers import Viewer
-from subscriptions.hub import Hub
-
-_PAUSE_SECONDS: Final = 0.5
+from subscriptions.hub import Hub, pause_before_reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +31,7 @@ class ConversationUpdates:
                     found = await self.conversations.get_many(viewer.id, [conversation_id])
                 except Overloaded:
                     listener.notify()
-                    await asyncio.sleep(_PAUSE_SECONDS * random.uniform(0.5, 1.5))
+                    await pause_before_reading()
                     continue
                 if conversation_id not in found:
                     if sent is None:

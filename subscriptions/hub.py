@@ -18,6 +18,7 @@ from domain.errors import Overloaded
 from domain.ids import ConversationId, TurnId, ViewerId, conversation_of_turn, parse_turn_id
 from domain.ports.changes import ChangeFeed
 from domain.ports.repositories import TurnRepository
+from domain.retries import RetryPolicy
 from domain.turns import Turn
 from subscriptions.turn_channel import Subscriber, TurnChannel
 
@@ -26,6 +27,12 @@ log = structlog.get_logger(__name__)
 _BATCH: Final = 256
 _OPEN_SECONDS: Final = 20
 _PAUSE_SECONDS: Final = 0.25
+_READ_AGAIN: Final = RetryPolicy(first_pause_seconds=0.5, longest_pause_seconds=0.5)
+
+
+async def pause_before_reading() -> None:
+    """Wait until a subscriber reads again that could not: jitter, so that not all read at once."""
+    await asyncio.sleep(_READ_AGAIN.pause_seconds(1))
 
 
 class Listener:

@@ -6,11 +6,8 @@ catches up on its own: when it subscribes, with or without a cursor, and after i
 Cursors are in the database's own time, valid in every process.
 """
 
-import asyncio
-import random
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Final
 
 from domain.changes import Bookmark, ClusterTime
 from domain.cursors import TurnCursors
@@ -19,15 +16,13 @@ from domain.ids import ConversationId, parse_conversation_id
 from domain.ports.repositories import ConversationRepository, TurnRepository
 from domain.turns import Turn, TurnsAsOf, TurnUpdate
 from domain.viewers import Viewer
-from subscriptions.hub import Hub
+from subscriptions.hub import Hub, pause_before_reading
 from subscriptions.turn_channel import (
     BOOKMARKED_TURNS,
     CLOCK_SLACK,
     REMEMBERED_TURNS,
     Subscriber,
 )
-
-_PAUSE_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +70,7 @@ class TurnUpdates:
                                 )
                     except Overloaded:
                         subscriber.fall_behind()
-                        await asyncio.sleep(_PAUSE_SECONDS * random.uniform(0.5, 1.5))
+                        await pause_before_reading()
                         continue
                     subscriber.catch_up(catching_up.versions)
                     catching_up = None

@@ -1,18 +1,13 @@
 """`viewerUpdated`: a viewer's account as it is, then after each change."""
 
-import asyncio
-import random
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Final
 
 from domain.credits import Account
 from domain.errors import Overloaded
 from domain.services.accounts import AccountService
 from domain.viewers import Viewer
-from subscriptions.hub import Hub
-
-_PAUSE_SECONDS: Final = 0.5
+from subscriptions.hub import Hub, pause_before_reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +24,7 @@ class ViewerUpdates:
                     account = await self.accounts.get(viewer.id)
                 except Overloaded:
                     listener.notify()
-                    await asyncio.sleep(_PAUSE_SECONDS * random.uniform(0.5, 1.5))
+                    await pause_before_reading()
                     continue
                 if account != sent:
                     sent = account
