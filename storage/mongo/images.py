@@ -1,6 +1,7 @@
 """Images as documents: records of their own, and copies of what never changes inside others."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import ClassVar
 
 from pymongo import ReturnDocument
 
@@ -15,6 +16,7 @@ from domain.ids import (
 )
 from domain.images import Image, ImageOrigin, ImageRecord, rendition_key
 from domain.pages import Page, PageRequest
+from domain.stored import Coded, Derived, Key, Listed, Stored
 from storage.mongo.collections import Document
 from storage.mongo.database import Database, repository
 from storage.mongo.output_updates import taking_out
@@ -132,15 +134,6 @@ def record_document(owner_id: ViewerId, record: ImageRecord) -> Document:
     }
 
 
-def read_record(document: Document) -> ImageRecord:
-    return ImageRecord(
-        image=read_image({**document, "id": document["_id"]}),
-        prompt=document["prompt"],
-        made_from=tuple(document["madeFrom"]),
-        favourite=document.get("favourite", False),
-    )
-
-
 def image_document(image: Image) -> Document:
     return {
         "id": image.id,
@@ -165,19 +158,41 @@ def image_keys(document: Document) -> tuple[str, ...]:
     return (document["key"], *(rendition_key(document["key"], width) for width in widths))
 
 
-def read_image(document: Document) -> Image:
-    return Image(
-        id=document["id"],
-        key=document["key"],
-        width=document["width"],
-        height=document["height"],
-        content_type=document["contentType"],
-        byte_size=document["byteSize"],
-        thumbhash=document["thumbhash"],
-        rendition_widths=tuple(document["renditionWidths"]),
-        origin=ImageOrigin(document["origin"]),
-        model_id=document["model"],
-        seed=document["seed"],
-        output_id=document["outputId"],
-        created_at=document["createdAt"],
-    )
+class StoredImage(Stored, Image):
+    __slots__ = ("companion", "record")
+    kind = Image
+    fields: ClassVar = {
+        "id": Key("id"),
+        "key": Key("key"),
+        "width": Key("width"),
+        "height": Key("height"),
+        "content_type": Key("contentType"),
+        "byte_size": Key("byteSize"),
+        "thumbhash": Key("thumbhash"),
+        "rendition_widths": Listed("renditionWidths"),
+        "origin": Coded("origin", ImageOrigin),
+        "model_id": Key("model"),
+        "seed": Key("seed"),
+        "output_id": Key("outputId"),
+        "created_at": Key("createdAt"),
+    }
+
+
+def _image_of_record(document: Document) -> Image:
+    document["id"] = document["_id"]
+    return StoredImage.of(document)
+
+
+class StoredImageRecord(Stored, ImageRecord):
+    __slots__ = ("companion", "record")
+    kind = ImageRecord
+    fields: ClassVar = {
+        "image": Derived(_image_of_record, ("_id",)),
+        "prompt": Key("prompt"),
+        "made_from": Listed("madeFrom"),
+        "favourite": Key("favourite", default=False, required=False),
+    }
+
+
+read_image = StoredImage.of
+read_record = StoredImageRecord.of

@@ -1,14 +1,16 @@
 """Outputs and references as they stand inside a turn's document."""
 
 from collections.abc import Iterable
+from typing import ClassVar
 
 from domain.errors import GenerationErrorCode
-from domain.ids import TurnId
+from domain.ids import output_id_of
 from domain.outputs import GenerationError, Output, OutputStatus, Preview, Run, Usage
 from domain.references import Reference, ReferenceOrigin
+from domain.stored import Coded, Derived, Key, Many, One, Property, Stored
 from domain.turns import PlannedOutput
 from storage.mongo.collections import Document
-from storage.mongo.images import image_document, read_image
+from storage.mongo.images import StoredImage, image_document
 
 
 def queued_output(planned: PlannedOutput) -> Document:
@@ -37,43 +39,85 @@ def queued_output(planned: PlannedOutput) -> Document:
     }
 
 
-def read_output(turn_id: TurnId, document: Document) -> Output:
-    preview, error, usage = document["preview"], document["error"], document["usage"]
-    return Output(
-        turn_id=turn_id,
-        slot=document["slot"],
-        model_id=document["model"],
-        requested_model_id=document["requestedModel"],
-        status=OutputStatus(document["status"]),
-        attempt=document["attempt"],
-        fence=document["fence"],
-        version=document["version"],
-        progress=document["progress"],
-        queue_position=document["queuePosition"],
-        preview=preview
-        and Preview(preview["index"], preview["key"], preview["width"], preview["height"]),
-        images=tuple(read_image(image) for image in document["images"]),
-        references=read_references(document["references"]),
-        text=document["text"],
-        usage=usage and Usage(usage["inputTokens"], usage["outputTokens"], usage["totalTokens"]),
-        error=error
-        and GenerationError(GenerationErrorCode(error["code"]), retryable=error["retryable"]),
-        runs=tuple(map(read_run, document.get("runs", ()))),
-        credits_reserved=document.get("creditsReserved", 0),
-        credits_charged=document.get("creditsCharged", 0),
-        queued_at=document["queuedAt"],
-        started_at=document["startedAt"],
-        completed_at=document["completedAt"],
-    )
+class StoredPreview(Stored, Preview):
+    __slots__ = ("companion", "record")
+    kind = Preview
+    fields: ClassVar = {name: Key(name) for name in ("index", "key", "width", "height")}
 
 
-def read_run(document: Document) -> Run:
-    return Run(
-        provider=document["provider"],
-        tries=document["tries"],
-        rejected=document["refused"],
-        job=document["job"],
-    )
+class StoredUsage(Stored, Usage):
+    __slots__ = ("companion", "record")
+    kind = Usage
+    fields: ClassVar = {
+        "input_tokens": Key("inputTokens"),
+        "output_tokens": Key("outputTokens"),
+        "total_tokens": Key("totalTokens"),
+    }
+
+
+class StoredError(Stored, GenerationError):
+    __slots__ = ("companion", "record")
+    kind = GenerationError
+    fields: ClassVar = {
+        "code": Coded("code", GenerationErrorCode),
+        "retryable": Key("retryable"),
+        "message": Property(("code",)),
+    }
+
+
+class StoredReference(Stored, Reference):
+    __slots__ = ("companion", "record")
+    kind = Reference
+    fields: ClassVar = {
+        "image": One("image", StoredImage),
+        "origin": Coded("origin", ReferenceOrigin),
+    }
+
+
+class StoredRun(Stored, Run):
+    __slots__ = ("companion", "record")
+    kind = Run
+    fields: ClassVar = {
+        "provider": Key("provider"),
+        "tries": Key("tries"),
+        "rejected": Key("refused"),
+        "job": Key("job"),
+    }
+
+
+class StoredOutput(Stored, Output):
+    """Its record is inside the turn's, and is given the turn's id."""
+
+    __slots__ = ("companion", "record")
+    kind = Output
+    fields: ClassVar = {
+        "id": Derived(lambda record: output_id_of(record["turnId"], record["slot"]), ("slot",)),
+        "turn_id": Key("turnId"),
+        "slot": Key("slot"),
+        "model_id": Key("model"),
+        "requested_model_id": Key("requestedModel"),
+        "status": Coded("status", OutputStatus),
+        "attempt": Key("attempt"),
+        "fence": Key("fence"),
+        "version": Key("version"),
+        "progress": Key("progress"),
+        "queue_position": Key("queuePosition"),
+        "preview": One("preview", StoredPreview),
+        "images": Many("images", StoredImage),
+        "references": Many("references", StoredReference),
+        "text": Key("text"),
+        "usage": One("usage", StoredUsage),
+        "error": One("error", StoredError),
+        "runs": Derived(lambda record: tuple(map(StoredRun.of, record.get("runs", ()))), ("runs",)),
+        "credits_reserved": Key("creditsReserved", default=0, required=False),
+        "credits_charged": Key("creditsCharged", default=0, required=False),
+        "queued_at": Key("queuedAt"),
+        "started_at": Key("startedAt"),
+        "completed_at": Key("completedAt"),
+    }
+
+
+read_run = StoredRun.of
 
 
 def reference_documents(references: Iterable[Reference]) -> list[Document]:
@@ -84,10 +128,7 @@ def reference_documents(references: Iterable[Reference]) -> list[Document]:
 
 
 def read_references(documents: Iterable[Document]) -> tuple[Reference, ...]:
-    return tuple(
-        Reference(read_image(document["image"]), ReferenceOrigin(document["origin"]))
-        for document in documents
-    )
+    return tuple(map(StoredReference.of, documents))
 
 
 def preview_document(preview: Preview) -> Document:

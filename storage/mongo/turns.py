@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Final
+from typing import ClassVar, Final
 
 from pymongo import ReturnDocument
 
@@ -19,6 +19,7 @@ from domain.ids import (
 from domain.models import AspectRatio, ImageFormat, Quality, Resolution
 from domain.outputs import Output
 from domain.pages import Page, PageRequest, cut
+from domain.stored import Coded, Key, Listed, Many, One, Property, Stored, Written
 from domain.turns import (
     PlannedOutput,
     Turn,
@@ -40,9 +41,9 @@ from storage.mongo.output_rules import (
 )
 from storage.mongo.output_updates import ENDED, moving
 from storage.mongo.outputs import (
+    StoredOutput,
+    StoredReference,
     queued_output,
-    read_output,
-    read_references,
     reference_documents,
 )
 from storage.mongo.transaction import Abort, Transaction
@@ -266,36 +267,46 @@ async def insert_turn(
     return read_turn(found)
 
 
-def read_turn(document: Document) -> Turn:
-    options = document["options"]
-    turn_id = TurnId(document["_id"])
-    return Turn(
-        id=turn_id,
-        owner_id=document["ownerId"],
-        turn_index=document["turnIndex"],
-        user_message=document["userMessage"],
-        selected_model_ids=tuple(document["selectedModels"]),
-        references=read_references(document["references"]),
-        previous_were_named=document.get("previousWereNamed", False),
-        aspect_ratio=AspectRatio.parse(document["aspectRatio"]),
-        resolution=Resolution(document["resolution"]),
-        options=TurnOptions(
-            images_per_model=options["imagesPerModel"],
-            previews=options["previews"],
-            quality=_optional(Quality, options["quality"]),
-            format=_optional(ImageFormat, options["format"]),
-            width=options["width"],
-            height=options["height"],
-            seed=options["seed"],
-            negative_prompt=options["negativePrompt"],
-        ),
-        status=TurnStatus(document["status"]),
-        outputs=tuple(read_output(turn_id, output) for output in document["outputs"]),
-        version=document["version"],
-        created_at=document["createdAt"],
-        updated_at=document["updatedAt"],
-        completed_at=document["completedAt"],
-    )
+class StoredOptions(Stored, TurnOptions):
+    __slots__ = ("companion", "record")
+    kind = TurnOptions
+    fields: ClassVar = {
+        "images_per_model": Key("imagesPerModel"),
+        "previews": Key("previews"),
+        "quality": Coded("quality", Quality),
+        "format": Coded("format", ImageFormat),
+        "width": Key("width"),
+        "height": Key("height"),
+        "seed": Key("seed"),
+        "negative_prompt": Key("negativePrompt"),
+    }
+
+
+class StoredTurn(Stored, Turn):
+    __slots__ = ("companion", "record")
+    kind = Turn
+    fields: ClassVar = {
+        "id": Key("_id"),
+        "owner_id": Key("ownerId"),
+        "turn_index": Key("turnIndex"),
+        "user_message": Key("userMessage"),
+        "selected_model_ids": Listed("selectedModels"),
+        "references": Many("references", StoredReference),
+        "previous_were_named": Key("previousWereNamed", default=False, required=False),
+        "aspect_ratio": Written("aspectRatio", AspectRatio.parse),
+        "resolution": Coded("resolution", Resolution),
+        "options": One("options", StoredOptions),
+        "status": Coded("status", TurnStatus),
+        "outputs": Many("outputs", StoredOutput, inherits=(("turnId", "_id"),)),
+        "version": Key("version"),
+        "created_at": Key("createdAt"),
+        "updated_at": Key("updatedAt"),
+        "completed_at": Key("completedAt"),
+        "error": Property(("status", "outputs.error")),
+    }
+
+
+read_turn = StoredTurn.of
 
 
 def _new_turn_document(owner_id: ViewerId, turn_index: int, plan: TurnPlan) -> Document:
@@ -327,10 +338,6 @@ def _new_turn_document(owner_id: ViewerId, turn_index: int, plan: TurnPlan) -> D
         "version": 1,
         "completedAt": None,
     }
-
-
-def _optional(kind: type[Any], value: object) -> Any:
-    return None if value is None else kind(value)
 
 
 def _range(conversation_id: ConversationId) -> Document:

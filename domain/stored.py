@@ -1,0 +1,215 @@
+"""Domain values that keep the record they were read from, and decode an attribute when it is read.
+
+A stored value is a value of its domain class: it has the same attributes, and is equal to one that
+was made in another way. `fields` says how each attribute is stored, once for all who need to know:
+the value itself, a projection of a database's read, and the compiler of selections.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, ClassVar, Final, Self, TypeAlias
+
+Record: TypeAlias = dict[str, Any]
+"""A stored document, decoded as far as its database's driver does. It belongs to its value."""
+Wanted: TypeAlias = Mapping[str, "Wanted | None"]
+"""Attributes that will be read. None: all of the attribute's own attributes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Stored as it is. `default` is for records that were written before there was such a key."""
+
+    name: str
+    default: object = None
+    required: bool = True
+
+    def __call__(self, record: Record) -> Any:
+        return record[self.name] if self.required else record.get(self.name, self.default)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return (self.name,)
+
+
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """An enum's member, stored as its value."""
+
+    name: str
+    kind: type[Enum]
+
+    def __call__(self, record: Record) -> Any:
+        value = record[self.name]
+        return None if value is None else self.kind(value)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return (self.name,)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Stored as the text that `str` makes of the value."""
+
+    name: str
+    parse: Callable[[str], object]
+
+    def __call__(self, record: Record) -> Any:
+        return self.parse(record[self.name])
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return (self.name,)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A tuple of what needs no decoding."""
+
+    name: str
+
+    def __call__(self, record: Record) -> Any:
+        return tuple(record[self.name])
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return (self.name,)
+
+
+@dataclass(frozen=True, slots=True)
+class One:
+    """A record inside the record, or None."""
+
+    name: str
+    kind: type["Stored"]
+
+    def __call__(self, record: Record) -> Any:
+        found = record[self.name]
+        return None if found is None else self.kind.of(found)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return (self.name,)
+
+
+@dataclass(frozen=True, slots=True)
+class Many:
+    """Records inside the record. Each is given what it needs of the outer one: `inherits` maps its
+    keys to the outer one's.
+    """
+
+    name: str
+    kind: type["Stored"]
+    inherits: tuple[tuple[str, str], ...] = ()
+
+    def records(self, record: Record) -> Iterator[Record]:
+        for found in record[self.name]:
+            for key, outer in self.inherits:
+                found[key] = record[outer]
+            yield found
+
+    def __call__(self, record: Record) -> Any:
+        return tuple(map(self.kind.of, self.records(record)))
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return (self.name, *(outer for _, outer in self.inherits))
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """Made from the record's `keys`."""
+
+    make: Callable[[Record], object]
+    keys: tuple[str, ...]
+
+    def __call__(self, record: Record) -> Any:
+        return self.make(record)
+
+
+@dataclass(frozen=True, slots=True)
+class Property:
+    """Not stored: a property of the domain class, which reads these keys."""
+
+    keys: tuple[str, ...]
+
+    def __call__(self, _record: Record) -> Any:
+        raise AttributeError  # the class's own property has raised it
+
+
+Field: TypeAlias = Key | Coded | Written | Listed | One | Many | Derived | Property
+
+
+class Stored:
+    """To be inherited before the domain class, with the slots `record` and `companion`."""
+
+    __slots__ = ()
+    kind: ClassVar[type]
+    """The domain class."""
+    fields: ClassVar[Mapping[str, Field]]
+    """Of each attribute of the domain class, and of properties where that is faster."""
+    record: Record
+    companion: object
+
+    @classmethod
+    def of(cls, record: Record) -> Self:
+        value = cls.__new__(cls)
+        _set(value, "record", record)
+        return value
+
+    def __getattr__(self, name: str) -> Any:
+        """Called where the attribute's slot is empty."""
+        if name == "companion":
+            return None
+        field = self.fields.get(name)
+        if field is None:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.")
+        value = field(self.record)
+        _set(self, name, value)
+        return value
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, self.kind):
+            return NotImplemented
+        names = self.kind.__dataclass_fields__  # type: ignore[attr-defined]
+        return all(getattr(self, name) == getattr(other, name) for name in names)
+
+    def __hash__(self) -> int:
+        names = self.kind.__dataclass_fields__  # type: ignore[attr-defined]
+        return hash(tuple(getattr(self, name) for name in names))
+
+
+_set: Final = object.__setattr__
+
+
+def projection(kind: type[Stored], wanted: Wanted | None) -> dict[str, int] | None:
+    """The keys of the records that the wanted attributes are made from. None: all."""
+    paths = _paths(kind, wanted) if wanted is not None else None
+    return None if paths is None else dict.fromkeys(_outermost(paths), 1)
+
+
+def _paths(kind: type[Stored], wanted: Wanted) -> set[str] | None:
+    paths: set[str] = set()
+    for name, inner in wanted.items():
+        field = kind.fields.get(name)
+        if field is None:
+            return None
+        if isinstance(field, One | Many) and inner is not None:
+            paths.update(field.keys[1:])
+            below = _paths(field.kind, inner)
+            if below:
+                inherited = {key for key, _ in field.inherits} if isinstance(field, Many) else set()
+                paths.update(f"{field.name}.{path}" for path in below - inherited)
+                continue
+        paths.update(field.keys)
+    return paths
+
+
+def _outermost(paths: Iterable[str]) -> list[str]:
+    """Without paths inside others: a projection must not have both."""
+    kept: list[str] = []
+    for path in sorted(paths):
+        if not (kept and path.startswith(f"{kept[-1]}.")):
+            kept.append(path)
+    return kept
