@@ -1,8 +1,9 @@
 """Documents of the schema: each text is parsed and validated once, then remembered."""
 
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 from graphql import (
     DocumentNode,
@@ -17,12 +18,16 @@ MAX_TOKENS: Final = 2_000
 CACHED_DOCUMENTS: Final = 256
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Document:
     node: DocumentNode
     operations: tuple[OperationDefinitionNode, ...]
     errors: tuple[GraphQLError, ...]
     """Why it is not valid, if it is not."""
+    uses: int = 0
+    """How often it has been read."""
+    compiled: dict[Hashable, Any] = field(default_factory=dict)
+    """What `edge.compiled` has made of it."""
 
     def find_operation(self, name: str | None) -> OperationDefinitionNode | None:
         """The operation of this name, or the first one where no name is given."""
@@ -38,7 +43,9 @@ class Documents:
 
     def read(self, text: str) -> Document:
         """Raise GraphQLSyntaxError for a text that is not a document."""
-        return self._read(text)
+        document = self._read(text)
+        document.uses += 1
+        return document
 
     def _parse_and_validate(self, text: str) -> Document:
         node = parse(text, max_tokens=MAX_TOKENS)

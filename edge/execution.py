@@ -14,11 +14,12 @@ from inspect import isawaitable
 from typing import Any, Final, cast
 
 import strawberry
+import structlog
 from graphql import (
-    DocumentNode,
     ExecutionResult,
     GraphQLError,
     GraphQLSyntaxError,
+    OperationDefinitionNode,
     OperationType,
 )
 from graphql import execute as run_document
@@ -26,7 +27,8 @@ from graphql import subscribe as open_stream
 from strawberry.execution import optimized_is_awaitable
 
 from domain.errors import QueryTooComplex
-from edge.documents import Documents
+from edge.compiled.operations import Compiler
+from edge.documents import Document, Documents
 from edge.errors import present_errors
 from edge.outcomes import Answered, Operation, Outcome, Reason, Rejected, Result, Streaming
 from edge.query_cost import Cost, check_cost, measure_cost
@@ -34,6 +36,8 @@ from resolvers.root import build_schema
 from schema.context import Request, Scope
 from schema.loaders import Loaders
 from schema.services import Services
+
+log = structlog.get_logger(__name__)
 
 OPERATION_SECONDS: Final = 10.0
 """For a query or mutation as a whole, and for a subscription until its stream is open."""
@@ -55,7 +59,8 @@ _TOO_SLOW: Final = GraphQLError(
 class _Runnable:
     """An operation that may run."""
 
-    document: DocumentNode
+    document: Document
+    operation: OperationDefinitionNode
     kind: OperationType
     cost: Cost
 
@@ -85,6 +90,7 @@ class OperationExecutor:
         self._schema = executable_schema()._schema
         self._executor_class = executable_schema().execution_context_class
         self._documents = Documents(self._schema)
+        self._compiler = Compiler(executable_schema())
 
     async def execute(self, operation: Operation, *, scope: Scope, request_id: str) -> Outcome:
         """Run an operation for a scope. What goes wrong with it is in the outcome."""
@@ -138,12 +144,16 @@ class OperationExecutor:
         except QueryTooComplex as error:
             too_complex = GraphQLError(str(error), original_error=error)
             return _Rejection(reason=Reason.COST, errors=[too_complex], kind=kind, cost=cost)
-        return _Runnable(document.node, kind, cost)
+        return _Runnable(document, node, kind, cost)
 
     async def _start(
         self, plan: _Runnable, operation: Operation, request: Request
     ) -> ExecutionResult | AsyncGenerator[ExecutionResult, None]:
         """Run a query or mutation to its end, or open the stream of a subscription."""
+        if plan.kind is OperationType.QUERY and plan.document.uses > 1:
+            data = await self._run_compiled(plan, operation, request)
+            if data is not None:
+                return ExecutionResult(data, None)
         options: dict[str, Any] = {
             "context_value": request,
             "variable_values": operation.variables,
@@ -151,14 +161,29 @@ class OperationExecutor:
             "executor_class": self._executor_class,
         }
         if plan.kind is OperationType.SUBSCRIPTION:
-            started = open_stream(self._schema, plan.document, **options)
+            started = open_stream(self._schema, plan.document.node, **options)
         else:
             # Called for each value: Strawberry's recognises plain ones faster than graphql-core's.
             options["is_awaitable"] = optimized_is_awaitable
-            started = run_document(self._schema, plan.document, **options)
+            started = run_document(self._schema, plan.document.node, **options)
         if isawaitable(started):
             started = await started
         return cast("ExecutionResult | AsyncGenerator[ExecutionResult, None]", started)
+
+    async def _run_compiled(
+        self, plan: _Runnable, operation: Operation, request: Request
+    ) -> dict[str, Any] | None:
+        """Answer a query by compiled functions. None where graphql-core has to run it."""
+        variables = self._compiler.variables(plan.operation, operation.variables)
+        compiled = variables and self._compiler.find(plan.document, plan.operation, variables)
+        if not compiled:
+            return None
+        assert variables is not None
+        try:
+            return await compiled.query(request, variables)
+        except Exception as surprise:
+            log.debug("run again by graphql-core", error=repr(surprise))
+            return None
 
 
 async def _present_each(

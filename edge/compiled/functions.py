@@ -1,0 +1,363 @@
+"""Makes Python functions of selections: one for each selected object type and class of its values.
+
+A function takes a value and the run, and returns the answer's dict. Fields are read by attribute;
+of a stored value, by the keys of its record. A field whose resolver waits is answered later: its
+key is in the dict at once, so that the order is right, and the run is given what has to be awaited.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Final, TypeAlias, cast
+
+from graphql import (
+    FieldNode,
+    GraphQLEnumType,
+    GraphQLField,
+    GraphQLInterfaceType,
+    GraphQLLeafType,
+    GraphQLList,
+    GraphQLNonNull,
+    GraphQLObjectType,
+    GraphQLOutputType,
+    is_leaf_type,
+)
+from graphql.execution.values import VariableValues
+from strawberry.types.field import StrawberryField
+
+from domain.stored import Coded, Key, Many, One, Property, Stored, Written
+from edge.compiled.leaves import USUAL, Surprised, enum_names, writer
+from edge.compiled.runs import Run
+from edge.compiled.selections import Selections, Uncovered, uses_variables
+from schema.companions import without_companion
+from schema.hints import LATER, hints_of
+
+Answer: TypeAlias = dict[str, Any]
+Function: TypeAlias = Callable[[Any, Run], Any]
+_DEFINITION: Final = "strawberry-definition"
+
+
+@dataclass(frozen=True, slots=True)
+class Argued:
+    """A field with arguments: they are the same for each value, so a run makes them once."""
+
+    node: FieldNode
+    definition: GraphQLField
+    declared: StrawberryField
+
+
+@dataclass
+class Functions:
+    """Makes the functions of one operation, each at its first use."""
+
+    selections: Selections
+    bind: Callable[[Argued, VariableValues | None], dict[str, Any]]
+    """Makes the arguments that a resolver is called with."""
+    arguments: list[Argued] = field(default_factory=list)
+    memos: Iterator[int] = field(default_factory=count)
+    waits: bool = False
+    """Whether the answer may have to wait for a read."""
+
+    def of(self, kind: GraphQLOutputType, nodes: Iterable[FieldNode]) -> Function:
+        """The function that completes a value of this type: None for a null where it may be."""
+        text = _Text(self)
+        completed = text.complete(kind, "value", list(nodes))
+        return text.function(f"    return {completed}")
+
+    def objects(self, kind: GraphQLObjectType, nodes: list[FieldNode]) -> "_ByClass":
+        return _ByClass(self, kind, nodes)
+
+
+class _ByClass:
+    """Answers values of an object type or interface by the function for their class."""
+
+    def __init__(
+        self,
+        functions: Functions,
+        kind: GraphQLObjectType | GraphQLInterfaceType,
+        nodes: list[FieldNode],
+    ) -> None:
+        self._functions = functions
+        self._kind = kind
+        self._nodes = nodes
+        self._known: dict[type, Function] = {}
+        self._records: dict[type[Stored], Callable[..., Answer]] = {}
+        if isinstance(kind, GraphQLObjectType):
+            self._fields(kind)  # what is not covered is found when the operation is compiled
+
+    def __call__(self, value: Any, run: Run) -> Any:
+        function = self._known.get(value.__class__)
+        if function is None:
+            function = self._find(value)
+        return function(value, run)
+
+    def of_records(self, stored: type[Stored]) -> Callable[..., Answer]:
+        """The function that takes a record, the run, and the record's value where there is one."""
+        found = self._records.get(stored)
+        if found is None:
+            kind = self._concrete(stored)
+            found = self._records[stored] = _Text(self._functions, stored=stored).answer(
+                self._fields(kind)
+            )
+        return found
+
+    def _find(self, value: object) -> Function:
+        if value is None:
+            raise Surprised
+        actual = without_companion(value).__class__
+        if value.__class__ is actual and issubclass(actual, Stored):
+            of_record = self.of_records(actual)
+            self._known[actual] = lambda value, run: of_record(value.record, run, value)
+            return self._known[actual]
+        made = _Text(self._functions).answer(self._fields(self._concrete(actual)))
+        if value.__class__ is actual:
+            self._known[actual] = made
+        return made
+
+    def _concrete(self, actual: type) -> GraphQLObjectType:
+        if isinstance(self._kind, GraphQLObjectType):
+            return self._kind
+        schema = self._functions.selections.schema
+        for kind in schema.get_possible_types(self._kind):
+            if issubclass(actual, kind.extensions[_DEFINITION].origin.source):
+                return kind
+        raise Surprised
+
+    def _fields(self, kind: GraphQLObjectType) -> "list[_Field]":
+        selected = self._functions.selections.of(kind, [node.selection_set for node in self._nodes])
+        return [_field(kind, key, nodes) for key, nodes in selected.items()]
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """A selected field. `definition` None: the name of the type."""
+
+    key: str
+    nodes: list[FieldNode]
+    kind: GraphQLObjectType
+    definition: GraphQLField | None
+
+    @property
+    def declared(self) -> StrawberryField:
+        assert self.definition is not None
+        return cast("StrawberryField", self.definition.extensions[_DEFINITION])
+
+
+def _field(kind: GraphQLObjectType, key: str, nodes: list[FieldNode]) -> _Field:
+    name = nodes[0].name.value
+    if name == "__typename":
+        return _Field(key, nodes, kind, None)
+    definition = kind.fields.get(name)
+    if definition is None:
+        raise Uncovered(f"{kind.name}.{name}")
+    declared = definition.extensions[_DEFINITION]
+    if declared.extensions or declared.permission_classes:
+        raise Uncovered(f"{kind.name}.{name}")
+    return _Field(key, nodes, kind, definition)
+
+
+class _Text:
+    """The text of one function, and the objects that its names stand for."""
+
+    def __init__(self, functions: Functions, *, stored: type[Stored] | None = None) -> None:
+        self._functions = functions
+        self._stored = stored
+        self._globals: dict[str, Any] = {}
+        self._temporaries = count()
+        self._uses_value = False
+        self._before: list[str] = []
+
+    def answer(self, fields: "list[_Field]") -> Callable[..., Answer]:
+        entries: list[str] = []
+        after: list[str] = []
+        for one in fields:
+            if one.definition is not None and one.declared.is_async:
+                entries.append(f"{one.key!r}: None")
+                after.extend(self._wait_for(one))
+            else:
+                entries.append(f"{one.key!r}: {self._read(one)}")
+        lines = [*self._before, f"answer = {{{', '.join(entries)}}}", *after, "return answer"]
+        if self._stored is None:
+            return self.function("\n".join(f"    {line}" for line in lines))
+        if self._uses_value:
+            of = self._name(self._stored.of)
+            lines.insert(0, f"value = {of}(record) if value is None else value")
+        return self.function(
+            "\n".join(f"    {line}" for line in lines), parameters="record, run, value=None"
+        )
+
+    def function(self, body: str, *, parameters: str = "value, run") -> Callable[..., Any]:
+        text = f"def answer({parameters}):\n{body}\n"
+        # Made of names of the schema and of literals that `repr` wrote.
+        exec(compile(text, "<selection>", "exec"), self._globals)
+        return cast("Callable[..., Any]", self._globals["answer"])
+
+    def _read(self, one: _Field) -> str:
+        """The expression that answers a field."""
+        if one.definition is None:
+            return repr(one.kind.name)
+        declared, kind = one.declared, one.definition.type
+        if declared.base_resolver is not None:
+            return self._resolve(one)
+        stored = self._stored.fields.get(declared.python_name) if self._stored else None
+        if stored is None or isinstance(stored, Property):
+            self._uses_value = True
+            return self.complete(kind, f"value.{declared.python_name}", one.nodes)
+        return self._read_stored(stored, kind, one.nodes)
+
+    def _read_stored(self, stored: Any, kind: GraphQLOutputType, nodes: list[FieldNode]) -> str:
+        nullable = not isinstance(kind, GraphQLNonNull)
+        named = kind if isinstance(kind, GraphQLList | GraphQLObjectType) else None
+        if isinstance(kind, GraphQLNonNull):
+            named = kind.of_type
+        key = f"record[{getattr(stored, 'name', '')!r}]"
+        match stored:
+            case Key() if stored.required:
+                return self.complete(kind, key, nodes)
+            case Coded():
+                return self.complete(kind, key, nodes)
+            case Written() if str(named) == "AspectRatio":
+                text = self._temporary()
+                return f"({text} if ({text} := {key}).__class__ is str else {self._surprise()})"
+            case One() if isinstance(named, GraphQLObjectType):
+                function = self._name(self._of_records(named, nodes, stored.kind))
+                if not nullable:
+                    return f"{function}({key}, run)"
+                found = self._temporary()
+                return f"(None if ({found} := {key}) is None else {function}({found}, run))"
+            case Many() if isinstance(named, GraphQLList):
+                item = named.of_type
+                inner = item.of_type if isinstance(item, GraphQLNonNull) else item
+                if isinstance(inner, GraphQLObjectType):
+                    function = self._name(self._of_records(inner, nodes, stored.kind))
+                    records = f"{self._name(stored.records)}(record)" if stored.inherits else key
+                    return f"[{function}(one, run) for one in {records}]"
+        return self.complete(kind, f"{self._name(stored)}(record)", nodes)
+
+    def _of_records(
+        self, kind: GraphQLObjectType, nodes: list[FieldNode], stored: type[Stored]
+    ) -> Callable[..., Answer]:
+        return self._functions.objects(kind, nodes).of_records(stored)
+
+    def _resolve(self, one: _Field) -> str:
+        """The expression that calls a resolver which does not wait."""
+        assert one.definition is not None
+        call = self._call(one)
+        completed = self.complete(one.definition.type, call, one.nodes)
+        reads = hints_of(one.declared).constant_by
+        if reads is None or one.definition.args:
+            return completed
+        # The same for all values of this attribute, so a run answers it once for each.
+        memo, key, found = self._temporary(), self._temporary(), self._temporary()
+        stored = self._stored.fields.get(reads) if self._stored else None
+        if isinstance(stored, Key) and stored.required:
+            source = f"record[{stored.name!r}]"
+        else:
+            self._uses_value = True
+            source = f"value.{reads}"
+        self._before.append(f"{memo} = run.memos[{next(self._functions.memos)}]")
+        return (
+            f"({found} if ({found} := {memo}.get({key} := {source}, {self._name(LATER)}))"
+            f" is not {self._name(LATER)} else {memo}.setdefault({key}, {completed}))"
+        )
+
+    def _call(self, one: _Field) -> str:
+        """The expression that calls a resolver. Of one that waits, it makes the coroutine."""
+        declared = one.declared
+        resolver = declared.base_resolver
+        assert resolver is not None
+        assert one.definition is not None
+        function = resolver.wrapped_func
+        if isinstance(function, staticmethod):
+            function = function.__func__
+        given: list[str] = []
+        if resolver.self_parameter is not None:
+            self._uses_value = True
+            given.append("value")
+        for parameter in (resolver.parent_parameter, resolver.root_parameter):
+            if parameter is not None:
+                self._uses_value = True
+                given.append(f"{parameter.name}=value")
+        if resolver.info_parameter is not None:
+            given.append(f"{resolver.info_parameter.name}=run.info")
+        if one.definition.args:
+            given.append(f"**{self._arguments(Argued(one.nodes[0], one.definition, declared))}")
+        return f"{self._name(function)}({', '.join(given)})"
+
+    def _arguments(self, argued: Argued) -> str:
+        if not uses_variables(argued.node):
+            return self._name(self._functions.bind(argued, None))
+        self._functions.arguments.append(argued)
+        return f"run.arguments[{len(self._functions.arguments) - 1}]"
+
+    def _wait_for(self, one: _Field) -> list[str]:
+        assert one.definition is not None
+        self._functions.waits = True
+        complete = self._name(self._functions.of(one.definition.type, one.nodes))
+        later = f"run.later.append((answer, {one.key!r}, {complete}, {self._call(one)}))"
+        at_once = hints_of(one.declared).at_once
+        if at_once is None:
+            return [later]
+        self._uses_value = True
+        found, later_name = self._temporary(), self._name(LATER)
+        return [
+            f"{found} = {self._name(at_once)}(value)",
+            f"if {found} is {later_name}: {later}",
+            f"else: answer[{one.key!r}] = {complete}({found}, run)",
+        ]
+
+    def complete(self, kind: GraphQLOutputType, value: str, nodes: list[FieldNode]) -> str:
+        """The expression that completes the value of an expression, which is evaluated once."""
+        if isinstance(kind, GraphQLNonNull):
+            return self._complete_given(kind.of_type, value, nodes)
+        found = self._temporary()
+        given = self._complete_given(kind, found, nodes)
+        return f"(None if ({found} := {value}) is None else {given})"
+
+    def _complete_given(self, kind: GraphQLOutputType, value: str, nodes: list[FieldNode]) -> str:
+        if isinstance(kind, GraphQLList):
+            item = self._temporary()
+            # A list inside needs a function of its own: an assignment cannot be to a loop's name.
+            function = self._functions.of(kind.of_type, nodes)
+            return f"[{self._name(function)}({item}, run) for {item} in {self._name(_listed)}({value})]"
+        if is_leaf_type(kind):
+            return self._complete_leaf(cast("GraphQLLeafType", kind), value)
+        if not isinstance(kind, GraphQLObjectType | GraphQLInterfaceType):
+            raise Uncovered(str(kind))
+        return f"{self._name(_ByClass(self._functions, kind, nodes))}({value}, run)"
+
+    def _complete_leaf(self, kind: GraphQLLeafType, value: str) -> str:
+        if isinstance(kind, GraphQLEnumType):
+            names = enum_names(kind, kind.wrapped_cls)  # type: ignore[attr-defined]
+            return f"{self._name(names)}[{value}]"
+        write = self._name(writer(kind))
+        usual = USUAL.get(kind.name)
+        if usual is None:
+            return f"{write}({value})"
+        found = self._temporary()
+        test = usual.format(value=found).replace(found, f"({found} := {value})", 1)
+        return f"({found} if {test} else {write}({found}))"
+
+    def _surprise(self) -> str:
+        return f"{self._name(_surprise)}()"
+
+    def _name(self, thing: object) -> str:
+        for name, known in self._globals.items():
+            if known is thing:
+                return name
+        name = f"g{len(self._globals)}"
+        self._globals[name] = thing
+        return name
+
+    def _temporary(self) -> str:
+        return f"t{next(self._temporaries)}"
+
+
+def _listed(value: object) -> object:
+    if value.__class__ is tuple or value.__class__ is list:
+        return value
+    raise Surprised
+
+
+def _surprise() -> Any:
+    raise Surprised

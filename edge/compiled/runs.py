@@ -1,0 +1,70 @@
+"""One run of a compiled operation: what its functions share, and the reads that they wait for."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from schema.context import Request
+
+Waiting: TypeAlias = tuple[
+    dict[str, Any], str, Callable[[Any, "Run"], Any], Coroutine[Any, Any, object]
+]
+"""Where the answer belongs, how it is completed, and what is awaited."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledInfo:
+    """What resolvers use of Strawberry's `Info`."""
+
+    context: Request
+
+
+class Arguments(dict[int, dict[str, Any]]):
+    """Of fields that use variables, by the field's number. They are made at their first use."""
+
+    def __init__(self, make: Callable[[int], dict[str, Any]]) -> None:
+        self._make = make
+
+    def __missing__(self, number: int) -> dict[str, Any]:
+        made = self[number] = self._make(number)
+        return made
+
+
+class Run:
+    __slots__ = ("arguments", "info", "later", "memos")
+
+    def __init__(self, request: Request, arguments: Arguments) -> None:
+        self.info = CompiledInfo(request)
+        self.arguments = arguments
+        self.memos: defaultdict[int, dict[Any, Any]] = defaultdict(dict)
+        self.later: list[Waiting] = []
+
+    async def finish(self) -> None:
+        """Await what the answer waits for, each time all at once, until nothing is left."""
+        try:
+            while self.later:
+                batch, self.later = self.later, []
+                for (answer, key, complete, _), value in zip(
+                    batch, await _await_all([one for *_, one in batch]), strict=True
+                ):
+                    answer[key] = complete(value, self)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Drop what is not awaited."""
+        for *_, waiting in self.later:
+            waiting.close()
+        self.later = []
+
+
+async def _await_all(waiting: list[Coroutine[Any, Any, object]]) -> list[object]:
+    if len(waiting) == 1:
+        return [await waiting[0]]
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results

@@ -1,0 +1,184 @@
+"""Compiled answers are those of graphql-core, byte for byte, or there are none."""
+
+import os
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Final
+
+import orjson
+import pytest
+from graphql import ExecutionResult, execute, parse, validate
+
+from bootstrap import Api
+from domain.changes import Bookmark, ClusterTime
+from domain.ids import viewer_id_of
+from domain.turns import TurnUpdate
+from domain.viewers import Viewer
+from edge.compiled.operations import Compiled, Compiler
+from edge.documents import Documents as ParsedDocuments
+from edge.execution import executable_schema
+from schema.context import Request, Scope
+from schema.loaders import Loaders
+from storage.mongo.turns import read_turn
+from tests.edge import generated
+
+SEEDS: Final = int(os.environ.get("DARKROOM_TEST_DOCUMENTS", "300"))
+# It is the time of the read, and each execution reads for itself.
+TIMED: Final = frozenset({"Conversation.cursor"})
+# These stand for a viewer's state outside of what is generated.
+WITHOUT: Final = TIMED | {"Viewer.prompts", "Viewer.credits", "Viewer.limits"}
+
+schema = executable_schema()._schema
+
+
+@dataclass
+class Sides:
+    """One operation, run by graphql-core and by what was compiled of it."""
+
+    api: Api
+    viewer: Viewer
+    compiler: Compiler
+
+    def request(self) -> Request:
+        scope = Scope(self.viewer)
+        services = self.api.services
+        return Request(
+            id="test",
+            scope=scope,
+            services=services,
+            load=Loaders(services, scope.require_viewer),
+        )
+
+    async def plain(
+        self, text: str, variables: dict[str, Any], root: object = None
+    ) -> ExecutionResult:
+        result = execute(
+            schema,
+            parse(text),
+            root_value=root,
+            context_value=self.request(),
+            variable_values=variables,
+            executor_class=executable_schema().execution_context_class,
+        )
+        return result if isinstance(result, ExecutionResult) else await result
+
+    def compiled(self, text: str, variables: dict[str, Any]) -> tuple[Compiled | None, Any]:
+        document = ParsedDocuments(schema).read(text)
+        assert not document.errors, (text, document.errors)
+        (operation,) = document.operations
+        coerced = self.compiler.variables(operation, variables)
+        assert coerced is not None
+        return self.compiler.find(document, operation, coerced), coerced
+
+
+@pytest.fixture(scope="module")
+async def sides(api: Api) -> Sides:
+    return Sides(api, Viewer(viewer_id_of("tests", "compiled")), Compiler(executable_schema()))
+
+
+@pytest.fixture(scope="module")
+async def stored(api: Api, sides: Sides) -> list[dict[str, Any]]:
+    """Conversations in the database; returns their turns."""
+    records = generated.Records(Random(1), sides.viewer.id)
+    found: list[dict[str, Any]] = []
+    for _ in range(6):
+        conversation, turns = records.conversation()
+        await api.database.conversations.insert_one(conversation)
+        await api.database.turns.insert_many(turns)
+        for image in records.image_records(turns):
+            await api.database.images.insert_one(image)
+        found += turns
+    return found
+
+
+def update(turn: dict[str, Any], random: Random) -> TurnUpdate:
+    stored = read_turn(turn)
+    bookmark = Bookmark(ClusterTime(1, 1))
+    outputs = stored.outputs if turn["outputs"] else ()
+    changed = tuple(one for one in outputs if random.random() < 0.5)
+    return TurnUpdate(turn=stored, changed_outputs=changed, bookmark=bookmark, cursor="a cursor")
+
+
+def valid(text: str) -> bool:
+    return len(text) < 4_000 and not validate(schema, parse(text))
+
+
+@pytest.mark.parametrize("spoilt", [False, True], ids=["usual", "spoilt"])
+async def test_an_event_is_answered_as_by_graphql_core(
+    sides: Sides, stored: list[dict[str, Any]], spoilt: bool
+) -> None:
+    root = 'turnUpdated(conversationId: "conv")'
+    answered = 0
+    for seed in range(SEEDS):
+        random = Random(seed)
+        text = generated.Documents(random, schema, without=TIMED).operation(
+            "subscription", root, "TurnUpdate", depth=4
+        )
+        if not valid(text):
+            continue
+        records = generated.Records(random, sides.viewer.id)
+        (_, (turn, *_)) = records.conversation()
+        if spoilt:
+            records.spoil(turn)
+        event = update(turn, random)
+        variables = {"width": random.choice([None, 1, 512, 4000])}
+        plain = await sides.plain(text, variables, event)
+        compiled, coerced = sides.compiled(text, variables)
+        assert compiled is not None, text
+        answered += await same(plain, compiled.event(event, sides.request(), coerced), text)
+    assert answered > SEEDS / (10 if spoilt else 2)
+
+
+@pytest.mark.parametrize(
+    ("root", "kind", "without"),
+    [
+        ("conversation(id: $conversation)", "Conversation", WITHOUT),
+        ("turn(id: $turn)", "Turn", WITHOUT),
+        ("node(id: $image)", "Node", WITHOUT),
+        ("nodes(ids: [$conversation, $turn, $image, $output])", "Node", WITHOUT),
+        ("viewer", "Viewer", WITHOUT),
+        ("models", "ImageModel", WITHOUT),
+    ],
+    ids=["conversation", "turn", "node", "nodes", "viewer", "models"],
+)
+async def test_a_query_is_answered_as_by_graphql_core(
+    sides: Sides,
+    stored: list[dict[str, Any]],
+    root: str,
+    kind: str,
+    without: frozenset[str],
+) -> None:
+    answered = 0
+    for seed in range(SEEDS // 3):
+        random = Random(seed)
+        text = generated.Documents(random, schema, without=without).operation(
+            "query", root, kind, depth=4
+        )
+        if not valid(text):
+            continue
+        turn = random.choice(stored)
+        ids = {
+            "conversation": f"conv_{turn['_id'].split('_')[1]}",
+            "turn": turn["_id"],
+            "output": f"out_{turn['_id'].removeprefix('turn_')}_1",
+            "image": next(
+                (image["id"] for output in turn["outputs"] for image in output["images"]), "img_x"
+            ),
+        }
+        variables = {name: ids[name] for name in ids if f"${name}" in root}
+        plain = await sides.plain(text, variables)
+        compiled, coerced = sides.compiled(text, variables)
+        assert compiled is not None, text
+        answered += await same(plain, compiled.query(sides.request(), coerced), text)
+    assert answered > SEEDS / 10
+
+
+async def same(plain: ExecutionResult, compiled: Any, text: str) -> bool:
+    """Whether there was an answer, which is the same then."""
+    if plain.errors:
+        with pytest.raises(Exception, match=".*"):
+            await compiled
+        return False
+    answer = await compiled
+    assert orjson.dumps(answer) == orjson.dumps(plain.data), text
+    return True
