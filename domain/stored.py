@@ -6,14 +6,30 @@ the value itself, a projection of a database's read, and the compiler of selecti
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, ClassVar, Final, Self, TypeAlias
 
 Record: TypeAlias = dict[str, Any]
 """A stored document, decoded as far as its database's driver does. It belongs to its value."""
-Wanted: TypeAlias = Mapping[str, "Wanted | None"]
-"""Attributes that will be read. None: all of the attribute's own attributes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Attributes that will be read, each with those of its own values that will be. None: all."""
+
+    attributes: Mapping[str, "Wanted | None"]
+    projections: dict[type, dict[str, int] | None] = field(default_factory=dict, compare=False)
+    """What `projection` has made of it."""
+
+    def merged(self, other: "Wanted") -> "Wanted":
+        """What either will read."""
+        merged = dict(self.attributes)
+        for name, inner in other.attributes.items():
+            known = merged.get(name, inner)
+            merged[name] = None if known is None or inner is None else known.merged(inner)
+        return Wanted(merged)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +42,21 @@ class Key:
 
     def __call__(self, record: Record) -> Any:
         return record[self.name] if self.required else record.get(self.name, self.default)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return (self.name,)
+
+
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """A time in UTC, which is stored without its zone; or None."""
+
+    name: str
+
+    def __call__(self, record: Record) -> Any:
+        value: datetime | None = record[self.name]
+        return value if value is None or value.tzinfo else value.replace(tzinfo=UTC)
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -79,13 +110,13 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class One:
-    """A record inside the record, or None."""
+    """A record inside the record, or None. A projection inside it leaves out what is not one."""
 
     name: str
     kind: type["Stored"]
 
     def __call__(self, record: Record) -> Any:
-        found = record[self.name]
+        found = record.get(self.name)
         return None if found is None else self.kind.of(found)
 
     @property
@@ -138,7 +169,7 @@ class Property:
         raise AttributeError  # the class's own property has raised it
 
 
-Field: TypeAlias = Key | Coded | Written | Listed | One | Many | Derived | Property
+Field: TypeAlias = Key | Instant | Coded | Written | Listed | One | Many | Derived | Property
 
 
 class Stored:
@@ -162,10 +193,10 @@ class Stored:
         """Called where the attribute's slot is empty."""
         if name == "companion":
             return None
-        field = self.fields.get(name)
-        if field is None:
+        stored = self.fields.get(name)
+        if stored is None:
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.")
-        value = field(self.record)
+        value = stored(self.record)
         _set(self, name, value)
         return value
 
@@ -185,24 +216,31 @@ _set: Final = object.__setattr__
 
 def projection(kind: type[Stored], wanted: Wanted | None) -> dict[str, int] | None:
     """The keys of the records that the wanted attributes are made from. None: all."""
-    paths = _paths(kind, wanted) if wanted is not None else None
-    return None if paths is None else dict.fromkeys(_outermost(paths), 1)
+    if wanted is None:
+        return None
+    if kind not in wanted.projections:
+        paths = _paths(kind, wanted)
+        keys = None if paths is None else dict.fromkeys(_outermost(paths), 1)
+        wanted.projections[kind] = keys
+    return wanted.projections[kind]
 
 
 def _paths(kind: type[Stored], wanted: Wanted) -> set[str] | None:
     paths: set[str] = set()
-    for name, inner in wanted.items():
-        field = kind.fields.get(name)
-        if field is None:
+    for name, inner in wanted.attributes.items():
+        stored = kind.fields.get(name)
+        if stored is None:
             return None
-        if isinstance(field, One | Many) and inner is not None:
-            paths.update(field.keys[1:])
-            below = _paths(field.kind, inner)
+        if isinstance(stored, One | Many) and inner is not None:
+            paths.update(stored.keys[1:])
+            below = _paths(stored.kind, inner)
             if below:
-                inherited = {key for key, _ in field.inherits} if isinstance(field, Many) else set()
-                paths.update(f"{field.name}.{path}" for path in below - inherited)
+                inherited = (
+                    {key for key, _ in stored.inherits} if isinstance(stored, Many) else set()
+                )
+                paths.update(f"{stored.name}.{path}" for path in below - inherited)
                 continue
-        paths.update(field.keys)
+        paths.update(stored.keys)
     return paths
 
 

@@ -26,6 +26,8 @@ class Document:
     """Why it is not valid, if it is not."""
     uses: int = 0
     """How often it has been read."""
+    costs: dict[Hashable, Any] = field(default_factory=dict)
+    """What `edge.query_cost` has measured of it."""
     compiled: dict[Hashable, Any] = field(default_factory=dict)
     """What `edge.compiled` has made of it."""
 

@@ -41,6 +41,8 @@ log = structlog.get_logger(__name__)
 
 OPERATION_SECONDS: Final = 10.0
 """For a query or mutation as a whole, and for a subscription until its stream is open."""
+MAX_COSTS: Final = 64
+"""Remembered of one document."""
 
 _CODES: Final[Mapping[Reason, str]] = {
     Reason.SYNTAX: "GRAPHQL_PARSE_FAILED",
@@ -138,13 +140,30 @@ class OperationExecutor:
         if operation.name is None and len(document.operations) > 1:
             message = "The document has several operations: set `operationName`."
             return _Rejection(reason=Reason.NAME_MISSING, errors=[GraphQLError(message)], kind=kind)
-        cost = measure_cost(self._schema, document.node, node, variables=operation.variables or {})
+        cost = self._measure(document, node, operation.variables or {})
         try:
             check_cost(cost, kind)
         except QueryTooComplex as error:
             too_complex = GraphQLError(str(error), original_error=error)
             return _Rejection(reason=Reason.COST, errors=[too_complex], kind=kind, cost=cost)
         return _Runnable(document, node, kind, cost)
+
+    def _measure(
+        self, document: Document, node: OperationDefinitionNode, variables: Mapping[str, Any]
+    ) -> Cost:
+        """Only numbers and the lengths of lists matter: the same ones cost the same."""
+        sizes = (
+            (name, len(value) if isinstance(value, list) else value)
+            for name, value in variables.items()
+            if isinstance(value, int | list)
+        )
+        key = (id(node), *sizes)
+        cost = document.costs.get(key)
+        if cost is None:
+            cost = measure_cost(self._schema, document.node, node, variables=variables)
+            if len(document.costs) < MAX_COSTS:
+                document.costs[key] = cost
+        return cast("Cost", cost)
 
     async def _start(
         self, plan: _Runnable, operation: Operation, request: Request

@@ -6,6 +6,8 @@ say that it is the value itself. Only a resolver that needs the companion asks f
 
 from typing import TypeVar, cast
 
+from domain.stored import Stored
+
 Value = TypeVar("Value")
 Kind = TypeVar("Kind")
 
@@ -21,12 +23,17 @@ class _Accompanied:
 
 
 def with_companion(value: Value, companion: object) -> Value:
+    if isinstance(value, Stored):
+        object.__setattr__(value, "companion", companion)  # no attribute of the frozen value
+        return value
     return cast(Value, _Accompanied(value, companion))
 
 
 def companion(value: object, kind: type[Kind]) -> Kind | None:
     """The value's companion, or None where it has none of this kind."""
     found = value._companion if isinstance(value, _Accompanied) else None
+    if isinstance(value, Stored):
+        found = value.companion
     return found if isinstance(found, kind) else None
 
 

@@ -6,6 +6,7 @@ from typing import Final, TypeAlias
 import strawberry
 
 from domain.errors import Unauthenticated
+from domain.stored import Wanted
 from domain.viewers import Viewer
 from schema.loaders import Loaders
 from schema.services import Services
@@ -42,3 +43,16 @@ class Request:
 
 
 Info: TypeAlias = strawberry.Info[Request, None]
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledInfo:
+    """What compiled functions give to resolvers instead of Strawberry's `Info`."""
+
+    context: Request
+    wanted: Wanted | None = None
+
+
+def wanted(info: Info) -> Wanted | None:
+    """The attributes of the items that the field's selection reads. None where that is unknown."""
+    return info.wanted if isinstance(info, CompiledInfo) else None

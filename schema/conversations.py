@@ -12,8 +12,9 @@ from domain.changes import Bookmark
 from domain.models import AspectRatio, Resolution
 from schema.companions import companion
 from schema.connections import Connection, Cursor, First, Last, ListPage, page_request
-from schema.context import Info
+from schema.context import Info, wanted
 from schema.errors import Payload
+from schema.hints import hints
 from schema.images import Image, ImageConnection
 from schema.node import Node
 from schema.scalars import given
@@ -49,7 +50,11 @@ class Conversation(Node):
         description="When the conversation was last renamed, or its last turn was added."
     )
 
-    @strawberry.field(graphql_type=TurnConnection, description="The turns, oldest first.")
+    @strawberry.field(
+        graphql_type=TurnConnection,
+        description="The turns, oldest first.",
+        metadata=hints("id", projects=True),
+    )
     @staticmethod
     async def turns(
         conversation: strawberry.Parent[domain.conversations.Conversation],
@@ -62,7 +67,9 @@ class Conversation(Node):
     ) -> ListPage[domain.turns.Turn]:
         name = f"turns {conversation.id}"
         request = page_request(info, name, first=first, after=after, last=last, before=before)
-        page = await info.context.services.turns.page(info.context.viewer, conversation.id, request)
+        page = await info.context.services.turns.page(
+            info.context.viewer, conversation.id, request, wanted=wanted(info)
+        )
         return ListPage(page, name, info.context.services.page_cursors)
 
     @strawberry.field(graphql_type=Turn | None, description="The newest turn.")

@@ -13,6 +13,7 @@ from schema.connections import Connection
 from schema.context import Info
 from schema.enums import described_enum
 from schema.errors import Payload
+from schema.hints import hints
 from schema.models import ImageModel
 from schema.node import Node
 from schema.scalars import given
@@ -52,7 +53,8 @@ class Image(Node):
     @strawberry.field(
         description="A signed, absolute URL of the image. It stays the same for a while, so "
         "that clients can cache the image. An expired or altered URL is answered "
-        "with 403: query `url` again."
+        "with 403: query `url` again.",
+        metadata=hints("key", "rendition_widths"),
     )
     @staticmethod
     def url(
@@ -71,7 +73,9 @@ class Image(Node):
         key = image.key if wanted is None else image.key_at_least(wanted)
         return info.context.services.links.link(key).url
 
-    @strawberry.field(description="When the image's URLs expire.")
+    @strawberry.field(
+        description="When the image's URLs expire.", metadata=hints("key", "rendition_widths")
+    )
     @staticmethod
     def url_expires_at(image: strawberry.Parent[images.Image], info: Info) -> datetime:
         return min(info.context.services.links.link(key).expires_at for key in image.keys)
@@ -79,6 +83,7 @@ class Image(Node):
     @strawberry.field(
         graphql_type=ImageModel | None,
         description="The model that made the image. Null if no model did.",
+        metadata=hints("model_id", constant_by="model_id"),
     )
     @staticmethod
     def model(image: strawberry.Parent[images.Image], info: Info) -> models.ImageModel | None:
@@ -86,7 +91,8 @@ class Image(Node):
         return info.context.services.registry.remembered(name) if name is not None else None
 
     @strawberry.field(
-        description="The prompt that the image was made from. Null if it was not made from one."
+        description="The prompt that the image was made from. Null if it was not made from one.",
+        metadata=hints("id", stored=True),
     )
     @staticmethod
     async def prompt(image: strawberry.Parent[images.Image], info: Info) -> str | None:
@@ -95,7 +101,8 @@ class Image(Node):
 
     @strawberry.field(
         description="Whether the viewer has marked it as a favourite. A favourite is kept when "
-        "its conversation is deleted."
+        "its conversation is deleted.",
+        metadata=hints("id", stored=True),
     )
     @staticmethod
     async def favourite(image: strawberry.Parent[images.Image], info: Info) -> bool:
@@ -106,6 +113,7 @@ class Image(Node):
         graphql_type=list[Annotated["Image", strawberry.lazy("schema.images")]],
         description="The images that it was made from, without those that have been deleted. "
         "Empty if it was made from text alone.",
+        metadata=hints("id"),
     )
     @staticmethod
     async def made_from(
@@ -121,6 +129,7 @@ class Image(Node):
         graphql_type=Annotated["Turn", strawberry.lazy("schema.turns")] | None,
         description="The turn that it was made in. Null if there was none, or if it has been "
         "deleted.",
+        metadata=hints("output_id"),
     )
     @staticmethod
     async def turn(image: strawberry.Parent[images.Image], info: Info) -> turns.Turn | None:
@@ -133,6 +142,7 @@ class Image(Node):
         graphql_type=Annotated["Output", strawberry.lazy("schema.outputs")] | None,
         description="The output that delivered it. Null if there was none, or if it has been "
         "deleted.",
+        metadata=hints("output_id"),
     )
     @staticmethod
     async def output(image: strawberry.Parent[images.Image], info: Info) -> outputs.Output | None:

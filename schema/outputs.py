@@ -8,6 +8,7 @@ import strawberry
 from domain import errors, models, outputs, references, turns
 from schema.context import Info
 from schema.enums import described_enum
+from schema.hints import hints
 from schema.images import Image
 from schema.models import ImageModel
 from schema.node import Node
@@ -96,7 +97,7 @@ class Preview:
     width: int = strawberry.field(description="The width in pixels.")
     height: int = strawberry.field(description="The height in pixels.")
 
-    @strawberry.field(description="A signed, absolute URL of the preview.")
+    @strawberry.field(description="A signed, absolute URL of the preview.", metadata=hints("key"))
     @staticmethod
     def url(preview: strawberry.Parent[outputs.Preview], info: Info) -> str:
         return info.context.services.links.link(preview.key).url
@@ -163,12 +164,17 @@ class Output(Node):
     @strawberry.field(
         graphql_type=Annotated["Turn", strawberry.lazy("schema.turns")] | None,
         description="The turn that it belongs to. Null if the turn has just been deleted.",
+        metadata=hints("turn_id"),
     )
     @staticmethod
     async def turn(output: strawberry.Parent[outputs.Output], info: Info) -> turns.Turn | None:
         return await info.context.load.turn.load(output.turn_id)
 
-    @strawberry.field(graphql_type=ImageModel, description="The model that makes the images.")
+    @strawberry.field(
+        graphql_type=ImageModel,
+        description="The model that makes the images.",
+        metadata=hints("model_id", constant_by="model_id"),
+    )
     @staticmethod
     def model(output: strawberry.Parent[outputs.Output], info: Info) -> models.ImageModel:
         return info.context.services.registry.remembered(output.model_id)

@@ -17,7 +17,11 @@ def given(value: Value | None) -> Value | None:
 
 
 def _write_instant(value: datetime) -> str:
-    return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """A time without a zone, as a database may read it, is in UTC."""
+    zone = value.tzinfo
+    if zone is not None:
+        value = (value if zone is UTC else value.astimezone(UTC)).replace(tzinfo=None)
+    return value.isoformat(timespec="milliseconds") + "Z"
 
 
 def _read_instant(value: object) -> datetime:

@@ -11,6 +11,7 @@ from schema.companions import with_companion
 from schema.context import Info
 from schema.enums import described_enum
 from schema.errors import Payload
+from schema.hints import hints
 from schema.models import ImageModel
 from schema.node import Node
 from schema.outputs import GenerationError, Output, Reference
@@ -100,6 +101,7 @@ class Turn(Node):
     @strawberry.field(
         graphql_type=Annotated["Conversation", strawberry.lazy("schema.conversations")],
         description="The conversation that the turn belongs to.",
+        metadata=hints("id", "turn_index"),
     )
     @staticmethod
     async def conversation(
@@ -113,6 +115,7 @@ class Turn(Node):
     @strawberry.field(
         graphql_type=list[ImageModel],
         description="The models that the viewer selected, or that were inherited.",
+        metadata=hints("selected_model_ids"),
     )
     @staticmethod
     def selected_models(turn: strawberry.Parent[turns.Turn], info: Info) -> list[models.ImageModel]:
@@ -121,6 +124,7 @@ class Turn(Node):
     @strawberry.field(
         graphql_type=list[ImageModel],
         description="The models whose outputs have not ended. Empty once the turn has ended.",
+        metadata=hints("outputs"),
     )
     @staticmethod
     def pending_models(turn: strawberry.Parent[turns.Turn], info: Info) -> list[models.ImageModel]:

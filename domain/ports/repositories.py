@@ -28,6 +28,7 @@ from domain.images import Image, ImageOrigin, ImageRecord
 from domain.outputs import Output
 from domain.pages import Page, PageRequest
 from domain.prompts import Prompt
+from domain.stored import Wanted
 from domain.turns import PlannedOutput, Turn, TurnPlan, TurnsAsOf
 from domain.uploads import Upload
 
@@ -110,9 +111,16 @@ class TurnRepository(Protocol):
     ) -> Mapping[ConversationId, Turn]: ...
 
     async def page(
-        self, viewer_id: ViewerId, conversation_id: ConversationId, request: PageRequest
+        self,
+        viewer_id: ViewerId,
+        conversation_id: ConversationId,
+        request: PageRequest,
+        *,
+        wanted: Wanted | None = None,
     ) -> Page[Turn]:
-        """Oldest first. A position is a turn's index."""
+        """Oldest first. A position is a turn's index. Attributes that are not wanted need not be
+        there.
+        """
 
     async def latest_with_images(
         self, viewer_id: ViewerId, conversation_id: ConversationId

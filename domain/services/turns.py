@@ -30,6 +30,7 @@ from domain.refusals import Refusals, refuse
 from domain.services.accounts import AccountService
 from domain.services.commands import CommandService, Written
 from domain.services.edit_planning import EditPlanner, PlannedEdit
+from domain.stored import Wanted
 from domain.turns import PlannedOutput, RetryOutput, SendEdit, Turn, TurnPlan
 from domain.viewers import Viewer
 
@@ -69,10 +70,15 @@ class TurnService:
         return await self.turns.latest_of_many(viewer.id, ids)
 
     async def page(
-        self, viewer: Viewer, conversation_id: ConversationId, request: PageRequest
+        self,
+        viewer: Viewer,
+        conversation_id: ConversationId,
+        request: PageRequest,
+        *,
+        wanted: Wanted | None = None,
     ) -> Page[Turn]:
-        """Oldest first."""
-        return await self.turns.page(viewer.id, conversation_id, request)
+        """Oldest first. Attributes that are not wanted need not be there."""
+        return await self.turns.page(viewer.id, conversation_id, request, wanted=wanted)
 
     async def in_progress(self, viewer: Viewer) -> Sequence[Turn]:
         """Turns with unfinished outputs, oldest first."""

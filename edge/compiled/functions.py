@@ -20,21 +20,24 @@ from graphql import (
     GraphQLNonNull,
     GraphQLObjectType,
     GraphQLOutputType,
+    get_named_type,
     is_leaf_type,
 )
 from graphql.execution.values import VariableValues
 from strawberry.types.field import StrawberryField
 
-from domain.stored import Coded, Key, Many, One, Property, Stored, Written
+from domain.stored import Coded, Instant, Key, Many, One, Property, Stored, Written
 from edge.compiled.leaves import USUAL, Surprised, enum_names, writer
 from edge.compiled.runs import Run
 from edge.compiled.selections import Selections, Uncovered, uses_variables
+from edge.compiled.wanted import wanted_items
 from schema.companions import without_companion
-from schema.hints import LATER, hints_of
+from schema.hints import hints_of
 
 Answer: TypeAlias = dict[str, Any]
 Function: TypeAlias = Callable[[Any, Run], Any]
 _DEFINITION: Final = "strawberry-definition"
+_MISSING: Final = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,26 +168,37 @@ class _Text:
         self._globals: dict[str, Any] = {}
         self._temporaries = count()
         self._uses_value = False
+        self._attributes: set[str] = set()
+        """What resolvers read of the value."""
         self._before: list[str] = []
 
     def answer(self, fields: "list[_Field]") -> Callable[..., Answer]:
         entries: list[str] = []
         after: list[str] = []
         for one in fields:
-            if one.definition is not None and one.declared.is_async:
+            if one.definition is not None and one.declared.is_async and not self._stands(one):
                 entries.append(f"{one.key!r}: None")
-                after.extend(self._wait_for(one))
+                after.append(self._wait_for(one))
             else:
                 entries.append(f"{one.key!r}: {self._read(one)}")
         lines = [*self._before, f"answer = {{{', '.join(entries)}}}", *after, "return answer"]
         if self._stored is None:
             return self.function("\n".join(f"    {line}" for line in lines))
         if self._uses_value:
-            of = self._name(self._stored.of)
-            lines.insert(0, f"value = {of}(record) if value is None else value")
+            lines = [*self._make_value(self._stored), *lines]
         return self.function(
             "\n".join(f"    {line}" for line in lines), parameters="record, run, value=None"
         )
+
+    def _make_value(self, stored: type[Stored]) -> list[str]:
+        """The lines that make a value where none is given, and fill in what resolvers read."""
+        lines = [f"value = {self._name(stored.of)}(record) if value is None else value"]
+        for name in sorted(self._attributes):
+            read = stored.fields.get(name)
+            if isinstance(read, Key) and read.required:
+                put = self._name(getattr(stored, name).__set__)
+                lines.append(f"{put}(value, record[{read.name!r}])")
+        return lines
 
     def function(self, body: str, *, parameters: str = "value, run") -> Callable[..., Any]:
         text = f"def answer({parameters}):\n{body}\n"
@@ -197,7 +211,7 @@ class _Text:
         if one.definition is None:
             return repr(one.kind.name)
         declared, kind = one.declared, one.definition.type
-        if declared.base_resolver is not None:
+        if declared.base_resolver is not None and not self._stands(one):
             return self._resolve(one)
         stored = self._stored.fields.get(declared.python_name) if self._stored else None
         if stored is None or isinstance(stored, Property):
@@ -205,21 +219,29 @@ class _Text:
             return self.complete(kind, f"value.{declared.python_name}", one.nodes)
         return self._read_stored(stored, kind, one.nodes)
 
+    def _stands(self, one: _Field) -> bool:
+        """Whether the answer of the field's resolver is in the record."""
+        stored = self._stored
+        return (
+            stored is not None
+            and hints_of(one.declared).stored
+            and one.declared.python_name in stored.fields
+        )
+
     def _read_stored(self, stored: Any, kind: GraphQLOutputType, nodes: list[FieldNode]) -> str:
         nullable = not isinstance(kind, GraphQLNonNull)
-        named = kind if isinstance(kind, GraphQLList | GraphQLObjectType) else None
-        if isinstance(kind, GraphQLNonNull):
-            named = kind.of_type
+        named = kind.of_type if isinstance(kind, GraphQLNonNull) else kind
         key = f"record[{getattr(stored, 'name', '')!r}]"
         match stored:
             case Key() if stored.required:
                 return self.complete(kind, key, nodes)
-            case Coded():
+            case Coded() | Instant():
                 return self.complete(kind, key, nodes)
             case Written() if str(named) == "AspectRatio":
                 text = self._temporary()
                 return f"({text} if ({text} := {key}).__class__ is str else {self._surprise()})"
             case One() if isinstance(named, GraphQLObjectType):
+                key = f"record.get({stored.name!r})"
                 function = self._name(self._of_records(named, nodes, stored.kind))
                 if not nullable:
                     return f"{function}({key}, run)"
@@ -257,8 +279,8 @@ class _Text:
             source = f"value.{reads}"
         self._before.append(f"{memo} = run.memos[{next(self._functions.memos)}]")
         return (
-            f"({found} if ({found} := {memo}.get({key} := {source}, {self._name(LATER)}))"
-            f" is not {self._name(LATER)} else {memo}.setdefault({key}, {completed}))"
+            f"({found} if ({found} := {memo}.get({key} := {source}, {self._name(_MISSING)}))"
+            f" is not {self._name(_MISSING)} else {memo}.setdefault({key}, {completed}))"
         )
 
     def _call(self, one: _Field) -> str:
@@ -267,6 +289,7 @@ class _Text:
         resolver = declared.base_resolver
         assert resolver is not None
         assert one.definition is not None
+        self._attributes.update(hints_of(declared).reads or ())
         function = resolver.wrapped_func
         if isinstance(function, staticmethod):
             function = function.__func__
@@ -279,10 +302,19 @@ class _Text:
                 self._uses_value = True
                 given.append(f"{parameter.name}=value")
         if resolver.info_parameter is not None:
-            given.append(f"{resolver.info_parameter.name}=run.info")
+            given.append(f"{resolver.info_parameter.name}={self._info(one)}")
         if one.definition.args:
             given.append(f"**{self._arguments(Argued(one.nodes[0], one.definition, declared))}")
         return f"{self._name(function)}({', '.join(given)})"
+
+    def _info(self, one: _Field) -> str:
+        if not hints_of(one.declared).projects:
+            return "run.info"
+        assert one.definition is not None
+        kind = get_named_type(one.definition.type)
+        assert isinstance(kind, GraphQLObjectType)
+        items = wanted_items(self._functions.selections, kind, one.nodes)
+        return f"run.wanting({self._name(items)})"
 
     def _arguments(self, argued: Argued) -> str:
         if not uses_variables(argued.node):
@@ -290,21 +322,11 @@ class _Text:
         self._functions.arguments.append(argued)
         return f"run.arguments[{len(self._functions.arguments) - 1}]"
 
-    def _wait_for(self, one: _Field) -> list[str]:
+    def _wait_for(self, one: _Field) -> str:
         assert one.definition is not None
         self._functions.waits = True
         complete = self._name(self._functions.of(one.definition.type, one.nodes))
-        later = f"run.later.append((answer, {one.key!r}, {complete}, {self._call(one)}))"
-        at_once = hints_of(one.declared).at_once
-        if at_once is None:
-            return [later]
-        self._uses_value = True
-        found, later_name = self._temporary(), self._name(LATER)
-        return [
-            f"{found} = {self._name(at_once)}(value)",
-            f"if {found} is {later_name}: {later}",
-            f"else: answer[{one.key!r}] = {complete}({found}, run)",
-        ]
+        return f"run.later.append((answer, {one.key!r}, {complete}, {self._call(one)}))"
 
     def complete(self, kind: GraphQLOutputType, value: str, nodes: list[FieldNode]) -> str:
         """The expression that completes the value of an expression, which is evaluated once."""
@@ -318,10 +340,11 @@ class _Text:
         if isinstance(kind, GraphQLList):
             item = self._temporary()
             # A list inside needs a function of its own: an assignment cannot be to a loop's name.
-            function = self._functions.of(kind.of_type, nodes)
-            return f"[{self._name(function)}({item}, run) for {item} in {self._name(_listed)}({value})]"
+            function = self._name(self._functions.of(kind.of_type, nodes))
+            items = f"{self._name(_listed)}({value})"
+            return f"[{function}({item}, run) for {item} in {items}]"
         if is_leaf_type(kind):
-            return self._complete_leaf(cast("GraphQLLeafType", kind), value)
+            return self._complete_leaf(kind, value)
         if not isinstance(kind, GraphQLObjectType | GraphQLInterfaceType):
             raise Uncovered(str(kind))
         return f"{self._name(_ByClass(self._functions, kind, nodes))}({value}, run)"

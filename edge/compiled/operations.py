@@ -109,7 +109,7 @@ class Compiler:
             if len(document.compiled) >= MAX_VARIANTS:
                 return None
             document.compiled[key] = self._compile(document, operation, conditions)
-        return document.compiled[key]
+        return cast("Compiled | None", document.compiled[key])
 
     def _compile(
         self,

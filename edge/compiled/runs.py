@@ -3,22 +3,15 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from schema.context import Request
+from domain.stored import Wanted
+from schema.context import CompiledInfo, Request
 
 Waiting: TypeAlias = tuple[
     dict[str, Any], str, Callable[[Any, "Run"], Any], Coroutine[Any, Any, object]
 ]
 """Where the answer belongs, how it is completed, and what is awaited."""
-
-
-@dataclass(frozen=True, slots=True)
-class CompiledInfo:
-    """What resolvers use of Strawberry's `Info`."""
-
-    context: Request
 
 
 class Arguments(dict[int, dict[str, Any]]):
@@ -40,6 +33,9 @@ class Run:
         self.arguments = arguments
         self.memos: defaultdict[int, dict[Any, Any]] = defaultdict(dict)
         self.later: list[Waiting] = []
+
+    def wanting(self, wanted: Wanted | None) -> CompiledInfo:
+        return CompiledInfo(self.info.context, wanted)
 
     async def finish(self) -> None:
         """Await what the answer waits for, each time all at once, until nothing is left."""

@@ -84,6 +84,7 @@ class Selections:
     def _condition(self, directive: DirectiveNode) -> bool:
         if directive.name.value not in _CONDITIONS:
             raise Uncovered(f"@{directive.name.value}")
+        assert directive.arguments
         value = directive.arguments[0].value
         if isinstance(value, BooleanValueNode):
             return value.value

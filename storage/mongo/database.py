@@ -45,6 +45,8 @@ FEED_SILENCE_SECONDS: Final = 8
 """After which an unanswered read of the change stream is given up. A quiet one answers every
 second.
 """
+SHOWN: Final = CodecOptions[Document](tz_aware=False)
+"""For documents that are only shown: times without a zone take half as long to decode."""
 _MAJORITY: Final = ReadConcern("majority")
 _DURABLE: Final = WriteConcern("majority")
 
@@ -220,7 +222,7 @@ def from_cluster_time(cluster_time: ClusterTime) -> Timestamp:
 
 def epoch_ms(instant: datetime) -> int:
     """Milliseconds since 1970: all that MongoDB keeps of an instant."""
-    return round(instant.timestamp() * 1000)
+    return round((instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def from_epoch_ms(value: int) -> datetime:

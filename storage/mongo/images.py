@@ -16,9 +16,9 @@ from domain.ids import (
 )
 from domain.images import Image, ImageOrigin, ImageRecord, rendition_key
 from domain.pages import Page, PageRequest
-from domain.stored import Coded, Derived, Key, Listed, Stored
+from domain.stored import Coded, Derived, Instant, Key, Listed, Stored
 from storage.mongo.collections import Document
-from storage.mongo.database import Database, repository
+from storage.mongo.database import SHOWN, Database, repository
 from storage.mongo.output_updates import taking_out
 from storage.mongo.pages import beyond, read_page
 from storage.mongo.transaction import Abort, Transaction
@@ -31,6 +31,7 @@ class MongoImageRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._images = database.images
+        self._shown = database.images.with_options(codec_options=SHOWN)
 
     async def get_many(
         self, viewer_id: ViewerId, ids: Iterable[ImageId]
@@ -54,7 +55,7 @@ class MongoImageRepository:
             query["origin"] = origin.value
         if model_id is not None:
             query["model"] = model_id
-        found = self._images.find(query)
+        found = self._shown.find(query)
         return await read_page(found, request, sorted_by="createdAt", read=read_record)
 
     async def set_favourite(
@@ -174,20 +175,26 @@ class StoredImage(Stored, Image):
         "model_id": Key("model"),
         "seed": Key("seed"),
         "output_id": Key("outputId"),
-        "created_at": Key("createdAt"),
+        "created_at": Instant("createdAt"),
     }
 
 
-def _image_of_record(document: Document) -> Image:
-    document["id"] = document["_id"]
-    return StoredImage.of(document)
+class StoredGalleryImage(StoredImage):
+    """An image whose record is that of the gallery, which has more."""
+
+    __slots__ = ()
+    fields: ClassVar = StoredImage.fields | {
+        "id": Key("_id"),
+        "prompt": Key("prompt"),
+        "favourite": Key("favourite", default=False, required=False),
+    }
 
 
 class StoredImageRecord(Stored, ImageRecord):
     __slots__ = ("companion", "record")
     kind = ImageRecord
     fields: ClassVar = {
-        "image": Derived(_image_of_record, ("_id",)),
+        "image": Derived(StoredGalleryImage.of, ("_id",)),
         "prompt": Key("prompt"),
         "made_from": Listed("madeFrom"),
         "favourite": Key("favourite", default=False, required=False),

@@ -7,7 +7,7 @@ from domain.errors import GenerationErrorCode
 from domain.ids import output_id_of
 from domain.outputs import GenerationError, Output, OutputStatus, Preview, Run, Usage
 from domain.references import Reference, ReferenceOrigin
-from domain.stored import Coded, Derived, Key, Many, One, Property, Stored
+from domain.stored import Coded, Derived, Instant, Key, Many, One, Property, Stored
 from domain.turns import PlannedOutput
 from storage.mongo.collections import Document
 from storage.mongo.images import StoredImage, image_document
@@ -111,9 +111,9 @@ class StoredOutput(Stored, Output):
         "runs": Derived(lambda record: tuple(map(StoredRun.of, record.get("runs", ()))), ("runs",)),
         "credits_reserved": Key("creditsReserved", default=0, required=False),
         "credits_charged": Key("creditsCharged", default=0, required=False),
-        "queued_at": Key("queuedAt"),
-        "started_at": Key("startedAt"),
-        "completed_at": Key("completedAt"),
+        "queued_at": Instant("queuedAt"),
+        "started_at": Instant("startedAt"),
+        "completed_at": Instant("completedAt"),
     }
 
 

@@ -19,7 +19,19 @@ from domain.ids import (
 from domain.models import AspectRatio, ImageFormat, Quality, Resolution
 from domain.outputs import Output
 from domain.pages import Page, PageRequest, cut
-from domain.stored import Coded, Key, Listed, Many, One, Property, Stored, Written
+from domain.stored import (
+    Coded,
+    Instant,
+    Key,
+    Listed,
+    Many,
+    One,
+    Property,
+    Stored,
+    Wanted,
+    Written,
+    projection,
+)
 from domain.turns import (
     PlannedOutput,
     Turn,
@@ -30,7 +42,7 @@ from domain.turns import (
 )
 from storage.mongo.accounts import move_credits, releases, reserve_credits
 from storage.mongo.collections import UNFINISHED_TURN, Document
-from storage.mongo.database import Database, cluster_time_of, from_cluster_time, repository
+from storage.mongo.database import SHOWN, Database, cluster_time_of, from_cluster_time, repository
 from storage.mongo.idempotency import use_key
 from storage.mongo.output_rules import (
     MAY_BE_CANCELLED,
@@ -59,6 +71,7 @@ class MongoTurnRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._turns = database.turns
+        self._shown = database.turns.with_options(codec_options=SHOWN)
         self._images = database.images
 
     async def get_many(self, viewer_id: ViewerId, ids: Iterable[TurnId]) -> Mapping[TurnId, Turn]:
@@ -83,14 +96,22 @@ class MongoTurnRepository:
         return {turn.conversation_id: turn for turn in turns.values()}
 
     async def page(
-        self, viewer_id: ViewerId, conversation_id: ConversationId, request: PageRequest
+        self,
+        viewer_id: ViewerId,
+        conversation_id: ConversationId,
+        request: PageRequest,
+        *,
+        wanted: Wanted | None = None,
     ) -> Page[Turn]:
         bounds = _range(conversation_id)
         if request.position is not None:
             bound = turn_id_of(conversation_id, int(request.position[0]))
             bounds |= {"$lt": bound} if request.backwards else {"$gt": bound}
+        shown = projection(StoredTurn, wanted)
         found = (
-            await self._turns.find({"_id": bounds, "ownerId": viewer_id})
+            await self._shown.find(
+                {"_id": bounds, "ownerId": viewer_id}, shown and {**shown, "turnIndex": 1}
+            )
             .sort("_id", -1 if request.backwards else 1)
             .limit(request.size + 1)
             .to_list()
@@ -299,9 +320,9 @@ class StoredTurn(Stored, Turn):
         "status": Coded("status", TurnStatus),
         "outputs": Many("outputs", StoredOutput, inherits=(("turnId", "_id"),)),
         "version": Key("version"),
-        "created_at": Key("createdAt"),
-        "updated_at": Key("updatedAt"),
-        "completed_at": Key("completedAt"),
+        "created_at": Instant("createdAt"),
+        "updated_at": Instant("updatedAt"),
+        "completed_at": Instant("completedAt"),
         "error": Property(("status", "outputs.error")),
     }
 

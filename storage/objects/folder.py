@@ -18,7 +18,6 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Final, TypeVar, TypeVarTuple
 
@@ -26,19 +25,17 @@ from domain.errors import ObjectMissing, ObjectTooLarge, StoreUnavailable
 from domain.images import FOLDERS
 from domain.object_keys import (
     LINK_WINDOW_SECONDS,
-    LINKS_REMEMBERED,
     OFFER_SECONDS,
     checked,
     checked_offer,
     content_type_of,
     has_links,
     is_key,
-    link_begin,
-    linked,
 )
 from domain.ports.objects import MAX_OBJECT_BYTES, Link, StoredObject
 from domain.signing import Signer
 from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
+from storage.objects.links import Links
 
 LEFTOVER_PREFIX: Final = ".put-"
 """How names begin of files that a killed process left half written. Nothing reads them; once they
@@ -77,7 +74,7 @@ class FolderObjectStore:
         self._clock = clock
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="objects")
         # A page asks for each of its links several times, and its reader for the page again.
-        self._link_since = lru_cache(LINKS_REMEMBERED)(self._sign_link)
+        self._links = Links(self._sign_link, clock)
 
     async def put(self, key: str, data: bytes) -> None:
         """Return once the whole object is on the disk; until then nobody sees anything of it."""
@@ -114,7 +111,7 @@ class FolderObjectStore:
 
     def link(self, key: str) -> Link:
         """A link that is valid for 30 to 60 minutes, and the same for a window of 30."""
-        return self._link_since(key, link_begin(linked(key), self._clock()))
+        return self._links.find(key)
 
     def _sign_link(self, key: str, begin: int) -> Link:
         expires = begin + 2 * LINK_WINDOW_SECONDS

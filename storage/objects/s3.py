@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
@@ -26,17 +25,16 @@ from domain.errors import ObjectMissing, ObjectTooLarge, StoreUnavailable
 from domain.images import FOLDERS
 from domain.object_keys import (
     LINK_WINDOW_SECONDS,
-    LINKS_REMEMBERED,
     OFFER_SECONDS,
     checked,
     checked_offer,
     content_type_of,
     is_key,
-    link_begin,
     linked,
 )
 from domain.ports.objects import MAX_OBJECT_BYTES, Link, StoredObject
 from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
+from storage.objects.links import Links
 from storage.objects.sigv4 import Condition, Signer
 
 CONNECT_SECONDS: Final = 3
@@ -146,7 +144,7 @@ class S3ObjectStore:
         self._host = address.netloc
         self._path = address.path
         # A page asks for each of its links several times, and its reader for the page again.
-        self._link_since = lru_cache(LINKS_REMEMBERED)(self._sign_link)
+        self._links = Links(self._sign_link, clock)
 
     async def put(self, key: str, data: bytes) -> None:
         checked(key)
@@ -206,7 +204,7 @@ class S3ObjectStore:
 
     def link(self, key: str) -> Link:
         """A link that is valid for 30 to 60 minutes, and the same for a window of 30."""
-        return self._link_since(key, link_begin(key, self._clock()))
+        return self._links.find(key)
 
     def offer(
         self,

@@ -176,7 +176,7 @@ async def test_a_query_is_answered_as_by_graphql_core(
 async def same(plain: ExecutionResult, compiled: Any, text: str) -> bool:
     """Whether there was an answer, which is the same then."""
     if plain.errors:
-        with pytest.raises(Exception, match=".*"):
+        with pytest.raises(Exception, match=r".*"):
             await compiled
         return False
     answer = await compiled
