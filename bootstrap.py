@@ -207,7 +207,6 @@ async def open_image_tools(settings: Settings) -> AsyncIterator[ImageTools]:
 def _make_hub(base: _Base) -> Hub:
     return Hub(
         MongoChangeFeed(base.database),
-        MongoTurnRepository(base.database),
         TurnCursors(base.image_tools.signer),
     )
 

@@ -95,6 +95,7 @@ class _Server(uvicorn.Server):
 
 def _server(settings: Settings, stop: Stop) -> _Server:
     from app import create_app  # noqa: PLC0415 - imported in a thread since the start
+    from edge.frames import WebSocketProtocol  # noqa: PLC0415 - with it
 
     return _Server(
         uvicorn.Config(
@@ -110,6 +111,7 @@ def _server(settings: Settings, stop: Stop) -> _Server:
             backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=math.ceil(min(REQUEST_SECONDS, settings.shutdown_grace)),
+            ws=WebSocketProtocol,
             ws_max_size=WEBSOCKET_MESSAGE_BYTES,
             # Images are fetched by URL; the rest is not worth a compressor's memory per socket.
             ws_per_message_deflate=False,

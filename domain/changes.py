@@ -1,8 +1,7 @@
-"""What the database reports of its changes: hints of what to read again, never the state."""
+"""Positions in the database's history, and how far a subscriber has come in it."""
 
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -26,26 +25,3 @@ class Bookmark:
 
     cluster_time: ClusterTime
     versions: tuple[tuple[int, int], ...] = ()
-
-
-class ChangedKind(StrEnum):
-    CONVERSATION = "conversation"
-    TURN = "turn"
-    ACCOUNT = "account"
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A document was written or deleted. Its id alone says whom it concerns: a turn's holds its
-    conversation's, an account's is its viewer's.
-    """
-
-    kind: ChangedKind
-    id: str
-    deleted: bool
-    cluster_time: ClusterTime
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryLost:
-    """Changes may have been missed: what has subscribers has to be read again."""

@@ -6,7 +6,8 @@ how long it may take, and what a client sees of its errors.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import cache
@@ -27,11 +28,13 @@ from graphql import subscribe as open_stream
 from strawberry.execution import optimized_is_awaitable
 
 from domain.errors import QueryTooComplex
+from domain.ports.changes import Receiver
 from edge.compiled.operations import Compiler
 from edge.documents import Document, Documents
 from edge.errors import present_errors
 from edge.outcomes import Answered, Operation, Outcome, Reason, Rejected, Result, Streaming
 from edge.query_cost import Cost, check_cost, measure_cost
+from edge.subscriptions import LatestAnswers, Subscription
 from resolvers.root import build_schema
 from schema.context import Request, Scope
 from schema.loaders import Loaders
@@ -93,6 +96,9 @@ class OperationExecutor:
         self._executor_class = executable_schema().execution_context_class
         self._documents = Documents(self._schema)
         self._compiler = Compiler(executable_schema())
+        self._latest = LatestAnswers()
+        self.counts: Counter[str] = Counter()
+        """How many queries and subscriptions began `compiled`; what graphql-core ran is `plain`."""
 
     async def execute(self, operation: Operation, *, scope: Scope, request_id: str) -> Outcome:
         """Run an operation for a scope. What goes wrong with it is in the outcome."""
@@ -110,6 +116,10 @@ class OperationExecutor:
             services=self._services,
             load=Loaders(self._services, scope.require_viewer),
         )
+        if plan.kind is OperationType.SUBSCRIPTION:
+            compiled = self._compile_subscription(plan, operation, request)
+            if compiled is not None:
+                return _stream(compiled, plan.cost)
         try:
             async with asyncio.timeout(OPERATION_SECONDS):
                 started = await self._start(plan, operation, request)
@@ -119,7 +129,8 @@ class OperationExecutor:
             started = _failed_result(failure)
         if isinstance(started, ExecutionResult):
             return Answered(result=_present(started, request_id), cost=plan.cost)
-        return Streaming(results=_present_each(started, request_id), cost=plan.cost)
+        results = (_present(result, request_id) async for result in started)
+        return Streaming(results=_ended_by_errors(results, request_id), cost=plan.cost)
 
     def _plan(self, operation: Operation) -> _Runnable | _Rejection:
         """Parse, validate, measure. The order decides which error a client sees."""
@@ -173,48 +184,100 @@ class OperationExecutor:
             data = await self._run_compiled(plan, operation, request)
             if data is not None:
                 return ExecutionResult(data, None)
-        options: dict[str, Any] = {
+        if plan.kind is OperationType.SUBSCRIPTION:
+            started = open_stream(
+                self._schema, plan.document.node, **self._options(operation, request)
+            )
+        else:
+            started = self._run(plan, operation, request)
+        if isawaitable(started):
+            started = await started
+        return cast("ExecutionResult | AsyncGenerator[ExecutionResult, None]", started)
+
+    def _run(
+        self, plan: _Runnable, operation: Operation, request: Request, root: object = None
+    ) -> ExecutionResult | Awaitable[ExecutionResult]:
+        """Have graphql-core run an operation, or a subscription for one event, its root."""
+        self.counts["plain"] += 1
+        options = self._options(operation, request)
+        # Called for each value: Strawberry's recognises plain ones faster than graphql-core's.
+        options["is_awaitable"] = optimized_is_awaitable
+        return run_document(self._schema, plan.document.node, root, **options)
+
+    def _options(self, operation: Operation, request: Request) -> dict[str, Any]:
+        return {
             "context_value": request,
             "variable_values": operation.variables,
             "operation_name": operation.name,
             "executor_class": self._executor_class,
         }
-        if plan.kind is OperationType.SUBSCRIPTION:
-            started = open_stream(self._schema, plan.document.node, **options)
-        else:
-            # Called for each value: Strawberry's recognises plain ones faster than graphql-core's.
-            options["is_awaitable"] = optimized_is_awaitable
-            started = run_document(self._schema, plan.document.node, **options)
-        if isawaitable(started):
-            started = await started
-        return cast("ExecutionResult | AsyncGenerator[ExecutionResult, None]", started)
 
     async def _run_compiled(
         self, plan: _Runnable, operation: Operation, request: Request
     ) -> dict[str, Any] | None:
         """Answer a query by compiled functions. None where graphql-core has to run it."""
         variables = self._compiler.variables(plan.operation, operation.variables)
-        compiled = variables and self._compiler.find(plan.document, plan.operation, variables)
-        if not compiled:
+        compiled = variables and self._compiler.query(plan.document, plan.operation, variables)
+        if not variables or not compiled:
             return None
-        assert variables is not None
         try:
-            return await compiled.query(request, variables)
+            answer = await compiled.answer(request, variables)
         except Exception as surprise:
             log.debug("run again by graphql-core", error=repr(surprise))
             return None
+        self.counts["compiled"] += 1
+        return answer
+
+    def _compile_subscription(
+        self, plan: _Runnable, operation: Operation, request: Request
+    ) -> Subscription | None:
+        """None where graphql-core has to run it."""
+        variables = self._compiler.variables(plan.operation, operation.variables)
+        compiled = variables and self._compiler.subscription(
+            plan.document, plan.operation, variables
+        )
+        if not variables or not compiled:
+            return None
+
+        def run(event: object) -> Result | Awaitable[Result]:
+            result = self._run(plan, operation, request, event)
+            if isinstance(result, ExecutionResult):
+                return _present(result, request.id)
+            return _present_later(result, request.id)
+
+        self.counts["compiled"] += 1
+        return Subscription(compiled, request, variables, self._latest, run)
 
 
-async def _present_each(
-    results: AsyncGenerator[ExecutionResult, None], request_id: str
+def _stream(subscription: Subscription, cost: Cost) -> Streaming:
+    request_id = subscription.request.id
+    results = _ended_by_errors(subscription.results(), request_id)
+
+    async def deliver(to: Receiver[Result]) -> Result | None:
+        try:
+            await subscription.deliver(to)
+        except Exception as failure:
+            return _present(_failed_result(failure), request_id)
+        return None
+
+    delivers = subscription.compiled.delivers
+    return Streaming(results=results, cost=cost, deliver=deliver if delivers else None)
+
+
+async def _ended_by_errors(
+    results: AsyncGenerator[Result, None], request_id: str
 ) -> AsyncGenerator[Result, None]:
     async with aclosing(results):
         try:
             async for result in results:
-                yield _present(result, request_id)
+                yield result
         except Exception as failure:
             # The source of a subscription failed; in a field, graphql-core makes it an error.
             yield _present(_failed_result(failure), request_id)
+
+
+async def _present_later(running: Awaitable[ExecutionResult], request_id: str) -> Result:
+    return _present(await running, request_id)
 
 
 def _present(result: ExecutionResult, request_id: str) -> Result:

@@ -22,7 +22,8 @@ from domain.errors import Overloaded, Unauthenticated
 from edge.admission import Admission, identify_request
 from edge.errors import ErrorBody, internal_error
 from edge.execution import OperationExecutor
-from edge.outcomes import Operation, Outcome, read_results
+from edge.frames import Frames, frames_of, text_frame
+from edge.outcomes import Operation, Outcome, Result, Streaming, read_results
 from edge.ws_messages import (
     Complete,
     ConnectionInit,
@@ -47,6 +48,8 @@ _TOO_MANY: Final[ErrorBody] = {
     "message": f"A WebSocket can run at most {MAX_OPERATIONS} operations at the same time.",
     "extensions": {"code": "TOO_MANY_SUBSCRIPTIONS"},
 }
+
+_COMPLETE: Final[dict[str, object]] = {"type": "complete"}
 
 log = structlog.get_logger(__name__)
 
@@ -213,12 +216,21 @@ class _Socket:
 
     async def _write(self, operation_id: str, outcome: Outcome) -> dict[str, object]:
         """Send all messages of an outcome but the last, which is returned."""
+        if isinstance(outcome, Streaming) and outcome.deliver is not None:
+            frames = frames_of(self._websocket.scope)
+            writer = _FrameWriter(operation_id, frames) if frames else _Sender(self, operation_id)
+            failure = await outcome.deliver(writer)
+            await writer.ready()
+            return {"type": "error", "payload": failure.errors} if failure else _COMPLETE
         async with aclosing(read_results(outcome)) as results:
             async for result in results:
                 if not result.has_run:
                     return {"type": "error", "payload": result.errors}
-                await self._send({"id": operation_id, "type": "next", "payload": result.body})
-        return {"type": "complete"}
+                await self.send_next(operation_id, result)
+        return _COMPLETE
+
+    async def send_next(self, operation_id: str, result: Result) -> None:
+        await self._send({"id": operation_id, "type": "next", "payload": result.body})
 
     @property
     def _is_open(self) -> bool:
@@ -252,3 +264,36 @@ class _Socket:
             task.cancel()
         ending = [*self._operations.values(), *([self._deadline] if self._deadline else [])]
         await asyncio.wait(ending, timeout=END_SECONDS)
+
+
+class _FrameWriter:
+    """Receives the results of an operation, and writes them as frames."""
+
+    __slots__ = ("_frames", "_head", "ready")
+
+    def __init__(self, operation_id: str, frames: Frames) -> None:
+        self._head = b'{"id":%b,"type":"next","payload":' % orjson.dumps(operation_id)
+        self._frames = frames
+        self.ready = frames.ready
+
+    def take(self, item: Result) -> bool:
+        return self._frames.write(item.framed(self._head, text_frame))
+
+
+class _Sender:
+    """Receives the results of an operation, and sends them through ASGI, one at a time."""
+
+    def __init__(self, socket: _Socket, operation_id: str) -> None:
+        self._socket = socket
+        self._operation_id = operation_id
+        self._sending: asyncio.Task[None] | None = None
+
+    def take(self, item: Result) -> bool:
+        if self._sending is not None and not self._sending.done():
+            return False
+        self._sending = asyncio.create_task(self._socket.send_next(self._operation_id, item))
+        return True
+
+    async def ready(self) -> None:
+        if self._sending is not None:
+            await self._sending

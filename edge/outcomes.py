@@ -1,13 +1,15 @@
 """What a transport hands to the executor, and what it gets back to write."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, Final, TypeAlias
 
+import orjson
 from graphql import OperationType
 
+from domain.ports.changes import Receiver
 from edge.errors import ErrorBody
 from edge.query_cost import Cost
 
@@ -30,6 +32,21 @@ class Result:
 
     data: dict[str, Any] | None
     errors: tuple[ErrorBody, ...] = ()
+    _written: dict[str, bytes] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def encoded(self) -> bytes:
+        """The body as JSON, encoded once for all that it is written to."""
+        if "body" not in self._written:
+            self._written["body"] = orjson.dumps(self.body)
+        return self._written["body"]
+
+    def framed(self, head: bytes, frame: Callable[[bytes], bytes]) -> bytes:
+        """A frame of the head and the encoded body, made once for all that begin with this head."""
+        if self._written.get("head") != head:
+            self._written["head"] = head
+            self._written["frame"] = frame(b"%b%b}" % (head, self.encoded))
+        return self._written["frame"]
 
     @property
     def has_run(self) -> bool:
@@ -81,12 +98,19 @@ class Answered:
     cost: Cost
 
 
+Deliver: TypeAlias = Callable[[Receiver[Result]], Awaitable[Result | None]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Streaming:
     """The operation has results until its stream ends. The transport closes the stream."""
 
     results: AsyncGenerator[Result, None]
     cost: Cost
+    deliver: Deliver | None = None
+    """Gives the same results to a receiver, which is cheaper for many subscribers; where there is
+    this, `results` need not be read. Returns a last result that is an error, or None at the end.
+    """
 
 
 Outcome: TypeAlias = Rejected | Answered | Streaming

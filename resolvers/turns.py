@@ -7,9 +7,11 @@ from typing import Annotated
 import strawberry
 
 from domain import turns
+from domain.ports.changes import Receiver
 from resolvers.nodes import find_turn
 from schema.context import Info
 from schema.errors import Refusable
+from schema.hints import hints
 from schema.scalars import given
 from schema.turns import (
     CancelOutputInput,
@@ -110,6 +112,17 @@ class TurnMutations:
         return CancelTurnPayload(turn=turn)
 
 
+async def _deliver_updates(
+    info: Info,
+    *,
+    conversation_id: str,
+    after: str | None = strawberry.UNSET,
+    to: Receiver[turns.TurnUpdate],
+) -> None:
+    updates = info.context.services.turn_updates
+    await updates.deliver(info.context.viewer, conversation_id, after=given(after), to=to)
+
+
 @strawberry.type
 class TurnSubscriptions:
     @strawberry.subscription(
@@ -121,6 +134,7 @@ class TurnSubscriptions:
         "No delivered image is ever missed, even if a connection, process or "
         "database node is lost in between. The same state may be sent twice. "
         "Completes when the conversation is deleted.",
+        metadata=hints(delivers=_deliver_updates),
     )
     async def turn_updated(
         self,

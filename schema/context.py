@@ -18,6 +18,11 @@ class Scope:
 
     viewer: Viewer | None = None
 
+    @property
+    def key(self) -> str | None:
+        """The same for scopes that are answered alike."""
+        return self.viewer.id if self.viewer else None
+
     def require_viewer(self) -> Viewer:
         if self.viewer is None:
             raise Unauthenticated

@@ -1,9 +1,13 @@
 """What a field says of its resolver beside its type, for a faster execution than field by field."""
 
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 from strawberry.types.field import StrawberryField
+
+Deliver: TypeAlias = Callable[..., Coroutine[Any, Any, None]]
+"""Is called with `info`, the field's arguments, and `to`: the receiver of the events."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,6 +20,8 @@ class Hints:
     """Whether a stored parent that has an attribute of the field's name has its answer in it."""
     projects: bool = False
     """Whether the resolver reads no more of the database than `schema.context.wanted` says."""
+    delivers: Deliver | None = None
+    """Of a subscription: gives its events to a receiver, instead of the resolver's stream."""
 
 
 _NONE: Final = Hints()
@@ -27,9 +33,13 @@ def hints(
     constant_by: str | None = None,
     stored: bool = False,
     projects: bool = False,
+    delivers: Deliver | None = None,
 ) -> dict[str, Hints]:
     """A field's `metadata`. `reads`: the attributes of the parent that its resolver reads."""
-    return {_KEY: Hints(reads=reads, constant_by=constant_by, stored=stored, projects=projects)}
+    found = Hints(
+        reads=reads, constant_by=constant_by, stored=stored, projects=projects, delivers=delivers
+    )
+    return {_KEY: found}
 
 
 def hints_of(field: StrawberryField) -> Hints:

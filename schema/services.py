@@ -8,6 +8,7 @@ from domain.conversations import Conversation
 from domain.credits import Account
 from domain.cursors import PageCursors, TurnCursors
 from domain.models import ModelRegistry
+from domain.ports.changes import Receiver
 from domain.ports.objects import Link
 from domain.services.accounts import AccountService
 from domain.services.conversations import ConversationService
@@ -25,6 +26,10 @@ class TurnUpdates(Protocol):
     def of(
         self, viewer: Viewer, name: str, *, after: str | None = None
     ) -> AsyncGenerator[TurnUpdate, None]: ...
+
+    async def deliver(
+        self, viewer: Viewer, name: str, *, after: str | None = None, to: Receiver[TurnUpdate]
+    ) -> None: ...
 
 
 class ConversationUpdates(Protocol):

@@ -1,23 +1,22 @@
 """One change feed per process, fanned out to the subscribers of each conversation and account.
 
-The feed brings ids only. Turns of conversations that have subscribers are read once, in batches;
-each becomes one update for all of them. After changes that may have been missed, the subscribers
-read the present state.
+The feed brings changed turns. Those of conversations that have subscribers become one update each,
+which is pushed to all of them. After changes that may have been missed, the subscribers read the
+present state.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 import structlog
 
-from domain.changes import Change, ChangedKind, ClusterTime, HistoryLost
+from domain.changes import ClusterTime
 from domain.cursors import TurnCursors
 from domain.errors import Overloaded
 from domain.ids import ConversationId, TurnId, ViewerId, conversation_of_turn, parse_turn_id
-from domain.ports.changes import ChangeFeed
-from domain.ports.repositories import TurnRepository
+from domain.ports.changes import Change, ChangedKind, ChangeFeed, HistoryLost
 from domain.retries import RetryPolicy
 from domain.turns import Turn
 from subscriptions.turn_channel import Subscriber, TurnChannel
@@ -25,6 +24,8 @@ from subscriptions.turn_channel import Subscriber, TurnChannel
 log = structlog.get_logger(__name__)
 
 _BATCH: Final = 256
+_PORTION: Final = 200
+"""How many subscribers are served before others get a turn of the event loop."""
 _OPEN_SECONDS: Final = 20
 _PAUSE_SECONDS: Final = 0.25
 _READ_AGAIN: Final = RetryPolicy(first_pause_seconds=0.5, longest_pause_seconds=0.5)
@@ -55,13 +56,13 @@ class Listener:
 
 
 class Hub:
-    def __init__(self, feed: ChangeFeed, turns: TurnRepository, cursors: TurnCursors) -> None:
+    def __init__(self, feed: ChangeFeed, cursors: TurnCursors) -> None:
         self._feed = feed
-        self._turns = turns
         self._cursors = cursors
         self._channels: dict[ConversationId, TurnChannel] = {}
         self._listeners: dict[ConversationId | ViewerId, set[Listener]] = {}
-        self._changed: dict[TurnId, ClusterTime] = {}
+        self._changed: dict[TurnId, tuple[ClusterTime, Turn]] = {}
+        self._pushed = 0
         self._work = asyncio.Event()
         self._opened = asyncio.Event()
         self.newest: ClusterTime | None = None
@@ -72,7 +73,7 @@ class Hub:
         """Follow the feed. Raise Overloaded where it does not open in time."""
         tasks = [
             asyncio.create_task(self._follow(), name="change feed"),
-            asyncio.create_task(self._read_changed(), name="changed turns"),
+            asyncio.create_task(self._give_out_changed(), name="changed turns"),
         ]
         try:
             try:
@@ -101,6 +102,7 @@ class Hub:
             yield channel, subscriber
         finally:
             channel.subscribers.discard(subscriber)
+            subscriber.receive = None
             if not channel.subscribers:
                 del self._channels[conversation_id]
 
@@ -143,11 +145,12 @@ class Hub:
             return
         self.newest = change.cluster_time
         if change.kind is ChangedKind.TURN:
-            turn_id = parse_turn_id(change.id)
-            if turn_id is None or change.deleted:
+            turn_id, turn = parse_turn_id(change.id), change.turn
+            # Of one that is deleted, nothing is sent: its conversation is deleted with it.
+            if turn_id is None or turn is None:
                 return
             if conversation_of_turn(turn_id) in self._channels:
-                self._changed[turn_id] = change.cluster_time
+                self._changed[turn_id] = (change.cluster_time, turn)
                 self._work.set()
         elif change.kind is ChangedKind.ACCOUNT:
             self._notify(ViewerId(change.id), deleted=change.deleted)
@@ -171,7 +174,7 @@ class Hub:
             for listener in listeners:
                 listener.notify()
 
-    async def _read_changed(self) -> None:
+    async def _give_out_changed(self) -> None:
         while True:
             await self._work.wait()
             self._work.clear()
@@ -180,32 +183,37 @@ class Hub:
                 for turn_id in batch:
                     del self._changed[turn_id]
                 try:
-                    turns = await self._turns.load_changed(batch, at_least=max(batch.values()))
-                except Overloaded:
-                    self._changed = {**batch, **self._changed}
-                    await asyncio.sleep(_PAUSE_SECONDS)
+                    await self._give_out(batch)
                 except Exception:
-                    log.exception("changed turns could not be read")
+                    log.exception("changed turns could not be given out")
                     self._fall_behind()
                     await asyncio.sleep(_PAUSE_SECONDS)
-                else:
-                    self._give_out(turns, batch)
 
-    def _give_out(self, turns: Iterable[Turn], batch: dict[TurnId, ClusterTime]) -> None:
+    async def _give_out(self, batch: dict[TurnId, tuple[ClusterTime, Turn]]) -> None:
         by_conversation: dict[ConversationId, list[Turn]] = {}
-        for turn in turns:
-            by_conversation.setdefault(turn.conversation_id, []).append(turn)
         complete_until: dict[ConversationId, ClusterTime] = {}
-        for turn_id, cluster_time in batch.items():
+        for turn_id, (cluster_time, turn) in batch.items():
             conversation_id = conversation_of_turn(turn_id)
+            by_conversation.setdefault(conversation_id, []).append(turn)
             latest = complete_until.get(conversation_id, cluster_time)
             complete_until[conversation_id] = max(cluster_time, latest)
-        # No cursor may be newer than a change that still has to be read.
-        for turn_id, cluster_time in self._changed.items():
+        # No cursor may be newer than a change that still has to be given out.
+        for turn_id, (cluster_time, _) in self._changed.items():
             conversation_id = conversation_of_turn(turn_id)
             if conversation_id in complete_until:
                 complete_until[conversation_id] = min(cluster_time, complete_until[conversation_id])
         for conversation_id, changed in by_conversation.items():
             channel = self._channels.get(conversation_id)
-            if channel is not None:
-                channel.give_out(changed, batch, complete_until=complete_until[conversation_id])
+            if channel is None:
+                continue
+            changed_at = {turn.id: batch[turn.id][0] for turn in changed}
+            channel.give_out(changed, changed_at, complete_until=complete_until[conversation_id])
+            await self._push(channel)
+
+    async def _push(self, channel: TurnChannel) -> None:
+        """Push what is pending to all subscribers, and give way to others now and then."""
+        for subscriber in tuple(channel.subscribers):
+            subscriber.push()
+            self._pushed += 1
+            if self._pushed % _PORTION == 0:
+                await asyncio.sleep(0)

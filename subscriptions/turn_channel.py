@@ -6,7 +6,7 @@ changed since the state that the subscriber had before.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
@@ -63,6 +63,10 @@ class Subscriber:
         """Whether the conversation is deleted."""
         self.bookmark: Bookmark | None = None
         """The bookmark of the last sent update."""
+        self.receive: Callable[[TurnUpdate], bool] | None = None
+        """Takes an update at once, or returns False: it is full. None: the subscriber's task takes
+        what is pending.
+        """
 
     async def wait(self) -> None:
         """Return once there is something to do."""
@@ -78,7 +82,26 @@ class Subscriber:
             self._pending[index] = live
         else:
             self.behind, self.live = True, False  # this one is dropped, and has to be read
-        self._wake.set()
+
+    def push(self) -> None:
+        """Give what is pending to the receiver. Wake the task where that is not possible."""
+        receive = self.receive
+        if receive is None or self.behind or not self.live:
+            self._wake.set()
+            return
+        while self._pending:
+            index = next(iter(self._pending))
+            live = self._pending.pop(index)
+            update = self._drop_known(live)
+            if update is None:
+                continue
+            update = self._limit_cursor(update)
+            if not receive(update):
+                self._pending = {index: live, **self._pending}
+                self.receive = None
+                self._wake.set()
+                return
+            self.bookmark = update.bookmark
 
     def fall_behind(self) -> None:
         self.behind = True

@@ -6,13 +6,15 @@ catches up on its own: when it subscribes, with or without a cursor, and after i
 Cursors are in the database's own time, valid in every process.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 
 from domain.changes import Bookmark, ClusterTime
 from domain.cursors import TurnCursors
 from domain.errors import NotFound, Overloaded
 from domain.ids import ConversationId, parse_conversation_id
+from domain.ports.changes import Receiver
 from domain.ports.repositories import ConversationRepository, TurnRepository
 from domain.turns import Turn, TurnsAsOf, TurnUpdate
 from domain.viewers import Viewer
@@ -22,6 +24,7 @@ from subscriptions.turn_channel import (
     CLOCK_SLACK,
     REMEMBERED_TURNS,
     Subscriber,
+    TurnChannel,
 )
 
 
@@ -39,44 +42,80 @@ class TurnUpdates:
 
         Raise NotFound for what is not the viewer's, InvalidCursor for what is not a cursor of it.
         """
+        with self._begin(raw_conversation_id, after) as following:
+            while not following.subscriber.ended:
+                async with aclosing(self._catch_up(viewer, following)) as read:
+                    async for update in read:
+                        yield update
+                for update in following.subscriber.take():
+                    yield update
+                await following.subscriber.wait()
+
+    async def deliver(
+        self,
+        viewer: Viewer,
+        raw_conversation_id: str,
+        *,
+        after: str | None = None,
+        to: Receiver[TurnUpdate],
+    ) -> None:
+        """Give the same updates to a receiver, live ones without waking a task. Raise as `of`."""
+        with self._begin(raw_conversation_id, after) as following:
+            subscriber = following.subscriber
+            while not subscriber.ended:
+                subscriber.receive = None
+                async with aclosing(self._catch_up(viewer, following)) as read:
+                    async for update in read:
+                        while not to.take(update):
+                            await to.ready()
+                while not subscriber.behind and not subscriber.ended:
+                    subscriber.receive = to.take
+                    subscriber.push()
+                    await subscriber.wait()
+                    await to.ready()
+
+    @contextmanager
+    def _begin(self, raw_conversation_id: str, after: str | None) -> Iterator["_Following"]:
         conversation_id = parse_conversation_id(raw_conversation_id)
         if conversation_id is None:
             raise NotFound
-        catching_up: _CatchingUp | None = _CatchingUp.first(
-            self.cursors.read(conversation_id, after) if after is not None else None
-        )
+        bookmark = self.cursors.read(conversation_id, after) if after is not None else None
         with self.hub.subscribe(conversation_id) as (channel, subscriber):
-            while not subscriber.ended:
-                if subscriber.behind:
-                    subscriber.behind = False  # before the read: what it misses makes it read again
-                    catching_up = catching_up or _CatchingUp.again(subscriber)
-                    try:
-                        if not await self.conversations.get_many(viewer.id, [conversation_id]):
-                            if subscriber.bookmark is None:
-                                raise NotFound
-                            return
-                        catching_up.start()
-                        while not catching_up.done:
-                            page = await self._read(viewer, conversation_id, catching_up)
-                            for turn, bookmark in catching_up.take(page):
-                                channel.learn(turn)
-                                subscriber.bookmark = bookmark
-                                cursor = self.cursors.make(conversation_id, bookmark)
-                                yield TurnUpdate(
-                                    turn=turn,
-                                    changed_outputs=turn.outputs,
-                                    bookmark=bookmark,
-                                    cursor=cursor,
-                                )
-                    except Overloaded:
-                        subscriber.fall_behind()
-                        await pause_before_reading()
-                        continue
-                    subscriber.catch_up(catching_up.versions)
-                    catching_up = None
-                for update in subscriber.take():
-                    yield update
-                await subscriber.wait()
+            yield _Following(conversation_id, channel, subscriber, _CatchingUp.first(bookmark))
+
+    async def _catch_up(
+        self, viewer: Viewer, following: "_Following"
+    ) -> AsyncGenerator[TurnUpdate, None]:
+        """Read what the subscriber has missed, and make it live. Return at once if it is live."""
+        conversation_id, subscriber = following.conversation_id, following.subscriber
+        while subscriber.behind and not subscriber.ended:
+            subscriber.behind = False  # before the read: what it misses makes it read again
+            catching_up = following.catching_up or _CatchingUp.again(subscriber)
+            following.catching_up = catching_up
+            try:
+                if not await self.conversations.get_many(viewer.id, [conversation_id]):
+                    if subscriber.bookmark is None:
+                        raise NotFound
+                    subscriber.end()
+                    return
+                catching_up.start()
+                while not catching_up.done:
+                    page = await self._read(viewer, conversation_id, catching_up)
+                    for turn, bookmark in catching_up.take(page):
+                        following.channel.learn(turn)
+                        subscriber.bookmark = bookmark
+                        yield TurnUpdate(
+                            turn=turn,
+                            changed_outputs=turn.outputs,
+                            bookmark=bookmark,
+                            cursor=self.cursors.make(conversation_id, bookmark),
+                        )
+            except Overloaded:
+                subscriber.fall_behind()
+                await pause_before_reading()
+                continue
+            subscriber.catch_up(catching_up.versions)
+            following.catching_up = None
 
     async def _read(
         self, viewer: Viewer, conversation_id: ConversationId, catching_up: "_CatchingUp"
@@ -89,6 +128,17 @@ class TurnUpdates:
             after_index=catching_up.after_index,
             at_least=self.hub.newest,
         )
+
+
+@dataclass(slots=True)
+class _Following:
+    """One subscriber on its way."""
+
+    conversation_id: ConversationId
+    channel: TurnChannel
+    subscriber: Subscriber
+    catching_up: "_CatchingUp | None"
+    """None while it is live."""
 
 
 class _CatchingUp:

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 import uvicorn
 from starlette.types import ASGIApp
 
+from edge.frames import WebSocketProtocol
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -25,7 +27,13 @@ class _Server(uvicorn.Server):
 async def serving(app: ASGIApp, port: int) -> AsyncIterator[str]:
     """Serve until the block ends; the base URL."""
     config = uvicorn.Config(
-        app, host="127.0.0.1", port=port, log_level="warning", timeout_graceful_shutdown=2
+        app,
+        host="127.0.0.1",
+        port=port,
+        log_level="warning",
+        timeout_graceful_shutdown=2,
+        ws=WebSocketProtocol,
+        ws_per_message_deflate=False,
     )
     server = _Server(config)
     task = asyncio.create_task(server._serve())

@@ -146,12 +146,6 @@ class TurnRepository(Protocol):
         committed by `at_least` is missing, even if a new primary answers.
         """
 
-    async def load_changed(self, ids: Iterable[TurnId], *, at_least: ClusterTime) -> Sequence[Turn]:
-        """These turns as they were at a cluster time or later, of all viewers.
-
-        For subscribers whose access has been checked.
-        """
-
     async def retry(
         self,
         viewer_id: ViewerId,

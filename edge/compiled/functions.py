@@ -5,7 +5,7 @@ of a stored value, by the keys of its record. A field whose resolver waits is an
 key is in the dict at once, so that the order is right, and the run is given what has to be awaited.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Final, TypeAlias, cast
@@ -20,6 +20,7 @@ from graphql import (
     GraphQLNonNull,
     GraphQLObjectType,
     GraphQLOutputType,
+    OperationDefinitionNode,
     get_named_type,
     is_leaf_type,
 )
@@ -28,10 +29,11 @@ from strawberry.types.field import StrawberryField
 
 from domain.stored import Coded, Instant, Key, Many, One, Property, Stored, Written
 from edge.compiled.leaves import USUAL, Surprised, enum_names, writer
-from edge.compiled.runs import Run
+from edge.compiled.runs import Arguments, Run
 from edge.compiled.selections import Selections, Uncovered, uses_variables
 from edge.compiled.wanted import wanted_items
 from schema.companions import without_companion
+from schema.context import Request
 from schema.hints import hints_of
 
 Answer: TypeAlias = dict[str, Any]
@@ -67,6 +69,16 @@ class Functions:
         completed = text.complete(kind, "value", list(nodes))
         return text.function(f"    return {completed}")
 
+    def run(self, request: Request, variables: VariableValues) -> Run:
+        """Begin a run of the operation."""
+        return Run(request, Arguments(lambda number: self.bind(self.arguments[number], variables)))
+
+    def root(self, kind: GraphQLObjectType, operation: OperationDefinitionNode) -> Function:
+        """The function that answers a query, whose root has no value."""
+        selected = self.selections.of(kind, [operation.selection_set])
+        fields = [_field(kind, key, nodes) for key, nodes in selected.items()]
+        return _Text(self).answer(fields)
+
     def objects(self, kind: GraphQLObjectType, nodes: list[FieldNode]) -> "_ByClass":
         return _ByClass(self, kind, nodes)
 
@@ -85,8 +97,8 @@ class _ByClass:
         self._nodes = nodes
         self._known: dict[type, Function] = {}
         self._records: dict[type[Stored], Callable[..., Answer]] = {}
-        if isinstance(kind, GraphQLObjectType):
-            self._fields(kind)  # what is not covered is found when the operation is compiled
+        # For values that are not stored. Made at once, to find what is not covered, and what waits.
+        self._plain = {one.name: _Text(functions).answer(self._fields(one)) for one in self._kinds}
 
     def __call__(self, value: Any, run: Run) -> Any:
         function = self._known.get(value.__class__)
@@ -112,16 +124,21 @@ class _ByClass:
             of_record = self.of_records(actual)
             self._known[actual] = lambda value, run: of_record(value.record, run, value)
             return self._known[actual]
-        made = _Text(self._functions).answer(self._fields(self._concrete(actual)))
+        made = self._plain[self._concrete(actual).name]
         if value.__class__ is actual:
             self._known[actual] = made
         return made
 
+    @property
+    def _kinds(self) -> Sequence[GraphQLObjectType]:
+        if isinstance(self._kind, GraphQLObjectType):
+            return [self._kind]
+        return self._functions.selections.schema.get_possible_types(self._kind)
+
     def _concrete(self, actual: type) -> GraphQLObjectType:
         if isinstance(self._kind, GraphQLObjectType):
             return self._kind
-        schema = self._functions.selections.schema
-        for kind in schema.get_possible_types(self._kind):
+        for kind in self._kinds:
             if issubclass(actual, kind.extensions[_DEFINITION].origin.source):
                 return kind
         raise Surprised

@@ -1,27 +1,27 @@
-"""Runs operations by compiled functions. What they do not cover returns None, and is counted."""
+"""Operations that are answered by compiled functions."""
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import strawberry
 import structlog
-from graphql import (
-    FieldNode,
-    GraphQLSchema,
-    OperationDefinitionNode,
-    OperationType,
-)
+from graphql import GraphQLSchema, OperationDefinitionNode, OperationType
 from graphql.execution.values import VariableValues, get_argument_values, get_variable_values
 from strawberry.types.arguments import convert_arguments
 
-from edge.compiled.functions import Argued, Function, Functions, _ByClass, _Text
-from edge.compiled.leaves import Surprised
-from edge.compiled.runs import Arguments, Run
-from edge.compiled.selections import Selections, Uncovered, condition_names, fragments_of
+from domain.ports.changes import Receiver
+from edge.compiled.functions import Argued, Function, Functions
+from edge.compiled.selections import (
+    Selections,
+    Uncovered,
+    condition_names,
+    fragments_of,
+    variables_below,
+)
 from edge.documents import Document
-from schema.context import Request
+from schema.context import CompiledInfo, Request
+from schema.hints import Hints, hints_of
 
 MAX_VARIANTS: Final = 16
 """Of one document, by the values of the variables in its directives."""
@@ -31,18 +31,14 @@ _CONDITIONS: Final = "conditions"
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Compiled:
-    """One operation of a document."""
-
+@dataclass(frozen=True, slots=True, eq=False)
+class CompiledQuery:
     functions: Functions
     root: Function
-    key: str | None = None
-    """Of a subscription: its field."""
 
-    async def query(self, request: Request, variables: VariableValues) -> dict[str, Any]:
+    async def answer(self, request: Request, variables: VariableValues) -> dict[str, Any]:
         """Raise anything where the answer is not a plain one: then nothing of it is valid."""
-        run = self._run(request, variables)
+        run = self.functions.run(request, variables)
         try:
             answer = self.root(None, run)
             await run.finish()
@@ -50,35 +46,66 @@ class Compiled:
             run.close()
         return cast("dict[str, Any]", answer)
 
-    async def event(
-        self, value: object, request: Request, variables: VariableValues
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CompiledSubscription:
+    functions: Functions
+    source: Argued
+    """Its field."""
+    key: str
+    """Of the field in the answer."""
+    root: Function
+    variable_names: tuple[str, ...]
+    """The variables that answers depend on: not those of the field itself."""
+
+    @property
+    def delivers(self) -> bool:
+        """Whether events can be delivered, and answered without waiting."""
+        return self._hints.delivers is not None and not self.functions.waits
+
+    @property
+    def _hints(self) -> Hints:
+        return hints_of(self.source.declared)
+
+    def events(self, request: Request, variables: VariableValues) -> AsyncGenerator[object, None]:
+        """The stream of the field's resolver."""
+        resolver = self.source.declared.base_resolver
+        assert resolver is not None
+        arguments = self.functions.bind(self.source, variables)
+        stream = cast("Callable[..., AsyncGenerator[object, None]]", resolver.wrapped_func)
+        return stream(None, info=CompiledInfo(request), **arguments)
+
+    async def deliver(
+        self, request: Request, variables: VariableValues, *, to: Receiver[object]
+    ) -> None:
+        deliver = self._hints.delivers
+        assert deliver is not None
+        arguments = self.functions.bind(self.source, variables)
+        await deliver(CompiledInfo(request), **arguments, to=to)
+
+    async def answer(
+        self, event: object, request: Request, variables: VariableValues
     ) -> dict[str, Any]:
-        """The answer to an event of a subscription. Raise as `query` does."""
-        run = self._run(request, variables)
+        """Raise anything where the answer is not a plain one."""
+        run = self.functions.run(request, variables)
         try:
-            answer = {self.key: self.root(value, run)}
+            answer = {self.key: self.root(event, run)}
             await run.finish()
         finally:
             run.close()
-        return cast("dict[str, Any]", answer)
+        return answer
 
-    def event_at_once(
-        self, value: object, request: Request, variables: VariableValues
+    def answer_at_once(
+        self, event: object, request: Request, variables: VariableValues
     ) -> dict[str, Any]:
-        """The same without waiting: raise where the answer has to wait."""
-        run = self._run(request, variables)
-        try:
-            answer = {self.key: self.root(value, run)}
-            if run.later:
-                raise Surprised
-        finally:
-            run.close()
-        return cast("dict[str, Any]", answer)
+        """The same for one that delivers."""
+        return {self.key: self.root(event, self.functions.run(request, variables))}
 
-    def _run(self, request: Request, variables: VariableValues) -> Run:
-        arguments = self.functions.arguments
-        bind = self.functions.bind
-        return Run(request, Arguments(lambda number: bind(arguments[number], variables)))
+    def group(self, request: Request, variables: VariableValues) -> Hashable:
+        """Subscribers of one group get the same answer to the same event."""
+        given = variables.coerced
+        values = tuple(repr(given.get(name)) for name in self.variable_names)
+        return (self, request.scope.key, values)
 
 
 class Compiler:
@@ -87,8 +114,6 @@ class Compiler:
     def __init__(self, schema: strawberry.Schema) -> None:
         self._strawberry = schema
         self._schema: GraphQLSchema = schema._schema
-        self.counts: Counter[str] = Counter()
-        """How many operations and events were run `compiled`, and how many `plain`."""
 
     def variables(
         self, operation: OperationDefinitionNode, given: Mapping[str, Any] | None
@@ -99,41 +124,57 @@ class Compiler:
         )
         return None if isinstance(found, list) else found
 
-    def find(
+    def query(
         self, document: Document, operation: OperationDefinitionNode, variables: VariableValues
-    ) -> Compiled | None:
-        """None where the operation has something that is not covered."""
+    ) -> CompiledQuery | None:
+        """None where the query has something that is not covered."""
+        found = self._find(document, operation, variables)
+        return found if isinstance(found, CompiledQuery) else None
+
+    def subscription(
+        self, document: Document, operation: OperationDefinitionNode, variables: VariableValues
+    ) -> CompiledSubscription | None:
+        """None where the subscription has something that is not covered."""
+        found = self._find(document, operation, variables)
+        return found if isinstance(found, CompiledSubscription) else None
+
+    def _find(
+        self, document: Document, operation: OperationDefinitionNode, variables: VariableValues
+    ) -> CompiledQuery | CompiledSubscription | None:
         conditions = _conditions(document, variables)
         key = (id(operation), *conditions.items())
         if key not in document.compiled:
             if len(document.compiled) >= MAX_VARIANTS:
                 return None
-            document.compiled[key] = self._compile(document, operation, conditions)
-        return cast("Compiled | None", document.compiled[key])
+            try:
+                document.compiled[key] = self._compile(document, operation, conditions)
+            except Uncovered as uncovered:
+                log.debug("operation is not compiled", field=str(uncovered))
+                document.compiled[key] = None
+        return cast("CompiledQuery | CompiledSubscription | None", document.compiled[key])
 
     def _compile(
         self,
         document: Document,
         operation: OperationDefinitionNode,
         conditions: Mapping[str, bool],
-    ) -> Compiled | None:
+    ) -> CompiledQuery | CompiledSubscription:
         selections = Selections(self._schema, fragments_of(document.node), conditions)
         functions = Functions(selections, self._bind)
-        try:
-            if operation.operation is OperationType.QUERY:
-                kind = self._schema.query_type
-                assert kind is not None
-                root = _ByClass(functions, kind, [cast("FieldNode", operation)])
-                return Compiled(functions, _Text(functions).answer(root._fields(kind)))
-            if operation.operation is OperationType.SUBSCRIPTION:
-                kind = self._schema.subscription_type
-                assert kind is not None
-                ((key, nodes),) = selections.of(kind, [operation.selection_set]).items()
-                definition = kind.fields[nodes[0].name.value]
-                return Compiled(functions, functions.of(definition.type, nodes), key)
-        except Uncovered as uncovered:
-            log.debug("operation is not compiled", field=str(uncovered))
-        return None
+        kind = self._schema.get_root_type(operation.operation)
+        assert kind is not None
+        if operation.operation is OperationType.QUERY:
+            return CompiledQuery(functions, functions.root(kind, operation))
+        ((key, nodes),) = selections.of(kind, [operation.selection_set]).items()
+        definition = kind.fields[nodes[0].name.value]
+        source = Argued(nodes[0], definition, definition.extensions["strawberry-definition"])
+        return CompiledSubscription(
+            functions,
+            source,
+            key,
+            functions.of(definition.type, nodes),
+            variables_below(document.node, nodes),
+        )
 
     def _bind(self, argued: Argued, variables: VariableValues | None) -> dict[str, Any]:
         return convert_arguments(

@@ -126,3 +126,19 @@ def uses_variables(node: FieldNode) -> bool:
     for argument in node.arguments or ():
         visit(argument, Variables())
     return found
+
+
+def variables_below(document: DocumentNode, nodes: Iterable[FieldNode]) -> tuple[str, ...]:
+    """The variables in the selections of these fields, and in fragments."""
+    names: set[str] = set()
+
+    class Variables(Visitor):
+        def enter_variable(self, node: VariableNode, *_: Any) -> None:
+            names.add(node.name.value)
+
+    for node in nodes:
+        if node.selection_set:
+            visit(node.selection_set, Variables())
+    for fragment in fragments_of(document).values():
+        visit(fragment, Variables())
+    return tuple(sorted(names))

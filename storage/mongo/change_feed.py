@@ -1,8 +1,8 @@
 """The change stream as a ChangeFeed: one stream on the whole database, opened again after any
 error.
 
-Only ids travel: what a listener sees is read when it is wanted, so an event is never too large, and
-the same event costs the same whatever the document weighs.
+A turn's change brings the turn, which is what most listeners are sent: the database looks it up, as
+it is at the time of the event or later. Of other changes only the ids are brought.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -12,10 +12,11 @@ import structlog
 from pymongo.asynchronous.change_stream import AsyncChangeStream
 from pymongo.errors import OperationFailure, PyMongoError
 
-from domain.changes import Change, ChangedKind, HistoryLost
+from domain.ports.changes import Change, ChangedKind, HistoryLost
 from domain.retries import RetryPolicy
 from storage.mongo.collections import Document
 from storage.mongo.database import Database, to_cluster_time
+from storage.mongo.turns import read_turn
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +43,17 @@ _PIPELINE: Final[list[Mapping[str, Any]]] = [
             ]
         }
     },
-    {"$project": {"operationType": 1, "ns.coll": 1, "documentKey._id": 1, "clusterTime": 1}},
+    {
+        "$project": {
+            "operationType": 1,
+            "ns.coll": 1,
+            "documentKey._id": 1,
+            "clusterTime": 1,
+            "fullDocument": {
+                "$cond": [{"$eq": ["$ns.coll", "turns"]}, "$fullDocument", "$$REMOVE"]
+            },
+        }
+    },
 ]
 _MAX_AWAIT_MS: Final = 1_000
 _AFTER_ERRORS: Final = RetryPolicy(first_pause_seconds=0.05, longest_pause_seconds=1.0)
@@ -82,6 +93,7 @@ class MongoChangeFeed:
     async def _open(self, position: "_Position") -> AsyncChangeStream[Document]:
         return await self._watched.watch(
             _PIPELINE,
+            full_document="updateLookup",
             max_await_time_ms=_MAX_AWAIT_MS,
             resume_after=position.token,
             start_after=position.invalidated_token,
@@ -136,9 +148,11 @@ async def _read(
             # A collection was dropped or renamed: anything may have changed.
             yield HistoryLost()
             continue
+        document = event.get("fullDocument")
         yield Change(
             kind=_KINDS[event["ns"]["coll"]],
             id=str(event["documentKey"]["_id"]),
             deleted=operation == "delete",
             cluster_time=to_cluster_time(event["clusterTime"]),
+            turn=read_turn(document) if document else None,
         )

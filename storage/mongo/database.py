@@ -165,7 +165,7 @@ async def open_database(uri: str, name: str) -> AsyncIterator[Database]:
         with translated():
             await prepare(commands)
         calls = Calls(functools.partial(_reconnect, client))
-        watched = feed_client.get_database(name, read_concern=_MAJORITY)
+        watched = feed_client.get_database(name, codec_options=SHOWN, read_concern=_MAJORITY)
         try:
             yield Database(client, commands, watched, calls)
         finally:

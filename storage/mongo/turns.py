@@ -171,14 +171,6 @@ class MongoTurnRepository:
             page.append(latest)
         return TurnsAsOf(tuple(map(read_turn, page)), cluster_time, more)
 
-    async def load_changed(self, ids: Iterable[TurnId], *, at_least: ClusterTime) -> Sequence[Turn]:
-        async with self._database.session() as session:
-            # A new primary may not know yet that a change which the old one announced is committed.
-            session.advance_operation_time(from_cluster_time(at_least))
-            query = {"_id": {"$in": list(ids)}}
-            found = await self._turns.find(query, session=session).sort("_id", 1).to_list()
-        return [read_turn(document) for document in found]
-
     async def retry(
         self,
         viewer_id: ViewerId,

@@ -10,8 +10,8 @@ import pytest
 from pymongo import AsyncMongoClient
 from pymongo.errors import AutoReconnect, OperationFailure
 
-from domain.changes import Change, HistoryLost
 from domain.ids import new_conversation_id, turn_id_of
+from domain.ports.changes import Change, HistoryLost
 from runtime.local_mongod import Mongod
 from storage.mongo.change_feed import MongoChangeFeed
 from storage.mongo.database import Database, open_database

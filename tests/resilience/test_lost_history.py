@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from domain.changes import Change, HistoryLost
 from domain.cursors import TurnCursors
 from domain.ids import TurnId, ViewerId
+from domain.ports.changes import Change, HistoryLost
 from domain.signing import Signer
 from domain.turns import TurnsAsOf
 from domain.viewers import Viewer
@@ -63,7 +63,7 @@ async def test_what_is_lost_while_what_was_lost_is_read_is_read_as_well(
         async with open_database(mongodb_uri, name) as database:
             feed, turns = SilentFeed(), InterruptedTurns(database)
             cursors = TurnCursors(Signer(b"x" * 32))
-            hub = Hub(feed, turns, cursors)
+            hub = Hub(feed, cursors)
             conversations = MongoConversationRepository(database)
             stored = await database.turns.find_one({"_id": turn_id})
             assert stored is not None

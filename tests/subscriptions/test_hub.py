@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from domain.changes import Change, ChangedKind, ClusterTime, HistoryLost
+from domain.changes import ClusterTime
 from domain.cursors import TurnCursors
+from domain.ports.changes import Change, ChangedKind, HistoryLost
 from domain.signing import Signer
 from domain.turns import Turn
 from storage.mongo.database import Database
-from storage.mongo.turns import MongoTurnRepository
 from subscriptions.hub import Hub
 from subscriptions.turn_channel import Subscriber
 from tests.storage.builders import a_conversation
@@ -36,7 +36,9 @@ class Feed:
 
 
 def a_change(turn: Turn, seconds: int) -> Change:
-    return Change(ChangedKind.TURN, turn.id, deleted=False, cluster_time=ClusterTime(seconds, 0))
+    return Change(
+        ChangedKind.TURN, turn.id, deleted=False, cluster_time=ClusterTime(seconds, 0), turn=turn
+    )
 
 
 async def notified(subscriber: Subscriber) -> None:
@@ -44,8 +46,8 @@ async def notified(subscriber: Subscriber) -> None:
         await subscriber.wait()
 
 
-def a_hub(feed: Feed, database: Database) -> Hub:
-    return Hub(feed, MongoTurnRepository(database), CURSORS)
+def a_hub(feed: Feed) -> Hub:
+    return Hub(feed, CURSORS)
 
 
 async def test_a_subscriber_is_notified_of_its_conversation_only(database: Database) -> None:
@@ -54,7 +56,7 @@ async def test_a_subscriber_is_notified_of_its_conversation_only(database: Datab
         await a_conversation(database),
         await a_conversation(database),
     )
-    hub = a_hub(feed, database)
+    hub = a_hub(feed)
     async with hub.serve():
         with hub.subscribe(mine.conversation_id) as (_, subscriber):
             subscriber.behind = False
@@ -73,7 +75,7 @@ async def test_after_a_gap_subscribers_are_behind_once_the_feed_is_open(
     database: Database, broken: HistoryLost | Exception
 ) -> None:
     feed, (_, turn) = Feed(), await a_conversation(database)
-    hub = a_hub(feed, database)
+    hub = a_hub(feed)
     async with hub.serve():
         with hub.subscribe(turn.conversation_id) as (_, subscriber):
             subscriber.behind = False
@@ -88,7 +90,7 @@ async def test_a_deleted_conversation_ends_its_subscribers_and_listeners(
     database: Database,
 ) -> None:
     feed, (_, turn) = Feed(), await a_conversation(database)
-    hub = a_hub(feed, database)
+    hub = a_hub(feed)
     deleted = Change(
         ChangedKind.CONVERSATION, turn.conversation_id, deleted=True, cluster_time=ClusterTime(1, 0)
     )

@@ -48,7 +48,7 @@ async def end(database: Database, turn: Turn) -> None:
 async def told(database: Database, turn: Turn, bookmark: Bookmark | None) -> list[TurnUpdate]:
     """All that comes at once."""
     turns = MongoTurnRepository(database)
-    hub = Hub(Feed(), turns, CURSORS)
+    hub = Hub(Feed(), CURSORS)
     after = CURSORS.make(turn.conversation_id, bookmark) if bookmark else None
     updates: list[TurnUpdate] = []
     async with hub.serve():
