@@ -48,7 +48,7 @@ test: .venv/dev .venv/sdks/installed .venv/s3/installed ## Run the tests, or som
 	@$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal $(T)
 
 resilience: .venv/dev ## Kill things at random and check the whole history: make resilience KILLS=500 CUTS=1000 SEED=…
-	@DARKROOM_TEST_KILLS=$(KILLS) DARKROOM_TEST_CUTS=$(CUTS) DARKROOM_TEST_SEED=$(SEED) $(PYTHON) -m pytest -s tests/resilience
+	@DARKROOM_TEST_KILLS=$(KILLS) DARKROOM_TEST_CUTS=$(CUTS) DARKROOM_TEST_SEED=$(SEED) $(PYTHON) -m pytest -s --timeout 0 tests/resilience
 
 schema: .venv/dev ## Write schema.graphql from the code
 	@$(PYTHON) -m resolvers.root > .schema.new && mv .schema.new schema.graphql

@@ -19,6 +19,7 @@ import structlog
 import uvicorn
 
 from edge.dev_tokens import TOKEN_LIFE, DevelopmentIssuer
+from runtime import collector
 from runtime.lifecycle import FAILED, STOPPED, CannotStart, Stop, database, enter, exit_code
 from runtime.mongod_owner import OwnedMongod
 from settings import Settings
@@ -165,6 +166,7 @@ async def _announce(server: _Server, settings: Settings, database: str) -> None:
     except TimeoutError:
         log.warning("not healthy yet", after_seconds=ANSWER_SECONDS)
         return
+    collector.settle()
     log.info("serving", host=settings.host, port=settings.port, environment=settings.environment)
     if settings.environment == "development":
         _say(_greeting(settings, database))

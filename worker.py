@@ -11,6 +11,7 @@ from typing import Final
 
 import structlog
 
+from runtime import collector
 from runtime.lifecycle import FAILED, STOPPED, CannotStart, Stop, database, enter, exit_code
 from settings import Settings, settings_of_worker
 
@@ -50,6 +51,7 @@ async def _work_until(asked: asyncio.Event, settings: Settings, stop: Stop) -> N
     from bootstrap import open_worker  # noqa: PLC0415 - imported in a thread
 
     async with open_worker(settings, grace_left=stop.grace_left):
+        collector.settle()
         log.info("working", environment=settings.environment)
         await asked.wait()
 

@@ -89,6 +89,7 @@ class RunProgress:
         try:
             picture = await self._image_processor.preview(data)
             key = new_key("previews", picture.content_type)
+            self.old_previews.append(key)  # nothing refers to it, also if the run ends here
             await self._objects.put(key, picture.data)
         except (GenerationFailed, StoreUnavailable):
             log.warning("preview skipped", extra={"output_id": self._claim.output.id})
@@ -97,6 +98,7 @@ class RunProgress:
         async with self._showing:
             index, self._preview_count = self._preview_count, self._preview_count + 1
             preview = Preview(index, key, picture.width, picture.height)
+            self.old_previews.remove(key)
             self.shown_previews.append(key)
             try:
                 shown = await self._show(preview=preview)

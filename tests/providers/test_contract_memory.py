@@ -59,7 +59,9 @@ async def test_endless_results_at_once_keep_memory_bounded(
     ends, peak = await _end_at_once(played, processes, script, max_bytes=LIMIT)
 
     assert [end.code for end in ends] == [Code.PROVIDER_BAD_RESPONSE] * RUNS
-    assert peak < RUNS * (2 * LIMIT if played.vendor.has_jobs else 1.5 * (LIMIT + MAX_WORDS_BYTES))
+    # Beside what the runs hold, the client, its connections and the loop hold something.
+    held = 2 * LIMIT if played.vendor.has_jobs else 1.5 * (LIMIT + MAX_WORDS_BYTES)
+    assert peak < RUNS * held + 2**22
 
 
 async def test_gzip_bombs_at_once_keep_memory_bounded(openai: Played, processes: Processes) -> None:
