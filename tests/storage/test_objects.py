@@ -252,7 +252,8 @@ async def test_readers_see_the_whole_object_or_none(store: FolderObjectStore) ->
     writing = True
 
     async def read_what_is_there() -> None:
-        while writing:
+        # A slow machine may not have read before all was written.
+        while writing or len(seen) <= len(keys):
             for key in keys:
                 try:
                     seen.append(await store.get(key))
@@ -262,8 +263,6 @@ async def test_readers_see_the_whole_object_or_none(store: FolderObjectStore) ->
     reading = asyncio.create_task(read_what_is_there())
     for key in keys:
         await store.put(key, whole)
-    while len(seen) <= len(keys):  # a slow machine may not have read before all was written
-        await asyncio.sleep(0)
     writing = False
     await reading
 
