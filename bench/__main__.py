@@ -1,137 +1,55 @@
-"""`make bench`: what Darkroom adds to what MongoDB costs by itself.
+"""`make bench`: Darkroom beside the least that would do the same, and a table of both.
 
-Each line compares Darkroom, a process of its own reached over loopback, with the least that would
-do the same against the same mongod. Rounds alternate; figures are medians over all rounds.
-Milliseconds belong to this machine; the ratios are what can be compared.
+`python -m bench --rounds 3 --scale 1.0 --rows "1 × 1000"` measures some rows, or more shortly.
 """
 
+import argparse
 import asyncio
-import json
-import time
-from statistics import median, quantiles
+import tempfile
+from pathlib import Path
+from statistics import median
 
-from pymongo import AsyncMongoClient
-from pymongo.asynchronous.client_session import AsyncClientSession
+from bench.report import Measured, write_report
+from bench.rows import ROWS, Figures, Row
+from bench.servers import Bench, open_bench
 
-from bench.darkroom import (
-    PAUSE_SECONDS,
-    ROUNDS,
-    Document,
-    a_darkroom,
-    compare,
-    report,
-    resident_megabytes,
-)
-from tests.clients import GraphQLClient
-from tests.operations import FOLLOW, start
-
-COMMITS_PER_ROUND = 100
+SERVERS = ("relay", "darkroom")
 
 
-async def time_starts(client: GraphQLClient, bare: AsyncMongoClient[Document]) -> None:
-    """`startConversation` against the bare transaction: two documents written by majority."""
-
-    async def ours() -> None:
-        await start(client, selectedModels=["rehearsal-refuses"])
-
-    database = bare["bench"]
-
-    async def theirs() -> None:
-        async def work(session: AsyncClientSession) -> None:
-            await database["conversations"].insert_one({"title": "A boat"}, session=session)
-            await database["turns"].insert_one({"outputs": [{}]}, session=session)
-
-        async with bare.start_session() as session:
-            await session.with_transaction(work)
-
-    await ours()
-    await theirs()
-    await compare("startConversation, answered", ours, "bare transaction", theirs)
-
-
-async def time_frames(client: GraphQLClient, bare: AsyncMongoClient[Document]) -> None:
-    """From the commit of a change to the subscriber's frame, against a change stream of one's own.
-
-    Both receive the same commits: the bare reader watches the turn and reads it when it
-    changes.
-    """
-    payload = await start(client, selectedModels=["rehearsal-hangs"])
-    turn_id = payload["turn"]["id"]
-    turns = bare["darkroom"]["turns"]
-    ours: dict[int, float] = {}
-    theirs: dict[int, float] = {}
-    sent: dict[int, float] = {}
-    acknowledged: dict[int, float] = {}
-    last = ROUNDS * COMMITS_PER_ROUND - 1
-
-    async with (
-        client.subscribe(FOLLOW, id=payload["conversation"]["id"]) as updates,
-        await turns.watch([{"$match": {"documentKey._id": turn_id}}]) as stream,
-    ):
-        await updates.next()
-
-        async def follow() -> None:
-            while last not in ours:  # quick changes may come as one
-                message = json.loads(await updates.socket.connection.recv())
-                received = time.perf_counter()
-                output = message["payload"]["data"]["turnUpdated"]["turn"]["outputs"][0]
-                if output["text"]:
-                    ours[int(output["text"])] = received
-
-        async def watch() -> None:
-            while last not in theirs:
-                await stream.next()
-                found = await turns.find_one({"_id": turn_id})
-                received = time.perf_counter()
-                if found and found["outputs"][0]["text"]:
-                    theirs.setdefault(int(found["outputs"][0]["text"]), received)
-
-        readers = asyncio.gather(follow(), watch())
-        for number in range(ROUNDS * COMMITS_PER_ROUND):
-            sent[number] = time.perf_counter()
-            await turns.update_one(
-                {"_id": turn_id},
-                {
-                    "$inc": {"version": 1, "outputs.0.version": 1},
-                    "$set": {"outputs.0.text": str(number)},
-                },
-            )
-            acknowledged[number] = time.perf_counter()
-            await asyncio.sleep(PAUSE_SECONDS)
-        await asyncio.wait_for(readers, 30)
-
-    report(
-        "commit sent to subscriber's frame",
-        [ours[number] - sent[number] for number in ours],
-        "bare watch and find",
-        [theirs[number] - sent[number] for number in theirs],
-    )
-    waits = [1000 * (ours[number] - acknowledged[number]) for number in ours]
-    print(f"  of which after the commit was acknowledged: {median(waits):.1f} ms (median)")
-
-
-async def time_beginnings(bare: AsyncMongoClient[Document]) -> None:
-    """From the commit that queues an output to its claim, both by the database's clock."""
-    outputs = [
-        output
-        async for turn in bare["darkroom"]["turns"].find({"outputs.model": "rehearsal-refuses"})
-        for output in turn["outputs"]
-    ]
-    waits = [
-        1000 * (output["startedAt"] - output["queuedAt"]).total_seconds()
-        for output in outputs
-        if output["startedAt"]
-    ]
-    worst = quantiles(waits, n=100)[98]
-    print(f"queued to started: {median(waits):.0f} ms (p99 {worst:.0f}), {len(waits)} outputs")
+async def measure(bench: Bench, row: Row, *, rounds: int, scale: float) -> Measured:
+    """Each round measures all servers, in an order that changes."""
+    found: dict[str, list[Figures]] = {name: [] for name in SERVERS}
+    for number in range(rounds):
+        for name in SERVERS if number % 2 == 0 else reversed(SERVERS):
+            found[name].append(await row.measure(bench, bench.servers[name], scale))
+    measured = Measured(row, found["relay"], found["darkroom"])
+    for name in row.targets:
+        ours = median(one[name] for one in found["darkroom"])
+        theirs = median(one[name] for one in found["relay"])
+        print(
+            f"{row.name}: {name}: {ours:.1f}, relay {theirs:.1f}: {measured.ratio(name):.2f} × "
+            f"(target {row.targets[name]:.2f}), longest block {measured.longest_block:.0f} ms",
+            flush=True,
+        )
+    return measured
 
 
 async def main() -> None:
-    async with a_darkroom() as (client, bare, pid):
-        print(f"idle memory: {resident_megabytes(pid) or 0:.0f} MB (RSS)")
-        await time_starts(client, bare)
-        await time_beginnings(bare)
-        await time_frames(client, bare)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--scale", type=float, default=1.0, help="of the load of each round")
+    parser.add_argument("--rows", default="", help="only rows whose name contains this")
+    parser.add_argument("--report", action="store_true", help="write docs/performance.md")
+    options = parser.parse_args()
+    rows = [row for row in ROWS if options.rows in row.name]
+    with tempfile.TemporaryDirectory() as folder:
+        async with open_bench(Path(folder), "relay") as bench:
+            measured = [
+                await measure(bench, row, rounds=options.rounds, scale=options.scale)
+                for row in rows
+            ]
+    if options.report:
+        write_report(measured)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,214 @@
+"""The rows of the table: each measures one server, and is run for all of them in turns."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Final, TypeAlias
+
+import orjson
+
+from bench.documents import CONVERSATION, FOLLOW, IMAGES, START
+from bench.load import Requests, Sockets
+from bench.servers import Bench, Server
+
+Figures: TypeAlias = dict[str, float]
+Measure: TypeAlias = Callable[[Bench, Server, float], Awaitable[Figures]]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """`targets` are multiples of the relay's figures."""
+
+    name: str
+    measure: Measure
+    targets: Mapping[str, float]
+
+
+async def fan_out(bench: Bench, server: Server, scale: float) -> Figures:
+    """One conversation, 1,000 subscribers; a commit once all have the one before."""
+    return await _one_conversation(bench, server, subscribers=1000, commits=int(30 * scale))
+
+
+async def _one_conversation(
+    bench: Bench, server: Server, *, subscribers: int, commits: int
+) -> Figures:
+    (conversation_id,) = await bench.add(1, turns=3)
+    sockets = Sockets(server.port, server.token)
+    await sockets.subscribe(FOLLOW, [conversation_id] * subscribers)
+
+    async def land(marker: int) -> float:
+        began = time.perf_counter()
+        await bench.commit(conversation_id, marker)
+        heard = [socket for socket in sockets.all if socket.marker < marker]
+        await sockets.until(lambda: _all_have(heard, marker))
+        return time.perf_counter() - began
+
+    for marker in range(3):
+        await land(marker)
+    await server.probe()
+    used, frames = server.processor(), sockets.frames
+    times = [await land(marker) for marker in range(3, 3 + commits)]
+    used, frames = server.processor() - used, sockets.frames - frames
+    probed = await server.probe()
+    await sockets.close()
+    assert frames >= subscribers * commits, "updates were lost"
+    return {"µs per update": 1e6 * used / frames, "last ms": 1000 * median(times), **probed}
+
+
+def _all_have(sockets: list[Any], marker: int) -> bool:
+    while sockets and sockets[-1].marker >= marker:
+        sockets.pop()
+    return not sockets
+
+
+async def many_at_most(bench: Bench, server: Server, scale: float) -> Figures:
+    """500 conversations with two subscribers each; 8 commits under way at any time."""
+    return await _many(bench, server, commits=int(2_000 * scale), per_second=None)
+
+
+async def many_at_100(bench: Bench, server: Server, scale: float) -> Figures:
+    """The same at 100 commits a second."""
+    return await _many(bench, server, commits=int(500 * scale), per_second=100)
+
+
+async def _many(
+    bench: Bench, server: Server, *, commits: int, per_second: int | None, conversations: int = 500
+) -> Figures:
+    ids = await bench.add(conversations, turns=1)
+    sockets = Sockets(server.port, server.token)
+    await sockets.subscribe(FOLLOW, ids * 2)
+    by_id: dict[str, list[Any]] = {}
+    for socket, name in zip(sockets.all, ids * 2, strict=True):
+        by_id.setdefault(name, []).append(socket)
+    await asyncio.sleep(0.5)
+    await server.probe()
+    used, frames = server.processor(), sockets.frames
+    numbers, began = iter(range(commits)), time.perf_counter()
+
+    async def write() -> None:
+        for number in numbers:
+            if per_second is not None:
+                await asyncio.sleep(max(0, began + number / per_second - time.perf_counter()))
+            await bench.commit(ids[number % len(ids)], number)
+
+    await asyncio.gather(*(write() for _ in range(8)))
+    expected = frames + 2 * commits
+    await sockets.until(lambda: sockets.frames >= expected)
+    took = time.perf_counter() - began
+    used = server.processor() - used
+    probed = await server.probe()
+    await sockets.close()
+    return {"µs per update": 1e6 * used / (2 * commits), "commits/s": commits / took, **probed}
+
+
+async def one_at_50(bench: Bench, server: Server, scale: float) -> Figures:
+    """One subscriber, 50 commits a second."""
+    (conversation_id,) = await bench.add(1, turns=3)
+    sockets = Sockets(server.port, server.token)
+    await sockets.subscribe(FOLLOW, [conversation_id])
+    (socket,) = sockets.all
+    for marker in range(20):
+        await bench.commit(conversation_id, marker)
+        await asyncio.sleep(0.02)
+    commits = int(250 * scale)
+    used, times = server.processor(), []
+    for marker in range(100, 100 + commits):
+        began = time.perf_counter()
+        await bench.commit(conversation_id, marker)
+        await sockets.until(lambda marker=marker: socket.marker >= marker)
+        times.append(socket.heard_at - began)
+        await asyncio.sleep(max(0, began + 0.02 - time.perf_counter()))
+    used = server.processor() - used
+    await sockets.close()
+    return {"µs per update": 1e6 * used / commits, "p50 ms": 1000 * median(times)}
+
+
+async def conversation(bench: Bench, server: Server, scale: float) -> Figures:
+    """A conversation of 20 turns of 4 outputs, over 32 connections."""
+    ids = await bench.add(20, turns=20)
+    bodies = [
+        _body(CONVERSATION, "Conversation", id=ids[number % len(ids)])
+        for number in range(int(600 * scale))
+    ]
+    return await _requests(server, bodies)
+
+
+async def images(bench: Bench, server: Server, scale: float) -> Figures:
+    """A page of 50 images of the gallery."""
+    await bench.add(1, turns=20, gallery=True)
+    own = {"owner": bench.owner_id} if server.name == "relay" else {}
+    body = _body(IMAGES, "Images", **own)
+    return await _requests(server, [body] * int(600 * scale))
+
+
+async def _requests(server: Server, bodies: list[bytes]) -> Figures:
+    requests = Requests(server.port, server.token)
+    await requests.run(bodies[: len(bodies) // 5], connections=32)
+    await server.probe()
+    used = server.processor()
+    times = await requests.run(bodies, connections=32)
+    used = server.processor() - used
+    return {
+        "µs per request": 1e6 * used / len(bodies),
+        "p50 ms": 1000 * median(times),
+        **await server.probe(),
+    }
+
+
+async def connect(bench: Bench, server: Server, scale: float) -> Figures:
+    """Connect and subscribe, the first state included; then what an idle subscriber holds."""
+    count = int(1000 * scale)
+    ids = await bench.add(count // 2, turns=2)
+    sockets = Sockets(server.port, server.token)
+    await sockets.subscribe(FOLLOW, ids[:50])
+    await server.probe()
+    used, held = server.processor(), server.megabytes()
+    await sockets.subscribe(FOLLOW, ids * 2)
+    used = server.processor() - used
+    await asyncio.sleep(1)
+    held = server.megabytes() - held
+    probed = await server.probe()
+    await sockets.close()
+    return {"µs": 1e6 * used / count, "MB per 1000": 1000 * held / count, **probed}
+
+
+async def start(bench: Bench, server: Server, scale: float) -> Figures:
+    """`startConversation`, one at a time, with a run that is refused at once."""
+    count = int(150 * scale)
+    bodies = []
+    for number in range(count + 20):
+        records, (turn,) = bench.records.conversation(turns=1)
+        given: dict[str, Any] = {
+            "input": {
+                "userMessage": f"A lighthouse in a storm {number}",
+                "selectedModels": ["rehearsal-hangs"],
+            }
+        }
+        if server.name == "relay":
+            given = {"records": {"conversations": records, "turns": turn}}
+        bodies.append(_body(START, "Start", **given))
+    requests = Requests(server.port, server.token)
+    await requests.run(bodies[:20], connections=1)
+    used = server.processor()
+    times = await requests.run(bodies[20:], connections=1)
+    used = server.processor() - used
+    return {"µs per start": 1e6 * used / count, "p50 ms": 1000 * median(times)}
+
+
+def _body(document: str, name: str, **variables: Any) -> bytes:
+    return orjson.dumps({"query": document, "operationName": name, "variables": variables})
+
+
+ROWS: Final = (
+    Row("1 × 1000", fan_out, {"µs per update": 0.80}),
+    Row("500 × 2, highest rate", many_at_most, {"µs per update": 1.25}),
+    Row("500 × 2, 100 commits/s", many_at_100, {"µs per update": 1.10}),
+    Row("1 × 1, 50 commits/s", one_at_50, {"µs per update": 1.20, "p50 ms": 1.15}),
+    Row("conversation, 20 turns × 4 outputs", conversation, {"µs per request": 1.30}),
+    Row("viewer.images, page of 50", images, {"µs per request": 1.50}),
+    Row("connect + subscribe", connect, {"µs": 1.50, "MB per 1000": 1.40}),
+    Row("startConversation", start, {"µs per start": 2.0, "p50 ms": 2.0}),
+)
+LONGEST_BLOCK_MS: Final = 50.0

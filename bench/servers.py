@@ -1,0 +1,168 @@
+"""The measured servers as processes of their own, on one mongod, and what they use."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pymongo import AsyncMongoClient
+
+from bench.documents import Record, Records
+from domain.ids import ViewerId
+from edge.dev_tokens import DevelopmentIssuer
+from runtime.local_mongod import Mongod, find_mongod
+from tests.clients import GraphQLClient
+from tests.serving import free_port
+
+DATABASE: Final = "darkroom"
+START_SECONDS: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    name: str
+    port: int
+    token: str
+    pid: int
+    folder: Path
+
+    def processor(self) -> float:
+        """Seconds of processor time so far, of all threads."""
+        used = 0
+        for task in Path(f"/proc/{self.pid}/task").iterdir():
+            used += int((task / "schedstat").read_text().split()[0])
+        return used / 1e9
+
+    def megabytes(self) -> float:
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return next(int(line.split()[1]) for line in status.splitlines() if "VmRSS" in line) / 1024
+
+    async def probe(self) -> dict[str, Any]:
+        """What its loop has shown since the last call; nothing for one that has no probe."""
+        path = self.folder / "probe.json"
+        if self.name != "darkroom":
+            return {}
+        path.unlink(missing_ok=True)
+        os.kill(self.pid, signal.SIGUSR1)
+        for _ in range(200):
+            await asyncio.sleep(0.02)
+            if path.exists() and path.read_text():
+                found: dict[str, Any] = json.loads(path.read_text())
+                return found
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Everything that rows measure with."""
+
+    servers: dict[str, Server]
+    records: Records
+    database: Any
+    owner_id: ViewerId
+    turns: dict[str, list[Record]]
+    """By conversation."""
+
+    async def add(self, count: int, *, turns: int, gallery: bool = False) -> list[str]:
+        """Write conversations; return their ids."""
+        ids: list[str] = []
+        for _ in range(count):
+            conversation, made = self.records.conversation(turns=turns)
+            await self.database.conversations.insert_one(conversation)
+            await self.database.turns.insert_many(made)
+            if gallery:
+                await self.database.images.insert_many(self.records.gallery(made))
+            ids.append(conversation["_id"])
+            self.turns[conversation["_id"]] = made
+        return ids
+
+    async def commit(self, conversation_id: str, marker: int) -> None:
+        """Land something in the conversation's last turn, as the output's worker would."""
+        turn = self.turns[conversation_id][-1]
+        await self.database.turns.update_one(
+            {"_id": turn["_id"]},
+            {
+                "$inc": {"version": 1, "outputs.0.version": 1},
+                "$set": {"outputs.0.text": f"m{marker}"},
+                "$currentDate": {"updatedAt": True, "changedAt": {"$type": "timestamp"}},
+            },
+        )
+
+
+@asynccontextmanager
+async def open_bench(folder: Path, *names: str) -> AsyncIterator[Bench]:
+    """Start mongod and the servers of these names."""
+    binary = find_mongod()
+    assert binary is not None, "`make bench` installs a mongod."
+    mongod = Mongod(folder, binary=binary)
+    await mongod.start()
+    try:
+        async with AsyncExitStack() as stack:
+            client = await stack.enter_async_context(AsyncMongoClient[Record](mongod.uri))
+            servers: dict[str, Server] = {}
+            for name in ("darkroom", *names):
+                servers[name] = await _start(stack, name, mongod.uri, folder)
+            darkroom = servers["darkroom"]
+            api = GraphQLClient(f"http://127.0.0.1:{darkroom.port}", darkroom.token)
+            owner = (await api("{ viewer { id } }"))["viewer"]["id"]
+            await api.aclose()
+            records = Records(owner)
+            yield Bench(servers, records, client[DATABASE], owner, {})
+    finally:
+        await mongod.stop()
+
+
+async def _start(stack: AsyncExitStack, name: str, uri: str, folder: Path) -> Server:
+    port = free_port()
+    own = {
+        "DARKROOM_DATA_DIR": str(folder),
+        "DARKROOM_MONGODB_URI": uri,
+        "DARKROOM_MONGODB_DATABASE": DATABASE,
+        "DARKROOM_PORT": str(port),
+        "DARKROOM_LOG_LEVEL": "warning",
+        "DARKROOM_MAX_ACTIVE_OUTPUTS": "10000",
+    }
+    arguments = {
+        "darkroom": ["bench.probe", str(folder / "probe.json")],
+        "relay": ["bench.relay", uri, DATABASE, str(port)],
+        "strawberry": ["bench.plain", uri, DATABASE, str(port)],
+    }[name]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        *arguments,
+        env={**os.environ, **own},
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+    stack.push_async_callback(_stop, process)
+    await _until_it_answers(port)
+    token = DevelopmentIssuer(folder).token("bench") if name == "darkroom" else "-"
+    return Server(name, port, token, process.pid, folder)
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.terminate()
+    await process.wait()
+
+
+async def _until_it_answers(port: int) -> None:
+    async with asyncio.timeout(START_SECONDS):
+        while True:
+            try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                if b"200" in await reader.readline():
+                    writer.close()
+                    await asyncio.sleep(1)
+                    return
+                writer.close()
+            except OSError:
+                pass
+            await asyncio.sleep(0.1)
