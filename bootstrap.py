@@ -256,7 +256,7 @@ def _make_services(
         prompts=PromptService(prompt_repository),
         favourites=FavouriteService(base.images, prompt_repository),
         accounts=accounts,
-        turn_updates=TurnUpdates(hub, turn_repository, conversation_repository, turn_cursors),
+        turn_updates=TurnUpdates(hub, turn_repository, turn_cursors),
         conversation_updates=ConversationUpdates(hub, conversation_repository),
         viewer_updates=ViewerUpdates(hub, accounts),
         links=base.image_tools.objects,

@@ -4,13 +4,14 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import Any, Final, TypeAlias
 
 import orjson
 
 from bench.documents import CONVERSATION, FOLLOW, IMAGES, START
-from bench.load import Requests, Sockets
+from bench.load import Requests, Socket, Sockets
 from bench.servers import Bench, Server
 
 Figures: TypeAlias = dict[str, float]
@@ -57,7 +58,11 @@ async def _one_conversation(
     return {"µs per update": 1e6 * used / frames, "last ms": 1000 * median(times), **probed}
 
 
-def _all_have(sockets: list[Any], marker: int) -> bool:
+def _has(socket: Socket, marker: int) -> bool:
+    return socket.marker >= marker
+
+
+def _all_have(sockets: list[Socket], marker: int) -> bool:
     while sockets and sockets[-1].marker >= marker:
         sockets.pop()
     return not sockets
@@ -79,9 +84,6 @@ async def _many(
     ids = await bench.add(conversations, turns=1)
     sockets = Sockets(server.port, server.token)
     await sockets.subscribe(FOLLOW, ids * 2)
-    by_id: dict[str, list[Any]] = {}
-    for socket, name in zip(sockets.all, ids * 2, strict=True):
-        by_id.setdefault(name, []).append(socket)
     await asyncio.sleep(0.5)
     await server.probe()
     used, frames = server.processor(), sockets.frames
@@ -117,7 +119,7 @@ async def one_at_50(bench: Bench, server: Server, scale: float) -> Figures:
     for marker in range(100, 100 + commits):
         began = time.perf_counter()
         await bench.commit(conversation_id, marker)
-        await sockets.until(lambda marker=marker: socket.marker >= marker)
+        await sockets.until(partial(_has, socket, marker))
         times.append(socket.heard_at - began)
         await asyncio.sleep(max(0, began + 0.02 - time.perf_counter()))
     used = server.processor() - used

@@ -44,7 +44,7 @@ class Server:
         return next(int(line.split()[1]) for line in status.splitlines() if "VmRSS" in line) / 1024
 
     async def probe(self) -> dict[str, Any]:
-        """What its loop has shown since the last call; nothing for one that has no probe."""
+        """Begin to watch its loop, or end it and return what was seen. Nothing for the relay."""
         path = self.folder / "probe.json"
         if self.name != "darkroom":
             return {}

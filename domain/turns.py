@@ -203,7 +203,7 @@ class Claim:
         return (self.deadline_at - self.claimed_at).total_seconds()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class TurnsAsOf:
     """Turns of one conversation, and the cluster time since which they may have changed."""
 

@@ -14,6 +14,7 @@ from graphql.execution.values import VariableValues
 
 from domain.ports.changes import Receiver
 from edge.compiled.operations import CompiledSubscription
+from edge.compiled.runs import Arguments
 from edge.outcomes import Result
 from schema.context import Request
 
@@ -66,16 +67,9 @@ class Subscription:
 
     async def deliver(self, to: Receiver[Result]) -> None:
         """The same, to a receiver, for a subscription that delivers."""
-        answers = _Answers(self, self.compiled.group(self.request, self.variables), to)
+        group = self.compiled.group(self.request, self.variables)
+        answers = _Answers(self, group, to, self.compiled.functions.bound(self.variables))
         await self.compiled.deliver(self.request, self.variables, to=answers)
-
-    def answer(self, event: object) -> Result:
-        try:
-            return Result(self.compiled.answer_at_once(event, self.request, self.variables))
-        except Exception:
-            result = self.run(event)
-            assert isinstance(result, Result)
-            return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +79,24 @@ class _Answers:
     subscription: Subscription
     group: Hashable
     to: Receiver[Result]
+    arguments: Arguments
 
     def take(self, item: object) -> bool:
         latest = self.subscription.latest
         result = latest.find(self.group, item)
         if result is None:
-            result = self.subscription.answer(item)
+            result = self._answer(item)
             latest.keep(self.group, item, result)
         return self.to.take(result)
 
     async def ready(self) -> None:
         await self.to.ready()
+
+    def _answer(self, event: object) -> Result:
+        one = self.subscription
+        try:
+            return Result(one.compiled.answer_at_once(event, one.request, self.arguments))
+        except Exception:
+            result = one.run(event)
+            assert isinstance(result, Result)
+            return result

@@ -8,16 +8,17 @@ Cursors are in the database's own time, valid in every process.
 
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from domain.changes import Bookmark, ClusterTime
 from domain.cursors import TurnCursors
 from domain.errors import NotFound, Overloaded
 from domain.ids import ConversationId, parse_conversation_id
 from domain.ports.changes import Receiver
-from domain.ports.repositories import ConversationRepository, TurnRepository
+from domain.ports.repositories import TurnRepository
 from domain.turns import Turn, TurnsAsOf, TurnUpdate
 from domain.viewers import Viewer
+from subscriptions.first_pages import FirstPages
 from subscriptions.hub import Hub, pause_before_reading
 from subscriptions.turn_channel import (
     BOOKMARKED_TURNS,
@@ -32,8 +33,8 @@ from subscriptions.turn_channel import (
 class TurnUpdates:
     hub: Hub
     turns: TurnRepository
-    conversations: ConversationRepository
     cursors: TurnCursors
+    first_pages: FirstPages = field(default_factory=FirstPages)
 
     async def of(
         self, viewer: Viewer, raw_conversation_id: str, *, after: str | None = None
@@ -93,23 +94,19 @@ class TurnUpdates:
             catching_up = following.catching_up or _CatchingUp.again(subscriber)
             following.catching_up = catching_up
             try:
-                if not await self.conversations.get_many(viewer.id, [conversation_id]):
-                    if subscriber.bookmark is None:
-                        raise NotFound
-                    subscriber.end()
-                    return
                 catching_up.start()
                 while not catching_up.done:
                     page = await self._read(viewer, conversation_id, catching_up)
+                    if not page.turns and catching_up.after_index < 0:
+                        # A conversation has turns for as long as it is there.
+                        if subscriber.bookmark is None:
+                            raise NotFound
+                        subscriber.end()
+                        return
                     for turn, bookmark in catching_up.take(page):
                         following.channel.learn(turn)
                         subscriber.bookmark = bookmark
-                        yield TurnUpdate(
-                            turn=turn,
-                            changed_outputs=turn.outputs,
-                            bookmark=bookmark,
-                            cursor=self.cursors.make(conversation_id, bookmark),
-                        )
+                        yield self._make_update(page, turn, bookmark)
             except Overloaded:
                 subscriber.fall_behind()
                 await pause_before_reading()
@@ -120,14 +117,39 @@ class TurnUpdates:
     async def _read(
         self, viewer: Viewer, conversation_id: ConversationId, catching_up: "_CatchingUp"
     ) -> TurnsAsOf:
-        return await self.turns.current(
-            viewer.id,
-            conversation_id,
-            changed_since=catching_up.since,
-            recent=CLOCK_SLACK,
-            after_index=catching_up.after_index,
-            at_least=self.hub.newest,
+        """Read a page. The first page of newcomers is the same for all of a viewer's that come
+        while another read is under way.
+        """
+
+        async def read() -> TurnsAsOf:
+            return await self.turns.current(
+                viewer.id,
+                conversation_id,
+                changed_since=catching_up.since,
+                recent=CLOCK_SLACK,
+                after_index=catching_up.after_index,
+                at_least=self.hub.newest,
+            )
+
+        if not catching_up.is_newcomer:
+            return await read()
+        return await self.first_pages.read((viewer.id, conversation_id), read)
+
+    def _make_update(self, page: TurnsAsOf, turn: Turn, bookmark: Bookmark) -> TurnUpdate:
+        """The same object for all that read the same page and get the same bookmark with it."""
+        known = self.first_pages.updates.get(page)
+        made = known.get(turn.id) if known is not None else None
+        if made is not None and made.bookmark == bookmark:
+            return made
+        update = TurnUpdate(
+            turn=turn,
+            changed_outputs=turn.outputs,
+            bookmark=bookmark,
+            cursor=self.cursors.make(turn.conversation_id, bookmark),
         )
+        if known is not None:
+            known[turn.id] = update
+        return update
 
 
 @dataclass(slots=True)
@@ -166,6 +188,11 @@ class _CatchingUp:
         bookmark = subscriber.bookmark
         versions = dict(bookmark.versions) if bookmark else {}
         return cls(bookmark, versions | subscriber.known_versions(), first=bookmark is None)
+
+    @property
+    def is_newcomer(self) -> bool:
+        """Whether it reads the first page, and has received nothing before."""
+        return self._first and not self._has_cursor and self.after_index < 0
 
     def start(self) -> None:
         """Begin with the first page."""

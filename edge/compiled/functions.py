@@ -71,7 +71,11 @@ class Functions:
 
     def run(self, request: Request, variables: VariableValues) -> Run:
         """Begin a run of the operation."""
-        return Run(request, Arguments(lambda number: self.bind(self.arguments[number], variables)))
+        return Run(request, self.bound(variables))
+
+    def bound(self, variables: VariableValues) -> Arguments:
+        """The arguments of the operation's fields."""
+        return Arguments(lambda number: self.bind(self.arguments[number], variables))
 
     def root(self, kind: GraphQLObjectType, operation: OperationDefinitionNode) -> Function:
         """The function that answers a query, whose root has no value."""

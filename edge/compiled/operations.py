@@ -12,6 +12,7 @@ from strawberry.types.arguments import convert_arguments
 
 from domain.ports.changes import Receiver
 from edge.compiled.functions import Argued, Function, Functions
+from edge.compiled.runs import Arguments, Run
 from edge.compiled.selections import (
     Selections,
     Uncovered,
@@ -96,10 +97,10 @@ class CompiledSubscription:
         return answer
 
     def answer_at_once(
-        self, event: object, request: Request, variables: VariableValues
+        self, event: object, request: Request, arguments: Arguments
     ) -> dict[str, Any]:
-        """The same for one that delivers."""
-        return {self.key: self.root(event, self.functions.run(request, variables))}
+        """The same for one that delivers. All events of a request have the same arguments."""
+        return {self.key: self.root(event, Run(request, arguments))}
 
     def group(self, request: Request, variables: VariableValues) -> Hashable:
         """Subscribers of one group get the same answer to the same event."""

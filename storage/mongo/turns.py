@@ -153,18 +153,28 @@ class MongoTurnRepository:
         _, high = turn_id_range(conversation_id)
         later = {"$gt": turn_id_of(conversation_id, after_index), "$lt": high}
         own: Document = {"_id": later, "ownerId": viewer_id}
+        stages: list[Document] = [
+            {"$match": own},
+            {"$sort": {"_id": -1}},
+            {"$limit": 1},
+            {
+                "$unionWith": {
+                    "coll": self._turns.name,
+                    "pipeline": [
+                        {"$match": {**own, "$or": alternatives}},
+                        {"$sort": {"_id": 1}},
+                        {"$limit": _PAGE + 1},
+                    ],
+                }
+            },
+        ]
         async with self._database.session() as session:
             if at_least is not None:
                 session.advance_operation_time(from_cluster_time(at_least))
-            latest = await self._turns.find_one(own, sort=[("_id", -1)], session=session)
-            # What the second read finds is newer than this, so nothing falls between the two.
+            cursor = await self._shown.aggregate(stages, session=session)
+            latest, *found = await cursor.to_list() or [{}]
+            # It may be newer than what was read, by less time than a read may take: see `recent`.
             cluster_time = cluster_time_of(session)
-            found = (
-                await self._turns.find({**own, "$or": alternatives}, session=session)
-                .sort("_id", 1)
-                .limit(_PAGE + 1)
-                .to_list()
-            )
         more = len(found) > _PAGE
         page = found[:_PAGE]
         if latest and not more and all(one["_id"] < latest["_id"] for one in page):

@@ -12,7 +12,6 @@ from domain.ports.changes import Change, HistoryLost
 from domain.signing import Signer
 from domain.turns import TurnsAsOf
 from domain.viewers import Viewer
-from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database, open_database
 from storage.mongo.turns import MongoTurnRepository
 from subscriptions.hub import Hub
@@ -64,16 +63,13 @@ async def test_what_is_lost_while_what_was_lost_is_read_is_read_as_well(
             feed, turns = SilentFeed(), InterruptedTurns(database)
             cursors = TurnCursors(Signer(b"x" * 32))
             hub = Hub(feed, cursors)
-            conversations = MongoConversationRepository(database)
             stored = await database.turns.find_one({"_id": turn_id})
             assert stored is not None
             viewer = Viewer(
                 id=ViewerId(stored["ownerId"]), expires_at=datetime.now(UTC) + timedelta(hours=1)
             )
             async with hub.serve():
-                updates = TurnUpdates(hub, turns, conversations, cursors).of(
-                    viewer, payload["conversation"]["id"]
-                )
+                updates = TurnUpdates(hub, turns, cursors).of(viewer, payload["conversation"]["id"])
                 first = await asyncio.wait_for(anext(updates), PATIENCE_SECONDS)
 
                 async def a_change_is_lost_too() -> None:

@@ -12,7 +12,6 @@ from domain.signing import Signer
 from domain.turns import Turn, TurnUpdate
 from domain.viewers import Viewer
 from storage.mongo.claims import MongoClaimRepository
-from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database
 from storage.mongo.turns import MongoTurnRepository
 from subscriptions.hub import Hub
@@ -52,7 +51,7 @@ async def told(database: Database, turn: Turn, bookmark: Bookmark | None) -> lis
     after = CURSORS.make(turn.conversation_id, bookmark) if bookmark else None
     updates: list[TurnUpdate] = []
     async with hub.serve():
-        following = TurnUpdates(hub, turns, MongoConversationRepository(database), CURSORS).of(
+        following = TurnUpdates(hub, turns, CURSORS).of(
             Viewer(ANA), turn.conversation_id, after=after
         )
         try:
