@@ -23,7 +23,7 @@ class Measured:
     def ratio(self, name: str) -> float:
         """The median of the rounds' own ratios."""
         pairs = zip(self.ours, self.theirs, strict=True)
-        return median(mine[name] / other[name] for mine, other in pairs)
+        return median(mine[name] / max(other[name], 0.001) for mine, other in pairs)
 
     @property
     def longest_block(self) -> float:

@@ -80,6 +80,7 @@ class Bench:
                 await self.database.images.insert_many(self.records.gallery(made))
             ids.append(conversation["_id"])
             self.turns[conversation["_id"]] = made
+        await asyncio.sleep(1)  # until the servers have passed over these changes
         return ids
 
     async def commit(self, conversation_id: str, marker: int) -> None:

@@ -71,7 +71,7 @@ class ListEdge(Generic[Item]):
 
     @property
     def cursor(self) -> str:
-        return self.list.cursors.make(self.list.name, self.position)
+        return self.list.cursor(self.position)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +93,16 @@ class ListPage(Generic[Item]):
 
     @property
     def page_info(self) -> PageInfo:
-        edges = self.edges
+        positions = [position for _, position in self.page.items]
         return PageInfo(
             has_next_page=self.page.has_next,
             has_previous_page=self.page.has_previous,
-            start_cursor=edges[0].cursor if edges else None,
-            end_cursor=edges[-1].cursor if edges else None,
+            start_cursor=self.cursor(positions[0]) if positions else None,
+            end_cursor=self.cursor(positions[-1]) if positions else None,
         )
+
+    def cursor(self, position: Position) -> str:
+        return self.cursors.make(self.name, position)
 
 
 @strawberry.type(description="An item of a page, with its cursor.")

@@ -27,10 +27,10 @@ from graphql import (
 from graphql.execution.values import VariableValues
 from strawberry.types.field import StrawberryField
 
-from domain.stored import Coded, Instant, Key, Many, One, Property, Stored, Written
+from domain.stored import Coded, Instant, Key, Listed, Many, One, Property, Stored, Written
 from edge.compiled.leaves import USUAL, Surprised, enum_names, writer
 from edge.compiled.runs import Arguments, Run
-from edge.compiled.selections import Selections, Uncovered, uses_variables
+from edge.compiled.selections import Selections, Uncovered, variables_of
 from edge.compiled.wanted import wanted_items
 from schema.companions import without_companion
 from schema.context import Request
@@ -40,6 +40,8 @@ Answer: TypeAlias = dict[str, Any]
 Function: TypeAlias = Callable[[Any, Run], Any]
 _DEFINITION: Final = "strawberry-definition"
 _MISSING: Final = object()
+MAX_KNOWN_ARGUMENTS: Final = 64
+"""Of one operation: what was made of the values of its variables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,11 @@ class Argued:
     node: FieldNode
     definition: GraphQLField
     declared: StrawberryField
+    variable_names: tuple[str, ...]
+
+
+def argued_field(node: FieldNode, definition: GraphQLField, declared: StrawberryField) -> Argued:
+    return Argued(node, definition, declared, variables_of(node.arguments or ()))
 
 
 @dataclass
@@ -60,6 +67,7 @@ class Functions:
     """Makes the arguments that a resolver is called with."""
     arguments: list[Argued] = field(default_factory=list)
     memos: Iterator[int] = field(default_factory=count)
+    _known_arguments: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict)
     waits: bool = False
     """Whether the answer may have to wait for a read."""
 
@@ -75,7 +83,19 @@ class Functions:
 
     def bound(self, variables: VariableValues) -> Arguments:
         """The arguments of the operation's fields."""
-        return Arguments(lambda number: self.bind(self.arguments[number], variables))
+        return Arguments(lambda number: self._bind(number, variables))
+
+    def _bind(self, number: int, variables: VariableValues) -> dict[str, Any]:
+        """The same values of the variables make the same arguments."""
+        argued = self.arguments[number]
+        given = variables.coerced
+        key = (number, *(repr(given.get(name, _MISSING)) for name in argued.variable_names))
+        found = self._known_arguments.get(key)
+        if found is None:
+            if len(self._known_arguments) >= MAX_KNOWN_ARGUMENTS:
+                self._known_arguments.clear()
+            found = self._known_arguments[key] = self.bind(argued, variables)
+        return found
 
     def root(self, kind: GraphQLObjectType, operation: OperationDefinitionNode) -> Function:
         """The function that answers a query, whose root has no value."""
@@ -216,9 +236,11 @@ class _Text:
         lines = [f"value = {self._name(stored.of)}(record) if value is None else value"]
         for name in sorted(self._attributes):
             read = stored.fields.get(name)
-            if isinstance(read, Key) and read.required:
+            if isinstance(read, Listed) or (isinstance(read, Key) and read.required):
                 put = self._name(getattr(stored, name).__set__)
-                lines.append(f"{put}(value, record[{read.name!r}])")
+                found = f"record[{read.name!r}]"
+                found = f"tuple({found})" if isinstance(read, Listed) else found
+                lines.append(f"{put}(value, {found})")
         return lines
 
     def function(self, body: str, *, parameters: str = "value, run") -> Callable[..., Any]:
@@ -325,7 +347,9 @@ class _Text:
         if resolver.info_parameter is not None:
             given.append(f"{resolver.info_parameter.name}={self._info(one)}")
         if one.definition.args:
-            given.append(f"**{self._arguments(Argued(one.nodes[0], one.definition, declared))}")
+            given.append(
+                f"**{self._arguments(argued_field(one.nodes[0], one.definition, declared))}"
+            )
         return f"{self._name(function)}({', '.join(given)})"
 
     def _info(self, one: _Field) -> str:
@@ -338,7 +362,7 @@ class _Text:
         return f"run.wanting({self._name(items)})"
 
     def _arguments(self, argued: Argued) -> str:
-        if not uses_variables(argued.node):
+        if not argued.variable_names:
             return self._name(self._functions.bind(argued, None))
         self._functions.arguments.append(argued)
         return f"run.arguments[{len(self._functions.arguments) - 1}]"

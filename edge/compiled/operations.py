@@ -11,7 +11,7 @@ from graphql.execution.values import VariableValues, get_argument_values, get_va
 from strawberry.types.arguments import convert_arguments
 
 from domain.ports.changes import Receiver
-from edge.compiled.functions import Argued, Function, Functions
+from edge.compiled.functions import Argued, Function, Functions, argued_field
 from edge.compiled.runs import Arguments, Run
 from edge.compiled.selections import (
     Selections,
@@ -168,7 +168,8 @@ class Compiler:
             return CompiledQuery(functions, functions.root(kind, operation))
         ((key, nodes),) = selections.of(kind, [operation.selection_set]).items()
         definition = kind.fields[nodes[0].name.value]
-        source = Argued(nodes[0], definition, definition.extensions["strawberry-definition"])
+        declared = definition.extensions["strawberry-definition"]
+        source = argued_field(nodes[0], definition, declared)
         return CompiledSubscription(
             functions,
             source,

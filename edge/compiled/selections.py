@@ -15,6 +15,7 @@ from graphql import (
     GraphQLObjectType,
     GraphQLSchema,
     InlineFragmentNode,
+    Node,
     SelectionNode,
     SelectionSetNode,
     VariableNode,
@@ -114,22 +115,8 @@ def fragments_of(document: DocumentNode) -> dict[str, FragmentDefinitionNode]:
     }
 
 
-def uses_variables(node: FieldNode) -> bool:
-    """Whether its arguments do."""
-    found = False
-
-    class Variables(Visitor):
-        def enter_variable(self, *_: Any) -> None:
-            nonlocal found
-            found = True
-
-    for argument in node.arguments or ():
-        visit(argument, Variables())
-    return found
-
-
-def variables_below(document: DocumentNode, nodes: Iterable[FieldNode]) -> tuple[str, ...]:
-    """The variables in the selections of these fields, and in fragments."""
+def variables_of(nodes: Iterable[Node]) -> tuple[str, ...]:
+    """The names of the variables in these nodes."""
     names: set[str] = set()
 
     class Variables(Visitor):
@@ -137,8 +124,11 @@ def variables_below(document: DocumentNode, nodes: Iterable[FieldNode]) -> tuple
             names.add(node.name.value)
 
     for node in nodes:
-        if node.selection_set:
-            visit(node.selection_set, Variables())
-    for fragment in fragments_of(document).values():
-        visit(fragment, Variables())
+        visit(node, Variables())
     return tuple(sorted(names))
+
+
+def variables_below(document: DocumentNode, nodes: Iterable[FieldNode]) -> tuple[str, ...]:
+    """The variables in the selections of these fields, and in fragments."""
+    selected = [node.selection_set for node in nodes if node.selection_set]
+    return variables_of([*selected, *fragments_of(document).values()])

@@ -59,15 +59,21 @@ class Calls:
         """Raise Overloaded where no slot is free in time, or the database is away."""
         if inside.get() is not None:
             raise NestedCall
+        if self._slots.locked():
+            await self._wait_for_slot()
+        else:
+            await self._slots.acquire()
+        task = asyncio.create_task(self._to_its_end(work))
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    async def _wait_for_slot(self) -> None:
         try:
             async with asyncio.timeout(SLOT_SECONDS):
                 await self._slots.acquire()
         except TimeoutError:
             raise Overloaded from None
-        task = asyncio.create_task(self._to_its_end(work))
-        self._under_way.add(task)
-        task.add_done_callback(self._ended)
-        return await asyncio.shield(task)
 
     async def ended(self) -> None:
         """Wait for what is still under way."""

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
 
 import pymongo
@@ -47,6 +47,9 @@ second.
 """
 SHOWN: Final = CodecOptions[Document](tz_aware=False)
 """For documents that are only shown: times without a zone take half as long to decode."""
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_WITHOUT_ZONE: Final = _EPOCH.replace(tzinfo=None)
+_MILLISECOND: Final = timedelta(milliseconds=1)
 _MAJORITY: Final = ReadConcern("majority")
 _DURABLE: Final = WriteConcern("majority")
 
@@ -222,7 +225,7 @@ def from_cluster_time(cluster_time: ClusterTime) -> Timestamp:
 
 def epoch_ms(instant: datetime) -> int:
     """Milliseconds since 1970: all that MongoDB keeps of an instant."""
-    return round((instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp() * 1000)
+    return (instant - (_EPOCH if instant.tzinfo else _EPOCH_WITHOUT_ZONE)) // _MILLISECOND
 
 
 def from_epoch_ms(value: int) -> datetime:
