@@ -180,6 +180,10 @@ class Stored:
     """The domain class."""
     fields: ClassVar[Mapping[str, Field]]
     """Of each attribute of the domain class, and of properties where that is faster."""
+    identity: ClassVar[str | None] = None
+    """Of a record that never changes once it is written: the key of its id."""
+    changing: ClassVar[frozenset[str]] = frozenset()
+    """The attributes of such a record that change all the same."""
     record: Record
     companion: object
 

@@ -20,6 +20,10 @@ class Hints:
     """Whether a stored parent that has an attribute of the field's name has its answer in it."""
     projects: bool = False
     """Whether the resolver reads no more of the database than `schema.context.wanted` says."""
+    until: Callable[..., float] | None = None
+    """Called as the resolver is: until when the answer is the same for a parent that does not
+    change, in seconds since 1970. None: it may change at any time.
+    """
     delivers: Deliver | None = None
     """Of a subscription: gives its events to a receiver, instead of the resolver's stream."""
 
@@ -33,11 +37,17 @@ def hints(
     constant_by: str | None = None,
     stored: bool = False,
     projects: bool = False,
+    until: Callable[..., float] | None = None,
     delivers: Deliver | None = None,
 ) -> dict[str, Hints]:
     """A field's `metadata`. `reads`: the attributes of the parent that its resolver reads."""
     found = Hints(
-        reads=reads, constant_by=constant_by, stored=stored, projects=projects, delivers=delivers
+        reads=reads,
+        constant_by=constant_by,
+        stored=stored,
+        projects=projects,
+        until=until,
+        delivers=delivers,
     )
     return {_KEY: found}
 

@@ -8,6 +8,8 @@ import strawberry
 
 from domain import images, models, outputs, turns
 from domain.ids import turn_of_output
+from domain.object_keys import LINK_WINDOW_SECONDS
+from domain.ports.objects import Link
 from schema.companions import companion, with_companion
 from schema.connections import Connection
 from schema.context import Info
@@ -29,6 +31,17 @@ described_enum(
     UPLOAD="The viewer uploaded it.",
     SAMPLE="A sample image that every new viewer gets in development.",
 )
+
+
+def _link(image: images.Image, info: Info, width: int | None) -> Link:
+    wanted = given(width)
+    key = image.key if wanted is None else image.key_at_least(wanted)
+    return info.context.services.links.link(key)
+
+
+def _url_until(image: images.Image, info: Info, width: int | None = strawberry.UNSET) -> float:
+    """When the URL changes: a link is given out for the first half of its life."""
+    return _link(image, info, width).expires_at.timestamp() - LINK_WINDOW_SECONDS
 
 
 @strawberry.type(description="An image that the viewer owns. Its pixels never change.")
@@ -54,7 +67,7 @@ class Image(Node):
         description="A signed, absolute URL of the image. It stays the same for a while, so "
         "that clients can cache the image. An expired or altered URL is answered "
         "with 403: query `url` again.",
-        metadata=hints("key", "rendition_widths"),
+        metadata=hints("key", "rendition_widths", until=_url_until),
     )
     @staticmethod
     def url(
@@ -69,9 +82,7 @@ class Image(Node):
             ),
         ] = strawberry.UNSET,
     ) -> str:
-        wanted = given(width)
-        key = image.key if wanted is None else image.key_at_least(wanted)
-        return info.context.services.links.link(key).url
+        return _link(image, info, width).url
 
     @strawberry.field(
         description="When the image's URLs expire.", metadata=hints("key", "rendition_widths")

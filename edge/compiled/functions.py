@@ -5,6 +5,7 @@ of a stored value, by the keys of its record. A field whose resolver waits is an
 key is in the dict at once, so that the order is right, and the run is given what has to be awaited.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -29,6 +30,7 @@ from strawberry.types.field import StrawberryField
 
 from domain.stored import Coded, Instant, Key, Listed, Many, One, Property, Stored, Written
 from edge.compiled.leaves import USUAL, Surprised, enum_names, writer
+from edge.compiled.remembered import Answers
 from edge.compiled.runs import Arguments, Run
 from edge.compiled.selections import Selections, Uncovered, variables_of
 from edge.compiled.wanted import wanted_items
@@ -40,6 +42,10 @@ Answer: TypeAlias = dict[str, Any]
 Function: TypeAlias = Callable[[Any, Run], Any]
 _DEFINITION: Final = "strawberry-definition"
 _MISSING: Final = object()
+LEAST_REMEMBERED: Final = 3
+"""Fields of a record that does not change, for which it is worth while to remember them."""
+_numbers: Final = count()
+"""Of functions, to tell what they remember."""
 MAX_KNOWN_ARGUMENTS: Final = 64
 """Of one operation: what was made of the values of its variables."""
 
@@ -65,6 +71,8 @@ class Functions:
     selections: Selections
     bind: Callable[[Argued, VariableValues | None], dict[str, Any]]
     """Makes the arguments that a resolver is called with."""
+    answers: Answers
+    """What is remembered of all operations."""
     arguments: list[Argued] = field(default_factory=list)
     memos: Iterator[int] = field(default_factory=count)
     _known_arguments: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict)
@@ -83,7 +91,7 @@ class Functions:
 
     def bound(self, variables: VariableValues) -> Arguments:
         """The arguments of the operation's fields."""
-        return Arguments(lambda number: self._bind(number, variables))
+        return Arguments(variables.coerced, lambda number: self._bind(number, variables))
 
     def _bind(self, number: int, variables: VariableValues) -> dict[str, Any]:
         """The same values of the variables make the same arguments."""
@@ -214,22 +222,87 @@ class _Text:
         self._before: list[str] = []
 
     def answer(self, fields: "list[_Field]") -> Callable[..., Answer]:
+        lasting = [one for one in fields if self._lasts(one)]
+        if len(lasting) >= LEAST_REMEMBERED:
+            lines = self._remember(fields, lasting)
+        else:
+            lines = self._answer(fields, fields)
+        if self._stored is not None and self._uses_value:
+            lines = [*self._make_value(self._stored), *lines]
+        body = "\n".join(f"    {line}" for line in [*self._before, *lines, "return answer"])
+        if self._stored is None:
+            return self.function(body)
+        return self.function(body, parameters="record, run, value=None")
+
+    def _answer(self, fields: "list[_Field]", filled: "list[_Field]") -> list[str]:
+        """The lines that make the answer, with the values of those fields that are to be filled."""
         entries: list[str] = []
         after: list[str] = []
         for one in fields:
-            if one.definition is not None and one.declared.is_async and not self._stands(one):
+            if one not in filled:
+                entries.append(f"{one.key!r}: None")
+            elif self._waits(one):
                 entries.append(f"{one.key!r}: None")
                 after.append(self._wait_for(one))
             else:
                 entries.append(f"{one.key!r}: {self._read(one)}")
-        lines = [*self._before, f"answer = {{{', '.join(entries)}}}", *after, "return answer"]
-        if self._stored is None:
-            return self.function("\n".join(f"    {line}" for line in lines))
+        return [f"answer = {{{', '.join(entries)}}}", *after]
+
+    def _remember(self, fields: "list[_Field]", lasting: "list[_Field]") -> list[str]:
+        """The lines that make the answer from what is remembered of the record, or remember it."""
+        assert self._stored is not None
+        names = sorted({name for one in lasting for name in variables_of(one.nodes)})
+        key = [repr(next(_numbers)), f"record[{self._stored.identity!r}]"]
+        key += [f"run.arguments.variable({name!r})" for name in names]
+        make = [
+            *self._answer(fields, lasting),
+            f"{self._name(self._functions.answers.keep)}(key, {self._until(lasting)}, answer)",
+        ]
         if self._uses_value:
-            lines = [*self._make_value(self._stored), *lines]
-        return self.function(
-            "\n".join(f"    {line}" for line in lines), parameters="record, run, value=None"
-        )
+            make = [*self._make_value(self._stored), *make]
+        self._uses_value = False
+        fill: list[str] = []
+        for one in fields:
+            if one in lasting:
+                continue
+            fill.append(
+                self._wait_for(one)
+                if self._waits(one)
+                else f"answer[{one.key!r}] = {self._read(one)}"
+            )
+        find = self._name(self._functions.answers.find)
+        return [
+            f"key = ({', '.join(key)})",
+            f"known = {find}(key)",
+            "if known is not None and run.now < known[0]:",
+            "    answer = known[1].copy()",
+            "else:",
+            *(f"    {line}" for line in make),
+            *fill,
+        ]
+
+    def _lasts(self, one: _Field) -> bool:
+        """Whether the answer is the same for as long as the record, or its links."""
+        stored = self._stored
+        if stored is None or stored.identity is None or one.definition is None:
+            return False
+        declared = one.declared
+        if not is_leaf_type(get_named_type(one.definition.type)):
+            return False
+        if declared.base_resolver is not None and not self._stands(one):
+            return hints_of(declared).until is not None
+        return declared.python_name in stored.fields and declared.python_name not in stored.changing
+
+    def _until(self, lasting: "list[_Field]") -> str:
+        calls = [
+            self._call(one, until)
+            for one in lasting
+            if (until := hints_of(one.declared).until) is not None
+        ]
+        return f"min({', '.join(calls)}, {self._name(math.inf)})" if calls else "run.now + 3600"
+
+    def _waits(self, one: _Field) -> bool:
+        return one.definition is not None and one.declared.is_async and not self._stands(one)
 
     def _make_value(self, stored: type[Stored]) -> list[str]:
         """The lines that make a value where none is given, and fill in what resolvers read."""
@@ -326,14 +399,16 @@ class _Text:
             f" is not {self._name(_MISSING)} else {memo}.setdefault({key}, {completed}))"
         )
 
-    def _call(self, one: _Field) -> str:
-        """The expression that calls a resolver. Of one that waits, it makes the coroutine."""
+    def _call(self, one: _Field, instead: Callable[..., Any] | None = None) -> str:
+        """The expression that calls a resolver, or another function as it is called. Of one that
+        waits, it makes the coroutine.
+        """
         declared = one.declared
         resolver = declared.base_resolver
         assert resolver is not None
         assert one.definition is not None
         self._attributes.update(hints_of(declared).reads or ())
-        function = resolver.wrapped_func
+        function: Any = instead or resolver.wrapped_func
         if isinstance(function, staticmethod):
             function = function.__func__
         given: list[str] = []

@@ -12,6 +12,7 @@ from strawberry.types.arguments import convert_arguments
 
 from domain.ports.changes import Receiver
 from edge.compiled.functions import Argued, Function, Functions, argued_field
+from edge.compiled.remembered import Answers
 from edge.compiled.runs import Arguments, Run
 from edge.compiled.selections import (
     Selections,
@@ -115,6 +116,7 @@ class Compiler:
     def __init__(self, schema: strawberry.Schema) -> None:
         self._strawberry = schema
         self._schema: GraphQLSchema = schema._schema
+        self._answers = Answers()
 
     def variables(
         self, operation: OperationDefinitionNode, given: Mapping[str, Any] | None
@@ -161,7 +163,7 @@ class Compiler:
         conditions: Mapping[str, bool],
     ) -> CompiledQuery | CompiledSubscription:
         selections = Selections(self._schema, fragments_of(document.node), conditions)
-        functions = Functions(selections, self._bind)
+        functions = Functions(selections, self._bind, self._answers)
         kind = self._schema.get_root_type(operation.operation)
         assert kind is not None
         if operation.operation is OperationType.QUERY:

@@ -1,8 +1,9 @@
 """One run of a compiled operation: what its functions share, and the reads that they wait for."""
 
 import asyncio
+import time
 from collections import defaultdict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeAlias
 
 from domain.stored import Wanted
@@ -17,7 +18,8 @@ Waiting: TypeAlias = tuple[
 class Arguments(dict[int, dict[str, Any]]):
     """Of fields that use variables, by the field's number. They are made at their first use."""
 
-    def __init__(self, make: Callable[[int], dict[str, Any]]) -> None:
+    def __init__(self, variables: Mapping[str, Any], make: Callable[[int], dict[str, Any]]) -> None:
+        self.variable = variables.get
         self._make = make
 
     def __missing__(self, number: int) -> dict[str, Any]:
@@ -26,13 +28,14 @@ class Arguments(dict[int, dict[str, Any]]):
 
 
 class Run:
-    __slots__ = ("arguments", "info", "later", "memos")
+    __slots__ = ("arguments", "info", "later", "memos", "now")
 
     def __init__(self, request: Request, arguments: Arguments) -> None:
         self.info = CompiledInfo(request)
         self.arguments = arguments
         self.memos: defaultdict[int, dict[Any, Any]] = defaultdict(dict)
         self.later: list[Waiting] = []
+        self.now = time.time()
 
     def wanting(self, wanted: Wanted | None) -> CompiledInfo:
         return CompiledInfo(self.info.context, wanted)

@@ -162,6 +162,7 @@ def image_keys(document: Document) -> tuple[str, ...]:
 class StoredImage(Stored, Image):
     __slots__ = ("companion", "record")
     kind = Image
+    identity = "id"
     fields: ClassVar = {
         "id": Key("id"),
         "key": Key("key"),
@@ -183,6 +184,8 @@ class StoredGalleryImage(StoredImage):
     """An image whose record is that of the gallery, which has more."""
 
     __slots__ = ()
+    identity = "_id"
+    changing = frozenset({"favourite"})
     fields: ClassVar = StoredImage.fields | {
         "id": Key("_id"),
         "prompt": Key("prompt"),
