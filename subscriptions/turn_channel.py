@@ -93,15 +93,15 @@ class Subscriber:
             index = next(iter(self._pending))
             live = self._pending.pop(index)
             update = self._drop_known(live)
-            if update is None:
-                continue
-            update = self._limit_cursor(update)
-            if not receive(update):
-                self._pending = {index: live, **self._pending}
-                self.receive = None
-                self._wake.set()
-                return
-            self.bookmark = update.bookmark
+            if update is not None:
+                update = self._limit_cursor(update)
+                if not receive(update):
+                    self._pending = {index: live, **self._pending}
+                    self.receive = None
+                    self._wake.set()
+                    return
+                self.bookmark = update.bookmark
+            self._forget_read(live.update.turn)
 
     def fall_behind(self) -> None:
         self.behind = True
@@ -133,6 +133,7 @@ class Subscriber:
             index = next(iter(self._pending))
             live = self._pending.pop(index)
             update = self._drop_known(live)
+            self._forget_read(live.update.turn)
             if update is not None:
                 update = self._limit_cursor(update)
                 self.bookmark = update.bookmark
@@ -143,13 +144,16 @@ class Subscriber:
         known = self._read_versions.get(turn.turn_index)
         if known is None:
             return live.update
-        if turn.version >= known:
-            del self._read_versions[turn.turn_index]
         if turn.version <= known:
             return None
         if live.since_version is not None and live.since_version > known:
             return replace(live.update, changed_outputs=turn.outputs)
         return live.update
+
+    def _forget_read(self, turn: Turn) -> None:
+        """From this state of the turn on, what was given out says which version it has."""
+        if turn.version >= self._read_versions.get(turn.turn_index, turn.version + 1):
+            del self._read_versions[turn.turn_index]
 
     def _limit_cursor(self, update: TurnUpdate) -> TurnUpdate:
         """With a cursor that claims nothing that is still pending here."""

@@ -1,8 +1,10 @@
 """`turnUpdated` and `conversationUpdated` as a front end sees them."""
 
 import asyncio
+from functools import partial
 
-from tests.clients import GraphQLClient
+from storage.mongo.database import Database
+from tests.clients import Data, GraphQLClient, Socket, connect_to
 from tests.conftest import Darkroom
 from tests.operations import (
     DELETE,
@@ -19,6 +21,8 @@ from tests.operations import (
 CONVERSATION = """
 subscription($id: ID!) { conversationUpdated(conversationId: $id) { id title turnCount } }
 """
+LANDED = 120
+"""States of a turn, of which a connection has room for some."""
 UNKNOWN = "conv_00000000000000000000000000"
 
 
@@ -218,3 +222,41 @@ async def test_listeners_leave_nothing_behind(client: GraphQLClient, darkroom: D
     async with asyncio.timeout(10):
         while len(asyncio.all_tasks()) > before:  # noqa: ASYNC110 (nothing tells when tasks end)
             await asyncio.sleep(0.05)
+
+
+async def test_a_client_that_does_not_read_holds_nobody_up_and_gets_the_newest_state(
+    darkroom: Darkroom, database: Database
+) -> None:
+    client = darkroom.client()
+    payload = await conversation_with(client)
+    conversation_id, turn_id = payload["conversation"]["id"], payload["turn"]["id"]
+    turns = database.client[darkroom.settings.mongodb_database]["turns"]
+    padding = "x" * 200_000
+    async with (
+        connect_to(darkroom.url, max_queue=1, max_size=None) as connection,
+        client.subscribe(FOLLOW, id=conversation_id) as other,
+    ):
+        slow = Socket(connection)
+        await slow.send(type="connection_init", payload={"authorization": f"Bearer {client.token}"})
+        await slow.receive()
+        behind = await slow.subscribe(FOLLOW, id=conversation_id)
+        await behind.next()
+        await other.next()
+        for number in range(LANDED):
+            await turns.update_one(
+                {"_id": turn_id},
+                {
+                    "$inc": {"version": 1, "outputs.0.version": 1},
+                    "$set": {"outputs.0.text": f"{number} {padding}"},
+                },
+            )
+            await other.until(partial(_has_text, number))  # however little the other one reads
+
+        seen = await behind.until(partial(_has_text, LANDED - 1))
+
+    assert len(seen) < LANDED, "It was sent every state: the connection was never full."
+
+
+def _has_text(number: int, data: Data) -> bool:
+    text = data["turnUpdated"]["turn"]["outputs"][0]["text"] or ""
+    return bool(text.startswith(f"{number} "))

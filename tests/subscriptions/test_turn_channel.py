@@ -9,7 +9,7 @@ from domain.changes import Bookmark, ClusterTime
 from domain.cursors import TurnCursors
 from domain.ids import turn_id_of
 from domain.signing import Signer
-from domain.turns import Turn
+from domain.turns import Turn, TurnUpdate
 from storage.mongo.database import Database
 from subscriptions.turn_channel import (
     MAX_PENDING_TURNS,
@@ -249,7 +249,8 @@ class _History:
             if client.subscriber.behind:
                 client.read(self.states, self.clock)
             client.finish_reading()
-            client.take(self.states, self.written_at)
+            client.has_room = True
+            client.take()
             assert client.has == self.states
 
     def commit(self) -> None:
@@ -270,9 +271,11 @@ class _History:
                 {self.states[index].id: ClusterTime(at, 0) for index, at in batch.items()},
                 complete_until=ClusterTime(before, 0),
             )
+            for subscriber in tuple(self.channel.subscribers):
+                subscriber.push()
 
     def come(self) -> None:
-        self.clients.append(_Client(self.channel))
+        self.clients.append(_Client(self.channel, self.states, self.written_at, self.chance))
 
     def read(self) -> None:
         for client in self.clients:
@@ -284,18 +287,32 @@ class _History:
     def take(self) -> None:
         for client in self.clients:
             if self.chance.random() < 0.5:
-                client.take(self.states, self.written_at)
+                client.take()
 
 
 class _Client:
-    def __init__(self, channel: TurnChannel) -> None:
+    """One that takes what is pending, or one that is given it while it has room."""
+
+    def __init__(
+        self,
+        channel: TurnChannel,
+        states: dict[int, Turn],
+        written_at: dict[int, int],
+        chance: random.Random,
+    ) -> None:
         self.channel = channel
+        self.states = states
+        self.written_at = written_at
+        self.chance = chance
+        self.is_pushed = chance.random() < 0.5
+        self.has_room = False
         self.subscriber = Subscriber(channel)
         channel.subscribers.add(self.subscriber)
         self.found: dict[int, Turn] = {}
         self.has: dict[int, Turn] = {}
 
     def read(self, states: dict[int, Turn], clock: int) -> None:
+        self.subscriber.receive = None
         self.subscriber.behind = False
         self.found = dict(states)
         self.subscriber.bookmark = Bookmark(ClusterTime(clock, 0))
@@ -309,22 +326,35 @@ class _Client:
         self.has, self.found = self.found, {}
         self.subscriber.catch_up({index: one.version for index, one in self.has.items()})
 
-    def take(self, states: dict[int, Turn], written_at: dict[int, int]) -> None:
+    def take(self) -> None:
         if not self.subscriber.live:
             return
+        if self.is_pushed:
+            self.subscriber.receive = self.receive
+            self.subscriber.push()
+            return
         for update in self.subscriber.take():
-            new = update.turn
-            old = self.has[new.turn_index]
-            assert new.version > old.version
-            differs = {
-                output.slot
-                for output, before in zip(new.outputs, old.outputs, strict=True)
-                if output.version != before.version
-            }
-            assert differs <= set(slots(update.changed_outputs))
-            self.has[new.turn_index] = new
-            for index, version in update.bookmark.versions:
-                assert self.has[index].version >= version
-            for index, state in states.items():
-                if self.has[index].version < state.version:
-                    assert written_at[index] >= update.bookmark.cluster_time.seconds
+            self.check(update)
+
+    def receive(self, update: TurnUpdate) -> bool:
+        if not self.has_room and self.chance.random() < 0.3:
+            return False
+        self.check(update)
+        return True
+
+    def check(self, update: TurnUpdate) -> None:
+        new = update.turn
+        old = self.has[new.turn_index]
+        assert new.version > old.version
+        differs = {
+            output.slot
+            for output, before in zip(new.outputs, old.outputs, strict=True)
+            if output.version != before.version
+        }
+        assert differs <= set(slots(update.changed_outputs))
+        self.has[new.turn_index] = new
+        for index, version in update.bookmark.versions:
+            assert self.has[index].version >= version
+        for index, state in self.states.items():
+            if self.has[index].version < state.version:
+                assert self.written_at[index] >= update.bookmark.cluster_time.seconds

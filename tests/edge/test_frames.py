@@ -1,0 +1,94 @@
+"""Frames that are written past ASGI: what clients read, and what happens where one is slow."""
+
+import asyncio
+from contextlib import suppress
+
+import pytest
+from starlette.types import Receive, Scope, Send
+from websockets.asyncio.client import connect
+from websockets.frames import Frame
+from websockets.streams import StreamReader
+
+from edge.frames import Frames, frames_of, text_frame
+from tests.serving import free_port, serving
+
+PATIENCE_SECONDS = 20.0
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536, 1_000_000])
+def test_a_frame_is_read_as_the_message_that_it_was_made_of(size: int) -> None:
+    message = b"x" * size
+    reader = StreamReader()
+    reader.feed_data(text_frame(message))
+
+    parsing = Frame.parse(reader.read_exact, mask=False, max_size=None)
+    with pytest.raises(StopIteration) as parsed:
+        next(parsing)
+
+    frame = parsed.value.value
+    assert (frame.data, frame.fin, frame.opcode) == (message, True, 1)
+
+
+class Application:
+    """Accepts one WebSocket, and keeps its frames."""
+
+    def __init__(self) -> None:
+        self.frames: asyncio.Future[Frames] = asyncio.get_running_loop().create_future()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "websocket":
+            return
+        await receive()
+        await send({"type": "websocket.accept"})
+        frames = frames_of(scope)
+        assert frames is not None
+        self.frames.set_result(frames)
+        while (await receive())["type"] != "websocket.disconnect":
+            await send({"type": "websocket.send", "text": "sent"})
+
+
+async def test_frames_and_what_is_sent_arrive_in_their_order() -> None:
+    application = Application()
+    async with serving(application, free_port()) as url, connect(url.replace("http", "ws")) as ws:
+        frames = await application.frames
+        assert frames.write(text_frame(b"first"))
+        await ws.send("anything")
+        assert [await ws.recv(), await ws.recv()] == ["first", "sent"]
+        assert frames.write(text_frame(b"last"))
+        assert await ws.recv() == "last"
+
+
+async def test_a_connection_that_is_full_takes_nothing_until_it_is_read() -> None:
+    application = Application()
+    large = text_frame(b"x" * 100_000)
+    async with (
+        serving(application, free_port()) as url,
+        connect(url.replace("http", "ws"), max_queue=1, max_size=None) as ws,
+    ):
+        frames = await application.frames
+        written = 0
+        while frames.write(large):
+            written += 1
+            await asyncio.sleep(0)
+        assert not frames.write(large)
+
+        async def read() -> None:
+            for _ in range(written):
+                await ws.recv()
+
+        reading = asyncio.create_task(read())
+        await asyncio.wait_for(frames.ready(), PATIENCE_SECONDS)
+        assert frames.write(text_frame(b"last"))
+        await asyncio.wait_for(reading, PATIENCE_SECONDS)
+        assert await ws.recv() == "last"
+
+
+async def test_to_a_connection_that_is_closed_nothing_is_written() -> None:
+    application = Application()
+    async with serving(application, free_port()) as url:
+        async with connect(url.replace("http", "ws")):
+            frames = await application.frames
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            with suppress(asyncio.CancelledError):
+                await frames.ready()
+        assert frames.write(text_frame(b"too late"))
