@@ -8,6 +8,7 @@ export PROVIDER
 KILLS ?= 500
 CUTS ?= 1000
 WORKERS ?= 3
+ROUNDS ?= 3
 SEED ?=
 PYTHON := .venv/bin/python
 PIP := $(PYTHON) -m pip --disable-pip-version-check --quiet install
@@ -53,8 +54,8 @@ resilience: .venv/dev ## Kill things at random and check the whole history: make
 schema: .venv/dev ## Write schema.graphql from the code
 	@$(PYTHON) -m resolvers.root > .schema.new && mv .schema.new schema.graphql
 
-bench: .venv/dev ## Measure
-	@$(PYTHON) -m bench && $(PYTHON) -m bench.gallery && $(PYTHON) -m bench.providers
+bench: .venv/dev ## Measure beside a bare relay, and write docs/performance.md: make bench ROUNDS=3
+	@$(PYTHON) -m bench --rounds $(ROUNDS) --report && $(PYTHON) -m bench.providers
 
 lock: .venv/bin/uv ## Write requirements/*.txt from *.in: make lock U=--upgrade for newer ones
 	@$(LOCK) requirements/uv.in --output-file requirements/uv.txt

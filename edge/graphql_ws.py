@@ -127,8 +127,9 @@ class _Socket:
         self._scope: context.Scope | None = None
         """None until the connection is acknowledged."""
         self._init_received = False
-        self._deadline: asyncio.Task[None] | None = None
+        self._deadline: asyncio.TimerHandle | None = None
         """Closes the socket: at first if no init arrives, later when the token expires."""
+        self._closing: asyncio.Task[None] | None = None
         self._operations: dict[str, asyncio.Task[None]] = {}
 
     async def serve(self) -> None:
@@ -248,11 +249,10 @@ class _Socket:
                 await self._websocket.close(code, fitting)
 
     def _close_later(self, seconds: float, code: Close, reason: str) -> None:
-        async def close() -> None:
-            await asyncio.sleep(seconds)
-            await self._close(code, reason)
+        def close() -> None:
+            self._closing = asyncio.create_task(self._close(code, reason), name="end of a socket")
 
-        self._deadline = asyncio.create_task(close(), name="deadline of a socket")
+        self._deadline = asyncio.get_running_loop().call_later(seconds, close)
 
     def _cancel_deadline(self) -> None:
         if self._deadline is not None:
@@ -262,8 +262,9 @@ class _Socket:
         self._cancel_deadline()
         for task in self._operations.values():
             task.cancel()
-        ending = [*self._operations.values(), *([self._deadline] if self._deadline else [])]
-        await asyncio.wait(ending, timeout=END_SECONDS)
+        ending = [*self._operations.values(), *([self._closing] if self._closing else [])]
+        if ending:
+            await asyncio.wait(ending, timeout=END_SECONDS)
 
 
 class _FrameWriter:

@@ -85,7 +85,10 @@ class CommandService:
             refusals = Refusals()
             if planned is None or conflict in _PLAN_AGAIN:
                 planned = await plan(refusals)
-            if conflict is not Conflict.KEY_USED:
+            # The write checks the account too. It is read where something is to be said about it.
+            limited = conflict is Conflict.LIMIT_REACHED
+            checks = limited or bool(refusals.found) or max_credits is not None
+            if checks and conflict is not Conflict.KEY_USED:
                 await self.accounts.check(
                     viewer, planned.outputs, max_credits=max_credits, refusals=refusals
                 )
@@ -99,6 +102,8 @@ class CommandService:
                 self.hints.enqueue(viewer.id, [output.id for output in written.queued])
                 return written.result
             conflict = written
+            if conflict is Conflict.LIMIT_REACHED and not checks:
+                continue  # to say why
             if not await retries.pause():
                 raise Overloaded
 
