@@ -1,67 +1,33 @@
-"""Makes Python functions of selections: one for each selected object type and class of its values.
+"""Functions of selections: one for each selected object type and class of its values."""
 
-A function takes a value and the run, and returns the answer's dict. Fields are read by attribute;
-of a stored value, by the keys of its record. A field whose resolver waits is answered later: its
-key is in the dict at once, so that the order is right, and the run is given what has to be awaited.
-"""
-
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias
 
 from graphql import (
     FieldNode,
-    GraphQLEnumType,
-    GraphQLField,
     GraphQLInterfaceType,
-    GraphQLLeafType,
-    GraphQLList,
-    GraphQLNonNull,
     GraphQLObjectType,
     GraphQLOutputType,
     OperationDefinitionNode,
-    get_named_type,
-    is_leaf_type,
 )
 from graphql.execution.values import VariableValues
-from strawberry.types.field import StrawberryField
 
-from domain.stored import Coded, Instant, Key, Listed, Many, One, Property, Stored, Written
-from edge.compiled.leaves import USUAL, Surprised, enum_names, writer
+from domain.stored import Stored
+from edge.compiled.fields import DEFINITION, Argued, Selected, select
+from edge.compiled.leaves import Surprised
 from edge.compiled.remembered import Answers
 from edge.compiled.runs import Arguments, Run
-from edge.compiled.selections import Selections, Uncovered, variables_of
-from edge.compiled.wanted import wanted_items
+from edge.compiled.selections import Selections
+from edge.compiled.text import Answer, FunctionText
 from schema.companions import without_companion
 from schema.context import Request
-from schema.hints import hints_of
 
-Answer: TypeAlias = dict[str, Any]
 Function: TypeAlias = Callable[[Any, Run], Any]
-_DEFINITION: Final = "strawberry-definition"
 _MISSING: Final = object()
-LEAST_REMEMBERED: Final = 3
-"""Fields of a record that does not change, for which it is worth while to remember them."""
-_numbers: Final = count()
-"""Of functions, to tell what they remember."""
 MAX_KNOWN_ARGUMENTS: Final = 64
 """Of one operation: what was made of the values of its variables."""
-
-
-@dataclass(frozen=True, slots=True)
-class Argued:
-    """A field with arguments: they are the same for each value, so a run makes them once."""
-
-    node: FieldNode
-    definition: GraphQLField
-    declared: StrawberryField
-    variable_names: tuple[str, ...]
-
-
-def argued_field(node: FieldNode, definition: GraphQLField, declared: StrawberryField) -> Argued:
-    return Argued(node, definition, declared, variables_of(node.arguments or ()))
 
 
 @dataclass
@@ -81,7 +47,7 @@ class Functions:
 
     def of(self, kind: GraphQLOutputType, nodes: Iterable[FieldNode]) -> Function:
         """The function that completes a value of this type: None for a null where it may be."""
-        text = _Text(self)
+        text = FunctionText(self)
         completed = text.complete(kind, "value", list(nodes))
         return text.function(f"    return {completed}")
 
@@ -108,14 +74,16 @@ class Functions:
     def root(self, kind: GraphQLObjectType, operation: OperationDefinitionNode) -> Function:
         """The function that answers a query, whose root has no value."""
         selected = self.selections.of(kind, [operation.selection_set])
-        fields = [_field(kind, key, nodes) for key, nodes in selected.items()]
-        return _Text(self).answer(fields)
+        fields = [select(kind, key, nodes) for key, nodes in selected.items()]
+        return FunctionText(self).answer(fields)
 
-    def objects(self, kind: GraphQLObjectType, nodes: list[FieldNode]) -> "_ByClass":
-        return _ByClass(self, kind, nodes)
+    def objects(
+        self, kind: GraphQLObjectType | GraphQLInterfaceType, nodes: list[FieldNode]
+    ) -> "ByClass":
+        return ByClass(self, kind, nodes)
 
 
-class _ByClass:
+class ByClass:
     """Answers values of an object type or interface by the function for their class."""
 
     def __init__(
@@ -130,7 +98,9 @@ class _ByClass:
         self._known: dict[type, Function] = {}
         self._records: dict[type[Stored], Callable[..., Answer]] = {}
         # For values that are not stored. Made at once, to find what is not covered, and what waits.
-        self._plain = {one.name: _Text(functions).answer(self._fields(one)) for one in self._kinds}
+        self._plain = {
+            one.name: FunctionText(functions).answer(self._fields(one)) for one in self._kinds
+        }
 
     def __call__(self, value: Any, run: Run) -> Any:
         function = self._known.get(value.__class__)
@@ -143,7 +113,7 @@ class _ByClass:
         found = self._records.get(stored)
         if found is None:
             kind = self._concrete(stored)
-            found = self._records[stored] = _Text(self._functions, stored=stored).answer(
+            found = self._records[stored] = FunctionText(self._functions, stored=stored).answer(
                 self._fields(kind)
             )
         return found
@@ -171,336 +141,10 @@ class _ByClass:
         if isinstance(self._kind, GraphQLObjectType):
             return self._kind
         for kind in self._kinds:
-            if issubclass(actual, kind.extensions[_DEFINITION].origin.source):
+            if issubclass(actual, kind.extensions[DEFINITION].origin.source):
                 return kind
         raise Surprised
 
-    def _fields(self, kind: GraphQLObjectType) -> "list[_Field]":
+    def _fields(self, kind: GraphQLObjectType) -> "list[Selected]":
         selected = self._functions.selections.of(kind, [node.selection_set for node in self._nodes])
-        return [_field(kind, key, nodes) for key, nodes in selected.items()]
-
-
-@dataclass(frozen=True, slots=True)
-class _Field:
-    """A selected field. `definition` None: the name of the type."""
-
-    key: str
-    nodes: list[FieldNode]
-    kind: GraphQLObjectType
-    definition: GraphQLField | None
-
-    @property
-    def declared(self) -> StrawberryField:
-        assert self.definition is not None
-        return cast("StrawberryField", self.definition.extensions[_DEFINITION])
-
-
-def _field(kind: GraphQLObjectType, key: str, nodes: list[FieldNode]) -> _Field:
-    name = nodes[0].name.value
-    if name == "__typename":
-        return _Field(key, nodes, kind, None)
-    definition = kind.fields.get(name)
-    if definition is None:
-        raise Uncovered(f"{kind.name}.{name}")
-    declared = definition.extensions[_DEFINITION]
-    if declared.extensions or declared.permission_classes:
-        raise Uncovered(f"{kind.name}.{name}")
-    return _Field(key, nodes, kind, definition)
-
-
-class _Text:
-    """The text of one function, and the objects that its names stand for."""
-
-    def __init__(self, functions: Functions, *, stored: type[Stored] | None = None) -> None:
-        self._functions = functions
-        self._stored = stored
-        self._globals: dict[str, Any] = {}
-        self._temporaries = count()
-        self._uses_value = False
-        self._attributes: set[str] = set()
-        """What resolvers read of the value."""
-        self._before: list[str] = []
-
-    def answer(self, fields: "list[_Field]") -> Callable[..., Answer]:
-        lasting = [one for one in fields if self._lasts(one)]
-        if len(lasting) >= LEAST_REMEMBERED:
-            lines = self._remember(fields, lasting)
-        else:
-            lines = self._answer(fields, fields)
-        if self._stored is not None and self._uses_value:
-            lines = [*self._make_value(self._stored), *lines]
-        body = "\n".join(f"    {line}" for line in [*self._before, *lines, "return answer"])
-        if self._stored is None:
-            return self.function(body)
-        return self.function(body, parameters="record, run, value=None")
-
-    def _answer(self, fields: "list[_Field]", filled: "list[_Field]") -> list[str]:
-        """The lines that make the answer, with the values of those fields that are to be filled."""
-        entries: list[str] = []
-        after: list[str] = []
-        for one in fields:
-            if one not in filled:
-                entries.append(f"{one.key!r}: None")
-            elif self._waits(one):
-                entries.append(f"{one.key!r}: None")
-                after.append(self._wait_for(one))
-            else:
-                entries.append(f"{one.key!r}: {self._read(one)}")
-        return [f"answer = {{{', '.join(entries)}}}", *after]
-
-    def _remember(self, fields: "list[_Field]", lasting: "list[_Field]") -> list[str]:
-        """The lines that make the answer from what is remembered of the record, or remember it."""
-        assert self._stored is not None
-        names = sorted({name for one in lasting for name in variables_of(one.nodes)})
-        key = [repr(next(_numbers)), f"record[{self._stored.identity!r}]"]
-        key += [f"run.arguments.variable({name!r})" for name in names]
-        make = [
-            *self._answer(fields, lasting),
-            f"{self._name(self._functions.answers.keep)}(key, {self._until(lasting)}, answer)",
-        ]
-        if self._uses_value:
-            make = [*self._make_value(self._stored), *make]
-        self._uses_value = False
-        fill: list[str] = []
-        for one in fields:
-            if one in lasting:
-                continue
-            fill.append(
-                self._wait_for(one)
-                if self._waits(one)
-                else f"answer[{one.key!r}] = {self._read(one)}"
-            )
-        find = self._name(self._functions.answers.find)
-        return [
-            f"key = ({', '.join(key)})",
-            f"known = {find}(key)",
-            "if known is not None and run.now < known[0]:",
-            "    answer = known[1].copy()",
-            "else:",
-            *(f"    {line}" for line in make),
-            *fill,
-        ]
-
-    def _lasts(self, one: _Field) -> bool:
-        """Whether the answer is the same for as long as the record, or its links."""
-        stored = self._stored
-        if stored is None or stored.identity is None or one.definition is None:
-            return False
-        declared = one.declared
-        if not is_leaf_type(get_named_type(one.definition.type)):
-            return False
-        if declared.base_resolver is not None and not self._stands(one):
-            return hints_of(declared).until is not None
-        return declared.python_name in stored.fields and declared.python_name not in stored.changing
-
-    def _until(self, lasting: "list[_Field]") -> str:
-        calls = [
-            self._call(one, until)
-            for one in lasting
-            if (until := hints_of(one.declared).until) is not None
-        ]
-        return f"min({', '.join(calls)}, {self._name(math.inf)})" if calls else "run.now + 3600"
-
-    def _waits(self, one: _Field) -> bool:
-        return one.definition is not None and one.declared.is_async and not self._stands(one)
-
-    def _make_value(self, stored: type[Stored]) -> list[str]:
-        """The lines that make a value where none is given, and fill in what resolvers read."""
-        lines = [f"value = {self._name(stored.of)}(record) if value is None else value"]
-        for name in sorted(self._attributes):
-            read = stored.fields.get(name)
-            if isinstance(read, Listed) or (isinstance(read, Key) and read.required):
-                put = self._name(getattr(stored, name).__set__)
-                found = f"record[{read.name!r}]"
-                found = f"tuple({found})" if isinstance(read, Listed) else found
-                lines.append(f"{put}(value, {found})")
-        return lines
-
-    def function(self, body: str, *, parameters: str = "value, run") -> Callable[..., Any]:
-        text = f"def answer({parameters}):\n{body}\n"
-        # Made of names of the schema and of literals that `repr` wrote.
-        exec(compile(text, "<selection>", "exec"), self._globals)
-        return cast("Callable[..., Any]", self._globals["answer"])
-
-    def _read(self, one: _Field) -> str:
-        """The expression that answers a field."""
-        if one.definition is None:
-            return repr(one.kind.name)
-        declared, kind = one.declared, one.definition.type
-        if declared.base_resolver is not None and not self._stands(one):
-            return self._resolve(one)
-        stored = self._stored.fields.get(declared.python_name) if self._stored else None
-        if stored is None or isinstance(stored, Property):
-            self._uses_value = True
-            return self.complete(kind, f"value.{declared.python_name}", one.nodes)
-        return self._read_stored(stored, kind, one.nodes)
-
-    def _stands(self, one: _Field) -> bool:
-        """Whether the answer of the field's resolver is in the record."""
-        stored = self._stored
-        return (
-            stored is not None
-            and hints_of(one.declared).stored
-            and one.declared.python_name in stored.fields
-        )
-
-    def _read_stored(self, stored: Any, kind: GraphQLOutputType, nodes: list[FieldNode]) -> str:
-        nullable = not isinstance(kind, GraphQLNonNull)
-        named = kind.of_type if isinstance(kind, GraphQLNonNull) else kind
-        key = f"record[{getattr(stored, 'name', '')!r}]"
-        match stored:
-            case Key() if stored.required:
-                return self.complete(kind, key, nodes)
-            case Coded() | Instant():
-                return self.complete(kind, key, nodes)
-            case Written() if str(named) == "AspectRatio":
-                text = self._temporary()
-                return f"({text} if ({text} := {key}).__class__ is str else {self._surprise()})"
-            case One() if isinstance(named, GraphQLObjectType):
-                key = f"record.get({stored.name!r})"
-                function = self._name(self._of_records(named, nodes, stored.kind))
-                if not nullable:
-                    return f"{function}({key}, run)"
-                found = self._temporary()
-                return f"(None if ({found} := {key}) is None else {function}({found}, run))"
-            case Many() if isinstance(named, GraphQLList):
-                item = named.of_type
-                inner = item.of_type if isinstance(item, GraphQLNonNull) else item
-                if isinstance(inner, GraphQLObjectType):
-                    function = self._name(self._of_records(inner, nodes, stored.kind))
-                    records = f"{self._name(stored.records)}(record)" if stored.inherits else key
-                    return f"[{function}(one, run) for one in {records}]"
-        return self.complete(kind, f"{self._name(stored)}(record)", nodes)
-
-    def _of_records(
-        self, kind: GraphQLObjectType, nodes: list[FieldNode], stored: type[Stored]
-    ) -> Callable[..., Answer]:
-        return self._functions.objects(kind, nodes).of_records(stored)
-
-    def _resolve(self, one: _Field) -> str:
-        """The expression that calls a resolver which does not wait."""
-        assert one.definition is not None
-        call = self._call(one)
-        completed = self.complete(one.definition.type, call, one.nodes)
-        reads = hints_of(one.declared).constant_by
-        if reads is None or one.definition.args:
-            return completed
-        # The same for all values of this attribute, so a run answers it once for each.
-        memo, key, found = self._temporary(), self._temporary(), self._temporary()
-        stored = self._stored.fields.get(reads) if self._stored else None
-        if isinstance(stored, Key) and stored.required:
-            source = f"record[{stored.name!r}]"
-        else:
-            self._uses_value = True
-            source = f"value.{reads}"
-        self._before.append(f"{memo} = run.memos[{next(self._functions.memos)}]")
-        return (
-            f"({found} if ({found} := {memo}.get({key} := {source}, {self._name(_MISSING)}))"
-            f" is not {self._name(_MISSING)} else {memo}.setdefault({key}, {completed}))"
-        )
-
-    def _call(self, one: _Field, instead: Callable[..., Any] | None = None) -> str:
-        """The expression that calls a resolver, or another function as it is called. Of one that
-        waits, it makes the coroutine.
-        """
-        declared = one.declared
-        resolver = declared.base_resolver
-        assert resolver is not None
-        assert one.definition is not None
-        self._attributes.update(hints_of(declared).reads or ())
-        function: Any = instead or resolver.wrapped_func
-        if isinstance(function, staticmethod):
-            function = function.__func__
-        given: list[str] = []
-        if resolver.self_parameter is not None:
-            self._uses_value = True
-            given.append("value")
-        for parameter in (resolver.parent_parameter, resolver.root_parameter):
-            if parameter is not None:
-                self._uses_value = True
-                given.append(f"{parameter.name}=value")
-        if resolver.info_parameter is not None:
-            given.append(f"{resolver.info_parameter.name}={self._info(one)}")
-        if one.definition.args:
-            given.append(
-                f"**{self._arguments(argued_field(one.nodes[0], one.definition, declared))}"
-            )
-        return f"{self._name(function)}({', '.join(given)})"
-
-    def _info(self, one: _Field) -> str:
-        if not hints_of(one.declared).projects:
-            return "run.info"
-        assert one.definition is not None
-        kind = get_named_type(one.definition.type)
-        assert isinstance(kind, GraphQLObjectType)
-        items = wanted_items(self._functions.selections, kind, one.nodes)
-        return f"run.wanting({self._name(items)})"
-
-    def _arguments(self, argued: Argued) -> str:
-        if not argued.variable_names:
-            return self._name(self._functions.bind(argued, None))
-        self._functions.arguments.append(argued)
-        return f"run.arguments[{len(self._functions.arguments) - 1}]"
-
-    def _wait_for(self, one: _Field) -> str:
-        assert one.definition is not None
-        self._functions.waits = True
-        complete = self._name(self._functions.of(one.definition.type, one.nodes))
-        return f"run.later.append((answer, {one.key!r}, {complete}, {self._call(one)}))"
-
-    def complete(self, kind: GraphQLOutputType, value: str, nodes: list[FieldNode]) -> str:
-        """The expression that completes the value of an expression, which is evaluated once."""
-        if isinstance(kind, GraphQLNonNull):
-            return self._complete_given(kind.of_type, value, nodes)
-        found = self._temporary()
-        given = self._complete_given(kind, found, nodes)
-        return f"(None if ({found} := {value}) is None else {given})"
-
-    def _complete_given(self, kind: GraphQLOutputType, value: str, nodes: list[FieldNode]) -> str:
-        if isinstance(kind, GraphQLList):
-            item = self._temporary()
-            # A list inside needs a function of its own: an assignment cannot be to a loop's name.
-            function = self._name(self._functions.of(kind.of_type, nodes))
-            items = f"{self._name(_listed)}({value})"
-            return f"[{function}({item}, run) for {item} in {items}]"
-        if is_leaf_type(kind):
-            return self._complete_leaf(kind, value)
-        if not isinstance(kind, GraphQLObjectType | GraphQLInterfaceType):
-            raise Uncovered(str(kind))
-        return f"{self._name(_ByClass(self._functions, kind, nodes))}({value}, run)"
-
-    def _complete_leaf(self, kind: GraphQLLeafType, value: str) -> str:
-        if isinstance(kind, GraphQLEnumType):
-            names = enum_names(kind, kind.wrapped_cls)  # type: ignore[attr-defined]
-            return f"{self._name(names)}[{value}]"
-        write = self._name(writer(kind))
-        usual = USUAL.get(kind.name)
-        if usual is None:
-            return f"{write}({value})"
-        found = self._temporary()
-        test = usual.format(value=found).replace(found, f"({found} := {value})", 1)
-        return f"({found} if {test} else {write}({found}))"
-
-    def _surprise(self) -> str:
-        return f"{self._name(_surprise)}()"
-
-    def _name(self, thing: object) -> str:
-        for name, known in self._globals.items():
-            if known is thing:
-                return name
-        name = f"g{len(self._globals)}"
-        self._globals[name] = thing
-        return name
-
-    def _temporary(self) -> str:
-        return f"t{next(self._temporaries)}"
-
-
-def _listed(value: object) -> object:
-    if value.__class__ is tuple or value.__class__ is list:
-        return value
-    raise Surprised
-
-
-def _surprise() -> Any:
-    raise Surprised
+        return [select(kind, key, nodes) for key, nodes in selected.items()]

@@ -11,7 +11,8 @@ from graphql.execution.values import VariableValues, get_argument_values, get_va
 from strawberry.types.arguments import convert_arguments
 
 from domain.ports.changes import Receiver
-from edge.compiled.functions import Argued, Function, Functions, argued_field
+from edge.compiled.fields import DEFINITION, Argued, argued_field
+from edge.compiled.functions import Function, Functions
 from edge.compiled.remembered import Answers
 from edge.compiled.runs import Arguments, Run
 from edge.compiled.selections import (
@@ -170,7 +171,7 @@ class Compiler:
             return CompiledQuery(functions, functions.root(kind, operation))
         ((key, nodes),) = selections.of(kind, [operation.selection_set]).items()
         definition = kind.fields[nodes[0].name.value]
-        declared = definition.extensions["strawberry-definition"]
+        declared = definition.extensions[DEFINITION]
         source = argued_field(nodes[0], definition, declared)
         return CompiledSubscription(
             functions,

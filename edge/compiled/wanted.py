@@ -1,15 +1,13 @@
 """Which attributes of domain values a selection reads, for a projection of the database's read."""
 
 from collections.abc import Iterable
-from typing import Final
 
 from graphql import FieldNode, GraphQLObjectType, get_named_type
 
 from domain.stored import Wanted
+from edge.compiled.fields import DEFINITION
 from edge.compiled.selections import Selections
 from schema.hints import hints_of
-
-_DEFINITION: Final = "strawberry-definition"
 
 
 def wanted_items(
@@ -39,7 +37,7 @@ def _wanted(
         if name == "__typename":
             continue
         definition = kind.fields[name]
-        declared = definition.extensions[_DEFINITION]
+        declared = definition.extensions[DEFINITION]
         if declared.base_resolver is not None:
             reads = hints_of(declared).reads
             if reads is None:
