@@ -19,7 +19,7 @@ SERVERS = ("relay", "darkroom")
 async def measure(bench: Bench, row: Row, *, rounds: int, scale: float) -> Measured:
     """Each round measures all servers, in an order that changes."""
     found: dict[str, list[Figures]] = {name: [] for name in SERVERS}
-    for number in range(rounds):
+    for number in range(1 if row.only_once else rounds):
         for name in SERVERS if number % 2 == 0 else reversed(SERVERS):
             found[name].append(await row.measure(bench, bench.servers[name], scale))
     measured = Measured(row, found["relay"], found["darkroom"])

@@ -6,7 +6,7 @@ present state.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
@@ -28,7 +28,23 @@ _PORTION: Final = 200
 """How many subscribers are served before others get a turn of the event loop."""
 _OPEN_SECONDS: Final = 20
 _PAUSE_SECONDS: Final = 0.25
+_CANCEL_AGAIN_SECONDS: Final = 0.5
+_CANCELLATIONS: Final = 20
 _READ_AGAIN: Final = RetryPolicy(first_pause_seconds=0.5, longest_pause_seconds=0.5)
+
+
+async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel until they have ended: one that meets the answer to a read can be lost in the driver,
+    which then goes on with the next read.
+    """
+    waiting = set(tasks)
+    for _ in range(_CANCELLATIONS):
+        for task in waiting:
+            task.cancel()
+        _, waiting = await asyncio.wait(waiting, timeout=_CANCEL_AGAIN_SECONDS)
+        if not waiting:
+            return
+    log.error("subscriptions do not end", tasks=[task.get_name() for task in waiting])
 
 
 async def pause_before_reading() -> None:
@@ -82,9 +98,7 @@ class Hub:
                 raise Overloaded("The database's change stream cannot be opened.") from None
             yield
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await _end(tasks)
 
     @contextmanager
     def subscribe(
