@@ -31,7 +31,8 @@ class PollingPolicy:
         self._clock = asyncio.get_running_loop().time
         self._deadline = self._clock() + seconds_left
         self._pause = pace.first
-        self._faults = 0
+        self._fault: GenerationFailed | None = None
+        """The latest, if the last answer was one."""
         self._doubts = 0
 
     @property
@@ -59,7 +60,7 @@ class PollingPolicy:
 
     def reset_faults(self) -> None:
         """Start counting again: an answer was as expected, so the next fault is the first."""
-        self._faults = self._doubts = 0
+        self._fault, self._doubts = None, 0
 
     async def wait_out(
         self,
@@ -70,18 +71,18 @@ class PollingPolicy:
     ) -> None:
         """Pause after a fault, at least for `retry_after`, but not beyond the deadline.
 
-        Where there is no time left, raise the fault itself if it has lasted, else TIMED_OUT: the
-        last call may have been cut short only by the deadline. With `tries`, the fault may be
-        final: raise it also where it is the last of so many in a row.
+        Where there is no time left, raise the fault before this one, else TIMED_OUT: the last call
+        may have been cut short only by the deadline. With `tries`, the fault may be final: raise it
+        where it is the last of so many in a row.
         """
-        self._faults += 1
+        earlier, self._fault = self._fault, fault
         if tries is not None:
             self._doubts += 1
             if self._doubts >= tries:
                 raise fault
         left = self.seconds_left - self._pace.spare
         if left <= 0:
-            raise fault if self._faults > 1 else _timed_out()
+            raise earlier or _timed_out()
         await self._sleep(min(max(self._next_pause(), retry_after or 0.0), left))
 
     def _next_pause(self) -> float:

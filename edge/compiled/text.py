@@ -86,7 +86,9 @@ class FunctionText:
         assert self._stored is not None
         names = sorted({name for one in lasting for name in variables_of(one.nodes)})
         key = [repr(next(_numbers)), f"record[{self._stored.identity!r}]"]
-        key += [f"run.arguments.variable({name!r})" for name in names]
+        # One that is left out is not null: its argument may have a default.
+        missing = self._name(_MISSING)
+        key += [f"run.arguments.variable({name!r}, {missing})" for name in names]
         make = [
             *self._answer(fields, lasting),
             f"{self._name(self._functions.answers.keep)}(key, {self._until(lasting)}, answer)",
