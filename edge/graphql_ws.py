@@ -217,9 +217,9 @@ class _Socket:
 
     async def _write(self, operation_id: str, outcome: Outcome) -> dict[str, object]:
         """Send all messages of an outcome but the last, which is returned."""
-        if isinstance(outcome, Streaming) and outcome.deliver is not None:
-            frames = frames_of(self._websocket.scope)
-            writer = _FrameWriter(operation_id, frames) if frames else _Sender(self, operation_id)
+        frames = frames_of(self._websocket.scope)
+        if isinstance(outcome, Streaming) and outcome.deliver is not None and frames is not None:
+            writer = _FrameWriter(operation_id, frames)
             failure = await outcome.deliver(writer)
             await writer.ready()
             return {"type": "error", "payload": failure.errors} if failure else _COMPLETE
@@ -227,20 +227,20 @@ class _Socket:
             async for result in results:
                 if not result.has_run:
                     return {"type": "error", "payload": result.errors}
-                await self.send_next(operation_id, result)
+                await self._send_text(b"%b%b}" % (_head_of_next(operation_id), result.encoded))
         return _COMPLETE
-
-    async def send_next(self, operation_id: str, result: Result) -> None:
-        await self._send({"id": operation_id, "type": "next", "payload": result.body})
 
     @property
     def _is_open(self) -> bool:
         return self._websocket.application_state is WebSocketState.CONNECTED
 
     async def _send(self, message: dict[str, object]) -> None:
+        await self._send_text(orjson.dumps(message))
+
+    async def _send_text(self, text: bytes) -> None:
         if not self._is_open:
             raise WebSocketDisconnect
-        await self._websocket.send_text(orjson.dumps(message).decode())
+        await self._websocket.send_text(text.decode())
 
     async def _close(self, code: Close, reason: str) -> None:
         if self._is_open:
@@ -267,34 +267,20 @@ class _Socket:
             await asyncio.wait(ending, timeout=END_SECONDS)
 
 
+def _head_of_next(operation_id: str) -> bytes:
+    """A message with a result, up to the result. A brace ends it."""
+    return b'{"id":%b,"type":"next","payload":' % orjson.dumps(operation_id)
+
+
 class _FrameWriter:
     """Receives the results of an operation, and writes them as frames."""
 
     __slots__ = ("_frames", "_head", "ready")
 
     def __init__(self, operation_id: str, frames: Frames) -> None:
-        self._head = b'{"id":%b,"type":"next","payload":' % orjson.dumps(operation_id)
+        self._head = _head_of_next(operation_id)
         self._frames = frames
         self.ready = frames.ready
 
     def take(self, item: Result) -> bool:
         return self._frames.write(item.framed(self._head, text_frame))
-
-
-class _Sender:
-    """Receives the results of an operation, and sends them through ASGI, one at a time."""
-
-    def __init__(self, socket: _Socket, operation_id: str) -> None:
-        self._socket = socket
-        self._operation_id = operation_id
-        self._sending: asyncio.Task[None] | None = None
-
-    def take(self, item: Result) -> bool:
-        if self._sending is not None and not self._sending.done():
-            return False
-        self._sending = asyncio.create_task(self._socket.send_next(self._operation_id, item))
-        return True
-
-    async def ready(self) -> None:
-        if self._sending is not None:
-            await self._sending

@@ -14,12 +14,11 @@ from graphql.execution.values import VariableValues
 
 from domain.ports.changes import Receiver
 from edge.compiled.operations import CompiledSubscription
-from edge.compiled.runs import Arguments
 from edge.outcomes import Result
 from schema.context import Request
 
-MAX_GROUPS: Final = 4_096
-"""Whose latest answer is remembered."""
+MAX_GROUPS: Final = 256
+"""Whose latest answer is remembered: more than those that follow one conversation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,47 +55,62 @@ class Subscription:
 
     async def results(self) -> AsyncGenerator[Result, None]:
         """The answer to each event. Raise where the source does."""
+        answers = _Answers(self) if self.compiled.delivers else None
         async with aclosing(self.compiled.events(self.request, self.variables)) as events:
             async for event in events:
-                try:
-                    answer = await self.compiled.answer(event, self.request, self.variables)
-                    yield Result(answer)
-                except Exception:
-                    result = self.run(event)
-                    yield result if isinstance(result, Result) else await result
+                yield answers.of(event) if answers else await self._answer(event)
 
     async def deliver(self, to: Receiver[Result]) -> None:
         """The same, to a receiver, for a subscription that delivers."""
-        group = self.compiled.group(self.request, self.variables)
-        answers = _Answers(self, group, to, self.compiled.functions.bound(self.variables))
-        await self.compiled.deliver(self.request, self.variables, to=answers)
+        answering = _Answering(_Answers(self), to)
+        await self.compiled.deliver(self.request, self.variables, to=answering)
+
+    async def _answer(self, event: object) -> Result:
+        try:
+            return Result(await self.compiled.answer(event, self.request, self.variables))
+        except Exception:
+            result = self.run(event)
+            return result if isinstance(result, Result) else await result
 
 
-@dataclass(frozen=True, slots=True)
 class _Answers:
-    """Receives events, and passes on their answers."""
+    """Answers the events of a subscription that delivers: each once for the group."""
 
-    subscription: Subscription
-    group: Hashable
-    to: Receiver[Result]
-    arguments: Arguments
+    __slots__ = ("_arguments", "_group", "_subscription")
 
-    def take(self, item: object) -> bool:
-        latest = self.subscription.latest
-        result = latest.find(self.group, item)
+    def __init__(self, subscription: Subscription) -> None:
+        compiled, variables = subscription.compiled, subscription.variables
+        self._subscription = subscription
+        self._group = compiled.group(subscription.request, variables)
+        self._arguments = compiled.functions.bound(variables)
+
+    def of(self, event: object) -> Result:
+        latest = self._subscription.latest
+        result = latest.find(self._group, event)
         if result is None:
-            result = self._answer(item)
-            latest.keep(self.group, item, result)
-        return self.to.take(result)
-
-    async def ready(self) -> None:
-        await self.to.ready()
+            result = self._answer(event)
+            latest.keep(self._group, event, result)
+        return result
 
     def _answer(self, event: object) -> Result:
-        one = self.subscription
+        one = self._subscription
         try:
-            return Result(one.compiled.answer_at_once(event, one.request, self.arguments))
+            return Result(one.compiled.answer_at_once(event, one.request, self._arguments))
         except Exception:
             result = one.run(event)
             assert isinstance(result, Result)
             return result
+
+
+class _Answering:
+    """Receives events, and passes on their answers."""
+
+    __slots__ = ("_answers", "_to", "ready")
+
+    def __init__(self, answers: _Answers, to: Receiver[Result]) -> None:
+        self._answers = answers
+        self._to = to
+        self.ready = to.ready
+
+    def take(self, item: object) -> bool:
+        return self._to.take(self._answers.of(item))

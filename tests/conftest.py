@@ -1,5 +1,6 @@
 """Real parts for every test: a mongod, a database, a served Darkroom, clients of it."""
 
+import asyncio
 import itertools
 import os
 import shutil
@@ -16,6 +17,7 @@ from pymongo import AsyncMongoClient
 
 from app import create_app
 from edge.dev_tokens import DevelopmentIssuer
+from edge.frames import WebSocketProtocol
 from runtime.local_mongod import Mongod
 from settings import Settings
 from storage.mongo.database import Database, open_database
@@ -145,11 +147,16 @@ async def darkrooms(uri: str, folder: Path) -> AsyncIterator[StartDarkroom]:
     async with AsyncExitStack() as stack:
         name = await stack.enter_async_context(a_database_name(uri))
 
-        async def start(*, within: AsyncExitStack = stack, **given: Any) -> Darkroom:
+        async def start(
+            *,
+            within: AsyncExitStack = stack,
+            ws: type[asyncio.Protocol] = WebSocketProtocol,
+            **given: Any,
+        ) -> Darkroom:
             port = free_port()
             usual = {"data_dir": folder, "mongodb_uri": SecretStr(uri), "mongodb_database": name}
             settings = Settings(**{**usual, "port": port, **given})
-            url = await within.enter_async_context(serving(create_app(settings), port))
+            url = await within.enter_async_context(serving(create_app(settings), port, ws=ws))
             return Darkroom(url, settings, within)
 
         yield start

@@ -24,7 +24,9 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp, port: int) -> AsyncIterator[str]:
+async def serving(
+    app: ASGIApp, port: int, *, ws: type[asyncio.Protocol] = WebSocketProtocol
+) -> AsyncIterator[str]:
     """Serve until the block ends; the base URL."""
     config = uvicorn.Config(
         app,
@@ -32,7 +34,7 @@ async def serving(app: ASGIApp, port: int) -> AsyncIterator[str]:
         port=port,
         log_level="warning",
         timeout_graceful_shutdown=2,
-        ws=WebSocketProtocol,
+        ws=ws,
         ws_per_message_deflate=False,
     )
     server = _Server(config)

@@ -107,7 +107,8 @@ class CompiledSubscription:
     def group(self, request: Request, variables: VariableValues) -> Hashable:
         """Subscribers of one group get the same answer to the same event."""
         given = variables.coerced
-        values = tuple(repr(given.get(name)) for name in self.variable_names)
+        # One that is left out is not null: its argument may have a default.
+        values = tuple((name, repr(given[name])) for name in self.variable_names if name in given)
         return (self, request.scope.key, values)
 
 

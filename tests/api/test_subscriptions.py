@@ -3,9 +3,13 @@
 import asyncio
 from functools import partial
 
+import pytest
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from edge.frames import WebSocketProtocol
 from storage.mongo.database import Database
 from tests.clients import Data, GraphQLClient, Socket, connect_to
-from tests.conftest import Darkroom
+from tests.conftest import Darkroom, StartDarkroom
 from tests.operations import (
     DELETE,
     FOLLOW,
@@ -157,6 +161,38 @@ async def test_what_is_not_ones_own_is_not_there(darkroom: Darkroom, client: Gra
     assert answers == [("error", "NOT_FOUND")] * 6
 
 
+async def test_a_server_without_frames_sends_the_same(
+    start_darkroom: StartDarkroom,
+) -> None:
+    links = "https://images.example"
+    served = [
+        await start_darkroom(public_url=links),
+        await start_darkroom(public_url=links, ws=WebSocketsSansIOProtocol),
+    ]
+    by_frames, by_messages = (darkroom.client("ana") for darkroom in served)
+    payload = await conversation_with(by_frames)
+    conversation_id = payload["conversation"]["id"]
+
+    async with (
+        by_frames.subscribe(FOLLOW, id=conversation_id) as one,
+        by_messages.subscribe(FOLLOW, id=conversation_id) as other,
+    ):
+        first = [await one.next(), await other.next()]
+        sent = await send(by_frames, conversation_id)
+        final = await over(by_frames, sent["turn"])
+        last = [await updates.until(_is_completed) for updates in (one, other)]
+        await by_frames(DELETE, id=conversation_id)
+        await one.completed()
+        await other.completed()
+
+    assert first[0]["turnUpdated"]["turn"] == first[1]["turnUpdated"]["turn"]
+    assert [seen[-1]["turnUpdated"]["turn"] for seen in last] == [final, final]
+
+
+def _is_completed(data: Data) -> bool:
+    return bool(data["turnUpdated"]["turn"]["status"] == "COMPLETED")
+
+
 async def test_deleting_the_conversation_completes_both_subscriptions(
     client: GraphQLClient,
 ) -> None:
@@ -224,9 +260,11 @@ async def test_listeners_leave_nothing_behind(client: GraphQLClient, darkroom: D
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.parametrize("ws", [WebSocketProtocol, WebSocketsSansIOProtocol])
 async def test_a_client_that_does_not_read_holds_nobody_up_and_gets_the_newest_state(
-    darkroom: Darkroom, database: Database
+    start_darkroom: StartDarkroom, ws: type[asyncio.Protocol], database: Database
 ) -> None:
+    darkroom = await start_darkroom(ws=ws)
     client = darkroom.client()
     payload = await conversation_with(client)
     conversation_id, turn_id = payload["conversation"]["id"], payload["turn"]["id"]
