@@ -213,7 +213,7 @@ class TurnsAsOf:
     """Whether later turns follow, the latest among them."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, weakref_slot=True)
 class TurnUpdate:
     """What a subscriber is sent: a turn as it is, and at least what is new in it."""
 

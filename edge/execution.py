@@ -34,7 +34,7 @@ from edge.documents import Document, Documents
 from edge.errors import present_errors
 from edge.outcomes import Answered, Operation, Outcome, Reason, Rejected, Result, Streaming
 from edge.query_cost import Cost, check_cost, measure_cost
-from edge.subscriptions import LatestAnswers, Subscription
+from edge.subscriptions import SharedAnswers, Subscription
 from resolvers.root import build_schema
 from schema.context import Request, Scope
 from schema.loaders import Loaders
@@ -96,7 +96,7 @@ class OperationExecutor:
         self._executor_class = executable_schema().execution_context_class
         self._documents = Documents(self._schema)
         self._compiler = Compiler(executable_schema())
-        self._latest = LatestAnswers()
+        self._shared = SharedAnswers()
         self.counts: Counter[str] = Counter()
         """How many queries and subscriptions began `compiled`; what graphql-core ran is `plain`."""
 
@@ -246,7 +246,7 @@ class OperationExecutor:
             return _present_later(result, request.id)
 
         self.counts["compiled"] += 1
-        return Subscription(compiled, request, variables, self._latest, run)
+        return Subscription(compiled, request, variables, self._shared, run)
 
 
 def _stream(subscription: Subscription, cost: Cost) -> Streaming:

@@ -8,7 +8,7 @@ write to its socket.
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Final
+from weakref import WeakKeyDictionary
 
 from graphql.execution.values import VariableValues
 
@@ -17,28 +17,29 @@ from edge.compiled.operations import CompiledSubscription
 from edge.outcomes import Result
 from schema.context import Request
 
-MAX_GROUPS: Final = 256
-"""Whose latest answer is remembered: more than those that follow one conversation."""
-
 
 @dataclass(frozen=True, slots=True)
-class LatestAnswers:
-    """Of each group, the answer to its latest event."""
+class SharedAnswers:
+    """The answers of groups to an event, kept for as long as the event is pending for anybody.
 
-    _latest: dict[Hashable, tuple[object, Result]] = field(default_factory=dict)
+    Several events may be on their way to the same subscribers at once.
+    """
+
+    _answers: WeakKeyDictionary[object, dict[Hashable, Result]] = field(
+        default_factory=WeakKeyDictionary
+    )
+
+    def __len__(self) -> int:
+        return len(self._answers)
 
     def find(self, group: Hashable, event: object) -> Result | None:
-        found = self._latest.get(group)
-        return found[1] if found is not None and found[0] is event else None
+        answers = self._answers.get(event)
+        return answers.get(group) if answers is not None else None
 
     def keep(self, group: Hashable, event: object, result: Result) -> None:
         """Not where it has errors: they may be about one request."""
-        if result.errors:
-            return
-        self._latest.pop(group, None)
-        self._latest[group] = (event, result)
-        if len(self._latest) > MAX_GROUPS:
-            del self._latest[next(iter(self._latest))]
+        if not result.errors:
+            self._answers.setdefault(event, {})[group] = result
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Subscription:
     compiled: CompiledSubscription
     request: Request
     variables: VariableValues
-    latest: LatestAnswers
+    shared: SharedAnswers
     run: Callable[[object], Result | Awaitable[Result]]
 
     async def results(self) -> AsyncGenerator[Result, None]:
@@ -85,11 +86,11 @@ class _Answers:
         self._arguments = compiled.functions.bound(variables)
 
     def of(self, event: object) -> Result:
-        latest = self._subscription.latest
-        result = latest.find(self._group, event)
+        shared = self._subscription.shared
+        result = shared.find(self._group, event)
         if result is None:
             result = self._answer(event)
-            latest.keep(self._group, event, result)
+            shared.keep(self._group, event, result)
         return result
 
     def _answer(self, event: object) -> Result:

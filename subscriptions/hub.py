@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 _BATCH: Final = 256
 _PORTION: Final = 200
-"""How many subscribers are served before others get a turn of the event loop."""
+"""How many updates are pushed before others get a turn of the event loop."""
 _OPEN_SECONDS: Final = 20
 _PAUSE_SECONDS: Final = 0.25
 _CANCEL_AGAIN_SECONDS: Final = 0.5
@@ -225,9 +225,16 @@ class Hub:
             await self._push(channel)
 
     async def _push(self, channel: TurnChannel) -> None:
-        """Push what is pending to all subscribers, and give way to others now and then."""
+        """Push what is pending to all subscribers, and give way to others now and then.
+
+        A receiver that fails is not to concern the others: its own task reads again, and fails.
+        """
         for subscriber in tuple(channel.subscribers):
-            subscriber.push()
-            self._pushed += 1
-            if self._pushed % _PORTION == 0:
+            try:
+                self._pushed += subscriber.push()
+            except Exception:
+                log.exception("update could not be pushed")
+                subscriber.fall_behind()
+            if self._pushed >= _PORTION:
+                self._pushed = 0
                 await asyncio.sleep(0)

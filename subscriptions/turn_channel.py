@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
+from weakref import WeakKeyDictionary
 
 from domain.changes import Bookmark, ClusterTime
 from domain.cursors import TurnCursors
@@ -83,12 +84,14 @@ class Subscriber:
         else:
             self.behind, self.live = True, False  # this one is dropped, and has to be read
 
-    def push(self) -> None:
-        """Give what is pending to the receiver. Wake the task where that is not possible."""
-        receive = self.receive
+    def push(self) -> int:
+        """Give what is pending to the receiver, and return how many updates it has taken. Wake the
+        task where that is not possible.
+        """
+        receive, taken = self.receive, 0
         if receive is None or self.behind or not self.live:
             self._wake.set()
-            return
+            return 0
         while self._pending:
             index = next(iter(self._pending))
             live = self._pending.pop(index)
@@ -99,9 +102,11 @@ class Subscriber:
                     self._pending = {index: live, **self._pending}
                     self.receive = None
                     self._wake.set()
-                    return
+                    return taken
+                taken += 1
                 self.bookmark = update.bookmark
             self._forget_read(live.update.turn)
+        return taken
 
     def fall_behind(self) -> None:
         self.behind = True
@@ -183,6 +188,8 @@ class TurnChannel:
         self._conversation_id = conversation_id
         self._cursors = cursors
         self._known: dict[int, _Known] = {}
+        self._with_bookmarks: WeakKeyDictionary[TurnUpdate, TurnUpdate] = WeakKeyDictionary()
+        """The latest that was made of an update, for as long as that is pending anywhere."""
         self.subscribers: set[Subscriber] = set()
 
     def give_out(
@@ -222,8 +229,13 @@ class TurnChannel:
         }
 
     def with_bookmark(self, update: TurnUpdate, bookmark: Bookmark) -> TurnUpdate:
-        cursor = self._cursors.make(self._conversation_id, bookmark)
-        return replace(update, bookmark=bookmark, cursor=cursor)
+        """The same object for all that ask for the same, one after another."""
+        latest = self._with_bookmarks.get(update)
+        if latest is None or latest.bookmark != bookmark:
+            cursor = self._cursors.make(self._conversation_id, bookmark)
+            latest = replace(update, bookmark=bookmark, cursor=cursor)
+            self._with_bookmarks[update] = latest
+        return latest
 
     def _make(
         self, turn: Turn, changed_at: ClusterTime, cluster_time: ClusterTime

@@ -1,8 +1,9 @@
 """Live updates are answered once for all that ask the same, and apart for those that do not."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AsyncExitStack, aclosing
+import gc
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final, TypeAlias
@@ -11,13 +12,17 @@ from uuid import uuid4
 import pytest
 
 from bootstrap import Api
+from domain.conflicts import Conflict
 from domain.ids import viewer_id_of
+from domain.turns import Turn
 from domain.viewers import Viewer
 from edge.execution import OperationExecutor
 from edge.outcomes import Operation, Result, Streaming
-from edge.subscriptions import MAX_GROUPS, LatestAnswers
+from edge.subscriptions import SharedAnswers
 from schema.context import Scope
+from storage.mongo.database import Database
 from tests.edge import generated
+from tests.storage.builders import ANA, a_conversation, another_turn
 
 PATIENCE_SECONDS: Final = 20.0
 FOLLOW: Final = """
@@ -30,6 +35,40 @@ subscription($id: ID!, $after: String, $width: Int) {
 
 
 Results: TypeAlias = AsyncGenerator[Result, None]
+
+
+class Receiver:
+    """Takes all results."""
+
+    def __init__(self) -> None:
+        self.results: list[Result] = []
+        self._heard = asyncio.Event()
+
+    def take(self, item: Result) -> bool:
+        self.results.append(item)
+        self._heard.set()
+        return True
+
+    async def ready(self) -> None:
+        return
+
+    async def has(self, count: int) -> None:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while len(self.results) < count:
+                self._heard.clear()
+                await self._heard.wait()
+
+
+class Broken(Receiver):
+    """Fails with all but the first result."""
+
+    def take(self, item: Result) -> bool:
+        assert not self.results
+        return super().take(item)
+
+
+class Event:
+    """Anything."""
 
 
 @dataclass
@@ -104,16 +143,64 @@ async def test_newcomers_that_come_together_get_the_same_first_state(
     assert all(other is one for other in others)
 
 
-def test_only_the_latest_groups_are_remembered_and_none_with_errors() -> None:
-    latest, event = LatestAnswers(), object()
-    for group in range(MAX_GROUPS + 1):
-        latest.keep(group, event, Result({"number": group}))
-    latest.keep("failed", event, Result(None, ({"message": "No.", "extensions": {"code": "X"}},)))
+async def test_turns_that_change_together_are_answered_once_for_all(
+    api: Api, executor: OperationExecutor
+) -> None:
+    turns = await _two_turns(api.database)
+    receivers = [Receiver() for _ in range(3)]
 
-    assert latest.find(0, event) is None
-    assert latest.find(1, event) == Result({"number": 1})
-    assert latest.find(1, object()) is None
-    assert latest.find("failed", event) is None
+    async with _receiving(executor, receivers, turns[0]):
+        for receiver in receivers:
+            receiver.results.clear()
+        await _write_again(api.database, *turns)
+        for receiver in receivers:
+            await receiver.has(2)
+
+    first, *others = [receiver.results for receiver in receivers]
+    assert {_turn_of(result) for result in first} == {turn.id for turn in turns}
+    for results in others:
+        assert all(one is another for one, another in zip(results, first, strict=True))
+
+
+async def test_a_receiver_that_fails_ends_alone(api: Api, executor: OperationExecutor) -> None:
+    _, turn = await a_conversation(api.database)
+    broken, *others = Broken(), *(Receiver() for _ in range(6))
+
+    async with _receiving(executor, [broken, *others], turn):
+        await _write_again(api.database, turn)
+        for receiver in others:
+            await receiver.has(2)
+        await _write_again(api.database, turn)
+        for receiver in others:
+            await receiver.has(3)
+
+    assert len(broken.results) == 1
+    for number in (1, 2):
+        (_,) = {id(receiver.results[number]) for receiver in others}  # none had to read again
+
+
+def test_an_answer_is_shared_by_its_group_for_as_long_as_its_event_is_there() -> None:
+    shared, event, other = SharedAnswers(), Event(), Event()
+    result = Result({"answer": 1})
+
+    shared.keep("a group", event, result)
+
+    assert shared.find("a group", event) is result
+    assert shared.find("another group", event) is None
+    assert shared.find("a group", other) is None
+    del event
+    gc.collect()
+    assert len(shared) == 0
+
+
+def test_what_has_errors_is_not_shared() -> None:
+    shared, event = SharedAnswers(), Event()
+
+    shared.keep(
+        "a group", event, Result(None, ({"message": "It failed.", "extensions": {"code": "X"}},))
+    )
+
+    assert shared.find("a group", event) is None
 
 
 async def _open(
@@ -148,3 +235,50 @@ async def _next_of_all(streams: list[Results]) -> list[Result]:
 def _is_about(result: Result, turn_id: str) -> bool:
     assert result.data is not None
     return bool(result.data["turnUpdated"]["turn"]["id"] == turn_id)
+
+
+@asynccontextmanager
+async def _receiving(
+    executor: OperationExecutor, receivers: Sequence[Receiver], turn: Turn, **variables: object
+) -> AsyncIterator[None]:
+    """Receivers that have the first state."""
+    tasks = []
+    for receiver in receivers:
+        outcome = await executor.execute(
+            Operation(document=FOLLOW, variables={"id": turn.conversation_id, **variables}),
+            scope=Scope(Viewer(ANA)),
+            request_id="a request",
+        )
+        assert isinstance(outcome, Streaming)
+        assert outcome.deliver is not None
+        tasks.append(asyncio.ensure_future(outcome.deliver(receiver)))
+    try:
+        for receiver in receivers:
+            await receiver.has(1)
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+async def _write_again(database: Database, *turns: Turn) -> None:
+    """A new version of each, in one transaction."""
+    async with database.client.start_session() as session, await session.start_transaction():
+        for turn in turns:
+            await database.turns.update_one(
+                {"_id": turn.id}, {"$inc": {"version": 1}}, session=session
+            )
+
+
+async def _two_turns(database: Database) -> tuple[Turn, Turn]:
+    conversation, first = await a_conversation(database)
+    await database.turns.update_one({"_id": first.id}, {"$set": {"status": "COMPLETED"}})
+    written = await another_turn(database, conversation)
+    assert not isinstance(written, Conflict)
+    return first, written[1]
+
+
+def _turn_of(result: Result) -> object:
+    assert result.data is not None
+    return result.data["turnUpdated"]["turn"]["id"]
