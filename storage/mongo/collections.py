@@ -70,6 +70,7 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
     "chores": [],
     "withdrawals": [IndexModel("createdAt", expireAfterSeconds=WITHDRAWN_SECONDS)],
 }
+COLLECTIONS: Final = tuple(_INDEXES)
 
 
 class Collections(ABC, Generic[Collection]):
