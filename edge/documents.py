@@ -10,9 +10,12 @@ from graphql import (
     GraphQLError,
     GraphQLSchema,
     OperationDefinitionNode,
-    parse,
+    Source,
     validate,
 )
+from graphql.language.parser import Parser, nested_too_deeply_error
+
+from edge.lexer import make_lexer
 
 MAX_TOKENS: Final = 2_000
 CACHED_DOCUMENTS: Final = 256
@@ -50,10 +53,21 @@ class Documents:
         return document
 
     def _parse_and_validate(self, text: str) -> Document:
-        node = parse(text, max_tokens=MAX_TOKENS)
+        node = _parse(text)
         operations = [one for one in node.definitions if isinstance(one, OperationDefinitionNode)]
         errors = validate(self._schema, node)
         for error in errors:
             if error.message.startswith("Cannot query field"):
                 error.message = error.message.partition(" Did you mean")[0]
         return Document(node, tuple(operations), tuple(errors))
+
+
+def _parse(text: str) -> DocumentNode:
+    """What graphql-core's `parse` does, with our lexer."""
+    source = Source(text)
+    parser = Parser(source, max_tokens=MAX_TOKENS, lexer=make_lexer(source))
+    try:
+        return parser.parse_document()
+    except RecursionError:
+        pass  # raised here, the error would keep all frames of the recursion
+    raise nested_too_deeply_error(parser)

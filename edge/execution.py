@@ -25,6 +25,7 @@ from graphql import (
 )
 from graphql import execute as run_document
 from graphql import subscribe as open_stream
+from graphql.execution.values import VariableValues
 from strawberry.execution import optimized_is_awaitable
 
 from domain.errors import QueryTooComplex
@@ -48,6 +49,7 @@ MAX_COSTS: Final = 64
 """Remembered of one document."""
 
 _CODES: Final[Mapping[Reason, str]] = {
+    Reason.PERSISTED: "PERSISTED_QUERY_NOT_SUPPORTED",
     Reason.SYNTAX: "GRAPHQL_PARSE_FAILED",
     Reason.UNKNOWN_OPERATION: "OPERATION_RESOLUTION_FAILED",
     Reason.KIND: "OPERATION_KIND_NOT_SUPPORTED",
@@ -67,6 +69,8 @@ class _Runnable:
     document: Document
     operation: OperationDefinitionNode
     kind: OperationType
+    variables: VariableValues | None
+    """As they run, such as 100 for the 100.0 of an Int. None where they are not valid."""
     cost: Cost
 
 
@@ -134,6 +138,10 @@ class OperationExecutor:
 
     def _plan(self, operation: Operation) -> _Runnable | _Rejection:
         """Parse, validate, measure. The order decides which error a client sees."""
+        if operation.document is None:
+            # Apollo Client and urql know these words.
+            message = "PersistedQueryNotSupported"
+            return _Rejection(reason=Reason.PERSISTED, errors=[GraphQLError(message)])
         try:
             document = self._documents.read(operation.document)
         except GraphQLSyntaxError as error:
@@ -151,13 +159,14 @@ class OperationExecutor:
         if operation.name is None and len(document.operations) > 1:
             message = "The document has several operations: set `operationName`."
             return _Rejection(reason=Reason.NAME_MISSING, errors=[GraphQLError(message)], kind=kind)
-        cost = self._measure(document, node, operation.variables or {})
+        variables = self._compiler.variables(node, operation.variables)
+        cost = self._measure(document, node, variables.coerced if variables else {})
         try:
             check_cost(cost, kind)
         except QueryTooComplex as error:
             too_complex = GraphQLError(str(error), original_error=error)
             return _Rejection(reason=Reason.COST, errors=[too_complex], kind=kind, cost=cost)
-        return _Runnable(document, node, kind, cost)
+        return _Runnable(document, node, kind, variables, cost)
 
     def _measure(
         self, document: Document, node: OperationDefinitionNode, variables: Mapping[str, Any]
@@ -181,7 +190,7 @@ class OperationExecutor:
     ) -> ExecutionResult | AsyncGenerator[ExecutionResult, None]:
         """Run a query or mutation to its end, or open the stream of a subscription."""
         if plan.kind is OperationType.QUERY and plan.document.uses > 1:
-            data = await self._run_compiled(plan, operation, request)
+            data = await self._run_compiled(plan, request)
             if data is not None:
                 return ExecutionResult(data, None)
         if plan.kind is OperationType.SUBSCRIPTION:
@@ -212,11 +221,9 @@ class OperationExecutor:
             "executor_class": self._executor_class,
         }
 
-    async def _run_compiled(
-        self, plan: _Runnable, operation: Operation, request: Request
-    ) -> dict[str, Any] | None:
+    async def _run_compiled(self, plan: _Runnable, request: Request) -> dict[str, Any] | None:
         """Answer a query by compiled functions. None where graphql-core has to run it."""
-        variables = self._compiler.variables(plan.operation, operation.variables)
+        variables = plan.variables
         compiled = variables and self._compiler.query(plan.document, plan.operation, variables)
         if not variables or not compiled:
             return None
@@ -232,7 +239,7 @@ class OperationExecutor:
         self, plan: _Runnable, operation: Operation, request: Request
     ) -> Subscription | None:
         """None where graphql-core has to run it."""
-        variables = self._compiler.variables(plan.operation, operation.variables)
+        variables = plan.variables
         compiled = variables and self._compiler.subscription(
             plan.document, plan.operation, variables
         )
