@@ -45,6 +45,10 @@ class Preview:
     height: int
 
 
+MAX_COUNT: Final = 2**31 - 1
+"""What clients can read of anything that is counted, which the API shows as a GraphQL Int."""
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens, as far as the provider reports them."""
@@ -55,12 +59,15 @@ class Usage:
 
 
 def total_usage(usages: Iterable[Usage | None]) -> Usage | None:
-    """The sum over several runs; None if no provider reports any."""
+    """The sum over several runs; None if no provider reports any.
+
+    A sum that is greater than `MAX_COUNT` is not known: no client could read it.
+    """
     known = [usage for usage in usages if usage is not None]
 
     def total(numbers: Iterable[int | None]) -> int | None:
         known = [number for number in numbers if number is not None]
-        return sum(known) if known else None
+        return sum(known) if known and sum(known) <= MAX_COUNT else None
 
     if not known:
         return None

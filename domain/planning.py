@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from domain.abilities import check_abilities, check_options
-from domain.conversations import is_blank
 from domain.credits import Account
 from domain.errors import UserErrorCode
 from domain.mentions import mentioned_in
@@ -17,6 +16,7 @@ from domain.outputs import Output
 from domain.plurals import count
 from domain.references import Reference, choose_references
 from domain.refusals import Refusals
+from domain.text import is_blank
 from domain.turns import PlannedOutput, Turn, TurnOptions, TurnPlan, TurnRequest
 
 MAX_PROMPT_LENGTH: Final = 2_000

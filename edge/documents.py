@@ -10,12 +10,23 @@ from graphql import (
     GraphQLError,
     GraphQLSchema,
     OperationDefinitionNode,
-    parse,
+    Source,
+    ValidationContext,
+    specified_rules,
     validate,
 )
+from graphql.language.parser import Parser, nested_too_deeply_error
+from graphql.validation import OverlappingFieldsCanBeMergedRule
+from graphql.validation.validate import ValidationAbortedError
+
+from edge.lexer import make_lexer
 
 MAX_TOKENS: Final = 2_000
 CACHED_DOCUMENTS: Final = 256
+MAX_COMPARISONS: Final = 10_000
+"""Of fields that have one name in the answer: whether they can be merged. Documents of apps need
+none, some thousand where many fragments select the same fields. It keeps validation below 50 ms.
+"""
 
 
 @dataclass(slots=True)
@@ -24,6 +35,8 @@ class Document:
     operations: tuple[OperationDefinitionNode, ...]
     errors: tuple[GraphQLError, ...]
     """Why it is not valid, if it is not."""
+    too_complex: bool = False
+    """Whether it has not been validated to the end, because that would take too long."""
     uses: int = 0
     """How often it has been read."""
     costs: dict[Hashable, Any] = field(default_factory=dict)
@@ -50,10 +63,37 @@ class Documents:
         return document
 
     def _parse_and_validate(self, text: str) -> Document:
-        node = parse(text, max_tokens=MAX_TOKENS)
+        node = _parse(text)
         operations = [one for one in node.definitions if isinstance(one, OperationDefinitionNode)]
-        errors = validate(self._schema, node)
+        errors = validate(self._schema, node, _RULES)
         for error in errors:
             if error.message.startswith("Cannot query field"):
                 error.message = error.message.partition(" Did you mean")[0]
-        return Document(node, tuple(operations), tuple(errors))
+        # Where more is wrong, what is invalid is the better answer.
+        too_complex = len(errors) == 1 and isinstance(errors[0], ValidationAbortedError)
+        return Document(node, tuple(operations), tuple(errors), too_complex)
+
+
+class _OverlappingFieldsRule(OverlappingFieldsCanBeMergedRule):
+    """With less patience than graphql-core's, which takes seconds for a small document."""
+
+    def __init__(self, context: ValidationContext) -> None:
+        super().__init__(context)
+        self.rule_context.remaining_complexity_budget = MAX_COMPARISONS
+
+
+_RULES: Final = tuple(
+    _OverlappingFieldsRule if rule is OverlappingFieldsCanBeMergedRule else rule
+    for rule in specified_rules
+)
+
+
+def _parse(text: str) -> DocumentNode:
+    """What graphql-core's `parse` does, with our lexer."""
+    source = Source(text)
+    parser = Parser(source, max_tokens=MAX_TOKENS, lexer=make_lexer(source))
+    try:
+        return parser.parse_document()
+    except RecursionError:
+        pass  # raised here, the error would keep all frames of the recursion
+    raise nested_too_deeply_error(parser)

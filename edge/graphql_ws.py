@@ -20,6 +20,7 @@ from strawberry.http.websocket_origin import is_same_origin
 
 from domain.errors import Overloaded, Unauthenticated
 from edge.admission import Admission, identify_request
+from edge.auth import LEEWAY
 from edge.errors import ErrorBody, internal_error
 from edge.execution import OperationExecutor
 from edge.frames import Frames, frames_of, text_frame
@@ -184,8 +185,9 @@ class _Socket:
         await self._send({"type": "connection_ack"})
         self._scope = scope
         if scope.viewer.expires_at is not None:
-            seconds = (scope.viewer.expires_at - datetime.now(UTC)).total_seconds()
-            self._close_later(seconds, Close.FORBIDDEN, "The token has expired")
+            # As long as a request over HTTP would be admitted.
+            left = scope.viewer.expires_at + LEEWAY - datetime.now(UTC)
+            self._close_later(left.total_seconds(), Close.FORBIDDEN, "The token has expired")
 
     async def _subscribe(self, operation_id: str, operation: Operation) -> None:
         if self._scope is None:

@@ -13,6 +13,7 @@ from domain.uploads import DeclaredFile, UploadOffer, UploadRequest
 from schema.companions import companion
 from schema.enums import described_enum
 from schema.errors import Payload
+from schema.hints import hints
 from schema.images import Image
 from schema.scalars import given
 
@@ -34,7 +35,8 @@ class UploadFileInput:
         "`image/jpeg` or `image/webp`."
     )
     byte_size: int = strawberry.field(
-        description="The exact size in bytes: 1 to `viewer.limits.maxUploadBytes`."
+        description="The exact size in bytes: 1 to `viewer.limits.maxUploadBytes`.",
+        metadata=hints(clamped=True),
     )
     filename: str | None = strawberry.field(
         default=strawberry.UNSET,

@@ -26,6 +26,7 @@ from domain.ports.imaging import UploadProcessor
 from domain.ports.objects import UploadStore
 from domain.ports.repositories import ImageRepository, UploadRepository
 from domain.refusals import Refusals, refuse
+from domain.text import is_blank, shorten
 from domain.uploads import Upload, UploadMethod, UploadOffer, UploadRequest
 from domain.viewers import Viewer
 from domain.waiting import SemaphoresByKey, holding
@@ -41,7 +42,6 @@ _READ_AT_ONCE_OF_ONE: Final = 2
 _MAX_WAIT_SECONDS: Final = 2.5
 """For a slot: together with reading, decoding and storing, less than an operation may take."""
 _WAIT_SECONDS: Final = 60
-_TURNING: Final = frozenset(("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"))
 
 
 class UploadService:
@@ -190,13 +190,9 @@ class UploadService:
 
 
 def _label(filename: str | None) -> str | None:
-    """The name on one line, without what turns the direction of writing, not too long."""
-    if filename is None:
+    """The name on one line, balanced and not too long; None for one that could not be seen."""
+    head = (filename or "")[: 4 * MAX_FILENAME_LENGTH]  # all of a very long one takes too long
+    if is_blank(head):
         return None
-    shown = (
-        one
-        for one in filename
-        if unicodedata.category(one) not in ("Cc", "Cs", "Zl", "Zp")
-        and unicodedata.bidirectional(one) not in _TURNING
-    )
-    return "".join(shown).strip()[:MAX_FILENAME_LENGTH] or None
+    shown = (one for one in head if unicodedata.category(one) not in ("Cc", "Cs", "Zl", "Zp"))
+    return shorten("".join(shown).strip(), MAX_FILENAME_LENGTH)

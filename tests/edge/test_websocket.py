@@ -8,6 +8,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
 from edge import execution
+from edge.auth import LEEWAY
 from edge.dev_tokens import DevelopmentIssuer
 from tests.clients import GraphQLClient, Socket, connect_to
 from tests.conftest import Darkroom
@@ -107,10 +108,14 @@ async def test_without_a_good_token_the_socket_is_closed_4403(
 
 async def test_a_socket_is_closed_when_its_token_ends(darkroom: Darkroom) -> None:
     issuer = DevelopmentIssuer(darkroom.settings.data_dir)
-    token = issuer.token("ana", life=timedelta(seconds=1))
+    token = issuer.token("ana", life=timedelta(seconds=2) - LEEWAY)
 
     async with connect_to(darkroom.url) as connection:
         socket = await opened(connection, token)
+        # Its time is over, and within the leeway it serves on a socket as it does over HTTP.
+        operation = await socket.subscribe("{ viewer { id } }")
+        over_http = await darkroom.with_token(token)("{ viewer { id } }")
+        assert await operation.next() == over_http
 
         assert await socket.closed_with() == 4403
 
