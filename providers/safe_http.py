@@ -33,8 +33,10 @@ _MAX_LINK_LENGTH: Final = 4096
 _MAX_DATA_HEADER_LENGTH: Final = 200
 _NAME: Final = re.compile(r"[a-z0-9.-]+")
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-_TRANSIENT: Final = frozenset({404, 408, 425, 429})
-"""404 too: a result may not have reached each of a network's copies yet."""
+_TRANSIENT: Final = frozenset({403, 404, 408, 425, 429})
+"""404 too: a result may not have reached each of a network's copies yet. Stores that do not list
+their objects answer 403 then.
+"""
 _NO_PUBLIC_V4: Final = (
     IPv4Network("100.64.0.0/10"),  # shared by a carrier's customers
     IPv4Network("192.0.0.0/24"),
@@ -208,8 +210,6 @@ class Downloader:
             raise DownloadBroke(f"result not fetched: HTTP {status}")
         if status != httpx2.codes.OK:
             _refuse(f"result: HTTP {status}")
-        if response.headers.get("content-encoding", "identity").lower() != "identity":
-            _refuse("result: compressed, though that was not asked for")
         data = await read_body(response, max_bytes=self._max_bytes)
         if not data:
             _refuse("result: empty")
