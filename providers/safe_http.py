@@ -9,10 +9,8 @@ may come from that very origin as well.
 """
 
 import asyncio
-import binascii
 import re
 import socket
-from base64 import b64decode
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -21,6 +19,7 @@ from typing import Final, NoReturn, Self
 import httpx2
 
 from domain.errors import GenerationErrorCode, GenerationFailed
+from providers.base64 import Base64Decoder
 from providers.http import MAX_BYTES, AnswerUnusable, open_client, quote, read_body
 
 MAX_REDIRECTS: Final = 3
@@ -242,16 +241,16 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
 
 def _data_of(link: str, *, max_bytes: int) -> bytes:
     header, comma, text = link.partition(",")
-    if not comma or len(header) > _MAX_DATA_HEADER_LENGTH or not header.endswith(";base64"):
+    if not comma or len(header) > _MAX_DATA_HEADER_LENGTH or not header.lower().endswith(";base64"):
         _refuse("result: a data link that is not base64")
-    if len(text) > (max_bytes + 2) // 3 * 4:
-        _refuse(f"result: a data link of more than {max_bytes} bytes")
+    decoder = Base64Decoder(max_bytes=max_bytes)
     try:
-        data = b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise _refusal("result: a data link that is not base64") from error
-    if not 0 < len(data) <= max_bytes:
-        _refuse(f"result: a data link of {len(data)} bytes")
+        decoder.feed(text.encode("ascii", "replace"))
+        data = decoder.finish()
+    except AnswerUnusable as error:
+        raise _refusal(f"result: a data link of {error}") from error
+    if not data:
+        _refuse("result: a data link that is not base64")
     return data
 
 

@@ -435,7 +435,7 @@ async def test_a_data_link_carries_its_own_bytes() -> None:
         "data:image/png;base64,",
         "data:image/png,abcd",
         "data:image/png;base64,@@@@",
-        "data:image/png;base64,abc",
+        "data:image/png;base64,abcde",
         "data:image/png;base64,abcdé",
         f"data:{'x' * 300};base64,abcd",
         f"data:image/png;base64,{b64encode(bytes(LIMIT + 1)).decode()}",
