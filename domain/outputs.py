@@ -58,23 +58,24 @@ class Usage:
     total_tokens: int | None
 
 
+def add_counts(counts: Iterable[int | None]) -> int | None:
+    """The sum of those that are known; None if none is, or if it is more than a field can say."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if known and sum(known) <= MAX_COUNT else None
+
+
 def total_usage(usages: Iterable[Usage | None]) -> Usage | None:
     """The sum over several runs; None if no provider reports any.
 
     A sum that is greater than `MAX_COUNT` is not known: no client could read it.
     """
     known = [usage for usage in usages if usage is not None]
-
-    def total(numbers: Iterable[int | None]) -> int | None:
-        known = [number for number in numbers if number is not None]
-        return sum(known) if known and sum(known) <= MAX_COUNT else None
-
     if not known:
         return None
     return Usage(
-        input_tokens=total(one.input_tokens for one in known),
-        output_tokens=total(one.output_tokens for one in known),
-        total_tokens=total(one.total_tokens for one in known),
+        input_tokens=add_counts(one.input_tokens for one in known),
+        output_tokens=add_counts(one.output_tokens for one in known),
+        total_tokens=add_counts(one.total_tokens for one in known),
     )
 
 
