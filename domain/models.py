@@ -282,6 +282,11 @@ class ModelRegistry:
             return model
         return self.get(model.edit_model_id) if model.edit_model_id else None
 
+    def editor(self, name: str) -> ImageModel | None:
+        """The model that an inherited name stands for where there are references, or None."""
+        model = self.successor(name)
+        return self.for_references(model) if model is not None else None
+
 
 def _searchable(model: ImageModel) -> str:
     return " ".join((model.id, model.label, model.company, *model.aliases)).casefold()

@@ -10,6 +10,7 @@ from domain.abilities import check_abilities, check_options
 from domain.conversations import is_blank
 from domain.credits import Account
 from domain.errors import UserErrorCode
+from domain.ids import ModelId
 from domain.mentions import mentioned_in
 from domain.model_choice import Inherited, ModelChoice, choose_model, choose_models
 from domain.models import ModelRegistry, Scene
@@ -57,6 +58,7 @@ def plan_turn(
         _plan_output(
             choice,
             references or (),
+            registry=registry,
             mentioned=mentioned,
             previous_were_named=previous_were_named,
             options=request.options,
@@ -105,6 +107,7 @@ def plan_retry(
     return _plan_output(
         choice,
         turn.references,
+        registry=registry,
         mentioned=mentioned,
         previous_were_named=turn.previous_were_named,
         options=turn.options,
@@ -144,6 +147,7 @@ def _plan_output(
     choice: ModelChoice,
     references: Sequence[Reference],
     *,
+    registry: ModelRegistry,
     mentioned: Sequence[int],
     previous_were_named: bool,
     options: TurnOptions,
@@ -151,7 +155,7 @@ def _plan_output(
     given = choose_references(
         references,
         limit=choice.model.max_references,
-        model_id=choice.model.id,
+        own_model_ids=_own_model_ids(choice, references, registry),
         previous_were_named=previous_were_named,
         mentioned=mentioned,
     )
@@ -163,6 +167,21 @@ def _plan_output(
         tuple(reference for reference in references if reference not in given),
         choice.model.credits_per_image(scene) * options.images_per_model,
     )
+
+
+def _own_model_ids(
+    choice: ModelChoice, references: Sequence[Reference], registry: ModelRegistry
+) -> list[ModelId]:
+    """The ids under which this model has made references: its own, that by which it was selected,
+    and those of models that it replaces or for which it edits.
+    """
+    made_by = dict.fromkeys(one.image.model_id for one in references if one.image.model_id)
+    predecessors = (
+        name
+        for name in made_by
+        if (editor := registry.editor(name)) and editor.id == choice.model.id
+    )
+    return [choice.model.id, choice.requested.id, *predecessors]
 
 
 def _check_message(message: str, refusals: Refusals) -> None:

@@ -272,19 +272,29 @@ def test_a_price_is_given_in_credits_with_the_right_plural(price: int, credits: 
         (["a", "b", "m:c"], 10, False, "abc"),
         (["a", "b", "m:c"], 2, False, "ac"),
         (["a", "b", "m:c"], 2, True, "ab"),
-        (["s:a", "m:b", "m:c"], 2, False, "bc"),
+        (["s:a", "m:b", "m:c"], 2, False, "ab"),
+        (["s:a", "m:b", "m:c"], 1, False, "a"),
         (["a@one", "b@mine"], 1, False, "b"),
-        (["a@one", "b@mine", "m:c"], 1, False, "c"),
+        (["a@one", "b@mine", "m:c"], 1, False, "b"),
         (["a@one", "b@mine", "m:c"], 1, True, "b"),
-        (["a@one", "b@mine"], 2, False, "ab"),
+        (["a@one", "b@mine", "m:c"], 2, True, "ba"),
+        (["a@one", "b@mine", "m:c"], 2, False, "bc"),
+        (["a@one", "b@mine", "m:c"], 3, False, "bac"),
+        (["a@one", "b@before", "c@mine"], 2, True, "ca"),
+        (["a@one", "b@before"], 1, False, "b"),
+        (["m:a", "m:b@mine"], 1, False, "a"),
         (["a"], 0, False, ""),
+        ([], 3, False, ""),
     ],
 )
-def test_a_model_is_given_what_matters_most_in_the_turns_order(
+def test_a_model_is_given_the_base_first_and_then_what_matters_most_in_the_turns_order(
     given: list[str], limit: int, named: bool, kept: str
 ) -> None:
     chosen = choose_references(
-        references(*given), limit=limit, model_id=ModelId("mine"), previous_were_named=named
+        references(*given),
+        limit=limit,
+        own_model_ids=[ModelId("mine"), ModelId("before")],
+        previous_were_named=named,
     )
 
     assert "".join(reference.image.id for reference in chosen) == kept
@@ -296,15 +306,17 @@ def test_a_model_is_given_what_matters_most_in_the_turns_order(
         ("Put @Image1 into @image3", "words-edit", "ac"),
         ("Put @Image1 into @Image1", "both", "a"),
         ("@Image2, please", "both", "b"),
-        ("Mail me@image3 or @Image3d", "both", "c"),
-        ("Nobody", "both", "c"),
+        ("Mail me@image3 or @Image3d", "both", "a"),
+        ("Nobody", "both", "a"),
+        ("Put @image3 into it", "words-edit", "ac"),
     ],
 )
 def test_what_the_message_mentions_is_never_dropped(message: str, model: str, kept: str) -> None:
     planned = plan(model, given=references("a", "b", "m:c"), message=message)
 
-    given = planned.outputs[0].references
-    assert "".join(one.image.id for one in given)[: len(kept)] == kept
+    (output,) = planned.outputs
+    assert "".join(one.image.id for one in output.references)[: len(kept)] == kept
+    assert {*output.references, *output.dropped_references} == {*planned.references}
 
 
 @pytest.mark.parametrize(
@@ -344,11 +356,11 @@ def test_there_is_nothing_to_mention_without_references() -> None:
 )
 def test_each_model_reads_mentions_in_its_own_way(spelling: str, told: str) -> None:
     all_of_them = references("a", "b", "c")
-    positions = positions_of((all_of_them[0], all_of_them[2]), all_of_them)
+    positions = positions_of((all_of_them[2], all_of_them[0]), all_of_them)
 
-    message = "Put @Image1 into @Image3, not me@image2 or @Image2"
+    message = "Put @Image3 into @Image1, not me@image2 or @Image2"
 
-    assert positions == {1: 1, 3: 2}
+    assert positions == {3: 1, 1: 2}
     assert spell_mentions(message, positions, spelling) == told
 
 
