@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -38,6 +38,7 @@ class ModelUnavailableReason(StrEnum):
     NO_CREDENTIALS = "NO_CREDENTIALS"
     RETIRED = "RETIRED"
     REFUSED_BY_PROVIDER = "REFUSED_BY_PROVIDER"
+    SWITCHED_OFF = "SWITCHED_OFF"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,6 @@ class ImageModel:
     scenes: frozenset[Scene]
     aliases: tuple[str, ...] = ()
     listed: bool = True
-    is_default: bool = False
     is_new: bool = False
     logo_url: str | None = None
     unavailable_reason: ModelUnavailableReason | None = None
@@ -195,12 +195,25 @@ class ModelRegistry:
     """
 
     def __init__(
-        self, models: Iterable[ImageModel], *, now: Callable[[], datetime] = _utc_now
+        self,
+        models: Iterable[ImageModel],
+        *,
+        defaults: Sequence[str] | None = None,
+        now: Callable[[], datetime] = _utc_now,
     ) -> None:
+        """`defaults`: ids or aliases, in the order in which they are tried as the default of a
+        scene. None: all that are listed.
+        """
         self._models: Mapping[str, ImageModel] = {model.id: model for model in models}
         self._ids = {name: name for name in self._models} | {
             alias: model.id for model in self._models.values() for alias in model.aliases
         }
+        listed = [model.id for model in self._models.values() if model.listed]
+        self._defaults = [
+            name
+            for name in (listed if defaults is None else defaults)
+            if name in self._ids and self._models[self._ids[name]].available
+        ]
         self._now = now
         self._withdrawn: frozenset[str] = frozenset()
 
@@ -262,9 +275,21 @@ class ModelRegistry:
 
     def default(self, scene: Scene) -> ImageModel | None:
         """What is used where no model is named and none can be inherited."""
-        usable = [model for model in self.all() if model.available and scene in model.scenes]
-        marked = [model for model in usable if model.is_default]
-        return next(iter(marked or [model for model in usable if model.listed]), None)
+        for name in self._defaults:
+            model = self.get(name)
+            if model is not None and model.available and scene is Scene.IMAGE_TO_IMAGE:
+                model = self.for_references(model)
+            if model is not None and model.available and scene in model.scenes:
+                return model
+        return None
+
+    def is_default(self, model: ImageModel, scene: Scene | None = None) -> bool:
+        """Whether it is the default of this scene; of any scene if None."""
+        scenes = Scene if scene is None else (scene,)
+        return any(
+            one in model.scenes and (default := self.default(one)) and default.id == model.id
+            for one in scenes
+        )
 
     def successor(self, name: str) -> ImageModel | None:
         """The model itself if it can be used, else the nearest replacement that can, else None."""
@@ -285,7 +310,8 @@ class ModelRegistry:
     def editor(self, name: str) -> ImageModel | None:
         """The model that an inherited name stands for where there are references, or None."""
         model = self.successor(name)
-        return self.for_references(model) if model is not None else None
+        editor = self.for_references(model) if model is not None else None
+        return self.successor(editor.id) if editor is not None else None
 
 
 def _searchable(model: ImageModel) -> str:

@@ -9,6 +9,7 @@ from domain import models
 from domain.models import AspectRatio
 from schema.context import Info
 from schema.enums import described_enum
+from schema.scalars import given
 
 described_enum(
     models.Scene,
@@ -43,6 +44,7 @@ described_enum(
     NO_CREDENTIALS="No credentials are configured for its provider.",
     RETIRED="The model has been retired.",
     REFUSED_BY_PROVIDER="The provider reports that it does not serve the model any more.",
+    SWITCHED_OFF="The operator of this deployment has switched the model off.",
 )
 
 
@@ -76,10 +78,6 @@ class ImageModel:
     listed: bool = strawberry.field(
         description="Whether to show it in a model picker. An unlisted model can be used all "
         "the same."
-    )
-    is_default: bool = strawberry.field(
-        description="Whether it is the default when no model is selected and none can be "
-        "inherited. There is one default for each scene."
     )
     retires_at: datetime | None = strawberry.field(
         description="When the provider stops, or has stopped, serving the model. Null if no "
@@ -137,6 +135,23 @@ class ImageModel:
     @staticmethod
     def scenes(model: strawberry.Parent[models.ImageModel]) -> list[models.Scene]:
         return [scene for scene in models.Scene if scene in model.scenes]
+
+    @strawberry.field(
+        description="Whether it is the default when no model is selected and none can be "
+        "inherited. There is one default for each scene, unless no model is available for it."
+    )
+    @staticmethod
+    def is_default(
+        model: strawberry.Parent[models.ImageModel],
+        info: Info,
+        scene: Annotated[
+            models.Scene | None,
+            strawberry.argument(
+                description="Whether it is the default for this scene. If omitted: for any scene."
+            ),
+        ] = strawberry.UNSET,
+    ) -> bool:
+        return info.context.services.registry.is_default(model, given(scene))
 
     @strawberry.field(
         description="The price of one image in credits. They are reserved when the output is "
