@@ -4,14 +4,16 @@ A selected model that cannot run is refused. An inherited one is replaced by one
 or omitted, or refused.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from domain.errors import UserErrorCode
 from domain.ids import ModelId
 from domain.models import AspectRatio, ImageModel, ModelRegistry, Resolution, Scene
 from domain.plurals import count
+from domain.prices import price_of_image
 from domain.references import Reference
 from domain.refusals import Refusals
 from domain.turns import TurnRequest
@@ -48,7 +50,9 @@ def choose_models(
     """Choose the models that can run this turn, without duplicates, in the order of the request."""
     names = request.selected_models
     if names is None:
-        return _inherit_models(registry, inherited, references=references, refusals=refusals)
+        return _inherit_models(
+            request, registry, inherited=inherited, references=references, refusals=refusals
+        )
     if not names:
         refusals.add(UserErrorCode.NO_MODELS, "Select at least one model.", "selectedModels")
     if len(names) > MAX_MODELS:
@@ -126,9 +130,10 @@ def _refuse_unavailable(
 
 
 def _inherit_models(
+    request: TurnRequest,
     registry: ModelRegistry,
-    inherited: Inherited,
     *,
+    inherited: Inherited,
     references: Sequence[Reference] | None,
     refusals: Refusals,
 ) -> list[ModelChoice]:
@@ -140,7 +145,20 @@ def _inherit_models(
     if references is None:
         successors = map(registry.successor, inherited.model_ids)
         return [ModelChoice(model, model) for model in successors if model is not None]
-    heirs = _Heirs(registry, reference_count=len(references), refusals=refusals)
+    scene = Scene.IMAGE_TO_IMAGE if references else Scene.TEXT_TO_IMAGE
+    price_of = partial(
+        price_of_image,
+        scene=scene,
+        resolution=request.resolution or inherited.resolution,
+        options=request.options,
+    )
+    heirs = _Heirs(
+        registry,
+        scene=scene,
+        reference_count=len(references),
+        price_of=price_of,
+        refusals=refusals,
+    )
     for name in inherited.model_ids:
         heirs.add(name)
     return heirs.choose()
@@ -150,12 +168,19 @@ class _Heirs:
     """What runs in a turn that selects no models."""
 
     def __init__(
-        self, registry: ModelRegistry, *, reference_count: int, refusals: Refusals
+        self,
+        registry: ModelRegistry,
+        *,
+        scene: Scene,
+        reference_count: int,
+        price_of: Callable[[ImageModel], int],
+        refusals: Refusals,
     ) -> None:
         self._registry = registry
+        self._scene = scene
         self._reference_count = reference_count
+        self._price_of = price_of
         self._refusals = refusals
-        self._scene = Scene.IMAGE_TO_IMAGE if reference_count else Scene.TEXT_TO_IMAGE
         self._default = self._find_choice(registry.default(self._scene))
         self._choices: dict[ModelId, ModelChoice] = {}
         self._unable: list[ImageModel] = []
@@ -208,13 +233,12 @@ class _Heirs:
         hint = "Select another model."
         if way_out is not None:
             model = way_out.model
-            price = count(model.credits_per_image(self._scene), "credit")
+            price = count(self._price_of(model), "credit")
             hint = f"Select another model, such as {model.label} ({model.id}) for {price} an image."
         self._refusals.add(code, f"{reason} {hint}", _SELECTED)
 
     def _costs_no_more(self, choice: ModelChoice, before: ImageModel) -> bool:
-        price = choice.model.credits_per_image(self._scene)
-        return price <= before.credits_per_image(self._scene)
+        return self._price_of(choice.model) <= self._price_of(before)
 
     def _find_choice(self, requested: ImageModel | None) -> ModelChoice | None:
         """What would run for this model, itself or a replacement; None if nothing can."""

@@ -104,6 +104,32 @@ class CustomSize:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """What one image costs in some cases. A condition that is None is always met."""
+
+    credits: int
+    scene: Scene | None = None
+    resolution: Resolution | None = None
+    quality: Quality | None = None
+    """Met only where this quality is requested, not where it is the model's own default."""
+
+    def applies(self, scene: Scene, resolution: Resolution, quality: Quality | None) -> bool:
+        return (
+            self.scene in (None, scene)
+            and self.resolution in (None, resolution)
+            and self.quality in (None, quality)
+        )
+
+    def covers(self, other: "Price") -> bool:
+        """Whether it applies in every case in which the other one does."""
+        return (
+            self.scene in (None, other.scene)
+            and self.resolution in (None, other.resolution)
+            and self.quality in (None, other.quality)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageModel:
     """One row of the catalogue; see `providers/catalogue.py`."""
 
@@ -140,6 +166,8 @@ class ImageModel:
     """What the provider calls it; empty where that is the id."""
     wire: object | None = field(default=None, hash=False)
     """How the provider wants to be asked for it, in its own type. Nothing else reads it."""
+    prices: tuple[Price, ...] = ()
+    """Per image: the first one that applies. Where none does, one of the next two."""
     credits_from_words: int = 2
     credits_with_references: int = 4
     """Per image."""
@@ -155,12 +183,21 @@ class ImageModel:
     def available(self) -> bool:
         return self.unavailable_reason is None
 
-    def credits_per_image(self, scene: Scene) -> int:
-        return (
-            self.credits_from_words
-            if scene is Scene.TEXT_TO_IMAGE
-            else self.credits_with_references
-        )
+    def credits_per_image(
+        self,
+        scene: Scene,
+        *,
+        resolution: Resolution | None = None,
+        quality: Quality | None = None,
+    ) -> int:
+        """The price of one image. `resolution` None: the one where none is requested."""
+        size = resolution or self.fit_resolution(Resolution.ONE_K)
+        for price in self.prices:
+            if price.applies(scene, size, quality):
+                return price.credits
+        if scene is Scene.TEXT_TO_IMAGE:
+            return self.credits_from_words
+        return self.credits_with_references
 
     @property
     def retired(self) -> bool:

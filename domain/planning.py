@@ -13,9 +13,10 @@ from domain.errors import UserErrorCode
 from domain.ids import ModelId
 from domain.mentions import mentioned_in
 from domain.model_choice import Inherited, ModelChoice, choose_model, choose_models
-from domain.models import ModelRegistry, Scene
+from domain.models import ModelRegistry, Resolution, Scene
 from domain.outputs import Output
 from domain.plurals import count
+from domain.prices import price_of_image
 from domain.references import Reference, choose_references
 from domain.refusals import Refusals
 from domain.turns import PlannedOutput, Turn, TurnOptions, TurnPlan, TurnRequest
@@ -61,6 +62,7 @@ def plan_turn(
             registry=registry,
             mentioned=mentioned,
             previous_were_named=previous_were_named,
+            resolution=request.resolution or inherited.resolution,
             options=request.options,
         )
         for choice in choices
@@ -110,6 +112,7 @@ def plan_retry(
         registry=registry,
         mentioned=mentioned,
         previous_were_named=turn.previous_were_named,
+        resolution=turn.resolution,
         options=turn.options,
     )
 
@@ -150,6 +153,7 @@ def _plan_output(
     registry: ModelRegistry,
     mentioned: Sequence[int],
     previous_were_named: bool,
+    resolution: Resolution,
     options: TurnOptions,
 ) -> PlannedOutput:
     given = choose_references(
@@ -160,12 +164,13 @@ def _plan_output(
         mentioned=mentioned,
     )
     scene = Scene.IMAGE_TO_IMAGE if given else Scene.TEXT_TO_IMAGE
+    price = price_of_image(choice.model, scene, resolution=resolution, options=options)
     return PlannedOutput(
         choice.model,
         choice.requested.id,
         given,
         tuple(reference for reference in references if reference not in given),
-        choice.model.credits_per_image(scene) * options.images_per_model,
+        price * options.images_per_model,
     )
 
 

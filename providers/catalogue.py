@@ -180,6 +180,7 @@ def _contradictions(model: ImageModel) -> Iterator[tuple[str, str]]:
                 f"both from {_MIN_SIDE_PIXELS} to {_MAX_SIDE_PIXELS}"
             ),
         )
+    yield from _odd_prices(model)
     if model.min_references > model.max_references:
         yield "min_references", "there cannot be more required than taken"
     if Scene.IMAGE_TO_IMAGE in model.scenes and not model.max_references:
@@ -188,6 +189,24 @@ def _contradictions(model: ImageModel) -> Iterator[tuple[str, str]]:
         yield "mention_spelling", "it holds {number} or {index}, and nothing else in braces"
     if model.retires_at is not None and model.retires_at.tzinfo is None:
         yield "retires_at", "an instant needs its offset from UTC"
+
+
+def _odd_prices(model: ImageModel) -> Iterator[tuple[str, str]]:
+    """What of its prices can never be charged, or must not be."""
+    for index, price in enumerate(model.prices):
+        field = f"prices.{index}"
+        if price.credits < 0:
+            yield f"{field}.credits", "it must be at least 0"
+        for name, offered in (
+            ("scene", model.scenes),
+            ("resolution", model.resolutions),
+            ("quality", model.qualities),
+        ):
+            wanted = getattr(price, name)
+            if wanted is not None and wanted not in offered:
+                yield f"{field}.{name}", f"the model does not support {wanted}"
+        if any(earlier.covers(price) for earlier in model.prices[:index]):
+            yield field, "an earlier price applies in all of its cases"
 
 
 def _spells(spelling: str) -> bool:

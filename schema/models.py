@@ -155,8 +155,8 @@ class ImageModel:
 
     @strawberry.field(
         description="The price of one image in credits. They are reserved when the output is "
-        "queued, and charged for delivered images. Null for a scene that the model "
-        "does not support."
+        "queued, and charged for delivered images. Null for a scene, a resolution or a quality "
+        "that the model does not support. `planTurn` returns the price of a whole turn."
     )
     @staticmethod
     def credits_per_image(
@@ -164,8 +164,29 @@ class ImageModel:
         scene: Annotated[
             models.Scene, strawberry.argument(description="What the image is made from.")
         ],
+        resolution: Annotated[
+            models.Resolution | None,
+            strawberry.argument(
+                description="The resolution. If omitted: the one that is used if neither the "
+                "request nor the conversation has one."
+            ),
+        ] = strawberry.UNSET,
+        quality: Annotated[
+            models.Quality | None,
+            strawberry.argument(
+                description="The quality. If omitted: the price without a requested quality."
+            ),
+        ] = strawberry.UNSET,
     ) -> int | None:
-        return model.credits_per_image(scene) if scene in model.scenes else None
+        size, effort = given(resolution), given(quality)
+        is_supported = (
+            scene in model.scenes
+            and (size is None or size in model.resolutions)
+            and (effort is None or effort in model.qualities)
+        )
+        if not is_supported:
+            return None
+        return model.credits_per_image(scene, resolution=size, quality=effort)
 
     @strawberry.field(
         graphql_type=_Lazy | None,
