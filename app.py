@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route, Router, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
-from bootstrap import Api, open_api
+from bootstrap import Api, load_registry, open_api
 from domain.errors import Overloaded
 from edge.execution import OperationExecutor
 from edge.graphql_http import GraphQLOverHTTP
@@ -30,6 +30,9 @@ def create_app(
     it is not given.
     """
     settings = settings or read_settings()
+    if settings.default_models:
+        # Here a mistake ends in a sentence, in the lifespan it would end in a traceback.
+        load_registry(settings)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[Mapping[str, Any]]:

@@ -1,6 +1,7 @@
 """The composition root: the only module that knows concrete classes."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+import logging
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +18,7 @@ from domain.execution.image_writer import ImageWriter
 from domain.execution.model_availability import ModelAvailability
 from domain.execution.runner import OutputRunner
 from domain.execution.sweeper import Sweeper
-from domain.models import ModelRegistry
+from domain.models import ModelRegistry, Scene
 from domain.ports.execution import HintQueue
 from domain.ports.imaging import UploadProcessor
 from domain.ports.objects import ObjectStore, UploadStore
@@ -39,7 +40,7 @@ from edge.auth import Authenticator, FetchedKeys
 from edge.dev_tokens import DevelopmentIssuer
 from edge.signed_objects import signed_object_routes
 from edge.signed_uploads import signed_upload_routes
-from providers.catalogue import load_catalogue
+from providers.catalogue import UnknownDefaultModel, load_catalogue
 from providers.fal.provider import FalProvider
 from providers.gemini.provider import GeminiProvider
 from providers.local.provider import LocalProvider
@@ -58,6 +59,7 @@ from settings import (
     SettingsError,
     origin_pattern,
     secret_of,
+    variable_of,
 )
 from storage.imaging.samples import load_samples
 from storage.imaging.sandbox import UploadSandbox
@@ -82,6 +84,8 @@ from subscriptions.conversations import ConversationUpdates
 from subscriptions.hub import Hub
 from subscriptions.turns import TurnUpdates
 from subscriptions.viewer import ViewerUpdates
+
+log = logging.getLogger(__name__)
 
 
 class Objects(ObjectStore, UploadStore, Protocol):
@@ -353,7 +357,8 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
     if development:
         rehearsal = RehearsalProvider(local)
         providers[rehearsal.name] = rehearsal
-    registry = load_catalogue(rehearsals=development, with_credentials=providers)
+    registry = load_registry(settings, with_credentials=providers)
+    _log_defaults(registry)
     availability = ModelAvailability(MongoWithdrawnModelRepository(database), registry)
     await stack.enter_async_context(availability.serve())
     return _Base(
@@ -366,6 +371,26 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
         claims=MongoClaimRepository(database),
         availability=availability,
     )
+
+
+def load_registry(settings: Settings, *, with_credentials: Collection[str] = ()) -> ModelRegistry:
+    """The model catalogue under these settings. Raise `SettingsError` if they do not fit it."""
+    try:
+        return load_catalogue(
+            rehearsals=settings.environment == "development",
+            with_credentials=with_credentials,
+            local_models=bool(settings.local_models),
+            default_models=settings.default_models,
+        )
+    except UnknownDefaultModel as error:
+        raise SettingsError([f"{variable_of('default_models')}: {error}"]) from error
+
+
+def _log_defaults(registry: ModelRegistry) -> None:
+    for scene in Scene:
+        default = registry.default(scene)
+        facts = {"scene": scene.value, "model": default.id if default else None}
+        log.log(logging.INFO if default else logging.WARNING, "default model", extra=facts)
 
 
 @asynccontextmanager

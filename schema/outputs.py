@@ -140,8 +140,9 @@ class Output(Node):
         description="The number of tokens used. Null if the provider does not report it."
     )
     references: list[Reference] = strawberry.field(
-        description="The references that the model was given: those of the turn, without the "
-        "ones that exceed what the model accepts."
+        description="The references that the model was given. The first is the image that is "
+        "edited; the others follow in the order of the turn's references, without those that "
+        "exceed what the model accepts."
     )
     attempt: int = strawberry.field(
         description="The number of the attempt: 1 at first, and one more with each "

@@ -78,6 +78,24 @@ async def test_it_edits_one_reference(house: House, model: ImageModel) -> None:
 
 
 @of_each(EDITING)
+async def test_the_source_image_stays_beside_manual_references(
+    house: House, model: ImageModel
+) -> None:
+    async with house.story(model) as story:
+        source, *others = await story.samples()
+
+        planned = await plan(
+            story.client, **story.input(sourceImageId=source, manualReferenceIds=others)
+        )
+
+        (promised,) = planned["models"]
+        editor = editor_of(model)
+        assert editor is not None
+        given = [one["image"]["id"] for one in promised["references"]]
+        assert given == [source, *others][: editor.max_references]
+
+
+@of_each(EDITING)
 async def test_of_more_references_than_it_takes_the_rest_is_dropped_as_planned(
     house: House, model: ImageModel
 ) -> None:
