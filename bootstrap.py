@@ -35,10 +35,11 @@ from domain.services.uploads import UploadService
 from domain.services.viewers import ViewerService
 from domain.signing import Signer
 from edge.admission import Admission
-from edge.auth import Authenticator, FetchedKeys
+from edge.auth import Authenticator
 from edge.dev_tokens import DevelopmentIssuer
 from edge.signed_objects import signed_object_routes
 from edge.signed_uploads import signed_upload_routes
+from edge.token_keys import FetchedKeys
 from providers.catalogue import load_catalogue
 from providers.fal.provider import FalProvider
 from providers.gemini.provider import GeminiProvider

@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from edge.auth import SUBJECT_LENGTH, Authenticator, StaticKeys
+from edge.auth import SUBJECT_LENGTH, Authenticator
+from edge.token_keys import StaticKeys
 from settings import SettingsError, keep_secret
 
 ISSUER: Final = "urn:darkroom:development"

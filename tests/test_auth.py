@@ -26,8 +26,9 @@ from starlette.routing import Route
 
 from domain.errors import Overloaded, Unauthenticated
 from domain.ids import viewer_id_of
-from edge.auth import Authenticator, FetchedKeys, StaticKeys, parse_authorization
+from edge.auth import Authenticator, parse_authorization
 from edge.dev_tokens import AUDIENCE, ISSUER, DevelopmentIssuer
+from edge.token_keys import FetchedKeys, StaticKeys
 from settings import SettingsError
 from tests.serving import free_port, serving
 
