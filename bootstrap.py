@@ -3,10 +3,12 @@
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Protocol
 
 import httpx2
+import structlog
 from starlette.routing import Route
 
 from domain.cleanup.collector import OrphanCollector
@@ -83,6 +85,8 @@ from subscriptions.conversations import ConversationUpdates
 from subscriptions.hub import Hub
 from subscriptions.turns import TurnUpdates
 from subscriptions.viewer import ViewerUpdates
+
+log = structlog.get_logger(__name__)
 
 
 class Objects(ObjectStore, UploadStore, Protocol):
@@ -465,10 +469,20 @@ def _make_account_service(settings: Settings, database: Database) -> AccountServ
 async def _open_authenticator(settings: Settings, stack: AsyncExitStack) -> Authenticator:
     if settings.environment == "development":
         return DevelopmentIssuer(settings.data_dir).authenticator()
-    assert settings.jwks_url
     assert settings.token_issuer
-    assert settings.token_audience
+    if not settings.token_audience and not settings.token_authorized_parties:
+        log.warning(
+            "tokens for any application accepted",
+            reason="neither DARKROOM_TOKEN_AUDIENCE nor DARKROOM_TOKEN_AUTHORIZED_PARTIES is set",
+        )
     http = await stack.enter_async_context(httpx2.AsyncClient())
-    keys = FetchedKeys(settings.jwks_url, http)
+    keys = FetchedKeys(settings.jwks_url, http, issuer=settings.token_issuer)
     stack.push_async_callback(keys.aclose)
-    return Authenticator(keys, issuer=settings.token_issuer, audience=settings.token_audience)
+    return Authenticator(
+        keys,
+        issuer=settings.token_issuer,
+        audience=settings.token_audience,
+        authorized_parties=settings.token_authorized_parties,
+        algorithms=settings.token_algorithms,
+        longest_life=timedelta(seconds=settings.token_max_seconds),
+    )

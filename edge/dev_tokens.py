@@ -25,7 +25,7 @@ from settings import SettingsError, keep_secret
 ISSUER: Final = "urn:darkroom:development"
 AUDIENCE: Final = "darkroom"
 TOKEN_LIFE: Final = timedelta(hours=12)
-"""A working day. Tokens of production live for an hour at most."""
+"""A working day."""
 _ALGORITHM: Final = "EdDSA"
 
 

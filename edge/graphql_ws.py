@@ -172,9 +172,7 @@ class _Socket:
         self._init_received = True
         self._cancel_deadline()
         try:
-            scope = await self._admission.admit(message.authorization)
-            if scope.viewer is None:
-                raise Unauthenticated
+            viewer = await self._admission.admit_viewer(message.authorization)
         except Unauthenticated:
             await self._close(Close.FORBIDDEN, "Forbidden")
             return
@@ -182,9 +180,9 @@ class _Socket:
             await self._close(Close.TRY_AGAIN_LATER, str(error))
             return
         await self._send({"type": "connection_ack"})
-        self._scope = scope
-        if scope.viewer.expires_at is not None:
-            seconds = (scope.viewer.expires_at - datetime.now(UTC)).total_seconds()
+        self._scope = context.Scope(viewer)
+        if viewer.valid_until is not None:
+            seconds = (viewer.valid_until - datetime.now(UTC)).total_seconds()
             self._close_later(seconds, Close.FORBIDDEN, "The token has expired")
 
     async def _subscribe(self, operation_id: str, operation: Operation) -> None:

@@ -1,4 +1,7 @@
-"""The public keys that tokens are verified with: known from the beginning, or fetched."""
+"""The public keys that tokens are verified with: known from the beginning, or fetched.
+
+An issuer names the URL of its keys in its metadata (OpenID Connect Discovery), or the settings do.
+"""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -16,29 +19,41 @@ from settings import may_fetch_keys_from
 
 KEYS_FRESH_SECONDS: Final = 600.0
 KEYS_KEPT_SECONDS: Final = 3_600.0
-"""How long keys serve while their source is away. Tokens of before have ended by then."""
+"""How long keys serve while their source is away."""
 FETCH_INTERVAL_SECONDS: Final = 60.0
 FIRST_FETCH_INTERVAL_SECONDS: Final = 2.0
 FETCH_SECONDS: Final = 5.0
-KEY_SET_BYTES: Final = 262_144
+ANSWER_BYTES: Final = 262_144
 KEY_SET_LENGTH: Final = 100
 RSA_BITS: Final = 2_048
 
-_ALGORITHM_OF_KIND = {
-    "EC P-256": "ES256",
-    "RSA": "RS256",
-    "OKP Ed25519": "EdDSA",
+METADATA_PATH: Final = "/.well-known/openid-configuration"
+
+ALGORITHMS_OF_KIND: Final[Mapping[str, tuple[str, ...]]] = {
+    "RSA": ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    "EC P-256": ("ES256",),
+    "EC P-384": ("ES384",),
+    "EC P-521": ("ES512",),
+    "OKP Ed25519": ("EdDSA", "Ed25519"),
 }
+"""What a key of this `kty` and `crv` can verify. Nothing symmetric is among it."""
+_SAME_AS: Final = {"Ed25519": "EdDSA"}
+"""RFC 9864 gives the one signature by this curve a second name, which PyJWT does not know."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyingKey:
-    """A public key, bound to the one algorithm that it verifies."""
+    """A public key, and the algorithms that it verifies: one where the issuer names one."""
 
-    algorithm: str
-    jwk: jwt.PyJWK
+    algorithms: tuple[str, ...]
+    jwk: Mapping[str, Any]
+
+    def for_algorithm(self, algorithm: str) -> jwt.PyJWK:
+        key = jwt.PyJWK(dict(self.jwk), _SAME_AS.get(algorithm, algorithm))
+        key.algorithm_name = algorithm
+        return key
 
 
 class KeySource(Protocol):
@@ -56,22 +71,29 @@ class StaticKeys:
         return self._keys.get(kid)
 
 
+class KeysNotUsable(ValueError):
+    """What the issuer has answered is not what was asked for. The message is for the log."""
+
+
 class FetchedKeys:
-    """Keys that an issuer publishes at a URL, fetched when first needed and again as they age.
+    """Keys that an issuer publishes, fetched when first needed and again as they age.
 
     However many ask, one fetch runs at a time, and an unknown `kid` causes at most one a minute.
     """
 
     def __init__(
         self,
-        url: str,
+        url: str | None,
         http: httpx2.AsyncClient,
         *,
+        issuer: str = "",
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        if not may_fetch_keys_from(url):
+        """`url` is the key set's; None where the metadata of the `issuer` names it."""
+        if not may_fetch_keys_from(issuer if url is None else url):
             raise ValueError("keys come over https only")
         self._url = url
+        self._issuer = issuer
         self._http = http
         self._clock = clock
         self._keys: dict[str, VerifyingKey] = {}
@@ -123,21 +145,31 @@ class FetchedKeys:
     async def _refresh(self) -> None:
         try:
             async with asyncio.timeout(FETCH_SECONDS):
-                keys = keys_in(orjson.loads(await self._get()))
+                keys = keys_in(await self._get(self._url or await self._discover_url()))
+            if not keys:
+                raise KeysNotUsable("none that can be used")
         except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, TimeoutError) as error:
-            log.warning("token keys not fetched", reason=type(error).__name__)
-            return
-        if not keys:
-            log.warning("token keys not fetched", reason="none that can be used")
+            reason = str(error) if isinstance(error, KeysNotUsable) else type(error).__name__
+            log.warning("token keys not fetched", reason=reason)
             return
         self._keys = keys
         self._fetched_at = self._clock()
 
-    async def _get(self) -> bytes:
+    async def _discover_url(self) -> str:
+        """Ask the issuer where its keys are, and whether it is the issuer of our tokens."""
+        metadata = await self._get(self._issuer.rstrip("/") + METADATA_PATH)
+        if not isinstance(metadata, dict) or metadata.get("issuer") != self._issuer:
+            raise KeysNotUsable("the metadata is of another issuer")
+        url = metadata.get("jwks_uri")
+        if not isinstance(url, str) or not may_fetch_keys_from(url):
+            raise KeysNotUsable("the metadata names no https URL of keys")
+        return url
+
+    async def _get(self, url: str) -> object:
         body = bytearray()
         async with self._http.stream(
             "GET",
-            self._url,
+            url,
             headers={
                 "accept": "application/jwk-set+json, application/json",
                 "accept-encoding": "identity",
@@ -146,19 +178,20 @@ class FetchedKeys:
             timeout=FETCH_SECONDS,
         ) as response:
             if response.status_code != httpx2.codes.OK:
-                raise ValueError("the answer is not 200")
+                raise KeysNotUsable(f"answered with status {response.status_code}")
             async for chunk in response.aiter_bytes():
                 body += chunk
-                if len(body) > KEY_SET_BYTES:
-                    raise ValueError("the key set is too large")
-        return bytes(body)
+                if len(body) > ANSWER_BYTES:
+                    raise KeysNotUsable("the answer is too large")
+        answer: object = orjson.loads(body)
+        return answer
 
 
 def keys_in(key_set: object) -> dict[str, VerifyingKey]:
     """The keys of a JSON Web Key Set by `kid`; those that cannot be used are passed over."""
     listed = key_set.get("keys") if isinstance(key_set, Mapping) else None
     if not isinstance(listed, list):
-        raise ValueError("not a key set")
+        raise KeysNotUsable("not a key set")
     keys: dict[str, VerifyingKey] = {}
     for jwk in listed[:KEY_SET_LENGTH]:
         key = _verifying_key(jwk)
@@ -168,22 +201,28 @@ def keys_in(key_set: object) -> dict[str, VerifyingKey]:
 
 
 def _verifying_key(jwk: object) -> VerifyingKey | None:
-    if not isinstance(jwk, dict) or not isinstance(jwk.get("kid"), str):
+    if not isinstance(jwk, dict):
         return None
+    jwk = {name: value for name, value in jwk.items() if value is not None}
     operations = jwk.get("key_ops", ["verify"])
-    if jwk.get("use", "sig") != "sig" or not isinstance(operations, list):
+    if not isinstance(jwk.get("kid"), str) or jwk.get("use", "sig") != "sig":
         return None
-    if "verify" not in operations:
+    if not isinstance(operations, list) or "verify" not in operations:
         return None
     if "d" in jwk:
         return None  # a private key that is published is nobody's any more
-    algorithm = _ALGORITHM_OF_KIND.get(f"{jwk.get('kty')} {jwk.get('crv', '')}".strip())
-    if algorithm is None or jwk.get("alg", algorithm) != algorithm:
+    algorithms = ALGORITHMS_OF_KIND.get(f"{jwk.get('kty')} {jwk.get('crv', '')}".strip(), ())
+    named = jwk.get("alg")
+    # Both names of an Ed25519 key's one algorithm stand for each other.
+    if named is not None and not (named in algorithms and "Ed25519" in algorithms):
+        algorithms = tuple(algorithm for algorithm in algorithms if algorithm == named)
+    if not algorithms:
         return None
+    key = VerifyingKey(algorithms, jwk)
     try:
-        key = jwt.PyJWK(jwk, algorithm)
+        public = key.for_algorithm(algorithms[0]).key
     except (jwt.PyJWTError, ValueError, TypeError):
         return None
-    if algorithm == "RS256" and key.key.key_size < RSA_BITS:
+    if jwk["kty"] == "RSA" and public.key_size < RSA_BITS:
         return None
-    return VerifyingKey(algorithm, key)
+    return key

@@ -8,6 +8,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
 from edge import execution
+from edge.auth import LEEWAY
 from edge.dev_tokens import DevelopmentIssuer
 from tests.clients import GraphQLClient, Socket, connect_to
 from tests.conftest import Darkroom
@@ -105,9 +106,16 @@ async def test_without_a_good_token_the_socket_is_closed_4403(
         assert await socket.closed_with() == 4403
 
 
-async def test_a_socket_is_closed_when_its_token_ends(darkroom: Darkroom) -> None:
+def ending_token(darkroom: Darkroom, viewer: str, *, in_seconds: float) -> str:
+    """A token that has ended already, and is accepted for so much longer."""
     issuer = DevelopmentIssuer(darkroom.settings.data_dir)
-    token = issuer.token("ana", life=timedelta(seconds=1))
+    return issuer.token(viewer, life=timedelta(seconds=in_seconds) - LEEWAY)
+
+
+async def test_a_socket_is_closed_when_its_token_ends(darkroom: Darkroom) -> None:
+    """With the leeway that HTTP gives."""
+    token = ending_token(darkroom, "ana", in_seconds=2)
+    await darkroom.with_token(token)("{ viewer { id } }")
 
     async with connect_to(darkroom.url) as connection:
         socket = await opened(connection, token)
