@@ -4,7 +4,9 @@ Each issuer is an HTTP server of this test: it publishes its metadata and keys, 
 the claims and headers that the provider documents.
 """
 
+import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,12 +25,18 @@ from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 
+from bootstrap import open_api
 from domain.errors import Overloaded
 from domain.ids import viewer_id_of
+from edge.admission import Admission
+from edge.auth import Authenticator
+from edge.execution import OperationExecutor
+from edge.graphql_ws import GraphQLOverWebSocket
 from edge.token_keys import FetchedKeys
-from tests.clients import Data
+from settings import Settings
+from tests.clients import Data, GraphQLClient
 from tests.conftest import Darkroom, StartDarkroom
 from tests.serving import free_port, serving
 
@@ -50,9 +58,12 @@ class LocalIssuer:
     jwk_fields: dict[str, Any] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    status: int = 200
 
     async def answer(self, request: Request) -> Response:
         self.asked.append(request.url.path)
+        if self.status != 200:
+            return Response(status_code=self.status)
         if request.url.path.endswith("/.well-known/openid-configuration"):
             return JSONResponse(
                 {"issuer": self.issuer, "jwks_uri": f"{self.url}/the-keys", **self.metadata}
@@ -270,6 +281,63 @@ async def test_metadata_that_cannot_be_trusted_brings_no_keys(metadata: dict[str
         with pytest.raises(Overloaded):
             await keys.key_of(issuer.kid)
         assert "/the-keys" not in issuer.asked
+
+
+async def test_a_socket_outlives_a_minute_of_clerk_by_renewal(
+    start_darkroom: StartDarkroom,
+) -> None:
+    async with issuing() as clerk:
+        darkroom = await in_production(start_darkroom, clerk.issuer)
+        old, new = (clerk.token(CLERK_CLAIMS, life=life) for life in (-27, 60))
+        unknown = clerk.token(CLERK_CLAIMS, life=60, kid="ins_3abc")
+
+        async with darkroom.anonymous().socket(token=old) as socket:
+            await socket.send(type="ping", payload={"authorization": f"Bearer {new}"})
+            assert (await socket.receive())["payload"]["expiresAt"].endswith("Z")
+            async with asyncio.timeout(10):
+                while (await darkroom.with_token(old).post({"query": VIEWER})).status_code == 200:
+                    pass
+            await socket.send(type="ping")
+            assert await socket.receive() == {"type": "pong"}
+            await socket.send(type="ping", payload={"Authorization": f"bearer {unknown}"})
+            assert await socket.closed_with() == 4403
+
+
+async def test_a_socket_keeps_its_token_while_a_new_one_cannot_be_verified(
+    mongodb_uri: str, database_name: str, tmp_path: Path
+) -> None:
+    now = [1_000.0]
+    settings = Settings(
+        data_dir=tmp_path, mongodb_uri=SecretStr(mongodb_uri), mongodb_database=database_name
+    )
+    async with (
+        issuing() as issuer,
+        httpx2.AsyncClient(timeout=30) as http,
+        open_api(settings) as api,
+    ):
+        keys = FetchedKeys(None, http, issuer=issuer.issuer, clock=lambda: now[0])
+        admission = Admission(
+            Authenticator(keys, issuer=issuer.issuer, audience=None),
+            api.admission._viewers,
+        )
+        executor = OperationExecutor(api.services)
+        endpoint = GraphQLOverWebSocket(executor, admission, allowed_origins=re.compile(""))
+        routes = [WebSocketRoute("/graphql", endpoint)]
+        async with serving(Starlette(routes=routes), free_port()) as url:
+            client = GraphQLClient(url, issuer.token(CLERK_CLAIMS, life=60))
+            ping = {"authorization": f"Bearer {issuer.token(CLERK_CLAIMS, life=61)}"}
+            async with client.socket() as socket:
+                issuer.status = 503
+                now[0] += 10_000
+                await socket.send(type="ping", payload=ping)
+                assert await socket.receive() == {"type": "pong"}
+
+                issuer.status = 200
+                now[0] += 60
+                await socket.send(type="ping", payload=ping)
+                assert (await socket.receive())["payload"]["expiresAt"]
+            await client.aclose()
+        await keys.aclose()
 
 
 @pytest.mark.parametrize("subject", ["a\ud800b", "a\0b", "a\nb", "\x1b[2J", "\x7f", "\udfff" * 255])
