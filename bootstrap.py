@@ -1,13 +1,14 @@
 """The composition root: the only module that knows concrete classes."""
 
-import logging
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Protocol
 
 import httpx2
+import structlog
 from starlette.routing import Route
 
 from domain.cleanup.collector import OrphanCollector
@@ -36,10 +37,11 @@ from domain.services.uploads import UploadService
 from domain.services.viewers import ViewerService
 from domain.signing import Signer
 from edge.admission import Admission
-from edge.auth import Authenticator, FetchedKeys
+from edge.auth import Authenticator
 from edge.dev_tokens import DevelopmentIssuer
 from edge.signed_objects import signed_object_routes
 from edge.signed_uploads import signed_upload_routes
+from edge.token_keys import FetchedKeys
 from providers.catalogue import UnknownDefaultModel, load_catalogue
 from providers.fal.provider import FalProvider
 from providers.gemini.provider import GeminiProvider
@@ -85,7 +87,7 @@ from subscriptions.hub import Hub
 from subscriptions.turns import TurnUpdates
 from subscriptions.viewer import ViewerUpdates
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 
 class Objects(ObjectStore, UploadStore, Protocol):
@@ -389,8 +391,8 @@ def load_registry(settings: Settings, *, with_credentials: Collection[str] = ())
 def _log_defaults(registry: ModelRegistry) -> None:
     for scene in Scene:
         default = registry.default(scene)
-        facts = {"scene": scene.value, "model": default.id if default else None}
-        log.log(logging.INFO if default else logging.WARNING, "default model", extra=facts)
+        write = log.info if default else log.warning
+        write("default model", scene=scene.value, model=default.id if default else None)
 
 
 @asynccontextmanager
@@ -489,10 +491,20 @@ def _make_account_service(settings: Settings, database: Database) -> AccountServ
 async def _open_authenticator(settings: Settings, stack: AsyncExitStack) -> Authenticator:
     if settings.environment == "development":
         return DevelopmentIssuer(settings.data_dir).authenticator()
-    assert settings.jwks_url
     assert settings.token_issuer
-    assert settings.token_audience
+    if not settings.token_audience and not settings.token_authorized_parties:
+        log.warning(
+            "tokens for any application accepted",
+            reason="neither DARKROOM_TOKEN_AUDIENCE nor DARKROOM_TOKEN_AUTHORIZED_PARTIES is set",
+        )
     http = await stack.enter_async_context(httpx2.AsyncClient())
-    keys = FetchedKeys(settings.jwks_url, http)
+    keys = FetchedKeys(settings.jwks_url, http, issuer=settings.token_issuer)
     stack.push_async_callback(keys.aclose)
-    return Authenticator(keys, issuer=settings.token_issuer, audience=settings.token_audience)
+    return Authenticator(
+        keys,
+        issuer=settings.token_issuer,
+        audience=settings.token_audience,
+        authorized_parties=settings.token_authorized_parties,
+        algorithms=settings.token_algorithms,
+        longest_life=timedelta(seconds=settings.token_max_seconds),
+    )

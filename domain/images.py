@@ -64,6 +64,15 @@ class ImageRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeptImages:
+    """Why images were not deleted, none of them."""
+
+    missing: frozenset[ImageId]
+    used: frozenset[ImageId]
+    """A conversation begins from one, or a turn refers to it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rendition:
     """Bytes of a picture in one size."""
 

@@ -18,13 +18,14 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from edge.auth import SUBJECT_LENGTH, Authenticator, StaticKeys
+from edge.auth import SUBJECT_LENGTH, Authenticator
+from edge.token_keys import StaticKeys
 from settings import SettingsError, keep_secret
 
 ISSUER: Final = "urn:darkroom:development"
 AUDIENCE: Final = "darkroom"
 TOKEN_LIFE: Final = timedelta(hours=12)
-"""A working day. Tokens of production live for an hour at most."""
+"""A working day."""
 _ALGORITHM: Final = "EdDSA"
 
 

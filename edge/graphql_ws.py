@@ -19,8 +19,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from strawberry.http.websocket_origin import is_same_origin
 
 from domain.errors import Overloaded, Unauthenticated
+from domain.viewers import Viewer
 from edge.admission import Admission, identify_request
-from edge.auth import LEEWAY
 from edge.errors import ErrorBody, internal_error
 from edge.execution import OperationExecutor
 from edge.frames import Frames, frames_of, text_frame
@@ -36,6 +36,7 @@ from edge.ws_messages import (
     read_message,
 )
 from schema import context
+from schema.scalars import write_instant
 
 PROTOCOL: Final = "graphql-transport-ws"
 INIT_SECONDS: Final = 5.0
@@ -68,7 +69,7 @@ class Close(IntEnum):
     UNAUTHORIZED = 4401
     """`subscribe` came before the connection was acknowledged."""
     FORBIDDEN = 4403
-    """The token is missing, invalid or expired."""
+    """The token is missing, invalid or expired, or it renews another viewer's."""
     WRONG_SUBPROTOCOL = 4406
     INIT_TIMEOUT = 4408
     ID_IN_USE = 4409
@@ -156,7 +157,7 @@ class _Socket:
             case ConnectionInit():
                 await self._init(message)
             case Ping():
-                await self._send({"type": "pong"})
+                await self._answer_ping(message)
             case Pong():
                 pass
             case Subscribe():
@@ -173,9 +174,7 @@ class _Socket:
         self._init_received = True
         self._cancel_deadline()
         try:
-            scope = await self._admission.admit(message.authorization)
-            if scope.viewer is None:
-                raise Unauthenticated
+            viewer = await self._admission.admit_viewer(message.authorization)
         except Unauthenticated:
             await self._close(Close.FORBIDDEN, "Forbidden")
             return
@@ -183,11 +182,39 @@ class _Socket:
             await self._close(Close.TRY_AGAIN_LATER, str(error))
             return
         await self._send({"type": "connection_ack"})
-        self._scope = scope
-        if scope.viewer.expires_at is not None:
-            # As long as a request over HTTP would be admitted.
-            left = scope.viewer.expires_at + LEEWAY - datetime.now(UTC)
-            self._close_later(left.total_seconds(), Close.FORBIDDEN, "The token has expired")
+        self._serve_viewer(viewer)
+
+    async def _answer_ping(self, ping: Ping) -> None:
+        """Send a pong, with the end of the new token where the ping has brought one.
+
+        Meanwhile the socket still closes when the token that it has ends.
+        """
+        if self._scope is None or not ping.has_authorization:
+            await self._send({"type": "pong"})
+            return
+        try:
+            viewer = await self._admission.admit_viewer(ping.authorization)
+        except Unauthenticated:
+            await self._close(Close.FORBIDDEN, "Forbidden")
+            return
+        except Overloaded:
+            # The token that it has is still good: the client may try again.
+            await self._send({"type": "pong"})
+            return
+        if viewer.id != self._scope.require_viewer().id:
+            log.info("token refused", reason="of another viewer than the socket's")
+            await self._close(Close.FORBIDDEN, "The token is another viewer's")
+            return
+        self._serve_viewer(viewer)
+        ends = viewer.expires_at and write_instant(viewer.expires_at)
+        await self._send({"type": "pong", "payload": {"expiresAt": ends}})
+
+    def _serve_viewer(self, viewer: Viewer) -> None:
+        """From here on, the socket is as good as the token of this viewer."""
+        self._scope = context.Scope(viewer)
+        if viewer.valid_until is not None:
+            seconds = (viewer.valid_until - datetime.now(UTC)).total_seconds()
+            self._close_later(seconds, Close.FORBIDDEN, "The token has expired")
 
     async def _subscribe(self, operation_id: str, operation: Operation) -> None:
         if self._scope is None:
@@ -254,6 +281,7 @@ class _Socket:
         def close() -> None:
             self._closing = asyncio.create_task(self._close(code, reason), name="end of a socket")
 
+        self._cancel_deadline()
         self._deadline = asyncio.get_running_loop().call_later(seconds, close)
 
     def _cancel_deadline(self) -> None:

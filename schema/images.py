@@ -177,6 +177,22 @@ async def _record(info: Info, image: images.Image) -> images.ImageRecord | None:
 ImageConnection: TypeAlias = Connection[Image]
 
 
+@strawberry.input(description="The input of `deleteImages`.")
+class DeleteImagesInput:
+    image_ids: list[strawberry.ID] = strawberry.field(
+        description="The ids of up to 100 images. An id may be there twice."
+    )
+
+
+@strawberry.type(description="The result of `deleteImages`.")
+class DeleteImagesPayload(Payload):
+    deleted_image_ids: list[strawberry.ID] = strawberry.field(
+        default_factory=list,
+        description="The ids of the deleted images, each once, to remove them from a cache. Empty "
+        "if the mutation was refused.",
+    )
+
+
 @strawberry.input(description="The input of `deleteImage`.")
 class DeleteImageInput:
     image_id: strawberry.ID = strawberry.field(description="The id of the image.")

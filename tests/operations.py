@@ -100,6 +100,18 @@ mutation DeleteImage($id: ID!) {
 }
 """
 
+DELETE_IMAGES = """
+mutation DeleteImages($ids: [ID!]!) {
+  deleteImages(input: {imageIds: $ids}) { deletedImageIds userErrors { code message path } }
+}
+"""
+
+DELETE_PROMPT = """
+mutation DeletePrompt($id: ID!) {
+  deletePrompt(input: {promptId: $id}) { deletedPromptId userErrors { code message path } }
+}
+"""
+
 SET_FAVOURITE = """
 mutation SetFavourite($id: ID!, $favourite: Boolean!) {
   setFavourite(input: {id: $id, favourite: $favourite}) {

@@ -221,8 +221,8 @@ async def _do_everything(database: Database) -> None:
     await images.page(ANA, PageRequest(), favourite=None, origin=None, model_id=None)
     await images.set_favourite(ANA, source.image.id, True)
     assert await images.any_refers_to(ANA, [source.image.id])
-    assert not await images.delete_unless_used(ANA, source.image.id)
-    assert await images.delete_unless_used(ANA, unused.image.id)
+    assert await images.delete_unless_used(ANA, [source.image.id]) is not None
+    assert await images.delete_unless_used(ANA, [unused.image.id]) is None
     await _upload(database)
     assert await conversations.delete(ANA, conversation.id) is not None
 
