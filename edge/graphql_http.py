@@ -120,6 +120,8 @@ def _write_rejection(rejected: Rejected, media_type: str) -> Response:
             headers={"Allow": "POST"},
             media_type=media_type,
         )
+    if rejected.reason is Reason.TIME:
+        return json_response(rejected.result.body, 504, media_type=media_type)
     unknown = rejected.reason is Reason.UNKNOWN_OPERATION
     status = 400 if unknown or media_type == GRAPHQL_JSON else 200
     return json_response(rejected.result.body, status, media_type=media_type)
