@@ -97,6 +97,7 @@ class _Server(uvicorn.Server):
 def _server(settings: Settings, stop: Stop) -> _Server:
     from app import create_app  # noqa: PLC0415 - imported in a thread since the start
     from edge.frames import WebSocketProtocol  # noqa: PLC0415 - with it
+    from edge.http_protocol import HttpProtocol  # noqa: PLC0415 - with it
 
     return _Server(
         uvicorn.Config(
@@ -112,6 +113,7 @@ def _server(settings: Settings, stop: Stop) -> _Server:
             backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=math.ceil(min(REQUEST_SECONDS, settings.shutdown_grace)),
+            http=HttpProtocol,
             ws=WebSocketProtocol,
             ws_max_size=WEBSOCKET_MESSAGE_BYTES,
             # Images are fetched by URL; the rest is not worth a compressor's memory per socket.

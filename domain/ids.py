@@ -113,8 +113,7 @@ def parse_viewer_id(value: str) -> ViewerId | None:
 
 
 def _digest_id(prefix: str, text: str) -> str:
-    # A subject may have any characters, and two that differ are never one viewer.
-    digest = sha256(text.encode(errors="surrogatepass")).digest()
+    digest = sha256(text.encode()).digest()
     return str(TypeID.from_uuid(UUID(bytes=digest[:16], version=8), prefix=prefix))
 
 

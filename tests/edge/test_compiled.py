@@ -15,7 +15,7 @@ from domain.ids import viewer_id_of
 from domain.turns import TurnUpdate
 from domain.viewers import Viewer
 from edge.compiled.operations import Compiler
-from edge.documents import Documents as ParsedDocuments
+from edge.documents import read_document
 from edge.execution import executable_schema
 from schema.context import Request, Scope
 from schema.loaders import Loaders
@@ -65,7 +65,7 @@ class Sides:
         return result if isinstance(result, ExecutionResult) else await result
 
     def compiled(self, text: str, variables: dict[str, Any]) -> tuple[Any, Any]:
-        document = ParsedDocuments(schema).read(text)
+        document = read_document(schema, text)
         assert not document.errors, (text, document.errors)
         (operation,) = document.operations
         coerced = self.compiler.variables(operation, variables)
