@@ -27,13 +27,16 @@ from PIL import Image
 
 from domain.errors import UserErrorCode
 from domain.images import ProcessedImage
-from storage.imaging.containers import SeveralFrames, WrongSize, read_container
+from storage.imaging.container import SeveralFrames, WrongSize
+from storage.imaging.containers import read_container
 from storage.imaging.renditions import UNDECODABLE, decode, develop_anew
 
 MAX_PIXELS: Final = 40_000_000
 MAX_SIDE: Final = 8_192
 MIN_SIDE: Final = 16
-MAX_METADATA_BYTES: Final = 3_000_000
+MAX_PROFILE_BYTES: Final = 3_000_000
+MAX_TEXT_BYTES: Final = 32_000_000
+"""Unpacked, which nobody does but to count: editors leave megabytes of history in a picture."""
 READY: Final = b"ready\n"
 LENGTH_BYTES: Final = 8
 
@@ -83,7 +86,10 @@ def answer_to(data: bytes, limits: Limits, *, memory_before: int) -> ProcessedIm
     try:
         _allow(limits.decoding_seconds, memory_before + limits.decoding_bytes)
         container = read_container(
-            data, max_pixels=MAX_PIXELS, max_metadata_bytes=MAX_METADATA_BYTES
+            data,
+            max_pixels=MAX_PIXELS,
+            max_profile_bytes=MAX_PROFILE_BYTES,
+            max_text_bytes=MAX_TEXT_BYTES,
         )
         if not (
             min(container.width, container.height) >= MIN_SIDE

@@ -201,7 +201,18 @@ INVALID: dict[str, Callable[[], bytes]] = {
         encoded(a_picture()), b"fdAT", b"\0\0\0\1frame"
     ),
     "header lies about the size: higher PNG": lambda: with_png_size(encoded(a_picture()), 300, 201),
-    "header lies about the size: lower PNG": lambda: with_png_size(encoded(a_picture()), 300, 100),
+    "header lies about the size: far lower PNG": lambda: with_png_size(
+        encoded(a_picture(300, 2_000)), 300, 100
+    ),
+    "header lies about the size: higher JPEG": lambda: with_jpeg_size(
+        encoded(a_picture(), "JPEG"), 300, 230
+    ),
+    "header lies about the size: wider JPEG": lambda: with_jpeg_size(
+        encoded(a_picture(), "JPEG", progressive=True), 330, 200
+    ),
+    "header lies about the size: higher JPEG with restarts": lambda: with_jpeg_size(
+        encoded(a_picture(), "JPEG", restart_marker_rows=1), 300, 400
+    ),
     "header lies about the size: higher WebP": lambda: with_webp_size(300, 4_000),
     "header lies about the size: larger WebP": lambda: with_webp_canvas(3_000, 200),
     "header lies about the size: smaller WebP": lambda: with_webp_canvas(200, 200),
@@ -218,7 +229,7 @@ INVALID: dict[str, Callable[[], bytes]] = {
     "text-chunk bomb, international": lambda: text_bomb(b"iTXt", b"Comment\0\1\0en\0\0"),
     "text-chunk bomb of many": lambda: (
         encoded(a_picture())[:33]
-        + png_chunk(b"zTXt", b"A\0\0" + zlib.compress(bytes(900_000))) * 5
+        + png_chunk(b"zTXt", b"A\0\0" + zlib.compress(bytes(900_000))) * 50
         + encoded(a_picture())[33:]
     ),
     "text-chunk bomb of empty ones": lambda: (
@@ -480,13 +491,6 @@ async def test_the_smallest_and_the_longest_are_taken(
 
 ODD_SCANS: dict[str, Callable[[], bytes]] = {
     "fewer rows than coded": lambda: with_jpeg_size(encoded(a_picture(), "JPEG"), 300, 150),
-    "more rows than coded": lambda: with_jpeg_size(encoded(a_picture(), "JPEG"), 300, 230),
-    "more columns than coded": lambda: with_jpeg_size(
-        encoded(a_picture(), "JPEG", progressive=True), 330, 200
-    ),
-    "more rows, with restarts": lambda: with_jpeg_size(
-        encoded(a_picture(), "JPEG", restart_marker_rows=1), 300, 400
-    ),
     "surplus data behind the pixels": lambda: (
         encoded(a_picture(), "JPEG")[:-2] + CANARY * 50 + b"\xff\xd9"
     ),
@@ -495,7 +499,7 @@ ODD_SCANS: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("row", ODD_SCANS)
-async def test_a_jpeg_with_too_many_or_too_few_coded_pixels_is_encoded_from_what_decodes(
+async def test_a_jpeg_with_too_many_coded_pixels_is_encoded_from_what_decodes(
     processor: UploadSandbox, row: str
 ) -> None:
     data = ODD_SCANS[row]()
