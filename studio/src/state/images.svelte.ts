@@ -8,14 +8,18 @@ const MOST_AT_ONCE = 50;
 const known = new Map<string, ImageData>();
 let expired: string[] = [];
 
-/** The object of this image, with its newest data. */
+/** Take in what has been read about an image; returns its one object. */
 export function remember(data: ImageData): ImageData {
+  const image = imageOf(data);
+  Object.assign(image, data);
+  return image;
+}
+
+/** The one object of an image. Unlike `remember` it changes nothing, so views may call it. */
+export function imageOf(data: ImageData): ImageData {
   const found = known.get(data.id);
-  if (found) {
-    Object.assign(found, data);
-    return found;
-  }
-  const image = $state(data);
+  if (found) return found;
+  const image = $state({ ...data });
   known.set(data.id, image);
   return image;
 }
