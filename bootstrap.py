@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Protocol
+from urllib.parse import urlsplit
 
 import httpx2
 import structlog
@@ -419,6 +420,13 @@ async def open_objects(
         )
     finally:
         await folder.aclose()
+
+
+def image_origins(settings: Settings) -> Sequence[str]:
+    """The origins that images have URLs of, and that uploads are sent to."""
+    bucket = bucket_of(settings)
+    url = urlsplit(settings.public_url if bucket is None else bucket.public_url)
+    return [f"{url.scheme}://{url.netloc}"]
 
 
 def bucket_of(settings: Settings) -> Bucket | None:
