@@ -49,7 +49,9 @@ class UploadFileInput:
         "If it is given, no other file is accepted.",
     )
     method: uploads.UploadMethod | None = strawberry.field(
-        default=uploads.UploadMethod.PUT, description="How the file will be sent."
+        default=uploads.UploadMethod.PUT,
+        description="How the client would like to send the file. `Upload.method` says how it has "
+        "to be sent.",
     )
 
     def to_request(self) -> UploadRequest:
@@ -96,7 +98,8 @@ class Upload:
         description="The upload URL: absolute and presigned, for this file only."
     )
     method: uploads.UploadMethod = strawberry.field(
-        description="How to send the file, as declared in `createUploads`."
+        description="How to send the file. It is PUT, whatever was declared in `createUploads`, if "
+        "the object store takes no forms."
     )
     expires_at: datetime = strawberry.field(description="When the upload URL expires.")
 
