@@ -17,7 +17,7 @@ from providers.references import Reference
 from providers.streaming_json import InlineJson
 from providers.synchronous.dialect import Body, Fields, LeaveOut, Partial
 from providers.usage import usage_of
-from providers.vocabulary import FORMATS, QUALITIES
+from providers.vocabulary import FORMATS, QUALITIES, word_of
 
 PICTURES: Final = frozenset({"b64_json"})
 """The fields that hold pictures."""
@@ -117,6 +117,8 @@ class OpenAIReply:
         self._leave_out = leave_out
         self._pictures: list[bytes] = []
         self._usage: Usage | None = None
+        self._quality: str | None = None
+        self._size: str | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -143,7 +145,12 @@ class OpenAIReply:
         if not self._pictures:
             raise BAD_RESPONSE.failure("an answer of a type that is not known")
         pictures = self._pictures[: self._image_count]
-        return Delivery(images=tuple(map(DeliveredImage, pictures)), usage=self._usage)
+        return Delivery(
+            images=tuple(map(DeliveredImage, pictures)),
+            usage=self._usage,
+            quality=self._quality,
+            size=self._size,
+        )
 
     def _partials_in(self, document: InlineJson, fields: Fields) -> list[Partial]:
         """A partial image is a whole picture that the next one replaces."""
@@ -167,6 +174,7 @@ class OpenAIReply:
             raise REFUSED.failure("content_filter_results")
         if not self._pictures:
             raise BAD_RESPONSE.failure("items without pictures")
+        self._quality, self._size = word_of(fields.get("quality")), word_of(fields.get("size"))
         self._usage = usage_of(
             fields.get("usage"),
             input_name="input_tokens",
