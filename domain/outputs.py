@@ -79,6 +79,20 @@ def total_usage(usages: Iterable[Usage | None]) -> Usage | None:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What is known of delivered images beside the images themselves; None where nothing is."""
+
+    provider: str | None = None
+    """Who made them."""
+    quality: str | None = None
+    """As the provider reports it, in its own word."""
+    size: str | None = None
+    """As the provider reports it, in its own words: it may differ from the pixels."""
+    text: str | None = None
+    usage: Usage | None = None
+
+
 ProviderJob: TypeAlias = Mapping[str, str]
 """What a provider needs to find its job again, such as ids and links. Only it reads them."""
 
@@ -131,6 +145,10 @@ class Output:
     preview: Preview | None
     images: tuple[Image, ...]
     references: tuple[Reference, ...]
+    provider: str | None = None
+    """Who made the images; `quality` and `size` are what it reports, in its own words."""
+    quality: str | None = None
+    size: str | None = None
     text: str | None
     usage: Usage | None
     error: GenerationError | None

@@ -52,6 +52,7 @@ async def test_it_delivers_as_many_images_as_it_promises_in_the_shape_that_was_a
 
         assert error_of(output) is None
         assert output["model"]["id"] == model.id
+        assert output["provider"] == model.provider
         assert len({image["id"] for image in output["images"]}) == model.max_images
         assert is_shaped(output["images"][0], ratio, model)
         runs = model.runs_for(model.max_images)
