@@ -55,7 +55,12 @@ def _make_router(settings: Settings, api: Api) -> Router:
     origins = origin_pattern(settings.allowed_origins)
     executor = OperationExecutor(api.services)
     http = GraphQLOverHTTP(executor, api.admission, show_ide=settings.environment == "development")
-    websocket = GraphQLOverWebSocket(executor, api.admission, allowed_origins=re.compile(origins))
+    websocket = GraphQLOverWebSocket(
+        executor,
+        api.admission,
+        allowed_origins=re.compile(origins),
+        call_when_deleted=api.services.viewer_updates.call_when_deleted,
+    )
     cors = Middleware(
         CORSMiddleware,
         allow_origin_regex=origins,

@@ -13,6 +13,7 @@ import structlog
 from starlette.routing import Route
 
 from domain.cleanup.collector import OrphanCollector
+from domain.cleanup.erasure import ViewerEraser
 from domain.cleanup.reconciliation import ObjectReconciler
 from domain.cursors import PageCursors, TurnCursors
 from domain.execution.dispatcher import Dispatcher
@@ -72,6 +73,7 @@ from storage.mongo.change_feed import MongoChangeFeed
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database, open_database
+from storage.mongo.erasures import MongoErasureRepository
 from storage.mongo.idempotency import MongoIdempotencyRepository
 from storage.mongo.images import MongoImageRepository
 from storage.mongo.model_availability import MongoWithdrawnModelRepository
@@ -157,16 +159,17 @@ async def open_api(
         upload_processor = UploadSandbox()
         stack.push_async_callback(upload_processor.aclose)
         hub = _make_hub(base)
+        eraser = _make_viewer_eraser(base)
         services = _make_services(
-            settings, base, hub=hub, hints=hints, upload_processor=upload_processor
+            settings, base, hub=hub, hints=hints, upload_processor=upload_processor, eraser=eraser
         )
-        viewers = _make_viewer_service(settings, base)
-        admission = Admission(await _open_authenticator(settings, stack), viewers)
+        admission = Admission(await _open_authenticator(settings, stack), services.viewers)
         await stack.enter_async_context(hub.serve())
         if dispatcher is not None:
             _stop_at_end(dispatcher, stack, grace_left or (lambda: settings.shutdown_grace))
         await stack.enter_async_context(Sweeper(base.claims, dispatcher).serve())
         await stack.enter_async_context(_make_orphan_collector(base).serve())
+        await stack.enter_async_context(eraser.serve())
         yield Api(
             services=services,
             admission=admission,
@@ -187,6 +190,7 @@ async def open_worker(
         await _receive_hints(settings, dispatcher, stack)
         await stack.enter_async_context(Sweeper(base.claims, dispatcher).serve())
         await stack.enter_async_context(_make_orphan_collector(base).serve())
+        await stack.enter_async_context(_make_viewer_eraser(base).serve())
         yield
 
 
@@ -225,6 +229,7 @@ def _make_services(
     hub: Hub,
     hints: HintQueue,
     upload_processor: UploadProcessor,
+    eraser: ViewerEraser,
 ) -> Services:
     """Put together what resolvers call. It opens nothing."""
     conversation_repository = MongoConversationRepository(base.database)
@@ -262,6 +267,7 @@ def _make_services(
         uploads=_make_upload_service(settings, base, upload_processor=upload_processor),
         prompts=PromptService(prompt_repository),
         favourites=FavouriteService(base.images, prompt_repository),
+        viewers=_make_viewer_service(settings, base, eraser=eraser),
         accounts=accounts,
         turn_updates=TurnUpdates(hub, turn_repository, turn_cursors),
         conversation_updates=ConversationUpdates(hub, conversation_repository),
@@ -285,11 +291,21 @@ def _make_upload_service(
     )
 
 
-def _make_viewer_service(settings: Settings, base: _Base) -> ViewerService:
+def _make_viewer_eraser(base: _Base) -> ViewerEraser:
+    return ViewerEraser(
+        MongoErasureRepository(base.database),
+        MongoTurnRepository(base.database),
+        MongoConversationRepository(base.database),
+        base.image_tools.objects,
+    )
+
+
+def _make_viewer_service(settings: Settings, base: _Base, *, eraser: ViewerEraser) -> ViewerService:
     return ViewerService(
         MongoViewerRepository(base.database),
         base.image_writer,
         load_samples if settings.environment == "development" else None,
+        eraser,
     )
 
 

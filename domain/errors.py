@@ -155,6 +155,10 @@ class Overloaded(TryLater):
     message = "Darkroom is temporarily unavailable. Please try again."
 
 
+class ViewerBeingDeleted(Overloaded):
+    message = "This viewer is being deleted. Please try again."
+
+
 class RateLimited(TryLater):
     code = "RATE_LIMITED"
     message = "Too many requests. Please try again later."

@@ -20,7 +20,7 @@ from resolvers.plans import PlanQueries
 from resolvers.prompts import PromptMutations
 from resolvers.turns import TurnMutations, TurnQueries, TurnSubscriptions
 from resolvers.uploads import UploadMutations
-from resolvers.viewer import ViewerQueries, ViewerSubscriptions
+from resolvers.viewer import ViewerMutations, ViewerQueries, ViewerSubscriptions
 from schema.scalars import SCALARS
 
 
@@ -45,6 +45,7 @@ class Mutation(
     UploadMutations,
     FavouriteMutations,
     PromptMutations,
+    ViewerMutations,
 ):
     pass
 

@@ -107,6 +107,12 @@ mutation DeleteImages($ids: [ID!]!) {
 }
 """
 
+DELETE_VIEWER = """
+mutation DeleteViewer($id: ID!) {
+  deleteViewer(input: {viewerId: $id}) { deletedViewerId userErrors { code message path } }
+}
+"""
+
 DELETE_PROMPT = """
 mutation DeletePrompt($id: ID!) {
   deletePrompt(input: {promptId: $id}) { deletedPromptId userErrors { code message path } }

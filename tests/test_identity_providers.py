@@ -321,7 +321,12 @@ async def test_a_socket_keeps_its_token_while_a_new_one_cannot_be_verified(
             api.admission._viewers,
         )
         executor = OperationExecutor(api.services)
-        endpoint = GraphQLOverWebSocket(executor, admission, allowed_origins=re.compile(""))
+        endpoint = GraphQLOverWebSocket(
+            executor,
+            admission,
+            allowed_origins=re.compile(""),
+            call_when_deleted=api.services.viewer_updates.call_when_deleted,
+        )
         routes = [WebSocketRoute("/graphql", endpoint)]
         async with serving(Starlette(routes=routes), free_port()) as url:
             client = GraphQLClient(url, issuer.token(CLERK_CLAIMS, life=60))

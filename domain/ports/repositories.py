@@ -91,10 +91,10 @@ class ConversationRepository(Protocol):
     ) -> Conversation | None: ...
 
     async def delete(
-        self, viewer_id: ViewerId, conversation_id: ConversationId
+        self, viewer_id: ViewerId, conversation_id: ConversationId, *, keep_images: bool = False
     ) -> Sequence[str] | None:
         """Delete it with its turns, and with its outputs' images except favourites and those that
-        another conversation uses. Release what unfinished outputs had reserved.
+        another conversation uses, or no image at all. Release what unfinished outputs had reserved.
 
         Return the keys of objects that are orphans from then on; None if there was no such
         conversation.
@@ -264,7 +264,13 @@ class IdempotencyRepository(Protocol):
 
 class AccountRepository(Protocol):
     async def open(self, viewer_id: ViewerId, *, starting_credits: int) -> Account:
-        """The viewer's account; the first call makes it, with these credits."""
+        """The viewer's account; the first call makes it, with these credits.
+
+        Raise ViewerBeingDeleted where it is about to be deleted with the viewer.
+        """
+
+    async def find(self, viewer_id: ViewerId) -> Account | None:
+        """The viewer's account, if there is one. Raise ViewerBeingDeleted as `open` does."""
 
     async def grant(self, viewer_id: ViewerId, credits: int, *, key: str) -> Account | None:
         """Add credits; None if the viewer has been granted credits under this key before."""
