@@ -5,6 +5,8 @@ import zlib
 from dataclasses import dataclass
 from typing import Final
 
+from storage.imaging.colours import Colours
+
 MAX_PROFILE_BYTES: Final = 4_000_000
 MAX_PIECES: Final = 20_000
 """More chunks or segments than an honest file of 64 MB has; each costs time, however small."""
@@ -36,6 +38,12 @@ class Container:
     orientation: int
     """As EXIF counts it: 1 is upright."""
     colour_profile: bytes | None
+    colours: Colours | None = None
+    """Told by numbers instead of a profile, and not those of sRGB."""
+    transparent: tuple[int, ...] | None = None
+    """The only colour that can be seen through: one sample, or three of red, green and blue."""
+    bits: int = 8
+    """Of a sample, as it is stored."""
     lossless: bool
     tidy: bool
     """Whether the file had nothing to repair, so that `data` can be kept as it is."""

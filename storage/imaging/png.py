@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Final
 
+from storage.imaging.colours import Colours, colours_of_code_points, colours_of_gamma
 from storage.imaging.container import (
     MAX_PIECES,
     MAX_PROFILE_BYTES,
@@ -29,7 +30,9 @@ _PACKED_TEXTS: Final = {
 """What stands before texts that are packed."""
 _ANCILLARY: Final = 0x20
 """In the first letter of a chunk: set where decoders may do without it."""
-_CHANNELS: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_GREY, _RGB, _PALETTE = 0, 2, 3
+_MAX_PALETTE: Final = 256
+_CHANNELS: Final = {_GREY: 1, _RGB: 3, _PALETTE: 1, 4: 2, 6: 4}
 _PASSES: Final = (
     (0, 0, 8, 8),
     (4, 0, 8, 8),
@@ -74,12 +77,17 @@ def read_png(data: bytes, max_pixels: int, max_text_bytes: int) -> Container:
     packed = chunks.packed if pixels is None else [pixels]
     kept = [*chunks.kept, *(_chunk(b"IDAT", part) for part in packed), _chunk(b"IEND", b"")]
     found = chunks.found
+    bits, colour_type = data[24], data[25]
+    profile, colours = _colours(found)
     return Container(
         content_type="image/png",
         width=width,
         height=height,
         orientation=orientation_of(found.get(b"eXIf")),
-        colour_profile=_profile(found.get(b"iCCP")),
+        colour_profile=profile,
+        colours=colours,
+        transparent=_transparent(found.get(b"tRNS"), bits, colour_type),
+        bits=bits,
         lossless=True,
         tidy=chunks.tidy and pixels is None,
         data=joined([PNG_MAGIC, *kept], data),
@@ -118,8 +126,8 @@ class _Chunks:
             # The stream that it is a part of ends with a checksum, too.
             self.checked &= correct
             self.packed.append(body)
-        elif self.packed and kind in _KEPT:
-            # All of these have to stand before the pixels; decoders pass over them here.
+        elif (self.packed and kind in _KEPT) or (kind == b"tRNS" and not self._has_key(body)):
+            # Other decoders pass over what stands behind the pixels, or does not fit them.
             return
         elif kind in _PACKED_TEXTS:
             self.texts.append((kind, body))
@@ -128,14 +136,47 @@ class _Chunks:
         if kind in _KEPT:
             self.kept.append(_chunk(kind, body))
 
+    def _has_key(self, body: memoryview) -> bool:
+        """Whether a `tRNS` says something of a picture of this kind."""
+        colour_type = self.found[b"IHDR"][9]
+        if colour_type == _PALETTE:
+            return 0 < len(body) <= _MAX_PALETTE
+        return len(body) == 2 * _CHANNELS[colour_type] if colour_type in (_GREY, _RGB) else False
+
 
 def _chunk(kind: bytes, body: bytes | memoryview) -> bytes:
     checksum = zlib.crc32(body, zlib.crc32(kind))
     return b"".join((struct.pack(">I4s", len(body), kind), body, struct.pack(">I", checksum)))
 
 
-def _profile(body: bytes | None) -> bytes | None:
-    return None if body is None else inflated(body.partition(b"\0")[2][1:], MAX_PROFILE_BYTES)
+def _colours(found: dict[bytes, bytes]) -> tuple[bytes | None, Colours | None]:
+    """A profile or numbers: of all that says how colours are meant, what counts most."""
+    colours = None
+    if len(code_points := found.get(b"cICP", b"")) == 4:
+        primaries, transfer, matrix, full_range = code_points
+        if matrix == 0:
+            colours = colours_of_code_points(primaries, transfer, full_range=full_range != 0)
+    if colours is None and b"iCCP" in found:
+        profile = found[b"iCCP"].partition(b"\0")[2][1:]
+        return inflated(profile, MAX_PROFILE_BYTES), None
+    if colours is None and b"sRGB" not in found:
+        gamma = _fractions(found.get(b"gAMA"), 1)
+        colours = colours_of_gamma(gamma[0] if gamma else None, _fractions(found.get(b"cHRM"), 8))
+    return None, None if colours is None or colours.is_srgb else colours
+
+
+def _fractions(body: bytes | None, count: int) -> tuple[float, ...] | None:
+    if body is None or len(body) != 4 * count:
+        return None
+    return tuple(number / 100_000 for number in struct.unpack(f">{count}I", body))
+
+
+def _transparent(body: bytes | None, bits: int, colour_type: int) -> tuple[int, ...] | None:
+    """The colour that `tRNS` names, where it is one: only as many bits as a sample has count."""
+    count = {_GREY: 1, _RGB: 3}.get(colour_type, 0)
+    if body is None or count == 0 or len(body) != 2 * count:
+        return None
+    return tuple(sample & ((1 << bits) - 1) for sample in struct.unpack(f">{count}H", body))
 
 
 def _check_texts(texts: list[tuple[bytes, memoryview]], max_bytes: int) -> None:

@@ -29,7 +29,8 @@ from domain.errors import UserErrorCode
 from domain.images import ProcessedImage
 from storage.imaging.container import SeveralFrames, WrongSize
 from storage.imaging.containers import read_container
-from storage.imaging.renditions import UNDECODABLE, decode, develop_anew
+from storage.imaging.decoding import UNDECODABLE, decode
+from storage.imaging.renditions import develop_anew
 
 MAX_PIXELS: Final = 40_000_000
 MAX_SIDE: Final = 8_192

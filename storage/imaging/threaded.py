@@ -12,7 +12,8 @@ from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.images import ProcessedImage, Rendition
 from storage.imaging.container import Container
 from storage.imaging.containers import read_container
-from storage.imaging.renditions import UNDECODABLE, preview, process, shrink
+from storage.imaging.decoding import UNDECODABLE
+from storage.imaging.renditions import preview, process, shrink
 
 MAX_PIXELS: Final = 100_000_000
 

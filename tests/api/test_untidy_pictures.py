@@ -1,6 +1,6 @@
 """Pictures that are untidy but whole, from the client's file or the provider's to what is shown."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -14,6 +14,19 @@ from tests.conftest import Darkroom, darkrooms
 from tests.operations import codes, over, start
 from tests.simulators.fal import KEY, FalSimulator, serving_fal
 from tests.storage.pictures import CANARY, CONTENT_TYPES
+from tests.storage.test_colours import (
+    GREY,
+    GREY_ALPHA,
+    RGB,
+    Pixel,
+    a_profile,
+    assert_alike,
+    cicp,
+    gama,
+    icc,
+    png_of,
+    seen,
+)
 from tests.storage.test_untidy import seen_apart
 from tests.storage.untidy import INCOMPLETE, SEVERAL_FRAMES, UNTIDY
 from tests.uploads import complete, complete_or_refuse, sent
@@ -31,6 +44,27 @@ SHOWN = (
     "WebP, an animation of one frame",
     "WebP, one frame on a larger canvas",
 )
+COLOURED: dict[str, tuple[Sequence[Pixel], int, int, tuple[bytes, bytes], Sequence[Pixel]]] = {
+    "grey of 4 bits with a clear one": (
+        *([(15,), (1,)], GREY, 4, (b"tRNS", b"\0\x0f")),
+        [(255, 255, 255, 0), (17, 17, 17, 255)],
+    ),
+    "grey of 16 bits with a clear one": (
+        *([(65_535,), (65_534,)], GREY, 16, (b"tRNS", b"\xff\xff")),
+        [(255, 255, 255, 0), (255, 255, 255, 255)],
+    ),
+    "RGB of 16 bits with a clear one": (
+        *([(0x8000,) * 3, (0x8001, 0x8000, 0x8000)], RGB, 16, (b"tRNS", b"\x80\0" * 3)),
+        [(128, 128, 128, 0), (128, 128, 128, 255)],
+    ),
+    "grey and alpha with a profile": (
+        *([(55, 255), (55, 0)], GREY_ALPHA, 8, icc(a_profile(b"GRAY", 1.0))),
+        [(128, 128, 128, 255), (128, 128, 128, 0)],
+    ),
+    "gAMA of light itself": ([(55, 55, 55)], RGB, 8, gama(100_000), [(128, 128, 128, 255)]),
+    "cICP of Display P3": ([(234, 51, 35)], RGB, 8, cicp(12, 13), [(255, 0, 0, 255)]),
+    "cICP of PQ": ([(148, 148, 148)], RGB, 8, cicp(9, 16), [(254, 254, 254, 255)]),
+}
 REFUSED: dict[str, Callable[[], bytes]] = {
     name: {**INCOMPLETE, **SEVERAL_FRAMES}[name]
     for name in (
@@ -99,6 +133,24 @@ async def test_an_untidy_picture_is_shown_whoever_it_comes_from(
         assert image["contentType"] == content_type
         assert seen_apart(Image.open(BytesIO(kept)), shown) <= untidy.apart
         assert CANARY not in kept
+
+
+@pytest.mark.parametrize("row", COLOURED)
+async def test_a_picture_has_the_colours_that_it_means_whoever_it_comes_from(
+    with_fal: Darkroom, tmp_path: Path, row: str
+) -> None:
+    pixels, colour, bits, chunk, expected = COLOURED[row]
+    client, data = with_fal.client(), png_of(pixels, colour, bits, chunk)
+
+    upload = await sent(client, data)
+    images = [await complete(client, upload["id"])]
+    images += (await delivered(with_fal, a_file(tmp_path, data)))["images"]
+
+    assert len(images) == 2
+    for image in images:
+        kept = Image.open(BytesIO(await fetched(image["url"])))
+        for shown, pixel in zip(seen(kept, len(pixels)), expected, strict=True):
+            assert_alike(shown, pixel)
 
 
 @pytest.mark.parametrize("row", REFUSED)

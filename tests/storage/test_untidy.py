@@ -1,14 +1,11 @@
 """What is untidy but whole is accepted from viewers and providers; what is incomplete is not."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TypeAlias
+from collections.abc import AsyncIterator
 
 import pytest
 from PIL import Image
 
 from domain.errors import GenerationErrorCode, GenerationFailed, PictureRefused, UserErrorCode
-from domain.images import ProcessedImage
-from storage.imaging.sandbox import UploadSandbox
 from storage.imaging.sandbox_child import MOVES
 from storage.imaging.threaded import ThreadedImageProcessor
 from tests.storage.pictures import (
@@ -17,25 +14,17 @@ from tests.storage.pictures import (
     difference,
     opened,
 )
+from tests.storage.processing import Process, processing
 from tests.storage.untidy import INCOMPLETE, SCANS, SEVERAL_FRAMES, UNTIDY, a_jpeg_of
 
 PATIENCE_SECONDS = 20.0
 THUMBNAIL_APART = 5.0
 
-Process: TypeAlias = Callable[[bytes], Awaitable[ProcessedImage]]
-
 
 @pytest.fixture(params=["uploaded", "delivered"])
 async def process(request: pytest.FixtureRequest) -> AsyncIterator[Process]:
-    """What becomes of a viewer's file, and of a provider's."""
-    if request.param == "uploaded":
-        sandbox = UploadSandbox(max_wait_seconds=PATIENCE_SECONDS, max_child_seconds=60)
-        yield sandbox.process_upload
-        await sandbox.aclose()
-    else:
-        processor = ThreadedImageProcessor()
-        yield processor.process
-        await processor.aclose()
+    async with processing(request.param) as process:
+        yield process
 
 
 async def assert_refused(process: Process, data: bytes) -> str:
