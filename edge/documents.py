@@ -27,6 +27,8 @@ MAX_COMPARISONS: Final = 10_000
 """Of fields that have one name in the answer: whether they can be merged. Documents of apps need
 none, some thousand where many fragments select the same fields. It keeps validation below 50 ms.
 """
+MAX_ERRORS: Final = 5
+"""Of one document. Each may quote a value of any length, which has to be written out for it."""
 
 
 @dataclass(slots=True)
@@ -65,10 +67,8 @@ class Documents:
     def _parse_and_validate(self, text: str) -> Document:
         node = _parse(text)
         operations = [one for one in node.definitions if isinstance(one, OperationDefinitionNode)]
-        errors = validate(self._schema, node, _RULES)
-        for error in errors:
-            if error.message.startswith("Cannot query field"):
-                error.message = error.message.partition(" Did you mean")[0]
+        # Suggestions take long, and tell strangers of the schema.
+        errors = validate(self._schema, node, _RULES, max_errors=MAX_ERRORS, hide_suggestions=True)
         # Where more is wrong, what is invalid is the better answer.
         too_complex = len(errors) == 1 and isinstance(errors[0], ValidationAbortedError)
         return Document(node, tuple(operations), tuple(errors), too_complex)
