@@ -35,7 +35,7 @@ from edge.documents import MAX_COMPARISONS, Document, Documents
 from edge.errors import present_errors
 from edge.large_numbers import clamp_variables
 from edge.outcomes import Answered, Operation, Outcome, Reason, Rejected, Result, Streaming
-from edge.query_cost import Cost, check_cost, measure_cost
+from edge.query_cost import MAX_ITEMS, Cost, check_cost, measure_cost
 from edge.subscriptions import SharedAnswers, Subscription
 from resolvers.root import build_schema
 from schema.context import Request, Scope
@@ -184,6 +184,11 @@ class OperationExecutor:
             message = "The document has several operations: set `operationName`."
             return _Rejection(reason=Reason.NAME_MISSING, errors=[GraphQLError(message)], kind=kind)
         given = operation.variables or {}
+        longest = max((len(one) for one in given.values() if isinstance(one, list)), default=0)
+        if longest > MAX_ITEMS:
+            # To coerce it would take long, and it could only be refused after that.
+            lists = QueryTooComplex("items", maximum=MAX_ITEMS, actual=longest)
+            return _reject_too_complex(lists, kind)
         variables = self._compiler.variables(node, given)
         if variables is None:
             given = clamp_variables(self._schema, node, given)
@@ -245,6 +250,7 @@ class OperationExecutor:
             "variable_values": plan.given,
             "operation_name": name.value if name else None,
             "executor_class": self._executor_class,
+            "hide_suggestions": True,
         }
 
     async def _run_compiled(self, plan: _Runnable, request: Request) -> dict[str, Any] | None:

@@ -83,6 +83,8 @@ class UploadService:
         if len(requests) > MAX_FILES:
             raise QueryTooComplex("files", maximum=MAX_FILES, actual=len(requests))
         self._check(requests)
+        if not requests:
+            return []
         abilities = await self._find_abilities()
         now = datetime.now(UTC)
         uploads = [
@@ -95,7 +97,7 @@ class UploadService:
             )
             for request in requests
         ]
-        if uploads and not await self._uploads.open(viewer.id, uploads, at_most=MAX_FILES):
+        if not await self._uploads.open(viewer.id, uploads, at_most=MAX_FILES):
             message = f"At most {MAX_FILES} uploads can be open. Complete some or try again later."
             raise RateLimited(message, retry_after_seconds=_WAIT_SECONDS)
         return [

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from domain.mentions import mentioned_in, spell_mentions
 from domain.outputs import MAX_COUNT, Usage, total_usage
-from edge.documents import MAX_COMPARISONS, read_document
+from edge.documents import MAX_COMPARISONS, MAX_ERRORS, read_document
 from edge.execution import executable_schema
 from tests.clients import Data, GraphQLClient
 
@@ -142,6 +142,36 @@ async def test_a_document_that_takes_long_to_validate_is_too_complex(
         read_document(executable_schema()._schema, query)
         taken.append(time.process_time() - begin)
     assert min(taken) < 0.1
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        'mutation { startConversation(input: {userMessage: "a" '
+        + " ".join(f"resolution{number}: ONE" for number in range(600))
+        + "}) { cursor } }",
+        "{ " + " ".join(f"unknown{number}" for number in range(1_900)) + " }",
+    ],
+    ids=["an input", "fields"],
+)
+async def test_a_document_with_many_faults_is_told_of_some(
+    client: GraphQLClient, query: str
+) -> None:
+    answer = await client.execute(query)
+
+    codes = [error["extensions"]["code"] for error in answer["errors"]]
+    assert codes == ["GRAPHQL_VALIDATION_FAILED"] * (MAX_ERRORS + 1)
+    assert "id you mean" not in str(answer)
+
+
+async def test_a_long_list_is_refused_before_it_is_read(client: GraphQLClient) -> None:
+    query = "query($ids: [ID!]!) { nodes(ids: $ids) { id } }"
+
+    answer = await client.execute(query, ids=["x"] * 60_000)
+
+    [error] = answer["errors"]
+    assert error["extensions"]["code"] == "QUERY_TOO_COMPLEX"
+    assert error["extensions"]["actual"] == 60_000
 
 
 async def test_fragments_may_select_the_same_fields(client: GraphQLClient) -> None:

@@ -277,6 +277,7 @@ async def test_subscribing_before_the_acknowledgement_is_unauthorized(
         json.dumps({"id": "1", "type": "subscribe", "payload": {"query": 1}}),
         json.dumps({"id": "1", "type": "subscribe", "payload": {**TYPENAME, "variables": []}}),
         json.dumps({"id": "1", "type": "subscribe", "payload": {**TYPENAME, "operationName": 1}}),
+        json.dumps({"id": "1", "type": "subscribe", "payload": {**TYPENAME, "extensions": []}}),
         json.dumps({"type": "complete"}),
         json.dumps({"id": 1, "type": "complete"}),
         "[" * 40 + "]" * 40,
