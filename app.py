@@ -82,5 +82,6 @@ def _make_router(settings: Settings, api: Api) -> Router:
             Route("/readyz", readyz),
             Route("/", home),
             *api.object_routes,
+            *api.logo_routes,
         ]
     )
