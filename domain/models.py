@@ -283,6 +283,17 @@ class ModelRegistry:
         model_id = self._ids.get(name)
         return self._as_it_stands(self._models[model_id]) if model_id is not None else None
 
+    def routes(self, name: str) -> tuple[ImageModel, ...]:
+        """The model by each of its routes here whose day has not come, in the order of preference;
+        by its own where all have. None if it is not known.
+        """
+        model_id = self._ids.get(name)
+        if model_id is None:
+            return ()
+        row, now = self._models[model_id], self._now()
+        lasting = tuple(one for one in (row, *row.other_routes) if not one.is_over(now))
+        return lasting or (row,)
+
     def _as_it_stands(self, row: ImageModel) -> ImageModel:
         """By the first of its routes whose day has not come; by its own where all have."""
         now = self._now()
