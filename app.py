@@ -96,5 +96,6 @@ def _make_router(settings: Settings, api: Api) -> Router:
                 image_origins=image_origins(settings),
             ),
             *api.object_routes,
+            *api.logo_routes,
         ]
     )

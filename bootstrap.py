@@ -41,6 +41,7 @@ from domain.signing import Signer
 from edge.admission import Admission
 from edge.auth import Authenticator
 from edge.dev_tokens import DevelopmentIssuer
+from edge.logos import logo_path, logo_routes
 from edge.signed_objects import signed_object_routes
 from edge.signed_uploads import signed_upload_routes
 from edge.token_keys import FetchedKeys
@@ -106,6 +107,7 @@ class Api:
     database: Database
     object_routes: Sequence[Route]
     """Where signed URLs lead to, if they lead to this process."""
+    logo_routes: Sequence[Route]
 
 
 class _RemoteProvider(Provider, Protocol):
@@ -175,6 +177,7 @@ async def open_api(
             admission=admission,
             database=base.database,
             object_routes=base.image_tools.object_routes,
+            logo_routes=logo_routes({model.company for model in base.registry.all()}),
         )
 
 
@@ -378,6 +381,8 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
         providers[rehearsal.name] = rehearsal
     registry = load_registry(settings, with_credentials=providers)
     _log_defaults(registry)
+    for name in sorted(tools.remote.keys() - registry.providers_in_use()):
+        log.warning("key opens no model", extra={"provider": name})
     availability = ModelAvailability(MongoWithdrawnModelRepository(database), registry)
     await stack.enter_async_context(availability.serve())
     return _Base(
@@ -400,6 +405,7 @@ def load_registry(settings: Settings, *, with_credentials: Collection[str] = ())
             with_credentials=with_credentials,
             local_models=bool(settings.local_models),
             default_models=settings.default_models,
+            logo_url_of=lambda company: settings.public_url + logo_path(company),
         )
     except UnknownDefaultModel as error:
         raise SettingsError([f"{variable_of('default_models')}: {error}"]) from error

@@ -58,6 +58,8 @@ class Delivery:
     quality: str | None = None
     """As the provider reports it, in its own word; so is `size`."""
     size: str | None = None
+    provider: str | None = None
+    """Who made it: set by the runner, which knows whom it has asked."""
 
 
 class SilentObserver:

@@ -174,10 +174,17 @@ class ImageModel:
     deadline: timedelta = timedelta(seconds=180)
     other_routes: tuple["ImageModel", ...] = ()
     """The same model by the other providers that make it here, in the order of preference."""
+    route_providers: tuple[str, ...] = ()
+    """All providers of its routes, also those that cannot be used here."""
 
     @property
     def supports_mentions(self) -> bool:
         return self.mention_spelling is not None
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """All that can make it, here or elsewhere, in the order of preference."""
+        return self.route_providers or tuple(filter(None, [self.provider]))
 
     @property
     def available(self) -> bool:
@@ -203,6 +210,12 @@ class ImageModel:
     def retired(self) -> bool:
         return self.unavailable_reason is ModelUnavailableReason.RETIRED
 
+    @property
+    def ends_at(self) -> datetime | None:
+        """When the last of its routes here ends; None if one has no end."""
+        ends = [one.retires_at for one in (self, *self.other_routes)]
+        return None if None in ends else max(end for end in ends if end)
+
     def is_over(self, now: datetime) -> bool:
         """Whether the day has come on which its provider stopped serving it."""
         return self.retires_at is not None and self.retires_at <= now
@@ -219,6 +232,10 @@ class ImageModel:
         order = list(Resolution)
         below = [one for one in self.resolutions if order.index(one) <= order.index(wanted)]
         return max(below, key=order.index) if below else min(self.resolutions, key=order.index)
+
+
+_ENDS_SOON: Final = timedelta(days=31)
+"""How long before its end a model's description says so."""
 
 
 def _utc_now() -> datetime:
@@ -266,6 +283,17 @@ class ModelRegistry:
         model_id = self._ids.get(name)
         return self._as_it_stands(self._models[model_id]) if model_id is not None else None
 
+    def routes(self, name: str) -> tuple[ImageModel, ...]:
+        """The model by each of its routes here whose day has not come, in the order of preference;
+        by its own where all have. None if it is not known.
+        """
+        model_id = self._ids.get(name)
+        if model_id is None:
+            return ()
+        row, now = self._models[model_id], self._now()
+        lasting = tuple(one for one in (row, *row.other_routes) if not one.is_over(now))
+        return lasting or (row,)
+
     def _as_it_stands(self, row: ImageModel) -> ImageModel:
         """By the first of its routes whose day has not come; by its own where all have."""
         now = self._now()
@@ -276,7 +304,24 @@ class ModelRegistry:
             reason = ModelUnavailableReason.RETIRED
         elif model.available and model.id in self._withdrawn:
             reason = ModelUnavailableReason.REFUSED_BY_PROVIDER
-        return replace(model, unavailable_reason=reason) if reason else model
+        if reason is not None:
+            return replace(model, unavailable_reason=reason)
+        ends_at = row.ends_at
+        if model.available and ends_at is not None and ends_at - now <= _ENDS_SOON:
+            notice = f"Ends on {ends_at.day} {ends_at:%B} {ends_at.year}."
+            return replace(model, description=f"{model.description} {notice}".strip())
+        return model
+
+    def providers_in_use(self) -> frozenset[str]:
+        """The providers by which a model can be made here now."""
+        now = self._now()
+        return frozenset(
+            route.provider
+            for row in self._models.values()
+            if row.available
+            for route in (row, *row.other_routes)
+            if not route.is_over(now)
+        )
 
     def find(
         self,
@@ -293,7 +338,7 @@ class ModelRegistry:
             for model in self.all()
             if (include_unlisted or model.listed)
             and (scene is None or scene in model.scenes)
-            and (provider is None or provider == model.provider)
+            and (provider is None or provider in model.providers)
             and all(word in _searchable(model) for word in words)
         )
 

@@ -5,8 +5,9 @@ asked: there is no second list of their fields.
 """
 
 import tomllib
+import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ import providers.gemini.wire
 import providers.openai.wire
 import providers.openrouter.wire
 import providers.polled.payloads
+from domain.ids import ModelId
 from domain.models import ImageModel, ModelRegistry, ModelUnavailableReason, Scene
 from providers.tables import TableError, build
 
@@ -51,6 +53,7 @@ def load_catalogue(
     with_credentials: Collection[str] = (),
     local_models: bool = True,
     default_models: Sequence[str] = (),
+    logo_url_of: Callable[[str], str] | None = None,
     path: Path = CATALOGUE,
 ) -> ModelRegistry:
     """Read and check all rows; keep those of the rehearsal provider only where asked for.
@@ -58,6 +61,7 @@ def load_catalogue(
     Rows of a provider that has no credentials here are kept: people see the model, and that it
     cannot be used. Without `local_models` the local ones are kept too, unlisted and unavailable:
     stored outputs name them. `default_models` are tried as defaults before all others.
+    `logo_url_of` a company is what a row without a `logo_url` gets.
 
     Raise `CatalogueError` at the first row that cannot be used, and `UnknownDefaultModel`.
     """
@@ -67,9 +71,15 @@ def load_catalogue(
     models = [_usable(_routed(row, shared), usable) for row in document.get("models", [])]
     if not local_models:
         models = [_switched_off(model) if model.provider == LOCAL else model for model in models]
+    if logo_url_of is not None:
+        models = [
+            model if model.logo_url else replace(model, logo_url=logo_url_of(model.company))
+            for model in models
+        ]
     kept = [model for model in models if rehearsals or model.provider != REHEARSAL]
     # What rehearsal rows say is checked in both cases: a mistake must not wait for a rehearsal.
     _check_names(models)
+    _check_labels(models)
     _check_links(models)
     _check_links(kept)
     registry = ModelRegistry(kept, defaults=[*default_models, *_default_order(kept)])
@@ -132,6 +142,8 @@ def _prepared(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _usable(routes: Sequence[ImageModel], usable: Collection[str]) -> ImageModel:
     """The model by the first of its routes that can be used here, and by all others that can."""
+    names = tuple(dict.fromkeys(one.provider for one in routes))
+    routes = [replace(one, route_providers=names) for one in routes]
     open_here = [one for one in routes if one.provider in usable]
     if open_here:
         return replace(open_here[0], other_routes=tuple(open_here[1:]))
@@ -223,6 +235,16 @@ def _check_names(models: Sequence[ImageModel]) -> None:
             for name in names:
                 if counts[name] > 1:
                     raise CatalogueError(f"Row {model.id}: {field}: {name} is there twice.")
+
+
+def _check_labels(models: Sequence[ImageModel]) -> None:
+    """People tell models apart by their labels, and do not see a hyphen or a capital letter."""
+    seen: dict[str, ModelId] = {}
+    for model in models:
+        spoken = "".join(filter(str.isalnum, unicodedata.normalize("NFKC", model.label).casefold()))
+        other = seen.setdefault(spoken, model.id)
+        if other != model.id:
+            raise CatalogueError(f"Row {model.id}: label: {other} is called {model.label} too.")
 
 
 def _check_links(models: Sequence[ImageModel]) -> None:

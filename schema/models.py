@@ -84,15 +84,22 @@ class ImageModel:
         "date is known."
     )
     label: str = strawberry.field(description="The name to display.")
-    description: str = strawberry.field(description="One sentence about its strengths.")
+    description: str = strawberry.field(
+        description="One sentence about its strengths, and a second one if it ends within a month."
+    )
     company: str = strawberry.field(description="The company that made the model.")
     logo_url: str | None = strawberry.field(
-        description="The URL of the company's logo. Null if there is none."
+        description="The absolute URL of a mark for the company, as SVG. It needs no token and "
+        "may be cached. Null if there is none."
     )
     is_new: bool = strawberry.field(description="Whether to highlight it as new.")
     provider: str = strawberry.field(
         description="The provider that runs the model here: the first one with credentials. "
         "`local` and `rehearsal` need none."
+    )
+    providers: list[str] = strawberry.field(
+        description="All providers that can run the model, in the order of preference, also those "
+        "without credentials here."
     )
     available: bool = strawberry.field(
         description="Whether it can be selected. False if it has been retired, or if its "

@@ -33,6 +33,22 @@ async def test_a_remote_model_is_the_default_where_there_is_a_key(
     assert await planned_models(client) == [("img-nano-banana", 2)]
 
 
+async def test_a_key_that_opens_no_model_is_logged_at_the_start(
+    start_darkroom: StartDarkroom, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", logger="bootstrap"):
+        await start_darkroom(**FAL, wavespeed={"key": SecretStr("never-used")})
+
+    logged = [(one.message, one.levelname, vars(one)) for one in caplog.records]
+    assert [facts["provider"] for event, _, facts in logged if event == "key opens no model"] == [
+        "wavespeed"
+    ]
+    assert [facts["model"] for event, _, facts in logged if event == "default model"] == [
+        "img-nano-banana",
+        "img-nano-banana-edit",
+    ]
+
+
 async def test_the_operator_names_the_defaults(start_darkroom: StartDarkroom) -> None:
     named = await start_darkroom(**FAL, default_models=("img-kling-o1", "local-ink"))
 

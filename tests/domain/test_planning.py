@@ -505,6 +505,30 @@ def test_on_the_day_of_a_route_the_next_one_takes_over() -> None:
     assert (after.provider, after.available) == ("second", True)
 
 
+@pytest.mark.parametrize(
+    ("days_left", "other_routes", "notice"),
+    [
+        (31, (), " Ends on 1 January 2027."),
+        (1, (), " Ends on 1 January 2027."),
+        (32, (), ""),
+        (1, ({"retires_at": None},), ""),
+        (1, ({"retires_at": datetime(2027, 1, 9, tzinfo=UTC)},), " Ends on 9 January 2027."),
+        (1, ({"retires_at": datetime(2027, 6, 9, tzinfo=UTC)},), ""),
+    ],
+)
+def test_a_model_that_ends_within_a_month_says_so(
+    days_left: int, other_routes: tuple[dict[str, object], ...], notice: str
+) -> None:
+    end = datetime(2027, 1, 1, tzinfo=UTC)
+    routes = tuple(a_model("leaving", **given) for given in other_routes)
+    registry = ModelRegistry(
+        [a_model("leaving", description="Quick.", retires_at=end, other_routes=routes)],
+        now=lambda: end - timedelta(days=days_left),
+    )
+
+    assert registry.remembered("leaving").description == f"Quick.{notice}"
+
+
 def test_a_withdrawn_model_is_shown_and_not_available() -> None:
     registry = ModelRegistry([a_model("gone"), BOTH])
 

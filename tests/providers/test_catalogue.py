@@ -1,3 +1,4 @@
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -24,8 +25,8 @@ scenes = ["TEXT_TO_IMAGE", "IMAGE_TO_IMAGE"]
 max_references = 1
 """
 FAL = ROW.replace('"somewhere"', '"fal"')
-LOCAL = ROW.replace('"one"', '"local-one"').replace('"somewhere"', '"local"')
-OTHER = ROW.replace('"one"', '"two"')
+OTHER = ROW.replace('"one"', '"two"').replace('"One"', '"Two"')
+LOCAL = OTHER.replace('"two"', '"local-one"').replace('"somewhere"', '"local"')
 
 
 def catalogue(folder: Path, text: str) -> Path:
@@ -238,6 +239,33 @@ max_images = 2
 
     assert model is not None
     assert (model.provider, model.max_images, model.available) == (provider, max_images, available)
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [("One", "One"), ("GPT-Image 1.5", "GPT Image 1.5"), ("FLUX 2", "Flux 2"), ("Reve²", "reve 2")],
+)
+def test_two_models_never_have_the_same_label(tmp_path: Path, one: str, two: str) -> None:
+    rows = ROW.replace('label = "One"', f'label = "{one}"')
+    rows += OTHER.replace('label = "Two"', f'label = "{two}"')
+
+    with pytest.raises(CatalogueError, match=f"Row two: label: one is called {re.escape(two)} too"):
+        load_catalogue(rehearsals=False, path=catalogue(tmp_path, rows))
+
+
+@pytest.mark.parametrize(
+    ("keys", "in_use"),
+    [
+        ({"fal", "gemini"}, {"fal", "gemini", "local"}),
+        ({"wavespeed"}, {"local"}),  # its only model is retired
+        ({"openrouter", "gemini"}, {"openrouter", "gemini", "local"}),
+        (set(), {"local"}),
+    ],
+)
+def test_a_key_may_open_no_model(keys: set[str], in_use: set[str]) -> None:
+    registry = load_catalogue(rehearsals=False, with_credentials=keys)
+
+    assert registry.providers_in_use() == in_use
 
 
 def test_an_editing_sibling_must_edit(tmp_path: Path) -> None:
