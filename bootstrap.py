@@ -1,11 +1,12 @@
 """The composition root: the only module that knows concrete classes."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Protocol
+from urllib.parse import urlsplit
 
 import httpx2
 import structlog
@@ -20,7 +21,7 @@ from domain.execution.image_writer import ImageWriter
 from domain.execution.model_availability import ModelAvailability
 from domain.execution.runner import OutputRunner
 from domain.execution.sweeper import Sweeper
-from domain.models import ModelRegistry
+from domain.models import ModelRegistry, Scene
 from domain.ports.execution import HintQueue
 from domain.ports.imaging import UploadProcessor
 from domain.ports.objects import ObjectStore, UploadStore
@@ -43,7 +44,7 @@ from edge.dev_tokens import DevelopmentIssuer
 from edge.signed_objects import signed_object_routes
 from edge.signed_uploads import signed_upload_routes
 from edge.token_keys import FetchedKeys
-from providers.catalogue import load_catalogue
+from providers.catalogue import UnknownDefaultModel, load_catalogue
 from providers.fal.provider import FalProvider
 from providers.gemini.provider import GeminiProvider
 from providers.local.provider import LocalProvider
@@ -62,6 +63,7 @@ from settings import (
     SettingsError,
     origin_pattern,
     secret_of,
+    variable_of,
 )
 from storage.imaging.samples import load_samples
 from storage.imaging.sandbox import UploadSandbox
@@ -374,7 +376,8 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
     if development:
         rehearsal = RehearsalProvider(local)
         providers[rehearsal.name] = rehearsal
-    registry = load_catalogue(rehearsals=development, with_credentials=providers)
+    registry = load_registry(settings, with_credentials=providers)
+    _log_defaults(registry)
     availability = ModelAvailability(MongoWithdrawnModelRepository(database), registry)
     await stack.enter_async_context(availability.serve())
     return _Base(
@@ -387,6 +390,26 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
         claims=MongoClaimRepository(database),
         availability=availability,
     )
+
+
+def load_registry(settings: Settings, *, with_credentials: Collection[str] = ()) -> ModelRegistry:
+    """The model catalogue under these settings. Raise `SettingsError` if they do not fit it."""
+    try:
+        return load_catalogue(
+            rehearsals=settings.environment == "development",
+            with_credentials=with_credentials,
+            local_models=bool(settings.local_models),
+            default_models=settings.default_models,
+        )
+    except UnknownDefaultModel as error:
+        raise SettingsError([f"{variable_of('default_models')}: {error}"]) from error
+
+
+def _log_defaults(registry: ModelRegistry) -> None:
+    for scene in Scene:
+        default = registry.default(scene)
+        write = log.info if default else log.warning
+        write("default model", scene=scene.value, model=default.id if default else None)
 
 
 @asynccontextmanager
@@ -413,6 +436,13 @@ async def open_objects(
         )
     finally:
         await folder.aclose()
+
+
+def image_origins(settings: Settings) -> Sequence[str]:
+    """The origins that images have URLs of, and that uploads are sent to."""
+    bucket = bucket_of(settings)
+    url = urlsplit(settings.public_url if bucket is None else bucket.public_url)
+    return [f"{url.scheme}://{url.netloc}"]
 
 
 def bucket_of(settings: Settings) -> Bucket | None:

@@ -351,6 +351,17 @@ class Settings(BaseSettings):
         le=50_000_000,
         description="The largest size of an uploaded image in bytes",
     )
+    default_models: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="The models to use where none is selected and none is inherited, by id or "
+        "alias, separated by commas: the first one that is available and supports the scene "
+        "(default: the first such model of the catalogue, local ones last)",
+    )
+    local_models: bool | None = Field(
+        default=None,
+        description="Whether the built-in local models can be used (default: on in development, "
+        "off in production)",
+    )
     fal: ProviderSettings = _provider("fal", "https://queue.fal.run")
     openai: ProviderSettings = _provider("OpenAI", "https://api.openai.com/v1")
     azure: AzureSettings = Field(default=AzureSettings(), title="Azure OpenAI")
@@ -435,6 +446,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         "allowed_origins",
+        "default_models",
         "token_audience",
         "token_authorized_parties",
         "token_algorithms",
@@ -443,7 +455,7 @@ class Settings(BaseSettings):
     @classmethod
     def _split_at_commas(cls, value: object) -> object:
         if isinstance(value, str):
-            return tuple(item.strip() for item in value.split(",") if item.strip())
+            return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
     @field_validator("allowed_origins")
@@ -478,6 +490,8 @@ class Settings(BaseSettings):
             self._fill("s3_addressing", "virtual" if at_aws else "path")
         if self.starting_credits is None:
             self._fill("starting_credits", 10_000 if self.environment == "development" else 0)
+        if self.local_models is None:
+            self._fill("local_models", self.environment == "development")
         return self
 
     def _fill(self, name: str, value: object) -> None:

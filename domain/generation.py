@@ -55,6 +55,9 @@ class Delivery:
     images: tuple[DeliveredImage, ...]
     text: str | None = None
     usage: Usage | None = None
+    quality: str | None = None
+    """As the provider reports it, in its own word; so is `size`."""
+    size: str | None = None
 
 
 class SilentObserver:

@@ -1,7 +1,7 @@
 """GraphQL over WebSocket: writes outcomes as messages of graphql-transport-ws.
 
 Clients take 1011, 4400, 4401, 4406, 4409 and 4429 as final, and reconnect after 1012 (which uvicorn
-sends), 1013, 4403 and 4408. 1008 reaches no client as a code: see `Close`.
+sends), 1013, 4403 and 4408. 1008 is final too, where it reaches a client as a code: see `Close`.
 """
 
 import asyncio
@@ -27,6 +27,7 @@ from edge.errors import ErrorBody, internal_error
 from edge.execution import OperationExecutor
 from edge.frames import Frames, frames_of, text_frame
 from edge.outcomes import Operation, Outcome, Result, Streaming, read_results
+from edge.rates import RateLimit
 from edge.ws_messages import (
     Complete,
     ConnectionInit,
@@ -44,6 +45,9 @@ PROTOCOL: Final = "graphql-transport-ws"
 INIT_SECONDS: Final = 5.0
 END_SECONDS: Final = 10.0
 """For cancelled operations to end."""
+MAX_MESSAGES: Final = 100
+WINDOW_SECONDS: Final = 10.0
+"""For so many messages of a client, at most."""
 REST_SECONDS: Final = 2.0
 """For the operations of a viewer who has been deleted to end by themselves."""
 MAX_REASON_BYTES: Final = 123
@@ -64,8 +68,8 @@ class Close(IntEnum):
     """Why the server closes a socket."""
 
     POLICY_VIOLATION = 1008
-    """The origin is not allowed. Sent before the handshake is accepted, it reaches the client as
-    HTTP 403.
+    """The client sends too many messages, or its origin is not allowed. The latter is sent before
+    the handshake is accepted, and reaches the client as HTTP 403.
     """
     INTERNAL_ERROR = 1011
     TRY_AGAIN_LATER = 1013
@@ -157,6 +161,7 @@ class _Socket:
         self._stack = ExitStack()
         """Left when the socket has ended."""
         self._operations: dict[str, asyncio.Task[None]] = {}
+        self._messages = RateLimit(MAX_MESSAGES, WINDOW_SECONDS)
 
     async def serve(self) -> None:
         self._close_later(INIT_SECONDS, Close.INIT_TIMEOUT, "Connection initialisation timeout")
@@ -164,6 +169,9 @@ class _Socket:
             while self._is_open:
                 event = await self._websocket.receive()
                 if event["type"] == "websocket.disconnect":
+                    return
+                if self._messages.is_exceeded(asyncio.get_running_loop().time()):
+                    await self._close(Close.POLICY_VIOLATION, "Too many messages")
                     return
                 await self._handle(read_message(event.get("text")))
         except InvalidMessage as invalid:

@@ -25,6 +25,7 @@ fragment Turn on Turn {
     references { origin image { id } }
     error { code message retryable }
     usage { inputTokens outputTokens totalTokens }
+    provider quality size
   }
 }
 """

@@ -78,6 +78,20 @@ def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "canary" not in f"{settings!r} {settings}"
 
 
+def test_local_models_are_off_in_production_unless_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read(monkeypatch, {}).local_models is True
+    assert read(monkeypatch, {"DARKROOM_LOCAL_MODELS": "off"}).local_models is False
+    monkeypatch.delenv("DARKROOM_LOCAL_MODELS")
+    assert read(monkeypatch, PRODUCTION).local_models is False
+    assert read(monkeypatch, {**PRODUCTION, "DARKROOM_LOCAL_MODELS": "on"}).local_models is True
+
+
+def test_default_models_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {"DARKROOM_DEFAULT_MODELS": "img-reve, local-ink,"}
+
+    assert read(monkeypatch, names).default_models == ("img-reve", "local-ink")
+
+
 def test_a_worker_waits_longer_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings_of_worker(read(monkeypatch, {})).shutdown_grace == 200
     assert settings_of_worker(read(monkeypatch, {"DARKROOM_GRACE": "20"})).shutdown_grace == 20

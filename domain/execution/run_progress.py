@@ -9,7 +9,7 @@ from domain.errors import GenerationFailed, Overloaded, StoreUnavailable
 from domain.execution.leases import LeaseLost
 from domain.execution.retries import persist
 from domain.images import DigitalSourceType, new_key
-from domain.outputs import Preview, ProviderJob, Run
+from domain.outputs import MAX_COUNT, Preview, ProviderJob, Run
 from domain.ports.execution import ClaimRepository
 from domain.ports.imaging import ImageProcessor
 from domain.ports.objects import ObjectStore
@@ -77,7 +77,7 @@ class RunProgress:
     async def show_position(self, position: int) -> None:
         if position != self._position and self._may_show():
             self._position = position
-            await self._show(queue_position=max(0, position))
+            await self._show(queue_position=max(0, min(position, MAX_COUNT)))
 
     async def show_progress(self) -> None:
         if self._may_show():

@@ -8,7 +8,7 @@ costs a result that has been delivered.
 import asyncio
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -31,7 +31,7 @@ from domain.generation import Delivery, GenerationRequest
 from domain.images import DigitalSourceType, Image, ImageOrigin, ImageRecord, ProcessedImage
 from domain.mentions import IN_WORDS, spell_mentions
 from domain.models import ImageModel, ModelRegistry
-from domain.outputs import GenerationError, total_usage
+from domain.outputs import GenerationError, Report, total_usage
 from domain.ports.execution import ClaimRepository
 from domain.ports.imaging import ImageProcessor
 from domain.ports.providers import Provider
@@ -232,6 +232,8 @@ class OutputRun:
             images=tuple(image for one in deliveries for image in one.images),
             text=next((one.text for one in deliveries if one.text), None),
             usage=total_usage(one.usage for one in deliveries),
+            quality=_common(one.quality for one in deliveries),
+            size=_common(one.size for one in deliveries),
         )
 
     async def _keep(self, delivery: Delivery) -> None:
@@ -275,6 +277,13 @@ class OutputRun:
 
     async def _land(self, delivery: Delivery) -> str:
         records, kept = tuple(self._kept), self._kept
+        report = Report(
+            provider=self._provider.name if self._provider else None,
+            quality=delivery.quality,
+            size=delivery.size,
+            text=delivery.text,
+            usage=delivery.usage,
+        )
         # The database may commit a write although its answer is lost, and a read may not see it
         # yet: until the outcome is certain, the bytes have to stay.
         self._kept, is_sure = [], True
@@ -282,9 +291,7 @@ class OutputRun:
         async def land() -> bool:
             nonlocal is_sure
             try:
-                return await self._claims.land(
-                    self._claim, records, text=delivery.text, usage=delivery.usage
-                )
+                return await self._claims.land(self._claim, records, report)
             except Overloaded:
                 is_sure = False
                 raise
@@ -359,6 +366,12 @@ class OutputRun:
         return await self._runner.images.any_refers_to(
             self._claim.turn.owner_id, [record.image.id for record in records]
         )
+
+
+def _common(words: Iterable[str | None]) -> str | None:
+    """The word that several runs have in common, if they have one."""
+    different = set(words)
+    return different.pop() if len(different) == 1 else None
 
 
 class _Clock:

@@ -21,8 +21,9 @@ class ImageProcessor(Protocol):
 
 
 class UploadProcessor(Protocol):
-    async def process_upload(self, data: bytes, *, content_type: str) -> ProcessedImage:
+    async def process_upload(self, data: bytes) -> ProcessedImage:
         """What a client has sent, turned upright, without metadata, encoded again in its format.
 
-        Raise `PictureRefused` where it is not one picture of this type within the limits.
+        The format is what the bytes are, whatever was declared: browsers take a type from a file's
+        name. Raise `PictureRefused` where it is not one picture within the limits.
         """

@@ -30,7 +30,7 @@ from domain.pages import Page, PageRequest
 from domain.prompts import Prompt
 from domain.stored import Wanted
 from domain.turns import PlannedOutput, Turn, TurnPlan, TurnsAsOf
-from domain.uploads import Upload
+from domain.uploads import Upload, UploadAbilities
 
 
 class ConversationRepository(Protocol):
@@ -250,6 +250,12 @@ class UploadRepository(Protocol):
 
     async def forget_bytes(self, ids: Iterable[UploadId]) -> None:
         """Their bytes are gone."""
+
+    async def get_abilities(self, store: str) -> UploadAbilities | None:
+        """What is remembered of the object store of this name."""
+
+    async def remember_abilities(self, store: str, abilities: UploadAbilities) -> None:
+        """For a month: then they are found out again."""
 
 
 class IdempotencyRepository(Protocol):

@@ -5,7 +5,7 @@ refusal is not a failure: refusals are read in `wire.py`.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Final
 
 from domain.errors import GenerationFailed
@@ -19,6 +19,7 @@ from providers.failures import (
     meaning_of,
 )
 from providers.http import MAX_RETRY_AFTER_SECONDS, Answer
+from providers.lenient import Fields
 
 _BAD_KEY: Final = "API_KEY_INVALID"
 _FOR_THE_OPERATOR: Final = "FAILED_PRECONDITION"
@@ -26,8 +27,6 @@ _FOR_THE_OPERATOR: Final = "FAILED_PRECONDITION"
 _PER_DAY: Final = "PerDay"
 _DELAY: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)s")
 _MAX_DETAILS: Final = 20
-
-Fields = Mapping[str, object]
 
 
 def explain_answer(answer: Answer, leave_out: Iterable[str]) -> GenerationFailed:

@@ -25,8 +25,7 @@ from providers.failures import (
     meaning_of,
 )
 from providers.http import MAX_RETRY_AFTER_SECONDS, Answer, retry_after_seconds
-
-Fields = Mapping[str, object]
+from providers.lenient import Fields
 
 _BY_KIND: Final[Mapping[str, Meaning]] = {
     **KINDS,

@@ -8,20 +8,20 @@ that fits, and what is kept is what was decoded. Where and within which limits i
 import struct
 import zlib
 from base64 import b64encode
-from collections.abc import Callable
 from functools import lru_cache
+from hashlib import sha256
 from io import BytesIO
 from itertools import chain, product
 from typing import Any, Final
 
 from PIL import Image, ImageChops, ImageCms, WebPImagePlugin  # noqa: F401 - it encodes WebP
 from PIL._webp import WebPAnimDecoder
-from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile, get_sampling
 from PIL.PngImagePlugin import PngImageFile
 
 from domain.images import ProcessedImage, Rendition
-from storage.imaging.containers import BadContainer, Container
+from storage.imaging.container import BadContainer, Container
+from storage.imaging.jpeg import with_more_pixels
 from storage.imaging.thumbhash import thumbhash_of
 
 THUMBNAIL_WIDTHS: Final = (256, 512, 1024)
@@ -36,13 +36,13 @@ _ANEW_PNG_LEVEL: Final = 4
 _SAMPLES: Final = bytes(chain.from_iterable(product((0, 64, 128, 191, 255), repeat=3)))
 """Colours from all over the cube."""
 _UNSEEN: Final = 4
+_OTHER_PIXELS: Final = sha256(b"other pixels").digest().replace(b"\xff", b"") * 2
+"""What a JPEG would show where its own pixels are missing: noise."""
+_SURPLUS_BYTES: Final = 16
+_ROWS_AT_ONCE: Final = 256
 _PNG: Final = "image/png"
 _WEBP: Final = "image/webp"
 _JPEG: Final = "image/jpeg"
-_DECODERS: Final[dict[str, Callable[[BytesIO], ImageFile]]] = {
-    _PNG: PngImageFile,
-    _JPEG: JpegImageFile,
-}
 _TURNS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -70,11 +70,16 @@ UNDECODABLE: Final = (
 
 
 def process(container: Container) -> ProcessedImage:
-    """Keep the bytes as they are if they are an upright picture in sRGB."""
+    """Keep the bytes as they are if they are a tidy, upright picture in sRGB."""
     profile = _foreign_profile(container.colour_profile)
-    if container.orientation == 1 and profile is None:
-        widest = max((w for w in THUMBNAIL_WIDTHS if w < container.width), default=None)
-        picture = _displayable(decode(container, draft_width=widest))
+    file = decode(container)
+    if (
+        container.tidy
+        and container.orientation == 1
+        and profile is None
+        and not _has_surplus(file, container)
+    ):
+        picture = _displayable(file)
         original = Rendition(
             data=container.data,
             content_type=container.content_type,
@@ -82,7 +87,6 @@ def process(container: Container) -> ProcessedImage:
             height=container.height,
         )
     else:
-        file = decode(container)
         picture = _positive(file, container.orientation, profile)
         original = _encoded(picture, container, _faithful_options(file, container))
     return _with_thumbnails(original, picture)
@@ -142,15 +146,55 @@ def decode(container: Container, *, draft_width: int | None = None) -> Image.Ima
     """
     if container.content_type == _WEBP:
         return _decoded_webp(container)
-    file = _DECODERS[container.content_type](BytesIO(container.data))
+    if container.content_type == _JPEG:
+        return _decoded_jpeg(container, draft_width)
+    file = PngImageFile(BytesIO(container.data))
     _check_size(file.size, container)
-    if draft_width is not None:
-        # Every coefficient is still read, so that a broken file is found out all the same.
-        file.draft(None, (draft_width, 1))
     file.load()
     if file.mode == "P" and file.palette is None:
         raise BadContainer("colours that are not described")
     return file
+
+
+def _decoded_jpeg(container: Container, draft_width: int | None) -> Image.Image:
+    """libjpeg shows grey where coded pixels are missing, and says so in a warning that Pillow does
+    not pass on. But with other bytes behind the coded pixels it shows something else there.
+    """
+    with_others = with_more_pixels(container.data, _OTHER_PIXELS)
+    expected = _checksum(_loaded_jpeg(with_others, container, draft_width))
+    picture = _loaded_jpeg(container.data, container, draft_width)
+    if _checksum(picture) != expected:
+        raise BadContainer("JPEG with pixels missing")
+    return picture
+
+
+def _has_surplus(picture: Image.Image, container: Container) -> bool:
+    """Whether a JPEG, decoded in full, has coded pixels enough without its last bytes. Where the
+    picture is plain at its end, it may be True without any surplus.
+    """
+    if container.content_type != _JPEG:
+        return False
+    with_less = with_more_pixels(container.data, _OTHER_PIXELS, less_bytes=_SURPLUS_BYTES)
+    return _checksum(_loaded_jpeg(with_less, container, None)) == _checksum(picture)
+
+
+def _loaded_jpeg(data: bytes, container: Container, draft_width: int | None) -> JpegImageFile:
+    file = JpegImageFile(BytesIO(data))
+    _check_size(file.size, container)
+    if draft_width is not None:
+        file.draft(None, (draft_width, 1))
+    file.load()
+    return file
+
+
+def _checksum(picture: Image.Image) -> int:
+    """Of its pixels, in parts, as a copy of all would take as much memory again."""
+    checksum = 0
+    for top in range(0, picture.height, _ROWS_AT_ONCE):
+        bottom = min(picture.height, top + _ROWS_AT_ONCE)
+        rows = picture.crop((0, top, picture.width, bottom))
+        checksum = zlib.crc32(rows.tobytes(), checksum)
+    return checksum
 
 
 def _decoded_webp(container: Container) -> Image.Image:

@@ -10,7 +10,8 @@ from typing import Final, TypeVar
 
 from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.images import DigitalSourceType, ProcessedImage, Rendition
-from storage.imaging.containers import Container, read_container
+from storage.imaging.container import Container
+from storage.imaging.containers import read_container
 from storage.imaging.provenance import mark, mark_rendition
 from storage.imaging.renditions import UNDECODABLE, preview, process, shrink
 

@@ -122,6 +122,10 @@ async def test_a_socket_is_closed_when_its_token_ends(darkroom: Darkroom) -> Non
 
     async with connect_to(darkroom.url) as connection:
         socket = await opened(connection, token)
+        # Its time is over, and within the leeway it serves on a socket as it does over HTTP.
+        operation = await socket.subscribe("{ viewer { id } }")
+        over_http = await darkroom.with_token(token)("{ viewer { id } }")
+        assert await operation.next() == over_http
 
         assert await socket.closed_with() == 4403
 

@@ -9,6 +9,7 @@ import pytest
 from domain.conflicts import Conflict
 from domain.ids import ImageId, new_image_id, viewer_id_of
 from domain.images import Image, ImageRecord
+from domain.outputs import Report
 from domain.pages import PageRequest
 from domain.references import Reference, ReferenceOrigin
 from domain.turns import Turn
@@ -71,7 +72,7 @@ async def landed(database: Database, turn: Turn) -> ImageRecord:
     """The picture that the turn's first output delivers."""
     claim = await a_claim(database, turn.outputs[0].id)
     record = a_picture(claim.output.id)
-    assert await MongoClaimRepository(database).land(claim, [record], text=None, usage=None)
+    assert await MongoClaimRepository(database).land(claim, [record], Report())
     return record
 
 
@@ -178,7 +179,7 @@ async def test_a_sibling_goes_on_when_an_image_of_its_turn_is_deleted(
 
     assert await images.delete_unless_used(ANA, [first.image.id]) is None
     second = a_picture(sibling.output.id)
-    assert await MongoClaimRepository(database).land(sibling, [second], text=None, usage=None)
+    assert await MongoClaimRepository(database).land(sibling, [second], Report())
 
     stored = (await MongoTurnRepository(database).get_many(ANA, [turn.id]))[turn.id]
     assert [output.images for output in stored.outputs] == [(), (second.image,)]
@@ -233,7 +234,7 @@ async def test_deleting_a_conversation_keeps_favourites_and_what_others_use(
     for output in turn.outputs:
         claim = await a_claim(database, output.id)
         record = a_picture(output.id)
-        assert await MongoClaimRepository(database).land(claim, [record], text=None, usage=None)
+        assert await MongoClaimRepository(database).land(claim, [record], Report())
         records.append(record)
     marked, used, free = (record.image for record in records)
     await images.set_favourite(ANA, marked.id, True)
@@ -260,5 +261,5 @@ async def test_an_image_whose_conversation_is_gone_can_be_deleted(
 async def _landed_second(database: Database, turn: Turn) -> ImageRecord:
     claim = await a_claim(database, turn.outputs[1].id)
     record = a_picture(claim.output.id)
-    assert await MongoClaimRepository(database).land(claim, [record], text=None, usage=None)
+    assert await MongoClaimRepository(database).land(claim, [record], Report())
     return record

@@ -16,7 +16,7 @@ from domain.errors import GenerationErrorCode, UserError, UserErrorCode
 from domain.idempotency import IdempotencyKey
 from domain.ids import new_conversation_id, new_upload_id, prompt_id_of, viewer_id_of
 from domain.images import new_key
-from domain.outputs import GenerationError
+from domain.outputs import GenerationError, Report
 from domain.pages import PageRequest
 from domain.references import Reference, ReferenceOrigin
 from domain.turns import Turn
@@ -155,7 +155,7 @@ async def _calls_of_a_worker(
         "show_progress": lambda: claims.show_progress(claim, progress=0.5),
         "give_back": lambda: claims.give_back(claim),
         "postpone": lambda: claims.postpone(claim, [], delay=OVER),
-        "land": lambda: claims.land(claim, [a_picture(first.id)], text=None, usage=None),
+        "land": lambda: claims.land(claim, [a_picture(first.id)], Report()),
         "fail": lambda: claims.fail(other, failure),
         "list_waiting": lambda: claims.list_waiting(
             [fourth.model_id], min_queued=timedelta(0), expired=True, limit=10

@@ -182,7 +182,6 @@ def _a_registry(deadline: timedelta) -> ModelRegistry:
             company="",
             provider=name.partition("-")[0],
             scenes=frozenset(Scene),
-            is_default=name == FAMILIES[0],
             max_references=2,
             max_images=2,
             images_per_run=1 if family in ONE_AT_A_TIME else None,
