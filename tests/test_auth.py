@@ -635,7 +635,7 @@ async def test_the_issuer_prints_nothing_but_a_token_that_is_good(tmp_path: Path
     assert viewer.id == viewer_id_of(ISSUER, "ana")
 
 
-@pytest.mark.parametrize("arguments", [(), ("",), ("x" * 256,), ("ana", "bob")])
+@pytest.mark.parametrize("arguments", [(), ("",), ("x" * 256,), ("a\nb",), ("ana", "bob")])
 def test_the_issuer_refuses_what_is_no_name(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     printed = print_token(tmp_path, *arguments)
 

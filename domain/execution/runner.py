@@ -29,7 +29,7 @@ from domain.execution.retries import persist
 from domain.execution.rules import next_try_seconds
 from domain.execution.run_progress import HandedOver, RunProgress, RunReporter
 from domain.generation import Delivery, GenerationRequest
-from domain.images import Image, ImageOrigin, ImageRecord, ProcessedImage
+from domain.images import DigitalSourceType, Image, ImageOrigin, ImageRecord, ProcessedImage
 from domain.mentions import IN_WORDS, spell_mentions
 from domain.models import ImageModel, ModelRegistry
 from domain.outputs import GenerationError, Report, Run, total_usage
@@ -297,10 +297,13 @@ class OutputRun:
         """Process and store each delivered image. Leave broken ones out if another is intact."""
         output = self._claim.output
         made_from = tuple(reference.image.id for reference in output.references)
+        source = DigitalSourceType.of_model(edited=bool(made_from))
         broken: GenerationFailed | None = None
         for delivered in delivery.images:
             try:
-                processed = await self._runner.image_processor.process(delivered.data)
+                processed = await self._runner.image_processor.process(
+                    delivered.data, source=source
+                )
             except GenerationFailed as failure:
                 broken = failure
                 continue

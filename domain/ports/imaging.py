@@ -2,15 +2,18 @@
 
 from typing import Protocol
 
-from domain.images import ProcessedImage, Rendition
+from domain.images import DigitalSourceType, ProcessedImage, Rendition
 
 
 class ImageProcessor(Protocol):
     """Decodes pictures, off the event loop. Raises `GenerationFailed` where they are none."""
 
-    async def process(self, data: bytes) -> ProcessedImage: ...
+    async def process(
+        self, data: bytes, *, source: DigitalSourceType | None = None
+    ) -> ProcessedImage:
+        """All renditions. They say how the picture was made, if `source` does."""
 
-    async def preview(self, data: bytes) -> Rendition:
+    async def preview(self, data: bytes, *, source: DigitalSourceType | None = None) -> Rendition:
         """A small WebP of a partial image."""
 
     async def shrink(self, data: bytes, *, max_bytes: int) -> Rendition:

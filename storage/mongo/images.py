@@ -14,9 +14,17 @@ from domain.ids import (
     turn_id_range,
     turn_of_output,
 )
-from domain.images import Image, ImageOrigin, ImageRecord, KeptImages, rendition_key
+from domain.images import (
+    DigitalSourceType,
+    Image,
+    ImageOrigin,
+    ImageRecord,
+    KeptImages,
+    Provenance,
+    rendition_key,
+)
 from domain.pages import Page, PageRequest
-from domain.stored import Coded, Derived, Instant, Key, Listed, Stored
+from domain.stored import Coded, Derived, Instant, Key, Listed, One, Stored
 from storage.mongo.collections import Document
 from storage.mongo.database import SHOWN, Database, repository
 from storage.mongo.output_updates import taking_out
@@ -164,6 +172,14 @@ def image_document(image: Image) -> Document:
         "seed": image.seed,
         "outputId": image.output_id,
         "createdAt": image.created_at,
+        "provenance": image.provenance and _provenance_document(image.provenance),
+    }
+
+
+def _provenance_document(provenance: Provenance) -> Document:
+    return {
+        "digitalSourceType": provenance.digital_source_type.value,
+        "contentCredentials": provenance.content_credentials,
     }
 
 
@@ -171,6 +187,15 @@ def image_keys(document: Document) -> tuple[str, ...]:
     """Every key whose bytes belong to an image; the document needs no more than is read here."""
     widths = document["renditionWidths"]
     return (document["key"], *(rendition_key(document["key"], width) for width in widths))
+
+
+class StoredProvenance(Stored, Provenance):
+    __slots__ = ("companion", "record")
+    kind = Provenance
+    fields: ClassVar = {
+        "digital_source_type": Coded("digitalSourceType", DigitalSourceType),
+        "content_credentials": Key("contentCredentials"),
+    }
 
 
 class StoredImage(Stored, Image):
@@ -191,6 +216,7 @@ class StoredImage(Stored, Image):
         "seed": Key("seed"),
         "output_id": Key("outputId"),
         "created_at": Instant("createdAt"),
+        "provenance": One("provenance", StoredProvenance),
     }
 
 

@@ -69,11 +69,11 @@ async def documents_with(database: Database, text: str) -> list[str]:
 
 @pytest.fixture
 async def stored(darkroom: Darkroom) -> AsyncIterator[Database]:
-    async with _database_of(darkroom) as database:
+    async with database_of(darkroom) as database:
         yield database
 
 
-def _database_of(darkroom: Darkroom) -> Any:
+def database_of(darkroom: Darkroom) -> Any:
     settings = darkroom.settings
     assert settings.mongodb_uri
     return open_database(settings.mongodb_uri.get_secret_value(), settings.mongodb_database)
@@ -156,7 +156,7 @@ async def test_twins_delete_a_viewer_who_is_gone_afterwards(start_darkroom: Star
     )
 
     assert {payload["deletedViewerId"] for payload in payloads} == {own}
-    async with _database_of(first) as stored:
+    async with database_of(first) as stored:
         assert await documents_with(stored, own) == []
         assert (await MongoAccountRepository(stored).prove()).discrepancies == ()
 
@@ -191,7 +191,7 @@ async def test_open_sockets_of_the_viewer_end_in_every_process(
             assert await socket.closed_with() == 4403
         await others.socket.send(type="ping")
         assert await others.socket.receive() == {"type": "pong"}
-    async with _database_of(near) as stored:
+    async with database_of(near) as stored:
         assert await documents_with(stored, own) == []
 
 
@@ -204,7 +204,7 @@ async def test_a_deletion_that_was_interrupted_is_finished_by_another_process(
     started = await conversation_with(client)
     await uploaded(client)
     own = (await viewer_of(client))["id"]
-    async with _database_of(darkroom) as stored:
+    async with database_of(darkroom) as stored:
         erasures = MongoErasureRepository(stored)
         await erasures.begin(own, lease=timedelta(minutes=5))
         await erasures.anonymise_ledger(own, limit=1)
