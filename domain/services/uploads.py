@@ -195,7 +195,7 @@ def _label(filename: str | None) -> str | None:
         return None
     shown = (
         one
-        for one in filename
+        for one in filename.strip()[: 4 * MAX_FILENAME_LENGTH]
         if unicodedata.category(one) not in ("Cc", "Cs", "Zl", "Zp")
         and unicodedata.bidirectional(one) not in _TURNING
     )
