@@ -6,7 +6,7 @@ Only values from the input are refused. Inherited values are fitted to each mode
 from collections.abc import Sequence
 from typing import Final
 
-from domain.abilities import check_abilities, check_options
+from domain.abilities import MAX_IMAGES_PER_MODEL, check_abilities, check_options
 from domain.conversations import is_blank
 from domain.credits import Account
 from domain.errors import UserErrorCode
@@ -161,7 +161,8 @@ def _plan_output(
         choice.requested.id,
         given,
         tuple(reference for reference in references if reference not in given),
-        choice.model.credits_per_image(scene) * options.images_per_model,
+        # Of more the plan is refused; what it shows is still a number that GraphQL can have.
+        choice.model.credits_per_image(scene) * min(options.images_per_model, MAX_IMAGES_PER_MODEL),
     )
 
 

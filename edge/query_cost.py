@@ -52,7 +52,7 @@ MAX_DIRECTIVES: Final = 50
 MAX_VALUES: Final = 100_000
 MAX_TEXT: Final = 300_000
 """Characters that fields are given: what a request can have, if no variable is used twice."""
-MAX_LIST: Final = 1_000
+MAX_LIST: Final = 250
 """Items of a list in a variable. Fields have lower limits, with errors of their own."""
 _TEXT_STEP: Final = 256
 """The text of a variable is rounded up to a multiple: texts of about one length cost the same."""

@@ -44,6 +44,9 @@ from domain.services.images import ImageService
 from domain.turns import PlannedOutput, Turn, TurnPlan
 from domain.viewers import Viewer
 
+_MAX_READ_OF_TITLE: Final = 10_000
+"""Characters, invisible ones included: each is looked at several times."""
+
 
 @dataclass(frozen=True, slots=True)
 class _PlannedStart:
@@ -145,12 +148,12 @@ class ConversationService:
 
     async def rename(self, viewer: Viewer, raw_conversation_id: str, title: str) -> Conversation:
         refusals = Refusals()
-        cleaned = clean_line(title)
+        cleaned = clean_line(title[:_MAX_READ_OF_TITLE])
         if is_blank(cleaned):
             refusals.add(
                 UserErrorCode.TITLE_INVALID, "A title must contain visible characters.", "title"
             )
-        elif len(cleaned) > MAX_TITLE_LENGTH:
+        elif len(cleaned) > MAX_TITLE_LENGTH or len(title) > _MAX_READ_OF_TITLE:
             message = f"A title can have at most {MAX_TITLE_LENGTH} characters."
             refusals.add(UserErrorCode.TITLE_INVALID, message, "title")
         conversation_id = parse_conversation_id(raw_conversation_id)
