@@ -2,13 +2,15 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final, Self
 
+from domain.errors import BadUserInput
 from domain.ids import ModelId
+from domain.text_search import MAX_SEARCH_LENGTH
 
 
 class Scene(StrEnum):
@@ -332,14 +334,16 @@ class ModelRegistry:
         include_unlisted: bool = False,
     ) -> tuple[ImageModel, ...]:
         """Those that fit all that is given, in the registry's order."""
-        words = (search or "").casefold().split()
+        if len(search or "") > MAX_SEARCH_LENGTH:
+            raise BadUserInput(f"`search` can have at most {MAX_SEARCH_LENGTH} characters.")
+        words = set((search or "").casefold().split())
         return tuple(
             model
             for model in self.all()
             if (include_unlisted or model.listed)
             and (scene is None or scene in model.scenes)
             and (provider is None or provider in model.providers)
-            and all(word in _searchable(model) for word in words)
+            and _has_all(model, words)
         )
 
     def remembered(self, name: str) -> ImageModel:
@@ -396,5 +400,8 @@ class ModelRegistry:
         return self.successor(editor.id) if editor is not None else None
 
 
-def _searchable(model: ImageModel) -> str:
-    return " ".join((model.id, model.label, model.company, *model.aliases)).casefold()
+def _has_all(model: ImageModel, words: Collection[str]) -> bool:
+    if not words:
+        return True
+    searchable = " ".join((model.id, model.label, model.company, *model.aliases)).casefold()
+    return all(word in searchable for word in words)

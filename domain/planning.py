@@ -6,7 +6,7 @@ Only values from the input are refused. Inherited values are fitted to each mode
 from collections.abc import Sequence
 from typing import Final
 
-from domain.abilities import check_abilities, check_options
+from domain.abilities import MAX_IMAGES_PER_MODEL, check_abilities, check_options
 from domain.credits import Account
 from domain.errors import UserErrorCode
 from domain.ids import ModelId
@@ -170,7 +170,8 @@ def _plan_output(
         choice.requested.id,
         given,
         tuple(reference for reference in references if reference not in given),
-        price * options.images_per_model,
+        # Of more the plan is refused; what it shows is still a number that GraphQL can have.
+        price * min(options.images_per_model, MAX_IMAGES_PER_MODEL),
     )
 
 

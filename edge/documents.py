@@ -4,14 +4,12 @@ What must stay true: no document holds up the event loop, whatever it looks like
 client hold up another client's only for as long as one takes; and what is remembered is bounded.
 """
 
-import asyncio
 import re
 from collections import OrderedDict
 from collections.abc import Hashable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
-from weakref import WeakValueDictionary
 
 from graphql import (
     DocumentNode,
@@ -29,6 +27,7 @@ from graphql.validation import OverlappingFieldsCanBeMergedRule
 from graphql.validation.validate import ValidationAbortedError
 
 from edge.lexer import make_lexer
+from edge.side_thread import SideThread
 
 MAX_TOKENS: Final = 2_000
 MAX_ERRORS: Final = 20
@@ -58,6 +57,8 @@ class Document:
     """Whether it has not been validated to the end, because that would take too long."""
     byte_size: int = 0
     """About what it takes, with what is made of it."""
+    is_long: bool = False
+    """Whether it is better not to work on it within the event loop."""
     uses: int = 0
     """How often it has been read."""
     costs: dict[Hashable, Any] = field(default_factory=dict)
@@ -86,12 +87,11 @@ class _Text(Source):
 class Documents:
     """Reads documents, and remembers those that were used last."""
 
-    def __init__(self, schema: GraphQLSchema) -> None:
+    def __init__(self, schema: GraphQLSchema, thread: SideThread) -> None:
         self._schema = schema
+        self._thread = thread
         self._remembered: OrderedDict[str, Document] = OrderedDict()
         self._byte_size = 0
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="documents")
-        self._reading: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
 
     def find(self, text: str | None) -> Document | None:
         """The document, if there is one and it is remembered."""
@@ -108,13 +108,12 @@ class Documents:
         """
         if len(text) <= AT_ONCE_CHARACTERS:
             return self._remember(text, read_document(self._schema, text))
-        async with self._reading.setdefault(reader, asyncio.Lock()):
-            found = self.find(text)
-            if found is not None:
-                return found
-            loop = asyncio.get_running_loop()
-            read = await loop.run_in_executor(self._thread, read_document, self._schema, text)
-            return self.find(text) or self._remember(text, read)
+        read = await self._thread.call(reader, partial(self._find_or_read, text))
+        return self.find(text) or self._remember(text, read)
+
+    def _find_or_read(self, text: str) -> Document:
+        """Called in the thread: meanwhile another reader may have had it read."""
+        return self._remembered.get(text) or read_document(self._schema, text)
 
     def _remember(self, text: str, document: Document) -> Document:
         document.uses += 1
@@ -135,7 +134,8 @@ def read_document(schema: GraphQLSchema, text: str) -> Document:
     too_complex = len(errors) == 1 and isinstance(errors[0], ValidationAbortedError)
     tokens = min(sum(1 for _ in _TOKEN.finditer(text)), MAX_TOKENS)
     byte_size = 4 * len(text) + _TOKEN_BYTES * tokens
-    return Document(node, tuple(operations), tuple(errors), too_complex, byte_size)
+    is_long = len(text) > AT_ONCE_CHARACTERS
+    return Document(node, tuple(operations), tuple(errors), too_complex, byte_size, is_long)
 
 
 class _OverlappingFieldsRule(OverlappingFieldsCanBeMergedRule):

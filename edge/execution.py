@@ -7,10 +7,10 @@ how long it may take, and what a client sees of its errors.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping, Sized
 from contextlib import aclosing
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from inspect import isawaitable
 from typing import Any, Final, cast
 
@@ -19,12 +19,16 @@ import structlog
 from graphql import (
     ExecutionResult,
     GraphQLError,
+    GraphQLOutputType,
     GraphQLSyntaxError,
     OperationDefinitionNode,
     OperationType,
+    get_named_type,
+    is_leaf_type,
 )
 from graphql import execute as run_document
 from graphql import subscribe as open_stream
+from graphql.execution import Executor
 from graphql.execution.values import VariableValues
 from strawberry.execution import optimized_is_awaitable
 
@@ -35,7 +39,15 @@ from edge.documents import MAX_COMPARISONS, Document, Documents
 from edge.errors import present_errors
 from edge.large_numbers import clamp_variables
 from edge.outcomes import Answered, Operation, Outcome, Reason, Rejected, Result, Streaming
-from edge.query_cost import MAX_ITEMS, Cost, check_cost, measure_cost
+from edge.query_cost import (
+    Cost,
+    VariableSizes,
+    check_cost,
+    check_variables,
+    measure_cost,
+    measure_variables,
+)
+from edge.side_thread import Pace, SideThread
 from edge.subscriptions import SharedAnswers, Subscription
 from resolvers.root import build_schema
 from schema.context import Request, Scope
@@ -46,6 +58,10 @@ log = structlog.get_logger(__name__)
 
 OPERATION_SECONDS: Final = 10.0
 """For a query or mutation as a whole, and for a subscription until its stream is open."""
+VALUES_AT_ONCE: Final = 2_000
+"""Operations that may return more take turns, so that several at once do not hold up the loop."""
+ITEMS_AT_ONCE: Final = 10
+"""Within longer lists graphql-core gives way to others."""
 MAX_COSTS: Final = 64
 """Remembered of one document."""
 
@@ -102,7 +118,10 @@ class OperationExecutor:
         # graphql-core's schema: Strawberry's own `execute` parses, validates and runs in one call.
         self._schema = executable_schema()._schema
         self._executor_class = executable_schema().execution_context_class
-        self._documents = Documents(self._schema)
+        self._pace = Pace()
+        self._paced_class = _paced(self._executor_class, self._pace)
+        self._thread = SideThread()
+        self._documents = Documents(self._schema, self._thread)
         self._compiler = Compiler(executable_schema())
         self._shared = SharedAnswers()
         self.counts: Counter[str] = Counter()
@@ -184,36 +203,34 @@ class OperationExecutor:
             message = "The document has several operations: set `operationName`."
             return _Rejection(reason=Reason.NAME_MISSING, errors=[GraphQLError(message)], kind=kind)
         given = operation.variables or {}
-        longest = max((len(one) for one in given.values() if isinstance(one, list)), default=0)
-        if longest > MAX_ITEMS:
-            # To coerce it would take long, and it could only be refused after that.
-            lists = QueryTooComplex("items", maximum=MAX_ITEMS, actual=longest)
-            return _reject_too_complex(lists, kind)
-        variables = self._compiler.variables(node, given)
-        if variables is None:
-            given = clamp_variables(self._schema, node, given)
-            variables = self._compiler.variables(node, given)
-        cost = self._measure(document, node, variables.coerced if variables else {})
+        sizes = measure_variables(node, given)
+        cost = None
         try:
+            check_variables(sizes)
+            variables = self._compiler.variables(node, given)
+            if variables is None:
+                given = clamp_variables(self._schema, node, given)
+                variables = self._compiler.variables(node, given)
+            cost = self._measure(document, node, sizes, variables)
             check_cost(cost, kind)
         except QueryTooComplex as error:
             return _reject_too_complex(error, kind, cost)
         return _Runnable(document, node, kind, given, variables, cost)
 
     def _measure(
-        self, document: Document, node: OperationDefinitionNode, variables: Mapping[str, Any]
+        self,
+        document: Document,
+        node: OperationDefinitionNode,
+        sizes: VariableSizes,
+        variables: VariableValues | None,
     ) -> Cost:
-        """Only numbers and the lengths of lists matter: the same ones cost the same."""
-        sizes = (
-            (name, len(value) if isinstance(value, list) else value)
-            for name, value in variables.items()
-            if isinstance(value, int | list)
-        )
-        key = (id(node), *sizes)
+        key = (id(node), sizes)
         cost = document.costs.get(key)
         if cost is None:
-            cost = measure_cost(self._schema, document.node, node, variables=variables)
-            if len(document.costs) < MAX_COSTS:
+            coerced = variables.coerced if variables else {}
+            cost = measure_cost(self._schema, document.node, node, variables=coerced)
+            # Others of these sizes may be valid, and cost more.
+            if variables and len(document.costs) < MAX_COSTS:
                 document.costs[key] = cost
         return cast("Cost", cost)
 
@@ -221,6 +238,12 @@ class OperationExecutor:
         self, plan: _Runnable, request: Request
     ) -> ExecutionResult | AsyncGenerator[ExecutionResult, None]:
         """Run a query or mutation to its end, or open the stream of a subscription."""
+        if plan.cost.is_introspection:
+            return await self._thread.call(
+                request.scope.key, lambda: self._introspect(plan, request)
+            )
+        if plan.cost.values > VALUES_AT_ONCE:
+            await self._pace.wait()
         if plan.kind is OperationType.QUERY and plan.document.uses > 1:
             data = await self._run_compiled(plan, request)
             if data is not None:
@@ -228,17 +251,23 @@ class OperationExecutor:
         if plan.kind is OperationType.SUBSCRIPTION:
             started = open_stream(self._schema, plan.document.node, **self._options(plan, request))
         else:
-            started = self._run(plan, request)
+            started = self._run(plan, request, executor_class=self._paced_class)
         if isawaitable(started):
             started = await started
         return cast("ExecutionResult | AsyncGenerator[ExecutionResult, None]", started)
 
+    def _introspect(self, plan: _Runnable, request: Request) -> ExecutionResult:
+        """Called in the thread. The fields of introspection wait for nothing."""
+        result = self._run(plan, request)
+        assert isinstance(result, ExecutionResult)
+        return result
+
     def _run(
-        self, plan: _Runnable, request: Request, root: object = None
+        self, plan: _Runnable, request: Request, root: object = None, **more: Any
     ) -> ExecutionResult | Awaitable[ExecutionResult]:
         """Have graphql-core run an operation, or a subscription for one event, its root."""
         self.counts["plain"] += 1
-        options = self._options(plan, request)
+        options = {**self._options(plan, request), **more}
         # Called for each value: Strawberry's recognises plain ones faster than graphql-core's.
         options["is_awaitable"] = optimized_is_awaitable
         return run_document(self._schema, plan.document.node, root, **options)
@@ -256,8 +285,16 @@ class OperationExecutor:
     async def _run_compiled(self, plan: _Runnable, request: Request) -> dict[str, Any] | None:
         """Answer a query by compiled functions. None where graphql-core has to run it."""
         variables = plan.variables
-        compiled = variables and self._compiler.query(plan.document, plan.operation, variables)
-        if not variables or not compiled:
+        if variables is None:
+            return None
+        compile_ = partial(self._compiler.query, plan.document, plan.operation, variables)
+        if plan.document.is_long and not self._compiler.has_compiled(
+            plan.document, plan.operation, variables
+        ):
+            compiled = await self._thread.call(request.scope.key, compile_)
+        else:
+            compiled = compile_()
+        if compiled is None:
             return None
         try:
             answer = await compiled.answer(request, variables)
@@ -291,6 +328,29 @@ def _reject_too_complex(
 ) -> _Rejection:
     too_complex = GraphQLError(str(error), original_error=error)
     return _Rejection(reason=Reason.COST, errors=[too_complex], kind=kind, cost=cost)
+
+
+def _paced(executor_class: type[Executor[Any]], pace: Pace) -> type[Executor[Any]]:
+    """An executor that gives way to others within lists of objects."""
+
+    class PacedExecutor(executor_class):  # type: ignore[misc, valid-type]
+        def complete_iterable_value(
+            self,
+            item_type: GraphQLOutputType,
+            fields: Any,
+            info: Any,
+            path: Any,
+            items: Any,
+            *at: Any,
+        ) -> Any:
+            is_long = isinstance(items, Sized) and len(items) > ITEMS_AT_ONCE
+            if not is_long or is_leaf_type(get_named_type(item_type)):
+                return super().complete_iterable_value(item_type, fields, info, path, items, *at)
+            return self.complete_async_iterator_value(
+                item_type, fields, info, path, pace.through(items), *at
+            )
+
+    return PacedExecutor
 
 
 def _stream(subscription: Subscription, cost: Cost) -> Streaming:

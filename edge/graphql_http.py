@@ -103,7 +103,7 @@ def _write_outcome(outcome: Outcome, media_type: str) -> Response:
     status, headers = 200, dict[str, str]()
     if result.errors and not any((result.data or {}).values()):
         status, headers = _find_status(result, media_type)
-    return json_response(result.body, status, headers=headers, media_type=media_type)
+    return Response(result.encoded, status, headers, media_type)
 
 
 def _write_rejection(rejected: Rejected, media_type: str) -> Response:

@@ -14,6 +14,7 @@ from edge.errors import ErrorBody
 from edge.query_cost import Cost
 
 ALL_KINDS: Final = frozenset(OperationType)
+MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,9 +38,14 @@ class Result:
 
     @property
     def encoded(self) -> bytes:
-        """The body as JSON, encoded once for all that it is written to."""
+        """The body as JSON, encoded once for all that it is written to. Where it is larger than any
+        answer may be, an error is in its place.
+        """
         if "body" not in self._written:
-            self._written["body"] = orjson.dumps(self.body)
+            encoded = orjson.dumps(self.body)
+            if len(encoded) > MAX_ANSWER_BYTES:
+                encoded = orjson.dumps({"data": None, "errors": [_too_large(self.data or {})]})
+            self._written["body"] = encoded
         return self._written["body"]
 
     def framed(self, head: bytes, frame: Callable[[bytes], bytes]) -> bytes:
@@ -63,6 +69,14 @@ class Result:
         """The result as every transport writes it."""
         body: dict[str, Any] = {"data": self.data} if self.has_run else {}
         return {**body, "errors": self.errors} if self.errors else body
+
+
+def _too_large(data: Mapping[str, Any]) -> ErrorBody:
+    return {
+        "message": f"The answer is larger than {MAX_ANSWER_BYTES} bytes.",
+        "path": list(data)[:1],
+        "extensions": {"code": "RESPONSE_TOO_LARGE"},
+    }
 
 
 class Reason(Enum):

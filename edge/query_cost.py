@@ -1,14 +1,15 @@
-"""The cost of an operation, known before anything is read: objects, depth, aliases, root fields.
+"""The cost of an operation, known before anything is read: objects, values, text, depth, aliases.
 
 Page sizes multiply down the tree, so a small document cannot ask for millions of objects. What is
 stored inside another record, such as a turn's outputs, is read with it and counts nothing; an edge
 that has to be looked up counts one, times the lists that it is in. Each fragment is measured once,
-however often it is spread.
+however often it is spread. Values are what an answer is made of, text is what its fields are given:
+both multiply in the same way, stored lists included.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from graphql import (
     DocumentNode,
@@ -22,9 +23,11 @@ from graphql import (
     InlineFragmentNode,
     IntValueNode,
     ListValueNode,
+    ObjectValueNode,
     OperationDefinitionNode,
     OperationType,
     SelectionSetNode,
+    StringValueNode,
     ValueNode,
     VariableNode,
     get_named_type,
@@ -35,16 +38,33 @@ from graphql import (
 
 from domain.errors import QueryTooComplex
 from domain.pages import DEFAULT_PAGE_SIZE
+from edge.introspection import INTROSPECTIVE, IntrospectionCost
 
 MAX_ITEMS: Final = 1_000
 MAX_DEPTH: Final = 12
 MAX_INTROSPECTION_DEPTH: Final = 16
+MAX_INTROSPECTION_VALUES: Final = 30_000
+MAX_INTROSPECTION_BESIDE: Final = 1_000
+"""Values of an introspection that is not alone in its operation: only alone it runs in a thread."""
 MAX_ALIASES: Final = 30
+MAX_ALIAS_LENGTH: Final = 100
+MAX_DIRECTIVES: Final = 50
+MAX_VALUES: Final = 100_000
+MAX_TEXT: Final = 300_000
+"""Characters that fields are given: what a request can have, if no variable is used twice."""
+MAX_LIST: Final = 250
+"""Items of a list in a variable. Fields have lower limits, with errors of their own."""
+_TEXT_STEP: Final = 256
+"""The text of a variable is rounded up to a multiple: texts of about one length cost the same."""
 MAX_ROOT_FIELDS: Final = 20
 MAX_MUTATIONS: Final = 5
 _PAGE_SIZES: Final = ("first", "last")
 _USUAL_LIST: Final = 3
 """The assumed length of an embedded list whose items lead to a look-up each."""
+_LONG_LISTS: Final = {"Query.models": 100}
+"""The assumed lengths of others, for the number of values."""
+_MAX_SHOWN: Final = 2**31 - 1
+"""Of a number that is too large: more is too large for clients, too."""
 _LOOKED_UP: Final = frozenset(
     {
         "Conversation.latestTurn",
@@ -70,6 +90,37 @@ class Cost:
     root_fields: int
     introspections: int
     introspection_depth: int
+    introspection_values: int
+    values: int
+    text: int
+    directives: int
+    alias_length: int
+    """Of the longest."""
+
+    @property
+    def is_introspection(self) -> bool:
+        """Whether the operation is about the schema only."""
+        return 0 < self.introspections == self.root_fields
+
+
+class VariableSize(NamedTuple):
+    """What of a variable's value matters for the cost."""
+
+    number: float | None
+    length: int
+    """Of the longest list in it."""
+    text: int
+
+
+VariableSizes: TypeAlias = tuple[tuple[str, VariableSize], ...]
+
+
+def measure_variables(
+    operation: OperationDefinitionNode, variables: Mapping[str, Any]
+) -> VariableSizes:
+    """Of those that the operation has, by name: where these are equal, so is the cost."""
+    names = (one.variable.name.value for one in operation.variable_definitions or ())
+    return tuple((name, _measure_value(variables[name])) for name in names if name in variables)
 
 
 def measure_cost(
@@ -94,33 +145,60 @@ def measure_cost(
         root_fields=measurement.root_fields,
         introspections=measurement.introspections,
         introspection_depth=measurement.introspection_depth,
+        introspection_values=measurement.introspection_values,
+        values=size.values,
+        text=size.text,
+        directives=measurement.directives,
+        alias_length=measurement.alias_length,
     )
+
+
+def check_variables(sizes: VariableSizes) -> None:
+    """Raise QueryTooComplex for a list that would take long to read."""
+    longest = max((size.length for _, size in sizes), default=0)
+    if longest > MAX_LIST:
+        raise QueryTooComplex("listLength", maximum=MAX_LIST, actual=longest)
 
 
 def check_cost(cost: Cost, kind: OperationType) -> None:
     """Raise QueryTooComplex where an operation asks for too much."""
     max_root_fields = MAX_MUTATIONS if kind is OperationType.MUTATION else MAX_ROOT_FIELDS
+    max_introspection_values = (
+        MAX_INTROSPECTION_VALUES if cost.is_introspection else MAX_INTROSPECTION_BESIDE
+    )
     for limit, maximum, actual in (
         ("introspections", 1, cost.introspections),
         ("introspectionDepth", MAX_INTROSPECTION_DEPTH, cost.introspection_depth),
+        ("introspectionValues", max_introspection_values, cost.introspection_values),
         ("depth", MAX_DEPTH, cost.depth),
         ("aliases", MAX_ALIASES, cost.aliases),
+        ("aliasLength", MAX_ALIAS_LENGTH, cost.alias_length),
+        ("directives", MAX_DIRECTIVES, cost.directives),
         ("rootFields", max_root_fields, cost.root_fields),
         ("items", MAX_ITEMS, cost.items),
+        ("values", MAX_VALUES, cost.values),
+        ("text", MAX_TEXT, cost.text),
     ):
         if actual > maximum:
-            raise QueryTooComplex(limit, maximum=maximum, actual=actual)
+            raise QueryTooComplex(limit, maximum=maximum, actual=min(actual, _MAX_SHOWN))
 
 
 @dataclass(frozen=True, slots=True)
 class _Size:
-    """Of a selection: the objects that it leads to, and how deep it goes."""
+    """Of a selection: the objects that it leads to, how deep it goes, what it returns and takes."""
 
     items: int
     depth: int
+    values: int = 0
+    text: int = 0
 
     def beside(self, other: "_Size") -> "_Size":
-        return _Size(self.items + other.items, max(self.depth, other.depth))
+        return _Size(
+            self.items + other.items,
+            max(self.depth, other.depth),
+            self.values + other.values,
+            self.text + other.text,
+        )
 
 
 _NOTHING: Final = _Size(0, 0)
@@ -142,6 +220,8 @@ class _Measurement:
             if isinstance(one, FragmentDefinitionNode)
         }
         self._measured: dict[str, _Size] = {}
+        self._texts: dict[str, int] = {}
+        self._introspection = IntrospectionCost(schema, self._fragments)
         self._roots = {
             schema.query_type,
             schema.mutation_type,
@@ -151,10 +231,14 @@ class _Measurement:
         self.root_fields = 0
         self.introspections = 0
         self.introspection_depth = 0
+        self.introspection_values = 0
+        self.directives = 0
+        self.alias_length = 0
 
     def measure(self, selections: SelectionSetNode, parent: GraphQLCompositeType) -> _Size:
         size = _NOTHING
         for selection in selections.selections:
+            self.directives += len(selection.directives or ())
             if isinstance(selection, FieldNode):
                 size = size.beside(self._measure_field(selection, parent))
             elif isinstance(selection, FragmentSpreadNode):
@@ -175,13 +259,16 @@ class _Measurement:
         return self._measured[name]
 
     def _measure_field(self, field: FieldNode, parent: GraphQLCompositeType) -> _Size:
-        self.aliases += field.alias is not None
+        if field.alias is not None:
+            self.aliases += 1
+            self.alias_length = max(self.alias_length, len(field.alias.value))
         name = field.name.value
         is_root = parent in self._roots
         self.root_fields += is_root
+        text = sum(self._measure_text(one.value) for one in field.arguments or ())
         if field.selection_set is None:
-            return _Size(0, 1)
-        if name in ("__schema", "__type"):
+            return _Size(0, 1, 1, text)
+        if name in INTROSPECTIVE:
             return self._measure_introspection(field)
         assert isinstance(parent, GraphQLObjectType | GraphQLInterfaceType)
         declared = parent.fields[name].type
@@ -191,13 +278,40 @@ class _Measurement:
         depth = within.depth + 1
         page_size = self._find_page_size(field, inner)
         if page_size is not None:
-            return _Size(page_size * (1 + within.items), depth)
-        items = within.items
+            return _Size(
+                page_size * (1 + within.items),
+                depth,
+                page_size * (1 + within.values),
+                page_size * within.text + text,
+            )
+        items, values, text_within = within.items, 1 + within.values, within.text
         if is_root or f"{parent.name}.{name}" in _LOOKED_UP:
             items += 1
         if is_list_type(get_nullable_type(declared)) and not parent.name.endswith("Connection"):
             items *= _USUAL_LIST
-        return _Size(items, depth)
+            length = _LONG_LISTS.get(f"{parent.name}.{name}", _USUAL_LIST)
+            values, text_within = values * length, text_within * length
+        return _Size(items, depth, values, text_within + text)
+
+    def _measure_text(self, value: ValueNode) -> int:
+        """The letters of all strings in an argument."""
+        if isinstance(value, VariableNode):
+            name = value.name.value
+            if name not in self._texts:
+                found = self._resolve(value)
+                self._texts[name] = (
+                    self._measure_text(found)
+                    if isinstance(found, ValueNode)
+                    else _measure_value(found).text
+                )
+            return self._texts[name]
+        if isinstance(value, StringValueNode):
+            return len(value.value)
+        if isinstance(value, ListValueNode):
+            return sum(map(self._measure_text, value.values))
+        if isinstance(value, ObjectValueNode):
+            return sum(self._measure_text(field.value) for field in value.fields)
+        return 0
 
     def _measure_introspection(self, field: FieldNode) -> _Size:
         """Introspection has limits of its own: once, and deep enough for tools."""
@@ -205,6 +319,7 @@ class _Measurement:
         self.introspections += 1
         depth = 1 + self._find_depth(field.selection_set, {})
         self.introspection_depth = max(self.introspection_depth, depth)
+        self.introspection_values += self._introspection.measure(field)
         return _NOTHING
 
     def _find_depth(self, selections: SelectionSetNode, known: dict[str, int]) -> int:
@@ -246,3 +361,26 @@ class _Measurement:
     def _resolve(self, value: ValueNode) -> Any:
         """A literal as it is; a variable's value."""
         return self._variables.get(value.name.value) if isinstance(value, VariableNode) else value
+
+
+def _measure_value(value: object) -> VariableSize:
+    if isinstance(value, int | float):
+        return VariableSize(value, 0, 0)
+    length, text = _measure_parts(value)
+    return VariableSize(None, length, -(-text // _TEXT_STEP) * _TEXT_STEP)
+
+
+def _measure_parts(value: object) -> tuple[int, int]:
+    """The length of the longest list, and all letters."""
+    if isinstance(value, str):
+        return 0, len(value)
+    if not isinstance(value, list | dict):
+        return 0, 0
+    length, text = (len(value), 0) if isinstance(value, list) else (0, 0)
+    for part in value if isinstance(value, list) else value.values():
+        if isinstance(part, str):
+            text += len(part)
+        elif isinstance(part, list | dict):
+            longest, letters = _measure_parts(part)
+            length, text = max(length, longest), text + letters
+    return length, text

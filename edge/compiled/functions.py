@@ -28,6 +28,8 @@ Function: TypeAlias = Callable[[Any, Run], Any]
 _MISSING: Final = object()
 MAX_KNOWN_ARGUMENTS: Final = 64
 """Of one operation: what was made of the values of its variables."""
+MAX_KNOWN_CHARACTERS: Final = 1_000
+"""Of the values that something was made of."""
 
 
 @dataclass
@@ -63,12 +65,15 @@ class Functions:
         """The same values of the variables make the same arguments."""
         argued = self.arguments[number]
         given = variables.coerced
-        key = (number, *(repr(given.get(name, _MISSING)) for name in argued.variable_names))
+        values = [repr(given.get(name, _MISSING)) for name in argued.variable_names]
+        key = (number, *values)
         found = self._known_arguments.get(key)
         if found is None:
-            if len(self._known_arguments) >= MAX_KNOWN_ARGUMENTS:
-                self._known_arguments.clear()
-            found = self._known_arguments[key] = self.bind(argued, variables)
+            found = self.bind(argued, variables)
+            if sum(map(len, values)) <= MAX_KNOWN_CHARACTERS:
+                if len(self._known_arguments) >= MAX_KNOWN_ARGUMENTS:
+                    self._known_arguments.clear()
+                self._known_arguments[key] = found
         return found
 
     def root(self, kind: GraphQLObjectType, operation: OperationDefinitionNode) -> Function:

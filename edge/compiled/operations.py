@@ -147,15 +147,21 @@ class Compiler:
         found = self._find(document, operation, variables)
         return found if isinstance(found, CompiledSubscription) else None
 
+    def has_compiled(
+        self, document: Document, operation: OperationDefinitionNode, variables: VariableValues
+    ) -> bool:
+        """Whether `query` has been called before with what makes no difference to it."""
+        return _key(document, operation, variables) in document.compiled
+
     def _find(
         self, document: Document, operation: OperationDefinitionNode, variables: VariableValues
     ) -> CompiledQuery | CompiledSubscription | None:
-        conditions = _conditions(document, variables)
-        key = (id(operation), *conditions.items())
+        key = _key(document, operation, variables)
         if key not in document.compiled:
             if len(document.compiled) >= MAX_VARIANTS:
                 return None
             try:
+                conditions = _conditions(document, variables)
                 document.compiled[key] = self._compile(document, operation, conditions)
             except Uncovered as uncovered:
                 log.debug("operation is not compiled", field=str(uncovered))
@@ -193,6 +199,12 @@ class Compiler:
             scalar_registry=self._strawberry.schema_converter.scalar_registry,
             config=self._strawberry.config,
         )
+
+
+def _key(
+    document: Document, operation: OperationDefinitionNode, variables: VariableValues
+) -> Hashable:
+    return (id(operation), *_conditions(document, variables).items())
 
 
 def _conditions(document: Document, variables: VariableValues) -> dict[str, bool]:

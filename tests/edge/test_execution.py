@@ -6,8 +6,17 @@ from dataclasses import replace
 from typing import Any, cast
 from uuid import uuid4
 
+import orjson
 import pytest
-from graphql import GraphQLError, OperationDefinitionNode, OperationType, parse
+from graphql import (
+    GraphQLError,
+    IntrospectionQuery,
+    OperationDefinitionNode,
+    OperationType,
+    build_client_schema,
+    get_introspection_query,
+    parse,
+)
 
 from bootstrap import Api
 from domain.ids import viewer_id_of
@@ -16,6 +25,7 @@ from edge import execution
 from edge.documents import Documents, read_document
 from edge.execution import OperationExecutor, executable_schema
 from edge.outcomes import Answered, Operation, Outcome, Reason, Rejected, Result, Streaming
+from edge.side_thread import SideThread
 from schema.context import NOBODY, Scope
 from subscriptions.viewer import ViewerUpdates
 
@@ -201,8 +211,48 @@ async def test_a_bad_variable_of_a_subscription_opens_no_stream(
     assert not result.has_run
 
 
+def test_an_answer_that_is_too_large_is_an_error() -> None:
+    largest = {"a": "x" * (8 * 1024 * 1024 - len(b'{"data":{"a":""}}'))}
+    larger = {"a": largest["a"] + "x"}
+
+    assert len(Result(largest).encoded) == 8 * 1024 * 1024
+    answer = orjson.loads(Result(larger).encoded)
+
+    assert answer["data"] is None
+    (error,) = answer["errors"]
+    assert error["extensions"] == {"code": "RESPONSE_TOO_LARGE"}
+    assert error["path"] == ["a"]
+
+
+async def test_within_long_lists_others_are_served(executor: OperationExecutor) -> None:
+    rounds = 0
+
+    async def count_rounds() -> None:
+        nonlocal rounds
+        while True:
+            await asyncio.sleep(0)
+            rounds += 1
+
+    counting = asyncio.create_task(count_rounds())
+    document = "{ " + " ".join(f"a{n}: models {{ id label company }}" for n in range(20)) + " }"
+    plain = await answered(executor, document)
+    rounds_meanwhile = rounds
+    counting.cancel()
+
+    assert rounds_meanwhile > 20
+    compiled = await answered(executor, document)
+    assert executor.counts == {"plain": 1, "compiled": 1}
+    assert plain == compiled
+
+
+async def test_introspection_is_run_beside_the_loop(executor: OperationExecutor) -> None:
+    result = await answered(executor, get_introspection_query())
+
+    assert build_client_schema(cast("IntrospectionQuery", result.data)).query_type
+
+
 async def test_a_document_is_read_once() -> None:
-    documents = Documents(executable_schema()._schema)
+    documents = Documents(executable_schema()._schema, SideThread())
 
     read = await documents.read("{ __typename }", reader=None)
 
@@ -211,7 +261,7 @@ async def test_a_document_is_read_once() -> None:
 
 
 async def test_a_long_document_that_many_send_at_once_is_read_once() -> None:
-    documents = Documents(executable_schema()._schema)
+    documents = Documents(executable_schema()._schema, SideThread())
     text = "{ " + "__typename " * 100 + "}"
 
     read = await asyncio.gather(*(documents.read(text, reader=number % 3) for number in range(9)))
@@ -220,7 +270,7 @@ async def test_a_long_document_that_many_send_at_once_is_read_once() -> None:
 
 
 async def test_what_is_remembered_of_documents_is_bounded() -> None:
-    documents = Documents(executable_schema()._schema)
+    documents = Documents(executable_schema()._schema, SideThread())
     small = "{ __typename }"
     large = [f"{{ {'__typename ' * 1900} }} # {number}" for number in range(40)]
     await documents.read(small, reader=None)

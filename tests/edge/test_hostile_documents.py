@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import httpx2
 import pytest
+from graphql import get_introspection_query
 
 from tests.edge.hostile import an_api, memory_of, others_are_served
 from tests.resilience.processes import Api
@@ -77,6 +78,135 @@ REFUSED: Final = {
 }
 
 
+MODEL: Final = (
+    "id aliases listed isDefault retiresAt label description company logoUrl isNew provider "
+    "available unavailableReason minReferences maxReferences aspectRatios resolutions qualities "
+    "formats maxImages customSize { minimum maximum step } supportsPreviews supportsSeed "
+    "supportsNegativePrompt supportsMentions scenes"
+)
+TYPE: Final = "kind name description fields { name description type { name kind ofType { name } } }"
+TOO_COMPLEX: Final[dict[str, tuple[str, dict[str, object], str]]] = {
+    "an introspection with aliases": (
+        "{ __schema { " + " ".join(f"a{n}: types {{ {TYPE} }}" for n in range(30)) + " } }",
+        {},
+        "introspectionValues",
+    ),
+    "an introspection with fragments": (
+        "{ __schema { types { ...f0 } } } "
+        + fragments(12, "a: ofType { ...$next } b: ofType { ...$next }", on="__Type"),
+        {},
+        "introspectionValues",
+    ),
+    "two introspections": (
+        "{ a: __schema { types { name } } b: __schema { types { name } } }",
+        {},
+        "introspections",
+    ),
+    "a large introspection beside another field": (
+        f"{{ __schema {{ types {{ {TYPE} }} }} models {{ id }} }}",
+        {},
+        "introspectionValues",
+    ),
+    "a long variable in many places": (
+        "query($s: String) { "
+        + " ".join(f"a{n}: models(search: $s) {{ id }}" for n in range(20))
+        + " }",
+        {"s": "x" * LONG},
+        "text",
+    ),
+    "a long variable in a list": (
+        "query($s: String) { viewer { conversations(first: 5) { nodes { turns(after: $s) "
+        "{ nodes { id } } } } } }",
+        {"s": "x" * LONG},
+        "text",
+    ),
+    "a long default in many places": (
+        f'query($s: String = "{"x" * 200_000}") {{ a: models(search: $s) {{ id }} '
+        "b: models(search: $s) { id } }",
+        {},
+        "text",
+    ),
+    "a hundred long names of files": (
+        "mutation($n: String) { createUploads(input: { files: ["
+        + '{ contentType: "image/png", byteSize: 1, filename: $n } ' * 100
+        + "] }) { userErrors { code } } }",
+        {"n": "x" * LONG},
+        "text",
+    ),
+    "a long alias": (f"{{ {'x' * 1_000}: __typename }}", {}, "aliasLength"),
+    "many directives": (
+        "{ " + "... @include(if: true) { __typename } " * 51 + "}",
+        {},
+        "directives",
+    ),
+    "many values": (
+        "{ "
+        + " ".join(
+            f"a{n}: models {{ {MODEL} editModel {{ {MODEL} replacement {{ {MODEL} }} }} }}"
+            for n in range(12)
+        )
+        + " }",
+        {},
+        "values",
+    ),
+    "a page of 4 * 10^18": (
+        "query($n: Int) { viewer { images(first: $n) { nodes { id } } } }",
+        {"n": 4 * 10**18},
+        "items",
+    ),
+    "a page of -4 * 10^18": (
+        "query($n: Int) { viewer { images(first: $n) { nodes { id } } } }",
+        {"n": -4 * 10**18},
+        "items",
+    ),
+    "pages of pages": (
+        "query($n: Int) { viewer { conversations(first: $n) { nodes { turns(first: $n) "
+        "{ nodes { id } } } } } }",
+        {"n": 2**31 - 1},
+        "items",
+    ),
+    "a long list": (
+        "query($i: [ID!]!) { nodes(ids: $i) { id } }",
+        {"i": [""] * 60_000},
+        "items",
+    ),
+    "a long list in an object": (
+        "mutation($i: CreateUploadsInput!) { createUploads(input: $i) { userErrors { code } } }",
+        {"i": {"files": [{}] * 60_000}},
+        "listLength",
+    ),
+}
+SERVED: Final[dict[str, tuple[str, dict[str, object]]]] = {
+    "what tools ask of the schema": (get_introspection_query(), {}),
+    "every model twenty times": (
+        "{ " + " ".join(f"a{n}: models {{ {MODEL} }}" for n in range(20)) + " }",
+        {},
+    ),
+    "every model, and what nobody may see": (
+        "{ viewer { id } " + " ".join(f"a{n}: models {{ {MODEL} }}" for n in range(19)) + " }",
+        {},
+    ),
+    "a search of two hundred letters": (
+        "query($s: String) { "
+        + " ".join(f"a{n}: models(search: $s) {{ id }}" for n in range(20))
+        + " }",
+        {"s": "a " * 100},
+    ),
+    "a search that is too long": (
+        "query($s: String) { models(search: $s) { id } }",
+        {"s": "a " * (LONG // 2)},
+    ),
+    "a provider that is too long": (
+        "query($s: String) { models(provider: $s) { id } }",
+        {"s": "a " * (LONG // 2)},
+    ),
+    "an id that is too long": (
+        "query($s: ID!) { model(id: $s) { id } node(id: $s) { id } }",
+        {"s": "a " * (LONG // 4)},
+    ),
+}
+
+
 @pytest.fixture(scope="module")
 async def api(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Api]:
     async with an_api(mongodb_uri, tmp_path_factory.mktemp("api")) as api:
@@ -117,6 +247,34 @@ async def test_a_document_is_refused_in_few_words(
         assert answer.status_code == 400
         assert len(answer.content) < MAX_ANSWER_BYTES
         assert set(answer.json()) == {"errors"}
+
+
+@pytest.mark.parametrize(("document", "variables", "limit"), TOO_COMPLEX.values(), ids=TOO_COMPLEX)
+async def test_what_asks_for_too_much_is_refused(
+    api: Api, http: httpx2.AsyncClient, document: str, variables: dict[str, object], limit: str
+) -> None:
+    bodies = [{"query": document, "variables": variables}] * AT_ONCE
+
+    answers = await post_at_once(api, http, *bodies)
+
+    for answer in answers:
+        assert answer.status_code == 400
+        assert len(answer.content) < 1_000
+        (error,) = answer.json()["errors"]
+        assert error["extensions"]["code"] == "QUERY_TOO_COMPLEX"
+        assert error["extensions"]["limit"] == limit
+
+
+@pytest.mark.parametrize(("document", "variables"), SERVED.values(), ids=SERVED)
+async def test_what_is_served_holds_up_nobody(
+    api: Api, http: httpx2.AsyncClient, document: str, variables: dict[str, object]
+) -> None:
+    for _ in range(3):  # by graphql-core, compiled, and compiled before
+        answers = await post_at_once(
+            api, http, *[{"query": document, "variables": variables}] * AT_ONCE
+        )
+        for answer in answers:
+            assert "data" in answer.json()
 
 
 async def test_what_is_remembered_of_documents_is_bounded(

@@ -3,8 +3,14 @@
 from itertools import pairwise
 
 import pytest
-from graphql import get_introspection_query
+from graphql import (
+    GraphQLObjectType,
+    get_introspection_query,
+    get_named_type,
+    is_required_argument,
+)
 
+from edge.execution import executable_schema
 from tests.clients import GraphQLClient
 from tests.operations import conversation_with
 
@@ -127,6 +133,35 @@ async def test_what_an_app_asks_for_is_answered(client: GraphQLClient) -> None:
     data = await client(query, id=payload["conversation"]["id"], ids=["x"] * 100)
 
     assert len(data["nodes"]) == 100
+
+
+async def test_fifty_turns_with_every_field_are_answered(client: GraphQLClient) -> None:
+    payload = await conversation_with(client)
+    schema = executable_schema()._schema
+    turn = schema.type_map["Turn"]
+    assert isinstance(turn, GraphQLObjectType)
+    fields = every_field(turn, {"Turn", "Conversation", "Viewer"})
+    query = (
+        "query($id: ID!) { conversation(id: $id) { turns(first: 50) { nodes { "
+        f"{fields} }} }} }} }}"
+    )
+
+    data = await client(query, id=payload["conversation"]["id"])
+
+    assert len(data["conversation"]["turns"]["nodes"]) == 1
+
+
+def every_field(kind: GraphQLObjectType, around: set[str]) -> str:
+    """All that can be selected of a type without going in a circle."""
+    found = []
+    for name, field in kind.fields.items():
+        inner = get_named_type(field.type)
+        if isinstance(inner, GraphQLObjectType):
+            if inner.name not in around:
+                found.append(f"{name} {{ {every_field(inner, around | {inner.name})} }}")
+        elif not any(map(is_required_argument, field.args.values())):
+            found.append(name)
+    return " ".join(found)
 
 
 async def test_tools_may_ask_for_the_schema(client: GraphQLClient) -> None:
