@@ -48,6 +48,11 @@ def new_upload_id() -> UploadId:
     return UploadId(str(TypeID(prefix="upl")))
 
 
+def new_erased_id() -> str:
+    """Stands for a viewer who has been deleted. Nothing leads from it to the viewer."""
+    return str(TypeID(prefix="erased"))
+
+
 def viewer_id_of(issuer: str, subject: str) -> ViewerId:
     """The viewer's id, always the same for one subject of one issuer, so that none needs to be
     stored.
@@ -113,8 +118,7 @@ def parse_viewer_id(value: str) -> ViewerId | None:
 
 
 def _digest_id(prefix: str, text: str) -> str:
-    # A subject may have any characters, and two that differ are never one viewer.
-    digest = sha256(text.encode(errors="surrogatepass")).digest()
+    digest = sha256(text.encode()).digest()
     return str(TypeID.from_uuid(UUID(bytes=digest[:16], version=8), prefix=prefix))
 
 

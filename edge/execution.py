@@ -57,6 +57,7 @@ _CODES: Final[Mapping[Reason, str]] = {
     Reason.INVALID: "GRAPHQL_VALIDATION_FAILED",
     Reason.NAME_MISSING: "OPERATION_RESOLUTION_FAILED",
     Reason.COST: QueryTooComplex.code,
+    Reason.TIME: "DEADLINE_EXCEEDED",
 }
 _TOO_SLOW: Final = GraphQLError(
     "The operation took too long.", extensions={"code": "DEADLINE_EXCEEDED"}
@@ -109,7 +110,13 @@ class OperationExecutor:
 
     async def execute(self, operation: Operation, *, scope: Scope, request_id: str) -> Outcome:
         """Run an operation for a scope. What goes wrong with it is in the outcome."""
-        plan = self._plan(operation)
+        ends_at = asyncio.get_running_loop().time() + OPERATION_SECONDS
+        document = self._documents.find(operation.document)
+        plan = (
+            await self._read_and_plan(operation, scope, ends_at)
+            if document is None
+            else self._plan(operation, document)
+        )
         if isinstance(plan, _Rejection):
             errors = present_errors(
                 plan.errors, request_id=request_id, invalid_code=_CODES[plan.reason]
@@ -128,7 +135,7 @@ class OperationExecutor:
             if compiled is not None:
                 return _stream(compiled, plan.cost)
         try:
-            async with asyncio.timeout(OPERATION_SECONDS):
+            async with asyncio.timeout_at(ends_at):
                 started = await self._start(plan, request)
         except TimeoutError:
             started = ExecutionResult(None, [_TOO_SLOW])
@@ -139,16 +146,25 @@ class OperationExecutor:
         results = (_present(result, request_id) async for result in started)
         return Streaming(results=_ended_by_errors(results, request_id), cost=plan.cost)
 
-    def _plan(self, operation: Operation) -> _Runnable | _Rejection:
-        """Parse, validate, measure. The order decides which error a client sees."""
+    async def _read_and_plan(
+        self, operation: Operation, scope: Scope, ends_at: float
+    ) -> _Runnable | _Rejection:
+        """Parse and validate, then plan."""
         if operation.document is None:
             # Apollo Client and urql know these words.
             message = "PersistedQueryNotSupported"
             return _Rejection(reason=Reason.PERSISTED, errors=[GraphQLError(message)])
         try:
-            document = self._documents.read(operation.document)
+            async with asyncio.timeout_at(ends_at):
+                document = await self._documents.read(operation.document, reader=scope.key)
         except GraphQLSyntaxError as error:
             return _Rejection(reason=Reason.SYNTAX, errors=[error])
+        except TimeoutError:
+            return _Rejection(reason=Reason.TIME, errors=[_TOO_SLOW])
+        return self._plan(operation, document)
+
+    def _plan(self, operation: Operation, document: Document) -> _Runnable | _Rejection:
+        """Check and measure. The order decides which error a client sees."""
         node = document.find_operation(operation.name)
         if node is None:
             message = "The document has no operation of this name."

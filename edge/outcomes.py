@@ -79,6 +79,8 @@ class Reason(Enum):
     NAME_MISSING = auto()
     """The document has several operations, and the client does not say which."""
     COST = auto()
+    TIME = auto()
+    """It took too long to read the document."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,19 +15,16 @@ MAX_ID_LENGTH: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class ConnectionInit:
-    payload: Mapping[str, Any]
-
-    @property
-    def authorization(self) -> str | None:
-        """The value named as the header is, in any case. None where it is missing or not text."""
-        named = (value for name, value in self.payload.items() if name.lower() == "authorization")
-        found = next(named, None)
-        return found if isinstance(found, str) else None
+    authorization: str | None
+    """None where it is missing or not text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    pass
+    authorization: str | None
+    """None where it is not text."""
+    has_authorization: bool
+    """The client wants to renew its token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +72,23 @@ def read_message(text: str | None) -> Message:
         raise InvalidMessage("Invalid payload")
     match message["type"]:
         case "connection_init":
-            return ConnectionInit(payload or {})
+            return ConnectionInit(_text(_find_authorization(payload)))
         case "ping":
-            return Ping()
+            found = _find_authorization(payload)
+            return Ping(_text(found), has_authorization=found is not None)
         case "pong":
             return Pong()
     raise InvalidMessage(f"Unknown message type: {message['type']}")
+
+
+def _find_authorization(payload: Mapping[str, Any] | None) -> object:
+    """The value named as the header is, in any case; None where it is missing or null."""
+    named = (value for name, value in (payload or {}).items() if name.lower() == "authorization")
+    return next(named, None)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _read_subscribe(message: Mapping[str, Any], *, emptied: bool) -> Subscribe:

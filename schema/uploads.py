@@ -31,8 +31,8 @@ described_enum(
 @strawberry.input(description="A file to upload.")
 class UploadFileInput:
     content_type: str = strawberry.field(
-        description="The type of the file's content, whatever its name: `image/png`, "
-        "`image/jpeg` or `image/webp`."
+        description="The type to send the file with: `image/png`, `image/jpeg` or `image/webp`. "
+        "The image gets the type that its bytes have, if it is one of these."
     )
     byte_size: int = strawberry.field(
         description="The exact size in bytes: 1 to `viewer.limits.maxUploadBytes`.",

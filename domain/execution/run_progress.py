@@ -8,7 +8,7 @@ from typing import Final
 from domain.errors import GenerationFailed, Overloaded, StoreUnavailable
 from domain.execution.leases import LeaseLost
 from domain.execution.retries import persist
-from domain.images import new_key
+from domain.images import DigitalSourceType, new_key
 from domain.outputs import MAX_COUNT, Preview, ProviderJob, Run
 from domain.ports.execution import ClaimRepository
 from domain.ports.imaging import ImageProcessor
@@ -87,7 +87,8 @@ class RunProgress:
         if self._preview_count >= self._claim.turn.options.previews:
             return
         try:
-            picture = await self._image_processor.preview(data)
+            source = DigitalSourceType.of_model(edited=bool(self._claim.output.references))
+            picture = await self._image_processor.preview(data, source=source)
             key = new_key("previews", picture.content_type)
             self.old_previews.append(key)  # nothing refers to it, also if the run ends here
             await self._objects.put(key, picture.data)

@@ -195,9 +195,7 @@ class UploadService:
         """The image, its bytes stored, without a record yet; or the upload is refused for good."""
         try:
             data = await self._read(upload)
-            processed = await self._image_processor.process_upload(
-                data, content_type=upload.file.content_type
-            )
+            processed = await self._image_processor.process_upload(data)
             image = await self._image_writer.store(
                 processed, origin=ImageOrigin.UPLOAD, created_at=datetime.now(UTC)
             )

@@ -65,7 +65,13 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
         IndexModel("key", partialFilterExpression={"sweepAt": {"$exists": True}}),
         IndexModel("createdAt", expireAfterSeconds=UPLOAD_LIFE_SECONDS),
     ],
-    "accounts": [],
+    "accounts": [
+        # Of viewers who are being deleted.
+        IndexModel(
+            "erasure.leaseUntil",
+            partialFilterExpression={"erasure.leaseUntil": {"$exists": True}},
+        ),
+    ],
     "ledger": [IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING)])],
     "viewers": [],
     "idempotency": [IndexModel("createdAt", expireAfterSeconds=KEY_LIFE_SECONDS)],
@@ -73,6 +79,7 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
     "stores": [IndexModel("foundAt", expireAfterSeconds=ABILITIES_SECONDS)],
     "withdrawals": [IndexModel("createdAt", expireAfterSeconds=WITHDRAWN_SECONDS)],
 }
+COLLECTIONS: Final = tuple(_INDEXES)
 
 
 class Collections(ABC, Generic[Collection]):

@@ -10,6 +10,7 @@ from domain.ids import UploadId, ViewerId
 from domain.images import ImageRecord
 from domain.object_keys import OFFER_SECONDS
 from domain.uploads import DeclaredFile, Upload, UploadAbilities
+from storage.mongo.accounts import refuse_while_erased
 from storage.mongo.collections import Document
 from storage.mongo.database import Database, repository
 from storage.mongo.images import record_document
@@ -46,6 +47,7 @@ class MongoUploadRepository:
         documents = [_document(viewer_id, upload) for upload in uploads]
 
         async def work(transaction: Transaction) -> None:
+            await refuse_while_erased(transaction, viewer_id)
             # Two of a viewer's transactions conflict here, so that the second counts what the first
             # has opened. This document is no upload: it has no `sweepAt`.
             await transaction.uploads.update_one(
