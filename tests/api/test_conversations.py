@@ -107,6 +107,21 @@ async def test_a_long_first_message_makes_a_short_title(client: GraphQLClient) -
     assert title == "Paint the old harbour with boats and gulls and a very long…"
 
 
+async def test_a_title_ends_before_a_letter_that_does_not_fit(client: GraphQLClient) -> None:
+    payload = await start(client, userMessage="x" * 57 + "👨\u200d👩\u200d👧\u200d👦 in the garden")
+
+    assert payload["conversation"]["title"] == "x" * 57 + "…"
+
+
+@pytest.mark.parametrize(
+    "message", ["\u2800", "\u3164", "\ufe0f", " \u0301\n", "\0", "\u2067\u2069"]
+)
+async def test_a_message_that_cannot_be_seen_is_empty(client: GraphQLClient, message: str) -> None:
+    payload = await start_or_refuse(client, userMessage=message)
+
+    assert codes(payload) == [("PROMPT_EMPTY", "userMessage")]
+
+
 async def test_all_that_is_wrong_is_told_at_once_and_nothing_is_written(
     client: GraphQLClient,
 ) -> None:
@@ -306,7 +321,9 @@ async def test_a_conversation_is_renamed(client: GraphQLClient) -> None:
     assert renamed["conversation"]["updatedAt"] >= payload["conversation"]["updatedAt"]
 
 
-@pytest.mark.parametrize("title", ["", " \n\t", "\u200b\u2060", "x" * 121])
+@pytest.mark.parametrize(
+    "title", ["", " \n\t", "\u200b\u2060", "x" * 121, "\u3164\u0301", "\u202e", "\u2067" * 80_000]
+)
 async def test_a_title_that_is_none_is_refused(client: GraphQLClient, title: str) -> None:
     payload = await start(client)
 

@@ -380,7 +380,8 @@ async def test_another_file_than_was_declared(
         if change == "other type" and place["name"] == "Content-Type":
             place["value"] = "image/jpeg"
         if change == "other key" and place["name"] == "key":
-            place["value"] = place["value"][:-5] + "0.png"
+            last = "1" if place["value"][-5] == "0" else "0"
+            place["value"] = f"{place['value'][:-5]}{last}.png"
     if change == "other key" and method == "PUT":
         upload["url"] = upload["url"].replace(".png", "0.png")
 
