@@ -26,6 +26,23 @@ def heic(
     return with_code_points(written.getvalue(), *code_points) if code_points else written.getvalue()
 
 
+def in_tiles(picture: Image.Image) -> bytes:
+    """As phones write large pictures."""
+    before = pillow_heif.options.GRID_TILE_SIZE
+    pillow_heif.options.GRID_TILE_SIZE = 256
+    try:
+        return heic(picture)
+    finally:
+        pillow_heif.options.GRID_TILE_SIZE = before
+
+
+def with_grid(data: bytes, columns: int, rows: int, width: int, height: int) -> bytes:
+    """With other numbers of tiles, and another size of the whole."""
+    place = data.index(b"idat") + 4
+    grid = struct.pack(">4B2H", 0, 0, rows - 1, columns - 1, width, height)
+    return data[:place] + grid + data[place + len(grid) :]
+
+
 def with_code_points(data: bytes, primaries: int, transfer: int) -> bytes:
     """With other numbers for its colours; the pixels stay what they are."""
     place = data.index(b"colrnclx") + 8

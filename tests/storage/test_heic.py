@@ -13,7 +13,7 @@ from storage.imaging.containers import content_type_of
 from storage.imaging.sandbox import UploadSandbox
 from storage.imaging.sandbox_child import DAMAGED, MOVES, WRONG_SIZE, Limits
 from storage.imaging.threaded import ThreadedImageProcessor
-from tests.storage.heic import heic, with_box, with_brand, with_size
+from tests.storage.heic import heic, in_tiles, with_box, with_brand, with_grid, with_size
 from tests.storage.pictures import (
     CANARY,
     STORED,
@@ -48,6 +48,7 @@ SHOWN: dict[str, tuple[Callable[[], bytes], Callable[[], Image.Image]]] = {
         lambda: heic(a_picture(), Image.new("RGB", (64, 64)), Image.new("RGB", (320, 64))),
         a_picture,
     ),
+    "in tiles": (lambda: in_tiles(a_picture(700, 600)), lambda: a_picture(700, 600)),
     "with metadata": (lambda: heic(exif=exif(1).tobytes(), xmp=CANARY), a_picture),
     "with a profile": (
         lambda: heic(icc_profile=swapped_profile()),
@@ -136,6 +137,15 @@ INVALID: dict[str, tuple[Callable[[], bytes], str]] = {
     "> 40 MP, told only": (lambda: with_size(heic(), 30_000, 30_000), WRONG_SIZE),
     "a side > 8,192, told only": (lambda: with_size(heic(), 9_000, 20), WRONG_SIZE),
     "a side < 16": (lambda: heic(Image.new("RGB", (300, 8))), WRONG_SIZE),
+    "in more tiles than there are": (
+        lambda: with_grid(in_tiles(a_picture(700, 600)), 256, 256, 700, 600),
+        DAMAGED,
+    ),
+    "tiles of a huge whole": (
+        lambda: with_grid(in_tiles(a_picture(700, 600)), 3, 3, 60_000, 60_000),
+        DAMAGED,
+    ),
+    "tiles without the last ones": (lambda: in_tiles(a_picture(700, 600))[:-2_000], DAMAGED),
     "larger than it says": (lambda: with_size(heic(a_picture(2_000, 1_500)), 32, 32), DAMAGED),
     "smaller than it says": (lambda: with_size(heic(), 4_000, 3_000), DAMAGED),
 }
