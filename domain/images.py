@@ -120,6 +120,8 @@ class ProcessedImage:
 
 EXTENSIONS: Final = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 """Content types that are kept, and how keys of such bytes end: a key alone tells its type."""
+UPLOAD_EXTENSIONS: Final = EXTENSIONS | {"image/heic": "heic", "image/heif": "heif"}
+"""The same for what a viewer may send."""
 
 
 FOLDERS: Final = ("images", "previews", "samples", "uploads")
@@ -131,7 +133,7 @@ SHARDS: Final = tuple(f"{number:02x}" for number in range(256))
 def new_key(folder: str, content_type: str) -> str:
     """A key that nobody can guess, e.g. `images/3f/3fab….png`."""
     name = secrets.token_hex(20)
-    return f"{folder}/{name[:2]}/{name}.{EXTENSIONS[content_type]}"
+    return f"{folder}/{name[:2]}/{name}.{UPLOAD_EXTENSIONS[content_type]}"
 
 
 def shard_of(key: str) -> str:

@@ -55,7 +55,8 @@ described_enum(
     IMAGE_IN_USE="The image is the source image of a conversation, or a reference of one of "
     "its turns.",
     UPLOAD_TOO_LARGE="The file is empty, or larger than `viewer.limits.maxUploadBytes`.",
-    UPLOAD_TYPE_UNSUPPORTED="The file is not a PNG, JPEG or WebP, or another type was declared.",
+    UPLOAD_TYPE_UNSUPPORTED="The file is not a PNG, JPEG, WebP or HEIC, or another type was "
+    "declared, or it is HEIC and this server cannot read that.",
     UPLOAD_MISSING="No file has arrived, or one that differs from what was declared.",
     UPLOAD_INVALID="The file is not a complete image of a supported size.",
     IDEMPOTENCY_KEY_REUSED="The idempotency key has been used with a different input.",

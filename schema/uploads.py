@@ -31,8 +31,9 @@ described_enum(
 @strawberry.input(description="A file to upload.")
 class UploadFileInput:
     content_type: str = strawberry.field(
-        description="The type to send the file with: `image/png`, `image/jpeg` or `image/webp`. "
-        "The image gets the type that its bytes have, if it is one of these."
+        description="The type to send the file with: `image/png`, `image/jpeg`, `image/webp`, or "
+        "`image/heic` or `image/heif` if this server can read HEIC. The image gets the type that "
+        "its bytes have, if it is one of these; HEIC becomes JPEG, or WebP if it has transparency."
     )
     byte_size: int = strawberry.field(
         description="The exact size in bytes: 1 to `viewer.limits.maxUploadBytes`.",

@@ -1,6 +1,7 @@
 """Decoding and encoding images, off the event loop."""
 
-from typing import Protocol
+from collections.abc import Collection
+from typing import Final, Protocol
 
 from domain.images import DigitalSourceType, ProcessedImage, Rendition
 
@@ -20,10 +21,20 @@ class ImageProcessor(Protocol):
         """The same picture as a PNG or JPEG, scaled down until it has at most so many bytes."""
 
 
+HEIC_UNSUPPORTED: Final = (
+    "HEIC images cannot be read here. Convert the photo to JPEG, or choose Settings > Camera > "
+    "Formats > Most Compatible on an iPhone."
+)
+
+
 class UploadProcessor(Protocol):
+    content_types: Collection[str]
+    """What can be decoded on this machine: HEIC needs a library that not every machine has."""
+
     async def process_upload(self, data: bytes) -> ProcessedImage:
         """What a client has sent, turned upright, without metadata, encoded again in its format.
 
+        HEIC becomes a JPEG, or a WebP where something can be seen through.
         The format is what the bytes are, whatever was declared: browsers take a type from a file's
         name. Raise `PictureRefused` where it is not one picture within the limits.
         """

@@ -21,8 +21,8 @@ from domain.errors import (
 )
 from domain.execution.image_writer import ImageWriter
 from domain.ids import new_upload_id, parse_upload_id
-from domain.images import EXTENSIONS, ImageOrigin, ImageRecord, new_key
-from domain.ports.imaging import UploadProcessor
+from domain.images import UPLOAD_EXTENSIONS, ImageOrigin, ImageRecord, new_key
+from domain.ports.imaging import HEIC_UNSUPPORTED, UploadProcessor
 from domain.ports.objects import UploadStore
 from domain.ports.repositories import ImageRepository, UploadRepository
 from domain.refusals import Refusals, refuse
@@ -177,8 +177,11 @@ class UploadService:
             if not 0 < file.byte_size <= self.max_bytes:
                 message = f"A file must have 1 to {self.max_bytes:,} bytes."
                 refusals.add(UserErrorCode.UPLOAD_TOO_LARGE, message, *path, "byteSize")
-            if file.content_type not in EXTENSIONS:
-                message = f"The content type must be one of {', '.join(EXTENSIONS)}."
+            accepted = self._image_processor.content_types
+            if file.content_type not in accepted:
+                message = f"The content type must be one of {', '.join(accepted)}."
+                if file.content_type in UPLOAD_EXTENSIONS:
+                    message = HEIC_UNSUPPORTED
                 refusals.add(UserErrorCode.UPLOAD_TYPE_UNSUPPORTED, message, *path, "contentType")
         refusals.raise_if_any()
 

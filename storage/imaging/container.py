@@ -39,7 +39,7 @@ class Container:
     """As EXIF counts it: 1 is upright."""
     colour_profile: bytes | None
     colours: Colours | None = None
-    """Told by numbers instead of a profile, and not those of sRGB."""
+    """Described by numbers instead of a profile; None where they are those of sRGB."""
     transparent: tuple[int, ...] | None = None
     """The only colour that can be seen through: one sample, or three of red, green and blue."""
     bits: int = 8

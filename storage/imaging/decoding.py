@@ -16,6 +16,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from storage.imaging.container import BadContainer, Container
+from storage.imaging.heif import HEIC, decode_heif
 from storage.imaging.jpeg import with_more_pixels
 
 _OTHER_PIXELS: Final = sha256(b"other pixels").digest().replace(b"\xff", b"") * 2
@@ -49,6 +50,10 @@ def decode(container: Container, *, draft_width: int | None = None) -> Image.Ima
     Not through `Image.open`: that warns of large pictures, by a limit that is global as is what
     becomes of warnings. The size has been checked before, against Darkroom's own limit.
     """
+    if container.content_type == HEIC:
+        picture = decode_heif(container.data)
+        _check_size(picture.size, container)
+        return picture
     if container.content_type == _WEBP:
         return _decoded_webp(container)
     if container.content_type == _JPEG:

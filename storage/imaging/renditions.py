@@ -29,6 +29,7 @@ _ANEW_PNG_LEVEL: Final = 4
 _PNG: Final = "image/png"
 _WEBP: Final = "image/webp"
 _JPEG: Final = "image/jpeg"
+_FORMATS: Final = {_PNG: "PNG", _JPEG: "JPEG", _WEBP: "WEBP"}
 _TURNS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -57,14 +58,18 @@ def process(container: Container) -> ProcessedImage:
             height=container.height,
         )
     else:
-        original = _encoded(picture, container, _faithful_options(file, container))
+        options = _faithful_options(file, container)
+        original = _encoded(picture, container.content_type, options)
     return _with_thumbnails(original, picture)
 
 
 def develop_anew(picture: Image.Image, container: Container) -> ProcessedImage:
     """Of a picture that has been decoded: keep nothing of the bytes that it was decoded from."""
     upright = _positive(picture, container)
-    original = _encoded(upright, container, _safe_options(picture, container))
+    content_type = container.content_type
+    if content_type not in _FORMATS:
+        content_type = _WEBP if upright.mode == "RGBA" else _JPEG
+    original = _encoded(upright, content_type, _safe_options(picture, content_type, container))
     return _with_thumbnails(original, upright)
 
 
@@ -122,14 +127,16 @@ def _faithful_options(picture: Image.Image, container: Container) -> dict[str, A
     return {}
 
 
-def _safe_options(picture: Image.Image, container: Container) -> dict[str, Any]:
+def _safe_options(picture: Image.Image, content_type: str, container: Container) -> dict[str, Any]:
     """Nothing is taken over from the first encoder that somebody could have written something
     into, not even tables, and 40 megapixels take a few seconds at most.
     """
     if isinstance(picture, JpegImageFile):
         sampling = get_sampling(picture)
         return {"quality": _ANEW_QUALITY} | ({"subsampling": sampling} if sampling >= 0 else {})
-    if container.content_type == _WEBP:
+    if content_type == _JPEG:
+        return {"quality": _ANEW_QUALITY}
+    if content_type == _WEBP:
         if container.lossless:
             return {"lossless": True, "quality": 0, "method": 1}
         # By the quicker methods a large picture can get more modes than a WebP has room for.
@@ -137,16 +144,15 @@ def _safe_options(picture: Image.Image, container: Container) -> dict[str, Any]:
     return {"compress_level": _ANEW_PNG_LEVEL}
 
 
-def _encoded(picture: Image.Image, container: Container, options: dict[str, Any]) -> Rendition:
-    """In the format that it had."""
+def _encoded(picture: Image.Image, content_type: str, options: dict[str, Any]) -> Rendition:
     written = BytesIO()
-    image_format = {_PNG: "PNG", _JPEG: "JPEG", _WEBP: "WEBP"}[container.content_type]
+    image_format = _FORMATS[content_type]
     if image_format == "JPEG":
         picture = picture.convert("RGB")
     picture.save(written, image_format, **options)
     return Rendition(
         data=written.getvalue(),
-        content_type=container.content_type,
+        content_type=content_type,
         width=picture.width,
         height=picture.height,
     )

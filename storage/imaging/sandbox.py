@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, cast
@@ -16,9 +17,11 @@ from typing import Any, Final, cast
 import structlog
 
 from domain.errors import Overloaded, PictureRefused, UserErrorCode
-from domain.images import ProcessedImage, Rendition
+from domain.images import EXTENSIONS, UPLOAD_EXTENSIONS, ProcessedImage, Rendition
+from domain.ports.imaging import HEIC_UNSUPPORTED
 from domain.ports.objects import MAX_OBJECT_BYTES
 from storage.imaging.containers import content_type_of
+from storage.imaging.heif import HEIC, HEIC_TYPES, can_read_heif
 from storage.imaging.sandbox_child import (
     DAMAGED,
     LENGTH_BYTES,
@@ -27,6 +30,7 @@ from storage.imaging.sandbox_child import (
     READY,
     TOO_LARGE,
     TOO_SLOW,
+    WITH_HEIF,
     Limits,
 )
 
@@ -35,7 +39,9 @@ _ENVIRONMENT: Final = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHO
 """All that a child gets to see of it: where Python is. No keys, whatever they are called."""
 _MAX_ANSWER_BYTES: Final = MAX_OBJECT_BYTES + 4_000_000
 _MAX_LINE_BYTES: Final = 4_096
-_UNSUPPORTED: Final = "This file is not a PNG, JPEG or WebP image."
+_UNSUPPORTED: Final = "This file is not a PNG, JPEG, WebP or HEIC image."
+_KEPT_AS: Final = {name: (name,) for name in EXTENSIONS} | {HEIC: ("image/jpeg", "image/webp")}
+"""What an upload of each type can become."""
 _OURS: Final = frozenset((signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
 """Signals that no picture brings about: we, somebody else, or a machine without memory ended it."""
 
@@ -64,12 +70,19 @@ class UploadSandbox:
         self._max_wait_seconds = max_wait_seconds
         self._max_child_seconds = max_child_seconds
         self._running: dict[asyncio.Task[ProcessedImage], _Child] = {}
+        self.content_types: Collection[str] = tuple(
+            content_type
+            for content_type in UPLOAD_EXTENSIONS
+            if content_type not in HEIC_TYPES or can_read_heif()
+        )
 
     async def process_upload(self, data: bytes) -> ProcessedImage:
         """Raise `Overloaded` where no process can be had for it, or the machine is too busy."""
         content_type = content_type_of(data)
         if content_type is None:
             raise PictureRefused(UserErrorCode.UPLOAD_TYPE_UNSUPPORTED, _UNSUPPORTED)
+        if content_type not in self.content_types:
+            raise PictureRefused(UserErrorCode.UPLOAD_TYPE_UNSUPPORTED, HEIC_UNSUPPORTED)
         await self._wait_for_place()
         child = _Child()
         task = asyncio.create_task(self._run(child, data, content_type), name="upload's child")
@@ -111,6 +124,7 @@ class UploadSandbox:
             await asyncio.get_running_loop().subprocess_exec(
                 lambda: child,
                 *(sys.executable, "-m", "storage.imaging.sandbox_child", str(self._limits)),
+                *((WITH_HEIF,) if content_type == HEIC else ()),
                 cwd=_ROOT,
                 env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
                 stderr=asyncio.subprocess.DEVNULL,
@@ -215,18 +229,16 @@ def _read_answer(answer: memoryview, content_type: str) -> ProcessedImage:
     for found_type, width, height, byte_size in described["renditions"]:
         data = bytes(answer[position : position + byte_size])
         position += byte_size
-        expected_type = "image/webp" if renditions else content_type
+        expected_types = ("image/webp",) if renditions else _KEPT_AS[content_type]
         if (
-            found_type != expected_type
-            or content_type_of(data) != expected_type
+            found_type not in expected_types
+            or content_type_of(data) != found_type
             or not 0 < len(data) == byte_size <= MAX_OBJECT_BYTES
             or not MIN_SIDE <= max(width, height) <= MAX_SIDE
             or not min(width, height) > 0
         ):
             raise ValueError("a rendition that cannot be")
-        renditions.append(
-            Rendition(data=data, content_type=expected_type, width=width, height=height)
-        )
+        renditions.append(Rendition(data=data, content_type=found_type, width=width, height=height))
     if position != len(answer):
         raise ValueError("more or less than announced")
     original, *thumbnails = renditions

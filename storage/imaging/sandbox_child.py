@@ -1,4 +1,4 @@
-"""The process in which one upload is developed: `python -m storage.imaging.sandbox_child LIMITS`.
+"""The process in which one upload is developed: `python -m storage.imaging.sandbox_child`.
 
 It says that it is there, reads one upload from its standard input, answers on its standard output,
 and ends: by itself, by one of its limits, or with its parent. Whatever the upload makes of it,
@@ -30,6 +30,7 @@ from domain.images import ProcessedImage
 from storage.imaging.container import SeveralFrames, WrongSize
 from storage.imaging.containers import read_container
 from storage.imaging.decoding import UNDECODABLE, decode
+from storage.imaging.heif import load_library
 from storage.imaging.renditions import develop_anew
 
 MAX_PIXELS: Final = 40_000_000
@@ -39,6 +40,8 @@ MAX_PROFILE_BYTES: Final = 3_000_000
 MAX_TEXT_BYTES: Final = 32_000_000
 """Unpacked, which nobody does but to count: editors leave megabytes of history in a picture."""
 READY: Final = b"ready\n"
+WITH_HEIF: Final = "heif"
+"""An argument behind the limits: the upload is a HEIC."""
 LENGTH_BYTES: Final = 8
 
 TOO_SLOW: Final = "This image takes too long to decode."
@@ -91,6 +94,7 @@ def answer_to(data: bytes, limits: Limits, *, memory_before: int) -> ProcessedIm
             max_pixels=MAX_PIXELS,
             max_profile_bytes=MAX_PROFILE_BYTES,
             max_text_bytes=MAX_TEXT_BYTES,
+            with_heif=True,
         )
         if not (
             min(container.width, container.height) >= MIN_SIDE
@@ -163,6 +167,9 @@ def _end_with_parent(stdin: int) -> None:
 
 def main(arguments: Sequence[str]) -> None:
     limits = Limits.read(arguments[0])
+    if WITH_HEIF in arguments:
+        # Not later: once it is locked up, nothing can be loaded.
+        load_library()
     stdin, stdout = sys.stdin.buffer, sys.stdout.buffer
     memory_before = memory_in_use()
     lock_up(limits)

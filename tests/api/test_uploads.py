@@ -11,6 +11,7 @@ import httpx2
 import pytest
 from PIL import Image
 
+from storage.imaging import sandbox
 from storage.imaging.containers import content_type_of
 from tests.clients import Data, GraphQLClient
 from tests.conftest import Darkroom, StartDarkroom
@@ -26,6 +27,7 @@ from tests.operations import (
     start_or_refuse,
 )
 from tests.resilience.scale import SEED
+from tests.storage.heic import heic
 from tests.storage.mutants import mutants
 from tests.uploads import (
     COMPLETE,
@@ -96,7 +98,6 @@ async def test_several_places_are_offered_at_once_in_the_order_of_the_files(
             (100, content_type, ("UPLOAD_TYPE_UNSUPPORTED", "files.0.contentType"))
             for content_type in (
                 "image/gif",
-                "image/heic",
                 "image/svg+xml",
                 "image/tiff",
                 "image/avif",
@@ -290,6 +291,42 @@ async def test_a_file_is_what_its_bytes_are_whatever_was_declared(
     picture = Image.open(BytesIO(kept.content))
     assert picture.format == TYPES[actual_type]
     assert picture.convert("RGB").getpixel((150, 100)) == pytest.approx((0, 128, 128), abs=3)
+
+
+@pytest.mark.parametrize("method", ["PUT", "POST"])
+@pytest.mark.parametrize("declared_type", ["image/heic", "image/heif", "image/jpeg"])
+async def test_a_photo_of_a_phone_becomes_a_jpeg(
+    client: GraphQLClient, declared_type: str, method: str
+) -> None:
+    data = heic(Image.new("RGB", (300, 200), "teal"))
+    [upload] = await create(client, with_digest(data, declared_type, method=method))
+
+    answer = await send_file(upload, data)
+    image = await complete(client, upload["id"])
+
+    assert answer.is_success
+    assert (image["width"], image["height"], image["contentType"]) == (300, 200, "image/jpeg")
+    kept = await fetched(image["url"])
+    assert kept.headers["content-type"] == "image/jpeg"
+    picture = Image.open(BytesIO(kept.content))
+    assert picture.format == "JPEG"
+    assert picture.getpixel((150, 100)) == pytest.approx((0, 128, 128), abs=4)
+
+
+async def test_a_server_without_the_library_says_how_to_convert_a_photo(
+    start_darkroom: StartDarkroom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox, "can_read_heif", lambda: False)
+    client, data = (await start_darkroom()).client(), heic()
+
+    declared_so = await create_or_refuse(client, declared(data, "image/heic"))
+    upload = await sent(client, data, "image/jpeg")
+    named_so = await complete_or_refuse(client, upload["id"])
+
+    assert codes(declared_so) == [("UPLOAD_TYPE_UNSUPPORTED", "files.0.contentType")]
+    assert codes(named_so) == [("UPLOAD_TYPE_UNSUPPORTED", "uploadId")]
+    for payload in (declared_so, named_so):
+        assert "Convert the photo to JPEG" in payload["userErrors"][0]["message"]
 
 
 async def test_nothing_of_the_upload_is_left_but_the_image(start_darkroom: StartDarkroom) -> None:

@@ -8,7 +8,7 @@ from math import exp
 import pytest
 from PIL import Image, ImageCms
 
-from tests.storage.pictures import opened, png_chunk, swapped_profile
+from tests.storage.pictures import encoded, opened, png_chunk, swapped_profile
 from tests.storage.processing import Process, processing
 
 WIDTH, HEIGHT = 32, 16
@@ -233,6 +233,21 @@ async def test_a_profile_of_grey_is_applied(
         assert shown[3] == pytest.approx(alpha, abs=1 if bits == 16 else 0)
         if shown[3]:
             assert shown[:3] == pytest.approx((value,) * 3, abs=APART)
+
+
+@pytest.mark.parametrize(
+    ("image_format", "mode"), [("JPEG", "L"), ("JPEG", "RGB"), ("WEBP", "RGB")]
+)
+async def test_a_profile_of_grey_is_for_grey_jpegs_only(
+    process: Process, image_format: str, mode: str
+) -> None:
+    plain = Image.new(mode, (64, 48), 55 if mode == "L" else (55, 55, 55))
+    data = encoded(plain, image_format, quality=100, icc_profile=a_profile(b"GRAY", 1.0))
+
+    processed = await process(data)
+
+    shown = opened(processed.original).convert("RGB").getpixel((20, 20))
+    assert shown == pytest.approx((128,) * 3 if mode == "L" else (55,) * 3, abs=APART)
 
 
 @pytest.mark.parametrize("colour", [GREY, GREY_ALPHA, RGB, RGBA])

@@ -745,7 +745,7 @@ async def develop(developer, data):
 
 async def main():
     data, developer, python = Path(sys.argv[1]).read_bytes(), UploadSandbox(), sys.executable
-    assert await asyncio.gather(develop(developer, data), develop(developer, data[:-9])) == [
+    assert await asyncio.gather(develop(developer, data), develop(developer, data[:-40])) == [
         300,
         "PictureRefused",
     ]

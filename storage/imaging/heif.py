@@ -1,0 +1,126 @@
+"""HEIC, as phones write it: what the file says, and its first picture, decoded by libheif.
+
+The library takes long to load, few files need it, and not every machine can have it: so it is only
+loaded where a file is of this kind. It is never loaded outside of the sandbox.
+"""
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from io import BytesIO
+from typing import Any, Final
+
+from PIL import Image
+
+from storage.imaging.colours import Colours, colours_of_code_points
+from storage.imaging.container import BadContainer, Container, SeveralFrames, check_size
+
+HEIC: Final = "image/heic"
+HEIC_TYPES: Final = (HEIC, "image/heif")
+_LIBRARY: Final = "pillow_heif"
+_STILL_BRANDS: Final = frozenset((b"heic", b"heix", b"heim", b"heis"))
+_SEQUENCE_BRANDS: Final = frozenset((b"hevc", b"hevx", b"hevm", b"hevs"))
+_MAX_BOXES: Final = 100
+
+
+def can_read_heif() -> bool:
+    return find_spec(_LIBRARY) is not None
+
+
+def is_heif(data: bytes) -> bool:
+    """Whether it is a container with pictures coded by HEVC."""
+    if data[4:8] != b"ftyp":
+        return False
+    brands = {data[place : place + 4] for place in range(8, min(_box_end(data, 0), 256), 4)}
+    names = {name for name, _ in _boxes(data)}
+    return bool(brands & (_STILL_BRANDS | _SEQUENCE_BRANDS)) and bool(names & {b"meta", b"moov"})
+
+
+def load_library() -> Any:
+    """Load it, with as little as possible of what it can do."""
+    library = import_module(_LIBRARY)
+    library.options.DECODE_THREADS = 1
+    library.options.THUMBNAILS = False
+    library.options.DEPTH_IMAGES = False
+    library.options.AUX_IMAGES = False
+    return library
+
+
+def read_heif(data: bytes, max_pixels: int) -> Container:
+    """Of several pictures it is the primary one that counts, as everybody shows it: the others are
+    thumbnails, depths, and former states.
+    """
+    names = set()
+    for name, end in _boxes(data):
+        names.add(name)
+        if end > len(data):
+            raise BadContainer("HEIF cut off")
+    if b"moov" in names:
+        raise SeveralFrames("HEIF with a sequence")
+    with _errors():
+        picture = _primary(data)
+        width, height = picture.size
+        info = picture.info
+    check_size(width, height, max_pixels)
+    return Container(
+        content_type=HEIC,
+        width=width,
+        height=height,
+        # What EXIF says has been done already: a property of the picture says the same.
+        orientation=1,
+        colour_profile=info.get("icc_profile") or None,
+        colours=_colours(info.get("nclx_profile") or {}) if not info.get("icc_profile") else None,
+        lossless=False,
+        tidy=False,
+        data=data,
+    )
+
+
+def decode_heif(data: bytes) -> Image.Image:
+    with _errors():
+        picture: Image.Image = _primary(data).to_pillow()
+    picture.info.clear()
+    return picture.convert("RGBA") if picture.mode == "RGBa" else picture
+
+
+def _primary(data: bytes) -> Any:
+    file = load_library().open_heif(BytesIO(data))
+    return file[file.primary_index]
+
+
+def _colours(numbers: dict[str, int]) -> Colours | None:
+    """Pixels come in full range, whatever the file had."""
+    primaries = numbers.get("color_primaries", 0)
+    transfer = numbers.get("transfer_characteristics", 0)
+    colours = colours_of_code_points(primaries, transfer, full_range=True)
+    return None if colours is None or colours.is_srgb else colours
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise BadContainer(f"HEIF: {error}") from error
+
+
+def _boxes(data: bytes) -> Iterator[tuple[bytes, int]]:
+    """Names and ends of those that stand one after the other; an end may be behind the file's."""
+    position = 0
+    for _ in range(_MAX_BOXES):
+        if position + 8 > len(data):
+            return
+        end = _box_end(data, position)
+        yield data[position + 4 : position + 8], end
+        position = end
+
+
+def _box_end(data: bytes, position: int) -> int:
+    (length,) = struct.unpack_from(">I", data, position)
+    if length == 0:
+        return len(data)
+    if length == 1 and position + 16 <= len(data):
+        (length,) = struct.unpack_from(">Q", data, position + 8)
+    return position + max(int(length), 8)
