@@ -7,7 +7,8 @@ answers there are for each provider.
 import asyncio
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Final
 from uuid import uuid4
 
@@ -20,7 +21,7 @@ from providers.references import References
 from storage.imaging.threaded import ThreadedImageProcessor
 from tests.official import LIMIT_SECONDS, ask_sdk
 from tests.providers.pictures import Shelf
-from tests.providers.runs import Witness
+from tests.providers.runs import Witness, ends_of
 from tests.providers.vendors import VENDORS, RemoteProvider, Vendor
 from tests.simulators.canned import Canned, file_of
 from tests.simulators.mutations import Maker, Mutated, picture_of
@@ -29,6 +30,7 @@ COUNT: Final = int(os.environ.get("DARKROOM_TEST_ANSWERS", "300"))
 SEED: Final = os.environ.get("DARKROOM_TEST_SEED") or uuid4().hex[:8]
 QUICK: Final = Pace(first=0.001, longest=0.02, growth=1.5, spare=0.02, last_words=0.1)
 AT_ONCE: Final = 8
+ERRORS: Final = 100
 SECONDS_LEFT: Final = 20.0
 HOPELESS_SECONDS_LEFT: Final = 0.15
 """For answers in which the client finds nothing: they may never end."""
@@ -43,11 +45,9 @@ FLAGGED: Final = {"fal", "wavespeed"}
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("name", VENDORS)
 async def test_what_the_official_client_finds_is_delivered(name: str) -> None:
-    vendor, served = VENDORS[name], Canned()
-    image_processor = ThreadedImageProcessor(threads=1)
-    async with served.served() as url:
-        maker = Maker(name, url, SEED)
-        made = [maker.make(number) for number in range(COUNT)]
+    vendor = VENDORS[name]
+    async with _opened(vendor) as (provider, served, url):
+        made = [Maker(name, url, SEED).make(number) for number in range(COUNT)]
         served.exchanges = [one.exchange for one in made]
         endpoint = vendor.row().endpoint or vendor.row().id
         streamed = "".join(str(int(one.is_streamed)) for one in made)
@@ -56,6 +56,44 @@ async def test_what_the_official_client_finds_is_delivered(name: str) -> None:
             "answers", name, url, "a-key", endpoint, streamed, limit_seconds=limit
         )
         served.forget()
+        places = asyncio.Semaphore(AT_ONCE)
+
+        async def find_loss(number: int) -> str:
+            expected = _pictures_of(number, found[number])
+            async with places:
+                return await _find_loss(provider, vendor, made[number], expected)
+
+        lost = await asyncio.gather(*map(find_loss, range(COUNT)))
+
+    print(f"\n{name}: DARKROOM_TEST_SEED={SEED}, {sum(map(bool, found))} of {COUNT} have an image")  # noqa: T201
+    losses = [one for one in lost if one]
+    assert not losses, f"DARKROOM_TEST_SEED={SEED}: {len(losses)} lost\n" + "\n".join(losses[:20])
+    # Many must have one, or nothing is proved; google-genai is the strictest.
+    assert sum(map(bool, found)) > COUNT * 0.1
+
+
+@pytest.mark.parametrize("name", VENDORS)
+async def test_an_odd_error_is_a_failure_and_nothing_worse(name: str) -> None:
+    vendor = VENDORS[name]
+    async with _opened(vendor) as (provider, served, url):
+        made = [Maker(name, url, SEED).make_error(number) for number in range(ERRORS)]
+        served.exchanges = [one.exchange for one in made]
+        requests = [
+            vendor.run(words=f"exchange {number}", seconds_left=HOPELESS_SECONDS_LEFT)
+            for number in range(ERRORS)
+        ]
+        ends = await ends_of(provider, requests)
+
+    for mutated, end in zip(made, ends, strict=True):
+        said = f"DARKROOM_TEST_SEED={SEED}: {end!r}; {mutated.number}, {mutated.changes}"
+        assert isinstance(end, GenerationFailed), said
+
+
+@asynccontextmanager
+async def _opened(vendor: Vendor) -> AsyncIterator[tuple[RemoteProvider, Canned, str]]:
+    """A provider whose answers are canned, and their URL."""
+    served, image_processor = Canned(), ThreadedImageProcessor(threads=1)
+    async with served.served() as url:
         provider = vendor.open(
             References(Shelf(), image_processor),
             key="a-key",
@@ -65,23 +103,10 @@ async def test_what_the_official_client_finds_is_delivered(name: str) -> None:
             max_bytes=MAX_BYTES,
         )
         try:
-            places = asyncio.Semaphore(AT_ONCE)
-
-            async def find_loss(number: int) -> str:
-                expected = _pictures_of(number, found[number])
-                async with places:
-                    return await _find_loss(provider, vendor, made[number], expected)
-
-            lost = await asyncio.gather(*map(find_loss, range(COUNT)))
+            yield provider, served, url
         finally:
             await provider.aclose()
             await image_processor.aclose()
-
-    print(f"\n{name}: DARKROOM_TEST_SEED={SEED}, {sum(map(bool, found))} of {COUNT} have an image")  # noqa: T201
-    losses = [one for one in lost if one]
-    assert not losses, f"DARKROOM_TEST_SEED={SEED}: {len(losses)} lost\n" + "\n".join(losses[:20])
-    # Many must have one, or nothing is proved; google-genai is the strictest.
-    assert sum(map(bool, found)) > COUNT * 0.1
 
 
 def _pictures_of(number: int, found: Sequence[str]) -> set[bytes]:

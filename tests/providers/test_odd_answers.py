@@ -760,3 +760,22 @@ async def test_a_jobs_answers_are_read_however_they_are_wrapped(
         delivery = await answers.run(name, exchange_of(name, answers.url, number, finished))
 
         assert [image.data for image in delivery.images] == [FILE]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        ({"code": "429"}, Code.PROVIDER_RATE_LIMITED),
+        ([{"code": 404}], Code.MODEL_RETIRED),
+        ({"code": 400, "details": [{"reason": []}, {"reason": {}}]}, Code.PROVIDER_REJECTED_INPUT),
+        ({"code": 400, "details": {"reason": "API_KEY_INVALID"}}, Code.PROVIDER_AUTHENTICATION),
+        ({"code": {}, "message": "\ud83d"}, Code.PROVIDER_UNAVAILABLE),
+    ],
+)
+async def test_an_error_of_gemini_is_read_however_it_is_written(
+    answers: Answers, error: object, code: Code
+) -> None:
+    failure = await answers.failure("gemini", http(_dumped({"error": error})))
+
+    assert failure.code is code
+    str(failure).encode()

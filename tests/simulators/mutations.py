@@ -85,6 +85,47 @@ class Maker:
             )
         return Mutated(number, exchange, is_streamed, tuple(changes))
 
+    def make_error(self, number: int) -> Mutated:
+        """An error in the words of all providers, as the answer to a submission or to a poll."""
+        rng = Random(f"{self.seed} error {self.provider} {number}")
+        told = [copy.deepcopy(_ERROR) | {"id": f"exchange-{number}"}]
+        changes = [_change(told, rng) for _ in range(rng.choice((1, 2, 3, 5)))]
+        written = _write_whole(told, rng, changes)
+        status = str(rng.choice((200, 400, 401, 403, 404, 409, 422, 429, 500, 502, 503, 529)))
+        error = re.sub(rb"^HTTP/1.1 \d+", f"HTTP/1.1 {status}".encode(), written)
+        if self.provider in _STREAMS or rng.random() < 0.5:
+            return Mutated(number, Exchange(submission=error), False, (status, *changes))
+        good = [_write_whole([one], Random(0), []) for one in _JOBS[self.provider](rng, number, "")]
+        exchange = Exchange(submission=good[0], status=[error], result=[error])
+        return Mutated(number, exchange, False, (status, *changes))
+
+
+_ERROR: Final[dict[str, Value]] = {
+    "error": {
+        "code": 400,
+        "message": "It failed.",
+        "type": "server_error",
+        "param": "prompt",
+        "status": "INVALID_ARGUMENT",
+        "details": [
+            {"reason": "API_KEY_INVALID", "retryDelay": "1s", "violations": [{"quotaId": "x"}]}
+        ],
+        "metadata": {"error_type": "server", "reasons": ["x"], "availability": {"code": "x"}},
+        "availability": {"code": "capacity_exhausted", "retry_after": 1},
+        "inner_error": {"code": "x", "content_filter_results": {"hate": {"filtered": False}}},
+    },
+    "detail": [{"loc": ["body", "prompt"], "msg": "flagged", "type": "value_error", "ctx": {}}],
+    "error_type": "bad_request",
+    "title": "Bad",
+    "status": "failed",
+    "code": 400,
+    "message": "It failed.",
+    "choices": [{"finish_reason": "error", "message": {}}],
+    "data": {"id": "x", "status": "failed", "error": "It failed.", "code": 1400, "outputs": None},
+    "promptFeedback": {"blockReason": "OTHER", "blockReasonMessage": "Not that."},
+    "usageMetadata": {"promptTokenCount": 5},
+}
+
 
 def picture_of(number: int, index: int = 0) -> bytes:
     """A picture that stands in an answer itself."""
