@@ -19,6 +19,7 @@ import structlog
 import uvicorn
 
 from edge.dev_tokens import TOKEN_LIFE, DevelopmentIssuer
+from edge.studio import PATH as STUDIO_PATH
 from runtime import collector
 from runtime.lifecycle import FAILED, STOPPED, CannotStart, Stop, database, enter, exit_code
 from runtime.mongod_owner import OwnedMongod
@@ -97,6 +98,7 @@ class _Server(uvicorn.Server):
 def _server(settings: Settings, stop: Stop) -> _Server:
     from app import create_app  # noqa: PLC0415 - imported in a thread since the start
     from edge.frames import WebSocketProtocol  # noqa: PLC0415 - with it
+    from edge.http_protocol import HttpProtocol  # noqa: PLC0415 - with it
 
     return _Server(
         uvicorn.Config(
@@ -112,6 +114,7 @@ def _server(settings: Settings, stop: Stop) -> _Server:
             backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=math.ceil(min(REQUEST_SECONDS, settings.shutdown_grace)),
+            http=HttpProtocol,
             ws=WebSocketProtocol,
             ws_max_size=WEBSOCKET_MESSAGE_BYTES,
             # Images are fetched by URL; the rest is not worth a compressor's memory per socket.
@@ -198,7 +201,9 @@ def _greeting(settings: Settings, database: str) -> str:
     token = DevelopmentIssuer(settings.data_dir).token(EXAMPLE_VIEWER)
     hours = TOKEN_LIFE.total_seconds() / 3600
     return f"""
-Darkroom is ready.
+Darkroom is ready. Open the studio, signed in as {EXAMPLE_VIEWER}:
+
+http://{address}{STUDIO_PATH}#token={token}
 
   GraphQL    http://{address}/graphql
              ws://{address}/graphql (graphql-transport-ws)
@@ -210,7 +215,7 @@ A token for {EXAMPLE_VIEWER}, valid for {hours:.0f} hours; `make -s token VIEWER
 
 {token}
 
-Try it:
+Try the API:
 
 curl -s http://{address}/graphql -H 'Content-Type: application/json' \\
   -H 'Authorization: Bearer {token}' \\

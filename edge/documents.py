@@ -1,21 +1,51 @@
-"""Documents of the schema: each text is parsed and validated once, then remembered."""
+"""Documents of the schema: each text is parsed and validated once, then remembered.
 
+What must stay true: no document holds up the event loop, whatever it looks like; those of one
+client hold up another client's only for as long as one takes; and what is remembered is bounded.
+"""
+
+import asyncio
+import re
+from collections import OrderedDict
 from collections.abc import Hashable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from graphql import (
     DocumentNode,
     GraphQLError,
     GraphQLSchema,
     OperationDefinitionNode,
-    parse,
+    Source,
+    SourceLocation,
+    ValidationContext,
+    specified_rules,
     validate,
 )
+from graphql.language.parser import Parser, nested_too_deeply_error
+from graphql.validation import OverlappingFieldsCanBeMergedRule
+from graphql.validation.validate import ValidationAbortedError
+
+from edge.lexer import make_lexer
 
 MAX_TOKENS: Final = 2_000
-CACHED_DOCUMENTS: Final = 256
+MAX_ERRORS: Final = 20
+"""Of one document, after which it is not looked at further."""
+MAX_COMPARISONS: Final = 10_000
+"""Of fields that have one name in the answer: whether they can be merged. Documents of apps need
+none, some thousand where many fragments select the same fields. It keeps validation below 50 ms.
+"""
+AT_ONCE_CHARACTERS: Final = 500
+"""Up to this length a document is read within the event loop, in about 10 ms at most."""
+LOCATED_CHARACTERS: Final = 16 * 1024
+"""Up to this length errors have locations: to find two of them, graphql-core reads every line."""
+REMEMBERED_DOCUMENTS: Final = 256
+REMEMBERED_BYTES: Final = 32 * 1024 * 1024
+"""About what remembered documents may take, compiled functions included."""
+_TOKEN_BYTES: Final = 1_000
+_TOKEN: Final = re.compile(r"\w+|[^\s\w]")
 
 
 @dataclass(slots=True)
@@ -24,6 +54,10 @@ class Document:
     operations: tuple[OperationDefinitionNode, ...]
     errors: tuple[GraphQLError, ...]
     """Why it is not valid, if it is not."""
+    too_complex: bool = False
+    """Whether it has not been validated to the end, because that would take too long."""
+    byte_size: int = 0
+    """About what it takes, with what is made of it."""
     uses: int = 0
     """How often it has been read."""
     costs: dict[Hashable, Any] = field(default_factory=dict)
@@ -38,22 +72,97 @@ class Document:
         return next((one for one in self.operations if one.name and one.name.value == name), None)
 
 
+class _Text(Source):
+    """Finds a location without looking at every line before it in Python."""
+
+    def get_location(self, position: int) -> SourceLocation:
+        text = self.body
+        line_breaks = text.count("\n", 0, position) + text.count("\r", 0, position)
+        line_breaks -= text.count("\r\n", 0, position)
+        last_break = max(text.rfind("\n", 0, position), text.rfind("\r", 0, position))
+        return SourceLocation(line_breaks + 1, position - last_break)
+
+
 class Documents:
+    """Reads documents, and remembers those that were used last."""
+
     def __init__(self, schema: GraphQLSchema) -> None:
         self._schema = schema
-        self._read = lru_cache(CACHED_DOCUMENTS)(self._parse_and_validate)
+        self._remembered: OrderedDict[str, Document] = OrderedDict()
+        self._byte_size = 0
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="documents")
+        self._reading: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
 
-    def read(self, text: str) -> Document:
-        """Raise GraphQLSyntaxError for a text that is not a document."""
-        document = self._read(text)
-        document.uses += 1
+    def find(self, text: str | None) -> Document | None:
+        """The document, if there is one and it is remembered."""
+        document = None if text is None else self._remembered.get(text)
+        if document is not None and text is not None:
+            document.uses += 1
+            self._remembered.move_to_end(text)
         return document
 
-    def _parse_and_validate(self, text: str) -> Document:
-        node = parse(text, max_tokens=MAX_TOKENS)
-        operations = [one for one in node.definitions if isinstance(one, OperationDefinitionNode)]
-        errors = validate(self._schema, node)
-        for error in errors:
-            if error.message.startswith("Cannot query field"):
-                error.message = error.message.partition(" Did you mean")[0]
-        return Document(node, tuple(operations), tuple(errors))
+    async def read(self, text: str, *, reader: Hashable) -> Document:
+        """Parse and validate a text for a reader, whose long documents take turns.
+
+        Raise GraphQLSyntaxError for a text that is not a document.
+        """
+        if len(text) <= AT_ONCE_CHARACTERS:
+            return self._remember(text, read_document(self._schema, text))
+        async with self._reading.setdefault(reader, asyncio.Lock()):
+            found = self.find(text)
+            if found is not None:
+                return found
+            loop = asyncio.get_running_loop()
+            read = await loop.run_in_executor(self._thread, read_document, self._schema, text)
+            return self.find(text) or self._remember(text, read)
+
+    def _remember(self, text: str, document: Document) -> Document:
+        document.uses += 1
+        self._remembered[text] = document
+        self._byte_size += document.byte_size
+        while len(self._remembered) > REMEMBERED_DOCUMENTS or self._byte_size > REMEMBERED_BYTES:
+            _, forgotten = self._remembered.popitem(last=False)
+            self._byte_size -= forgotten.byte_size
+        return document
+
+
+def read_document(schema: GraphQLSchema, text: str) -> Document:
+    """Parse and validate. Raise GraphQLSyntaxError for a text that is not a document."""
+    node = _parse(text)
+    operations = [one for one in node.definitions if isinstance(one, OperationDefinitionNode)]
+    errors = validate(schema, node, _RULES, max_errors=MAX_ERRORS, hide_suggestions=True)
+    # Where more is wrong, what is invalid is the better answer.
+    too_complex = len(errors) == 1 and isinstance(errors[0], ValidationAbortedError)
+    tokens = min(sum(1 for _ in _TOKEN.finditer(text)), MAX_TOKENS)
+    byte_size = 4 * len(text) + _TOKEN_BYTES * tokens
+    return Document(node, tuple(operations), tuple(errors), too_complex, byte_size)
+
+
+class _OverlappingFieldsRule(OverlappingFieldsCanBeMergedRule):
+    """With less patience than graphql-core's, which takes seconds for a small document."""
+
+    def __init__(self, context: ValidationContext) -> None:
+        super().__init__(context)
+        self.rule_context.remaining_complexity_budget = MAX_COMPARISONS
+
+
+_RULES: Final = tuple(
+    _OverlappingFieldsRule if rule is OverlappingFieldsCanBeMergedRule else rule
+    for rule in specified_rules
+)
+
+
+def _parse(text: str) -> DocumentNode:
+    """What graphql-core's `parse` does, with our lexer."""
+    source = _Text(text)
+    parser = Parser(
+        source,
+        max_tokens=MAX_TOKENS,
+        no_location=len(text) > LOCATED_CHARACTERS,
+        lexer=make_lexer(source),
+    )
+    try:
+        return parser.parse_document()
+    except RecursionError:
+        pass  # raised here, the error would keep all frames of the recursion
+    raise nested_too_deeply_error(parser)

@@ -1,6 +1,7 @@
 """Errors of operations as clients see them: each has a code, and our own faults are masked."""
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import Final, NotRequired, TypedDict, cast
 
 import structlog
@@ -10,6 +11,10 @@ from domain.errors import ApiError
 
 log = structlog.get_logger(__name__)
 
+MAX_ERRORS: Final = 50
+"""Of one answer; the others are left out."""
+MAX_CHARACTERS: Final = 500
+"""Of a message, or of a name in a path: errors repeat what a client has sent."""
 INTERNAL: Final = "INTERNAL"
 _INTERNAL_MESSAGE: Final = "Something went wrong on our side."
 
@@ -30,7 +35,8 @@ def present_errors(
 
     `invalid_code` is for errors that say nothing but that what the client sent is not valid.
     """
-    return tuple(_present(error, request_id, invalid_code) for error in errors)
+    shown = islice(errors, MAX_ERRORS)
+    return tuple(_present(error, request_id, invalid_code) for error in shown)
 
 
 def internal_error(request_id: str) -> ErrorBody:
@@ -53,9 +59,20 @@ def _present(error: GraphQLError, request_id: str, invalid_code: str) -> ErrorBo
     log.error("internal error", path=error.path, exc_info=original or error)
     shown = internal_error(request_id)
     if error.path is not None:
-        shown["path"] = error.path
+        shown["path"] = _shorten_path(error.path)
     return shown
 
 
 def _body(error: GraphQLError, message: str, extensions: dict[str, object]) -> ErrorBody:
-    return cast("ErrorBody", {**error.formatted, "message": message, "extensions": extensions})
+    body = {**error.formatted, "message": _shorten(message), "extensions": extensions}
+    if error.path is not None:
+        body["path"] = _shorten_path(error.path)
+    return cast("ErrorBody", body)
+
+
+def _shorten_path(path: Iterable[str | int]) -> list[str | int]:
+    return [_shorten(step) if isinstance(step, str) else step for step in path]
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= MAX_CHARACTERS else text[: MAX_CHARACTERS - 1] + "…"

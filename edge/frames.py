@@ -1,20 +1,41 @@
-"""WebSocket frames that are written to the connection as they are, past ASGI.
+"""The server's side of a WebSocket: frames past ASGI, and limits for what clients send.
 
-A server that offers this puts a `Frames` into the scope's extensions: ours does, by a subclass of
-uvicorn's protocol (`uvicorn.Config(ws=WebSocketProtocol)`). Where there is none, messages are sent
-through ASGI, as everywhere else.
+Frames are written to the connection as they are. A server that offers this puts a `Frames` into the
+scope's extensions: ours does, by a subclass of uvicorn's protocol
+(`uvicorn.Config(ws=WebSocketProtocol)`). Where there is none, messages are sent through ASGI, as
+everywhere else.
+
+uvicorn and websockets limit the size of a message, but not how many frames, messages and pings
+there may be. What must stay true: what one connection holds in memory is bounded, no call of the
+parser takes long, and every connection can be ended.
 """
 
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from starlette.types import Scope
+from uvicorn._types import ASGIReceiveEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import CloseCode, Frame
+
+from edge.rates import RateLimit
 
 EXTENSION: Final = "darkroom.frames"
 _TEXT: Final = 0x81
 """The first byte of an unfragmented, uncompressed text frame."""
 _LARGEST_IN_ONE_BYTE: Final = 125
 _LARGEST_IN_TWO_BYTES: Final = 65_535
+
+WINDOW_SECONDS: Final = 10.0
+MAX_FRAMES: Final = 1_000
+"""Of any kind, in a window: a large message may come in many."""
+MAX_CONTROL_FRAMES: Final = 100
+"""Pings and pongs, in a window."""
+LINGER_SECONDS: Final = 2.0
+"""How long a client gets to read why it was closed."""
+_SLICE_BYTES: Final = 4 * 1024
+"""What is parsed before the limits are looked at again: at most 682 frames."""
 
 
 class Frames(Protocol):
@@ -46,12 +67,135 @@ def text_frame(message: bytes) -> bytes:
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's, which also takes whole frames."""
+    """uvicorn's, which also takes whole frames, and has limits for what it is sent.
+
+    Where it closes a connection itself, it goes on reading for a moment: a socket that is closed
+    before everything that was sent to it has been read resets the connection, and the client may
+    never read why.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._held = b""
+        """What has arrived, and waits until the application has taken the messages before it."""
+        self._failed = False
+        """Whether the rest of what the client sends is dropped."""
+        self._frames_received = RateLimit(MAX_FRAMES, WINDOW_SECONDS)
+        self._control_frames = RateLimit(MAX_CONTROL_FRAMES, WINDOW_SECONDS)
 
     async def run_asgi(self) -> None:
         extensions: dict[str, Any] = self.scope["extensions"]
         extensions[EXTENSION] = _ProtocolFrames(self)
         await super().run_asgi()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what has arrived, until there is a message for the application."""
+        if self._failed:
+            return
+        if self._held:
+            data, self._held = self._held + data, b""
+        if not self.handshake_initiated:
+            self._receive_handshake(data)
+            return
+        for start in range(0, len(data), _SLICE_BYTES):
+            if self.read_paused and not self.close_sent:
+                self._held = data[start:]
+                return
+            self._receive_frames(data[start : start + _SLICE_BYTES])
+            if self._failed:
+                return
+
+    async def receive(self) -> ASGIReceiveEvent:
+        event = await super().receive()
+        if self._held and not self.read_paused:
+            self.data_received(b"")
+        return event
+
+    def shutdown(self) -> None:
+        """Called when the server stops."""
+        if self.handshake_initiated:
+            super().shutdown()
+        else:
+            self.transport.abort()
+
+    def handle_ping(self) -> None:
+        if not self._failed:
+            super().handle_ping()
+        self._count_control_frame()
+
+    def handle_pong(self, event: Frame) -> None:
+        super().handle_pong(event)
+        self._count_control_frame()
+
+    def send_receive_event_to_app(self) -> None:
+        """Called with a message in `frames`."""
+        if self.curr_msg_data_type == "text" and not _is_text(self.frames):
+            self.frames = []
+            self._fail(CloseCode.INVALID_DATA, "A text message must be UTF-8")
+        elif not self._failed:
+            super().send_receive_event_to_app()
+
+    def handle_parser_exception(self) -> None:
+        """Called when the connection has failed, and what to close it with has been decided."""
+        assert self.conn.close_sent is not None
+        code, reason = self.conn.close_sent.code, self.conn.close_sent.reason
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+        self._end_with(self.conn.data_to_send())
+
+    def _receive_handshake(self, head: bytes) -> None:
+        self.conn.receive_data(head)
+        if self.conn.handshake_exc is None:
+            self.handle_events()
+            return
+        self.handshake_initiated = self.handshake_complete = True
+        writes = self.conn.data_to_send()
+        if not any(writes):
+            writes = [self.conn.reject(400, "This is no WebSocket handshake.\n").serialize()]
+        self._end_with(writes)
+
+    def _receive_frames(self, data: bytes) -> None:
+        self.conn.receive_data(data)
+        if self.conn.parser_exc is not None:
+            self.handle_parser_exception()
+            return
+        count = len(self.conn.events)
+        self.handle_events()
+        if self._frames_received.is_exceeded(self.loop.time(), count):
+            self._fail(CloseCode.POLICY_VIOLATION, "Too many frames")
+
+    def _count_control_frame(self) -> None:
+        if self._control_frames.is_exceeded(self.loop.time()):
+            self._fail(CloseCode.POLICY_VIOLATION, "Too many pings and pongs")
+
+    def _fail(self, code: CloseCode, reason: str) -> None:
+        if self._failed:
+            return
+        if self.close_sent:
+            self._failed = True
+            self.transport.abort()
+            return
+        self.conn.fail(code, reason)
+        self.handle_parser_exception()
+
+    def _end_with(self, writes: Iterable[bytes]) -> None:
+        self.close_sent = self.disconnected = self._failed = True
+        self.writable.set()
+        self.stop_keepalive()
+        self.transport.write(b"".join(writes))
+        with suppress(OSError, RuntimeError):
+            self.transport.write_eof()
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
+        self.close_timer = self.loop.call_later(LINGER_SECONDS, self.transport.close)
+
+
+def _is_text(fragments: list[bytes]) -> bool:
+    try:
+        b"".join(fragments).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class _ProtocolFrames:

@@ -4,7 +4,7 @@ from typing import Final
 
 import structlog
 from graphql import OperationType
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
 from starlette.types import Receive, Scope, Send
 from strawberry.http.ides import get_graphql_ide_html
@@ -79,6 +79,8 @@ class GraphQLOverHTTP:
             failure = Result(None, ({"message": str(error), "extensions": error.extensions},))
             headers = {"Retry-After": str(error.retry_after_seconds)}
             return json_response(failure.body, 503, headers=headers, media_type=media_type)
+        except ClientDisconnect:
+            return Response()  # nobody is left to read it
         except Exception:
             log.exception("request failed")
             failure = Result(None, (internal_error(request_id),))
@@ -118,8 +120,13 @@ def _write_rejection(rejected: Rejected, media_type: str) -> Response:
             headers={"Allow": "POST"},
             media_type=media_type,
         )
-    unknown = rejected.reason is Reason.UNKNOWN_OPERATION
-    status = 400 if unknown or media_type == GRAPHQL_JSON else 200
+    if rejected.reason is Reason.TIME:
+        return json_response(rejected.result.body, 504, media_type=media_type)
+    status = 400 if media_type == GRAPHQL_JSON else 200
+    if rejected.reason is Reason.UNKNOWN_OPERATION:
+        status = 400
+    elif rejected.reason is Reason.PERSISTED:
+        status = 200  # with which Apollo and urql send the document instead
     return json_response(rejected.result.body, status, media_type=media_type)
 
 

@@ -20,7 +20,8 @@ ALL_KINDS: Final = frozenset(OperationType)
 class Operation:
     """What a client asks for, and the kinds of operation that its transport can answer."""
 
-    document: str
+    document: str | None
+    """None where the client names a persisted query instead."""
     variables: Mapping[str, Any] | None = None
     name: str | None = None
     kinds: frozenset[OperationType] = ALL_KINDS
@@ -67,6 +68,8 @@ class Result:
 class Reason(Enum):
     """Why an operation is rejected before it runs."""
 
+    PERSISTED = auto()
+    """The client names a persisted query. None are kept here."""
     SYNTAX = auto()
     UNKNOWN_OPERATION = auto()
     """The document has none of this name, or none at all."""
@@ -76,6 +79,8 @@ class Reason(Enum):
     NAME_MISSING = auto()
     """The document has several operations, and the client does not say which."""
     COST = auto()
+    TIME = auto()
+    """It took too long to read the document."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

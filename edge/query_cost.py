@@ -79,15 +79,13 @@ def measure_cost(
     *,
     variables: Mapping[str, Any],
 ) -> Cost:
-    """Measure an operation of a valid document."""
+    """Measure an operation of a valid document.
+
+    `variables` are coerced, with their defaults: what is measured is what will run.
+    """
     root = schema.get_root_type(operation.operation)
     assert root is not None
-    defaults = {
-        definition.variable.name.value: definition.default_value
-        for definition in operation.variable_definitions or ()
-        if definition.default_value is not None
-    }
-    measurement = _Measurement(schema, document, variables=variables, defaults=defaults)
+    measurement = _Measurement(schema, document, variables=variables)
     size = measurement.measure(operation.selection_set, root)
     return Cost(
         items=size.items,
@@ -135,11 +133,9 @@ class _Measurement:
         document: DocumentNode,
         *,
         variables: Mapping[str, Any],
-        defaults: Mapping[str, ValueNode],
     ) -> None:
         self._schema = schema
         self._variables = variables
-        self._defaults = defaults
         self._fragments = {
             one.name.value: one
             for one in document.definitions
@@ -248,8 +244,5 @@ class _Measurement:
         return len(found) if isinstance(found, list) else 1
 
     def _resolve(self, value: ValueNode) -> Any:
-        """A literal as it is; a variable's value, or its default."""
-        if not isinstance(value, VariableNode):
-            return value
-        name = value.name.value
-        return self._variables[name] if name in self._variables else self._defaults.get(name)
+        """A literal as it is; a variable's value."""
+        return self._variables.get(value.name.value) if isinstance(value, VariableNode) else value

@@ -9,6 +9,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from edge.frames import WebSocketProtocol
+from edge.http_protocol import HttpProtocol
 
 
 def free_port() -> int:
@@ -34,6 +35,7 @@ async def serving(
         port=port,
         log_level="warning",
         timeout_graceful_shutdown=2,
+        http=HttpProtocol,
         ws=ws,
         ws_per_message_deflate=False,
     )

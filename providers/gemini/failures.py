@@ -16,6 +16,7 @@ from providers.failures import (
     describe,
     explain_error_inside,
     explain_submission,
+    mark_not_taken,
     meaning_of,
 )
 from providers.http import MAX_RETRY_AFTER_SECONDS, Answer
@@ -35,7 +36,7 @@ def explain_answer(answer: Answer, leave_out: Iterable[str]) -> GenerationFailed
     meaning = _meaning(error, answer.status)
     failure = meaning.failure(describe(answer, _words(error), leave_out=leave_out))
     if meaning == RATE_LIMITED and _is_quota_of_the_day(error):
-        return failure
+        return mark_not_taken(answer.status, failure)
     return explain_submission(answer.status, failure, retry_after=_retry_hint(error, answer))
 
 

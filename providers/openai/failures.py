@@ -52,7 +52,7 @@ def explain_answer(answer: Answer, leave_out: Iterable[str]) -> GenerationFailed
     detail = describe(answer, _words(fields, answer.headers), leave_out=leave_out)
     known = _known(fields)
     if known is not None:
-        return known.failure(detail)
+        return failures.mark_not_taken(answer.status, known.failure(detail))
     failure = meaning_of(answer.status).failure(detail)
     return failures.explain_submission(
         answer.status, failure, retry_after=retry_hint(answer.headers)

@@ -20,6 +20,7 @@ from providers.failures import (
     explain_error_inside,
     explain_submission,
     known_meaning,
+    mark_not_taken,
     meaning_of,
 )
 from providers.http import MAX_RETRY_AFTER_SECONDS, Answer
@@ -64,7 +65,7 @@ def explain_answer(answer: Answer, leave_out: Iterable[str]) -> GenerationFailed
     detail = describe(answer, _words(error), leave_out=leave_out)
     certain = _certain(error, answer.status)
     if certain is not None:
-        return certain.failure(detail)
+        return mark_not_taken(answer.status, certain.failure(detail))
     failure = meaning_of(answer.status).failure(detail)
     return explain_submission(answer.status, failure, retry_after=_retry_hint(error, answer))
 

@@ -15,6 +15,7 @@ from providers.pictures import looks_whole, whole_first
 from providers.streaming_json import InlineJson
 from providers.synchronous.dialect import LeaveOut, Partial
 from providers.usage import usage_of
+from providers.vocabulary import word_of
 
 PICTURES: Final = frozenset({"b64_json", "url"})
 """The fields that hold pictures: their bytes, or links to them."""
@@ -58,6 +59,8 @@ class ImagesReply:
         self._failure: GenerationFailed | None = None
         self._field_count = 0
         self._usage: Usage | None = None
+        self._quality: str | None = None
+        self._size: str | None = None
         self._pictures: list[bytes | str] = []
 
     @property
@@ -104,7 +107,7 @@ class ImagesReply:
 
     def delivery(self, pictures: Sequence[bytes]) -> Delivery:
         images = tuple(DeliveredImage(picture, self._seed) for picture in pictures)
-        return Delivery(images=images, usage=self._usage)
+        return Delivery(images=images, usage=self._usage, quality=self._quality, size=self._size)
 
     def _partials_in(self, document: InlineJson, fields: Fields) -> list[Partial]:
         """A partial image is a whole picture that the next one replaces."""
@@ -118,6 +121,7 @@ class ImagesReply:
 
     def _take_pictures(self, pictures: Sequence[bytes | str], fields: Fields) -> None:
         self._pictures += pictures
+        self._quality, self._size = word_of(fields.get("quality")), word_of(fields.get("size"))
         self._usage = usage_of(
             fields.get("usage"),
             input_name=self._words.input_tokens,

@@ -15,14 +15,14 @@ from domain.ids import viewer_id_of
 from domain.turns import TurnUpdate
 from domain.viewers import Viewer
 from edge.compiled.operations import Compiler
-from edge.documents import Documents as ParsedDocuments
+from edge.documents import read_document
 from edge.execution import executable_schema
 from schema.context import Request, Scope
 from schema.loaders import Loaders
 from storage.mongo.turns import read_turn
 from tests.edge import generated
 
-SEEDS: Final = int(os.environ.get("DARKROOM_TEST_DOCUMENTS", "300"))
+SEEDS: Final = int(os.environ.get("DARKROOM_TEST_DOCUMENTS", "150"))
 # It is the time of the read, and each execution reads for itself.
 TIMED: Final = frozenset({"Conversation.cursor"})
 # These stand for a viewer's state outside of what is generated.
@@ -65,7 +65,7 @@ class Sides:
         return result if isinstance(result, ExecutionResult) else await result
 
     def compiled(self, text: str, variables: dict[str, Any]) -> tuple[Any, Any]:
-        document = ParsedDocuments(schema).read(text)
+        document = read_document(schema, text)
         assert not document.errors, (text, document.errors)
         (operation,) = document.operations
         coerced = self.compiler.variables(operation, variables)

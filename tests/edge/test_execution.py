@@ -7,13 +7,13 @@ from typing import Any, cast
 from uuid import uuid4
 
 import pytest
-from graphql import OperationType
+from graphql import GraphQLError, OperationDefinitionNode, OperationType, parse
 
 from bootstrap import Api
 from domain.ids import viewer_id_of
 from domain.viewers import Viewer
 from edge import execution
-from edge.documents import Documents
+from edge.documents import Documents, read_document
 from edge.execution import OperationExecutor, executable_schema
 from edge.outcomes import Answered, Operation, Outcome, Reason, Rejected, Result, Streaming
 from schema.context import NOBODY, Scope
@@ -201,7 +201,46 @@ async def test_a_bad_variable_of_a_subscription_opens_no_stream(
     assert not result.has_run
 
 
-def test_a_document_is_read_once() -> None:
+async def test_a_document_is_read_once() -> None:
     documents = Documents(executable_schema()._schema)
 
-    assert documents.read("{ __typename }") is documents.read("{ __typename }")
+    read = await documents.read("{ __typename }", reader=None)
+
+    assert documents.find("{ __typename }") is read
+    assert documents.find("{ __typename } ") is None
+
+
+async def test_a_long_document_that_many_send_at_once_is_read_once() -> None:
+    documents = Documents(executable_schema()._schema)
+    text = "{ " + "__typename " * 100 + "}"
+
+    read = await asyncio.gather(*(documents.read(text, reader=number % 3) for number in range(9)))
+
+    assert len(set(map(id, read))) == 1
+
+
+async def test_what_is_remembered_of_documents_is_bounded() -> None:
+    documents = Documents(executable_schema()._schema)
+    small = "{ __typename }"
+    large = [f"{{ {'__typename ' * 1900} }} # {number}" for number in range(40)]
+    await documents.read(small, reader=None)
+
+    for text in large:
+        await documents.read(text, reader=None)
+        assert documents.find(small)
+
+    remembered = [text for text in large if documents.find(text)]
+    assert remembered == large[-len(remembered) :]
+    assert 5 < len(remembered) < 20
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r", "\r\n", "\n\r", "\r\r\n\n"])
+def test_locations_are_those_of_graphql_core(ends: str) -> None:
+    text = f"{{{ends} a {ends}{ends}  b{ends}c}}"
+
+    read = read_document(executable_schema()._schema, text)
+
+    (operation,) = parse(text).definitions
+    assert isinstance(operation, OperationDefinitionNode)
+    expected = [GraphQLError("", field).locations for field in operation.selection_set.selections]
+    assert [error.locations for error in read.errors] == expected

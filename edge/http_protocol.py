@@ -1,0 +1,202 @@
+"""The server's side of an HTTP connection: uvicorn's, with limits for what comes before a request.
+
+uvicorn and httptools limit neither the head of a request, nor how long it may take, nor how many
+requests may wait behind an unanswered one. What must stay true: what one connection holds in memory
+is bounded, no call of the parser takes long, and every connection ends, whatever the client does.
+"""
+
+import asyncio
+from contextlib import suppress
+from typing import Final
+
+import httptools
+import orjson
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+MAX_HEAD_BYTES: Final = 32 * 1024
+MAX_URL_BYTES: Final = 8 * 1024
+MAX_HEADERS: Final = 100
+HEAD_SECONDS: Final = 5.0
+"""From the first byte of a request until its head is complete."""
+MAX_PIPELINED: Final = 16
+"""Requests that may wait behind an unanswered one."""
+LINGER_SECONDS: Final = 2.0
+"""How long a client gets to read a refusal: a socket that is closed before everything that was sent
+to it has been read resets the connection, and the refusal may be lost.
+"""
+_SLICE_BYTES: Final = 16 * 1024
+"""What is parsed before the limits are looked at again."""
+
+_Refusal = tuple[int, str, str]
+"""Status, code and message."""
+_MALFORMED: Final = (400, "BAD_REQUEST", "The request is not valid HTTP.")
+_WRONG_UPGRADE: Final = (400, "BAD_REQUEST", "A WebSocket is opened with GET.")
+_URL_TOO_LONG: Final = (414, "URL_TOO_LONG", f"A URL can have at most {MAX_URL_BYTES} bytes.")
+_HEAD_TOO_LARGE: Final = (
+    431,
+    "HEADERS_TOO_LARGE",
+    f"The headers can have at most {MAX_HEAD_BYTES} bytes, and there can be {MAX_HEADERS} of them.",
+)
+_HEAD_TOO_SLOW: Final = (408, "REQUEST_TIMEOUT", "The headers took too long to arrive.")
+
+
+class _Stop(Exception):
+    """Ends the parser's call from within a callback."""
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    _in_head = False
+    _in_body = False
+    _head_began = 0.0
+    _head_bytes = 0
+    """Of the names and values that are complete, and of the URL."""
+    _unparsed_bytes = 0
+    """Fed to the parser since it last reported anything; it keeps incomplete names and values."""
+    _refusal: _Refusal = _MALFORMED
+    _stopped = False
+    """Whether the rest of what the client sends is dropped."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._limit_idle_time()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what has arrived, unless nothing more is read of this connection."""
+        if len(data) <= _SLICE_BYTES:
+            if not self._stopped:
+                self._parse(data)
+            return
+        view = memoryview(data)
+        for start in range(0, len(data), _SLICE_BYTES):
+            if self._stopped or self.transport.get_protocol() is not self:
+                return
+            self._parse(view[start : start + _SLICE_BYTES])
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Called when the connection has been idle for long, or waits for the rest of a request."""
+        if self._stopped or not self._in_head:
+            self.transport.close()
+            return
+        left = self._head_began + HEAD_SECONDS - self.loop.time()
+        if left > 0:
+            self._limit_idle_time(left)
+        else:
+            self._refuse(_HEAD_TOO_SLOW)
+
+    def on_message_begin(self) -> None:
+        """httptools: the first byte of a request has arrived."""
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise _Stop
+        self._in_head = True
+        self._head_began = self.loop.time()
+        self._head_bytes = self._unparsed_bytes = 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """httptools: a part of the URL has arrived."""
+        super().on_url(url)
+        self._unparsed_bytes = 0
+        if len(self.url) > MAX_URL_BYTES:
+            self._stop(_URL_TOO_LONG)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """httptools: a header is complete, or what follows a chunked body, which is dropped."""
+        if not self._in_head:
+            return
+        self._unparsed_bytes = 0
+        self._head_bytes += len(name) + len(value)
+        if self._head_bytes > MAX_HEAD_BYTES or len(self.headers) >= MAX_HEADERS:
+            self._stop(_HEAD_TOO_LARGE)
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """httptools: the application may begin."""
+        self._in_head = False
+        self._unparsed_bytes = 0
+        self._unset_keepalive_if_required()
+        if not self.url.isascii():
+            self._stop(_MALFORMED)
+        may_upgrade = self.parser.get_method() == b"GET" and self._is_answered()
+        if not may_upgrade and self.parser.should_upgrade() and self._should_upgrade():
+            self._stop(_WRONG_UPGRADE)
+        super().on_headers_complete()
+        self._in_body = True
+
+    def on_body(self, body: bytes) -> None:
+        """httptools: a part of the body has arrived."""
+        self._unparsed_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """httptools: the request is complete."""
+        self._in_body = False
+        self._unparsed_bytes = 0
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """uvicorn: an answer has been written."""
+        super().on_response_complete()
+        if self._stopped and self._is_answered() and not self.transport.is_closing():
+            self._linger()
+
+    def _parse(self, data: bytes | memoryview) -> None:
+        self._unparsed_bytes += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            if self._should_upgrade():
+                self.handle_websocket_upgrade()
+            else:
+                self._stopped = True  # what follows may be another protocol
+        except httptools.HttpParserError:
+            self._refuse(self._refusal)
+        else:
+            if self._unparsed_bytes > MAX_HEAD_BYTES:
+                self._refuse(_HEAD_TOO_LARGE)
+
+    def _stop(self, refusal: _Refusal) -> None:
+        self._refusal = refusal
+        raise _Stop
+
+    def _refuse(self, refusal: _Refusal) -> None:
+        """Read nothing more of this connection, and say why unless an answer is still under way.
+
+        Requests that were complete before are answered.
+        """
+        self._stopped = True
+        cycle = self.cycle
+        if not self._in_body:
+            if self._is_answered():
+                self._answer(refusal)
+        elif cycle.response_started or self.pipeline:
+            self.transport.close()
+        else:
+            cycle.disconnected = True
+            cycle.message_event.set()
+            self._answer(refusal)
+
+    def _is_answered(self) -> bool:
+        """Whether every request whose head is complete has been answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _answer(self, refusal: _Refusal) -> None:
+        status, code, message = refusal
+        body = orjson.dumps({"errors": [{"message": message, "extensions": {"code": code}}]})
+        head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+        self.transport.write(b"".join((STATUS_LINE[status], head % len(body), body)))
+        self._linger()
+
+    def _linger(self) -> None:
+        """Close the connection once the client has read what was written, and had time to."""
+        with suppress(OSError, RuntimeError):
+            self.transport.write_eof()
+        self._limit_idle_time(LINGER_SECONDS)
+
+    def _limit_idle_time(self, seconds: float | None = None) -> None:
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive if seconds is None else seconds,
+            self.timeout_keep_alive_handler,
+        )

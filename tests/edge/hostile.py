@@ -1,0 +1,129 @@
+"""A server as a process of its own, bytes sent to it by hand, and what others see meanwhile."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from time import monotonic
+from typing import Final
+
+from tests.conftest import a_database_name
+from tests.resilience.processes import Api
+
+PATIENCE_SECONDS: Final = 20.0
+MAX_WAIT_SECONDS: Final = 1.0
+"""For the answer to somebody else's small request. On a machine with nothing else to do it is 0.05;
+what these tests are about has been seconds.
+"""
+_CHUNK: Final = 64 * 1024
+
+
+@asynccontextmanager
+async def an_api(mongodb_uri: str, folder: Path) -> AsyncIterator[Api]:
+    """A process on a database of its own."""
+    async with a_database_name(mongodb_uri) as name:
+        environment = {
+            "DARKROOM_MONGODB_URI": mongodb_uri,
+            "DARKROOM_MONGODB_DATABASE": name,
+            "DARKROOM_DATA_DIR": str(folder),
+        }
+        api = Api("api", data_dir=folder, environment=environment)
+        await api.start()
+        try:
+            yield api
+        finally:
+            await api.kill()
+
+
+class Connection:
+    """A client that says what it likes."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    async def send(self, data: bytes) -> None:
+        """Send as much as the server takes, which may be less than all once it has closed."""
+        with suppress(OSError):
+            for start in range(0, len(data), _CHUNK):
+                self._writer.write(data[start : start + _CHUNK])
+                await self._writer.drain()
+
+    async def drip(self, data: bytes, *, every: float) -> None:
+        """Send the same again and again, until the server closes."""
+        with suppress(OSError):
+            while not self._reader.at_eof():
+                self._writer.write(data)
+                await self._writer.drain()
+                await asyncio.sleep(every)
+
+    async def read(self, size: int) -> bytes:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return await self._reader.readexactly(size)
+
+    async def read_until(self, end: bytes) -> bytes:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return await self._reader.readuntil(end)
+
+    async def read_to_the_end(self) -> bytes:
+        """All that comes until the server closes."""
+        received = bytearray()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            with suppress(OSError):
+                while data := await self._reader.read(_CHUNK):
+                    received += data
+        return bytes(received)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+@asynccontextmanager
+async def connection_to(api: Api) -> AsyncIterator[Connection]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    connection = Connection(reader, writer)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def status_of(answer: bytes) -> int:
+    """The status of the first answer; 0 where there is none."""
+    found = re.match(rb"HTTP/1\.1 (\d{3}) ", answer)
+    return int(found[1]) if found else 0
+
+
+def memory_of(api: Api) -> int:
+    """What the process has in memory, in bytes."""
+    status = Path(f"/proc/{api.pid}/status").read_text()
+    found = re.search(r"VmRSS:\s+(\d+) kB", status)
+    assert found
+    return int(found[1]) * 1024
+
+
+@asynccontextmanager
+async def others_are_served(api: Api) -> AsyncIterator[None]:
+    """Ask for something small all the time, and demand that no answer takes long."""
+    waits = list[float]()
+    asked = asyncio.Event()
+
+    async def ask() -> None:
+        while True:
+            began = monotonic()
+            async with connection_to(api) as other:
+                await other.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                assert status_of(await other.read_to_the_end()) == 200
+            waits.append(monotonic() - began)
+            asked.set()
+
+    asking = asyncio.create_task(ask())
+    try:
+        yield
+        await asyncio.wait_for(asked.wait(), PATIENCE_SECONDS)
+    finally:
+        asking.cancel()
+        await asyncio.wait([asking])
+    if not asking.cancelled():
+        asking.result()
+    assert max(waits) < MAX_WAIT_SECONDS

@@ -1,0 +1,223 @@
+"""What a client without a token can do to a connection before there is a request, or a message."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.edge.hostile import (
+    Connection,
+    an_api,
+    connection_to,
+    memory_of,
+    others_are_served,
+    status_of,
+)
+from tests.resilience.processes import Api
+
+MEGABYTE: Final = 1024 * 1024
+GET: Final = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
+UPGRADE: Final = (
+    b"GET /graphql HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    b"Sec-WebSocket-Protocol: graphql-transport-ws\r\n"
+)
+CONNECTIONS: Final = 20
+HEADS: Final = {
+    "a long value": (GET + b"X: %b\r\n\r\n" % (b"x" * MEGABYTE), 431),
+    "a long name": (GET + b"%b: x\r\n\r\n" % (b"X" * MEGABYTE), 431),
+    "a value that never ends": (GET + b"X: " + b"x" * 8 * MEGABYTE, 431),
+    "a name that never ends": (GET + b"X" * 8 * MEGABYTE, 431),
+    "a value in many lines": (GET + b"X: x" + b"\r\n x" * MEGABYTE, 400),
+    "many headers": (GET + b"X: x\r\n" * 200_000 + b"\r\n", 431),
+    "many empty headers": (GET + b"X:\r\n" * 1_000 + b"\r\n", 431),
+    "a long URL": (b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n" % (b"x" * 9_000), 414),
+    "a URL that never ends": (b"GET /" + b"x" * 8 * MEGABYTE, 414),
+    "a method that is none": (b"X" * 8 * MEGABYTE, 400),
+    "a URL that is not ASCII": (b"GET /graphql\xff HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+    "a WebSocket with a long value": (UPGRADE + b"X: %b\r\n\r\n" % (b"x" * MEGABYTE), 431),
+    "a WebSocket with a value longer than a line": (
+        UPGRADE + b"X: %b\r\n\r\n" % (b"x" * 10_000),
+        431,
+    ),
+    "a WebSocket with many headers": (UPGRADE + b"X: x\r\n" * 1_000 + b"\r\n", 431),
+    "a WebSocket with a long URL": (
+        UPGRADE.replace(b"/graphql", b"/graphql?" + b"x" * 8_190) + b"\r\n",
+        414,
+    ),
+    "a WebSocket with a URL that is not ASCII": (
+        UPGRADE.replace(b"/graphql", b"/graphql?\xff") + b"\r\n",
+        400,
+    ),
+    "a WebSocket by POST": (UPGRADE.replace(b"GET", b"POST") + b"\r\n", 400),
+    "a WebSocket with a body": (UPGRADE + b"Content-Length: 5\r\n\r\nhello", 400),
+    "a WebSocket with chunks": (UPGRADE + b"Transfer-Encoding: chunked\r\n\r\n", 400),
+    "a WebSocket without a key": (UPGRADE.replace(b"-Key", b"-Kye") + b"\r\n", 400),
+    "a WebSocket with two keys": (UPGRADE + b"Sec-WebSocket-Key: x\r\n\r\n", 400),
+    "a WebSocket of another version": (UPGRADE.replace(b"13", b"12") + b"\r\n", 400),
+    "a body that is not in chunks": (
+        b"POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\nhello",
+        400,
+    ),
+    "what follows the chunks never ends": (
+        b"POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\n" + b"X: x\r\n" * MEGABYTE,
+        431,
+    ),
+}
+NEVER_COMPLETE: Final = {
+    "nothing": b"",
+    "half a method": b"GE",
+    "half a head": GET,
+    "half a name": GET + b"X",
+    "half a head of a WebSocket": UPGRADE,
+    "half a head behind an answered request": GET + b"\r\n" + GET,
+    "nothing behind an answered request": GET + b"\r\n",
+    "a body that never comes, behind an answered request": GET + b"Content-Length: 9\r\n\r\n",
+    "chunks that never come, behind an answered request": GET
+    + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhe",
+    "a body of an operation": b"POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n"
+    b"Content-Type: application/json\r\n\r\n{",
+}
+DRIPS: Final = {
+    "empty lines": (b"", b"\r\n"),
+    "a head, letter by letter": (GET, b"X"),
+    "a head, line by line": (GET, b"X: x\r\n"),
+    "a body behind an answered request": (GET + b"Content-Length: 9999\r\n\r\n", b"x"),
+    "a body of an operation": (
+        b"POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n"
+        b"Content-Type: application/json\r\n\r\n{",
+        b" ",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+async def api(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Api]:
+    async with an_api(mongodb_uri, tmp_path_factory.mktemp("api")) as api:
+        yield api
+
+
+@pytest.mark.parametrize(("head", "status"), HEADS.values(), ids=HEADS)
+async def test_a_head_beyond_the_limits_is_refused(api: Api, head: bytes, status: int) -> None:
+    before = memory_of(api)
+
+    async def send() -> bytes:
+        async with connection_to(api) as connection:
+            sending = asyncio.create_task(connection.send(head))
+            answer = await connection.read_to_the_end()
+            await sending
+            return answer
+
+    async with others_are_served(api):
+        answers = await asyncio.gather(*(send() for _ in range(CONNECTIONS)))
+
+    assert {status_of(answer) for answer in answers} == {status}
+    assert memory_of(api) - before < CONNECTIONS * 2 * MEGABYTE
+
+
+async def test_what_is_never_complete_is_dropped(api: Api) -> None:
+    async def wait_for_end(data: bytes) -> bytes:
+        async with connection_to(api) as connection:
+            await connection.send(data)
+            return await connection.read_to_the_end()
+
+    async with others_are_served(api):
+        answers = await asyncio.gather(*map(wait_for_end, NEVER_COMPLETE.values()))
+
+    answer_to = dict(zip(NEVER_COMPLETE, answers, strict=True))
+    assert answer_to["nothing"] == b""
+    assert status_of(answer_to["half a head"]) == 408
+    assert b"REQUEST_TIMEOUT" in answer_to["half a head"]
+    assert status_of(answer_to["half a head behind an answered request"]) == 200
+    assert status_of(answer_to["a body of an operation"]) == 408
+
+
+async def test_what_comes_in_drips_is_dropped(api: Api) -> None:
+    async def wait_for_end(first: bytes, drop: bytes) -> None:
+        async with connection_to(api) as connection:
+            await connection.send(first)
+            dripping = asyncio.create_task(connection.drip(drop, every=0.2))
+            try:
+                await connection.read_to_the_end()
+            finally:
+                dripping.cancel()
+
+    async with others_are_served(api):
+        await asyncio.gather(*(wait_for_end(*row) for row in DRIPS.values()))
+
+
+async def test_a_head_may_be_as_large_as_the_limits_allow(api: Api) -> None:
+    headers = b"X: %b\r\n" % (b"x" * 31_000) + b"Y: y\r\n" * 90
+    url = b"/healthz?" + b"x" * 8_000
+    async with connection_to(api) as connection:
+        await connection.send(GET.replace(b"/healthz", url) + headers + b"\r\n")
+        assert status_of(await connection.read_until(b"}")) == 200
+
+
+async def test_requests_behind_one_another_are_answered_in_their_order(api: Api) -> None:
+    async with connection_to(api) as connection:
+        await connection.send(GET + b"\r\n" + GET.replace(b"healthz", b"nothing") + b"\r\n")
+        assert status_of(await connection.read_until(b"}")) == 200
+        assert status_of(await connection.read_until(b"Not Found")) == 404
+
+
+@pytest.mark.parametrize("request_", [GET + b"\r\n", b"GET / HTTP/1.1\r\n\r\n"])
+async def test_megabytes_of_requests_are_answered_up_to_a_limit(api: Api, request_: bytes) -> None:
+    flood = request_ * (16 * MEGABYTE // len(request_))
+    before = memory_of(api)
+
+    async with others_are_served(api), connection_to(api) as connection:
+        sending = asyncio.create_task(connection.send(flood))
+        answers = await connection.read_to_the_end()
+        await sending
+
+    assert answers.startswith(b"HTTP/1.1 ")
+    assert memory_of(api) - before < 4 * MEGABYTE
+
+
+async def test_a_client_may_leave_at_any_moment(api: Api) -> None:
+    body = (
+        b"POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 99\r\n\r\n{"
+    )
+    for data in (b"", GET, GET + b"\r\n" * 2, body, UPGRADE, UPGRADE + b"\r\n"):
+        for _ in range(10):
+            async with connection_to(api) as connection:
+                await connection.send(data)
+
+    async with connection_to(api) as connection:
+        await connection.send(GET + b"Connection: close\r\n\r\n")
+        assert status_of(await connection.read_to_the_end()) == 200
+    assert "Traceback" not in api.text_of_log()
+
+
+async def test_a_signal_ends_the_process_whatever_its_clients_did(
+    mongodb_uri: str, tmp_path: Path
+) -> None:
+    rows = [
+        *(head for head, _ in HEADS.values()),
+        *NEVER_COMPLETE.values(),
+        UPGRADE + b"\r\n",
+    ]
+
+    async with an_api(mongodb_uri, tmp_path) as api:
+
+        async def send(connection: Connection, data: bytes) -> None:
+            await connection.send(data)
+
+        reached = [await asyncio.open_connection("127.0.0.1", api.port) for _ in rows]
+        connections = [Connection(reader, writer) for reader, writer in reached]
+        await asyncio.gather(*map(send, connections, rows))
+        async with connection_to(api) as connection:
+            await connection.send(GET + b"Connection: close\r\n\r\n")
+            assert status_of(await connection.read_to_the_end()) == 200
+
+        assert await api.terminate() == 0
+
+        for connection in connections:
+            connection.close()
+        assert "Traceback" not in api.text_of_log()

@@ -1,0 +1,156 @@
+"""What a client without a token can ask: long documents, invalid ones, and what is repeated."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from time import monotonic
+from typing import Any, Final
+
+import httpx2
+import pytest
+
+from tests.edge.hostile import an_api, memory_of, others_are_served
+from tests.resilience.processes import Api
+
+MEGABYTE: Final = 1024 * 1024
+LONG: Final = 250_000
+SHORTER: Final = 120_000
+"""Of what takes two bytes in JSON."""
+AT_ONCE: Final = 4
+MAX_ANSWER_BYTES: Final = 64 * 1024
+
+
+def fragments(count: int, body: str, *, on: str = "ImageModel") -> str:
+    """A chain of them; `body` names the next one as `$next`."""
+    links = [
+        f"fragment f{number} on {on} {{ {body.replace('$next', f'f{number + 1}')} }}"
+        for number in range(count)
+    ]
+    return " ".join([*links, f"fragment f{count} on {on} {{ __typename }}"])
+
+
+REFUSED: Final = {
+    "blanks": " " * LONG,
+    "blanks before a mistake": " " * LONG + "{ x }",
+    "lines before a mistake": "\n" * SHORTER + "{ x }",
+    "lines before many mistakes": "\n" * (SHORTER - 8_000) + "{ " + "x " * 1_900 + "}",
+    "lines between many mistakes": "{ " + ("x" + "\n" * 60) * 1_900 + "}",
+    "lines before the end": "\n" * SHORTER + "{",
+    "a comment": "#" * LONG,
+    "many comments": "#\n" * (LONG // 3),
+    "a name": f"{{ {'x' * LONG} }}",
+    "a name in a conflict": f"{{ {'x' * 100_000}: __typename {'x' * 100_000}: models {{ id }} }}",
+    "names in conflicts": "{ "
+    + " ".join(
+        f"{'x' * 5_000}{number}: __typename {'x' * 5_000}{number}: models {{ id }}"
+        for number in range(20)
+    )
+    + " }",
+    "a number": f"{{ models(search: {'1' * LONG}) {{ id }} }}",
+    "a string of the wrong kind": f'{{ models(includeUnlisted: "{"x" * LONG}") {{ id }} }}',
+    "a string that never ends": '{ models(search: "' + "\\n" * (LONG // 3),
+    "a block that never ends": '{ models(search: """' + "\n " * (LONG // 3),
+    "an object of the wrong kind": f'{{ models(search: {{a: "{"x" * LONG}"}}) {{ id }} }}',
+    "one field again and again": "{ " + "models { id } " * 490 + "}",
+    "one field below another": "{ models { " + "editModel { id } " * 490 + "} }",
+    "unknown fields": "{ " + " ".join(f"x{number}" for number in range(1_990)) + " }",
+    "one unknown field": "{ " + "x " * 1_990 + "}",
+    "unknown directives": "{ __typename " + "@x " * 900 + "}",
+    "unknown arguments": "{ models(" + " ".join(f"a{n}: 1" for n in range(600)) + ") { id } }",
+    "unknown variables": "{ "
+    + " ".join(f"a{n}: model(id: $v{n}) {{ id }}" for n in range(160))
+    + " }",
+    "unused variables": "query(" + " ".join(f"$a{n}: Int" for n in range(490)) + ") {__typename}",
+    "unused fragments": "{ __typename } " + fragments(250, "__typename"),
+    "many operations": "query a { __typename } " * 380,
+    "nested selections": "{ " + "a { " * 900 + "a" + " }" * 900 + " }",
+    "nested lists": "{ models(search: " + "[" * 900 + "]" * 900 + ") { id } }",
+    "nested inline fragments": "{ models " + "{ ... " * 150 + "{ x }" + " }" * 150 + " }",
+    "fragments that double": "{ models { ...f0 } } "
+    + fragments(90, "editModel { ...$next id } editModel { ...$next }"),
+    "fragments in a circle": "{ models { ...f0 } } "
+    + fragments(90, "...$next ...f0 ...f1 ...f2 ...f3"),
+    "tokens": "{ " + "__typename " * 2_100 + "}",
+    "nothing but letters": "x" * LONG,
+    "nothing but braces": "{" * LONG,
+    "nothing but quotes": '"' * SHORTER,
+}
+
+
+@pytest.fixture(scope="module")
+async def api(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Api]:
+    async with an_api(mongodb_uri, tmp_path_factory.mktemp("api")) as api:
+        yield api
+
+
+@pytest.fixture
+async def http(api: Api) -> AsyncIterator[httpx2.AsyncClient]:
+    headers = {"accept": "application/graphql-response+json"}
+    async with httpx2.AsyncClient(
+        base_url=api.url, timeout=30, verify=False, headers=headers
+    ) as http:
+        yield http
+
+
+async def post_at_once(
+    api: Api, http: httpx2.AsyncClient, *bodies: dict[str, Any]
+) -> list[httpx2.Response]:
+    """The answers to several requests at once, while others are served."""
+    contents = [json.dumps(body, ensure_ascii=False).encode() for body in bodies]
+    headers = {"content-type": "application/json"}
+    async with others_are_served(api):
+        return await asyncio.gather(
+            *(http.post("/graphql", content=content, headers=headers) for content in contents)
+        )
+
+
+@pytest.mark.parametrize("document", REFUSED.values(), ids=REFUSED)
+async def test_a_document_is_refused_in_few_words(
+    api: Api, http: httpx2.AsyncClient, document: str
+) -> None:
+    # Each is another document, so that none is remembered.
+    bodies = [{"query": f"{document} #{number}"} for number in range(AT_ONCE)]
+
+    answers = await post_at_once(api, http, *bodies)
+
+    for answer in answers:
+        assert answer.status_code == 400
+        assert len(answer.content) < MAX_ANSWER_BYTES
+        assert set(answer.json()) == {"errors"}
+
+
+async def test_what_is_remembered_of_documents_is_bounded(
+    api: Api, http: httpx2.AsyncClient
+) -> None:
+    async def ask(number: int) -> None:
+        document = f"{{ {'__typename ' * 1_900} }} # {number}"
+        assert (await http.post("/graphql", json={"query": document})).status_code in (200, 400)
+
+    await ask(0)
+    before = memory_of(api)
+
+    async with others_are_served(api):
+        for number in range(150):
+            await ask(number)
+
+    assert memory_of(api) - before < 80 * MEGABYTE
+
+
+async def test_many_long_documents_of_one_client_do_not_hold_up_another(
+    api: Api, http: httpx2.AsyncClient
+) -> None:
+    def document(number: int) -> str:
+        return " ".join(f"query a{number}x{n} {{ __typename }}" for n in range(380))
+
+    flood = [{"query": document(number), "operationName": f"a{number}x0"} for number in range(60)]
+    flooding = asyncio.create_task(post_at_once(api, http, *flood))
+
+    waits = []
+    while not flooding.done():
+        began = monotonic()
+        answer = await http.post("/graphql", json={"query": "{ models { id } }"})
+        waits.append(monotonic() - began)
+        assert answer.status_code == 200
+
+    assert {answer.status_code for answer in await flooding} <= {200, 504}
+    assert max(waits) < 1
