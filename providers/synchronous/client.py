@@ -203,7 +203,7 @@ def _names_events(content_type: str) -> bool:
 
 
 async def _as_utf8(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """The same text, of which any encoding that JSON may have is told by its first bytes."""
+    """The same text in UTF-8. Its first bytes say in which of the encodings of JSON it comes."""
     start, decode = b"", None
     async for piece in pieces:
         if decode is not None:
