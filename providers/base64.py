@@ -1,12 +1,12 @@
 """Base64 that is decoded as it comes, so that a picture is never held as text."""
 
-import re
 import string
 from binascii import Error, a2b_base64
 from io import BytesIO
 from typing import Final
 
 from providers.http import AnswerUnusable
+from providers.pictures import looks_like_picture
 
 _STEP_LENGTH: Final = 2**18
 """A multiple of four: so much is decoded without a pause."""
@@ -16,13 +16,6 @@ _STANDARD: Final = bytes.maketrans(b"-_", b"+/")
 """From the alphabet for URLs."""
 _NOT_BASE64: Final = bytes(set(range(256)) - set(_ALPHABET + _END))
 _BLANKS: Final = string.whitespace.encode()
-_PICTURE: Final = re.compile(rb"\x89PNG|\xff\xd8\xff|GIF8|RIFF.{4}WEBP|.{4}ftyp", re.DOTALL)
-"""How PNG, JPEG, GIF, WebP, and AVIF or HEIC begin."""
-
-
-def looks_like_picture(data: bytes) -> bool:
-    """Whether it begins as a picture of some usual format does."""
-    return _PICTURE.match(data) is not None
 
 
 class Base64Decoder:

@@ -5,8 +5,8 @@ from typing import Final
 
 from providers.failures import BAD_RESPONSE, REFUSED
 
-_NAMES: Final = ("output", "images", "data", "url", "uri", "image", "src", "imageUrl")
-"""Where results have their links, the most usual name first."""
+_NAMES: Final = ("url", "uri", "image", "images", "output", "data", "src", "imageUrl")
+"""Where objects have their links, the most usual name first."""
 _MAX_DEPTH: Final = 6
 _MAX_LINKS: Final = 64
 

@@ -14,7 +14,9 @@ FOLDER: Final = Path(__file__).parent / "sdks"
 LIMIT_SECONDS: Final = 60.0
 
 
-async def ask_sdk(provider: str, *arguments: str, **environment: str) -> Any:
+async def ask_sdk(
+    provider: str, *arguments: str, limit_seconds: float = LIMIT_SECONDS, **environment: str
+) -> Any:
     """What the script of `tests/sdks` prints, as JSON: what the SDK has understood.
 
     Skip the test where the SDKs are not installed; fail it with what the script complained of.
@@ -31,7 +33,7 @@ async def ask_sdk(provider: str, *arguments: str, **environment: str) -> Any:
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        printed, complaints = await asyncio.wait_for(process.communicate(), LIMIT_SECONDS)
+        printed, complaints = await asyncio.wait_for(process.communicate(), limit_seconds)
     finally:
         if process.returncode is None:
             process.kill()

@@ -22,6 +22,7 @@ from providers.failures import (
     meaning_of,
 )
 from providers.http import Answer
+from providers.lenient import objects_of
 
 _MAX_DETAILS: Final = 3
 _YES_OR_NO: Final = {"true": True, "1": True, "false": False, "0": False}
@@ -105,9 +106,7 @@ def _types(answer: Answer) -> list[str]:
 
 def _details(fields: Mapping[str, object]) -> list[Mapping[str, object]]:
     """`detail` as fal's models write it: mostly a list, sometimes its only element."""
-    found = fields.get("detail")
-    listed = found if isinstance(found, list) else [found]
-    return [detail for detail in listed if isinstance(detail, dict)]
+    return objects_of(fields.get("detail"))
 
 
 def _detail(answer: Answer, leave_out: Iterable[str]) -> str:

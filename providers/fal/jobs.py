@@ -15,6 +15,7 @@ from domain.outputs import ProviderJob
 from providers.lenient import id_of
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.~-]{1,200}")
+_IN_URL: Final = re.compile(r"/requests/([^/?#]+)/status(?:[?#]|$)")
 _LONG_NAMESPACES: Final = frozenset({"workflows", "comfy"})
 _MAX_LINK_LENGTH: Final = 2048
 
@@ -65,13 +66,18 @@ class FalQueue:
         they are built. One that is missing, or leads elsewhere, is built by the rule that fal's
         own clients follow.
         """
-        built = self.build_job(fields.get("request_id"), endpoint=endpoint)
+        status_url = self._checked(fields.get("status_url"))
+        named = _IN_URL.search(status_url or "")
+        built = self.build_job(fields.get("request_id"), endpoint=endpoint) or (
+            # fal's own clients follow the URLs, whatever the id is.
+            self.build_job(named[1], endpoint=endpoint) if named else None
+        )
         if built is None:
             return None
         return FalJob(
             endpoint=endpoint,
             request_id=built.request_id,
-            status_url=self._checked(fields.get("status_url")) or built.status_url,
+            status_url=status_url or built.status_url,
             response_url=self._checked(fields.get("response_url")) or built.response_url,
             cancel_url=self._checked(fields.get("cancel_url")) or built.cancel_url,
         )

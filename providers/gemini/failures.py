@@ -20,7 +20,7 @@ from providers.failures import (
     meaning_of,
 )
 from providers.http import MAX_RETRY_AFTER_SECONDS, Answer
-from providers.lenient import Fields
+from providers.lenient import Fields, count_of, objects_of
 
 _BAD_KEY: Final = "API_KEY_INVALID"
 _FOR_THE_OPERATOR: Final = "FAILED_PRECONDITION"
@@ -42,20 +42,18 @@ def explain_answer(answer: Answer, leave_out: Iterable[str]) -> GenerationFailed
 
 def explain_error(error: Fields, leave_out: Iterable[str]) -> GenerationFailed:
     """What an error inside a good answer means."""
-    said = error.get("code")
-    status = said if isinstance(said, int) and not isinstance(said, bool) else 500
+    status = count_of(error.get("code")) or 500
     meaning = _meaning(error, status)
     return explain_error_inside(meaning, [status, *_words(error)], leave_out=leave_out)
 
 
 def error_in(fields: Fields | None) -> Fields | None:
     """The error in an object, if there is one."""
-    error = fields.get("error") if fields is not None else None
-    return error if isinstance(error, dict) else None
+    return next(iter(objects_of((fields or {}).get("error"))), None)
 
 
 def _meaning(error: Fields, status: int) -> Meaning:
-    reasons = {detail.get("reason") for detail in _details(error)}
+    reasons = [detail.get("reason") for detail in _details(error)]
     if _BAD_KEY in reasons or error.get("status") == _FOR_THE_OPERATOR:
         return NO_CREDENTIALS
     return meaning_of(status)
@@ -65,9 +63,7 @@ def _is_quota_of_the_day(error: Fields) -> bool:
     violations = [
         violation
         for detail in _details(error)
-        if isinstance(listed := detail.get("violations"), list)
-        for violation in listed[:_MAX_DETAILS]
-        if isinstance(violation, dict)
+        for violation in objects_of(detail.get("violations"))[:_MAX_DETAILS]
     ]
     return any(_PER_DAY in str(violation.get("quotaId", "")) for violation in violations)
 
@@ -81,9 +77,7 @@ def _retry_hint(error: Fields, answer: Answer) -> float | None:
 
 
 def _details(error: Fields) -> list[Fields]:
-    found = error.get("details")
-    listed = found[:_MAX_DETAILS] if isinstance(found, list) else []
-    return [detail for detail in listed if isinstance(detail, dict)]
+    return objects_of(error.get("details"))[:_MAX_DETAILS]
 
 
 def _object(answer: Answer) -> Fields | None:

@@ -11,7 +11,6 @@ from typing import Final
 from domain.errors import GenerationFailed
 from domain.generation import DeliveredImage, Delivery, GenerationRequest
 from domain.outputs import Usage
-from providers.base64 import looks_like_picture
 from providers.endpoints import endpoint_of
 from providers.failures import (
     BAD_RESPONSE,
@@ -24,6 +23,7 @@ from providers.failures import (
 from providers.gemini.failures import error_in, explain_error
 from providers.http import quote
 from providers.lenient import Fields, is_yes, object_of, objects_of, pick, text_of
+from providers.pictures import looks_like_picture, looks_whole, whole_first
 from providers.references import Reference
 from providers.seeds import seed_of
 from providers.streaming_json import InlineJson
@@ -125,7 +125,7 @@ class GeminiReply:
 
     @property
     def pictures(self) -> Sequence[bytes]:
-        return self._pictures[: self._request.image_count]
+        return whole_first(self._pictures)[: self._request.image_count]
 
     @property
     def is_empty(self) -> bool:
@@ -142,7 +142,8 @@ class GeminiReply:
 
     @property
     def has_ended(self) -> bool:
-        return self.is_ending and len(self._pictures) >= self._request.image_count
+        count = sum(map(looks_whole, self._pictures))
+        return self.is_ending and count >= self._request.image_count
 
     def take(self, document: InlineJson, fields: Fields) -> list[Partial]:
         """Take in an answer, or a part of one that is streamed; the pictures of its thoughts."""
@@ -207,7 +208,7 @@ class GeminiReply:
             if not (kind.startswith(_IMAGE) or not kind or looks_like_picture(data)):
                 continue
             if is_thought:
-                thoughts += [Partial(data)] if data else []
+                thoughts += [Partial(data)] if looks_whole(data) else []
             elif data:
                 self._pictures.append(data)
             else:

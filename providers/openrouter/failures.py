@@ -24,7 +24,7 @@ from providers.failures import (
     meaning_of,
 )
 from providers.http import MAX_RETRY_AFTER_SECONDS, Answer
-from providers.lenient import Fields, object_of
+from providers.lenient import Fields, count_of, object_of, objects_of
 
 _FINAL: Final[Mapping[str, Meaning]] = {
     **KINDS,
@@ -81,10 +81,8 @@ def error_in(fields: Fields | None) -> Fields | None:
     """The error in an object, wherever it stands; None where there is none."""
     if fields is None:
         return None
-    choices = fields.get("choices")
-    first = choices[0] if isinstance(choices, list) and choices else None
-    for place in (fields, first):
-        error = place.get("error") if isinstance(place, dict) else None
+    for place in (fields, *objects_of(fields.get("choices"))[:1]):
+        error = place.get("error")
         if isinstance(error, dict):
             return error
         if isinstance(error, str) and error:
@@ -114,11 +112,9 @@ def _names(error: Fields) -> list[str]:
 
 def _status_in(error: Fields) -> int:
     """An error's status, where it stands inside of a good answer. In doubt, it is a server's."""
-    code = error.get("code")
-    if isinstance(code, int) and not isinstance(code, bool):
+    code = count_of(error.get("code"))
+    if code is not None:
         return code
-    if isinstance(code, str) and code.isascii() and code.isdecimal() and len(code) == 3:
-        return int(code)
     return next((_STATUSES[word] for word in _names(error) if word in _STATUSES), 500)
 
 

@@ -10,6 +10,7 @@ from typing import Final
 import orjson
 
 from providers.http import MAX_BYTES, Answer, ask, open_client
+from providers.lenient import Fields, id_of
 from providers.polled.dialect import Dialect, Submission
 
 _MAX_ANSWER_BYTES: Final = 6 * 2**20
@@ -17,9 +18,15 @@ _MAX_ANSWER_BYTES: Final = 6 * 2**20
 _JOB_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,200}")
 
 
-def is_job_id(value: object) -> bool:
+def is_job_id(value: str) -> bool:
     """Whether it may stand in a path."""
-    return isinstance(value, str) and _JOB_ID.fullmatch(value) is not None
+    return _JOB_ID.fullmatch(value) is not None
+
+
+def job_id_in(fields: Fields) -> str:
+    """The id of a prediction; empty where it has none that may stand in a path."""
+    job_id = id_of(fields.get("id"))
+    return job_id if is_job_id(job_id) else ""
 
 
 class PolledClient:

@@ -24,6 +24,7 @@ class Prediction:
     """What an answer says of a job, and no more: answers may repeat all that was sent."""
 
     id: str
+    """Empty where the answer does not say it, or not as an id."""
     has_ended: bool
     links: tuple[str, ...] = ()
     """To its pictures: at least one, where it has ended without a failure."""

@@ -5,6 +5,7 @@ whether a job was taken is never guessed; neither prompts nor the key get into a
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from domain.errors import GenerationFailed
 from domain.generation import DeliveredImage, Delivery, GenerationRequest
@@ -99,13 +100,15 @@ class PolledRun:
         """
         if 300 <= answer.status < 500:
             return None
-        return self._dialect.read(answer, leave_out=self._leave_out)
+        prediction = self._dialect.read(answer, leave_out=self._leave_out)
+        return prediction if prediction is not None and prediction.id else None
 
     def _read_status(self, answer: Answer, job_id: str) -> Prediction | None:
         if not 200 <= answer.status < 300:
             return None
         prediction = self._dialect.read(answer, leave_out=self._leave_out)
-        return prediction if prediction is not None and prediction.id == job_id else None
+        # The URL has named the job: whatever the answer calls it, it is this one.
+        return replace(prediction, id=job_id) if prediction is not None else None
 
     async def _report_progress(self, prediction: Prediction) -> None:
         progress = prediction.progress

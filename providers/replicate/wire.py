@@ -13,15 +13,17 @@ from domain.generation import GenerationRequest
 from domain.models import ImageFormat
 from providers.failures import BAD_RESPONSE, NO_IMAGE, TIMED_OUT
 from providers.http import Answer
-from providers.lenient import Fields, id_of, state_of
+from providers.lenient import Fields, state_of
 from providers.links import links_in
-from providers.polled.client import is_job_id
+from providers.polled.client import job_id_in
 from providers.polled.dialect import Prediction, Submission
 from providers.polled.payloads import payload_of
 from providers.replicate import failures
 from providers.vocabulary import FORMATS
 
 _MIN_CANCEL_SECONDS: Final = 5
+_SUCCEEDED: Final = "succeeded"
+_STATES: Final = frozenset({"starting", "processing", _SUCCEEDED, *failures.ENDS})
 _FORMATS: Final = {**FORMATS, ImageFormat.JPEG: "jpg"}
 _PROGRESS: Final = re.compile(r"^\s*(\d{1,3})%\s*\|", re.MULTILINE)
 _MAX_LOGS_LENGTH: Final = 2_000
@@ -58,10 +60,10 @@ class ReplicateDialect:
 
     def read(self, answer: Answer, *, leave_out: Sequence[str]) -> Prediction | None:
         fields = answer.fields() or {}
-        job_id, status = id_of(fields.get("id")), state_of(fields)
-        if not is_job_id(job_id) or not status:
+        job_id, status = job_id_in(fields), state_of(fields)
+        if not job_id and status not in _STATES:
             return None
-        if status not in failures.ENDS and status != "succeeded":
+        if status not in failures.ENDS and status != _SUCCEEDED:
             return Prediction(id=job_id, has_ended=False, progress=_progress_in(fields.get("logs")))
         try:
             links = _links_of(fields, leave_out=leave_out)
@@ -78,9 +80,9 @@ class ReplicateDialect:
 
 def _links_of(fields: Fields, *, leave_out: Sequence[str]) -> list[str]:
     """Raise `GenerationFailed` where there is nothing to fetch."""
-    if state_of(fields) != "succeeded":
+    if state_of(fields) != _SUCCEEDED:
         raise failures.explain_prediction(fields, leave_out=leave_out)
-    links = links_in(fields)
+    links = links_in(fields.get("output")) or links_in(fields)
     if links:
         return links
     if fields.get("data_removed") is True:

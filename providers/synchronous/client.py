@@ -4,7 +4,8 @@ What must stay true: a request is sent once; nothing is kept of an answer except
 short texts.
 """
 
-from codecs import BOM_UTF8
+import codecs
+import json
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from math import inf
@@ -48,6 +49,7 @@ _PICTURES_IN_A_STREAM: Final = 4
 """Previews are as large as what follows them."""
 _JSON: Final = (b"{", b"[")
 _EVENTS: Final = (b"data:", b"event:", b"id:", b"retry:", b":")
+_ENCODED_LENGTH: Final = 4
 _TELLING_LENGTH: Final = 6
 """As long as the longest of these."""
 
@@ -127,8 +129,9 @@ class SynchronousClient:
         )
         async with aclosing(pieces):
             # What an answer begins with is more reliable than its content type.
-            start = await _read_start(pieces)
-            async with aclosing(_resume(start, pieces)) as rest:
+            texts = _as_utf8(pieces)
+            start = await _read_start(texts)
+            async with aclosing(texts), aclosing(_resume(start, texts)) as rest:
                 if start.startswith(_JSON) or not (says_events or start.startswith(_EVENTS)):
                     await self._read_document(rest, reply, previews)
                     return
@@ -199,11 +202,33 @@ def _names_events(content_type: str) -> bool:
     return content_type.strip().lower().startswith("text/event-stream")
 
 
+async def _as_utf8(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """The same text in UTF-8. Its first bytes say in which of the encodings of JSON it comes."""
+    start, decode = b"", None
+    async for piece in pieces:
+        if decode is not None:
+            yield decode(piece).encode()
+            continue
+        start += piece
+        if len(start) < _ENCODED_LENGTH:
+            continue
+        encoding = json.detect_encoding(start)
+        if encoding.startswith("utf-8"):
+            yield start
+            async for rest in pieces:
+                yield rest
+            return
+        decode = codecs.getincrementaldecoder(encoding)("replace").decode
+        yield decode(start).encode()
+    if decode is None:
+        yield start
+
+
 async def _read_start(pieces: AsyncGenerator[bytes, None]) -> bytes:
     """The first bytes of an answer, enough to tell events from JSON, without blanks before them."""
     start = b""
     async for piece in pieces:
-        start = (start + piece).lstrip().removeprefix(BOM_UTF8).lstrip()
+        start = (start + piece).lstrip().removeprefix(codecs.BOM_UTF8).lstrip()
         if len(start) >= _TELLING_LENGTH:
             break
     return start

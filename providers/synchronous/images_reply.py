@@ -11,6 +11,7 @@ from domain.generation import DeliveredImage, Delivery, GenerationRequest
 from domain.outputs import Usage
 from providers.failures import BAD_RESPONSE, NO_IMAGE, REFUSED
 from providers.lenient import Fields, count_of, items_of, objects_of, text_of
+from providers.pictures import looks_whole, whole_first
 from providers.streaming_json import InlineJson
 from providers.synchronous.dialect import LeaveOut, Partial
 from providers.usage import usage_of
@@ -60,11 +61,16 @@ class ImagesReply:
         self._usage: Usage | None = None
         self._quality: str | None = None
         self._size: str | None = None
-        self.pictures: Sequence[bytes | str] = ()
+        self._pictures: list[bytes | str] = []
+
+    @property
+    def pictures(self) -> Sequence[bytes | str]:
+        # More may have come than were asked for, or were charged for.
+        return whole_first(self._pictures)[: self._image_count]
 
     @property
     def is_empty(self) -> bool:
-        return not self.pictures and self._failure is None
+        return not self._pictures and self._failure is None
 
     @property
     def is_whole(self) -> bool:
@@ -72,11 +78,11 @@ class ImagesReply:
 
     @property
     def is_ending(self) -> bool:
-        return self._failure is not None
+        return not self.is_empty
 
     @property
     def has_ended(self) -> bool:
-        return bool(self.pictures)
+        return any(isinstance(one, str) or looks_whole(one) for one in self._pictures)
 
     def take(self, document: InlineJson, fields: Fields) -> list[Partial]:
         kind = text_of(fields.get("type"))
@@ -106,7 +112,7 @@ class ImagesReply:
     def _partials_in(self, document: InlineJson, fields: Fields) -> list[Partial]:
         """A partial image is a whole picture that the next one replaces."""
         picture = document.take(fields.get("b64_json"))
-        if not picture:
+        if picture is None or not looks_whole(picture):
             return []
         index = count_of(fields.get("partial_image_index"))
         if self._partial_count is None or index is None or index >= self._partial_count:
@@ -114,8 +120,7 @@ class ImagesReply:
         return [Partial(picture, (index + 1) / (self._partial_count + 1))]
 
     def _take_pictures(self, pictures: Sequence[bytes | str], fields: Fields) -> None:
-        # More may have come than were asked for, or were charged for.
-        self.pictures = pictures[: self._image_count]
+        self._pictures += pictures
         self._quality, self._size = word_of(fields.get("quality")), word_of(fields.get("size"))
         self._usage = usage_of(
             fields.get("usage"),

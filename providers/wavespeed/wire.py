@@ -7,15 +7,16 @@ from domain.errors import GenerationFailed
 from domain.generation import GenerationRequest
 from providers.failures import BAD_RESPONSE, NO_IMAGE, REFUSED
 from providers.http import Answer
-from providers.lenient import Fields, count_of, id_of, items_of, state_of
+from providers.lenient import Fields, count_of, items_of, state_of
 from providers.links import links_in, without_refused
-from providers.polled.client import is_job_id
+from providers.polled.client import job_id_in
 from providers.polled.dialect import Prediction, Submission
 from providers.polled.payloads import payload_of
 from providers.vocabulary import FORMATS
 from providers.wavespeed import failures
 
 _COMPLETED: Final = "completed"
+_STATES: Final = frozenset({"created", "processing", _COMPLETED, *failures.ENDS})
 
 
 class WavespeedDialect:
@@ -41,8 +42,8 @@ class WavespeedDialect:
 
     def read(self, answer: Answer, *, leave_out: Sequence[str]) -> Prediction | None:
         data = failures.data_of(answer)
-        job_id, status = id_of(data.get("id")), state_of(data)
-        if not is_job_id(job_id) or not status:
+        job_id, status = job_id_in(data), state_of(data)
+        if not job_id and status not in _STATES:
             return None
         if status not in failures.ENDS and status != _COMPLETED:
             return Prediction(id=job_id, has_ended=False)

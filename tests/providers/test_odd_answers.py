@@ -37,6 +37,8 @@ OTHER: Final = picture("another one")
 OTHER_TEXT: Final = b64encode(OTHER).decode()
 BROKEN_TEXT: Final = TEXT[:41]
 """No base64 has this length."""
+CUT_TEXT: Final = TEXT[: len(TEXT) // 8 * 4]
+"""Good base64 of the first half of the picture."""
 HASTY: Final = replace(QUICK, last_words=0.05)
 BOM: Final = b"\xef\xbb\xbf"
 
@@ -190,6 +192,11 @@ GEMINI: dict[str, list[Any]] = {
         )
     ],
     "a broken picture before it": [candidate(inline(BROKEN_TEXT), inline(), **STOP)],
+    "half a picture before it": [candidate(inline(CUT_TEXT), inline(), **STOP)],
+    "half a picture in an event before it": [
+        candidate(inline(CUT_TEXT), **STOP),
+        candidate(inline(), **STOP),
+    ],
     "texts of odd types": [
         candidate({"text": 7}, {"text": None}, {"text": ["a"]}, inline(), **STOP)
     ],
@@ -344,6 +351,7 @@ IMAGES: dict[str, Any] = {
     "a data link as a link": {"data": [{"url": f"data:image/png;base64,{TEXT}"}]},
     "null beside it": {"data": [None, {"b64_json": None}, {"b64_json": TEXT}, 7, "x", []]},
     "a broken one before it": {"data": [{"b64_json": BROKEN_TEXT}, {"b64_json": TEXT}]},
+    "half of it before it": {"data": [{"b64_json": CUT_TEXT}, {"b64_json": TEXT}]},
     "a broken link beside it": {"data": [{"b64_json": TEXT, "url": "http://192.168.0.1/a.png"}]},
     "no list": {"data": {"b64_json": TEXT}},
     "a type": {"type": "list", "object": "list", "data": [{"b64_json": TEXT}]},
@@ -455,6 +463,8 @@ STREAMS: dict[str, tuple[list[Any], int]] = {
     ),
     "no types": ([{"partial_image_index": 0, "b64_json": OTHER_TEXT}, {"b64_json": TEXT}], 1),
     "a whole answer as an event": ([{"created": 1, "data": [{"b64_json": TEXT}]}], 0),
+    "half a partial image": ([PARTIAL | {"b64_json": CUT_TEXT}, COMPLETED], 0),
+    "half a picture before the end": ([COMPLETED | {"b64_json": CUT_TEXT}, COMPLETED], 0),
     "a broken end before the end": ([COMPLETED | {"b64_json": BROKEN_TEXT}, COMPLETED], 0),
     "lone surrogates": ([PARTIAL | {"note": "\ud83d"}, COMPLETED | {"\ud83d": "\udfff"}], 0),
     "NaN": ([COMPLETED | {"usage": {"input_tokens": float("nan")}}], 0),
@@ -583,6 +593,7 @@ JOBS: dict[str, dict[str, Any]] = {
         "one image, and an empty list": {"images": [], "image": {"url": "{link}"}},
         "no list": {"images": {"url": "{link}"}},
         "links alone": {"images": ["{link}"]},
+        "other links in it": {"images": [{"output": "data:,x", "data": "a://b", "url": "{link}"}]},
         "null beside it": {"images": [None, {}, {"url": None}, {"url": "{link}"}, 7]},
         "odd values everywhere": {
             "images": [{"url": "{link}", "width": "wide", "content_type": None}],
@@ -602,6 +613,7 @@ JOBS: dict[str, dict[str, Any]] = {
         "a list": {"output": ["{link}"]},
         "null beside it": {"output": [None, "", "{link}", 7]},
         "an object": {"output": {"image": "{link}", "seed": None}},
+        "other links beside it": {"url": "http://127.0.0.1:9/a.png", "output": "{link}"},
         "lone surrogates": {"output": ["{link}"], "logs": "\ud83d 43%|\udfff", "\ud83d": 1},
         "odd values everywhere": {
             "output": ["{link}"],
@@ -748,3 +760,22 @@ async def test_a_jobs_answers_are_read_however_they_are_wrapped(
         delivery = await answers.run(name, exchange_of(name, answers.url, number, finished))
 
         assert [image.data for image in delivery.images] == [FILE]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        ({"code": "429"}, Code.PROVIDER_RATE_LIMITED),
+        ([{"code": 404}], Code.MODEL_RETIRED),
+        ({"code": 400, "details": [{"reason": []}, {"reason": {}}]}, Code.PROVIDER_REJECTED_INPUT),
+        ({"code": 400, "details": {"reason": "API_KEY_INVALID"}}, Code.PROVIDER_AUTHENTICATION),
+        ({"code": {}, "message": "\ud83d"}, Code.PROVIDER_UNAVAILABLE),
+    ],
+)
+async def test_an_error_of_gemini_is_read_however_it_is_written(
+    answers: Answers, error: object, code: Code
+) -> None:
+    failure = await answers.failure("gemini", http(_dumped({"error": error})))
+
+    assert failure.code is code
+    str(failure).encode()

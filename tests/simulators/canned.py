@@ -16,7 +16,7 @@ import orjson
 from tests.simulators.pictures import picture
 
 _IN_BODY: Final = re.compile(rb"exchange (\d+)")
-_IN_PATH: Final = re.compile(r"exchange-(\d+)")
+_IN_PATH: Final = re.compile(r"/exchange-(\d+)(?:/|$)")
 _FILE: Final = re.compile(r"/(\d+)\.png$")
 
 Answer = bytes
@@ -92,6 +92,10 @@ class Canned:
         else:
             answers = exchange.status if kind == "status" else exchange.result
         return answers[min(count, len(answers) - 1)] if answers else http(b"{}", status=404)
+
+    def forget(self) -> None:
+        """Begin to count again."""
+        self._asked.clear()
 
     @asynccontextmanager
     async def served(self) -> AsyncIterator[str]:
