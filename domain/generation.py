@@ -17,6 +17,8 @@ class GenerationRequest:
     """The output's attempt, from 1. A restarted run has the same number."""
     model: ImageModel
     prompt: str
+    earlier_messages: tuple[str, ...] = ()
+    """The conversation's, oldest first, for a model that supports them."""
     references: tuple[Image, ...]
     """What this model is given, in order; empty where it makes an image from words alone."""
     aspect_ratio: AspectRatio

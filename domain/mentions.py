@@ -15,6 +15,11 @@ def mentioned_in(message: str) -> tuple[int, ...]:
     return tuple(sorted({_read_number(digits) for digits in _MENTION.findall(message)}))
 
 
+def blur_mentions(message: str) -> str:
+    """An earlier message without its numbers: they are those of its own turn's references."""
+    return _MENTION.sub("an earlier image", message)
+
+
 def spell_mentions(message: str, positions: Mapping[int, int], spelling: str) -> str:
     """The message as a model reads it that is given only some of the references.
 

@@ -162,6 +162,8 @@ class ImageModel:
     supports_previews: bool = False
     supports_seed: bool = False
     supports_negative_prompt: bool = False
+    supports_context: bool = False
+    """Whether it can be given earlier messages of the conversation."""
     mention_spelling: str | None = None
     """How the model itself names its references, if it does; see `domain.mentions`."""
     endpoint: str = ""

@@ -22,8 +22,10 @@ def may_take_over(
     scene = Scene.IMAGE_TO_IMAGE if output.references else Scene.TEXT_TO_IMAGE
     price = price_of_image(route, scene, resolution=turn.resolution, options=turn.options)
     ratio, resolution = turn.aspect_ratio, turn.resolution
+    loses_context = planned.supports_context and not route.supports_context
     return (
         not unsupported.found
+        and not (turn.options.earlier_messages and loses_context)
         and scene in route.scenes
         and route.min_references <= len(output.references) <= route.max_references
         and route.fit_aspect_ratio(ratio) == planned.fit_aspect_ratio(ratio)

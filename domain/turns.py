@@ -20,6 +20,11 @@ class TurnStatus(StrEnum):
     CANCELLED = "CANCELLED"
 
 
+class PromptContext(StrEnum):
+    MESSAGE = "MESSAGE"
+    CONVERSATION = "CONVERSATION"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnOptions:
     """What was asked for beside the message; None where nothing was."""
@@ -32,6 +37,12 @@ class TurnOptions:
     height: int | None = None
     seed: str | None = None
     negative_prompt: str | None = None
+    earlier_messages: bool | None = None
+    """Whether models that support it are given the conversation's earlier messages too."""
+
+    @property
+    def context(self) -> PromptContext:
+        return PromptContext.CONVERSATION if self.earlier_messages else PromptContext.MESSAGE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

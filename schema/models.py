@@ -133,6 +133,10 @@ class ImageModel:
     supports_negative_prompt: bool = strawberry.field(
         description="Whether it accepts a negative prompt."
     )
+    supports_context: bool = strawberry.field(
+        description="Whether it can be given earlier messages of the conversation, with the "
+        "option `context`."
+    )
     supports_mentions: bool = strawberry.field(
         description="Whether it understands mentions of references in the message: @Image1, "
         "@Image2, …"

@@ -8,15 +8,23 @@ from domain import models, turns
 from domain.abilities import MAX_IMAGES_PER_MODEL
 from domain.errors import BadUserInput
 from domain.models import AspectRatio
+from schema.enums import described_enum
 from schema.scalars import given
 
 _MAX_PREVIEWS: Final = 3
 _MAX_OPTION_LENGTH: Final = 2_000
 
+described_enum(
+    turns.PromptContext,
+    "What a model reads of a conversation.",
+    MESSAGE="The message of the turn.",
+    CONVERSATION="The messages of earlier turns as well, at most 20, if the model supports it.",
+)
+
 
 @strawberry.input(
     description="Options of a turn. One that a selected model does not support is a user "
-    "error; nothing is ignored silently, except `previews`."
+    "error; nothing is ignored silently, except `previews` and `context`."
 )
 class GenerationOptions:
     images_per_model: int | None = strawberry.field(
@@ -51,6 +59,11 @@ class GenerationOptions:
     negative_prompt: str | None = strawberry.field(
         default=strawberry.UNSET, description="What the images should not show."
     )
+    context: turns.PromptContext | None = strawberry.field(
+        default=turns.PromptContext.MESSAGE,
+        description="What the models read. Models without `supportsContext` always read the "
+        "message alone.",
+    )
 
     def to_options(self) -> turns.TurnOptions:
         images = 1 if self.images_per_model is None else self.images_per_model
@@ -71,6 +84,8 @@ class GenerationOptions:
             height=given(self.height),
             seed=given(self.seed),
             negative_prompt=given(self.negative_prompt),
+            # Absent unless it is wanted: an idempotency key of an older client stays the same.
+            earlier_messages=True if self.context is turns.PromptContext.CONVERSATION else None,
         )
 
 

@@ -59,6 +59,7 @@ class TurnOptions:
     negative_prompt: str | None = strawberry.field(
         description="What the images should not show. Null if nothing was given."
     )
+    context: turns.PromptContext = strawberry.field(description="What the models read.")
 
 
 @strawberry.type(description="A message, and the output of each selected model.")

@@ -14,7 +14,7 @@ fragment Turn on Turn {
   selectedModels { id }
   pendingModels { id }
   references { origin image { id } }
-  options { imagesPerModel previews quality format width height seed negativePrompt }
+  options { imagesPerModel previews quality format width height seed negativePrompt context }
   error { code message retryable }
   outputs {
     id status attempt progress queuePosition requestedModelId text queuedAt startedAt completedAt

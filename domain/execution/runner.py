@@ -30,7 +30,7 @@ from domain.execution.rules import next_try_seconds
 from domain.execution.run_progress import HandedOver, RunProgress, RunReporter
 from domain.generation import Delivery, GenerationRequest
 from domain.images import DigitalSourceType, Image, ImageOrigin, ImageRecord, ProcessedImage
-from domain.mentions import IN_WORDS, spell_mentions
+from domain.mentions import IN_WORDS, blur_mentions, spell_mentions
 from domain.models import ImageModel, ModelRegistry
 from domain.outputs import GenerationError, Report, Run, total_usage
 from domain.ports.execution import ClaimRepository
@@ -49,6 +49,7 @@ _CANCEL_SECONDS: Final = 5
 _STORE_AWAY: Final = RetryPolicy(first_pause_seconds=0.5, longest_pause_seconds=0.5, max_seconds=60)
 _LANDING_SECONDS: Final = 2.0
 _MAX_SEED_DIGITS: Final = 10
+_MAX_EARLIER_MESSAGES: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +83,7 @@ class OutputRun:
         self._kept: list[ImageRecord] = []
         """Images that are stored, and that nothing can refer to yet."""
         self._landed = False
+        self._earlier_messages: tuple[str, ...] = ()
         self._routes = runner.registry.routes(claim.output.model_id)
         """The model by each provider that may be asked, the planned one first."""
         first = self._routes[0] if self._routes else None
@@ -176,6 +178,11 @@ class OutputRun:
 
     async def _generate(self) -> Delivery:
         runs = self._reporter.runs
+        if self._claim.turn.options.earlier_messages and any(
+            route.supports_context for route in self._routes
+        ):
+            found = await self._claims.earlier_messages(self._claim, limit=_MAX_EARLIER_MESSAGES)
+            self._earlier_messages = tuple(map(blur_mentions, found))
         if len(runs) == 1:
             return await self._ask(runs[0])
         tasks = [asyncio.create_task(self._ask_patiently(run)) for run in runs]
@@ -248,6 +255,7 @@ class OutputRun:
             observer=observer,
             run_count=len(self._runs),
             seconds_left=self._clock.seconds_left,
+            earlier_messages=self._earlier_messages if route.supports_context else (),
         )
         delivery = await self._runner.providers[route.provider].generate(request, observer)
         if not delivery.images:
@@ -491,6 +499,7 @@ def _request(
     observer: RunReporter,
     run_count: int,
     seconds_left: float,
+    earlier_messages: tuple[str, ...],
 ) -> GenerationRequest:
     turn, output, options = claim.turn, claim.output, claim.turn.options
     size = None
@@ -506,6 +515,7 @@ def _request(
             positions_of(output.references, turn.references),
             model.mention_spelling or IN_WORDS,
         ),
+        earlier_messages=earlier_messages,
         references=tuple(reference.image for reference in output.references),
         aspect_ratio=model.fit_aspect_ratio(turn.aspect_ratio),
         resolution=model.fit_resolution(turn.resolution),

@@ -47,6 +47,11 @@ class ClaimRepository(Protocol):
         away for longer than a lease. An expired lease that the search did not see proves nothing.
         """
 
+    async def earlier_messages(self, claim: Claim, *, limit: int) -> Sequence[str]:
+        """The messages of the conversation's turns before the claim's: the latest ones, at most
+        `limit`, oldest first.
+        """
+
     async def renew(self, claim: Claim, *, lease: timedelta) -> bool:
         """Hold the output for longer, unless it has been given back."""
 

@@ -73,7 +73,8 @@ def path_of(request: GenerationRequest) -> str:
 
 def bytes_for_references(request: GenerationRequest) -> int:
     """How many all references may have together, before they are written as base64."""
-    return max(0, MAX_REQUEST_BYTES - _SPARE_BYTES - 6 * len(request.prompt)) // 4 * 3
+    letters = len(request.prompt) + sum(map(len, request.earlier_messages))
+    return max(0, MAX_REQUEST_BYTES - _SPARE_BYTES - 6 * letters) // 4 * 3
 
 
 def body_of(request: GenerationRequest, references: Sequence[Reference]) -> Fields:
@@ -97,7 +98,11 @@ def body_of(request: GenerationRequest, references: Sequence[Reference]) -> Fiel
         {"inlineData": {"mimeType": one.content_type, "data": one.as_base64()}}
         for one in references
     ]
-    return {"contents": [{"role": "user", "parts": parts}], "generationConfig": config}
+    # What the model answered is left out: without the signatures of its thoughts, which are not
+    # kept, it does not accept its own pictures.
+    turns = [[{"text": message}] for message in request.earlier_messages] + [parts]
+    contents = [{"role": "user", "parts": one} for one in turns]
+    return {"contents": contents, "generationConfig": config}
 
 
 def _wants_thoughts(request: GenerationRequest, endpoint: Endpoint) -> bool:

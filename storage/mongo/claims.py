@@ -13,7 +13,14 @@ from pymongo import ReturnDocument
 from domain.conflicts import Conflict
 from domain.credits import captured, charge_for, released
 from domain.execution.rules import TIMED_OUT
-from domain.ids import ModelId, OutputId, ViewerId, output_id_of, turn_of_output
+from domain.ids import (
+    ModelId,
+    OutputId,
+    ViewerId,
+    output_id_of,
+    turn_id_range,
+    turn_of_output,
+)
 from domain.images import ImageRecord
 from domain.outputs import GenerationError, Preview, Report, Run
 from domain.turns import Claim, Waiting
@@ -92,6 +99,15 @@ class MongoClaimRepository:
             claimed_at=embedded["leaseUntil"] - lease,
             deadline_at=embedded["deadlineAt"],
         )
+
+    async def earlier_messages(self, claim: Claim, *, limit: int) -> Sequence[str]:
+        first, _ = turn_id_range(claim.turn.conversation_id)
+        earlier = {
+            "_id": {"$gte": first, "$lt": claim.turn.id},
+            "ownerId": claim.turn.owner_id,
+        }
+        cursor = self._turns.find(earlier, {"userMessage": 1}).sort("_id", -1).limit(limit)
+        return [found["userMessage"] async for found in cursor][::-1]
 
     async def renew(self, claim: Claim, *, lease: timedelta) -> bool:
         # A renewal that arrives after the output was given back must not hold it again.

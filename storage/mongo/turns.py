@@ -302,6 +302,8 @@ class StoredOptions(Stored, TurnOptions):
         "height": Key("height"),
         "seed": Key("seed"),
         "negative_prompt": Key("negativePrompt"),
+        "earlier_messages": Key("earlierMessages", default=None, required=False),
+        "context": Property(("earlierMessages",)),
     }
 
 
@@ -352,6 +354,7 @@ def _new_turn_document(owner_id: ViewerId, turn_index: int, plan: TurnPlan) -> D
             "height": options.height,
             "seed": options.seed,
             "negativePrompt": options.negative_prompt,
+            "earlierMessages": options.earlier_messages,
         },
         "status": TurnStatus.PENDING.value,
         "outputs": [

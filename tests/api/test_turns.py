@@ -313,7 +313,12 @@ async def test_options_can_be_read_again(client: GraphQLClient) -> None:
 
     turn = (await start(client, options=options))["turn"]
 
-    assert turn["options"] == {**options, "quality": None, "negativePrompt": None}
+    assert turn["options"] == {
+        **options,
+        "quality": None,
+        "negativePrompt": None,
+        "context": "MESSAGE",
+    }
 
 
 async def test_all_that_is_wrong_with_an_edit_is_told_at_once(client: GraphQLClient) -> None:

@@ -101,6 +101,7 @@ class Records:
                 "height": self._perhaps(self._random.randint(64, 4096)),
                 "seed": self._perhaps(str(self._random.getrandbits(60))),
                 "negativePrompt": self._perhaps(self._text()),
+                **self._one([{}, {"earlierMessages": None}, {"earlierMessages": True}]),
             },
             "status": self._one(TurnStatus).value,
             "outputs": [

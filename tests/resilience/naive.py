@@ -48,6 +48,9 @@ class NaiveClaimRepository(MongoClaimRepository):
         )
         return found[0] if found else None
 
+    async def earlier_messages(self, claim: Claim, *, limit: int) -> Sequence[str]:
+        return []
+
     async def list_waiting(
         self, model_ids: Iterable[ModelId], *, min_queued: timedelta, expired: bool, limit: int
     ) -> Sequence[Waiting]:

@@ -180,7 +180,12 @@ def _checked(payload: Fields, model: str) -> tuple[str, float]:
     """The prompt and the picture's shape. Raise ValueError, or what wrong types raise."""
     ratios, sizes, max_references = _MODELS[model]
     _only(payload, {"contents", "generationConfig"})
-    (content,) = payload["contents"]
+    *earlier, content = payload["contents"]
+    for one in earlier:
+        _only(one, {"role", "parts"})
+        (part,) = one["parts"]
+        if one["role"] != "user" or not part["text"] or set(part) != {"text"}:
+            raise ValueError("contents")
     _only(content, {"role", "parts"})
     texts = [part["text"] for part in content["parts"] if "text" in part]
     images = [part["inlineData"] for part in content["parts"] if "inlineData" in part]

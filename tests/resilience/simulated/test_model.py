@@ -256,6 +256,7 @@ async def work(both: Both) -> None:
             await both.ask_with_claims("save_runs", [run])
         case 4:
             await both.ask_with_claims("is_abandoned")
+            await both.ask_with_claims("earlier_messages", limit=2)
         case 5 | 6:
             await both.ask_with_claims("show_progress", **both.random.choice(SHOWN))
         case 7:

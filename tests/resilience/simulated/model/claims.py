@@ -42,6 +42,13 @@ class Claims:
         )
         return [_waiting(*unfinished[one.turn_id, one.slot]) for one in found[:limit]]
 
+    def earlier_messages(self, claim: Claim, *, limit: int) -> Sequence[str]:
+        rows = self._tables.rows_of(claim.turn.conversation_id)
+        earlier = [row.turn for row in rows if row.turn.turn_index < claim.turn.turn_index]
+        owned = [turn for turn in earlier if turn.owner_id == claim.turn.owner_id]
+        in_order = sorted(owned, key=lambda turn: turn.turn_index)
+        return [turn.user_message for turn in in_order][-limit:]
+
     def claim(self, waiting: Waiting, *, lease: timedelta) -> Claim | None:
         tables = self._tables
         row, output = self._find(waiting.output_id, self._tables, owner_id=waiting.viewer_id)
