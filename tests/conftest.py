@@ -177,7 +177,7 @@ async def darkrooms(uri: str, folder: Path) -> AsyncIterator[StartDarkroom]:
             ws: type[asyncio.Protocol] = WebSocketProtocol,
             **given: Any,
         ) -> Darkroom:
-            port = free_port()
+            port = given.get("port") or free_port()
             usual = {"data_dir": folder, "mongodb_uri": SecretStr(uri), "mongodb_database": name}
             settings = Settings(**{**usual, "port": port, **given})
             url = await within.enter_async_context(serving(create_app(settings), port, ws=ws))

@@ -23,18 +23,22 @@ GROUPS: Final[dict[str, str]] = {
     "ministack": "the object store in a bucket",
     "radosgw": "the object store in a bucket of a Ceph",
     "chromium": "pages in a real browser",
+    "studio": "the studio's build and its accessibility",
 }
 """What the tests that need a program are about."""
 PACKAGES: Final = {"node": "nodejs", "radosgw": "ceph-mon ceph-osd radosgw ceph-common"}
 """What Debian calls a program's packages, where they are not called as the program is."""
 ENVIRONMENTS: Final = {"sdks": ".venv/sdks", "ministack": ".venv/s3"}
 """Where what comes as Python packages lives apart: `need` gives the Python that has them."""
+STUDIO_PACKAGES: Final = Path(__file__).parents[1] / "studio/node_modules"
 
 _NEEDS: Final = "needs "
 _WHERE_DEBIAN_KEEPS_SERVERS: Final = "/usr/sbin:/usr/local/sbin"
 
 
 def find_tool(name: str) -> Path | None:
+    if name == "studio":
+        return STUDIO_PACKAGES if STUDIO_PACKAGES.is_dir() else None
     if name in ENVIRONMENTS:
         python = Path(__file__).parents[1] / ENVIRONMENTS[name] / "bin/python"
         return python if python.exists() else None
@@ -69,4 +73,6 @@ def left_out(reasons: Iterable[str]) -> Iterator[str]:
         where, how = "on Debian: ", f"apt-get install {package}"
         if name in ENVIRONMENTS:
             where, how = "", f"make {ENVIRONMENTS[name]}/installed"
+        if name == "studio":
+            where, how = "its packages; ", "make studio"
         yield f"Left out: {tests} of {GROUPS.get(name, name)}. {they} {name} ({where}{how})."

@@ -1,0 +1,338 @@
+"""What a person does in the studio, in a real browser."""
+
+import re
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from playwright.async_api import FilePayload, Page, expect
+
+from edge.dev_tokens import DevelopmentIssuer
+from tests.conftest import Darkroom, StartDarkroom
+from tests.serving import free_port
+from tests.studio.conftest import OpenStudio, find_barriers
+from tests.tools import find_tool
+from tests.uploads import a_picture
+
+LANDING_MILLISECONDS = 40_000
+
+
+@pytest.fixture
+def viewer() -> str:
+    return f"viewer {uuid4().hex}"
+
+
+async def choose_models(page: Page, *labels: str) -> None:
+    """Leave exactly these models chosen."""
+    await page.get_by_role("button", name="Models", exact=True).click()
+    picker = page.get_by_role("group", name="Models")
+    await expect(picker.locator("label:has(input:checked)").first).to_be_visible()
+    while await picker.locator("label:has(input:checked)").count():
+        await picker.locator("label:has(input:checked)").first.click()
+    for label in labels:
+        await picker.get_by_role("searchbox").fill(label)
+        await picker.locator("label", has=page.get_by_text(label, exact=True)).click()
+    await picker.get_by_role("button", name="Done").click()
+
+
+async def start(page: Page, prompt: str, *labels: str) -> None:
+    """Start a conversation from the newest image of the gallery."""
+    await page.locator("figure").first.hover()
+    await page.locator("figure .edit").first.click()
+    await choose_models(page, *labels)
+    await page.get_by_label("What should change?").fill(prompt)
+    await page.get_by_role("button", name="Start", exact=True).click()
+    await page.wait_for_url(re.compile(r"/studio/conversations/conv_\w+$"))
+
+
+def outputs(page: Page, turn: int, status: str, model: str = "") -> str:
+    of_model = f'[data-model="{model}"]' if model else ""
+    return f'[data-turn="{turn}"] [data-status="{status}"]{of_model}'
+
+
+async def wait_for(page: Page, turn: int, status: str, model: str = "") -> None:
+    found = page.locator(outputs(page, turn, status, model))
+    await expect(found.first).to_be_visible(timeout=LANDING_MILLISECONDS)
+
+
+async def size_of(page: Page, selector: str) -> tuple[float, float]:
+    box = await page.locator(selector).bounding_box()
+    assert box is not None
+    return box["width"], box["height"]
+
+
+async def test_from_the_link_to_the_second_edit_and_back(
+    darkroom: Darkroom, viewer: str, open_studio: OpenStudio
+) -> None:
+    page = await open_studio(darkroom, viewer)
+
+    await expect(page.locator("figure")).to_have_count(4)
+    assert page.url == f"{darkroom.url}/studio/"
+    await page.locator("figure").first.hover()
+    await page.locator("figure .edit").first.click()
+    dialog = page.get_by_role("dialog", name="Start editing")
+    await expect(dialog).to_contain_text(re.compile(r"(Silver|Ink)\s*\d+ × \d+"))
+    await choose_models(page, "Ink", "Slow")
+    await expect(dialog).to_contain_text("8 credits")
+    await page.get_by_label("What should change?").fill("Make it night, with a golden frame")
+    await page.keyboard.press("Control+Enter")
+
+    await page.wait_for_url(re.compile(r"/studio/conversations/conv_\w+$"))
+    await wait_for(page, 0, "COMPLETED", "local-ink")
+    assert await page.locator(outputs(page, 0, "COMPLETED", "rehearsal-slow")).count() == 0
+    await wait_for(page, 0, "COMPLETED", "rehearsal-slow")
+    await expect(page.get_by_label("Title", exact=True)).to_have_value(
+        "Make it night, with a golden frame"
+    )
+
+    await choose_models(page, "Ink")
+    await page.get_by_label("What should change next?").fill("Make it @Im")
+    mentions = page.get_by_role("listbox", name="References").get_by_role("option")
+    await expect(mentions).to_have_count(2)
+    await page.keyboard.press("ArrowDown")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_label("What should change next?")).to_have_value("Make it @Image2 ")
+    await page.get_by_label("What should change next?").fill("Sepia, like @Image2")
+    await page.get_by_role("button", name="Send").click()
+    await wait_for(page, 1, "COMPLETED", "local-ink")
+    await expect(page.get_by_text("Edit 2", exact=True)).to_be_visible()
+    await expect(page.get_by_text("2 turns")).to_be_visible()
+    strip = page.get_by_role("list", name="All images of this conversation")
+    await expect(strip.get_by_role("listitem")).to_have_count(4)
+
+    await page.reload()
+    await wait_for(page, 1, "COMPLETED", "local-ink")
+    await expect(page.locator("[data-turn]")).to_have_count(2)
+    await page.get_by_role("link", name="Back to the gallery").click()
+    await expect(page.locator("figure")).to_have_count(7)
+    await expect(page.get_by_text("9,988 credits left")).to_be_attached()
+
+
+async def test_a_new_picture_from_words(
+    darkroom: Darkroom, viewer: str, open_studio: OpenStudio
+) -> None:
+    page = await open_studio(darkroom, viewer)
+
+    await page.get_by_role("button", name="New picture").click()
+    await choose_models(page, "Silver")
+    await page.get_by_label("What would you like to see?").fill("A boat at dawn")
+    await expect(page.get_by_role("dialog")).to_contain_text("2 credits")
+    await page.get_by_role("button", name="Create").click()
+
+    await wait_for(page, 0, "COMPLETED", "local-silver")
+    await page.locator(".output .open").click()
+    await expect(page.get_by_role("dialog", name="“A boat at dawn”")).to_be_visible()
+    async with page.expect_download() as download:
+        await page.get_by_role("button", name="Download").click()
+    assert re.fullmatch(r"img_\w+\.(png|jpg|webp)", (await download.value).suggested_filename)
+
+
+async def test_every_end_of_an_output_has_a_way_out(
+    darkroom: Darkroom, viewer: str, open_studio: OpenStudio
+) -> None:
+    page = await open_studio(darkroom, viewer)
+    await start(page, "Make it warmer", "Fails once", "Refuses", "Hangs")
+
+    await wait_for(page, 0, "FAILED", "rehearsal-fails-once")
+    await wait_for(page, 0, "FAILED", "rehearsal-refuses")
+    failed = page.locator(outputs(page, 0, "FAILED", "rehearsal-fails-once"))
+    await expect(failed).to_contain_text("not available at the moment")
+    if find_tool("studio"):
+        assert await find_barriers(page) == []
+
+    await failed.get_by_role("button", name="Try again").click()
+    await wait_for(page, 0, "COMPLETED", "rehearsal-fails-once")
+    refused = page.locator(outputs(page, 0, "FAILED", "rehearsal-refuses"))
+    await refused.get_by_label("Another model instead of Refuses").select_option("local-ink")
+    await wait_for(page, 0, "COMPLETED", "local-ink")
+    await page.get_by_role("button", name="Cancel Hangs").click()
+    await wait_for(page, 0, "CANCELLED", "rehearsal-hangs")
+
+
+async def test_a_refresh_in_mid_turn_loses_nothing(
+    darkroom: Darkroom, viewer: str, open_studio: OpenStudio
+) -> None:
+    page = await open_studio(darkroom, viewer)
+    await start(page, "Make it night", "Slow")
+    await page.get_by_label("What should change next?").fill("And then the words")
+    await wait_for(page, 0, "GENERATING")
+    size = await size_of(page, ".sheet-of-paper")
+
+    await page.reload()
+
+    await wait_for(page, 0, "GENERATING")
+    await expect(page.get_by_role("progressbar")).to_have_attribute(
+        "aria-valuenow", re.compile(r"\d")
+    )
+    await expect(page.locator(".preview").first).to_be_attached()
+    await wait_for(page, 0, "COMPLETED")
+    await expect(page.get_by_label("What should change next?")).to_have_value("And then the words")
+    assert await size_of(page, ".sheet-of-paper") == size
+
+
+async def test_offline_and_back(darkroom: Darkroom, viewer: str, open_studio: OpenStudio) -> None:
+    page = await open_studio(darkroom, viewer)
+    await start(page, "Make it night", "Slow")
+    await wait_for(page, 0, "GENERATING")
+
+    await page.context.set_offline(True)
+    await expect(page.get_by_text("You are offline.")).to_be_visible()
+    await page.context.set_offline(False)
+
+    await expect(page.get_by_text("You are offline.")).to_be_hidden()
+    await wait_for(page, 0, "COMPLETED")
+
+
+async def test_a_restart_of_the_server_is_survived(
+    start_darkroom: StartDarkroom, viewer: str, open_studio: OpenStudio
+) -> None:
+    port = free_port()
+    async with AsyncExitStack() as first_life:
+        darkroom = await start_darkroom(within=first_life, port=port)
+        page = await open_studio(darkroom, viewer)
+        await start(page, "Make it night", "Slow")
+        await wait_for(page, 0, "GENERATING")
+    await expect(page.get_by_text("Connecting to Darkroom again")).to_be_visible()
+
+    await start_darkroom(port=port)
+
+    await wait_for(page, 0, "COMPLETED")
+    await expect(page.get_by_text("Connecting to Darkroom again")).to_be_hidden()
+
+
+async def test_a_session_that_ends_asks_for_another_and_keeps_what_was_typed(
+    darkroom: Darkroom, viewer: str, open_studio: OpenStudio
+) -> None:
+    issuer = DevelopmentIssuer(darkroom.settings.data_dir)
+    page = await open_studio(darkroom, token=issuer.token(viewer, life=timedelta(seconds=6)))
+    await page.get_by_role("button", name="New picture").click()
+    await page.get_by_label("What would you like to see?").fill("A boat at dawn")
+
+    await expect(page.get_by_role("dialog", name="Your session has ended")).to_be_visible()
+    await page.get_by_label("Token").fill(darkroom.token(viewer))
+    await page.get_by_role("button", name="Sign in").click()
+
+    await expect(page.get_by_role("dialog", name="Your session has ended")).to_be_hidden()
+    await expect(page.get_by_label("What would you like to see?")).to_have_value("A boat at dawn")
+    await page.get_by_role("button", name="Create").click()
+    await wait_for(page, 0, "COMPLETED")
+
+
+async def test_two_tabs_show_the_same(
+    darkroom: Darkroom, viewer: str, open_studio: OpenStudio
+) -> None:
+    one = await open_studio(darkroom, viewer)
+    await start(one, "Make it night", "Lands last")
+    path = one.url.partition("/studio/")[2]
+    other = await open_studio(darkroom, None, path=path, beside=one)
+
+    await wait_for(one, 0, "COMPLETED")
+    await wait_for(other, 0, "COMPLETED")
+    await one.get_by_label("Title", exact=True).fill("A quiet night")
+    await one.keyboard.press("Enter")
+    await expect(other.get_by_label("Title", exact=True)).to_have_value("A quiet night")
+
+    await one.get_by_role("button", name="Settings").click()
+    await one.get_by_role("button", name="Sign out").click()
+    await expect(other.get_by_role("button", name="Sign in")).to_be_visible()
+
+
+async def test_files_are_uploaded_and_a_bad_one_says_why(
+    darkroom: Darkroom, viewer: str, open_studio: OpenStudio
+) -> None:
+    page = await open_studio(darkroom, viewer)
+
+    await page.get_by_label("Upload", exact=True).set_input_files(
+        [
+            FilePayload(name="good.png", mimeType="image/png", buffer=a_picture((320, 200))),
+            FilePayload(name="bad.png", mimeType="image/png", buffer=b"no image"),
+            FilePayload(name="empty.png", mimeType="image/png", buffer=b""),
+        ]
+    )
+
+    tray = page.get_by_role("region", name="Uploads")
+    await expect(tray.locator('[data-state="done"]')).to_contain_text("good.png")
+    await expect(tray.locator('[data-state="failed"]')).to_have_count(2)
+    await expect(tray).to_contain_text("This file is not a PNG, JPEG or WebP image.")
+    await expect(tray).to_contain_text("The file is empty.")
+    await expect(page.locator("figure")).to_have_count(5)
+    await page.get_by_role("radio", name="Uploads").check(force=True)
+    await expect(page.locator("figure")).to_have_count(1)
+
+
+async def test_the_keyboard_is_enough(
+    darkroom: Darkroom, viewer: str, open_studio: OpenStudio
+) -> None:
+    page = await open_studio(darkroom, viewer)
+    await page.locator("figure .open").first.focus()
+
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("dialog")).to_be_visible()
+    name = await page.get_by_role("dialog").get_attribute("aria-label")
+    await page.keyboard.press("ArrowRight")
+    await expect(page.get_by_role("dialog")).not_to_have_attribute("aria-label", name or "")
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_role("dialog")).to_have_count(0)
+
+    await page.keyboard.press("Tab")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("figure .heart").first).to_have_attribute("aria-pressed", "true")
+    await page.keyboard.press("Tab")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("dialog", name="Start editing")).to_be_visible()
+    await expect(page.get_by_label("What should change?")).to_be_focused()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_nothing_stands_in_anybodys_way(
+    darkroom: Darkroom, viewer: str, open_studio: OpenStudio, scheme: str
+) -> None:
+    page = await open_studio(darkroom, None, color_scheme=scheme)
+    await expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+    barriers = await find_barriers(page)
+
+    page = await open_studio(darkroom, viewer, color_scheme=scheme)
+    await expect(page.locator("figure")).to_have_count(4)
+    barriers += await find_barriers(page)
+    await page.locator("figure .open").first.click()
+    await expect(page.get_by_role("dialog")).to_be_visible()
+    barriers += await find_barriers(page)
+    await page.get_by_role("dialog").get_by_role("button", name="Edit").click()
+    await page.get_by_role("button", name="Models", exact=True).click()
+    barriers += await find_barriers(page)
+
+    assert barriers == []
+
+
+@pytest.mark.parametrize("width", [320, 2200])
+async def test_every_width_has_room(
+    darkroom: Darkroom, viewer: str, open_studio: OpenStudio, width: int
+) -> None:
+    page = await open_studio(darkroom, viewer, width=width)
+    await expect(page.locator("figure")).to_have_count(4)
+
+    assert await page.evaluate("document.documentElement.scrollWidth") == width
+    await page.locator("figure .edit").first.click(force=True)
+    await expect(page.get_by_role("dialog")).to_be_visible()
+    assert await page.evaluate("document.querySelector('dialog[open]').scrollWidth") <= width
+
+
+async def test_portuguese(darkroom: Darkroom, viewer: str, open_studio: OpenStudio) -> None:
+    page = await open_studio(darkroom, viewer, locale="pt-BR")
+
+    await expect(page.get_by_role("button", name="Nova imagem")).to_be_visible()
+    assert await page.evaluate("document.documentElement.lang") == "pt-BR"
+    await page.get_by_role("button", name="Configurações").click()
+    await page.get_by_label("Idioma").select_option("en")
+    await expect(page.get_by_role("button", name="New picture")).to_be_visible()
+
+
+async def test_a_view_that_does_not_exist(
+    darkroom: Darkroom, viewer: str, open_studio: OpenStudio
+) -> None:
+    page = await open_studio(darkroom, viewer, path="conversations/conv_none")
+
+    await expect(page.get_by_text("There is nothing at this address")).to_be_visible()
+    await page.get_by_role("link", name="Go to the gallery").click()
+    await expect(page.locator("figure")).to_have_count(4)
