@@ -7,12 +7,12 @@ how long it may take, and what a client sees of its errors.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping, Sized
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sized
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import cache, partial
 from inspect import isawaitable
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 import strawberry
 import structlog
@@ -29,6 +29,7 @@ from graphql import (
 from graphql import execute as run_document
 from graphql import subscribe as open_stream
 from graphql.execution import Executor
+from graphql.execution.values import VariableValues
 from strawberry.execution import optimized_is_awaitable
 
 from domain.errors import QueryTooComplex
@@ -46,6 +47,8 @@ from schema.loaders import Loaders
 from schema.services import Services
 
 log = structlog.get_logger(__name__)
+
+_T = TypeVar("_T")
 
 OPERATION_SECONDS: Final = 10.0
 """For a query or mutation as a whole, and for a subscription until its stream is open."""
@@ -136,9 +139,9 @@ class OperationExecutor:
             load=Loaders(self._services, scope.require_viewer),
         )
         if plan.kind is OperationType.SUBSCRIPTION:
-            compiled = self._compile_subscription(plan, operation, request)
-            if compiled is not None:
-                return _stream(compiled, plan.cost)
+            subscription = await self._compile_subscription(plan, operation, request)
+            if subscription is not None:
+                return _stream(subscription, plan.cost)
         try:
             async with asyncio.timeout_at(ends_at):
                 started = await self._start(plan, operation, request)
@@ -260,13 +263,7 @@ class OperationExecutor:
         variables = self._compiler.variables(plan.operation, operation.variables)
         if variables is None:
             return None
-        compile_ = partial(self._compiler.query, plan.document, plan.operation, variables)
-        if plan.document.is_long and not self._compiler.has_compiled(
-            plan.document, plan.operation, variables
-        ):
-            compiled = await self._thread.call(request.scope.key, compile_)
-        else:
-            compiled = compile_()
+        compiled = await self._compile(self._compiler.query, plan, request, variables)
         if compiled is None:
             return None
         try:
@@ -277,15 +274,15 @@ class OperationExecutor:
         self.counts["compiled"] += 1
         return answer
 
-    def _compile_subscription(
+    async def _compile_subscription(
         self, plan: _Runnable, operation: Operation, request: Request
     ) -> Subscription | None:
         """None where graphql-core has to run it."""
         variables = self._compiler.variables(plan.operation, operation.variables)
-        compiled = variables and self._compiler.subscription(
-            plan.document, plan.operation, variables
-        )
-        if not variables or not compiled:
+        if variables is None:
+            return None
+        compiled = await self._compile(self._compiler.subscription, plan, request, variables)
+        if compiled is None:
             return None
 
         def run(event: object) -> Result | Awaitable[Result]:
@@ -296,6 +293,20 @@ class OperationExecutor:
 
         self.counts["compiled"] += 1
         return Subscription(compiled, request, variables, self._shared, run)
+
+    async def _compile(
+        self,
+        compile_operation: Callable[[Document, OperationDefinitionNode, VariableValues], _T],
+        plan: _Runnable,
+        request: Request,
+        variables: VariableValues,
+    ) -> _T:
+        """Compile in the thread what would take long, once."""
+        compiling = partial(compile_operation, plan.document, plan.operation, variables)
+        is_known = self._compiler.has_compiled(plan.document, plan.operation, variables)
+        if is_known or not plan.document.is_long:
+            return compiling()
+        return await self._thread.call(request.scope.key, compiling)
 
 
 def _paced(executor_class: type[Executor[Any]], pace: Pace) -> type[Executor[Any]]:

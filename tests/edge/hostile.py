@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -74,13 +75,22 @@ class Connection:
                     received += data
         return bytes(received)
 
+    def stop_reading(self) -> None:
+        self._writer.transport.pause_reading()  # type: ignore[attr-defined]
+
     def close(self) -> None:
         self._writer.close()
 
 
 @asynccontextmanager
-async def connection_to(api: Api) -> AsyncIterator[Connection]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+async def connection_to(api: Api, *, has_room: bool = True) -> AsyncIterator[Connection]:
+    """Connect, with or without room for what is received and not read."""
+    client = socket.socket()
+    client.setblocking(False)
+    if not has_room:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", api.port))
+    reader, writer = await asyncio.open_connection(sock=client, limit=4096)
     connection = Connection(reader, writer)
     try:
         yield connection
