@@ -1,6 +1,6 @@
 # One target for each task. A bare machine needs Python 3.11 or newer, and make.
 .DEFAULT_GOAL := help
-.PHONY: help install run worker providers demo token format check test resilience schema bench lock clean
+.PHONY: help install run worker providers demo token studio format check test resilience schema bench lock clean
 
 export UV_PYTHON_DOWNLOADS := never
 export VIEWER ?= ana
@@ -38,6 +38,9 @@ demo: .venv/app ## Edit an image with the Darkroom that `make run` serves, and p
 token: .venv/app ## Print a development token: make -s token VIEWER=ana
 	@exec $(PYTHON) -m commands.token "$$VIEWER"
 
+studio: studio/node_modules/.package-lock.json ## Build the studio into studio/build, which is committed (needs Node)
+	@cd studio && npm run --silent check && npm run --silent build
+
 format: .venv/dev ## Format the code, and fix what can be fixed automatically
 	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .
 
@@ -68,7 +71,7 @@ LOCK = .venv/bin/uv pip compile $(U) --quiet --universal --python-version 3.11 -
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 clean: ## Remove .venv and all caches; the data in .data stays
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf .venv studio/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/app: requirements/app.txt | $(PYTHON)
@@ -88,6 +91,9 @@ clean: ## Remove .venv and all caches; the data in .data stays
 	@{ .venv/bin/uv pip sync requirements/$*.txt --quiet --require-hashes --python .venv/$*/bin/python || \
 	.venv/$*/bin/python -m pip --quiet install --require-hashes --requirement requirements/$*.txt; } >&2
 	@touch $@
+
+studio/node_modules/.package-lock.json: studio/package-lock.json
+	@npm ci --prefix studio --silent && touch $@
 
 .venv/bin/uv: requirements/uv.txt | $(PYTHON)
 	@$(FETCH_UV) >&2 && touch $@

@@ -3,7 +3,8 @@
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -13,12 +14,15 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route, Router, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
-from bootstrap import Api, open_api
+from bootstrap import Api, image_origins, load_registry, open_api
 from domain.errors import Overloaded
 from edge.execution import OperationExecutor
 from edge.graphql_http import GraphQLOverHTTP
 from edge.graphql_ws import GraphQLOverWebSocket
+from edge.studio import PATH, studio_routes, wants_page
 from settings import Settings, origin_pattern, read_settings
+
+STUDIO_BUILD: Final = Path(__file__).parent / "studio/build"
 
 
 def create_app(
@@ -30,6 +34,9 @@ def create_app(
     it is not given.
     """
     settings = settings or read_settings()
+    if settings.default_models:
+        # Here a mistake ends in a sentence, in the lifespan it would end in a traceback.
+        load_registry(settings)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[Mapping[str, Any]]:
@@ -48,7 +55,12 @@ def _make_router(settings: Settings, api: Api) -> Router:
     origins = origin_pattern(settings.allowed_origins)
     executor = OperationExecutor(api.services)
     http = GraphQLOverHTTP(executor, api.admission, show_ide=settings.environment == "development")
-    websocket = GraphQLOverWebSocket(executor, api.admission, allowed_origins=re.compile(origins))
+    websocket = GraphQLOverWebSocket(
+        executor,
+        api.admission,
+        allowed_origins=re.compile(origins),
+        call_when_deleted=api.services.viewer_updates.call_when_deleted,
+    )
     cors = Middleware(
         CORSMiddleware,
         allow_origin_regex=origins,
@@ -68,8 +80,8 @@ def _make_router(settings: Settings, api: Api) -> Router:
             return JSONResponse({"status": "the database is away"}, status_code=503)
         return JSONResponse({"status": "ok"})
 
-    async def home(_: Request) -> Response:
-        return RedirectResponse("/graphql")
+    async def home(request: Request) -> Response:
+        return RedirectResponse(PATH if wants_page(request) else "/graphql")
 
     return Router(
         [
@@ -78,6 +90,12 @@ def _make_router(settings: Settings, api: Api) -> Router:
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/", home),
+            *studio_routes(
+                STUDIO_BUILD,
+                environment=settings.environment,
+                image_origins=image_origins(settings),
+            ),
             *api.object_routes,
+            *api.logo_routes,
         ]
     )

@@ -1,15 +1,19 @@
 """The composition root: the only module that knows concrete classes."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Protocol
+from urllib.parse import urlsplit
 
 import httpx2
+import structlog
 from starlette.routing import Route
 
 from domain.cleanup.collector import OrphanCollector
+from domain.cleanup.erasure import ViewerEraser
 from domain.cleanup.reconciliation import ObjectReconciler
 from domain.cursors import PageCursors, TurnCursors
 from domain.execution.dispatcher import Dispatcher
@@ -17,7 +21,7 @@ from domain.execution.image_writer import ImageWriter
 from domain.execution.model_availability import ModelAvailability
 from domain.execution.runner import OutputRunner
 from domain.execution.sweeper import Sweeper
-from domain.models import ModelRegistry
+from domain.models import ModelRegistry, Scene
 from domain.ports.execution import HintQueue
 from domain.ports.imaging import UploadProcessor
 from domain.ports.objects import ObjectStore, UploadStore
@@ -35,11 +39,13 @@ from domain.services.uploads import UploadService
 from domain.services.viewers import ViewerService
 from domain.signing import Signer
 from edge.admission import Admission
-from edge.auth import Authenticator, FetchedKeys
+from edge.auth import Authenticator
 from edge.dev_tokens import DevelopmentIssuer
+from edge.logos import logo_path, logo_routes
 from edge.signed_objects import signed_object_routes
 from edge.signed_uploads import signed_upload_routes
-from providers.catalogue import load_catalogue
+from edge.token_keys import FetchedKeys
+from providers.catalogue import UnknownDefaultModel, load_catalogue
 from providers.fal.provider import FalProvider
 from providers.gemini.provider import GeminiProvider
 from providers.local.provider import LocalProvider
@@ -58,6 +64,7 @@ from settings import (
     SettingsError,
     origin_pattern,
     secret_of,
+    variable_of,
 )
 from storage.imaging.samples import load_samples
 from storage.imaging.sandbox import UploadSandbox
@@ -67,6 +74,7 @@ from storage.mongo.change_feed import MongoChangeFeed
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database, open_database
+from storage.mongo.erasures import MongoErasureRepository
 from storage.mongo.idempotency import MongoIdempotencyRepository
 from storage.mongo.images import MongoImageRepository
 from storage.mongo.model_availability import MongoWithdrawnModelRepository
@@ -83,6 +91,8 @@ from subscriptions.hub import Hub
 from subscriptions.turns import TurnUpdates
 from subscriptions.viewer import ViewerUpdates
 
+log = structlog.get_logger(__name__)
+
 
 class Objects(ObjectStore, UploadStore, Protocol):
     """The store of images and uploads."""
@@ -97,6 +107,7 @@ class Api:
     database: Database
     object_routes: Sequence[Route]
     """Where signed URLs lead to, if they lead to this process."""
+    logo_routes: Sequence[Route]
 
 
 class _RemoteProvider(Provider, Protocol):
@@ -150,21 +161,23 @@ async def open_api(
         upload_processor = UploadSandbox()
         stack.push_async_callback(upload_processor.aclose)
         hub = _make_hub(base)
+        eraser = _make_viewer_eraser(base)
         services = _make_services(
-            settings, base, hub=hub, hints=hints, upload_processor=upload_processor
+            settings, base, hub=hub, hints=hints, upload_processor=upload_processor, eraser=eraser
         )
-        viewers = _make_viewer_service(settings, base)
-        admission = Admission(await _open_authenticator(settings, stack), viewers)
+        admission = Admission(await _open_authenticator(settings, stack), services.viewers)
         await stack.enter_async_context(hub.serve())
         if dispatcher is not None:
             _stop_at_end(dispatcher, stack, grace_left or (lambda: settings.shutdown_grace))
         await stack.enter_async_context(Sweeper(base.claims, dispatcher).serve())
         await stack.enter_async_context(_make_orphan_collector(base).serve())
+        await stack.enter_async_context(eraser.serve())
         yield Api(
             services=services,
             admission=admission,
             database=base.database,
             object_routes=base.image_tools.object_routes,
+            logo_routes=logo_routes({model.company for model in base.registry.all()}),
         )
 
 
@@ -180,6 +193,7 @@ async def open_worker(
         await _receive_hints(settings, dispatcher, stack)
         await stack.enter_async_context(Sweeper(base.claims, dispatcher).serve())
         await stack.enter_async_context(_make_orphan_collector(base).serve())
+        await stack.enter_async_context(_make_viewer_eraser(base).serve())
         yield
 
 
@@ -218,6 +232,7 @@ def _make_services(
     hub: Hub,
     hints: HintQueue,
     upload_processor: UploadProcessor,
+    eraser: ViewerEraser,
 ) -> Services:
     """Put together what resolvers call. It opens nothing."""
     conversation_repository = MongoConversationRepository(base.database)
@@ -255,6 +270,7 @@ def _make_services(
         uploads=_make_upload_service(settings, base, upload_processor=upload_processor),
         prompts=PromptService(prompt_repository),
         favourites=FavouriteService(base.images, prompt_repository),
+        viewers=_make_viewer_service(settings, base, eraser=eraser),
         accounts=accounts,
         turn_updates=TurnUpdates(hub, turn_repository, turn_cursors),
         conversation_updates=ConversationUpdates(hub, conversation_repository),
@@ -278,11 +294,21 @@ def _make_upload_service(
     )
 
 
-def _make_viewer_service(settings: Settings, base: _Base) -> ViewerService:
+def _make_viewer_eraser(base: _Base) -> ViewerEraser:
+    return ViewerEraser(
+        MongoErasureRepository(base.database),
+        MongoTurnRepository(base.database),
+        MongoConversationRepository(base.database),
+        base.image_tools.objects,
+    )
+
+
+def _make_viewer_service(settings: Settings, base: _Base, *, eraser: ViewerEraser) -> ViewerService:
     return ViewerService(
         MongoViewerRepository(base.database),
         base.image_writer,
         load_samples if settings.environment == "development" else None,
+        eraser,
     )
 
 
@@ -353,7 +379,10 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
     if development:
         rehearsal = RehearsalProvider(local)
         providers[rehearsal.name] = rehearsal
-    registry = load_catalogue(rehearsals=development, with_credentials=providers)
+    registry = load_registry(settings, with_credentials=providers)
+    _log_defaults(registry)
+    for name in sorted(tools.remote.keys() - registry.providers_in_use()):
+        log.warning("key opens no model", extra={"provider": name})
     availability = ModelAvailability(MongoWithdrawnModelRepository(database), registry)
     await stack.enter_async_context(availability.serve())
     return _Base(
@@ -366,6 +395,27 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
         claims=MongoClaimRepository(database),
         availability=availability,
     )
+
+
+def load_registry(settings: Settings, *, with_credentials: Collection[str] = ()) -> ModelRegistry:
+    """The model catalogue under these settings. Raise `SettingsError` if they do not fit it."""
+    try:
+        return load_catalogue(
+            rehearsals=settings.environment == "development",
+            with_credentials=with_credentials,
+            local_models=bool(settings.local_models),
+            default_models=settings.default_models,
+            logo_url_of=lambda company: settings.public_url + logo_path(company),
+        )
+    except UnknownDefaultModel as error:
+        raise SettingsError([f"{variable_of('default_models')}: {error}"]) from error
+
+
+def _log_defaults(registry: ModelRegistry) -> None:
+    for scene in Scene:
+        default = registry.default(scene)
+        write = log.info if default else log.warning
+        write("default model", scene=scene.value, model=default.id if default else None)
 
 
 @asynccontextmanager
@@ -392,6 +442,13 @@ async def open_objects(
         )
     finally:
         await folder.aclose()
+
+
+def image_origins(settings: Settings) -> Sequence[str]:
+    """The origins that images have URLs of, and that uploads are sent to."""
+    bucket = bucket_of(settings)
+    url = urlsplit(settings.public_url if bucket is None else bucket.public_url)
+    return [f"{url.scheme}://{url.netloc}"]
 
 
 def bucket_of(settings: Settings) -> Bucket | None:
@@ -464,10 +521,20 @@ def _make_account_service(settings: Settings, database: Database) -> AccountServ
 async def _open_authenticator(settings: Settings, stack: AsyncExitStack) -> Authenticator:
     if settings.environment == "development":
         return DevelopmentIssuer(settings.data_dir).authenticator()
-    assert settings.jwks_url
     assert settings.token_issuer
-    assert settings.token_audience
+    if not settings.token_audience and not settings.token_authorized_parties:
+        log.warning(
+            "tokens for any application accepted",
+            reason="neither DARKROOM_TOKEN_AUDIENCE nor DARKROOM_TOKEN_AUTHORIZED_PARTIES is set",
+        )
     http = await stack.enter_async_context(httpx2.AsyncClient())
-    keys = FetchedKeys(settings.jwks_url, http)
+    keys = FetchedKeys(settings.jwks_url, http, issuer=settings.token_issuer)
     stack.push_async_callback(keys.aclose)
-    return Authenticator(keys, issuer=settings.token_issuer, audience=settings.token_audience)
+    return Authenticator(
+        keys,
+        issuer=settings.token_issuer,
+        audience=settings.token_audience,
+        authorized_parties=settings.token_authorized_parties,
+        algorithms=settings.token_algorithms,
+        longest_life=timedelta(seconds=settings.token_max_seconds),
+    )

@@ -19,6 +19,7 @@ import structlog
 import uvicorn
 
 from edge.dev_tokens import TOKEN_LIFE, DevelopmentIssuer
+from edge.studio import PATH as STUDIO_PATH
 from runtime import collector
 from runtime.lifecycle import FAILED, STOPPED, CannotStart, Stop, database, enter, exit_code
 from runtime.mongod_owner import OwnedMongod
@@ -205,7 +206,9 @@ def _greeting(settings: Settings, database: str) -> str:
     token = DevelopmentIssuer(settings.data_dir).token(EXAMPLE_VIEWER)
     hours = TOKEN_LIFE.total_seconds() / 3600
     return f"""
-Darkroom is ready.
+Darkroom is ready. Open the studio, signed in as {EXAMPLE_VIEWER}:
+
+http://{address}{STUDIO_PATH}#token={token}
 
   GraphQL    http://{address}/graphql
              ws://{address}/graphql (graphql-transport-ws)
@@ -217,7 +220,7 @@ A token for {EXAMPLE_VIEWER}, valid for {hours:.0f} hours; `make -s token VIEWER
 
 {token}
 
-Try it:
+Try the API:
 
 curl -s http://{address}/graphql -H 'Content-Type: application/json' \\
   -H 'Authorization: Bearer {token}' \\

@@ -16,7 +16,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from secrets import token_urlsafe
 from textwrap import wrap
-from typing import Annotated, Any, Final, Literal, Self, cast
+from typing import Annotated, Any, Final, Literal, Self, cast, get_args
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
@@ -39,9 +39,32 @@ WORKER_GRACE_SECONDS: Final = 200.0
 NEEDED_IN_PRODUCTION: Final = (
     "mongodb_uri",
     "secret",
+    "token_issuer",
+)
+TokenAlgorithm = Literal[
+    "RS256",
+    "RS384",
+    "RS512",
+    "PS256",
+    "PS384",
+    "PS512",
+    "ES256",
+    "ES384",
+    "ES512",
+    "EdDSA",
+    "Ed25519",
+]
+"""Signatures by a private key: who can verify one can make none."""
+DEFAULT_TOKEN_ALGORITHMS: Final[tuple[TokenAlgorithm, ...]] = ("RS256", "ES256", "EdDSA", "Ed25519")
+NO_PARTY: Final = "none"
+"""Among the authorized parties: a token without `azp` is accepted too."""
+ONLY_IN_PRODUCTION: Final = (
     "jwks_url",
     "token_issuer",
     "token_audience",
+    "token_authorized_parties",
+    "token_algorithms",
+    "token_max_seconds",
 )
 
 _DATABASE = re.compile(r"[A-Za-z0-9_-]{1,38}")
@@ -77,6 +100,16 @@ def may_fetch_keys_from(url: str) -> bool:
     """Keys decide who is let in, and who pays: over the network they are sent through TLS only."""
     parts = urlsplit(url)
     return parts.scheme == "https" or is_loopback(parts.hostname or "")
+
+
+def may_discover(issuer: str) -> bool:
+    """Whether the issuer can be asked where its keys are."""
+    try:
+        parts = urlsplit(issuer)
+        is_url = parts.scheme in {"http", "https"} and bool(parts.hostname)
+    except ValueError:
+        return False
+    return is_url and not parts.query and not parts.fragment and may_fetch_keys_from(issuer)
 
 
 def _http_url(value: str) -> str:
@@ -226,20 +259,39 @@ class Settings(BaseSettings):
         description="At least 32 random characters that sign cursors and URLs; development "
         "generates its own (needed in production)",
     )
-    jwks_url: HttpsUrl | None = Field(
-        default=None,
-        description="The https URL where the token issuer publishes its keys (needed in "
-        "production, only used there)",
-    )
     token_issuer: str | None = Field(
         default=None,
         min_length=1,
-        description="The `iss` of accepted tokens (needed in production, only used there)",
+        description="The `iss` of accepted tokens, exactly as the issuer writes it (needed in "
+        "production, only used there)",
     )
-    token_audience: str | None = Field(
+    jwks_url: HttpsUrl | None = Field(
         default=None,
+        description="The https URL where the token issuer publishes its keys (only used in "
+        "production; default: what <issuer>/.well-known/openid-configuration names)",
+    )
+    token_audience: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="The accepted values of `aud`, separated by commas: a token needs one of them. "
+        "Without it only tokens without `aud` are accepted (only used in production)",
+    )
+    token_authorized_parties: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="The accepted values of `azp`, separated by commas; `none` among them accepts "
+        "tokens without `azp`. Without it `azp` is not checked (only used in production)",
+    )
+    token_algorithms: Annotated[tuple[TokenAlgorithm, ...], NoDecode] = Field(
+        default=DEFAULT_TOKEN_ALGORITHMS,
         min_length=1,
-        description="The `aud` of accepted tokens (needed in production, only used there)",
+        description="The accepted algorithms of tokens, separated by commas, among "
+        f"{', '.join(get_args(TokenAlgorithm))} (only used in production)",
+    )
+    token_max_seconds: int = Field(
+        default=86_400,
+        ge=60,
+        le=2_592_000,
+        description="The longest accepted life of a token in seconds, from `iat` to `exp` (only "
+        "used in production)",
     )
     s3_bucket: str | None = Field(
         default=None,
@@ -298,6 +350,17 @@ class Settings(BaseSettings):
         ge=1,
         le=50_000_000,
         description="The largest size of an uploaded image in bytes",
+    )
+    default_models: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="The models to use where none is selected and none is inherited, by id or "
+        "alias, separated by commas: the first one that is available and supports the scene "
+        "(default: the first such model of the catalogue, local ones last)",
+    )
+    local_models: bool | None = Field(
+        default=None,
+        description="Whether the built-in local models can be used (default: on in development, "
+        "off in production)",
     )
     fal: ProviderSettings = _provider("fal", "https://queue.fal.run")
     openai: ProviderSettings = _provider("OpenAI", "https://api.openai.com/v1")
@@ -381,11 +444,18 @@ class Settings(BaseSettings):
             raise PydanticCustomError("sentence", "should have at least 32 characters")
         return value
 
-    @field_validator("allowed_origins", mode="before")
+    @field_validator(
+        "allowed_origins",
+        "default_models",
+        "token_audience",
+        "token_authorized_parties",
+        "token_algorithms",
+        mode="before",
+    )
     @classmethod
     def _split_at_commas(cls, value: object) -> object:
         if isinstance(value, str):
-            return tuple(origin.strip() for origin in value.split(",") if origin.strip())
+            return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
     @field_validator("allowed_origins")
@@ -420,6 +490,8 @@ class Settings(BaseSettings):
             self._fill("s3_addressing", "virtual" if at_aws else "path")
         if self.starting_credits is None:
             self._fill("starting_credits", 10_000 if self.environment == "development" else 0)
+        if self.local_models is None:
+            self._fill("local_models", self.environment == "development")
         return self
 
     def _fill(self, name: str, value: object) -> None:
@@ -440,8 +512,8 @@ class Settings(BaseSettings):
                     "development anyone could issue tokens: use 127.0.0.1, or set "
                     f"{PREFIX}ENVIRONMENT=production."
                 )
-            for name in ("jwks_url", "token_issuer", "token_audience"):
-                if getattr(self, name) is not None:
+            for name in ONLY_IN_PRODUCTION:
+                if getattr(self, name) != type(self).model_fields[name].default:
                     yield (
                         f"{variable_of(name)} has no effect in development: leave it out, or set "
                         f"{PREFIX}ENVIRONMENT=production."
@@ -450,6 +522,11 @@ class Settings(BaseSettings):
             for name in NEEDED_IN_PRODUCTION:
                 if getattr(self, name) is None:
                     yield f"{variable_of(name)} is needed in production."
+            if self.token_issuer and not self.jwks_url and not may_discover(self.token_issuer):
+                yield (
+                    f"{variable_of('jwks_url')} is needed, since {variable_of('token_issuer')} is "
+                    "no https URL that names it."
+                )
 
 
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:

@@ -17,7 +17,7 @@ import httpx2
 from bootstrap import bucket_of
 from domain.errors import StoreUnavailable
 from domain.images import new_key, shard_of
-from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
+from domain.uploads import EVERY_ABILITY, DeclaredFile, UploadMethod, UploadOffer
 from runtime.lifecycle import CANNOT_START, FAILED, STOPPED, CannotStart, complain
 from settings import Settings, SettingsError, read_settings
 from storage.objects.s3 import Bucket, S3ObjectStore, answering, open_bucket, open_client
@@ -84,6 +84,7 @@ async def _check(bucket: Bucket, origins: Sequence[str]) -> int:
             ("serves an object to a signed URL", trial.open_link),
             ("refuses an unsigned URL", trial.open_nothing),
             ("refuses an altered URL", trial.open_no_altered_link),
+            ("accepts uploads", trial.find_abilities),
             ("accepts an upload by PUT", trial.take_put),
             ("refuses a second upload to the same URL", trial.take_no_second),
             ("refuses an upload of another length or digest", trial.take_nothing_else),
@@ -97,9 +98,17 @@ async def _check(bucket: Bucket, origins: Sequence[str]) -> int:
                 problem = await step()
             except (StoreUnavailable, httpx2.HTTPError) as error:
                 problem = str(error) or type(error).__name__
-            print(f"{'no ' if problem else 'yes'}  It {what}{f': {problem}' if problem else ''}.")
-            wrong += problem is not None
+            is_wrong = problem is not None and not isinstance(problem, _Lacking)
+            mark = "no " if is_wrong else "n/a" if problem else "yes"
+            print(f"{mark}  It {what}{f': {problem}' if problem else ''}.")
+            wrong += is_wrong
     return FAILED if wrong else STOPPED
+
+
+class _Lacking(str):
+    """Not wrong: Darkroom can do without it, and asks nothing of the kind."""
+
+    __slots__ = ()
 
 
 class _Trial:
@@ -113,6 +122,7 @@ class _Trial:
         self._origins = [origin.replace("*", "8000") for origin in origins]
         self._key = new_key("images", _TYPE)
         self._uploads = [new_key("uploads", _TYPE) for _ in range(3)]
+        self._abilities = EVERY_ABILITY
 
     async def keep(self) -> str | None:
         await self._store.put(self._key, _DATA)
@@ -137,11 +147,16 @@ class _Trial:
         url = self._store.link(self._key).url
         return _refused(await self._http.get(url[:-1] + ("0" if url[-1] != "0" else "1")))
 
+    async def find_abilities(self) -> None:
+        self._abilities = await self._store.find_abilities()
+
     async def take_put(self) -> str | None:
         answer = await self._send(self._offer(0, UploadMethod.PUT), _DATA)
         return None if answer.is_success else _answered(answer)
 
     async def take_no_second(self) -> str | None:
+        if not self._abilities.takes_once:
+            return _Lacking("it knows no If-None-Match, and an upload can be replaced")
         return _refused(await self._send(self._offer(0, UploadMethod.PUT), _DATA))
 
     async def take_nothing_else(self) -> str | None:
@@ -150,6 +165,8 @@ class _Trial:
         return _refused(await self._send(offer, longer)) or _refused(await self._send(offer, other))
 
     async def take_post(self) -> str | None:
+        if not self._abilities.takes_forms:
+            return _Lacking("it takes no forms, and all uploads are offered by PUT")
         answer = await self._send(self._offer(2, UploadMethod.POST), _DATA)
         return None if answer.is_success else _answered(answer)
 
@@ -174,7 +191,9 @@ class _Trial:
 
     def _offer(self, place: int, method: UploadMethod) -> UploadOffer:
         file = DeclaredFile(content_type=_TYPE, byte_size=len(_DATA), sha256=sha256(_DATA).digest())
-        return self._store.offer(self._uploads[place], file, method=method)
+        return self._store.offer(
+            self._uploads[place], file, method=method, abilities=self._abilities
+        )
 
     async def _send(self, offer: UploadOffer, data: bytes) -> httpx2.Response:
         if offer.method is UploadMethod.PUT:

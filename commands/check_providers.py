@@ -157,7 +157,7 @@ def _cheapest(provider: str) -> ImageModel | None:
             )
             if model.available
         ),
-        key=lambda model: model.credits_from_words,
+        key=lambda model: model.credits_per_image(Scene.TEXT_TO_IMAGE),
         default=None,
     )
 
@@ -183,7 +183,7 @@ def _described(model: ImageModel, delivery: Delivery, *, seconds: float, picture
         f"{model.id}, {seconds:.1f} s",
         f"{picture.width} × {picture.height} pixels",
         f"{len(picture.data):,} bytes of {picture.content_type}",
-        f"{model.credits_from_words} credits",
+        f"{model.credits_per_image(Scene.TEXT_TO_IMAGE)} credits",
     ]
     if delivery.usage is not None and delivery.usage.total_tokens is not None:
         facts.append(f"{delivery.usage.total_tokens} tokens")

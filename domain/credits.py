@@ -29,6 +29,7 @@ class MovementKind(StrEnum):
     RESERVE = "RESERVE"
     CAPTURE = "CAPTURE"
     RELEASE = "RELEASE"
+    FORFEIT = "FORFEIT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,13 @@ def captured(output_id: OutputId, attempt: int, credits: int, *, charged: int) -
 
 def released(output_id: OutputId, attempt: int, credits: int) -> Movement:
     return Movement(MovementKind.RELEASE, _cause(output_id, attempt), 0, -credits, -1)
+
+
+def forfeited(account: Account, *, key: str) -> Movement:
+    """Everything that is left in the account of a viewer who is deleted."""
+    return Movement(
+        MovementKind.FORFEIT, key, -account.balance, -account.reserved, -account.active_outputs
+    )
 
 
 def charge_for(credits: int, *, delivered: int, asked: int) -> int:

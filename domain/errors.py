@@ -155,6 +155,10 @@ class Overloaded(TryLater):
     message = "Darkroom is temporarily unavailable. Please try again."
 
 
+class ViewerBeingDeleted(Overloaded):
+    message = "This viewer is being deleted. Please try again."
+
+
 class RateLimited(TryLater):
     code = "RATE_LIMITED"
     message = "Too many requests. Please try again later."
@@ -187,10 +191,20 @@ class GenerationFailed(DarkroomError):
     """A run ended without an image. It becomes the output's `error`, not an error of a request.
 
     `detail` is for the log and for operators only: it may contain the provider's own message.
+    `nothing_taken` is True only where it is certain that the provider has accepted no job, so that
+    another provider may be asked.
     """
 
-    def __init__(self, code: GenerationErrorCode, *, retryable: bool, detail: str = "") -> None:
+    def __init__(
+        self,
+        code: GenerationErrorCode,
+        *,
+        retryable: bool,
+        detail: str = "",
+        nothing_taken: bool = False,
+    ) -> None:
         super().__init__(f"{code}: {detail}" if detail else code)
+        self.nothing_taken = nothing_taken
         self.code = code
         self.retryable = retryable
         self.detail = detail
@@ -210,7 +224,7 @@ class NotSubmitted(GenerationFailed):
         retry_after_seconds: float | None = None,
         detail: str = "",
     ) -> None:
-        super().__init__(code, retryable=True, detail=detail)
+        super().__init__(code, retryable=True, detail=detail, nothing_taken=True)
         self.retry_after_seconds = retry_after_seconds
 
 

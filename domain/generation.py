@@ -55,6 +55,11 @@ class Delivery:
     images: tuple[DeliveredImage, ...]
     text: str | None = None
     usage: Usage | None = None
+    quality: str | None = None
+    """As the provider reports it, in its own word; so is `size`."""
+    size: str | None = None
+    provider: str | None = None
+    """Who made it: set by the runner, which knows whom it has asked."""
 
 
 class SilentObserver:

@@ -48,6 +48,11 @@ def new_upload_id() -> UploadId:
     return UploadId(str(TypeID(prefix="upl")))
 
 
+def new_erased_id() -> str:
+    """Stands for a viewer who has been deleted. Nothing leads from it to the viewer."""
+    return str(TypeID(prefix="erased"))
+
+
 def viewer_id_of(issuer: str, subject: str) -> ViewerId:
     """The viewer's id, always the same for one subject of one issuer, so that none needs to be
     stored.

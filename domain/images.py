@@ -15,6 +15,29 @@ class ImageOrigin(StrEnum):
     UPLOAD = "UPLOAD"
 
 
+class DigitalSourceType(StrEnum):
+    """How a picture was made, by IPTC's terms. The file says it, too."""
+
+    TRAINED_ALGORITHMIC_MEDIA = "trainedAlgorithmicMedia"
+    COMPOSITE_WITH_TRAINED_ALGORITHMIC_MEDIA = "compositeWithTrainedAlgorithmicMedia"
+
+    @classmethod
+    def of_model(cls, *, edited: bool) -> "DigitalSourceType":
+        """What a model has made, of other images or of words alone."""
+        if edited:
+            return cls.COMPOSITE_WITH_TRAINED_ALGORITHMIC_MEDIA
+        return cls.TRAINED_ALGORITHMIC_MEDIA
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What the files of a picture say about how it was made."""
+
+    digital_source_type: DigitalSourceType
+    content_credentials: bool
+    """Whether the original has the provider's manifest (C2PA)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
     """What is known of a picture from the moment it exists, and copied wherever it is referred to.
@@ -37,6 +60,8 @@ class Image:
     seed: str | None
     output_id: OutputId | None
     created_at: datetime
+    provenance: Provenance | None = None
+    """None where the files say nothing: of an upload, and of what was made before they did."""
 
     def key_at_least(self, width: int) -> str:
         """The key of the smallest rendition that is at least so wide; the picture itself if none
@@ -64,6 +89,15 @@ class ImageRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeptImages:
+    """Why images were not deleted, none of them."""
+
+    missing: frozenset[ImageId]
+    used: frozenset[ImageId]
+    """A conversation begins from one, or a turn refers to it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rendition:
     """Bytes of a picture in one size."""
 
@@ -81,6 +115,7 @@ class ProcessedImage:
     thumbhash: str
     thumbnails: tuple[Rendition, ...]
     """WebP, ascending by width, each narrower than the original."""
+    provenance: Provenance | None = None
 
 
 EXTENSIONS: Final = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}

@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from typing import Final
 
 _MENTION: Final = re.compile(r"(?<!\w)@image([0-9]+)(?!\w)", re.IGNORECASE)
+_MOST_DIGITS: Final = 9
 IN_WORDS: Final = "image {number}"
 """How a mention is spelled for a model that knows none."""
 
 
 def mentioned_in(message: str) -> tuple[int, ...]:
     """The numbers of the references that a message mentions, each once, in ascending order."""
-    return tuple(sorted({int(number) for number in _MENTION.findall(message)}))
+    return tuple(sorted({_read_number(digits) for digits in _MENTION.findall(message)}))
 
 
 def spell_mentions(message: str, positions: Mapping[int, int], spelling: str) -> str:
@@ -23,9 +24,14 @@ def spell_mentions(message: str, positions: Mapping[int, int], spelling: str) ->
     """
 
     def spelled(mention: re.Match[str]) -> str:
-        position = positions.get(int(mention[1]))
+        position = positions.get(_read_number(mention[1]))
         if position is None:
             return mention[0]
         return spelling.format(number=position, index=position - 1)
 
     return _MENTION.sub(spelled, message)
+
+
+def _read_number(digits: str) -> int:
+    """Its first digits are enough to know that there is no such reference."""
+    return int(digits.lstrip("0")[:_MOST_DIGITS] or "0")

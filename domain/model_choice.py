@@ -1,21 +1,25 @@
 """Chooses the models of a turn: the selected ones, or those that it inherits.
 
-A selected model that cannot run is refused. An inherited one is replaced or omitted.
+A selected model that cannot run is refused. An inherited one is replaced by one that costs no more,
+or omitted, or refused.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from domain.errors import UserErrorCode
 from domain.ids import ModelId
 from domain.models import AspectRatio, ImageModel, ModelRegistry, Resolution, Scene
 from domain.plurals import count
+from domain.prices import price_of_image
 from domain.references import Reference
 from domain.refusals import Refusals
 from domain.turns import TurnRequest
 
 MAX_MODELS: Final = 8
+_SELECTED: Final = "selectedModels"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +50,9 @@ def choose_models(
     """Choose the models that can run this turn, without duplicates, in the order of the request."""
     names = request.selected_models
     if names is None:
-        return _inherit_models(registry, inherited, references=references, refusals=refusals)
+        return _inherit_models(
+            request, registry, inherited=inherited, references=references, refusals=refusals
+        )
     if not names:
         refusals.add(UserErrorCode.NO_MODELS, "Select at least one model.", "selectedModels")
     if len(names) > MAX_MODELS:
@@ -124,36 +130,127 @@ def _refuse_unavailable(
 
 
 def _inherit_models(
+    request: TurnRequest,
     registry: ModelRegistry,
-    inherited: Inherited,
     *,
+    inherited: Inherited,
     references: Sequence[Reference] | None,
     refusals: Refusals,
 ) -> list[ModelChoice]:
-    """The inherited models, or their replacements, that can run this turn; else the default."""
+    """The inherited models or what may run in their place; the default where none is inherited.
+
+    A model that is not available any more is replaced, or refused where only one that costs more
+    could take its place. One that cannot make this turn is left out, or replaced if none can.
+    """
+    if references is None:
+        successors = map(registry.successor, inherited.model_ids)
+        return [ModelChoice(model, model) for model in successors if model is not None]
     scene = Scene.IMAGE_TO_IMAGE if references else Scene.TEXT_TO_IMAGE
-    successors = (registry.successor(name) for name in inherited.model_ids)
-    given = len(references or ())
-    choices = _able(
-        (model for model in successors if model), registry, scene=scene, reference_count=given
+    price_of = partial(
+        price_of_image,
+        scene=scene,
+        resolution=request.resolution or inherited.resolution,
+        options=request.options,
     )
-    if not choices:
-        default = registry.default(scene)
-        choices = _able([default] if default else [], registry, scene=scene, reference_count=given)
-    if not choices:
-        refusals.add(
-            UserErrorCode.NO_MODELS, "No model is available for this turn.", "selectedModels"
-        )
-    return choices
+    heirs = _Heirs(
+        registry,
+        scene=scene,
+        reference_count=len(references),
+        price_of=price_of,
+        refusals=refusals,
+    )
+    for name in inherited.model_ids:
+        heirs.add(name)
+    return heirs.choose()
 
 
-def _able(
-    models: Iterable[ImageModel], registry: ModelRegistry, *, scene: Scene, reference_count: int
-) -> list[ModelChoice]:
-    able: dict[ModelId, ModelChoice] = {}
-    for requested in models:
-        model = registry.for_references(requested) if scene is Scene.IMAGE_TO_IMAGE else requested
-        enough = model is not None and reference_count >= model.min_references
-        if model is not None and enough and model.available and scene in model.scenes:
-            able.setdefault(model.id, ModelChoice(model, requested))
-    return list(able.values())
+class _Heirs:
+    """What runs in a turn that selects no models."""
+
+    def __init__(
+        self,
+        registry: ModelRegistry,
+        *,
+        scene: Scene,
+        reference_count: int,
+        price_of: Callable[[ImageModel], int],
+        refusals: Refusals,
+    ) -> None:
+        self._registry = registry
+        self._scene = scene
+        self._reference_count = reference_count
+        self._price_of = price_of
+        self._refusals = refusals
+        self._default = self._find_choice(registry.default(self._scene))
+        self._choices: dict[ModelId, ModelChoice] = {}
+        self._unable: list[ImageModel] = []
+        self._is_refused = False
+
+    def add(self, name: str) -> None:
+        """Add what runs for one inherited model."""
+        model = self._registry.get(name)
+        before = self._in_scene(model) or model
+        if model is None or before is None or not (model.available and before.available):
+            self._replace(name, before)
+        elif choice := self._find_choice(model):
+            self._choices.setdefault(choice.model.id, choice)
+        else:
+            self._unable.append(before)
+
+    def choose(self) -> list[ModelChoice]:
+        if self._choices or self._is_refused:
+            return list(self._choices.values())
+        if self._default is None:
+            message = "No model is available for this turn."
+            self._refusals.add(UserErrorCode.NO_MODELS, message, _SELECTED)
+        elif not self._unable or any(
+            self._costs_no_more(self._default, one) for one in self._unable
+        ):
+            return [self._default]
+        else:
+            is_edit = self._scene is Scene.IMAGE_TO_IMAGE
+            code = (
+                UserErrorCode.MODEL_CANNOT_EDIT if is_edit else UserErrorCode.MODEL_NEEDS_REFERENCE
+            )
+            reason = f"{self._unable[0].label} cannot make this turn."
+            self._refuse(code, reason, self._default)
+        return []
+
+    def _replace(self, name: str, before: ImageModel | None) -> None:
+        """Let another model take the place of one that is gone, if it costs no more."""
+        replacement = self._find_choice(self._registry.successor(name))
+        candidates = [one for one in (replacement, self._default) if one is not None]
+        for choice in candidates:
+            if before is not None and self._costs_no_more(choice, before):
+                self._choices.setdefault(choice.model.id, choice)
+                return
+        reason = f"{self._registry.remembered(name).label} is not available any more."
+        way_out = candidates[0] if candidates else None
+        self._refuse(UserErrorCode.MODEL_UNAVAILABLE, reason, way_out)
+
+    def _refuse(self, code: UserErrorCode, reason: str, way_out: ModelChoice | None) -> None:
+        self._is_refused = True
+        hint = "Select another model."
+        if way_out is not None:
+            model = way_out.model
+            price = count(self._price_of(model), "credit")
+            hint = f"Select another model, such as {model.label} ({model.id}) for {price} an image."
+        self._refusals.add(code, f"{reason} {hint}", _SELECTED)
+
+    def _costs_no_more(self, choice: ModelChoice, before: ImageModel) -> bool:
+        return self._price_of(choice.model) <= self._price_of(before)
+
+    def _find_choice(self, requested: ImageModel | None) -> ModelChoice | None:
+        """What would run for this model, itself or a replacement; None if nothing can."""
+        model = self._in_scene(requested)
+        if model is not None and not model.available:
+            requested = model = self._registry.successor(model.id)
+        if requested is None or model is None or self._scene not in model.scenes:
+            return None
+        is_enough = self._reference_count >= model.min_references
+        return ModelChoice(model, requested) if is_enough else None
+
+    def _in_scene(self, model: ImageModel | None) -> ImageModel | None:
+        if model is None or self._scene is Scene.TEXT_TO_IMAGE:
+            return model
+        return self._registry.for_references(model)

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -40,6 +40,7 @@ class ModelUnavailableReason(StrEnum):
     NO_CREDENTIALS = "NO_CREDENTIALS"
     RETIRED = "RETIRED"
     REFUSED_BY_PROVIDER = "REFUSED_BY_PROVIDER"
+    SWITCHED_OFF = "SWITCHED_OFF"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,32 @@ class CustomSize:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """What one image costs in some cases. A condition that is None is always met."""
+
+    credits: int
+    scene: Scene | None = None
+    resolution: Resolution | None = None
+    quality: Quality | None = None
+    """Met only where this quality is requested, not where it is the model's own default."""
+
+    def applies(self, scene: Scene, resolution: Resolution, quality: Quality | None) -> bool:
+        return (
+            self.scene in (None, scene)
+            and self.resolution in (None, resolution)
+            and self.quality in (None, quality)
+        )
+
+    def covers(self, other: "Price") -> bool:
+        """Whether it applies in every case in which the other one does."""
+        return (
+            self.scene in (None, other.scene)
+            and self.resolution in (None, other.resolution)
+            and self.quality in (None, other.quality)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageModel:
     """One row of the catalogue; see `providers/catalogue.py`."""
 
@@ -116,7 +143,6 @@ class ImageModel:
     scenes: frozenset[Scene]
     aliases: tuple[str, ...] = ()
     listed: bool = True
-    is_default: bool = False
     is_new: bool = False
     logo_url: str | None = None
     unavailable_reason: ModelUnavailableReason | None = None
@@ -142,31 +168,55 @@ class ImageModel:
     """What the provider calls it; empty where that is the id."""
     wire: object | None = field(default=None, hash=False)
     """How the provider wants to be asked for it, in its own type. Nothing else reads it."""
+    prices: tuple[Price, ...] = ()
+    """Per image: the first one that applies. Where none does, one of the next two."""
     credits_from_words: int = 2
     credits_with_references: int = 4
     """Per image."""
     deadline: timedelta = timedelta(seconds=180)
     other_routes: tuple["ImageModel", ...] = ()
     """The same model by the other providers that make it here, in the order of preference."""
+    route_providers: tuple[str, ...] = ()
+    """All providers of its routes, also those that cannot be used here."""
 
     @property
     def supports_mentions(self) -> bool:
         return self.mention_spelling is not None
 
     @property
+    def providers(self) -> tuple[str, ...]:
+        """All that can make it, here or elsewhere, in the order of preference."""
+        return self.route_providers or tuple(filter(None, [self.provider]))
+
+    @property
     def available(self) -> bool:
         return self.unavailable_reason is None
 
-    def credits_per_image(self, scene: Scene) -> int:
-        return (
-            self.credits_from_words
-            if scene is Scene.TEXT_TO_IMAGE
-            else self.credits_with_references
-        )
+    def credits_per_image(
+        self,
+        scene: Scene,
+        *,
+        resolution: Resolution | None = None,
+        quality: Quality | None = None,
+    ) -> int:
+        """The price of one image. `resolution` None: the one where none is requested."""
+        size = resolution or self.fit_resolution(Resolution.ONE_K)
+        for price in self.prices:
+            if price.applies(scene, size, quality):
+                return price.credits
+        if scene is Scene.TEXT_TO_IMAGE:
+            return self.credits_from_words
+        return self.credits_with_references
 
     @property
     def retired(self) -> bool:
         return self.unavailable_reason is ModelUnavailableReason.RETIRED
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """When the last of its routes here ends; None if one has no end."""
+        ends = [one.retires_at for one in (self, *self.other_routes)]
+        return None if None in ends else max(end for end in ends if end)
 
     def is_over(self, now: datetime) -> bool:
         """Whether the day has come on which its provider stopped serving it."""
@@ -186,6 +236,10 @@ class ImageModel:
         return max(below, key=order.index) if below else min(self.resolutions, key=order.index)
 
 
+_ENDS_SOON: Final = timedelta(days=31)
+"""How long before its end a model's description says so."""
+
+
 def _utc_now() -> datetime:
     return datetime.now(UTC)
 
@@ -197,12 +251,25 @@ class ModelRegistry:
     """
 
     def __init__(
-        self, models: Iterable[ImageModel], *, now: Callable[[], datetime] = _utc_now
+        self,
+        models: Iterable[ImageModel],
+        *,
+        defaults: Sequence[str] | None = None,
+        now: Callable[[], datetime] = _utc_now,
     ) -> None:
+        """`defaults`: ids or aliases, in the order in which they are tried as the default of a
+        scene. None: all that are listed.
+        """
         self._models: Mapping[str, ImageModel] = {model.id: model for model in models}
         self._ids = {name: name for name in self._models} | {
             alias: model.id for model in self._models.values() for alias in model.aliases
         }
+        listed = [model.id for model in self._models.values() if model.listed]
+        self._defaults = [
+            name
+            for name in (listed if defaults is None else defaults)
+            if name in self._ids and self._models[self._ids[name]].available
+        ]
         self._now = now
         self._withdrawn: frozenset[str] = frozenset()
 
@@ -218,6 +285,17 @@ class ModelRegistry:
         model_id = self._ids.get(name)
         return self._as_it_stands(self._models[model_id]) if model_id is not None else None
 
+    def routes(self, name: str) -> tuple[ImageModel, ...]:
+        """The model by each of its routes here whose day has not come, in the order of preference;
+        by its own where all have. None if it is not known.
+        """
+        model_id = self._ids.get(name)
+        if model_id is None:
+            return ()
+        row, now = self._models[model_id], self._now()
+        lasting = tuple(one for one in (row, *row.other_routes) if not one.is_over(now))
+        return lasting or (row,)
+
     def _as_it_stands(self, row: ImageModel) -> ImageModel:
         """By the first of its routes whose day has not come; by its own where all have."""
         now = self._now()
@@ -228,7 +306,24 @@ class ModelRegistry:
             reason = ModelUnavailableReason.RETIRED
         elif model.available and model.id in self._withdrawn:
             reason = ModelUnavailableReason.REFUSED_BY_PROVIDER
-        return replace(model, unavailable_reason=reason) if reason else model
+        if reason is not None:
+            return replace(model, unavailable_reason=reason)
+        ends_at = row.ends_at
+        if model.available and ends_at is not None and ends_at - now <= _ENDS_SOON:
+            notice = f"Ends on {ends_at.day} {ends_at:%B} {ends_at.year}."
+            return replace(model, description=f"{model.description} {notice}".strip())
+        return model
+
+    def providers_in_use(self) -> frozenset[str]:
+        """The providers by which a model can be made here now."""
+        now = self._now()
+        return frozenset(
+            route.provider
+            for row in self._models.values()
+            if row.available
+            for route in (row, *row.other_routes)
+            if not route.is_over(now)
+        )
 
     def find(
         self,
@@ -247,7 +342,7 @@ class ModelRegistry:
             for model in self.all()
             if (include_unlisted or model.listed)
             and (scene is None or scene in model.scenes)
-            and (provider is None or provider == model.provider)
+            and (provider is None or provider in model.providers)
             and _has_all(model, words)
         )
 
@@ -266,9 +361,21 @@ class ModelRegistry:
 
     def default(self, scene: Scene) -> ImageModel | None:
         """What is used where no model is named and none can be inherited."""
-        usable = [model for model in self.all() if model.available and scene in model.scenes]
-        marked = [model for model in usable if model.is_default]
-        return next(iter(marked or [model for model in usable if model.listed]), None)
+        for name in self._defaults:
+            model = self.get(name)
+            if model is not None and model.available and scene is Scene.IMAGE_TO_IMAGE:
+                model = self.for_references(model)
+            if model is not None and model.available and scene in model.scenes:
+                return model
+        return None
+
+    def is_default(self, model: ImageModel, scene: Scene | None = None) -> bool:
+        """Whether it is the default of this scene; of any scene if None."""
+        scenes = Scene if scene is None else (scene,)
+        return any(
+            one in model.scenes and (default := self.default(one)) and default.id == model.id
+            for one in scenes
+        )
 
     def successor(self, name: str) -> ImageModel | None:
         """The model itself if it can be used, else the nearest replacement that can, else None."""
@@ -285,6 +392,12 @@ class ModelRegistry:
         if Scene.IMAGE_TO_IMAGE in model.scenes:
             return model
         return self.get(model.edit_model_id) if model.edit_model_id else None
+
+    def editor(self, name: str) -> ImageModel | None:
+        """The model that an inherited name stands for where there are references, or None."""
+        model = self.successor(name)
+        editor = self.for_references(model) if model is not None else None
+        return self.successor(editor.id) if editor is not None else None
 
 
 def _has_all(model: ImageModel, words: Collection[str]) -> bool:

@@ -45,6 +45,10 @@ class Preview:
     height: int
 
 
+MAX_COUNT: Final = 2**31 - 1
+"""What clients can read of anything that is counted, which the API shows as a GraphQL Int."""
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens, as far as the provider reports them."""
@@ -54,21 +58,39 @@ class Usage:
     total_tokens: int | None
 
 
+def add_counts(counts: Iterable[int | None]) -> int | None:
+    """The sum of those that are known; None if none is, or if it is more than a field can say."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if known and sum(known) <= MAX_COUNT else None
+
+
 def total_usage(usages: Iterable[Usage | None]) -> Usage | None:
-    """The sum over several runs; None if no provider reports any."""
+    """The sum over several runs; None if no provider reports any.
+
+    A sum that is greater than `MAX_COUNT` is not known: no client could read it.
+    """
     known = [usage for usage in usages if usage is not None]
-
-    def total(numbers: Iterable[int | None]) -> int | None:
-        known = [number for number in numbers if number is not None]
-        return sum(known) if known else None
-
     if not known:
         return None
     return Usage(
-        input_tokens=total(one.input_tokens for one in known),
-        output_tokens=total(one.output_tokens for one in known),
-        total_tokens=total(one.total_tokens for one in known),
+        input_tokens=add_counts(one.input_tokens for one in known),
+        output_tokens=add_counts(one.output_tokens for one in known),
+        total_tokens=add_counts(one.total_tokens for one in known),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What is known of delivered images beside the images themselves; None where nothing is."""
+
+    provider: str | None = None
+    """Who made them."""
+    quality: str | None = None
+    """As the provider reports it, in its own word."""
+    size: str | None = None
+    """As the provider reports it, in its own words: it may differ from the pixels."""
+    text: str | None = None
+    usage: Usage | None = None
 
 
 ProviderJob: TypeAlias = Mapping[str, str]
@@ -123,6 +145,10 @@ class Output:
     preview: Preview | None
     images: tuple[Image, ...]
     references: tuple[Reference, ...]
+    provider: str | None = None
+    """Who made the images; `quality` and `size` are what it reports, in its own words."""
+    quality: str | None = None
+    size: str | None = None
     text: str | None
     usage: Usage | None
     error: GenerationError | None

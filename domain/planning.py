@@ -7,16 +7,18 @@ from collections.abc import Sequence
 from typing import Final
 
 from domain.abilities import MAX_IMAGES_PER_MODEL, check_abilities, check_options
-from domain.conversations import is_blank
 from domain.credits import Account
 from domain.errors import UserErrorCode
+from domain.ids import ModelId
 from domain.mentions import mentioned_in
 from domain.model_choice import Inherited, ModelChoice, choose_model, choose_models
-from domain.models import ModelRegistry, Scene
+from domain.models import ModelRegistry, Resolution, Scene
 from domain.outputs import Output
 from domain.plurals import count
+from domain.prices import price_of_image
 from domain.references import Reference, choose_references
 from domain.refusals import Refusals
+from domain.text import is_blank
 from domain.turns import PlannedOutput, Turn, TurnOptions, TurnPlan, TurnRequest
 
 MAX_PROMPT_LENGTH: Final = 2_000
@@ -57,8 +59,10 @@ def plan_turn(
         _plan_output(
             choice,
             references or (),
+            registry=registry,
             mentioned=mentioned,
             previous_were_named=previous_were_named,
+            resolution=request.resolution or inherited.resolution,
             options=request.options,
         )
         for choice in choices
@@ -105,8 +109,10 @@ def plan_retry(
     return _plan_output(
         choice,
         turn.references,
+        registry=registry,
         mentioned=mentioned,
         previous_were_named=turn.previous_were_named,
+        resolution=turn.resolution,
         options=turn.options,
     )
 
@@ -144,26 +150,44 @@ def _plan_output(
     choice: ModelChoice,
     references: Sequence[Reference],
     *,
+    registry: ModelRegistry,
     mentioned: Sequence[int],
     previous_were_named: bool,
+    resolution: Resolution,
     options: TurnOptions,
 ) -> PlannedOutput:
     given = choose_references(
         references,
         limit=choice.model.max_references,
-        model_id=choice.model.id,
+        own_model_ids=_own_model_ids(choice, references, registry),
         previous_were_named=previous_were_named,
         mentioned=mentioned,
     )
     scene = Scene.IMAGE_TO_IMAGE if given else Scene.TEXT_TO_IMAGE
+    price = price_of_image(choice.model, scene, resolution=resolution, options=options)
     return PlannedOutput(
         choice.model,
         choice.requested.id,
         given,
         tuple(reference for reference in references if reference not in given),
         # Of more the plan is refused; what it shows is still a number that GraphQL can have.
-        choice.model.credits_per_image(scene) * min(options.images_per_model, MAX_IMAGES_PER_MODEL),
+        price * min(options.images_per_model, MAX_IMAGES_PER_MODEL),
     )
+
+
+def _own_model_ids(
+    choice: ModelChoice, references: Sequence[Reference], registry: ModelRegistry
+) -> list[ModelId]:
+    """The ids under which this model has made references: its own, that by which it was selected,
+    and those of models that it replaces or for which it edits.
+    """
+    made_by = dict.fromkeys(one.image.model_id for one in references if one.image.model_id)
+    predecessors = (
+        name
+        for name in made_by
+        if (editor := registry.editor(name)) and editor.id == choice.model.id
+    )
+    return [choice.model.id, choice.requested.id, *predecessors]
 
 
 def _check_message(message: str, refusals: Refusals) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from domain.ids import ModelId
+from domain.ids import ImageId, ModelId
 from domain.images import Image
 
 MAX_MANUAL_REFERENCES: Final = 10
@@ -27,38 +27,60 @@ def choose_references(
     references: Sequence[Reference],
     *,
     limit: int,
-    model_id: ModelId,
+    own_model_ids: Sequence[ModelId],
     previous_were_named: bool,
     mentioned: Collection[int] = (),
 ) -> tuple[Reference, ...]:
-    """Those of a turn's references that a model is given, in the turn's order.
+    """Those of a turn's references that a model is given: the base first, then the others in the
+    turn's order.
 
-    Where it takes fewer than there are: first those whose numbers, from 1, the message mentions,
-    then the earlier outputs that the viewer named, then manual references, then what is included
-    automatically. Where only one fits, the model's own earlier output comes before others of its
-    rank.
+    The base is the image that is edited: the earlier output that the viewer named, or that of the
+    previous turn, or the source image. Where there are several outputs it is the model's own, else
+    the first. `own_model_ids` are the ids under which the model has made images, nearest first.
+
+    Where the model takes fewer than there are, it is given what the message mentions (by number,
+    from 1), then the base, the earlier outputs that the viewer named, manual references, and what
+    is included automatically.
     """
+    base = _find_base(references, own_model_ids)
 
-    def rank(numbered: tuple[int, Reference]) -> tuple[int, bool, int]:
-        index, reference = numbered
+    def rank(index: int) -> int:
+        origin = references[index].origin
         if index + 1 in mentioned:
-            priority = -1
-        elif reference.origin is ReferenceOrigin.MANUAL:
-            priority = 1
-        elif reference.origin is ReferenceOrigin.PREVIOUS_TURN and previous_were_named:
-            priority = 0
-        else:
-            priority = 2
-        return priority, limit == 1 and reference.image.model_id != model_id, index
+            return 0
+        if index == base:
+            return 1
+        if origin is ReferenceOrigin.PREVIOUS_TURN and previous_were_named:
+            return 2
+        return 3 if origin is ReferenceOrigin.MANUAL else 4
 
-    kept = sorted(sorted(enumerate(references), key=rank)[:limit], key=lambda numbered: numbered[0])
-    return tuple(reference for _, reference in kept)
+    kept = sorted(range(len(references)), key=rank)[:limit]
+    kept.sort(key=lambda index: (index != base, index))
+    return tuple(references[index] for index in kept)
+
+
+def _find_base(references: Sequence[Reference], own_model_ids: Sequence[ModelId]) -> int | None:
+    """The index of the image that is edited; None if all are manual references."""
+
+    def distance(index: int) -> int:
+        made_by = references[index].image.model_id
+        return own_model_ids.index(made_by) if made_by in own_model_ids else len(own_model_ids)
+
+    candidates = (
+        index
+        for index, reference in enumerate(references)
+        if reference.origin is not ReferenceOrigin.MANUAL
+    )
+    return min(candidates, key=distance, default=None)
 
 
 def positions_of(given: Sequence[Reference], references: Sequence[Reference]) -> dict[int, int]:
-    """The places, from 1, of what a model is given, by their numbers in the turn."""
-    positions: dict[int, int] = {}
-    for number, reference in enumerate(references, start=1):
-        if len(positions) < len(given) and reference == given[len(positions)]:
-            positions[number] = len(positions) + 1
-    return positions
+    """The positions, from 1, of what a model is given, by their numbers in the turn."""
+    positions: dict[ImageId, int] = {}
+    for position, reference in enumerate(given, start=1):
+        positions.setdefault(reference.image.id, position)
+    return {
+        number: positions[reference.image.id]
+        for number, reference in enumerate(references, start=1)
+        if reference.image.id in positions
+    }

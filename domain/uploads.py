@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from domain.errors import UserError
 from domain.ids import ImageId, UploadId
@@ -14,6 +15,25 @@ class UploadMethod(StrEnum):
     """The bytes as they are."""
     POST = "POST"
     """A form (`multipart/form-data`): the offer's fields first, then the bytes as `file`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadAbilities:
+    """What an object store can do of what uploads would like it to. The folder can do all."""
+
+    takes_forms: bool | None = True
+    """It takes a POST. Cloudflare R2 and Backblaze B2 do not. None: not known at the
+    moment.
+    """
+    takes_once: bool = True
+    """It takes a PUT that is conditional on being the first one. Backblaze B2 does not."""
+
+    def choose_method(self, wished: UploadMethod) -> UploadMethod:
+        """The wished one where the store is known to take it."""
+        return wished if self.takes_forms else UploadMethod.PUT
+
+
+EVERY_ABILITY: Final = UploadAbilities()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

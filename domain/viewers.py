@@ -11,3 +11,5 @@ class Viewer:
     id: ViewerId
     expires_at: datetime | None = None
     """When the token that vouched for this viewer ends."""
+    valid_until: datetime | None = None
+    """Until when the token is accepted: a little longer, since clocks differ."""

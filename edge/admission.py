@@ -10,10 +10,13 @@ import structlog
 
 from domain.errors import Overloaded
 from domain.services.viewers import ViewerService
-from edge.auth import Authenticator, parse_authorization
+from domain.viewers import Viewer
+from edge.auth import Authenticator, TokenRefused, parse_authorization
 from schema.context import NOBODY, Scope
 
 ADMISSION_SECONDS: Final = 10.0
+
+log = structlog.get_logger(__name__)
 
 
 class Admission:
@@ -27,17 +30,27 @@ class Admission:
         Raise Unauthenticated for what is not a valid bearer token, and Overloaded where it cannot
         be verified at the moment.
         """
-        token = parse_authorization(authorization)
-        if token is None:
-            return NOBODY
+        return NOBODY if authorization is None else Scope(await self.admit_viewer(authorization))
+
+    async def admit_viewer(self, authorization: str | None) -> Viewer:
+        """Find the viewer for an `Authorization` header. Raise as `admit` does, also without one.
+
+        Why somebody is refused is logged, since the client does not learn it.
+        """
         try:
+            token = parse_authorization(authorization)
+            if token is None:
+                raise TokenRefused("no token")
             async with asyncio.timeout(ADMISSION_SECONDS):
                 viewer = await self._authenticator.authenticate(token)
                 await self._viewers.greet(viewer)
+        except TokenRefused as refused:
+            log.info("token refused", reason=refused.reason)
+            raise
         except TimeoutError as error:
             raise Overloaded from error
         structlog.contextvars.bind_contextvars(viewer_id=viewer.id)
-        return Scope(viewer)
+        return viewer
 
 
 @contextmanager

@@ -1,106 +1,106 @@
 """A bearer token's viewer.
 
-Only signatures by a public key count: which key follows from the token's `kid`, and which algorithm
-from the key, never from the token. Tokens are not logged, and are kept by their digest only.
+Only signatures by a public key of the issuer count. The key follows from the token's `kid`; its
+kind and the settings say which algorithms it verifies. Tokens are not logged, and are kept by
+their digest only.
 """
 
-import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from time import monotonic, time
-from typing import Any, Final, Protocol
+from time import time
+from typing import Any, Final
 
-import httpx2
 import jwt
-import orjson
-import structlog
 
-from domain.errors import Overloaded, Unauthenticated
+from domain.errors import Unauthenticated
 from domain.ids import viewer_id_of
 from domain.viewers import Viewer
-from settings import may_fetch_keys_from
+from edge.token_keys import KeySource, VerifyingKey
+from settings import DEFAULT_TOKEN_ALGORITHMS, NO_PARTY
 
-ALGORITHMS: Final = ("ES256", "RS256", "EdDSA")
 TOKEN_BYTES: Final = 8_192
 SUBJECT_LENGTH: Final = 255
 LEEWAY: Final = timedelta(seconds=30)
-LONGEST_LIFE: Final = timedelta(hours=1)
+"""How wrong a clock may be: a token is accepted that much beyond its end, on every transport."""
+LONGEST_LIFE: Final = timedelta(hours=24)
 REMEMBERED_TOKENS: Final = 2_048
 
-KEYS_FRESH_SECONDS: Final = 600.0
-KEYS_KEPT_SECONDS: Final = 3_600.0
-"""How long keys serve while their source is away. Tokens of before have ended by then."""
-FETCH_INTERVAL_SECONDS: Final = 60.0
-FIRST_FETCH_INTERVAL_SECONDS: Final = 2.0
-FETCH_SECONDS: Final = 5.0
-KEY_SET_BYTES: Final = 262_144
-KEY_SET_LENGTH: Final = 100
-RSA_BITS: Final = 2_048
-
 _B64TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
-_ALGORITHM_OF_KIND = {
-    "EC P-256": "ES256",
-    "RSA": "RS256",
-    "OKP Ed25519": "EdDSA",
-}
+_YEAR_10_000: Final = 253_402_300_800
+"""In seconds since 1970: no `datetime` goes further."""
+_NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters and lone surrogates: in no name of anybody, and the latter in no UTF-8."""
+_REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
+    (jwt.ExpiredSignatureError, "expired"),
+    (jwt.ImmatureSignatureError, "not valid yet"),
+    (jwt.InvalidIssuerError, "of another issuer"),
+    (jwt.InvalidAudienceError, "for another audience"),
+    (jwt.InvalidSignatureError, "bad signature"),
+    (jwt.MissingRequiredClaimError, "a claim is missing"),
+)
 
-log = structlog.get_logger(__name__)
+
+class TokenRefused(Unauthenticated):
+    """A token, or a header that should have one, is not accepted.
+
+    `reason` is a constant phrase for the log. Clients do not learn it.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__()
+        self.reason = reason
 
 
 def parse_authorization(header: str | None) -> str | None:
     """The token of an `Authorization` header, None without one.
 
-    Raise `Unauthenticated` for a header that is there, but is no bearer token.
+    Raise `TokenRefused` for a header that is there, but is no bearer token.
     """
     if header is None:
         return None
     scheme, _, token = header.strip().partition(" ")
     token = token.strip()
     if scheme.lower() != "bearer" or len(token) > TOKEN_BYTES or not _B64TOKEN.fullmatch(token):
-        raise Unauthenticated
+        raise TokenRefused("no bearer token")
     return token
 
 
-@dataclass(frozen=True, slots=True)
-class VerifyingKey:
-    """A public key, bound to the one algorithm that it verifies."""
-
-    algorithm: str
-    jwk: jwt.PyJWK
-
-
-class KeySource(Protocol):
-    async def key_of(self, kid: str) -> VerifyingKey | None:
-        """The key of this name. Raise `Overloaded` where the source cannot be asked."""
-
-
 class Authenticator:
-    """Tells whose a token is. Asking again about the same token is cheap."""
+    """Tells whose a token is. Asking again about the same token is cheap.
+
+    A token must be for one of the `audience`, and by one of the `authorized_parties` (`azp`). Where
+    there is no audience, it must have no `aud` at all: it would be meant for somebody else.
+    `NO_PARTY` among the parties stands for a token without `azp`; without parties, none is checked.
+    """
 
     def __init__(
         self,
         keys: KeySource,
         *,
         issuer: str,
-        audience: str,
+        audience: str | Collection[str] | None,
+        authorized_parties: Collection[str] = (),
+        algorithms: Collection[str] = DEFAULT_TOKEN_ALGORITHMS,
         longest_life: timedelta = LONGEST_LIFE,
     ) -> None:
         self._keys = keys
         self._issuer = issuer
-        self._audience = audience
+        self._audience = audience or None
+        self._authorized_parties = frozenset(authorized_parties)
+        self._algorithms = frozenset(algorithms)
         self._longest_life = longest_life
         self._known: dict[bytes, _Verified] = {}
 
     async def authenticate(self, token: str) -> Viewer:
-        """The viewer that the token vouches for, until `expires_at`. Otherwise `Unauthenticated`.
+        """The viewer that the token vouches for, until `valid_until`.
 
-        A clock may be wrong by `LEEWAY`: a token is taken that much beyond its end.
+        Raise `TokenRefused`, or `Overloaded` where the issuer's keys cannot be had.
         """
         if len(token) > TOKEN_BYTES:
-            raise Unauthenticated
+            raise TokenRefused("too long")
         digest = sha256(token.encode(errors="replace")).digest()
         verified = self._known.get(digest)
         # The key may have been withdrawn or renewed since.
@@ -108,38 +108,76 @@ class Authenticator:
             verified = await self._verify(token)
             self._remember(digest, verified)
         if verified.ends_at <= time():
-            raise Unauthenticated
+            raise TokenRefused("expired")
         return verified.viewer
 
     async def _verify(self, token: str) -> "_Verified":
-        kid, algorithm = _header_of(token)
+        kid, algorithm = self._header_of(token)
         key = await self._keys.key_of(kid)
-        if key is None or key.algorithm != algorithm:
-            raise Unauthenticated
+        if key is None:
+            raise TokenRefused("unknown key")
+        if algorithm not in key.algorithms:
+            raise TokenRefused("algorithm of another kind of key")
         try:
             claims = jwt.decode(
                 token,
-                key.jwk,
-                algorithms=[key.algorithm],
+                key.for_algorithm(algorithm),
+                algorithms=[algorithm],
                 issuer=self._issuer,
                 audience=self._audience,
                 leeway=LEEWAY,
-                options={"require": ["iss", "aud", "sub", "iat", "exp"]},
+                options={"require": ["iss", "sub", "exp"]},
             )
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
-            raise Unauthenticated from error
-        subject, issued, expires = claims["sub"], claims["iat"], claims["exp"]
-        if not isinstance(subject, str) or not 0 < len(subject) <= SUBJECT_LENGTH:
-            raise Unauthenticated
-        if not _is_number(issued) or not _is_number(expires):
-            raise Unauthenticated
-        if expires - issued > (self._longest_life + LEEWAY).total_seconds():
-            raise Unauthenticated
+            raise TokenRefused(_reason_of(error)) from error
+        self._check_party(claims)
+        expires = self._find_end(claims)
         viewer = Viewer(
-            id=viewer_id_of(self._issuer, subject),
+            id=viewer_id_of(self._issuer, _subject_of(claims)),
             expires_at=datetime.fromtimestamp(expires, UTC),
+            valid_until=datetime.fromtimestamp(expires, UTC) + LEEWAY,
         )
         return _Verified(viewer, kid, key, ends_at=expires + LEEWAY.total_seconds())
+
+    def _header_of(self, token: str) -> tuple[str, str]:
+        try:
+            header = jwt.get_unverified_header(token)
+        except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
+            raise TokenRefused("malformed header") from error
+        kid, algorithm = header.get("kid"), header.get("alg")
+        # `crit` names extensions that must be understood, and none is.
+        if "crit" in header:
+            raise TokenRefused("unknown critical extension")
+        if not isinstance(kid, str):
+            raise TokenRefused("no key id")
+        if not isinstance(algorithm, str) or algorithm not in self._algorithms:
+            raise TokenRefused("algorithm not accepted")
+        return kid, algorithm
+
+    def _check_party(self, claims: Mapping[str, Any]) -> None:
+        if not self._authorized_parties:
+            return
+        party = claims.get("azp")
+        if party is None:
+            accepted = NO_PARTY in self._authorized_parties
+        else:
+            accepted = (
+                isinstance(party, str) and party != NO_PARTY and party in self._authorized_parties
+            )
+        if not accepted:
+            raise TokenRefused("of another authorized party")
+
+    def _find_end(self, claims: Mapping[str, Any]) -> float:
+        """When the token ends, in seconds since 1970.
+
+        An issuer may leave out `iat`: what is left of the token's life is measured then.
+        """
+        issued, expires = claims.get("iat", time()), claims["exp"]
+        if not _is_time(issued) or not _is_time(expires):
+            raise TokenRefused("a time is no number, or out of range")
+        if expires - issued > (self._longest_life + LEEWAY).total_seconds():
+            raise TokenRefused("lives too long")
+        return float(expires)
 
     def _remember(self, digest: bytes, verified: "_Verified") -> None:
         if len(self._known) >= REMEMBERED_TOKENS:
@@ -155,160 +193,27 @@ class _Verified:
     ends_at: float
 
 
-def _header_of(token: str) -> tuple[str, str]:
-    try:
-        header = jwt.get_unverified_header(token)
-    except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
-        raise Unauthenticated from error
-    kid, algorithm = header.get("kid"), header.get("alg")
-    # `crit` names extensions that must be understood, and none is.
-    if not isinstance(kid, str) or algorithm not in ALGORITHMS or "crit" in header:
-        raise Unauthenticated
-    return kid, algorithm
+def is_subject(value: object) -> bool:
+    """Whether it names somebody. What is no text is not repaired: that could make one of two."""
+    return (
+        isinstance(value, str)
+        and 0 < len(value) <= SUBJECT_LENGTH
+        and _NO_TEXT.search(value) is None
+    )
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _subject_of(claims: Mapping[str, Any]) -> str:
+    subject = claims["sub"]
+    if not is_subject(subject):
+        raise TokenRefused("the subject is no text of 1 to 255 characters")
+    return str(subject)
 
 
-class StaticKeys:
-    """Keys that are known from the beginning, as a JSON Web Key Set."""
-
-    def __init__(self, key_set: Mapping[str, Any]) -> None:
-        self._keys = keys_in(key_set)
-
-    async def key_of(self, kid: str) -> VerifyingKey | None:
-        return self._keys.get(kid)
+def _reason_of(error: Exception) -> str:
+    return next((reason for kind, reason in _REASONS if isinstance(error, kind)), "malformed")
 
 
-class FetchedKeys:
-    """Keys that an issuer publishes at a URL, fetched when first needed and again as they age.
-
-    However many ask, one fetch runs at a time, and an unknown `kid` causes at most one a minute.
-    """
-
-    def __init__(
-        self,
-        url: str,
-        http: httpx2.AsyncClient,
-        *,
-        clock: Callable[[], float] = monotonic,
-    ) -> None:
-        if not may_fetch_keys_from(url):
-            raise ValueError("keys come over https only")
-        self._url = url
-        self._http = http
-        self._clock = clock
-        self._keys: dict[str, VerifyingKey] = {}
-        self._fetched_at: float | None = None
-        self._asked_at: float | None = None
-        self._fetch: asyncio.Task[None] | None = None
-
-    async def key_of(self, kid: str) -> VerifyingKey | None:
-        age = self._age()
-        if age is None:
-            await self._fetched(at_most_every=FIRST_FETCH_INTERVAL_SECONDS)
-        elif kid not in self._keys:
-            await self._fetched(at_most_every=FETCH_INTERVAL_SECONDS)
-        elif age > KEYS_FRESH_SECONDS:
-            # Nobody waits for this one.
-            self._begin(at_most_every=FETCH_INTERVAL_SECONDS)
-        if self._age() is None:
-            raise Overloaded
-        return self._keys.get(kid)
-
-    async def aclose(self) -> None:
-        """Give up a fetch that is under way."""
-        if self._fetch is not None:
-            self._fetch.cancel()
-            await asyncio.wait([self._fetch])
-
-    def _age(self) -> float | None:
-        """None where there are no keys, or too old ones."""
-        if self._fetched_at is None:
-            return None
-        age = self._clock() - self._fetched_at
-        return age if age <= KEYS_FRESH_SECONDS + KEYS_KEPT_SECONDS else None
-
-    async def _fetched(self, *, at_most_every: float) -> None:
-        fetch = self._begin(at_most_every=at_most_every)
-        if fetch is not None:
-            # One who stops waiting does not end it for the others.
-            await asyncio.wait([fetch])
-
-    def _begin(self, *, at_most_every: float) -> asyncio.Task[None] | None:
-        if self._fetch is not None and not self._fetch.done():
-            return self._fetch
-        if self._asked_at is not None and self._clock() - self._asked_at < at_most_every:
-            return None
-        self._asked_at = self._clock()
-        self._fetch = asyncio.create_task(self._refresh(), name="fetch of token keys")
-        return self._fetch
-
-    async def _refresh(self) -> None:
-        try:
-            async with asyncio.timeout(FETCH_SECONDS):
-                keys = keys_in(orjson.loads(await self._get()))
-        except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, TimeoutError) as error:
-            log.warning("token keys not fetched", reason=type(error).__name__)
-            return
-        if not keys:
-            log.warning("token keys not fetched", reason="none that can be used")
-            return
-        self._keys = keys
-        self._fetched_at = self._clock()
-
-    async def _get(self) -> bytes:
-        body = bytearray()
-        async with self._http.stream(
-            "GET",
-            self._url,
-            headers={
-                "accept": "application/jwk-set+json, application/json",
-                "accept-encoding": "identity",
-            },
-            follow_redirects=False,
-            timeout=FETCH_SECONDS,
-        ) as response:
-            if response.status_code != httpx2.codes.OK:
-                raise ValueError("the answer is not 200")
-            async for chunk in response.aiter_bytes():
-                body += chunk
-                if len(body) > KEY_SET_BYTES:
-                    raise ValueError("the key set is too large")
-        return bytes(body)
-
-
-def keys_in(key_set: object) -> dict[str, VerifyingKey]:
-    """The keys of a JSON Web Key Set by `kid`; those that cannot be used are passed over."""
-    listed = key_set.get("keys") if isinstance(key_set, Mapping) else None
-    if not isinstance(listed, list):
-        raise ValueError("not a key set")
-    keys: dict[str, VerifyingKey] = {}
-    for jwk in listed[:KEY_SET_LENGTH]:
-        key = _verifying_key(jwk)
-        if key is not None:
-            keys.setdefault(jwk["kid"], key)
-    return keys
-
-
-def _verifying_key(jwk: object) -> VerifyingKey | None:
-    if not isinstance(jwk, dict) or not isinstance(jwk.get("kid"), str):
-        return None
-    operations = jwk.get("key_ops", ["verify"])
-    if jwk.get("use", "sig") != "sig" or not isinstance(operations, list):
-        return None
-    if "verify" not in operations:
-        return None
-    if "d" in jwk:
-        return None  # a private key that is published is nobody's any more
-    algorithm = _ALGORITHM_OF_KIND.get(f"{jwk.get('kty')} {jwk.get('crv', '')}".strip())
-    if algorithm is None or jwk.get("alg", algorithm) != algorithm:
-        return None
-    try:
-        key = jwt.PyJWK(jwk, algorithm)
-    except (jwt.PyJWTError, ValueError, TypeError):
-        return None
-    if algorithm == "RS256" and key.key.key_size < RSA_BITS:
-        return None
-    return VerifyingKey(algorithm, key)
+def _is_time(value: object) -> bool:
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _YEAR_10_000
+    )

@@ -18,13 +18,14 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from edge.auth import SUBJECT_LENGTH, Authenticator, StaticKeys
+from edge.auth import SUBJECT_LENGTH, Authenticator, is_subject
+from edge.token_keys import StaticKeys
 from settings import SettingsError, keep_secret
 
 ISSUER: Final = "urn:darkroom:development"
 AUDIENCE: Final = "darkroom"
 TOKEN_LIFE: Final = timedelta(hours=12)
-"""A working day. Tokens of production live for an hour at most."""
+"""A working day."""
 _ALGORITHM: Final = "EdDSA"
 
 
@@ -43,8 +44,8 @@ class DevelopmentIssuer:
 
     def token(self, viewer_name: str, *, life: timedelta = TOKEN_LIFE) -> str:
         """A token whose `sub` is the name: the same name is always the same viewer."""
-        if not 0 < len(viewer_name) <= SUBJECT_LENGTH:
-            raise ValueError(f"a viewer's name has 1 to {SUBJECT_LENGTH} characters")
+        if not is_subject(viewer_name):
+            raise ValueError(f"a viewer's name has 1 to {SUBJECT_LENGTH} characters, all printable")
         now = datetime.now(UTC)
         claims = {
             "iss": ISSUER,

@@ -18,19 +18,23 @@ from graphql import (
     OperationDefinitionNode,
     Source,
     SourceLocation,
-    parse,
+    ValidationContext,
+    specified_rules,
     validate,
 )
-from graphql.validation.rules import overlapping_fields_can_be_merged
+from graphql.language.parser import Parser, nested_too_deeply_error
+from graphql.validation import OverlappingFieldsCanBeMergedRule
+from graphql.validation.validate import ValidationAbortedError
 
+from edge.lexer import make_lexer
 from edge.side_thread import SideThread
 
 MAX_TOKENS: Final = 2_000
 MAX_ERRORS: Final = 20
 """Of one document, after which it is not looked at further."""
-MAX_COMPARISONS: Final = 20_000
-"""Of fields that must not conflict, which are compared with one another. With graphql-core's own
-limit a document of 7 KB takes more than a second.
+MAX_COMPARISONS: Final = 10_000
+"""Of fields that have one name in the answer: whether they can be merged. Documents of apps need
+none, some thousand where many fragments select the same fields. It keeps validation below 50 ms.
 """
 AT_ONCE_CHARACTERS: Final = 500
 """Up to this length a document is read within the event loop, in about 10 ms at most."""
@@ -42,8 +46,6 @@ REMEMBERED_BYTES: Final = 32 * 1024 * 1024
 _TOKEN_BYTES: Final = 1_000
 _TOKEN: Final = re.compile(r"\w+|[^\s\w]")
 
-overlapping_fields_can_be_merged.MAX_COMPLEXITY_BUDGET = MAX_COMPARISONS
-
 
 @dataclass(slots=True)
 class Document:
@@ -51,6 +53,8 @@ class Document:
     operations: tuple[OperationDefinitionNode, ...]
     errors: tuple[GraphQLError, ...]
     """Why it is not valid, if it is not."""
+    too_complex: bool = False
+    """Whether it has not been validated to the end, because that would take too long."""
     byte_size: int = 0
     """About what it takes, with what is made of it."""
     is_long: bool = False
@@ -89,10 +93,10 @@ class Documents:
         self._remembered: OrderedDict[str, Document] = OrderedDict()
         self._byte_size = 0
 
-    def find(self, text: str) -> Document | None:
-        """The document, if it is remembered."""
-        document = self._remembered.get(text)
-        if document is not None:
+    def find(self, text: str | None) -> Document | None:
+        """The document, if there is one and it is remembered."""
+        document = None if text is None else self._remembered.get(text)
+        if document is not None and text is not None:
             document.uses += 1
             self._remembered.move_to_end(text)
         return document
@@ -123,10 +127,42 @@ class Documents:
 
 def read_document(schema: GraphQLSchema, text: str) -> Document:
     """Parse and validate. Raise GraphQLSyntaxError for a text that is not a document."""
-    node = parse(_Text(text), max_tokens=MAX_TOKENS, no_location=len(text) > LOCATED_CHARACTERS)
+    node = _parse(text)
     operations = [one for one in node.definitions if isinstance(one, OperationDefinitionNode)]
-    errors = validate(schema, node, max_errors=MAX_ERRORS, hide_suggestions=True)
+    errors = validate(schema, node, _RULES, max_errors=MAX_ERRORS, hide_suggestions=True)
+    # Where more is wrong, what is invalid is the better answer.
+    too_complex = len(errors) == 1 and isinstance(errors[0], ValidationAbortedError)
     tokens = min(sum(1 for _ in _TOKEN.finditer(text)), MAX_TOKENS)
     byte_size = 4 * len(text) + _TOKEN_BYTES * tokens
     is_long = len(text) > AT_ONCE_CHARACTERS
-    return Document(node, tuple(operations), tuple(errors), byte_size, is_long)
+    return Document(node, tuple(operations), tuple(errors), too_complex, byte_size, is_long)
+
+
+class _OverlappingFieldsRule(OverlappingFieldsCanBeMergedRule):
+    """With less patience than graphql-core's, which takes seconds for a small document."""
+
+    def __init__(self, context: ValidationContext) -> None:
+        super().__init__(context)
+        self.rule_context.remaining_complexity_budget = MAX_COMPARISONS
+
+
+_RULES: Final = tuple(
+    _OverlappingFieldsRule if rule is OverlappingFieldsCanBeMergedRule else rule
+    for rule in specified_rules
+)
+
+
+def _parse(text: str) -> DocumentNode:
+    """What graphql-core's `parse` does, with our lexer."""
+    source = _Text(text)
+    parser = Parser(
+        source,
+        max_tokens=MAX_TOKENS,
+        no_location=len(text) > LOCATED_CHARACTERS,
+        lexer=make_lexer(source),
+    )
+    try:
+        return parser.parse_document()
+    except RecursionError:
+        pass  # raised here, the error would keep all frames of the recursion
+    raise nested_too_deeply_error(parser)

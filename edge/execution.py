@@ -35,10 +35,11 @@ from strawberry.execution import optimized_is_awaitable
 from domain.errors import QueryTooComplex
 from domain.ports.changes import Receiver
 from edge.compiled.operations import Compiler
-from edge.documents import Document, Documents
+from edge.documents import MAX_COMPARISONS, Document, Documents
 from edge.errors import present_errors
+from edge.large_numbers import clamp_variables
 from edge.outcomes import Answered, Operation, Outcome, Reason, Rejected, Result, Streaming
-from edge.query_cost import Cost, check_cost, measure_cost, measure_variables
+from edge.query_cost import MAX_ITEMS, Cost, check_cost, measure_cost, measure_variables
 from edge.side_thread import Pace, SideThread
 from edge.subscriptions import SharedAnswers, Subscription
 from resolvers.root import build_schema
@@ -60,6 +61,7 @@ MAX_COSTS: Final = 64
 """Remembered of one document."""
 
 _CODES: Final[Mapping[Reason, str]] = {
+    Reason.PERSISTED: "PERSISTED_QUERY_NOT_SUPPORTED",
     Reason.SYNTAX: "GRAPHQL_PARSE_FAILED",
     Reason.UNKNOWN_OPERATION: "OPERATION_RESOLUTION_FAILED",
     Reason.KIND: "OPERATION_KIND_NOT_SUPPORTED",
@@ -80,6 +82,10 @@ class _Runnable:
     document: Document
     operation: OperationDefinitionNode
     kind: OperationType
+    given: Mapping[str, Any]
+    """The variables as the client gave them, but for large numbers."""
+    variables: VariableValues | None
+    """As they run, such as 100 for the 100.0 of an Int. None where they are not valid."""
     cost: Cost
 
 
@@ -139,12 +145,12 @@ class OperationExecutor:
             load=Loaders(self._services, scope.require_viewer),
         )
         if plan.kind is OperationType.SUBSCRIPTION:
-            subscription = await self._compile_subscription(plan, operation, request)
+            subscription = await self._compile_subscription(plan, request)
             if subscription is not None:
                 return _stream(subscription, plan.cost)
         try:
             async with asyncio.timeout_at(ends_at):
-                started = await self._start(plan, operation, request)
+                started = await self._start(plan, request)
         except TimeoutError:
             started = ExecutionResult(None, [_TOO_SLOW])
         except Exception as failure:
@@ -158,6 +164,10 @@ class OperationExecutor:
         self, operation: Operation, scope: Scope, ends_at: float
     ) -> _Runnable | _Rejection:
         """Parse and validate, then plan."""
+        if operation.document is None:
+            # Apollo Client and urql know these words.
+            message = "PersistedQueryNotSupported"
+            return _Rejection(reason=Reason.PERSISTED, errors=[GraphQLError(message)])
         try:
             async with asyncio.timeout_at(ends_at):
                 document = await self._documents.read(operation.document, reader=scope.key)
@@ -177,18 +187,33 @@ class OperationExecutor:
         if kind not in operation.kinds:
             message = f"A {kind.value} is not supported here."
             return _Rejection(reason=Reason.KIND, errors=[GraphQLError(message)], kind=kind)
+        if document.too_complex:
+            comparisons = QueryTooComplex(
+                "comparisons", maximum=MAX_COMPARISONS, actual=MAX_COMPARISONS + 1
+            )
+            return _reject_too_complex(comparisons, kind)
         if document.errors:
             return _Rejection(reason=Reason.INVALID, errors=document.errors, kind=kind)
         if operation.name is None and len(document.operations) > 1:
             message = "The document has several operations: set `operationName`."
             return _Rejection(reason=Reason.NAME_MISSING, errors=[GraphQLError(message)], kind=kind)
-        cost = self._measure(document, node, operation.variables or {})
+        given = operation.variables or {}
+        sizes = measure_variables(node, given)
+        longest = max((size.list_length for _, size in sizes), default=0)
+        if longest > MAX_ITEMS:
+            # To coerce it would take long, and it could only be refused after that.
+            lists = QueryTooComplex("items", maximum=MAX_ITEMS, actual=longest)
+            return _reject_too_complex(lists, kind)
+        variables = self._compiler.variables(node, given)
+        if variables is None:
+            given = clamp_variables(self._schema, node, given)
+            variables = self._compiler.variables(node, given)
+        cost = self._measure(document, node, variables.coerced if variables else {})
         try:
             check_cost(cost, kind)
         except QueryTooComplex as error:
-            too_complex = GraphQLError(str(error), original_error=error)
-            return _Rejection(reason=Reason.COST, errors=[too_complex], kind=kind, cost=cost)
-        return _Runnable(document, node, kind, cost)
+            return _reject_too_complex(error, kind, cost)
+        return _Runnable(document, node, kind, given, variables, cost)
 
     def _measure(
         self, document: Document, node: OperationDefinitionNode, variables: Mapping[str, Any]
@@ -202,65 +227,56 @@ class OperationExecutor:
         return cast("Cost", cost)
 
     async def _start(
-        self, plan: _Runnable, operation: Operation, request: Request
+        self, plan: _Runnable, request: Request
     ) -> ExecutionResult | AsyncGenerator[ExecutionResult, None]:
         """Run a query or mutation to its end, or open the stream of a subscription."""
         if plan.cost.is_introspection:
             return await self._thread.call(
-                request.scope.key, lambda: self._introspect(plan, operation, request)
+                request.scope.key, lambda: self._introspect(plan, request)
             )
         if plan.cost.values > VALUES_AT_ONCE:
             await self._pace.wait()
         if plan.kind is OperationType.QUERY and plan.document.uses > 1:
-            data = await self._run_compiled(plan, operation, request)
+            data = await self._run_compiled(plan, request)
             if data is not None:
                 return ExecutionResult(data, None)
         if plan.kind is OperationType.SUBSCRIPTION:
-            started = open_stream(
-                self._schema, plan.document.node, **self._options(operation, request)
-            )
+            started = open_stream(self._schema, plan.document.node, **self._options(plan, request))
         else:
-            started = self._run(plan, operation, request, executor_class=self._paced_class)
+            started = self._run(plan, request, executor_class=self._paced_class)
         if isawaitable(started):
             started = await started
         return cast("ExecutionResult | AsyncGenerator[ExecutionResult, None]", started)
 
-    def _introspect(
-        self, plan: _Runnable, operation: Operation, request: Request
-    ) -> ExecutionResult:
+    def _introspect(self, plan: _Runnable, request: Request) -> ExecutionResult:
         """Called in the thread. The fields of introspection wait for nothing."""
-        result = self._run(plan, operation, request)
+        result = self._run(plan, request)
         assert isinstance(result, ExecutionResult)
         return result
 
     def _run(
-        self,
-        plan: _Runnable,
-        operation: Operation,
-        request: Request,
-        root: object = None,
-        **more: Any,
+        self, plan: _Runnable, request: Request, root: object = None, **more: Any
     ) -> ExecutionResult | Awaitable[ExecutionResult]:
         """Have graphql-core run an operation, or a subscription for one event, its root."""
         self.counts["plain"] += 1
-        options = {**self._options(operation, request), **more}
+        options = {**self._options(plan, request), **more}
         # Called for each value: Strawberry's recognises plain ones faster than graphql-core's.
         options["is_awaitable"] = optimized_is_awaitable
         return run_document(self._schema, plan.document.node, root, **options)
 
-    def _options(self, operation: Operation, request: Request) -> dict[str, Any]:
+    def _options(self, plan: _Runnable, request: Request) -> dict[str, Any]:
+        name = plan.operation.name
         return {
             "context_value": request,
-            "variable_values": operation.variables,
-            "operation_name": operation.name,
+            "variable_values": plan.given,
+            "operation_name": name.value if name else None,
             "executor_class": self._executor_class,
+            "hide_suggestions": True,
         }
 
-    async def _run_compiled(
-        self, plan: _Runnable, operation: Operation, request: Request
-    ) -> dict[str, Any] | None:
+    async def _run_compiled(self, plan: _Runnable, request: Request) -> dict[str, Any] | None:
         """Answer a query by compiled functions. None where graphql-core has to run it."""
-        variables = self._compiler.variables(plan.operation, operation.variables)
+        variables = plan.variables
         if variables is None:
             return None
         compiled = await self._compile(self._compiler.query, plan, request, variables)
@@ -274,11 +290,9 @@ class OperationExecutor:
         self.counts["compiled"] += 1
         return answer
 
-    async def _compile_subscription(
-        self, plan: _Runnable, operation: Operation, request: Request
-    ) -> Subscription | None:
+    async def _compile_subscription(self, plan: _Runnable, request: Request) -> Subscription | None:
         """None where graphql-core has to run it."""
-        variables = self._compiler.variables(plan.operation, operation.variables)
+        variables = plan.variables
         if variables is None:
             return None
         compiled = await self._compile(self._compiler.subscription, plan, request, variables)
@@ -286,7 +300,7 @@ class OperationExecutor:
             return None
 
         def run(event: object) -> Result | Awaitable[Result]:
-            result = self._run(plan, operation, request, event)
+            result = self._run(plan, request, event)
             if isinstance(result, ExecutionResult):
                 return _present(result, request.id)
             return _present_later(result, request.id)
@@ -330,6 +344,13 @@ def _paced(executor_class: type[Executor[Any]], pace: Pace) -> type[Executor[Any
             )
 
     return PacedExecutor
+
+
+def _reject_too_complex(
+    error: QueryTooComplex, kind: OperationType, cost: Cost | None = None
+) -> _Rejection:
+    too_complex = GraphQLError(str(error), original_error=error)
+    return _Rejection(reason=Reason.COST, errors=[too_complex], kind=kind, cost=cost)
 
 
 def _stream(subscription: Subscription, cost: Cost) -> Streaming:

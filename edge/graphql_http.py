@@ -122,8 +122,11 @@ def _write_rejection(rejected: Rejected, media_type: str) -> Response:
         )
     if rejected.reason is Reason.TIME:
         return json_response(rejected.result.body, 504, media_type=media_type)
-    unknown = rejected.reason is Reason.UNKNOWN_OPERATION
-    status = 400 if unknown or media_type == GRAPHQL_JSON else 200
+    status = 400 if media_type == GRAPHQL_JSON else 200
+    if rejected.reason is Reason.UNKNOWN_OPERATION:
+        status = 400
+    elif rejected.reason is Reason.PERSISTED:
+        status = 200  # with which Apollo and urql send the document instead
     return json_response(rejected.result.body, status, media_type=media_type)
 
 

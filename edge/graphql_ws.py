@@ -5,11 +5,12 @@ sends), 1013, 4403 and 4408. 1008 is final too, where it reaches a client as a c
 """
 
 import asyncio
-from contextlib import aclosing, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, aclosing, suppress
 from datetime import UTC, datetime
 from enum import IntEnum
 from re import Pattern
-from typing import Final
+from typing import Final, TypeAlias
 
 import orjson
 import structlog
@@ -19,6 +20,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from strawberry.http.websocket_origin import is_same_origin
 
 from domain.errors import Overloaded, Unauthenticated
+from domain.ids import ViewerId
+from domain.viewers import Viewer
 from edge.admission import Admission, identify_request
 from edge.errors import ErrorBody, internal_error
 from edge.execution import OperationExecutor
@@ -36,6 +39,7 @@ from edge.ws_messages import (
     read_message,
 )
 from schema import context
+from schema.scalars import write_instant
 
 PROTOCOL: Final = "graphql-transport-ws"
 INIT_SECONDS: Final = 5.0
@@ -44,6 +48,8 @@ END_SECONDS: Final = 10.0
 MAX_MESSAGES: Final = 100
 WINDOW_SECONDS: Final = 10.0
 """For so many messages of a client, at most."""
+REST_SECONDS: Final = 2.0
+"""For the operations of a viewer who has been deleted to end by themselves."""
 MAX_REASON_BYTES: Final = 123
 """What a close frame has room for."""
 MAX_OPERATIONS: Final = 50
@@ -71,20 +77,32 @@ class Close(IntEnum):
     UNAUTHORIZED = 4401
     """`subscribe` came before the connection was acknowledged."""
     FORBIDDEN = 4403
-    """The token is missing, invalid or expired."""
+    """The token is missing, invalid or expired, it renews another viewer's, or the viewer has
+    been deleted.
+    """
     WRONG_SUBPROTOCOL = 4406
     INIT_TIMEOUT = 4408
     ID_IN_USE = 4409
     SECOND_INIT = 4429
 
 
+CallWhenDeleted: TypeAlias = Callable[[ViewerId, Callable[[], None]], AbstractContextManager[None]]
+"""Calls back once the viewer is deleted, within the context."""
+
+
 class GraphQLOverWebSocket:
     """An ASGI application. A page may connect from its own origin, or from an allowed one."""
 
     def __init__(
-        self, executor: OperationExecutor, admission: Admission, *, allowed_origins: Pattern[str]
+        self,
+        executor: OperationExecutor,
+        admission: Admission,
+        *,
+        allowed_origins: Pattern[str],
+        call_when_deleted: CallWhenDeleted,
     ) -> None:
         self._executor = executor
+        self._call_when_deleted = call_when_deleted
         self._admission = admission
         self._allowed_origins = allowed_origins
 
@@ -100,7 +118,11 @@ class GraphQLOverWebSocket:
             await websocket.accept(PROTOCOL)
             with identify_request() as request_id:
                 await _Socket(
-                    websocket, self._executor, admission=self._admission, request_id=request_id
+                    websocket,
+                    self._executor,
+                    admission=self._admission,
+                    call_when_deleted=self._call_when_deleted,
+                    request_id=request_id,
                 ).serve()
 
     def _is_origin_allowed(self, headers: Headers) -> bool:
@@ -122,9 +144,11 @@ class _Socket:
         executor: OperationExecutor,
         *,
         admission: Admission,
+        call_when_deleted: CallWhenDeleted,
         request_id: str,
     ) -> None:
         self._websocket = websocket
+        self._call_when_deleted = call_when_deleted
         self._executor = executor
         self._admission = admission
         self._request_id = request_id
@@ -134,6 +158,8 @@ class _Socket:
         self._deadline: asyncio.TimerHandle | None = None
         """Closes the socket: at first if no init arrives, later when the token expires."""
         self._closing: asyncio.Task[None] | None = None
+        self._stack = ExitStack()
+        """Left when the socket has ended."""
         self._operations: dict[str, asyncio.Task[None]] = {}
         self._messages = RateLimit(MAX_MESSAGES, WINDOW_SECONDS)
 
@@ -163,7 +189,7 @@ class _Socket:
             case ConnectionInit():
                 await self._init(message)
             case Ping():
-                await self._send({"type": "pong"})
+                await self._answer_ping(message)
             case Pong():
                 pass
             case Subscribe():
@@ -180,9 +206,7 @@ class _Socket:
         self._init_received = True
         self._cancel_deadline()
         try:
-            scope = await self._admission.admit(message.authorization)
-            if scope.viewer is None:
-                raise Unauthenticated
+            viewer = await self._admission.admit_viewer(message.authorization)
         except Unauthenticated:
             await self._close(Close.FORBIDDEN, "Forbidden")
             return
@@ -190,9 +214,39 @@ class _Socket:
             await self._close(Close.TRY_AGAIN_LATER, str(error))
             return
         await self._send({"type": "connection_ack"})
-        self._scope = scope
-        if scope.viewer.expires_at is not None:
-            seconds = (scope.viewer.expires_at - datetime.now(UTC)).total_seconds()
+        self._stack.enter_context(self._call_when_deleted(viewer.id, self._end_of_viewer))
+        self._serve_viewer(viewer)
+
+    async def _answer_ping(self, ping: Ping) -> None:
+        """Send a pong, with the end of the new token where the ping has brought one.
+
+        Meanwhile the socket still closes when the token that it has ends.
+        """
+        if self._scope is None or not ping.has_authorization:
+            await self._send({"type": "pong"})
+            return
+        try:
+            viewer = await self._admission.admit_viewer(ping.authorization)
+        except Unauthenticated:
+            await self._close(Close.FORBIDDEN, "Forbidden")
+            return
+        except Overloaded:
+            # The token that it has is still good: the client may try again.
+            await self._send({"type": "pong"})
+            return
+        if viewer.id != self._scope.require_viewer().id:
+            log.info("token refused", reason="of another viewer than the socket's")
+            await self._close(Close.FORBIDDEN, "The token is another viewer's")
+            return
+        self._serve_viewer(viewer)
+        ends = viewer.expires_at and write_instant(viewer.expires_at)
+        await self._send({"type": "pong", "payload": {"expiresAt": ends}})
+
+    def _serve_viewer(self, viewer: Viewer) -> None:
+        """From here on, the socket is as good as the token of this viewer."""
+        self._scope = context.Scope(viewer)
+        if viewer.valid_until is not None:
+            seconds = (viewer.valid_until - datetime.now(UTC)).total_seconds()
             self._close_later(seconds, Close.FORBIDDEN, "The token has expired")
 
     async def _subscribe(self, operation_id: str, operation: Operation) -> None:
@@ -256,10 +310,27 @@ class _Socket:
             with suppress(WebSocketDisconnect):
                 await self._websocket.close(code, fitting)
 
+    def _end_of_viewer(self) -> None:
+        """The viewer has been deleted."""
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close_at_rest(), name="end of a socket")
+
+    async def _close_at_rest(self) -> None:
+        """Close once the operations have ended: subscriptions do, as what they follow is deleted,
+        and the one that has deleted the viewer has to be answered.
+        """
+        if self._operations:
+            await asyncio.wait(self._operations.values(), timeout=REST_SECONDS)
+        await self._close(Close.FORBIDDEN, "The viewer has been deleted")
+
     def _close_later(self, seconds: float, code: Close, reason: str) -> None:
         def close() -> None:
-            self._closing = asyncio.create_task(self._close(code, reason), name="end of a socket")
+            if self._closing is None:
+                self._closing = asyncio.create_task(
+                    self._close(code, reason), name="end of a socket"
+                )
 
+        self._cancel_deadline()
         self._deadline = asyncio.get_running_loop().call_later(seconds, close)
 
     def _cancel_deadline(self) -> None:
@@ -268,6 +339,7 @@ class _Socket:
 
     async def _end_tasks(self) -> None:
         self._cancel_deadline()
+        self._stack.close()
         for task in self._operations.values():
             task.cancel()
         ending = [*self._operations.values(), *([self._closing] if self._closing else [])]

@@ -8,8 +8,9 @@ import orjson
 from graphql import OperationType
 from starlette.requests import Request
 
-from edge.json_input import decode_json
+from edge.json_input import decode_json, drop_nul
 from edge.outcomes import Operation
+from edge.parameters import InvalidParameters, read_parameters
 from edge.responses import GRAPHQL_JSON, JSON
 
 MAX_BODY_BYTES: Final = 256 * 1024
@@ -43,7 +44,9 @@ def choose_media_type(request: Request) -> str:
 async def read_operation(request: Request) -> Operation:
     """Raise RequestRefused where the request is not for one operation."""
     if request.method == "GET":
-        found: dict[str, Any] = dict(request.query_params)
+        found: dict[str, Any] = {
+            name: drop_nul(value) for name, value in request.query_params.items()
+        }
         for part in ("variables", "extensions"):
             found[part] = _decode(found[part]) if found.get(part) else None
         return _check_operation(found, _GET_KINDS)
@@ -61,17 +64,13 @@ async def read_operation(request: Request) -> Operation:
 def _check_operation(found: object, kinds: frozenset[OperationType]) -> Operation:
     if not isinstance(found, dict):
         raise _bad_request("The request must be a JSON object.")
-    document, name = found.get("query"), found.get("operationName")
-    variables, extensions = found.get("variables"), found.get("extensions")
-    if not isinstance(document, str) or not document.strip():
+    try:
+        operation = read_parameters(found, kinds)
+    except InvalidParameters as invalid:
+        raise _bad_request(str(invalid)) from invalid
+    if operation.document is not None and not operation.document.strip():
         raise _bad_request("`query` must be a GraphQL document.")
-    if not isinstance(variables, dict | None):
-        raise _bad_request("`variables` must be an object.")
-    if not isinstance(extensions, dict | None):
-        raise _bad_request("`extensions` must be an object.")
-    if not isinstance(name, str | None):
-        raise _bad_request("`operationName` must be a string.")
-    return Operation(document=document, variables=variables, name=name, kinds=kinds)
+    return operation
 
 
 async def _read_body(request: Request) -> bytes:

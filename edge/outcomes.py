@@ -21,7 +21,8 @@ MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
 class Operation:
     """What a client asks for, and the kinds of operation that its transport can answer."""
 
-    document: str
+    document: str | None
+    """None where the client names a persisted query instead."""
     variables: Mapping[str, Any] | None = None
     name: str | None = None
     kinds: frozenset[OperationType] = ALL_KINDS
@@ -81,6 +82,8 @@ def _too_large(data: Mapping[str, Any]) -> ErrorBody:
 class Reason(Enum):
     """Why an operation is rejected before it runs."""
 
+    PERSISTED = auto()
+    """The client names a persisted query. None are kept here."""
     SYNTAX = auto()
     UNKNOWN_OPERATION = auto()
     """The document has none of this name, or none at all."""

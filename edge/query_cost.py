@@ -52,8 +52,6 @@ MAX_DIRECTIVES: Final = 50
 MAX_VALUES: Final = 100_000
 MAX_TEXT: Final = 300_000
 """Characters that fields are given: what a request can have, if no variable is used twice."""
-MAX_LIST: Final = 250
-"""Items of a list in a variable. Fields have lower limits, with errors of their own."""
 _TEXT_STEP: Final = 256
 """The text of a variable is rounded up to a multiple: texts of about one length cost the same."""
 MAX_ROOT_FIELDS: Final = 20
@@ -96,8 +94,6 @@ class Cost:
     directives: int
     alias_length: int
     """Of the longest."""
-    list_length: int
-    """Of the longest in a variable."""
 
     @property
     def is_introspection(self) -> bool:
@@ -109,8 +105,8 @@ class VariableSize(NamedTuple):
     """What of a variable's value matters for the cost."""
 
     number: float | None
-    length: int
-    """Of the longest list in it."""
+    list_length: int
+    """Of the longest in it."""
     text: int
 
 
@@ -129,15 +125,13 @@ def measure_cost(
     *,
     variables: Mapping[str, Any],
 ) -> Cost:
-    """Measure an operation of a valid document."""
+    """Measure an operation of a valid document.
+
+    `variables` are coerced, with their defaults: what is measured is what will run.
+    """
     root = schema.get_root_type(operation.operation)
     assert root is not None
-    defaults = {
-        definition.variable.name.value: definition.default_value
-        for definition in operation.variable_definitions or ()
-        if definition.default_value is not None
-    }
-    measurement = _Measurement(schema, document, variables=variables, defaults=defaults)
+    measurement = _Measurement(schema, document, variables=variables)
     size = measurement.measure(operation.selection_set, root)
     return Cost(
         items=size.items,
@@ -151,9 +145,6 @@ def measure_cost(
         text=size.text,
         directives=measurement.directives,
         alias_length=measurement.alias_length,
-        list_length=max(
-            (size.length for _, size in measure_variables(operation, variables)), default=0
-        ),
     )
 
 
@@ -175,7 +166,6 @@ def check_cost(cost: Cost, kind: OperationType) -> None:
         ("items", MAX_ITEMS, cost.items),
         ("values", MAX_VALUES, cost.values),
         ("text", MAX_TEXT, cost.text),
-        ("listLength", MAX_LIST, cost.list_length),
     ):
         if actual > maximum:
             raise QueryTooComplex(limit, maximum=maximum, actual=min(actual, _MAX_SHOWN))
@@ -209,11 +199,9 @@ class _Measurement:
         document: DocumentNode,
         *,
         variables: Mapping[str, Any],
-        defaults: Mapping[str, ValueNode],
     ) -> None:
         self._schema = schema
         self._variables = variables
-        self._defaults = defaults
         self._fragments = {
             one.name.value: one
             for one in document.definitions
@@ -298,12 +286,7 @@ class _Measurement:
         if isinstance(value, VariableNode):
             name = value.name.value
             if name not in self._texts:
-                found = self._resolve(value)
-                self._texts[name] = (
-                    self._measure_text(found)
-                    if isinstance(found, ValueNode)
-                    else _measure_value(found).text
-                )
+                self._texts[name] = _measure_value(self._variables.get(name)).text
             return self._texts[name]
         if isinstance(value, StringValueNode):
             return len(value.value)
@@ -359,11 +342,8 @@ class _Measurement:
         return len(found) if isinstance(found, list) else 1
 
     def _resolve(self, value: ValueNode) -> Any:
-        """A literal as it is; a variable's value, or its default."""
-        if not isinstance(value, VariableNode):
-            return value
-        name = value.name.value
-        return self._variables[name] if name in self._variables else self._defaults.get(name)
+        """A literal as it is; a variable's value."""
+        return self._variables.get(value.name.value) if isinstance(value, VariableNode) else value
 
 
 def _measure_value(value: object) -> VariableSize:

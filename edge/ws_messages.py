@@ -6,27 +6,25 @@ from typing import Any, Final, TypeAlias
 
 import orjson
 
-from edge.json_input import decode_json
+from edge.json_input import NUL_ESCAPE, decode_json
 from edge.outcomes import Operation
+from edge.parameters import InvalidParameters, read_parameters
 
 MAX_ID_LENGTH: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionInit:
-    payload: Mapping[str, Any]
-
-    @property
-    def authorization(self) -> str | None:
-        """The value named as the header is, in any case. None where it is missing or not text."""
-        named = (value for name, value in self.payload.items() if name.lower() == "authorization")
-        found = next(named, None)
-        return found if isinstance(found, str) else None
+    authorization: str | None
+    """None where it is missing or not text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    pass
+    authorization: str | None
+    """None where it is not text."""
+    has_authorization: bool
+    """The client wants to renew its token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +62,7 @@ def read_message(text: str | None) -> Message:
         raise InvalidMessage("A message must be an object with a type")
     match message["type"]:
         case "subscribe":
-            return _read_subscribe(message)
+            return _read_subscribe(message, emptied=NUL_ESCAPE in text)
         case "complete":
             if not isinstance(message.get("id"), str):
                 raise InvalidMessage("The id must be a string")
@@ -74,24 +72,34 @@ def read_message(text: str | None) -> Message:
         raise InvalidMessage("Invalid payload")
     match message["type"]:
         case "connection_init":
-            return ConnectionInit(payload or {})
+            return ConnectionInit(_text(_find_authorization(payload)))
         case "ping":
-            return Ping()
+            found = _find_authorization(payload)
+            return Ping(_text(found), has_authorization=found is not None)
         case "pong":
             return Pong()
     raise InvalidMessage(f"Unknown message type: {message['type']}")
 
 
-def _read_subscribe(message: Mapping[str, Any]) -> Subscribe:
+def _find_authorization(payload: Mapping[str, Any] | None) -> object:
+    """The value named as the header is, in any case; None where it is missing or null."""
+    named = (value for name, value in (payload or {}).items() if name.lower() == "authorization")
+    return next(named, None)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _read_subscribe(message: Mapping[str, Any], *, emptied: bool) -> Subscribe:
+    """`emptied`: an id of NULs alone may have become empty, which is no fault."""
     operation_id, payload = message.get("id"), message.get("payload")
-    if not isinstance(operation_id, str) or not 1 <= len(operation_id) <= MAX_ID_LENGTH:
+    least = 0 if emptied else 1
+    if not isinstance(operation_id, str) or not least <= len(operation_id) <= MAX_ID_LENGTH:
         raise InvalidMessage(f"The id must be a string of 1 to {MAX_ID_LENGTH} characters")
-    if not isinstance(payload, dict) or not isinstance(payload.get("query"), str):
-        raise InvalidMessage("The payload must be an object with a query")
-    variables, name = payload.get("variables"), payload.get("operationName")
-    if not isinstance(variables, dict | None):
-        raise InvalidMessage("The variables must be an object")
-    if not isinstance(name, str | None):
-        raise InvalidMessage("The operationName must be a string")
-    operation = Operation(document=payload["query"], variables=variables, name=name)
-    return Subscribe(operation_id, operation)
+    if not isinstance(payload, dict):
+        raise InvalidMessage("The payload must be an object")
+    try:
+        return Subscribe(operation_id, read_parameters(payload))
+    except InvalidParameters as invalid:
+        raise InvalidMessage(str(invalid)) from invalid

@@ -1,5 +1,7 @@
 """Base64 that is decoded as it comes, so that a picture is never held as text."""
 
+import re
+import string
 from binascii import Error, a2b_base64
 from io import BytesIO
 from typing import Final
@@ -8,12 +10,27 @@ from providers.http import AnswerUnusable
 
 _STEP_LENGTH: Final = 2**18
 """A multiple of four: so much is decoded without a pause."""
+_ALPHABET: Final = (string.ascii_letters + string.digits + "+/").encode()
+_END: Final = b"="
+_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
+"""From the alphabet for URLs."""
+_NOT_BASE64: Final = bytes(set(range(256)) - set(_ALPHABET + _END))
+_BLANKS: Final = string.whitespace.encode()
+_PICTURE: Final = re.compile(rb"\x89PNG|\xff\xd8\xff|GIF8|RIFF.{4}WEBP|.{4}ftyp", re.DOTALL)
+"""How PNG, JPEG, GIF, WebP, and AVIF or HEIC begin."""
+
+
+def looks_like_picture(data: bytes) -> bool:
+    """Whether it begins as a picture of some usual format does."""
+    return _PICTURE.match(data) is not None
 
 
 class Base64Decoder:
     """Takes text piece by piece, and gives the bytes once they are whole.
 
-    Raises `AnswerUnusable` as soon as it is no base64, or more than `max_bytes`.
+    Either alphabet is taken, with or without padding, and broken into lines. As in Python's own
+    decoder, what is not base64 is passed over and all after the padding is ignored; but then the
+    bytes must look like a picture. Raises `AnswerUnusable` as soon as it is more than `max_bytes`.
     """
 
     def __init__(self, *, max_bytes: int) -> None:
@@ -21,28 +38,68 @@ class Base64Decoder:
         # A BytesIO gives its bytes away without a copy.
         self._decoded = BytesIO()
         self._rest = b""
-        self._ended = False
+        self._has_ended = False
+        self._is_doubtful = False
+        self._is_whole = True
 
     def feed(self, text: bytes) -> None:
         for start in range(0, len(text), _STEP_LENGTH):
-            self._take(self._rest + text[start : start + _STEP_LENGTH])
+            self._take(text[start : start + _STEP_LENGTH])
 
-    def finish(self) -> bytes:
-        if self._rest:
-            raise AnswerUnusable("base64 that is not whole")
+    def finish(self) -> bytes | None:
+        """The bytes; None where it was no base64."""
+        if not self._has_ended:
+            self._end(self._clean(self._rest))
         with self._decoded as decoded:
-            return decoded.getvalue()
+            data = decoded.getvalue()
+        is_base64 = self._is_whole and (not self._is_doubtful or looks_like_picture(data))
+        return data if is_base64 else None
 
     def _take(self, text: bytes) -> None:
+        if self._has_ended:
+            self._pass_over(text)
+            return
+        text = self._rest + text
         whole = len(text) // 4 * 4
-        quads, self._rest = text[:whole], text[whole:]
-        if self._ended and text:
-            raise AnswerUnusable("base64 that goes on after its end")
-        self._ended = quads.endswith(b"=")
+        quads, rest = text[:whole], text[whole:]
         try:
+            # The usual case, in which nothing is copied again.
             data = a2b_base64(quads, strict_mode=True)
-        except Error as error:
-            raise AnswerUnusable("no base64") from error
+        except Error:
+            self._take_odd(text)
+            return
+        self._keep(data)
+        self._rest, self._has_ended = rest, quads.endswith(_END)
+        if self._has_ended:
+            self._pass_over(rest)
+
+    def _take_odd(self, text: bytes) -> None:
+        before, end, after = self._clean(text).partition(_END)
+        whole = len(before) // 4 * 4
+        self._keep(a2b_base64(before[:whole]))
+        self._rest = before[whole:]
+        if end:
+            self._end(self._rest)
+            self._pass_over(after)
+
+    def _end(self, rest: bytes) -> None:
+        self._has_ended = True
+        rest = rest.rstrip(_END)
+        self._is_whole = len(rest) != 1
+        if self._is_whole:
+            self._keep(a2b_base64(rest + _END * (-len(rest) % 4)))
+
+    def _clean(self, text: bytes) -> bytes:
+        """What is base64, in its usual alphabet."""
+        standard = text.translate(_STANDARD, _BLANKS)
+        cleaned = standard.translate(None, _NOT_BASE64)
+        self._is_doubtful = self._is_doubtful or len(cleaned) < len(standard)
+        return cleaned
+
+    def _pass_over(self, text: bytes) -> None:
+        self._is_doubtful = self._is_doubtful or bool(text.strip(_BLANKS + _END))
+
+    def _keep(self, data: bytes) -> None:
         if self._decoded.tell() + len(data) > self._max_bytes:
             raise AnswerUnusable(f"more than {self._max_bytes} bytes")
         self._decoded.write(data)

@@ -5,8 +5,9 @@ asked: there is no second list of their fields.
 """
 
 import tomllib
+import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -17,13 +18,16 @@ import providers.gemini.wire
 import providers.openai.wire
 import providers.openrouter.wire
 import providers.polled.payloads
+from domain.ids import ModelId
 from domain.models import ImageModel, ModelRegistry, ModelUnavailableReason, Scene
 from providers.tables import TableError, build
 
 CATALOGUE: Final = Path(__file__).with_name("catalogue.toml")
+LOCAL: Final = "local"
+"""The provider whose models run on this machine: defaults only where no remote one is available."""
 REHEARSAL: Final = "rehearsal"
 """The provider whose rows are left out unless asked for."""
-KEYLESS: Final = frozenset({"local", REHEARSAL})
+KEYLESS: Final = frozenset({LOCAL, REHEARSAL})
 """Providers that need no credentials. All others do."""
 WIRES: Final[Mapping[str, type]] = {
     "fal": providers.fal.wire.Endpoint,
@@ -39,25 +43,60 @@ class CatalogueError(Exception):
     """A row cannot be used. The message is one sentence that names the row and the field."""
 
 
+class UnknownDefaultModel(Exception):
+    """A name among the default models belongs to no row. The message is one sentence."""
+
+
 def load_catalogue(
-    *, rehearsals: bool, with_credentials: Collection[str] = (), path: Path = CATALOGUE
+    *,
+    rehearsals: bool,
+    with_credentials: Collection[str] = (),
+    local_models: bool = True,
+    default_models: Sequence[str] = (),
+    logo_url_of: Callable[[str], str] | None = None,
+    path: Path = CATALOGUE,
 ) -> ModelRegistry:
     """Read and check all rows; keep those of the rehearsal provider only where asked for.
 
     Rows of a provider that has no credentials here are kept: people see the model, and that it
-    cannot be used. Raise `CatalogueError` at the first row that cannot be used.
+    cannot be used. Without `local_models` the local ones are kept too, unlisted and unavailable:
+    stored outputs name them. `default_models` are tried as defaults before all others.
+    `logo_url_of` a company is what a row without a `logo_url` gets.
+
+    Raise `CatalogueError` at the first row that cannot be used, and `UnknownDefaultModel`.
     """
     document = tomllib.loads(path.read_text(encoding="utf-8"))
     usable = KEYLESS.union(with_credentials)
     shared = document.get("shared", {})
     models = [_usable(_routed(row, shared), usable) for row in document.get("models", [])]
+    if not local_models:
+        models = [_switched_off(model) if model.provider == LOCAL else model for model in models]
+    if logo_url_of is not None:
+        models = [
+            model if model.logo_url else replace(model, logo_url=logo_url_of(model.company))
+            for model in models
+        ]
     kept = [model for model in models if rehearsals or model.provider != REHEARSAL]
     # What rehearsal rows say is checked in both cases: a mistake must not wait for a rehearsal.
     _check_names(models)
+    _check_labels(models)
     _check_links(models)
     _check_links(kept)
-    _check_defaults(kept)
-    return ModelRegistry(kept)
+    registry = ModelRegistry(kept, defaults=[*default_models, *_default_order(kept)])
+    for name in default_models:
+        if registry.get(name) is None:
+            raise UnknownDefaultModel(f"There is no model {name}.")
+    return registry
+
+
+def _switched_off(model: ImageModel) -> ImageModel:
+    return replace(model, listed=False, unavailable_reason=ModelUnavailableReason.SWITCHED_OFF)
+
+
+def _default_order(models: Sequence[ImageModel]) -> Sequence[str]:
+    """The ids of possible defaults: the remote models first, then the local ones."""
+    listed = [model for model in models if model.listed and model.provider != REHEARSAL]
+    return [model.id for model in sorted(listed, key=lambda model: model.provider == LOCAL)]
 
 
 def _routed(
@@ -103,6 +142,8 @@ def _prepared(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _usable(routes: Sequence[ImageModel], usable: Collection[str]) -> ImageModel:
     """The model by the first of its routes that can be used here, and by all others that can."""
+    names = tuple(dict.fromkeys(one.provider for one in routes))
+    routes = [replace(one, route_providers=names) for one in routes]
     open_here = [one for one in routes if one.provider in usable]
     if open_here:
         return replace(open_here[0], other_routes=tuple(open_here[1:]))
@@ -151,6 +192,7 @@ def _contradictions(model: ImageModel) -> Iterator[tuple[str, str]]:
                 f"both from {_MIN_SIDE_PIXELS} to {_MAX_SIDE_PIXELS}"
             ),
         )
+    yield from _odd_prices(model)
     if model.min_references > model.max_references:
         yield "min_references", "there cannot be more required than taken"
     if Scene.IMAGE_TO_IMAGE in model.scenes and not model.max_references:
@@ -159,6 +201,24 @@ def _contradictions(model: ImageModel) -> Iterator[tuple[str, str]]:
         yield "mention_spelling", "it holds {number} or {index}, and nothing else in braces"
     if model.retires_at is not None and model.retires_at.tzinfo is None:
         yield "retires_at", "an instant needs its offset from UTC"
+
+
+def _odd_prices(model: ImageModel) -> Iterator[tuple[str, str]]:
+    """What of its prices can never be charged, or must not be."""
+    for index, price in enumerate(model.prices):
+        field = f"prices.{index}"
+        if price.credits < 0:
+            yield f"{field}.credits", "it must be at least 0"
+        for name, offered in (
+            ("scene", model.scenes),
+            ("resolution", model.resolutions),
+            ("quality", model.qualities),
+        ):
+            wanted = getattr(price, name)
+            if wanted is not None and wanted not in offered:
+                yield f"{field}.{name}", f"the model does not support {wanted}"
+        if any(earlier.covers(price) for earlier in model.prices[:index]):
+            yield field, "an earlier price applies in all of its cases"
 
 
 def _spells(spelling: str) -> bool:
@@ -177,6 +237,16 @@ def _check_names(models: Sequence[ImageModel]) -> None:
                     raise CatalogueError(f"Row {model.id}: {field}: {name} is there twice.")
 
 
+def _check_labels(models: Sequence[ImageModel]) -> None:
+    """People tell models apart by their labels, and do not see a hyphen or a capital letter."""
+    seen: dict[str, ModelId] = {}
+    for model in models:
+        spoken = "".join(filter(str.isalnum, unicodedata.normalize("NFKC", model.label).casefold()))
+        other = seen.setdefault(spoken, model.id)
+        if other != model.id:
+            raise CatalogueError(f"Row {model.id}: label: {other} is called {model.label} too.")
+
+
 def _check_links(models: Sequence[ImageModel]) -> None:
     by_id = {model.id: model for model in models}
     for model in models:
@@ -187,17 +257,3 @@ def _check_links(models: Sequence[ImageModel]) -> None:
         sibling = by_id.get(model.edit_model_id) if model.edit_model_id else None
         if sibling is not None and Scene.IMAGE_TO_IMAGE not in sibling.scenes:
             raise CatalogueError(f"Row {model.id}: edit_model_id: {sibling.id} does not edit.")
-
-
-def _check_defaults(models: Sequence[ImageModel]) -> None:
-    for scene in Scene:
-        defaults = [
-            model
-            for model in models
-            if model.available and model.is_default and scene in model.scenes
-        ]
-        if len(defaults) != 1:
-            names = ", ".join(model.id for model in defaults) or "no row"
-            raise CatalogueError(
-                f"Row {names}: is_default: exactly one available model is the default for {scene}."
-            )

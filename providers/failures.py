@@ -109,6 +109,15 @@ def explain_submission(
         )
     if status < 400 or status in _UNCLEAR or status >= 500:
         return OUTCOME_UNKNOWN.failure(str(failure))
+    return mark_not_taken(status, failure)
+
+
+def mark_not_taken(status: int, failure: GenerationFailed) -> GenerationFailed:
+    """The failure of a submission, marked where its status says for certain that nothing was taken
+    and another provider may do better: the fault is in our key or account there, not in the input.
+    """
+    is_ours = failure.code in (_Code.PROVIDER_AUTHENTICATION, _Code.PROVIDER_RATE_LIMITED)
+    failure.nothing_taken = is_ours and (status in _NOT_TAKEN or status in _CREDENTIALS)
     return failure
 
 

@@ -8,17 +8,27 @@ import asyncio
 import functools
 import re
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from io import BytesIO
+from math import inf
 from typing import Final
 
 import httpx2
-import orjson
+
+from providers.lenient import parse_object
 
 CONNECT_SECONDS: Final = 5.0
 READ_SECONDS: Final = 60.0
@@ -77,11 +87,7 @@ class Answer:
 
     def fields(self) -> Mapping[str, object] | None:
         """The body's fields; None where it is not a JSON object."""
-        try:
-            value = orjson.loads(self.body)
-        except orjson.JSONDecodeError:
-            return None
-        return value if isinstance(value, dict) else None
+        return parse_object(self.body)
 
     @property
     def retry_after_seconds(self) -> float | None:
@@ -173,20 +179,25 @@ async def open_response(
 
 
 async def read_pieces(
-    response: httpx2.Response, *, within: float, pause: float | None = None, max_bytes: int
+    response: httpx2.Response,
+    *,
+    within: float,
+    pause: float | Callable[[], float] | None = None,
+    max_bytes: int,
 ) -> AsyncGenerator[bytes, None]:
     """Read the decoded body of a response as it comes, within so many seconds, or raise
     `Unanswered`.
 
-    It may not be silent for longer than `pause` either. The caller's work on a piece counts for
-    `within` only, and is never interrupted.
+    It may not be silent for longer than `pause` seconds either, which may depend on what has come.
+    The caller's work on a piece counts for `within` only, and is never interrupted.
     """
     clock = asyncio.get_running_loop().time
     until, count = clock() + within, 0
     async with aclosing(response.aiter_bytes()) as pieces:
         while True:
             with _translate_errors():
-                async with asyncio.timeout_at(min(until, clock() + (pause or within))):
+                longest = pause() if callable(pause) else pause or inf
+                async with asyncio.timeout_at(min(until, clock() + longest)):
                     piece = await anext(pieces, None)
             if piece is None:
                 return

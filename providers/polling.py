@@ -19,6 +19,8 @@ class Pace:
     """For a submission to be answered. One without an answer is lost, so this is generous."""
     call: float = 30.0
     cancel: float = 5.0
+    last_words: float = 10.0
+    """For a picture, or for more, in an answer that has already said why it ends."""
     spare: float = 1.0
     """How long before the deadline a job is given up that cannot be asked about."""
 

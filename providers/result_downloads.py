@@ -17,33 +17,41 @@ _TRIES: Final = 20
 
 
 async def fetch_pictures(
-    links: Iterable[str], downloader: Downloader, *, pace: Pace, seconds_left: float, provider: str
+    pictures: Iterable[bytes | str],
+    downloader: Downloader,
+    *,
+    pace: Pace,
+    seconds_left: float,
+    provider: str,
 ) -> list[bytes]:
-    """Fetch the bytes behind the links, in their order, and leave out those that cannot be fetched.
+    """Fetch the pictures that are links, and give all in their order, without those that cannot be
+    fetched.
 
-    Raise the first link's `GenerationFailed` where none can be.
+    Raise the first one's `GenerationFailed` where none is left.
     """
     async with asyncio.TaskGroup() as group:
         fetches = [
-            group.create_task(_fetch(link, downloader, PollingPolicy(pace, seconds_left)))
-            for link in links
+            group.create_task(_fetch(picture, downloader, PollingPolicy(pace, seconds_left)))
+            for picture in pictures
         ]
     fetched = [fetch.result() for fetch in fetches]
-    pictures = [data for data in fetched if isinstance(data, bytes)]
+    whole = [data for data in fetched if isinstance(data, bytes)]
     for failure in fetched:
         if isinstance(failure, GenerationFailed):
-            if not pictures:
+            if not whole:
                 raise failure
             log.warning("picture left out", provider=provider, reason=str(failure))
-    return pictures
+    return whole
 
 
 async def _fetch(
-    link: str, downloader: Downloader, policy: PollingPolicy
+    picture: bytes | str, downloader: Downloader, policy: PollingPolicy
 ) -> bytes | GenerationFailed:
+    if isinstance(picture, bytes):
+        return picture
     while True:
         try:
-            return await downloader.fetch(link)
+            return await downloader.fetch(picture)
         except DownloadBroke as broken:
             try:
                 await policy.wait_out(broken, tries=_TRIES)

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
-from providers.http import AnswerUnusable
+from providers.http import AnswerLost, AnswerUnusable
 
 DONE: Final = b"[DONE]"
 """The data by which some say that nothing more will come."""
@@ -36,6 +36,8 @@ class Event(Generic[BodyT]):
     name: str
     """`message` where none is given."""
     body: BodyT
+    is_whole: bool = True
+    """False where the stream has ended in it. Its body may be whole all the same."""
 
 
 async def read_events(
@@ -43,13 +45,22 @@ async def read_events(
 ) -> AsyncGenerator[Event[BodyT], None]:
     """The events of a stream that comes in pieces, wherever it is cut.
 
-    One that the stream's end has cut off is none.
+    The last one need not have an end. Where the stream breaks off, it comes before the error.
     """
     reader = EventReader(new_body)
-    async with aclosing(pieces):
-        async for piece in pieces:
-            for event in reader.feed(piece):
-                yield event
+    broken: AnswerLost | None = None
+    try:
+        async with aclosing(pieces):
+            async for piece in pieces:
+                for event in reader.feed(piece):
+                    yield event
+    except AnswerLost as error:
+        broken = error
+    last = reader.finish()
+    if last is not None:
+        yield last
+    if broken is not None:
+        raise broken
 
 
 class EventReader(Generic[BodyT]):
@@ -84,6 +95,12 @@ class EventReader(Generic[BodyT]):
             start = end + (2 if is_return and piece.startswith(b"\n", end + 1) else 1)
             self._after_return = is_return and start == len(piece) == end + 1
         self._take(piece[start:])
+
+    def finish(self) -> Event[BodyT] | None:
+        """The event in which the stream has ended, if any."""
+        if not self._line_is_empty:
+            self._end_line()
+        return self._event(is_whole=False)
 
     def _take(self, part: bytes) -> None:
         """A part of a line."""
@@ -125,15 +142,18 @@ class EventReader(Generic[BodyT]):
     def _end_line(self) -> Event[BodyT] | None:
         event = None
         if self._line_is_empty:
-            if self._body is not None:
-                name = self._name.decode("utf-8", "replace")
-                event = Event(name or "message", self._body)
+            event = self._event()
             self._body, self._name = None, b""
         elif self._field is None:
             self._begin_value(self._line)  # a field's name alone: its value is empty
         self._line, self._field, self._line_is_empty = b"", None, True
         self._is_first_line = False
         return event
+
+    def _event(self, *, is_whole: bool = True) -> Event[BodyT] | None:
+        if self._body is None:
+            return None
+        return Event(self._name.decode("utf-8", "replace") or "message", self._body, is_whole)
 
 
 def _line_end(piece: bytes, start: int) -> int:

@@ -5,14 +5,14 @@ as bytes. What must stay true: no more is kept than pictures of so many bytes to
 bytes of everything else.
 """
 
+import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Final
-
-import orjson
 
 from providers.base64 import Base64Decoder
 from providers.http import MAX_BYTES, AnswerUnusable
+from providers.lenient import Fields, parse_object
 
 MAX_WORDS_BYTES: Final = 2**20
 """Of an answer without its pictures."""
@@ -22,14 +22,15 @@ _MAX_DATA_HEADER_LENGTH: Final = 200
 _DECIDING_LENGTH: Final = 8
 """Shorter values are no pictures; links show their colon within so many characters."""
 _MARK: Final = re.compile(rb'["\\]')
+_HEADER_END: Final = re.compile(rb'[",]')
 
 
 class InlineJson:
     """One JSON document, fed piece by piece.
 
-    A string under one of these names is a picture where it is base64 or a `data:` link: it is
-    decoded, and its number stands in the fields instead. Other strings stay what they are; those of
-    more than `max_string` bytes are left empty.
+    A string under one of these names is taken for a picture, unless it is short or a link: it is
+    decoded from base64, also in a `data:` link, and its number stands in the fields instead. Other
+    strings stay what they are; those of more than `max_string` bytes are left empty.
     """
 
     def __init__(
@@ -55,10 +56,11 @@ class InlineJson:
         self._is_long = False
         """Whether this string is left empty."""
         self._head = b""
-        self._decoder = Base64Decoder(max_bytes=0)
+        self._decoder: Base64Decoder | None = None
+        """None where what is taken for a picture cannot be one."""
 
     def feed(self, piece: bytes) -> None:
-        """Raise `AnswerUnusable` as soon as it is too large, or a picture is none."""
+        """Raise `AnswerUnusable` as soon as it is too large."""
         at = 0
         while at < len(piece):
             at = self._read(piece, at)
@@ -68,16 +70,14 @@ class InlineJson:
         """Everything but the pictures."""
         return bytes(self._words)
 
-    def fields(self) -> Mapping[str, object] | None:
+    def fields(self) -> Fields | None:
         """The document's fields, once it is whole; None where it is no JSON object."""
-        try:
-            value = orjson.loads(self._words)
-        except orjson.JSONDecodeError:
-            return None
-        return value if isinstance(value, dict) else None
+        return parse_object(self.words)
 
     def take(self, number: object) -> bytes | None:
-        """The picture of this number, which is forgotten here; None where there is none."""
+        """The picture of this number, which is forgotten here; None where there is none, or where
+        it could not be decoded.
+        """
         if isinstance(number, bool) or not isinstance(number, int):
             return None
         if not 0 <= number < len(self._pictures):
@@ -113,7 +113,8 @@ class InlineJson:
             self._keep_string(b"\\")
         else:
             is_short = len(self._words) - self._since <= _MAX_NAME_LENGTH
-            self._end_string(bytes(self._words[self._since :]) if is_short else b"", b'"')
+            name = bytes(self._words[self._since :]) if is_short else b""
+            self._end_string(_unescape(name) if b"\\" in name else name, b'"')
         return end + 1
 
     def _at_start(self, piece: bytes, at: int) -> int:
@@ -125,27 +126,27 @@ class InlineJson:
         self._head += part
         if mark is None and len(self._head) < _DECIDING_LENGTH:
             return at + len(part)
-        if self._head.startswith(b"data:"):
+        if self._head.lower().startswith(b"data:"):
             self._read = self._in_header
         elif b":" in self._head or (mark is not None and mark[0] == b'"'):
             self._begin_string()
             self._keep(self._head)
         else:
             self._begin_picture()
-            self._decoder.feed(self._head)
+            self._decode(self._head)
         return at + len(part)
 
     def _in_header(self, piece: bytes, at: int) -> int:
-        comma = piece.find(b",", at)
-        self._head += piece[at : comma if comma >= 0 else len(piece)]
-        if len(self._head) > _MAX_DATA_HEADER_LENGTH or b'"' in self._head:
-            raise AnswerUnusable("a data link that is not base64")
-        if comma < 0:
-            return len(piece)
-        if not self._head.endswith(b";base64"):
-            raise AnswerUnusable("a data link that is not base64")
-        self._begin_picture()
-        return comma + 1
+        mark = _HEADER_END.search(piece, at)
+        end = mark.start() if mark else len(piece)
+        self._head += piece[at:end]
+        if mark is None and len(self._head) <= _MAX_DATA_HEADER_LENGTH:
+            return end
+        has_data = (
+            mark is not None and mark[0] == b"," and len(self._head) <= _MAX_DATA_HEADER_LENGTH
+        )
+        self._begin_picture(is_base64=has_data and self._head.lower().endswith(b";base64"))
+        return end + 1 if mark is not None and mark[0] == b"," else end
 
     def _in_picture(self, piece: bytes, at: int) -> int:
         # Twice as fast as looking for both at once.
@@ -153,14 +154,14 @@ class InlineJson:
         end = quote if quote >= 0 else len(piece)
         escape = piece.find(b"\\", at, end)
         end = escape if escape >= 0 else end
-        self._decoder.feed(piece[at:end])
+        self._decode(piece[at:end])
         if end == len(piece):
             return end
         if end == escape:
             self._head, self._read = b"\\", self._in_escape
         else:
-            picture = self._decoder.finish()
-            self._bytes_left -= len(picture)
+            picture = self._decoder.finish() if self._decoder is not None else None
+            self._bytes_left -= len(picture or b"")
             self._pictures.append(picture)
             self._end_string(b"", str(len(self._pictures) - 1).encode())
         return end + 1
@@ -169,19 +170,20 @@ class InlineJson:
         """Some write `/` and `=` so."""
         self._head += piece[at : at + 1]
         if len(self._head) == (6 if self._head[1:2] == b"u" else 2):
-            try:
-                self._decoder.feed(orjson.loads(b'"' + self._head + b'"').encode().strip())
-            except orjson.JSONDecodeError as error:
-                raise AnswerUnusable("no JSON") from error
+            self._decode(_unescape(self._head))
             self._read = self._in_picture
         return at + 1
+
+    def _decode(self, text: bytes) -> None:
+        if self._decoder is not None:
+            self._decoder.feed(text)
 
     def _begin_string(self) -> None:
         self._keep(b'"')
         self._since, self._read, self._is_long = len(self._words), self._in_string, False
 
-    def _begin_picture(self) -> None:
-        self._decoder = Base64Decoder(max_bytes=self._bytes_left)
+    def _begin_picture(self, *, is_base64: bool = True) -> None:
+        self._decoder = Base64Decoder(max_bytes=self._bytes_left) if is_base64 else None
         self._read = self._in_picture
 
     def _end_string(self, name: bytes, closing: bytes) -> None:
@@ -200,3 +202,11 @@ class InlineJson:
         if len(self._words) + len(words) > self._max_words:
             raise AnswerUnusable(f"more than {self._max_words} bytes beside pictures")
         self._words += words
+
+
+def _unescape(text: bytes) -> bytes:
+    """The inside of a JSON string, without its escapes; with `?` for what is no ASCII."""
+    try:
+        return str(json.loads(b'"' + text + b'"', strict=False)).encode("ascii", "replace")
+    except ValueError:
+        return b"?"

@@ -1,5 +1,6 @@
 """What most providers call resolutions, formats and qualities."""
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -20,3 +21,9 @@ QUALITIES: Final[Mapping[Quality, str]] = {
     Quality.MEDIUM: "medium",
     Quality.HIGH: "high",
 }
+_WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:x-]{0,39}")
+
+
+def word_of(value: object) -> str | None:
+    """What a provider says in a word, such as `high` or `1024x1024`; None where it is no word."""
+    return value if isinstance(value, str) and _WORD.fullmatch(value) else None

@@ -8,7 +8,13 @@ from domain import images
 from resolvers.nodes import find_image
 from schema.context import Info
 from schema.errors import Refusable
-from schema.images import DeleteImageInput, DeleteImagePayload, Image
+from schema.images import (
+    DeleteImageInput,
+    DeleteImagePayload,
+    DeleteImagesInput,
+    DeleteImagesPayload,
+    Image,
+)
 
 
 @strawberry.type
@@ -41,3 +47,21 @@ class ImageMutations:
     ) -> DeleteImagePayload:
         deleted = await info.context.services.images.delete(info.context.viewer, input.image_id)
         return DeleteImagePayload(deleted_image_id=strawberry.ID(deleted))
+
+    @strawberry.mutation(
+        description="Delete up to 100 images and their files, all or none. Refused as "
+        "`deleteImage` is, with an error for each image that cannot be deleted; its `path` ends "
+        "with the index in `imageIds`.",
+        extensions=[Refusable()],
+    )
+    async def delete_images(
+        self,
+        info: Info,
+        input: Annotated[
+            DeleteImagesInput, strawberry.argument(description="The images to delete.")
+        ],
+    ) -> DeleteImagesPayload:
+        deleted = await info.context.services.images.delete_many(
+            info.context.viewer, input.image_ids
+        )
+        return DeleteImagesPayload(deleted_image_ids=[strawberry.ID(one) for one in deleted])

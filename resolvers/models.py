@@ -25,7 +25,11 @@ class ModelQueries:
             strawberry.argument(description="Return only models that support this scene."),
         ] = strawberry.UNSET,
         provider: Annotated[
-            str | None, strawberry.argument(description="Return only models of this provider.")
+            str | None,
+            strawberry.argument(
+                description="Return only models that this provider can run, whether or not it is "
+                "the one that runs them here."
+            ),
         ] = strawberry.UNSET,
         search: Annotated[
             str | None,

@@ -17,9 +17,10 @@ from resolvers.images import ImageMutations, ImageQueries
 from resolvers.models import ModelQueries
 from resolvers.nodes import NodeQueries
 from resolvers.plans import PlanQueries
+from resolvers.prompts import PromptMutations
 from resolvers.turns import TurnMutations, TurnQueries, TurnSubscriptions
 from resolvers.uploads import UploadMutations
-from resolvers.viewer import ViewerQueries, ViewerSubscriptions
+from resolvers.viewer import ViewerMutations, ViewerQueries, ViewerSubscriptions
 from schema.scalars import SCALARS
 
 
@@ -38,7 +39,13 @@ class Query(
 
 @strawberry.type(description="All changes. Each returns the objects that it has changed.")
 class Mutation(
-    ConversationMutations, TurnMutations, ImageMutations, UploadMutations, FavouriteMutations
+    ConversationMutations,
+    TurnMutations,
+    ImageMutations,
+    UploadMutations,
+    FavouriteMutations,
+    PromptMutations,
+    ViewerMutations,
 ):
     pass
 

@@ -2,13 +2,15 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Annotated
 
 import strawberry
 
 from domain import viewers
 from schema.companions import with_companion
 from schema.context import Info
-from schema.viewer import Viewer
+from schema.errors import Refusable
+from schema.viewer import DeleteViewerInput, DeleteViewerPayload, Viewer
 
 
 @strawberry.type
@@ -16,6 +18,28 @@ class ViewerQueries:
     @strawberry.field(graphql_type=Viewer, description="The viewer that the token identifies.")
     def viewer(self, info: Info) -> viewers.Viewer:
         return info.context.viewer
+
+
+@strawberry.type
+class ViewerMutations:
+    @strawberry.mutation(
+        description="Delete the viewer with all conversations, images, prompts and uploads, their "
+        "files included. What is running is cancelled, credits are forfeited, subscriptions "
+        "complete, and WebSockets are closed with 4403. Entries of the ledger are kept without a "
+        "trace of the viewer. A large deletion may end after the response; until then, what would "
+        "make something new is answered with OVERLOADED. A later request with a token of the same "
+        "person is that of a new viewer, who has the same id.",
+        extensions=[Refusable()],
+    )
+    async def delete_viewer(
+        self,
+        info: Info,
+        input: Annotated[
+            DeleteViewerInput, strawberry.argument(description="The viewer to delete.")
+        ],
+    ) -> DeleteViewerPayload:
+        deleted = await info.context.services.viewers.delete(info.context.viewer, input.viewer_id)
+        return DeleteViewerPayload(deleted_viewer_id=strawberry.ID(deleted))
 
 
 @strawberry.type

@@ -22,7 +22,9 @@ described_enum(
     TOO_MANY_MODELS="More than eight models were selected.",
     UNKNOWN_MODEL="There is no model with this id or alias.",
     DUPLICATE_MODEL="A model was selected twice, possibly by its id and an alias.",
-    MODEL_UNAVAILABLE="The model is not available here; `ImageModel.unavailableReason` says why.",
+    MODEL_UNAVAILABLE="The model is not available here; `ImageModel.unavailableReason` says why. "
+    "Or an inherited model is not available any more, and only one that costs more could take its "
+    "place: the message names it.",
     MODEL_RETIRED="The model has been retired. The message names its replacement, if there is one.",
     MODEL_CANNOT_EDIT="The model makes images from text only, and the turn has references.",
     MODEL_NEEDS_REFERENCE="The model needs at least one reference.",
@@ -53,7 +55,7 @@ described_enum(
     IMAGE_IN_USE="The image is the source image of a conversation, or a reference of one of "
     "its turns.",
     UPLOAD_TOO_LARGE="The file is empty, or larger than `viewer.limits.maxUploadBytes`.",
-    UPLOAD_TYPE_UNSUPPORTED="The file is not a PNG, JPEG or WebP, or not of the declared type.",
+    UPLOAD_TYPE_UNSUPPORTED="The file is not a PNG, JPEG or WebP, or another type was declared.",
     UPLOAD_MISSING="No file has arrived, or one that differs from what was declared.",
     UPLOAD_INVALID="The file is not a complete image of a supported size.",
     IDEMPOTENCY_KEY_REUSED="The idempotency key has been used with a different input.",

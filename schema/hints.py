@@ -1,4 +1,6 @@
-"""What a field says of its resolver beside its type, for a faster execution than field by field."""
+"""What a field says beside its type: mostly of its resolver, for a faster execution than field by
+field.
+"""
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -26,6 +28,10 @@ class Hints:
     """
     delivers: Deliver | None = None
     """Of a subscription: gives its events to a receiver, instead of the resolver's stream."""
+    clamped: bool = False
+    """Of an Int of an input: a number beyond 32 bits is read as the nearest that an Int can be, so
+    that a rule can refuse it with a user error.
+    """
 
 
 _NONE: Final = Hints()
@@ -39,6 +45,7 @@ def hints(
     projects: bool = False,
     until: Callable[..., float] | None = None,
     delivers: Deliver | None = None,
+    clamped: bool = False,
 ) -> dict[str, Hints]:
     """A field's `metadata`. `reads`: the attributes of the parent that its resolver reads."""
     found = Hints(
@@ -48,6 +55,7 @@ def hints(
         projects=projects,
         until=until,
         delivers=delivers,
+        clamped=clamped,
     )
     return {_KEY: found}
 

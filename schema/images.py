@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, ClassVar, TypeAlias
 
 import strawberry
 
@@ -31,6 +31,31 @@ described_enum(
     UPLOAD="The viewer uploaded it.",
     SAMPLE="A sample image that every new viewer gets in development.",
 )
+
+
+described_enum(
+    images.DigitalSourceType,
+    "How an image was made, by the terms of IPTC's digital source types.",
+    TRAINED_ALGORITHMIC_MEDIA="A model made it from text alone.",
+    COMPOSITE_WITH_TRAINED_ALGORITHMIC_MEDIA="A model made it from other images: it is an edit.",
+)
+
+
+@strawberry.type(
+    description="What the files of an image say about how it was made, for machines: the original "
+    "and every thumbnail have the digital source type as XMP (Iptc4xmpExt:DigitalSourceType)."
+)
+class Provenance:
+    source: ClassVar[type] = images.Provenance
+
+    digital_source_type: images.DigitalSourceType = strawberry.field(
+        description="How the image was made."
+    )
+    content_credentials: bool = strawberry.field(
+        description="Whether the original contains the provider's content credentials, a C2PA "
+        "manifest. Where those name the digital source type, the original is the provider's file "
+        "byte for byte, and has no other mark."
+    )
 
 
 def _link(image: images.Image, info: Info, width: int | None) -> Link:
@@ -62,6 +87,10 @@ class Image(Node):
         description="The seed that the model used. Null if it did not report one."
     )
     created_at: datetime = strawberry.field(description="When the image was created.")
+    provenance: Provenance | None = strawberry.field(
+        description="What the image's files say about how it was made. Null for uploads, whose "
+        "metadata is removed, and for images that were made before files said anything."
+    )
 
     @strawberry.field(
         description="A signed, absolute URL of the image. It stays the same for a while, so "
@@ -175,6 +204,22 @@ async def _record(info: Info, image: images.Image) -> images.ImageRecord | None:
 
 
 ImageConnection: TypeAlias = Connection[Image]
+
+
+@strawberry.input(description="The input of `deleteImages`.")
+class DeleteImagesInput:
+    image_ids: list[strawberry.ID] = strawberry.field(
+        description="The ids of up to 100 images. An id may be there twice."
+    )
+
+
+@strawberry.type(description="The result of `deleteImages`.")
+class DeleteImagesPayload(Payload):
+    deleted_image_ids: list[strawberry.ID] = strawberry.field(
+        default_factory=list,
+        description="The ids of the deleted images, each once, to remove them from a cache. Empty "
+        "if the mutation was refused.",
+    )
 
 
 @strawberry.input(description="The input of `deleteImage`.")

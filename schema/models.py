@@ -9,6 +9,7 @@ from domain import models
 from domain.models import AspectRatio
 from schema.context import Info
 from schema.enums import described_enum
+from schema.scalars import given
 
 described_enum(
     models.Scene,
@@ -43,6 +44,7 @@ described_enum(
     NO_CREDENTIALS="No credentials are configured for its provider.",
     RETIRED="The model has been retired.",
     REFUSED_BY_PROVIDER="The provider reports that it does not serve the model any more.",
+    SWITCHED_OFF="The operator of this deployment has switched the model off.",
 )
 
 
@@ -77,24 +79,27 @@ class ImageModel:
         description="Whether to show it in a model picker. An unlisted model can be used all "
         "the same."
     )
-    is_default: bool = strawberry.field(
-        description="Whether it is the default when no model is selected and none can be "
-        "inherited. There is one default for each scene."
-    )
     retires_at: datetime | None = strawberry.field(
         description="When the provider stops, or has stopped, serving the model. Null if no "
         "date is known."
     )
     label: str = strawberry.field(description="The name to display.")
-    description: str = strawberry.field(description="One sentence about its strengths.")
+    description: str = strawberry.field(
+        description="One sentence about its strengths, and a second one if it ends within a month."
+    )
     company: str = strawberry.field(description="The company that made the model.")
     logo_url: str | None = strawberry.field(
-        description="The URL of the company's logo. Null if there is none."
+        description="The absolute URL of a mark for the company, as SVG. It needs no token and "
+        "may be cached. Null if there is none."
     )
     is_new: bool = strawberry.field(description="Whether to highlight it as new.")
     provider: str = strawberry.field(
         description="The provider that runs the model here: the first one with credentials. "
         "`local` and `rehearsal` need none."
+    )
+    providers: list[str] = strawberry.field(
+        description="All providers that can run the model, in the order of preference, also those "
+        "without credentials here."
     )
     available: bool = strawberry.field(
         description="Whether it can be selected. False if it has been retired, or if its "
@@ -139,9 +144,26 @@ class ImageModel:
         return [scene for scene in models.Scene if scene in model.scenes]
 
     @strawberry.field(
+        description="Whether it is the default when no model is selected and none can be "
+        "inherited. There is one default for each scene, unless no model is available for it."
+    )
+    @staticmethod
+    def is_default(
+        model: strawberry.Parent[models.ImageModel],
+        info: Info,
+        scene: Annotated[
+            models.Scene | None,
+            strawberry.argument(
+                description="Whether it is the default for this scene. If omitted: for any scene."
+            ),
+        ] = strawberry.UNSET,
+    ) -> bool:
+        return info.context.services.registry.is_default(model, given(scene))
+
+    @strawberry.field(
         description="The price of one image in credits. They are reserved when the output is "
-        "queued, and charged for delivered images. Null for a scene that the model "
-        "does not support."
+        "queued, and charged for delivered images. Null for a scene, a resolution or a quality "
+        "that the model does not support. `planTurn` returns the price of a whole turn."
     )
     @staticmethod
     def credits_per_image(
@@ -149,8 +171,29 @@ class ImageModel:
         scene: Annotated[
             models.Scene, strawberry.argument(description="What the image is made from.")
         ],
+        resolution: Annotated[
+            models.Resolution | None,
+            strawberry.argument(
+                description="The resolution. If omitted: the one that is used if neither the "
+                "request nor the conversation has one."
+            ),
+        ] = strawberry.UNSET,
+        quality: Annotated[
+            models.Quality | None,
+            strawberry.argument(
+                description="The quality. If omitted: the price without a requested quality."
+            ),
+        ] = strawberry.UNSET,
     ) -> int | None:
-        return model.credits_per_image(scene) if scene in model.scenes else None
+        size, effort = given(resolution), given(quality)
+        is_supported = (
+            scene in model.scenes
+            and (size is None or size in model.resolutions)
+            and (effort is None or effort in model.qualities)
+        )
+        if not is_supported:
+            return None
+        return model.credits_per_image(scene, resolution=size, quality=effort)
 
     @strawberry.field(
         graphql_type=_Lazy | None,

@@ -139,9 +139,22 @@ class Output(Node):
     usage: Usage | None = strawberry.field(
         description="The number of tokens used. Null if the provider does not report it."
     )
+    provider: str | None = strawberry.field(
+        description="The provider that made the images, e.g. `fal`. Null until images have been "
+        "delivered, and for outputs of earlier releases."
+    )
+    quality: str | None = strawberry.field(
+        description="The quality that the provider reports, in its own word, e.g. `high`. Null if "
+        "it reports none."
+    )
+    size: str | None = strawberry.field(
+        description="The size that the provider reports, in its own words, e.g. `1536x1024`. Null "
+        "if it reports none. `Image.width` and `height` are the true size."
+    )
     references: list[Reference] = strawberry.field(
-        description="The references that the model was given: those of the turn, without the "
-        "ones that exceed what the model accepts."
+        description="The references that the model was given. The first is the image that is "
+        "edited; the others follow in the order of the turn's references, without those that "
+        "exceed what the model accepts."
     )
     attempt: int = strawberry.field(
         description="The number of the attempt: 1 at first, and one more with each "

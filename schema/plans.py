@@ -49,11 +49,14 @@ class ModelPlan:
     )
     credits: int = strawberry.field(description="The price of its images in credits.")
     references: list[Reference] = strawberry.field(
-        description="The references that it would be given."
+        description="The references that it would be given. The first is the image that is "
+        "edited: the previous output that was selected, or that of the previous turn by the same "
+        "model, else by the first one, or the source image."
     )
     dropped_references: list[Reference] = strawberry.field(
         description="The references of the turn that it would not be given, because it accepts "
-        "fewer."
+        "fewer. What the message mentions is never among them, and the image that is edited only "
+        "if mentions use up all places."
     )
 
 

@@ -7,12 +7,13 @@ import strawberry
 
 from domain import prompts
 from schema.connections import Connection
+from schema.errors import Payload
 from schema.node import Node
 
 
 @strawberry.type(
     description="A text that the viewer has started turns with. It is kept when those turns "
-    "are deleted."
+    "are deleted, until `deletePrompt` deletes it."
 )
 class Prompt(Node):
     source = prompts.Prompt
@@ -29,3 +30,17 @@ class Prompt(Node):
 
 
 PromptConnection: TypeAlias = Connection[Prompt]
+
+
+@strawberry.input(description="The input of `deletePrompt`.")
+class DeletePromptInput:
+    prompt_id: strawberry.ID = strawberry.field(description="The id of the prompt.")
+
+
+@strawberry.type(description="The result of `deletePrompt`.")
+class DeletePromptPayload(Payload):
+    deleted_prompt_id: strawberry.ID | None = strawberry.field(
+        default=None,
+        description="The id of the deleted prompt, to remove it from a cache. Null if the "
+        "mutation was refused.",
+    )

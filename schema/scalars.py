@@ -16,7 +16,7 @@ def given(value: Value | None) -> Value | None:
     return None if value is strawberry.UNSET else value
 
 
-def _write_instant(value: datetime) -> str:
+def write_instant(value: datetime) -> str:
     """A time without a zone, as a database may read it, is in UTC."""
     zone = value.tzinfo
     if zone is not None:
@@ -41,7 +41,7 @@ SCALARS: Final[dict[object, ScalarDefinition]] = {
         name="DateTime",
         description="A date and time in ISO 8601, in UTC, e.g. `2026-01-31T12:00:00.000Z`.",
         specified_by_url="https://scalars.graphql.org/andimarek/date-time",
-        serialize=_write_instant,
+        serialize=write_instant,
         parse_value=_read_instant,
     ),
     AspectRatio: strawberry.scalar(

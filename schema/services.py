@@ -1,12 +1,14 @@
 """What the fields of the schema may use. Each service is listed here, and nowhere else."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 from domain.conversations import Conversation
 from domain.credits import Account
 from domain.cursors import PageCursors, TurnCursors
+from domain.ids import ViewerId
 from domain.models import ModelRegistry
 from domain.ports.changes import Receiver
 from domain.ports.objects import Link
@@ -18,6 +20,7 @@ from domain.services.plans import PlanService
 from domain.services.prompts import PromptService
 from domain.services.turns import TurnService
 from domain.services.uploads import UploadService
+from domain.services.viewers import ViewerService
 from domain.turns import TurnUpdate
 from domain.viewers import Viewer
 
@@ -39,6 +42,10 @@ class ConversationUpdates(Protocol):
 class ViewerUpdates(Protocol):
     def of(self, viewer: Viewer) -> AsyncGenerator[Account, None]: ...
 
+    def call_when_deleted(
+        self, viewer_id: ViewerId, callback: Callable[[], None]
+    ) -> AbstractContextManager[None]: ...
+
 
 class Links(Protocol):
     def link(self, key: str) -> Link: ...
@@ -56,6 +63,7 @@ class Services:
     uploads: UploadService
     prompts: PromptService
     favourites: FavouriteService
+    viewers: ViewerService
     accounts: AccountService
     turn_updates: TurnUpdates
     conversation_updates: ConversationUpdates

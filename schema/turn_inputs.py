@@ -85,9 +85,10 @@ class TurnInput:
     selected_models: list[strawberry.ID] | None = strawberry.field(
         default=strawberry.UNSET,
         description="The models to use, 1 to 8, by id or alias. If omitted: those of the "
-        "previous turn. In the first turn: the model of the source image (or its "
-        "replacement if it has been retired, or its `editModel`), otherwise the "
-        "default model.",
+        "previous turn's outputs, retries with another model included. In the first turn: the "
+        "model of the source image, otherwise the default model. In place of an inherited model "
+        "that is not available any more, its replacement is used, or the default model, but only "
+        "if it costs no more: otherwise MODEL_UNAVAILABLE names what to select.",
     )
     manual_reference_ids: list[strawberry.ID] | None = strawberry.field(
         default=strawberry.UNSET,

@@ -13,6 +13,7 @@ from domain.uploads import DeclaredFile, UploadOffer, UploadRequest
 from schema.companions import companion
 from schema.enums import described_enum
 from schema.errors import Payload
+from schema.hints import hints
 from schema.images import Image
 from schema.scalars import given
 
@@ -30,11 +31,12 @@ described_enum(
 @strawberry.input(description="A file to upload.")
 class UploadFileInput:
     content_type: str = strawberry.field(
-        description="The type of the file's content, whatever its name: `image/png`, "
-        "`image/jpeg` or `image/webp`."
+        description="The type to send the file with: `image/png`, `image/jpeg` or `image/webp`. "
+        "The image gets the type that its bytes have, if it is one of these."
     )
     byte_size: int = strawberry.field(
-        description="The exact size in bytes: 1 to `viewer.limits.maxUploadBytes`."
+        description="The exact size in bytes: 1 to `viewer.limits.maxUploadBytes`.",
+        metadata=hints(clamped=True),
     )
     filename: str | None = strawberry.field(
         default=strawberry.UNSET,
@@ -47,7 +49,9 @@ class UploadFileInput:
         "If it is given, no other file is accepted.",
     )
     method: uploads.UploadMethod | None = strawberry.field(
-        default=uploads.UploadMethod.PUT, description="How the file will be sent."
+        default=uploads.UploadMethod.PUT,
+        description="How the client would like to send the file. `Upload.method` says how it has "
+        "to be sent.",
     )
 
     def to_request(self) -> UploadRequest:
@@ -94,7 +98,8 @@ class Upload:
         description="The upload URL: absolute and presigned, for this file only."
     )
     method: uploads.UploadMethod = strawberry.field(
-        description="How to send the file, as declared in `createUploads`."
+        description="How to send the file. It is PUT, whatever was declared in `createUploads`, if "
+        "the object store takes no forms."
     )
     expires_at: datetime = strawberry.field(description="When the upload URL expires.")
 

@@ -21,6 +21,7 @@ from schema.companions import companion
 from schema.connections import Cursor, First, ListPage, Search, page_request
 from schema.context import Info
 from schema.conversations import ConversationConnection
+from schema.errors import Payload
 from schema.images import ImageConnection, image_of
 from schema.node import Node
 from schema.prompts import PromptConnection
@@ -193,6 +194,21 @@ class Viewer(Node):
         viewer: strawberry.Parent[domain.viewers.Viewer], info: Info
     ) -> Sequence[domain.turns.Turn]:
         return await info.context.services.turns.in_progress(viewer)
+
+
+@strawberry.input(description="The input of `deleteViewer`.")
+class DeleteViewerInput:
+    viewer_id: strawberry.ID = strawberry.field(
+        description="The viewer's own id, as confirmation: nothing can be restored."
+    )
+
+
+@strawberry.type(description="The result of `deleteViewer`.")
+class DeleteViewerPayload(Payload):
+    deleted_viewer_id: strawberry.ID | None = strawberry.field(
+        default=None,
+        description="The id of the deleted viewer. Null if the mutation was refused.",
+    )
 
 
 async def _account(info: Info, viewer: domain.viewers.Viewer) -> Account:

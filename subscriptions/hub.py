@@ -6,7 +6,7 @@ present state.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
@@ -77,6 +77,7 @@ class Hub:
         self._cursors = cursors
         self._channels: dict[ConversationId, TurnChannel] = {}
         self._listeners: dict[ConversationId | ViewerId, set[Listener]] = {}
+        self._when_deleted: dict[ViewerId, list[Callable[[], None]]] = {}
         self._changed: dict[TurnId, tuple[ClusterTime, Turn]] = {}
         self._pushed = 0
         self._work = asyncio.Event()
@@ -133,6 +134,20 @@ class Hub:
             if not listeners:
                 del self._listeners[subject]
 
+    @contextmanager
+    def call_when_deleted(
+        self, viewer_id: ViewerId, callback: Callable[[], None]
+    ) -> Iterator[None]:
+        """Call back when the viewer's account is deleted."""
+        callbacks = self._when_deleted.setdefault(viewer_id, [])
+        callbacks.append(callback)
+        try:
+            yield
+        finally:
+            callbacks.remove(callback)
+            if not callbacks:
+                self._when_deleted.pop(viewer_id, None)
+
     @property
     def subscriber_count(self) -> int:
         channels = (channel.subscribers for channel in self._channels.values())
@@ -168,6 +183,9 @@ class Hub:
                 self._work.set()
         elif change.kind is ChangedKind.ACCOUNT:
             self._notify(ViewerId(change.id), deleted=change.deleted)
+            if change.deleted:
+                for callback in tuple(self._when_deleted.get(ViewerId(change.id), ())):
+                    callback()
         else:
             conversation_id = ConversationId(change.id)
             self._notify(conversation_id, deleted=change.deleted)

@@ -1,10 +1,12 @@
 """`viewerUpdated`: a viewer's account as it is, then after each change."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from domain.credits import Account
-from domain.errors import Overloaded
+from domain.errors import Overloaded, ViewerBeingDeleted
+from domain.ids import ViewerId
 from domain.services.accounts import AccountService
 from domain.viewers import Viewer
 from subscriptions.hub import Hub, pause_before_reading
@@ -15,17 +17,31 @@ class ViewerUpdates:
     hub: Hub
     accounts: AccountService
 
+    def call_when_deleted(
+        self, viewer_id: ViewerId, callback: Callable[[], None]
+    ) -> AbstractContextManager[None]:
+        """Call back once the viewer is deleted, whichever process does it, within the context."""
+        return self.hub.call_when_deleted(viewer_id, callback)
+
     async def of(self, viewer: Viewer) -> AsyncGenerator[Account, None]:
+        """Ends when the viewer is deleted."""
         sent: Account | None = None
         with self.hub.listen(viewer.id) as listener:
             while True:
                 await listener.wait()
                 try:
-                    account = await self.accounts.get(viewer.id)
+                    # Only the first read may make the account: later there is none where the viewer
+                    # has been deleted.
+                    read = self.accounts.get if sent is None else self.accounts.find
+                    account = await read(viewer.id)
+                except ViewerBeingDeleted:
+                    return
                 except Overloaded:
                     listener.notify()
                     await pause_before_reading()
                     continue
+                if account is None:
+                    return
                 if account != sent:
                     sent = account
                     yield account

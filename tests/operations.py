@@ -25,6 +25,7 @@ fragment Turn on Turn {
     references { origin image { id } }
     error { code message retryable }
     usage { inputTokens outputTokens totalTokens }
+    provider quality size
   }
 }
 """
@@ -97,6 +98,24 @@ query Gallery(
 DELETE_IMAGE = """
 mutation DeleteImage($id: ID!) {
   deleteImage(input: {imageId: $id}) { deletedImageId userErrors { code message path } }
+}
+"""
+
+DELETE_IMAGES = """
+mutation DeleteImages($ids: [ID!]!) {
+  deleteImages(input: {imageIds: $ids}) { deletedImageIds userErrors { code message path } }
+}
+"""
+
+DELETE_VIEWER = """
+mutation DeleteViewer($id: ID!) {
+  deleteViewer(input: {viewerId: $id}) { deletedViewerId userErrors { code message path } }
+}
+"""
+
+DELETE_PROMPT = """
+mutation DeletePrompt($id: ID!) {
+  deletePrompt(input: {promptId: $id}) { deletedPromptId userErrors { code message path } }
 }
 """
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx2
 import jwt
@@ -19,6 +19,7 @@ import orjson
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from jwt.algorithms import OKPAlgorithm
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,15 +27,21 @@ from starlette.routing import Route
 
 from domain.errors import Overloaded, Unauthenticated
 from domain.ids import viewer_id_of
-from edge.auth import Authenticator, FetchedKeys, StaticKeys, parse_authorization
+from edge.auth import LEEWAY, Authenticator, TokenRefused, parse_authorization
 from edge.dev_tokens import AUDIENCE, ISSUER, DevelopmentIssuer
-from settings import SettingsError
+from edge.token_keys import ALGORITHMS_OF_KIND, FetchedKeys, StaticKeys
+from settings import SettingsError, TokenAlgorithm
 from tests.serving import free_port, serving
 
 ROOT = Path(__file__).parent.parent
 ISS = "https://id.example.com/"
 AUD = "darkroom"
+DAY = 86_400
 PrivateKey = Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+
+def in_seconds(seconds: int) -> int:
+    return int(time.time()) + seconds
 
 
 class Signer:
@@ -56,7 +63,7 @@ class Signer:
         algorithm: str | None = None,
         **claims: Any,
     ) -> str:
-        now = int(time.time())
+        now = in_seconds(0)
         all_claims = {"iss": ISS, "aud": AUD, "sub": "ana", "iat": now, "exp": now + 600, **claims}
         all_claims.pop(without, None)
         headers = {"kid": self.kid, **(header or {})}
@@ -70,16 +77,12 @@ P256 = Signer(ec.generate_private_key(ec.SECP256R1()), "ES256", "p256")
 RSA = Signer(rsa.generate_private_key(65537, 2048), "RS256", "rsa")
 STRANGER = Signer(Ed25519PrivateKey.generate(), "EdDSA", "ed")
 SIGNERS = (ED25519, P256, RSA)
+KEYS = StaticKeys({"keys": [signer.jwk for signer in SIGNERS]})
 
 
 @pytest.fixture
 def authenticator() -> Authenticator:
-    keys = StaticKeys({"keys": [signer.jwk for signer in SIGNERS]})
-    return Authenticator(keys, issuer=ISS, audience=AUD)
-
-
-def in_seconds(seconds: int) -> int:
-    return int(time.time()) + seconds
+    return Authenticator(KEYS, issuer=ISS, audience=AUD)
 
 
 def unsigned(header: object, claims: object) -> str:
@@ -150,12 +153,32 @@ REFUSALS: dict[str, Callable[[], str]] = {
     "end is infinite": lambda: ED25519.token(exp=float("inf")),
     "not yet valid": lambda: ED25519.token(nbf=in_seconds(120)),
     "issued in the future": lambda: ED25519.token(iat=in_seconds(120), exp=in_seconds(180)),
-    "no time of issue": lambda: ED25519.token(without="iat"),
-    "lives too long": lambda: ED25519.token(exp=in_seconds(3600 + 60)),
+    "time of issue is null": lambda: _raw(iat=None),
+    "lives too long": lambda: ED25519.token(exp=in_seconds(DAY + 60)),
+    "lives too long, without a time of issue": lambda: ED25519.token(
+        without="iat", exp=in_seconds(DAY + 60)
+    ),
+    "end is no date": lambda: ED25519.token(without="iat", exp=10**18),
+    "end is beyond every number": lambda: ED25519.token(without="iat", exp=10**400),
+    "issued before every number": lambda: ED25519.token(iat=-(10**400)),
     "no subject": lambda: ED25519.token(without="sub"),
     "empty subject": lambda: ED25519.token(sub=""),
     "subject is no text": lambda: _raw(sub=7),
     "subject is too long": lambda: ED25519.token(sub="x" * 256),
+    "a lone surrogate in the subject": lambda: ED25519.token(sub="ana\ud800"),
+    "NUL in the subject": lambda: ED25519.token(sub="ana\0"),
+    "a line break in the subject": lambda: ED25519.token(sub="ana\nbob"),
+    "DEL in the subject": lambda: ED25519.token(sub="ana\x7f"),
+    "subject is null": lambda: _raw(sub=None),
+    "surrogates everywhere": lambda: ED25519.token(iss="\ud800", aud=["\udfff"], azp="\ud800"),
+    "surrogates in the audience": lambda: ED25519.token(aud=["\udfff"]),
+    "audience is an object": lambda: ED25519.token(aud={"darkroom": True}),
+    "audiences that are no text": lambda: ED25519.token(aud=["darkroom", 1]),
+    "issuer is a list": lambda: _raw(iss=[ISS]),
+    "claims are a list": lambda: _signed(b"[]"),
+    "claims nested without end": lambda: _signed(b"[" * 5000),
+    "crit is empty": lambda: ED25519.token(header={"crit": []}),
+    "crit names what PyJWT knows": lambda: ED25519.token(header={"crit": ["b64"], "b64": True}),
 }
 
 
@@ -166,16 +189,176 @@ def _with_claims_of(token: str, other: str) -> str:
 
 def _raw(**claims: Any) -> str:
     """Signed without the library's own look at the claims."""
-    all_claims = {"iss": ISS, "aud": AUD, "iat": in_seconds(0), "exp": in_seconds(60), **claims}
-    return jwt.PyJWS().encode(
-        orjson.dumps(all_claims), ED25519.key, algorithm="EdDSA", headers={"kid": "ed"}
+    now, end = in_seconds(0), in_seconds(60)
+    return _signed(
+        orjson.dumps({"iss": ISS, "aud": AUD, "sub": "ana", "iat": now, "exp": end, **claims})
     )
+
+
+def _signed(payload: bytes) -> str:
+    return jwt.PyJWS().encode(payload, ED25519.key, algorithm="EdDSA", headers={"kid": "ed"})
 
 
 @pytest.mark.parametrize("make", REFUSALS.values(), ids=list(REFUSALS))
 async def test_refused(authenticator: Authenticator, make: Callable[[], str]) -> None:
-    with pytest.raises(Unauthenticated):
+    token = make()
+
+    with pytest.raises(TokenRefused) as refused:
+        await authenticator.authenticate(token)
+
+    assert refused.value.reason
+    assert str(refused.value) == "A valid bearer token is required."
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: ED25519.token(iss="x"), "of another issuer"),
+        (lambda: ED25519.token(aud="x"), "for another audience"),
+        (lambda: ED25519.token(exp=in_seconds(-60)), "expired"),
+        (lambda: ED25519.token(nbf=in_seconds(60)), "not valid yet"),
+        (lambda: ED25519.token(header={"kid": "x"}), "unknown key"),
+        (lambda: ED25519.token(header={"crit": ["x"], "x": 1}), "malformed header"),
+        (lambda: RSA.token(algorithm="RS512"), "algorithm not accepted"),
+        (STRANGER.token, "bad signature"),
+        (lambda: ED25519.token(exp=in_seconds(2 * DAY)), "lives too long"),
+    ],
+)
+async def test_a_refusal_has_a_reason_for_the_log(
+    authenticator: Authenticator, make: Callable[[], str], reason: str
+) -> None:
+    with pytest.raises(TokenRefused) as refused:
         await authenticator.authenticate(make())
+
+    assert refused.value.reason == reason
+
+
+async def test_a_token_without_a_time_of_issue_is_taken(authenticator: Authenticator) -> None:
+    await authenticator.authenticate(ED25519.token(without="iat"))
+
+
+async def test_a_token_is_valid_for_the_leeway_beyond_its_end(
+    authenticator: Authenticator,
+) -> None:
+    viewer = await authenticator.authenticate(ED25519.token(exp=in_seconds(60)))
+
+    assert viewer.expires_at
+    assert viewer.valid_until == viewer.expires_at + LEEWAY
+
+
+async def test_of_several_audiences_that_are_accepted_one_is_enough() -> None:
+    authenticator = Authenticator(KEYS, issuer=ISS, audience=("api://darkroom", AUD))
+
+    await authenticator.authenticate(ED25519.token(aud=AUD))
+    await authenticator.authenticate(ED25519.token(aud=["x", "api://darkroom"]))
+    with pytest.raises(TokenRefused):
+        await authenticator.authenticate(ED25519.token(aud=["x", "y"]))
+
+
+async def test_without_an_audience_only_tokens_without_one_are_taken() -> None:
+    authenticator = Authenticator(KEYS, issuer=ISS, audience=())
+
+    await authenticator.authenticate(ED25519.token(without="aud"))
+    with pytest.raises(TokenRefused):
+        await authenticator.authenticate(ED25519.token(aud="another API"))
+
+
+@pytest.mark.parametrize(
+    ("parties", "claims", "accepted"),
+    [
+        (["https://a.example"], {"azp": "https://a.example"}, True),
+        (["https://a.example", "https://b.example"], {"azp": "https://b.example"}, True),
+        (["https://a.example"], {"azp": "https://b.example"}, False),
+        (["https://a.example"], {}, False),
+        (["https://a.example"], {"azp": None}, False),
+        (["https://a.example"], {"azp": ["https://a.example"]}, False),
+        (["https://a.example"], {"azp": ""}, False),
+        (["https://a.example", "none"], {}, True),
+        (["https://a.example", "none"], {"azp": "none"}, False),
+        (["none"], {"azp": "https://a.example"}, False),
+        ([], {"azp": "https://b.example"}, True),
+        ([], {}, True),
+    ],
+)
+async def test_the_party_that_a_token_was_issued_to(
+    parties: list[str], claims: dict[str, Any], accepted: bool
+) -> None:
+    authenticator = Authenticator(KEYS, issuer=ISS, audience=(), authorized_parties=parties)
+    token = ED25519.token(without="aud", **claims)
+
+    if accepted:
+        await authenticator.authenticate(token)
+    else:
+        with pytest.raises(TokenRefused):
+            await authenticator.authenticate(token)
+
+
+ALL_SIGNERS = {
+    "RS256": RSA,
+    "RS384": RSA,
+    "RS512": RSA,
+    "PS256": RSA,
+    "PS384": RSA,
+    "PS512": RSA,
+    "ES256": P256,
+    "ES384": Signer(ec.generate_private_key(ec.SECP384R1()), "ES384", "p384"),
+    "ES512": Signer(ec.generate_private_key(ec.SECP521R1()), "ES512", "p521"),
+    "EdDSA": ED25519,
+}
+
+
+def test_every_algorithm_of_the_settings_has_a_kind_of_key() -> None:
+    verified = {algorithm for kind in ALGORITHMS_OF_KIND.values() for algorithm in kind}
+
+    assert verified == set(get_args(TokenAlgorithm)) == {*ALL_SIGNERS, "Ed25519"}
+
+
+@pytest.mark.parametrize("algorithm", ALL_SIGNERS)
+async def test_an_algorithm_counts_where_the_settings_name_it(algorithm: str) -> None:
+    signer = ALL_SIGNERS[algorithm]
+    keys = StaticKeys({"keys": [signer.jwk]})
+    others = set(ALL_SIGNERS) - {algorithm}
+    token = signer.token(algorithm=algorithm)
+
+    with_it = Authenticator(keys, issuer=ISS, audience=AUD, algorithms=[algorithm])
+    without = Authenticator(keys, issuer=ISS, audience=AUD, algorithms=others)
+
+    await with_it.authenticate(token)
+    with pytest.raises(TokenRefused):
+        await without.authenticate(token)
+
+
+async def test_a_key_that_names_its_algorithm_verifies_no_other() -> None:
+    keys = StaticKeys({"keys": [{**RSA.jwk, "alg": "PS256"}]})
+    authenticator = Authenticator(
+        keys, issuer=ISS, audience=AUD, algorithms=get_args(TokenAlgorithm)
+    )
+
+    await authenticator.authenticate(RSA.token(algorithm="PS256"))
+    with pytest.raises(TokenRefused):
+        await authenticator.authenticate(RSA.token(algorithm="RS256"))
+
+
+@pytest.mark.parametrize("named", [None, "EdDSA", "Ed25519"])
+@pytest.mark.parametrize("algorithm", ["EdDSA", "Ed25519"])
+async def test_ed25519_has_two_names(named: str | None, algorithm: str) -> None:
+    """RFC 9864 names the algorithm after its curve; a key may name either, or none."""
+    keys = StaticKeys({"keys": [{**ED25519.jwk, "alg": named}]})
+    authenticator = Authenticator(keys, issuer=ISS, audience=AUD)
+
+    await authenticator.authenticate(named_ed25519(algorithm))
+    with pytest.raises(TokenRefused):
+        await authenticator.authenticate(named_ed25519(algorithm, signed_by=STRANGER))
+
+
+def named_ed25519(algorithm: str, *, signed_by: Signer = ED25519) -> str:
+    """A token whose header gives the signature this name."""
+    jws = jwt.PyJWS()
+    jws.register_algorithm("Ed25519", OKPAlgorithm())
+    claims = {"iss": ISS, "aud": AUD, "sub": "ana", "exp": in_seconds(60)}
+    return jws.encode(
+        orjson.dumps(claims), signed_by.key, algorithm=algorithm, headers={"kid": "ed"}
+    )
 
 
 @pytest.mark.parametrize(
@@ -218,6 +401,9 @@ def test_a_header_that_is_refused(header: str) -> None:
         {"x": None},
         {"d": "AA"},
         {"kid": 7},
+        {"kid": None},
+        {"key_ops": []},
+        {"alg": ["EdDSA"]},
     ],
     ids=str,
 )
@@ -449,7 +635,7 @@ async def test_the_issuer_prints_nothing_but_a_token_that_is_good(tmp_path: Path
     assert viewer.id == viewer_id_of(ISSUER, "ana")
 
 
-@pytest.mark.parametrize("arguments", [(), ("",), ("x" * 256,), ("ana", "bob")])
+@pytest.mark.parametrize("arguments", [(), ("",), ("x" * 256,), ("a\nb",), ("ana", "bob")])
 def test_the_issuer_refuses_what_is_no_name(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     printed = print_token(tmp_path, *arguments)
 
@@ -504,9 +690,12 @@ async def test_a_token_of_the_development_issuer_may_live_for_a_working_day(
         await authenticator.authenticate(issuer.token("ana", life=timedelta(hours=13)))
 
 
-async def test_production_takes_no_token_of_a_development_issuer(tmp_path: Path) -> None:
+async def test_another_issuer_takes_no_token_of_a_development_issuer(tmp_path: Path) -> None:
     issuer = DevelopmentIssuer(tmp_path)
-    production = Authenticator(StaticKeys(issuer.public_keys()), issuer=ISSUER, audience=AUDIENCE)
 
-    with pytest.raises(Unauthenticated):
-        await production.authenticate(issuer.token("ana"))
+    for authenticator in (
+        Authenticator(StaticKeys(issuer.public_keys()), issuer=ISS, audience=AUDIENCE),
+        Authenticator(KEYS, issuer=ISSUER, audience=AUDIENCE),
+    ):
+        with pytest.raises(TokenRefused):
+            await authenticator.authenticate(issuer.token("ana"))

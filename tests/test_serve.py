@@ -154,9 +154,11 @@ async def test_it_answers_and_says_how_to_ask(tmp_path: Path) -> None:
         httpx2.AsyncClient(base_url=served.url, timeout=30) as http,
     ):
         token = await served.until(r"\n(eyJ\S+)\n")
+        link = await served.until(r"\n(http://\S+/studio/)#token=" + re.escape(token))
         command = await served.until(r"\n(curl [\s\S]* -d '.*')\n")
 
         assert (await http.get("/healthz")).status_code == 200
+        assert (await http.get(link)).status_code == 200
         authenticator = DevelopmentIssuer(tmp_path).authenticator()
         viewer_id = viewer_id_of(ISSUER, "ana")
         assert (await authenticator.authenticate(token)).id == viewer_id

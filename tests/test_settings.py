@@ -78,6 +78,20 @@ def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "canary" not in f"{settings!r} {settings}"
 
 
+def test_local_models_are_off_in_production_unless_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read(monkeypatch, {}).local_models is True
+    assert read(monkeypatch, {"DARKROOM_LOCAL_MODELS": "off"}).local_models is False
+    monkeypatch.delenv("DARKROOM_LOCAL_MODELS")
+    assert read(monkeypatch, PRODUCTION).local_models is False
+    assert read(monkeypatch, {**PRODUCTION, "DARKROOM_LOCAL_MODELS": "on"}).local_models is True
+
+
+def test_default_models_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {"DARKROOM_DEFAULT_MODELS": "img-reve, local-ink,"}
+
+    assert read(monkeypatch, names).default_models == ("img-reve", "local-ink")
+
+
 def test_a_worker_waits_longer_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings_of_worker(read(monkeypatch, {})).shutdown_grace == 200
     assert settings_of_worker(read(monkeypatch, {"DARKROOM_GRACE": "20"})).shutdown_grace == 20
@@ -148,7 +162,9 @@ def test_what_names_no_nats_server_is_refused(monkeypatch: pytest.MonkeyPatch, u
     ]
 
 
-@pytest.mark.parametrize("missing", [name for name in PRODUCTION if name != "DARKROOM_ENVIRONMENT"])
+@pytest.mark.parametrize(
+    "missing", ["DARKROOM_MONGODB_URI", "DARKROOM_SECRET", "DARKROOM_TOKEN_ISSUER"]
+)
 def test_production_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
     environ = {name: value for name, value in PRODUCTION.items() if name != missing}
 
@@ -233,6 +249,67 @@ def test_all_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> N
     told = problems(monkeypatch, {"DARKROOM_PORT": "x", "DARKROOM_SECRET": "y", "DARKROOM_X": "z"})
 
     assert len(told) == 3
+
+
+def test_an_issuer_is_all_that_production_needs_for_tokens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    environ = {
+        name: value
+        for name, value in PRODUCTION.items()
+        if name not in {"DARKROOM_JWKS_URL", "DARKROOM_TOKEN_AUDIENCE"}
+    }
+
+    settings = read(monkeypatch, environ)
+
+    assert settings.jwks_url is None
+    assert settings.token_audience == ()
+    assert settings.token_max_seconds == 86_400
+
+
+def test_what_tokens_must_say_is_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = read(
+        monkeypatch,
+        {
+            **PRODUCTION,
+            "DARKROOM_TOKEN_AUDIENCE": "api://darkroom, 11111111-2222-3333-4444-555555555555",
+            "DARKROOM_TOKEN_AUTHORIZED_PARTIES": "https://app.example.com,none",
+            "DARKROOM_TOKEN_ALGORITHMS": "PS256,ES384",
+            "DARKROOM_TOKEN_MAX_SECONDS": "5400",
+        },
+    )
+
+    assert settings.token_audience == ("api://darkroom", "11111111-2222-3333-4444-555555555555")
+    assert settings.token_authorized_parties == ("https://app.example.com", "none")
+    assert settings.token_algorithms == ("PS256", "ES384")
+    assert settings.token_max_seconds == 5_400
+
+
+@pytest.mark.parametrize("algorithm", ["none", "HS256", "es256", "ES256K"])
+def test_an_algorithm_outside_the_list_is_refused(
+    monkeypatch: pytest.MonkeyPatch, algorithm: str
+) -> None:
+    environ = {**PRODUCTION, "DARKROOM_TOKEN_ALGORITHMS": f"RS256,{algorithm}"}
+
+    (problem,) = problems(monkeypatch, environ)
+
+    assert problem.startswith("DARKROOM_TOKEN_ALGORITHMS should be 'RS256', ")
+
+
+@pytest.mark.parametrize(
+    "issuer", ["darkroom", "urn:example:id", "http://id.example.com", "https://id.example.com/?a=b"]
+)
+def test_an_issuer_that_cannot_be_asked_needs_the_url_of_its_keys(
+    monkeypatch: pytest.MonkeyPatch, issuer: str
+) -> None:
+    environ = {**PRODUCTION, "DARKROOM_TOKEN_ISSUER": issuer}
+    read(monkeypatch, environ)
+    monkeypatch.delenv("DARKROOM_JWKS_URL")
+    del environ["DARKROOM_JWKS_URL"]
+
+    assert problems(monkeypatch, environ) == [
+        "DARKROOM_JWKS_URL is needed, since DARKROOM_TOKEN_ISSUER is no https URL that names it."
+    ]
 
 
 def test_keys_do_not_come_in_the_clear(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Coroutine, Iterable, Mapping
 from contextvars import Context
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar
 
 from domain.errors import Overloaded
@@ -211,6 +212,7 @@ class Dispatcher:
         if run is None:
             self._release(waiting)
             return None
+        run.move_to = partial(self._move, waiting)
         # A run belongs to no request: it starts without anybody's context variables.
         task = asyncio.create_task(
             self._run(waiting, run), name=f"run {waiting.output_id}", context=Context()
@@ -234,6 +236,18 @@ class Dispatcher:
             self._contended.add(provider)
             return False
         self._runs[attempt] = _Run(provider, waiting.viewer_id)
+        return True
+
+    def _move(self, waiting: Waiting, provider: str) -> bool:
+        """Move a run to another provider, if there is room for it there."""
+        run = self._runs[_attempt_of(waiting)]
+        if run.provider == provider:
+            return True
+        if not self._has_room_for(waiting.viewer_id, provider):
+            return False
+        left, run.provider = run.provider, provider
+        if left in self._contended:
+            self._has_room.set()
         return True
 
     def _release(self, waiting: Waiting) -> None:

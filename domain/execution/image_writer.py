@@ -52,6 +52,7 @@ class ImageWriter:
             seed=seed,
             output_id=output_id,
             created_at=created_at,
+            provenance=processed.provenance,
         )
         for thumbnail in processed.thumbnails:
             await self._put(rendition_key(image.key, thumbnail.width), thumbnail.data)

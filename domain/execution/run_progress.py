@@ -8,8 +8,8 @@ from typing import Final
 from domain.errors import GenerationFailed, Overloaded, StoreUnavailable
 from domain.execution.leases import LeaseLost
 from domain.execution.retries import persist
-from domain.images import new_key
-from domain.outputs import Preview, ProviderJob, Run
+from domain.images import DigitalSourceType, new_key
+from domain.outputs import MAX_COUNT, Preview, ProviderJob, Run
 from domain.ports.execution import ClaimRepository
 from domain.ports.imaging import ImageProcessor
 from domain.ports.objects import ObjectStore
@@ -77,7 +77,7 @@ class RunProgress:
     async def show_position(self, position: int) -> None:
         if position != self._position and self._may_show():
             self._position = position
-            await self._show(queue_position=max(0, position))
+            await self._show(queue_position=max(0, min(position, MAX_COUNT)))
 
     async def show_progress(self) -> None:
         if self._may_show():
@@ -87,7 +87,8 @@ class RunProgress:
         if self._preview_count >= self._claim.turn.options.previews:
             return
         try:
-            picture = await self._image_processor.preview(data)
+            source = DigitalSourceType.of_model(edited=bool(self._claim.output.references))
+            picture = await self._image_processor.preview(data, source=source)
             key = new_key("previews", picture.content_type)
             self.old_previews.append(key)  # nothing refers to it, also if the run ends here
             await self._objects.put(key, picture.data)

@@ -7,8 +7,9 @@ costs a result that has been delivered.
 
 import asyncio
 import logging
+import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -28,16 +29,17 @@ from domain.execution.retries import persist
 from domain.execution.rules import next_try_seconds
 from domain.execution.run_progress import HandedOver, RunProgress, RunReporter
 from domain.generation import Delivery, GenerationRequest
-from domain.images import Image, ImageOrigin, ImageRecord, ProcessedImage
+from domain.images import DigitalSourceType, Image, ImageOrigin, ImageRecord, ProcessedImage
 from domain.mentions import IN_WORDS, spell_mentions
 from domain.models import ImageModel, ModelRegistry
-from domain.outputs import GenerationError, total_usage
+from domain.outputs import GenerationError, Report, Run, total_usage
 from domain.ports.execution import ClaimRepository
 from domain.ports.imaging import ImageProcessor
 from domain.ports.providers import Provider
 from domain.ports.repositories import ImageRepository
 from domain.references import positions_of
 from domain.retries import RetryPolicy, retry
+from domain.routes import may_take_over
 from domain.turns import Claim, Waiting
 
 log = logging.getLogger(__name__)
@@ -80,19 +82,18 @@ class OutputRun:
         self._kept: list[ImageRecord] = []
         """Images that are stored, and that nothing can refer to yet."""
         self._landed = False
-        model = runner.registry.get(claim.output.model_id)
-        # A job is polled at the provider that accepted it, even if the model's route has changed.
-        accepted_by = next((run.provider for run in claim.output.runs if run.job), None)
-        provider = accepted_by or (model.provider if model else "")
-        self._model = model
-        self._provider = runner.providers.get(provider)
+        self._routes = runner.registry.routes(claim.output.model_id)
+        """The model by each provider that may be asked, the planned one first."""
+        first = self._routes[0] if self._routes else None
+        self.move_to: Callable[[str], bool] = lambda _: True
+        """Is asked whether this run may move to another provider, and has room there then."""
         self._reporter = RunProgress(
             runner.claims,
             claim,
             objects=runner.image_writer.objects,
             image_processor=runner.image_processor,
-            provider=provider,
-            run_count=model.runs_for(claim.turn.options.images_per_model) if model else 1,
+            provider=first.provider if first else "",
+            run_count=first.runs_for(claim.turn.options.images_per_model) if first else 1,
         )
         self._facts = {"output_id": claim.output.id, "model": claim.output.model_id}
 
@@ -100,6 +101,10 @@ class OutputRun:
     def may_be_cut(self) -> bool:
         """Whether cancelling the task loses no answer that may have been billed."""
         return not self._reporter.answer_is_awaited
+
+    @property
+    def _runs(self) -> Sequence[Run]:
+        return [one.run for one in self._reporter.runs]
 
     def hand_over(self) -> None:
         """Leave the jobs to another process as soon as the provider has accepted them."""
@@ -152,7 +157,8 @@ class OutputRun:
             return await self._try_later(rejection)
         except GenerationFailed as failure:
             log.warning("generation failed", extra={**self._facts, "reason": str(failure)})
-            if failure.code is GenerationErrorCode.MODEL_RETIRED and self._provider is not None:
+            asked = self._runner.providers.keys() & {run.provider for run in self._runs}
+            if failure.code is GenerationErrorCode.MODEL_RETIRED and asked:
                 await self._runner.availability.add(self._claim.output.model_id)
             return await self._fail(failure.code, retryable=failure.retryable)
         except TimeoutError:
@@ -185,19 +191,70 @@ class OutputRun:
         return self._merge([task.result() for task in tasks])
 
     async def _ask(self, observer: RunReporter) -> Delivery:
-        if self._model is None or self._provider is None:
-            raise GenerationFailed(GenerationErrorCode.MODEL_RETIRED, retryable=False)
+        """Ask the provider, and the next one as long as it is certain that none has accepted a job.
+
+        Raise NotSubmitted if it is worth asking them again later.
+        """
         if observer.is_lost:
             raise GenerationFailed(
                 GenerationErrorCode.OUTCOME_UNKNOWN, retryable=True, detail="asked by another"
             )
+        failures: list[GenerationFailed] = []
+        for route in self._routes_of(observer):
+            if failures and (self._reporter.hand_over or not self.move_to(route.provider)):
+                break
+            try:
+                return await self._ask_route(observer, route)
+            except GenerationFailed as failure:
+                if not failure.nothing_taken:
+                    raise
+                self._record_rejection(observer, failure, provider=route.provider)
+                failures.append(failure)
+        if not failures:
+            raise GenerationFailed(GenerationErrorCode.MODEL_RETIRED, retryable=False)
+        raise _soonest(failures)
+
+    def _routes_of(self, observer: RunReporter) -> Sequence[ImageModel]:
+        """Where a run may be asked for, or where its job is: a job is polled at the provider that
+        accepted it, even if the model's routes have changed.
+        """
+        run, providers = observer.run, self._runner.providers
+        if not self._routes:
+            return ()
+        if run.job is not None and not run.rejected:
+            accepted = [one for one in self._routes if one.provider == run.provider]
+            found = accepted[0] if accepted else replace(self._routes[0], provider=run.provider)
+            return [found] if found.provider in providers else []
+        if self._routes[0].provider not in providers:
+            return ()
+        planned, *others = [one for one in self._routes if one.provider in providers]
+        image_count = _image_count(self._claim, index=observer.index, run_count=len(self._runs))
+        return [
+            planned,
+            *(
+                route
+                for route in others
+                if may_take_over(
+                    route, planned, self._claim.turn, self._claim.output, image_count=image_count
+                )
+            ),
+        ]
+
+    async def _ask_route(self, observer: RunReporter, route: ImageModel) -> Delivery:
+        observer.run = replace(observer.run, provider=route.provider)
         request = _request(
-            self._claim, self._model, observer=observer, run_count=len(self._reporter.runs)
+            self._claim,
+            route,
+            observer=observer,
+            run_count=len(self._runs),
+            seconds_left=self._clock.seconds_left,
         )
-        delivery = await self._provider.generate(request, observer)
+        delivery = await self._runner.providers[route.provider].generate(request, observer)
         if not delivery.images:
             raise GenerationFailed(GenerationErrorCode.NO_IMAGE, retryable=True)
-        return replace(delivery, images=delivery.images[: request.image_count])
+        return replace(
+            delivery, images=delivery.images[: request.image_count], provider=route.provider
+        )
 
     async def _ask_patiently(
         self, observer: RunReporter
@@ -207,7 +264,7 @@ class OutputRun:
             try:
                 return await self._ask(observer)
             except NotSubmitted as rejection:
-                delay = self._record_rejection(observer, rejection)
+                delay = self._delay_after(observer, rejection)
                 if delay is None:
                     return GenerationFailed(rejection.code, retryable=True, detail=str(rejection))
                 await asyncio.sleep(delay)
@@ -232,16 +289,21 @@ class OutputRun:
             images=tuple(image for one in deliveries for image in one.images),
             text=next((one.text for one in deliveries if one.text), None),
             usage=total_usage(one.usage for one in deliveries),
+            quality=_common(one.quality for one in deliveries),
+            size=_common(one.size for one in deliveries),
         )
 
     async def _keep(self, delivery: Delivery) -> None:
         """Process and store each delivered image. Leave broken ones out if another is intact."""
         output = self._claim.output
         made_from = tuple(reference.image.id for reference in output.references)
+        source = DigitalSourceType.of_model(edited=bool(made_from))
         broken: GenerationFailed | None = None
         for delivered in delivery.images:
             try:
-                processed = await self._runner.image_processor.process(delivered.data)
+                processed = await self._runner.image_processor.process(
+                    delivered.data, source=source
+                )
             except GenerationFailed as failure:
                 broken = failure
                 continue
@@ -272,6 +334,13 @@ class OutputRun:
 
     async def _land(self, delivery: Delivery) -> str:
         records, kept = tuple(self._kept), self._kept
+        report = Report(
+            provider=delivery.provider,
+            quality=delivery.quality,
+            size=delivery.size,
+            text=delivery.text,
+            usage=delivery.usage,
+        )
         # The database may commit a write although its answer is lost, and a read may not see it
         # yet: until the outcome is certain, the bytes have to stay.
         self._kept, is_sure = [], True
@@ -279,9 +348,7 @@ class OutputRun:
         async def land() -> bool:
             nonlocal is_sure
             try:
-                return await self._claims.land(
-                    self._claim, records, text=delivery.text, usage=delivery.usage
-                )
+                return await self._claims.land(self._claim, records, report)
             except Overloaded:
                 is_sure = False
                 raise
@@ -304,7 +371,7 @@ class OutputRun:
     async def _try_later(self, rejection: NotSubmitted) -> str:
         """Postpone a rejected submission, or fail if that would be too late."""
         (observer,) = self._reporter.runs
-        delay = self._record_rejection(observer, rejection)
+        delay = self._delay_after(observer, rejection)
         if delay is None:
             return await self._fail(rejection.code, retryable=True)
         later, runs = timedelta(seconds=delay), [observer.run]
@@ -312,15 +379,22 @@ class OutputRun:
             raise LeaseLost
         return "postponed"
 
-    def _record_rejection(self, observer: RunReporter, rejection: NotSubmitted) -> float | None:
-        """Record a rejected submission. Return the seconds until the next one, or None for none."""
-        log.warning("submission not accepted", extra={**self._facts, "reason": str(rejection)})
-        run = observer.run = replace(observer.run, tries=max(observer.run.tries, 1), rejected=True)
+    def _record_rejection(
+        self, observer: RunReporter, failure: GenerationFailed, *, provider: str
+    ) -> None:
+        facts = {**self._facts, "provider": provider, "reason": str(failure)}
+        log.warning("submission not accepted", extra=facts)
+        observer.run = replace(observer.run, tries=max(observer.run.tries, 1), rejected=True)
+
+    def _delay_after(self, observer: RunReporter, rejection: NotSubmitted) -> float | None:
+        """The seconds until the next submission, or None for none."""
+        # All routes are asked before any of them is asked again.
+        rounds = math.ceil(observer.run.tries / max(1, len(self._routes_of(observer))))
         return next_try_seconds(
-            run.tries,
+            rounds,
             jitter=random.uniform(0.5, 1.5),
             retry_after_seconds=rejection.retry_after_seconds or 0.0,
-            seconds_left=self._claim.seconds_left,
+            seconds_left=self._clock.seconds_left,
         )
 
     async def _let_go(self) -> None:
@@ -337,12 +411,17 @@ class OutputRun:
                 await self._cancel_jobs()
 
     async def _cancel_jobs(self) -> None:
-        """Ask the provider to stop its jobs: their results are no longer wanted."""
-        jobs = [one.run.job for one in self._reporter.runs if one.run.job is not None]
-        if jobs and self._provider is not None:
+        """Ask the providers to stop their jobs: the results are no longer wanted."""
+        providers = self._runner.providers
+        cancellations = [
+            providers[run.provider].cancel(run.job)
+            for run in self._runs
+            if run.job is not None and run.provider in providers
+        ]
+        if cancellations:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_CANCEL_SECONDS):
-                    await asyncio.gather(*map(self._provider.cancel, jobs))
+                    await asyncio.gather(*cancellations)
 
     async def _clear_away(self) -> None:
         """Delete bytes that nothing refers to: old previews, images that did not land."""
@@ -358,26 +437,65 @@ class OutputRun:
         )
 
 
+def _common(words: Iterable[str | None]) -> str | None:
+    """The word that several runs have in common, if they have one."""
+    different = set(words)
+    return different.pop() if len(different) == 1 else None
+
+
 class _Clock:
     """The database's time: images of all workers are ordered by it."""
 
     def __init__(self, claim: Claim) -> None:
         self._claimed_at = claim.claimed_at
+        self._seconds_left = claim.seconds_left
         self._started = asyncio.get_running_loop().time()
 
     def now(self) -> datetime:
-        elapsed = asyncio.get_running_loop().time() - self._started
-        return self._claimed_at + timedelta(milliseconds=round(elapsed * 1000))
+        return self._claimed_at + timedelta(milliseconds=round(self._elapsed_seconds * 1000))
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the output's deadline."""
+        return self._seconds_left - self._elapsed_seconds
+
+    @property
+    def _elapsed_seconds(self) -> float:
+        return asyncio.get_running_loop().time() - self._started
+
+
+def _soonest(failures: Sequence[GenerationFailed]) -> GenerationFailed:
+    """What the failures of all routes come to: the first that is worth trying again, as soon as any
+    of them allows it; else the first.
+    """
+    rejections = [one for one in failures if isinstance(one, NotSubmitted)]
+    if not rejections:
+        return failures[0]
+    return NotSubmitted(
+        rejections[0].code,
+        retry_after_seconds=min(one.retry_after_seconds or 0.0 for one in rejections),
+        detail=rejections[0].detail,
+    )
+
+
+def _image_count(claim: Claim, *, index: int, run_count: int) -> int:
+    """How many images one of several runs makes."""
+    count, more = divmod(claim.turn.options.images_per_model, run_count)
+    return max(1, count + (index < more))
 
 
 def _request(
-    claim: Claim, model: ImageModel, *, observer: RunReporter, run_count: int
+    claim: Claim,
+    model: ImageModel,
+    *,
+    observer: RunReporter,
+    run_count: int,
+    seconds_left: float,
 ) -> GenerationRequest:
     turn, output, options = claim.turn, claim.output, claim.turn.options
     size = None
     if options.width is not None and options.height is not None:
         size = options.width, options.height
-    count, more = divmod(options.images_per_model, run_count)
     # If one of several runs is late, time must be left to land what the others delivered.
     spare = _LANDING_SECONDS if run_count > 1 else 0.0
     return GenerationRequest(
@@ -392,13 +510,13 @@ def _request(
         aspect_ratio=model.fit_aspect_ratio(turn.aspect_ratio),
         resolution=model.fit_resolution(turn.resolution),
         size=size,
-        image_count=max(1, count + (observer.index < more)),
+        image_count=_image_count(claim, index=observer.index, run_count=run_count),
         preview_count=options.previews if model.supports_previews else 0,
         quality=options.quality,
         format=options.format,
         seed=_seed_of_run(options.seed, observer.index),
         negative_prompt=options.negative_prompt,
-        seconds_left=max(0.0, claim.seconds_left - spare),
+        seconds_left=max(0.0, seconds_left - spare),
         run=observer.index,
         job=None if observer.run.rejected else observer.run.job,
     )

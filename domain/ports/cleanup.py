@@ -1,8 +1,11 @@
 """What the clean-up needs to know of the database."""
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
+
+from domain.ids import ConversationId, ImageId, UploadId, ViewerId
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,4 +41,53 @@ class PeriodicJobRepository(Protocol):
         """Begin a job that is due. No process can begin it again before the interval has passed.
 
         None: it is not due, or another process came first.
+        """
+
+
+class ErasureRepository(Protocol):
+    """What is deleted with a viewer. The account is the mark of an erasure that is not finished."""
+
+    async def begin(self, viewer_id: ViewerId, *, lease: timedelta) -> None:
+        """Mark the viewer as being deleted: from then on nothing new is made for them.
+
+        The caller has the lease then. It may begin again, as often as it wants.
+        """
+
+    async def take_over(self, *, lease: timedelta) -> ViewerId | None:
+        """A viewer whose erasure was begun, and whose lease has expired."""
+
+    async def renew(self, viewer_id: ViewerId, *, lease: timedelta) -> None: ...
+
+    async def list_conversations(
+        self, viewer_id: ViewerId, *, limit: int
+    ) -> Sequence[ConversationId]: ...
+
+    async def list_preview_keys(self, viewer_id: ViewerId) -> Sequence[str]: ...
+
+    async def list_uploads(
+        self, viewer_id: ViewerId, *, limit: int
+    ) -> Mapping[UploadId, Sequence[str]]:
+        """Uploads, and the keys under which there may be bytes."""
+
+    async def delete_uploads(self, viewer_id: ViewerId, ids: Collection[UploadId]) -> None: ...
+
+    async def list_images(
+        self, viewer_id: ViewerId, *, limit: int
+    ) -> Mapping[ImageId, Sequence[str]]:
+        """Images, and the keys of all their renditions."""
+
+    async def delete_images(self, viewer_id: ViewerId, ids: Collection[ImageId]) -> None: ...
+
+    async def delete_prompts_and_keys(self, viewer_id: ViewerId) -> None:
+        """Delete the prompts, and the records of idempotency keys."""
+
+    async def anonymise_ledger(self, viewer_id: ViewerId, *, limit: int) -> bool:
+        """Give lines of the ledger other ids and a name that does not lead to the viewer; False if
+        there are none left.
+        """
+
+    async def finish(self, viewer_id: ViewerId) -> bool:
+        """Delete the account, if nothing else is left of the viewer; False if something is.
+
+        What is left in the account is forfeited in the ledger.
         """

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from domain.ids import ModelId, OutputId, ViewerId
 from domain.images import ImageRecord
-from domain.outputs import GenerationError, Preview, Run, Usage
+from domain.outputs import GenerationError, Preview, Report, Run
 from domain.turns import Claim, Waiting
 
 
@@ -76,14 +76,7 @@ class ClaimRepository(Protocol):
     ) -> bool:
         """Write what is not None."""
 
-    async def land(
-        self,
-        claim: Claim,
-        records: Sequence[ImageRecord],
-        *,
-        text: str | None,
-        usage: Usage | None,
-    ) -> bool:
+    async def land(self, claim: Claim, records: Sequence[ImageRecord], report: Report) -> bool:
         """End the output with its images, write their records and charge for them, together."""
 
     async def fail(self, claim: Claim, error: GenerationError) -> bool:

@@ -2,15 +2,18 @@
 
 from typing import Protocol
 
-from domain.images import ProcessedImage, Rendition
+from domain.images import DigitalSourceType, ProcessedImage, Rendition
 
 
 class ImageProcessor(Protocol):
     """Decodes pictures, off the event loop. Raises `GenerationFailed` where they are none."""
 
-    async def process(self, data: bytes) -> ProcessedImage: ...
+    async def process(
+        self, data: bytes, *, source: DigitalSourceType | None = None
+    ) -> ProcessedImage:
+        """All renditions. They say how the picture was made, if `source` does."""
 
-    async def preview(self, data: bytes) -> Rendition:
+    async def preview(self, data: bytes, *, source: DigitalSourceType | None = None) -> Rendition:
         """A small WebP of a partial image."""
 
     async def shrink(self, data: bytes, *, max_bytes: int) -> Rendition:
@@ -18,8 +21,9 @@ class ImageProcessor(Protocol):
 
 
 class UploadProcessor(Protocol):
-    async def process_upload(self, data: bytes, *, content_type: str) -> ProcessedImage:
+    async def process_upload(self, data: bytes) -> ProcessedImage:
         """What a client has sent, turned upright, without metadata, encoded again in its format.
 
-        Raise `PictureRefused` where it is not one picture of this type within the limits.
+        The format is what the bytes are, whatever was declared: browsers take a type from a file's
+        name. Raise `PictureRefused` where it is not one picture within the limits.
         """

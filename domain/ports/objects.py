@@ -6,7 +6,13 @@ from datetime import datetime
 from typing import Final, Protocol
 
 from domain.images import FOLDERS
-from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
+from domain.uploads import (
+    EVERY_ABILITY,
+    DeclaredFile,
+    UploadAbilities,
+    UploadMethod,
+    UploadOffer,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +66,29 @@ class ObjectStore(Protocol):
 class UploadStore(Protocol):
     """Takes bytes from clients, under keys whose folder is `uploads`, and reads them back."""
 
+    @property
+    def name(self) -> str:
+        """Which store it is, the same in every process."""
+
+    async def find_abilities(self) -> UploadAbilities:
+        """Find out what it takes, by sending it small files as a client would. None is left.
+
+        Raise StoreUnavailable where it takes nothing at the moment.
+        """
+
     def offer(
-        self, key: str, file: DeclaredFile, *, method: UploadMethod, owner: str = ""
+        self,
+        key: str,
+        file: DeclaredFile,
+        *,
+        method: UploadMethod,
+        owner: str = "",
+        abilities: UploadAbilities = EVERY_ABILITY,
     ) -> UploadOffer:
         """An offer to take this file under a new key, which the store itself keeps to.
+
+        It asks nothing of the store that is not among its abilities: ValueError for a POST to one
+        that takes no forms.
 
         A store that has few places lets none of its owners have all of them.
 

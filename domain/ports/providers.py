@@ -44,7 +44,8 @@ class Provider(Protocol):
         """Make the pictures, or raise `GenerationFailed`.
 
         With `request.job`, resume that job and submit nothing. Raise `NotSubmitted` only where it
-        is certain that no job was accepted, and `OUTCOME_UNKNOWN` where that is unknown.
+        is certain that no job was accepted, and `OUTCOME_UNKNOWN` where that is unknown. A failure
+        that is `nothing_taken` allows the runner to ask another provider.
         """
 
     async def cancel(self, job: ProviderJob) -> None:

@@ -5,7 +5,7 @@ another viewer owns. A write that depends on what was read before returns a `Con
 has changed. All raise `Overloaded` where the database cannot be reached.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Protocol
 
@@ -24,13 +24,13 @@ from domain.ids import (
     UploadId,
     ViewerId,
 )
-from domain.images import Image, ImageOrigin, ImageRecord
+from domain.images import Image, ImageOrigin, ImageRecord, KeptImages
 from domain.outputs import Output
 from domain.pages import Page, PageRequest
 from domain.prompts import Prompt
 from domain.stored import Wanted
 from domain.turns import PlannedOutput, Turn, TurnPlan, TurnsAsOf
-from domain.uploads import Upload
+from domain.uploads import Upload, UploadAbilities
 
 
 class ConversationRepository(Protocol):
@@ -91,10 +91,10 @@ class ConversationRepository(Protocol):
     ) -> Conversation | None: ...
 
     async def delete(
-        self, viewer_id: ViewerId, conversation_id: ConversationId
+        self, viewer_id: ViewerId, conversation_id: ConversationId, *, keep_images: bool = False
     ) -> Sequence[str] | None:
         """Delete it with its turns, and with its outputs' images except favourites and those that
-        another conversation uses. Release what unfinished outputs had reserved.
+        another conversation uses, or no image at all. Release what unfinished outputs had reserved.
 
         Return the keys of objects that are orphans from then on; None if there was no such
         conversation.
@@ -191,10 +191,12 @@ class ImageRepository(Protocol):
     ) -> ImageRecord | None:
         """The record after the change; None if there is none."""
 
-    async def delete_unless_used(self, viewer_id: ViewerId, image_id: ImageId) -> bool:
-        """Delete the record, and take the image out of the output that delivered it.
+    async def delete_unless_used(
+        self, viewer_id: ViewerId, ids: Collection[ImageId]
+    ) -> KeptImages | None:
+        """Delete the records, and take the images out of the outputs that delivered them.
 
-        False: there is none, or a conversation has it as source or reference. Nothing was written.
+        All or none: where some are kept, they are returned, and nothing was written.
         """
 
     async def any_refers_to(self, viewer_id: ViewerId, ids: Iterable[ImageId]) -> bool:
@@ -221,6 +223,9 @@ class PromptRepository(Protocol):
     ) -> Prompt | None:
         """The prompt after the change; None if there is none."""
 
+    async def delete(self, viewer_id: ViewerId, prompt_id: PromptId) -> bool:
+        """Delete it, and return whether there was one."""
+
 
 class UploadRepository(Protocol):
     async def open(self, viewer_id: ViewerId, uploads: Sequence[Upload], *, at_most: int) -> bool:
@@ -246,6 +251,12 @@ class UploadRepository(Protocol):
     async def forget_bytes(self, ids: Iterable[UploadId]) -> None:
         """Their bytes are gone."""
 
+    async def get_abilities(self, store: str) -> UploadAbilities | None:
+        """What is remembered of the object store of this name."""
+
+    async def remember_abilities(self, store: str, abilities: UploadAbilities) -> None:
+        """For a month: then they are found out again."""
+
 
 class IdempotencyRepository(Protocol):
     async def get(self, viewer_id: ViewerId, key: IdempotencyKey) -> IdempotencyRecord | None: ...
@@ -253,7 +264,13 @@ class IdempotencyRepository(Protocol):
 
 class AccountRepository(Protocol):
     async def open(self, viewer_id: ViewerId, *, starting_credits: int) -> Account:
-        """The viewer's account; the first call makes it, with these credits."""
+        """The viewer's account; the first call makes it, with these credits.
+
+        Raise ViewerBeingDeleted where it is about to be deleted with the viewer.
+        """
+
+    async def find(self, viewer_id: ViewerId) -> Account | None:
+        """The viewer's account, if there is one. Raise ViewerBeingDeleted as `open` does."""
 
     async def grant(self, viewer_id: ViewerId, credits: int, *, key: str) -> Account | None:
         """Add credits; None if the viewer has been granted credits under this key before."""

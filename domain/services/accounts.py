@@ -22,6 +22,10 @@ class AccountService:
         """The viewer's account. The first call makes it."""
         return await self.accounts.open(viewer_id, starting_credits=self.starting_credits)
 
+    async def find(self, viewer_id: ViewerId) -> Account | None:
+        """The viewer's account. No call makes it."""
+        return await self.accounts.find(viewer_id)
+
     async def get_many(self, viewer: Viewer, ids: Iterable[ViewerId]) -> Mapping[ViewerId, Account]:
         """The viewer's own account, if it is among these."""
         return {viewer.id: await self.get(viewer.id)} if viewer.id in ids else {}

@@ -151,7 +151,8 @@ class EditPlanner:
 
 def _inherited_from(basis: TurnBasis) -> Inherited:
     return Inherited(
-        model_ids=basis.latest.selected_model_ids,
+        # A retry may have put another model in the place of a selected one.
+        model_ids=tuple(output.requested_model_id for output in basis.latest.outputs),
         aspect_ratio=basis.conversation.aspect_ratio,
         resolution=basis.conversation.resolution,
     )

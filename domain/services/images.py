@@ -4,17 +4,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from domain.errors import UserErrorCode
+from domain.errors import QueryTooComplex, UserErrorCode
 from domain.execution.image_writer import ImageWriter
 from domain.ids import ImageId, ModelId, parse_image_id, parse_upload_id
 from domain.images import Image, ImageOrigin, ImageRecord
 from domain.pages import Page, PageRequest
 from domain.ports.repositories import ImageRepository
 from domain.references import MAX_MANUAL_REFERENCES, Reference, ReferenceOrigin
-from domain.refusals import Refusals, refuse
+from domain.refusals import Refusals
 from domain.viewers import Viewer
 
-_IMAGE_NOT_FOUND: Final = (UserErrorCode.NOT_FOUND, "There is no such image.", "imageId")
+MAX_DELETED_IMAGES: Final = 100
+"""At once."""
+
+_IMAGE_IN_USE: Final = (
+    UserErrorCode.IMAGE_IN_USE,
+    "A conversation uses this image. Delete the conversation first.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +49,41 @@ class ImageService:
 
     async def delete(self, viewer: Viewer, raw_image_id: str) -> ImageId:
         """Delete an image that nothing uses, and its objects."""
-        image_id = parse_image_id(raw_image_id)
-        record = (await self._get(viewer, image_id)) if image_id else None
-        if record is None:
-            refuse(*_IMAGE_NOT_FOUND)
-        image = record.image
-        if not await self.images.delete_unless_used(viewer.id, image.id):
-            if await self._get(viewer, image.id) is None:
-                refuse(*_IMAGE_NOT_FOUND)  # another request has deleted it
-            message = "A conversation uses this image. Delete the conversation first."
-            refuse(UserErrorCode.IMAGE_IN_USE, message, "imageId")
-        await self.image_writer.delete(image.keys)
-        return image.id
+        [deleted] = await self._delete(viewer, {("imageId",): raw_image_id})
+        return deleted
 
-    async def _get(self, viewer: Viewer, image_id: ImageId) -> ImageRecord | None:
-        return (await self.images.get_many(viewer.id, [image_id])).get(image_id)
+    async def delete_many(self, viewer: Viewer, raw_ids: Sequence[str]) -> Sequence[ImageId]:
+        """Delete images that nothing uses, and their objects: all or none.
+
+        Return their ids, each once. Raise QueryTooComplex for more than `MAX_DELETED_IMAGES`.
+        """
+        if len(raw_ids) > MAX_DELETED_IMAGES:
+            raise QueryTooComplex("imageIds", maximum=MAX_DELETED_IMAGES, actual=len(raw_ids))
+        return await self._delete(
+            viewer, {("imageIds", str(index)): raw_id for index, raw_id in enumerate(raw_ids)}
+        )
+
+    async def _delete(
+        self, viewer: Viewer, named: Mapping[tuple[str, ...], str]
+    ) -> Sequence[ImageId]:
+        """Delete the images that are named at these paths of the input. Refuse all, or none."""
+        ids = {path: parse_image_id(raw_id) for path, raw_id in named.items()}
+        wanted = list(dict.fromkeys(image_id for image_id in ids.values() if image_id is not None))
+        records = await self.images.get_many(viewer.id, wanted) if wanted else {}
+        missing, used = set[ImageId | None](set(wanted) - set(records)), frozenset[ImageId]()
+        if not missing and None not in ids.values() and wanted:
+            kept = await self.images.delete_unless_used(viewer.id, wanted)
+            if kept is not None:
+                missing, used = set(kept.missing), kept.used
+        refusals = Refusals()
+        for path, image_id in ids.items():
+            if image_id is None or image_id in missing:
+                refusals.add(UserErrorCode.NOT_FOUND, "There is no such image.", *path)
+            elif image_id in used:
+                refusals.add(*_IMAGE_IN_USE, *path)
+        refusals.raise_if_any()
+        await self.image_writer.delete([key for one in records.values() for key in one.image.keys])
+        return wanted
 
     async def find_source(
         self, viewer: Viewer, image_id: str | None, refusals: Refusals

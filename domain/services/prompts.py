@@ -3,10 +3,12 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from domain.ids import PromptId
+from domain.errors import UserErrorCode
+from domain.ids import PromptId, parse_prompt_id
 from domain.pages import Page, PageRequest
 from domain.ports.repositories import PromptRepository
 from domain.prompts import Prompt
+from domain.refusals import refuse
 from domain.viewers import Viewer
 
 
@@ -27,3 +29,10 @@ class PromptService:
     ) -> Page[Prompt]:
         """Last used first. Only those with words that begin with each of these."""
         return await self.prompts.page(viewer.id, request, favourite=favourite, words=words)
+
+    async def delete(self, viewer: Viewer, raw_prompt_id: str) -> PromptId:
+        """Delete it from the list. Turns that were started with it keep their message."""
+        prompt_id = parse_prompt_id(raw_prompt_id)
+        if prompt_id is None or not await self.prompts.delete(viewer.id, prompt_id):
+            refuse(UserErrorCode.NOT_FOUND, "There is no such prompt.", "promptId")
+        return prompt_id

@@ -26,7 +26,14 @@ from domain.ports.imaging import UploadProcessor
 from domain.ports.objects import UploadStore
 from domain.ports.repositories import ImageRepository, UploadRepository
 from domain.refusals import Refusals, refuse
-from domain.uploads import Upload, UploadMethod, UploadOffer, UploadRequest
+from domain.text import is_blank, shorten
+from domain.uploads import (
+    Upload,
+    UploadAbilities,
+    UploadMethod,
+    UploadOffer,
+    UploadRequest,
+)
 from domain.viewers import Viewer
 from domain.waiting import SemaphoresByKey, holding
 
@@ -41,7 +48,6 @@ _READ_AT_ONCE_OF_ONE: Final = 2
 _MAX_WAIT_SECONDS: Final = 2.5
 """For a slot: together with reading, decoding and storing, less than an operation may take."""
 _WAIT_SECONDS: Final = 60
-_TURNING: Final = frozenset(("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"))
 
 
 class UploadService:
@@ -61,6 +67,8 @@ class UploadService:
         self._store = store
         self._image_processor = image_processor
         self._image_writer = image_writer
+        self._abilities: UploadAbilities | None = None
+        self._finding = asyncio.Lock()
         self._slots = asyncio.Semaphore(_READ_AT_ONCE)
         self._slots_by_viewer = SemaphoresByKey(_READ_AT_ONCE_OF_ONE)
 
@@ -69,11 +77,15 @@ class UploadService:
     ) -> Sequence[tuple[Upload, UploadOffer]]:
         """Open an upload for each file, in their order; all or none.
 
-        Raise Refused, QueryTooComplex, or RateLimited if too many uploads are open.
+        Raise Refused, QueryTooComplex, RateLimited if too many uploads are open, or Overloaded if
+        it cannot be found out what the store takes.
         """
         if len(requests) > MAX_FILES:
             raise QueryTooComplex("files", maximum=MAX_FILES, actual=len(requests))
         self._check(requests)
+        if not requests:
+            return []
+        abilities = await self._find_abilities()
         now = datetime.now(UTC)
         uploads = [
             Upload(
@@ -85,16 +97,40 @@ class UploadService:
             )
             for request in requests
         ]
-        if uploads and not await self._uploads.open(viewer.id, uploads, at_most=MAX_FILES):
+        if not await self._uploads.open(viewer.id, uploads, at_most=MAX_FILES):
             message = f"At most {MAX_FILES} uploads can be open. Complete some or try again later."
             raise RateLimited(message, retry_after_seconds=_WAIT_SECONDS)
         return [
-            (upload, self._offer(viewer, upload, request.method))
+            (upload, self._offer(viewer, upload, request.method, abilities))
             for upload, request in zip(uploads, requests, strict=True)
         ]
 
-    def _offer(self, viewer: Viewer, upload: Upload, method: UploadMethod) -> UploadOffer:
-        return self._store.offer(upload.key, upload.file, method=method, owner=viewer.id)
+    def _offer(
+        self, viewer: Viewer, upload: Upload, wished: UploadMethod, abilities: UploadAbilities
+    ) -> UploadOffer:
+        return self._store.offer(
+            upload.key,
+            upload.file,
+            method=abilities.choose_method(wished),
+            owner=viewer.id,
+            abilities=abilities,
+        )
+
+    async def _find_abilities(self) -> UploadAbilities:
+        """Found out when the first upload needs them, then remembered for all processes."""
+        async with self._finding:
+            if self._abilities is None:
+                self._abilities = await self._uploads.get_abilities(self._store.name)
+            if self._abilities is None:
+                try:
+                    found = await self._store.find_abilities()
+                except StoreUnavailable as error:
+                    raise Overloaded from error
+                if found.takes_forms is None:
+                    return found
+                await self._uploads.remember_abilities(self._store.name, found)
+                self._abilities = found
+            return self._abilities
 
     async def complete(self, viewer: Viewer, raw_upload_id: str) -> ImageRecord:
         """Make what has come an image of its own; later, the same image again.
@@ -159,9 +195,7 @@ class UploadService:
         """The image, its bytes stored, without a record yet; or the upload is refused for good."""
         try:
             data = await self._read(upload)
-            processed = await self._image_processor.process_upload(
-                data, content_type=upload.file.content_type
-            )
+            processed = await self._image_processor.process_upload(data)
             image = await self._image_writer.store(
                 processed, origin=ImageOrigin.UPLOAD, created_at=datetime.now(UTC)
             )
@@ -190,13 +224,9 @@ class UploadService:
 
 
 def _label(filename: str | None) -> str | None:
-    """The name on one line, without what turns the direction of writing, not too long."""
-    if filename is None:
+    """The name on one line, balanced and not too long; None for one that could not be seen."""
+    head = (filename or "")[: 4 * MAX_FILENAME_LENGTH]  # all of a very long one takes too long
+    if is_blank(head):
         return None
-    shown = (
-        one
-        for one in filename.strip()[: 4 * MAX_FILENAME_LENGTH]
-        if unicodedata.category(one) not in ("Cc", "Cs", "Zl", "Zp")
-        and unicodedata.bidirectional(one) not in _TURNING
-    )
-    return "".join(shown).strip()[:MAX_FILENAME_LENGTH] or None
+    shown = (one for one in head if unicodedata.category(one) not in ("Cc", "Cs", "Zl", "Zp"))
+    return shorten("".join(shown).strip(), MAX_FILENAME_LENGTH)

@@ -1,4 +1,4 @@
-"""Viewers: in development, a viewer seen for the first time finds a few sample images."""
+"""Viewers: in development, those seen for the first time find a few sample images; deleting one."""
 
 import asyncio
 import logging
@@ -8,11 +8,13 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import Final
 
-from domain.errors import StoreUnavailable
+from domain.cleanup.erasure import ViewerEraser
+from domain.errors import StoreUnavailable, UserErrorCode
 from domain.execution.image_writer import ImageWriter
 from domain.ids import ModelId, ViewerId
 from domain.images import ImageOrigin, ImageRecord, ProcessedImage
 from domain.ports.repositories import ViewerRepository
+from domain.refusals import refuse
 from domain.viewers import Viewer
 
 log = logging.getLogger(__name__)
@@ -39,9 +41,11 @@ class ViewerService:
         viewers: ViewerRepository,
         image_writer: ImageWriter,
         load_samples: Callable[[], Sequence[Sample]] | None,
+        eraser: ViewerEraser,
     ) -> None:
         """`load_samples` reads files; None where new viewers are given nothing."""
         self._viewers = viewers
+        self._eraser = eraser
         self._image_writer = image_writer
         self._load_samples = load_samples
         self._known: dict[ViewerId, None] = {}
@@ -64,6 +68,19 @@ class ViewerService:
                     await self._welcome(viewer.id, load_samples)
                 return
         self._remember(viewer.id)
+
+    async def delete(self, viewer: Viewer, raw_viewer_id: str) -> ViewerId:
+        """Delete the viewer with all that belongs to them, and stop what is running.
+
+        The id has to be given, so that nobody does this by mistake. What is not done when this
+        returns is finished without the request; until then, nothing new can be made.
+        """
+        if raw_viewer_id != viewer.id:
+            message = "This is not your viewer ID. Deleting a viewer needs it as confirmation."
+            refuse(UserErrorCode.NOT_FOUND, message, "viewerId")
+        await self._eraser.erase(viewer.id)
+        self._known.pop(viewer.id, None)
+        return viewer.id
 
     async def _welcome(
         self, viewer_id: ViewerId, load_samples: Callable[[], Sequence[Sample]]

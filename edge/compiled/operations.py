@@ -125,7 +125,11 @@ class Compiler:
     ) -> VariableValues | None:
         """None where they are not valid."""
         found = get_variable_values(
-            self._schema, operation.variable_definitions or (), dict(given or {})
+            self._schema,
+            operation.variable_definitions or (),
+            dict(given or {}),
+            max_errors=1,
+            hide_suggestions=True,
         )
         return None if isinstance(found, list) else found
 

@@ -12,6 +12,7 @@ from typing import Final
 import httpx2
 
 from domain.outputs import ProviderJob
+from providers.lenient import id_of
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.~-]{1,200}")
 _LONG_NAMESPACES: Final = frozenset({"workflows", "comfy"})
@@ -45,7 +46,8 @@ class FalQueue:
 
     def build_job(self, request_id: object, *, endpoint: str) -> FalJob | None:
         """The job with this id, by the rule for URLs; None where it cannot be an id."""
-        if not isinstance(request_id, str) or not _REQUEST_ID.fullmatch(request_id):
+        request_id = id_of(request_id)
+        if not _REQUEST_ID.fullmatch(request_id):
             return None
         root = f"{self._url}/{_queue_name(endpoint)}/requests/{request_id}"
         return FalJob(

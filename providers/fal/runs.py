@@ -13,8 +13,9 @@ from providers.failures import BAD_RESPONSE, OUTCOME_UNKNOWN, UNAVAILABLE
 from providers.fal import failures
 from providers.fal.client import FalClient
 from providers.fal.jobs import FalJob
-from providers.fal.wire import Fields, Result, endpoint_asked, payload_of, read_result
+from providers.fal.wire import Result, endpoint_asked, payload_of, read_result
 from providers.http import Answer, AnswerUnusable, Unanswered
+from providers.lenient import Fields, count_of, state_of
 from providers.polling import Pace, PollingPolicy
 from providers.references import References
 from providers.result_downloads import fetch_pictures
@@ -107,7 +108,7 @@ class FalRun:
         """Wait for the job's end, and read its result."""
         while True:
             status = await self._status(job)
-            if status["status"] == "COMPLETED":
+            if state_of(status) == "completed":
                 self.job_has_ended = True
                 return await self._result(job, failed=bool(status.get("error")))
             await self._report_position(status)
@@ -137,7 +138,7 @@ class FalRun:
                 await self._policy.wait_out(UNAVAILABLE.failure(str(silence)))
                 continue
             fields = answer.fields()
-            if answer.status == 200 and fields is not None:
+            if 200 <= answer.status < 300 and fields is not None:
                 return read_result(fields)
             failure = self._explain(answer)
             if answer.status < 300 or failures.is_unclear(answer):
@@ -168,12 +169,10 @@ class FalRun:
 
     async def _report_position(self, status: Fields) -> None:
         """Report how many jobs are before this one, when that has changed; none once it runs."""
-        position = status.get("queue_position")
-        if status.get("status") == "IN_PROGRESS":
+        position = count_of(status.get("queue_position"))
+        if state_of(status) == "in_progress":
             position = 0 if self._reported_position else None
-        if isinstance(position, bool) or not isinstance(position, int) or position < 0:
-            return
-        if position != self._reported_position:
+        if position is not None and position != self._reported_position:
             self._reported_position = position
             await self._observer.queued(position)
 
@@ -183,5 +182,5 @@ class FalRun:
 
 def _status_in(answer: Answer) -> Fields | None:
     """The fields of a status; None where the answer is not one."""
-    fields = answer.fields() if answer.status in (200, 202) else None
-    return fields if fields is not None and isinstance(fields.get("status"), str) else None
+    fields = answer.fields() if 200 <= answer.status < 300 else None
+    return fields if fields is not None and state_of(fields) else None

@@ -5,6 +5,7 @@ name are not sent: fal ignores what a model does not know, and a picture of anot
 without any error.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -15,13 +16,13 @@ from domain.generation import GenerationRequest
 from domain.models import SQUARE, AspectRatio, Quality, Resolution
 from providers.endpoints import endpoint_of
 from providers.failures import BAD_RESPONSE, NO_IMAGE
-from providers.links import without_refused
+from providers.lenient import Fields, items_of, text_of
+from providers.links import links_in, without_refused
 from providers.seeds import seed_of
 from providers.vocabulary import FORMATS, QUALITIES, RESOLUTIONS
 
-Fields = Mapping[str, object]
-
 _MAX_TEXT_LENGTH: Final = 10_000
+_SEED: Final = re.compile(r"-?[0-9]{1,20}")
 _SIDES: Final = {Resolution.ONE_K: 1024, Resolution.TWO_K: 2048, Resolution.FOUR_K: 4096}
 _PRESETS: Final = {
     SQUARE: "square_hd",
@@ -166,11 +167,9 @@ class Result:
 
 def read_result(fields: Fields) -> Result:
     """Read a finished job's answer, or raise `GenerationFailed` where there is nothing to fetch."""
-    images = fields.get("images")
-    if images is None and "image" in fields:
-        images = [fields["image"]]
-    if not isinstance(images, list):
+    if "images" not in fields and "image" not in fields:
         raise BAD_RESPONSE.failure(f"a result without images, but {len(fields)} other fields")
+    images = items_of(fields.get("images")) or items_of(fields.get("image"))
     if not images:
         raise NO_IMAGE.failure("images: []")
     links = without_refused(
@@ -178,14 +177,13 @@ def read_result(fields: Fields) -> Result:
         fields.get("has_nsfw_concepts"),
         named="has_nsfw_concepts",
     )
-    seed, text = fields.get("seed"), fields.get("description")
+    seed = fields.get("seed")
     return Result(
         links=tuple(links),
-        seed=str(seed) if isinstance(seed, int) and not isinstance(seed, bool) else None,
-        text=text[:_MAX_TEXT_LENGTH] if isinstance(text, str) and text.strip() else None,
+        seed=str(seed) if isinstance(seed, int | str) and _SEED.fullmatch(str(seed)) else None,
+        text=text_of(fields.get("description")).strip()[:_MAX_TEXT_LENGTH] or None,
     )
 
 
 def _link_of(image: object) -> str | None:
-    link = image.get("url") if isinstance(image, dict) else None
-    return link if isinstance(link, str) and link else None
+    return next(iter(links_in(image)), None)

@@ -5,7 +5,7 @@ refusal is not a failure: refusals are read in `wire.py`.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Final
 
 from domain.errors import GenerationFailed
@@ -16,9 +16,11 @@ from providers.failures import (
     describe,
     explain_error_inside,
     explain_submission,
+    mark_not_taken,
     meaning_of,
 )
 from providers.http import MAX_RETRY_AFTER_SECONDS, Answer
+from providers.lenient import Fields
 
 _BAD_KEY: Final = "API_KEY_INVALID"
 _FOR_THE_OPERATOR: Final = "FAILED_PRECONDITION"
@@ -27,8 +29,6 @@ _PER_DAY: Final = "PerDay"
 _DELAY: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)s")
 _MAX_DETAILS: Final = 20
 
-Fields = Mapping[str, object]
-
 
 def explain_answer(answer: Answer, leave_out: Iterable[str]) -> GenerationFailed:
     """Why a request was answered without a result; OUTCOME_UNKNOWN where it may have been run."""
@@ -36,7 +36,7 @@ def explain_answer(answer: Answer, leave_out: Iterable[str]) -> GenerationFailed
     meaning = _meaning(error, answer.status)
     failure = meaning.failure(describe(answer, _words(error), leave_out=leave_out))
     if meaning == RATE_LIMITED and _is_quota_of_the_day(error):
-        return failure
+        return mark_not_taken(answer.status, failure)
     return explain_submission(answer.status, failure, retry_after=_retry_hint(error, answer))
 
 

@@ -12,6 +12,7 @@ from providers.gemini.wire import (
 from providers.http import MAX_BYTES
 from providers.polling import Pace
 from providers.references import References
+from providers.safe_http import Sources
 from providers.synchronous.dialect import Dialect
 from providers.synchronous.provider import SynchronousProvider
 
@@ -36,6 +37,8 @@ class GeminiProvider(SynchronousProvider):
             headers={"x-goog-api-key": key},
             url=lambda request: f"{root}/{path_of(request)}",
             picture_names=PICTURES,
+            # It names no pictures: they come with its answers.
+            sources=Sources.of(base_url=url),
             max_reference_bytes=MAX_REQUEST_BYTES,
             max_references_bytes=bytes_for_references,
             body=body_of,

@@ -10,7 +10,11 @@ from enum import StrEnum
 from typing import Final, Protocol
 from urllib.parse import quote
 
+from providers.safe_http import Sources
+
 _DATED: Final = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?")
+_AZURE_STORAGE: Final = ".blob.core.windows.net"
+"""Where both have kept images, each in accounts of changing names."""
 _PNG_AND_JPEG: Final = frozenset({"image/png", "image/jpeg"})
 
 
@@ -37,6 +41,10 @@ class Backend(Protocol):
     def reference_types(self) -> frozenset[str]:
         """Content types of the files that an edit may have."""
 
+    @property
+    def sources(self) -> Sources:
+        """From where images may be fetched, where an answer has links instead of them."""
+
     def url(self, verb: Verb, model: str, /) -> str: ...
 
     def model_name(self, model: str) -> str:
@@ -52,6 +60,7 @@ class OpenAIBackend:
     def __init__(self, *, key: str, url: str) -> None:
         self.key: Final = key
         self.headers: Final = {"authorization": f"Bearer {key}"}
+        self.sources: Final = Sources.of(".oaiusercontent.com", _AZURE_STORAGE, base_url=url)
         self._url = url.rstrip("/")
 
     def url(self, verb: Verb, _model: str, /) -> str:
@@ -76,6 +85,7 @@ class AzureBackend:
     ) -> None:
         self.key: Final = key
         self.headers: Final = {"api-key": key}
+        self.sources: Final = Sources.of(_AZURE_STORAGE, base_url=url)
         self._root = f"{url.rstrip('/')}/openai"
         self._is_dated = _DATED.fullmatch(api_version) is not None
         self._query = f"?api-version={quote(api_version, safe='')}" if api_version else ""

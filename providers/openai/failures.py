@@ -25,8 +25,7 @@ from providers.failures import (
     meaning_of,
 )
 from providers.http import MAX_RETRY_AFTER_SECONDS, Answer, retry_after_seconds
-
-Fields = Mapping[str, object]
+from providers.lenient import Fields
 
 _BY_KIND: Final[Mapping[str, Meaning]] = {
     **KINDS,
@@ -53,7 +52,7 @@ def explain_answer(answer: Answer, leave_out: Iterable[str]) -> GenerationFailed
     detail = describe(answer, _words(fields, answer.headers), leave_out=leave_out)
     known = _known(fields)
     if known is not None:
-        return known.failure(detail)
+        return failures.mark_not_taken(answer.status, known.failure(detail))
     failure = meaning_of(answer.status).failure(detail)
     return failures.explain_submission(
         answer.status, failure, retry_after=retry_hint(answer.headers)

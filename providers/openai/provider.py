@@ -8,10 +8,11 @@ from providers.endpoints import endpoint_of
 from providers.http import MAX_BYTES
 from providers.openai.backends import Backend, Verb
 from providers.openai.failures import explain_answer
-from providers.openai.wire import PICTURES, Endpoint, OpenAIReply, body_of
+from providers.openai.wire import Endpoint, body_of, reply_to
 from providers.polling import Pace
 from providers.references import MAX_TOGETHER_BYTES, References
 from providers.synchronous.dialect import Dialect
+from providers.synchronous.images_reply import PICTURES
 from providers.synchronous.provider import SynchronousProvider
 
 MAX_REFERENCE_BYTES: Final = 50_000_000 - 1
@@ -41,12 +42,13 @@ class OpenAIProvider(SynchronousProvider):
             headers=backend.headers,
             url=url_of,
             picture_names=PICTURES,
+            sources=backend.sources,
             max_reference_bytes=MAX_REFERENCE_BYTES,
             max_references_bytes=lambda _: MAX_TOGETHER_BYTES,
             reference_types=backend.reference_types,
             pause_seconds=PAUSE_SECONDS,
             body=partial(body_of, backend=backend),
-            reply=OpenAIReply,
+            reply=reply_to,
             failure=explain_answer,
         )
         super().__init__(

@@ -5,22 +5,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from domain.generation import DeliveredImage, Delivery, GenerationRequest
+from domain.generation import GenerationRequest
 from domain.models import SQUARE, AspectRatio, Quality, pixel_size
-from domain.outputs import Usage
 from providers.endpoints import endpoint_of
-from providers.failures import BAD_RESPONSE, NO_IMAGE, REFUSED
 from providers.http import Form
 from providers.openai.backends import Backend
 from providers.openai.failures import error_in, explain_error, is_filtered
 from providers.references import Reference
-from providers.streaming_json import InlineJson
-from providers.synchronous.dialect import Body, Fields, LeaveOut, Partial
-from providers.usage import usage_of
+from providers.synchronous.dialect import Body, LeaveOut
+from providers.synchronous.images_reply import ImagesReply, Words
 from providers.vocabulary import FORMATS, QUALITIES
 
-PICTURES: Final = frozenset({"b64_json"})
-"""The fields that hold pictures."""
 MAX_PARTIAL_IMAGES: Final = 3
 
 _USUAL_QUALITY: Final = Quality.MEDIUM
@@ -108,68 +103,15 @@ def _text(value: str | int | bool) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-class OpenAIReply:
-    """The answer to one run: an object with all its pictures, or events."""
+def reply_to(request: GenerationRequest, leave_out: LeaveOut) -> ImagesReply:
+    """The reply to one run: an object with all its pictures, or events."""
+    return ImagesReply(request, leave_out, words=_WORDS, partial_count=partial_images_of(request))
 
-    def __init__(self, request: GenerationRequest, leave_out: LeaveOut) -> None:
-        self._image_count = request.image_count
-        self._partial_images = partial_images_of(request)
-        self._leave_out = leave_out
-        self._pictures: list[bytes] = []
-        self._usage: Usage | None = None
 
-    @property
-    def is_empty(self) -> bool:
-        return not self._pictures
-
-    @property
-    def has_ended(self) -> bool:
-        return not self.is_empty
-
-    def take(self, document: InlineJson, fields: Fields) -> list[Partial]:
-        error = error_in(fields)
-        if error is not None:
-            raise explain_error(error, self._leave_out)
-        kind = str(fields.get("type", ""))
-        if kind.endswith(".partial_image"):
-            return self._partials_in(document, fields)
-        if kind.endswith(".completed"):
-            self._take_pictures(document, fields, [fields])
-        elif not kind:
-            self._take_pictures(document, fields, fields.get("data"))
-        return []
-
-    def delivery(self) -> Delivery:
-        if not self._pictures:
-            raise BAD_RESPONSE.failure("an answer of a type that is not known")
-        pictures = self._pictures[: self._image_count]
-        return Delivery(images=tuple(map(DeliveredImage, pictures)), usage=self._usage)
-
-    def _partials_in(self, document: InlineJson, fields: Fields) -> list[Partial]:
-        """A partial image is a whole picture that the next one replaces."""
-        index, picture = fields.get("partial_image_index"), document.take(fields.get("b64_json"))
-        if not picture:
-            return []
-        if isinstance(index, int) and 0 <= index < self._partial_images:
-            return [Partial(picture, (index + 1) / (self._partial_images + 1))]
-        return [Partial(picture)]
-
-    def _take_pictures(self, document: InlineJson, fields: Fields, items: object) -> None:
-        """Raise `GenerationFailed` where there is none among them."""
-        if not isinstance(items, list):
-            raise BAD_RESPONSE.failure(f"no pictures, but {len(fields)} other fields")
-        if not items:
-            raise NO_IMAGE.failure("data: []")
-        found = [item for item in items if isinstance(item, dict)]
-        taken = [document.take(item.get("b64_json")) for item in found]
-        self._pictures = [picture for picture in taken if picture]
-        if not self._pictures and any(map(is_filtered, [*found, fields])):
-            raise REFUSED.failure("content_filter_results")
-        if not self._pictures:
-            raise BAD_RESPONSE.failure("items without pictures")
-        self._usage = usage_of(
-            fields.get("usage"),
-            input_name="input_tokens",
-            output_names=("output_tokens",),
-            total_name="total_tokens",
-        )
+_WORDS: Final = Words(
+    error_in=error_in,
+    explain_error=explain_error,
+    is_refused=is_filtered,
+    input_tokens="input_tokens",
+    output_tokens="output_tokens",
+)

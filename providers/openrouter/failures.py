@@ -20,11 +20,12 @@ from providers.failures import (
     explain_error_inside,
     explain_submission,
     known_meaning,
+    mark_not_taken,
     meaning_of,
 )
 from providers.http import MAX_RETRY_AFTER_SECONDS, Answer
+from providers.lenient import Fields, object_of
 
-Fields = Mapping[str, object]
 _FINAL: Final[Mapping[str, Meaning]] = {
     **KINDS,
     "refusal": REFUSED,
@@ -64,7 +65,7 @@ def explain_answer(answer: Answer, leave_out: Iterable[str]) -> GenerationFailed
     detail = describe(answer, _words(error), leave_out=leave_out)
     certain = _certain(error, answer.status)
     if certain is not None:
-        return certain.failure(detail)
+        return mark_not_taken(answer.status, certain.failure(detail))
     failure = meaning_of(answer.status).failure(detail)
     return explain_submission(answer.status, failure, retry_after=_retry_hint(error, answer))
 
@@ -93,7 +94,7 @@ def error_in(fields: Fields | None) -> Fields | None:
 
 def _certain(error: Fields, status: int) -> Meaning | None:
     """What the error's own words mean, where they leave no doubt."""
-    metadata = _object(error.get("metadata"))
+    metadata = object_of(error.get("metadata"))
     if status == 403 and ("reasons" in metadata or "flagged_input" in metadata):
         return REFUSED
     return known_meaning(_names(error), _FINAL)
@@ -102,11 +103,11 @@ def _certain(error: Fields, status: int) -> Meaning | None:
 def _names(error: Fields) -> list[str]:
     """All that it calls itself."""
     words = [
-        _object(error.get("metadata")).get("error_type"),
+        object_of(error.get("metadata")).get("error_type"),
         error.get("code"),
         error.get("type"),
-        _object(error.get("availability")).get("code"),
-        _object(_object(error.get("metadata")).get("availability")).get("code"),
+        object_of(error.get("availability")).get("code"),
+        object_of(object_of(error.get("metadata")).get("availability")).get("code"),
     ]
     return [word for word in words if isinstance(word, str)]
 
@@ -122,7 +123,7 @@ def _status_in(error: Fields) -> int:
 
 
 def _retry_hint(error: Fields, answer: Answer) -> float | None:
-    retry_after = _object(error.get("availability")).get("retry_after")
+    retry_after = object_of(error.get("availability")).get("retry_after")
     if (
         isinstance(retry_after, int | float)
         and not isinstance(retry_after, bool)
@@ -132,11 +133,7 @@ def _retry_hint(error: Fields, answer: Answer) -> float | None:
     return answer.retry_after_seconds
 
 
-def _object(value: object) -> Fields:
-    return value if isinstance(value, dict) else {}
-
-
 def _words(error: Fields) -> list[str]:
-    provider = _object(error.get("metadata")).get("provider_name", "")
+    provider = object_of(error.get("metadata")).get("provider_name", "")
     said = [*dict.fromkeys(_names(error)), str(provider), str(error.get("message", ""))]
     return [word for word in said if word]

@@ -9,13 +9,14 @@ from providers.openrouter.failures import explain_answer
 from providers.openrouter.wire import (
     MAX_REFERENCE_BYTES,
     MAX_REFERENCES_BYTES,
-    PICTURES,
-    OpenRouterReply,
     body_of,
+    reply_to,
 )
 from providers.polling import Pace
 from providers.references import References
+from providers.safe_http import Sources
 from providers.synchronous.dialect import Dialect
+from providers.synchronous.images_reply import PICTURES
 from providers.synchronous.provider import SynchronousProvider
 
 
@@ -39,10 +40,11 @@ class OpenRouterProvider(SynchronousProvider):
             headers={"authorization": f"Bearer {key}"},
             url=lambda _: address,
             picture_names=PICTURES,
+            sources=Sources.of("openrouter.ai", ".openrouter.ai", base_url=url),
             max_reference_bytes=MAX_REFERENCE_BYTES,
             max_references_bytes=lambda _: MAX_REFERENCES_BYTES,
             body=body_of,
-            reply=OpenRouterReply,
+            reply=reply_to,
             failure=explain_answer,
         )
         super().__init__(

@@ -21,6 +21,7 @@ from providers.failures import (
     sounds_like_refusal,
 )
 from providers.http import MAX_RETRY_AFTER_SECONDS, Answer, quote
+from providers.lenient import state_of
 
 ENDS: Final[Mapping[str, Meaning]] = {
     "failed": UNAVAILABLE,
@@ -38,7 +39,7 @@ def explain_prediction(
 ) -> GenerationFailed:
     """Why a prediction has ended without pictures."""
     words = str(fields.get("error") or "")
-    return explain_end(str(fields.get("status")), words, ENDS, leave_out=leave_out)
+    return explain_end(state_of(fields), words, ENDS, leave_out=leave_out)
 
 
 def explain_answer(answer: Answer, *, leave_out: Sequence[str]) -> GenerationFailed:

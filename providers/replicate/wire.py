@@ -4,7 +4,7 @@ A model is named `owner/name`, or `owner/name:version` where it is pinned to a v
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import ceil
 from typing import Final
 
@@ -13,14 +13,13 @@ from domain.generation import GenerationRequest
 from domain.models import ImageFormat
 from providers.failures import BAD_RESPONSE, NO_IMAGE, TIMED_OUT
 from providers.http import Answer
+from providers.lenient import Fields, id_of, state_of
 from providers.links import links_in
 from providers.polled.client import is_job_id
 from providers.polled.dialect import Prediction, Submission
 from providers.polled.payloads import payload_of
 from providers.replicate import failures
 from providers.vocabulary import FORMATS
-
-Fields = Mapping[str, object]
 
 _MIN_CANCEL_SECONDS: Final = 5
 _FORMATS: Final = {**FORMATS, ImageFormat.JPEG: "jpg"}
@@ -59,8 +58,8 @@ class ReplicateDialect:
 
     def read(self, answer: Answer, *, leave_out: Sequence[str]) -> Prediction | None:
         fields = answer.fields() or {}
-        job_id, status = fields.get("id"), fields.get("status")
-        if not isinstance(job_id, str) or not is_job_id(job_id) or not isinstance(status, str):
+        job_id, status = id_of(fields.get("id")), state_of(fields)
+        if not is_job_id(job_id) or not status:
             return None
         if status not in failures.ENDS and status != "succeeded":
             return Prediction(id=job_id, has_ended=False, progress=_progress_in(fields.get("logs")))
@@ -79,7 +78,7 @@ class ReplicateDialect:
 
 def _links_of(fields: Fields, *, leave_out: Sequence[str]) -> list[str]:
     """Raise `GenerationFailed` where there is nothing to fetch."""
-    if fields["status"] != "succeeded":
+    if state_of(fields) != "succeeded":
         raise failures.explain_prediction(fields, leave_out=leave_out)
     links = links_in(fields)
     if links:

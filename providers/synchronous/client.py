@@ -4,6 +4,7 @@ What must stay true: a request is sent once; nothing is kept of an answer except
 short texts.
 """
 
+from codecs import BOM_UTF8
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from math import inf
@@ -30,8 +31,10 @@ from providers.http import (
 from providers.polling import PollingPolicy
 from providers.sse import DONE, read_events
 from providers.streaming_json import InlineJson
-from providers.synchronous.dialect import Body, Dialect, Fields, Partial, Reply
+from providers.synchronous.dialect import Body, Dialect, Partial, Reply
 
+ANSWERED: Final = frozenset({200, 201, 202, 203})
+"""What a good answer's status is: 200, unless something between the provider and us changes it."""
 READ_SECONDS: Final = 900.0
 """A model is silent while it works: the output's deadline ends the wait."""
 WRITE_SECONDS: Final = 120.0
@@ -43,13 +46,21 @@ _TEXT_PER_PICTURE: Final = 2
 """A picture is a third longer as text; what stands around it has its own limit."""
 _PICTURES_IN_A_STREAM: Final = 4
 """Previews are as large as what follows them."""
+_JSON: Final = (b"{", b"[")
+_EVENTS: Final = (b"data:", b"event:", b"id:", b"retry:", b":")
+_TELLING_LENGTH: Final = 6
+"""As long as the longest of these."""
 
 
 class SynchronousClient:
     """Requests with the key, each on its own connection."""
 
-    def __init__(self, dialect: Dialect, *, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(
+        self, dialect: Dialect, *, last_words_seconds: float, max_bytes: int = MAX_BYTES
+    ) -> None:
+        """`last_words_seconds`: how long an answer may be silent that has said why it ends."""
         self._dialect = dialect
+        self._last_words_seconds = last_words_seconds
         self._max_bytes = max_bytes
         self._client = open_client(
             reuse=False, read_seconds=READ_SECONDS, write_seconds=WRITE_SECONDS
@@ -90,7 +101,7 @@ class SynchronousClient:
                 headers=headers,
                 content=content,
             ) as response:
-                if response.status_code != httpx2.codes.OK:
+                if response.status_code not in ANSWERED:
                     return await _read_error(response, policy)
                 has_begun = True
                 await self._read(response, reply, previews=previews, policy=policy)
@@ -110,40 +121,61 @@ class SynchronousClient:
         previews: "_Previews",
         policy: PollingPolicy,
     ) -> None:
-        kind = response.headers.get("content-type", "")
-        if not kind.lower().startswith("text/event-stream"):
-            document = self._document()
-            async with aclosing(self._pieces(response, policy)) as pieces:
-                async for piece in pieces:
-                    document.feed(piece)
-            await previews.show(reply.take(document, _fields_of(document)))
-            return
-        try:
-            await self._read_events(response, reply, previews=previews, policy=policy)
-        except AnswerLost:
-            # A picture that has arrived whole has been paid for, and is what the run was for.
-            if reply.is_empty:
-                raise
-        if reply.is_empty:
+        says_events = _names_events(response.headers.get("content-type", ""))
+        pieces = self._pieces(
+            response, reply, policy, pictures=_PICTURES_IN_A_STREAM if says_events else 1
+        )
+        async with aclosing(pieces):
+            # What an answer begins with is more reliable than its content type.
+            start = await _read_start(pieces)
+            async with aclosing(_resume(start, pieces)) as rest:
+                if start.startswith(_JSON) or not (says_events or start.startswith(_EVENTS)):
+                    await self._read_document(rest, reply, previews)
+                    return
+                try:
+                    await self._read_events(rest, reply, previews)
+                except AnswerUnusable:
+                    # A picture that has arrived whole has been paid for.
+                    if not reply.pictures:
+                        raise
+                except AnswerLost:
+                    if reply.is_empty:
+                        raise
+                    return
+        if not reply.is_whole:
             raise OUTCOME_UNKNOWN.failure("a stream that ends without a result")
 
-    async def _read_events(
-        self,
-        response: httpx2.Response,
-        reply: Reply,
-        *,
-        previews: "_Previews",
-        policy: PollingPolicy,
+    async def _read_document(
+        self, pieces: AsyncGenerator[bytes, None], reply: Reply, previews: "_Previews"
     ) -> None:
-        pieces = self._pieces(response, policy, pictures=_PICTURES_IN_A_STREAM)
+        document = self._document()
+        async for piece in pieces:
+            document.feed(piece)
+        fields = document.fields()
+        if fields is None:
+            raise AnswerUnusable("an answer that is not a JSON object")
+        await previews.show(reply.take(document, fields))
+
+    async def _read_events(
+        self, pieces: AsyncGenerator[bytes, None], reply: Reply, previews: "_Previews"
+    ) -> None:
+        """What is no JSON object is left out; raise `AnswerUnusable` if nothing else has come."""
+        nonsense = False
         async with aclosing(read_events(pieces, self._document)) as events:
             async for event in events:
-                if event.body.words.strip() == DONE:
-                    return
-                fields = {"type": event.name, **_fields_of(event.body)}
-                await previews.show(reply.take(event.body, fields))
+                words = event.body.words.strip()
+                if words.startswith(DONE):
+                    break
+                fields = event.body.fields()
+                if fields is None:
+                    nonsense = nonsense or (event.is_whole and bool(words))
+                    continue
+                typed = fields if fields.get("type") else {**fields, "type": event.name}
+                await previews.show(reply.take(event.body, typed))
                 if reply.has_ended:
                     return
+        if nonsense and not reply.is_whole:
+            raise AnswerUnusable("events that are not JSON objects")
 
     def _document(self) -> InlineJson:
         return InlineJson(
@@ -151,14 +183,36 @@ class SynchronousClient:
         )
 
     def _pieces(
-        self, response: httpx2.Response, policy: PollingPolicy, *, pictures: int = 1
+        self, response: httpx2.Response, reply: Reply, policy: PollingPolicy, *, pictures: int
     ) -> AsyncGenerator[bytes, None]:
+        usual = self._dialect.pause_seconds
+        usual = inf if usual is None else usual
         return read_pieces(
             response,
             within=policy.within(inf),
-            pause=self._dialect.pause_seconds,
+            pause=lambda: min(usual, self._last_words_seconds) if reply.is_ending else usual,
             max_bytes=pictures * _TEXT_PER_PICTURE * self._max_bytes,
         )
+
+
+def _names_events(content_type: str) -> bool:
+    return content_type.strip().lower().startswith("text/event-stream")
+
+
+async def _read_start(pieces: AsyncGenerator[bytes, None]) -> bytes:
+    """The first bytes of an answer, enough to tell events from JSON, without blanks before them."""
+    start = b""
+    async for piece in pieces:
+        start = (start + piece).lstrip().removeprefix(BOM_UTF8).lstrip()
+        if len(start) >= _TELLING_LENGTH:
+            break
+    return start
+
+
+async def _resume(start: bytes, pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    yield start
+    async for piece in pieces:
+        yield piece
 
 
 class _Previews:
@@ -175,13 +229,6 @@ class _Previews:
                 if partial.progress is not None:
                     await self._observer.progress(partial.progress)
                 await self._observer.preview(partial.data)
-
-
-def _fields_of(document: InlineJson) -> Fields:
-    fields = document.fields()
-    if fields is None:
-        raise AnswerUnusable("an answer that is not a JSON object")
-    return fields
 
 
 async def _read_error(response: httpx2.Response, policy: PollingPolicy) -> Answer:

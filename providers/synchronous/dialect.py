@@ -7,10 +7,11 @@ from typing import Protocol
 from domain.errors import GenerationFailed
 from domain.generation import Delivery, GenerationRequest
 from providers.http import Answer, Form
+from providers.lenient import Fields
 from providers.references import Reference
+from providers.safe_http import Sources
 from providers.streaming_json import InlineJson
 
-Fields = Mapping[str, object]
 Body = Fields | Form
 """What is sent: as JSON, or as a form."""
 LeaveOut = tuple[str, ...]
@@ -30,8 +31,20 @@ class Reply(Protocol):
     """The result of a run, as far as it has been answered."""
 
     @property
+    def pictures(self) -> Sequence[bytes | str]:
+        """The bytes of its pictures, or links to them: no more than were asked for."""
+
+    @property
     def is_empty(self) -> bool:
         """Whether neither a picture has come, nor a reason why there is none."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether a stream may end here, with its result or with the reason why there is none."""
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether it has said why it ends, and brings its picture soon if it does."""
 
     @property
     def has_ended(self) -> bool:
@@ -40,11 +53,15 @@ class Reply(Protocol):
     def take(self, document: InlineJson, fields: Fields) -> Iterable[Partial]:
         """Take in an answer, or one of its events, and give the partial pictures in it.
 
-        Raise `GenerationFailed` where it is an error, or makes no sense.
+        An event has a `type`, which is `message` where nothing is said. Raise `GenerationFailed`
+        where it is an error, and has no picture.
         """
 
-    def delivery(self) -> Delivery:
-        """The pictures, or raise `GenerationFailed` with the reason why there are none."""
+    def failure(self) -> GenerationFailed:
+        """Why there are no pictures."""
+
+    def delivery(self, pictures: Sequence[bytes]) -> Delivery:
+        """What is delivered with these pictures, those of the reply."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +75,8 @@ class Dialect:
     url: Callable[[GenerationRequest], str]
     picture_names: frozenset[str]
     """The fields in which an answer has its pictures."""
+    sources: Sources
+    """From where pictures may be fetched that an answer only names."""
     max_reference_bytes: int
     """Of one."""
     max_references_bytes: Callable[[GenerationRequest], int]

@@ -1,7 +1,5 @@
 """A provider whose answer to one call is the whole run, in any dialect."""
 
-import httpx2
-
 from domain.errors import GenerationFailed
 from domain.generation import Delivery, GenerationRequest
 from domain.outputs import ProviderJob
@@ -11,7 +9,9 @@ from providers.failures import OUTCOME_UNKNOWN
 from providers.http import MAX_BYTES
 from providers.polling import Pace, PollingPolicy
 from providers.references import References, fair_share
-from providers.synchronous.client import SynchronousClient
+from providers.result_downloads import fetch_pictures
+from providers.safe_http import Downloader
+from providers.synchronous.client import ANSWERED, SynchronousClient
 from providers.synchronous.dialect import Body, Dialect
 
 
@@ -31,7 +31,10 @@ class SynchronousProvider:
         self._references = references
         self._max_concurrent_runs = max_concurrent_runs
         self._pace = pace or Pace()
-        self._call = SynchronousClient(dialect, max_bytes=max_bytes)
+        self._call = SynchronousClient(
+            dialect, last_words_seconds=self._pace.last_words, max_bytes=max_bytes
+        )
+        self._downloader = Downloader(dialect.sources, max_bytes=max_bytes)
 
     @property
     def name(self) -> str:
@@ -44,6 +47,7 @@ class SynchronousProvider:
     async def aclose(self) -> None:
         """Close the connections. Unfinished runs must have been cancelled before."""
         await self._call.aclose()
+        await self._downloader.aclose()
 
     async def generate(self, request: GenerationRequest, observer: RunObserver) -> Delivery:
         try:
@@ -69,9 +73,18 @@ class SynchronousProvider:
         answer = await self._call.ask(
             url, body, reply, request=request, observer=observer, policy=policy
         )
-        if answer.status != httpx2.codes.OK:
+        if answer.status not in ANSWERED:
             raise self._dialect.failure(answer, leave_out)
-        return reply.delivery()
+        if not reply.pictures:
+            raise reply.failure()
+        pictures = await fetch_pictures(
+            reply.pictures,
+            self._downloader,
+            pace=self._pace,
+            seconds_left=policy.seconds_left,
+            provider=self.name,
+        )
+        return reply.delivery(pictures)
 
     async def _build_body(self, request: GenerationRequest) -> Body:
         share = fair_share(request.references, self._dialect.max_references_bytes(request))

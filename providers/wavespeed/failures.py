@@ -18,6 +18,7 @@ from providers.failures import (
     meaning_of,
 )
 from providers.http import Answer, quote
+from providers.lenient import count_of, object_of, state_of
 
 ENDS: Final[Mapping[str, Meaning]] = {
     "failed": UNAVAILABLE,
@@ -36,13 +37,12 @@ _BY_CODE: Final[Mapping[int, Meaning]] = {
 
 def data_of(answer: Answer) -> Mapping[str, object]:
     """What is in the envelope; empty where there is none."""
-    data = (answer.fields() or {}).get("data")
-    return data if isinstance(data, dict) else {}
+    return object_of((answer.fields() or {}).get("data"))
 
 
 def explain_prediction(data: Mapping[str, object], *, leave_out: Iterable[str]) -> GenerationFailed:
     """Why a prediction has ended without pictures."""
-    status, words = str(data.get("status")), str(data.get("error", ""))
+    status, words = state_of(data), str(data.get("error", ""))
     known = _known([data.get("code")])
     if known is None:
         return explain_end(status, words, ENDS, leave_out=leave_out)
@@ -58,6 +58,5 @@ def explain_answer(answer: Answer, *, leave_out: Sequence[str]) -> GenerationFai
 
 
 def _known(codes: Iterable[object]) -> Meaning | None:
-    return next(
-        (_BY_CODE[code] for code in codes if isinstance(code, int) and code in _BY_CODE), None
-    )
+    numbers = (count_of(code) or 0 for code in codes)
+    return next((_BY_CODE[number] for number in numbers if number in _BY_CODE), None)

@@ -1,12 +1,13 @@
 """What Wavespeed's models are sent, and what they answer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from domain.errors import GenerationFailed
 from domain.generation import GenerationRequest
 from providers.failures import BAD_RESPONSE, NO_IMAGE, REFUSED
 from providers.http import Answer
+from providers.lenient import Fields, count_of, id_of, items_of, state_of
 from providers.links import links_in, without_refused
 from providers.polled.client import is_job_id
 from providers.polled.dialect import Prediction, Submission
@@ -14,7 +15,7 @@ from providers.polled.payloads import payload_of
 from providers.vocabulary import FORMATS
 from providers.wavespeed import failures
 
-Fields = Mapping[str, object]
+_COMPLETED: Final = "completed"
 
 
 class WavespeedDialect:
@@ -32,17 +33,18 @@ class WavespeedDialect:
 
     def plain(self, answer: Answer) -> Answer:
         fields = answer.fields() if answer.status == 200 else None
-        code = (fields or {}).get("code")
-        if isinstance(code, int) and 400 <= code < 600:
+        code = count_of((fields or {}).get("code")) or 0
+        # A result that is there counts for more than what the envelope says of itself.
+        if 400 <= code < 600 and state_of(failures.data_of(answer)) != _COMPLETED:
             return Answer(code, answer.headers, answer.body)
         return answer
 
     def read(self, answer: Answer, *, leave_out: Sequence[str]) -> Prediction | None:
         data = failures.data_of(answer)
-        job_id, status = data.get("id"), data.get("status")
-        if not isinstance(job_id, str) or not is_job_id(job_id) or not isinstance(status, str):
+        job_id, status = id_of(data.get("id")), state_of(data)
+        if not is_job_id(job_id) or not status:
             return None
-        if status not in failures.ENDS and status != "completed":
+        if status not in failures.ENDS and status != _COMPLETED:
             return Prediction(id=job_id, has_ended=False)
         try:
             links = _links_of(data, leave_out=leave_out)
@@ -59,11 +61,11 @@ class WavespeedDialect:
 
 def _links_of(data: Fields, *, leave_out: Sequence[str]) -> list[str]:
     """Raise `GenerationFailed` where there is nothing to fetch."""
-    if data["status"] != "completed":
+    if state_of(data) != _COMPLETED:
         raise failures.explain_prediction(data, leave_out=leave_out)
-    outputs, flags = data.get("outputs"), data.get("has_nsfw_contents")
-    if not isinstance(outputs, list):
+    if "outputs" not in data:
         raise BAD_RESPONSE.failure(f"a prediction without outputs, but {len(data)} other fields")
+    outputs, flags = items_of(data.get("outputs")), data.get("has_nsfw_contents")
     if not outputs and isinstance(flags, list) and True in flags:
         raise REFUSED.failure("has_nsfw_contents")
     if not outputs:

@@ -1,27 +1,20 @@
-"""The darkroom proper: decodes pictures, checks them, and makes what is shown in their place.
+"""The darkroom proper: checks pictures, and makes what is shown in their place.
 
-The bytes that were given reach Pillow only once they have been reduced to a bare picture of a size
-that fits, and what is kept is what was decoded. Where and within which limits it runs is up to
-`developers.py`.
+What is kept is what was decoded. Where and within which limits it runs is up to `threaded.py` and
+`sandbox.py`.
 """
 
-import struct
-import zlib
 from base64 import b64encode
-from collections.abc import Callable
-from functools import lru_cache
 from io import BytesIO
-from itertools import chain, product
 from typing import Any, Final
 
-from PIL import Image, ImageChops, ImageCms, WebPImagePlugin  # noqa: F401 - it encodes WebP
-from PIL._webp import WebPAnimDecoder
-from PIL.ImageFile import ImageFile
+from PIL import Image, WebPImagePlugin  # noqa: F401 - it encodes WebP
 from PIL.JpegImagePlugin import JpegImageFile, get_sampling
-from PIL.PngImagePlugin import PngImageFile
 
 from domain.images import ProcessedImage, Rendition
-from storage.imaging.containers import BadContainer, Container
+from storage.imaging.container import Container
+from storage.imaging.decoding import decode, has_surplus
+from storage.imaging.srgb import in_srgb, is_plain
 from storage.imaging.thumbhash import thumbhash_of
 
 THUMBNAIL_WIDTHS: Final = (256, 512, 1024)
@@ -33,16 +26,9 @@ _THUMBNAIL_QUALITY: Final = 80
 _REFERENCE_QUALITY: Final = 90
 _ANEW_QUALITY: Final = 92
 _ANEW_PNG_LEVEL: Final = 4
-_SAMPLES: Final = bytes(chain.from_iterable(product((0, 64, 128, 191, 255), repeat=3)))
-"""Colours from all over the cube."""
-_UNSEEN: Final = 4
 _PNG: Final = "image/png"
 _WEBP: Final = "image/webp"
 _JPEG: Final = "image/jpeg"
-_DECODERS: Final[dict[str, Callable[[BytesIO], ImageFile]]] = {
-    _PNG: PngImageFile,
-    _JPEG: JpegImageFile,
-}
 _TURNS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -52,29 +38,18 @@ _TURNS: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-UNDECODABLE: Final = (
-    BadContainer,
-    OSError,
-    EOFError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    IndexError,
-    KeyError,
-    OverflowError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
-"""What reading and decoding are known to raise over bytes that are no picture."""
 
 
 def process(container: Container) -> ProcessedImage:
-    """Keep the bytes as they are if they are an upright picture in sRGB."""
-    profile = _foreign_profile(container.colour_profile)
-    if container.orientation == 1 and profile is None:
-        widest = max((w for w in THUMBNAIL_WIDTHS if w < container.width), default=None)
-        picture = _displayable(decode(container, draft_width=widest))
+    """Keep the bytes as they are if they are a tidy, upright picture in sRGB."""
+    file = decode(container)
+    picture = _positive(file, container)
+    if (
+        container.tidy
+        and container.orientation == 1
+        and is_plain(container)
+        and not has_surplus(file, container)
+    ):
         original = Rendition(
             data=container.data,
             content_type=container.content_type,
@@ -82,16 +57,13 @@ def process(container: Container) -> ProcessedImage:
             height=container.height,
         )
     else:
-        file = decode(container)
-        picture = _positive(file, container.orientation, profile)
         original = _encoded(picture, container, _faithful_options(file, container))
     return _with_thumbnails(original, picture)
 
 
 def develop_anew(picture: Image.Image, container: Container) -> ProcessedImage:
     """Of a picture that has been decoded: keep nothing of the bytes that it was decoded from."""
-    profile = _foreign_profile(container.colour_profile)
-    upright = _positive(picture, container.orientation, profile)
+    upright = _positive(picture, container)
     original = _encoded(upright, container, _safe_options(picture, container))
     return _with_thumbnails(original, upright)
 
@@ -111,17 +83,15 @@ def _with_thumbnails(original: Rendition, picture: Image.Image) -> ProcessedImag
 
 
 def preview(container: Container) -> Rendition:
-    profile = _foreign_profile(container.colour_profile)
     draft_width = PREVIEW_WIDTH if container.orientation == 1 else None
-    picture = _positive(decode(container, draft_width=draft_width), container.orientation, profile)
+    picture = _positive(decode(container, draft_width=draft_width), container)
     width, height = picture.size
     scale = min(1, PREVIEW_WIDTH / width, _MAX_WEBP_SIDE / height)
     return _webp(_resized(picture, max(1, round(width * scale)), max(1, round(height * scale))))
 
 
 def shrink(container: Container, *, max_bytes: int) -> Rendition:
-    profile = _foreign_profile(container.colour_profile)
-    picture = _positive(decode(container), container.orientation, profile)
+    picture = _positive(decode(container), container)
     scale = 1.0
     while True:
         width, height = (max(1, round(side * scale)) for side in picture.size)
@@ -133,104 +103,11 @@ def shrink(container: Container, *, max_bytes: int) -> Rendition:
         scale *= 0.9 * (max_bytes / len(rendition.data)) ** 0.5
 
 
-def decode(container: Container, *, draft_width: int | None = None) -> Image.Image:
-    """The picture with all its pixels, as they are stored; with a draft width a JPEG may come out
-    smaller, but no narrower.
-
-    Not through `Image.open`: that warns of large pictures, by a limit that is global as is what
-    becomes of warnings. The size has been checked before, against Darkroom's own limit.
-    """
-    if container.content_type == _WEBP:
-        return _decoded_webp(container)
-    file = _DECODERS[container.content_type](BytesIO(container.data))
-    _check_size(file.size, container)
-    if draft_width is not None:
-        # Every coefficient is still read, so that a broken file is found out all the same.
-        file.draft(None, (draft_width, 1))
-    file.load()
-    if file.mode == "P" and file.palette is None:
-        raise BadContainer("colours that are not described")
-    return file
-
-
-def _decoded_webp(container: Container) -> Image.Image:
-    """As `WebPImageFile` does it, but without holding on to the decoder, which has two more
-    canvases: of 40 megapixels it takes 480 MB, and leaves 160 MB, instead of 640 and 480.
-    """
-    decoder = WebPAnimDecoder(container.data)
-    size, _, _, _, mode = decoder.get_info()
-    _check_size(size, container)
-    frame = decoder.get_next()
-    if frame is None:
-        raise BadContainer("WebP that cannot be decoded")
-    del decoder
-    return Image.frombytes("RGB" if mode == "RGBX" else mode, size, frame[0], "raw", mode)
-
-
-def _check_size(size: tuple[int, int], container: Container) -> None:
-    if size != (container.width, container.height):
-        raise BadContainer(f"{size} instead of {container.width, container.height}")
-
-
-def _positive(
-    picture: Image.Image, orientation: int, profile: ImageCms.ImageCmsProfile | None
-) -> Image.Image:
+def _positive(picture: Image.Image, container: Container) -> Image.Image:
     """The picture as it is meant to be seen: upright, in sRGB."""
-    if profile is not None:
-        picture = _in_srgb(picture, profile)
-    picture = _displayable(picture)
-    return picture.transpose(_TURNS[orientation]) if orientation in _TURNS else picture
-
-
-def _foreign_profile(data: bytes | None) -> ImageCms.ImageCmsProfile | None:
-    """The colour profile, unless it is sRGB, which is what a picture without one is taken for."""
-    if data is None:
-        return None
-    try:
-        profile = ImageCms.ImageCmsProfile(BytesIO(data))
-    except OSError:
-        return None
-    return None if _is_srgb(data) else profile
-
-
-@lru_cache(maxsize=16)
-def _is_srgb(profile: bytes) -> bool:
-    """Whether it changes no colour that anybody would see: names alone say little."""
-    opened = ImageCms.ImageCmsProfile(BytesIO(profile))
-    if "sRGB" not in (opened.profile.profile_description or ""):
-        return False
-    samples = Image.frombytes("RGB", (len(_SAMPLES) // 3, 1), _SAMPLES)
-    converted = _in_srgb(samples, opened)
-    return max(ImageChops.difference(samples, converted).tobytes()) <= _UNSEEN
-
-
-def _in_srgb(picture: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
-    if picture.mode not in ("L", "RGB", "RGBA", "CMYK"):
-        picture = _displayable(picture)
-    try:
-        converted = ImageCms.profileToProfile(
-            picture,
-            profile,
-            ImageCms.createProfile("sRGB"),
-            outputMode="RGBA" if picture.mode == "RGBA" else "RGB",
-        )
-    except ImageCms.PyCMSError:
-        # A profile that does not fit its picture says nothing about it.
-        return picture
-    assert converted is not None
-    del converted.info["icc_profile"]
-    return converted
-
-
-def _displayable(picture: Image.Image) -> Image.Image:
-    """In RGB, or RGBA where something can be seen through."""
-    if picture.mode in ("RGB", "RGBA") and "transparency" not in picture.info:
-        return picture
-    if picture.mode.startswith("I"):
-        # Sixteen bits of grey: Pillow would cut off whatever is above 255.
-        picture = picture.convert("I").point(lambda grey: grey * (1 / 257)).convert("L")
-        picture.info.pop("transparency", None)
-    return picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+    picture = in_srgb(picture, container)
+    turn = _TURNS.get(container.orientation)
+    return picture if turn is None else picture.transpose(turn)
 
 
 def _faithful_options(picture: Image.Image, container: Container) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The sample images of development, shipped as files that `python -m commands.make_samples` makes.
 
-They are stored for a viewer as they are: nothing is painted, decoded or encoded.
+They are stored for a viewer as they are, with a mark of how they were made: nothing is painted,
+decoded or encoded.
 """
 
 import json
@@ -8,12 +9,14 @@ from pathlib import Path
 from typing import Final
 
 from domain.ids import ModelId
-from domain.images import ProcessedImage, Rendition
+from domain.images import DigitalSourceType, ProcessedImage, Provenance, Rendition
 from domain.services.viewers import Sample
+from storage.imaging.provenance import mark_rendition
 
 FOLDER: Final = Path(__file__).parent / "sample_images"
 INDEX: Final = "samples.json"
 _CONTENT_TYPE: Final = "image/webp"
+_SOURCE: Final = DigitalSourceType.TRAINED_ALGORITHMIC_MEDIA
 
 
 def load_samples() -> list[Sample]:
@@ -26,6 +29,7 @@ def load_samples() -> list[Sample]:
                 original=_rendition(entry["original"]),
                 thumbhash=entry["thumbhash"],
                 thumbnails=tuple(_rendition(file) for file in entry["thumbnails"]),
+                provenance=Provenance(_SOURCE, content_credentials=False),
             ),
         )
         for entry in json.loads((FOLDER / INDEX).read_text())
@@ -33,9 +37,10 @@ def load_samples() -> list[Sample]:
 
 
 def _rendition(file: dict[str, str | int]) -> Rendition:
-    return Rendition(
+    rendition = Rendition(
         data=(FOLDER / str(file["name"])).read_bytes(),
         content_type=_CONTENT_TYPE,
         width=int(file["width"]),
         height=int(file["height"]),
     )
+    return mark_rendition(rendition, _SOURCE)

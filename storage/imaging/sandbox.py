@@ -28,7 +28,6 @@ from storage.imaging.sandbox_child import (
     TOO_LARGE,
     TOO_SLOW,
     Limits,
-    Order,
 )
 
 _ROOT: Final = Path(__file__).parents[2]
@@ -36,7 +35,7 @@ _ENVIRONMENT: Final = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHO
 """All that a child gets to see of it: where Python is. No keys, whatever they are called."""
 _MAX_ANSWER_BYTES: Final = MAX_OBJECT_BYTES + 4_000_000
 _MAX_LINE_BYTES: Final = 4_096
-_NAMES: Final = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WebP"}
+_UNSUPPORTED: Final = "This file is not a PNG, JPEG or WebP image."
 _OURS: Final = frozenset((signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
 """Signals that no picture brings about: we, somebody else, or a machine without memory ended it."""
 
@@ -66,9 +65,11 @@ class UploadSandbox:
         self._max_child_seconds = max_child_seconds
         self._running: dict[asyncio.Task[ProcessedImage], _Child] = {}
 
-    async def process_upload(self, data: bytes, *, content_type: str) -> ProcessedImage:
+    async def process_upload(self, data: bytes) -> ProcessedImage:
         """Raise `Overloaded` where no process can be had for it, or the machine is too busy."""
-        _check_type(data, content_type)
+        content_type = content_type_of(data)
+        if content_type is None:
+            raise PictureRefused(UserErrorCode.UPLOAD_TYPE_UNSUPPORTED, _UNSUPPORTED)
         await self._wait_for_place()
         child = _Child()
         task = asyncio.create_task(self._run(child, data, content_type), name="upload's child")
@@ -106,11 +107,10 @@ class UploadSandbox:
             task.exception()
 
     async def _run(self, child: "_Child", data: bytes, content_type: str) -> ProcessedImage:
-        order = Order(content_type, self._limits)
         try:
             await asyncio.get_running_loop().subprocess_exec(
                 lambda: child,
-                *(sys.executable, "-m", "storage.imaging.sandbox_child", str(order)),
+                *(sys.executable, "-m", "storage.imaging.sandbox_child", str(self._limits)),
                 cwd=_ROOT,
                 env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
                 stderr=asyncio.subprocess.DEVNULL,
@@ -179,17 +179,6 @@ class _Child(asyncio.SubprocessProtocol):
         self._transport.close()
         if not self.ended.done():
             self.ended.set_result(None)
-
-
-def _check_type(data: bytes, content_type: str) -> None:
-    found = content_type_of(data)
-    if found is None:
-        message = "This file is not a PNG, JPEG or WebP image."
-    elif found != content_type:
-        message = f"This file is a {_NAMES[found]} image, not the declared type."
-    else:
-        return
-    raise PictureRefused(UserErrorCode.UPLOAD_TYPE_UNSUPPORTED, message)
 
 
 def _developed(child: _Child, content_type: str) -> ProcessedImage:

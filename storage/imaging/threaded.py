@@ -9,9 +9,12 @@ from threading import Lock
 from typing import Final, TypeVar
 
 from domain.errors import GenerationErrorCode, GenerationFailed
-from domain.images import ProcessedImage, Rendition
-from storage.imaging.containers import Container, read_container
-from storage.imaging.renditions import UNDECODABLE, preview, process, shrink
+from domain.images import DigitalSourceType, ProcessedImage, Rendition
+from storage.imaging.container import Container
+from storage.imaging.containers import read_container
+from storage.imaging.decoding import UNDECODABLE
+from storage.imaging.provenance import mark, mark_rendition
+from storage.imaging.renditions import preview, process, shrink
 
 MAX_PIXELS: Final = 100_000_000
 
@@ -27,17 +30,32 @@ class ThreadedImageProcessor:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="developer")
         self._one_large_at_a_time = Lock()
 
-    async def process(self, data: bytes) -> ProcessedImage:
+    async def process(
+        self, data: bytes, *, source: DigitalSourceType | None = None
+    ) -> ProcessedImage:
         """Keep the bytes as they are if they are a bare, upright picture in sRGB.
 
         Metadata is taken out without touching pixels; only a picture that has to be turned, or has
-        colours of another space, is encoded again.
+        colours of another space, is encoded again. With a `source`, all renditions are marked, and
+        a manifest of provenance is kept; see `provenance.py`.
         """
-        return await self._run(process, data)
 
-    async def preview(self, data: bytes) -> Rendition:
-        """A WebP without metadata, at most 512 pixels wide."""
-        return await self._run(preview, data)
+        def work(container: Container) -> ProcessedImage:
+            processed = process(container)
+            if source is None:
+                return processed
+            return mark(processed, source, delivered=data, bare=container.data)
+
+        return await self._run(work, data)
+
+    async def preview(self, data: bytes, *, source: DigitalSourceType | None = None) -> Rendition:
+        """A WebP without other metadata than its `source`, at most 512 pixels wide."""
+
+        def work(container: Container) -> Rendition:
+            made = preview(container)
+            return made if source is None else mark_rendition(made, source)
+
+        return await self._run(work, data)
 
     async def shrink(self, data: bytes, *, max_bytes: int) -> Rendition:
         """A JPEG, or a PNG where something can be seen through, of at most so many bytes.

@@ -17,7 +17,7 @@ from domain.credits import (
     released,
     reserved,
 )
-from domain.errors import Overloaded
+from domain.errors import Overloaded, ViewerBeingDeleted
 from domain.ids import TurnId, ViewerId, output_id_of
 from domain.outputs import Output
 from storage.mongo.collections import UNFINISHED_TURN, Document
@@ -26,6 +26,8 @@ from storage.mongo.output_rules import UNFINISHED_OUTPUT
 from storage.mongo.transaction import Abort, Transaction
 
 _START: Final = "start"
+NOT_ERASED: Final[Document] = {"erasure": {"$exists": False}}
+"""Of an account whose viewer is not about to be deleted."""
 _FIELDS: Final = {"balance": "balance", "reserved": "reserved", "activeOutputs": "active_outputs"}
 """What is held against the ledger, as stored and as in the domain."""
 
@@ -38,15 +40,24 @@ class MongoAccountRepository:
         self._database = database
 
     async def open(self, viewer_id: ViewerId, *, starting_credits: int) -> Account:
-        found = await self._database.accounts.find_one({"_id": viewer_id})
+        found = await self._find(viewer_id)
         if found is None:
             made = await self._add(viewer_id, starting_credits, key=_START)
             if made is not None:
                 return made
-            found = await self._database.accounts.find_one({"_id": viewer_id})
+            found = await self._find(viewer_id)
         if found is None:
             raise Overloaded  # another call has just made it, and a majority does not have it yet
-        return _read(found)
+        return found
+
+    async def find(self, viewer_id: ViewerId) -> Account | None:
+        return await self._find(viewer_id)
+
+    async def _find(self, viewer_id: ViewerId) -> Account | None:
+        found = await self._database.accounts.find_one({"_id": viewer_id})
+        if found is not None and "erasure" in found:
+            raise ViewerBeingDeleted
+        return read_account(found) if found else None
 
     async def grant(self, viewer_id: ViewerId, credits: int, *, key: str) -> Account | None:
         return await self._add(viewer_id, credits, key=f"by {key}")
@@ -56,7 +67,7 @@ class MongoAccountRepository:
 
         async def work(transaction: Transaction) -> Account:
             try:
-                await transaction.ledger.insert_one(_ledger_entry(viewer_id, movement))
+                await transaction.ledger.insert_one(ledger_entry(viewer_id, movement))
             except DuplicateKeyError:
                 raise Abort(Conflict.KEY_USED) from None
             account = await transaction.accounts.find_one_and_update(
@@ -66,7 +77,7 @@ class MongoAccountRepository:
                 return_document=ReturnDocument.AFTER,
             )
             assert account is not None
-            return _read(account)
+            return read_account(account)
 
         added = await self._database.transact(work, account=viewer_id)
         return None if isinstance(added, Conflict) else added.result
@@ -109,8 +120,14 @@ async def move_credits(
     """
     if not movements:
         return
-    await transaction.ledger.insert_many(_ledger_entry(viewer_id, one) for one in movements)
+    await transaction.ledger.insert_many(ledger_entry(viewer_id, one) for one in movements)
     await transaction.accounts.update_one({"_id": viewer_id}, _increments(movements))
+
+
+async def refuse_while_erased(transaction: Transaction, viewer_id: ViewerId) -> None:
+    """Raise ViewerBeingDeleted, for what is made without moving credits."""
+    if await transaction.accounts.find_one({"_id": viewer_id, "erasure": {"$exists": True}}):
+        raise ViewerBeingDeleted
 
 
 async def reserve_credits(
@@ -118,7 +135,7 @@ async def reserve_credits(
 ) -> None:
     """Reserve the credits of outputs that have just been queued: last in its transaction."""
     movements = [reserved(one.id, one.attempt, one.credits_reserved) for one in outputs]
-    await transaction.ledger.insert_many(_ledger_entry(owner_id, one) for one in movements)
+    await transaction.ledger.insert_many(ledger_entry(owner_id, one) for one in movements)
     needed = sum(movement.reserved for movement in movements)
     within_limits = {
         "$and": [
@@ -127,7 +144,7 @@ async def reserve_credits(
         ]
     }
     held = await transaction.accounts.update_one(
-        {"_id": owner_id, "$expr": within_limits}, _increments(movements)
+        {"_id": owner_id, "$expr": within_limits, **NOT_ERASED}, _increments(movements)
     )
     if held.matched_count == 0:
         raise Abort(Conflict.LIMIT_REACHED)
@@ -141,7 +158,7 @@ def releases(turn_id: TurnId, outputs: Sequence[Document]) -> list[Movement]:
     ]
 
 
-def _ledger_entry(viewer_id: ViewerId, movement: Movement) -> Document:
+def ledger_entry(viewer_id: ViewerId, movement: Movement) -> Document:
     return {
         "_id": f"{movement.cause} {movement.kind}",
         "ownerId": viewer_id,
@@ -161,7 +178,7 @@ def _increments(movements: Sequence[Movement]) -> Document:
     return {"$inc": {**sums, "version": 1}}
 
 
-def _read(document: Document) -> Account:
+def read_account(document: Document) -> Account:
     return Account(
         viewer_id=document["_id"],
         balance=document["balance"],
@@ -191,6 +208,13 @@ def _proof(
     held: dict[ViewerId, Document],
 ) -> Proof:
     discrepancies: list[Discrepancy] = []
+    # Of a viewer who is being deleted, some lines of the ledger have the new name already.
+    for viewer_id, account in accounts.items():
+        if "erasure" in account and account["erasure"]["name"] in sums:
+            renamed, own = sums.pop(account["erasure"]["name"]), sums.get(viewer_id, {})
+            sums[viewer_id] = {
+                name: renamed[name] + own.get(name, 0) for name in ("lines", *_FIELDS)
+            }
     for viewer_id in sorted({*accounts, *sums, *held}):
         account = accounts.get(viewer_id, {})
         for name in _FIELDS:

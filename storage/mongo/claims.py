@@ -15,7 +15,7 @@ from domain.credits import captured, charge_for, released
 from domain.execution.rules import TIMED_OUT
 from domain.ids import ModelId, OutputId, ViewerId, output_id_of, turn_of_output
 from domain.images import ImageRecord
-from domain.outputs import GenerationError, Preview, Run, Usage
+from domain.outputs import GenerationError, Preview, Report, Run
 from domain.turns import Claim, Waiting
 from storage.mongo.accounts import move_credits, releases
 from storage.mongo.collections import UNFINISHED_TURN, Document
@@ -36,7 +36,7 @@ from storage.mongo.output_rules import (
     writable_by,
 )
 from storage.mongo.output_updates import ENDED, claim_changes, moving, set_on_outputs
-from storage.mongo.outputs import preview_document, usage_document
+from storage.mongo.outputs import preview_document, report_changes
 from storage.mongo.transaction import Abort, SessionCollection, Transaction
 from storage.mongo.turns import read_turn
 
@@ -130,14 +130,7 @@ class MongoClaimRepository:
             changes["preview"] = {"$literal": preview_document(preview)}
         return await self._write_seen(claim, changes)
 
-    async def land(
-        self,
-        claim: Claim,
-        records: Sequence[ImageRecord],
-        *,
-        text: str | None,
-        usage: Usage | None,
-    ) -> bool:
+    async def land(self, claim: Claim, records: Sequence[ImageRecord], report: Report) -> bool:
         output = claim.output
         charged = charge_for(
             output.credits_reserved,
@@ -148,8 +141,7 @@ class MongoClaimRepository:
             **ENDED,
             "status": "COMPLETED",
             "images": {"$literal": [image_document(record.image) for record in records]},
-            "text": {"$literal": text},
-            "usage": {"$literal": usage_document(usage)},
+            **report_changes(report),
             "preview": None,
             "creditsCharged": charged,
         }

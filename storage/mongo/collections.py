@@ -15,6 +15,8 @@ UPLOAD_LIFE_SECONDS: Final = 48 * 3600
 """How long an upload leads to its image. Its bytes are deleted much sooner."""
 WITHDRAWN_SECONDS: Final = 3600
 """After which a withdrawn model is offered again, so that a run finds out whether it is back."""
+ABILITIES_SECONDS: Final = 30 * 24 * 3600
+"""After which an object store is asked again what it can do, since servers learn."""
 UNFINISHED_TURN: Final = {"$in": ["PENDING", "GENERATING"]}
 
 _NAMESPACE_EXISTS: Final = 48
@@ -63,13 +65,21 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
         IndexModel("key", partialFilterExpression={"sweepAt": {"$exists": True}}),
         IndexModel("createdAt", expireAfterSeconds=UPLOAD_LIFE_SECONDS),
     ],
-    "accounts": [],
+    "accounts": [
+        # Of viewers who are being deleted.
+        IndexModel(
+            "erasure.leaseUntil",
+            partialFilterExpression={"erasure.leaseUntil": {"$exists": True}},
+        ),
+    ],
     "ledger": [IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING)])],
     "viewers": [],
     "idempotency": [IndexModel("createdAt", expireAfterSeconds=KEY_LIFE_SECONDS)],
     "chores": [],
+    "stores": [IndexModel("foundAt", expireAfterSeconds=ABILITIES_SECONDS)],
     "withdrawals": [IndexModel("createdAt", expireAfterSeconds=WITHDRAWN_SECONDS)],
 }
+COLLECTIONS: Final = tuple(_INDEXES)
 
 
 class Collections(ABC, Generic[Collection]):
@@ -119,6 +129,10 @@ class Collections(ABC, Generic[Collection]):
     @property
     def periodic_jobs(self) -> Collection:
         return self.collection("chores")
+
+    @property
+    def stores(self) -> Collection:
+        return self.collection("stores")
 
     @property
     def withdrawals(self) -> Collection:

@@ -200,7 +200,7 @@ class MongoConversationRepository:
             return _read(found, cluster_time_of(session)) if found else None
 
     async def delete(
-        self, viewer_id: ViewerId, conversation_id: ConversationId
+        self, viewer_id: ViewerId, conversation_id: ConversationId, *, keep_images: bool = False
     ) -> Sequence[str] | None:
         low, high = turn_id_range(conversation_id)
         own_turns = {"_id": {"$gte": low, "$lt": high}, "ownerId": viewer_id}
@@ -225,13 +225,15 @@ class MongoConversationRepository:
             ]
             images = [read_image(image) for output in outputs for image in output["images"]]
             previews = [output["preview"]["key"] for output in outputs if output["preview"]]
-            kept = await _find_kept_images(
-                transaction, viewer_id, conversation_id=conversation_id, images=images
-            )
-            gone = [image for image in images if image.id not in kept]
-            await transaction.images.delete_many(
-                {"_id": {"$in": [image.id for image in gone]}, "ownerId": viewer_id}
-            )
+            gone: list[Image] = []
+            if not keep_images:
+                kept = await _find_kept_images(
+                    transaction, viewer_id, conversation_id=conversation_id, images=images
+                )
+                gone = [image for image in images if image.id not in kept]
+                await transaction.images.delete_many(
+                    {"_id": {"$in": [image.id for image in gone]}, "ownerId": viewer_id}
+                )
             await transaction.turns.delete_many(own_turns)
             await move_credits(transaction, viewer_id, movements=released)
             return [key for image in gone for key in image.keys] + previews

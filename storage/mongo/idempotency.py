@@ -7,6 +7,7 @@ from pymongo.errors import DuplicateKeyError
 from domain.conflicts import Conflict
 from domain.idempotency import IdempotencyKey, IdempotencyRecord
 from domain.ids import TurnId, ViewerId
+from storage.mongo.collections import Document
 from storage.mongo.database import Database, repository
 from storage.mongo.transaction import Abort, Transaction
 
@@ -58,6 +59,11 @@ async def use_key(
         )
     except DuplicateKeyError:
         raise Abort(Conflict.KEY_USED) from None
+
+
+def records_of(viewer_id: ViewerId) -> Document:
+    """All of a viewer's: their ids begin with the viewer's, which is an index."""
+    return {"_id": {"$gte": f"{viewer_id} ", "$lt": f"{viewer_id}!"}, "ownerId": viewer_id}
 
 
 def _record_id(viewer_id: ViewerId, key: IdempotencyKey) -> str:

@@ -14,9 +14,17 @@ from domain.ids import (
     turn_id_range,
     turn_of_output,
 )
-from domain.images import Image, ImageOrigin, ImageRecord, rendition_key
+from domain.images import (
+    DigitalSourceType,
+    Image,
+    ImageOrigin,
+    ImageRecord,
+    KeptImages,
+    Provenance,
+    rendition_key,
+)
 from domain.pages import Page, PageRequest
-from domain.stored import Coded, Derived, Instant, Key, Listed, Stored
+from domain.stored import Coded, Derived, Instant, Key, Listed, One, Stored
 from storage.mongo.collections import Document
 from storage.mongo.database import SHOWN, Database, repository
 from storage.mongo.output_updates import taking_out
@@ -68,22 +76,36 @@ class MongoImageRepository:
         )
         return read_record(found) if found else None
 
-    async def delete_unless_used(self, viewer_id: ViewerId, image_id: ImageId) -> bool:
-        async def work(transaction: Transaction) -> None:
-            # A transaction that begins to use the image writes to its record, and so does this.
-            deleted = await transaction.images.find_one_and_delete(
-                {"_id": image_id, "ownerId": viewer_id}
-            )
-            if deleted is None or await find_used_images(transaction, viewer_id, ids=[image_id]):
-                raise Abort(Conflict.STALE)
-            if deleted["outputId"] is not None:
-                turn_id, _ = turn_of_output(deleted["outputId"])
-                await transaction.turns.update_one(
-                    {"_id": turn_id, "ownerId": viewer_id, "outputs.images.id": image_id},
-                    taking_out(image_id),
-                )
+    async def delete_unless_used(
+        self, viewer_id: ViewerId, ids: Collection[ImageId]
+    ) -> KeptImages | None:
+        ids = list(ids)
+        query = {"_id": {"$in": ids}, "ownerId": viewer_id}
 
-        return not isinstance(await self._database.transact(work), Conflict)
+        async def work(transaction: Transaction) -> KeptImages | None:
+            found = await transaction.images.find(query, {"outputId": 1}).to_list()
+            missing = frozenset(ids) - {one["_id"] for one in found}
+            used = await find_used_images(transaction, viewer_id, ids=ids)
+            if missing or used:
+                return KeptImages(missing=missing, used=frozenset(used))
+            # A transaction that begins to use an image writes to its record, and so does this.
+            await transaction.images.delete_many(query)
+            outputs = [one["outputId"] for one in found if one["outputId"] is not None]
+            if outputs:
+                turn_ids = sorted({turn_of_output(output_id)[0] for output_id in outputs})
+                await transaction.turns.update_many(
+                    {
+                        "_id": {"$in": turn_ids},
+                        "ownerId": viewer_id,
+                        "outputs.images.id": {"$in": ids},
+                    },
+                    taking_out(ids),
+                )
+            return None
+
+        done = await self._database.transact(work)
+        assert not isinstance(done, Conflict), "It never aborts."
+        return done.result
 
     async def any_refers_to(self, viewer_id: ViewerId, ids: Iterable[ImageId]) -> bool:
         query = {"_id": {"$in": list(ids)}, "ownerId": viewer_id}
@@ -150,6 +172,14 @@ def image_document(image: Image) -> Document:
         "seed": image.seed,
         "outputId": image.output_id,
         "createdAt": image.created_at,
+        "provenance": image.provenance and _provenance_document(image.provenance),
+    }
+
+
+def _provenance_document(provenance: Provenance) -> Document:
+    return {
+        "digitalSourceType": provenance.digital_source_type.value,
+        "contentCredentials": provenance.content_credentials,
     }
 
 
@@ -157,6 +187,15 @@ def image_keys(document: Document) -> tuple[str, ...]:
     """Every key whose bytes belong to an image; the document needs no more than is read here."""
     widths = document["renditionWidths"]
     return (document["key"], *(rendition_key(document["key"], width) for width in widths))
+
+
+class StoredProvenance(Stored, Provenance):
+    __slots__ = ("companion", "record")
+    kind = Provenance
+    fields: ClassVar = {
+        "digital_source_type": Coded("digitalSourceType", DigitalSourceType),
+        "content_credentials": Key("contentCredentials"),
+    }
 
 
 class StoredImage(Stored, Image):
@@ -177,6 +216,7 @@ class StoredImage(Stored, Image):
         "seed": Key("seed"),
         "output_id": Key("outputId"),
         "created_at": Instant("createdAt"),
+        "provenance": One("provenance", StoredProvenance),
     }
 
 

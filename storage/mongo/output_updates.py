@@ -4,6 +4,7 @@ A write that a client can see raises the turn's `version`, sets `changedAt` to t
 time, and derives the turn's status and end from its outputs.
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -57,19 +58,20 @@ def moving(which: Document, changes: Document) -> list[Document]:
     return [_versioned(which, changes), *_DERIVED, {"$set": _WRITTEN}]
 
 
-def taking_out(image_id: ImageId) -> list[Document]:
-    """The update that takes an image out of the output that delivered it. How the output ended, and
+def taking_out(ids: Sequence[ImageId]) -> list[Document]:
+    """The update that takes images out of the outputs that delivered them. How an output ended, and
     when, stays as it is.
     """
     others = {
         "$filter": {
             "input": "$$output.images",
             "as": "image",
-            "cond": {"$ne": ["$$image.id", image_id]},
+            "cond": {"$not": {"$in": ["$$image.id", ids]}},
         }
     }
+    delivered_any = {"$ne": [{"$setIntersection": ["$$output.images.id", ids]}, []]}
     return [
-        _versioned({"$in": [image_id, "$$output.images.id"]}, {"images": others}),
+        _versioned(delivered_any, {"images": others}),
         {"$set": _WRITTEN},
     ]
 

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from domain.errors import GenerationErrorCode
 from domain.ids import output_id_of
-from domain.outputs import GenerationError, Output, OutputStatus, Preview, Run, Usage
+from domain.outputs import GenerationError, Output, OutputStatus, Preview, Report, Run, Usage
 from domain.references import Reference, ReferenceOrigin
 from domain.stored import Coded, Derived, Instant, Key, Many, One, Property, Stored
 from domain.turns import PlannedOutput
@@ -24,6 +24,9 @@ def queued_output(planned: PlannedOutput) -> Document:
         "preview": None,
         "images": [],
         "references": reference_documents(planned.references),
+        "provider": None,
+        "quality": None,
+        "size": None,
         "text": None,
         "usage": None,
         "error": None,
@@ -105,6 +108,9 @@ class StoredOutput(Stored, Output):
         "preview": One("preview", StoredPreview),
         "images": Many("images", StoredImage),
         "references": Many("references", StoredReference),
+        "provider": Key("provider", default=None, required=False),
+        "quality": Key("quality", default=None, required=False),
+        "size": Key("size", default=None, required=False),
         "text": Key("text"),
         "usage": One("usage", StoredUsage),
         "error": One("error", StoredError),
@@ -137,6 +143,17 @@ def preview_document(preview: Preview) -> Document:
         "key": preview.key,
         "width": preview.width,
         "height": preview.height,
+    }
+
+
+def report_changes(report: Report) -> Document:
+    """What a report changes of an output. It is text from elsewhere, so none of it is evaluated."""
+    return {
+        "provider": {"$literal": report.provider},
+        "quality": {"$literal": report.quality},
+        "size": {"$literal": report.size},
+        "text": {"$literal": report.text},
+        "usage": {"$literal": usage_document(report.usage)},
     }
 
 

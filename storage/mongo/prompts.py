@@ -57,6 +57,10 @@ class MongoPromptRepository:
         )
         return _read(found) if found else None
 
+    async def delete(self, viewer_id: ViewerId, prompt_id: PromptId) -> bool:
+        deleted = await self._prompts.delete_one({"_id": prompt_id, "ownerId": viewer_id})
+        return deleted.deleted_count == 1
+
 
 async def count_prompt_use(transaction: Transaction, viewer_id: ViewerId, *, text: str) -> None:
     """Count a use of the text as a prompt; the first use makes the prompt."""

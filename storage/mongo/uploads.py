@@ -9,7 +9,8 @@ from domain.errors import UserError, UserErrorCode
 from domain.ids import UploadId, ViewerId
 from domain.images import ImageRecord
 from domain.object_keys import OFFER_SECONDS
-from domain.uploads import DeclaredFile, Upload
+from domain.uploads import DeclaredFile, Upload, UploadAbilities
+from storage.mongo.accounts import refuse_while_erased
 from storage.mongo.collections import Document
 from storage.mongo.database import Database, repository
 from storage.mongo.images import record_document
@@ -46,6 +47,7 @@ class MongoUploadRepository:
         documents = [_document(viewer_id, upload) for upload in uploads]
 
         async def work(transaction: Transaction) -> None:
+            await refuse_while_erased(transaction, viewer_id)
             # Two of a viewer's transactions conflict here, so that the second counts what the first
             # has opened. This document is no upload: it has no `sweepAt`.
             await transaction.uploads.update_one(
@@ -89,6 +91,20 @@ class MongoUploadRepository:
 
     async def forget_bytes(self, ids: Iterable[UploadId]) -> None:
         await self._uploads.update_many({"_id": {"$in": list(ids)}}, {"$unset": {"sweepAt": ""}})
+
+    async def get_abilities(self, store: str) -> UploadAbilities | None:
+        found = await self._database.stores.find_one({"_id": store})
+        if found is None:
+            return None
+        return UploadAbilities(takes_forms=found["takesForms"], takes_once=found["takesOnce"])
+
+    async def remember_abilities(self, store: str, abilities: UploadAbilities) -> None:
+        known = {
+            "takesForms": abilities.takes_forms,
+            "takesOnce": abilities.takes_once,
+            "foundAt": datetime.now(UTC),
+        }
+        await self._database.stores.update_one({"_id": store}, {"$set": known}, upsert=True)
 
 
 def _document(owner_id: ViewerId, upload: Upload) -> Document:

@@ -34,7 +34,13 @@ from domain.object_keys import (
 )
 from domain.ports.objects import MAX_OBJECT_BYTES, Link, StoredObject
 from domain.signing import Signer
-from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
+from domain.uploads import (
+    EVERY_ABILITY,
+    DeclaredFile,
+    UploadAbilities,
+    UploadMethod,
+    UploadOffer,
+)
 from storage.objects.links import Links
 
 LEFTOVER_PREFIX: Final = ".put-"
@@ -121,8 +127,21 @@ class FolderObjectStore:
             datetime.fromtimestamp(expires, UTC),
         )
 
+    @property
+    def name(self) -> str:
+        return "folder"
+
+    async def find_abilities(self) -> UploadAbilities:
+        return EVERY_ABILITY
+
     def offer(
-        self, key: str, file: DeclaredFile, *, method: UploadMethod, owner: str = ""
+        self,
+        key: str,
+        file: DeclaredFile,
+        *,
+        method: UploadMethod,
+        owner: str = "",
+        abilities: UploadAbilities = EVERY_ABILITY,  # noqa: ARG002 - it has all of them
     ) -> UploadOffer:
         """An offer that the routes of `edge.signed_uploads` keep to."""
         checked_offer(key, file)

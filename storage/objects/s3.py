@@ -13,12 +13,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 import aiohttp
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
+from botocore.awsrequest import AWSPreparedRequest
 from botocore.exceptions import BotoCoreError, ClientError
 
 from domain.errors import ObjectMissing, ObjectTooLarge, StoreUnavailable
@@ -33,7 +34,14 @@ from domain.object_keys import (
     linked,
 )
 from domain.ports.objects import MAX_OBJECT_BYTES, Link, StoredObject
-from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
+from domain.uploads import (
+    EVERY_ABILITY,
+    DeclaredFile,
+    UploadAbilities,
+    UploadMethod,
+    UploadOffer,
+)
+from storage.objects.abilities import find_abilities
 from storage.objects.links import Links
 from storage.objects.sigv4 import Condition, Signer
 
@@ -41,6 +49,8 @@ CONNECT_SECONDS: Final = 3
 SILENCE_SECONDS: Final = 10
 OPERATION_SECONDS: Final = 20.0
 """For one call of the store, whatever the server does, unless the settings say otherwise."""
+ABILITIES_SECONDS: Final = 5.0
+"""For finding out what uploads the bucket takes: a client waits for its first one."""
 
 _TRIES: Final = 2
 _CONNECTIONS: Final = 50
@@ -77,9 +87,17 @@ class Bucket:
     secret: str = field(repr=False)
 
     @property
+    def url(self) -> str:
+        """Of the bucket itself, as this process reaches it."""
+        return self._url_at(self.endpoint)
+
+    @property
     def public_url(self) -> str:
-        """Of the bucket itself, as clients reach it."""
-        scheme, _, server = self.public_endpoint.partition("://")
+        """The same, as clients reach it."""
+        return self._url_at(self.public_endpoint)
+
+    def _url_at(self, endpoint: str) -> str:
+        scheme, _, server = endpoint.partition("://")
         if self.addressing == "path":
             return f"{scheme}://{server}/{self.name}"
         return f"{scheme}://{self.name}.{server}"
@@ -139,10 +157,7 @@ class S3ObjectStore:
         self._clock = clock
         self._operation_seconds = operation_seconds
         self._signer = Signer(key_id=bucket.key_id, secret=bucket.secret, region=bucket.region)
-        address = urlsplit(bucket.public_url)
-        self._public_origin = f"{address.scheme}://{address.netloc}"
-        self._host = address.netloc
-        self._path = address.path
+        self._public = _Address.of(bucket.public_url)
         # A page asks for each of its links several times, and its reader for the page again.
         self._links = Links(self._sign_link, clock)
 
@@ -206,6 +221,15 @@ class S3ObjectStore:
         """A link that is valid for 30 to 60 minutes, and the same for a window of 30."""
         return self._links.find(key)
 
+    @property
+    def name(self) -> str:
+        return self._bucket.public_url
+
+    async def find_abilities(self) -> UploadAbilities:
+        """Not the public address is asked, which may not be within reach of this process."""
+        async with answering(min(self._operation_seconds, ABILITIES_SECONDS)):
+            return await find_abilities(self._offer_to_try, self._send, self.delete)
+
     def offer(
         self,
         key: str,
@@ -213,49 +237,78 @@ class S3ObjectStore:
         *,
         method: UploadMethod,
         owner: str = "",  # noqa: ARG002 - a bucket has places enough
+        abilities: UploadAbilities = EVERY_ABILITY,
+    ) -> UploadOffer:
+        return self._offer_at(self._public, key, file, method, abilities)
+
+    def _offer_to_try(
+        self, key: str, file: DeclaredFile, method: UploadMethod, abilities: UploadAbilities
+    ) -> UploadOffer:
+        return self._offer_at(_Address.of(self._bucket.url), key, file, method, abilities)
+
+    async def _send(self, request: AWSPreparedRequest) -> int:
+        # Through the client's own connections, which know of proxies and authorities.
+        answer = await self._client._endpoint.http_session.send(request)
+        return int(answer.status_code)
+
+    def _offer_at(
+        self,
+        address: "_Address",
+        key: str,
+        file: DeclaredFile,
+        method: UploadMethod,
+        abilities: UploadAbilities,
     ) -> UploadOffer:
         checked_offer(key, file)
         now = datetime.fromtimestamp(int(self._clock()), UTC)
         if method is UploadMethod.PUT:
-            return self._offer_to_put(key, file, now)
-        return self._offer_to_post(key, file, now)
+            return self._offer_to_put(address, key, file, now, once=abilities.takes_once)
+        if not abilities.takes_forms:
+            raise ValueError("the store takes no forms")
+        return self._offer_to_post(address, key, file, now)
 
     def _sign_link(self, key: str, begin: int) -> Link:
-        path = f"{self._path}/{linked(key)}"
+        path = f"{self._public.path}/{linked(key)}"
         query = self._signer.query(
             "GET",
             path,
-            headers={"host": self._host},
+            headers={"host": self._public.host},
             at=datetime.fromtimestamp(begin, UTC),
             seconds=_LINK_SECONDS,
         )
         return Link(
-            f"{self._public_origin}{path}?{query}",
+            f"{self._public.origin}{path}?{query}",
             datetime.fromtimestamp(begin + _LINK_SECONDS, UTC),
         )
 
-    def _offer_to_put(self, key: str, file: DeclaredFile, now: datetime) -> UploadOffer:
-        path = f"{self._path}/{key}"
-        headers = {"Content-Type": file.content_type, "If-None-Match": "*"}
+    def _offer_to_put(
+        self, address: "_Address", key: str, file: DeclaredFile, now: datetime, *, once: bool
+    ) -> UploadOffer:
+        path = f"{address.path}/{key}"
+        headers = {"Content-Type": file.content_type}
+        if once:
+            headers["If-None-Match"] = "*"
         if file.sha256 is not None:
             headers["x-amz-checksum-sha256"] = _in_base64(file.sha256)
         signed = {name.lower(): value for name, value in headers.items()}
         query = self._signer.query(
             "PUT",
             path,
-            headers={**signed, "host": self._host, "content-length": str(file.byte_size)},
+            headers={**signed, "host": address.host, "content-length": str(file.byte_size)},
             at=now,
             seconds=OFFER_SECONDS,
         )
         return UploadOffer(
-            url=f"{self._public_origin}{path}?{query}",
+            url=f"{address.origin}{path}?{query}",
             method=UploadMethod.PUT,
             headers=headers,
             fields={},
             expires_at=now + timedelta(seconds=OFFER_SECONDS),
         )
 
-    def _offer_to_post(self, key: str, file: DeclaredFile, now: datetime) -> UploadOffer:
+    def _offer_to_post(
+        self, address: "_Address", key: str, file: DeclaredFile, now: datetime
+    ) -> UploadOffer:
         expires_at = now + timedelta(seconds=OFFER_SECONDS)
         fields = {"key": key, "Content-Type": file.content_type}
         if file.sha256 is not None:
@@ -267,12 +320,26 @@ class S3ObjectStore:
             ["content-length-range", file.byte_size, file.byte_size],
         ]
         return UploadOffer(
-            url=f"{self._public_origin}{self._path or '/'}",
+            url=f"{address.origin}{address.path or '/'}",
             method=UploadMethod.POST,
             headers={},
             fields=fields | self._signer.form(conditions, at=now, until=expires_at),
             expires_at=expires_at,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Address:
+    """Of the bucket, in the parts that are signed."""
+
+    origin: str
+    host: str
+    path: str
+
+    @classmethod
+    def of(cls, url: str) -> Self:
+        parts = urlsplit(url)
+        return cls(f"{parts.scheme}://{parts.netloc}", parts.netloc, parts.path)
 
 
 def _in_base64(data: bytes) -> str:

@@ -52,6 +52,7 @@ async def test_it_delivers_as_many_images_as_it_promises_in_the_shape_that_was_a
 
         assert error_of(output) is None
         assert output["model"]["id"] == model.id
+        assert output["provider"] == model.provider
         assert len({image["id"] for image in output["images"]}) == model.max_images
         assert is_shaped(output["images"][0], ratio, model)
         runs = model.runs_for(model.max_images)
@@ -75,6 +76,24 @@ async def test_it_edits_one_reference(house: House, model: ImageModel) -> None:
         assert story.references_sent == [1]
         price = editor.credits_per_image(Scene.IMAGE_TO_IMAGE)
         assert await story.account() == (STARTING - price, 0, 0)
+
+
+@of_each(EDITING)
+async def test_the_source_image_stays_beside_manual_references(
+    house: House, model: ImageModel
+) -> None:
+    async with house.story(model) as story:
+        source, *others = await story.samples()
+
+        planned = await plan(
+            story.client, **story.input(sourceImageId=source, manualReferenceIds=others)
+        )
+
+        (promised,) = planned["models"]
+        editor = editor_of(model)
+        assert editor is not None
+        given = [one["image"]["id"] for one in promised["references"]]
+        assert given == [source, *others][: editor.max_references]
 
 
 @of_each(EDITING)

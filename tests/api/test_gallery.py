@@ -11,14 +11,18 @@ from tests.conftest import Darkroom, StartDarkroom
 from tests.operations import (
     DELETE,
     DELETE_IMAGE,
+    DELETE_IMAGES,
+    DELETE_PROMPT,
     FOLLOW,
     GALLERY,
     PROMPTS,
     SET_FAVOURITE,
+    SMALL,
     a_sample,
     codes,
     conversation_with,
     over,
+    samples,
     send,
     start,
     start_or_refuse,
@@ -280,6 +284,77 @@ async def test_an_image_in_use_is_not_deleted(client: GraphQLClient) -> None:
     assert codes(await delete(client, manual)) == []
 
 
+async def delete_all(client: GraphQLClient, ids: list[str]) -> Data:
+    payload: Data = (await client(DELETE_IMAGES, ids=ids))["deleteImages"]
+    return payload
+
+
+async def test_images_are_deleted_together_with_their_bytes(client: GraphQLClient) -> None:
+    options = {"imagesPerModel": 2, **SMALL}
+    models = ["local-silver", "local-ink"]
+    payload = await conversation_with(client, selectedModels=models, options=options)
+    made = [image for output in payload["turn"]["outputs"] for image in output["images"]]
+    sample = await a_sample(client)
+    gone = [*made[:3], sample]
+    ids = [image["id"] for image in gone]
+
+    deleted = await delete_all(client, [*ids, ids[0]])
+
+    assert deleted == {"deletedImageIds": ids, "userErrors": []}
+    for image in gone:
+        assert (await client.http.get(image["url"])).status_code == 404
+    turn = (await client(OUTPUTS, id=payload["turn"]["id"]))["turn"]
+    assert [output["status"] for output in turn["outputs"]] == ["COMPLETED"] * 2
+    left = [image["id"] for output in turn["outputs"] for image in output["images"]]
+    assert left == [made[3]["id"]]
+    assert (await client.http.get(made[3]["url"])).status_code == 200
+
+
+async def test_of_images_that_cannot_all_be_deleted_none_is(
+    darkroom: Darkroom, client: GraphQLClient
+) -> None:
+    used, free, other, *_ = await samples(client)
+    theirs = await a_sample(darkroom.client())
+    await start(client, sourceImageId=used["id"])
+
+    names = [free["id"], used["id"], theirs["id"], "nonsense", UNKNOWN, used["id"], other["id"]]
+    kept = await delete_all(client, names)
+    in_use = await delete_all(client, [free["id"], used["id"]])
+
+    assert kept["deletedImageIds"] == []
+    assert [(error["code"], error["path"]) for error in kept["userErrors"]] == [
+        ("NOT_FOUND", ["input", "imageIds", index]) for index in ("2", "3", "4")
+    ]
+    assert [(error["code"], error["path"]) for error in in_use["userErrors"]] == [
+        ("IMAGE_IN_USE", ["input", "imageIds", "1"])
+    ]
+    for image in (free, other, used, theirs):
+        assert (await client.http.get(image["url"])).status_code == 200
+
+
+async def test_a_hundred_images_are_deleted_at_once_and_no_more(client: GraphQLClient) -> None:
+    names = ["img_00000000000000000000000000"] * 101
+
+    answer = await client.execute(DELETE_IMAGES, ids=names)
+
+    assert answer["errors"][0]["extensions"] == {
+        "code": "QUERY_TOO_COMPLEX",
+        "limit": "imageIds",
+        "max": 100,
+        "actual": 101,
+    }
+    assert len((await delete_all(client, names[:100]))["userErrors"]) == 100
+    assert await delete_all(client, []) == {"deletedImageIds": [], "userErrors": []}
+
+
+async def test_twins_delete_images_once(client: GraphQLClient) -> None:
+    ids = [image["id"] for image in await samples(client)]
+
+    payloads = await asyncio.gather(*(delete_all(client, ids) for _ in range(4)))
+
+    assert sorted(len(payload["deletedImageIds"]) for payload in payloads) == [0, 0, 0, len(ids)]
+
+
 async def test_twins_delete_an_image_once(client: GraphQLClient) -> None:
     image_id = (await a_sample(client))["id"]
 
@@ -361,10 +436,11 @@ async def test_a_variation_is_made_as_the_client_guide_says(
     assert {image["prompt"] for image in varied} == {sample["prompt"]}
 
 
-@pytest.mark.parametrize("field", ["deleteImage", "setFavourite"])
+@pytest.mark.parametrize("field", ["deleteImage", "deletePrompt", "setFavourite"])
 async def test_nobody_deletes_or_marks_without_a_token(darkroom: Darkroom, field: str) -> None:
     query, arguments = {
         "deleteImage": (DELETE_IMAGE, {}),
+        "deletePrompt": (DELETE_PROMPT, {}),
         "setFavourite": (SET_FAVOURITE, {"favourite": True}),
     }[field]
 

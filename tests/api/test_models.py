@@ -32,6 +32,19 @@ async def test_there_is_one_default_for_each_scene(client: GraphQLClient) -> Non
         assert len([model for model in models if model["isDefault"]]) == 1
 
 
+async def test_models_are_found_by_any_provider_that_can_run_them(client: GraphQLClient) -> None:
+    query = "query($provider: String) { models(provider: $provider) { id provider providers } }"
+    by_azure = {one["id"]: one for one in (await client(query, provider="azure"))["models"]}
+
+    assert by_azure["img-gpt-image-2"]["providers"] == ["openai", "azure"]
+    assert by_azure["img-gpt-image-1-5"]["providers"] == ["openai", "azure", "fal"]
+    assert by_azure["img-gpt-image-2"]["provider"] == "openai"
+    assert all("azure" in one["providers"] for one in by_azure.values())
+    assert (await client(query, provider="nobody"))["models"] == []
+    local = (await client(query, provider="local"))["models"]
+    assert [one["providers"] for one in local] == [["local"], ["local"]]
+
+
 async def test_every_state_can_be_rehearsed(client: GraphQLClient) -> None:
     models = (await client(MODELS, provider="rehearsal"))["models"]
 

@@ -115,8 +115,11 @@ async def test_of_fewer_images_than_were_asked_for_only_those_are_charged(paid: 
     assert await account(paid.client) == (STARTING - 2, 0, 0)
 
 
-async def test_its_place_in_the_queue_is_told_while_it_has_one(paid: Paid) -> None:
-    turn = await paid.start("queue=1.5 position=3 seconds=1")
+@pytest.mark.parametrize(("told", "shown"), [(3, 3), (2**31 + 1, 2**31 - 1)])
+async def test_its_place_in_the_queue_is_told_while_it_has_one(
+    paid: Paid, told: int, shown: int
+) -> None:
+    turn = await paid.start(f"queue=1.5 position={told} seconds=1")
 
     conversation_id = "conv_" + turn["id"].split("_")[1]
     async with paid.client.subscribe(FOLLOW, id=conversation_id) as updates:
@@ -125,7 +128,7 @@ async def test_its_place_in_the_queue_is_told_while_it_has_one(paid: Paid) -> No
         )
 
     positions = [data["turnUpdated"]["turn"]["outputs"][0]["queuePosition"] for data in seen]
-    assert 3 in positions
+    assert shown in positions
     assert positions[-1] is None
 
 

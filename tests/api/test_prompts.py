@@ -9,6 +9,7 @@ from tests.clients import Data, GraphQLClient
 from tests.conftest import Darkroom
 from tests.operations import (
     DELETE,
+    DELETE_PROMPT,
     PROMPTS,
     SEND,
     SET_FAVOURITE,
@@ -254,3 +255,48 @@ async def test_a_message_with_very_many_words_can_be_sent_and_found(
     rename = "mutation($id: ID!) { renameConversation(input: {conversationId: $id, title: "
     await client(rename + '"Harbour"}) { userErrors { code } } }', id=conversation_id)
     assert await found(client, "harbour w0") == [conversation_id]
+
+
+async def delete(client: GraphQLClient, prompt_id: str) -> Data:
+    payload: Data = (await client(DELETE_PROMPT, id=prompt_id))["deletePrompt"]
+    return payload
+
+
+async def test_a_deleted_prompt_is_gone_until_it_is_used_again(client: GraphQLClient) -> None:
+    started = await conversation_with(client, userMessage="A boat", turns=1)
+    await send(client, started["conversation"]["id"], userMessage="A boat")
+    await start(client, userMessage="A lighthouse")
+    [boat] = await prompts(client, search="boat")
+    await client(SET_FAVOURITE, id=boat["id"], favourite=True)
+
+    deleted = await delete(client, boat["id"])
+
+    assert deleted == {"deletedPromptId": boat["id"], "userErrors": []}
+    assert await uses(client) == [("A lighthouse", 1)]
+    assert await prompts(client, search="boat") == []
+    node = "query($id: ID!) { node(id: $id) { id } }"
+    assert (await client(node, id=boat["id"]))["node"] is None
+    assert started["turn"]["userMessage"] == "A boat"
+    assert await found(client, "boat") == [started["conversation"]["id"]]
+
+    await start(client, userMessage="A boat")
+    assert [(one["uses"], one["favourite"]) for one in await prompts(client, search="boat")] == [
+        (1, False)
+    ]
+
+
+async def test_only_the_owner_deletes_a_prompt(darkroom: Darkroom, client: GraphQLClient) -> None:
+    await start(client)
+    [prompt] = await prompts(client)
+    unknown = "prompt_00000000000000000000000000"
+
+    names = [prompt["id"], unknown, "nonsense", "", '{"$gt": ""}']
+    kept = [await delete(darkroom.client(), name) for name in names]
+
+    assert all(one == kept[1] for one in kept)
+    assert [error["code"] for error in kept[0]["userErrors"]] == ["NOT_FOUND"]
+    assert await prompts(client) == [prompt]
+    assert (await delete(client, prompt["id"]))["userErrors"] == []
+    assert [error["code"] for error in (await delete(client, prompt["id"]))["userErrors"]] == [
+        "NOT_FOUND"
+    ]

@@ -5,6 +5,7 @@ import base64
 
 import pytest
 
+from tests.api.test_plans import plan
 from tests.clients import GraphQLClient
 from tests.operations import (
     SMALL,
@@ -14,6 +15,7 @@ from tests.operations import (
     conversation_with,
     followed,
     over,
+    samples,
     send,
     send_or_refuse,
     start,
@@ -51,6 +53,35 @@ async def test_the_outputs_of_the_previous_turn_are_the_next_ones_references(
         "turn": {"id": turn["id"]},
         "output": {"id": turn["outputs"][0]["id"]},
     }
+
+
+async def test_each_model_edits_its_own_image_however_many_references_there_are(
+    client: GraphQLClient,
+) -> None:
+    models = ["local-silver", "local-ink"]
+    first = await conversation_with(
+        client, selectedModels=models, options={**SMALL, "imagesPerModel": 4}
+    )
+    outputs = first["turn"]["outputs"]
+    made = [image["id"] for output in outputs for image in output["images"]]
+    manual = [*made[1:4], *made[5:], *[one["id"] for one in await samples(client)]][:10]
+    assert len(manual) == 10
+    images = [output["image"]["id"] for output in outputs]
+    edit = {"manualReferenceIds": manual, "userMessage": "Put @Image12 into it"}
+
+    planned = await plan(
+        client, conversationId=first["conversation"]["id"], selectedModels=models, **edit
+    )
+    sent = await send(client, first["conversation"]["id"], **edit)
+
+    for own, other, promised, output in zip(
+        images, reversed(images), planned["models"], sent["turn"]["outputs"], strict=True
+    ):
+        given = [one["image"]["id"] for one in output["references"]]
+        assert given == [own, *manual[:8], manual[9]]
+        assert [one["image"]["id"] for one in promised["references"]] == given
+        dropped = [one["image"]["id"] for one in promised["droppedReferences"]]
+        assert dropped == [other, manual[8]]
 
 
 async def test_after_a_turn_that_failed_an_earlier_ones_images_go_along(

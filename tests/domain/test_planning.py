@@ -74,7 +74,7 @@ def references(*names: str) -> tuple[Reference, ...]:
     return tuple(made)
 
 
-BOTH = a_model("both", is_default=True, aliases=("company/both",), max_references=1)
+BOTH = a_model("both", aliases=("company/both",), max_references=1)
 REGISTRY = ModelRegistry(
     [
         a_model("words", scenes=WORDS, max_references=0, edit_model_id="words-edit"),
@@ -85,12 +85,38 @@ REGISTRY = ModelRegistry(
         a_model("keyless", unavailable_reason=ModelUnavailableReason.NO_CREDENTIALS),
         a_model("old", unavailable_reason=ModelUnavailableReason.RETIRED, replacement_id="older"),
         a_model("older", unavailable_reason=ModelUnavailableReason.RETIRED, replacement_id="wide"),
-    ]
+    ],
+    defaults=["company/both"],
 )
+
+
+NO_KEY = ModelUnavailableReason.NO_CREDENTIALS
+WAY_OUT = "Select another model, such as Default (default) for 5 credits an image."
+
+
+def a_registry_of_heirs(*, price: int) -> ModelRegistry:
+    """The models of `REGISTRY` at 4 credits, behind a default at this price."""
+    cheap: dict[str, object] = {"credits_from_words": 4, "credits_with_references": 4}
+    gone = cheap | {"unavailable_reason": NO_KEY}
+    return ModelRegistry(
+        [
+            a_model("default", credits_from_words=price, credits_with_references=price),
+            *(
+                replace(model, credits_from_words=4, credits_with_references=4)
+                for model in REGISTRY.all()
+            ),
+            a_model("dear", credits_from_words=9, credits_with_references=9),
+            a_model("dearly-replaced", replacement_id="dear", **gone),
+            a_model("old-words", scenes=WORDS, replacement_id="words", **gone),
+            a_model("gone-editor", scenes=WORDS, edit_model_id="old-editor", **cheap),
+            a_model("old-editor", scenes=EDITS, replacement_id="wide", **gone),
+        ]
+    )
 
 
 def plan(
     *models: str,
+    registry: ModelRegistry = REGISTRY,
     given: tuple[Reference, ...] | None = (),
     inherited: tuple[str, ...] = (),
     named: bool = False,
@@ -105,7 +131,7 @@ def plan(
             selected_models=models or None,
             **request,  # type: ignore[arg-type]
         ),
-        registry=REGISTRY,
+        registry=registry,
         inherited=Inherited(model_ids=inherited, aspect_ratio=SQUARE, resolution=Resolution.ONE_K),
         references=given,
         previous_were_named=named,
@@ -159,9 +185,86 @@ def test_models_that_cannot_be_used_are_refused_and_a_replacement_is_named() -> 
 
 
 def test_an_inherited_model_that_is_gone_goes_on_with_its_replacement() -> None:
-    chosen = plan(inherited=("old", "wide", "never-heard-of", "keyless"))
+    chosen = plan(inherited=("old", "wide"))
 
     assert [output.model.id for output in chosen.outputs] == ["wide"]
+
+
+@pytest.mark.parametrize(
+    ("inherited", "given", "chosen"),
+    [
+        # Its replacement, and the editor of that, if it costs no more.
+        (["old"], (), ["wide"]),
+        (["older", "both"], (), ["wide", "both"]),
+        (["old-words"], ("a",), ["words-edit"]),
+        (["gone-editor"], ("a",), ["wide"]),
+        # The default where there is no replacement, or only one that costs more.
+        (["keyless"], (), ["default"]),
+        (["keyless", "default"], ("a",), ["default"]),
+        (["keyless", "both"], (), ["default", "both"]),
+        (["dearly-replaced"], (), ["default"]),
+        # What cannot make this turn is left out where another one can.
+        (["words-only", "both"], ("a",), ["both"]),
+        (["words-only"], ("a",), ["default"]),
+        (["words-edit"], (), ["default"]),
+        (["dear"], (), ["dear"]),
+        ([], (), ["default"]),
+    ],
+)
+def test_an_inherited_model_is_replaced_by_what_costs_no_more(
+    inherited: list[str], given: tuple[str, ...], chosen: list[str]
+) -> None:
+    planned = plan(
+        inherited=tuple(inherited), given=references(*given), registry=a_registry_of_heirs(price=4)
+    )
+
+    assert [output.model.id for output in planned.outputs] == chosen
+
+
+@pytest.mark.parametrize(
+    ("inherited", "given", "code", "message"),
+    [
+        (["keyless"], (), "MODEL_UNAVAILABLE", "Keyless is not available any more. " + WAY_OUT),
+        (["keyless", "both"], (), "MODEL_UNAVAILABLE", None),
+        (["never-heard-of"], (), "MODEL_UNAVAILABLE", None),
+        (
+            ["dearly-replaced"],
+            (),
+            "MODEL_UNAVAILABLE",
+            "Dearly-Replaced is not available any more. "
+            "Select another model, such as Dear (dear) for 9 credits an image.",
+        ),
+        (
+            ["words-only"],
+            ("a",),
+            "MODEL_CANNOT_EDIT",
+            "Words-Only cannot make this turn. " + WAY_OUT,
+        ),
+        (["words-edit"], (), "MODEL_NEEDS_REFERENCE", None),
+    ],
+)
+def test_nothing_that_costs_more_takes_the_place_of_an_inherited_model(
+    inherited: list[str], given: tuple[str, ...], code: str, message: str | None
+) -> None:
+    with pytest.raises(Refused) as caught:
+        plan(
+            inherited=tuple(inherited),
+            given=references(*given),
+            registry=a_registry_of_heirs(price=5),
+        )
+
+    (error,) = caught.value.user_errors
+    assert (error.code, error.path) == (code, ("input", "selectedModels"))
+    assert message in (None, error.message)
+
+
+def test_without_any_model_it_says_so() -> None:
+    registry = ModelRegistry([a_model("keyless", unavailable_reason=NO_KEY)])
+
+    for inherited, code in ((), "NO_MODELS"), (("keyless",), "MODEL_UNAVAILABLE"):
+        with pytest.raises(Refused) as caught:
+            plan(inherited=inherited, registry=registry)
+        assert [error.code for error in caught.value.user_errors] == [code]
 
 
 def test_where_no_inherited_model_can_do_it_the_default_does() -> None:
@@ -272,19 +375,29 @@ def test_a_price_is_given_in_credits_with_the_right_plural(price: int, credits: 
         (["a", "b", "m:c"], 10, False, "abc"),
         (["a", "b", "m:c"], 2, False, "ac"),
         (["a", "b", "m:c"], 2, True, "ab"),
-        (["s:a", "m:b", "m:c"], 2, False, "bc"),
+        (["s:a", "m:b", "m:c"], 2, False, "ab"),
+        (["s:a", "m:b", "m:c"], 1, False, "a"),
         (["a@one", "b@mine"], 1, False, "b"),
-        (["a@one", "b@mine", "m:c"], 1, False, "c"),
+        (["a@one", "b@mine", "m:c"], 1, False, "b"),
         (["a@one", "b@mine", "m:c"], 1, True, "b"),
-        (["a@one", "b@mine"], 2, False, "ab"),
+        (["a@one", "b@mine", "m:c"], 2, True, "ba"),
+        (["a@one", "b@mine", "m:c"], 2, False, "bc"),
+        (["a@one", "b@mine", "m:c"], 3, False, "bac"),
+        (["a@one", "b@before", "c@mine"], 2, True, "ca"),
+        (["a@one", "b@before"], 1, False, "b"),
+        (["m:a", "m:b@mine"], 1, False, "a"),
         (["a"], 0, False, ""),
+        ([], 3, False, ""),
     ],
 )
-def test_a_model_is_given_what_matters_most_in_the_turns_order(
+def test_a_model_is_given_the_base_first_and_then_what_matters_most_in_the_turns_order(
     given: list[str], limit: int, named: bool, kept: str
 ) -> None:
     chosen = choose_references(
-        references(*given), limit=limit, model_id=ModelId("mine"), previous_were_named=named
+        references(*given),
+        limit=limit,
+        own_model_ids=[ModelId("mine"), ModelId("before")],
+        previous_were_named=named,
     )
 
     assert "".join(reference.image.id for reference in chosen) == kept
@@ -296,15 +409,17 @@ def test_a_model_is_given_what_matters_most_in_the_turns_order(
         ("Put @Image1 into @image3", "words-edit", "ac"),
         ("Put @Image1 into @Image1", "both", "a"),
         ("@Image2, please", "both", "b"),
-        ("Mail me@image3 or @Image3d", "both", "c"),
-        ("Nobody", "both", "c"),
+        ("Mail me@image3 or @Image3d", "both", "a"),
+        ("Nobody", "both", "a"),
+        ("Put @image3 into it", "words-edit", "ac"),
     ],
 )
 def test_what_the_message_mentions_is_never_dropped(message: str, model: str, kept: str) -> None:
     planned = plan(model, given=references("a", "b", "m:c"), message=message)
 
-    given = planned.outputs[0].references
-    assert "".join(one.image.id for one in given)[: len(kept)] == kept
+    (output,) = planned.outputs
+    assert "".join(one.image.id for one in output.references)[: len(kept)] == kept
+    assert {*output.references, *output.dropped_references} == {*planned.references}
 
 
 @pytest.mark.parametrize(
@@ -344,11 +459,11 @@ def test_there_is_nothing_to_mention_without_references() -> None:
 )
 def test_each_model_reads_mentions_in_its_own_way(spelling: str, told: str) -> None:
     all_of_them = references("a", "b", "c")
-    positions = positions_of((all_of_them[0], all_of_them[2]), all_of_them)
+    positions = positions_of((all_of_them[2], all_of_them[0]), all_of_them)
 
-    message = "Put @Image1 into @Image3, not me@image2 or @Image2"
+    message = "Put @Image3 into @Image1, not me@image2 or @Image2"
 
-    assert positions == {1: 1, 3: 2}
+    assert positions == {3: 1, 1: 2}
     assert spell_mentions(message, positions, spelling) == told
 
 
@@ -388,6 +503,30 @@ def test_on_the_day_of_a_route_the_next_one_takes_over() -> None:
     assert after is not None
     assert (before.provider, before.available) == ("first", True)
     assert (after.provider, after.available) == ("second", True)
+
+
+@pytest.mark.parametrize(
+    ("days_left", "other_routes", "notice"),
+    [
+        (31, (), " Ends on 1 January 2027."),
+        (1, (), " Ends on 1 January 2027."),
+        (32, (), ""),
+        (1, ({"retires_at": None},), ""),
+        (1, ({"retires_at": datetime(2027, 1, 9, tzinfo=UTC)},), " Ends on 9 January 2027."),
+        (1, ({"retires_at": datetime(2027, 6, 9, tzinfo=UTC)},), ""),
+    ],
+)
+def test_a_model_that_ends_within_a_month_says_so(
+    days_left: int, other_routes: tuple[dict[str, object], ...], notice: str
+) -> None:
+    end = datetime(2027, 1, 1, tzinfo=UTC)
+    routes = tuple(a_model("leaving", **given) for given in other_routes)
+    registry = ModelRegistry(
+        [a_model("leaving", description="Quick.", retires_at=end, other_routes=routes)],
+        now=lambda: end - timedelta(days=days_left),
+    )
+
+    assert registry.remembered("leaving").description == f"Quick.{notice}"
 
 
 def test_a_withdrawn_model_is_shown_and_not_available() -> None:

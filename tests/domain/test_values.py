@@ -1,17 +1,21 @@
 """Ids, titles, ratios, sealed tokens, pages."""
 
+from itertools import accumulate
+
 import pytest
+import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
 from domain import ids
 from domain.changes import Bookmark, ClusterTime
-from domain.conversations import is_blank, title_from
+from domain.conversations import title_from
 from domain.cursors import PageCursors, TurnCursors
 from domain.errors import BadUserInput, InvalidCursor
 from domain.models import ASPECT_RATIOS, AspectRatio, Resolution, nearest_resolution, pixel_size
 from domain.pages import PageRequest, cut
 from domain.signing import Signer
+from domain.text import balance_directions, is_blank, one_line, shorten
 from domain.text_search import words_of
 
 SEAL = Signer(b"a secret of this test, long enough")
@@ -68,13 +72,91 @@ def test_a_title_is_one_short_line(message: str) -> None:
         ("A " + "b" * 90, "A " + "b" * 57 + "…"),
         ("left \u202eright", "left right"),
         ("x" * 57 + " \U0001f469\u200d\U0001f680 on the moon", "x" * 57 + "…"),
+        ("x" * 57 + " 👨\u200d👩\u200d👧\u200d👦 in the garden", "x" * 57 + "…"),
+        ("x" * 57 + "🇧🇷🇵🇹" * 9, "x" * 57 + "🇧🇷…"),
+        ("x" * 58 + "🇧🇷🇵🇹", "x" * 58 + "…"),
+        ("x" * 56 + "👍🏽" * 9, "x" * 56 + "👍🏽…"),
+        ("x" * 57 + "क्षि" * 9, "x" * 57 + "…"),
+        ("x" * 58 + "\u1112\u1161\u11ab" * 9, "x" * 58 + "…"),
+        ("x" * 57 + "e\u0301" * 9, "x" * 57 + "e\u0301…"),
+        ("x" * 58 + "1\ufe0f\u20e3" * 9, "x" * 58 + "…"),
+        ("a" + "\u0301" * 900, "a" + "\u0301" * 58 + "…"),
     ],
 )
 def test_a_title_is_cut_where_it_hurts_least(message: str, title: str) -> None:
     assert title_from(message) == title
 
 
-@pytest.mark.parametrize("text", ["", " \n\t", "\u200b\u200d\ufeff", "\x00\x07"])
+@given(st.text(st.sampled_from("ab \u200d\u0301👩🏽🇧🇷क्षि\u1112\u1161\u11ab"), max_size=300))
+def test_a_title_is_cut_between_letters(message: str) -> None:
+    line = one_line(message)
+    letters = regex.findall(r"\X", line)
+    kept = title_from(message).removesuffix("…")
+
+    assert kept in ["", *accumulate(letters)] or len(letters[0]) > 59
+
+
+@pytest.mark.parametrize(
+    ("text", "balanced"),
+    [
+        ("plain", "plain"),
+        ("\u2067שלום\u2069!", "\u2067שלום\u2069!"),
+        ("\u202bשלום\u202c!", "\u202bשלום\u202c!"),
+        ("photo\u202egnp.exe", "photognp.exe"),
+        ("\u202dover\u202c and \u202aout\u202c", "over and \u202aout\u202c"),
+        ("\u2067open", "\u2067open\u2069"),
+        ("\u2068one \u202atwo", "\u2068one \u202atwo\u202c\u2069"),
+        ("\u2066a\u202bb\u2069c\u202cd", "\u2066a\u202bb\u202c\u2069cd"),
+        ("\u202aa\u2067b\u202cc\u2069d", "\u202aa\u2067bc\u2069d\u202c"),
+        ("closed\u2069\u202c\u2069", "closed"),
+        ("left\u200eright\u200f", "left\u200eright\u200f"),
+    ],
+)
+def test_directions_end_where_their_text_does(text: str, balanced: str) -> None:
+    assert balance_directions(text) == balanced
+
+
+@given(
+    st.text(
+        st.sampled_from("a \u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"), max_size=200
+    )
+)
+def test_directions_are_balanced_in_all_that_is_shortened(text: str) -> None:
+    for shown in (balance_directions(text), shorten(text, 20), one_line(text), title_from(text)):
+        ends: list[str] = []
+        for control in shown:
+            if control in "\u202a\u202b":
+                ends.append("\u202c")
+            elif control in "\u2066\u2067\u2068":
+                ends.append("\u2069")
+            elif control in "\u202c\u2069":
+                assert ends.pop() == control
+            else:
+                assert control not in "\u202d\u202e"
+        assert not ends
+    assert len(shorten(text, 20)) <= 20
+    assert balance_directions(shorten(text, 20)) == shorten(text, 20)
+
+
+INVISIBLE = {
+    "": "nothing",
+    " \n\t": "blanks",
+    "\u200b\u200d\ufeff": "zero width",
+    "\x00\x07": "control characters",
+    "\u2800": "a braille blank",
+    "\u3164": "a Hangul filler",
+    "\u115f\u1160\uffa0": "other Hangul fillers",
+    "\ufe0f": "a variation selector",
+    "\U000e0101": "another one",
+    "\u034f": "a grapheme joiner",
+    "\u0301": "an accent alone",
+    " \u0301\u20e3\u200d\u093f": "marks alone",
+    "\u2067\u2069\u202e": "directions",
+    "\U000e0041": "a tag",
+}
+
+
+@pytest.mark.parametrize("text", INVISIBLE, ids=INVISIBLE.values())
 def test_what_cannot_be_seen_is_blank(text: str) -> None:
     assert is_blank(text)
     assert not is_blank(text + "a")

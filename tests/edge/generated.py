@@ -131,6 +131,7 @@ class Records:
                 {**self.image(), "outputId": output_id} for _ in range(self._random.randint(0, 2))
             ],
             "references": self._references(),
+            **self._report(),
             "text": self._perhaps(self._text()),
             "usage": self._perhaps(
                 {
@@ -156,6 +157,12 @@ class Records:
             "startedAt": self._perhaps(self._instant()),
             "completedAt": self._perhaps(self._instant()),
         }
+
+    def _report(self) -> Record:
+        """Outputs of earlier releases have none."""
+        words = {"provider": "fal", "quality": "high", "size": "1024x1024"}
+        known = {name: self._perhaps(word) for name, word in words.items()}
+        return known if self._random.random() < 0.7 else {}
 
     def image(self) -> Record:
         name = f"{self._random.getrandbits(160):040x}"

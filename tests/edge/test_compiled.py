@@ -22,7 +22,7 @@ from schema.loaders import Loaders
 from storage.mongo.turns import read_turn
 from tests.edge import generated
 
-SEEDS: Final = int(os.environ.get("DARKROOM_TEST_DOCUMENTS", "300"))
+SEEDS: Final = int(os.environ.get("DARKROOM_TEST_DOCUMENTS", "150"))
 # It is the time of the read, and each execution reads for itself.
 TIMED: Final = frozenset({"Conversation.cursor"})
 # These stand for a viewer's state outside of what is generated.

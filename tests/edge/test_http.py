@@ -40,8 +40,6 @@ def code_of(body: dict[str, list[dict[str, dict[str, str]]]]) -> str:
         b'{"query": "{ __typename }", "extensions": 1}',
         b'{"query": "{ __typename }", "operationName": 1}',
         b'{"query": "{ __typename }", "variables": {"a": NaN}}',
-        b'{"query": "{ __typename }", "variables": {"a": "\\ud800"}}',
-        b'{"query": "{ __typename }", "variables": {"a": "\\u0000"}}',
         b'{"query": "{ __typename }", "variables": ' + b'{"a":' * 40 + b"1" + b"}" * 40 + b"}",
     ],
 )

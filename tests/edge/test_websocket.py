@@ -1,13 +1,17 @@
 """graphql-transport-ws: each sentence of the protocol, and bad input with its exact answer."""
 
+import asyncio
 import json
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
 
+import jwt
 import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
 from edge import execution
+from edge.auth import LEEWAY
 from edge.dev_tokens import DevelopmentIssuer
 from tests.clients import GraphQLClient, Socket, connect_to
 from tests.conftest import Darkroom
@@ -105,14 +109,129 @@ async def test_without_a_good_token_the_socket_is_closed_4403(
         assert await socket.closed_with() == 4403
 
 
-async def test_a_socket_is_closed_when_its_token_ends(darkroom: Darkroom) -> None:
+def ending_token(darkroom: Darkroom, viewer: str, *, in_seconds: float) -> str:
+    """A token that has ended already, and is accepted for so much longer."""
     issuer = DevelopmentIssuer(darkroom.settings.data_dir)
-    token = issuer.token("ana", life=timedelta(seconds=1))
+    return issuer.token(viewer, life=timedelta(seconds=in_seconds) - LEEWAY)
+
+
+async def test_a_socket_is_closed_when_its_token_ends(darkroom: Darkroom) -> None:
+    """With the leeway that HTTP gives."""
+    token = ending_token(darkroom, "ana", in_seconds=2)
+    await darkroom.with_token(token)("{ viewer { id } }")
 
     async with connect_to(darkroom.url) as connection:
         socket = await opened(connection, token)
+        # Its time is over, and within the leeway it serves on a socket as it does over HTTP.
+        operation = await socket.subscribe("{ viewer { id } }")
+        over_http = await darkroom.with_token(token)("{ viewer { id } }")
+        assert await operation.next() == over_http
 
         assert await socket.closed_with() == 4403
+
+
+async def renew(socket: Socket, authorization: object) -> None:
+    await socket.send(type="ping", payload={"authorization": authorization})
+
+
+async def test_a_ping_renews_the_token(darkroom: Darkroom) -> None:
+    """What is subscribed goes on beyond the end of the token that the socket was opened with."""
+    client = darkroom.client("ana who renews")
+    started = await conversation_with(client)
+    first = ending_token(darkroom, "ana who renews", in_seconds=3)
+    second = ending_token(darkroom, "ana who renews", in_seconds=7)
+
+    async with connect_to(darkroom.url) as connection:
+        socket = await opened(connection, first)
+        subscription = await socket.subscribe(FOLLOW, id=started["conversation"]["id"])
+        await subscription.next()
+        await renew(socket, f"Bearer {second}")
+        pong = await socket.receive()
+        async with asyncio.timeout(10):
+            while await is_accepted(darkroom, first):
+                pass
+        await socket.send(type="ping")
+
+        ends = jwt.decode(second, options={"verify_signature": False})["exp"]
+        assert pong["type"] == "pong"
+        assert datetime.fromisoformat(pong["payload"]["expiresAt"]).timestamp() == ends
+        assert await is_accepted(darkroom, second)
+        assert await socket.receive() == {"type": "pong"}
+        assert await socket.closed_with() == 4403
+        assert not await is_accepted(darkroom, second)
+
+
+async def is_accepted(darkroom: Darkroom, token: str) -> bool:
+    response = await darkroom.with_token(token).post({"query": "{ viewer { id } }"})
+    return response.status_code == 200
+
+
+async def test_the_newest_token_counts_also_if_it_ends_earlier(darkroom: Darkroom) -> None:
+    client = darkroom.client("ana with little time")
+
+    async with client.socket() as socket:
+        await renew(
+            socket, f"Bearer {ending_token(darkroom, 'ana with little time', in_seconds=1)}"
+        )
+
+        assert (await socket.receive())["payload"]["expiresAt"]
+        assert await socket.closed_with() == 4403
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda darkroom: f"Bearer {darkroom.token('bob')}",
+        lambda darkroom: f"Bearer {ending_token(darkroom, 'ana', in_seconds=-5)}",
+        lambda _: "Bearer nothing",
+        lambda _: "nothing",
+        lambda _: "",
+        lambda _: 7,
+        lambda _: ["Bearer"],
+        lambda _: {},
+        lambda _: False,
+    ],
+    ids=[
+        "another viewer's",
+        "ended",
+        "no token",
+        "no scheme",
+        "empty",
+        "a number",
+        "a list",
+        "an object",
+        "false",
+    ],
+)
+async def test_a_token_that_renews_nothing_closes_the_socket(
+    darkroom: Darkroom, make: Callable[[Darkroom], object]
+) -> None:
+    async with darkroom.client("ana").socket() as socket:
+        await renew(socket, make(darkroom))
+
+        assert await socket.closed_with() == 4403
+
+
+@pytest.mark.parametrize("payload", [{}, {"authorization": None}, {"other": "Bearer x"}])
+async def test_a_ping_without_a_token_renews_nothing(
+    client: GraphQLClient, payload: object
+) -> None:
+    async with client.socket() as socket:
+        await socket.send(type="ping", payload=payload)
+
+        assert await socket.receive() == {"type": "pong"}
+
+
+async def test_before_the_connection_is_acknowledged_there_is_nothing_to_renew(
+    darkroom: Darkroom,
+) -> None:
+    async with connect_to(darkroom.url) as connection:
+        socket = Socket(connection)
+        await renew(socket, "Bearer nothing")
+        assert await socket.receive() == {"type": "pong"}
+
+        await socket.send(id="1", type="subscribe", payload=TYPENAME)
+        assert await socket.closed_with() == 4401
 
 
 async def test_nobody_may_stay_without_saying_who_they_are(darkroom: Darkroom) -> None:
@@ -158,6 +277,7 @@ async def test_subscribing_before_the_acknowledgement_is_unauthorized(
         json.dumps({"id": "1", "type": "subscribe", "payload": {"query": 1}}),
         json.dumps({"id": "1", "type": "subscribe", "payload": {**TYPENAME, "variables": []}}),
         json.dumps({"id": "1", "type": "subscribe", "payload": {**TYPENAME, "operationName": 1}}),
+        json.dumps({"id": "1", "type": "subscribe", "payload": {**TYPENAME, "extensions": []}}),
         json.dumps({"type": "complete"}),
         json.dumps({"id": 1, "type": "complete"}),
         "[" * 40 + "]" * 40,

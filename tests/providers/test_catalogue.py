@@ -1,11 +1,18 @@
+import re
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from domain.ids import ModelId
-from domain.models import ASPECT_RATIOS, ModelUnavailableReason, Resolution, Scene
-from providers.catalogue import CatalogueError, load_catalogue
+from domain.models import (
+    ASPECT_RATIOS,
+    ModelRegistry,
+    ModelUnavailableReason,
+    Resolution,
+    Scene,
+)
+from providers.catalogue import CatalogueError, UnknownDefaultModel, load_catalogue
 
 ROW = """
 [[models]]
@@ -16,11 +23,10 @@ company = "Somebody"
 provider = "somewhere"
 scenes = ["TEXT_TO_IMAGE", "IMAGE_TO_IMAGE"]
 max_references = 1
-is_default = true
 """
 FAL = ROW.replace('"somewhere"', '"fal"')
-LOCAL = ROW.replace('"one"', '"local-one"').replace('"somewhere"', '"local"')
-OTHER = ROW.replace('"one"', '"two"').replace("is_default = true", "")
+OTHER = ROW.replace('"one"', '"two"').replace('"One"', '"Two"')
+LOCAL = OTHER.replace('"two"', '"local-one"').replace('"somewhere"', '"local"')
 
 
 def catalogue(folder: Path, text: str) -> Path:
@@ -29,12 +35,78 @@ def catalogue(folder: Path, text: str) -> Path:
     return path
 
 
-def test_silver_is_the_default_for_both_scenes() -> None:
-    models = load_catalogue(rehearsals=False)
+def defaults_of(registry: ModelRegistry) -> list[str | None]:
+    """From text, and with references."""
+    defaults = [registry.default(scene) for scene in Scene]
+    assert [
+        [model.id for model in registry.all() if registry.is_default(model, scene)]
+        for scene in Scene
+    ] == [[model.id] if model else [] for model in defaults]
+    return [model.id if model else None for model in defaults]
 
-    defaults = [models.default(scene) for scene in Scene]
 
-    assert [model and model.id for model in defaults] == ["local-silver", "local-silver"]
+@pytest.mark.parametrize(
+    ("keys", "text", "edits"),
+    [
+        ((), "local-silver", "local-silver"),
+        (("gemini",), "img-nano-banana-2-1", "img-nano-banana-2-1"),
+        (("fal",), "img-nano-banana", "img-nano-banana-edit"),
+        (("openai",), "img-gpt-image-2-5-sunburst", "img-gpt-image-2-5-sunburst"),
+        (("azure",), "img-gpt-image-2", "img-gpt-image-2"),
+        (("openrouter", "fal"), "img-nano-banana-2-1", "img-nano-banana-2-1"),
+        (("replicate",), "img-nano-banana", "img-nano-banana-edit"),
+        (("wavespeed",), "local-silver", "local-silver"),  # its only model is retired
+    ],
+)
+def test_the_default_is_the_first_remote_model_with_a_key(
+    keys: tuple[str, ...], text: str, edits: str
+) -> None:
+    registry = load_catalogue(rehearsals=True, with_credentials=keys)
+
+    assert defaults_of(registry) == [text, edits]
+
+
+@pytest.mark.parametrize(
+    ("names", "text", "edits"),
+    [
+        (["img-kling-o1"], "img-nano-banana", "img-kling-o1"),
+        (["img-reve", "img-kling-o1"], "img-reve", "img-reve-edit"),
+        (["img-gpt-image-2", "img-flux-2-max"], "img-flux-2-max", "img-flux-2-max-edit"),
+        (["img-hunyuan-v3"], "img-hunyuan-v3", "img-nano-banana-edit"),
+        (["nano-banana"], "img-nano-banana", "img-nano-banana-edit"),
+        (["local-ink"], "local-ink", "local-ink"),
+    ],
+)
+def test_named_defaults_come_first_where_they_can_be_used(
+    names: list[str], text: str, edits: str
+) -> None:
+    registry = load_catalogue(rehearsals=False, with_credentials={"fal"}, default_models=names)
+
+    assert defaults_of(registry) == [text, edits]
+
+
+def test_a_default_that_is_withdrawn_gives_way_to_the_next_one() -> None:
+    registry = load_catalogue(rehearsals=False, with_credentials={"fal"})
+
+    registry.withdraw([ModelId("img-nano-banana"), ModelId("img-nano-banana-edit")])
+
+    assert defaults_of(registry) == ["img-nano-banana-pro", "img-nano-banana-pro-edit"]
+
+
+def test_a_default_that_no_row_knows_is_an_error() -> None:
+    with pytest.raises(UnknownDefaultModel, match="There is no model img-nothing"):
+        load_catalogue(rehearsals=False, default_models=["local-ink", "img-nothing"])
+
+
+def test_local_models_can_be_switched_off() -> None:
+    registry = load_catalogue(rehearsals=False, local_models=False)
+
+    silver = registry.get("local-silver")
+    assert silver is not None
+    assert (silver.listed, silver.label) == (False, "Silver")
+    assert silver.unavailable_reason is ModelUnavailableReason.SWITCHED_OFF
+    assert registry.find(provider="local") == ()
+    assert defaults_of(registry) == [None, None]
 
 
 @pytest.mark.parametrize("name", ["local-silver", "local-ink"])
@@ -110,6 +182,16 @@ def test_a_row_takes_what_it_shares_and_overrides_it(tmp_path: Path) -> None:
         (ROW.replace("max_references = 1", ""), "one", "max_references"),
         (ROW + "custom_size = { minimum = 256, maximum = 300, step = 16 }", "one", "custom_size"),
         (ROW + "retires_at = 2030-01-01T00:00:00", "one", "retires_at"),
+        (ROW + "prices = [{ credits = -1 }]", "one", "prices.0.credits"),
+        (ROW + 'prices = [{ quality = "LOW" }]', "one", "prices.0.credits"),
+        (ROW + 'prices = [{ credits = 1, quality = "LOW" }]', "one", "prices.0.quality"),
+        (ROW + 'prices = [{ credits = 1, resolution = "TWO_K" }]', "one", "prices.0.resolution"),
+        (ROW + 'prices = [{ credits = 1, scene = "IMAGE" }]', "one", "prices.0.scene"),
+        (
+            ROW + 'prices = [{ credits = 1 }, { credits = 2, resolution = "ONE_K" }]',
+            "one",
+            "prices.1",
+        ),
         (ROW + 'formats = ["PNG", "PNG"]', "one", "formats"),
         (ROW + 'mention_spelling = "Image"', "one", "mention_spelling"),
         (ROW + 'mention_spelling = "{image}"', "one", "mention_spelling"),
@@ -120,9 +202,6 @@ def test_a_row_takes_what_it_shares_and_overrides_it(tmp_path: Path) -> None:
         (ROW + 'aliases = ["x", "x"]', "one", "aliases"),
         (ROW + 'replacement_id = "three"', "one", "replacement_id"),
         (ROW + 'edit_model_id = "one"', "one", "edit_model_id"),
-        (OTHER, "no row", "is_default"),
-        (ROW + OTHER + "is_default = true", "one, two", "is_default"),
-        (ROW + 'unavailable_reason = "RETIRED"', "no row", "is_default"),
     ],
 )
 def test_a_bad_row_is_named_with_its_field(tmp_path: Path, text: str, row: str, field: str) -> None:
@@ -154,12 +233,39 @@ provider = "somewhere"
 provider = "second"
 max_images = 2
 """
-    path = catalogue(tmp_path, ROW.replace("is_default = true\n", "") + routes + LOCAL)
+    path = catalogue(tmp_path, ROW + routes + LOCAL)
 
     model = load_catalogue(rehearsals=False, with_credentials=keys, path=path).get("one")
 
     assert model is not None
     assert (model.provider, model.max_images, model.available) == (provider, max_images, available)
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [("One", "One"), ("GPT-Image 1.5", "GPT Image 1.5"), ("FLUX 2", "Flux 2"), ("Reve²", "reve 2")],
+)
+def test_two_models_never_have_the_same_label(tmp_path: Path, one: str, two: str) -> None:
+    rows = ROW.replace('label = "One"', f'label = "{one}"')
+    rows += OTHER.replace('label = "Two"', f'label = "{two}"')
+
+    with pytest.raises(CatalogueError, match=f"Row two: label: one is called {re.escape(two)} too"):
+        load_catalogue(rehearsals=False, path=catalogue(tmp_path, rows))
+
+
+@pytest.mark.parametrize(
+    ("keys", "in_use"),
+    [
+        ({"fal", "gemini"}, {"fal", "gemini", "local"}),
+        ({"wavespeed"}, {"local"}),  # its only model is retired
+        ({"openrouter", "gemini"}, {"openrouter", "gemini", "local"}),
+        (set(), {"local"}),
+    ],
+)
+def test_a_key_may_open_no_model(keys: set[str], in_use: set[str]) -> None:
+    registry = load_catalogue(rehearsals=False, with_credentials=keys)
+
+    assert registry.providers_in_use() == in_use
 
 
 def test_an_editing_sibling_must_edit(tmp_path: Path) -> None:
@@ -180,7 +286,6 @@ def test_models_of_a_provider_are_shown_with_and_without_its_key(
 
     assert {"img-nano-banana", "img-kling-o1"} <= {row.id for row in rows}
     assert {row.unavailable_reason for row in rows if not row.retired} == {reason}
-    assert models.default(Scene.TEXT_TO_IMAGE) == models.get("local-silver")
 
 
 FIVE = "1:1 4:3 3:4 16:9 9:16"

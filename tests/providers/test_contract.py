@@ -87,6 +87,27 @@ async def test_an_answer_means_the_same_at_every_provider(
         assert not failed.value.retryable
 
 
+@pytest.mark.parametrize("status", [401, 402, 403, 429, 500, 503, 529])
+async def test_it_is_certain_that_nothing_was_taken(played: Played, status: int) -> None:
+    failure = await played.failed(played.vendor.run(f"submit={status}"))
+
+    assert failure.nothing_taken
+    assert played.bill == []
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        *(f"taken submit={status}" for status in (408, 502, 504, 524)),
+        *("cut=0", "submit=400", "submit=404", "submit=422", "images=0"),
+    ],
+)
+async def test_it_is_not_certain_that_nothing_was_taken(played: Played, script: str) -> None:
+    failure = await played.failed(played.vendor.run(script))
+
+    assert not failure.nothing_taken
+
+
 async def test_a_refusal_is_final(played: Played) -> None:
     failure = await played.failed(played.vendor.run(played.vendor.refusal))
 

@@ -94,7 +94,7 @@ async def test_faults_on_the_way_to_a_job_are_waited_out(polled: Played, fault: 
     "nonsense",
     [
         *("status=html", "status=empty", "status=nothing", "status=list", "status=huge"),
-        *("status=404", "status=strange", "file=503", "file=drop"),
+        *("status=404", "status=strange", "file=503", "file=403", "file=drop"),
     ],
 )
 async def test_a_little_nonsense_does_not_lose_a_job(polled: Played, nonsense: str) -> None:

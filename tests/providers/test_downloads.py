@@ -1,6 +1,9 @@
 """Results are fetched from where they may come from, and from nowhere else."""
 
 import asyncio
+import gzip
+import tracemalloc
+import zlib
 from base64 import b64encode
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -20,6 +23,24 @@ from tests.serving import free_port, serving
 LIMIT = 50_000
 PICTURE = b"\x89PNG" + bytes(1000)
 FAL = "https://queue.fal.run"
+PACKED: dict[str, tuple[bytes, str]] = {
+    "gzip": (gzip.compress(PICTURE), "gzip"),
+    "capitals": (gzip.compress(PICTURE), "GZIP"),
+    "deflate": (zlib.compress(PICTURE), "deflate"),
+    "twice": (zlib.compress(gzip.compress(PICTURE)), "gzip, deflate"),
+    "aws-chunked": (PICTURE, "aws-chunked"),
+    "aws-chunked-gzip": (gzip.compress(PICTURE), "gzip, aws-chunked"),
+    "identity": (PICTURE, "identity"),
+    "strange": (PICTURE, "x-of-our-own"),
+    "nothing": (PICTURE, ""),
+    "limit": (gzip.compress(bytes(LIMIT)), "gzip"),
+    "beyond": (gzip.compress(bytes(LIMIT + 1)), "gzip"),
+    "bomb": (gzip.compress(bytes(50_000_000)), "gzip"),
+    "bomb-in-a-bomb": (gzip.compress(gzip.compress(bytes(50_000_000))), "gzip, gzip"),
+    "seven-times": (PICTURE, ", ".join(["gzip"] * 7)),
+    "lie": (PICTURE, "gzip"),
+}
+"""Bodies, and what they say of their encoding."""
 
 
 class Files:
@@ -53,8 +74,9 @@ class Files:
                 return Response(bytes(int(count)))
             case ["endless"]:
                 return StreamingResponse(self._endless())
-            case ["packed"]:
-                return Response(PICTURE, headers={"content-encoding": "gzip"})
+            case ["packed", name]:
+                content, encoding = PACKED[name]
+                return Response(content, headers={"content-encoding": encoding})
             case ["slow"]:
                 return StreamingResponse(self._slow())
             case ["short"]:
@@ -315,7 +337,11 @@ async def test_other_redirects_are_not_followed(url: str, path: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["bytes/50001", "endless", "packed", "bytes/0", "status/204", "status/206", "status/400"],
+    [
+        *("bytes/50001", "endless", "bytes/0", "status/204", "status/206", "status/400"),
+        *("packed/beyond", "packed/bomb", "packed/bomb-in-a-bomb", "packed/seven-times"),
+        "packed/lie",
+    ],
 )
 async def test_what_is_no_acceptable_picture_is_refused(url: str, path: str) -> None:
     refused = await refusal(url, f"{url}/{path}")
@@ -326,9 +352,38 @@ async def test_what_is_no_acceptable_picture_is_refused(url: str, path: str) -> 
 async def test_a_picture_of_just_the_limit_is_taken(url: str) -> None:
     async with downloading(url) as downloader:
         assert len(await downloader.fetch(f"{url}/bytes/{LIMIT}")) == LIMIT
+        assert await downloader.fetch(f"{url}/packed/limit") == bytes(LIMIT)
 
 
-@pytest.mark.parametrize("path", ["status/500", "status/503", "status/429", "status/404", "short"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("gzip", "capitals", "deflate", "twice", "aws-chunked", "aws-chunked-gzip", "identity"),
+        *("strange", "nothing"),
+    ],
+)
+async def test_a_picture_is_unpacked_and_a_strange_encoding_is_ignored(url: str, name: str) -> None:
+    async with downloading(url) as downloader:
+        assert await downloader.fetch(f"{url}/packed/{name}") == PICTURE
+
+
+@pytest.mark.parametrize("name", ["bomb", "bomb-in-a-bomb"])
+async def test_a_bomb_is_cut_before_it_takes_its_room(url: str, name: str) -> None:
+    tracemalloc.start()
+    try:
+        await refusal(url, f"{url}/packed/{name}")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    # The client inflates in pieces of 1 MiB.
+    assert peak < 6 * 2**20
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["status/500", "status/503", "status/429", "status/404", "status/403", "short"],
+)
 async def test_what_may_pass_can_be_tried_again(url: str, path: str) -> None:
     refused = await refusal(url, f"{url}/{path}")
 
@@ -380,7 +435,7 @@ async def test_a_data_link_carries_its_own_bytes() -> None:
         "data:image/png;base64,",
         "data:image/png,abcd",
         "data:image/png;base64,@@@@",
-        "data:image/png;base64,abc",
+        "data:image/png;base64,abcde",
         "data:image/png;base64,abcdé",
         f"data:{'x' * 300};base64,abcd",
         f"data:image/png;base64,{b64encode(bytes(LIMIT + 1)).decode()}",

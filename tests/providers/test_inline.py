@@ -9,9 +9,10 @@ import pytest
 
 from providers.base64 import Base64Decoder
 from providers.http import AnswerUnusable
+from providers.lenient import objects_of
 from providers.streaming_json import InlineJson
 
-PICTURE = bytes(range(256)) * 3 + b"!"
+PICTURE = bytes(range(256)) * 3
 TEXT = b64encode(PICTURE).decode()
 
 
@@ -84,23 +85,71 @@ def test_what_is_no_number_of_a_picture_is_none(number: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
+    "value",
     [
-        '{"b64_json":"' + "A" * 999 + '"}',
-        '{"b64_json":"' + "A" * 100 + "=" + "A" * 100 + '"}',
-        '{"b64_json":"AAAAAAA=AAAAAAAA"}',
-        '{"b64_json":"' + "*" * 100 + '"}',
-        '{"b64_json":"Just some words, no picture."}',
-        '{"b64_json":"' + "AAAA\\x" * 100 + '"}',
-        '{"url":"data:image/png,hello"}',
-        '{"url":"data:image/png;base64"}',
-        '{"url":"data:' + "a" * 300 + '"}',
+        "A" * 997,
+        "A" * 100 + "=" + "A" * 100,
+        "AAAAAAA=AAAAAAAA",
+        "*" * 100,
+        "Just some words, no picture.",
+        "AAAA\\x" * 100,
+        "AAAA\\ud83d" * 100,
+        "data:image/png,hello",
+        "data:image/png;base64",
+        "data:image/png;base64,",
+        "data:" + "a" * 300,
+        "data:" + "a" * 300 + ",AAAA",
     ],
 )
-def test_what_should_be_a_picture_and_is_none_is_unusable(text: str) -> None:
+def test_what_should_be_a_picture_and_is_none_costs_no_other(value: str) -> None:
     for length in (1, 5, None):
-        with pytest.raises(AnswerUnusable):
-            read(text, length=length)
+        document = read(
+            f'{{"list":[{{"b64_json":"{value}"}},{{"b64_json":"{TEXT}"}}]}}', length=length
+        )
+        fields = document.fields()
+        assert fields is not None
+        broken, whole = [item["b64_json"] for item in objects_of(fields["list"])]
+        assert not document.take(broken)
+        assert document.take(whole) == PICTURE
+
+
+PNG = b"\x89PNG" + PICTURE
+PNG_TEXT = b64encode(PNG).decode()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(PNG_TEXT.replace("+", "-").replace("/", "_"), id="the alphabet for URLs"),
+        pytest.param(PNG_TEXT.rstrip("="), id="no padding"),
+        pytest.param(PNG_TEXT.rstrip("=") + "=", id="half the padding"),
+        pytest.param(PNG_TEXT + "===", id="more padding"),
+        pytest.param(PNG_TEXT + "\\n", id="a line end after it"),
+        pytest.param(PNG_TEXT + "AAAA", id="more after the padding"),
+        pytest.param(" \\t" + PNG_TEXT, id="blanks before it"),
+        pytest.param(" ".join(PNG_TEXT[at : at + 7] for at in range(0, 2000, 7)), id="blanks"),
+        pytest.param(PNG_TEXT[:99] + "," + PNG_TEXT[99:], id="a comma"),
+        pytest.param("\ufeff" + PNG_TEXT, id="a byte order mark"),
+        pytest.param("\\ufeff" + PNG_TEXT, id="a byte order mark that is escaped"),
+        pytest.param(PNG_TEXT[:50] + "\\u0000" + PNG_TEXT[50:], id="NUL"),
+        pytest.param(f"DATA:image/png;BASE64,{PNG_TEXT}", id="a data link in capitals"),
+        pytest.param(f"data:;base64,{PNG_TEXT}", id="a data link without a type"),
+    ],
+)
+def test_a_picture_in_odd_base64_is_decoded_as_by_others(value: str) -> None:
+    assert len(PNG_TEXT) % 4 == 0
+    assert PNG_TEXT.endswith("==")
+    for length in (*range(1, 12), 333, None):
+        document = read(f'{{"b64_json":"{value}"}}', length=length)
+        fields = document.fields()
+        assert fields is not None
+        assert document.take(fields["b64_json"]) == PNG
+
+
+def test_a_name_may_be_written_with_escapes() -> None:
+    document = read(f'{{"b64\\u005fjson":"{TEXT}"}}')
+
+    assert document.take((document.fields() or {})["b64_json"]) == PICTURE
 
 
 @pytest.mark.parametrize("text", ["", "[]", "[DONE]", '{"a":', '{"a":"b', "<html>", "\x00", '"x"'])

@@ -16,6 +16,7 @@ from domain.models import ImageFormat, Quality, Resolution
 from domain.outputs import Usage
 from providers.openai.backends import AzureBackend, OpenAIBackend, Verb
 from providers.openai.provider import OpenAIProvider
+from providers.vocabulary import word_of
 from tests.providers.pictures import Shelf, a_reference, opened
 from tests.providers.runs import QUICK, Played, Witness
 from tests.providers.vendors import DEPLOYMENTS as OUR_DEPLOYMENTS
@@ -303,6 +304,20 @@ async def test_tokens_are_told(openai: Played) -> None:
     first = TOKENS_PER_PICTURE + 2 * TOKENS_PER_PARTIAL
     assert streamed.usage == Usage(40, first, 40 + first)
     assert several.usage == Usage(40, 3 * TOKENS_PER_PICTURE, 40 + 3 * TOKENS_PER_PICTURE)
+
+
+@pytest.mark.parametrize("request_of", [{"preview_count": 2}, {"image_count": 3}, {}])
+async def test_quality_and_size_are_said_in_its_own_words(
+    openai: Played, request_of: dict[str, Any]
+) -> None:
+    delivery = await openai.made(a_run(quality=Quality.HIGH, **request_of))
+
+    assert (delivery.quality, delivery.size) == ("high", "1024x1024")
+
+
+@pytest.mark.parametrize("value", [None, 3, "", ["high"], "x" * 41, "high\n", "<b>", "§"])
+def test_what_is_no_word_is_not_kept(value: object) -> None:
+    assert word_of(value) is None
 
 
 @pytest.mark.parametrize(("script", "count"), [("images=2", 2), ("images=9", 4), ("black=0,2", 2)])

@@ -4,10 +4,11 @@ import httpx2
 import pytest
 from structlog.testing import capture_logs
 
-from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
+from domain.errors import GenerationErrorCode, NotSubmitted
 from providers.openai.failures import retry_hint
-from providers.openai.wire import PICTURES, OpenAIReply
+from providers.openai.wire import reply_to
 from providers.streaming_json import InlineJson
+from providers.synchronous.images_reply import PICTURES
 from tests.providers.runs import Played, Witness
 from tests.providers.test_openai import azure_of
 from tests.providers.vendors import VENDORS
@@ -71,14 +72,13 @@ async def test_a_204_has_an_unknown_outcome(openai: Played) -> None:
 
 
 def test_an_answer_of_an_unknown_type_is_no_delivery() -> None:
-    reply, document = OpenAIReply(a_run(), ()), InlineJson(PICTURES)
+    reply, document = reply_to(a_run(), ()), InlineJson(PICTURES)
 
     shown = reply.take(document, {"type": "image_generation.pondering"})
 
     assert shown == []
     assert reply.is_empty
-    with pytest.raises(GenerationFailed, match="PROVIDER_BAD_RESPONSE"):
-        reply.delivery()
+    assert reply.failure().code is Code.PROVIDER_BAD_RESPONSE
 
 
 async def test_all_pictures_kept_back_are_a_refusal(openai: Played) -> None:

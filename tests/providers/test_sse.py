@@ -1,10 +1,11 @@
 """Server-sent events, wherever their bytes are cut."""
 
 from collections.abc import AsyncGenerator, Iterable
+from contextlib import nullcontext
 
 import pytest
 
-from providers.http import AnswerUnusable
+from providers.http import AnswerLost, AnswerUnusable
 from providers.sse import Event, EventReader, read_events
 
 Told = list[tuple[str, str]]
@@ -111,6 +112,36 @@ async def test_a_body_that_has_enough_ends_the_stream() -> None:
             pass
 
     assert closed
+
+
+@pytest.mark.parametrize(
+    ("stream", "last"),
+    [
+        (b"data: x\n\ndata: y\n", "y"),
+        (b"data: x\n\ndata: y", "y"),
+        (b"data: x\n\nevent: late\ndata: y\ndata: z", "y\nz"),
+        (b"data: x\n\ndata: y\r", "y"),
+        (b"data: x\n\n", None),
+        (b"data: x\n\nevent: y\n", None),
+        (b"data: x\n\n: y", None),
+    ],
+)
+@pytest.mark.parametrize("breaks_off", [False, True])
+async def test_the_last_event_comes_without_its_end(
+    stream: bytes, last: str | None, breaks_off: bool
+) -> None:
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        for start in range(0, len(stream), 4):
+            yield stream[start : start + 4]
+        if breaks_off:
+            raise AnswerLost("broken off")
+
+    seen: list[tuple[str, bool]] = []
+    with pytest.raises(AnswerLost) if breaks_off else nullcontext():
+        async for event in read_events(pieces(), Text):
+            seen.append((event.body.data.decode(), event.is_whole))
+
+    assert seen == [("x", True), *([(last, False)] if last is not None else [])]
 
 
 async def test_events_are_told_as_soon_as_they_are_whole() -> None:

@@ -18,7 +18,7 @@ import bootstrap
 from domain.credits import Movement, captured, charge_for, released
 from domain.ids import ModelId, OutputId, ViewerId, output_id_of, turn_of_output
 from domain.images import ImageRecord
-from domain.outputs import GenerationError, Preview, Run, Usage
+from domain.outputs import GenerationError, Preview, Report, Run
 from domain.turns import Claim, Waiting
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.collections import UNFINISHED_TURN, Document
@@ -26,7 +26,7 @@ from storage.mongo.database import Database, repository
 from storage.mongo.images import image_document, record_document
 from storage.mongo.output_rules import UNFINISHED_OUTPUT, is_slot
 from storage.mongo.output_updates import ENDED, moving
-from storage.mongo.outputs import usage_document
+from storage.mongo.outputs import report_changes
 from storage.mongo.turns import read_turn
 from worker import main
 
@@ -105,9 +105,7 @@ class NaiveClaimRepository(MongoClaimRepository):
         await self._set(claim.turn.id, claim.output.slot, {"progress": progress})
         return True
 
-    async def land(
-        self, claim: Claim, records: Sequence[ImageRecord], *, text: str | None, usage: Usage | None
-    ) -> bool:
+    async def land(self, claim: Claim, records: Sequence[ImageRecord], report: Report) -> bool:
         output, owner_id = claim.output, claim.turn.owner_id
         charged = charge_for(
             output.credits_reserved,
@@ -126,8 +124,7 @@ class NaiveClaimRepository(MongoClaimRepository):
             **ENDED,
             "status": "COMPLETED",
             "images": {"$literal": [image_document(record.image) for record in records]},
-            "text": {"$literal": text},
-            "usage": {"$literal": usage_document(usage)},
+            **report_changes(report),
             "preview": None,
             "creditsCharged": charged,
         }

@@ -7,7 +7,6 @@ import asyncio
 import os
 import re
 import signal
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -20,6 +19,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from runtime.local_mongod import Mongod
 from tests.clients import Data, GraphQLClient
+from tests.resilience.preloaded import Fork, Preloaded
 from tests.serving import free_port
 from tests.simulators.fal import KEY as FAL_KEY
 from tests.simulators.replicate import KEY as REPLICATE_KEY
@@ -37,17 +37,7 @@ _KEYS_AND_PATHS: Final = {
     "replicate": (REPLICATE_KEY, "/v1"),
     "wavespeed": (WAVESPEED_KEY, "/api/v3"),
 }
-# As `python -m` does it. Linux ends the process with the one that started it, however that ends; if
-# that one is dead before the wish is made, the parent has changed, and nothing is started.
-_TIED_TO_PARENT: Final = """
-import ctypes, os, runpy, signal, sys
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-parent, module = int(sys.argv[1]), sys.argv[2]
-sys.argv[:] = [module, *sys.argv[3:]]
-if os.getppid() == parent:
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
-"""
+_PRELOADED: Final = Preloaded()
 
 
 async def eventually(
@@ -93,7 +83,7 @@ class Process(ABC):
         self._command = command
         self._environment = environment
         self._began_at = 0
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Fork | None = None
 
     @property
     def pid(self) -> int | None:
@@ -137,16 +127,11 @@ class Process(ABC):
             name: value for name, value in os.environ.items() if not name.startswith("DARKROOM_")
         }
         self.starts += 1
-        with self.log_path.open("ab") as log:
-            self._began_at = log.tell()
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-c", _TIED_TO_PARENT, str(os.getpid()), *self._command),
-                cwd=ROOT,
-                env={**inherited, **self._environment},
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+        self.log_path.touch()
+        self._began_at = self.log_path.stat().st_size
+        self._process = await _PRELOADED.spawn(
+            self._command, environment={**inherited, **self._environment}, log=self.log_path
+        )
 
     async def _end(self, number: signal.Signals) -> int:
         process = self._process

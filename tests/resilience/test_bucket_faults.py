@@ -48,7 +48,7 @@ from tests.simulators.fal import KEY, FalSimulator, serving_fal
 from tests.storage.detours import Detour, Fault, detour_to
 from tests.storage.places import keys_in, new_bucket
 
-FAULTS = 2_000 if THOROUGH else 300
+FAULTS = 2_000 if THOROUGH else 100
 SHARE = 0.45
 """Of all requests."""
 UNLUCKY = 0.2

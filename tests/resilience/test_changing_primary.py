@@ -13,7 +13,7 @@ from domain.execution.model_availability import ModelAvailability
 from domain.execution.runner import OutputRunner
 from domain.ids import ViewerId, new_conversation_id
 from domain.images import ImageRecord
-from domain.outputs import Usage
+from domain.outputs import Report
 from domain.signing import Signer
 from domain.turns import Claim
 from providers.catalogue import load_catalogue
@@ -88,15 +88,13 @@ class ConfirmedLate(MongoClaimRepository):
         self._others = others
         self.returned: asyncio.Task[None] | None = None
 
-    async def land(
-        self, claim: Claim, records: Sequence[ImageRecord], *, text: str | None, usage: Usage | None
-    ) -> bool:
+    async def land(self, claim: Claim, records: Sequence[ImageRecord], report: Report) -> bool:
         if self.returned is not None:
-            return await super().land(claim, records, text=text, usage=usage)
+            return await super().land(claim, records, report)
         await asyncio.gather(*(member.freeze() for member in self._others))
         self.returned = asyncio.create_task(self._return())
         with pymongo.timeout(CONFIRMED_SECONDS):
-            return await super().land(claim, records, text=text, usage=usage)
+            return await super().land(claim, records, report)
 
     async def _return(self) -> None:
         await asyncio.sleep(AWAY_SECONDS)

@@ -9,7 +9,7 @@ from domain.execution.model_availability import ModelAvailability
 from domain.execution.runner import OutputRunner
 from domain.images import ImageRecord
 from domain.models import ModelRegistry
-from domain.outputs import Usage
+from domain.outputs import Report
 from domain.signing import Signer
 from domain.turns import Claim
 from providers.catalogue import load_catalogue
@@ -35,15 +35,13 @@ class CommitOnItsWay(MongoClaimRepository):
         self.arrives = asyncio.Event()
         self.committed: asyncio.Task[bool] | None = None
 
-    async def land(
-        self, claim: Claim, records: Sequence[ImageRecord], *, text: str | None, usage: Usage | None
-    ) -> bool:
+    async def land(self, claim: Claim, records: Sequence[ImageRecord], report: Report) -> bool:
         landing, told = super().land, tuple(records)
 
         async def commit() -> bool:
             self.sent.set()
             await self.arrives.wait()
-            return await landing(claim, told, text=text, usage=usage)
+            return await landing(claim, told, report)
 
         self.committed = asyncio.create_task(commit())
         return await asyncio.shield(self.committed)

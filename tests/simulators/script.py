@@ -86,6 +86,8 @@ class Script:
     """Of each picture. One that comes inside of an answer is `html`, `svg`, `short` or `empty`."""
     bytes: int = 0
     """The length of each file."""
+    path: str = ""
+    """A file that is delivered in the place of each picture."""
     shape: str = ""
     """How a prediction's output is written down; see `predictions.py`."""
     state: str = ""

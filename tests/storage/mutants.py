@@ -25,7 +25,6 @@ from domain.errors import UserErrorCode
 from storage.imaging.containers import content_type_of
 from storage.imaging.sandbox_child import (
     Limits,
-    Order,
     Refusal,
     answer_to,
     encoded_answer,
@@ -177,8 +176,7 @@ def main(seed: str, count: int) -> None:
             continue
         started = time.process_time()
         try:
-            order = Order(content_type, Limits())
-            answer = answer_to(data, order, memory_before=memory_before)
+            answer = answer_to(data, Limits(), memory_before=memory_before)
             encoded_answer(answer)
             slowest = max(slowest, time.process_time() - started)
             if isinstance(answer, Refusal):

@@ -7,7 +7,7 @@ import pytest
 
 from domain.conflicts import Conflict
 from domain.errors import GenerationErrorCode
-from domain.outputs import GenerationError
+from domain.outputs import GenerationError, Report
 from storage.mongo.accounts import MongoAccountRepository
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.conversations import MongoConversationRepository
@@ -78,7 +78,7 @@ async def test_every_attempt_is_reserved_once_and_ended_once(
     lands, fails, cancelled, _ = turn.outputs
     claim = await a_claim(database, lands.id)
     ended = await asyncio.gather(
-        *(claims.land(claim, [a_picture(lands.id)], text=None, usage=None) for _ in range(4)),
+        *(claims.land(claim, [a_picture(lands.id)], Report()) for _ in range(4)),
         *(claims.fail(claim, FAILURE) for _ in range(4)),
     )
     assert sum(ended) == 1
@@ -111,7 +111,7 @@ async def test_of_several_images_what_was_delivered_is_paid_and_the_rest_release
     assert claim.output.credits_reserved == 4 * PRICE
 
     pictures = [a_picture(claim.output.id) for _ in range(3)]
-    assert await claims.land(claim, pictures, text=None, usage=None)
+    assert await claims.land(claim, pictures, Report())
 
     account = await accounts.open(ANA, starting_credits=PLENTY)
     assert (account.balance, account.reserved) == (PLENTY - 3 * PRICE, 0)
@@ -204,7 +204,7 @@ async def test_a_proof_taken_in_the_midst_of_it_all_holds(
         for _ in range(10):
             _, turn = await a_conversation(database)
             claim = await a_claim(database, turn.outputs[0].id, lease=LONG)
-            await claims.land(claim, [a_picture(claim.output.id)], text=None, usage=None)
+            await claims.land(claim, [a_picture(claim.output.id)], Report())
 
     async def watch() -> int:
         taken = 0

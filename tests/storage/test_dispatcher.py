@@ -4,14 +4,15 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from domain.errors import GenerationErrorCode, GenerationFailed
+from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
 from domain.execution import dispatcher as dispatching
 from domain.execution.dispatcher import Dispatcher
 from domain.execution.image_writer import ImageWriter
@@ -21,7 +22,7 @@ from domain.generation import Delivery, GenerationRequest
 from domain.ids import OutputId, ViewerId, viewer_id_of
 from domain.models import ModelRegistry
 from domain.outputs import ProviderJob
-from domain.ports.providers import RunObserver
+from domain.ports.providers import Provider, RunObserver
 from domain.signing import Signer
 from domain.turns import Hint, Turn
 from storage.imaging.threaded import ThreadedImageProcessor
@@ -71,11 +72,35 @@ def provider() -> Hangs:
     return Hangs()
 
 
+class Rejects:
+    """A provider that takes nothing."""
+
+    name = "rejecting"
+    max_concurrent_runs = 3 * ROOM
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def generate(self, request: GenerationRequest, observer: RunObserver) -> Delivery:
+        assert request.model.provider == self.name
+        self.asked += 1
+        raise NotSubmitted(GenerationErrorCode.PROVIDER_RATE_LIMITED)
+
+    async def cancel(self, job: ProviderJob) -> None:
+        raise AssertionError(job)
+
+
 @pytest.fixture
 def dispatcher(database: Database, provider: Hangs, tmp_path: Path) -> Dispatcher:
-    registry, claims = ModelRegistry([a_model()]), MongoClaimRepository(database)
-    objects = FolderObjectStore(tmp_path / "objects", public_url="", signer=Signer(b"x" * 32))
-    providers = {provider.name: provider}
+    return a_dispatcher(database, tmp_path, ModelRegistry([a_model()]), [provider])
+
+
+def a_dispatcher(
+    database: Database, folder: Path, registry: ModelRegistry, those: Sequence[Hangs | Rejects]
+) -> Dispatcher:
+    claims = MongoClaimRepository(database)
+    objects = FolderObjectStore(folder / "objects", public_url="", signer=Signer(b"x" * 32))
+    providers: dict[str, Provider] = {one.name: one for one in those}
     runner = OutputRunner(
         claims=claims,
         images=MongoImageRepository(database),
@@ -103,6 +128,26 @@ async def given_back(database: Database, viewer_id: ViewerId, outputs: Iterable[
     """Whether no lease holds any of them."""
     claims = MongoClaimRepository(database)
     return all([await claims.find_waiting(viewer_id, one) is not None for one in outputs])
+
+
+async def test_a_run_moves_to_another_provider_only_where_there_is_room(
+    database: Database, provider: Hangs, tmp_path: Path
+) -> None:
+    rejects, other = Rejects(), replace(a_model(), provider=provider.name)
+    model = replace(a_model(), provider=rejects.name, other_routes=(other,))
+    dispatcher = a_dispatcher(database, tmp_path, ModelRegistry([model]), [rejects, provider])
+    outputs = await outputs_of(database, ROOM)
+
+    dispatcher.enqueue(ANA, outputs)
+    await provider.until_begun(ROOM // 2)
+    async with asyncio.timeout(SOON_SECONDS):
+        while rejects.asked < ROOM:  # noqa: ASYNC110 - a provider tells nobody that it was asked
+            await asyncio.sleep(0.02)
+
+    # A viewer has at most a half of each provider's runs: the others wait to be asked again.
+    assert provider.begun == ROOM // 2
+    await dispatcher.stop(0)
+    assert provider.begun == ROOM // 2
 
 
 async def test_what_is_enqueued_runs(

@@ -9,6 +9,7 @@ import pytest
 from domain.conflicts import Conflict
 from domain.ids import ImageId, new_image_id, viewer_id_of
 from domain.images import Image, ImageRecord
+from domain.outputs import Report
 from domain.pages import PageRequest
 from domain.references import Reference, ReferenceOrigin
 from domain.turns import Turn
@@ -71,7 +72,7 @@ async def landed(database: Database, turn: Turn) -> ImageRecord:
     """The picture that the turn's first output delivers."""
     claim = await a_claim(database, turn.outputs[0].id)
     record = a_picture(claim.output.id)
-    assert await MongoClaimRepository(database).land(claim, [record], text=None, usage=None)
+    assert await MongoClaimRepository(database).land(claim, [record], Report())
     return record
 
 
@@ -149,10 +150,10 @@ async def test_only_the_owner_deletes_an_image(
     _, turn = await a_conversation(database)
     image_id = (await landed(database, turn)).image.id
 
-    assert not await images.delete_unless_used(BOB, image_id)
-    assert not await images.delete_unless_used(ANA, new_image_id())
+    assert await images.delete_unless_used(BOB, [image_id]) is not None
+    assert await images.delete_unless_used(ANA, [new_image_id()]) is not None
     assert await images.any_refers_to(ANA, [image_id])
-    assert await images.delete_unless_used(ANA, image_id)
+    assert await images.delete_unless_used(ANA, [image_id]) is None
     assert not await images.any_refers_to(ANA, [image_id])
 
 
@@ -166,7 +167,7 @@ async def test_another_viewers_use_keeps_nobodys_image(
         {"_id": "conv_x", "ownerId": BOB, "sourceImage": {"id": record.image.id}}
     )
 
-    assert await images.delete_unless_used(ANA, record.image.id)
+    assert await images.delete_unless_used(ANA, [record.image.id]) is None
 
 
 async def test_a_sibling_goes_on_when_an_image_of_its_turn_is_deleted(
@@ -176,9 +177,9 @@ async def test_a_sibling_goes_on_when_an_image_of_its_turn_is_deleted(
     first = await landed(database, turn)
     sibling = await a_claim(database, turn.outputs[1].id)
 
-    assert await images.delete_unless_used(ANA, first.image.id)
+    assert await images.delete_unless_used(ANA, [first.image.id]) is None
     second = a_picture(sibling.output.id)
-    assert await MongoClaimRepository(database).land(sibling, [second], text=None, usage=None)
+    assert await MongoClaimRepository(database).land(sibling, [second], Report())
 
     stored = (await MongoTurnRepository(database).get_many(ANA, [turn.id]))[turn.id]
     assert [output.images for output in stored.outputs] == [(), (second.image,)]
@@ -202,11 +203,9 @@ async def test_an_image_is_deleted_or_used_whoever_comes_first(
                 return False
             return True
 
-        was_used, was_deleted = await asyncio.gather(
-            begin(), images.delete_unless_used(ANA, image.id)
-        )
+        was_used, kept = await asyncio.gather(begin(), images.delete_unless_used(ANA, [image.id]))
 
-        assert was_used is not was_deleted
+        assert was_used is (kept is not None)
         assert await images.any_refers_to(ANA, [image.id]) is was_used
 
 
@@ -218,11 +217,11 @@ async def test_a_deletion_in_the_midst_of_a_landing_takes_what_has_landed(
         _, turn = await a_conversation(database, "one", "two")
         first = await landed(database, turn)
 
-        second, was_deleted = await asyncio.gather(
-            _landed_second(database, turn), images.delete_unless_used(ANA, first.image.id)
+        second, kept = await asyncio.gather(
+            _landed_second(database, turn), images.delete_unless_used(ANA, [first.image.id])
         )
 
-        assert was_deleted
+        assert kept is None
         stored = (await turns.get_many(ANA, [turn.id]))[turn.id]
         assert [output.images for output in stored.outputs] == [(), (second.image,)]
 
@@ -235,7 +234,7 @@ async def test_deleting_a_conversation_keeps_favourites_and_what_others_use(
     for output in turn.outputs:
         claim = await a_claim(database, output.id)
         record = a_picture(output.id)
-        assert await MongoClaimRepository(database).land(claim, [record], text=None, usage=None)
+        assert await MongoClaimRepository(database).land(claim, [record], Report())
         records.append(record)
     marked, used, free = (record.image for record in records)
     await images.set_favourite(ANA, marked.id, True)
@@ -256,11 +255,11 @@ async def test_an_image_whose_conversation_is_gone_can_be_deleted(
     await images.set_favourite(ANA, image_id, True)
     await MongoConversationRepository(database).delete(ANA, conversation.id)
 
-    assert await images.delete_unless_used(ANA, image_id)
+    assert await images.delete_unless_used(ANA, [image_id]) is None
 
 
 async def _landed_second(database: Database, turn: Turn) -> ImageRecord:
     claim = await a_claim(database, turn.outputs[1].id)
     record = a_picture(claim.output.id)
-    assert await MongoClaimRepository(database).land(claim, [record], text=None, usage=None)
+    assert await MongoClaimRepository(database).land(claim, [record], Report())
     return record

@@ -16,7 +16,7 @@ from domain.errors import GenerationErrorCode, UserError, UserErrorCode
 from domain.idempotency import IdempotencyKey
 from domain.ids import new_conversation_id, new_upload_id, prompt_id_of, viewer_id_of
 from domain.images import new_key
-from domain.outputs import GenerationError
+from domain.outputs import GenerationError, Report
 from domain.pages import PageRequest
 from domain.references import Reference, ReferenceOrigin
 from domain.turns import Turn
@@ -155,7 +155,7 @@ async def _calls_of_a_worker(
         "show_progress": lambda: claims.show_progress(claim, progress=0.5),
         "give_back": lambda: claims.give_back(claim),
         "postpone": lambda: claims.postpone(claim, [], delay=OVER),
-        "land": lambda: claims.land(claim, [a_picture(first.id)], text=None, usage=None),
+        "land": lambda: claims.land(claim, [a_picture(first.id)], Report()),
         "fail": lambda: claims.fail(other, failure),
         "list_waiting": lambda: claims.list_waiting(
             [fourth.model_id], min_queued=timedelta(0), expired=True, limit=10
@@ -221,8 +221,8 @@ async def _do_everything(database: Database) -> None:
     await images.page(ANA, PageRequest(), favourite=None, origin=None, model_id=None)
     await images.set_favourite(ANA, source.image.id, True)
     assert await images.any_refers_to(ANA, [source.image.id])
-    assert not await images.delete_unless_used(ANA, source.image.id)
-    assert await images.delete_unless_used(ANA, unused.image.id)
+    assert await images.delete_unless_used(ANA, [source.image.id]) is not None
+    assert await images.delete_unless_used(ANA, [unused.image.id]) is None
     await _upload(database)
     assert await conversations.delete(ANA, conversation.id) is not None
 

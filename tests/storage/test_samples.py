@@ -6,9 +6,10 @@ from PIL import Image
 
 from commands.make_samples import MAX_BYTES
 from commands.make_samples import SAMPLES as MADE
-from domain.images import Rendition
+from domain.images import DigitalSourceType, Provenance, Rendition
 from providers.catalogue import load_catalogue
 from storage.imaging.containers import read_container
+from storage.imaging.provenance import mark
 from storage.imaging.renditions import THUMBNAIL_WIDTHS, process
 from storage.imaging.samples import FOLDER, load_samples
 
@@ -41,10 +42,16 @@ def test_each_has_what_the_image_pipeline_would_make_of_it() -> None:
         widths = [thumbnail.width for thumbnail in image.thumbnails]
         assert widths == [width for width in THUMBNAIL_WIDTHS if width < image.original.width]
 
-        processed = process(read_container(image.original.data, max_pixels=10_000_000))
+        container = read_container(image.original.data, max_pixels=10_000_000)
+        processed = process(container)
 
-        # No metadata to remove, and the same sizes.
-        assert processed.original == image.original
+        # No metadata to remove but the mark of how it was made, and the same sizes.
+        source = DigitalSourceType.TRAINED_ALGORITHMIC_MEDIA
+        assert (
+            mark(processed, source, delivered=image.original.data, bare=container.data).original
+            == image.original
+        )
+        assert image.provenance == Provenance(source, content_credentials=False)
         assert [_size(one) for one in processed.thumbnails] == [
             _size(one) for one in image.thumbnails
         ]

@@ -19,7 +19,7 @@ from domain.cleanup.reconciliation import LEFT_ALONE, ObjectReconciler
 from domain.cleanup.store_ownership import StoreOwnership, mark_key
 from domain.errors import GenerationErrorCode
 from domain.images import FOLDERS, SHARDS, new_key, rendition_key, shard_of
-from domain.outputs import GenerationError, Preview
+from domain.outputs import GenerationError, Preview, Report
 from domain.ports.objects import ObjectStore, StoredObject
 from domain.signing import Signer
 from domain.turns import Claim
@@ -163,7 +163,7 @@ async def everything_in_use(database: Database, uploads: Uploads) -> set[str]:
     made = a_picture(turn.outputs[0].id)
     claims = MongoClaimRepository(database)
     first = await a_claim(database, turn.outputs[0].id)
-    assert await claims.land(first, [made], text=None, usage=None)
+    assert await claims.land(first, [made], Report())
     preview = await a_shown_preview(database, await a_claim(database, turn.outputs[1].id))
     upload = new_key("uploads", "image/png")
     await uploads.add(upload, is_over=False)
@@ -237,7 +237,7 @@ async def never_shown(database: Database, claim: Claim) -> tuple[set[str], set[s
 async def landed(database: Database, claim: Claim) -> tuple[set[str], set[str]]:
     preview = await a_shown_preview(database, claim)
     record = a_picture(claim.output.id)
-    assert await MongoClaimRepository(database).land(claim, [record], text=None, usage=None)
+    assert await MongoClaimRepository(database).land(claim, [record], Report())
     return {preview}, {record.image.key}
 
 
@@ -539,7 +539,7 @@ async def everything_in_use_of(database: Database, uploads: Uploads) -> None:
     _, turn = await a_conversation(database, "first", "second")
     claims = MongoClaimRepository(database)
     first = await a_claim(database, turn.outputs[0].id)
-    assert await claims.land(first, [a_picture(turn.outputs[0].id)], text=None, usage=None)
+    assert await claims.land(first, [a_picture(turn.outputs[0].id)], Report())
     await a_shown_preview(database, await a_claim(database, turn.outputs[1].id))
     await uploads.add(new_key("uploads", "image/png"), is_over=False)
 

@@ -10,7 +10,7 @@ from domain.conflicts import Conflict
 from domain.errors import GenerationErrorCode, Overloaded
 from domain.execution.rules import derive_status
 from domain.images import ImageRecord
-from domain.outputs import GenerationError, OutputStatus, Preview, Usage
+from domain.outputs import GenerationError, OutputStatus, Preview, Report, Usage
 from domain.references import Reference, ReferenceOrigin
 from domain.turns import Claim, Turn
 from storage.mongo.claims import MongoClaimRepository
@@ -50,7 +50,7 @@ async def read(turns: MongoTurnRepository, turn: Turn) -> Turn:
 
 
 async def land(claims: MongoClaimRepository, claim: Claim, *records: ImageRecord) -> bool:
-    return await claims.land(claim, records or [a_picture(claim.output.id)], text=None, usage=None)
+    return await claims.land(claim, records or [a_picture(claim.output.id)], Report())
 
 
 async def test_of_many_workers_one_gets_the_output(
@@ -108,13 +108,18 @@ async def test_landing_writes_the_output_and_its_images_or_nothing(
     claim = await a_claim(database, turn.outputs[0].id)
     records = [a_picture(claim.output.id), a_picture(claim.output.id)]
 
-    assert await claims.land(claim, records, text="Done $x", usage=Usage(1, 2, 3))
-    assert not await claims.land(claim, [a_picture()], text=None, usage=None)
+    assert await claims.land(
+        claim,
+        records,
+        Report(provider="$p", quality="high", size="1x1", text="Done $x", usage=Usage(1, 2, 3)),
+    )
+    assert not await claims.land(claim, [a_picture()], Report())
 
     output = (await read(turns, turn)).outputs[0]
     assert output.status is OutputStatus.COMPLETED
     assert output.images == tuple(record.image for record in records)
     assert (output.text, output.usage) == ("Done $x", Usage(1, 2, 3))
+    assert (output.provider, output.quality, output.size) == ("$p", "high", "1x1")
     found = await MongoImageRepository(database).get_many(
         ANA, [record.image.id for record in records]
     )

@@ -82,18 +82,12 @@ def our_processes() -> set[int]:
 
 
 async def process(processor: UploadSandbox, data: bytes) -> ProcessedImage:
-    content_type = content_type_of(data)
-    assert content_type is not None
-    return await processor.process_upload(data, content_type=content_type)
+    return await processor.process_upload(data)
 
 
-async def refusal(
-    processor: UploadSandbox, data: bytes, content_type: str | None = None
-) -> PictureRefused:
+async def refusal(processor: UploadSandbox, data: bytes) -> PictureRefused:
     with pytest.raises(PictureRefused) as refused:
-        await processor.process_upload(
-            data, content_type=content_type or content_type_of(data) or "image/png"
-        )
+        await processor.process_upload(data)
     assert str(refused.value).endswith(".")
     return refused.value
 
@@ -109,32 +103,24 @@ def zipped() -> bytes:
 
 
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
-NOT_THESE: dict[str, tuple[bytes, str]] = {
-    "nothing": (b"", "image/png"),
-    "HTML named .png": (b"<!doctype html><script>alert(1)</script>", "image/png"),
-    "SVG named .png": (SVG, "image/png"),
-    "SVG with XXE named .png": (
-        b'<!DOCTYPE svg [<!ENTITY x SYSTEM "file:///etc/passwd">]><svg>&x;</svg>',
-        "image/png",
-    ),
-    "PDF named .png": (b"%PDF-1.7\n1 0 obj\n", "image/png"),
-    "EPS named .png": (encoded(a_picture(), "EPS"), "image/png"),
-    "TIFF named .png": (encoded(a_picture(), "TIFF"), "image/png"),
-    "GIF named .png": (encoded(a_picture(), "GIF"), "image/png"),
-    "HEIC named .png": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "image/png"),
-    "ZIP named .png": (zipped(), "image/png"),
-    "a JPEG declared as PNG": (encoded(a_picture(), "JPEG"), "image/png"),
-    "a PNG declared as JPEG": (encoded(a_picture(), "PNG"), "image/jpeg"),
-    "a WebP declared as PNG": (encoded(a_picture(), "WEBP"), "image/png"),
-    "a RIFF that is no WebP": (b"RIFF\x04\0\0\0WAVEfmt ", "image/webp"),
+NOT_THESE: dict[str, bytes] = {
+    "nothing": b"",
+    "HTML": b"<!doctype html><script>alert(1)</script>",
+    "SVG": SVG,
+    "SVG with XXE": b'<!DOCTYPE svg [<!ENTITY x SYSTEM "file:///etc/passwd">]><svg>&x;</svg>',
+    "PDF": b"%PDF-1.7\n1 0 obj\n",
+    "EPS": encoded(a_picture(), "EPS"),
+    "TIFF": encoded(a_picture(), "TIFF"),
+    "GIF": encoded(a_picture(), "GIF"),
+    "HEIC": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
+    "ZIP": zipped(),
+    "a RIFF that is no WebP": b"RIFF\x04\0\0\0WAVEfmt ",
 }
 
 
 @pytest.mark.parametrize("row", NOT_THESE)
 async def test_type_that_is_not_taken(processor: UploadSandbox, row: str) -> None:
-    data, content_type = NOT_THESE[row]
-
-    refused = await refusal(processor, data, content_type)
+    refused = await refusal(processor, NOT_THESE[row])
 
     assert refused.code is UserErrorCode.UPLOAD_TYPE_UNSUPPORTED
 
@@ -215,7 +201,18 @@ INVALID: dict[str, Callable[[], bytes]] = {
         encoded(a_picture()), b"fdAT", b"\0\0\0\1frame"
     ),
     "header lies about the size: higher PNG": lambda: with_png_size(encoded(a_picture()), 300, 201),
-    "header lies about the size: lower PNG": lambda: with_png_size(encoded(a_picture()), 300, 100),
+    "header lies about the size: far lower PNG": lambda: with_png_size(
+        encoded(a_picture(300, 2_000)), 300, 100
+    ),
+    "header lies about the size: higher JPEG": lambda: with_jpeg_size(
+        encoded(a_picture(), "JPEG"), 300, 230
+    ),
+    "header lies about the size: wider JPEG": lambda: with_jpeg_size(
+        encoded(a_picture(), "JPEG", progressive=True), 330, 200
+    ),
+    "header lies about the size: higher JPEG with restarts": lambda: with_jpeg_size(
+        encoded(a_picture(), "JPEG", restart_marker_rows=1), 300, 400
+    ),
     "header lies about the size: higher WebP": lambda: with_webp_size(300, 4_000),
     "header lies about the size: larger WebP": lambda: with_webp_canvas(3_000, 200),
     "header lies about the size: smaller WebP": lambda: with_webp_canvas(200, 200),
@@ -232,7 +229,7 @@ INVALID: dict[str, Callable[[], bytes]] = {
     "text-chunk bomb, international": lambda: text_bomb(b"iTXt", b"Comment\0\1\0en\0\0"),
     "text-chunk bomb of many": lambda: (
         encoded(a_picture())[:33]
-        + png_chunk(b"zTXt", b"A\0\0" + zlib.compress(bytes(900_000))) * 5
+        + png_chunk(b"zTXt", b"A\0\0" + zlib.compress(bytes(900_000))) * 50
         + encoded(a_picture())[33:]
     ),
     "text-chunk bomb of empty ones": lambda: (
@@ -494,13 +491,6 @@ async def test_the_smallest_and_the_longest_are_taken(
 
 ODD_SCANS: dict[str, Callable[[], bytes]] = {
     "fewer rows than coded": lambda: with_jpeg_size(encoded(a_picture(), "JPEG"), 300, 150),
-    "more rows than coded": lambda: with_jpeg_size(encoded(a_picture(), "JPEG"), 300, 230),
-    "more columns than coded": lambda: with_jpeg_size(
-        encoded(a_picture(), "JPEG", progressive=True), 330, 200
-    ),
-    "more rows, with restarts": lambda: with_jpeg_size(
-        encoded(a_picture(), "JPEG", restart_marker_rows=1), 300, 400
-    ),
     "surplus data behind the pixels": lambda: (
         encoded(a_picture(), "JPEG")[:-2] + CANARY * 50 + b"\xff\xd9"
     ),
@@ -509,7 +499,7 @@ ODD_SCANS: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("row", ODD_SCANS)
-async def test_a_jpeg_with_too_many_or_too_few_coded_pixels_is_encoded_from_what_decodes(
+async def test_a_jpeg_with_too_many_coded_pixels_is_encoded_from_what_decodes(
     processor: UploadSandbox, row: str
 ) -> None:
     data = ODD_SCANS[row]()
@@ -688,7 +678,7 @@ from storage.imaging.sandbox import UploadSandbox
 async def main():
     data = Path(sys.argv[1]).read_bytes()
     limits = Limits(decoding_seconds=60, seconds=60)
-    await UploadSandbox(limits=limits).process_upload(data, content_type="image/png")
+    await UploadSandbox(limits=limits).process_upload(data)
 asyncio.run(main())
 """
 
@@ -749,7 +739,7 @@ from storage.imaging.sandbox import UploadSandbox
 
 async def develop(developer, data):
     try:
-        return (await developer.process_upload(data, content_type="image/png")).original.width
+        return (await developer.process_upload(data)).original.width
     except (Overloaded, PictureRefused) as error:
         return type(error).__name__
 
@@ -939,14 +929,14 @@ async def test_damaged_files_in_processes_of_their_own(
     outcomes = set[str]()
 
     for data in mutants(SEED, MUTATIONS_APART):
-        content_type = content_type_of(data) or "image/png"
         try:
-            original = (await processor.process_upload(data, content_type=content_type)).original
+            original = (await processor.process_upload(data)).original
         except PictureRefused as refused:
             outcomes.add(refused.code)
         else:
             outcomes.add(original.content_type)
-            assert_opens(original.data, content_type, original.width, original.height)
+            assert original.content_type == content_type_of(data)
+            assert_opens(original.data, original.content_type, original.width, original.height)
 
     assert outcomes <= {
         *CONTENT_TYPES.values(),

@@ -11,7 +11,7 @@ from domain.execution.model_availability import ModelAvailability
 from domain.execution.runner import OutputRunner
 from domain.execution.sweeper import Sweeper
 from domain.ids import ModelId, OutputId, ViewerId
-from domain.images import ProcessedImage, Rendition
+from domain.images import DigitalSourceType, ProcessedImage, Provenance, Rendition
 from domain.ports.execution import ClaimRepository
 from domain.ports.objects import ObjectStore
 from domain.ports.providers import Provider
@@ -180,15 +180,25 @@ class _NoWithdrawals:
 class _Developer:
     """A `Developer` that takes any bytes for a picture, but those that are said to be none."""
 
-    async def process(self, data: bytes) -> ProcessedImage:
+    async def process(
+        self, data: bytes, *, source: DigitalSourceType | None = None
+    ) -> ProcessedImage:
         await asyncio.sleep(0.01)
         if data == BROKEN:
             raise GenerationFailed(GenerationErrorCode.PROVIDER_BAD_RESPONSE, retryable=True)
         return ProcessedImage(
-            original=_rendition(data, 64), thumbhash="", thumbnails=(_rendition(data, 16),)
+            original=_rendition(data, 64),
+            thumbhash="",
+            thumbnails=(_rendition(data, 16),),
+            provenance=None if source is None else Provenance(source, content_credentials=False),
         )
 
-    async def preview(self, data: bytes) -> Rendition:
+    async def preview(
+        self,
+        data: bytes,
+        *,
+        source: DigitalSourceType | None = None,  # noqa: ARG002 - of the port
+    ) -> Rendition:
         await asyncio.sleep(0.01)
         return _rendition(data, 16)
 

@@ -1,7 +1,7 @@
 """What all processes of a history share: the model, the vendor, bytes, and the lines to them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final, Protocol
 
@@ -26,6 +26,8 @@ SWEEP_SECONDS: Final = 2.5
 MAX_QUEUED: Final = timedelta(seconds=60)
 FAMILIES: Final = ("queue-a", "queue-b", "direct-a", "free-a")
 """Models, each of which has a stand-in to be tried again by. The first word is the provider's."""
+OTHER_ROUTES: Final = {"queue": "direct", "direct": "queue"}
+"""Who is asked where a provider has certainly taken nothing. Both send one bill."""
 ONE_AT_A_TIME: Final = ("queue-b", "direct-a")
 _DOUBLED: Final = 0.1
 """Hints that are carried twice."""
@@ -174,7 +176,7 @@ def a_site(
 
 
 def _a_registry(deadline: timedelta) -> ModelRegistry:
-    return ModelRegistry(
+    rows = [
         ImageModel(
             id=ModelId(name),
             label=name,
@@ -182,7 +184,6 @@ def _a_registry(deadline: timedelta) -> ModelRegistry:
             company="",
             provider=name.partition("-")[0],
             scenes=frozenset(Scene),
-            is_default=name == FAMILIES[0],
             max_references=2,
             max_images=2,
             images_per_run=1 if family in ONE_AT_A_TIME else None,
@@ -191,4 +192,10 @@ def _a_registry(deadline: timedelta) -> ModelRegistry:
         )
         for family in FAMILIES
         for name in (family, family + AGAIN)
+    ]
+    return ModelRegistry(
+        replace(row, other_routes=(replace(row, provider=other),))
+        if (other := OTHER_ROUTES.get(row.provider))
+        else row
+        for row in rows
     )

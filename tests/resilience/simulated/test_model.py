@@ -23,7 +23,7 @@ from domain.idempotency import IdempotencyKey
 from domain.ids import ModelId, new_conversation_id, viewer_id_of
 from domain.images import Image
 from domain.models import SQUARE, Resolution
-from domain.outputs import GenerationError, Preview, Run, Usage
+from domain.outputs import GenerationError, Preview, Report, Run, Usage
 from domain.references import Reference, ReferenceOrigin
 from domain.turns import Claim, PlannedOutput, Turn, TurnOptions, TurnPlan
 from storage.mongo.accounts import MongoAccountRepository
@@ -269,7 +269,8 @@ async def land(both: Both) -> None:
     ours, _ = both.claimed[-1]
     records = [a_picture(ours.output.id) for _ in range(both.random.randint(1, 2))]
     usage = both.random.choice((None, Usage(1, None, 3)))
-    await both.ask_with_claims("land", records, text="Done $x", usage=usage)
+    report = Report(provider="$p", quality=None, size="$s", text="Done $x", usage=usage)
+    await both.ask_with_claims("land", records, report)
     ids = [record.image.id for record in records]
     viewer_id = both.random.choice(VIEWERS)
     await both.ask(both.images, "any_refers_to", viewer_id, ids)

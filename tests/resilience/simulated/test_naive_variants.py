@@ -20,7 +20,7 @@ from domain.generation import Delivery
 from domain.idempotency import IdempotencyKey, IdempotencyRecord
 from domain.ids import ConversationId, ImageId, ViewerId
 from domain.images import ImageRecord
-from domain.outputs import GenerationError, Output, OutputStatus, ProviderJob, Run, Usage
+from domain.outputs import GenerationError, Output, OutputStatus, ProviderJob, Report, Run
 from domain.services.commands import CommandService
 from domain.turns import Claim, Waiting
 from domain.viewers import Viewer
@@ -80,15 +80,8 @@ class NoRelease(Claims):
 class ReleaseAndCapture(Claims):
     """What landed is paid for, and given back as well."""
 
-    def land(
-        self,
-        claim: Claim,
-        records: Sequence[ImageRecord],
-        *,
-        text: str | None,
-        usage: Usage | None,
-    ) -> bool:
-        landed = super().land(claim, records, text=text, usage=usage)
+    def land(self, claim: Claim, records: Sequence[ImageRecord], report: Report) -> bool:
+        landed = super().land(claim, records, report)
         if landed:
             self._tables.release(claim.turn.owner_id, [claim.output])
         return landed
@@ -97,16 +90,9 @@ class ReleaseAndCapture(Claims):
 class PayLater(Claims):
     """The state moves in one transaction, the money in another: never, if the worker dies."""
 
-    def land(
-        self,
-        claim: Claim,
-        records: Sequence[ImageRecord],
-        *,
-        text: str | None,
-        usage: Usage | None,
-    ) -> bool:
+    def land(self, claim: Claim, records: Sequence[ImageRecord], report: Report) -> bool:
         ledger, accounts = dict(self._tables.ledger), dict(self._tables.accounts)
-        landed = super().land(claim, records, text=text, usage=usage)
+        landed = super().land(claim, records, report)
         self._tables.ledger, self._tables.accounts = ledger, accounts
         return landed
 

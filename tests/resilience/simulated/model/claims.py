@@ -8,7 +8,7 @@ from domain.credits import captured, charge_for
 from domain.execution import rules
 from domain.ids import ModelId, OutputId, ViewerId, turn_of_output
 from domain.images import ImageRecord
-from domain.outputs import GenerationError, Output, OutputStatus, Preview, Run, Usage
+from domain.outputs import GenerationError, Output, OutputStatus, Preview, Report, Run
 from domain.turns import Claim, Waiting
 from tests.resilience.simulated.model.tables import Row, Tables, WrittenTwice
 
@@ -129,14 +129,7 @@ class Claims:
         self._tables.observer.committed(row.turn.owner_id, before, row.turn)
         return True
 
-    def land(
-        self,
-        claim: Claim,
-        records: Sequence[ImageRecord],
-        *,
-        text: str | None,
-        usage: Usage | None,
-    ) -> bool:
+    def land(self, claim: Claim, records: Sequence[ImageRecord], report: Report) -> bool:
         tables, held = self._tables, claim.output.credits_reserved
         row, output = self._held(claim)
         if row is None or output is None:
@@ -148,8 +141,11 @@ class Claims:
             output,
             status=OutputStatus.COMPLETED,
             images=tuple(record.image for record in records),
-            text=text,
-            usage=usage,
+            provider=report.provider,
+            quality=report.quality,
+            size=report.size,
+            text=report.text,
+            usage=report.usage,
             preview=None,
             credits_charged=charged,
         )

@@ -1,0 +1,143 @@
+"""Deletes a viewer with all that belongs to them.
+
+It begins with a mark in the account, so that it is finished by another process if this one dies.
+Until it is finished, nothing new can be made for the viewer: what the viewer makes afterwards is
+not deleted by a repetition. Bytes are deleted before the records that lead to them.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from time import monotonic
+from typing import Final
+
+from domain.errors import Overloaded, StoreUnavailable
+from domain.ids import ViewerId
+from domain.ports.cleanup import ErasureRepository
+from domain.ports.objects import ObjectStore
+from domain.ports.repositories import ConversationRepository, TurnRepository
+
+log = logging.getLogger(__name__)
+
+LEASE: Final = timedelta(seconds=15)
+_LOOK_SECONDS: Final = 4.0
+_ANSWER_SECONDS: Final = 6.0
+"""How long the request waits: less than an operation may take. The rest is done without it."""
+_BATCH: Final = 200
+
+
+class ViewerEraser:
+    def __init__(
+        self,
+        erasures: ErasureRepository,
+        turns: TurnRepository,
+        conversations: ConversationRepository,
+        objects: ObjectStore,
+    ) -> None:
+        self._erasures = erasures
+        self._turns = turns
+        self._conversations = conversations
+        self._objects = objects
+        self._running: dict[ViewerId, asyncio.Task[None]] = {}
+
+    @asynccontextmanager
+    async def serve(self) -> AsyncIterator[None]:
+        """Finish what other processes have left, periodically, until the block ends."""
+        task = asyncio.create_task(self._take_over_forever(), name="viewer eraser")
+        try:
+            yield
+        finally:
+            tasks = [task, *self._running.values()]
+            for one in tasks:
+                one.cancel()
+            await asyncio.wait(tasks)
+
+    async def erase(self, viewer_id: ViewerId) -> None:
+        """Delete the viewer. When this returns, it cannot be lost any more, and is usually done.
+
+        Raise Overloaded if the database is away, and nothing has begun.
+        """
+        await self._erasures.begin(viewer_id, lease=LEASE)
+        await asyncio.wait([self._run(viewer_id)], timeout=_ANSWER_SECONDS)
+
+    def _run(self, viewer_id: ViewerId) -> asyncio.Task[None]:
+        """Erase in a task that outlives the request, one for each viewer."""
+        task = self._running.get(viewer_id)
+        if task is None:
+            task = asyncio.create_task(self._erase(viewer_id), name="erasure of a viewer")
+            self._running[viewer_id] = task
+            task.add_done_callback(lambda _: self._running.pop(viewer_id))
+        return task
+
+    async def _take_over_forever(self) -> None:
+        while True:
+            try:
+                viewer_id = await self._erasures.take_over(lease=LEASE)
+                if viewer_id is not None:
+                    log.info("deletion of a viewer taken over")
+                    await asyncio.wait([self._run(viewer_id)])
+                    continue
+            except Overloaded:
+                pass  # the next look will tell
+            except Exception:
+                log.exception("search for unfinished deletions of viewers failed")
+            await asyncio.sleep(_LOOK_SECONDS * random.uniform(0.75, 1.25))
+
+    async def _erase(self, viewer_id: ViewerId) -> None:
+        begun_at = monotonic()
+        try:
+            await self._delete_all(viewer_id)
+            while not await self._erasures.finish(viewer_id):
+                await self._delete_all(viewer_id)
+        except (Overloaded, StoreUnavailable) as error:
+            # Its lease expires, and it is taken over.
+            reason = str(error) or type(error).__name__
+            log.warning("deletion of a viewer interrupted", extra={"reason": reason})
+        except Exception:
+            log.exception("deletion of a viewer failed")
+        else:
+            log.info("viewer deleted", extra={"seconds": round(monotonic() - begun_at, 3)})
+
+    async def _delete_all(self, viewer_id: ViewerId) -> None:
+        await self._cancel_outputs(viewer_id)
+        await self._delete_conversations(viewer_id)
+        # A twin that makes an image of an upload finds out when it writes to the upload: those
+        # first, then all images that have been made.
+        await self._delete_uploads(viewer_id)
+        await self._delete_images(viewer_id)
+        await self._erasures.delete_prompts_and_keys(viewer_id)
+        while await self._erasures.anonymise_ledger(viewer_id, limit=_BATCH):
+            await self._renew(viewer_id)
+
+    async def _cancel_outputs(self, viewer_id: ViewerId) -> None:
+        while turns := await self._turns.in_progress(viewer_id):
+            for turn in turns:
+                slots = [output.slot for output in turn.outputs]
+                await self._turns.cancel(viewer_id, turn.id, slots)
+            await self._renew(viewer_id)
+
+    async def _delete_conversations(self, viewer_id: ViewerId) -> None:
+        # No output runs any more: there will be no other previews.
+        await self._objects.delete(await self._erasures.list_preview_keys(viewer_id))
+        while found := await self._erasures.list_conversations(viewer_id, limit=_BATCH):
+            for conversation_id in found:
+                await self._conversations.delete(viewer_id, conversation_id, keep_images=True)
+                await self._renew(viewer_id)
+
+    async def _delete_uploads(self, viewer_id: ViewerId) -> None:
+        while uploads := await self._erasures.list_uploads(viewer_id, limit=_BATCH):
+            await self._objects.delete([key for keys in uploads.values() for key in keys])
+            await self._erasures.delete_uploads(viewer_id, uploads.keys())
+            await self._renew(viewer_id)
+
+    async def _delete_images(self, viewer_id: ViewerId) -> None:
+        while images := await self._erasures.list_images(viewer_id, limit=_BATCH):
+            await self._objects.delete([key for keys in images.values() for key in keys])
+            await self._erasures.delete_images(viewer_id, images.keys())
+            await self._renew(viewer_id)
+
+    async def _renew(self, viewer_id: ViewerId) -> None:
+        await self._erasures.renew(viewer_id, lease=LEASE)

@@ -1,0 +1,33 @@
+"""The routes of a model: which other provider can make exactly what was planned for the first."""
+
+from domain.abilities import check_abilities
+from domain.models import ImageModel, Scene
+from domain.outputs import Output
+from domain.prices import price_of_image
+from domain.refusals import Refusals
+from domain.turns import Turn, TurnRequest
+
+
+def may_take_over(
+    route: ImageModel, planned: ImageModel, turn: Turn, output: Output, *, image_count: int
+) -> bool:
+    """Whether a route can make one run of an output that was planned by another route.
+
+    Nothing that was requested is lost, and it costs no more than is reserved. `image_count` is how
+    many images the run has to make.
+    """
+    unsupported = Refusals()
+    request = TurnRequest(user_message=turn.user_message, options=turn.options)
+    check_abilities(route, request, unsupported)
+    scene = Scene.IMAGE_TO_IMAGE if output.references else Scene.TEXT_TO_IMAGE
+    price = price_of_image(route, scene, resolution=turn.resolution, options=turn.options)
+    ratio, resolution = turn.aspect_ratio, turn.resolution
+    return (
+        not unsupported.found
+        and scene in route.scenes
+        and route.min_references <= len(output.references) <= route.max_references
+        and route.fit_aspect_ratio(ratio) == planned.fit_aspect_ratio(ratio)
+        and route.fit_resolution(resolution) == planned.fit_resolution(resolution)
+        and route.runs_for(image_count) == 1
+        and price * turn.options.images_per_model <= output.credits_reserved
+    )

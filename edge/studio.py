@@ -1,0 +1,148 @@
+"""Serves the studio, the web client: `/studio/`, the views below it, and the files of its build.
+
+The files are read once, when the routes are made, and are the same for everybody. Nothing here
+knows a token: the page keeps it, and calls the API like any other client.
+"""
+
+import gzip
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from edge.responses import error_response
+
+PATH: Final = "/studio/"
+PAGE: Final = "index.html"
+
+_MEDIA_TYPES: Final = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".txt": "text/plain; charset=utf-8",
+    ".woff2": "font/woff2",
+}
+"""What a build may contain. Its other files (compressed copies, digests) are not served as such."""
+_COMPRESSIBLE_BYTES: Final = 500
+_ENVIRONMENT: Final = re.compile(r'(<meta name="darkroom-environment" content=")[a-z]*"')
+_EVERY_ANSWER: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_EVERY_PAGE: Final = {
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file of the build, in every encoding that it is served in."""
+
+    encodings: Mapping[str, bytes]
+    """By the name of the encoding, the smallest first; `identity` is always there."""
+    headers: Mapping[str, str]
+
+
+def studio_routes(build: Path, *, environment: str, image_origins: Iterable[str]) -> list[Route]:
+    """Routes for `/studio/` and everything below it; none where there is no build.
+
+    `image_origins` are the origins, other than the page's own, that images are shown from and
+    uploads are sent to.
+    """
+    if not (build / PAGE).is_file():
+        return []
+    policy = _content_security_policy(image_origins)
+    files = {
+        path.relative_to(build).as_posix(): _read(path, build, policy, environment)
+        for path in sorted(build.rglob("*"))
+        if path.is_file() and path.suffix in _MEDIA_TYPES
+    }
+
+    async def serve(request: Request) -> Response:
+        name = request.path_params["name"]
+        file = files.get(name)
+        if file is None:
+            # A view has an address without a file: the page finds out what is there.
+            if "." in name.rpartition("/")[2]:
+                return error_response(
+                    404, "NOT_FOUND", "There is no such file.", headers=_EVERY_ANSWER
+                )
+            file = files[PAGE]
+        return _respond(request, file)
+
+    async def enter(_: Request) -> Response:
+        return RedirectResponse(PATH)
+
+    return [Route(PATH.removesuffix("/"), enter), Route(PATH + "{name:path}", serve)]
+
+
+def wants_page(request: Request) -> bool:
+    """Whether a person's browser asks, rather than a program."""
+    return "text/html" in request.headers.get("accept", "")
+
+
+def _content_security_policy(image_origins: Iterable[str]) -> str:
+    origins = " ".join(["'self'", *dict.fromkeys(image_origins)])
+    return "; ".join(
+        [
+            "default-src 'none'",
+            "script-src 'self'",
+            "style-src 'self'",
+            # Placeholders are data URLs, previews of files that are being uploaded are blobs.
+            f"img-src {origins} blob: data:",
+            f"connect-src {origins}",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+        ]
+    )
+
+
+def _read(path: Path, build: Path, policy: str, environment: str) -> _File:
+    data = path.read_bytes()
+    headers = {**_EVERY_ANSWER, "Content-Type": _MEDIA_TYPES[path.suffix]}
+    if path.name == PAGE:
+        data = _ENVIRONMENT.sub(rf'\g<1>{environment}"', data.decode()).encode()
+        headers |= {**_EVERY_PAGE, "Content-Security-Policy": policy}
+    # The name of an asset contains the digest of its content.
+    hashed = path.relative_to(build).parts[0] == "assets"
+    headers["Cache-Control"] = "public, max-age=31536000, immutable" if hashed else "no-cache"
+    headers["ETag"] = f'"{sha256(data).hexdigest()[:32]}"'
+    encodings = {"identity": data}
+    if len(data) > _COMPRESSIBLE_BYTES:
+        headers["Vary"] = "Accept-Encoding"
+        compressed = path.with_name(f"{path.name}.br")
+        brotli = {"br": compressed.read_bytes()} if compressed.is_file() else {}
+        encodings = {**brotli, "gzip": gzip.compress(data, mtime=0), **encodings}
+    return _File(encodings, headers)
+
+
+def _respond(request: Request, file: _File) -> Response:
+    if file.headers["ETag"] in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=file.headers)
+    accepted = _accepted_encodings(request.headers.get("accept-encoding", ""))
+    encoding = next(name for name in file.encodings if name in accepted or name == "identity")
+    headers = dict(file.headers)
+    if encoding != "identity":
+        headers["Content-Encoding"] = encoding
+    return Response(file.encodings[encoding], headers=headers)
+
+
+def _accepted_encodings(header: str) -> set[str]:
+    """The names in an Accept-Encoding header, without those that it refuses with `q=0`."""
+    names = set()
+    for part in header.lower().split(","):
+        name, _, weight = part.partition(";")
+        if not re.fullmatch(r"\s*q=0(\.0*)?\s*", weight):
+            names.add(name.strip())
+    return names

@@ -1,0 +1,136 @@
+"""From a bare picture to its pixels, all of them, as they are stored.
+
+The bytes that were given reach Pillow only once they have been reduced to a bare picture of a size
+that fits.
+"""
+
+import struct
+import zlib
+from hashlib import sha256
+from io import BytesIO
+from typing import Final
+
+from PIL import Image
+from PIL._webp import WebPAnimDecoder
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+
+from storage.imaging.container import BadContainer, Container
+from storage.imaging.jpeg import with_more_pixels
+
+_OTHER_PIXELS: Final = sha256(b"other pixels").digest().replace(b"\xff", b"") * 2
+"""What a JPEG would show where its own pixels are missing: noise."""
+_SURPLUS_BYTES: Final = 16
+_ROWS_AT_ONCE: Final = 256
+_COLOUR_TYPE_AT, _GREY_ALPHA = 25, 4
+_WEBP: Final = "image/webp"
+_JPEG: Final = "image/jpeg"
+UNDECODABLE: Final = (
+    BadContainer,
+    OSError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    IndexError,
+    KeyError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+"""What reading and decoding are known to raise over bytes that are no picture."""
+
+
+def decode(container: Container, *, draft_width: int | None = None) -> Image.Image:
+    """The picture with all its pixels, as they are stored; with a draft width a JPEG may come out
+    smaller, but no narrower.
+
+    Not through `Image.open`: that warns of large pictures, by a limit that is global as is what
+    becomes of warnings. The size has been checked before, against Darkroom's own limit.
+    """
+    if container.content_type == _WEBP:
+        return _decoded_webp(container)
+    if container.content_type == _JPEG:
+        return _decoded_jpeg(container, draft_width)
+    return _loaded_png(container)
+
+
+def _decoded_jpeg(container: Container, draft_width: int | None) -> Image.Image:
+    """libjpeg shows grey where coded pixels are missing, and says so in a warning that Pillow does
+    not pass on. But with other bytes behind the coded pixels it shows something else there.
+    """
+    with_others = with_more_pixels(container.data, _OTHER_PIXELS)
+    expected = _checksum(_loaded_jpeg(with_others, container, draft_width))
+    picture = _loaded_jpeg(container.data, container, draft_width)
+    if _checksum(picture) != expected:
+        raise BadContainer("JPEG with pixels missing")
+    return picture
+
+
+def has_surplus(picture: Image.Image, container: Container) -> bool:
+    """Whether a JPEG, decoded in full, has coded pixels enough without its last bytes. Where the
+    picture is plain at its end, it may be True without any surplus.
+    """
+    if container.content_type != _JPEG:
+        return False
+    with_less = with_more_pixels(container.data, _OTHER_PIXELS, less_bytes=_SURPLUS_BYTES)
+    return _checksum(_loaded_jpeg(with_less, container, None)) == _checksum(picture)
+
+
+def _loaded_jpeg(data: bytes, container: Container, draft_width: int | None) -> JpegImageFile:
+    file = JpegImageFile(BytesIO(data))
+    _check_size(file.size, container)
+    if draft_width is not None:
+        file.draft(None, (draft_width, 1))
+    file.load()
+    return file
+
+
+def _loaded_png(container: Container, *, low_bytes: bool = False) -> Image.Image:
+    file = PngImageFile(BytesIO(container.data))
+    _check_size(file.size, container)
+    if low_bytes:
+        # Pillow takes the first byte of a sample; of the other order that would be the last one.
+        file.tile = [tile._replace(args=str(tile.args).replace("16B", "16L")) for tile in file.tile]
+    file.load()
+    if file.mode == "P" and file.palette is None:
+        raise BadContainer("colours that are not described")
+    if file.mode != "P":
+        # It tells the sample as it is stored, which is not always as it is decoded.
+        file.info.pop("transparency", None)
+    return file.convert("LA") if container.data[_COLOUR_TYPE_AT] == _GREY_ALPHA else file
+
+
+def low_bytes(container: Container) -> Image.Image:
+    """What a decoded PNG with 16 bits for each of its colours lacks, as a picture of its own."""
+    return _loaded_png(container, low_bytes=True)
+
+
+def _checksum(picture: Image.Image) -> int:
+    """Of its pixels, in parts, as a copy of all would take as much memory again."""
+    checksum = 0
+    for top in range(0, picture.height, _ROWS_AT_ONCE):
+        bottom = min(picture.height, top + _ROWS_AT_ONCE)
+        rows = picture.crop((0, top, picture.width, bottom))
+        checksum = zlib.crc32(rows.tobytes(), checksum)
+    return checksum
+
+
+def _decoded_webp(container: Container) -> Image.Image:
+    """As `WebPImageFile` does it, but without holding on to the decoder, which has two more
+    canvases: of 40 megapixels it takes 480 MB, and leaves 160 MB, instead of 640 and 480.
+    """
+    decoder = WebPAnimDecoder(container.data)
+    size, _, _, _, mode = decoder.get_info()
+    _check_size(size, container)
+    frame = decoder.get_next()
+    if frame is None:
+        raise BadContainer("WebP that cannot be decoded")
+    del decoder
+    return Image.frombytes("RGB" if mode == "RGBX" else mode, size, frame[0], "raw", mode)
+
+
+def _check_size(size: tuple[int, int], container: Container) -> None:
+    if size != (container.width, container.height):
+        raise BadContainer(f"{size} instead of {container.width, container.height}")

@@ -1,0 +1,200 @@
+"""JPEG: its segments and scans, and the same file with something else behind its pixels."""
+
+import re
+import struct
+from collections.abc import Iterator
+from typing import Final
+
+from storage.imaging.container import (
+    MAX_PIECES,
+    BadContainer,
+    Container,
+    check_size,
+    joined,
+    orientation_of,
+)
+
+EXIF: Final = b"Exif\0\0"
+_MAX_SCANS: Final = 64
+"""Of a JPEG: the decoder goes over the whole picture for each. Ten are usual."""
+_ICC: Final = b"ICC_PROFILE\0"
+_MARKER: Final = re.compile(rb"\xff([^\x00\xff])", re.DOTALL)
+_END_OF_SCAN: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_RESTART: Final = re.compile(rb"\xff([\xd0-\xd7])")
+_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_PROGRESSIVE: Final = frozenset((0xC2, 0xC6, 0xCA, 0xCE))
+_ARITHMETIC: Final = frozenset(range(0xC9, 0xD0)) - {0xCC}
+_START, _END, _SCAN = 0xD8, 0xD9, 0xDA
+_STRAY: Final = 0
+"""No marker: stands for bytes that belong to no segment."""
+_COEFFICIENTS: Final = 64
+_ALL_BITS: Final = 16
+"""More than a scan can leave to others."""
+_KEPT: Final = _FRAMES | {0xC4, 0xCC, 0xDA, 0xDB, 0xDC, 0xDD}
+
+
+def read_jpeg(data: bytes, max_pixels: int) -> Container:
+    """Read the segments as libjpeg does: what stands between them is passed over, and the end may
+    be missing where every scan is there.
+    """
+    picture = _Picture()
+    for marker, segment, body in _segments(data):
+        picture.add(marker, segment, body)
+    if picture.size is None:
+        raise BadContainer("JPEG without a frame")
+    width, height = picture.size
+    check_size(width, height, max_pixels)
+    picture.check_scans()
+    return Container(
+        content_type="image/jpeg",
+        width=width,
+        height=height,
+        orientation=orientation_of(picture.exif),
+        colour_profile=picture.profile,
+        lossless=False,
+        tidy=picture.tidy and picture.ended,
+        data=joined([b"\xff\xd8", *picture.kept, b"\xff\xd9"], data),
+    )
+
+
+class _Picture:
+    """What the segments say, one after the other."""
+
+    def __init__(self) -> None:
+        self.kept: list[bytes] = []
+        self.exif: bytes | None = None
+        self.size: tuple[int, int] | None = None
+        self.tidy = True
+        self.ended = False
+        self._profile_parts: dict[int, bytes] = {}
+        self._progressive = False
+        self._missing: dict[int, list[int]] = {}
+        """For each component, how many bits of each of its coefficients are still to come."""
+
+    @property
+    def profile(self) -> bytes | None:
+        parts = self._profile_parts
+        return b"".join(parts[key] for key in sorted(parts)) or None
+
+    def add(self, marker: int, segment: bytes, body: bytes) -> None:
+        match marker:
+            case _ if marker == _STRAY:
+                self.tidy = False
+            case _ if marker == _END:
+                self.ended = True
+            case 0xE0 if body.startswith(b"JFIF\0") and len(body) >= 14:
+                # With its thumbnail, if it has one, taken out.
+                self.kept.append(b"\xff\xe0\x00\x10" + body[:12] + b"\0\0")
+            case 0xE1 if body.startswith(EXIF) and self.exif is None:
+                self.exif = body[len(EXIF) :]
+            case 0xE2 if body.startswith(_ICC):
+                self._profile_parts[body[len(_ICC)]] = body[len(_ICC) + 2 :]
+            case 0xEE if body.startswith(b"Adobe") and len(body) >= 12:
+                # It tells how the colours are coded.
+                self.kept.append(b"\xff\xee\x00\x0e" + body[:12])
+            case _ if marker in _KEPT:
+                self.kept.append(segment)
+                self._note(marker, body)
+
+    def _note(self, marker: int, body: bytes) -> None:
+        if marker in _FRAMES and self.size is None:
+            height, width = struct.unpack_from(">HH", body, 1)
+            self.size = width, height
+            self._progressive = marker in _PROGRESSIVE
+            components = (body[6 + 3 * index] for index in range(body[5]))
+            self._missing = {component: [_ALL_BITS] * _COEFFICIENTS for component in components}
+        elif marker == _SCAN:
+            first, last, bits = struct.unpack_from(">BBB", body, 1 + 2 * body[0])
+            if not self._progressive:
+                first, last, bits = 0, _COEFFICIENTS - 1, 0
+            for index in range(body[0]):
+                missing = self._missing.get(body[1 + 2 * index], [])
+                missing[first : last + 1] = [bits & 15] * len(missing[first : last + 1])
+
+    def check_scans(self) -> None:
+        """Raise if a component is missing, or if the file ends before its last scan."""
+        for missing in self._missing.values():
+            if missing[0] == _ALL_BITS or (any(missing) and not self.ended):
+                raise BadContainer("JPEG without all its scans")
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+    """Marker, whole segment and body of each, up to the end of the first picture.
+
+    The coded pixels belong to the segment that starts their scan. What libjpeg passes over comes as
+    `_STRAY`; a file whose end is missing has no `_END`, but a scan at least.
+    """
+    position, scans = 2, 0
+    for _ in range(MAX_PIECES):
+        found = _MARKER.search(data, position)
+        segment = _segment(data, found.start()) if found else None
+        if found is None or segment is None:
+            if scans == 0:
+                raise BadContainer("JPEG cut off")
+            return
+        if data[position : found.start()].strip(b"\xff"):
+            yield _STRAY, b"", b""
+        marker, body, end = segment
+        if marker == _SCAN:
+            scans += 1
+            if scans > _MAX_SCANS:
+                raise BadContainer("JPEG with too many scans")
+            end_of_scan = _END_OF_SCAN.search(data, end)
+            end = end_of_scan.start() if end_of_scan else len(data)
+        yield marker, data[found.start() : end], body
+        if marker == _END:
+            return
+        position = end
+    raise BadContainer("JPEG in too many pieces")
+
+
+def _segment(data: bytes, start: int) -> tuple[int, bytes, int] | None:
+    """Marker, body and end; None where it cannot be one, or is cut off."""
+    marker = data[start + 1]
+    if marker == 1 or 0xD0 <= marker <= 0xD7:
+        return _STRAY, b"", start + 2
+    if marker == _END:
+        return marker, b"", start + 2
+    length = int.from_bytes(data[start + 2 : start + 4], "big")
+    body = data[start + 4 : start + 2 + length]
+    if marker < 0xC0 or marker == _START or length < 2 or len(body) != length - 2:
+        return None
+    return marker, body, start + 2 + length
+
+
+def with_more_pixels(data: bytes, more: bytes, *, less_bytes: int = 0) -> bytes:
+    """A bare JPEG with other bytes behind the coded pixels of each scan, and of each part of one.
+
+    They are read as pixels only where pixels are missing: with `less_bytes`, where the last scan
+    had not more than it needs by so many bytes. Arithmetic coding is left alone, since it may leave
+    out bytes at its end.
+    """
+    segments = list(_segments(data))
+    if _ARITHMETIC & {marker for marker, _, _ in segments}:
+        return data
+    parts = [data[:2]]
+    last = max(index for index, segment in enumerate(segments) if segment[0] == _SCAN)
+    for index, (marker, segment, body) in enumerate(segments):
+        if marker == _SCAN:
+            head, pixels = segment[: len(body) + 4], segment[len(body) + 4 :]
+            if index == last and less_bytes:
+                pixels = pixels[:-less_bytes]
+            parts += [head, *_followed_by(more, pixels)]
+        else:
+            parts.append(segment)
+    return b"".join(parts)
+
+
+def _followed_by(more: bytes, pixels: bytes) -> Iterator[bytes]:
+    """Each part of a scan with more behind it, and one part more than there are."""
+    restart = b"\xd7"
+    for index, part in enumerate(_RESTART.split(pixels)):
+        if index % 2:
+            restart = part
+            yield b"\xff" + restart
+        else:
+            # Fill bytes in front of a marker would make one of what follows them.
+            yield part.rstrip(b"\xff")
+            yield more
+    yield bytes((0xFF, 0xD0 + (restart[0] + 1) % 8))
+    yield more

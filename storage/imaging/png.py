@@ -1,0 +1,242 @@
+"""PNG: its chunks, and whether all its pixels are there."""
+
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import Final
+
+from storage.imaging.colours import Colours, colours_of_code_points, colours_of_gamma
+from storage.imaging.container import (
+    MAX_PIECES,
+    MAX_PROFILE_BYTES,
+    BadContainer,
+    Container,
+    SeveralFrames,
+    check_size,
+    inflated,
+    joined,
+    orientation_of,
+)
+
+PNG_MAGIC: Final = b"\x89PNG\r\n\x1a\n"
+_SURPLUS_BYTES: Final = 64 * 1024
+"""Behind the pixels, unpacked: so much, or once more as much as the pixels, is only untidy."""
+_KEPT: Final = frozenset((b"IHDR", b"PLTE", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"cICP", b"sBIT"))
+_PACKED_TEXTS: Final = {
+    b"zTXt": re.compile(rb"[^\0]*\0\0(.*)", re.DOTALL),
+    b"iTXt": re.compile(rb"[^\0]*\0\x01\0[^\0]*\0[^\0]*\0(.*)", re.DOTALL),
+}
+"""What stands before texts that are packed."""
+_ANCILLARY: Final = 0x20
+"""In the first letter of a chunk: set where decoders may do without it."""
+_GREY, _RGB, _PALETTE = 0, 2, 3
+_MAX_PALETTE: Final = 256
+_CHANNELS: Final = {_GREY: 1, _RGB: 3, _PALETTE: 1, 4: 2, 6: 4}
+_PASSES: Final = (
+    (0, 0, 8, 8),
+    (4, 0, 8, 8),
+    (0, 4, 4, 8),
+    (2, 0, 4, 4),
+    (0, 2, 2, 4),
+    (1, 0, 2, 2),
+    (0, 1, 1, 2),
+)
+"""Of an interlaced PNG: the first column and row of each pass, and the steps between them."""
+_INFLATED_AT_ONCE: Final = 16 * 1024
+_STREAM_HEADER_BYTES: Final = 2
+
+
+def read_png(data: bytes, max_pixels: int, max_text_bytes: int) -> Container:
+    """Read the chunks as common decoders do: an end that is missing, and a wrong checksum of a
+    chunk that is left out anyway, are no reason to lose a picture.
+    """
+    chunks = _Chunks()
+    position = len(PNG_MAGIC)
+    for _ in range(MAX_PIECES):
+        if chunks.packed and position + 8 > len(data):
+            chunks.tidy = False
+            break
+        length, kind = struct.unpack_from(">I4s", data, position)
+        if position == len(PNG_MAGIC) and (kind, length) != (b"IHDR", 13):
+            raise BadContainer("PNG does not begin with its header")
+        end = position + 12 + length
+        body = memoryview(data)[position + 8 : position + 8 + length]
+        checksum = zlib.crc32(body, zlib.crc32(kind)).to_bytes(4, "big")
+        chunks.add(kind, body, correct=checksum == data[end - 4 : end], whole=end <= len(data))
+        position = end
+        if chunks.ended:
+            break
+    else:
+        raise BadContainer("PNG in too many pieces")
+    _check_texts(chunks.texts, max_text_bytes)
+    width, height = struct.unpack_from(">II", data, 16)
+    check_size(width, height, max_pixels)
+    # Pillow takes too few rows for a picture that is black below.
+    pixels = _repaired_pixels(chunks.packed, _size_of_rows(data), checked=chunks.checked)
+    packed = chunks.packed if pixels is None else [pixels]
+    kept = [*chunks.kept, *(_chunk(b"IDAT", part) for part in packed), _chunk(b"IEND", b"")]
+    found = chunks.found
+    bits, colour_type = data[24], data[25]
+    profile, colours = _colours(found)
+    return Container(
+        content_type="image/png",
+        width=width,
+        height=height,
+        orientation=orientation_of(found.get(b"eXIf")),
+        colour_profile=profile,
+        colours=colours,
+        transparent=_transparent(found.get(b"tRNS"), bits, colour_type),
+        bits=bits,
+        lossless=True,
+        tidy=chunks.tidy and pixels is None,
+        data=joined([PNG_MAGIC, *kept], data),
+    )
+
+
+class _Chunks:
+    """What has been read of a file so far."""
+
+    def __init__(self) -> None:
+        self.kept: list[bytes] = []
+        self.packed: list[memoryview] = []
+        self.texts: list[tuple[bytes, memoryview]] = []
+        self.found: dict[bytes, bytes] = {}
+        """The first one of each other kind."""
+        self.tidy = True
+        self.checked = True
+        """Whether all checksums of pixels were right."""
+        self.ended = False
+
+    def add(self, kind: bytes, body: memoryview, *, correct: bool, whole: bool) -> None:
+        self.tidy &= correct
+        if kind == b"IEND":
+            self.ended = True
+            return
+        if not correct and kind != b"IDAT":
+            # Other decoders do without a chunk like this, or stop here with all the pixels.
+            if not (whole and kind[0] & _ANCILLARY):
+                if not self.packed:
+                    raise BadContainer("PNG with a wrong checksum")
+                self.ended = True
+            return
+        if kind == b"fdAT" or (kind == b"acTL" and struct.unpack_from(">I", body)[0] > 1):
+            raise SeveralFrames("PNG with several frames")
+        if kind == b"IDAT":
+            # The stream that it is a part of ends with a checksum, too.
+            self.checked &= correct
+            self.packed.append(body)
+        elif (self.packed and kind in _KEPT) or (kind == b"tRNS" and not self._has_key(body)):
+            # Other decoders pass over what stands behind the pixels, or does not fit them.
+            return
+        elif kind in _PACKED_TEXTS:
+            self.texts.append((kind, body))
+        else:
+            self.found.setdefault(kind, bytes(body))
+        if kind in _KEPT:
+            self.kept.append(_chunk(kind, body))
+
+    def _has_key(self, body: memoryview) -> bool:
+        """Whether a `tRNS` says something of a picture of this kind."""
+        colour_type = self.found[b"IHDR"][9]
+        if colour_type == _PALETTE:
+            return 0 < len(body) <= _MAX_PALETTE
+        return len(body) == 2 * _CHANNELS[colour_type] if colour_type in (_GREY, _RGB) else False
+
+
+def _chunk(kind: bytes, body: bytes | memoryview) -> bytes:
+    checksum = zlib.crc32(body, zlib.crc32(kind))
+    return b"".join((struct.pack(">I4s", len(body), kind), body, struct.pack(">I", checksum)))
+
+
+def _colours(found: dict[bytes, bytes]) -> tuple[bytes | None, Colours | None]:
+    """A profile or numbers: of all that says how colours are meant, what counts most."""
+    colours = None
+    if len(code_points := found.get(b"cICP", b"")) == 4:
+        primaries, transfer, matrix, full_range = code_points
+        if matrix == 0:
+            colours = colours_of_code_points(primaries, transfer, full_range=full_range != 0)
+    if colours is None and b"iCCP" in found:
+        profile = found[b"iCCP"].partition(b"\0")[2][1:]
+        return inflated(profile, MAX_PROFILE_BYTES), None
+    if colours is None and b"sRGB" not in found:
+        gamma = _fractions(found.get(b"gAMA"), 1)
+        colours = colours_of_gamma(gamma[0] if gamma else None, _fractions(found.get(b"cHRM"), 8))
+    return None, None if colours is None or colours.is_srgb else colours
+
+
+def _fractions(body: bytes | None, count: int) -> tuple[float, ...] | None:
+    if body is None or len(body) != 4 * count:
+        return None
+    return tuple(number / 100_000 for number in struct.unpack(f">{count}I", body))
+
+
+def _transparent(body: bytes | None, bits: int, colour_type: int) -> tuple[int, ...] | None:
+    """The colour that `tRNS` names, where it is one: only as many bits as a sample has count."""
+    count = {_GREY: 1, _RGB: 3}.get(colour_type, 0)
+    if body is None or count == 0 or len(body) != 2 * count:
+        return None
+    return tuple(sample & ((1 << bits) - 1) for sample in struct.unpack(f">{count}H", body))
+
+
+def _check_texts(texts: list[tuple[bytes, memoryview]], max_bytes: int) -> None:
+    if max_bytes == 0:
+        return
+    for kind, body in texts:
+        text = _PACKED_TEXTS[kind].match(bytes(body))
+        max_bytes -= len(inflated(text[1], 1 + max_bytes) or b"") if text else 0
+        if max_bytes < 0:
+            raise BadContainer("PNG with texts without end")
+
+
+def _size_of_rows(data: bytes) -> int:
+    """How many bytes the rows take, unpacked: each has one more for its filter."""
+    width, height, depth, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", data, 16)
+    bits = depth * _CHANNELS.get(colour, 0)
+    passes = _PASSES if interlaced else ((0, 0, 1, 1),)
+    size = 0
+    for column, row, column_step, row_step in passes:
+        columns = -((column - width) // column_step)
+        rows = -((row - height) // row_step)
+        if columns > 0 and rows > 0:
+            size += rows * (1 + (columns * bits + 7) // 8)
+    return size
+
+
+def _repaired_pixels(packed: list[memoryview], expected: int, *, checked: bool) -> bytes | None:
+    """The packed rows with the right end, or None where they have it.
+
+    Raise unless all of them are there, and either their chunks have been checked or the checksum at
+    the end is right.
+    """
+    unpacking = zlib.decompressobj(-zlib.MAX_WBITS)
+    size, checksum, at_most = 0, 1, expected + max(expected, _SURPLUS_BYTES)
+    taken, behind = _STREAM_HEADER_BYTES, b""
+    parts = _in_parts(packed)
+    for part in parts:
+        try:
+            rows = unpacking.decompress(part)
+        except zlib.error as error:
+            raise BadContainer("PNG that cannot be unpacked") from error
+        size, checksum = size + len(rows), zlib.adler32(rows, checksum)
+        if size > at_most:
+            raise BadContainer("PNG with far more pixels than it says")
+        taken += len(part) - len(unpacking.unused_data)
+        if unpacking.eof:
+            behind = unpacking.unused_data + bytes(next(parts, b""))
+            break
+    end = checksum.to_bytes(4, "big")
+    if size < expected or not (checked or behind.startswith(end)):
+        raise BadContainer("PNG with pixels missing")
+    if size == expected and behind == end:
+        return None
+    return b"".join(packed)[:taken] + end
+
+
+def _in_parts(packed: list[memoryview]) -> Iterator[memoryview]:
+    """What follows the header of a stream."""
+    skipped = _STREAM_HEADER_BYTES
+    for chunk in packed:
+        for start in range(min(skipped, len(chunk)), len(chunk), _INFLATED_AT_ONCE):
+            yield chunk[start : start + _INFLATED_AT_ONCE]
+        skipped -= min(skipped, len(chunk))

@@ -1,0 +1,185 @@
+"""Says in a file that a model made its picture: IPTC's digital source type, as XMP.
+
+A manifest of provenance that the provider has put in (C2PA, in a JUMBF box) is signed for the very
+bytes of its file. Where it says the same, and nothing else in the file has to go, the file is kept
+byte for byte. Otherwise it stays beside what is added, unless the picture had to be encoded again.
+No pixel is changed here.
+"""
+
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from domain.images import DigitalSourceType, ProcessedImage, Provenance, Rendition
+
+_PNG_HEADER_END: Final = 33
+_XMP_KEYWORD: Final = b"XML:com.adobe.xmp"
+_JPEG_XMP: Final = b"http://ns.adobe.com/xap/1.0/\0"
+_JPEG_BOX: Final = b"JP"
+"""How an APP11 segment with a part of a JUMBF box begins."""
+_WEBP_ALPHA_FLAG: Final = 0x10
+_WEBP_XMP_FLAG: Final = 0x04
+_SOURCE_TERM: Final = re.compile(
+    rb"digitalsourcetype/(trainedAlgorithmicMedia|compositeWithTrainedAlgorithmicMedia)"
+)
+"""IPTC's term, as it stands in a manifest's actions: CBOR and JSON have text as it is."""
+_PACKET: Final = (
+    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
+    '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description rdf:about="" '
+    'xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/">'
+    "<Iptc4xmpExt:DigitalSourceType>"
+    "http://cv.iptc.org/newscodes/digitalsourcetype/{}"
+    "</Iptc4xmpExt:DigitalSourceType>"
+    '</rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
+)
+
+
+def mark(
+    processed: ProcessedImage, source: DigitalSourceType, *, delivered: bytes, bare: bytes
+) -> ProcessedImage:
+    """The image with the mark in every rendition.
+
+    `delivered` is the file as it came, and `bare` is what was left of it without metadata.
+    """
+    original, manifest, named = processed.original, b"", None
+    if original.data == bare:  # otherwise it has been encoded again
+        pieces = list(_pieces(delivered, original.content_type))
+        manifest = b"".join(piece.data for piece in pieces if piece.kind == "manifest")
+        if _without_marks(pieces, original.content_type) == bare:
+            named = _named_source(manifest)
+    if named is not None:
+        original, source = replace(original, data=delivered), named
+    else:
+        original = mark_rendition(original, source, manifest=manifest)
+    return replace(
+        processed,
+        original=original,
+        thumbnails=tuple(mark_rendition(one, source) for one in processed.thumbnails),
+        provenance=Provenance(source, content_credentials=bool(manifest)),
+    )
+
+
+def mark_rendition(
+    rendition: Rendition, source: DigitalSourceType, *, manifest: bytes = b""
+) -> Rendition:
+    """The rendition, which has no metadata, with the mark, and with pieces of its own format."""
+    xmp = _packet(source)
+    data = rendition.data
+    match rendition.content_type:
+        case "image/png":
+            text = _png_chunk(b"iTXt", _XMP_KEYWORD + b"\0\0\0\0\0" + xmp)
+            data = data[:_PNG_HEADER_END] + text + manifest + data[_PNG_HEADER_END:]
+        case "image/jpeg":
+            body = _JPEG_XMP + xmp
+            segment = b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body
+            # JFIF wants to be first.
+            start = 4 + struct.unpack_from(">H", data, 4)[0] if data[2:4] == b"\xff\xe0" else 2
+            data = data[:start] + segment + manifest + data[start:]
+        case "image/webp":
+            data = _extended_webp(rendition, _webp_chunk(b"XMP ", xmp) + manifest)
+    return replace(rendition, data=data)
+
+
+def _named_source(manifest: bytes) -> DigitalSourceType | None:
+    """What the manifest itself says of how the picture was made."""
+    found = _SOURCE_TERM.search(manifest)
+    return DigitalSourceType(found[1].decode()) if found else None
+
+
+class _Piece(NamedTuple):
+    kind: str
+    """`manifest`, `xmp`, or anything else."""
+    data: bytes
+
+
+@lru_cache
+def _packet(source: DigitalSourceType) -> bytes:
+    return _PACKET.format(source.value).encode()
+
+
+def _pieces(data: bytes, content_type: str) -> Iterator[_Piece]:
+    """All of a file that has been read before. What is odd is one piece, up to the end."""
+    split = {"image/png": _png_pieces, "image/jpeg": _jpeg_pieces, "image/webp": _webp_pieces}
+    position = 0
+    for kind, end in split[content_type](data):
+        yield _Piece(kind, data[position:end])
+        position = end
+    yield _Piece("rest", data[position:])
+
+
+def _png_pieces(data: bytes) -> Iterator[tuple[str, int]]:
+    """What each piece is, and where it ends."""
+    position = 8
+    yield "magic", position
+    while position + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        is_xmp = kind == b"iTXt" and data.startswith(_XMP_KEYWORD + b"\0", position + 8)
+        position += 12 + length
+        yield "manifest" if kind == b"caBX" else "xmp" if is_xmp else "chunk", position
+
+
+def _jpeg_pieces(data: bytes) -> Iterator[tuple[str, int]]:
+    position = 2
+    yield "magic", position
+    while position + 4 <= len(data) and data[position] == 0xFF:
+        marker, length = struct.unpack_from(">xBH", data, position)
+        if not 0xE0 <= marker <= 0xFE and marker not in (0xC0, 0xC1, 0xC2, 0xC4, 0xDB, 0xDD):
+            return
+        is_box = marker == 0xEB and data.startswith(_JPEG_BOX, position + 4)
+        is_xmp = marker == 0xE1 and data.startswith(_JPEG_XMP, position + 4)
+        position += 2 + length
+        yield "manifest" if is_box else "xmp" if is_xmp else "segment", position
+
+
+def _webp_pieces(data: bytes) -> Iterator[tuple[str, int]]:
+    position = 12
+    yield "magic", position
+    while position + 8 <= len(data):
+        kind, length = struct.unpack_from("<4sI", data, position)
+        position += 8 + length + length % 2
+        yield {b"C2PA": "manifest", b"XMP ": "xmp"}.get(kind, "chunk"), position
+
+
+def _without_marks(pieces: list[_Piece], content_type: str) -> bytes:
+    rest = b"".join(piece.data for piece in pieces if piece.kind not in ("manifest", "xmp"))
+    if content_type != "image/webp":
+        return rest
+    chunks = bytearray(rest[12:])
+    if chunks.startswith(b"VP8X"):
+        chunks[8] &= ~_WEBP_XMP_FLAG
+    return _riff(bytes(chunks))
+
+
+def _extended_webp(rendition: Rendition, added: bytes) -> bytes:
+    """A WebP in the extended format, which is the only one that has room for more chunks."""
+    chunks = rendition.data[12:]
+    if chunks.startswith(b"VP8X"):
+        header, chunks = bytearray(chunks[8:18]), chunks[18:]
+    else:
+        header = bytearray(10)
+        header[4:7] = (rendition.width - 1).to_bytes(3, "little")
+        header[7:10] = (rendition.height - 1).to_bytes(3, "little")
+        # A lossless picture says itself whether anything can be seen through.
+        if chunks.startswith(b"VP8L") and chunks[12] & 0x10:
+            header[0] = _WEBP_ALPHA_FLAG
+    header[0] |= _WEBP_XMP_FLAG
+    return _riff(_webp_chunk(b"VP8X", bytes(header)) + chunks + added)
+
+
+def _riff(chunks: bytes) -> bytes:
+    return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WEBP" + chunks
+
+
+def _webp_chunk(kind: bytes, body: bytes) -> bytes:
+    return kind + struct.pack("<I", len(body)) + body + b"\0" * (len(body) % 2)
+
+
+def _png_chunk(kind: bytes, body: bytes) -> bytes:
+    checksum = zlib.crc32(body, zlib.crc32(kind))
+    return struct.pack(">I4s", len(body), kind) + body + struct.pack(">I", checksum)

@@ -1,0 +1,176 @@
+"""Pictures as they are meant to be seen: in sRGB, clear where they are to be seen through."""
+
+import struct
+from collections.abc import Callable
+from functools import lru_cache
+from io import BytesIO
+from itertools import chain, product
+from typing import Final
+
+from PIL import Image, ImageChops, ImageCms
+
+from storage.imaging.colours import SRGB, Colours
+from storage.imaging.container import Container
+from storage.imaging.decoding import low_bytes
+
+_SAMPLES: Final = bytes(chain.from_iterable(product((0, 64, 128, 191, 255), repeat=3)))
+"""Colours from all over the cube."""
+_UNSEEN: Final = 4
+_ROWS_AT_ONCE: Final = 256
+_USUAL_BITS: Final = 8
+_EIGHT_BITS: Final = 256
+_SIXTEEN_BITS: Final = 65_536
+_EXACT: Final = ImageCms.Flags.NOOPTIMIZE
+_GREY_MODES: Final = ("1", "L", "LA", "I;16")
+
+
+def is_plain(container: Container) -> bool:
+    """Whether every decoder shows it in sRGB, and clear where it is to be seen through.
+
+    Pillow, and who uses it, compares fewer bits than a sample has, or more.
+    """
+    return (
+        container.colours is None
+        and _foreign_profile(container.colour_profile) is None
+        and (container.transparent is None or container.bits == _USUAL_BITS)
+    )
+
+
+def in_srgb(picture: Image.Image, container: Container) -> Image.Image:
+    """A decoded picture in RGB, or in RGBA where something can be seen through."""
+    sixteen = container.bits == 16 and picture.mode in ("RGB", "RGBA")
+    low = low_bytes(container) if sixteen and (container.transparent or container.colours) else None
+    mask = _mask(picture, low, container) if container.transparent else None
+    if container.colours is not None:
+        picture = _by_numbers(picture, low, container.colours)
+    elif profile := _foreign_profile(container.colour_profile):
+        picture = _by_profile(picture, profile)
+    picture = _displayable(picture)
+    if mask is not None:
+        picture.putalpha(mask)
+    return picture
+
+
+def _mask(picture: Image.Image, low: Image.Image | None, container: Container) -> Image.Image:
+    """Clear where the picture has the colour that can be seen through, in all of its bits."""
+    samples = container.transparent or ()
+    if picture.mode == "I;16":
+        pairs = Image.frombytes("LA", picture.size, picture.tobytes())
+        bands, wanted = pairs.split(), [samples[0] & 0xFF, samples[0] >> 8]
+    elif low is not None:
+        bands = (*picture.split()[:3], *low.split()[:3])
+        wanted = [*(sample >> 8 for sample in samples), *(sample & 0xFF for sample in samples)]
+    elif picture.mode == "RGB":
+        bands, wanted = picture.split(), list(samples)
+    else:
+        bands = (picture.convert("L"),)
+        wanted = [samples[0] * 255 // ((1 << container.bits) - 1)]
+    mask = Image.new("L", picture.size)
+    for band, sample in zip(bands, wanted, strict=True):
+        elsewhere = band.point([255 * (value != sample) for value in range(256)])
+        mask = ImageChops.lighter(mask, elsewhere)
+    return mask
+
+
+def _by_numbers(picture: Image.Image, low: Image.Image | None, colours: Colours) -> Image.Image:
+    if picture.mode in _GREY_MODES:
+        return _grey(picture, colours.srgb)
+    if low is not None:
+        # littleCMS is only given eight bits: with the transfer of sRGB they are enough.
+        picture = _with_srgb_transfer(picture, low, colours)
+        if colours.has_srgb_primaries:
+            return picture
+        colours = Colours(primaries=colours.primaries, transfer=SRGB)
+    return _by_profile(picture, ImageCms.ImageCmsProfile(BytesIO(colours.profile())))
+
+
+def _with_srgb_transfer(high: Image.Image, low: Image.Image, colours: Colours) -> Image.Image:
+    table = colours.srgb(_SIXTEEN_BITS)
+    converted = Image.new(high.mode, high.size)
+    for top in range(0, high.height, _ROWS_AT_ONCE):
+        rows = (0, top, high.width, min(high.height, top + _ROWS_AT_ONCE))
+        high_bands, low_bands = high.crop(rows).split(), low.crop(rows).split()
+        bands = []
+        for one, other in zip(high_bands[:3], low_bands[:3], strict=True):
+            pairs = Image.merge("LA", (other, one))
+            samples = Image.frombytes("I;16", pairs.size, pairs.tobytes())
+            bands.append(samples.convert("I").point(table, "L"))
+        converted.paste(Image.merge(high.mode, (*bands, *high_bands[3:])), rows)
+    return converted
+
+
+def _foreign_profile(data: bytes | None) -> ImageCms.ImageCmsProfile | None:
+    """The colour profile, unless it is sRGB, which is what a picture without one is taken for."""
+    if data is None:
+        return None
+    try:
+        profile = ImageCms.ImageCmsProfile(BytesIO(data))
+    except OSError:
+        return None
+    return None if _is_srgb(data) else profile
+
+
+@lru_cache(maxsize=16)
+def _is_srgb(profile: bytes) -> bool:
+    """Whether it changes no colour that anybody would see: names alone say little."""
+    opened = ImageCms.ImageCmsProfile(BytesIO(profile))
+    if "sRGB" not in (opened.profile.profile_description or ""):
+        return False
+    samples = Image.frombytes("RGB", (len(_SAMPLES) // 3, 1), _SAMPLES)
+    converted = _by_profile(samples, opened)
+    return max(ImageChops.difference(samples, converted).tobytes()) <= _UNSEEN
+
+
+def _grey(picture: Image.Image, table_of: Callable[[int], list[int]]) -> Image.Image:
+    """A grey picture in 8 bits, by a table for as many values as it has; alpha stays what it is."""
+    if picture.mode == "I;16":
+        return picture.convert("I").point(table_of(_SIXTEEN_BITS), "L")
+    grey = picture.convert("L").point(table_of(_EIGHT_BITS))
+    if picture.mode == "LA":
+        grey.putalpha(picture.getchannel("A"))
+    return grey
+
+
+def _by_profile(picture: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
+    """In sRGB, or as it is where the profile does not fit it, and so says nothing of it."""
+    space = profile.profile.xcolor_space.strip()
+    try:
+        if space == "GRAY" and picture.mode in _GREY_MODES:
+            return _grey(picture, lambda count: _table(profile, count))
+        if space == "RGB" and picture.mode != "CMYK":
+            return _converted(_displayable(picture), profile)
+        return _converted(picture, profile) if space == picture.mode else picture
+    except ImageCms.PyCMSError:
+        return picture
+
+
+def _table(profile: ImageCms.ImageCmsProfile, count: int) -> list[int]:
+    """What a profile of grey makes of each value, exactly. In pictures, dark ones would be off."""
+    if count == _EIGHT_BITS:
+        values = Image.frombytes("L", (count, 1), bytes(range(count)))
+    else:
+        values = Image.frombytes("I;16", (count, 1), struct.pack(f"<{count}H", *range(count)))
+    return list(_converted(values, profile).getchannel("G").tobytes())
+
+
+def _converted(picture: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
+    converted = ImageCms.profileToProfile(
+        picture,
+        profile,
+        ImageCms.createProfile("sRGB"),
+        outputMode="RGBA" if picture.mode == "RGBA" else "RGB",
+        flags=ImageCms.Flags.NONE if picture.mode not in _GREY_MODES else _EXACT,
+    )
+    assert converted is not None
+    del converted.info["icc_profile"]
+    return converted
+
+
+def _displayable(picture: Image.Image) -> Image.Image:
+    """In RGB, or RGBA where something can be seen through."""
+    if picture.mode in ("RGB", "RGBA") and "transparency" not in picture.info:
+        return picture
+    if picture.mode.startswith("I"):
+        # Sixteen bits of grey: Pillow would cut off whatever is above 255.
+        picture = picture.convert("I").point(lambda grey: grey * (1 / 257)).convert("L")
+    return picture.convert("RGBA" if picture.has_transparency_data else "RGB")

@@ -1,0 +1,157 @@
+"""Erasures: what a viewer owns, to be deleted, and the mark of one that is under way.
+
+The mark is `erasure` in the account: `name`, which stands for the viewer in the ledger from then
+on, and `leaseUntil`. All transactions that make something for a viewer write to the account or read
+it, and do nothing while it has the mark. It goes last, with the account.
+"""
+
+import secrets
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Final
+
+from domain.conflicts import Conflict
+from domain.credits import forfeited
+from domain.ids import ConversationId, ImageId, UploadId, ViewerId, new_erased_id
+from storage.mongo.accounts import ledger_entry, read_account
+from storage.mongo.collections import Document
+from storage.mongo.database import Database, repository
+from storage.mongo.idempotency import records_of
+from storage.mongo.images import image_keys
+from storage.mongo.output_rules import from_now
+from storage.mongo.transaction import Transaction
+
+_OWNED: Final = ("conversations", "turns", "images", "uploads", "prompts", "ledger")
+"""Collections whose documents have an `ownerId`, besides the idempotency records."""
+_IS_UNFINISHED: Final[Document] = {"erasure.leaseUntil": {"$exists": True}}
+_NEW_ACCOUNT: Final[Document] = {
+    name: {"$ifNull": [f"${name}", 0]}
+    for name in ("balance", "reserved", "activeOutputs", "version")
+}
+
+
+@repository
+class MongoErasureRepository:
+    """See `domain.ports.ErasureRepository`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def begin(self, viewer_id: ViewerId, *, lease: timedelta) -> None:
+        # The version stays: listeners to the account need not look at it again.
+        mark = {
+            "name": {"$ifNull": ["$erasure.name", new_erased_id()]},
+            "leaseUntil": from_now(lease),
+        }
+        await self._database.accounts.update_one(
+            {"_id": viewer_id}, [{"$set": {**_NEW_ACCOUNT, "erasure": mark}}], upsert=True
+        )
+
+    async def take_over(self, *, lease: timedelta) -> ViewerId | None:
+        found = await self._database.accounts.find_one_and_update(
+            {**_IS_UNFINISHED, "$expr": {"$lt": ["$erasure.leaseUntil", "$$NOW"]}},
+            [{"$set": {"erasure.leaseUntil": from_now(lease)}}],
+            {"_id": 1},
+        )
+        return ViewerId(found["_id"]) if found else None
+
+    async def renew(self, viewer_id: ViewerId, *, lease: timedelta) -> None:
+        await self._database.accounts.update_one(
+            {"_id": viewer_id, **_IS_UNFINISHED},
+            [{"$set": {"erasure.leaseUntil": from_now(lease)}}],
+        )
+
+    async def list_conversations(
+        self, viewer_id: ViewerId, *, limit: int
+    ) -> Sequence[ConversationId]:
+        found = self._database.conversations.find({"ownerId": viewer_id}, {"_id": 1}).limit(limit)
+        return [one["_id"] async for one in found]
+
+    async def list_preview_keys(self, viewer_id: ViewerId) -> Sequence[str]:
+        found = self._database.turns.find(
+            {"ownerId": viewer_id, "outputs.preview.key": {"$exists": True}},
+            {"outputs.preview.key": 1},
+        )
+        return [
+            output["preview"]["key"]
+            async for turn in found
+            for output in turn["outputs"]
+            if output.get("preview")
+        ]
+
+    async def list_uploads(
+        self, viewer_id: ViewerId, *, limit: int
+    ) -> Mapping[UploadId, Sequence[str]]:
+        found = self._database.uploads.find({"ownerId": viewer_id}, {"key": 1}).limit(limit)
+        # One of them is no upload, and has no key.
+        return {one["_id"]: [one["key"]] if "key" in one else [] async for one in found}
+
+    async def delete_uploads(self, viewer_id: ViewerId, ids: Collection[UploadId]) -> None:
+        await self._database.uploads.delete_many(_among(viewer_id, ids))
+
+    async def list_images(
+        self, viewer_id: ViewerId, *, limit: int
+    ) -> Mapping[ImageId, Sequence[str]]:
+        shown = {"key": 1, "renditionWidths": 1}
+        found = self._database.images.find({"ownerId": viewer_id}, shown).limit(limit)
+        return {one["_id"]: image_keys(one) async for one in found}
+
+    async def delete_images(self, viewer_id: ViewerId, ids: Collection[ImageId]) -> None:
+        await self._database.images.delete_many(_among(viewer_id, ids))
+
+    async def delete_prompts_and_keys(self, viewer_id: ViewerId) -> None:
+        await self._database.prompts.delete_many({"ownerId": viewer_id})
+        await self._database.idempotency.delete_many(records_of(viewer_id))
+
+    async def anonymise_ledger(self, viewer_id: ViewerId, *, limit: int) -> bool:
+        async def work(transaction: Transaction) -> bool:
+            account = await transaction.accounts.find_one({"_id": viewer_id, **_IS_UNFINISHED})
+            lines = (
+                await transaction.ledger.find({"ownerId": viewer_id}).limit(limit).to_list()
+                if account
+                else []
+            )
+            if account is None or not lines:
+                return False
+            name = account["erasure"]["name"]
+            await transaction.ledger.insert_many(
+                # The old id names the viewer, or an output of theirs.
+                {**line, "_id": _new_line_id(name), "ownerId": name}
+                for line in lines
+            )
+            await transaction.ledger.delete_many(_among(viewer_id, [line["_id"] for line in lines]))
+            return True
+
+        done = await self._database.transact(work, account=viewer_id)
+        return not isinstance(done, Conflict) and done.result
+
+    async def finish(self, viewer_id: ViewerId) -> bool:
+        owned = {"ownerId": viewer_id}
+
+        async def work(transaction: Transaction) -> bool:
+            for name in _OWNED:
+                if await transaction.collection(name).find_one(owned) is not None:
+                    return False
+            if await transaction.idempotency.find_one(records_of(viewer_id)) is not None:
+                return False
+            await transaction.viewers.delete_one({"_id": viewer_id})
+            # Last: all of a viewer's transactions write to the account.
+            account = await transaction.accounts.find_one({"_id": viewer_id, **_IS_UNFINISHED})
+            if account is not None:
+                name = account["erasure"]["name"]
+                rest = forfeited(read_account(account), key=_new_line_id(name))
+                if rest.balance or rest.reserved or rest.active_outputs:
+                    await transaction.ledger.insert_one(ledger_entry(ViewerId(name), rest))
+                await transaction.accounts.delete_one({"_id": viewer_id, **_IS_UNFINISHED})
+            return True
+
+        done = await self._database.transact(work, account=viewer_id)
+        return not isinstance(done, Conflict) and done.result
+
+
+def _among(viewer_id: ViewerId, ids: Iterable[str]) -> Document:
+    return {"_id": {"$in": list(ids)}, "ownerId": viewer_id}
+
+
+def _new_line_id(name: str) -> str:
+    return f"{name} {secrets.token_hex(12)}"

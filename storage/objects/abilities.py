@@ -1,0 +1,66 @@
+"""Finding out what uploads a bucket takes: servers of the S3 API differ, and none of them tells.
+
+It is sent small files as clients send theirs, and they are deleted.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeAlias
+
+import httpx2
+from botocore.awsrequest import AWSPreparedRequest, AWSRequest
+
+from domain.errors import StoreUnavailable
+from domain.images import new_key
+from domain.uploads import EVERY_ABILITY, DeclaredFile, UploadAbilities, UploadMethod, UploadOffer
+
+_TYPE: Final = "image/png"
+_DATA: Final = b"Darkroom finds out what uploads this bucket takes."
+_FILE: Final = DeclaredFile(content_type=_TYPE, byte_size=len(_DATA))
+_NOT_CONDITIONAL: Final = UploadAbilities(takes_once=False)
+_UNABLE: Final = frozenset({501, 505})
+_BUSY: Final = frozenset({408, 409, 425, 429})
+
+Offer: TypeAlias = Callable[[str, DeclaredFile, UploadMethod, UploadAbilities], UploadOffer]
+Send: TypeAlias = Callable[[AWSPreparedRequest], Awaitable[int]]
+"""Returns the status of the answer."""
+Delete: TypeAlias = Callable[[Sequence[str]], Awaitable[None]]
+
+
+async def find_abilities(offer: Offer, send: Send, delete: Delete) -> UploadAbilities:
+    """Raise StoreUnavailable where it takes no upload by PUT at the moment: all servers can."""
+
+    async def takes(key: str, method: UploadMethod, abilities: UploadAbilities) -> bool:
+        status = await send(_request(offer(key, _FILE, method, abilities)))
+        if status in _BUSY or (status >= 500 and status not in _UNABLE):
+            raise StoreUnavailable(f"the bucket answered {status}")
+        return 200 <= status < 300
+
+    keys = [new_key("uploads", _TYPE) for _ in range(3)]
+    try:
+        takes_once = await takes(keys[0], UploadMethod.PUT, EVERY_ABILITY)
+        # Only where the same upload is taken without the condition was it the condition's fault.
+        if not takes_once and not await takes(keys[1], UploadMethod.PUT, _NOT_CONDITIONAL):
+            raise StoreUnavailable("the bucket takes no uploads")
+        takes_forms = await _unless_unavailable(takes(keys[2], UploadMethod.POST, EVERY_ABILITY))
+    except StoreUnavailable:
+        # What is left where this is cut short otherwise is collected as orphans.
+        await delete(keys)
+        raise
+    await delete(keys)
+    return UploadAbilities(takes_forms=takes_forms, takes_once=takes_once)
+
+
+async def _unless_unavailable(takes: Awaitable[bool]) -> bool | None:
+    try:
+        return await takes
+    except StoreUnavailable:
+        return None
+
+
+def _request(offer: UploadOffer) -> AWSPreparedRequest:
+    body, headers = _DATA, dict(offer.headers)
+    if offer.method is UploadMethod.POST:
+        files = {"file": ("file", _DATA, _TYPE)}
+        form = httpx2.Request("POST", offer.url, data=dict(offer.fields), files=files)
+        body, headers = form.read(), {"Content-Type": form.headers["content-type"]}
+    return AWSRequest(str(offer.method), offer.url, headers=headers, data=body).prepare()

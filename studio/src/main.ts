@@ -1,0 +1,11 @@
+import { mount } from "svelte";
+import App from "./App.svelte";
+import "./app.css";
+import { i18n } from "./i18n/index.svelte";
+import { preferences } from "./state/preferences.svelte";
+
+// The parts of a release that has been replaced are gone: the page of the new one has others.
+addEventListener("vite:preloadError", () => navigator.onLine && location.reload());
+
+await i18n.use(preferences.current.language);
+mount(App, { target: document.getElementById("app")! });

@@ -1,0 +1,52 @@
+/** One object for each image, wherever it is shown: a favourite here is a favourite everywhere. */
+import { accepted, mutate, query } from "../api/client";
+import { ImagesById, SetFavourite, type ImageData } from "../api/documents";
+
+const BATCH_MILLISECONDS = 20;
+const MOST_AT_ONCE = 50;
+
+const known = new Map<string, ImageData>();
+let expired: string[] = [];
+
+/** Take in what has been read about an image; returns its one object. */
+export function remember(data: ImageData): ImageData {
+  const image = imageOf(data);
+  Object.assign(image, data);
+  return image;
+}
+
+/** The one object of an image. Unlike `remember` it changes nothing, so views may call it. */
+export function imageOf(data: ImageData): ImageData {
+  const found = known.get(data.id);
+  if (found) return found;
+  const image = $state({ ...data });
+  known.set(data.id, image);
+  return image;
+}
+
+/** Ask for an image's URLs again: signed URLs expire while a page is open. */
+export function renew(image: ImageData): void {
+  if (!expired.length) setTimeout(() => void renewAll(), BATCH_MILLISECONDS);
+  expired.push(image.id);
+}
+
+async function renewAll(): Promise<void> {
+  const ids = [...new Set(expired)];
+  expired = [];
+  for (let start = 0; start < ids.length; start += MOST_AT_ONCE) {
+    const { nodes } = await query(ImagesById, { ids: ids.slice(start, start + MOST_AT_ONCE) });
+    for (const node of nodes) if (node?.__typename === "Image") remember(node as ImageData);
+  }
+}
+
+/** Mark it, or take the mark away: at once here, and back again where the server refuses. */
+export async function toggleFavourite(image: ImageData): Promise<void> {
+  const favourite = !image.favourite;
+  Object.assign(image, { favourite });
+  try {
+    accepted((await mutate(SetFavourite, { input: { id: image.id, favourite } })).setFavourite);
+  } catch (error) {
+    Object.assign(image, { favourite: !favourite });
+    throw error;
+  }
+}

@@ -1,0 +1,34 @@
+/** Whether the server can be reached, as far as this page knows. */
+class Network {
+  /** The browser has a network at all. */
+  online = $state(navigator.onLine);
+  /** The socket of the live updates is lost, and is being opened again. */
+  reconnecting = $state(false);
+  /** How often the connection has come back: what is not followed live is read again then. */
+  returns = $state(0);
+
+  constructor() {
+    addEventListener("online", () => (this.online = true));
+    addEventListener("offline", () => (this.online = false));
+  }
+
+  /** Wait this long, or until the browser is back online. */
+  pause(milliseconds: number): Promise<void> {
+    return new Promise((resolve) => {
+      const end = (): void => {
+        clearTimeout(timer);
+        removeEventListener("online", end);
+        resolve();
+      };
+      const timer = setTimeout(end, milliseconds);
+      addEventListener("online", end);
+    });
+  }
+}
+
+export const network = new Network();
+
+/** The n-th pause between attempts, in milliseconds: growing, with jitter, 15 seconds at most. */
+export function backoff(attempt: number): number {
+  return Math.min(500 * 2 ** attempt, 15_000) * (0.5 + Math.random() / 2);
+}

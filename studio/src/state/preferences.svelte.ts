@@ -1,0 +1,56 @@
+/** What this person has chosen, remembered by this browser: theme, language, last used options. */
+export type Theme = "system" | "light" | "dark";
+export type Language = "en" | "pt";
+
+interface Stored {
+  theme: Theme;
+  language: Language;
+  /** Ids of models that were used last, from text and with images. */
+  fromText: string[];
+  fromImages: string[];
+  ratio: string;
+  resolution: string;
+  quality: string;
+  count: number;
+}
+
+const KEY = "darkroom.preferences";
+const DEFAULTS: Stored = {
+  theme: "system",
+  language: navigator.language.toLowerCase().startsWith("pt") ? "pt" : "en",
+  fromText: [],
+  fromImages: [],
+  ratio: "",
+  resolution: "",
+  quality: "",
+  count: 1,
+};
+
+class Preferences {
+  #stored = $state(read());
+
+  constructor() {
+    addEventListener("storage", (event) => {
+      if (event.key === KEY) this.#stored = read();
+    });
+  }
+
+  get current(): Readonly<Stored> {
+    return this.#stored;
+  }
+
+  change(some: Partial<Stored>): void {
+    this.#stored = { ...this.#stored, ...some };
+    localStorage.setItem(KEY, JSON.stringify(this.#stored));
+  }
+}
+
+function read(): Stored {
+  try {
+    return { ...DEFAULTS, ...(JSON.parse(localStorage.getItem(KEY) ?? "{}") as Partial<Stored>) };
+  } catch {
+    return DEFAULTS;
+  }
+}
+
+export const preferences = new Preferences();

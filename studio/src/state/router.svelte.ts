@@ -1,0 +1,55 @@
+/** Which view the address names. Every view can be opened, refreshed and shared by its address. */
+export type Route =
+  | { view: "gallery" }
+  | { view: "conversations" }
+  | { view: "conversation"; id: string }
+  | { view: "lost" };
+
+const BASE = "/studio";
+
+export const links = {
+  gallery: `${BASE}/`,
+  conversations: `${BASE}/conversations`,
+  conversation: (id: string) => `${BASE}/conversations/${encodeURIComponent(id)}`,
+};
+
+class Router {
+  #path = $state(location.pathname);
+  route: Route = $derived(match(this.#path));
+  /** Whether the previous entry of the history is a view of the studio. */
+  canGoBack = $state(false);
+
+  constructor() {
+    addEventListener("popstate", () => (this.#path = location.pathname));
+  }
+
+  go(path: string): void {
+    if (path === this.#path) return;
+    history.pushState(null, "", path);
+    this.canGoBack = true;
+    this.#path = path;
+    scrollTo(0, 0);
+  }
+
+  /** Follow links inside the studio without loading the page again. */
+  follow = (event: MouseEvent): void => {
+    const link = (event.target as Element).closest?.("a[href]");
+    const plain = event.button === 0 && !(event.metaKey || event.ctrlKey || event.shiftKey);
+    if (!(link instanceof HTMLAnchorElement) || !plain || event.defaultPrevented) return;
+    if (link.target || link.download || link.origin !== location.origin) return;
+    if (!link.pathname.startsWith(`${BASE}/`)) return;
+    event.preventDefault();
+    this.go(link.pathname);
+  };
+}
+
+function match(path: string): Route {
+  const [view, id, ...rest] = path.slice(BASE.length).split("/").filter(Boolean);
+  if (!view) return { view: "gallery" };
+  if (view === "conversations" && !rest.length) {
+    return id ? { view: "conversation", id: decodeURIComponent(id) } : { view: "conversations" };
+  }
+  return { view: "lost" };
+}
+
+export const router = new Router();

@@ -1,0 +1,66 @@
+/** What the views ask of the frame: dialogs that lie over all of them, and messages. */
+import type { ImageData } from "../api/documents";
+import { i18n } from "../i18n/index.svelte";
+import { announcer } from "./announcer.svelte";
+import type { Base } from "./draft.svelte";
+import { toggleFavourite } from "./images.svelte";
+import { uploads } from "./uploads.svelte";
+
+/** An image shown large, among those that it can be left for. */
+export interface Shown {
+  image: ImageData;
+  among: readonly ImageData[];
+}
+
+class Studio {
+  /** What a new conversation is being started from: an image, or null for words alone. */
+  starting = $state.raw<{ source: ImageData | null } | null>(null);
+  shown = $state.raw<Shown | null>(null);
+  /** The first of two images to compare, and both. */
+  comparing = $state.raw<ImageData | null>(null);
+  compared = $state.raw<[ImageData, ImageData] | null>(null);
+  /** How the open conversation continues from one of its outputs; null where none is open. */
+  continueFrom = $state.raw<((base: Base) => void) | null>(null);
+
+  start(source: ImageData | null): void {
+    this.shown = null;
+    this.starting = { source };
+  }
+
+  show(image: ImageData, among: readonly ImageData[]): void {
+    this.shown = { image, among };
+  }
+
+  /** Take it as one of two; with the second, show both. */
+  compare(image: ImageData): void {
+    if (this.comparing === image) this.comparing = null;
+    else if (this.comparing) {
+      this.compared = [this.comparing, image];
+      this.comparing = null;
+    } else {
+      this.comparing = image;
+      announcer.show(i18n.t.chooseAnother);
+    }
+  }
+
+  upload(files: readonly File[]): void {
+    if (files.length) uploads.add(files);
+  }
+
+  async toggleFavourite(image: ImageData): Promise<void> {
+    await this.attempt(() => toggleFavourite(image));
+  }
+
+  /** Do it, or say why it cannot be done. Returns whether it was done. */
+  async attempt(action: () => Promise<unknown>): Promise<boolean> {
+    try {
+      await action();
+      return true;
+    } catch (error) {
+      announcer.show(i18n.explain(error), "bad");
+      return false;
+    }
+  }
+}
+
+export const studio = new Studio();

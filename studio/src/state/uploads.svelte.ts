@@ -1,0 +1,168 @@
+/** Files on their way to the store: declared, sent with progress, completed; each with its own end. */
+import { accepted, ApiError, mutate, persist, Refused } from "../api/client";
+import { CompleteUpload, CreateUploads, type ImageData } from "../api/documents";
+import { i18n } from "../i18n/index.svelte";
+import { announcer } from "./announcer.svelte";
+import { gallery } from "./gallery.svelte";
+import { remember } from "./images.svelte";
+import { viewer } from "./viewer.svelte";
+
+/** As many as the server processes of one viewer. */
+const AT_ONCE = 2;
+const TYPES: Record<string, string> = {
+  jpg: "image/jpeg",
+  jpeg: "image/jpeg",
+  png: "image/png",
+  webp: "image/webp",
+  heic: "image/heic",
+  heif: "image/heif",
+};
+
+type State = "waiting" | "sending" | "checking" | "done" | "failed" | "cancelled";
+
+class SendFailed extends Error {}
+
+/** One file. */
+export class Upload {
+  state = $state<State>("waiting");
+  /** Of the bytes, 0 to 1. */
+  progress = $state(0);
+  reason = $state("");
+  image = $state.raw<ImageData | null>(null);
+  readonly previewUrl: string;
+  #request: XMLHttpRequest | undefined;
+
+  constructor(readonly file: File) {
+    this.previewUrl = URL.createObjectURL(file);
+  }
+
+  get pending(): boolean {
+    return ["waiting", "sending", "checking"].includes(this.state);
+  }
+
+  cancel(): void {
+    if (!this.pending) return;
+    this.state = "cancelled";
+    this.#request?.abort();
+  }
+
+  /** Send it; afterwards it is done, failed with a reason, or cancelled. */
+  async run(): Promise<void> {
+    if (this.state === "cancelled") return;
+    this.state = "sending";
+    try {
+      const most = viewer.data?.limits.maxUploadBytes ?? Infinity;
+      if (this.file.size > most) throw new TooLarge(i18n.t.fileTooLarge(megabytes(most)));
+      if (!this.file.size) throw new TooLarge(i18n.t.fileEmpty);
+      const upload = await persist(() => this.#declare());
+      await persist(() => this.#send(upload));
+      this.state = "checking";
+      const { image } = accepted(
+        await persist(async () => {
+          const input = { uploadId: upload.id };
+          return (await mutate(CompleteUpload, { input })).completeUpload;
+        }),
+      );
+      this.image = remember(image!);
+      this.state = "done";
+      gallery.add(this.image);
+    } catch (error) {
+      if ((this.state as State) === "cancelled") return;
+      this.state = "failed";
+      this.reason = error instanceof TooLarge ? error.message : i18n.explain(error);
+    }
+  }
+
+  async #declare(): Promise<Declared> {
+    const { name, size, type } = this.file;
+    const ending = name.slice(name.lastIndexOf(".") + 1).toLowerCase();
+    const contentType = (type || TYPES[ending] || "application/octet-stream").replace(/jpg$/, "jpeg");
+    const input = { files: [{ contentType, byteSize: size, filename: name }] };
+    return accepted((await mutate(CreateUploads, { input })).createUploads).uploads[0]!;
+  }
+
+  /** `fetch` cannot tell how much of a body has been sent. */
+  #send({ url, headers }: Declared): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const request = new XMLHttpRequest();
+      this.#request = request;
+      request.open("PUT", url);
+      for (const { name, value } of headers) request.setRequestHeader(name, value);
+      request.upload.onprogress = ({ loaded, total }) => (this.progress = loaded / total);
+      request.onload = () => {
+        // 412: it has arrived before, and the answer was lost.
+        if (request.status < 300 || request.status === 412) resolve();
+        else if (request.status === 503) reject(new ApiError("OVERLOADED", ""));
+        else reject(new SendFailed(String(request.status)));
+      };
+      request.onerror = () => reject(new ApiError("OFFLINE", ""));
+      request.onabort = () => reject(new SendFailed("cancelled"));
+      request.send(this.file);
+    });
+  }
+}
+
+interface Declared {
+  id: string;
+  url: string;
+  headers: readonly { name: string; value: string }[];
+}
+
+class TooLarge extends Refused {
+  constructor(message: string) {
+    super([]);
+    this.message = message;
+  }
+}
+
+class Uploads {
+  /** Those that the gallery shows until they are dismissed. */
+  items = $state.raw<readonly Upload[]>([]);
+  #queue: Upload[] = [];
+  #running = 0;
+
+  /** Upload files to the gallery, and show how it goes. */
+  add(files: readonly File[]): void {
+    this.items = [...this.items, ...this.start(files)];
+  }
+
+  /** Upload files for somebody who shows them. */
+  start(files: readonly File[]): Upload[] {
+    const started = files.map((file) => new Upload(file));
+    this.#queue.push(...started);
+    for (let slot = 0; slot < AT_ONCE; slot += 1) void this.#pump();
+    return started;
+  }
+
+  retry(upload: Upload): void {
+    const [again] = this.start([upload.file]);
+    this.items = this.items.map((item) => (item === upload ? again! : item));
+  }
+
+  dismiss(upload: Upload): void {
+    upload.cancel();
+    this.items = this.items.filter((item) => item !== upload);
+  }
+
+  dismissEnded(): void {
+    this.items = this.items.filter((item) => item.pending);
+  }
+
+  async #pump(): Promise<void> {
+    if (this.#running >= AT_ONCE) return;
+    const upload = this.#queue.shift();
+    if (!upload) return;
+    this.#running += 1;
+    await upload.run();
+    this.#running -= 1;
+    if (upload.state === "done") announcer.speak(i18n.t.uploaded(upload.file.name));
+    if (upload.state === "failed") announcer.speak(`${upload.file.name}: ${upload.reason}`);
+    void this.#pump();
+  }
+}
+
+export function megabytes(bytes: number): string {
+  return `${(bytes / 1e6).toLocaleString(document.documentElement.lang, { maximumFractionDigits: 1 })} MB`;
+}
+
+export const uploads = new Uploads();

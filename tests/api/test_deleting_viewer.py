@@ -1,0 +1,239 @@
+"""A viewer who is deleted: nothing is left of them, and who comes back is new."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from bson import json_util
+
+from edge.auth import LEEWAY
+from storage.mongo.accounts import MongoAccountRepository
+from storage.mongo.database import Database, open_database
+from storage.mongo.erasures import MongoErasureRepository
+from tests.api.test_deleting_everything import (
+    CLEARED_SECONDS,
+    darkroom,
+    in_ceph,
+    in_folder,
+    in_ministack,
+    keys,
+    make_everything,
+)
+from tests.clients import Data, GraphQLClient
+from tests.conftest import Darkroom, StartDarkroom
+from tests.operations import (
+    DELETE_VIEWER,
+    FOLLOW,
+    GALLERY,
+    SEND,
+    SMALL,
+    conversation_with,
+    samples,
+    start,
+)
+from tests.resilience.processes import eventually
+from tests.uploads import a_picture, sent, uploaded
+
+__all__ = ("darkroom", "in_ceph", "in_folder", "in_ministack")
+
+VIEWER = """{ viewer {
+  id credits { balance reserved } limits { activeOutputs }
+  conversations { nodes { id } } images { nodes { id origin } } prompts { nodes { id } }
+} }"""
+CREDITS = "subscription { viewerUpdated { credits { balance } } }"
+TITLE = "subscription($id: ID!) { conversationUpdated(conversationId: $id) { title } }"
+
+
+async def viewer_of(client: GraphQLClient) -> Data:
+    viewer: Data = (await client(VIEWER))["viewer"]
+    return viewer
+
+
+async def delete_viewer(client: GraphQLClient, viewer_id: str) -> Data:
+    payload: Data = (await client(DELETE_VIEWER, id=viewer_id))["deleteViewer"]
+    return payload
+
+
+async def documents_with(database: Database, text: str) -> list[str]:
+    """Documents of any collection that contain the text, wherever it is."""
+    found = []
+    for name in await database.commands.list_collection_names():
+        async for document in database.collection(name).find({}):
+            if text in json.dumps(document, default=json_util.default):
+                found.append(f"{name}: {document['_id']}")
+    return found
+
+
+@pytest.fixture
+async def stored(darkroom: Darkroom) -> AsyncIterator[Database]:
+    async with database_of(darkroom) as database:
+        yield database
+
+
+def database_of(darkroom: Darkroom) -> Any:
+    settings = darkroom.settings
+    assert settings.mongodb_uri
+    return open_database(settings.mongodb_uri.get_secret_value(), settings.mongodb_database)
+
+
+async def test_nothing_is_left_of_a_viewer_who_is_deleted(
+    darkroom: Darkroom, stored: Database
+) -> None:
+    other = darkroom.client("bea")
+    await samples(other)
+    await conversation_with(other)
+    others, others_documents = await keys(darkroom), await viewer_of(other)
+    client = darkroom.client("ana")
+    await make_everything(client)
+    await sent(client, a_picture())
+    await start(client, options=SMALL, idempotencyKey="once")
+    before = await viewer_of(client)
+    lines = await stored.ledger.count_documents({"ownerId": before["id"]})
+    assert lines > 20
+    assert len(await documents_with(stored, before["id"])) > lines + 20
+
+    deleted = await delete_viewer(client, before["id"])
+
+    assert deleted == {"deletedViewerId": before["id"], "userErrors": []}
+    assert await documents_with(stored, before["id"]) == []
+    for conversation in before["conversations"]["nodes"]:
+        suffix = conversation["id"].removeprefix("conv_")
+        assert await documents_with(stored, suffix) == []
+    erased = await stored.ledger.count_documents({"ownerId": {"$regex": "^erased_"}})
+    assert erased >= lines
+    proof = await MongoAccountRepository(stored).prove()
+    assert proof.discrepancies == ()
+    assert await viewer_of(other) == others_documents
+
+    async def cleared() -> bool:
+        # What was running finds out when it writes, and deletes what it has stored meanwhile.
+        return await keys(darkroom) == others
+
+    await eventually(cleared, within=CLEARED_SECONDS, what="nothing is left")
+    again = await viewer_of(client)
+    assert again["id"] == before["id"]
+    assert again["credits"] == {"balance": 10_000, "reserved": 0}
+    assert again["limits"] == {"activeOutputs": 0}
+    assert again["conversations"]["nodes"] == again["prompts"]["nodes"] == []
+    assert {image["origin"] for image in again["images"]["nodes"]} == {"SAMPLE"}
+    started = await start(client, options=SMALL, idempotencyKey="once")
+    assert started["userErrors"] == []
+
+
+async def test_the_viewers_own_id_is_the_confirmation(
+    start_darkroom: StartDarkroom,
+) -> None:
+    darkroom = await start_darkroom()
+    client, other = darkroom.client("ana"), darkroom.client("bea")
+    await start(client)
+    own, foreign = await viewer_of(client), await viewer_of(other)
+    unknown = "user_00000000000000000000000000"
+
+    names = [unknown, foreign["id"], "", "ana", own["id"].upper(), f" {own['id']}", own["id"][:-1]]
+    refused = [await delete_viewer(client, name) for name in names]
+
+    assert all(one == refused[0] for one in refused)
+    assert [(one["code"], one["path"][-1]) for one in refused[0]["userErrors"]] == [
+        ("NOT_FOUND", "viewerId")
+    ]
+    assert (await viewer_of(client))["conversations"] == own["conversations"]
+    assert (await viewer_of(other))["images"] == foreign["images"]
+    answer = await darkroom.anonymous().execute(DELETE_VIEWER, id=own["id"])
+    assert answer["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
+
+
+async def test_twins_delete_a_viewer_who_is_gone_afterwards(start_darkroom: StartDarkroom) -> None:
+    first, second = await start_darkroom(), await start_darkroom()
+    clients = [first.client("ana"), second.client("ana")]
+    await conversation_with(clients[0])
+    own = (await viewer_of(clients[0]))["id"]
+
+    payloads = await asyncio.gather(
+        *(delete_viewer(client, own) for client in clients for _ in range(3))
+    )
+
+    assert {payload["deletedViewerId"] for payload in payloads} == {own}
+    async with database_of(first) as stored:
+        assert await documents_with(stored, own) == []
+        assert (await MongoAccountRepository(stored).prove()).discrepancies == ()
+
+
+async def test_open_sockets_of_the_viewer_end_in_every_process(
+    start_darkroom: StartDarkroom,
+) -> None:
+    """After what was subscribed to has completed. Nobody else's do."""
+    near, far = await start_darkroom(), await start_darkroom()
+    client, elsewhere, other = near.client("ana"), far.client("ana"), near.client("bea")
+    conversation = (await conversation_with(client))["conversation"]["id"]
+    own = (await viewer_of(client))["id"]
+    await viewer_of(other)
+
+    async with (
+        client.socket() as mine,
+        elsewhere.socket() as idle,
+        elsewhere.subscribe(CREDITS) as money,
+        client.subscribe(FOLLOW, id=conversation) as follow,
+        client.subscribe(TITLE, id=conversation) as title,
+        other.subscribe(CREDITS) as others,
+    ):
+        for subscription in (money, follow, title, others):
+            await subscription.next()
+        deletion = await mine.subscribe(DELETE_VIEWER, id=own)
+
+        assert (await deletion.next())["deleteViewer"]["deletedViewerId"] == own
+        assert await deletion.completed() == []
+        for subscription in (money, follow, title):
+            await subscription.completed()
+        for socket in (mine, idle, money.socket, follow.socket, title.socket):
+            assert await socket.closed_with() == 4403
+        await others.socket.send(type="ping")
+        assert await others.socket.receive() == {"type": "pong"}
+    async with database_of(near) as stored:
+        assert await documents_with(stored, own) == []
+
+
+async def test_a_deletion_that_was_interrupted_is_finished_by_another_process(
+    start_darkroom: StartDarkroom,
+) -> None:
+    """Until then nothing new is made, so that it deletes nothing of who has come back."""
+    darkroom = await start_darkroom()
+    client = darkroom.client("ana")
+    started = await conversation_with(client)
+    await uploaded(client)
+    own = (await viewer_of(client))["id"]
+    async with database_of(darkroom) as stored:
+        erasures = MongoErasureRepository(stored)
+        await erasures.begin(own, lease=timedelta(minutes=5))
+        await erasures.anonymise_ledger(own, limit=1)
+        refused = [
+            await client.execute(query, **variables)
+            for query, variables in (
+                (SEND, {"input": _edit(started["conversation"]["id"])}),
+                ("{ viewer { credits { balance } } }", {}),
+                (
+                    'mutation { createUploads(input: {files: [{contentType: "image/png", '
+                    "byteSize: 9}]}) { uploads { id } } }",
+                    {},
+                ),
+            )
+        ]
+        assert [answer["errors"][0]["extensions"]["code"] for answer in refused] == [
+            "OVERLOADED"
+        ] * len(refused)
+        assert (await MongoAccountRepository(stored).prove()).discrepancies == ()
+
+        await erasures.renew(own, lease=-LEEWAY)
+
+        async def finished() -> bool:
+            return await documents_with(stored, own) == []
+
+        await eventually(finished, within=20, what="another process finishes it")
+        assert (await MongoAccountRepository(stored).prove()).discrepancies == ()
+    assert (await client(GALLERY))["viewer"]["images"]["nodes"] == []
+
+
+def _edit(conversation_id: str) -> Data:
+    return {"conversationId": conversation_id, "userMessage": "Sepia", "options": SMALL}

@@ -1,0 +1,167 @@
+"""A model with several providers: the next one is asked where one has certainly taken nothing."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.api.every_model import error_of, simulated
+from tests.api.test_credits import STARTING, account, adds_up, spent
+from tests.clients import Data
+from tests.conftest import Darkroom, StartDarkroom, darkrooms
+from tests.operations import over, start
+from tests.serving import free_port
+from tests.simulators.simulator import Simulator
+
+MODEL = "img-nano-banana"
+ROUTES = ("fal", "gemini", "replicate", "openrouter")
+"""Of this model, in the catalogue's order."""
+
+
+@dataclass
+class Routed:
+    """A Darkroom with all keys, and providers that do what a prompt says to each of them."""
+
+    darkroom: Darkroom
+    simulators: Mapping[str, Simulator]
+
+    async def made(self, scripts: Mapping[str, str], **options: Any) -> "Made":
+        words, client = uuid4().hex, self.darkroom.client()
+        prompt = " ".join([words, *(f"[{name} {script}]" for name, script in scripts.items())])
+        payload = await start(
+            client,
+            userMessage=prompt,
+            selectedModels=[MODEL],
+            options={"previews": 0, **options},
+        )
+        turn = await over(client, payload["turn"])
+        bills = {
+            name: [entry for entry in simulator.settled() if words in entry.prompt]
+            for name, simulator in self.simulators.items()
+        }
+        return Made(
+            turn["outputs"][0],
+            billed=[name for name in ROUTES for _ in bills[name]],
+            spent=await spent(client, turn),
+            account=await account(client),
+        )
+
+
+@dataclass
+class Made:
+    output: Data
+    billed: Sequence[str]
+    """Who has taken a job, once for each."""
+    spent: Sequence[tuple[str, int, int]]
+    account: tuple[int, int, int]
+
+
+@pytest.fixture(scope="module")
+async def providers() -> AsyncIterator[tuple[Mapping[str, Simulator], Mapping[str, Any]]]:
+    async with simulated() as both:
+        yield both
+
+
+@pytest.fixture(scope="module")
+async def routed(
+    mongodb_uri: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    providers: tuple[Mapping[str, Simulator], Mapping[str, Any]],
+) -> AsyncIterator[Routed]:
+    simulators, settings = providers
+    async with darkrooms(mongodb_uri, tmp_path_factory.mktemp("routed")) as start_one:
+        darkroom = await start_one(**settings)
+        yield Routed(darkroom, simulators)
+        await adds_up(darkroom)
+
+
+@pytest.mark.parametrize(
+    ("scripts", "maker"),
+    [
+        ({}, "fal"),
+        *(
+            ({"fal": f"submit={status}"}, "gemini")
+            for status in (401, 402, 403, 429, 500, 503, 529)
+        ),
+        ({"fal": "submit=401", "gemini": "submit=503"}, "replicate"),
+        ({"fal": "submit=429", "gemini": "submit=403", "replicate": "submit=402"}, "openrouter"),
+    ],
+)
+async def test_the_next_provider_is_asked_where_one_has_taken_nothing(
+    routed: Routed, scripts: Mapping[str, str], maker: str
+) -> None:
+    made = await routed.made(scripts)
+
+    assert error_of(made.output) is None
+    assert made.output["provider"] == maker
+    assert made.billed == [maker]
+    assert made.spent == [("COMPLETED", 0, 2)]
+    assert made.account == (STARTING - 2, 0, 0)
+
+
+async def test_the_next_provider_is_asked_where_one_cannot_be_connected(
+    start_darkroom: StartDarkroom,
+    providers: tuple[Mapping[str, Simulator], Mapping[str, Any]],
+) -> None:
+    simulators, settings = providers
+    nobody = {**settings["fal"], "url": f"http://127.0.0.1:{free_port()}"}
+    darkroom = await start_darkroom(**{**settings, "fal": nobody})
+
+    made = await Routed(darkroom, simulators).made({})
+
+    assert (made.output["provider"], made.billed) == ("gemini", ["gemini"])
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        *((f"taken submit={status}", "OUTCOME_UNKNOWN") for status in (408, 502, 504, 524)),
+        ("cut=0", "OUTCOME_UNKNOWN"),
+        ("submit=422", "PROVIDER_REJECTED_INPUT"),
+        ("fail=content_policy_violation", "CONTENT_REFUSED"),
+    ],
+)
+async def test_nobody_else_is_asked_where_a_provider_may_have_taken_it_or_has_decided(
+    routed: Routed, script: str, code: str
+) -> None:
+    made = await routed.made({"fal": script})
+
+    error = error_of(made.output)
+    assert error is not None
+    assert error[0] == code
+    assert set(made.billed) <= {"fal"}
+    assert made.output["provider"] is None
+    assert made.account == (STARTING, 0, 0)
+
+
+async def test_a_provider_that_lacks_what_was_requested_is_passed_over(routed: Routed) -> None:
+    png = await routed.made({"fal": "submit=401"}, format="PNG")
+    seed = await routed.made({"fal": "submit=401", "gemini": "submit=401"}, seed="7")
+
+    assert (png.output["provider"], png.billed) == ("replicate", ["replicate"])
+    assert error_of(seed.output) == ("PROVIDER_AUTHENTICATION", False)
+    assert seed.billed == []
+
+
+async def test_one_that_makes_fewer_images_at_a_time_is_passed_over(routed: Routed) -> None:
+    made = await routed.made({"fal": "submit=503x1"}, imagesPerModel=2)
+
+    assert (made.output["provider"], made.billed) == ("fal", ["fal"])
+    assert len(made.output["images"]) == 2
+
+
+async def test_all_are_asked_again_where_one_of_them_may_be_free_later(routed: Routed) -> None:
+    busy = dict.fromkeys(ROUTES, "submit=401") | {"replicate": "submit=503x1"}
+
+    made = await routed.made(busy)
+
+    assert (made.output["provider"], made.billed) == ("replicate", ["replicate"])
+
+
+async def test_where_no_key_is_taken_the_first_providers_answer_counts(routed: Routed) -> None:
+    made = await routed.made(dict.fromkeys(ROUTES, "submit=401"))
+
+    assert error_of(made.output) == ("PROVIDER_AUTHENTICATION", False)
+    assert made.account == (STARTING, 0, 0)

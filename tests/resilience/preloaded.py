@@ -1,0 +1,189 @@
+"""Starts processes as forks of one that has imported Darkroom: a storm starts dozens of them, and
+imports are most of what a start costs.
+
+What must stay true: a fork is what `python -m module` would be: it has its own environment, log
+and signals, is killed by its pid, and ends with the process that asked for it.
+"""
+
+import asyncio
+import atexit
+import ctypes
+import gc
+import importlib
+import json
+import os
+import runpy
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+ROOT: Final = Path(__file__).parents[2]
+SPAWN_SECONDS: Final = 60.0
+_IMPORTS: Final = ("app", "serve", "worker", "tests.simulators.fal")
+_MAX_REQUEST_BYTES: Final = 1 << 20
+_PR_SET_PDEATHSIG: Final = 1
+
+
+class Fork:
+    """A process as `asyncio.subprocess` shows one, as far as tests use that."""
+
+    def __init__(
+        self, pid: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._writer = writer
+        self._ending = asyncio.create_task(self._end(reader), name=f"end of process {pid}")
+
+    def send_signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    async def wait(self) -> int:
+        return await asyncio.shield(self._ending)
+
+    async def _end(self, reader: asyncio.StreamReader) -> int:
+        told = await reader.readline()
+        self._writer.close()
+        # The forks end with the one that made them.
+        self.returncode = int(told) if told else -signal.SIGKILL
+        return self.returncode
+
+
+class Preloaded:
+    """One process that has imported everything, and what asks it for forks."""
+
+    def __init__(self) -> None:
+        self._address: str | None = None
+        self._starting = asyncio.Lock()
+
+    async def spawn(
+        self, command: Sequence[str], *, environment: Mapping[str, str], log: Path
+    ) -> Fork:
+        """Run a module with its arguments in a fork. Its output is appended to the log."""
+        async with asyncio.timeout(SPAWN_SECONDS):
+            reader, writer = await asyncio.open_unix_connection(await self._listening())
+            wanted = {"command": command, "environment": environment, "log": os.fspath(log)}
+            writer.write(json.dumps(wanted).encode())
+            writer.write_eof()
+            return Fork(int(await reader.readline()), reader, writer)
+
+    async def _listening(self) -> str:
+        async with self._starting:
+            if self._address is None:
+                # In the abstract namespace: no file is left behind.
+                self._address = f"\0darkroom-tests-{os.getpid()}-{id(self)}"
+                _start_at(self._address)
+            return self._address
+
+
+def _start_at(address: str) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(address)
+        listener.listen(64)
+        process = subprocess.Popen(
+            [sys.executable, "-m", __name__, str(listener.fileno()), str(os.getpid())],
+            cwd=ROOT,
+            pass_fds=[listener.fileno()],
+            stdin=subprocess.DEVNULL,
+        )
+    atexit.register(_end, process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+
+
+def main() -> None:
+    """Fork at each request, and say how each fork has ended."""
+    _end_with(int(sys.argv[2]))
+    listener = socket.socket(fileno=int(sys.argv[1]))
+    for name in _IMPORTS:
+        importlib.import_module(name)
+    gc.freeze()
+    waiting: dict[int, socket.socket] = {}
+    woken, wake = socket.socketpair()
+    for end in (woken, wake):
+        end.setblocking(False)
+    signal.set_wakeup_fd(wake.fileno())
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    with selectors.DefaultSelector() as selector:
+        selector.register(listener, selectors.EVENT_READ)
+        selector.register(woken, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                if key.fileobj is woken:
+                    woken.recv(4096)
+                    _report_ended(waiting)
+                else:
+                    asked, _ = listener.accept()
+                    _fork(asked, waiting, inherited=(listener, woken, wake))
+
+
+def _fork(
+    asked: socket.socket, waiting: dict[int, socket.socket], *, inherited: Sequence[socket.socket]
+) -> None:
+    request = bytearray()
+    while (part := asked.recv(_MAX_REQUEST_BYTES)) and len(request) < _MAX_REQUEST_BYTES:
+        request += part
+    wanted = json.loads(request)
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        for one in (*inherited, asked, *waiting.values()):
+            one.close()
+        _become(wanted, parent)
+    waiting[pid] = asked
+    with suppress(OSError):
+        asked.sendall(b"%d\n" % pid)
+
+
+def _report_ended(waiting: dict[int, socket.socket]) -> None:
+    for pid in list(waiting):
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            with waiting.pop(pid) as asked, suppress(OSError):
+                asked.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
+
+
+def _become(wanted: Mapping[str, Any], parent: int) -> NoReturn:
+    """Be `python -m` of the module, and end with it."""
+    _end_with(parent)
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    log = os.open(wanted["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    os.dup2(log, sys.stdout.fileno())
+    os.dup2(log, sys.stderr.fileno())
+    os.close(log)
+    command, environment = wanted["command"], wanted["environment"]
+    if "LD_PRELOAD" in environment:  # read where a program is loaded
+        os.execve(sys.executable, [sys.executable, "-m", *command], environment)
+    os.environ.clear()
+    os.environ.update(environment)
+    gc.unfreeze()
+    sys.argv[:] = command
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    sys.exit()
+
+
+def _end_with(parent: int) -> None:
+    """Linux kills this process when its parent ends, however that ends. If the parent has ended
+    before that was said, this process ends here.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

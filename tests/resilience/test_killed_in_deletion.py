@@ -1,0 +1,77 @@
+"""A process that is killed while it deletes a viewer: the rest is deleted by the next one."""
+
+import asyncio
+import random
+from contextlib import suppress
+from pathlib import Path
+
+import httpx2
+
+from storage.mongo.accounts import MongoAccountRepository
+from tests.api.test_deleting_viewer import delete_viewer, documents_with, viewer_of
+from tests.clients import GraphQLClient
+from tests.operations import SMALL, conversation_with
+from tests.resilience.processes import eventually, until_greeted
+from tests.resilience.scale import KILLS, SEED
+from tests.resilience.sites import open_site
+from tests.uploads import a_picture, sent, uploaded
+
+ROUNDS = max(3, KILLS // 10)
+LONGEST_SECONDS = 0.6
+"""Longer than the deletion takes: some kills come after it."""
+TAKEN_OVER_SECONDS = 25.0
+"""A lease, a look, and a slow machine."""
+
+
+async def test_a_deletion_survives_the_process_that_does_it(tmp_path: Path) -> None:
+    chance = random.Random(SEED)
+    async with open_site(tmp_path) as site:
+        (api,) = site.apis
+        await until_greeted(site.client(api, "bea"))
+        others = _files(tmp_path)
+        for number in range(ROUNDS):
+            client = site.client(api, f"ana {number}")
+            await _make(client)
+            own = (await viewer_of(client))["id"]
+            deleting = asyncio.create_task(_try(client, own))
+            await asyncio.sleep(chance.uniform(0, LONGEST_SECONDS))
+            await api.kill()
+            answered = await deleting
+            begun = answered or await site.database.accounts.find_one(
+                {"_id": own, "erasure": {"$exists": True}}
+            )
+            await api.start()
+            if not begun:
+                # Killed before it had begun: nothing is gone.
+                assert len((await viewer_of(client))["conversations"]["nodes"]) == 3
+                await delete_viewer(client, own)
+
+            async def is_gone(own: str = own) -> bool:
+                return await documents_with(site.database, own) == []
+
+            await eventually(is_gone, within=TAKEN_OVER_SECONDS, what="all documents are gone")
+            assert _files(tmp_path) == others, f"seed {SEED}"
+            assert (await MongoAccountRepository(site.database).prove()).discrepancies == ()
+
+
+async def _make(client: GraphQLClient) -> None:
+    await until_greeted(client)
+    first = await conversation_with(client, selectedModels=["local-silver", "local-ink"])
+    [image] = first["turn"]["outputs"][0]["images"]
+    await conversation_with(client, sourceImageId=image["id"])
+    await conversation_with(client, selectedModels=["rehearsal-fails"], options=SMALL)
+    await uploaded(client)
+    await sent(client, a_picture())
+
+
+async def _try(client: GraphQLClient, viewer_id: str) -> bool:
+    with suppress(httpx2.HTTPError):
+        await delete_viewer(client, viewer_id)
+        return True
+    return False
+
+
+def _files(data_dir: Path) -> set[str]:
+    folder = data_dir / "objects"
+    found = {path.relative_to(folder).as_posix() for path in folder.glob("*/*/*")}
+    return {key for key in found if not key.startswith("owners/")}

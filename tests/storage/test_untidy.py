@@ -1,0 +1,95 @@
+"""What is untidy but whole is accepted from viewers and providers; what is incomplete is not."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from PIL import Image
+
+from domain.errors import GenerationErrorCode, GenerationFailed, PictureRefused, UserErrorCode
+from storage.imaging.sandbox_child import MOVES
+from storage.imaging.threaded import ThreadedImageProcessor
+from tests.storage.pictures import (
+    CANARY,
+    CONTENT_TYPES,
+    difference,
+    opened,
+)
+from tests.storage.processing import Process, processing
+from tests.storage.untidy import INCOMPLETE, SCANS, SEVERAL_FRAMES, UNTIDY, a_jpeg_of
+
+PATIENCE_SECONDS = 20.0
+THUMBNAIL_APART = 5.0
+
+
+@pytest.fixture(params=["uploaded", "delivered"])
+async def process(request: pytest.FixtureRequest) -> AsyncIterator[Process]:
+    async with processing(request.param) as process:
+        yield process
+
+
+async def assert_refused(process: Process, data: bytes) -> str:
+    with pytest.raises((PictureRefused, GenerationFailed)) as refused:
+        await process(data)
+    assert isinstance(refused.value, PictureRefused | GenerationFailed)
+    assert refused.value.code in (
+        UserErrorCode.UPLOAD_INVALID,
+        GenerationErrorCode.PROVIDER_BAD_RESPONSE,
+    )
+    return str(refused.value)
+
+
+def on_grey(picture: Image.Image) -> Image.Image:
+    """What is seen of it, whatever colour it has where it is clear."""
+    return Image.alpha_composite(Image.new("RGBA", picture.size, "grey"), picture.convert("RGBA"))
+
+
+def seen_apart(kept: Image.Image, shown: Image.Image) -> float:
+    """How far they are apart in what is seen, and in what can be seen through."""
+    assert kept.has_transparency_data == shown.has_transparency_data
+    one, other = kept.convert("RGBA").getchannel("A"), shown.convert("RGBA").getchannel("A")
+    return max(difference(on_grey(kept), on_grey(shown)), difference(one, other))
+
+
+@pytest.mark.parametrize("row", UNTIDY)
+async def test_what_is_untidy_but_whole_is_made_anew_from_its_pixels(
+    process: Process, row: str
+) -> None:
+    untidy = UNTIDY[row]
+    data, shown = untidy.make(), untidy.shown()
+
+    processed = await process(data)
+
+    kept = opened(processed.original)
+    assert processed.original.content_type == CONTENT_TYPES[untidy.image_format]
+    assert seen_apart(kept, shown) <= untidy.apart
+    assert CANARY not in processed.original.data
+    assert processed.original.data != data
+    small = opened(processed.thumbnails[0])
+    assert difference(on_grey(small), on_grey(shown).resize(small.size)) < THUMBNAIL_APART
+    # What was kept is tidy.
+    assert (await process(processed.original.data)).original.content_type == (
+        processed.original.content_type
+    )
+
+
+@pytest.mark.parametrize("row", INCOMPLETE)
+async def test_what_is_incomplete_is_refused(process: Process, row: str) -> None:
+    await assert_refused(process, INCOMPLETE[row]())
+
+
+@pytest.mark.parametrize("row", SEVERAL_FRAMES)
+async def test_what_has_several_frames_is_refused(process: Process, row: str) -> None:
+    message = await assert_refused(process, SEVERAL_FRAMES[row]())
+
+    assert message == MOVES or "frame" in message
+
+
+@pytest.mark.parametrize("name", SCANS)
+async def test_a_provider_s_tidy_jpeg_is_kept_byte_for_byte(name: str) -> None:
+    processor = ThreadedImageProcessor()
+    data = a_jpeg_of(name)
+
+    processed = await processor.process(data)
+
+    assert processed.original.data == data
+    await processor.aclose()
