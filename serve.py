@@ -35,6 +35,10 @@ REQUEST_SECONDS: Final = 10
 CLOSE_SECONDS: Final = 4.0
 """How long services get to close, after the grace period."""
 ANSWER_SECONDS: Final = 30.0
+SWITCH_SECONDS: Final = 0.001
+"""How long the event loop waits for a thread that reads a document. Python's default is 0.005, and
+a request may have to wait several times.
+"""
 EXAMPLE_VIEWER: Final = "ana"
 EXAMPLE_QUERY: Final = '{"query":"{ viewer { id } }"}'
 
@@ -43,6 +47,7 @@ log = structlog.get_logger(__name__)
 
 def main() -> int:
     """Serve until a signal; return the exit code."""
+    sys.setswitchinterval(SWITCH_SECONDS)
     return enter(_serve)
 
 

@@ -7,12 +7,12 @@ how long it may take, and what a client sees of its errors.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping, Sized
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sized
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import cache, partial
 from inspect import isawaitable
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 import strawberry
 import structlog
@@ -39,14 +39,7 @@ from edge.documents import MAX_COMPARISONS, Document, Documents
 from edge.errors import present_errors
 from edge.large_numbers import clamp_variables
 from edge.outcomes import Answered, Operation, Outcome, Reason, Rejected, Result, Streaming
-from edge.query_cost import (
-    Cost,
-    VariableSizes,
-    check_cost,
-    check_variables,
-    measure_cost,
-    measure_variables,
-)
+from edge.query_cost import MAX_ITEMS, Cost, check_cost, measure_cost, measure_variables
 from edge.side_thread import Pace, SideThread
 from edge.subscriptions import SharedAnswers, Subscription
 from resolvers.root import build_schema
@@ -55,6 +48,8 @@ from schema.loaders import Loaders
 from schema.services import Services
 
 log = structlog.get_logger(__name__)
+
+_T = TypeVar("_T")
 
 OPERATION_SECONDS: Final = 10.0
 """For a query or mutation as a whole, and for a subscription until its stream is open."""
@@ -150,9 +145,9 @@ class OperationExecutor:
             load=Loaders(self._services, scope.require_viewer),
         )
         if plan.kind is OperationType.SUBSCRIPTION:
-            compiled = self._compile_subscription(plan, request)
-            if compiled is not None:
-                return _stream(compiled, plan.cost)
+            subscription = await self._compile_subscription(plan, request)
+            if subscription is not None:
+                return _stream(subscription, plan.cost)
         try:
             async with asyncio.timeout_at(ends_at):
                 started = await self._start(plan, request)
@@ -204,33 +199,30 @@ class OperationExecutor:
             return _Rejection(reason=Reason.NAME_MISSING, errors=[GraphQLError(message)], kind=kind)
         given = operation.variables or {}
         sizes = measure_variables(node, given)
-        cost = None
-        try:
-            check_variables(sizes)
+        longest = max((size.list_length for _, size in sizes), default=0)
+        if longest > MAX_ITEMS:
+            # To coerce it would take long, and it could only be refused after that.
+            lists = QueryTooComplex("items", maximum=MAX_ITEMS, actual=longest)
+            return _reject_too_complex(lists, kind)
+        variables = self._compiler.variables(node, given)
+        if variables is None:
+            given = clamp_variables(self._schema, node, given)
             variables = self._compiler.variables(node, given)
-            if variables is None:
-                given = clamp_variables(self._schema, node, given)
-                variables = self._compiler.variables(node, given)
-            cost = self._measure(document, node, sizes, variables)
+        cost = self._measure(document, node, variables.coerced if variables else {})
+        try:
             check_cost(cost, kind)
         except QueryTooComplex as error:
             return _reject_too_complex(error, kind, cost)
         return _Runnable(document, node, kind, given, variables, cost)
 
     def _measure(
-        self,
-        document: Document,
-        node: OperationDefinitionNode,
-        sizes: VariableSizes,
-        variables: VariableValues | None,
+        self, document: Document, node: OperationDefinitionNode, variables: Mapping[str, Any]
     ) -> Cost:
-        key = (id(node), sizes)
+        key = (id(node), measure_variables(node, variables))
         cost = document.costs.get(key)
         if cost is None:
-            coerced = variables.coerced if variables else {}
-            cost = measure_cost(self._schema, document.node, node, variables=coerced)
-            # Others of these sizes may be valid, and cost more.
-            if variables and len(document.costs) < MAX_COSTS:
+            cost = measure_cost(self._schema, document.node, node, variables=variables)
+            if len(document.costs) < MAX_COSTS:
                 document.costs[key] = cost
         return cast("Cost", cost)
 
@@ -287,13 +279,7 @@ class OperationExecutor:
         variables = plan.variables
         if variables is None:
             return None
-        compile_ = partial(self._compiler.query, plan.document, plan.operation, variables)
-        if plan.document.is_long and not self._compiler.has_compiled(
-            plan.document, plan.operation, variables
-        ):
-            compiled = await self._thread.call(request.scope.key, compile_)
-        else:
-            compiled = compile_()
+        compiled = await self._compile(self._compiler.query, plan, request, variables)
         if compiled is None:
             return None
         try:
@@ -304,13 +290,13 @@ class OperationExecutor:
         self.counts["compiled"] += 1
         return answer
 
-    def _compile_subscription(self, plan: _Runnable, request: Request) -> Subscription | None:
+    async def _compile_subscription(self, plan: _Runnable, request: Request) -> Subscription | None:
         """None where graphql-core has to run it."""
         variables = plan.variables
-        compiled = variables and self._compiler.subscription(
-            plan.document, plan.operation, variables
-        )
-        if not variables or not compiled:
+        if variables is None:
+            return None
+        compiled = await self._compile(self._compiler.subscription, plan, request, variables)
+        if compiled is None:
             return None
 
         def run(event: object) -> Result | Awaitable[Result]:
@@ -322,12 +308,19 @@ class OperationExecutor:
         self.counts["compiled"] += 1
         return Subscription(compiled, request, variables, self._shared, run)
 
-
-def _reject_too_complex(
-    error: QueryTooComplex, kind: OperationType, cost: Cost | None = None
-) -> _Rejection:
-    too_complex = GraphQLError(str(error), original_error=error)
-    return _Rejection(reason=Reason.COST, errors=[too_complex], kind=kind, cost=cost)
+    async def _compile(
+        self,
+        compile_operation: Callable[[Document, OperationDefinitionNode, VariableValues], _T],
+        plan: _Runnable,
+        request: Request,
+        variables: VariableValues,
+    ) -> _T:
+        """Compile in the thread what would take long, once."""
+        compiling = partial(compile_operation, plan.document, plan.operation, variables)
+        is_known = self._compiler.has_compiled(plan.document, plan.operation, variables)
+        if is_known or not plan.document.is_long:
+            return compiling()
+        return await self._thread.call(request.scope.key, compiling)
 
 
 def _paced(executor_class: type[Executor[Any]], pace: Pace) -> type[Executor[Any]]:
@@ -351,6 +344,13 @@ def _paced(executor_class: type[Executor[Any]], pace: Pace) -> type[Executor[Any
             )
 
     return PacedExecutor
+
+
+def _reject_too_complex(
+    error: QueryTooComplex, kind: OperationType, cost: Cost | None = None
+) -> _Rejection:
+    too_complex = GraphQLError(str(error), original_error=error)
+    return _Rejection(reason=Reason.COST, errors=[too_complex], kind=kind, cost=cost)
 
 
 def _stream(subscription: Subscription, cost: Cost) -> Streaming:

@@ -112,8 +112,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         return event
 
     def shutdown(self) -> None:
-        """Called when the server stops."""
-        if self.handshake_initiated:
+        """Called when the server stops. A connection that is closing may wait for its client."""
+        if self.handshake_initiated and not self.transport.is_closing():
             super().shutdown()
         else:
             self.transport.abort()

@@ -9,7 +9,7 @@ both multiply in the same way, stored lists included.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple
 
 from graphql import (
     DocumentNode,
@@ -52,8 +52,6 @@ MAX_DIRECTIVES: Final = 50
 MAX_VALUES: Final = 100_000
 MAX_TEXT: Final = 300_000
 """Characters that fields are given: what a request can have, if no variable is used twice."""
-MAX_LIST: Final = 250
-"""Items of a list in a variable. Fields have lower limits, with errors of their own."""
 _TEXT_STEP: Final = 256
 """The text of a variable is rounded up to a multiple: texts of about one length cost the same."""
 MAX_ROOT_FIELDS: Final = 20
@@ -107,17 +105,14 @@ class VariableSize(NamedTuple):
     """What of a variable's value matters for the cost."""
 
     number: float | None
-    length: int
-    """Of the longest list in it."""
+    list_length: int
+    """Of the longest in it."""
     text: int
-
-
-VariableSizes: TypeAlias = tuple[tuple[str, VariableSize], ...]
 
 
 def measure_variables(
     operation: OperationDefinitionNode, variables: Mapping[str, Any]
-) -> VariableSizes:
+) -> tuple[tuple[str, VariableSize], ...]:
     """Of those that the operation has, by name: where these are equal, so is the cost."""
     names = (one.variable.name.value for one in operation.variable_definitions or ())
     return tuple((name, _measure_value(variables[name])) for name in names if name in variables)
@@ -151,13 +146,6 @@ def measure_cost(
         directives=measurement.directives,
         alias_length=measurement.alias_length,
     )
-
-
-def check_variables(sizes: VariableSizes) -> None:
-    """Raise QueryTooComplex for a list that would take long to read."""
-    longest = max((size.length for _, size in sizes), default=0)
-    if longest > MAX_LIST:
-        raise QueryTooComplex("listLength", maximum=MAX_LIST, actual=longest)
 
 
 def check_cost(cost: Cost, kind: OperationType) -> None:
@@ -298,12 +286,7 @@ class _Measurement:
         if isinstance(value, VariableNode):
             name = value.name.value
             if name not in self._texts:
-                found = self._resolve(value)
-                self._texts[name] = (
-                    self._measure_text(found)
-                    if isinstance(found, ValueNode)
-                    else _measure_value(found).text
-                )
+                self._texts[name] = _measure_value(self._variables.get(name)).text
             return self._texts[name]
         if isinstance(value, StringValueNode):
             return len(value.value)

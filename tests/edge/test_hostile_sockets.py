@@ -3,10 +3,13 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Final
 
 import pytest
 
+from edge.dev_tokens import DevelopmentIssuer
 from tests.clients import GraphQLClient
 from tests.conftest import Darkroom
 from tests.edge.hostile import (
@@ -84,6 +87,11 @@ FLOODS: Final = {
     "a close with a code that is none": (frame(FINAL | CLOSE, b"\x00\x01"), PING_MESSAGE, 1002),
 }
 CONNECTIONS: Final = 5
+LARGE: Final = (
+    "fragment m on ImageModel { id label description company logoUrl aspectRatios resolutions "
+    "qualities formats scenes aliases }"
+)
+"""Of all models twenty times: about 400 KB."""
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +150,41 @@ async def test_who_reads_no_answers_is_closed(api: Api) -> None:
         await connection.read_to_the_end()
 
     assert memory_of(api) - before < 2 * MEGABYTE
+
+
+async def test_a_signal_ends_the_process_whatever_its_sockets_do(
+    mongodb_uri: str, tmp_path: Path
+) -> None:
+    large = "{ " + " ".join(f"a{n}: models {{ ...m }}" for n in range(20)) + " } " + LARGE
+    query = json.dumps({"query": large})
+    async with an_api(mongodb_uri, tmp_path) as api, AsyncExitStack() as stack:
+        token = DevelopmentIssuer(tmp_path).token("ana")
+        payload = f'"payload":{{"authorization":"Bearer {token}"}}'
+        init = f'{{"type":"connection_init",{payload}}}'
+        asked = [
+            f'{{"id":"{number}","type":"subscribe","payload":{query}}}' for number in range(20)
+        ]
+        messages = b"".join(frame(FINAL | TEXT, one.encode()) for one in (init, *asked))
+        all_ends = (b"", frame(FINAL | CLOSE, b"\x03\xe8"), frame(FINAL | 0x3), b"\x88")
+        connections = []
+        for _ in all_ends:
+            # Reads nothing, so that answers wait to be sent when the server stops.
+            connection = await stack.enter_async_context(connection_to(api, has_room=False))
+            await connect(connection)
+            connection.stop_reading()
+            await connection.send(messages)
+            connections.append(connection)
+        async with GraphQLClient(api.url, token).socket() as last:
+            answered = await last.subscribe(large)
+            await answered.next()  # so all others have been answered
+            for connection, ends in zip(connections, all_ends, strict=True):
+                await connection.send(ends)
+            await last.send(type="ping")
+            await last.receive()
+
+        assert await api.terminate() == 0
+
+        assert "Traceback" not in api.text_of_log()
 
 
 async def test_nothing_of_it_is_logged_with_a_stack(api: Api) -> None:
