@@ -3,16 +3,23 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from bson import json_util
 
+from bootstrap import open_objects
+from domain.cleanup.reconciliation import ObjectReconciler
+from domain.images import SHARDS
+from domain.signing import Signer
 from edge.auth import LEEWAY
+from settings import secret_of
 from storage.mongo.accounts import MongoAccountRepository
 from storage.mongo.database import Database, open_database
 from storage.mongo.erasures import MongoErasureRepository
+from storage.mongo.referenced_objects import MongoReferencedObjectRepository
 from tests.api.test_deleting_everything import (
     CLEARED_SECONDS,
     darkroom,
@@ -30,15 +37,18 @@ from tests.operations import (
     GALLERY,
     SEND,
     SMALL,
+    START,
     conversation_with,
     samples,
     start,
 )
 from tests.resilience.processes import eventually
-from tests.uploads import a_picture, sent, uploaded
+from tests.uploads import COMPLETE, CREATE, a_picture, declared, send_file, sent, uploaded
 
 __all__ = ("darkroom", "in_ceph", "in_folder", "in_ministack")
 
+SETTLED_SECONDS = 45.0
+"""A look at all shards takes seconds on a busy machine."""
 VIEWER = """{ viewer {
   id credits { balance reserved } limits { activeOutputs }
   conversations { nodes { id } } images { nodes { id origin } } prompts { nodes { id } }
@@ -193,6 +203,87 @@ async def test_open_sockets_of_the_viewer_end_in_every_process(
         assert await others.socket.receive() == {"type": "pong"}
     async with database_of(near) as stored:
         assert await documents_with(stored, own) == []
+
+
+async def test_whoever_goes_on_meanwhile_has_all_of_it_or_nothing(
+    start_darkroom: StartDarkroom,
+) -> None:
+    """What comes too early is deleted, what comes later is the new viewer's: no bytes without a
+    record, no record without bytes, and the credits are right.
+    """
+    near, far = await start_darkroom(), await start_darkroom()
+    own = (await viewer_of(near.client("ana")))["id"]
+    ended = asyncio.Event()
+    codes, answers = set[str](), 0
+
+    async def go_on(client: GraphQLClient, query: str, **variables: object) -> Data | None:
+        nonlocal answers
+        answer = await client.execute(query, **variables)
+        answers += 1
+        codes.update(error["extensions"]["code"] for error in answer.get("errors", ()))
+        return answer.get("data")
+
+    async def converse(client: GraphQLClient) -> None:
+        while not ended.is_set():
+            turn = {"userMessage": "A boat", "selectedModels": ["local-silver"], "options": SMALL}
+            await go_on(client, START, input=turn)
+            await go_on(client, VIEWER)
+
+    async def bring(client: GraphQLClient) -> None:
+        picture = a_picture()
+        while not ended.is_set():
+            data = await go_on(client, CREATE, files=[declared(picture)])
+            for upload in (data or {}).get("createUploads", {}).get("uploads") or ():
+                await send_file(upload, picture)
+                await go_on(client, COMPLETE, id=upload["id"])
+
+    working = [
+        asyncio.create_task(work(one.client("ana")))
+        for one in (near, far)
+        for work in (converse, bring)
+    ]
+    for one in (near, far, near):
+        wanted = answers + 20
+
+        async def have_gone_on(wanted: int = wanted) -> bool:
+            return answers >= wanted
+
+        await eventually(have_gone_on, within=30, what="others get ahead")
+        payload = await delete_viewer(one.client("ana"), own)
+        assert payload["deletedViewerId"] == own
+    ended.set()
+    await asyncio.gather(*working)
+
+    assert (await delete_viewer(near.client("ana"), own))["deletedViewerId"] == own
+    assert codes <= {"OVERLOADED", "RATE_LIMITED", "DEADLINE_EXCEEDED"}
+    left = set[str]()
+    async with _opened(near) as (stored, reconciler):
+        assert await documents_with(stored, own) == []
+        assert (await MongoAccountRepository(stored).prove()).discrepancies == ()
+
+        async def at_rest() -> bool:
+            # What was running finds out when it writes, and deletes what it has stored meanwhile.
+            found = [await reconciler.compare(shard) for shard in SHARDS]
+            left.clear()
+            left.update(key for one in found for key in one.missing)
+            left.update(stored.key for one in found for stored in one.orphans)
+            # A file that was sent to its URL after the deletion is the orphan collection's.
+            left.difference_update({key for key in left if key.startswith("uploads/")})
+            return not left
+
+        with suppress(AssertionError):
+            await eventually(at_rest, within=SETTLED_SECONDS, what="objects and records agree")
+    assert left == set()
+
+
+@asynccontextmanager
+async def _opened(darkroom: Darkroom) -> AsyncIterator[tuple[Database, ObjectReconciler]]:
+    signer = Signer(secret_of(darkroom.settings))
+    async with (
+        database_of(darkroom) as stored,
+        open_objects(darkroom.settings, signer) as (objects, _),
+    ):
+        yield stored, ObjectReconciler(objects, MongoReferencedObjectRepository(stored))
 
 
 async def test_a_deletion_that_was_interrupted_is_finished_by_another_process(
