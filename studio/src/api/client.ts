@@ -37,6 +37,8 @@ export class Refused extends Error {
   }
 }
 
+/** What the open socket was opened with: by its end there may be a newer one. */
+let socketToken: string | null = null;
 let watchdog: ReturnType<typeof setTimeout> | undefined;
 const socket = createClient({
   url: () => new URL(URL_PATH, location.href).href.replace(/^http/, "ws"),
@@ -48,7 +50,10 @@ const socket = createClient({
     await network.pause(backoff(attempt));
     await session.usableToken();
   },
-  connectionParams: async () => ({ authorization: `Bearer ${await session.usableToken()}` }),
+  connectionParams: async () => {
+    socketToken = await session.usableToken();
+    return { authorization: `Bearer ${socketToken}` };
+  },
   on: {
     connected: (_socket, _payload, again) => {
       network.reconnecting = false;
@@ -57,7 +62,7 @@ const socket = createClient({
     closed: (event) => {
       clearTimeout(watchdog);
       const { code } = event as CloseEvent;
-      if (code === 4403) session.refuse(session.token);
+      if (code === 4403) session.refuse(socketToken);
       if (code !== 1000) network.reconnecting = true;
     },
     ping: (received) => {
