@@ -22,6 +22,8 @@ synchronous_but_azure = pytest.mark.parametrize(
     "played", [name for name in SYNCHRONOUS if name != "azure"], indirect=True
 )
 RUNS = 12
+BESIDE = 2**21
+"""What the client, its connections and the loop hold beside what the runs hold."""
 LIMIT = 2**18
 SIZE = 2**20
 
@@ -98,7 +100,7 @@ async def test_endless_answers_to_submissions_keep_memory_bounded(
 
     assert [end.code for end in ends] == [Code.OUTCOME_UNKNOWN] * RUNS
     # fal's limit for an answer that carries text only is 1 MiB.
-    assert peak < 2 * RUNS * max(LIMIT, 2**20 if polled.vendor.name == "fal" else 0)
+    assert peak < 2 * RUNS * max(LIMIT, 2**20 if polled.vendor.name == "fal" else 0) + BESIDE
 
 
 @all_but_azure
@@ -110,7 +112,7 @@ async def test_large_results_cost_no_more_than_their_bytes(
     assert [len(end.images[0].data) for end in ends] == [SIZE] * RUNS
     # As text alone pictures inside an answer would be 1.33 times as much.
     bound = RUNS + 2 * AT_ONCE if played.vendor.has_jobs else 1.4 * RUNS
-    assert peak < bound * SIZE
+    assert peak < bound * SIZE + BESIDE
 
 
 @synchronous_but_azure
@@ -126,4 +128,4 @@ async def test_large_streamed_results_cost_no_more_than_their_bytes(
     )
 
     assert [len(end.images[0].data) for end in ends] == [SIZE] * RUNS
-    assert peak < 1.4 * RUNS * SIZE
+    assert peak < 1.4 * RUNS * SIZE + BESIDE

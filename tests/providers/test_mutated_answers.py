@@ -51,7 +51,8 @@ async def test_what_the_official_client_finds_is_delivered(name: str) -> None:
         served.exchanges = [one.exchange for one in made]
         endpoint = vendor.row().endpoint or vendor.row().id
         streamed = "".join(str(int(one.is_streamed)) for one in made)
-        limit = LIMIT_SECONDS + COUNT / 4
+        # A client that hangs is ended; one on a busy machine is not.
+        limit = LIMIT_SECONDS + COUNT
         found = await ask_sdk(
             "answers", name, url, "a-key", endpoint, streamed, limit_seconds=limit
         )
