@@ -372,6 +372,21 @@ async def test_portuguese(darkroom: Darkroom, viewer: str, open_studio: OpenStud
     await expect(page.get_by_role("button", name="New picture")).to_be_visible()
 
 
+async def test_a_failure_is_said_over_a_dialog_too(
+    darkroom: Darkroom, viewer: str, open_studio: OpenStudio
+) -> None:
+    page = await open_studio(darkroom, viewer)
+    await page.locator("figure .open").first.click()
+    await expect(page.get_by_role("dialog")).to_be_visible()
+
+    await page.context.set_offline(True)
+    await page.get_by_role("dialog").get_by_role("button", name="Favourite").click()
+
+    said = page.locator(".toasts li")
+    await expect(said).to_contain_text("Darkroom cannot be reached.")
+    assert await page.locator(".toasts").evaluate("(list) => list.matches(':popover-open')")
+
+
 async def test_a_view_that_does_not_exist(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio
 ) -> None:
