@@ -382,7 +382,7 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
     registry = load_registry(settings, with_credentials=providers)
     _log_defaults(registry)
     for name in sorted(tools.remote.keys() - registry.providers_in_use()):
-        log.warning("key opens no model", extra={"provider": name})
+        log.warning("key opens no model", provider=name)
     availability = ModelAvailability(MongoWithdrawnModelRepository(database), registry)
     await stack.enter_async_context(availability.serve())
     return _Base(

@@ -30,7 +30,7 @@ _MAX_PREVIOUS_OUTPUTS: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
-class TurnBasis:
+class TurnBefore:
     """What the next turn of a conversation builds on."""
 
     conversation: Conversation
@@ -41,9 +41,9 @@ class TurnBasis:
 
 @dataclass(frozen=True, slots=True)
 class PlannedEdit:
-    """`basis` None: the conversation was not found."""
+    """`before` None: the conversation was not found."""
 
-    basis: TurnBasis | None
+    before: TurnBefore | None
     turn: TurnPlan
 
     @property
@@ -60,23 +60,23 @@ class EditPlanner:
 
     async def plan(self, viewer: Viewer, command: SendEdit, refusals: Refusals) -> PlannedEdit:
         """The next turn and what it builds on. Add all that is wrong to `refusals`."""
-        basis = await self._find_basis(viewer, command, refusals)
+        before = await self._find_before(viewer, command, refusals)
         manual = await self.images.find_manual_references(
             viewer, command.turn.manual_reference_ids, refusals
         )
         turn = plan_turn(
             command.turn,
             registry=self.registry,
-            inherited=_inherited_from(basis) if basis else _NOTHING_INHERITED,
-            references=_together(basis, manual),
+            inherited=_inherited_from(before) if before else _NOTHING_INHERITED,
+            references=_together(before, manual),
             previous_were_named=command.previous_output_ids is not None,
             refusals=refusals,
         )
-        return PlannedEdit(basis, turn)
+        return PlannedEdit(before, turn)
 
-    async def _find_basis(
+    async def _find_before(
         self, viewer: Viewer, command: SendEdit, refusals: Refusals
-    ) -> TurnBasis | None:
+    ) -> TurnBefore | None:
         conversation_id = parse_conversation_id(command.conversation_id)
         found = (
             await self.conversations.get_with_latest_turn(viewer.id, conversation_id)
@@ -96,7 +96,7 @@ class EditPlanner:
             )
         else:
             previous = await self._find_previous(viewer, conversation, latest, refusals=refusals)
-        return TurnBasis(conversation, latest, previous)
+        return TurnBefore(conversation, latest, previous)
 
     async def _find_previous(
         self, viewer: Viewer, conversation: Conversation, latest: Turn, *, refusals: Refusals
@@ -149,21 +149,21 @@ class EditPlanner:
         return tuple(references) if len(references) == len(names) else None
 
 
-def _inherited_from(basis: TurnBasis) -> Inherited:
+def _inherited_from(before: TurnBefore) -> Inherited:
     return Inherited(
         # A retry may have put another model in the place of a selected one.
-        model_ids=tuple(output.requested_model_id for output in basis.latest.outputs),
-        aspect_ratio=basis.conversation.aspect_ratio,
-        resolution=basis.conversation.resolution,
+        model_ids=tuple(output.requested_model_id for output in before.latest.outputs),
+        aspect_ratio=before.conversation.aspect_ratio,
+        resolution=before.conversation.resolution,
     )
 
 
 def _together(
-    basis: TurnBasis | None, manual: tuple[Reference, ...] | None
+    before: TurnBefore | None, manual: tuple[Reference, ...] | None
 ) -> tuple[Reference, ...] | None:
-    if basis is None or basis.previous is None or manual is None:
+    if before is None or before.previous is None or manual is None:
         return None
-    return (*basis.previous, *manual)
+    return (*before.previous, *manual)
 
 
 def _refuse_named(output: Output | None, index: int, refusals: Refusals) -> None:

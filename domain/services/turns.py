@@ -117,7 +117,7 @@ class TurnService:
         key = key_of("sendEdit", command.idempotency_key, command)
 
         async def write(plan: PlannedEdit) -> Written[tuple[Turn, Bookmark]] | Conflict:
-            basis = plan.basis
+            basis = plan.before
             assert basis is not None
             written = await self.conversations.append_turn(
                 viewer.id,

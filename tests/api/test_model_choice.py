@@ -2,6 +2,7 @@
 
 import pytest
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from app import create_app
 from settings import SettingsError
@@ -34,16 +35,15 @@ async def test_a_remote_model_is_the_default_where_there_is_a_key(
 
 
 async def test_a_key_that_opens_no_model_is_logged_at_the_start(
-    start_darkroom: StartDarkroom, caplog: pytest.LogCaptureFixture
+    start_darkroom: StartDarkroom,
 ) -> None:
-    with caplog.at_level("INFO", logger="bootstrap"):
+    with capture_logs() as logs:
         await start_darkroom(**FAL, wavespeed={"key": SecretStr("never-used")})
 
-    logged = [(one.message, one.levelname, vars(one)) for one in caplog.records]
-    assert [facts["provider"] for event, _, facts in logged if event == "key opens no model"] == [
+    assert [line["provider"] for line in logs if line["event"] == "key opens no model"] == [
         "wavespeed"
     ]
-    assert [facts["model"] for event, _, facts in logged if event == "default model"] == [
+    assert [line["model"] for line in logs if line["event"] == "default model"] == [
         "img-nano-banana",
         "img-nano-banana-edit",
     ]

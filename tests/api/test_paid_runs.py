@@ -115,9 +115,9 @@ async def test_of_fewer_images_than_were_asked_for_only_those_are_charged(paid: 
     assert await account(paid.client) == (STARTING - 2, 0, 0)
 
 
-@pytest.mark.parametrize(("told", "shown"), [(3, 3), (2**31 + 1, 2**31 - 1)])
+@pytest.mark.parametrize(("told", "shown"), [(3, 3), (2**31 + 1, None)])
 async def test_its_place_in_the_queue_is_told_while_it_has_one(
-    paid: Paid, told: int, shown: int
+    paid: Paid, told: int, shown: int | None
 ) -> None:
     turn = await paid.start(f"queue=1.5 position={told} seconds=1")
 

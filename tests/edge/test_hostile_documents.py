@@ -291,6 +291,7 @@ async def test_many_long_documents_of_one_client_do_not_hold_up_another(
         return " ".join(f"query a{number}x{n} {{ __typename }}" for n in range(380))
 
     flood = [{"query": document(number), "operationName": f"a{number}x0"} for number in range(60)]
+    flood_began = monotonic()
     flooding = asyncio.create_task(post_at_once(api, http, *flood))
 
     waits = []
@@ -301,4 +302,5 @@ async def test_many_long_documents_of_one_client_do_not_hold_up_another(
         assert answer.status_code == 200
 
     assert {answer.status_code for answer in await flooding} <= {200, 504}
-    assert max(waits) < 1
+    # Each of the sixty may hold it up, but not all of them.
+    assert max(waits) < (monotonic() - flood_began) / 5
