@@ -117,11 +117,11 @@ class TurnService:
         key = key_of("sendEdit", command.idempotency_key, command)
 
         async def write(plan: PlannedEdit) -> Written[tuple[Turn, Bookmark]] | Conflict:
-            basis = plan.before
-            assert basis is not None
+            before = plan.before
+            assert before is not None
             written = await self.conversations.append_turn(
                 viewer.id,
-                basis.conversation,
+                before.conversation,
                 plan=plan.turn,
                 max_active_outputs=self.accounts.max_active_outputs,
                 key=key,
@@ -130,7 +130,7 @@ class TurnService:
                 return written
             conversation, turn = written
             # The plan was made from this version of the previous turn: it is not sent again.
-            known = (basis.latest.turn_index, basis.latest.version)
+            known = (before.latest.turn_index, before.latest.version)
             return Written((turn, Bookmark(conversation.as_of, (known,))), queued=turn.outputs)
 
         async def answer(record: IdempotencyRecord) -> tuple[Turn, Bookmark]:
