@@ -144,12 +144,12 @@ class OperationExecutor:
             services=self._services,
             load=Loaders(self._services, scope.require_viewer),
         )
-        if plan.kind is OperationType.SUBSCRIPTION:
-            subscription = await self._compile_subscription(plan, request)
-            if subscription is not None:
-                return _stream(subscription, plan.cost)
         try:
             async with asyncio.timeout_at(ends_at):
+                if plan.kind is OperationType.SUBSCRIPTION:
+                    subscription = await self._compile_subscription(plan, request)
+                    if subscription is not None:
+                        return _stream(subscription, plan.cost)
                 started = await self._start(plan, request)
         except TimeoutError:
             started = ExecutionResult(None, [_TOO_SLOW])

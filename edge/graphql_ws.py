@@ -213,8 +213,8 @@ class _Socket:
         except Overloaded as error:
             await self._close(Close.TRY_AGAIN_LATER, str(error))
             return
-        await self._send({"type": "connection_ack"})
         self._stack.enter_context(self._call_when_deleted(viewer.id, self._end_of_viewer))
+        await self._send({"type": "connection_ack"})
         self._serve_viewer(viewer)
 
     async def _answer_ping(self, ping: Ping) -> None:

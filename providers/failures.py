@@ -117,7 +117,8 @@ def mark_not_taken(status: int, failure: GenerationFailed) -> GenerationFailed:
     and another provider may do better: the fault is in our key or account there, not in the input.
     """
     is_ours = failure.code in (_Code.PROVIDER_AUTHENTICATION, _Code.PROVIDER_RATE_LIMITED)
-    failure.nothing_taken = is_ours and (status in _NOT_TAKEN or status in _CREDENTIALS)
+    is_refused = status in _NOT_TAKEN or (400 <= status < 500 and status not in _UNCLEAR)
+    failure.nothing_taken = is_ours and is_refused
     return failure
 
 

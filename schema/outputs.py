@@ -141,7 +141,7 @@ class Output(Node):
     )
     provider: str | None = strawberry.field(
         description="The provider that made the images, e.g. `fal`. Null until images have been "
-        "delivered, and for outputs of earlier releases."
+        "delivered, if several providers made them, and for outputs of earlier releases."
     )
     quality: str | None = strawberry.field(
         description="The quality that the provider reports, in its own word, e.g. `high`. Null if "

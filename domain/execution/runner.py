@@ -208,12 +208,20 @@ class OutputRun:
             )
         failures: list[GenerationFailed] = []
         for route in self._routes_of(observer):
-            if failures and (self._reporter.hand_over or not self.move_to(route.provider)):
-                break
+            if failures:
+                if self._reporter.hand_over or not self.move_to(route.provider):
+                    if not any(isinstance(one, NotSubmitted) for one in failures):
+                        # There may be room later: one provider's key does not cost the output.
+                        failures.append(NotSubmitted(failures[0].code, detail="others are full"))
+                    break
+                # A process that continues has to know of the rejection.
+                await self._reporter.save_runs()
             try:
                 return await self._ask_route(observer, route)
             except GenerationFailed as failure:
-                if not failure.nothing_taken:
+                # That another provider has dropped the model says nothing about the planned one.
+                is_dropped = failure.code is GenerationErrorCode.MODEL_RETIRED
+                if not failure.nothing_taken and not (failures and is_dropped):
                     raise
                 self._record_rejection(observer, failure, provider=route.provider)
                 failures.append(failure)
@@ -275,6 +283,7 @@ class OutputRun:
                 delay = self._delay_after(observer, rejection)
                 if delay is None:
                     return GenerationFailed(rejection.code, retryable=True, detail=str(rejection))
+                await self._reporter.save_runs()
                 await asyncio.sleep(delay)
             except (GenerationFailed, HandedOver) as end:
                 return end
@@ -294,6 +303,7 @@ class OutputRun:
                 log.warning("run without an image", extra={**self._facts, "reason": str(end)})
         return replace(
             deliveries[0],
+            provider=_common(one.provider for one in deliveries),
             images=tuple(image for one in deliveries for image in one.images),
             text=next((one.text for one in deliveries if one.text), None),
             usage=total_usage(one.usage for one in deliveries),

@@ -104,13 +104,14 @@ def _packet(source: DigitalSourceType) -> bytes:
 
 
 def _pieces(data: bytes, content_type: str) -> Iterator[_Piece]:
-    """All of a file that has been read before. What is odd is one piece, up to the end."""
+    """All of the picture in a file that has been read before. Bytes behind its end are left out."""
     split = {"image/png": _png_pieces, "image/jpeg": _jpeg_pieces, "image/webp": _webp_pieces}
     position = 0
     for kind, end in split[content_type](data):
         yield _Piece(kind, data[position:end])
         position = end
-    yield _Piece("rest", data[position:])
+    if content_type == "image/jpeg":  # the scans
+        yield _Piece("rest", data[position:])
 
 
 def _png_pieces(data: bytes) -> Iterator[tuple[str, int]]:
@@ -122,6 +123,8 @@ def _png_pieces(data: bytes) -> Iterator[tuple[str, int]]:
         is_xmp = kind == b"iTXt" and data.startswith(_XMP_KEYWORD + b"\0", position + 8)
         position += 12 + length
         yield "manifest" if kind == b"caBX" else "xmp" if is_xmp else "chunk", position
+        if kind == b"IEND":
+            return
 
 
 def _jpeg_pieces(data: bytes) -> Iterator[tuple[str, int]]:
@@ -138,9 +141,9 @@ def _jpeg_pieces(data: bytes) -> Iterator[tuple[str, int]]:
 
 
 def _webp_pieces(data: bytes) -> Iterator[tuple[str, int]]:
-    position = 12
+    position, end = 12, min(len(data), 8 + struct.unpack_from("<I", data, 4)[0])
     yield "magic", position
-    while position + 8 <= len(data):
+    while position + 8 <= end:
         kind, length = struct.unpack_from("<4sI", data, position)
         position += 8 + length + length % 2
         yield {b"C2PA": "manifest", b"XMP ": "xmp"}.get(kind, "chunk"), position

@@ -133,10 +133,6 @@ def reference_documents(references: Iterable[Reference]) -> list[Document]:
     ]
 
 
-def read_references(documents: Iterable[Document]) -> tuple[Reference, ...]:
-    return tuple(map(StoredReference.of, documents))
-
-
 def preview_document(preview: Preview) -> Document:
     return {
         "index": preview.index,

@@ -1,5 +1,6 @@
 """A model with several providers: the next one is asked where one has certainly taken nothing."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -165,3 +166,33 @@ async def test_where_no_key_is_taken_the_first_providers_answer_counts(routed: R
 
     assert error_of(made.output) == ("PROVIDER_AUTHENTICATION", False)
     assert made.account == (STARTING, 0, 0)
+
+
+async def test_a_model_that_only_another_provider_has_dropped_is_made_later(
+    routed: Routed,
+) -> None:
+    dropped = dict.fromkeys(ROUTES, "submit=404") | {"fal": "submit=429x1"}
+
+    made = await routed.made(dropped)
+    again = await routed.made({})
+
+    assert (made.output["provider"], made.billed) == ("fal", ["fal"])
+    assert (again.output["provider"], again.billed) == ("fal", ["fal"])
+
+
+async def test_an_output_waits_where_a_key_is_refused_and_the_next_provider_is_full(
+    start_darkroom: StartDarkroom,
+    providers: tuple[Mapping[str, Simulator], Mapping[str, Any]],
+) -> None:
+    simulators, settings = providers
+    few = {**{name: settings[name] for name in ("fal", "gemini")}}
+    darkroom = await start_darkroom(
+        fal=few["fal"], gemini={**few["gemini"], "places": 1}, max_active_outputs=8
+    )
+    routed = Routed(darkroom, simulators)
+
+    made = await asyncio.gather(
+        *(routed.made({"fal": "submit=401", "gemini": "delay=0.7"}) for _ in range(3))
+    )
+
+    assert [one.output["provider"] for one in made] == ["gemini"] * 3

@@ -232,6 +232,27 @@ async def test_a_manifest_stays_beside_what_is_added(
     assert again.original == marked.original
 
 
+@pytest.mark.parametrize(
+    ("image_format", "behind"),
+    [
+        ("PNG", struct.pack(">I4s", 9_000, b"caBX") + b"jumb"),
+        ("PNG", struct.pack(">I4s", 4, b"caBX") + b"jumb" + b"\0\0\0\0"),
+        ("WEBP", struct.pack("<4sI", b"C2PA", 9_000) + b"jumb"),
+    ],
+)
+async def test_what_is_behind_the_end_is_no_manifest(
+    processor: ImageProcessor, image_format: str, behind: bytes
+) -> None:
+    data = encoded(a_picture(), image_format)
+
+    marked = await processor.process(data + behind, source=TRAINED)
+
+    assert_marked(marked, TRAINED)
+    assert marked.provenance == Provenance(TRAINED, content_credentials=False)
+    assert behind not in marked.original.data
+    assert difference(opened(marked.original), Image.open(BytesIO(data))) == 0
+
+
 @pytest.mark.parametrize("image_format", FORMATS)
 async def test_previews_are_marked(processor: ImageProcessor, image_format: str) -> None:
     preview = await processor.preview(encoded(a_picture(), image_format), source=TRAINED)
