@@ -211,7 +211,7 @@ async def test_a_signal_lets_a_request_end_before_it_stops_the_rest(
     slow_app: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     async with serve(tmp_path, folder=slow_app) as served, httpx2.AsyncClient(timeout=30) as http:
-        await served.until("Try it")
+        await served.until("Try the API")
         asking = asyncio.create_task(http.get(f"{served.url}/slow?seconds=1", timeout=20))
         await served.until("begun")
 
@@ -228,7 +228,7 @@ async def test_under_nohup_in_the_background_a_hangup_is_ignored_and_the_rest_is
 ) -> None:
     ignoring = ("sh", "-c", 'trap "" INT HUP; exec "$@"', "sh")
     async with serve(tmp_path, folder=slow_app, starter=ignoring) as served:
-        await served.until("Try it")
+        await served.until("Try the API")
         served.process.send_signal(signal.SIGHUP)
         async with httpx2.AsyncClient(timeout=30) as http:
             assert (await http.get(f"{served.url}/slow?seconds=0.2")).status_code == 200
@@ -244,7 +244,7 @@ async def test_a_request_gets_no_more_than_the_grace(slow_app: Path, tmp_path: P
         serve(tmp_path, folder=slow_app, DARKROOM_GRACE="1") as served,
         httpx2.AsyncClient(timeout=30) as http,
     ):
-        await served.until("Try it")
+        await served.until("Try the API")
         asking = asyncio.create_task(http.get(f"{served.url}/slow?seconds=60", timeout=20))
         await served.until("begun")
 
@@ -258,7 +258,7 @@ async def test_a_request_gets_no_more_than_the_grace(slow_app: Path, tmp_path: P
 
 async def test_a_second_ctrl_c_does_not_wait(slow_app: Path, tmp_path: Path) -> None:
     async with serve(tmp_path, folder=slow_app) as served, httpx2.AsyncClient(timeout=30) as http:
-        await served.until("Try it")
+        await served.until("Try the API")
         asking = asyncio.create_task(http.get(f"{served.url}/slow?seconds=60", timeout=20))
         await served.until("begun")
 
@@ -303,7 +303,7 @@ async def test_mongod_may_die_and_comes_back(tmp_path: Path) -> None:
         serve(tmp_path) as served,
         httpx2.AsyncClient(base_url=served.url, timeout=30) as http,
     ):
-        await served.until("Try it")
+        await served.until("Try the API")
         lock = tmp_path / "mongod" / "mongod.lock"
         killed = lock.read_text().strip()
 
