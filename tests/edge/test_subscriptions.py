@@ -92,8 +92,12 @@ async def followed(api: Api) -> Followed:
     viewer = Viewer(viewer_id_of("tests", uuid4().hex))
     records = generated.Records(Random(7), viewer.id)
     conversation, turns = records.conversation()
-    while not turns[-1]["outputs"]:
+    while not any(output["images"] for output in turns[-1]["outputs"]):
         conversation, turns = records.conversation()
+    for turn in turns:
+        # Unfinished outputs would be ended by the API's own sweeper.
+        for one in (turn, *turn["outputs"]):
+            one["status"] = "COMPLETED"
     await api.database.conversations.insert_one(conversation)
     await api.database.turns.insert_many(turns)
     return Followed(api, viewer, conversation["_id"], turns[-1]["_id"])

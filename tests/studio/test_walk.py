@@ -284,7 +284,7 @@ async def test_files_are_uploaded_and_a_bad_one_says_why(
     tray = page.get_by_role("region", name="Uploads")
     await expect(tray.locator('[data-state="done"]')).to_contain_text("good.png")
     await expect(tray.locator('[data-state="failed"]')).to_have_count(2)
-    await expect(tray).to_contain_text("This file is not a PNG, JPEG or WebP image.")
+    await expect(tray).to_contain_text("This file is not a PNG, JPEG, WebP or HEIC image.")
     await expect(tray).to_contain_text("The file is empty.")
     await expect(page.locator("figure")).to_have_count(5)
     await page.get_by_role("radio", name="Uploads").check(force=True)
