@@ -40,7 +40,7 @@ def choose_media_types(request: Request) -> Accepted:
     accepted = read_accept(request.headers.get("accept", "*/*"))
     if accepted.json is None and accepted.stream is None:
         raise RequestRefused(
-            406, "NOT_ACCEPTABLE", f"Accept {GRAPHQL_JSON}, {JSON} or {STREAMS_IN_WORDS}."
+            406, "NOT_ACCEPTABLE", f"Accept {GRAPHQL_JSON}, {JSON}, {STREAMS_IN_WORDS}."
         )
     return accepted
 

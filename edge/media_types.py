@@ -4,15 +4,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from edge import graphql_sse
+from edge import graphql_multipart, graphql_sse
+from edge.graphql_multipart import MULTIPART
 from edge.graphql_sse import SERVER_SENT_EVENTS
 from edge.responses import GRAPHQL_JSON, JSON
 from edge.result_streams import StreamFormat
 
-STREAMS_IN_WORDS: Final = graphql_sse.MEDIA_TYPE
+STREAMS_IN_WORDS: Final = f"{graphql_sse.MEDIA_TYPE} or {graphql_multipart.MEDIA_TYPE}"
 _ANY_JSON: Final = {JSON, "application/*", "*/*"}
-
-STREAMS: Final[Mapping[str, StreamFormat]] = {graphql_sse.MEDIA_TYPE: SERVER_SENT_EVENTS}
+STREAMS: Final[Mapping[str, StreamFormat]] = {
+    graphql_sse.MEDIA_TYPE: SERVER_SENT_EVENTS,
+    graphql_multipart.MEDIA_TYPE.lower(): MULTIPART,
+}
+"""By their media types in small letters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +40,17 @@ def read_accept(header: str) -> Accepted:
 
 
 def _read_ranges(header: str) -> Iterator[tuple[str, float]]:
-    """The media types of a header, each with its quality."""
+    """The media types of a header in small letters, each with its quality.
+
+    Only one parameter makes another type: what a client reads as `multipart/mixed` without it is
+    the parts of an answer that is deferred.
+    """
     for part in header.lower().split(","):
         name, *rest = (word.strip() for word in part.split(";"))
         parameters = dict(word.partition("=")[::2] for word in rest)
-        yield name, _read_quality(parameters.get("q", "1"))
+        spec = parameters.get("subscriptionspec", "").strip('"')
+        media_type = f"{name};subscriptionspec={spec}" if spec else name
+        yield media_type, _read_quality(parameters.get("q", "1"))
 
 
 def _read_quality(text: str) -> float:

@@ -11,6 +11,7 @@ import httpx2
 from tests.clients import PATIENCE_SECONDS, Data, GraphQLClient
 
 EVENTS: Final = "text/event-stream"
+PARTS: Final = "multipart/mixed;boundary=graphql;subscriptionSpec=1.0"
 
 
 class Body:
@@ -51,6 +52,20 @@ class Body:
         assert "errors" not in result, result
         data: Data = result["data"]
         return data
+
+    async def part(self) -> Any:
+        """The next part's JSON. Heartbeats are left out."""
+        while True:
+            head = (await self.until(b"\r\n\r\n")).decode().split("\r\n")
+            body, _, _ = (await self.until(b"\r\n--graphql")).rpartition(b"\r\n")
+            assert head[1:] == [
+                "content-type: application/json",
+                f"content-length: {len(body)}",
+                "",
+                "",
+            ]
+            if (found := json.loads(body)) != {}:
+                return found
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from edge.graphql_sse import HEARTBEAT_SECONDS, SERVER_SENT_EVENTS
 from storage.mongo.database import Database
 from tests.clients import Data, GraphQLClient
 from tests.conftest import Darkroom, StartDarkroom
-from tests.edge.streams import EVENTS, Body, streaming
+from tests.edge.streams import EVENTS, PARTS, Body, streaming
 from tests.operations import DELETE, FOLLOW, RENAME, conversation_with, send
 
 JSON: Final = "application/json"
@@ -108,6 +108,8 @@ async def test_a_query_is_answered_with_json_where_that_is_accepted(
         ("*/*", False),
         ("text/*, application/json", False),
         ("multipart/mixed, application/json", False),
+        (f"{EVENTS}, {PARTS};q=0.5", True),
+        (f"{PARTS};q=0.5, {EVENTS}", True),
     ],
 )
 async def test_a_subscription_is_a_stream_where_that_is_accepted(
