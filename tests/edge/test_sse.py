@@ -4,17 +4,18 @@ import asyncio
 import json
 from dataclasses import replace
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import pytest
+from pymongo.asynchronous.collection import AsyncCollection
 
 from edge import media_types
 from edge.graphql_sse import HEARTBEAT_SECONDS, SERVER_SENT_EVENTS
 from storage.mongo.database import Database
-from tests.clients import Data, GraphQLClient
+from tests.clients import Data, GraphQLClient, Subscription
 from tests.conftest import Darkroom, StartDarkroom
 from tests.edge.streams import EVENTS, PARTS, Body, streaming
-from tests.operations import DELETE, FOLLOW, RENAME, conversation_with, send
+from tests.operations import DELETE, DELETE_VIEWER, FOLLOW, RENAME, conversation_with, send
 
 JSON: Final = "application/json"
 TITLES: Final = "subscription($id: ID!) { conversationUpdated(conversationId: $id) { title } }"
@@ -27,6 +28,7 @@ URQL_QUERY: Final = (
 URQL_SUBSCRIPTION: Final = "text/event-stream, multipart/mixed"
 LANDED: Final = 120
 """States of a turn, of which a connection has room for some."""
+PADDING: Final = "x" * 200_000
 
 
 async def a_conversation(client: GraphQLClient) -> str:
@@ -236,6 +238,36 @@ async def test_the_end_of_the_token_ends_the_stream(darkroom: Darkroom) -> None:
         assert await body.rest() == b"event: complete\ndata:\n\n"
 
 
+async def test_a_viewer_who_is_deleted_has_no_stream_any_more(client: GraphQLClient) -> None:
+    conversation_id = await a_conversation(client)
+    viewer_id = (await client("{ viewer { id } }"))["viewer"]["id"]
+    async with streaming(client, TITLES, id=conversation_id) as body:
+        await body.next()
+        await client(DELETE_VIEWER, id=viewer_id)
+
+        assert await body.rest() == b"event: complete\ndata:\n\n"
+
+
+async def test_a_client_that_leaves_without_having_read_ends_its_subscription(
+    start_darkroom: StartDarkroom, database: Database
+) -> None:
+    darkroom = await start_darkroom()
+    client = darkroom.client()
+    payload = await conversation_with(client)
+    conversation_id, turn_id = payload["conversation"]["id"], payload["turn"]["id"]
+    turns = database.client[darkroom.settings.mongodb_database]["turns"]
+    async with (
+        streaming(client, FOLLOW, id=conversation_id) as behind,
+        client.subscribe(FOLLOW, id=conversation_id) as other,
+    ):
+        await behind.next()
+        await other.next()
+        await _change_often(turns, turn_id, other)
+    await client.aclose()
+
+    await _wait_until_nothing_streams()
+
+
 async def test_a_silent_stream_has_a_heartbeat(
     client: GraphQLClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,7 +294,6 @@ async def test_a_client_that_leaves_ends_its_subscription(darkroom: Darkroom) ->
     ) % ((client.token or "").encode(), len(question), question)
     await client.aclose()
     address = darkroom.url.removeprefix("http://").split(":")
-    before = len(asyncio.all_tasks())
 
     for behind in (b"", request):
         reader, writer = await asyncio.open_connection(*address)
@@ -271,9 +302,7 @@ async def test_a_client_that_leaves_ends_its_subscription(darkroom: Darkroom) ->
             await reader.readuntil(b"A boat")
         writer.close()
 
-    async with asyncio.timeout(10):
-        while len(asyncio.all_tasks()) > before:  # noqa: ASYNC110 (nothing tells when tasks end)
-            await asyncio.sleep(0.05)
+    await _wait_until_nothing_streams()
 
 
 async def test_a_client_that_does_not_read_gets_the_newest_state(
@@ -284,27 +313,38 @@ async def test_a_client_that_does_not_read_gets_the_newest_state(
     payload = await conversation_with(client)
     conversation_id, turn_id = payload["conversation"]["id"], payload["turn"]["id"]
     turns = database.client[darkroom.settings.mongodb_database]["turns"]
-    padding = "x" * 200_000
     async with (
         streaming(client, FOLLOW, id=conversation_id) as behind,
         client.subscribe(FOLLOW, id=conversation_id) as other,
     ):
         await behind.next()
         await other.next()
-        for number in range(LANDED):
-            await turns.update_one(
-                {"_id": turn_id},
-                {
-                    "$inc": {"version": 1, "outputs.0.version": 1},
-                    "$set": {"outputs.0.text": f"{number} {padding}"},
-                },
-            )
-            await other.until(partial(_has_text, number))  # however little the other one reads
+        await _change_often(turns, turn_id, other)
         count = 1
         while not _has_text(LANDED - 1, await behind.next()):
             count += 1
 
     assert count < LANDED, "It was sent every state: the connection was never full."
+
+
+async def _change_often(
+    turns: AsyncCollection[dict[str, Any]], turn_id: str, other: Subscription
+) -> None:
+    """Change a turn more often than a connection has room for, however little one reads of it."""
+    for number in range(LANDED):
+        change = {
+            "$inc": {"version": 1, "outputs.0.version": 1},
+            "$set": {"outputs.0.text": f"{number} {PADDING}"},
+        }
+        await turns.update_one({"_id": turn_id}, change)
+        await other.until(partial(_has_text, number))
+
+
+async def _wait_until_nothing_streams() -> None:
+    names = {"results of a stream", "client of a stream"}
+    async with asyncio.timeout(10):
+        while any(task.get_name() in names for task in asyncio.all_tasks()):  # noqa: ASYNC110 (nothing tells when tasks end)
+            await asyncio.sleep(0.05)
 
 
 def _has_text(number: int, data: Data) -> bool:
