@@ -1,4 +1,4 @@
-"""GraphQL over HTTP: writes outcomes as statuses, headers and JSON."""
+"""GraphQL over HTTP: writes outcomes as statuses, headers and JSON, subscriptions as streams."""
 
 from typing import Final
 
@@ -6,7 +6,7 @@ import structlog
 from graphql import OperationType
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from strawberry.http.ides import get_graphql_ide_html
 
 from domain.errors import (
@@ -19,9 +19,11 @@ from domain.errors import (
 from edge.admission import Admission, identify_request
 from edge.errors import INTERNAL, internal_error
 from edge.execution import OperationExecutor
-from edge.http_requests import RequestRefused, choose_media_type, read_operation
-from edge.outcomes import Outcome, Reason, Rejected, Result, Streaming
+from edge.http_requests import RequestRefused, choose_media_types, read_operation
+from edge.media_types import STREAMS_IN_WORDS
+from edge.outcomes import Reason, Rejected, Result, Streaming
 from edge.responses import GRAPHQL_JSON, JSON, error_response, json_response
+from edge.result_streams import ResultStream
 
 _STATUSES: Final = {
     Overloaded.code: 503,
@@ -52,16 +54,27 @@ class GraphQLOverHTTP:
             response = await self._respond(Request(scope, receive), request_id)
             await response(scope, receive, send)
 
-    async def _respond(self, request: Request, request_id: str) -> Response:
+    async def _respond(self, request: Request, request_id: str) -> ASGIApp:
         if self._show_ide and _wants_ide(request):
             return HTMLResponse(_PAGE)
         media_type = JSON
         try:
-            media_type = choose_media_type(request)
-            operation = await read_operation(request)
+            accepted = choose_media_types(request)
+            media_type = accepted.json or GRAPHQL_JSON
+            operation = await read_operation(request, streams=accepted.stream is not None)
             scope = await self._admission.admit(request.headers.get("authorization"))
             outcome = await self._executor.execute(operation, scope=scope, request_id=request_id)
-            return _write_outcome(outcome, media_type)
+            if isinstance(outcome, Rejected):
+                return _write_rejection(outcome, media_type)
+            if isinstance(outcome, Streaming) or accepted.json is None:
+                assert accepted.stream is not None, "this operation is of no kind that is accepted"
+                return ResultStream(
+                    outcome,
+                    accepted.stream,
+                    request_id=request_id,
+                    valid_until=scope.viewer.valid_until if scope.viewer else None,
+                )
+            return _write_result(outcome.result, media_type)
         except RequestRefused as refused:
             return error_response(
                 refused.status,
@@ -95,11 +108,7 @@ def _wants_ide(request: Request) -> bool:
     )
 
 
-def _write_outcome(outcome: Outcome, media_type: str) -> Response:
-    assert not isinstance(outcome, Streaming), "HTTP answers no subscriptions"
-    if isinstance(outcome, Rejected):
-        return _write_rejection(outcome, media_type)
-    result = outcome.result
+def _write_result(result: Result, media_type: str) -> Response:
     status, headers = 200, dict[str, str]()
     if result.errors and not any((result.data or {}).values()):
         status, headers = _find_status(result, media_type)
@@ -108,7 +117,10 @@ def _write_outcome(outcome: Outcome, media_type: str) -> Response:
 
 def _write_rejection(rejected: Rejected, media_type: str) -> Response:
     if rejected.reason is Reason.KIND and rejected.kind is OperationType.SUBSCRIPTION:
-        message = "Subscriptions need a WebSocket with the graphql-transport-ws protocol."
+        message = (
+            f"Accept {STREAMS_IN_WORDS} for a subscription, or use a WebSocket with the "
+            "graphql-transport-ws protocol."
+        )
         return error_response(
             406, "SUBSCRIPTION_TRANSPORT_REQUIRED", message, media_type=media_type
         )

@@ -11,8 +11,17 @@ from typing import Final
 
 import httptools
 import orjson
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
+ENDLESS: Final = "darkroom.endless"
+"""The extension by which an answer says that it ends when its client leaves. A server that stops
+cuts it: to a client, an answer that ends in order is one that is complete.
+"""
 MAX_HEAD_BYTES: Final = 32 * 1024
 MAX_URL_BYTES: Final = 8 * 1024
 MAX_HEADERS: Final = 100
@@ -57,6 +66,8 @@ class HttpProtocol(HttpToolsProtocol):
     _refusal: _Refusal = _MALFORMED
     _stopped = False
     """Whether the rest of what the client sends is dropped."""
+    _running: RequestResponseCycle | None = None
+    """The request that is being answered: `cycle` is the latest, which may wait behind it."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -73,6 +84,23 @@ class HttpProtocol(HttpToolsProtocol):
             if self._stopped or self.transport.get_protocol() is not self:
                 return
             self._parse(view[start : start + _SLICE_BYTES])
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called when the connection is closed, which ends the answer that is being written."""
+        super().connection_lost(exc)
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
+
+    def shutdown(self) -> None:
+        """Called when the server stops. An answer gets time to end, if it is one that ends."""
+        running = self._running
+        if running is None or ENDLESS not in running.scope["extensions"]:
+            super().shutdown()
+        elif self.flow.write_paused:
+            self.transport.abort()
+        else:
+            self.transport.close()
 
     def timeout_keep_alive_handler(self) -> None:
         """Called when the connection has been idle for long, or waits for the rest of a request."""
@@ -93,6 +121,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_began = self.loop.time()
         self._head_bytes = self._unparsed_bytes = 0
         super().on_message_begin()
+        self.scope["extensions"] = {}
 
     def on_url(self, url: bytes) -> None:
         """httptools: a part of the URL has arrived."""
@@ -140,6 +169,10 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if self._stopped and self._is_answered() and not self.transport.is_closing():
             self._linger()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _parse(self, data: bytes | memoryview) -> None:
         self._unparsed_bytes += len(data)

@@ -9,6 +9,7 @@ from graphql import OperationType
 from starlette.requests import Request
 
 from edge.json_input import decode_json, drop_nul
+from edge.media_types import STREAMS_IN_WORDS, Accepted, read_accept
 from edge.outcomes import Operation
 from edge.parameters import InvalidParameters, read_parameters
 from edge.responses import GRAPHQL_JSON, JSON
@@ -17,6 +18,10 @@ MAX_BODY_BYTES: Final = 256 * 1024
 BODY_SECONDS: Final = 10.0
 _GET_KINDS: Final = frozenset({OperationType.QUERY})
 _POST_KINDS: Final = frozenset({OperationType.QUERY, OperationType.MUTATION})
+_SUBSCRIPTIONS: Final = frozenset({OperationType.SUBSCRIPTION})
+_SINGLE_CONNECTION: Final = "x-graphql-event-stream-token"
+"""A header of graphql-sse's other mode, in which one stream has the results of many requests."""
+_ALLOW: Final = {"Allow": "GET, POST"}
 _CLOSE: Final = {"Connection": "close"}
 
 
@@ -30,35 +35,39 @@ class RequestRefused(Exception):
         self.status, self.code, self.headers = status, code, headers
 
 
-def choose_media_type(request: Request) -> str:
-    """Choose what to answer with: the newer type only where a client asks for it."""
-    accept = request.headers.get("accept", "*/*")
-    accepted = {part.partition(";")[0].strip().lower() for part in accept.split(",")}
-    if GRAPHQL_JSON in accepted:
-        return GRAPHQL_JSON
-    if accepted & {JSON, "application/*", "*/*"}:
-        return JSON
-    raise RequestRefused(406, "NOT_ACCEPTABLE", f"Accept {GRAPHQL_JSON} or {JSON}.")
+def choose_media_types(request: Request) -> Accepted:
+    """Raise RequestRefused where nothing that may be answered with is accepted."""
+    accepted = read_accept(request.headers.get("accept", "*/*"))
+    if accepted.json is None and accepted.stream is None:
+        raise RequestRefused(
+            406, "NOT_ACCEPTABLE", f"Accept {GRAPHQL_JSON}, {JSON}, {STREAMS_IN_WORDS}."
+        )
+    return accepted
 
 
-async def read_operation(request: Request) -> Operation:
-    """Raise RequestRefused where the request is not for one operation."""
+async def read_operation(request: Request, *, streams: bool) -> Operation:
+    """Read an operation, which may be a subscription if the client accepts streams.
+
+    Raise RequestRefused where the request is not for one operation.
+    """
+    if _SINGLE_CONNECTION in request.headers or (streams and "token" in request.query_params):
+        message = "Use the distinct connections mode of graphql-sse: one request for an operation."
+        raise RequestRefused(405, "METHOD_NOT_ALLOWED", message, headers=_ALLOW)
+    more = _SUBSCRIPTIONS if streams else frozenset()
     if request.method == "GET":
         found: dict[str, Any] = {
             name: drop_nul(value) for name, value in request.query_params.items()
         }
         for part in ("variables", "extensions"):
             found[part] = _decode(found[part]) if found.get(part) else None
-        return _check_operation(found, _GET_KINDS)
+        return _check_operation(found, _GET_KINDS | more)
     if request.method == "POST":
         content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if content_type != JSON or "content-encoding" in request.headers:
             message = f"Send {JSON} without a Content-Encoding."
             raise RequestRefused(415, "UNSUPPORTED_MEDIA_TYPE", message)
-        return _check_operation(_decode(await _read_body(request)), _POST_KINDS)
-    raise RequestRefused(
-        405, "METHOD_NOT_ALLOWED", "Use POST or GET.", headers={"Allow": "GET, POST"}
-    )
+        return _check_operation(_decode(await _read_body(request)), _POST_KINDS | more)
+    raise RequestRefused(405, "METHOD_NOT_ALLOWED", "Use POST or GET.", headers=_ALLOW)
 
 
 def _check_operation(found: object, kinds: frozenset[OperationType]) -> Operation:

@@ -7,6 +7,7 @@ import shutil
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,6 +18,7 @@ from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
 from app import create_app
+from edge.auth import LEEWAY
 from edge.dev_tokens import DevelopmentIssuer
 from edge.frames import WebSocketProtocol
 from runtime.local_mongod import Mongod
@@ -144,6 +146,10 @@ class Darkroom:
 
     def token(self, viewer: str) -> str:
         return self._issuer.token(viewer)
+
+    def ending_token(self, viewer: str, *, in_seconds: float) -> str:
+        """A token that has ended already, and is accepted for so much longer."""
+        return self._issuer.token(viewer, life=timedelta(seconds=in_seconds) - LEEWAY)
 
     def client(self, viewer: str | None = None) -> GraphQLClient:
         """A client of a viewer, of a new one where none is named."""

@@ -19,10 +19,14 @@ from pymongo import AsyncMongoClient
 
 from domain.ids import viewer_id_of
 from edge.dev_tokens import ISSUER, DevelopmentIssuer
+from tests.clients import GraphQLClient
+from tests.edge.streams import streaming
+from tests.operations import start
 from tests.serving import free_port
 
 ROOT = Path(__file__).parent.parent
 START_SECONDS = 60
+CONVERSATION = "subscription($id: ID!) { conversationUpdated(conversationId: $id) { title } }"
 STOP_SECONDS = 30
 
 # An application around which `serve` can be watched: one answer takes as long as it is told to.
@@ -219,6 +223,26 @@ async def test_a_signal_lets_a_request_end_before_it_stops_the_rest(
 
         assert (await asking).text == "done"
         assert "services closed" in served.output
+        assert not served.mongod_runs()
+
+
+async def test_a_signal_cuts_streams_that_would_not_end(tmp_path: Path) -> None:
+    """Without an end of their own, after which a client would not come back."""
+    async with serve(tmp_path) as served:
+        token = await served.until(r"\n(eyJ\S+)\n")
+        client = GraphQLClient(served.url, token)
+        conversation_id = (await start(client))["conversation"]["id"]
+        async with streaming(client, CONVERSATION, id=conversation_id) as body:
+            await body.next()
+
+            started = time.monotonic()
+            assert await served.end(signal.SIGTERM) == 0
+
+            assert time.monotonic() - started < 8  # requests that end get ten seconds to do so
+            with pytest.raises(httpx2.RemoteProtocolError):
+                await body.rest()
+        await client.aclose()
+        assert "error" not in served.errors.lower()
         assert not served.mongod_runs()
 
 

@@ -11,8 +11,8 @@ def test_what_was_left_out_is_said_in_sentences() -> None:
     assert list(left_out(reasons)) == [
         "Left out: 2 tests of the job engine on NATS. They need nats-server "
         "(on Debian: apt-get install nats-server).",
-        "Left out: 1 test of the README's walk-through with the graphql-ws client. It needs node "
-        "(on Debian: apt-get install nodejs).",
+        "Left out: 1 test of clients from npm, and the README's walk-through with one. It needs "
+        "node (on Debian: apt-get install nodejs).",
     ]
 
 

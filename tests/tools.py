@@ -17,8 +17,8 @@ from runtime.local_mongod import find_mongod
 GROUPS: Final[dict[str, str]] = {
     "nats-server": "the job engine on NATS",
     "faketime": "processes whose clocks differ",
-    "node": "the README's walk-through with the graphql-ws client",
-    "npm": "the README's walk-through with the graphql-ws client",
+    "node": "clients from npm, and the README's walk-through with one",
+    "npm": "clients from npm, and the README's walk-through with one",
     "sdks": "the simulators, checked with the providers' official SDKs",
     "ministack": "the object store in a bucket",
     "radosgw": "the object store in a bucket of a Ceph",

@@ -8,6 +8,7 @@ import pytest
 from edge import execution
 from tests.clients import GraphQLClient
 from tests.conftest import Darkroom
+from tests.edge.streams import EVENTS, PARTS
 
 NEW = "application/graphql-response+json"
 JSON = {"content-type": "application/json"}
@@ -138,6 +139,10 @@ async def test_an_answer_that_nobody_wants_is_not_given(client: GraphQLClient) -
 
     assert response.status_code == 406
     assert code_of(response.json()) == "NOT_ACCEPTABLE"
+    assert response.json()["errors"][0]["message"] == (
+        "Accept application/graphql-response+json, application/json, text/event-stream or "
+        "multipart/mixed;subscriptionSpec=1.0."
+    )
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH"])
@@ -161,13 +166,17 @@ async def test_get_answers_queries_and_nothing_else(client: GraphQLClient) -> No
     assert mutation.headers["allow"] == "POST"
 
 
-async def test_a_subscription_needs_a_socket(client: GraphQLClient) -> None:
+async def test_a_subscription_over_http_is_told_what_it_may_accept(client: GraphQLClient) -> None:
     query = 'subscription { conversationUpdated(conversationId: "x") { id } }'
 
     response = await client.post({"query": query})
 
     assert response.status_code == 406
     assert code_of(response.json()) == "SUBSCRIPTION_TRANSPORT_REQUIRED"
+    assert response.json()["errors"][0]["message"] == (
+        "Accept text/event-stream or multipart/mixed;subscriptionSpec=1.0 for a subscription, or "
+        "use a WebSocket with the graphql-transport-ws protocol."
+    )
 
 
 def altered(token: str) -> str:
@@ -228,8 +237,33 @@ async def test_browsers_of_listed_origins_may_call(darkroom: Darkroom) -> None:
     bad = await http.options("/graphql", headers={"origin": "https://evil.example", **asking})
 
     assert good.headers["access-control-allow-origin"] == "http://localhost:5173"
+    assert good.headers["access-control-max-age"] == "7200"
     assert "access-control-allow-credentials" not in good.headers
     assert "access-control-allow-origin" not in bad.headers
+
+
+@pytest.mark.parametrize("accept", [NEW, EVENTS, PARTS])
+async def test_what_is_answered_may_be_read_by_listed_origins(
+    darkroom: Darkroom, accept: str
+) -> None:
+    """Refusals too, and streams."""
+    http = darkroom.anonymous().http
+    wanted = {"query": "{ __typename }"}
+    for authorization, status in ({}, 200), ({"authorization": "Bearer x"}, 401):
+        headers = {"accept": accept, **authorization}
+        good = await http.get(
+            "/graphql", params=wanted, headers={**headers, "origin": "http://localhost:5173"}
+        )
+        bad = await http.get(
+            "/graphql", params=wanted, headers={**headers, "origin": "https://evil.example"}
+        )
+
+        assert (good.status_code, bad.status_code) == (status, status)
+        assert good.headers["access-control-allow-origin"] == "http://localhost:5173"
+        assert good.headers["vary"] == "Origin"
+        assert "retry-after" in good.headers["access-control-expose-headers"]
+        assert "access-control-allow-credentials" not in good.headers
+        assert "access-control-allow-origin" not in bad.headers
 
 
 async def test_health_and_readiness(darkroom: Darkroom) -> None:

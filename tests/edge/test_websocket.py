@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import jwt
 import pytest
@@ -11,8 +11,6 @@ from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
 from edge import execution
-from edge.auth import LEEWAY
-from edge.dev_tokens import DevelopmentIssuer
 from tests.clients import GraphQLClient, Socket, connect_to
 from tests.conftest import Darkroom
 from tests.operations import FOLLOW, conversation_with
@@ -109,15 +107,9 @@ async def test_without_a_good_token_the_socket_is_closed_4403(
         assert await socket.closed_with() == 4403
 
 
-def ending_token(darkroom: Darkroom, viewer: str, *, in_seconds: float) -> str:
-    """A token that has ended already, and is accepted for so much longer."""
-    issuer = DevelopmentIssuer(darkroom.settings.data_dir)
-    return issuer.token(viewer, life=timedelta(seconds=in_seconds) - LEEWAY)
-
-
 async def test_a_socket_is_closed_when_its_token_ends(darkroom: Darkroom) -> None:
     """With the leeway that HTTP gives."""
-    token = ending_token(darkroom, "ana", in_seconds=2)
+    token = darkroom.ending_token("ana", in_seconds=2)
     await darkroom.with_token(token)("{ viewer { id } }")
 
     async with connect_to(darkroom.url) as connection:
@@ -138,8 +130,8 @@ async def test_a_ping_renews_the_token(darkroom: Darkroom) -> None:
     """What is subscribed goes on beyond the end of the token that the socket was opened with."""
     client = darkroom.client("ana who renews")
     started = await conversation_with(client)
-    first = ending_token(darkroom, "ana who renews", in_seconds=3)
-    second = ending_token(darkroom, "ana who renews", in_seconds=7)
+    first = darkroom.ending_token("ana who renews", in_seconds=3)
+    second = darkroom.ending_token("ana who renews", in_seconds=7)
 
     async with connect_to(darkroom.url) as connection:
         socket = await opened(connection, first)
@@ -170,9 +162,7 @@ async def test_the_newest_token_counts_also_if_it_ends_earlier(darkroom: Darkroo
     client = darkroom.client("ana with little time")
 
     async with client.socket() as socket:
-        await renew(
-            socket, f"Bearer {ending_token(darkroom, 'ana with little time', in_seconds=1)}"
-        )
+        await renew(socket, f"Bearer {darkroom.ending_token('ana with little time', in_seconds=1)}")
 
         assert (await socket.receive())["payload"]["expiresAt"]
         assert await socket.closed_with() == 4403
@@ -182,7 +172,7 @@ async def test_the_newest_token_counts_also_if_it_ends_earlier(darkroom: Darkroo
     "make",
     [
         lambda darkroom: f"Bearer {darkroom.token('bob')}",
-        lambda darkroom: f"Bearer {ending_token(darkroom, 'ana', in_seconds=-5)}",
+        lambda darkroom: f"Bearer {darkroom.ending_token('ana', in_seconds=-5)}",
         lambda _: "Bearer nothing",
         lambda _: "nothing",
         lambda _: "",

@@ -1,0 +1,128 @@
+"""Answers over HTTP that go on: results as they come, a heartbeat between them, and a last word.
+
+What must stay true: an operation ends when its client leaves or its token does, whatever the client
+reads; results are asked for one at a time, so that a slow client gets the newest states only.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import structlog
+from starlette.types import Receive, Scope, Send
+
+from edge.errors import internal_error
+from edge.http_protocol import ENDLESS
+from edge.outcomes import Outcome, Result, read_results
+
+END_SECONDS: Final = 10.0
+"""For an operation to end that is cancelled."""
+_UNBUFFERED: Final = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+"""For proxies: what is written is passed on at once."""
+_EXPIRED: Final = Result(
+    None, ({"message": "The token has expired.", "extensions": {"code": "UNAUTHENTICATED"}},)
+)
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamFormat:
+    """How the results of one operation are written into one body."""
+
+    content_type: str
+    begin: bytes
+    heartbeat: bytes
+    heartbeat_seconds: float
+    write: Callable[[Result], bytes]
+    end: bytes
+
+
+class ResultStream:
+    """An ASGI application that writes an outcome until it has ended, its client has left, or the
+    time of its token is over: then the last result is an error, `UNAUTHENTICATED`.
+    """
+
+    def __init__(
+        self,
+        outcome: Outcome,
+        stream_format: StreamFormat,
+        *,
+        request_id: str,
+        valid_until: datetime | None,
+    ) -> None:
+        self._outcome = outcome
+        self._format = stream_format
+        self._request_id = request_id
+        self._valid_until = valid_until
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope.get("extensions", {})[ENDLESS] = {}
+        content_type = (b"content-type", self._format.content_type.encode())
+        headers = [content_type, *_UNBUFFERED]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await _send_part(send, self._format.begin)
+        writing = _start(self._write_results(send), "results of a stream")
+        leaving = _start(_wait_until_left(receive), "client of a stream")
+        limit = asyncio.timeout(self._seconds_left())
+        last = b""
+        try:
+            async with limit:
+                while not await _is_any_done(writing, leaving, self._format.heartbeat_seconds):
+                    await _send_part(send, self._format.heartbeat)
+                if leaving.done():
+                    return
+                await writing
+        except Exception:
+            if limit.expired():
+                failure = _EXPIRED
+            else:
+                log.exception("operation failed")
+                failure = Result(None, (internal_error(self._request_id),))
+            last = self._format.write(failure)
+        finally:
+            await _end(writing, leaving)
+        await _send_part(send, last + self._format.end, more=False)
+
+    async def _write_results(self, send: Send) -> None:
+        async with aclosing(read_results(self._outcome)) as results:
+            async for result in results:
+                await _send_part(send, self._format.write(result))
+                if not result.has_run:
+                    return
+
+    def _seconds_left(self) -> float | None:
+        if self._valid_until is None:
+            return None
+        return (self._valid_until - datetime.now(UTC)).total_seconds()
+
+
+def _start(coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    return asyncio.create_task(coroutine, name=name)
+
+
+async def _is_any_done(
+    first: asyncio.Task[None], second: asyncio.Task[None], seconds: float
+) -> bool:
+    done, _ = await asyncio.wait(
+        (first, second), timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+    )
+    return bool(done)
+
+
+async def _wait_until_left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _end(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks, timeout=END_SECONDS)
+
+
+async def _send_part(send: Send, body: bytes, *, more: bool = True) -> None:
+    await send({"type": "http.response.body", "body": body, "more_body": more})
