@@ -65,7 +65,7 @@ class GraphQLOverHTTP:
             scope = await self._admission.admit(request.headers.get("authorization"))
             outcome = await self._executor.execute(operation, scope=scope, request_id=request_id)
             if isinstance(outcome, Rejected):
-                return _write_rejection(outcome, media_type)
+                return _write_rejection(outcome, media_type, is_get=request.method == "GET")
             if isinstance(outcome, Streaming) or accepted.json is None:
                 assert accepted.stream is not None, "this operation is of no kind that is accepted"
                 return ResultStream(
@@ -115,22 +115,20 @@ def _write_result(result: Result, media_type: str) -> Response:
     return Response(result.encoded, status, headers, media_type)
 
 
-def _write_rejection(rejected: Rejected, media_type: str) -> Response:
-    if rejected.reason is Reason.KIND and rejected.kind is OperationType.SUBSCRIPTION:
-        message = (
-            f"Accept {STREAMS_IN_WORDS} for a subscription, or use a WebSocket with the "
-            "graphql-transport-ws protocol."
-        )
-        return error_response(
-            406, "SUBSCRIPTION_TRANSPORT_REQUIRED", message, media_type=media_type
-        )
+def _write_rejection(rejected: Rejected, media_type: str, *, is_get: bool) -> Response:
     if rejected.reason is Reason.KIND:
+        message = "Send mutations with POST."
+        if rejected.kind is OperationType.SUBSCRIPTION:
+            message = (
+                f"Accept {STREAMS_IN_WORDS} for a subscription, or use a WebSocket with the "
+                "graphql-transport-ws protocol."
+            )
+        if not is_get:
+            return error_response(
+                406, "SUBSCRIPTION_TRANSPORT_REQUIRED", message, media_type=media_type
+            )
         return error_response(
-            405,
-            "METHOD_NOT_ALLOWED",
-            "Send mutations with POST.",
-            headers={"Allow": "POST"},
-            media_type=media_type,
+            405, "METHOD_NOT_ALLOWED", message, headers={"Allow": "POST"}, media_type=media_type
         )
     if rejected.reason is Reason.TIME:
         return json_response(rejected.result.body, 504, media_type=media_type)

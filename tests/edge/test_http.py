@@ -166,6 +166,19 @@ async def test_get_answers_queries_and_nothing_else(client: GraphQLClient) -> No
     assert mutation.headers["allow"] == "POST"
 
 
+async def test_a_subscription_by_get_without_a_stream_is_not_allowed(
+    client: GraphQLClient,
+) -> None:
+    query = "subscription { viewerUpdated { viewer { id } } }"
+
+    response = await client.http.get("/graphql", params={"query": query})
+
+    assert response.status_code == 405
+    assert response.headers["allow"] == "POST"
+    assert code_of(response.json()) == "METHOD_NOT_ALLOWED"
+    assert "text/event-stream" in response.text
+
+
 async def test_a_subscription_over_http_is_told_what_it_may_accept(client: GraphQLClient) -> None:
     query = 'subscription { conversationUpdated(conversationId: "x") { id } }'
 
