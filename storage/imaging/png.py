@@ -75,7 +75,7 @@ def read_png(data: bytes, max_pixels: int, max_text_bytes: int) -> Container:
     # Pillow takes too few rows for a picture that is black below.
     pixels = _repaired_pixels(chunks.packed, _size_of_rows(data), checked=chunks.checked)
     packed = chunks.packed if pixels is None else [pixels]
-    kept = [*chunks.kept, *(_chunk(b"IDAT", part) for part in packed), _chunk(b"IEND", b"")]
+    kept = [*chunks.kept, *(png_chunk(b"IDAT", part) for part in packed), png_chunk(b"IEND", b"")]
     found = chunks.found
     bits, colour_type = data[24], data[25]
     profile, colours = _colours(found)
@@ -134,7 +134,7 @@ class _Chunks:
         else:
             self.found.setdefault(kind, bytes(body))
         if kind in _KEPT:
-            self.kept.append(_chunk(kind, body))
+            self.kept.append(png_chunk(kind, body))
 
     def _has_key(self, body: memoryview) -> bool:
         """Whether a `tRNS` says something of a picture of this kind."""
@@ -144,7 +144,7 @@ class _Chunks:
         return len(body) == 2 * _CHANNELS[colour_type] if colour_type in (_GREY, _RGB) else False
 
 
-def _chunk(kind: bytes, body: bytes | memoryview) -> bytes:
+def png_chunk(kind: bytes, body: bytes | memoryview) -> bytes:
     checksum = zlib.crc32(body, zlib.crc32(kind))
     return b"".join((struct.pack(">I4s", len(body), kind), body, struct.pack(">I", checksum)))
 

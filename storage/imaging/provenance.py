@@ -8,20 +8,20 @@ No pixel is changed here.
 
 import re
 import struct
-import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from typing import Final, NamedTuple
 
 from domain.images import DigitalSourceType, ProcessedImage, Provenance, Rendition
+from storage.imaging.png import png_chunk
+from storage.imaging.webp import ALPHA_FLAG, webp_chunk, webp_file
 
 _PNG_HEADER_END: Final = 33
 _XMP_KEYWORD: Final = b"XML:com.adobe.xmp"
 _JPEG_XMP: Final = b"http://ns.adobe.com/xap/1.0/\0"
 _JPEG_BOX: Final = b"JP"
 """How an APP11 segment with a part of a JUMBF box begins."""
-_WEBP_ALPHA_FLAG: Final = 0x10
 _WEBP_XMP_FLAG: Final = 0x04
 _SOURCE_TERM: Final = re.compile(
     rb"digitalsourcetype/(trainedAlgorithmicMedia|compositeWithTrainedAlgorithmicMedia)"
@@ -73,7 +73,7 @@ def mark_rendition(
     data = rendition.data
     match rendition.content_type:
         case "image/png":
-            text = _png_chunk(b"iTXt", _XMP_KEYWORD + b"\0\0\0\0\0" + xmp)
+            text = png_chunk(b"iTXt", _XMP_KEYWORD + b"\0\0\0\0\0" + xmp)
             data = data[:_PNG_HEADER_END] + text + manifest + data[_PNG_HEADER_END:]
         case "image/jpeg":
             body = _JPEG_XMP + xmp
@@ -82,7 +82,7 @@ def mark_rendition(
             start = 4 + struct.unpack_from(">H", data, 4)[0] if data[2:4] == b"\xff\xe0" else 2
             data = data[:start] + segment + manifest + data[start:]
         case "image/webp":
-            data = _extended_webp(rendition, _webp_chunk(b"XMP ", xmp) + manifest)
+            data = _extended_webp(rendition, webp_chunk(b"XMP ", xmp) + manifest)
     return replace(rendition, data=data)
 
 
@@ -156,7 +156,7 @@ def _without_marks(pieces: list[_Piece], content_type: str) -> bytes:
     chunks = bytearray(rest[12:])
     if chunks.startswith(b"VP8X"):
         chunks[8] &= ~_WEBP_XMP_FLAG
-    return _riff(bytes(chunks))
+    return webp_file(bytes(chunks))
 
 
 def _extended_webp(rendition: Rendition, added: bytes) -> bytes:
@@ -170,19 +170,6 @@ def _extended_webp(rendition: Rendition, added: bytes) -> bytes:
         header[7:10] = (rendition.height - 1).to_bytes(3, "little")
         # A lossless picture says itself whether anything can be seen through.
         if chunks.startswith(b"VP8L") and chunks[12] & 0x10:
-            header[0] = _WEBP_ALPHA_FLAG
+            header[0] = ALPHA_FLAG
     header[0] |= _WEBP_XMP_FLAG
-    return _riff(_webp_chunk(b"VP8X", bytes(header)) + chunks + added)
-
-
-def _riff(chunks: bytes) -> bytes:
-    return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WEBP" + chunks
-
-
-def _webp_chunk(kind: bytes, body: bytes) -> bytes:
-    return kind + struct.pack("<I", len(body)) + body + b"\0" * (len(body) % 2)
-
-
-def _png_chunk(kind: bytes, body: bytes) -> bytes:
-    checksum = zlib.crc32(body, zlib.crc32(kind))
-    return struct.pack(">I4s", len(body), kind) + body + struct.pack(">I", checksum)
+    return webp_file(webp_chunk(b"VP8X", bytes(header)) + chunks + added)

@@ -16,7 +16,7 @@ from storage.imaging.container import (
 )
 from storage.imaging.jpeg import EXIF
 
-_ALPHA_FLAG: Final = 0x10
+ALPHA_FLAG: Final = 0x10
 _ANIMATION_FLAG: Final = 0x02
 _FRAME_HEADER: Final = 16
 _KEPT: Final = frozenset((b"VP8 ", b"VP8L", b"ALPH"))
@@ -32,7 +32,6 @@ def read_webp(data: bytes, max_pixels: int) -> Container:
         raise BadContainer("WebP without a picture")
     width, height = picture.canvas
     check_size(width, height, max_pixels)
-    chunks = b"WEBP" + b"".join(picture.bare_chunks())
     return Container(
         content_type="image/webp",
         width=width,
@@ -41,7 +40,7 @@ def read_webp(data: bytes, max_pixels: int) -> Container:
         colour_profile=picture.profile,
         lossless=picture.lossless,
         tidy=picture.tidy and 8 + size <= len(data),
-        data=joined([b"RIFF", struct.pack("<I", len(chunks)), chunks], data),
+        data=joined([webp_file(b"".join(picture.bare_chunks()))], data),
     )
 
 
@@ -84,7 +83,7 @@ class _Picture:
             if body is None:
                 raise BadContainer("WebP cut off")
             if kind in _KEPT:
-                self.kept.append(_chunk(kind, body))
+                self.kept.append(webp_chunk(kind, body))
                 if kind != b"ALPH":
                     self.lossless = kind == b"VP8L"
                     if self._frame is None:
@@ -94,14 +93,17 @@ class _Picture:
         """All that is needed to show it; a frame stays one, as it may not fill the canvas."""
         if self._header is None:
             return self.kept
-        flags, kept = self._header[0] & _ALPHA_FLAG, self.kept
+        flags, kept = self._header[0] & ALPHA_FLAG, self.kept
         if self._frame is not None:
             flags |= _ANIMATION_FLAG
             if _size_at(self._frame, 6) != self.canvas:
                 # What the frame leaves free can be seen through.
-                flags |= _ALPHA_FLAG
-            kept = [_chunk(b"ANIM", bytes(6)), _chunk(b"ANMF", self._frame + b"".join(kept))]
-        return [_chunk(b"VP8X", bytes([flags]) + self._header[1:]), *kept]
+                flags |= ALPHA_FLAG
+            kept = [
+                webp_chunk(b"ANIM", bytes(6)),
+                webp_chunk(b"ANMF", self._frame + b"".join(kept)),
+            ]
+        return [webp_chunk(b"VP8X", bytes([flags]) + self._header[1:]), *kept]
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes | None]]:
@@ -122,7 +124,11 @@ def _size_at(header: bytes, at: int) -> tuple[int, int]:
     return 1 + int.from_bytes(width, "little"), 1 + int.from_bytes(height, "little")
 
 
-def _chunk(kind: bytes, body: bytes) -> bytes:
+def webp_file(chunks: bytes) -> bytes:
+    return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WEBP" + chunks
+
+
+def webp_chunk(kind: bytes, body: bytes) -> bytes:
     return kind + struct.pack("<I", len(body)) + body + b"\0" * (len(body) % 2)
 
 
