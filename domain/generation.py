@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from domain.images import Image
 from domain.models import AspectRatio, ImageFormat, ImageModel, Quality, Resolution
-from domain.outputs import ProviderJob, Usage
+from domain.outputs import ProviderJob, Report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,17 +51,12 @@ class DeliveredImage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Delivery:
-    """What a successful run delivers: at least one image, and what the model reports with it."""
+class Delivery(Report):
+    """What a successful run delivers: at least one image, and what is known of them. The runner
+    adds the provider, since it knows whom it has asked.
+    """
 
     images: tuple[DeliveredImage, ...]
-    text: str | None = None
-    usage: Usage | None = None
-    quality: str | None = None
-    """As the provider reports it, in its own word; so is `size`."""
-    size: str | None = None
-    provider: str | None = None
-    """Who made it: set by the runner, which knows whom it has asked."""
 
 
 class SilentObserver:

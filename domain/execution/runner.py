@@ -32,7 +32,7 @@ from domain.generation import Delivery, GenerationRequest
 from domain.images import DigitalSourceType, Image, ImageOrigin, ImageRecord, ProcessedImage
 from domain.mentions import IN_WORDS, blur_mentions, spell_mentions
 from domain.models import ImageModel, ModelRegistry
-from domain.outputs import GenerationError, Report, Run, total_usage
+from domain.outputs import GenerationError, Run, total_usage
 from domain.ports.execution import ClaimRepository
 from domain.ports.imaging import ImageProcessor
 from domain.ports.providers import Provider
@@ -352,13 +352,6 @@ class OutputRun:
 
     async def _land(self, delivery: Delivery) -> str:
         records, kept = tuple(self._kept), self._kept
-        report = Report(
-            provider=delivery.provider,
-            quality=delivery.quality,
-            size=delivery.size,
-            text=delivery.text,
-            usage=delivery.usage,
-        )
         # The database may commit a write although its answer is lost, and a read may not see it
         # yet: until the outcome is certain, the bytes have to stay.
         self._kept, is_sure = [], True
@@ -366,7 +359,7 @@ class OutputRun:
         async def land() -> bool:
             nonlocal is_sure
             try:
-                return await self._claims.land(self._claim, records, report)
+                return await self._claims.land(self._claim, records, delivery)
             except Overloaded:
                 is_sure = False
                 raise
