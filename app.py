@@ -19,7 +19,8 @@ from domain.errors import Overloaded
 from edge.execution import OperationExecutor
 from edge.graphql_http import GraphQLOverHTTP
 from edge.graphql_ws import GraphQLOverWebSocket
-from edge.studio import PATH, studio_routes, wants_page
+from edge.http_requests import wants_page
+from edge.studio import PATH, studio_routes
 from settings import Settings, origin_pattern, read_settings
 
 STUDIO_BUILD: Final = Path(__file__).parent / "studio/build"

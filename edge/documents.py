@@ -95,10 +95,11 @@ class Documents:
 
     def find(self, text: str | None) -> Document | None:
         """The document, if there is one and it is remembered."""
-        document = None if text is None else self._remembered.get(text)
-        if document is not None and text is not None:
-            document.uses += 1
-            self._remembered.move_to_end(text)
+        if text is None or text not in self._remembered:
+            return None
+        self._remembered.move_to_end(text)
+        document = self._remembered[text]
+        document.uses += 1
         return document
 
     async def read(self, text: str, *, reader: Hashable) -> Document:

@@ -19,7 +19,7 @@ from domain.errors import (
 from edge.admission import Admission, identify_request
 from edge.errors import INTERNAL, internal_error
 from edge.execution import OperationExecutor
-from edge.http_requests import RequestRefused, choose_media_types, read_operation
+from edge.http_requests import RequestRefused, choose_media_types, read_operation, wants_page
 from edge.media_types import STREAMS_IN_WORDS
 from edge.outcomes import Reason, Rejected, Result, Streaming
 from edge.responses import GRAPHQL_JSON, JSON, error_response, json_response
@@ -101,11 +101,7 @@ class GraphQLOverHTTP:
 
 
 def _wants_ide(request: Request) -> bool:
-    return (
-        request.method == "GET"
-        and "query" not in request.query_params
-        and "text/html" in request.headers.get("accept", "")
-    )
+    return request.method == "GET" and "query" not in request.query_params and wants_page(request)
 
 
 def _write_result(result: Result, media_type: str) -> Response:

@@ -18,6 +18,8 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from edge.responses import error_body
+
 ENDLESS: Final = "darkroom.endless"
 """The extension by which an answer says that it ends when its client leaves. A server that stops
 cuts it: to a client, an answer that ends in order is one that is complete.
@@ -216,7 +218,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _answer(self, refusal: _Refusal) -> None:
         status, code, message = refusal
-        body = orjson.dumps({"errors": [{"message": message, "extensions": {"code": code}}]})
+        body = orjson.dumps(error_body(code, message))
         head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
         self.transport.write(b"".join((STATUS_LINE[status], head % len(body), body)))
         self._linger()

@@ -35,6 +35,11 @@ class RequestRefused(Exception):
         self.status, self.code, self.headers = status, code, headers
 
 
+def wants_page(request: Request) -> bool:
+    """Whether a person's browser asks, rather than a program."""
+    return "text/html" in request.headers.get("accept", "")
+
+
 def choose_media_types(request: Request) -> Accepted:
     """Raise RequestRefused where nothing that may be answered with is accepted."""
     accepted = read_accept(request.headers.get("accept", "*/*"))

@@ -14,21 +14,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from edge.responses import error_response
+from edge.responses import EMBEDDABLE, INERT, error_response, has_entity_tag
 
 _SIDE: Final = 96
 _PATH: Final = "/logos/"
 _YEAR_SECONDS: Final = 31_536_000
-_EVERY_ANSWER: Final = {
-    "X-Content-Type-Options": "nosniff",
-    "Access-Control-Allow-Origin": "*",
-    "Cross-Origin-Resource-Policy": "cross-origin",
-}
-_EVERY_MARK: Final = _EVERY_ANSWER | {
-    "Cache-Control": f"public, max-age={_YEAR_SECONDS}, immutable",
-    "Content-Disposition": "inline",
-    "Content-Security-Policy": "default-src 'none'; sandbox",
-}
+_EVERY_MARK: Final = (
+    EMBEDDABLE | INERT | {"Cache-Control": f"public, max-age={_YEAR_SECONDS}, immutable"}
+)
 
 
 def logo_path(company: str) -> str:
@@ -38,7 +31,8 @@ def logo_path(company: str) -> str:
 
 def logo_routes(companies: Iterable[str]) -> list[Route]:
     """The routes to the marks of these companies, and of no others."""
-    marks = {_name_of(company, draw_logo(company)): draw_logo(company) for company in companies}
+    drawn = ((company, draw_logo(company)) for company in companies)
+    marks = {_name_of(company, mark): mark for company, mark in drawn}
     return [Route(_PATH + "{name:path}", _Logos(marks), name="logo")]
 
 
@@ -107,14 +101,15 @@ class _Logos:
 
     def _respond(self, request: Request) -> Response:
         if request.method not in ("GET", "HEAD"):
-            allowed = {**_EVERY_ANSWER, "Allow": "GET, HEAD"}
+            allowed = {**EMBEDDABLE, "Allow": "GET, HEAD"}
             return error_response(405, "METHOD_NOT_ALLOWED", "Use GET or HEAD.", headers=allowed)
         name = request.path_params["name"]
         mark = self._marks.get(name)
         if mark is None:
             message = "There is no such logo."
-            return error_response(404, "NOT_FOUND", message, headers=_EVERY_ANSWER)
-        headers = _EVERY_MARK | {"ETag": f'"{name}"'}
-        if f'"{name}"' in request.headers.get("if-none-match", ""):
+            return error_response(404, "NOT_FOUND", message, headers=EMBEDDABLE)
+        etag = f'"{name}"'
+        headers = _EVERY_MARK | {"ETag": etag}
+        if has_entity_tag(request.headers, "if-none-match", etag):
             return Response(status_code=304, headers=headers)
         return Response(mark, headers=headers, media_type="image/svg+xml")

@@ -1,13 +1,27 @@
-"""JSON answers to HTTP requests, and the one form of an error in them."""
+"""Answers to HTTP requests: JSON, the one form of an error in it, and what files have in common."""
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
 import orjson
+from starlette.datastructures import Headers
 from starlette.responses import Response
 
 JSON: Final = "application/json"
 GRAPHQL_JSON: Final = "application/graphql-response+json"
+EMBEDDABLE: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Access-Control-Allow-Origin": "*",
+    "Cross-Origin-Resource-Policy": "cross-origin",
+}
+"""The headers of what any page may show."""
+INERT: Final = {
+    "Content-Disposition": "inline",
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+}
+"""The headers of what may do nothing where it is opened by itself."""
+_ENTITY_TAG: Final = re.compile(r'"[^"]*"')
 
 
 def json_response(
@@ -29,5 +43,14 @@ def error_response(
     media_type: str = JSON,
 ) -> Response:
     """Answer a request that does not get as far as GraphQL, or is none."""
-    body = {"errors": [{"message": message, "extensions": {"code": code}}]}
-    return json_response(body, status, headers=headers, media_type=media_type)
+    return json_response(error_body(code, message), status, headers=headers, media_type=media_type)
+
+
+def error_body(code: str, message: str) -> dict[str, object]:
+    return {"errors": [{"message": message, "extensions": {"code": code}}]}
+
+
+def has_entity_tag(headers: Headers, header: str, tag: str) -> bool:
+    """Whether a list of entity tags has this one, weak or strong, or the asterisk for any."""
+    value = ",".join(headers.getlist(header)).strip()
+    return value == "*" or tag in _ENTITY_TAG.findall(value)

@@ -16,23 +16,13 @@ from starlette.types import Receive, Scope, Send
 
 from domain.errors import ObjectMissing, StoreUnavailable
 from domain.object_keys import content_type_of
-from edge.responses import error_response
+from edge.responses import EMBEDDABLE, INERT, error_response, has_entity_tag
 
 CHUNK_BYTES: Final = 64 * 1024
 
 _RETRY_AFTER_SECONDS: Final = 2
-_EVERY_ANSWER: Final = {
-    "X-Content-Type-Options": "nosniff",
-    "Access-Control-Allow-Origin": "*",
-    "Cross-Origin-Resource-Policy": "cross-origin",
-}
-_EVERY_OBJECT: Final = _EVERY_ANSWER | {
-    "Accept-Ranges": "bytes",
-    "Content-Disposition": "inline",
-    "Content-Security-Policy": "default-src 'none'; sandbox",
-}
+_EVERY_OBJECT: Final = EMBEDDABLE | INERT | {"Accept-Ranges": "bytes"}
 _RANGE: Final = re.compile(r"bytes=[ \t]*(?:([0-9]+)-([0-9]*)|-([0-9]+))[ \t]*", re.IGNORECASE)
-_ENTITY_TAG: Final = re.compile(r'"[^"]*"')
 
 
 class SignedObjects(Protocol):
@@ -102,7 +92,7 @@ class _SignedObjects:
             "ETag": etag,
             "Cache-Control": f"private, max-age={int(seconds_left)}, immutable",
         }
-        if _names(request.headers, "if-none-match", etag):
+        if has_entity_tag(request.headers, "if-none-match", etag):
             return Response(status_code=304, headers=headers)
         headers["Content-Type"] = content_type_of(key)
 
@@ -142,12 +132,6 @@ class _SignedObjects:
             position += len(chunk)
 
 
-def _names(headers: Headers, header: str, etag: str) -> bool:
-    """Whether a list of entity tags has this one, weak or strong, or the asterisk for any."""
-    value = ",".join(headers.getlist(header)).strip()
-    return value == "*" or etag in _ENTITY_TAG.findall(value)
-
-
 def _range_applies(headers: Headers, etag: str) -> bool:
     """Not where the client has another version. Dates never match: objects have none."""
     return headers.getlist("if-range") in ([], [etag])
@@ -181,5 +165,5 @@ def _parse_number(digits: str) -> int:
 def _error(
     status: int, code: str, message: str, *, headers: Mapping[str, str] | None = None
 ) -> Response:
-    always = _EVERY_ANSWER | {"Cache-Control": "no-store"}
+    always = EMBEDDABLE | {"Cache-Control": "no-store"}
     return error_response(status, code, message, headers=always | dict(headers or {}))

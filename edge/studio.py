@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from edge.responses import error_response
+from edge.responses import error_response, has_entity_tag
 
 PATH: Final = "/studio/"
 PAGE: Final = "index.html"
@@ -86,11 +86,6 @@ def studio_routes(build: Path, *, environment: str, image_origins: Iterable[str]
     return [Route(PATH.removesuffix("/"), enter), Route(PATH + "{name:path}", serve)]
 
 
-def wants_page(request: Request) -> bool:
-    """Whether a person's browser asks, rather than a program."""
-    return "text/html" in request.headers.get("accept", "")
-
-
 def _content_security_policy(image_origins: Iterable[str]) -> str:
     origins = " ".join(["'self'", *dict.fromkeys(image_origins)])
     return "; ".join(
@@ -128,7 +123,7 @@ def _read(path: Path, build: Path, policy: str, environment: str) -> _File:
 
 
 def _respond(request: Request, file: _File) -> Response:
-    if file.headers["ETag"] in request.headers.get("if-none-match", ""):
+    if has_entity_tag(request.headers, "if-none-match", file.headers["ETag"]):
         return Response(status_code=304, headers=file.headers)
     accepted = _accepted_encodings(request.headers.get("accept-encoding", ""))
     encoding = next(name for name in file.encodings if name in accepted or name == "identity")
