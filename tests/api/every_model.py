@@ -15,7 +15,7 @@ from collections.abc import (
 )
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeAlias
 from uuid import uuid4
 
 import pytest
@@ -261,8 +261,12 @@ def is_shaped(image: Data, asked: AspectRatio, model: ImageModel) -> bool:
     return true.nearest(model.aspect_ratios) == asked
 
 
+Simulated: TypeAlias = tuple[Mapping[str, Simulator], Mapping[str, Any]]
+"""All providers, served, and the settings of a Darkroom that uses them."""
+
+
 @asynccontextmanager
-async def simulated() -> AsyncIterator[tuple[Mapping[str, Simulator], Mapping[str, Any]]]:
+async def simulated() -> AsyncIterator[Simulated]:
     """All providers, served, and the settings of a Darkroom that uses them."""
     simulators: dict[str, Simulator] = {}
     settings: dict[str, Any] = {}

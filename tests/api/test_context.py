@@ -1,12 +1,12 @@
 """Earlier messages of a conversation, for models that can read them."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from tests.api.every_model import simulated
+from tests.api.every_model import Simulated
 from tests.clients import Data, GraphQLClient
 from tests.conftest import Darkroom, darkrooms
 from tests.operations import over, send, start
@@ -17,16 +17,10 @@ ALONE = "img-flux-2-flex"
 
 
 @pytest.fixture(scope="module")
-async def providers() -> AsyncIterator[tuple[Mapping[str, Simulator], Mapping[str, Any]]]:
-    async with simulated() as both:
-        yield both
-
-
-@pytest.fixture(scope="module")
 async def darkroom_with_keys(
     mongodb_uri: str,
     tmp_path_factory: pytest.TempPathFactory,
-    providers: tuple[Mapping[str, Simulator], Mapping[str, Any]],
+    providers: Simulated,
 ) -> AsyncIterator[Darkroom]:
     async with darkrooms(mongodb_uri, tmp_path_factory.mktemp("context")) as start_one:
         yield await start_one(**providers[1])
@@ -62,7 +56,7 @@ def messages_read(simulator: Simulator, words: str) -> list[str]:
 
 async def test_a_model_that_can_reads_the_earlier_messages_of_its_conversation(
     darkroom_with_keys: Darkroom,
-    providers: tuple[Mapping[str, Simulator], Mapping[str, Any]],
+    providers: Simulated,
 ) -> None:
     client, words = darkroom_with_keys.client(), uuid4().hex
     conversation_id = await a_conversation_of(client, "A red boat", "Put @Image1 into a harbour")
@@ -80,7 +74,7 @@ async def test_a_model_that_can_reads_the_earlier_messages_of_its_conversation(
 
 async def test_without_the_option_it_reads_the_message_alone(
     darkroom_with_keys: Darkroom,
-    providers: tuple[Mapping[str, Simulator], Mapping[str, Any]],
+    providers: Simulated,
 ) -> None:
     client, words = darkroom_with_keys.client(), uuid4().hex
     conversation_id = await a_conversation_of(client, "A red boat")
@@ -93,7 +87,7 @@ async def test_without_the_option_it_reads_the_message_alone(
 
 async def test_at_most_twenty_messages_go_before_and_none_of_another_conversation(
     darkroom_with_keys: Darkroom,
-    providers: tuple[Mapping[str, Simulator], Mapping[str, Any]],
+    providers: Simulated,
 ) -> None:
     client, words = darkroom_with_keys.client(), uuid4().hex
     await a_conversation_of(client, "Something else")
@@ -111,7 +105,7 @@ async def test_at_most_twenty_messages_go_before_and_none_of_another_conversatio
 
 async def test_a_model_that_cannot_reads_the_message_alone(
     darkroom_with_keys: Darkroom,
-    providers: tuple[Mapping[str, Simulator], Mapping[str, Any]],
+    providers: Simulated,
 ) -> None:
     client, words = darkroom_with_keys.client(), uuid4().hex
     conversation_id = await a_conversation_of(client, "A red boat", model=ALONE)

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.api.every_model import error_of, simulated
+from tests.api.every_model import Simulated, error_of
 from tests.api.test_credits import STARTING, account, adds_up, spent
 from tests.clients import Data
 from tests.conftest import Darkroom, StartDarkroom, darkrooms
@@ -60,16 +60,10 @@ class Made:
 
 
 @pytest.fixture(scope="module")
-async def providers() -> AsyncIterator[tuple[Mapping[str, Simulator], Mapping[str, Any]]]:
-    async with simulated() as both:
-        yield both
-
-
-@pytest.fixture(scope="module")
 async def routed(
     mongodb_uri: str,
     tmp_path_factory: pytest.TempPathFactory,
-    providers: tuple[Mapping[str, Simulator], Mapping[str, Any]],
+    providers: Simulated,
 ) -> AsyncIterator[Routed]:
     simulators, settings = providers
     async with darkrooms(mongodb_uri, tmp_path_factory.mktemp("routed")) as start_one:
@@ -104,7 +98,7 @@ async def test_the_next_provider_is_asked_where_one_has_taken_nothing(
 
 async def test_the_next_provider_is_asked_where_one_cannot_be_connected(
     start_darkroom: StartDarkroom,
-    providers: tuple[Mapping[str, Simulator], Mapping[str, Any]],
+    providers: Simulated,
 ) -> None:
     simulators, settings = providers
     nobody = {**settings["fal"], "url": f"http://127.0.0.1:{free_port()}"}
@@ -182,7 +176,7 @@ async def test_a_model_that_only_another_provider_has_dropped_is_made_later(
 
 async def test_an_output_waits_where_a_key_is_refused_and_the_next_provider_is_full(
     start_darkroom: StartDarkroom,
-    providers: tuple[Mapping[str, Simulator], Mapping[str, Any]],
+    providers: Simulated,
 ) -> None:
     simulators, settings = providers
     few = {**{name: settings[name] for name in ("fal", "gemini")}}

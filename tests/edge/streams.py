@@ -9,9 +9,17 @@ from typing import Any, Final
 import httpx2
 
 from tests.clients import PATIENCE_SECONDS, Data, GraphQLClient
+from tests.operations import conversation_with
 
 EVENTS: Final = "text/event-stream"
 PARTS: Final = "multipart/mixed;boundary=graphql;subscriptionSpec=1.0"
+TITLES: Final = "subscription($id: ID!) { conversationUpdated(conversationId: $id) { title } }"
+
+
+async def a_conversation(client: GraphQLClient) -> str:
+    payload = await conversation_with(client)
+    conversation_id: str = payload["conversation"]["id"]
+    return conversation_id
 
 
 class Body:

@@ -11,20 +11,13 @@ from edge import media_types
 from edge.graphql_multipart import HEARTBEAT_SECONDS, MEDIA_TYPE, MULTIPART
 from tests.clients import GraphQLClient
 from tests.conftest import Darkroom
-from tests.edge.streams import EVENTS, PARTS, streaming
-from tests.operations import DELETE, FOLLOW, RENAME, conversation_with
+from tests.edge.streams import EVENTS, PARTS, TITLES, a_conversation, streaming
+from tests.operations import DELETE, FOLLOW, RENAME
 
 APOLLO: Final = f"{PARTS},application/graphql-response+json,application/json;q=0.9"
-TITLES: Final = "subscription($id: ID!) { conversationUpdated(conversationId: $id) { title } }"
 UNKNOWN: Final = "conv_00000000000000000000000000"
 HEAD: Final = b"\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
 HEARTBEAT: Final = HEAD % 2 + b"{}\r\n--graphql"
-
-
-async def a_conversation(client: GraphQLClient) -> str:
-    payload = await conversation_with(client)
-    conversation_id: str = payload["conversation"]["id"]
-    return conversation_id
 
 
 async def test_a_subscription_is_a_body_of_parts(client: GraphQLClient) -> None:

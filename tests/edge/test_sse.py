@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -14,11 +16,10 @@ from edge.graphql_sse import HEARTBEAT_SECONDS, SERVER_SENT_EVENTS
 from storage.mongo.database import Database
 from tests.clients import Data, GraphQLClient, Subscription
 from tests.conftest import Darkroom, StartDarkroom
-from tests.edge.streams import EVENTS, PARTS, Body, streaming
+from tests.edge.streams import EVENTS, PARTS, TITLES, Body, a_conversation, streaming
 from tests.operations import DELETE, DELETE_VIEWER, FOLLOW, RENAME, conversation_with, send
 
 JSON: Final = "application/json"
-TITLES: Final = "subscription($id: ID!) { conversationUpdated(conversationId: $id) { title } }"
 TYPENAME: Final = "{ __typename }"
 UNKNOWN: Final = "conv_00000000000000000000000000"
 URQL_QUERY: Final = (
@@ -29,12 +30,6 @@ URQL_SUBSCRIPTION: Final = "text/event-stream, multipart/mixed"
 LANDED: Final = 120
 """States of a turn, of which a connection has room for some."""
 PADDING: Final = "x" * 200_000
-
-
-async def a_conversation(client: GraphQLClient) -> str:
-    payload = await conversation_with(client)
-    conversation_id: str = payload["conversation"]["id"]
-    return conversation_id
 
 
 async def test_a_subscription_is_a_stream_of_events(client: GraphQLClient) -> None:
@@ -253,16 +248,8 @@ async def test_a_client_that_leaves_without_having_read_ends_its_subscription(
 ) -> None:
     darkroom = await start_darkroom()
     client = darkroom.client()
-    payload = await conversation_with(client)
-    conversation_id, turn_id = payload["conversation"]["id"], payload["turn"]["id"]
-    turns = database.client[darkroom.settings.mongodb_database]["turns"]
-    async with (
-        streaming(client, FOLLOW, id=conversation_id) as behind,
-        client.subscribe(FOLLOW, id=conversation_id) as other,
-    ):
-        await behind.next()
-        await other.next()
-        await _change_often(turns, turn_id, other)
+    async with _falling_behind(darkroom, client, database):
+        pass
     await client.aclose()
 
     await _wait_until_nothing_streams()
@@ -309,7 +296,19 @@ async def test_a_client_that_does_not_read_gets_the_newest_state(
     start_darkroom: StartDarkroom, database: Database
 ) -> None:
     darkroom = await start_darkroom()
-    client = darkroom.client()
+    async with _falling_behind(darkroom, darkroom.client(), database) as behind:
+        count = 1
+        while not _has_text(LANDED - 1, await behind.next()):
+            count += 1
+
+    assert count < LANDED, "It was sent every state: the connection was never full."
+
+
+@asynccontextmanager
+async def _falling_behind(
+    darkroom: Darkroom, client: GraphQLClient, database: Database
+) -> AsyncIterator[Body]:
+    """A stream of a turn that has changed more often than the connection has room for."""
     payload = await conversation_with(client)
     conversation_id, turn_id = payload["conversation"]["id"], payload["turn"]["id"]
     turns = database.client[darkroom.settings.mongodb_database]["turns"]
@@ -320,11 +319,7 @@ async def test_a_client_that_does_not_read_gets_the_newest_state(
         await behind.next()
         await other.next()
         await _change_often(turns, turn_id, other)
-        count = 1
-        while not _has_text(LANDED - 1, await behind.next()):
-            count += 1
-
-    assert count < LANDED, "It was sent every state: the connection was never full."
+        yield behind
 
 
 async def _change_often(
