@@ -40,18 +40,18 @@ def _parse_odd_json(text: bytes) -> object:
     # Much slower than orjson.
     try:
         decoded = text.decode(json.detect_encoding(text), "replace")
-        return _mend_texts(json.loads(decoded, strict=False))
+        return _repair_texts(json.loads(decoded, strict=False))
     except (ValueError, RecursionError):
         return None
 
 
-def _mend_texts(value: object) -> object:
+def _repair_texts(value: object) -> object:
     if isinstance(value, str):
         return _LONE_SURROGATE.sub(_REPLACEMENT, value)
     if isinstance(value, list):
-        return [_mend_texts(item) for item in value]
+        return [_repair_texts(item) for item in value]
     if isinstance(value, dict):
-        return {_mend_texts(name): _mend_texts(item) for name, item in value.items()}
+        return {_repair_texts(name): _repair_texts(item) for name, item in value.items()}
     return value
 
 
