@@ -27,6 +27,7 @@ from domain.ports.imaging import UploadProcessor
 from domain.ports.objects import ObjectStore, UploadStore
 from domain.ports.providers import Provider
 from domain.services.accounts import AccountService
+from domain.services.choices import ChoiceService
 from domain.services.commands import CommandService
 from domain.services.conversations import ConversationService
 from domain.services.edit_planning import EditPlanner
@@ -71,6 +72,7 @@ from storage.imaging.sandbox import UploadSandbox
 from storage.imaging.threaded import ThreadedImageProcessor
 from storage.mongo.accounts import MongoAccountRepository
 from storage.mongo.change_feed import MongoChangeFeed
+from storage.mongo.choices import MongoChoiceRepository
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database, open_database
@@ -265,6 +267,7 @@ def _make_services(
         registry=base.registry,
         conversations=conversations,
         turns=turns,
+        choices=ChoiceService(turn_repository, MongoChoiceRepository(base.database)),
         plans=PlanService(conversations, turns),
         images=images,
         uploads=_make_upload_service(settings, base, upload_processor=upload_processor),

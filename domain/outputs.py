@@ -160,6 +160,8 @@ class Output:
     queued_at: datetime
     started_at: datetime | None
     completed_at: datetime | None
+    chosen: bool = False
+    """Whether the viewer goes on from it: at most one of a turn."""
 
     @property
     def id(self) -> OutputId:

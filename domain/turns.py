@@ -91,6 +91,14 @@ class RetryOutput:
 
 
 @dataclass(frozen=True, slots=True)
+class ChooseOutput:
+    """Mark the output that goes on, or take the mark back."""
+
+    output_id: str
+    chosen: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedOutput:
     """One model's part of a turn that is about to be written."""
 
@@ -153,10 +161,18 @@ class Turn:
         return any(output.unfinished for output in self.outputs)
 
     @property
+    def chosen_output(self) -> Output | None:
+        """The output that the viewer goes on from. Its images may have been deleted since."""
+        return next((output for output in self.outputs if output.chosen), None)
+
+    @property
     def images(self) -> tuple[Image, ...]:
-        """What this turn brings along to the next one: the first image of each output that has
-        any.
+        """What this turn brings along to the next one: the first image of the chosen output, else
+        that of each output that has any.
         """
+        chosen = self.chosen_output
+        if chosen is not None and chosen.image is not None:
+            return (chosen.image,)
         return tuple(output.image for output in self.outputs if output.image is not None)
 
     @property

@@ -18,6 +18,8 @@ from schema.turns import (
     CancelOutputPayload,
     CancelTurnInput,
     CancelTurnPayload,
+    ChooseOutputInput,
+    ChooseOutputPayload,
     RetryOutputInput,
     RetryOutputPayload,
     SendEditInput,
@@ -81,6 +83,25 @@ class TurnMutations:
             turn=turn,
             cursor=info.context.services.turn_cursors.make(turn.conversation_id, bookmark),
         )
+
+    @strawberry.mutation(
+        description="Choose the output of a turn that goes on, one at a time. If its turn is the "
+        "latest one with images, it is the base of the next turn, and the other outputs of its "
+        "turn are no longer included automatically; name them in `previousOutputIds` to "
+        "include them. It can be changed and taken back at any time.",
+        extensions=[Refusable()],
+    )
+    async def choose_output(
+        self,
+        info: Info,
+        input: Annotated[
+            ChooseOutputInput, strawberry.argument(description="The output to choose.")
+        ],
+    ) -> ChooseOutputPayload:
+        turn, output = await info.context.services.choices.choose(
+            info.context.viewer, input.to_command()
+        )
+        return ChooseOutputPayload(output=output, turn=turn)
 
     @strawberry.mutation(
         description="Cancel an output that has not ended. The other outputs of the turn continue.",

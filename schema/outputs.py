@@ -174,6 +174,11 @@ class Output(Node):
         description="When the current attempt ended. Null if it has not."
     )
 
+    chosen: bool = strawberry.field(
+        description="Whether it is the output of its turn that the viewer goes on from: see "
+        "`chooseOutput`."
+    )
+
     @strawberry.field(
         graphql_type=Annotated["Turn", strawberry.lazy("schema.turns")] | None,
         description="The turn that it belongs to. Null if the turn has just been deleted.",

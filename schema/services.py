@@ -13,6 +13,7 @@ from domain.models import ModelRegistry
 from domain.ports.changes import Receiver
 from domain.ports.objects import Link
 from domain.services.accounts import AccountService
+from domain.services.choices import ChoiceService
 from domain.services.conversations import ConversationService
 from domain.services.favourites import FavouriteService
 from domain.services.images import ImageService
@@ -58,6 +59,7 @@ class Services:
     registry: ModelRegistry
     conversations: ConversationService
     turns: TurnService
+    choices: ChoiceService
     plans: PlanService
     images: ImageService
     uploads: UploadService

@@ -89,6 +89,10 @@ class Turn(Node):
     outputs: list[Output] = strawberry.field(
         description="One output for each selected model, in the order of `selectedModels`."
     )
+    chosen_output: Output | None = strawberry.field(
+        description="The output that the viewer goes on from: see `chooseOutput`. Null if none is "
+        "chosen. It stays chosen if its images are deleted, and has no `image` then."
+    )
     error: GenerationError | None = strawberry.field(
         description="Why the turn failed: the error of its first output. Null unless `status` "
         "is FAILED."
@@ -196,6 +200,26 @@ class SendEditInput(NextTurnInput, PaidInput):
 
 @strawberry.type(description="The new turn. Its outputs are queued.")
 class SendEditPayload(StartedTurnPayload):
+    pass
+
+
+@strawberry.input(description="The input of `chooseOutput`.")
+class ChooseOutputInput:
+    output_id: strawberry.ID = strawberry.field(
+        description="An output that has an image. REFERENCE_NOT_READY if it has none, or not yet."
+    )
+    chosen: bool | None = strawberry.field(
+        default=True,
+        description="True to choose it, in place of the output of the turn that was chosen before. "
+        "False to take that back.",
+    )
+
+    def to_command(self) -> turns.ChooseOutput:
+        return turns.ChooseOutput(self.output_id, chosen=self.chosen is not False)
+
+
+@strawberry.type(description="The output and its turn after the change.")
+class ChooseOutputPayload(OutputPayload):
     pass
 
 

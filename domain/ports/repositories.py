@@ -170,6 +170,17 @@ class TurnRepository(Protocol):
         """
 
 
+class ChoiceRepository(Protocol):
+    async def choose(
+        self, viewer_id: ViewerId, turn_id: TurnId, slot: int, *, chosen: bool
+    ) -> None:
+        """Mark an output that has an image, and no other one of its turn; or take its mark back.
+
+        Nothing is written where that is so already, where there is no such output, or where it has
+        no image.
+        """
+
+
 class ImageRepository(Protocol):
     async def get_many(
         self, viewer_id: ViewerId, ids: Iterable[ImageId]

@@ -10,7 +10,7 @@ from typing import Final
 
 from domain.ids import ImageId
 from storage.mongo.collections import Document
-from storage.mongo.output_rules import STATUS, from_now
+from storage.mongo.output_rules import STATUS, from_now, is_slot
 
 _WRITTEN: Final[Document] = {
     "version": {"$add": ["$version", 1]},
@@ -74,6 +74,17 @@ def taking_out(ids: Sequence[ImageId]) -> list[Document]:
         _versioned(delivered_any, {"images": others}),
         {"$set": _WRITTEN},
     ]
+
+
+def choosing(slot: int, *, chosen: bool) -> tuple[Document, list[Document]]:
+    """Which outputs change where one is chosen or not chosen any more, and the update. How they
+    ended, and when, stays as it is.
+    """
+    is_chosen = {"$eq": ["$$output.chosen", True]}
+    changed = (
+        {"$ne": [is_chosen, is_slot(slot)]} if chosen else {"$and": [is_chosen, is_slot(slot)]}
+    )
+    return changed, [_versioned(changed, {"chosen": {"$not": is_chosen}}), {"$set": _WRITTEN}]
 
 
 def _versioned(which: Document, changes: Document) -> Document:

@@ -328,6 +328,7 @@ class StoredTurn(Stored, Turn):
         "updated_at": Instant("updatedAt"),
         "completed_at": Instant("completedAt"),
         "error": Property(("status", "outputs.error")),
+        "chosen_output": Property(("outputs",)),
     }
 
 

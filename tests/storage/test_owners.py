@@ -22,6 +22,7 @@ from domain.references import Reference, ReferenceOrigin
 from domain.turns import Turn
 from domain.uploads import DeclaredFile, Upload
 from storage.mongo.accounts import MongoAccountRepository
+from storage.mongo.choices import MongoChoiceRepository
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.collections import UNFINISHED_TURN
 from storage.mongo.conversations import MongoConversationRepository
@@ -197,6 +198,7 @@ async def _do_everything(database: Database) -> None:
         ANA, conversation, plan=a_plan(), max_active_outputs=MANY, key=None
     )
     assert not isinstance(appended, Conflict)
+    await MongoChoiceRepository(database).choose(ANA, turn.id, 1, chosen=True)
     assert await turns.cancel(ANA, turn.id, [1])
     output = (await turns.get_many(ANA, [turn.id]))[turn.id].outputs[0]
     (planned,) = a_plan().outputs

@@ -1,0 +1,42 @@
+"""Choices: the output of each turn that the viewer goes on from."""
+
+from dataclasses import dataclass
+
+from domain.errors import UserErrorCode
+from domain.ids import parse_output_id, turn_of_output
+from domain.outputs import Output
+from domain.ports.repositories import ChoiceRepository, TurnRepository
+from domain.refusals import refuse
+from domain.turns import ChooseOutput, Turn
+from domain.viewers import Viewer
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceService:
+    turns: TurnRepository
+    choices: ChoiceRepository
+
+    async def choose(self, viewer: Viewer, command: ChooseOutput) -> tuple[Turn, Output]:
+        """Mark an output that has an image, in place of any other one of its turn; or take the mark
+        back. What is as wanted already stays as it is.
+        """
+        output_id = parse_output_id(command.output_id)
+        if output_id is None:
+            refuse(*_NOT_FOUND)
+        turn_id, slot = turn_of_output(output_id)
+        await self.choices.choose(viewer.id, turn_id, slot, chosen=command.chosen)
+        turn = (await self.turns.get_many(viewer.id, [turn_id])).get(turn_id)
+        output = turn.output(slot) if turn else None
+        if turn is None or output is None:
+            refuse(*_NOT_FOUND)
+        if command.chosen and not output.chosen:
+            message = (
+                "This output has not finished yet."
+                if output.unfinished
+                else "This output has no image."
+            )
+            refuse(UserErrorCode.REFERENCE_NOT_READY, message, "outputId")
+        return turn, output
+
+
+_NOT_FOUND = (UserErrorCode.NOT_FOUND, "There is no such output.", "outputId")
