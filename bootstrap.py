@@ -80,6 +80,7 @@ from storage.mongo.erasures import MongoErasureRepository
 from storage.mongo.idempotency import MongoIdempotencyRepository
 from storage.mongo.images import MongoImageRepository
 from storage.mongo.model_availability import MongoWithdrawnModelRepository
+from storage.mongo.model_stats import MongoModelStatsRepository
 from storage.mongo.periodic import MongoPeriodicJobRepository
 from storage.mongo.prompts import MongoPromptRepository
 from storage.mongo.referenced_objects import MongoReferencedObjectRepository
@@ -267,7 +268,11 @@ def _make_services(
         registry=base.registry,
         conversations=conversations,
         turns=turns,
-        choices=ChoiceService(turn_repository, MongoChoiceRepository(base.database)),
+        choices=ChoiceService(
+            turn_repository,
+            MongoChoiceRepository(base.database),
+            MongoModelStatsRepository(base.database),
+        ),
         plans=PlanService(conversations, turns),
         images=images,
         uploads=_make_upload_service(settings, base, upload_processor=upload_processor),

@@ -7,6 +7,8 @@ import strawberry
 
 import domain.conversations
 import domain.images
+import domain.model_stats
+import domain.models
 import domain.prompts
 import domain.turns
 import domain.viewers
@@ -22,7 +24,9 @@ from schema.connections import Cursor, First, ListPage, Search, page_request
 from schema.context import Info
 from schema.conversations import ConversationConnection
 from schema.errors import Payload
+from schema.hints import hints
 from schema.images import ImageConnection, image_of
+from schema.models import ImageModel
 from schema.node import Node
 from schema.prompts import PromptConnection
 from schema.scalars import given
@@ -60,6 +64,43 @@ class Limits:
         description="The maximum number of manual references of a turn."
     )
     max_models: int = strawberry.field(description="The maximum number of models of a turn.")
+
+
+@strawberry.type(
+    description="What became of the viewer's outputs by one model. An output counts on the day on "
+    "which its turn began, each attempt by itself; what the viewer cancelled counts as asked only. "
+    "Turns that are deleted still count, copies of turns do not."
+)
+class ModelStats:
+    source: ClassVar[type] = domain.model_stats.ModelStats
+
+    asked: int = strawberry.field(description="How many outputs were requested, retries included.")
+    delivered: int = strawberry.field(description="How many of them have delivered images.")
+    chosen: int = strawberry.field(
+        description="How many of them are chosen, or were when they were deleted."
+    )
+    win_rate: float | None = strawberry.field(
+        description="Of the turns in which an output is chosen and this model has delivered one: "
+        "the share in which it is this model's, 0 to 1. Null if there are none."
+    )
+    median_seconds: float | None = strawberry.field(
+        description="The median time from the start of a delivered output to its end, in seconds, "
+        "within 2 %. Null if none was delivered."
+    )
+    failure_rate: float = strawberry.field(
+        description="The share of failed outputs among those that were delivered or failed, 0 to 1."
+    )
+    credits_per_choice: float | None = strawberry.field(
+        description="All credits that were charged for this model's outputs, divided by `chosen`. "
+        "Null if none is chosen."
+    )
+
+    @strawberry.field(graphql_type=ImageModel, description="The model.", metadata=hints("model_id"))
+    @staticmethod
+    def model(
+        stats: strawberry.Parent[domain.model_stats.ModelStats], info: Info
+    ) -> domain.models.ImageModel:
+        return info.context.services.registry.remembered(stats.model_id)
 
 
 @strawberry.type(description="The person or service that the token identifies.")
@@ -194,6 +235,27 @@ class Viewer(Node):
         viewer: strawberry.Parent[domain.viewers.Viewer], info: Info
     ) -> Sequence[domain.turns.Turn]:
         return await info.context.services.turns.in_progress(viewer)
+
+    @strawberry.field(
+        graphql_type=list[ModelStats],
+        description="What became of the outputs of each model that the viewer has used, those that "
+        "were requested most often first.",
+    )
+    @staticmethod
+    async def model_stats(
+        viewer: strawberry.Parent[domain.viewers.Viewer],
+        info: Info,
+        days: Annotated[
+            int | None,
+            strawberry.argument(
+                description="Count the turns of this many days, today included, 1 to 366. A day "
+                "begins at midnight in UTC."
+            ),
+        ] = 30,
+    ) -> Sequence[domain.model_stats.ModelStats]:
+        return await info.context.services.choices.model_stats(
+            viewer, days=30 if days is None else days
+        )
 
 
 @strawberry.input(description="The input of `deleteViewer`.")

@@ -6,7 +6,7 @@ has changed. All raise `Overloaded` where the database cannot be reached.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Protocol
 
 from domain.changes import ClusterTime
@@ -25,6 +25,7 @@ from domain.ids import (
     ViewerId,
 )
 from domain.images import Image, ImageOrigin, ImageRecord, KeptImages
+from domain.model_stats import ModelStats
 from domain.outputs import Output
 from domain.pages import Page, PageRequest
 from domain.prompts import Prompt
@@ -179,6 +180,11 @@ class ChoiceRepository(Protocol):
         Nothing is written where that is so already, where there is no such output, or where it has
         no image.
         """
+
+
+class ModelStatsRepository(Protocol):
+    async def since(self, viewer_id: ViewerId, day: date) -> Sequence[ModelStats]:
+        """The counts of each day from this one on, in UTC, one for each model and day."""
 
 
 class ImageRepository(Protocol):

@@ -1,11 +1,14 @@
-"""Choices: the output of each turn that the viewer goes on from."""
+"""Choices: the output of each turn that the viewer goes on from, and what they say of models."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
-from domain.errors import UserErrorCode
+from domain.errors import BadUserInput, UserErrorCode
 from domain.ids import parse_output_id, turn_of_output
+from domain.model_stats import MAX_DAYS, ModelStats, total
 from domain.outputs import Output
-from domain.ports.repositories import ChoiceRepository, TurnRepository
+from domain.ports.repositories import ChoiceRepository, ModelStatsRepository, TurnRepository
 from domain.refusals import refuse
 from domain.turns import ChooseOutput, Turn
 from domain.viewers import Viewer
@@ -15,6 +18,7 @@ from domain.viewers import Viewer
 class ChoiceService:
     turns: TurnRepository
     choices: ChoiceRepository
+    stats: ModelStatsRepository
 
     async def choose(self, viewer: Viewer, command: ChooseOutput) -> tuple[Turn, Output]:
         """Mark an output that has an image, in place of any other one of its turn; or take the mark
@@ -37,6 +41,15 @@ class ChoiceService:
             )
             refuse(UserErrorCode.REFERENCE_NOT_READY, message, "outputId")
         return turn, output
+
+    async def model_stats(self, viewer: Viewer, *, days: int) -> Sequence[ModelStats]:
+        """What became of the outputs of turns that began on the last `days` days, in UTC, today
+        included: one for each model. Raise BadUserInput unless there are 1 to `MAX_DAYS`.
+        """
+        if not 1 <= days <= MAX_DAYS:
+            raise BadUserInput(f"`days` takes 1 to {MAX_DAYS}.")
+        first = datetime.now(UTC).date() - timedelta(days=days - 1)
+        return total(await self.stats.since(viewer.id, first))
 
 
 _NOT_FOUND = (UserErrorCode.NOT_FOUND, "There is no such output.", "outputId")

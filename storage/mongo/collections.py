@@ -58,6 +58,7 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
             partialFilterExpression={"favourite": True},
         ),
     ],
+    "modelDays": [IndexModel([("ownerId", ASCENDING), ("day", ASCENDING)])],
     "uploads": [
         IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING)]),
         # Only while there may be bytes. Reconciliation looks for `key`.
@@ -105,6 +106,10 @@ class Collections(ABC, Generic[Collection]):
     @property
     def prompts(self) -> Collection:
         return self.collection("prompts")
+
+    @property
+    def model_days(self) -> Collection:
+        return self.collection("modelDays")
 
     @property
     def uploads(self) -> Collection:

@@ -20,6 +20,7 @@ from storage.mongo.collections import Document
 from storage.mongo.database import Committed, Database, cluster_time_of, repository
 from storage.mongo.idempotency import use_key
 from storage.mongo.images import find_used_images, hold_images, image_document, read_image
+from storage.mongo.model_stats import count_asked
 from storage.mongo.output_rules import UNFINISHED_OUTPUT
 from storage.mongo.pages import beyond, read_page
 from storage.mongo.prompts import count_prompt_use
@@ -289,6 +290,7 @@ class _NewTurn:
             plan=plan,
         )
         await count_prompt_use(transaction, owner_id, text=plan.user_message)
+        await count_asked(transaction, owner_id, begun_at=turn.created_at, outputs=turn.outputs)
         await reserve_credits(
             transaction, turn.outputs, owner_id=owner_id, max_active=self.max_active_outputs
         )

@@ -21,7 +21,7 @@ from storage.mongo.images import image_keys
 from storage.mongo.output_rules import from_now
 from storage.mongo.transaction import Transaction
 
-_OWNED: Final = ("conversations", "turns", "images", "uploads", "prompts", "ledger")
+_OWNED: Final = ("conversations", "turns", "images", "uploads", "prompts", "modelDays", "ledger")
 """Collections whose documents have an `ownerId`, besides the idempotency records."""
 _IS_UNFINISHED: Final[Document] = {"erasure.leaseUntil": {"$exists": True}}
 _NEW_ACCOUNT: Final[Document] = {
@@ -99,8 +99,9 @@ class MongoErasureRepository:
     async def delete_images(self, viewer_id: ViewerId, ids: Collection[ImageId]) -> None:
         await self._database.images.delete_many(_among(viewer_id, ids))
 
-    async def delete_prompts_and_keys(self, viewer_id: ViewerId) -> None:
+    async def delete_small_records(self, viewer_id: ViewerId) -> None:
         await self._database.prompts.delete_many({"ownerId": viewer_id})
+        await self._database.model_days.delete_many({"ownerId": viewer_id})
         await self._database.idempotency.delete_many(records_of(viewer_id))
 
     async def anonymise_ledger(self, viewer_id: ViewerId, *, limit: int) -> bool:

@@ -44,6 +44,7 @@ from storage.mongo.accounts import move_credits, releases, reserve_credits
 from storage.mongo.collections import UNFINISHED_TURN, Document
 from storage.mongo.database import SHOWN, Database, cluster_time_of, from_cluster_time, repository
 from storage.mongo.idempotency import use_key
+from storage.mongo.model_stats import count_asked
 from storage.mongo.output_rules import (
     MAY_BE_CANCELLED,
     UNFINISHED_OUTPUT,
@@ -215,6 +216,7 @@ class MongoTurnRepository:
                 raise Abort(Conflict.STALE)
             turn = read_turn(found)
             queued = [one for one in turn.outputs if one.slot == slot]
+            await count_asked(transaction, viewer_id, begun_at=turn.created_at, outputs=queued)
             await reserve_credits(
                 transaction, queued, owner_id=viewer_id, max_active=max_active_outputs
             )

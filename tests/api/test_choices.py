@@ -1,5 +1,7 @@
 """Choices through the API: the output of a turn that the next one goes on from."""
 
+from datetime import datetime
+
 import pytest
 
 from tests.api.test_plans import plan
@@ -179,3 +181,53 @@ async def test_nobody_else_chooses(darkroom: Darkroom, client: GraphQLClient) ->
     assert [codes(one) for one in refused] == [[("NOT_FOUND", "outputId")]] * 4
     assert stranger["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
     assert (await read(client, started))["turn"]["chosenOutput"]["id"] == output_id
+
+
+STATS = """
+query Stats($days: Int) { viewer { modelStats(days: $days) {
+  model { id label } asked delivered chosen winRate medianSeconds failureRate creditsPerChoice
+} } }
+"""
+
+
+async def test_choices_say_which_models_win(darkroom: Darkroom, client: GraphQLClient) -> None:
+    models = ["rehearsal-lands-last", "rehearsal-fails", "local-ink"]
+    started = await conversation_with(client, selectedModels=models)
+    last, _, ink = started["turn"]["outputs"]
+    await conversation_with(client, selectedModels=["local-ink"])
+    before = (await client(STATS))["viewer"]["modelStats"]
+    await choose(client, ink["id"])
+    await choose(client, last["id"])
+
+    found = (await client(STATS, days=1))["viewer"]["modelStats"]
+
+    assert [one["model"]["id"] for one in found] == ["local-ink", *sorted(models[:2])]
+    ink_stats, failing, winning = found
+    assert (ink_stats["asked"], ink_stats["delivered"], ink_stats["chosen"]) == (2, 2, 0)
+    assert (ink_stats["winRate"], ink_stats["failureRate"]) == (0, 0)
+    assert (failing["asked"], failing["delivered"], failing["failureRate"]) == (1, 0, 1)
+    assert failing["medianSeconds"] is failing["winRate"] is failing["creditsPerChoice"] is None
+    assert (winning["chosen"], winning["winRate"]) == (1, 1)
+    charged = await client(
+        "query($id: ID!) { node(id: $id) { ... on Output { "
+        "creditsCharged startedAt completedAt } } }",
+        id=last["id"],
+    )
+    assert winning["creditsPerChoice"] == charged["node"]["creditsCharged"]
+    begun, ended = (
+        datetime.fromisoformat(charged["node"][name]) for name in ("startedAt", "completedAt")
+    )
+    seconds = (ended - begun).total_seconds()
+    assert winning["medianSeconds"] == pytest.approx(seconds, rel=0.03)
+    assert [(one["chosen"], one["winRate"]) for one in before] == [(0, None)] * 3
+    assert (await darkroom.client()(STATS))["viewer"]["modelStats"] == []
+    stranger = await darkroom.anonymous().execute(STATS)
+    assert stranger["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
+
+
+@pytest.mark.parametrize("days", [0, -1, 367])
+async def test_statistics_are_of_at_most_a_year(client: GraphQLClient, days: int) -> None:
+    answer = await client.execute(STATS, days=days)
+
+    assert answer["errors"][0]["extensions"]["code"] == "BAD_USER_INPUT"
+    assert (await client(STATS, days=None))["viewer"]["modelStats"] == []

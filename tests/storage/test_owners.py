@@ -5,7 +5,7 @@ Found by watching the commands that the driver sends, so that no filter can be f
 
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -29,6 +29,7 @@ from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database, open_database
 from storage.mongo.idempotency import MongoIdempotencyRepository
 from storage.mongo.images import MongoImageRepository
+from storage.mongo.model_stats import MongoModelStatsRepository
 from storage.mongo.prompts import MongoPromptRepository
 from storage.mongo.turns import MongoTurnRepository
 from storage.mongo.uploads import MongoUploadRepository
@@ -46,7 +47,10 @@ from tests.storage.builders import (
 )
 
 KEY = IdempotencyKey("key", "startConversation", "…")
-OWNED = {"conversations", "turns", "images", "prompts", "uploads", "idempotency", "ledger"}
+OWNED = {
+    *("conversations", "turns", "images", "prompts", "uploads", "idempotency", "ledger"),
+    *("modelDays",),
+}
 BY_OWNER = {"accounts", "viewers"}
 """Their `_id` is the owner's."""
 
@@ -199,6 +203,7 @@ async def _do_everything(database: Database) -> None:
     )
     assert not isinstance(appended, Conflict)
     await MongoChoiceRepository(database).choose(ANA, turn.id, 1, chosen=True)
+    assert await MongoModelStatsRepository(database).since(ANA, date.min)
     assert await turns.cancel(ANA, turn.id, [1])
     output = (await turns.get_many(ANA, [turn.id]))[turn.id].outputs[0]
     (planned,) = a_plan().outputs
