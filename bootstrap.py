@@ -27,6 +27,7 @@ from domain.ports.imaging import UploadProcessor
 from domain.ports.objects import ObjectStore, UploadStore
 from domain.ports.providers import Provider
 from domain.services.accounts import AccountService
+from domain.services.branches import BranchService
 from domain.services.choices import ChoiceService
 from domain.services.commands import CommandService
 from domain.services.conversations import ConversationService
@@ -71,6 +72,7 @@ from storage.imaging.samples import load_samples
 from storage.imaging.sandbox import UploadSandbox
 from storage.imaging.threaded import ThreadedImageProcessor
 from storage.mongo.accounts import MongoAccountRepository
+from storage.mongo.branches import MongoBranchRepository
 from storage.mongo.change_feed import MongoChangeFeed
 from storage.mongo.choices import MongoChoiceRepository
 from storage.mongo.claims import MongoClaimRepository
@@ -268,6 +270,9 @@ def _make_services(
         registry=base.registry,
         conversations=conversations,
         turns=turns,
+        branches=BranchService(
+            MongoBranchRepository(base.database), turn_repository, hints, base.image_writer
+        ),
         choices=ChoiceService(
             turn_repository,
             MongoChoiceRepository(base.database),

@@ -1,6 +1,7 @@
 """A turn: a message, the references that go along, and one output per model."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -39,6 +40,9 @@ class TurnOptions:
     negative_prompt: str | None = None
     earlier_messages: bool | None = None
     """Whether models that support it are given the conversation's earlier messages too."""
+
+    def with_seed(self, seed: str | None) -> "TurnOptions":
+        return replace(self, seed=seed)
 
     @property
     def context(self) -> PromptContext:
@@ -88,6 +92,36 @@ class RetryOutput:
     model_id: str | None = None
     max_credits: int | None = None
     idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RerunTurn:
+    """Ask for a turn once more, as the next one. `selected_models` None: by those it had."""
+
+    turn_id: str
+    selected_models: tuple[str, ...] | None = None
+    max_credits: int | None = None
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Builder:
+    """What builds on a turn: a conversation that starts from one of its images, or a turn that
+    refers to one.
+    """
+
+    id: ConversationId | TurnId
+    text: str
+    """The conversation's title, or the turn's message."""
+    turn_index: int | None
+    """None for a conversation."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptTurn:
+    """Why a turn was not deleted."""
+
+    builders: Sequence[Builder]
 
 
 @dataclass(frozen=True, slots=True)

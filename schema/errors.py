@@ -43,8 +43,12 @@ described_enum(
     TOO_MANY_IMAGES="A selected model cannot make this many images at once.",
     REFERENCE_NOT_READY="A previous output has no image, or not yet; or the id is that of "
     "an upload instead of its image.",
-    TURN_IN_PROGRESS="The previous turn is still running and none of its outputs has an image yet.",
-    CONVERSATION_FULL="The conversation has reached the maximum number of turns.",
+    TURN_IN_PROGRESS="The turn to go on from is still running and none of its outputs has an image "
+    "yet.",
+    TURN_IN_USE="Something builds on the turn: it uses an image of the turn. There is an error for "
+    "each, at most ten, and its `message` names it with its id.",
+    CONVERSATION_FULL="The conversation has reached the maximum number of turns, or there are too "
+    "many to begin another one with.",
     TITLE_INVALID="The title is blank, or longer than 120 characters.",
     NOT_RETRYABLE="The output has neither failed nor been cancelled.",
     NOT_CANCELLABLE="The output or turn has already ended.",

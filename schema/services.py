@@ -13,6 +13,7 @@ from domain.models import ModelRegistry
 from domain.ports.changes import Receiver
 from domain.ports.objects import Link
 from domain.services.accounts import AccountService
+from domain.services.branches import BranchService
 from domain.services.choices import ChoiceService
 from domain.services.conversations import ConversationService
 from domain.services.favourites import FavouriteService
@@ -60,6 +61,7 @@ class Services:
     conversations: ConversationService
     turns: TurnService
     choices: ChoiceService
+    branches: BranchService
     plans: PlanService
     images: ImageService
     uploads: UploadService

@@ -67,7 +67,8 @@ class Turn(Node):
     source = turns.Turn
 
     turn_index: int = strawberry.field(
-        description="The position of the turn in its conversation, starting at 0."
+        description="The position of the turn in its conversation, starting at 0. It stays when "
+        "other turns are deleted."
     )
     user_message: str = strawberry.field(description="The message of the viewer.")
     references: list[Reference] = strawberry.field(
@@ -201,6 +202,44 @@ class SendEditInput(NextTurnInput, PaidInput):
 @strawberry.type(description="The new turn. Its outputs are queued.")
 class SendEditPayload(StartedTurnPayload):
     pass
+
+
+@strawberry.input(description="The input of `rerunTurn`.")
+class RerunTurnInput(PaidInput):
+    turn_id: strawberry.ID = strawberry.field(description="The turn to run once more.")
+    selected_models: list[strawberry.ID] | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="Other models to use instead, 1 to 8, by id or alias. If omitted: those of the "
+        "turn's outputs, retries with another model included.",
+    )
+
+    def to_command(self) -> turns.RerunTurn:
+        names = given(self.selected_models)
+        return turns.RerunTurn(
+            self.turn_id,
+            selected_models=tuple(names) if names is not None else None,
+            max_credits=given(self.max_credits),
+            idempotency_key=given(self.idempotency_key),
+        )
+
+
+@strawberry.type(description="The new turn. Its outputs are queued.")
+class RerunTurnPayload(StartedTurnPayload):
+    pass
+
+
+@strawberry.input(description="The input of `deleteTurn`.")
+class DeleteTurnInput:
+    turn_id: strawberry.ID = strawberry.field(description="A turn that nothing builds on.")
+
+
+@strawberry.type(description="The result of `deleteTurn`.")
+class DeleteTurnPayload(Payload):
+    deleted_turn_id: strawberry.ID | None = strawberry.field(
+        default=None,
+        description="The id of the deleted turn, to remove it from a cache. Null if the mutation "
+        "was refused.",
+    )
 
 
 @strawberry.input(description="The input of `chooseOutput`.")

@@ -30,7 +30,7 @@ from domain.outputs import Output
 from domain.pages import Page, PageRequest
 from domain.prompts import Prompt
 from domain.stored import Wanted
-from domain.turns import PlannedOutput, Turn, TurnPlan, TurnsAsOf
+from domain.turns import KeptTurn, PlannedOutput, Turn, TurnPlan, TurnsAsOf
 from domain.uploads import Upload, UploadAbilities
 
 
@@ -41,8 +41,10 @@ class ConversationRepository(Protocol):
 
     async def get_with_latest_turn(
         self, viewer_id: ViewerId, conversation_id: ConversationId
-    ) -> tuple[Conversation, Turn] | None:
-        """A conversation and its last turn, by the conversation's own count."""
+    ) -> tuple[Conversation, Turn | None] | None:
+        """A conversation and its last turn, by the conversation's own count. The turn is None where
+        all have been deleted.
+        """
 
     async def page(
         self,
@@ -168,6 +170,35 @@ class TurnRepository(Protocol):
     ) -> Turn | None:
         """End those of these outputs that have not ended, and release what they had reserved; None
         if all have ended.
+        """
+
+
+class BranchRepository(Protocol):
+    async def fork(
+        self,
+        viewer_id: ViewerId,
+        turn_id: TurnId,
+        new_id: ConversationId,
+        *,
+        title: str | None,
+        max_turns: int,
+    ) -> Conversation | Conflict:
+        """Write a conversation that begins with copies of another one's turns up to this one, and
+        has the same images. What has not ended is cancelled in the copies. None for the title: that
+        of the other one.
+
+        The conflict is STALE, if the turn is gone, IMAGE_GONE, or LIMIT_REACHED: there are more
+        turns than `max_turns`.
+        """
+
+    async def delete_turn(
+        self, viewer_id: ViewerId, turn_id: TurnId
+    ) -> Sequence[str] | KeptTurn | None:
+        """Delete a turn that nothing builds on, with its outputs' images except favourites and
+        those that a copy of the turn has too. Release what unfinished outputs had reserved.
+
+        Return the keys of objects that are orphans from then on, or what builds on it, in which
+        case nothing was written. None if there is no such turn.
         """
 
 

@@ -1,6 +1,6 @@
 """Turns: ask for the next one, and read them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -11,7 +11,7 @@ from domain.conversations import Conversation
 from domain.errors import UserError, UserErrorCode
 from domain.execution.image_writer import ImageWriter
 from domain.execution.rules import may_be_retried
-from domain.idempotency import IdempotencyRecord, key_of
+from domain.idempotency import IdempotencyKey, IdempotencyRecord, key_of
 from domain.ids import (
     ConversationId,
     TurnId,
@@ -31,7 +31,7 @@ from domain.services.accounts import AccountService
 from domain.services.commands import CommandService, Written
 from domain.services.edit_planning import EditPlanner, PlannedEdit
 from domain.stored import Wanted
-from domain.turns import PlannedOutput, RetryOutput, SendEdit, Turn, TurnPlan
+from domain.turns import PlannedOutput, RerunTurn, RetryOutput, SendEdit, Turn, TurnPlan
 from domain.viewers import Viewer
 
 _STRIP_TURNS: Final = 50
@@ -93,7 +93,7 @@ class TurnService:
             found.append((conversation.source_image, _BEFORE_ALL_TURNS))
         after = request.position or _BEFORE_ALL_TURNS
         # The position's own turn may have more images: pages start after a turn, so the one before.
-        turn_index = max(-1, int(after[0]) - 1)
+        turn_index = max(-1, int(after[0]) - 1)  # there need not be such a turn
         more = True
         while more and len(found) <= request.size:
             page = await self.turns.page(
@@ -106,7 +106,9 @@ class TurnService:
                 for image in output.images
                 if (position := (turn.turn_index, output.slot, image.id)) > after
             )
-            more, turn_index = page.has_next, turn_index + len(page.items)
+            more = page.has_next
+            if page.items:
+                turn_index = page.items[-1][0].turn_index
         return cut(request, found, lambda pair: pair[1]).map(lambda pair: pair[0])
 
     async def send_edit(self, viewer: Viewer, command: SendEdit) -> tuple[Turn, Bookmark]:
@@ -114,8 +116,30 @@ class TurnService:
 
         A subscription that starts from the bookmark misses nothing.
         """
-        key = key_of("sendEdit", command.idempotency_key, command)
+        return await self._append(
+            viewer,
+            key_of("sendEdit", command.idempotency_key, command),
+            plan=partial(self.edits.plan, viewer, command),
+            max_credits=command.max_credits,
+        )
 
+    async def rerun(self, viewer: Viewer, command: RerunTurn) -> tuple[Turn, Bookmark]:
+        """Write a turn once more, as the next one, with new seeds. As `send_edit` otherwise."""
+        return await self._append(
+            viewer,
+            key_of("rerunTurn", command.idempotency_key, command),
+            plan=partial(self.edits.plan_rerun, viewer, command),
+            max_credits=command.max_credits,
+        )
+
+    async def _append(
+        self,
+        viewer: Viewer,
+        key: IdempotencyKey | None,
+        *,
+        plan: Callable[[Refusals], Awaitable[PlannedEdit]],
+        max_credits: int | None,
+    ) -> tuple[Turn, Bookmark]:
         async def write(plan: PlannedEdit) -> Written[tuple[Turn, Bookmark]] | Conflict:
             before = plan.before
             assert before is not None
@@ -130,8 +154,9 @@ class TurnService:
                 return written
             conversation, turn = written
             # The plan was made from this version of the previous turn: it is not sent again.
-            known = (before.latest.turn_index, before.latest.version)
-            return Written((turn, Bookmark(conversation.as_of, (known,))), queued=turn.outputs)
+            latest = before.latest
+            known = ((latest.turn_index, latest.version),) if latest else ()
+            return Written((turn, Bookmark(conversation.as_of, known)), queued=turn.outputs)
 
         async def answer(record: IdempotencyRecord) -> tuple[Turn, Bookmark]:
             conversation, turn = await self.commands.load_made(viewer, record)
@@ -140,8 +165,8 @@ class TurnService:
         return await self.commands.run(
             viewer,
             key,
-            plan=partial(self.edits.plan, viewer, command),
-            max_credits=command.max_credits,
+            plan=plan,
+            max_credits=max_credits,
             write=write,
             answer=answer,
         )

@@ -34,6 +34,12 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
             name="unfinished",
             partialFilterExpression={"status": UNFINISHED_TURN},
         ),
+        # Of turns that were copied into a conversation: who else has an image?
+        IndexModel(
+            [("ownerId", ASCENDING), ("outputs.images.id", ASCENDING)],
+            name="copies",
+            partialFilterExpression={"copied": True},
+        ),
         # Reconciliation asks which keys of the object store are referenced: here and in `images`.
         IndexModel(
             "outputs.preview.key",

@@ -15,17 +15,17 @@ from domain.images import Image
 from domain.models import AspectRatio, Resolution
 from domain.pages import Page, PageRequest
 from domain.turns import Turn, TurnPlan
-from storage.mongo.accounts import move_credits, releases, reserve_credits
+from storage.mongo.accounts import move_credits, reserve_credits
 from storage.mongo.collections import Document
 from storage.mongo.database import Committed, Database, cluster_time_of, repository
 from storage.mongo.idempotency import use_key
-from storage.mongo.images import find_used_images, hold_images, image_document, read_image
+from storage.mongo.images import hold_images, image_document, read_image
 from storage.mongo.model_stats import count_asked
-from storage.mongo.output_rules import UNFINISHED_OUTPUT
 from storage.mongo.pages import beyond, read_page
 from storage.mongo.prompts import count_prompt_use
 from storage.mongo.text_search import with_words, words_added, words_to_find
 from storage.mongo.transaction import Abort, Transaction
+from storage.mongo.turn_removal import remove_turns
 from storage.mongo.turns import insert_turn, read_turn
 
 
@@ -44,11 +44,11 @@ class MongoConversationRepository:
         async with self._database.session() as session:
             found = await self._conversations.find(query, _SHOWN, session=session).to_list()
             cluster_time = cluster_time_of(session)
-        return {document["_id"]: _read(document, cluster_time) for document in found}
+        return {document["_id"]: read_conversation(document, cluster_time) for document in found}
 
     async def get_with_latest_turn(
         self, viewer_id: ViewerId, conversation_id: ConversationId
-    ) -> tuple[Conversation, Turn] | None:
+    ) -> tuple[Conversation, Turn | None] | None:
         async with self._database.session() as session:
             found = await self._conversations.find_one(
                 {"_id": conversation_id, "ownerId": viewer_id}, _SHOWN, session=session
@@ -56,12 +56,15 @@ class MongoConversationRepository:
             if found is None:
                 return None
             cluster_time = cluster_time_of(session)
+            conversation = read_conversation(found, cluster_time)
+            if conversation.turn_count == 0:
+                return conversation, None
             # The session is causally consistent: a turn that this read does not find is deleted.
-            turn_id = turn_id_of(conversation_id, found["turnCount"] - 1)
+            turn_id = turn_id_of(conversation_id, last_turn_index(found))
             latest = await self._database.turns.find_one(
                 {"_id": turn_id, "ownerId": viewer_id}, session=session
             )
-        return (_read(found, cluster_time), read_turn(latest)) if latest else None
+        return (conversation, read_turn(latest)) if latest else None
 
     async def page(
         self,
@@ -83,7 +86,7 @@ class MongoConversationRepository:
                 self._conversations.find(query, _SHOWN, session=session),
                 request,
                 sorted_by="updatedAt",
-                read=lambda document: _read(document, cluster_time_of(session)),
+                read=lambda document: read_conversation(document, cluster_time_of(session)),
             )
 
     async def start(
@@ -120,22 +123,7 @@ class MongoConversationRepository:
 
         async def work(transaction: Transaction) -> tuple[Document, Turn]:
             await new_turn.use_key(transaction)
-            found = await transaction.conversations.find_one_and_update(
-                {"_id": conversation_id, "ownerId": viewer_id, "version": {"$exists": False}},
-                [
-                    {
-                        "$replaceWith": {
-                            "$mergeObjects": [
-                                {"$literal": document},
-                                {"createdAt": "$$NOW", "updatedAt": "$$NOW"},
-                            ]
-                        }
-                    }
-                ],
-                upsert=True,
-                return_document=ReturnDocument.AFTER,
-            )
-            assert found is not None
+            found = await insert_conversation(transaction, document)
             return found, await new_turn.write(transaction)
 
         return _as_of(await self._database.transact(work, account=viewer_id))
@@ -149,7 +137,7 @@ class MongoConversationRepository:
         max_active_outputs: int,
         key: IdempotencyKey | None,
     ) -> tuple[Conversation, Turn] | Conflict:
-        turn_index = conversation.turn_count
+        turn_index = conversation.next_turn_index
         new_turn = _NewTurn(
             owner_id=viewer_id,
             conversation_id=conversation.id,
@@ -167,6 +155,7 @@ class MongoConversationRepository:
                     {
                         "$set": {
                             "turnCount": turn_index + 1,
+                            "lastTurnIndex": turn_index,
                             "words": words_added(after=plan.user_message),
                             **_WRITTEN,
                         }
@@ -198,7 +187,7 @@ class MongoConversationRepository:
                 return_document=ReturnDocument.AFTER,
                 session=session,
             )
-            return _read(found, cluster_time_of(session)) if found else None
+            return read_conversation(found, cluster_time_of(session)) if found else None
 
     async def delete(
         self, viewer_id: ViewerId, conversation_id: ConversationId, *, keep_images: bool = False
@@ -206,7 +195,7 @@ class MongoConversationRepository:
         low, high = turn_id_range(conversation_id)
         own_turns = {"_id": {"$gte": low, "$lt": high}, "ownerId": viewer_id}
 
-        async def work(transaction: Transaction) -> list[str]:
+        async def work(transaction: Transaction) -> Sequence[str]:
             deleted = await transaction.conversations.delete_one(
                 {"_id": conversation_id, "ownerId": viewer_id}
             )
@@ -215,48 +204,32 @@ class MongoConversationRepository:
             turns = await transaction.turns.find(
                 own_turns, {f"outputs.{name}": 1 for name in _ENDING}
             ).to_list()
-            outputs = [output for turn in turns for output in turn["outputs"]]
-            released = [
-                movement
-                for turn in turns
-                for movement in releases(
-                    turn["_id"],
-                    [one for one in turn["outputs"] if one["status"] in UNFINISHED_OUTPUT],
-                )
-            ]
-            images = [read_image(image) for output in outputs for image in output["images"]]
-            previews = [output["preview"]["key"] for output in outputs if output["preview"]]
-            gone: list[Image] = []
-            if not keep_images:
-                kept = await _find_kept_images(
-                    transaction, viewer_id, conversation_id=conversation_id, images=images
-                )
-                gone = [image for image in images if image.id not in kept]
-                await transaction.images.delete_many(
-                    {"_id": {"$in": [image.id for image in gone]}, "ownerId": viewer_id}
-                )
-            await transaction.turns.delete_many(own_turns)
-            await move_credits(transaction, viewer_id, movements=released)
-            return [key for image in gone for key in image.keys] + previews
+            removed = await remove_turns(
+                transaction,
+                viewer_id,
+                conversation_id=conversation_id,
+                turns=turns,
+                keep_images=keep_images,
+            )
+            await move_credits(transaction, viewer_id, movements=removed.movements)
+            return removed.keys
 
         deleted = await self._database.transact(work, account=viewer_id)
         return None if isinstance(deleted, Conflict) else deleted.result
 
 
-async def _find_kept_images(
-    transaction: Transaction,
-    viewer_id: ViewerId,
-    *,
-    conversation_id: ConversationId,
-    images: Sequence[Image],
-) -> set[ImageId]:
-    """Those of the conversation's images that are favourites, or that another one uses."""
-    ids = [image.id for image in images]
-    favourites = await transaction.images.distinct(
-        "_id", {"_id": {"$in": ids}, "ownerId": viewer_id, "favourite": True}
+async def insert_conversation(transaction: Transaction, document: Document) -> Document:
+    """Write a new conversation, and return it with its times."""
+    key = {"_id": document["_id"], "ownerId": document["ownerId"], "version": {"$exists": False}}
+    times = {"createdAt": "$$NOW", "updatedAt": "$$NOW"}
+    found = await transaction.conversations.find_one_and_update(
+        key,
+        [{"$replaceWith": {"$mergeObjects": [{"$literal": document}, times]}}],
+        upsert=True,
+        return_document=ReturnDocument.AFTER,
     )
-    used = await find_used_images(transaction, viewer_id, ids=ids, besides=conversation_id)
-    return {*favourites, *used}
+    assert found is not None
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,7 +270,7 @@ class _NewTurn:
         return turn
 
 
-def _read(document: Document, cluster_time: ClusterTime) -> Conversation:
+def read_conversation(document: Document, cluster_time: ClusterTime) -> Conversation:
     source_image = document["sourceImage"]
     return Conversation(
         id=document["_id"],
@@ -306,11 +279,18 @@ def _read(document: Document, cluster_time: ClusterTime) -> Conversation:
         source_image=read_image(source_image) if source_image else None,
         aspect_ratio=AspectRatio.parse(document["aspectRatio"]),
         resolution=Resolution(document["resolution"]),
-        turn_count=document["turnCount"],
+        turn_count=document["turnCount"] - document.get("deletedTurns", 0),
+        deleted_turns=document.get("deletedTurns", 0),
         created_at=document["createdAt"],
         updated_at=document["updatedAt"],
         as_of=cluster_time,
     )
+
+
+def last_turn_index(document: Document) -> int:
+    """Of the latest turn that is not deleted."""
+    found: int = document.get("lastTurnIndex", document["turnCount"] - 1)
+    return found
 
 
 def _as_of(
@@ -319,7 +299,7 @@ def _as_of(
     if isinstance(written, Conflict):
         return written
     document, turn = written.result
-    return _read(document, written.cluster_time), turn
+    return read_conversation(document, written.cluster_time), turn
 
 
 _ENDING: Final = ("slot", "status", "attempt", "creditsReserved", "images", "preview")

@@ -89,18 +89,15 @@ class MongoImageRepository:
             if missing or used:
                 return KeptImages(missing=missing, used=frozenset(used))
             # A transaction that begins to use an image writes to its record, and so does this.
-            await transaction.images.delete_many(query)
+            await delete_image_records(transaction, viewer_id, ids=ids)
+            delivered: Document = {"ownerId": viewer_id, "outputs.images.id": {"$in": ids}}
             outputs = [one["outputId"] for one in found if one["outputId"] is not None]
             if outputs:
                 turn_ids = sorted({turn_of_output(output_id)[0] for output_id in outputs})
                 await transaction.turns.update_many(
-                    {
-                        "_id": {"$in": turn_ids},
-                        "ownerId": viewer_id,
-                        "outputs.images.id": {"$in": ids},
-                    },
-                    taking_out(ids),
+                    {"_id": {"$in": turn_ids}, **delivered}, taking_out(ids)
                 )
+                await transaction.turns.update_many({"copied": True, **delivered}, taking_out(ids))
             return None
 
         done = await self._database.transact(work)
@@ -125,6 +122,13 @@ async def hold_images(
         raise Abort(Conflict.IMAGE_GONE)
 
 
+async def delete_image_records(
+    transaction: Transaction, viewer_id: ViewerId, *, ids: Sequence[ImageId]
+) -> None:
+    """Delete images that nothing uses. The caller deletes their bytes after the transaction."""
+    await transaction.images.delete_many({"_id": {"$in": list(ids)}, "ownerId": viewer_id})
+
+
 async def find_used_images(
     transaction: Transaction,
     viewer_id: ViewerId,
@@ -137,12 +141,17 @@ async def find_used_images(
     conversations: Document = {"ownerId": viewer_id, "sourceImage.id": wanted}
     turns: Document = {"ownerId": viewer_id, "references.image.id": wanted}
     if besides is not None:
-        low, high = turn_id_range(besides)
         conversations["_id"] = {"$ne": besides}
-        turns["_id"] = {"$not": {"$gte": low, "$lt": high}}
+        turns["_id"] = outside(besides)
     sources = await transaction.conversations.distinct("sourceImage.id", conversations)
     references = await transaction.turns.distinct("references.image.id", turns)
     return {*sources, *references} & set(ids)
+
+
+def outside(conversation_id: ConversationId) -> Document:
+    """What the id of another conversation's turn matches."""
+    low, high = turn_id_range(conversation_id)
+    return {"$not": {"$gte": low, "$lt": high}}
 
 
 def record_document(owner_id: ViewerId, record: ImageRecord) -> Document:

@@ -63,6 +63,8 @@ from storage.mongo.transaction import Abort, Transaction
 
 _MAX_IN_PROGRESS: Final = 100
 _PAGE: Final = 50
+LAST_INDEX: Final = {"$ifNull": ["$lastTurnIndex", {"$subtract": ["$turnCount", 1]}]}
+"""Of the conversation's latest turn that is not deleted."""
 
 
 @repository
@@ -87,7 +89,7 @@ class MongoTurnRepository:
     ) -> Mapping[ConversationId, Turn]:
         stages: list[Document] = [
             {"$match": {"_id": {"$in": list(set(ids))}, "ownerId": viewer_id}},
-            {"$project": {"last": {"$subtract": ["$turnCount", 1]}}},
+            {"$project": {"last": LAST_INDEX}},
         ]
         wanted = [
             turn_id_of(found["_id"], found["last"])

@@ -69,7 +69,7 @@ class Conversations(MongoConversationRepository):
 
     async def get_with_latest_turn(
         self, viewer_id: ViewerId, conversation_id: ConversationId
-    ) -> tuple[Conversation, Turn] | None:
+    ) -> tuple[Conversation, Turn | None] | None:
         self.plans += 1
         return await super().get_with_latest_turn(viewer_id, conversation_id)
 

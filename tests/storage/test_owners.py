@@ -14,7 +14,7 @@ from pymongo import monitoring
 from domain.conflicts import Conflict
 from domain.errors import GenerationErrorCode, UserError, UserErrorCode
 from domain.idempotency import IdempotencyKey
-from domain.ids import new_conversation_id, new_upload_id, prompt_id_of, viewer_id_of
+from domain.ids import new_conversation_id, new_upload_id, prompt_id_of, turn_id_of, viewer_id_of
 from domain.images import new_key
 from domain.outputs import GenerationError, Report
 from domain.pages import PageRequest
@@ -22,6 +22,7 @@ from domain.references import Reference, ReferenceOrigin
 from domain.turns import Turn
 from domain.uploads import DeclaredFile, Upload
 from storage.mongo.accounts import MongoAccountRepository
+from storage.mongo.branches import MongoBranchRepository
 from storage.mongo.choices import MongoChoiceRepository
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.collections import UNFINISHED_TURN
@@ -203,6 +204,10 @@ async def _do_everything(database: Database) -> None:
     )
     assert not isinstance(appended, Conflict)
     await MongoChoiceRepository(database).choose(ANA, turn.id, 1, chosen=True)
+    branches = MongoBranchRepository(database)
+    copied = await branches.fork(ANA, turn.id, new_conversation_id(), title=None, max_turns=9)
+    assert not isinstance(copied, Conflict)
+    assert await branches.delete_turn(ANA, turn_id_of(copied.id, 0)) == []
     assert await MongoModelStatsRepository(database).since(ANA, date.min)
     assert await turns.cancel(ANA, turn.id, [1])
     output = (await turns.get_many(ANA, [turn.id]))[turn.id].outputs[0]

@@ -212,6 +212,7 @@ export const pt: Messages = {
     TOO_MANY_IMAGES: "Um dos modelos não gera tantas imagens de uma vez.",
     TOO_MANY_MODELS: "Escolha no máximo oito modelos.",
     TOO_MANY_REFERENCES: "Há referências demais.",
+    TURN_IN_USE: "Outra rodada ou conversa usa uma imagem desta rodada.",
     TURN_IN_PROGRESS: "A rodada anterior ainda não tem nenhuma imagem.",
     UNKNOWN_MENTION: "A mensagem menciona uma imagem que não pode ser usada.",
     UPLOAD_INVALID: "O arquivo não é uma imagem completa de tamanho permitido.",
