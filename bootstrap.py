@@ -27,6 +27,7 @@ from domain.ports.imaging import UploadProcessor
 from domain.ports.objects import ObjectStore, UploadStore
 from domain.ports.providers import Provider
 from domain.services.accounts import AccountService
+from domain.services.albums import AlbumService
 from domain.services.branches import BranchService
 from domain.services.choices import ChoiceService
 from domain.services.commands import CommandService
@@ -72,6 +73,7 @@ from storage.imaging.samples import load_samples
 from storage.imaging.sandbox import UploadSandbox
 from storage.imaging.threaded import ThreadedImageProcessor
 from storage.mongo.accounts import MongoAccountRepository
+from storage.mongo.albums import MongoAlbumRepository
 from storage.mongo.branches import MongoBranchRepository
 from storage.mongo.change_feed import MongoChangeFeed
 from storage.mongo.choices import MongoChoiceRepository
@@ -283,6 +285,7 @@ def _make_services(
         uploads=_make_upload_service(settings, base, upload_processor=upload_processor),
         prompts=PromptService(prompt_repository),
         favourites=FavouriteService(base.images, prompt_repository),
+        albums=AlbumService(MongoAlbumRepository(base.database), base.images),
         viewers=_make_viewer_service(settings, base, eraser=eraser),
         accounts=accounts,
         turn_updates=TurnUpdates(hub, turn_repository, turn_cursors),

@@ -15,6 +15,7 @@ from typing import Final, NewType
 from typeid import TypeID
 from uuid_utils import UUID
 
+AlbumId = NewType("AlbumId", str)
 ConversationId = NewType("ConversationId", str)
 TurnId = NewType("TurnId", str)
 OutputId = NewType("OutputId", str)
@@ -27,6 +28,7 @@ ModelId = NewType("ModelId", str)
 LAST_TURN_INDEX: Final = 9_999
 
 _SUFFIX = r"[0-7][0-9a-hjkmnp-tv-z]{25}"
+_ALBUM = re.compile(rf"album_({_SUFFIX})")
 _CONVERSATION = re.compile(rf"conv_({_SUFFIX})")
 _TURN = re.compile(rf"turn_({_SUFFIX})_([0-9]{{4}})")
 _OUTPUT = re.compile(rf"out_({_SUFFIX})_([0-9]{{4}})_([1-9][0-9]?)")
@@ -34,6 +36,10 @@ _IMAGE = re.compile(rf"img_({_SUFFIX})")
 _PROMPT = re.compile(rf"prompt_({_SUFFIX})")
 _UPLOAD = re.compile(rf"upl_({_SUFFIX})")
 _VIEWER = re.compile(rf"user_({_SUFFIX})")
+
+
+def new_album_id() -> AlbumId:
+    return AlbumId(str(TypeID(prefix="album")))
 
 
 def new_conversation_id() -> ConversationId:
@@ -87,6 +93,10 @@ def turn_id_range(conversation_id: ConversationId) -> tuple[str, str]:
     """The lowest id that a turn of the conversation can have, and one above the highest."""
     suffix = _suffix_of(conversation_id)
     return f"turn_{suffix}_", f"turn_{suffix}`"
+
+
+def parse_album_id(value: str) -> AlbumId | None:
+    return AlbumId(value) if _ALBUM.fullmatch(value) else None
 
 
 def parse_conversation_id(value: str) -> ConversationId | None:

@@ -6,9 +6,11 @@ from typing import Annotated
 
 import strawberry
 
+from domain.albums import Album
 from domain.conversations import Conversation
 from domain.errors import QueryTooComplex
 from domain.ids import (
+    parse_album_id,
     parse_conversation_id,
     parse_image_id,
     parse_output_id,
@@ -58,6 +60,11 @@ async def _find_prompt(info: Info, name: str) -> Prompt | None:
     return await info.context.load.prompt.load(prompt_id) if prompt_id else None
 
 
+async def _find_album(info: Info, name: str) -> Album | None:
+    album_id = parse_album_id(name)
+    return await info.context.load.album.load(album_id) if album_id else None
+
+
 async def _find_viewer(info: Info, name: str) -> Viewer | None:
     viewer = info.context.viewer
     return viewer if name == viewer.id else None
@@ -69,6 +76,7 @@ _FINDERS = {
     "out": _find_output,
     "img": find_image,
     "prompt": _find_prompt,
+    "album": _find_album,
     "user": _find_viewer,
 }
 

@@ -40,7 +40,8 @@ described_enum(
     UNSUPPORTED_NEGATIVE_PROMPT="A selected model does not support negative prompts.",
     UNKNOWN_MENTION="The message mentions an image that is not a reference of the turn, or more "
     "references than a selected model accepts.",
-    TOO_MANY_IMAGES="A selected model cannot make this many images at once.",
+    TOO_MANY_IMAGES="A selected model cannot make this many images at once, or an album would have "
+    "more than 10,000.",
     REFERENCE_NOT_READY="A previous output has no image, or not yet; or the id is that of "
     "an upload instead of its image.",
     TURN_IN_PROGRESS="The turn to go on from is still running and none of its outputs has an image "

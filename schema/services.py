@@ -13,6 +13,7 @@ from domain.models import ModelRegistry
 from domain.ports.changes import Receiver
 from domain.ports.objects import Link
 from domain.services.accounts import AccountService
+from domain.services.albums import AlbumService
 from domain.services.branches import BranchService
 from domain.services.choices import ChoiceService
 from domain.services.conversations import ConversationService
@@ -67,6 +68,7 @@ class Services:
     uploads: UploadService
     prompts: PromptService
     favourites: FavouriteService
+    albums: AlbumService
     viewers: ViewerService
     accounts: AccountService
     turn_updates: TurnUpdates

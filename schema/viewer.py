@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar
 
 import strawberry
 
+import domain.albums
 import domain.conversations
 import domain.images
 import domain.model_stats
@@ -19,6 +20,7 @@ from domain.pages import Page
 from domain.planning import MAX_PROMPT_LENGTH
 from domain.references import MAX_MANUAL_REFERENCES
 from domain.text_search import searched_words
+from schema.albums import AlbumConnection
 from schema.companions import companion
 from schema.connections import Cursor, First, ListPage, Search, page_request
 from schema.context import Info
@@ -157,7 +159,8 @@ class Viewer(Node):
 
     @strawberry.field(
         graphql_type=ImageConnection,
-        description="The gallery: all images that the viewer owns, newest first.",
+        description="The gallery: all images that the viewer owns, newest first. "
+        "`search` matches the prompts that images were made from.",
     )
     @staticmethod
     async def images(
@@ -182,9 +185,11 @@ class Viewer(Node):
                 description="Return only images made by this model, by id or alias."
             ),
         ] = strawberry.UNSET,
+        search: Search = strawberry.UNSET,
     ) -> ListPage[domain.images.Image]:
         marked, wanted, model_name = given(favourite), given(origin), given(model_id)
-        name = f"images {viewer.id} {marked} {wanted or ''} {model_name!r}"
+        words = searched_words(given(search))
+        name = f"images {viewer.id} {marked} {wanted or ''} {model_name!r} {' '.join(words)}"
         request = page_request(info, name, first=first, after=after)
         wanted_id = ModelId(model_name) if model_name is not None else None
         model = info.context.services.registry.get(model_name) if model_name is not None else None
@@ -194,8 +199,24 @@ class Viewer(Node):
             favourite=marked,
             origin=wanted,
             model_id=model.id if model else wanted_id,
+            words=words,
         )
         return ListPage(page.map(image_of), name, info.context.services.page_cursors)
+
+    @strawberry.field(
+        graphql_type=AlbumConnection, description="The viewer's albums, newest first."
+    )
+    @staticmethod
+    async def albums(
+        viewer: strawberry.Parent[domain.viewers.Viewer],
+        info: Info,
+        first: First = strawberry.UNSET,
+        after: Cursor = strawberry.UNSET,
+    ) -> ListPage[domain.albums.Album]:
+        name = f"albums {viewer.id}"
+        request = page_request(info, name, first=first, after=after)
+        page = await info.context.services.albums.page(viewer, request)
+        return ListPage(page, name, info.context.services.page_cursors)
 
     @strawberry.field(
         graphql_type=PromptConnection,

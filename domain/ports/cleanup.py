@@ -79,7 +79,8 @@ class ErasureRepository(Protocol):
     async def delete_images(self, viewer_id: ViewerId, ids: Collection[ImageId]) -> None: ...
 
     async def delete_small_records(self, viewer_id: ViewerId) -> None:
-        """Delete what leads to no bytes: prompts, counts of models, records of idempotency keys."""
+        """Delete what leads to no bytes: prompts, albums, counts of models, records of idempotency
+        keys."""
 
     async def anonymise_ledger(self, viewer_id: ViewerId, *, limit: int) -> bool:
         """Give lines of the ledger other ids and a name that does not lead to the viewer; False if

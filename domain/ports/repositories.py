@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Protocol
 
+from domain.albums import Album
 from domain.changes import ClusterTime
 from domain.conflicts import Conflict
 from domain.conversations import Conversation
@@ -16,6 +17,7 @@ from domain.credits import Account, Proof
 from domain.errors import UserError
 from domain.idempotency import IdempotencyKey, IdempotencyRecord
 from domain.ids import (
+    AlbumId,
     ConversationId,
     ImageId,
     ModelId,
@@ -213,6 +215,45 @@ class ChoiceRepository(Protocol):
         """
 
 
+class AlbumRepository(Protocol):
+    async def get_many(
+        self, viewer_id: ViewerId, ids: Iterable[AlbumId]
+    ) -> Mapping[AlbumId, Album]: ...
+
+    async def page(self, viewer_id: ViewerId, request: PageRequest) -> Page[Album]:
+        """Newest first."""
+
+    async def images(
+        self, viewer_id: ViewerId, album_id: AlbumId, request: PageRequest
+    ) -> Page[ImageRecord]:
+        """In the album's order."""
+
+    async def create(
+        self, viewer_id: ViewerId, album_id: AlbumId, *, title: str, image_ids: Sequence[ImageId]
+    ) -> Album | Conflict:
+        """Write an album with these images, in this order. The conflict is IMAGE_GONE."""
+
+    async def update(
+        self,
+        viewer_id: ViewerId,
+        album_id: AlbumId,
+        *,
+        title: str | None,
+        add: Sequence[ImageId],
+        remove: Sequence[ImageId],
+        max_images: int,
+    ) -> Album | Conflict:
+        """Change the title, unless it is None, take images out, then put others at the end, except
+        those that are in it already.
+
+        The conflict is STALE if there is no such album, IMAGE_GONE, or LIMIT_REACHED: it would have
+        more than `max_images`.
+        """
+
+    async def delete(self, viewer_id: ViewerId, album_id: AlbumId) -> bool:
+        """Delete it, not its images, and return whether there was one."""
+
+
 class ModelStatsRepository(Protocol):
     async def since(self, viewer_id: ViewerId, day: date) -> Sequence[ModelStats]:
         """The counts of each day from this one on, in UTC, one for each model and day."""
@@ -231,13 +272,14 @@ class ImageRepository(Protocol):
         favourite: bool | None,
         origin: ImageOrigin | None,
         model_id: ModelId | None,
+        words: Sequence[str] = (),
     ) -> Page[ImageRecord]:
-        """Newest first."""
+        """Newest first. Only those whose prompt has words that begin with each of these."""
 
     async def set_favourite(
-        self, viewer_id: ViewerId, image_id: ImageId, favourite: bool
-    ) -> ImageRecord | None:
-        """The record after the change; None if there is none."""
+        self, viewer_id: ViewerId, ids: Collection[ImageId], favourite: bool
+    ) -> Mapping[ImageId, ImageRecord]:
+        """The records after the change, of those that there are."""
 
     async def delete_unless_used(
         self, viewer_id: ViewerId, ids: Collection[ImageId]
@@ -267,9 +309,9 @@ class PromptRepository(Protocol):
         """Last used first. Only those with words that begin with each of these."""
 
     async def set_favourite(
-        self, viewer_id: ViewerId, prompt_id: PromptId, favourite: bool
-    ) -> Prompt | None:
-        """The prompt after the change; None if there is none."""
+        self, viewer_id: ViewerId, ids: Collection[PromptId], favourite: bool
+    ) -> Mapping[PromptId, Prompt]:
+        """The prompts after the change, of those that there are."""
 
     async def delete(self, viewer_id: ViewerId, prompt_id: PromptId) -> bool:
         """Delete it, and return whether there was one."""

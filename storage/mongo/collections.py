@@ -53,6 +53,7 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
             name="favourites",
             partialFilterExpression={"favourite": True},
         ),
+        IndexModel([("ownerId", ASCENDING), ("words", ASCENDING)]),
         IndexModel("key"),
     ],
     "prompts": [
@@ -63,6 +64,13 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
             name="favourites",
             partialFilterExpression={"favourite": True},
         ),
+    ],
+    "albums": [
+        IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING), ("_id", DESCENDING)]),
+    ],
+    "albumImages": [
+        IndexModel([("ownerId", ASCENDING), ("albumId", ASCENDING), ("position", ASCENDING)]),
+        IndexModel([("ownerId", ASCENDING), ("imageId", ASCENDING)]),
     ],
     "modelDays": [IndexModel([("ownerId", ASCENDING), ("day", ASCENDING)])],
     "uploads": [
@@ -112,6 +120,14 @@ class Collections(ABC, Generic[Collection]):
     @property
     def prompts(self) -> Collection:
         return self.collection("prompts")
+
+    @property
+    def albums(self) -> Collection:
+        return self.collection("albums")
+
+    @property
+    def album_images(self) -> Collection:
+        return self.collection("albumImages")
 
     @property
     def model_days(self) -> Collection:

@@ -21,7 +21,10 @@ from storage.mongo.images import image_keys
 from storage.mongo.output_rules import from_now
 from storage.mongo.transaction import Transaction
 
-_OWNED: Final = ("conversations", "turns", "images", "uploads", "prompts", "modelDays", "ledger")
+_OWNED: Final = (
+    *("conversations", "turns", "images", "uploads", "prompts", "ledger"),
+    *("modelDays", "albums", "albumImages"),
+)
 """Collections whose documents have an `ownerId`, besides the idempotency records."""
 _IS_UNFINISHED: Final[Document] = {"erasure.leaseUntil": {"$exists": True}}
 _NEW_ACCOUNT: Final[Document] = {
@@ -102,6 +105,8 @@ class MongoErasureRepository:
     async def delete_small_records(self, viewer_id: ViewerId) -> None:
         await self._database.prompts.delete_many({"ownerId": viewer_id})
         await self._database.model_days.delete_many({"ownerId": viewer_id})
+        await self._database.albums.delete_many({"ownerId": viewer_id})
+        await self._database.album_images.delete_many({"ownerId": viewer_id})
         await self._database.idempotency.delete_many(records_of(viewer_id))
 
     async def anonymise_ledger(self, viewer_id: ViewerId, *, limit: int) -> bool:

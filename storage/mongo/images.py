@@ -1,9 +1,7 @@
 """Images as documents: records of their own, and copies of what never changes inside others."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import ClassVar
-
-from pymongo import ReturnDocument
+from typing import ClassVar, Final
 
 from domain.conflicts import Conflict
 from domain.ids import (
@@ -29,6 +27,7 @@ from storage.mongo.collections import Document
 from storage.mongo.database import SHOWN, Database, repository
 from storage.mongo.output_updates import taking_out
 from storage.mongo.pages import beyond, read_page
+from storage.mongo.text_search import with_words, words_to_find
 from storage.mongo.transaction import Abort, Transaction
 
 
@@ -44,7 +43,8 @@ class MongoImageRepository:
     async def get_many(
         self, viewer_id: ViewerId, ids: Iterable[ImageId]
     ) -> Mapping[ImageId, ImageRecord]:
-        cursor = self._images.find({"_id": {"$in": list(set(ids))}, "ownerId": viewer_id})
+        query = {"_id": {"$in": list(set(ids))}, "ownerId": viewer_id}
+        cursor = self._images.find(query, SHOWN_FIELDS)
         return {ImageId(found["_id"]): read_record(found) async for found in cursor}
 
     async def page(
@@ -55,26 +55,29 @@ class MongoImageRepository:
         favourite: bool | None,
         origin: ImageOrigin | None,
         model_id: ModelId | None,
+        words: Sequence[str] = (),
     ) -> Page[ImageRecord]:
-        query: Document = {"ownerId": viewer_id, **beyond(request, "createdAt")}
+        query: Document = {
+            "ownerId": viewer_id,
+            **with_words(words),
+            **beyond(request, "createdAt"),
+        }
         if favourite is not None:
             query["favourite"] = True if favourite else {"$ne": True}
         if origin is not None:
             query["origin"] = origin.value
         if model_id is not None:
             query["model"] = model_id
-        found = self._shown.find(query)
+        found = self._shown.find(query, SHOWN_FIELDS)
         return await read_page(found, request, sorted_by="createdAt", read=read_record)
 
     async def set_favourite(
-        self, viewer_id: ViewerId, image_id: ImageId, favourite: bool
-    ) -> ImageRecord | None:
-        found = await self._images.find_one_and_update(
-            {"_id": image_id, "ownerId": viewer_id},
-            {"$set": {"favourite": favourite}},
-            return_document=ReturnDocument.AFTER,
-        )
-        return read_record(found) if found else None
+        self, viewer_id: ViewerId, ids: Collection[ImageId], favourite: bool
+    ) -> Mapping[ImageId, ImageRecord]:
+        query = {"_id": {"$in": list(ids)}, "ownerId": viewer_id}
+        await self._images.update_many(query, {"$set": {"favourite": favourite}})
+        cursor = self._images.find(query, SHOWN_FIELDS)
+        return {ImageId(found["_id"]): read_record(found) async for found in cursor}
 
     async def delete_unless_used(
         self, viewer_id: ViewerId, ids: Collection[ImageId]
@@ -125,8 +128,10 @@ async def hold_images(
 async def delete_image_records(
     transaction: Transaction, viewer_id: ViewerId, *, ids: Sequence[ImageId]
 ) -> None:
-    """Delete images that nothing uses. The caller deletes their bytes after the transaction."""
-    await transaction.images.delete_many({"_id": {"$in": list(ids)}, "ownerId": viewer_id})
+    """Delete images that nothing uses, also from albums. The caller deletes their bytes later."""
+    wanted = {"$in": list(ids)}
+    await transaction.images.delete_many({"_id": wanted, "ownerId": viewer_id})
+    await transaction.album_images.delete_many({"ownerId": viewer_id, "imageId": wanted})
 
 
 async def find_used_images(
@@ -161,6 +166,7 @@ def record_document(owner_id: ViewerId, record: ImageRecord) -> Document:
         "ownerId": owner_id,
         **document,
         "prompt": record.prompt,
+        "words": words_to_find(record.prompt or ""),
         "madeFrom": list(record.made_from),
         "favourite": record.favourite,
     }
@@ -253,5 +259,7 @@ class StoredImageRecord(Stored, ImageRecord):
     }
 
 
+SHOWN_FIELDS: Final = {"words": 0}
+"""What is read of records. Their words are only searched."""
 read_image = StoredImage.of
 read_record = StoredImageRecord.of

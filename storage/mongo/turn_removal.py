@@ -31,8 +31,8 @@ async def remove_turns(
     turns: Sequence[Document],
     keep_images: bool = False,
 ) -> RemovedTurns:
-    """Delete turns of a conversation, with their outputs' images except favourites and those that
-    another conversation uses or has in its own turns, or no image at all.
+    """Delete turns of a conversation, with their outputs' images except favourites, those in
+    albums, and those that another conversation uses or has in its own turns, or no image at all.
     """
     outputs = [output for turn in turns for output in turn["outputs"]]
     gone: list[Image] = []
@@ -100,7 +100,10 @@ async def _find_kept_images(
     shared = await find_sharing_conversations(
         transaction, viewer_id, besides=conversation_id, images=images
     )
-    return {*favourites, *used}.union(*shared.values())
+    in_albums = await transaction.album_images.distinct(
+        "imageId", {"ownerId": viewer_id, "imageId": {"$in": ids}}
+    )
+    return {*favourites, *in_albums, *used}.union(*shared.values())
 
 
 def _image_ids(turn: Document) -> Iterable[ImageId]:

@@ -14,7 +14,15 @@ from pymongo import monitoring
 from domain.conflicts import Conflict
 from domain.errors import GenerationErrorCode, UserError, UserErrorCode
 from domain.idempotency import IdempotencyKey
-from domain.ids import new_conversation_id, new_upload_id, prompt_id_of, turn_id_of, viewer_id_of
+from domain.ids import (
+    ImageId,
+    new_album_id,
+    new_conversation_id,
+    new_upload_id,
+    prompt_id_of,
+    turn_id_of,
+    viewer_id_of,
+)
 from domain.images import new_key
 from domain.outputs import GenerationError, Report
 from domain.pages import PageRequest
@@ -22,6 +30,7 @@ from domain.references import Reference, ReferenceOrigin
 from domain.turns import Turn
 from domain.uploads import DeclaredFile, Upload
 from storage.mongo.accounts import MongoAccountRepository
+from storage.mongo.albums import MongoAlbumRepository
 from storage.mongo.branches import MongoBranchRepository
 from storage.mongo.choices import MongoChoiceRepository
 from storage.mongo.claims import MongoClaimRepository
@@ -50,7 +59,7 @@ from tests.storage.builders import (
 KEY = IdempotencyKey("key", "startConversation", "…")
 OWNED = {
     *("conversations", "turns", "images", "prompts", "uploads", "idempotency", "ledger"),
-    *("modelDays",),
+    *("modelDays", "albums", "albumImages"),
 }
 BY_OWNER = {"accounts", "viewers"}
 """Their `_id` is the owner's."""
@@ -229,15 +238,30 @@ async def _do_everything(database: Database) -> None:
     await prompts.page(ANA, PageRequest(), favourite=True, words=["boat"])
     prompt_id = prompt_id_of(ANA, "A boat")
     assert await prompts.get_many(ANA, [prompt_id])
-    assert await prompts.set_favourite(ANA, prompt_id, True)
+    assert await prompts.set_favourite(ANA, [prompt_id], True)
     await images.get_many(ANA, [source.image.id])
     await images.page(ANA, PageRequest(), favourite=None, origin=None, model_id=None)
-    await images.set_favourite(ANA, source.image.id, True)
+    await images.set_favourite(ANA, [source.image.id], True)
+    await _album(database, source.image.id)
     assert await images.any_refers_to(ANA, [source.image.id])
     assert await images.delete_unless_used(ANA, [source.image.id]) is not None
     assert await images.delete_unless_used(ANA, [unused.image.id]) is None
     await _upload(database)
     assert await conversations.delete(ANA, conversation.id) is not None
+
+
+async def _album(database: Database, image_id: ImageId) -> None:
+    albums, album_id = MongoAlbumRepository(database), new_album_id()
+    made = await albums.create(ANA, album_id, title="Boats", image_ids=[image_id])
+    assert not isinstance(made, Conflict)
+    changed = await albums.update(
+        ANA, album_id, title="Ships", add=[image_id], remove=[image_id], max_images=1
+    )
+    assert not isinstance(changed, Conflict)
+    assert await albums.get_many(ANA, [album_id])
+    assert (await albums.page(ANA, PageRequest())).items
+    assert (await albums.images(ANA, album_id, PageRequest())).items
+    assert await albums.delete(ANA, album_id)
 
 
 async def _upload(database: Database) -> None:
