@@ -66,6 +66,7 @@ from settings import (
     secret_of,
     variable_of,
 )
+from storage.imaging.content_credentials import ContentCredentials, CredentialsError
 from storage.imaging.samples import load_samples
 from storage.imaging.sandbox import UploadSandbox
 from storage.imaging.threaded import ThreadedImageProcessor
@@ -203,7 +204,7 @@ async def open_image_tools(settings: Settings) -> AsyncIterator[ImageTools]:
     async with AsyncExitStack() as stack:
         signer = Signer(secret_of(settings))
         objects, object_routes = await stack.enter_async_context(open_objects(settings, signer))
-        image_processor = ThreadedImageProcessor()
+        image_processor = ThreadedImageProcessor(credentials=_read_credentials(settings))
         stack.push_async_callback(image_processor.aclose)
         remote: dict[str, Provider] = {}
         for provider in _open_providers(settings, References(objects, image_processor)):
@@ -216,6 +217,16 @@ async def open_image_tools(settings: Settings) -> AsyncIterator[ImageTools]:
             image_processor=image_processor,
             remote=remote,
         )
+
+
+def _read_credentials(settings: Settings) -> ContentCredentials | None:
+    """What signs generated images, if anything does. Raise `SettingsError` if it cannot."""
+    if settings.c2pa_certificate is None or settings.c2pa_key is None:
+        return None
+    try:
+        return ContentCredentials.read(settings.c2pa_certificate, settings.c2pa_key)
+    except CredentialsError as error:
+        raise SettingsError([f"{variable_of('c2pa_certificate')}: {error}"]) from error
 
 
 def _make_hub(base: _Base) -> Hub:

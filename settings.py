@@ -351,6 +351,15 @@ class Settings(BaseSettings):
         le=50_000_000,
         description="The largest size of an uploaded image in bytes",
     )
+    c2pa_certificate: Path | None = Field(
+        default=None,
+        description="A PEM file with the certificate that signs generated images (Content "
+        "Credentials), followed by those above it; needs requirements/c2pa.txt",
+    )
+    c2pa_key: Path | None = Field(
+        default=None,
+        description="A PEM file with the private key of that certificate (needed with it)",
+    )
     default_models: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         description="The models to use where none is selected and none is inherited, by id or "
@@ -505,6 +514,8 @@ class Settings(BaseSettings):
         if any(of_bucket) and not all(of_bucket):
             names = f"{PREFIX}S3_BUCKET, {PREFIX}S3_KEY_ID and {PREFIX}S3_SECRET"
             yield f"{names} must be set together."
+        if (self.c2pa_certificate is None) != (self.c2pa_key is None):
+            yield f"{PREFIX}C2PA_CERTIFICATE and {PREFIX}C2PA_KEY must be set together."
         if self.environment == "development":
             if not is_loopback(self.host):
                 yield (
