@@ -1,6 +1,7 @@
 """The ASGI application: routes, middleware, lifespan."""
 
 import re
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,27 +11,31 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route, Router, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from bootstrap import Api, image_origins, load_registry, open_api
-from domain.errors import Overloaded
-from edge.execution import OperationExecutor
 from edge.graphql_http import GraphQLOverHTTP
 from edge.graphql_ws import GraphQLOverWebSocket
+from edge.health import HealthRoutes
 from edge.http_requests import wants_page
 from edge.studio import PATH, studio_routes
+from metrics.requests import ObservedApp, ObservedExecutor
 from settings import Settings, origin_pattern, read_settings
 
 STUDIO_BUILD: Final = Path(__file__).parent / "studio/build"
 
 
 def create_app(
-    settings: Settings | None = None, *, grace_left: Callable[[], float] | None = None
+    settings: Settings | None = None,
+    *,
+    grace_left: Callable[[], float] | None = None,
+    metrics_listener: socket.socket | None = None,
 ) -> Starlette:
     """Build the application. Nothing is opened before its lifespan begins.
 
+    `metrics_listener` is where operators are answered, if anywhere.
     `grace_left` returns how many seconds runs may still take at the shutdown: the whole grace where
     it is not given.
     """
@@ -41,8 +46,10 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[Mapping[str, Any]]:
-        async with open_api(settings, grace_left=grace_left) as api:
-            yield {"router": _make_router(settings, api)}
+        async with open_api(
+            settings, grace_left=grace_left, metrics_listener=metrics_listener
+        ) as api:
+            yield {"router": ObservedApp(_make_router(settings, api), api.metrics)}
 
     return Starlette(routes=[Mount("/", app=_dispatch)], lifespan=lifespan)
 
@@ -54,7 +61,12 @@ async def _dispatch(scope: Scope, receive: Receive, send: Send) -> None:
 
 def _make_router(settings: Settings, api: Api) -> Router:
     origins = origin_pattern(settings.allowed_origins)
-    executor = OperationExecutor(api.services)
+    executor = ObservedExecutor(api.services, api.metrics)
+    api.metrics.read(
+        "darkroom_subscription_groups",
+        "Groups of subscribers who get the same answers, each of which is made once.",
+        lambda: executor.group_count,
+    )
     http = GraphQLOverHTTP(executor, api.admission, show_ide=settings.environment == "development")
     websocket = GraphQLOverWebSocket(
         executor,
@@ -71,16 +83,6 @@ def _make_router(settings: Settings, api: Api) -> Router:
         max_age=7200,
     )
 
-    async def healthz(_: Request) -> Response:
-        return JSONResponse({"status": "ok"})
-
-    async def readyz(_: Request) -> Response:
-        try:
-            await api.database.ping()
-        except Overloaded:
-            return JSONResponse({"status": "the database is away"}, status_code=503)
-        return JSONResponse({"status": "ok"})
-
     async def home(request: Request) -> Response:
         return RedirectResponse(PATH if wants_page(request) else "/graphql")
 
@@ -88,8 +90,7 @@ def _make_router(settings: Settings, api: Api) -> Router:
         [
             Route("/graphql", http, middleware=[cors]),
             WebSocketRoute("/graphql", websocket),
-            Route("/healthz", healthz),
-            Route("/readyz", readyz),
+            *HealthRoutes(api.database.ping).routes,
             Route("/", home),
             *studio_routes(
                 STUDIO_BUILD,

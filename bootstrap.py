@@ -1,5 +1,6 @@
 """The composition root: the only module that knows concrete classes."""
 
+import socket
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -14,7 +15,6 @@ from starlette.routing import Route
 
 from domain.cleanup.collector import OrphanCollector
 from domain.cleanup.erasure import ViewerEraser
-from domain.cleanup.reconciliation import ObjectReconciler
 from domain.cursors import PageCursors, TurnCursors
 from domain.execution.dispatcher import Dispatcher
 from domain.execution.image_writer import ImageWriter
@@ -24,7 +24,7 @@ from domain.execution.sweeper import Sweeper
 from domain.models import ModelRegistry, Scene
 from domain.ports.execution import HintQueue
 from domain.ports.imaging import UploadProcessor
-from domain.ports.objects import ObjectStore, UploadStore
+from domain.ports.objects import Objects
 from domain.ports.providers import Provider
 from domain.services.accounts import AccountService
 from domain.services.commands import CommandService
@@ -41,10 +41,21 @@ from domain.signing import Signer
 from edge.admission import Admission
 from edge.auth import Authenticator
 from edge.dev_tokens import DevelopmentIssuer
+from edge.health import HealthRoutes
 from edge.logos import logo_path, logo_routes
 from edge.signed_objects import signed_object_routes
 from edge.signed_uploads import signed_upload_routes
 from edge.token_keys import FetchedKeys
+from metrics.backlog import BacklogCollector
+from metrics.outputs import ObservedClaims, ObservedProvider, ObservedTurns
+from metrics.series import Metrics
+from metrics.storage import (
+    DatabaseMetrics,
+    ObservedObjects,
+    ObservedReconciler,
+    ObservedUploads,
+)
+from metrics.updates import ObservedFeed, UpdateMetrics
 from providers.catalogue import UnknownDefaultModel, load_catalogue
 from providers.fal.provider import FalProvider
 from providers.gemini.provider import GeminiProvider
@@ -71,8 +82,8 @@ from storage.imaging.samples import load_samples
 from storage.imaging.sandbox import UploadSandbox
 from storage.imaging.threaded import ThreadedImageProcessor
 from storage.mongo.accounts import MongoAccountRepository
+from storage.mongo.backlog import MongoBacklogRepository
 from storage.mongo.change_feed import MongoChangeFeed
-from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database, open_database
 from storage.mongo.erasures import MongoErasureRepository
@@ -95,10 +106,6 @@ from subscriptions.viewer import ViewerUpdates
 log = structlog.get_logger(__name__)
 
 
-class Objects(ObjectStore, UploadStore, Protocol):
-    """The store of images and uploads."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Api:
     """Everything that answers requests, open and ready."""
@@ -106,6 +113,7 @@ class Api:
     services: Services
     admission: Admission
     database: Database
+    metrics: Metrics
     object_routes: Sequence[Route]
     """Where signed URLs lead to, if they lead to this process."""
     logo_routes: Sequence[Route]
@@ -139,20 +147,25 @@ class ImageTools:
 class _Base:
     """What every process has, whether it answers requests or runs outputs."""
 
+    metrics: Metrics
     database: Database
     image_tools: ImageTools
+    objects: Objects
     registry: ModelRegistry
     providers: Mapping[str, Provider]
     """All that can be used here: with credentials, local, and rehearsals."""
     image_writer: ImageWriter
     images: MongoImageRepository
-    claims: MongoClaimRepository
+    claims: ObservedClaims
     availability: ModelAvailability
 
 
 @asynccontextmanager
 async def open_api(
-    settings: Settings, *, grace_left: Callable[[], float] | None = None
+    settings: Settings,
+    *,
+    grace_left: Callable[[], float] | None = None,
+    metrics_listener: socket.socket | None = None,
 ) -> AsyncIterator[Api]:
     """Open everything that answers requests, and close it in reverse."""
     async with AsyncExitStack() as stack:
@@ -166,17 +179,21 @@ async def open_api(
         services = _make_services(
             settings, base, hub=hub, hints=hints, upload_processor=upload_processor, eraser=eraser
         )
+        _show_subscriptions(base.metrics, hub)
         admission = Admission(await _open_authenticator(settings, stack), services.viewers)
         await stack.enter_async_context(hub.serve())
         if dispatcher is not None:
             _stop_at_end(dispatcher, stack, grace_left or (lambda: settings.shutdown_grace))
+            _show_slots(base.metrics, dispatcher)
         await stack.enter_async_context(Sweeper(base.claims, dispatcher).serve())
         await stack.enter_async_context(_make_orphan_collector(base).serve())
         await stack.enter_async_context(eraser.serve())
+        await _serve_operators(base, metrics_listener, stack)
         yield Api(
             services=services,
             admission=admission,
             database=base.database,
+            metrics=base.metrics,
             object_routes=base.image_tools.object_routes,
             logo_routes=logo_routes({model.company for model in base.registry.all()}),
         )
@@ -184,18 +201,58 @@ async def open_api(
 
 @asynccontextmanager
 async def open_worker(
-    settings: Settings, *, grace_left: Callable[[], float]
+    settings: Settings,
+    *,
+    grace_left: Callable[[], float],
+    metrics_listener: socket.socket | None = None,
 ) -> AsyncIterator[None]:
     """Run outputs until the block ends, and stop in order."""
     async with AsyncExitStack() as stack:
         base = await _open_base(settings, stack)
         dispatcher = _make_dispatcher(base)
         _stop_at_end(dispatcher, stack, grace_left)
+        _show_slots(base.metrics, dispatcher)
         await _receive_hints(settings, dispatcher, stack)
         await stack.enter_async_context(Sweeper(base.claims, dispatcher).serve())
         await stack.enter_async_context(_make_orphan_collector(base).serve())
         await stack.enter_async_context(_make_viewer_eraser(base).serve())
+        await _serve_operators(base, metrics_listener, stack)
         yield
+
+
+async def _serve_operators(
+    base: _Base, listener: socket.socket | None, stack: AsyncExitStack
+) -> None:
+    if listener is None:
+        return
+    # Imported here, because it is a server that most installations do not start.
+    from metrics.server import serve_metrics  # noqa: PLC0415
+
+    backlog = BacklogCollector(MongoBacklogRepository(base.database), base.registry)
+    health = HealthRoutes(base.database.ping)
+    await stack.enter_async_context(
+        serve_metrics(listener, base.metrics, backlog=backlog, health=health)
+    )
+
+
+def _show_subscriptions(metrics: Metrics, hub: Hub) -> None:
+    metrics.read("darkroom_subscriptions", "Open subscriptions.", lambda: hub.subscriber_count)
+    metrics.read(
+        "darkroom_followed_conversations",
+        "Conversations with subscribers to their turns.",
+        lambda: hub.conversation_count,
+    )
+
+
+def _show_slots(metrics: Metrics, dispatcher: Dispatcher) -> None:
+    for provider, limit in dispatcher.limits.items():
+        metrics.slots.labels(provider).set(limit)
+        taken = partial(_count_running, dispatcher, provider)
+        metrics.slots_taken.labels(provider).set_function(taken)
+
+
+def _count_running(dispatcher: Dispatcher, provider: str) -> int:
+    return dispatcher.running.get(provider, 0)
 
 
 @asynccontextmanager
@@ -231,8 +288,9 @@ def _read_credentials(settings: Settings) -> ContentCredentials | None:
 
 def _make_hub(base: _Base) -> Hub:
     return Hub(
-        MongoChangeFeed(base.database),
+        ObservedFeed(MongoChangeFeed(base.database), base.metrics),
         TurnCursors(base.image_tools.signer),
+        observer=UpdateMetrics(base.metrics),
     )
 
 
@@ -247,7 +305,7 @@ def _make_services(
 ) -> Services:
     """Put together what resolvers call. It opens nothing."""
     conversation_repository = MongoConversationRepository(base.database)
-    turn_repository = MongoTurnRepository(base.database)
+    turn_repository = ObservedTurns(base.database, base.registry, base.metrics)
     prompt_repository = MongoPromptRepository(base.database)
     turn_cursors = TurnCursors(base.image_tools.signer)
     images = ImageService(base.images, base.image_writer)
@@ -286,7 +344,7 @@ def _make_services(
         turn_updates=TurnUpdates(hub, turn_repository, turn_cursors),
         conversation_updates=ConversationUpdates(hub, conversation_repository),
         viewer_updates=ViewerUpdates(hub, accounts),
-        links=base.image_tools.objects,
+        links=base.objects,
         turn_cursors=turn_cursors,
         page_cursors=PageCursors(base.image_tools.signer),
     )
@@ -296,9 +354,9 @@ def _make_upload_service(
     settings: Settings, base: _Base, *, upload_processor: UploadProcessor
 ) -> UploadService:
     return UploadService(
-        MongoUploadRepository(base.database),
+        ObservedUploads(base.database, base.metrics),
         base.images,
-        store=base.image_tools.objects,
+        store=base.objects,
         image_processor=upload_processor,
         image_writer=base.image_writer,
         max_bytes=settings.max_upload_bytes,
@@ -310,7 +368,7 @@ def _make_viewer_eraser(base: _Base) -> ViewerEraser:
         MongoErasureRepository(base.database),
         MongoTurnRepository(base.database),
         MongoConversationRepository(base.database),
-        base.image_tools.objects,
+        base.objects,
     )
 
 
@@ -372,15 +430,22 @@ def _make_orphan_collector(base: _Base) -> OrphanCollector:
     return OrphanCollector(
         MongoPeriodicJobRepository(base.database),
         MongoUploadRepository(base.database),
-        ObjectReconciler(base.image_tools.objects, MongoReferencedObjectRepository(base.database)),
+        ObservedReconciler(
+            base.objects, MongoReferencedObjectRepository(base.database), base.metrics
+        ),
     )
 
 
 async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
     if settings.mongodb_uri is None:
         raise SettingsError(["DARKROOM_MONGODB_URI is needed here; `make run` starts a mongod."])
+    metrics = Metrics()
     database = await stack.enter_async_context(
-        open_database(settings.mongodb_uri.get_secret_value(), settings.mongodb_database)
+        open_database(
+            settings.mongodb_uri.get_secret_value(),
+            settings.mongodb_database,
+            observer=DatabaseMetrics(metrics),
+        )
     )
     tools = await stack.enter_async_context(open_image_tools(settings))
     local = LocalProvider(tools.objects)
@@ -396,14 +461,17 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
         log.warning("key opens no model", provider=name)
     availability = ModelAvailability(MongoWithdrawnModelRepository(database), registry)
     await stack.enter_async_context(availability.serve())
+    objects = ObservedObjects(tools.objects, metrics)
     return _Base(
+        metrics=metrics,
         database=database,
         image_tools=tools,
+        objects=objects,
         registry=registry,
-        providers=providers,
-        image_writer=ImageWriter(tools.objects),
+        providers={name: ObservedProvider(one, metrics) for name, one in providers.items()},
+        image_writer=ImageWriter(objects),
         images=MongoImageRepository(database),
-        claims=MongoClaimRepository(database),
+        claims=ObservedClaims(database, registry, metrics),
         availability=availability,
     )
 

@@ -228,6 +228,17 @@ class Settings(BaseSettings):
         description="The address to listen on; in development it must be a loopback address",
     )
     port: int = Field(default=8000, ge=1, le=65535, description="The port to listen on")
+    metrics_host: str = Field(
+        default="127.0.0.1",
+        description="The address for operators: it answers /metrics, /healthz and /readyz. Keep it "
+        "away from clients",
+    )
+    metrics_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="The port of that address; without it, there is none",
+    )
     public_url: HttpUrl = Field(
         default="",
         description="The URL at which clients reach Darkroom, without a slash at the end; image "

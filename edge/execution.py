@@ -122,6 +122,11 @@ class OperationExecutor:
         self.counts: Counter[str] = Counter()
         """How many queries and subscriptions began `compiled`; what graphql-core ran is `plain`."""
 
+    @property
+    def group_count(self) -> int:
+        """How many groups of subscribers get the same answers at the moment."""
+        return len(self._shared.groups)
+
     async def execute(self, operation: Operation, *, scope: Scope, request_id: str) -> Outcome:
         """Run an operation for a scope. What goes wrong with it is in the outcome."""
         ends_at = asyncio.get_running_loop().time() + OPERATION_SECONDS
@@ -156,7 +161,7 @@ class OperationExecutor:
         except Exception as failure:
             started = _failed_result(failure)
         if isinstance(started, ExecutionResult):
-            return Answered(result=_present(started, request_id), cost=plan.cost)
+            return Answered(kind=plan.kind, result=_present(started, request_id), cost=plan.cost)
         results = (_present(result, request_id) async for result in started)
         return Streaming(results=_ended_by_errors(results, request_id), cost=plan.cost)
 

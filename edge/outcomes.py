@@ -113,6 +113,7 @@ class Rejected:
 class Answered:
     """The operation has one result, and has ended."""
 
+    kind: OperationType
     result: Result
     cost: Cost
 
