@@ -1,10 +1,10 @@
 """The ASGI application: routes, middleware, lifespan."""
 
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -12,7 +12,9 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route, Router, WebSocketRoute
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn._types import ASGI3Application
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from bootstrap import Api, image_origins, load_registry, open_api
 from domain.errors import Overloaded
@@ -42,9 +44,17 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[Mapping[str, Any]]:
         async with open_api(settings, grace_left=grace_left) as api:
-            yield {"router": _make_router(settings, api)}
+            router: ASGIApp = _make_router(settings, api)
+            if settings.trusted_proxies:
+                router = cast("ASGIApp", _behind_proxies(router, settings.trusted_proxies))
+            yield {"router": router}
 
     return Starlette(routes=[Mount("/", app=_dispatch)], lifespan=lifespan)
+
+
+def _behind_proxies(app: ASGIApp, trusted: Sequence[str]) -> object:
+    """Take the client's address from what these proxies forward."""
+    return ProxyHeadersMiddleware(cast("ASGI3Application", app), list(trusted))
 
 
 async def _dispatch(scope: Scope, receive: Receive, send: Send) -> None:

@@ -8,6 +8,7 @@ from statistics import median
 from typing import Final
 
 from bench.rows import LONGEST_BLOCK_MS, Figures, Row
+from bench.servers import RAISED_LIMITS
 
 PATH: Final = Path("docs/performance.md")
 
@@ -56,6 +57,10 @@ def write_report(rows: list[Measured]) -> None:
         *(line for one in rows for line in _lines(one)),
         "",
         f"A block of the event loop is to be at most {LONGEST_BLOCK_MS:.0f} ms.",
+        "",
+        "Limits that are raised, since all load is one viewer's: "
+        + ", ".join(f"`{name}={value}`" for name, value in RAISED_LIMITS.items())
+        + ".",
     ]
     PATH.write_text("\n".join(lines) + "\n")
 

@@ -22,6 +22,11 @@ from tests.serving import free_port
 
 DATABASE: Final = "darkroom"
 START_SECONDS: Final = 60
+RAISED_LIMITS: Final = {
+    "DARKROOM_LIMIT_VIEWER_REQUESTS": "1000000",
+    "DARKROOM_LIMIT_COST": "100000000",
+}
+"""All load is one viewer's, from one address. Everything else has its usual limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +133,7 @@ async def _start(stack: AsyncExitStack, name: str, uri: str, folder: Path) -> Se
         "DARKROOM_PORT": str(port),
         "DARKROOM_LOG_LEVEL": "warning",
         "DARKROOM_MAX_ACTIVE_OUTPUTS": "10000",
+        **RAISED_LIMITS,
     }
     arguments = {
         "darkroom": ["bench.probe", str(folder / "probe.json")],
