@@ -2,10 +2,10 @@
 
 import re
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -13,7 +13,9 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route, Router, WebSocketRoute
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn._types import ASGI3Application
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from bootstrap import Api, image_origins, load_registry, open_api
 from edge.graphql_http import GraphQLOverHTTP
@@ -49,9 +51,17 @@ def create_app(
         async with open_api(
             settings, grace_left=grace_left, metrics_listener=metrics_listener
         ) as api:
-            yield {"router": ObservedApp(_make_router(settings, api), api.metrics)}
+            router: ASGIApp = ObservedApp(_make_router(settings, api), api.metrics)
+            if settings.trusted_proxies:
+                router = cast("ASGIApp", _behind_proxies(router, settings.trusted_proxies))
+            yield {"router": router}
 
     return Starlette(routes=[Mount("/", app=_dispatch)], lifespan=lifespan)
+
+
+def _behind_proxies(app: ASGIApp, trusted: Sequence[str]) -> object:
+    """Take the client's address from what these proxies forward."""
+    return ProxyHeadersMiddleware(cast("ASGI3Application", app), list(trusted))
 
 
 async def _dispatch(scope: Scope, receive: Receive, send: Send) -> None:

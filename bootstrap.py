@@ -26,6 +26,7 @@ from domain.ports.execution import HintQueue
 from domain.ports.imaging import UploadProcessor
 from domain.ports.objects import Objects
 from domain.ports.providers import Provider
+from domain.rates import Allowance, Rate
 from domain.services.accounts import AccountService
 from domain.services.commands import CommandService
 from domain.services.conversations import ConversationService
@@ -34,6 +35,7 @@ from domain.services.favourites import FavouriteService
 from domain.services.images import ImageService
 from domain.services.plans import PlanService
 from domain.services.prompts import PromptService
+from domain.services.rate_limits import RateLimits
 from domain.services.turns import TurnService
 from domain.services.uploads import UploadService
 from domain.services.viewers import ViewerService
@@ -83,6 +85,7 @@ from storage.imaging.sandbox import UploadSandbox
 from storage.imaging.threaded import ThreadedImageProcessor
 from storage.mongo.accounts import MongoAccountRepository
 from storage.mongo.backlog import MongoBacklogRepository
+from storage.mongo.buckets import MongoBucketRepository
 from storage.mongo.change_feed import MongoChangeFeed
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database, open_database
@@ -341,12 +344,25 @@ def _make_services(
         favourites=FavouriteService(base.images, prompt_repository),
         viewers=_make_viewer_service(settings, base, eraser=eraser),
         accounts=accounts,
+        rate_limits=_make_rate_limits(settings, base.database),
         turn_updates=TurnUpdates(hub, turn_repository, turn_cursors),
         conversation_updates=ConversationUpdates(hub, conversation_repository),
         viewer_updates=ViewerUpdates(hub, accounts),
         links=base.objects,
         turn_cursors=turn_cursors,
         page_cursors=PageCursors(base.image_tools.signer),
+    )
+
+
+def _make_rate_limits(settings: Settings, database: Database) -> RateLimits:
+    limit = settings.limit
+    cost = Rate(limit.cost, limit.cost_per_second)
+    viewer = Rate(limit.viewer_requests, limit.viewer_requests_per_second)
+    address = Rate(limit.address_requests, limit.address_requests_per_second)
+    return RateLimits(
+        MongoBucketRepository(database),
+        viewer=Allowance(requests=viewer, cost=cost),
+        address=Allowance(requests=address, cost=cost),
     )
 
 

@@ -18,6 +18,7 @@ from domain.services.favourites import FavouriteService
 from domain.services.images import ImageService
 from domain.services.plans import PlanService
 from domain.services.prompts import PromptService
+from domain.services.rate_limits import RateLimits
 from domain.services.turns import TurnService
 from domain.services.uploads import UploadService
 from domain.services.viewers import ViewerService
@@ -65,6 +66,7 @@ class Services:
     favourites: FavouriteService
     viewers: ViewerService
     accounts: AccountService
+    rate_limits: RateLimits
     turn_updates: TurnUpdates
     conversation_updates: ConversationUpdates
     viewer_updates: ViewerUpdates

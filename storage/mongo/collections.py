@@ -74,6 +74,7 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
     ],
     "ledger": [IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING)])],
     "viewers": [],
+    "buckets": [IndexModel("expiresAt", expireAfterSeconds=0)],
     "idempotency": [IndexModel("createdAt", expireAfterSeconds=KEY_LIFE_SECONDS)],
     "chores": [],
     "stores": [IndexModel("foundAt", expireAfterSeconds=ABILITIES_SECONDS)],
@@ -125,6 +126,10 @@ class Collections(ABC, Generic[Collection]):
     @property
     def viewers(self) -> Collection:
         return self.collection("viewers")
+
+    @property
+    def buckets(self) -> Collection:
+        return self.collection("buckets")
 
     @property
     def periodic_jobs(self) -> Collection:

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from random import Random
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from graphql import ExecutionResult, execute, parse, validate
 from bootstrap import Api
 from domain.changes import Bookmark, ClusterTime
 from domain.ids import viewer_id_of
+from domain.services.rate_limits import RateLimits
 from domain.turns import TurnUpdate
 from domain.viewers import Viewer
 from edge.compiled.operations import Compiler
@@ -43,13 +45,18 @@ class Sides:
 
     def request(self) -> Request:
         scope = Scope(self.viewer)
-        services = self.api.services
+        services = replace(self.api.services, rate_limits=self._at_rest())
         return Request(
             id="test",
             scope=scope,
             services=services,
             load=Loaders(services, scope.require_viewer),
         )
+
+    def _at_rest(self) -> RateLimits:
+        """Rate limits without time: their state is not different a moment later."""
+        limits = self.api.services.rate_limits
+        return replace(limits, now=lambda: 1.0, utc_now=lambda: datetime(2026, 1, 1, tzinfo=UTC))
 
     async def plain(
         self, text: str, variables: dict[str, Any], root: object = None
