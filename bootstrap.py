@@ -36,9 +36,11 @@ from domain.services.images import ImageService
 from domain.services.plans import PlanService
 from domain.services.prompts import PromptService
 from domain.services.rate_limits import RateLimits
+from domain.services.shares import ShareService
 from domain.services.turns import TurnService
 from domain.services.uploads import UploadService
 from domain.services.viewers import ViewerService
+from domain.shares import ShareTokens
 from domain.signing import Signer
 from edge.admission import Admission
 from edge.auth import Authenticator
@@ -47,6 +49,7 @@ from edge.health import HealthRoutes
 from edge.logos import logo_path, logo_routes
 from edge.signed_objects import signed_object_routes
 from edge.signed_uploads import signed_upload_routes
+from edge.studio import SHARED_PATH
 from edge.token_keys import FetchedKeys
 from metrics.backlog import BacklogCollector
 from metrics.outputs import ObservedClaims, ObservedProvider, ObservedTurns
@@ -96,6 +99,7 @@ from storage.mongo.model_availability import MongoWithdrawnModelRepository
 from storage.mongo.periodic import MongoPeriodicJobRepository
 from storage.mongo.prompts import MongoPromptRepository
 from storage.mongo.referenced_objects import MongoReferencedObjectRepository
+from storage.mongo.shares import MongoShareRepository
 from storage.mongo.turns import MongoTurnRepository
 from storage.mongo.uploads import MongoUploadRepository
 from storage.mongo.viewers import MongoViewerRepository
@@ -103,6 +107,7 @@ from storage.objects.folder import FolderObjectStore
 from storage.objects.s3 import Bucket, open_bucket
 from subscriptions.conversations import ConversationUpdates
 from subscriptions.hub import Hub
+from subscriptions.shares import SharedTurnUpdates
 from subscriptions.turns import TurnUpdates
 from subscriptions.viewer import ViewerUpdates
 
@@ -333,6 +338,13 @@ def _make_services(
         hints=hints,
         image_writer=base.image_writer,
     )
+    turn_updates = TurnUpdates(hub, turn_repository, turn_cursors)
+    shares = ShareService(
+        MongoShareRepository(base.database),
+        conversation_repository,
+        ShareTokens(base.image_tools.signer),
+        page_url=settings.public_url + SHARED_PATH,
+    )
     return Services(
         registry=base.registry,
         conversations=conversations,
@@ -342,10 +354,12 @@ def _make_services(
         uploads=_make_upload_service(settings, base, upload_processor=upload_processor),
         prompts=PromptService(prompt_repository),
         favourites=FavouriteService(base.images, prompt_repository),
+        shares=shares,
         viewers=_make_viewer_service(settings, base, eraser=eraser),
         accounts=accounts,
         rate_limits=_make_rate_limits(settings, base.database),
-        turn_updates=TurnUpdates(hub, turn_repository, turn_cursors),
+        turn_updates=turn_updates,
+        shared_turn_updates=SharedTurnUpdates(hub, turn_updates, shares),
         conversation_updates=ConversationUpdates(hub, conversation_repository),
         viewer_updates=ViewerUpdates(hub, accounts),
         links=base.objects,

@@ -1,12 +1,14 @@
 """GraphQL over HTTP: writes outcomes as statuses, headers and JSON, subscriptions as streams."""
 
+from functools import partial
 from typing import Final
 
 import structlog
 from graphql import OperationType
+from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from strawberry.http.ides import get_graphql_ide_html
 
 from domain.errors import (
@@ -23,7 +25,7 @@ from edge.execution import OperationExecutor
 from edge.http_requests import RequestRefused, choose_media_types, read_operation, wants_page
 from edge.media_types import STREAMS_IN_WORDS
 from edge.outcomes import Reason, Rejected, Result, Streaming
-from edge.responses import GRAPHQL_JSON, JSON, error_response, json_response
+from edge.responses import GRAPHQL_JSON, JSON, NOT_INDEXED, error_response, json_response
 from edge.result_streams import ResultStream
 
 _STATUSES: Final = {
@@ -53,7 +55,7 @@ class GraphQLOverHTTP:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with identify_request() as request_id:
             response = await self._respond(Request(scope, receive), request_id)
-            await response(scope, receive, send)
+            await response(scope, receive, partial(_send_not_indexed, send))
 
     async def _respond(self, request: Request, request_id: str) -> ASGIApp:
         if self._show_ide and _wants_ide(request):
@@ -101,6 +103,13 @@ class GraphQLOverHTTP:
             log.exception("request failed")
             failure = Result(None, (internal_error(request_id),))
             return json_response(failure.body, 500, media_type=media_type)
+
+
+async def _send_not_indexed(send: Send, message: Message) -> None:
+    """Every answer may be that of a link which a robot has found."""
+    if message["type"] == "http.response.start":
+        MutableHeaders(scope=message).update(NOT_INDEXED)
+    await send(message)
 
 
 def _wants_ide(request: Request) -> bool:

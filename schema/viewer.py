@@ -9,6 +9,7 @@ import strawberry
 import domain.conversations
 import domain.images
 import domain.prompts
+import domain.shares
 import domain.turns
 import domain.viewers
 from domain.credits import Account
@@ -29,6 +30,7 @@ from schema.images import ImageConnection, image_of
 from schema.node import Node
 from schema.prompts import PromptConnection
 from schema.scalars import given
+from schema.shares import Share
 from schema.turns import Turn
 
 
@@ -226,6 +228,17 @@ class Viewer(Node):
         viewer: strawberry.Parent[domain.viewers.Viewer], info: Info
     ) -> Sequence[domain.turns.Turn]:
         return await info.context.services.turns.in_progress(viewer)
+
+    @strawberry.field(
+        graphql_type=list[Share],
+        description="The links that the viewer has given to conversations, newest first. Those "
+        "that have ended or were revoked are not there.",
+    )
+    @staticmethod
+    async def shares(
+        viewer: strawberry.Parent[domain.viewers.Viewer], info: Info
+    ) -> Sequence[domain.shares.Share]:
+        return await info.context.services.shares.list(viewer)
 
 
 @strawberry.input(description="The input of `deleteViewer`.")

@@ -58,6 +58,11 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
             partialFilterExpression={"favourite": True},
         ),
     ],
+    "shares": [
+        IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING), ("_id", DESCENDING)]),
+        IndexModel([("ownerId", ASCENDING), ("conversationId", ASCENDING)]),
+        IndexModel("expiresAt", expireAfterSeconds=0),
+    ],
     "uploads": [
         IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING)]),
         # Only while there may be bytes. Reconciliation looks for `key`.
@@ -106,6 +111,10 @@ class Collections(ABC, Generic[Collection]):
     @property
     def prompts(self) -> Collection:
         return self.collection("prompts")
+
+    @property
+    def shares(self) -> Collection:
+        return self.collection("shares")
 
     @property
     def uploads(self) -> Collection:
