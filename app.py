@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route, Router, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
-from bootstrap import Api, image_origins, load_registry, open_api
+from bootstrap import Api, image_origins, load_caption_registry, load_registry, open_api
 from domain.errors import Overloaded
 from edge.execution import OperationExecutor
 from edge.graphql_http import GraphQLOverHTTP
@@ -35,9 +35,11 @@ def create_app(
     it is not given.
     """
     settings = settings or read_settings()
+    # Here a mistake ends in a sentence, in the lifespan it would end in a traceback.
     if settings.default_models:
-        # Here a mistake ends in a sentence, in the lifespan it would end in a traceback.
         load_registry(settings)
+    if settings.default_caption_models:
+        load_caption_registry(settings)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[Mapping[str, Any]]:
