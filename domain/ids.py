@@ -1,7 +1,7 @@
 """Ids: a prefix that names the kind, and a UUIDv7 in base32 (TypeID).
 
-A turn's id is made from its conversation's, an output's from its turn's, so that a turn's place,
-its conversation and its order are known without a lookup:
+A turn's id is made from its conversation's, an output's from its parent's, so that a turn's place,
+its conversation and its order, and what an output belongs to, are known without a lookup:
 
     conv_01jd…   turn_01jd…_0003   out_01jd…_0003_1
 
@@ -10,7 +10,7 @@ Turns count from 0000 as `turnIndex` does, slots from 1.
 
 import re
 from hashlib import sha256
-from typing import Final, NewType
+from typing import Final, NewType, TypeAlias
 
 from typeid import TypeID
 from uuid_utils import UUID
@@ -23,6 +23,9 @@ PromptId = NewType("PromptId", str)
 UploadId = NewType("UploadId", str)
 ViewerId = NewType("ViewerId", str)
 ModelId = NewType("ModelId", str)
+
+ParentId: TypeAlias = TurnId
+"""Of what outputs belong to."""
 
 LAST_TURN_INDEX: Final = 9_999
 
@@ -69,16 +72,16 @@ def turn_id_of(conversation_id: ConversationId, turn_index: int) -> TurnId:
     return TurnId(f"turn_{_suffix_of(conversation_id)}_{turn_index:04d}")
 
 
-def output_id_of(turn_id: TurnId, slot: int) -> OutputId:
-    return OutputId(f"out_{turn_id.removeprefix('turn_')}_{slot}")
+def output_id_of(parent_id: ParentId, slot: int) -> OutputId:
+    return OutputId(f"out_{parent_id.removeprefix('turn_')}_{slot}")
 
 
 def conversation_of_turn(turn_id: TurnId) -> ConversationId:
     return ConversationId(f"conv_{turn_id.split('_')[1]}")
 
 
-def turn_of_output(output_id: OutputId) -> tuple[TurnId, int]:
-    """The turn that an output belongs to, and its slot there."""
+def parent_of_output(output_id: OutputId) -> tuple[ParentId, int]:
+    """What an output belongs to, and its slot there."""
     _, suffix, index, slot = output_id.split("_")
     return TurnId(f"turn_{suffix}_{index}"), int(slot)
 

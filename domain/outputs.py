@@ -1,4 +1,4 @@
-"""An output: one model's part of a turn."""
+"""An output: one model's part of its parent, such as a turn."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Final, TypeAlias
 
 from domain.errors import GenerationErrorCode
-from domain.ids import ModelId, OutputId, TurnId, output_id_of
+from domain.ids import ModelId, OutputId, ParentId, TurnId, output_id_of
 from domain.images import Image
 from domain.references import Reference
 
@@ -128,9 +128,9 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """One model's part of a turn, as it stands."""
+    """One model's part of its parent, as it stands."""
 
-    turn_id: TurnId
+    parent_id: ParentId
     slot: int
     model_id: ModelId
     requested_model_id: str
@@ -163,7 +163,11 @@ class Output:
 
     @property
     def id(self) -> OutputId:
-        return output_id_of(self.turn_id, self.slot)
+        return output_id_of(self.parent_id, self.slot)
+
+    @property
+    def turn_id(self) -> TurnId:
+        return self.parent_id
 
     @property
     def unfinished(self) -> bool:

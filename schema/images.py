@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, TypeAlias
 import strawberry
 
 from domain import images, models, outputs, turns
-from domain.ids import turn_of_output
+from domain.ids import parent_of_output
 from domain.object_keys import LINK_WINDOW_SECONDS
 from domain.ports.objects import Link
 from schema.companions import companion, with_companion
@@ -175,7 +175,7 @@ class Image(Node):
     async def turn(image: strawberry.Parent[images.Image], info: Info) -> turns.Turn | None:
         if image.output_id is None:
             return None
-        turn_id, _ = turn_of_output(image.output_id)
+        turn_id, _ = parent_of_output(image.output_id)
         return await info.context.load.turn.load(turn_id)
 
     @strawberry.field(
@@ -188,7 +188,7 @@ class Image(Node):
     async def output(image: strawberry.Parent[images.Image], info: Info) -> outputs.Output | None:
         if image.output_id is None:
             return None
-        turn_id, slot = turn_of_output(image.output_id)
+        turn_id, slot = parent_of_output(image.output_id)
         turn = await info.context.load.turn.load(turn_id)
         return turn.output(slot) if turn else None
 

@@ -14,6 +14,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar
 
+from domain.claims import Hint, Waiting
 from domain.errors import Overloaded
 from domain.execution.dropped_hints import DroppedHints
 from domain.execution.rules import FEW_RUNS, has_room
@@ -22,7 +23,6 @@ from domain.ids import OutputId, ViewerId
 from domain.models import ModelRegistry
 from domain.ports.execution import ClaimRepository
 from domain.ports.providers import Provider
-from domain.turns import Hint, Waiting
 
 log = logging.getLogger(__name__)
 

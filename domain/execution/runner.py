@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from domain.claims import Claim, Waiting
 from domain.errors import (
     GenerationErrorCode,
     GenerationFailed,
@@ -40,7 +41,6 @@ from domain.ports.repositories import ImageRepository
 from domain.references import positions_of
 from domain.retries import RetryPolicy, retry
 from domain.routes import may_take_over
-from domain.turns import Claim, Waiting
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ class OutputRun:
             objects=runner.image_writer.objects,
             image_processor=runner.image_processor,
             provider=first.provider if first else "",
-            run_count=first.runs_for(claim.turn.options.images_per_model) if first else 1,
+            run_count=first.runs_for(claim.parent.options.images_per_model) if first else 1,
         )
         self._facts = {"output_id": claim.output.id, "model": claim.output.model_id}
 
@@ -178,7 +178,7 @@ class OutputRun:
 
     async def _generate(self) -> Delivery:
         runs = self._reporter.runs
-        if self._claim.turn.options.earlier_messages and any(
+        if self._claim.parent.options.earlier_messages and any(
             route.supports_context for route in self._routes
         ):
             found = await self._claims.earlier_messages(self._claim, limit=_MAX_EARLIER_MESSAGES)
@@ -250,7 +250,7 @@ class OutputRun:
                 route
                 for route in others
                 if may_take_over(
-                    route, planned, self._claim.turn, self._claim.output, image_count=image_count
+                    route, planned, self._claim.parent, self._claim.output, image_count=image_count
                 )
             ),
         ]
@@ -326,7 +326,7 @@ class OutputRun:
                 broken = failure
                 continue
             image = await self._store(processed, self._clock.now(), delivered.seed)
-            self._kept.append(ImageRecord(image, self._claim.turn.user_message, made_from))
+            self._kept.append(ImageRecord(image, self._claim.parent.user_message, made_from))
         if broken is not None and not self._kept:
             raise broken
 
@@ -444,7 +444,7 @@ class OutputRun:
 
     async def _has_landed(self, records: Sequence[ImageRecord]) -> bool:
         return await self._runner.images.any_refers_to(
-            self._claim.turn.owner_id, [record.image.id for record in records]
+            self._claim.parent.owner_id, [record.image.id for record in records]
         )
 
 
@@ -491,7 +491,7 @@ def _soonest(failures: Sequence[GenerationFailed]) -> GenerationFailed:
 
 def _image_count(claim: Claim, *, index: int, run_count: int) -> int:
     """How many images one of several runs makes."""
-    count, more = divmod(claim.turn.options.images_per_model, run_count)
+    count, more = divmod(claim.parent.options.images_per_model, run_count)
     return max(1, count + (index < more))
 
 
@@ -504,7 +504,7 @@ def _request(
     seconds_left: float,
     earlier_messages: tuple[str, ...],
 ) -> GenerationRequest:
-    turn, output, options = claim.turn, claim.output, claim.turn.options
+    turn, output, options = claim.parent, claim.output, claim.parent.options
     size = None
     if options.width is not None and options.height is not None:
         size = options.width, options.height
@@ -514,7 +514,7 @@ def _request(
         attempt=output.attempt,
         model=model,
         prompt=spell_mentions(
-            turn.user_message,
+            turn.prompt,
             positions_of(output.references, turn.references),
             model.mention_spelling or IN_WORDS,
         ),

@@ -19,6 +19,8 @@ from domain.ids import (
     ConversationId,
     ImageId,
     ModelId,
+    OutputId,
+    ParentId,
     PromptId,
     TurnId,
     UploadId,
@@ -27,6 +29,7 @@ from domain.ids import (
 from domain.images import Image, ImageOrigin, ImageRecord, KeptImages
 from domain.outputs import Output
 from domain.pages import Page, PageRequest
+from domain.parents import Parent
 from domain.prompts import Prompt
 from domain.stored import Wanted
 from domain.turns import PlannedOutput, Turn, TurnPlan, TurnsAsOf
@@ -146,6 +149,15 @@ class TurnRepository(Protocol):
         committed by `at_least` is missing, even if a new primary answers.
         """
 
+
+class OutputRepository(Protocol):
+    """Outputs, whatever the kind of their parent."""
+
+    async def find_parent(self, viewer_id: ViewerId, output_id: OutputId) -> Parent | None: ...
+
+    async def list_unfinished(self, viewer_id: ViewerId) -> Sequence[Parent]:
+        """Some of the viewer's parents with unfinished outputs; none if there are none."""
+
     async def retry(
         self,
         viewer_id: ViewerId,
@@ -154,7 +166,7 @@ class TurnRepository(Protocol):
         planned: PlannedOutput,
         max_active_outputs: int,
         key: IdempotencyKey | None,
-    ) -> tuple[Turn, ClusterTime] | Conflict:
+    ) -> tuple[Parent, ClusterTime] | Conflict:
         """Queue an ended output again, as its next attempt, reserve its credits and write the
         idempotency record together, or nothing.
 
@@ -163,8 +175,8 @@ class TurnRepository(Protocol):
         """
 
     async def cancel(
-        self, viewer_id: ViewerId, turn_id: TurnId, slots: Iterable[int]
-    ) -> Turn | None:
+        self, viewer_id: ViewerId, parent_id: ParentId, slots: Iterable[int]
+    ) -> Parent | None:
         """End those of these outputs that have not ended, and release what they had reserved; None
         if all have ended.
         """

@@ -111,14 +111,15 @@ class CommandService:
         self, viewer: Viewer, record: IdempotencyRecord
     ) -> tuple[Conversation, Turn]:
         """What was stored under a key, as it is now. Raise Refused where that has been deleted."""
-        conversation_id = conversation_of_turn(record.turn_id)
+        turn_id = record.parent_id
+        conversation_id = conversation_of_turn(turn_id)
         conversations = await self.conversations.get_many(viewer.id, [conversation_id])
-        turns = await self.turns.get_many(viewer.id, [record.turn_id])
+        turns = await self.turns.get_many(viewer.id, [turn_id])
         if not conversations or not turns:
             # A used key never makes a second result.
             message = "The result stored under this key has been deleted."
             refuse(UserErrorCode.NOT_FOUND, message, "idempotencyKey")
-        return conversations[conversation_id], turns[record.turn_id]
+        return conversations[conversation_id], turns[turn_id]
 
     async def _find(self, viewer: Viewer, key: IdempotencyKey | None) -> IdempotencyRecord | None:
         """What the same command has stored before, or None. Raise Refused for another input."""

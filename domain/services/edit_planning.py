@@ -10,9 +10,9 @@ from domain.ids import (
     LAST_TURN_INDEX,
     ConversationId,
     conversation_of_turn,
+    parent_of_output,
     parse_conversation_id,
     parse_output_id,
-    turn_of_output,
 )
 from domain.model_choice import Inherited
 from domain.models import SQUARE, ModelRegistry, Resolution
@@ -131,7 +131,7 @@ class EditPlanner:
             refusals.add(UserErrorCode.TOO_MANY_REFERENCES, message, "previousOutputIds")
             return None
         ids = [parse_output_id(name) for name in names]
-        slots = [turn_of_output(output_id) if output_id else None for output_id in ids]
+        slots = [parent_of_output(output_id) if output_id else None for output_id in ids]
         wanted = {
             slot[0] for slot in slots if slot and conversation_of_turn(slot[0]) == conversation_id
         }

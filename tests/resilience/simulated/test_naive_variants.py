@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from domain.claims import Claim, Waiting
 from domain.execution.leases import Lease, LeaseLost
 from domain.execution.run_progress import RunReporter
 from domain.execution.runner import OutputRun
@@ -22,7 +23,6 @@ from domain.ids import ConversationId, ImageId, ViewerId
 from domain.images import ImageRecord
 from domain.outputs import GenerationError, Output, OutputStatus, ProviderJob, Report, Run
 from domain.services.commands import CommandService
-from domain.turns import Claim, Waiting
 from domain.viewers import Viewer
 from tests.resilience.simulated.history import play
 from tests.resilience.simulated.model.claims import Claims
@@ -74,7 +74,7 @@ class NoRelease(Claims):
     def _fail(self, row: Row, output: Output, holding: Output, error: GenerationError) -> None:
         failed = self._tables.end(row, output, status=OutputStatus.FAILED, error=error)
         before = self._tables.put(row, [failed])
-        self._tables.observer.committed(row.turn.owner_id, before, row.turn)
+        self._tables.observer.committed(row.parent.owner_id, before, row.parent)
 
 
 class ReleaseAndCapture(Claims):
@@ -83,7 +83,7 @@ class ReleaseAndCapture(Claims):
     def land(self, claim: Claim, records: Sequence[ImageRecord], report: Report) -> bool:
         landed = super().land(claim, records, report)
         if landed:
-            self._tables.release(claim.turn.owner_id, [claim.output])
+            self._tables.release(claim.parent.owner_id, [claim.output])
         return landed
 
 
@@ -101,8 +101,8 @@ class ForgetWhatIsAtWork(Conversations):
     """What was reserved for outputs at work is not released when they are deleted."""
 
     def delete(self, viewer_id: ViewerId, conversation_id: ConversationId) -> Sequence[str] | None:
-        for row in self._tables.rows_of(conversation_id):
-            row.turn = replace(row.turn, outputs=())
+        for turn in self._tables.turns_of(conversation_id):
+            self._tables.parents[turn.id].parent = replace(turn, outputs=())
         return super().delete(viewer_id, conversation_id)
 
 
@@ -161,7 +161,7 @@ class LateBucket(Bucket):
         (Parts(conversations=DeleteWhatIsUsed), "is deleted, but still referred to"),
         (Parts(receipts=NoReceipts), "was done before, but refused"),
         (Parts(tables=Spendthrift), "has spent more than there was"),
-        (Parts(tables=KeysTwice), "one request made 2 turns"),
+        (Parts(tables=KeysTwice), "one request was done 2 times"),
         (Parts(bucket=LateBucket), "lands without bytes"),
         (Parts(sweeper=None), "is not taken up"),
     ],
