@@ -212,7 +212,7 @@ class Dispatcher:
         if run is None:
             self._release(waiting)
             return None
-        run.move_to = partial(self._move, waiting)
+        run.ask_before_moving(partial(self._move, waiting))
         # A run belongs to no request: it starts without anybody's context variables.
         task = asyncio.create_task(
             self._run(waiting, run), name=f"run {waiting.output_id}", context=Context()

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from domain.claims import Claim, Waiting
+from domain.execution.landing import Landing
 from domain.execution.leases import Lease, LeaseLost
 from domain.execution.run_progress import RunReporter
 from domain.execution.runner import OutputRun
@@ -32,7 +33,7 @@ from tests.resilience.simulated.nodes import Node
 from tests.resilience.simulated.scenes import a_node, start, until, wait
 from tests.resilience.simulated.site import LEASE, Bucket, Parts
 
-_land, _sweep = OutputRun._land, Sweeper._sweep
+_land, _sweep = Landing.land, Sweeper._sweep
 AT_MOST = 3_000
 """Histories until a variant has to be found out; the slowest takes a few hundred."""
 
@@ -183,13 +184,17 @@ async def _refuse_at_once(self: CommandService, viewer: Viewer, key: Idempotency
     return None
 
 
-async def _land_and_forget(self: OutputRun, delivery: Delivery) -> str:
-    kept = tuple(self._kept)
+async def _land_and_forget(self: Landing, delivery: Delivery) -> None:
+    stored = tuple(self._stored)
     try:
-        return await _land(self, delivery)
+        await _land(self, delivery)
     except LeaseLost:
-        self._kept.extend(kept)  # whatever became of a landing that was not acknowledged
+        self._stored.extend(stored)  # whatever became of a landing that was not acknowledged
         raise
+
+
+async def _cancel_jobs_at_once(self: OutputRun) -> None:
+    await self._runs.cancel_jobs()
 
 
 async def _renew_nothing(self: Lease) -> None:
@@ -207,11 +212,11 @@ async def _take_what_has_run_out(self: Sweeper, min_queued: timedelta, *, expire
         (RunReporter, "submitting", _ask_at_once, "the vendor was paid 2 times"),
         (Run, "answer_is_awaited", False, "the vendor was paid 2 times"),
         (CommandService, "_find_after_refusal", _refuse_at_once, "was done before, but refused"),
-        (OutputRun, "_land", _land_and_forget, "is deleted, but still referred to"),
+        (Landing, "land", _land_and_forget, "is deleted, but still referred to"),
         (
             OutputRun,
             "_cancel_jobs_if_abandoned",
-            OutputRun._cancel_jobs,
+            _cancel_jobs_at_once,
             "cancelled, but still wanted",
         ),
         (Lease, "_keep", _renew_nothing, "which is well"),
