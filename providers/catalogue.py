@@ -19,7 +19,8 @@ import providers.openai.wire
 import providers.openrouter.wire
 import providers.polled.payloads
 from domain.ids import ModelId
-from domain.models import ImageModel, ModelRegistry, ModelUnavailableReason, Scene
+from domain.models import ImageModel, ModelRegistry, Scene
+from domain.registry import ModelUnavailableReason
 from providers.tables import TableError, build
 
 CATALOGUE: Final = Path(__file__).with_name("catalogue.toml")

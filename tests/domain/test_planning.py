@@ -16,7 +16,6 @@ from domain.models import (
     AspectRatio,
     ImageModel,
     ModelRegistry,
-    ModelUnavailableReason,
     Resolution,
     Scene,
 )
@@ -24,6 +23,7 @@ from domain.parents import TurnOptions
 from domain.planning import check_spending, plan_turn
 from domain.references import Reference, ReferenceOrigin, choose_references, positions_of
 from domain.refusals import Refusals
+from domain.registry import ModelUnavailableReason
 from domain.turns import TurnPlan, TurnRequest
 
 WORDS, EDITS = frozenset({Scene.TEXT_TO_IMAGE}), frozenset({Scene.IMAGE_TO_IMAGE})

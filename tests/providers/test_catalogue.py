@@ -8,10 +8,10 @@ from domain.ids import ModelId
 from domain.models import (
     ASPECT_RATIOS,
     ModelRegistry,
-    ModelUnavailableReason,
     Resolution,
     Scene,
 )
+from domain.registry import ModelUnavailableReason
 from providers.catalogue import CatalogueError, UnknownDefaultModel, load_catalogue
 
 ROW = """

@@ -215,6 +215,7 @@ export const pt: Messages = {
     TURN_IN_PROGRESS: "A rodada anterior ainda não tem nenhuma imagem.",
     UNKNOWN_MENTION: "A mensagem menciona uma imagem que não pode ser usada.",
     UPLOAD_INVALID: "O arquivo não é uma imagem completa de tamanho permitido.",
+    CAPTION_OPTIONS_INVALID: "Uma opção da legenda está fora dos limites, ou o modelo não escreve nesse idioma.",
     UPLOAD_MISSING: "O arquivo não chegou.",
     UPLOAD_TOO_LARGE: "O arquivo é grande demais.",
     UPLOAD_TYPE_UNSUPPORTED: "Use imagens PNG, JPEG ou WebP.",
