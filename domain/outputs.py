@@ -7,7 +7,16 @@ from enum import StrEnum
 from typing import Final, TypeAlias
 
 from domain.errors import GenerationErrorCode
-from domain.ids import ModelId, OutputId, ParentId, TurnId, output_id_of
+from domain.ids import (
+    ModelId,
+    OutputId,
+    ParentId,
+    PostId,
+    TurnId,
+    as_post_id,
+    as_turn_id,
+    output_id_of,
+)
 from domain.images import Image
 from domain.references import Reference
 
@@ -20,6 +29,8 @@ class OutputStatus(StrEnum):
     CANCELLED = "CANCELLED"
 
 
+CAPTION_SLOT: Final = 0
+"""Of a post's caption. Outputs that deliver images have slots from 1."""
 UNFINISHED: Final = frozenset({OutputStatus.QUEUED, OutputStatus.GENERATING})
 
 
@@ -152,6 +163,9 @@ class Output:
     text: str | None
     usage: Usage | None
     error: GenerationError | None
+    waits: bool = False
+    """Whether it cannot run before the caption of its post is there, or ended because it never was.
+    """
     runs: tuple[Run, ...]
     """Of this attempt; none if nothing has been submitted, or a repetition costs nothing."""
     credits_reserved: int
@@ -166,8 +180,17 @@ class Output:
         return output_id_of(self.parent_id, self.slot)
 
     @property
-    def turn_id(self) -> TurnId:
-        return self.parent_id
+    def turn_id(self) -> TurnId | None:
+        return as_turn_id(self.parent_id)
+
+    @property
+    def post_id(self) -> PostId | None:
+        return as_post_id(self.parent_id)
+
+    @property
+    def is_caption(self) -> bool:
+        """Whether it delivers the words of a post instead of images."""
+        return self.slot == CAPTION_SLOT
 
     @property
     def unfinished(self) -> bool:

@@ -3,15 +3,19 @@
 Whatever runs outputs knows no more of a parent than this, so that there may be other kinds.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from domain.ids import ModelId, ParentId, ViewerId
-from domain.images import Image
+from domain.images import Image, ImageOrigin
 from domain.models import AspectRatio, ImageFormat, Quality, Resolution
 from domain.outputs import Output
 from domain.references import Reference
+
+MAX_PROMPT_LENGTH: Final = 2_000
 
 
 class PromptContext(StrEnum):
@@ -68,8 +72,18 @@ class Parent:
         return self.user_message
 
     @property
+    def entries(self) -> Sequence[Output]:
+        """All that is run for it: its outputs, and what else there is."""
+        return self.outputs
+
+    @property
+    def image_origin(self) -> ImageOrigin:
+        """Of the images that its outputs deliver."""
+        return ImageOrigin.OUTPUT
+
+    @property
     def in_progress(self) -> bool:
-        return any(output.unfinished for output in self.outputs)
+        return any(entry.unfinished for entry in self.entries)
 
     @property
     def images(self) -> tuple[Image, ...]:
@@ -77,4 +91,4 @@ class Parent:
         return tuple(output.image for output in self.outputs if output.image is not None)
 
     def output(self, slot: int) -> Output | None:
-        return next((output for output in self.outputs if output.slot == slot), None)
+        return next((entry for entry in self.entries if entry.slot == slot), None)

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from typing import Final
 
 from domain.abilities import MAX_IMAGES_PER_MODEL, check_abilities, check_options
-from domain.credits import Account
+from domain.credits import Account, Priced
 from domain.errors import UserErrorCode
 from domain.ids import ModelId
 from domain.mentions import mentioned_in
 from domain.model_choice import Inherited, ModelChoice, choose_model, choose_models
 from domain.models import ModelRegistry, Resolution, Scene
 from domain.outputs import Output
-from domain.parents import Parent, TurnOptions
+from domain.parents import MAX_PROMPT_LENGTH, Parent, TurnOptions
 from domain.plurals import count
 from domain.prices import price_of_image
 from domain.references import Reference, choose_references
@@ -22,7 +22,6 @@ from domain.refusals import Refusals
 from domain.text import is_blank
 from domain.turns import PlannedOutput, TurnPlan, TurnRequest
 
-MAX_PROMPT_LENGTH: Final = 2_000
 _MAX_NAMED: Final = 5
 
 
@@ -119,7 +118,7 @@ def plan_retry(
 
 
 def check_spending(
-    outputs: Sequence[PlannedOutput],
+    outputs: Sequence[Priced],
     *,
     account: Account,
     max_active_outputs: int,

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Protocol
 
+from domain.captions import PlannedCaption
 from domain.changes import ClusterTime
 from domain.conflicts import Conflict
 from domain.conversations import Conversation
@@ -21,6 +22,7 @@ from domain.ids import (
     ModelId,
     OutputId,
     ParentId,
+    PostId,
     PromptId,
     TurnId,
     UploadId,
@@ -30,6 +32,7 @@ from domain.images import Image, ImageOrigin, ImageRecord, KeptImages
 from domain.outputs import Output
 from domain.pages import Page, PageRequest
 from domain.parents import Parent
+from domain.posts import Post, PostPlan
 from domain.prompts import Prompt
 from domain.stored import Wanted
 from domain.turns import PlannedOutput, Turn, TurnPlan, TurnsAsOf
@@ -147,6 +150,57 @@ class TurnRepository(Protocol):
         Also those written so recently that a transaction may have committed them out of order. They
         come in pages: where there are more, call again with the last one's index. Nothing that was
         committed by `at_least` is missing, even if a new primary answers.
+        """
+
+
+class PostRepository(Protocol):
+    async def get_many(
+        self, viewer_id: ViewerId, ids: Iterable[PostId]
+    ) -> Mapping[PostId, Post]: ...
+
+    async def page(self, viewer_id: ViewerId, request: PageRequest) -> Page[Post]:
+        """Newest first."""
+
+    async def start(
+        self,
+        viewer_id: ViewerId,
+        post_id: PostId,
+        *,
+        plan: PostPlan,
+        max_active_outputs: int,
+        key: IdempotencyKey | None,
+    ) -> Post | Conflict:
+        """Write the post, the use of its prompt, the credits of its caption and its outputs, and
+        the idempotency record together, or nothing.
+
+        The conflict is KEY_USED, IMAGE_GONE or LIMIT_REACHED.
+        """
+
+    async def rewrite_caption(
+        self,
+        viewer_id: ViewerId,
+        post: Post,
+        *,
+        caption: PlannedCaption,
+        outputs: Mapping[int, PlannedOutput],
+        max_active_outputs: int,
+        key: IdempotencyKey | None,
+    ) -> Post | Conflict:
+        """Queue the caption of a post again, as its next attempt, and those of `Post.uncaptioned`
+        that are planned, by their slots; reserve their credits and write the idempotency record
+        together, or nothing.
+
+        The conflict is KEY_USED, LIMIT_REACHED, or STALE: since `post` was read, one of them has
+        changed, or it was deleted.
+        """
+
+    async def delete(
+        self, viewer_id: ViewerId, post_id: PostId, *, keep_images: bool = False
+    ) -> Sequence[str] | None:
+        """Delete it with its outputs' images except favourites and those that are used elsewhere,
+        or no image at all. Release what it had reserved.
+
+        Return the keys of objects that are orphans from then on; None if there was no such post.
         """
 
 

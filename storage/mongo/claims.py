@@ -18,6 +18,7 @@ from domain.ids import (
     ModelId,
     OutputId,
     ViewerId,
+    as_turn_id,
     conversation_of_turn,
     output_id_of,
     parent_of_output,
@@ -104,9 +105,12 @@ class MongoClaimRepository:
         )
 
     async def earlier_messages(self, claim: Claim, *, limit: int) -> Sequence[str]:
-        first, _ = turn_id_range(conversation_of_turn(claim.parent.id))
+        turn_id = as_turn_id(claim.parent.id)
+        if turn_id is None:
+            return []
+        first, _ = turn_id_range(conversation_of_turn(turn_id))
         earlier = {
-            "_id": {"$gte": first, "$lt": claim.parent.id},
+            "_id": {"$gte": first, "$lt": turn_id},
             "ownerId": claim.parent.owner_id,
         }
         cursor = self._database.turns.find(earlier, {"userMessage": 1}).sort("_id", -1).limit(limit)
