@@ -34,6 +34,7 @@ from domain.services.conversations import ConversationService
 from domain.services.edit_planning import EditPlanner
 from domain.services.favourites import FavouriteService
 from domain.services.images import ImageService
+from domain.services.outputs import OutputService
 from domain.services.plans import PlanService
 from domain.services.prompts import PromptService
 from domain.services.turns import TurnService
@@ -84,6 +85,7 @@ from storage.mongo.erasures import MongoErasureRepository
 from storage.mongo.idempotency import MongoIdempotencyRepository
 from storage.mongo.images import MongoImageRepository
 from storage.mongo.model_availability import MongoWithdrawnModelRepository
+from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.periodic import MongoPeriodicJobRepository
 from storage.mongo.prompts import MongoPromptRepository
 from storage.mongo.referenced_objects import MongoReferencedObjectRepository
@@ -265,6 +267,7 @@ def _make_services(
     """Put together what resolvers call. It opens nothing."""
     conversation_repository = MongoConversationRepository(base.database)
     turn_repository = MongoTurnRepository(base.database)
+    output_repository = MongoOutputRepository(base.database)
     prompt_repository = MongoPromptRepository(base.database)
     turn_cursors = TurnCursors(base.image_tools.signer)
     images = ImageService(base.images, base.image_writer)
@@ -285,6 +288,13 @@ def _make_services(
         commands=commands,
         accounts=accounts,
         edits=EditPlanner(turn_repository, conversation_repository, images, base.registry),
+        outputs=output_repository,
+        hints=hints,
+    )
+    outputs = OutputService(
+        outputs=output_repository,
+        commands=commands,
+        accounts=accounts,
         registry=base.registry,
         hints=hints,
         image_writer=base.image_writer,
@@ -293,6 +303,7 @@ def _make_services(
         registry=base.registry,
         conversations=conversations,
         turns=turns,
+        outputs=outputs,
         plans=PlanService(conversations, turns),
         images=images,
         uploads=_make_upload_service(settings, base, upload_processor=upload_processor),
@@ -325,7 +336,7 @@ def _make_upload_service(
 def _make_viewer_eraser(base: _Base) -> ViewerEraser:
     return ViewerEraser(
         MongoErasureRepository(base.database),
-        MongoTurnRepository(base.database),
+        MongoOutputRepository(base.database),
         MongoConversationRepository(base.database),
         base.image_tools.objects,
     )

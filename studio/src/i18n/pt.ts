@@ -68,7 +68,7 @@ export const pt: Messages = {
   sending: "Enviando…",
   whatToChange: "O que deve mudar?",
   nextEdit: "O que deve mudar agora?",
-  origins: { UPLOAD: "Envio", SAMPLE: "Exemplo", OUTPUT: "Imagem" },
+  origins: { UPLOAD: "Envio", SAMPLE: "Exemplo", OUTPUT: "Imagem", POST: "Publicação" },
   models: "Modelos",
   searchModels: "Buscar modelos",
   chooseModel: "Escolher um modelo",
