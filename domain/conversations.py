@@ -37,6 +37,9 @@ class Conversation:
         """No index is ever used again, since ids are made of them."""
         return self.turn_count + self.deleted_turns
 
+    title_was_given: bool = False
+    """By the viewer. Otherwise it is the beginning of the first message."""
+
 
 @dataclass(frozen=True, slots=True)
 class StartConversation:

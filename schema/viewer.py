@@ -1,6 +1,7 @@
 """The viewer: everything that belongs to the person who asks."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated, ClassVar
 
 import strawberry
@@ -11,13 +12,15 @@ import domain.images
 import domain.model_stats
 import domain.models
 import domain.prompts
+import domain.shares
 import domain.turns
 import domain.viewers
 from domain.credits import Account
 from domain.ids import ModelId, parse_image_id
 from domain.model_choice import MAX_MODELS
 from domain.pages import Page
-from domain.planning import MAX_PROMPT_LENGTH
+from domain.parents import MAX_PROMPT_LENGTH
+from domain.rates import RateLimitState
 from domain.references import MAX_MANUAL_REFERENCES
 from domain.text_search import searched_words
 from schema.albums import AlbumConnection
@@ -32,6 +35,7 @@ from schema.models import ImageModel
 from schema.node import Node
 from schema.prompts import PromptConnection
 from schema.scalars import given
+from schema.shares import Share
 from schema.turns import Turn
 
 
@@ -105,6 +109,25 @@ class ModelStats:
         return info.context.services.registry.remembered(stats.model_id)
 
 
+@strawberry.type(
+    description="The bucket that the cost of a viewer's operations is taken from. It fills up "
+    "again continuously. An operation that costs more than what is left is answered with the error "
+    "RATE_LIMITED, whose `retryAfterSeconds` says when to try again."
+)
+class RateLimit:
+    source: ClassVar[type] = RateLimitState
+
+    limit: int = strawberry.field(description="What the full bucket contains.")
+    remaining: int = strawberry.field(
+        description="What is left after this operation. Other operations of the viewer that run at "
+        "the same time may be missing."
+    )
+    cost: int = strawberry.field(description="What this operation costs.")
+    reset_at: datetime = strawberry.field(
+        description="When the bucket is full again, if no other operation runs before."
+    )
+
+
 @strawberry.type(description="The person or service that the token identifies.")
 class Viewer(Node):
     source = domain.viewers.Viewer
@@ -125,6 +148,16 @@ class Viewer(Node):
             max_manual_references=MAX_MANUAL_REFERENCES,
             max_models=MAX_MODELS,
         )
+
+    @strawberry.field(
+        graphql_type=RateLimit,
+        description="How much the viewer's operations may cost at the moment.",
+        metadata=hints("id"),
+    )
+    @staticmethod
+    def rate_limit(viewer: strawberry.Parent[domain.viewers.Viewer], info: Info) -> RateLimitState:
+        request = info.context
+        return request.services.rate_limits.state(viewer.id, cost=request.cost)
 
     @strawberry.field(
         graphql_type=ConversationConnection,
@@ -277,6 +310,17 @@ class Viewer(Node):
         return await info.context.services.choices.model_stats(
             viewer, days=30 if days is None else days
         )
+
+    @strawberry.field(
+        graphql_type=list[Share],
+        description="The links that the viewer has given to conversations, newest first. Those "
+        "that have ended or were revoked are not there.",
+    )
+    @staticmethod
+    async def shares(
+        viewer: strawberry.Parent[domain.viewers.Viewer], info: Info
+    ) -> Sequence[domain.shares.Share]:
+        return await info.context.services.shares.list(viewer)
 
 
 @strawberry.input(description="The input of `deleteViewer`.")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from domain.errors import BadUserInput, UserErrorCode
-from domain.ids import parse_output_id, turn_of_output
+from domain.ids import as_turn_id, parent_of_output, parse_output_id
 from domain.model_stats import MAX_DAYS, ModelStats, total
 from domain.outputs import Output
 from domain.ports.repositories import ChoiceRepository, ModelStatsRepository, TurnRepository
@@ -25,9 +25,10 @@ class ChoiceService:
         back. What is as wanted already stays as it is.
         """
         output_id = parse_output_id(command.output_id)
-        if output_id is None:
+        parent_id, slot = parent_of_output(output_id) if output_id else (None, 0)
+        turn_id = as_turn_id(parent_id) if parent_id else None
+        if turn_id is None:
             refuse(*_NOT_FOUND)
-        turn_id, slot = turn_of_output(output_id)
         await self.choices.choose(viewer.id, turn_id, slot, chosen=command.chosen)
         turn = (await self.turns.get_many(viewer.id, [turn_id])).get(turn_id)
         output = turn.output(slot) if turn else None

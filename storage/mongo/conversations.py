@@ -179,6 +179,7 @@ class MongoConversationRepository:
                     {
                         "$set": {
                             "title": {"$literal": title},
+                            "titleWasGiven": True,
                             "words": words_added(before=title),
                             **_WRITTEN,
                         }
@@ -210,6 +211,9 @@ class MongoConversationRepository:
                 conversation_id=conversation_id,
                 turns=turns,
                 keep_images=keep_images,
+            )
+            await transaction.shares.delete_many(
+                {"ownerId": viewer_id, "conversationId": conversation_id}
             )
             await move_credits(transaction, viewer_id, movements=removed.movements)
             return removed.keys
@@ -248,7 +252,7 @@ class _NewTurn:
     async def use_key(self, transaction: Transaction) -> None:
         """First, so that a second request under the key is distinguished from other conflicts."""
         turn_id = turn_id_of(self.conversation_id, self.turn_index)
-        await use_key(transaction, self.owner_id, key=self.key, turn_id=turn_id)
+        await use_key(transaction, self.owner_id, key=self.key, parent_id=turn_id)
 
     async def write(self, transaction: Transaction) -> Turn:
         """Last: it ends with the account."""
@@ -284,6 +288,7 @@ def read_conversation(document: Document, cluster_time: ClusterTime) -> Conversa
         created_at=document["createdAt"],
         updated_at=document["updatedAt"],
         as_of=cluster_time,
+        title_was_given=document.get("titleWasGiven", False),
     )
 
 

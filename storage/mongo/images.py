@@ -9,8 +9,8 @@ from domain.ids import (
     ImageId,
     ModelId,
     ViewerId,
+    parent_of_output,
     turn_id_range,
-    turn_of_output,
 )
 from domain.images import (
     DigitalSourceType,
@@ -96,7 +96,7 @@ class MongoImageRepository:
             delivered: Document = {"ownerId": viewer_id, "outputs.images.id": {"$in": ids}}
             outputs = [one["outputId"] for one in found if one["outputId"] is not None]
             if outputs:
-                turn_ids = sorted({turn_of_output(output_id)[0] for output_id in outputs})
+                turn_ids = sorted({parent_of_output(output_id)[0] for output_id in outputs})
                 await transaction.turns.update_many(
                     {"_id": {"$in": turn_ids}, **delivered}, taking_out(ids)
                 )

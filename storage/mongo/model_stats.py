@@ -12,7 +12,7 @@ from typing import Final
 
 from pymongo.errors import DuplicateKeyError
 
-from domain.ids import ModelId, TurnId, ViewerId
+from domain.ids import ModelId, ParentId, ViewerId
 from domain.model_stats import ModelStats, step_of
 from domain.outputs import Output
 from storage.mongo.collections import Document
@@ -49,14 +49,14 @@ async def count_asked(
 
 
 async def count_end(
-    transaction: Transaction, owner_id: ViewerId, *, turn_id: TurnId, slot: int
+    transaction: Transaction, owner_id: ViewerId, *, parent_id: ParentId, slot: int
 ) -> None:
     """Count how an output has just ended: the transaction has written it before. What the viewer
     cancelled is not counted.
     """
     shown = {f"outputs.{name}": 1 for name in (*_DECIDING, *_TIMES)} | {"createdAt": 1, "copied": 1}
-    query = {"_id": turn_id, "ownerId": owner_id}
-    (turn,) = await transaction.turns.find(query, shown).to_list()
+    query = {"_id": parent_id, "ownerId": owner_id}
+    (turn,) = await transaction.of_parent(parent_id).find(query, shown).to_list()
     output = next(one for one in turn["outputs"] if one["slot"] == slot)
     compared = _has_choice(turn) and not turn.get("copied")
     fact = _end_of(output, compared=compared)

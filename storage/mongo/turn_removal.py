@@ -4,7 +4,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from domain.credits import Movement
-from domain.ids import ConversationId, ImageId, ViewerId, conversation_of_turn, turn_of_output
+from domain.ids import (
+    ConversationId,
+    ImageId,
+    ViewerId,
+    as_turn_id,
+    conversation_of_turn,
+    parent_of_output,
+)
 from domain.images import Image
 from storage.mongo.accounts import releases
 from storage.mongo.collections import Document
@@ -74,8 +81,9 @@ async def find_sharing_conversations(
     }
     found = await transaction.turns.find(copies, {"outputs.images.id": 1}).to_list()
     # What was made elsewhere is in a copy here: the turn that made it may still have it.
-    made_by = {turn_of_output(image.output_id)[0] for image in images if image.output_id}
-    elsewhere = [one for one in made_by if conversation_of_turn(one) != besides]
+    made_by = {parent_of_output(image.output_id)[0] for image in images if image.output_id}
+    turn_ids = filter(None, map(as_turn_id, made_by))
+    elsewhere = [one for one in turn_ids if conversation_of_turn(one) != besides]
     if elsewhere:
         originals = {"_id": {"$in": elsewhere}, "ownerId": viewer_id}
         found += await transaction.turns.find(originals, {"outputs.images.id": 1}).to_list()

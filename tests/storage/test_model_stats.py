@@ -16,6 +16,7 @@ from storage.mongo.choices import MongoChoiceRepository
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.database import Database
 from storage.mongo.model_stats import MongoModelStatsRepository, count
+from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.turns import MongoTurnRepository
 from tests.storage.builders import (
     ANA,
@@ -57,7 +58,7 @@ async def test_each_end_of_an_output_is_counted_once(database: Database) -> None
     failing = await a_claim(database, turn.outputs[1].id)
     assert await claims.fail(failing, FAILURE)
     assert not await claims.fail(failing, FAILURE)
-    await MongoTurnRepository(database).cancel(ANA, turn.id, [4])
+    await MongoOutputRepository(database).cancel(ANA, turn.id, [4])
     assert await claims.end_overdue(max_queued=timedelta(0), limit=10)
 
     found = await stats_of(database)
@@ -84,7 +85,9 @@ async def test_a_retry_is_asked_and_counted_for_itself(database: Database) -> No
     failed = (await turns.get_many(ANA, [turn.id]))[turn.id].outputs[0]
     (other,) = a_plan("other").outputs
 
-    await turns.retry(ANA, failed, planned=other, max_active_outputs=MANY, key=None)
+    await MongoOutputRepository(database).retry(
+        ANA, failed, planned=other, max_active_outputs=MANY, key=None
+    )
     await deliver(database, turn, 1)
 
     found = await stats_of(database)
