@@ -46,6 +46,7 @@ from domain.services.shares import ShareService
 from domain.services.turns import TurnService
 from domain.services.uploads import UploadService
 from domain.services.viewers import ViewerService
+from domain.services.waiting_turns import WaitingTurns
 from domain.shares import ShareTokens
 from domain.signing import Signer
 from edge.admission import Admission
@@ -118,6 +119,7 @@ from storage.mongo.shares import MongoShareRepository
 from storage.mongo.turns import MongoTurnRepository
 from storage.mongo.uploads import MongoUploadRepository
 from storage.mongo.viewers import MongoViewerRepository
+from storage.mongo.waiting_turns import MongoWaitingTurnRepository
 from storage.objects.folder import FolderObjectStore
 from storage.objects.s3 import Bucket, open_bucket
 from subscriptions.conversations import ConversationUpdates
@@ -215,8 +217,15 @@ async def open_api(
         stack.push_async_callback(upload_processor.aclose)
         hub = _make_hub(base)
         eraser = _make_viewer_eraser(base)
+        waiting = _make_waiting_turns(settings, base, hints=hints)
         services = _make_services(
-            settings, base, hub=hub, hints=hints, upload_processor=upload_processor, eraser=eraser
+            settings,
+            base,
+            hub=hub,
+            hints=hints,
+            upload_processor=upload_processor,
+            eraser=eraser,
+            waiting=waiting,
         )
         _show_subscriptions(base.metrics, hub)
         admission = Admission(await _open_authenticator(settings, stack), services.viewers)
@@ -227,6 +236,7 @@ async def open_api(
         await stack.enter_async_context(Sweeper(base.claims, dispatcher).serve())
         await stack.enter_async_context(_make_orphan_collector(base).serve())
         await stack.enter_async_context(eraser.serve())
+        await stack.enter_async_context(waiting.serve())
         await _serve_operators(base, metrics_listener, stack)
         yield Api(
             services=services,
@@ -347,6 +357,7 @@ def _make_services(
     hints: HintQueue,
     upload_processor: UploadProcessor,
     eraser: ViewerEraser,
+    waiting: WaitingTurns,
 ) -> Services:
     """Put together what resolvers call. It opens nothing."""
     conversation_repository = MongoConversationRepository(base.database)
@@ -371,9 +382,10 @@ def _make_services(
         conversations=conversation_repository,
         commands=commands,
         accounts=accounts,
-        edits=EditPlanner(turn_repository, conversation_repository, images, base.registry),
+        edits=waiting.edits,
         outputs=output_repository,
         hints=hints,
+        waiting=waiting,
     )
     outputs = OutputService(
         outputs=output_repository,
@@ -432,6 +444,20 @@ def _make_rate_limits(settings: Settings, database: Database) -> RateLimits:
         MongoBucketRepository(database),
         viewer=Allowance(requests=viewer, cost=cost),
         address=Allowance(requests=address, cost=cost),
+    )
+
+
+def _make_waiting_turns(settings: Settings, base: _Base, *, hints: HintQueue) -> WaitingTurns:
+    turns = MongoTurnRepository(base.database)
+    conversations = MongoConversationRepository(base.database)
+    images = ImageService(base.images, base.image_writer)
+    return WaitingTurns(
+        waiting=MongoWaitingTurnRepository(base.database),
+        turns=turns,
+        conversations=conversations,
+        edits=EditPlanner(turns, conversations, images, base.registry),
+        accounts=_make_account_service(settings, base.database),
+        hints=hints,
     )
 
 

@@ -216,5 +216,8 @@ _MESSAGES: Final = {
     GenerationErrorCode.OUTCOME_UNKNOWN: "The connection was lost; the model may have run.",
     GenerationErrorCode.TIMED_OUT: "The model took too long.",
     GenerationErrorCode.STORAGE_UNAVAILABLE: "The image could not be stored.",
+    GenerationErrorCode.PREVIOUS_TURN_FAILED: "The turn before has not made what this one needs.",
+    GenerationErrorCode.INSUFFICIENT_CREDITS: "There were not enough credits to begin.",
+    GenerationErrorCode.MAX_CREDITS_EXCEEDED: "It would have cost more than was allowed.",
     GenerationErrorCode.INTERNAL: "Something went wrong on our side.",
 }

@@ -14,6 +14,8 @@ from domain.references import Reference
 
 
 class TurnStatus(StrEnum):
+    WAITING = "WAITING"
+    """For the turn before it to end. It has no outputs yet."""
     PENDING = "PENDING"
     GENERATING = "GENERATING"
     COMPLETED = "COMPLETED"
@@ -44,6 +46,17 @@ class SendEdit:
     previous_output_ids: tuple[str, ...] | None = None
     max_credits: int | None = None
     idempotency_key: str | None = None
+    when_ready: bool | None = None
+    """Whether to wait for the latest turn, if it has not ended. None: not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingEdit:
+    """What was asked of a turn that waits, beside what the turn itself has."""
+
+    selected_models: tuple[str, ...] | None
+    previous_output_ids: tuple[str, ...] | None
+    max_credits: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +100,8 @@ class Builder:
     """The conversation's title, or the turn's message."""
     turn_index: int | None
     """None for a conversation."""
+    waits: bool = False
+    """Whether it is a turn that waits for this one, instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +144,8 @@ class TurnPlan:
     resolution: Resolution
     options: TurnOptions
     outputs: tuple[PlannedOutput, ...]
+    waiting: WaitingEdit | None = None
+    """Of a turn that waits. Its outputs are planned again when the turn before it has ended."""
 
     @property
     def credits(self) -> int:
@@ -142,6 +159,14 @@ class Turn(Parent):
     id: TurnId
     turn_index: int
     status: TurnStatus
+    waiting: WaitingEdit | None = None
+    """None unless it waits."""
+    failure: GenerationError | None = None
+    """Why it could not begin, after it had waited."""
+
+    @property
+    def in_progress(self) -> bool:
+        return self.status is TurnStatus.WAITING or any(one.unfinished for one in self.outputs)
 
     @property
     def conversation_id(self) -> ConversationId:
@@ -164,12 +189,11 @@ class Turn(Parent):
 
     @property
     def error(self) -> GenerationError | None:
-        """Why the whole turn failed: what its outputs' errors have in common, else the first
-        one's.
-        """
+        """Why the whole turn failed: why it could not begin, or the error of its first output."""
         if self.status is not TurnStatus.FAILED:
             return None
-        return next((output.error for output in self.outputs if output.error), None)
+        errors = (output.error for output in self.outputs if output.error)
+        return self.failure or next(errors, None)
 
 
 def as_turn(parent: Parent) -> Turn | None:

@@ -46,8 +46,8 @@ described_enum(
     "an upload instead of its image.",
     TURN_IN_PROGRESS="The turn to go on from is still running and none of its outputs has an image "
     "yet.",
-    TURN_IN_USE="Something builds on the turn: it uses an image of the turn. There is an error for "
-    "each, at most ten, and its `message` names it with its id.",
+    TURN_IN_USE="Something builds on the turn: it uses an image of the turn, or waits for "
+    "it. There is an error for each, at most ten, and its `message` names it with its id.",
     CONVERSATION_FULL="The conversation has reached the maximum number of turns, or there are too "
     "many to begin another one with.",
     TITLE_INVALID="The title is blank, or longer than 120 characters.",

@@ -25,11 +25,13 @@ described_enum(
     turns.TurnStatus,
     "The status of a turn, which follows from those of its outputs. "
     "`retryOutput` sets a turn that has ended back to GENERATING.",
+    WAITING="It waits for the turn before it to end, and has no outputs yet.",
     PENDING="All outputs are queued.",
     GENERATING="At least one output has not ended.",
     COMPLETED="All outputs have ended, and at least one has delivered an image.",
-    FAILED="All outputs have failed.",
-    CANCELLED="All outputs have ended without an image, and at least one was cancelled.",
+    FAILED="All outputs have failed, or it could not begin after it had waited.",
+    CANCELLED="All outputs have ended without an image, and at least one was cancelled; or it was "
+    "cancelled while it waited.",
 )
 
 
@@ -88,15 +90,16 @@ class Turn(Node):
         description="The status, which follows from those of the outputs."
     )
     outputs: list[Output] = strawberry.field(
-        description="One output for each selected model, in the order of `selectedModels`."
+        description="One output for each selected model, in the order of `selectedModels`. None "
+        "while the turn waits, and if it has never begun."
     )
     chosen_output: Output | None = strawberry.field(
         description="The output that the viewer goes on from: see `chooseOutput`. Null if none is "
         "chosen. It stays chosen if its images are deleted, and has no `image` then."
     )
     error: GenerationError | None = strawberry.field(
-        description="Why the turn failed: the error of its first output. Null unless `status` "
-        "is FAILED."
+        description="Why the turn failed: the error of its first output, or why it could not "
+        "begin after it had waited. Null unless `status` is FAILED."
     )
     created_at: datetime = strawberry.field(description="When the turn was requested.")
     updated_at: datetime = strawberry.field(description="When the turn last changed.")
@@ -130,16 +133,16 @@ class Turn(Node):
 
     @strawberry.field(
         graphql_type=list[ImageModel],
-        description="The models whose outputs have not ended. Empty once the turn has ended.",
-        metadata=hints("outputs"),
+        description="The models whose outputs have not ended; of a turn that waits, all selected "
+        "ones. Empty once the turn has ended.",
+        metadata=hints("outputs", "status", "selected_model_ids"),
     )
     @staticmethod
     def pending_models(turn: strawberry.Parent[turns.Turn], info: Info) -> list[models.ImageModel]:
-        return [
-            info.context.services.registry.remembered(output.model_id)
-            for output in turn.outputs
-            if output.unfinished
-        ]
+        pending = [output.model_id for output in turn.outputs if output.unfinished]
+        if turn.status is turns.TurnStatus.WAITING:
+            pending = list(turn.selected_model_ids)
+        return [info.context.services.registry.remembered(name) for name in pending]
 
 
 @strawberry.type(description="The state of a turn after a change.")
@@ -189,6 +192,14 @@ class OutputPayload(TurnPayload):
 @strawberry.input(description="The input of `sendEdit`: the next turn of a conversation.")
 class SendEditInput(NextTurnInput, PaidInput):
     conversation_id: strawberry.ID = strawberry.field(description="The conversation to continue.")
+    when_ready: bool | None = strawberry.field(
+        default=False,
+        description="If the latest turn has not ended: wait for it. The new turn is WAITING, and "
+        "begins when the one before has ended. Its references are found, its models planned and "
+        "its credits reserved only then, within `maxCredits`. It fails if the turn before fails or "
+        "is cancelled, or if there are too few credits; `Turn.error` says why. `cancelTurn` "
+        "cancels it. At most 20 turns of a viewer can wait.",
+    )
 
     def to_command(self) -> turns.SendEdit:
         return turns.SendEdit(
@@ -197,10 +208,12 @@ class SendEditInput(NextTurnInput, PaidInput):
             previous_output_ids=self.previous(),
             max_credits=given(self.max_credits),
             idempotency_key=given(self.idempotency_key),
+            # Absent unless it is wanted: an idempotency key of an older client stays the same.
+            when_ready=True if self.when_ready else None,
         )
 
 
-@strawberry.type(description="The new turn. Its outputs are queued.")
+@strawberry.type(description="The new turn. Its outputs are queued, unless it waits.")
 class SendEditPayload(StartedTurnPayload):
     pass
 
@@ -297,7 +310,9 @@ class CancelOutputPayload(OutputPayload):
 
 @strawberry.input(description="The input of `cancelTurn`.")
 class CancelTurnInput:
-    turn_id: strawberry.ID = strawberry.field(description="A turn that has not ended.")
+    turn_id: strawberry.ID = strawberry.field(
+        description="A turn that has not ended, or that waits."
+    )
 
 
 @strawberry.type(description="The cancelled turn.")

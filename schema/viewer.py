@@ -281,7 +281,8 @@ class Viewer(Node):
 
     @strawberry.field(
         graphql_type=list[Turn],
-        description="Turns with an output that has not ended. Query it when an app returns to "
+        description="Turns with an output that has not ended, and turns that wait. "
+        "Query it when an app returns to "
         "the foreground.",
     )
     @staticmethod

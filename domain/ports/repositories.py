@@ -33,7 +33,7 @@ from domain.ids import (
 )
 from domain.images import Image, ImageOrigin, ImageRecord, KeptImages
 from domain.model_stats import ModelStats
-from domain.outputs import Output
+from domain.outputs import GenerationError, Output
 from domain.pages import Page, PageRequest
 from domain.parents import Parent
 from domain.posts import Post, PostPlan
@@ -241,6 +241,26 @@ class OutputRepository(Protocol):
     ) -> Parent | None:
         """End those of these outputs that have not ended, and release what they had reserved; None
         if all have ended.
+        """
+
+
+class WaitingTurnRepository(Protocol):
+    async def list(self, *, after: TurnId | None, limit: int) -> Sequence[Turn]:
+        """Turns of all viewers that wait, by their ids, after this one."""
+
+    async def begin(
+        self, viewer_id: ViewerId, turn_id: TurnId, *, plan: TurnPlan, max_active_outputs: int
+    ) -> Turn | Conflict:
+        """Queue the planned outputs of a turn that waits, and reserve their credits.
+
+        The conflict is STALE if it does not wait any more, IMAGE_GONE or LIMIT_REACHED.
+        """
+
+    async def end(
+        self, viewer_id: ViewerId, turn_id: TurnId, failure: GenerationError | None
+    ) -> Turn | None:
+        """End a turn that waits as failed, or as cancelled without a failure; None if it does not
+        wait any more.
         """
 
 

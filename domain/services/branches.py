@@ -89,4 +89,5 @@ def _describe(builder: Builder) -> str:
     text = shorten(one_line(builder.text), _SHOWN_LENGTH)
     if builder.turn_index is None:
         return f"The conversation “{text}” starts from an image of this turn ({builder.id})."
-    return f"Turn {builder.turn_index + 1}, “{text}”, uses an image of this turn ({builder.id})."
+    why = "waits for this turn" if builder.waits else "uses an image of this turn"
+    return f"Turn {builder.turn_index + 1}, “{text}”, {why} ({builder.id})."

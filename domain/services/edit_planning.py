@@ -21,14 +21,26 @@ from domain.model_choice import Inherited
 from domain.models import SQUARE, ModelRegistry, Resolution
 from domain.outputs import Output
 from domain.planning import plan_turn
+from domain.plurals import count
 from domain.ports.repositories import ConversationRepository, TurnRepository
 from domain.references import Reference, ReferenceOrigin
 from domain.refusals import Refusals, refuse
 from domain.services.conversations import CONVERSATION_NOT_FOUND
 from domain.services.images import ImageService
-from domain.turns import PlannedOutput, RerunTurn, SendEdit, Turn, TurnPlan, TurnRequest
+from domain.turns import (
+    PlannedOutput,
+    RerunTurn,
+    SendEdit,
+    Turn,
+    TurnPlan,
+    TurnRequest,
+    TurnStatus,
+    WaitingEdit,
+)
 from domain.viewers import Viewer
 
+MAX_WAITING_TURNS: Final = 20
+"""Of one viewer."""
 _MAX_PREVIOUS_OUTPUTS: Final = 100
 
 
@@ -40,7 +52,9 @@ class TurnBefore:
     latest: Turn | None
     """None where all turns have been deleted."""
     previous: tuple[Reference, ...] | None
-    """None where something is wrong with them."""
+    """None where something is wrong with them, or while they are waited for."""
+    waits: bool = False
+    """Whether the next turn is to wait for the latest one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +66,8 @@ class PlannedEdit:
 
     @property
     def outputs(self) -> Sequence[PlannedOutput]:
-        return self.turn.outputs
+        """What has to be paid for. A turn that waits is paid for when it begins."""
+        return () if self.turn.waiting else self.turn.outputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +91,51 @@ class EditPlanner:
             previous_were_named=command.previous_output_ids is not None,
             refusals=refusals,
         )
+        if before is not None and before.waits:
+            turn = replace(
+                turn,
+                references=manual or (),
+                waiting=WaitingEdit(
+                    selected_models=command.turn.selected_models,
+                    previous_output_ids=command.previous_output_ids,
+                    max_credits=command.max_credits,
+                ),
+            )
         return PlannedEdit(before, turn)
+
+    async def plan_waiting(
+        self,
+        viewer: Viewer,
+        conversation: Conversation,
+        turn: Turn,
+        waiting: WaitingEdit,
+        *,
+        previous: Turn | None,
+        refusals: Refusals,
+    ) -> TurnPlan:
+        """A turn that has waited for the previous one, as it would begin."""
+        if waiting.previous_output_ids is not None:
+            found = await self._find_named(
+                viewer, conversation.id, names=waiting.previous_output_ids, refusals=refusals
+            )
+        else:
+            found = await self._find_previous(viewer, conversation, previous, refusals=refusals)
+        return plan_turn(
+            TurnRequest(
+                user_message=turn.user_message,
+                selected_models=waiting.selected_models,
+                options=turn.options,
+            ),
+            registry=self.registry,
+            inherited=Inherited(
+                model_ids=turn.selected_model_ids,
+                aspect_ratio=turn.aspect_ratio,
+                resolution=turn.resolution,
+            ),
+            references=None if found is None else (*found, *turn.references),
+            previous_were_named=waiting.previous_output_ids is not None,
+            refusals=refusals,
+        )
 
     async def plan_rerun(
         self, viewer: Viewer, command: RerunTurn, refusals: Refusals
@@ -95,6 +154,8 @@ class EditPlanner:
             refuse(UserErrorCode.NOT_FOUND, "There is no such turn.", "turnId")
         conversation, latest = found
         _check_space(conversation, refusals, field="turnId")
+        if not turn.outputs:
+            _refuse_unbegun(turn, refusals)
         request = TurnRequest(
             user_message=turn.user_message,
             selected_models=command.selected_models,
@@ -137,6 +198,9 @@ class EditPlanner:
             return None
         conversation, latest = found
         _check_space(conversation, refusals, field="conversationId")
+        if command.when_ready and latest is not None and latest.in_progress:
+            await self._check_waiting(viewer, conversation, command, refusals)
+            return TurnBefore(conversation, latest, None, waits=True)
         if command.previous_output_ids is not None:
             previous = await self._find_named(
                 viewer, conversation.id, names=command.previous_output_ids, refusals=refusals
@@ -144,6 +208,24 @@ class EditPlanner:
         else:
             previous = await self._find_previous(viewer, conversation, latest, refusals=refusals)
         return TurnBefore(conversation, latest, previous)
+
+    async def _check_waiting(
+        self, viewer: Viewer, conversation: Conversation, command: SendEdit, refusals: Refusals
+    ) -> None:
+        """Refuse what cannot become right by waiting."""
+        if command.previous_output_ids is not None:
+            named = Refusals()
+            await self._find_named(
+                viewer, conversation.id, names=command.previous_output_ids, refusals=named
+            )
+            refusals.found += [
+                one for one in named.found if one.code is not UserErrorCode.REFERENCE_NOT_READY
+            ]
+        open_turns = await self.turns.in_progress(viewer.id)
+        waiting = sum(turn.status is TurnStatus.WAITING for turn in open_turns)
+        if waiting >= MAX_WAITING_TURNS:
+            message = f"{count(waiting, 'turn')} waiting; at most {MAX_WAITING_TURNS} can wait."
+            refusals.add(UserErrorCode.TOO_MANY_ACTIVE_OUTPUTS, message)
 
     async def _find_previous(
         self,
@@ -206,9 +288,20 @@ def _check_space(conversation: Conversation, refusals: Refusals, *, field: str) 
         refusals.add(UserErrorCode.CONVERSATION_FULL, message, field)
 
 
+def _refuse_unbegun(turn: Turn, refusals: Refusals) -> None:
+    """What has never begun has no references: they depend on the turn before it."""
+    if turn.status is TurnStatus.WAITING:
+        message = "This turn waits for the one before it."
+        refusals.add(UserErrorCode.TURN_IN_PROGRESS, message, "turnId")
+    else:
+        message = "This turn has never begun. Send its message again."
+        refusals.add(UserErrorCode.NOT_RETRYABLE, message, "turnId")
+
+
 def _requested_of(turn: Turn) -> tuple[str, ...]:
     # A retry may have put another model in the place of a selected one.
-    return tuple(output.requested_model_id for output in turn.outputs)
+    requested = tuple(output.requested_model_id for output in turn.outputs)
+    return requested or turn.selected_model_ids
 
 
 def _inherited_from(before: TurnBefore) -> Inherited:

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 from domain.changes import Bookmark
 from domain.conflicts import Conflict
@@ -17,6 +17,7 @@ from domain.ids import (
 )
 from domain.images import Image
 from domain.pages import Page, PageRequest, Position, cut
+from domain.plurals import count
 from domain.ports.execution import HintQueue
 from domain.ports.repositories import ConversationRepository, OutputRepository, TurnRepository
 from domain.refusals import Refusals, refuse
@@ -24,11 +25,19 @@ from domain.services.accounts import AccountService
 from domain.services.commands import CommandService, Written
 from domain.services.edit_planning import EditPlanner, PlannedEdit
 from domain.stored import Wanted
-from domain.turns import RerunTurn, SendEdit, Turn, TurnPlan
+from domain.turns import RerunTurn, SendEdit, Turn, TurnPlan, TurnStatus
 from domain.viewers import Viewer
 
 _STRIP_TURNS: Final = 50
 _BEFORE_ALL_TURNS: Final = (-1, 0, 0)
+
+
+class WaitingTurns(Protocol):
+    """See `domain.services.waiting_turns`."""
+
+    def look_soon(self) -> None: ...
+
+    async def cancel(self, viewer: Viewer, turn_id: TurnId) -> Turn | None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +49,7 @@ class TurnService:
     edits: EditPlanner
     outputs: OutputRepository
     hints: HintQueue
+    waiting: WaitingTurns
 
     async def get_many(self, viewer: Viewer, ids: Iterable[TurnId]) -> Mapping[TurnId, Turn]:
         return await self.turns.get_many(viewer.id, ids)
@@ -99,9 +109,19 @@ class TurnService:
         return await self._append(
             viewer,
             key_of("sendEdit", command.idempotency_key, command),
-            plan=partial(self.edits.plan, viewer, command),
+            plan=partial(self._plan_edit, viewer, command),
             max_credits=command.max_credits,
         )
+
+    async def _plan_edit(
+        self, viewer: Viewer, command: SendEdit, refusals: Refusals
+    ) -> PlannedEdit:
+        plan = await self.edits.plan(viewer, command, refusals)
+        wanted, most = len(plan.turn.outputs), self.accounts.max_active_outputs
+        if plan.turn.waiting is not None and wanted > most:
+            message = f"This is {count(wanted, 'output')}; at most {most} at the same time."
+            refusals.add(UserErrorCode.TOO_MANY_ACTIVE_OUTPUTS, message)
+        return plan
 
     async def rerun(self, viewer: Viewer, command: RerunTurn) -> tuple[Turn, Bookmark]:
         """Write a turn once more, as the next one, with new seeds. As `send_edit` otherwise."""
@@ -133,6 +153,8 @@ class TurnService:
             if isinstance(written, Conflict):
                 return written
             conversation, turn = written
+            if turn.status is TurnStatus.WAITING:
+                self.waiting.look_soon()
             # The plan was made from this version of the previous turn: it is not sent again.
             latest = before.latest
             known = ((latest.turn_index, latest.version),) if latest else ()
@@ -161,11 +183,16 @@ class TurnService:
         return plan.turn, refusals.found
 
     async def cancel_turn(self, viewer: Viewer, raw_turn_id: str) -> Turn:
-        """End its unfinished outputs. Those that have ended stay as they are."""
+        """End its unfinished outputs, or its waiting. Those that have ended stay as they are."""
         turn_id = parse_turn_id(raw_turn_id)
         turn = (await self.get_many(viewer, [turn_id])).get(turn_id) if turn_id else None
         if turn is None:
             refuse(UserErrorCode.NOT_FOUND, "There is no such turn.", "turnId")
+        if turn.status is TurnStatus.WAITING:
+            ended = await self.waiting.cancel(viewer, turn.id)
+            if ended is not None:
+                return ended
+            turn = (await self.get_many(viewer, [turn.id])).get(turn.id, turn)  # it has just begun
         slots = [output.slot for output in turn.outputs]
         cancelled = await self.outputs.cancel(viewer.id, turn.id, slots)
         if cancelled is None:

@@ -16,7 +16,7 @@ from domain.ids import (
     turn_id_range,
 )
 from domain.outputs import UNFINISHED, OutputStatus
-from domain.turns import Builder, KeptTurn
+from domain.turns import Builder, KeptTurn, TurnStatus
 from storage.mongo.accounts import move_credits, refuse_while_erased
 from storage.mongo.collections import Document
 from storage.mongo.conversations import (
@@ -118,8 +118,9 @@ async def _find_builders(
     """
     conversation_id = conversation_of_turn(turn["_id"])
     images = [read_image(image) for output in turn["outputs"] for image in output["images"]]
+    builders = await _find_waiting_for(transaction, viewer_id, turn)
     if not images:
-        return []
+        return builders
     wanted = {"$in": [image.id for image in images]}
     sharing = await find_sharing_conversations(
         transaction, viewer_id, besides=conversation_id, images=images
@@ -132,12 +133,27 @@ async def _find_builders(
         {"turnIndex": 1, "userMessage": 1},
     ).to_list()
     return [
+        *builders,
         *(Builder(id=one["_id"], text=one["title"], turn_index=None) for one in conversations),
         *(
             Builder(id=one["_id"], text=one["userMessage"], turn_index=one["turnIndex"])
             for one in turns
             if conversation_of_turn(one["_id"]) not in sharing
         ),
+    ]
+
+
+async def _find_waiting_for(
+    transaction: Transaction, viewer_id: ViewerId, turn: Document
+) -> list[Builder]:
+    """The turn after this one, if it waits for it."""
+    _, high = turn_id_range(conversation_of_turn(turn["_id"]))
+    later = {"_id": {"$gt": turn["_id"], "$lt": high}, "ownerId": viewer_id}
+    shown = {"turnIndex": 1, "userMessage": 1, "status": 1}
+    return [
+        Builder(id=one["_id"], text=one["userMessage"], turn_index=one["turnIndex"], waits=True)
+        async for one in transaction.turns.find(later, shown).sort("_id", 1).limit(1)
+        if one["status"] == TurnStatus.WAITING.value
     ]
 
 
@@ -170,8 +186,11 @@ def _copy(turn: Document, conversation_id: ConversationId) -> Document:
     """The turn as one of another conversation. Its times stay: nobody follows that one yet."""
     outputs = [_copy_output(output, ended_at=turn["updatedAt"]) for output in turn["outputs"]]
     status = derive_status(OutputStatus(output["status"]) for output in outputs)
+    if not outputs:  # it has never begun, and will not here
+        ended = turn["status"] != TurnStatus.WAITING.value
+        status = TurnStatus(turn["status"]) if ended else TurnStatus.CANCELLED
     return {
-        **turn,
+        **{name: value for name, value in turn.items() if name != "waiting"},
         "_id": turn_id_of(conversation_id, turn["turnIndex"]),
         "outputs": outputs,
         "status": status.value,

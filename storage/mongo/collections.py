@@ -25,6 +25,9 @@ UNFINISHED_PARENT: Final = {"$in": ["PENDING", "GENERATING"]}
 PARENTS: Final = {"turn": "turns"}
 """The collections whose documents embed outputs, by how their ids begin."""
 
+OPEN_TURN: Final = {"$in": ["WAITING", "PENDING", "GENERATING"]}
+"""Of a turn that has not ended, whether it has begun or not."""
+
 _NAMESPACE_EXISTS: Final = 48
 _INDEXES: Final[dict[str, list[IndexModel]]] = {
     "conversations": [
@@ -39,6 +42,12 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
             [("status", ASCENDING), ("outputs.leaseUntil", ASCENDING)],
             name="unfinished",
             partialFilterExpression={"status": UNFINISHED_PARENT},
+        ),
+        # Of turns that wait for the one before them, in the order of their ids.
+        IndexModel(
+            [("status", ASCENDING), ("_id", ASCENDING)],
+            name="waiting",
+            partialFilterExpression={"status": "WAITING"},
         ),
         # Of turns that were copied into a conversation: who else has an image?
         IndexModel(

@@ -15,7 +15,7 @@ from domain.images import Image
 from domain.models import AspectRatio, Resolution
 from domain.pages import Page, PageRequest
 from domain.turns import Turn, TurnPlan
-from storage.mongo.accounts import move_credits, reserve_credits
+from storage.mongo.accounts import move_credits, refuse_while_erased, reserve_credits
 from storage.mongo.collections import Document
 from storage.mongo.database import Committed, Database, cluster_time_of, repository
 from storage.mongo.idempotency import use_key
@@ -268,6 +268,9 @@ class _NewTurn:
         )
         await count_prompt_use(transaction, owner_id, text=plan.user_message)
         await count_asked(transaction, owner_id, begun_at=turn.created_at, outputs=turn.outputs)
+        if plan.waiting is not None:
+            await refuse_while_erased(transaction, owner_id)
+            return turn
         await reserve_credits(
             transaction, turn.outputs, owner_id=owner_id, max_active=self.max_active_outputs
         )

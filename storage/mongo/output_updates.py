@@ -12,7 +12,7 @@ from domain.ids import ImageId, ParentId
 from storage.mongo.collections import Document
 from storage.mongo.output_rules import STATUS, from_now, is_slot
 
-_WRITTEN: Final[Document] = {
+WRITTEN: Final[Document] = {
     "version": {"$add": ["$version", 1]},
     "changedAt": "$$CLUSTER_TIME",
     "updatedAt": "$$NOW",
@@ -55,20 +55,33 @@ def claim_changes(lease: timedelta) -> Document:
 
 def inserting(parent_id: ParentId, document: Document) -> list[Document]:
     """The update that makes a parent, with the database's time in it and in its outputs."""
-    outputs = {
+    times = {"changedAt": "$$CLUSTER_TIME", "createdAt": "$$NOW", "updatedAt": "$$NOW"}
+    new = {"$literal": {"_id": parent_id, **document}}
+    return [{"$replaceWith": {"$mergeObjects": [new, {"outputs": _queued(document), **times}]}}]
+
+
+def beginning(document: Document) -> list[Document]:
+    """The update that makes a parent that has waited what this document of a new one is."""
+    changes = {name: {"$literal": value} for name, value in document.items() if name != "version"}
+    return [
+        {"$set": changes},
+        {"$set": {"outputs": _queued(document), **WRITTEN}},
+        {"$unset": "waiting"},
+    ]
+
+
+def _queued(document: Document) -> Document:
+    return {
         "$map": {
             "input": {"$literal": document["outputs"]},
             "in": {"$mergeObjects": ["$$this", {"queuedAt": "$$NOW"}]},
         }
     }
-    times = {"changedAt": "$$CLUSTER_TIME", "createdAt": "$$NOW", "updatedAt": "$$NOW"}
-    new = {"$literal": {"_id": parent_id, **document}}
-    return [{"$replaceWith": {"$mergeObjects": [new, {"outputs": outputs, **times}]}}]
 
 
 def moving(which: Document, changes: Document) -> list[Document]:
     """The update that changes outputs, with all that follows from it."""
-    return [_versioned(which, changes), *_DERIVED, {"$set": _WRITTEN}]
+    return [_versioned(which, changes), *_DERIVED, {"$set": WRITTEN}]
 
 
 def taking_out(ids: Sequence[ImageId]) -> list[Document]:
@@ -85,7 +98,7 @@ def taking_out(ids: Sequence[ImageId]) -> list[Document]:
     delivered_any = {"$ne": [{"$setIntersection": ["$$output.images.id", ids]}, []]}
     return [
         _versioned(delivered_any, {"images": others}),
-        {"$set": _WRITTEN},
+        {"$set": WRITTEN},
     ]
 
 
@@ -97,7 +110,7 @@ def choosing(slot: int, *, chosen: bool) -> tuple[Document, list[Document]]:
     changed = (
         {"$ne": [is_chosen, is_slot(slot)]} if chosen else {"$and": [is_chosen, is_slot(slot)]}
     )
-    return changed, [_versioned(changed, {"chosen": {"$not": is_chosen}}), {"$set": _WRITTEN}]
+    return changed, [_versioned(changed, {"chosen": {"$not": is_chosen}}), {"$set": WRITTEN}]
 
 
 def _versioned(which: Document, changes: Document) -> Document:

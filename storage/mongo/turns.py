@@ -17,20 +17,22 @@ from domain.ids import (
 from domain.pages import Page, PageRequest, cut
 from domain.stored import (
     Coded,
+    Derived,
     Key,
+    One,
     Property,
     Stored,
     Wanted,
     projection,
 )
-from domain.turns import Turn, TurnPlan, TurnsAsOf, TurnStatus
-from storage.mongo.collections import UNFINISHED_PARENT, Document
+from domain.turns import Turn, TurnPlan, TurnsAsOf, TurnStatus, WaitingEdit
+from storage.mongo.collections import OPEN_TURN, Document
 from storage.mongo.database import SHOWN, Database, cluster_time_of, from_cluster_time, repository
 from storage.mongo.output_rules import (
     from_now,
 )
 from storage.mongo.output_updates import inserting
-from storage.mongo.outputs import PARENT_FIELDS, new_parent
+from storage.mongo.outputs import PARENT_FIELDS, StoredError, new_parent
 from storage.mongo.transaction import Transaction
 
 _MAX_IN_PROGRESS: Final = 100
@@ -105,7 +107,7 @@ class MongoTurnRepository:
         return read_turn(found) if found else None
 
     async def in_progress(self, viewer_id: ViewerId) -> Sequence[Turn]:
-        query = {"ownerId": viewer_id, "status": UNFINISHED_PARENT}
+        query = {"ownerId": viewer_id, "status": OPEN_TURN}
         found = await self._turns.find(query).sort("_id", 1).limit(_MAX_IN_PROGRESS).to_list()
         return [read_turn(document) for document in found]
 
@@ -120,7 +122,7 @@ class MongoTurnRepository:
         at_least: ClusterTime | None = None,
     ) -> TurnsAsOf:
         alternatives: list[Document] = [
-            {"status": UNFINISHED_PARENT},
+            {"status": OPEN_TURN},
             {"$expr": {"$gte": ["$updatedAt", from_now(-recent)]}},
         ]
         if changed_since is not None:
@@ -168,6 +170,12 @@ async def insert_turn(
     """Write a new turn. One that is there already is never changed: the insertion fails."""
     turn_id = turn_id_of(conversation_id, turn_index)
     document = new_parent(owner_id, plan) | {"turnIndex": turn_index}
+    if plan.waiting is not None:
+        document |= {
+            "status": TurnStatus.WAITING.value,
+            "outputs": [],
+            "waiting": _waiting_document(plan.waiting),
+        }
     found = await transaction.turns.find_one_and_update(
         {"_id": turn_id, "ownerId": owner_id, "version": {"$exists": False}},
         inserting(turn_id, document),
@@ -178,18 +186,47 @@ async def insert_turn(
     return read_turn(found)
 
 
+class StoredWaitingEdit(Stored, WaitingEdit):
+    __slots__ = ("companion", "record")
+    kind = WaitingEdit
+    fields: ClassVar = {
+        "selected_models": Derived(
+            lambda record: _names(record["selectedModels"]), ("selectedModels",)
+        ),
+        "previous_output_ids": Derived(
+            lambda record: _names(record["previousOutputIds"]), ("previousOutputIds",)
+        ),
+        "max_credits": Key("maxCredits"),
+    }
+
+
 class StoredTurn(Stored, Turn):
     __slots__ = ("companion", "record")
     kind = Turn
     fields: ClassVar = PARENT_FIELDS | {
         "turn_index": Key("turnIndex"),
         "status": Coded("status", TurnStatus),
-        "error": Property(("status", "outputs.error")),
+        "waiting": One("waiting", StoredWaitingEdit),
+        "failure": One("failure", StoredError),
+        "error": Property(("status", "outputs.error", "failure")),
         "chosen_output": Property(("outputs",)),
     }
 
 
 read_turn = StoredTurn.of
+
+
+def _names(stored: list[str] | None) -> tuple[str, ...] | None:
+    return None if stored is None else tuple(stored)
+
+
+def _waiting_document(waiting: WaitingEdit) -> Document:
+    named, previous = waiting.selected_models, waiting.previous_output_ids
+    return {
+        "selectedModels": None if named is None else list(named),
+        "previousOutputIds": None if previous is None else list(previous),
+        "maxCredits": waiting.max_credits,
+    }
 
 
 def _range(conversation_id: ConversationId) -> Document:

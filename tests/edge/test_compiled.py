@@ -109,7 +109,7 @@ async def stored(api: Api, sides: Sides) -> list[dict[str, Any]]:
 def end(turn: dict[str, Any]) -> None:
     """Leave nothing for the API's own workers, which would change it between two reads."""
     for one in (turn, *turn["outputs"]):
-        if one["status"] in {"PENDING", "QUEUED", "GENERATING"}:
+        if one["status"] in {"WAITING", "PENDING", "QUEUED", "GENERATING"}:
             one["status"] = "COMPLETED"
 
 

@@ -36,6 +36,7 @@ from storage.mongo.turns import MongoTurnRepository
 from storage.objects.folder import FolderObjectStore
 from storage.queue.connection import NatsConnection
 from storage.queue.publisher import NatsPublisher
+from tests.resilience.nobody_waits import NobodyWaits
 from tests.storage.builders import ANA, a_claim
 
 VIEWER = Viewer(ANA)
@@ -127,6 +128,7 @@ class Desk:
             edits=edits,
             outputs=outputs,
             hints=hints,
+            waiting=NobodyWaits(),
         )
         self.outputs = OutputService(
             outputs=outputs,

@@ -5,6 +5,7 @@ Found by watching the commands that the driver sends, so that no filter can be f
 
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from pymongo import monitoring
 
 from domain.conflicts import Conflict
+from domain.conversations import Conversation
 from domain.errors import GenerationErrorCode, UserError, UserErrorCode
 from domain.idempotency import IdempotencyKey
 from domain.ids import (
@@ -30,7 +32,7 @@ from domain.outputs import GenerationError, Report
 from domain.pages import PageRequest
 from domain.references import Reference, ReferenceOrigin
 from domain.shares import Share
-from domain.turns import Turn
+from domain.turns import Turn, WaitingEdit
 from domain.uploads import DeclaredFile, Upload
 from storage.mongo.accounts import MongoAccountRepository
 from storage.mongo.albums import MongoAlbumRepository
@@ -49,6 +51,7 @@ from storage.mongo.shares import MongoShareRepository
 from storage.mongo.turns import MongoTurnRepository
 from storage.mongo.uploads import MongoUploadRepository
 from storage.mongo.viewers import MongoViewerRepository
+from storage.mongo.waiting_turns import MongoWaitingTurnRepository
 from tests.storage.builders import (
     ANA,
     LONG,
@@ -58,6 +61,7 @@ from tests.storage.builders import (
     a_conversation,
     a_picture,
     a_plan,
+    another_turn,
     as_stored,
 )
 
@@ -217,6 +221,7 @@ async def _do_everything(database: Database) -> None:
         ANA, conversation, plan=a_plan(), max_active_outputs=MANY, key=None
     )
     assert not isinstance(appended, Conflict)
+    await _wait(database, appended[0])
     await MongoChoiceRepository(database).choose(ANA, turn.id, 1, chosen=True)
     branches = MongoBranchRepository(database)
     copied = await branches.fork(ANA, turn.id, new_conversation_id(), title=None, max_turns=9)
@@ -256,6 +261,19 @@ async def _do_everything(database: Database) -> None:
     await _upload(database)
     await _share(database, conversation.id)
     assert await conversations.delete(ANA, conversation.id) is not None
+
+
+async def _wait(database: Database, conversation: Conversation) -> None:
+    waiting = MongoWaitingTurnRepository(database)
+    asked = WaitingEdit(selected_models=None, previous_output_ids=None, max_credits=None)
+    plan = replace(a_plan(), waiting=asked)
+    for _ in range(2):
+        written = await another_turn(database, conversation, plan)
+        assert not isinstance(written, Conflict)
+        conversation, turn = written
+    begun = await waiting.begin(ANA, turn.id, plan=a_plan(), max_active_outputs=MANY)
+    assert not isinstance(begun, Conflict)
+    assert await waiting.end(ANA, turn.id, None) is None
 
 
 async def _album(database: Database, image_id: ImageId) -> None:

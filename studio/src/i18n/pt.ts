@@ -183,6 +183,7 @@ export const pt: Messages = {
     CONTENT_REFUSED: "As regras de conteúdo do modelo não permitem isto.",
     INTERNAL: "Ocorreu um erro interno do Darkroom.",
     NO_IMAGE: "A resposta do provedor não continha imagem.",
+    PREVIOUS_TURN_FAILED: "A rodada anterior não gerou o que esta precisa.",
     OUTCOME_UNKNOWN:
       "A resposta do provedor se perdeu; ele pode ter feito o trabalho. Nada foi cobrado.",
     PROVIDER_AUTHENTICATION: "O provedor recusou as credenciais configuradas.",

@@ -31,6 +31,7 @@ from domain.services.edit_planning import EditPlanner
 from domain.services.images import ImageService
 from domain.services.outputs import OutputService
 from domain.services.turns import TurnService
+from tests.resilience.nobody_waits import NobodyWaits
 from tests.resilience.simulated.model.repositories import Accounts, Images, Outputs, Turns
 from tests.resilience.simulated.network import Line, Remote
 from tests.resilience.simulated.site import HEARTBEAT, LEASE, MAX_QUEUED, Site
@@ -150,6 +151,7 @@ class Node:
             edits=EditPlanner(self._turns, self._conversations, images, registry),
             outputs=self._outputs,
             hints=hints,
+            waiting=NobodyWaits(),
         )
         self.outputs = OutputService(
             outputs=self._outputs,
