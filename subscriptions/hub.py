@@ -1,4 +1,4 @@
-"""One change feed per process, fanned out to the subscribers of each conversation and account.
+"""One change feed per process, fanned out to the subscribers of conversations, posts and accounts.
 
 The feed brings changed turns. Those of conversations that have subscribers become one update each,
 which is pushed to all of them. After changes that may have been missed, the subscribers read the
@@ -8,20 +8,23 @@ present state.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Final
+from typing import Final, TypeAlias
 
 import structlog
 
 from domain.changes import ClusterTime
 from domain.cursors import TurnCursors
 from domain.errors import Overloaded
-from domain.ids import ConversationId, TurnId, ViewerId, conversation_of_turn, parse_turn_id
+from domain.ids import ConversationId, PostId, TurnId, ViewerId, conversation_of_turn, parse_turn_id
 from domain.ports.changes import Change, ChangedKind, ChangeFeed, HistoryLost
 from domain.retries import RetryPolicy
 from domain.turns import Turn
 from subscriptions.turn_channel import Subscriber, TurnChannel
 
 log = structlog.get_logger(__name__)
+
+Subject: TypeAlias = ConversationId | PostId | ViewerId
+"""What has a record that can be listened to."""
 
 _BATCH: Final = 256
 _PORTION: Final = 200
@@ -53,7 +56,7 @@ async def pause_before_reading() -> None:
 
 
 class Listener:
-    """Is notified when one conversation or account, not its turns, has changed: read it then."""
+    """Is notified when one conversation, post or account has changed: read it then."""
 
     def __init__(self) -> None:
         self.ended = False
@@ -76,7 +79,7 @@ class Hub:
         self._feed = feed
         self._cursors = cursors
         self._channels: dict[ConversationId, TurnChannel] = {}
-        self._listeners: dict[ConversationId | ViewerId, set[Listener]] = {}
+        self._listeners: dict[str, set[Listener]] = {}
         self._when_deleted: dict[ViewerId, list[Callable[[], None]]] = {}
         self._changed: dict[TurnId, tuple[ClusterTime, Turn]] = {}
         self._pushed = 0
@@ -122,8 +125,8 @@ class Hub:
                 del self._channels[conversation_id]
 
     @contextmanager
-    def listen(self, subject: ConversationId | ViewerId) -> Iterator[Listener]:
-        """Listen to a conversation's or an account's own record."""
+    def listen(self, subject: Subject) -> Iterator[Listener]:
+        """Listen to the record of a conversation, a post or an account."""
         listener = Listener()
         self._listeners.setdefault(subject, set()).add(listener)
         try:
@@ -181,22 +184,19 @@ class Hub:
             if conversation_of_turn(turn_id) in self._channels:
                 self._changed[turn_id] = (change.cluster_time, turn)
                 self._work.set()
-        elif change.kind is ChangedKind.ACCOUNT:
-            self._notify(ViewerId(change.id), deleted=change.deleted)
-            if change.deleted:
-                for callback in tuple(self._when_deleted.get(ViewerId(change.id), ())):
-                    callback()
-        else:
-            conversation_id = ConversationId(change.id)
-            self._notify(conversation_id, deleted=change.deleted)
-            channel = self._channels.get(conversation_id)
-            if channel is not None and change.deleted:
-                for subscriber in channel.subscribers:
-                    subscriber.end()
+            return
+        for listener in self._listeners.get(change.id, ()):
+            listener.notify(ended=change.deleted)
+        if change.deleted:
+            self._end(change.id)
 
-    def _notify(self, subject: ConversationId | ViewerId, *, deleted: bool) -> None:
-        for listener in self._listeners.get(subject, ()):
-            listener.notify(ended=deleted)
+    def _end(self, subject: str) -> None:
+        """Tell all that depend on what has been deleted."""
+        for callback in tuple(self._when_deleted.get(ViewerId(subject), ())):
+            callback()
+        channel = self._channels.get(ConversationId(subject))
+        for subscriber in channel.subscribers if channel else ():
+            subscriber.end()
 
     def _fall_behind(self) -> None:
         for channel in self._channels.values():
