@@ -182,7 +182,7 @@ class Output(Node):
     @staticmethod
     async def turn(output: strawberry.Parent[outputs.Output], info: Info) -> turns.Turn | None:
         turn_id = output.turn_id
-        return await info.context.load.turn.load(turn_id) if turn_id else None
+        return await info.context.reading(output).turn.load(turn_id) if turn_id else None
 
     @strawberry.field(
         graphql_type=ImageModel,
