@@ -105,6 +105,7 @@ from storage.mongo.images import MongoImageRepository
 from storage.mongo.model_availability import MongoWithdrawnModelRepository
 from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.periodic import MongoPeriodicJobRepository
+from storage.mongo.posts import MongoPostRepository
 from storage.mongo.prompts import MongoPromptRepository
 from storage.mongo.referenced_objects import MongoReferencedObjectRepository
 from storage.mongo.shares import MongoShareRepository
@@ -437,6 +438,7 @@ def _make_viewer_eraser(base: _Base) -> ViewerEraser:
         MongoErasureRepository(base.database),
         MongoOutputRepository(base.database),
         MongoConversationRepository(base.database),
+        MongoPostRepository(base.database),
         base.objects,
     )
 
@@ -458,9 +460,11 @@ def _make_dispatcher(base: _Base) -> Dispatcher:
         image_processor=base.image_tools.image_processor,
         registry=base.registry,
         providers=base.providers,
+        caption_models=base.caption_models,
+        writers=base.writers,
         availability=base.availability,
     )
-    return Dispatcher(base.claims, runner, registry=base.registry, providers=base.providers)
+    return Dispatcher(base.claims, runner)
 
 
 def _stop_at_end(

@@ -53,9 +53,10 @@ class ObservedClaims(MongoClaimRepository):
         progress: float | None = None,
         queue_position: int | None = None,
         preview: Preview | None = None,
+        text: str | None = None,
     ) -> bool:
         shown = await super().show_progress(
-            claim, progress=progress, queue_position=queue_position, preview=preview
+            claim, progress=progress, queue_position=queue_position, preview=preview, text=text
         )
         if shown and preview is not None and preview.index == 0:
             seconds = _age_seconds(claim.output)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Collection, Iterable
 from typing import Any, Final, cast
 
+from domain.captions import CaptionModelRegistry
 from domain.claims import Hint
 from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.execution.dispatcher import Dispatcher
@@ -119,11 +120,13 @@ class Node:
             image_processor=_Developer(),
             registry=site.registry,
             providers=providers,
+            caption_models=CaptionModelRegistry([]),
+            writers={},
             availability=ModelAvailability(_NoWithdrawals(), site.registry),
             lease=LEASE,
             heartbeat=HEARTBEAT,
         )
-        return Dispatcher(self._claims, runner, registry=site.registry, providers=providers)
+        return Dispatcher(self._claims, runner)
 
     def _open_services(self, site: Site) -> None:
         accounts = AccountService(self._accounts, site.starting_credits, site.max_active_outputs)
