@@ -17,6 +17,7 @@ from resolvers.images import ImageMutations, ImageQueries
 from resolvers.models import ModelQueries
 from resolvers.nodes import NodeQueries
 from resolvers.plans import PlanQueries
+from resolvers.posts import PostMutations, PostQueries, PostSubscriptions
 from resolvers.prompts import PromptMutations
 from resolvers.turns import TurnMutations, TurnQueries, TurnSubscriptions
 from resolvers.uploads import UploadMutations
@@ -24,7 +25,10 @@ from resolvers.viewer import ViewerMutations, ViewerQueries, ViewerSubscriptions
 from schema.scalars import SCALARS
 
 
-@strawberry.type(description="All reads. Every field needs a token, except `models` and `model`.")
+@strawberry.type(
+    description="All reads. Every field needs a token, except `models`, `model` and "
+    "`captionModels`."
+)
 class Query(
     NodeQueries,
     ViewerQueries,
@@ -32,6 +36,7 @@ class Query(
     PlanQueries,
     ConversationQueries,
     TurnQueries,
+    PostQueries,
     ImageQueries,
 ):
     pass
@@ -41,6 +46,7 @@ class Query(
 class Mutation(
     ConversationMutations,
     TurnMutations,
+    PostMutations,
     ImageMutations,
     UploadMutations,
     FavouriteMutations,
@@ -54,7 +60,9 @@ class Mutation(
     description="Live updates, over WebSocket with the protocol graphql-transport-ws. Each "
     "sends the current state first, then the new state at every change."
 )
-class Subscription(TurnSubscriptions, ConversationSubscriptions, ViewerSubscriptions):
+class Subscription(
+    TurnSubscriptions, ConversationSubscriptions, PostSubscriptions, ViewerSubscriptions
+):
     pass
 
 
