@@ -261,7 +261,9 @@ async def _serve_operators(
     # Imported here, because it is a server that most installations do not start.
     from metrics.server import serve_metrics  # noqa: PLC0415
 
-    backlog = BacklogCollector(MongoBacklogRepository(base.database), base.registry)
+    backlog = BacklogCollector(
+        MongoBacklogRepository(base.database), base.registry, base.caption_models
+    )
     health = HealthRoutes(base.database.ping)
     await stack.enter_async_context(
         serve_metrics(listener, base.metrics, backlog=backlog, health=health)
@@ -345,7 +347,9 @@ def _make_services(
     """Put together what resolvers call. It opens nothing."""
     conversation_repository = MongoConversationRepository(base.database)
     turn_repository = MongoTurnRepository(base.database)
-    output_repository = ObservedOutputs(base.database, base.registry, base.metrics)
+    output_repository = ObservedOutputs(
+        base.database, base.metrics, base.registry, base.caption_models
+    )
     prompt_repository = MongoPromptRepository(base.database)
     turn_cursors = TurnCursors(base.image_tools.signer)
     images = ImageService(base.images, base.image_writer)
@@ -554,7 +558,7 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
         writers=writers,
         image_writer=ImageWriter(objects),
         images=MongoImageRepository(database),
-        claims=ObservedClaims(database, registry, metrics),
+        claims=ObservedClaims(database, metrics, registry, caption_models),
         availability=availability,
     )
 

@@ -138,9 +138,7 @@ class Hub:
 
     @contextmanager
     def listen(self, subject: Subject) -> Iterator[Listener]:
-        """Listen to the own record of a conversation (not to its turns), a post, an account or a
-        share.
-        """
+        """Listen to the record of a conversation (not to its turns), post, account or share."""
         listener = Listener()
         self._listeners.setdefault(subject, set()).add(listener)
         try:
@@ -207,15 +205,17 @@ class Hub:
         for listener in self._listeners.get(change.id, ()):
             listener.notify(ended=change.deleted)
         if change.deleted:
-            self._end(change.id)
+            self._end(change)
 
-    def _end(self, subject: str) -> None:
+    def _end(self, change: Change) -> None:
         """End what cannot go on without what has been deleted."""
-        for callback in tuple(self._when_deleted.get(ViewerId(subject), ())):
-            callback()
-        channel = self._channels.get(ConversationId(subject))
-        for subscriber in channel.subscribers if channel else ():
-            subscriber.end()
+        if change.kind is ChangedKind.ACCOUNT:
+            for callback in tuple(self._when_deleted.get(ViewerId(change.id), ())):
+                callback()
+        if change.kind is ChangedKind.CONVERSATION:
+            channel = self._channels.get(ConversationId(change.id))
+            for subscriber in channel.subscribers if channel else ():
+                subscriber.end()
 
     def _fall_behind(self) -> None:
         for channel in self._channels.values():

@@ -92,7 +92,7 @@ class Dispatcher:
     @property
     def limits(self) -> Mapping[str, int]:
         """How many outputs may run here at the same time, by provider."""
-        limits = Counter[str]()
+        limits: Counter[str] = Counter()
         for lane, limit in self._limits.items():
             limits[lane.provider] += limit
         return limits

@@ -24,6 +24,7 @@ UNFINISHED_PARENT: Final = {"$in": ["PENDING", "GENERATING"]}
 
 PARENTS: Final = {"turn": "turns", "post": "posts"}
 """The collections whose documents embed outputs, by how their ids begin."""
+SEARCHED_FIRST, *_SEARCHED_NEXT = PARENTS.values()
 
 _NAMESPACE_EXISTS: Final = 48
 _OF_PARENTS: Final = [
@@ -170,6 +171,12 @@ class Collections(ABC, Generic[Collection]):
     @property
     def withdrawals(self) -> Collection:
         return self.collection("withdrawals")
+
+
+def over_all_parents(stages: list[Document]) -> list[Document]:
+    """The stages over parents of all kinds, if they are run on `SEARCHED_FIRST`."""
+    others = ({"$unionWith": {"coll": name, "pipeline": stages}} for name in _SEARCHED_NEXT)
+    return [*stages, *others]
 
 
 async def prepare(database: AsyncDatabase[Document]) -> None:

@@ -16,7 +16,7 @@ from domain.claims import Claim, Waiting
 from domain.execution.rules import STUCK_AFTER
 from domain.ids import ModelId
 from domain.outputs import CAPTION_SLOT, UNFINISHED, OutputStatus, Run
-from storage.mongo.collections import PARENTS, UNFINISHED_PARENT, Document
+from storage.mongo.collections import UNFINISHED_PARENT, Document, over_all_parents
 
 UNFINISHED_OUTPUT: Final = [status.value for status in OutputStatus if status in UNFINISHED]
 
@@ -106,8 +106,7 @@ def in_fair_order(
         {"$project": {"ownerId": 1, "output": "$outputs"}},
     ]
     return [
-        *unfinished,
-        *({"$unionWith": {"coll": name, "pipeline": unfinished}} for name in _SEARCHED_NEXT),
+        *over_all_parents(unfinished),
         {"$set": {"found": of_output(found), "held": of_output(IS_HELD)}},
         {"$match": {"$or": [{"found": True}, {"held": True}]}},
         {
@@ -133,8 +132,6 @@ def in_fair_order(
         },
     ]
 
-
-SEARCHED_FIRST, *_SEARCHED_NEXT = PARENTS.values()
 
 FOUND: Final = ("slot", "attempt", "model", "fence", "leaseUntil")
 """The stored fields of an output that a search returns."""
