@@ -47,6 +47,9 @@ class Lane:
     provider: str
     is_caption: bool = False
 
+    def __str__(self) -> str:
+        return f"{self.provider} captions" if self.is_caption else self.provider
+
 
 @dataclass(slots=True, eq=False)
 class _Run:
@@ -91,16 +94,13 @@ class Dispatcher:
 
     @property
     def limits(self) -> Mapping[str, int]:
-        """How many outputs may run here at the same time, by provider."""
-        limits: Counter[str] = Counter()
-        for lane, limit in self._limits.items():
-            limits[lane.provider] += limit
-        return limits
+        """How many outputs may run here at the same time, by the name of the lane."""
+        return {str(lane): limit for lane, limit in self._limits.items()}
 
     @property
     def running(self) -> Mapping[str, int]:
-        """How many run here at the moment, by provider."""
-        return Counter(run.lane.provider for run in self._runs.values())
+        """How many run here at the moment, by the name of the lane."""
+        return Counter(str(run.lane) for run in self._runs.values())
 
     def enqueue(self, viewer_id: ViewerId, output_ids: Iterable[OutputId]) -> None:
         """Start the outputs soon. Never waits and never fails: a search finds what is dropped."""
