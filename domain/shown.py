@@ -66,8 +66,8 @@ def _prompt(record: ImageRecord, scope: ShareScope) -> str | None:
     if not scope.includes_prompts or made_by is None:
         return None
     turn_id = as_turn_id(parent_of_output(made_by)[0])
-    is_own = turn_id is not None and conversation_of_turn(turn_id) == scope.conversation_id
-    return record.prompt if is_own else None
+    is_within = turn_id is not None and conversation_of_turn(turn_id) == scope.conversation_id
+    return record.prompt if is_within else None
 
 
 TABLE: Final[Mapping[type, Mapping[str, Rule]]] = {

@@ -138,7 +138,9 @@ class Hub:
 
     @contextmanager
     def listen(self, subject: Subject) -> Iterator[Listener]:
-        """Listen to the record of a conversation (not to its turns), post, account or share."""
+        """Listen to the own record of a conversation (not to its turns), a post, an account or a
+        share.
+        """
         listener = Listener()
         self._listeners.setdefault(subject, set()).add(listener)
         try:
@@ -205,17 +207,15 @@ class Hub:
         for listener in self._listeners.get(change.id, ()):
             listener.notify(ended=change.deleted)
         if change.deleted:
-            self._end(change)
+            self._end(change.id)
 
-    def _end(self, change: Change) -> None:
+    def _end(self, subject: str) -> None:
         """End what cannot go on without what has been deleted."""
-        if change.kind is ChangedKind.ACCOUNT:
-            for callback in tuple(self._when_deleted.get(ViewerId(change.id), ())):
-                callback()
-        if change.kind is ChangedKind.CONVERSATION:
-            channel = self._channels.get(ConversationId(change.id))
-            for subscriber in channel.subscribers if channel else ():
-                subscriber.end()
+        for callback in tuple(self._when_deleted.get(ViewerId(subject), ())):
+            callback()
+        channel = self._channels.get(ConversationId(subject))
+        for subscriber in channel.subscribers if channel else ():
+            subscriber.end()
 
     def _fall_behind(self) -> None:
         for channel in self._channels.values():

@@ -22,13 +22,7 @@ from storage.mongo.output_rules import from_now
 from storage.mongo.transaction import Transaction
 
 _OWNED: Final = (
-    "conversations",
-    *PARENTS.values(),
-    "images",
-    "shares",
-    "uploads",
-    "prompts",
-    "ledger",
+    *("conversations", *PARENTS.values(), "images", "shares", "uploads", "prompts", "ledger"),
 )
 """Collections whose documents have an `ownerId`, besides the idempotency records."""
 _IS_UNFINISHED: Final[Document] = {"erasure.leaseUntil": {"$exists": True}}

@@ -41,6 +41,7 @@ WORDS = frozenset(
         *("graphql", "objects", "uploads", "logos", "studio", "healthz", "readyz"),
         *("put", "get", "delete", "ok", "away", "failed", "DELIVERED", "CUT", "OK"),
         *("granted", "reserved", "captured", "released", "forfeited"),
+        *("local captions", "rehearsal captions"),
         *("local", "rehearsal", "QUEUED", "GENERATING", "COMPLETED", "CANCELLED"),
         *("UNAUTHENTICATED", "GRAPHQL_PARSE_FAILED", "UPLOAD_TYPE_UNSUPPORTED"),
         *(code.value for code in GenerationErrorCode),
