@@ -162,7 +162,7 @@ class Image(Node):
         record = await _record(info, image)
         if record is None or not record.made_from:
             return ()
-        found = await info.context.load.image.load_many(record.made_from)
+        found = await info.context.reading(image).image.load_many(record.made_from)
         return [image_of(one) for one in found if one is not None]
 
     @strawberry.field(
@@ -176,7 +176,7 @@ class Image(Node):
         if image.output_id is None:
             return None
         turn_id, _ = turn_of_output(image.output_id)
-        return await info.context.load.turn.load(turn_id)
+        return await info.context.reading(image).turn.load(turn_id)
 
     @strawberry.field(
         graphql_type=Annotated["Output", strawberry.lazy("schema.outputs")] | None,
@@ -189,7 +189,7 @@ class Image(Node):
         if image.output_id is None:
             return None
         turn_id, slot = turn_of_output(image.output_id)
-        turn = await info.context.load.turn.load(turn_id)
+        turn = await info.context.reading(image).turn.load(turn_id)
         return turn.output(slot) if turn else None
 
 
@@ -200,7 +200,7 @@ def image_of(record: images.ImageRecord) -> images.Image:
 
 async def _record(info: Info, image: images.Image) -> images.ImageRecord | None:
     known = companion(image, images.ImageRecord)
-    return known or await info.context.load.image.load(image.id)
+    return known or await info.context.reading(image).image.load(image.id)
 
 
 ImageConnection: TypeAlias = Connection[Image]

@@ -181,7 +181,7 @@ class Output(Node):
     )
     @staticmethod
     async def turn(output: strawberry.Parent[outputs.Output], info: Info) -> turns.Turn | None:
-        return await info.context.load.turn.load(output.turn_id)
+        return await info.context.reading(output).turn.load(output.turn_id)
 
     @strawberry.field(
         graphql_type=ImageModel,

@@ -7,6 +7,7 @@ the end of a run finds it, in fair order.
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Coroutine, Iterable, Mapping
 from contextvars import Context
 from dataclasses import dataclass
@@ -80,6 +81,16 @@ class Dispatcher:
     def max_concurrent_runs(self) -> int:
         """How many outputs may run here at the same time."""
         return sum(self._limits.values())
+
+    @property
+    def limits(self) -> Mapping[str, int]:
+        """How many outputs may run here at the same time, by provider."""
+        return self._limits
+
+    @property
+    def running(self) -> Mapping[str, int]:
+        """How many run here at the moment, by provider."""
+        return Counter(run.provider for run in self._runs.values())
 
     def enqueue(self, viewer_id: ViewerId, output_ids: Iterable[OutputId]) -> None:
         """Start the outputs soon. Never waits and never fails: a search finds what is dropped."""

@@ -1,4 +1,4 @@
-"""Where providers' pictures are developed: threads, so that the event loop stays free."""
+"""Decodes providers' images in threads, so that the event loop stays free."""
 
 import asyncio
 import functools
@@ -18,6 +18,7 @@ from domain.images import (
 )
 from storage.imaging.container import Container
 from storage.imaging.containers import read_container
+from storage.imaging.content_credentials import ContentCredentials
 from storage.imaging.decoding import UNDECODABLE
 from storage.imaging.edits import compare, put_back
 from storage.imaging.masks import mask_for_model, read_mask
@@ -38,10 +39,12 @@ Result = TypeVar("Result")
 
 
 class ThreadedImageProcessor:
-    """A `Developer` with threads of its own, so that the event loop stays free."""
+    """An `ImageProcessor` with threads of its own."""
 
-    def __init__(self, *, threads: int = 2) -> None:
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="developer")
+    def __init__(self, *, threads: int = 2, credentials: ContentCredentials | None = None) -> None:
+        """With `credentials`, what models have made is signed."""
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="imaging")
+        self._credentials = credentials
         self._one_large_at_a_time = Lock()
 
     async def process(
@@ -58,7 +61,13 @@ class ThreadedImageProcessor:
             processed = process(container)
             if source is None:
                 return processed
-            return mark(processed, source, delivered=data, bare=container.data)
+            return mark(
+                processed,
+                source,
+                delivered=data,
+                bare=container.data,
+                credentials=self._credentials,
+            )
 
         return await self._run(work, data)
 

@@ -67,9 +67,10 @@ class MongoAccountRepository:
 
         async def work(transaction: Transaction) -> Account:
             try:
-                await transaction.ledger.insert_one(ledger_entry(viewer_id, movement))
+                await transaction.ledger.insert_one(_ledger_entry(viewer_id, movement))
             except DuplicateKeyError:
                 raise Abort(Conflict.KEY_USED) from None
+            transaction.movements.append(movement)
             account = await transaction.accounts.find_one_and_update(
                 {"_id": viewer_id},
                 _increments([movement]),
@@ -120,7 +121,7 @@ async def move_credits(
     """
     if not movements:
         return
-    await transaction.ledger.insert_many(ledger_entry(viewer_id, one) for one in movements)
+    await write_ledger(transaction, viewer_id, movements)
     await transaction.accounts.update_one({"_id": viewer_id}, _increments(movements))
 
 
@@ -135,7 +136,7 @@ async def reserve_credits(
 ) -> None:
     """Reserve the credits of outputs that have just been queued: last in its transaction."""
     movements = [reserved(one.id, one.attempt, one.credits_reserved) for one in outputs]
-    await transaction.ledger.insert_many(ledger_entry(owner_id, one) for one in movements)
+    await write_ledger(transaction, owner_id, movements)
     needed = sum(movement.reserved for movement in movements)
     within_limits = {
         "$and": [
@@ -158,7 +159,14 @@ def releases(turn_id: TurnId, outputs: Sequence[Document]) -> list[Movement]:
     ]
 
 
-def ledger_entry(viewer_id: ViewerId, movement: Movement) -> Document:
+async def write_ledger(
+    transaction: Transaction, viewer_id: ViewerId, movements: Sequence[Movement]
+) -> None:
+    await transaction.ledger.insert_many(_ledger_entry(viewer_id, one) for one in movements)
+    transaction.movements.extend(movements)
+
+
+def _ledger_entry(viewer_id: ViewerId, movement: Movement) -> Document:
     return {
         "_id": f"{movement.cause} {movement.kind}",
         "ownerId": viewer_id,

@@ -58,6 +58,11 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
             partialFilterExpression={"favourite": True},
         ),
     ],
+    "shares": [
+        IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING), ("_id", DESCENDING)]),
+        IndexModel([("ownerId", ASCENDING), ("conversationId", ASCENDING)]),
+        IndexModel("expiresAt", expireAfterSeconds=0),
+    ],
     "uploads": [
         IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING)]),
         # Only while there may be bytes. Reconciliation looks for `key`.
@@ -74,6 +79,7 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
     ],
     "ledger": [IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING)])],
     "viewers": [],
+    "buckets": [IndexModel("expiresAt", expireAfterSeconds=0)],
     "idempotency": [IndexModel("createdAt", expireAfterSeconds=KEY_LIFE_SECONDS)],
     "chores": [],
     "stores": [IndexModel("foundAt", expireAfterSeconds=ABILITIES_SECONDS)],
@@ -107,6 +113,10 @@ class Collections(ABC, Generic[Collection]):
         return self.collection("prompts")
 
     @property
+    def shares(self) -> Collection:
+        return self.collection("shares")
+
+    @property
     def uploads(self) -> Collection:
         return self.collection("uploads")
 
@@ -125,6 +135,10 @@ class Collections(ABC, Generic[Collection]):
     @property
     def viewers(self) -> Collection:
         return self.collection("viewers")
+
+    @property
+    def buckets(self) -> Collection:
+        return self.collection("buckets")
 
     @property
     def periodic_jobs(self) -> Collection:

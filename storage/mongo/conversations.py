@@ -189,6 +189,7 @@ class MongoConversationRepository:
                     {
                         "$set": {
                             "title": {"$literal": title},
+                            "titleWasGiven": True,
                             "words": words_added(before=title),
                             **_WRITTEN,
                         }
@@ -235,6 +236,9 @@ class MongoConversationRepository:
                     {"_id": {"$in": [image.id for image in gone]}, "ownerId": viewer_id}
                 )
             await transaction.turns.delete_many(own_turns)
+            await transaction.shares.delete_many(
+                {"ownerId": viewer_id, "conversationId": conversation_id}
+            )
             await move_credits(transaction, viewer_id, movements=released)
             return [key for image in gone for key in image.keys] + previews
 
@@ -308,6 +312,7 @@ def _read(document: Document, cluster_time: ClusterTime) -> Conversation:
         created_at=document["createdAt"],
         updated_at=document["updatedAt"],
         as_of=cluster_time,
+        title_was_given=document.get("titleWasGiven", False),
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Final
 
+from domain.execution.rules import STUCK_AFTER
 from domain.ids import ModelId
 from domain.outputs import UNFINISHED, OutputStatus, Run
 from domain.turns import Claim, Waiting
@@ -73,6 +74,13 @@ def is_overdue(max_queued: timedelta) -> Document:
     return {"$and": [_IS_UNFINISHED, _LEASE_IS_REACHED, is_due]}
 
 
+def is_stuck(max_queued: timedelta, *, after: timedelta = STUCK_AFTER) -> Document:
+    """`rules.is_stuck`"""
+    queued_until = {"$add": ["$$output.queuedAt", _milliseconds(max_queued)]}
+    due_at = {"$ifNull": ["$$output.deadlineAt", queued_until]}
+    return {"$and": [_IS_UNFINISHED, {"$lte": [due_at, from_now(-after)]}]}
+
+
 def in_fair_order(
     model_ids: Sequence[ModelId], *, min_queued: timedelta, expired: bool
 ) -> list[Document]:
@@ -85,7 +93,7 @@ def in_fair_order(
         {"$unwind": "$outputs"},
         {"$match": {"outputs.status": {"$in": UNFINISHED_OUTPUT}}},
         {"$project": {"ownerId": 1, "output": "$outputs"}},
-        {"$set": {"found": _of_output(found), "held": _of_output(IS_HELD)}},
+        {"$set": {"found": of_output(found), "held": of_output(IS_HELD)}},
         {"$match": {"$or": [{"found": True}, {"held": True}]}},
         {
             "$setWindowFields": {
@@ -98,7 +106,7 @@ def in_fair_order(
             }
         },
         {"$match": {"found": True}},
-        {"$set": {"interrupted": _of_output(IS_INTERRUPTED)}},
+        {"$set": {"interrupted": of_output(IS_INTERRUPTED)}},
         {
             "$sort": {
                 "interrupted": -1,
@@ -116,7 +124,7 @@ FOUND: Final = ("slot", "attempt", "model", "fence", "leaseUntil")
 _DECIDING: Final = (*FOUND, "status", "notBefore", "queuedAt")
 
 
-def _of_output(expression: Document) -> Document:
+def of_output(expression: Document) -> Document:
     return {"$let": {"vars": {"output": "$output"}, "in": expression}}
 
 
@@ -193,4 +201,8 @@ def is_slot(slot: int) -> Document:
 
 
 def from_now(delta: timedelta) -> Document:
-    return {"$add": ["$$NOW", round(delta.total_seconds() * 1000)]}
+    return {"$add": ["$$NOW", _milliseconds(delta)]}
+
+
+def _milliseconds(delta: timedelta) -> int:
+    return round(delta.total_seconds() * 1000)

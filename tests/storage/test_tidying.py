@@ -13,14 +13,13 @@ from typing import cast
 
 import pytest
 
-from bootstrap import Objects
 from domain.cleanup.collector import OrphanCollector
 from domain.cleanup.reconciliation import LEFT_ALONE, ObjectReconciler
 from domain.cleanup.store_ownership import StoreOwnership, mark_key
 from domain.errors import GenerationErrorCode
 from domain.images import FOLDERS, SHARDS, new_key, rendition_key, shard_of
 from domain.outputs import GenerationError, Preview, Report
-from domain.ports.objects import ObjectStore, StoredObject
+from domain.ports.objects import Objects, ObjectStore, StoredObject
 from domain.signing import Signer
 from domain.turns import Claim
 from runtime.local_mongod import Mongod
