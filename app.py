@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn._types import ASGI3Application
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from bootstrap import Api, image_origins, load_registry, open_api
+from bootstrap import Api, image_origins, load_caption_registry, load_registry, open_api
 from edge.graphql_http import GraphQLOverHTTP
 from edge.graphql_ws import GraphQLOverWebSocket
 from edge.health import HealthRoutes
@@ -42,9 +42,11 @@ def create_app(
     it is not given.
     """
     settings = settings or read_settings()
+    # Here a mistake ends in a sentence, in the lifespan it would end in a traceback.
     if settings.default_models:
-        # Here a mistake ends in a sentence, in the lifespan it would end in a traceback.
         load_registry(settings)
+    if settings.default_caption_models:
+        load_caption_registry(settings)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[Mapping[str, Any]]:

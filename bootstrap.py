@@ -13,6 +13,7 @@ import httpx2
 import structlog
 from starlette.routing import Route
 
+from domain.captions import CaptionModelRegistry
 from domain.cleanup.collector import OrphanCollector
 from domain.cleanup.erasure import ViewerEraser
 from domain.cursors import PageCursors, TurnCursors
@@ -25,14 +26,16 @@ from domain.models import ModelRegistry, Scene
 from domain.ports.execution import HintQueue
 from domain.ports.imaging import UploadProcessor
 from domain.ports.objects import Objects
-from domain.ports.providers import Provider
+from domain.ports.providers import CaptionWriter, Provider
 from domain.rates import Allowance, Rate
+from domain.registry import RegisteredModel
 from domain.services.accounts import AccountService
 from domain.services.commands import CommandService
 from domain.services.conversations import ConversationService
 from domain.services.edit_planning import EditPlanner
 from domain.services.favourites import FavouriteService
 from domain.services.images import ImageService
+from domain.services.outputs import OutputService
 from domain.services.plans import PlanService
 from domain.services.prompts import PromptService
 from domain.services.rate_limits import RateLimits
@@ -52,7 +55,7 @@ from edge.signed_uploads import signed_upload_routes
 from edge.studio import SHARED_PATH
 from edge.token_keys import FetchedKeys
 from metrics.backlog import BacklogCollector
-from metrics.outputs import ObservedClaims, ObservedProvider, ObservedTurns
+from metrics.outputs import ObservedClaims, ObservedOutputs, ObservedProvider
 from metrics.series import Metrics
 from metrics.storage import (
     DatabaseMetrics,
@@ -61,15 +64,19 @@ from metrics.storage import (
     ObservedUploads,
 )
 from metrics.updates import ObservedFeed, UpdateMetrics
-from providers.catalogue import UnknownDefaultModel, load_catalogue
+from providers.catalogue import UnknownDefaultModel, load_caption_models, load_catalogue
 from providers.fal.provider import FalProvider
 from providers.gemini.provider import GeminiProvider
+from providers.gemini.writer import GeminiWriter
 from providers.local.provider import LocalProvider
+from providers.local.writer import LocalWriter, compose_caption
 from providers.openai.backends import AzureBackend, OpenAIBackend
 from providers.openai.provider import OpenAIProvider
+from providers.openai.writer import OpenAIWriter
 from providers.openrouter.provider import OpenRouterProvider
+from providers.openrouter.writer import OpenRouterWriter
 from providers.references import References
-from providers.rehearsal import RehearsalProvider
+from providers.rehearsal import RehearsalProvider, RehearsalWriter
 from providers.replicate.provider import ReplicateProvider
 from providers.wavespeed.provider import WavespeedProvider
 from schema.services import Services
@@ -96,6 +103,7 @@ from storage.mongo.erasures import MongoErasureRepository
 from storage.mongo.idempotency import MongoIdempotencyRepository
 from storage.mongo.images import MongoImageRepository
 from storage.mongo.model_availability import MongoWithdrawnModelRepository
+from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.periodic import MongoPeriodicJobRepository
 from storage.mongo.prompts import MongoPromptRepository
 from storage.mongo.referenced_objects import MongoReferencedObjectRepository
@@ -131,12 +139,24 @@ class _RemoteProvider(Provider, Protocol):
     async def aclose(self) -> None: ...
 
 
+class _RemoteWriter(CaptionWriter, Protocol):
+    async def aclose(self) -> None: ...
+
+
 class _OpenProvider(Protocol):
     """A provider that is opened with a key, a URL, and its maximum of concurrent runs."""
 
     def __call__(
         self, references: References, /, *, key: str, url: str, max_concurrent_runs: int
     ) -> _RemoteProvider: ...
+
+
+class _OpenWriter(Protocol):
+    """The same for a writer."""
+
+    def __call__(
+        self, references: References, /, *, key: str, url: str, max_concurrent_runs: int
+    ) -> _RemoteWriter: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +169,8 @@ class ImageTools:
     image_processor: ThreadedImageProcessor
     remote: Mapping[str, Provider]
     """Providers that have credentials here, by name."""
+    remote_writers: Mapping[str, CaptionWriter]
+    """The writers among them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +184,8 @@ class _Base:
     registry: ModelRegistry
     providers: Mapping[str, Provider]
     """All that can be used here: with credentials, local, and rehearsals."""
+    caption_models: CaptionModelRegistry
+    writers: Mapping[str, CaptionWriter]
     image_writer: ImageWriter
     images: MongoImageRepository
     claims: ObservedClaims
@@ -271,16 +295,22 @@ async def open_image_tools(settings: Settings) -> AsyncIterator[ImageTools]:
         objects, object_routes = await stack.enter_async_context(open_objects(settings, signer))
         image_processor = ThreadedImageProcessor(credentials=_read_credentials(settings))
         stack.push_async_callback(image_processor.aclose)
+        references = References(objects, image_processor)
         remote: dict[str, Provider] = {}
-        for provider in _open_providers(settings, References(objects, image_processor)):
+        for provider in _open_providers(settings, references):
             stack.push_async_callback(provider.aclose)
             remote[provider.name] = provider
+        remote_writers: dict[str, CaptionWriter] = {}
+        for writer in _open_writers(settings, references):
+            stack.push_async_callback(writer.aclose)
+            remote_writers[writer.name] = writer
         yield ImageTools(
             objects=objects,
             object_routes=object_routes,
             signer=signer,
             image_processor=image_processor,
             remote=remote,
+            remote_writers=remote_writers,
         )
 
 
@@ -313,7 +343,8 @@ def _make_services(
 ) -> Services:
     """Put together what resolvers call. It opens nothing."""
     conversation_repository = MongoConversationRepository(base.database)
-    turn_repository = ObservedTurns(base.database, base.registry, base.metrics)
+    turn_repository = MongoTurnRepository(base.database)
+    output_repository = ObservedOutputs(base.database, base.registry, base.metrics)
     prompt_repository = MongoPromptRepository(base.database)
     turn_cursors = TurnCursors(base.image_tools.signer)
     images = ImageService(base.images, base.image_writer)
@@ -334,6 +365,13 @@ def _make_services(
         commands=commands,
         accounts=accounts,
         edits=EditPlanner(turn_repository, conversation_repository, images, base.registry),
+        outputs=output_repository,
+        hints=hints,
+    )
+    outputs = OutputService(
+        outputs=output_repository,
+        commands=commands,
+        accounts=accounts,
         registry=base.registry,
         hints=hints,
         image_writer=base.image_writer,
@@ -349,6 +387,7 @@ def _make_services(
         registry=base.registry,
         conversations=conversations,
         turns=turns,
+        outputs=outputs,
         plans=PlanService(conversations, turns),
         images=images,
         uploads=_make_upload_service(settings, base, upload_processor=upload_processor),
@@ -396,7 +435,7 @@ def _make_upload_service(
 def _make_viewer_eraser(base: _Base) -> ViewerEraser:
     return ViewerEraser(
         MongoErasureRepository(base.database),
-        MongoTurnRepository(base.database),
+        MongoOutputRepository(base.database),
         MongoConversationRepository(base.database),
         base.objects,
     )
@@ -482,14 +521,22 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
     stack.push_async_callback(local.aclose)
     development = settings.environment == "development"
     providers: dict[str, Provider] = {local.name: local, **tools.remote}
+    local_writer = LocalWriter()
+    writers: dict[str, CaptionWriter] = {local_writer.name: local_writer, **tools.remote_writers}
     if development:
         rehearsal = RehearsalProvider(local)
         providers[rehearsal.name] = rehearsal
+        rehearsal_writer = RehearsalWriter(compose_caption)
+        writers[rehearsal_writer.name] = rehearsal_writer
     registry = load_registry(settings, with_credentials=providers)
-    _log_defaults(registry)
-    for name in sorted(tools.remote.keys() - registry.providers_in_use()):
+    caption_models = load_caption_registry(settings, with_credentials=writers)
+    _log_defaults(registry, caption_models)
+    in_use = registry.providers_in_use() | caption_models.providers_in_use()
+    for name in sorted(tools.remote.keys() - in_use):
         log.warning("key opens no model", provider=name)
-    availability = ModelAvailability(MongoWithdrawnModelRepository(database), registry)
+    availability = ModelAvailability(
+        MongoWithdrawnModelRepository(database), registry, caption_models
+    )
     await stack.enter_async_context(availability.serve())
     objects = ObservedObjects(tools.objects, metrics)
     return _Base(
@@ -499,6 +546,8 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
         objects=objects,
         registry=registry,
         providers={name: ObservedProvider(one, metrics) for name, one in providers.items()},
+        caption_models=caption_models,
+        writers=writers,
         image_writer=ImageWriter(objects),
         images=MongoImageRepository(database),
         claims=ObservedClaims(database, registry, metrics),
@@ -520,11 +569,30 @@ def load_registry(settings: Settings, *, with_credentials: Collection[str] = ())
         raise SettingsError([f"{variable_of('default_models')}: {error}"]) from error
 
 
-def _log_defaults(registry: ModelRegistry) -> None:
-    for scene in Scene:
-        default = registry.default(scene)
+def load_caption_registry(
+    settings: Settings, *, with_credentials: Collection[str] = ()
+) -> CaptionModelRegistry:
+    """The same for caption models."""
+    try:
+        return load_caption_models(
+            rehearsals=settings.environment == "development",
+            with_credentials=with_credentials,
+            local_models=bool(settings.local_models),
+            default_models=settings.default_caption_models,
+        )
+    except UnknownDefaultModel as error:
+        name = variable_of("default_caption_models")
+        raise SettingsError([f"{name}: {error}"]) from error
+
+
+def _log_defaults(registry: ModelRegistry, caption_models: CaptionModelRegistry) -> None:
+    defaults: dict[str, RegisteredModel | None] = {
+        scene.value: registry.default(scene) for scene in Scene
+    }
+    defaults["caption"] = caption_models.default()
+    for scene, default in defaults.items():
         write = log.info if default else log.warning
-        write("default model", scene=scene.value, model=default.id if default else None)
+        write("default model", scene=scene, model=default.id if default else None)
 
 
 @asynccontextmanager
@@ -591,6 +659,22 @@ def _open_providers(settings: Settings, references: References) -> Iterator[_Rem
     for open_provider, provider_settings in openers:
         if provider_settings.key is not None and provider_settings.url is not None:
             yield open_provider(
+                references,
+                key=provider_settings.key.get_secret_value(),
+                url=provider_settings.url,
+                max_concurrent_runs=provider_settings.max_concurrent_runs,
+            )
+
+
+def _open_writers(settings: Settings, references: References) -> Iterator[_RemoteWriter]:
+    openers: list[tuple[_OpenWriter, ProviderSettings]] = [
+        (OpenAIWriter, settings.openai),
+        (GeminiWriter, settings.gemini),
+        (OpenRouterWriter, settings.openrouter),
+    ]
+    for open_writer, provider_settings in openers:
+        if provider_settings.key is not None:
+            yield open_writer(
                 references,
                 key=provider_settings.key.get_secret_value(),
                 url=provider_settings.url,

@@ -417,6 +417,12 @@ class Settings(BaseSettings):
         "alias, separated by commas: the first one that is available and supports the scene "
         "(default: the first such model of the catalogue, local ones last)",
     )
+    default_caption_models: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="The caption models to use where none is selected, by id or alias, separated "
+        "by commas: the first one that is available (default: the first such model of the "
+        "catalogue, local ones last)",
+    )
     local_models: bool | None = Field(
         default=None,
         description="Whether the built-in local models can be used (default: on in development, "
@@ -509,6 +515,7 @@ class Settings(BaseSettings):
         "trusted_proxies",
         "allowed_origins",
         "default_models",
+        "default_caption_models",
         "token_audience",
         "token_authorized_parties",
         "token_algorithms",

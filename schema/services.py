@@ -16,6 +16,7 @@ from domain.services.accounts import AccountService
 from domain.services.conversations import ConversationService
 from domain.services.favourites import FavouriteService
 from domain.services.images import ImageService
+from domain.services.outputs import OutputService
 from domain.services.plans import PlanService
 from domain.services.prompts import PromptService
 from domain.services.rate_limits import RateLimits
@@ -68,6 +69,7 @@ class Services:
     registry: ModelRegistry
     conversations: ConversationService
     turns: TurnService
+    outputs: OutputService
     plans: PlanService
     images: ImageService
     uploads: UploadService

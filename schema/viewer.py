@@ -16,7 +16,7 @@ from domain.credits import Account
 from domain.ids import ModelId, parse_image_id
 from domain.model_choice import MAX_MODELS
 from domain.pages import Page
-from domain.planning import MAX_PROMPT_LENGTH
+from domain.parents import MAX_PROMPT_LENGTH
 from domain.rates import RateLimitState
 from domain.references import MAX_MANUAL_REFERENCES
 from domain.text_search import searched_words

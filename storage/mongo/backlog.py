@@ -7,16 +7,21 @@ from typing import Final
 from domain.execution.rules import MAX_QUEUED
 from domain.outputs import OutputStatus
 from domain.ports.operators import Backlog
-from storage.mongo.collections import UNFINISHED_TURN, Document
+from storage.mongo.collections import PARENTS, UNFINISHED_PARENT, Document
 from storage.mongo.database import Database, repository
 from storage.mongo.output_rules import UNFINISHED_OUTPUT, is_stuck, of_output
 
 _MILLISECOND: Final = timedelta(milliseconds=1)
-_BACKLOGS: Final[list[Document]] = [
-    {"$match": {"status": UNFINISHED_TURN}},
+_SEARCHED_FIRST, *_SEARCHED_NEXT = PARENTS.values()
+_UNFINISHED: Final[list[Document]] = [
+    {"$match": {"status": UNFINISHED_PARENT}},
     {"$unwind": "$outputs"},
     {"$project": {"output": "$outputs"}},
     {"$match": {"output.status": {"$in": UNFINISHED_OUTPUT}}},
+]
+_BACKLOGS: Final[list[Document]] = [
+    *_UNFINISHED,
+    *({"$unionWith": {"coll": name, "pipeline": _UNFINISHED}} for name in _SEARCHED_NEXT),
     {
         "$group": {
             "_id": {"model": "$output.model", "status": "$output.status"},
@@ -47,5 +52,5 @@ class MongoBacklogRepository:
                 stuck=found["stuck"],
                 credits_reserved=found["credits"],
             )
-            async for found in await self._database.turns.aggregate(_BACKLOGS)
+            async for found in await self._database.collection(_SEARCHED_FIRST).aggregate(_BACKLOGS)
         ]
