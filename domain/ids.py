@@ -23,6 +23,7 @@ OutputId = NewType("OutputId", str)
 ImageId = NewType("ImageId", str)
 PromptId = NewType("PromptId", str)
 UploadId = NewType("UploadId", str)
+ShareId = NewType("ShareId", str)
 ViewerId = NewType("ViewerId", str)
 ModelId = NewType("ModelId", str)
 
@@ -39,6 +40,7 @@ _OUTPUT = re.compile(rf"(?:out_{_SUFFIX}_[0-9]{{4}}|pout_{_SUFFIX})_[1-9][0-9]?"
 _IMAGE = re.compile(rf"img_({_SUFFIX})")
 _PROMPT = re.compile(rf"prompt_({_SUFFIX})")
 _UPLOAD = re.compile(rf"upl_({_SUFFIX})")
+_SHARE = re.compile(rf"share_({_SUFFIX})")
 _VIEWER = re.compile(rf"user_({_SUFFIX})")
 
 
@@ -56,6 +58,10 @@ def new_image_id() -> ImageId:
 
 def new_upload_id() -> UploadId:
     return UploadId(str(TypeID(prefix="upl")))
+
+
+def new_share_id() -> ShareId:
+    return ShareId(str(TypeID(prefix="share")))
 
 
 def new_erased_id() -> str:
@@ -138,13 +144,34 @@ def parse_upload_id(value: str) -> UploadId | None:
     return UploadId(value) if _UPLOAD.fullmatch(value) else None
 
 
+def parse_share_id(value: str) -> ShareId | None:
+    return ShareId(value) if _SHARE.fullmatch(value) else None
+
+
 def parse_viewer_id(value: str) -> ViewerId | None:
     return ViewerId(value) if _VIEWER.fullmatch(value) else None
+
+
+def bytes_of_id(value: str) -> bytes:
+    """The 16 bytes of an id without its prefix."""
+    return TypeID.from_string(value).uuid_bytes
+
+
+def share_id_of(number: bytes) -> ShareId:
+    return ShareId(_id_of("share", number))
+
+
+def viewer_id_from(number: bytes) -> ViewerId:
+    return ViewerId(_id_of("user", number))
 
 
 def _digest_id(prefix: str, text: str) -> str:
     digest = sha256(text.encode()).digest()
     return str(TypeID.from_uuid(UUID(bytes=digest[:16], version=8), prefix=prefix))
+
+
+def _id_of(prefix: str, number: bytes) -> str:
+    return str(TypeID.from_uuid(UUID(bytes=number), prefix=prefix))
 
 
 def _suffix_of(conversation_id: ConversationId) -> str:

@@ -19,6 +19,7 @@ from resolvers.nodes import NodeQueries
 from resolvers.plans import PlanQueries
 from resolvers.posts import PostMutations, PostQueries, PostSubscriptions
 from resolvers.prompts import PromptMutations
+from resolvers.shares import ShareMutations, ShareQueries, ShareSubscriptions
 from resolvers.turns import TurnMutations, TurnQueries, TurnSubscriptions
 from resolvers.uploads import UploadMutations
 from resolvers.viewer import ViewerMutations, ViewerQueries, ViewerSubscriptions
@@ -26,8 +27,8 @@ from schema.scalars import SCALARS
 
 
 @strawberry.type(
-    description="All reads. Every field needs a token, except `models`, `model` and "
-    "`captionModels`."
+    description="All reads. Every field needs a token, except `models`, `model`, `captionModels` "
+    "and `shared`."
 )
 class Query(
     NodeQueries,
@@ -38,6 +39,7 @@ class Query(
     TurnQueries,
     PostQueries,
     ImageQueries,
+    ShareQueries,
 ):
     pass
 
@@ -51,6 +53,7 @@ class Mutation(
     UploadMutations,
     FavouriteMutations,
     PromptMutations,
+    ShareMutations,
     ViewerMutations,
 ):
     pass
@@ -61,7 +64,11 @@ class Mutation(
     "sends the current state first, then the new state at every change."
 )
 class Subscription(
-    TurnSubscriptions, ConversationSubscriptions, PostSubscriptions, ViewerSubscriptions
+    TurnSubscriptions,
+    ConversationSubscriptions,
+    PostSubscriptions,
+    ViewerSubscriptions,
+    ShareSubscriptions,
 ):
     pass
 

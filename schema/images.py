@@ -164,7 +164,7 @@ class Image(Node):
         record = await _record(info, image)
         if record is None or not record.made_from:
             return ()
-        found = await info.context.load.image.load_many(record.made_from)
+        found = await info.context.reading(image).image.load_many(record.made_from)
         return [image_of(one) for one in found if one is not None]
 
     @strawberry.field(
@@ -176,7 +176,7 @@ class Image(Node):
     @staticmethod
     async def turn(image: strawberry.Parent[images.Image], info: Info) -> turns.Turn | None:
         turn_id = as_turn_id(parent_of_output(image.output_id)[0]) if image.output_id else None
-        return await info.context.load.turn.load(turn_id) if turn_id else None
+        return await info.context.reading(image).turn.load(turn_id) if turn_id else None
 
     @strawberry.field(
         graphql_type=Annotated["Post", strawberry.lazy("schema.posts")] | None,
@@ -187,7 +187,7 @@ class Image(Node):
     @staticmethod
     async def post(image: strawberry.Parent[images.Image], info: Info) -> posts.Post | None:
         post_id = as_post_id(parent_of_output(image.output_id)[0]) if image.output_id else None
-        return await info.context.load.post.load(post_id) if post_id else None
+        return await info.context.reading(image).post.load(post_id) if post_id else None
 
     @strawberry.field(
         graphql_type=Annotated["Output", strawberry.lazy("schema.outputs")] | None,
@@ -197,7 +197,8 @@ class Image(Node):
     )
     @staticmethod
     async def output(image: strawberry.Parent[images.Image], info: Info) -> outputs.Output | None:
-        return await info.context.load.output(image.output_id) if image.output_id else None
+        load = info.context.reading(image)
+        return await load.output(image.output_id) if image.output_id else None
 
 
 def image_of(record: images.ImageRecord) -> images.Image:
@@ -207,7 +208,7 @@ def image_of(record: images.ImageRecord) -> images.Image:
 
 async def _record(info: Info, image: images.Image) -> images.ImageRecord | None:
     known = companion(image, images.ImageRecord)
-    return known or await info.context.load.image.load(image.id)
+    return known or await info.context.reading(image).image.load(image.id)
 
 
 ImageConnection: TypeAlias = Connection[Image]

@@ -185,7 +185,7 @@ class Output(Node):
     @staticmethod
     async def turn(output: strawberry.Parent[outputs.Output], info: Info) -> turns.Turn | None:
         turn_id = output.turn_id
-        return await info.context.load.turn.load(turn_id) if turn_id else None
+        return await info.context.reading(output).turn.load(turn_id) if turn_id else None
 
     @strawberry.field(
         graphql_type=Annotated["Post", strawberry.lazy("schema.posts")] | None,
@@ -196,7 +196,7 @@ class Output(Node):
     @staticmethod
     async def post(output: strawberry.Parent[outputs.Output], info: Info) -> posts.Post | None:
         post_id = output.post_id
-        return await info.context.load.post.load(post_id) if post_id else None
+        return await info.context.reading(output).post.load(post_id) if post_id else None
 
     @strawberry.field(
         graphql_type=ImageModel,

@@ -22,6 +22,8 @@ from domain.services.outputs import OutputService
 from domain.services.plans import PlanService
 from domain.services.posts import PostService
 from domain.services.prompts import PromptService
+from domain.services.rate_limits import RateLimits
+from domain.services.shares import ShareService
 from domain.services.turns import TurnService
 from domain.services.uploads import UploadService
 from domain.services.viewers import ViewerService
@@ -36,6 +38,14 @@ class TurnUpdates(Protocol):
 
     async def deliver(
         self, viewer: Viewer, name: str, *, after: str | None = None, to: Receiver[TurnUpdate]
+    ) -> None: ...
+
+
+class SharedTurnUpdates(Protocol):
+    def of(self, token: str, *, after: str | None = None) -> AsyncGenerator[TurnUpdate, None]: ...
+
+    async def deliver(
+        self, token: str, *, after: str | None = None, to: Receiver[TurnUpdate]
     ) -> None: ...
 
 
@@ -74,9 +84,12 @@ class Services:
     uploads: UploadService
     prompts: PromptService
     favourites: FavouriteService
+    shares: ShareService
     viewers: ViewerService
     accounts: AccountService
+    rate_limits: RateLimits
     turn_updates: TurnUpdates
+    shared_turn_updates: SharedTurnUpdates
     conversation_updates: ConversationUpdates
     post_updates: PostUpdates
     viewer_updates: ViewerUpdates

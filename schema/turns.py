@@ -59,7 +59,8 @@ class Turn(ParentNode):
     async def conversation(
         turn: strawberry.Parent[turns.Turn], info: Info
     ) -> conversations.Conversation:
-        conversation = await info.context.load.conversation.load(turn.conversation_id)
+        load = info.context.reading(turn)
+        conversation = await load.conversation.load(turn.conversation_id)
         if conversation is None:
             raise errors.NotFound("The conversation has just been deleted.")
         return with_companion(conversation, turn)

@@ -15,15 +15,24 @@ import structlog
 from domain.changes import ClusterTime
 from domain.cursors import TurnCursors
 from domain.errors import Overloaded
-from domain.ids import ConversationId, PostId, TurnId, ViewerId, conversation_of_turn, parse_turn_id
+from domain.ids import (
+    ConversationId,
+    PostId,
+    ShareId,
+    TurnId,
+    ViewerId,
+    conversation_of_turn,
+    parse_turn_id,
+)
 from domain.ports.changes import Change, ChangedKind, ChangeFeed, HistoryLost
+from domain.ports.observers import Unobserved, UpdateObserver
 from domain.retries import RetryPolicy
 from domain.turns import Turn
 from subscriptions.turn_channel import Subscriber, TurnChannel
 
 log = structlog.get_logger(__name__)
 
-Subject: TypeAlias = ConversationId | PostId | ViewerId
+Subject: TypeAlias = ConversationId | PostId | ShareId | ViewerId
 """What has a record that can be listened to."""
 
 _BATCH: Final = 256
@@ -56,7 +65,7 @@ async def pause_before_reading() -> None:
 
 
 class Listener:
-    """Is notified when one conversation, post or account has changed: read it then."""
+    """Is notified when one conversation, post, account or share has changed: read it then."""
 
     def __init__(self) -> None:
         self.ended = False
@@ -75,8 +84,11 @@ class Listener:
 
 
 class Hub:
-    def __init__(self, feed: ChangeFeed, cursors: TurnCursors) -> None:
+    def __init__(
+        self, feed: ChangeFeed, cursors: TurnCursors, *, observer: UpdateObserver | None = None
+    ) -> None:
         self._feed = feed
+        self._observer = observer or Unobserved()
         self._cursors = cursors
         self._channels: dict[ConversationId, TurnChannel] = {}
         self._listeners: dict[str, set[Listener]] = {}
@@ -126,7 +138,9 @@ class Hub:
 
     @contextmanager
     def listen(self, subject: Subject) -> Iterator[Listener]:
-        """Listen to the record of a conversation, a post or an account."""
+        """Listen to the own record of a conversation (not to its turns), a post, an account or a
+        share.
+        """
         listener = Listener()
         self._listeners.setdefault(subject, set()).add(listener)
         try:
@@ -150,6 +164,11 @@ class Hub:
             callbacks.remove(callback)
             if not callbacks:
                 self._when_deleted.pop(viewer_id, None)
+
+    @property
+    def conversation_count(self) -> int:
+        """How many conversations have subscribers to their turns."""
+        return len(self._channels)
 
     @property
     def subscriber_count(self) -> int:
@@ -191,7 +210,7 @@ class Hub:
             self._end(change.id)
 
     def _end(self, subject: str) -> None:
-        """Tell all that depend on what has been deleted."""
+        """End what cannot go on without what has been deleted."""
         for callback in tuple(self._when_deleted.get(ViewerId(subject), ())):
             callback()
         channel = self._channels.get(ConversationId(subject))
@@ -241,6 +260,8 @@ class Hub:
             changed_at = {turn.id: batch[turn.id][0] for turn in changed}
             channel.give_out(changed, changed_at, complete_until=complete_until[conversation_id])
             await self._push(channel)
+            for turn in changed:
+                self._observer.pushed(turn)
 
     async def _push(self, channel: TurnChannel) -> None:
         """Push what is pending to all subscribers, and give way to others now and then.

@@ -7,6 +7,7 @@ the end of a run finds it, in fair order.
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Coroutine, Iterable, Mapping
 from contextvars import Context
 from dataclasses import dataclass, replace
@@ -45,6 +46,9 @@ class Lane:
 
     provider: str
     is_caption: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.provider} captions" if self.is_caption else self.provider
 
 
 @dataclass(slots=True, eq=False)
@@ -87,6 +91,16 @@ class Dispatcher:
     def max_concurrent_runs(self) -> int:
         """How many outputs may run here at the same time."""
         return sum(self._limits.values())
+
+    @property
+    def limits(self) -> Mapping[str, int]:
+        """How many outputs may run here at the same time, by the name of the lane."""
+        return {str(lane): limit for lane, limit in self._limits.items()}
+
+    @property
+    def running(self) -> Mapping[str, int]:
+        """How many run here at the moment, by the name of the lane."""
+        return Counter(str(run.lane) for run in self._runs.values())
 
     def enqueue(self, viewer_id: ViewerId, output_ids: Iterable[OutputId]) -> None:
         """Start the outputs soon. Never waits and never fails: a search finds what is dropped."""

@@ -22,6 +22,8 @@ MAX_QUEUED: Final = timedelta(minutes=15)
 """How long an output may wait for its first claim."""
 TIMED_OUT: Final = GenerationError(GenerationErrorCode.TIMED_OUT, retryable=True)
 """How an overdue output ends."""
+STUCK_AFTER: Final = timedelta(seconds=30)
+"""Longer than a lease and a sweep: an output that is overdue by more is one that nobody ends."""
 MAX_TRIES: Final = 4
 """How often a run is submitted within one attempt to a provider that rejects it."""
 _FIRST_DELAY_SECONDS: Final = 1.0
@@ -106,6 +108,14 @@ def is_cancelled_with_caption(output: OutputState, caption: OutputStatus) -> boo
 def due_at(output: OutputState, *, max_queued: timedelta) -> datetime:
     """When it times out."""
     return output.deadline_at or output.queued_at + max_queued
+
+
+def is_stuck(
+    output: OutputState, now: datetime, *, max_queued: timedelta, after: timedelta = STUCK_AFTER
+) -> bool:
+    """Whether it should have ended long ago."""
+    due = due_at(output, max_queued=max_queued)
+    return output.status in UNFINISHED and due + after <= now
 
 
 def _is_free(output: OutputState, now: datetime) -> bool:

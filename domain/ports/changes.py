@@ -14,6 +14,7 @@ class ChangedKind(StrEnum):
     TURN = "turn"
     POST = "post"
     ACCOUNT = "account"
+    SHARE = "share"
 
 
 @dataclass(frozen=True, slots=True)

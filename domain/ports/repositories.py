@@ -24,6 +24,7 @@ from domain.ids import (
     ParentId,
     PostId,
     PromptId,
+    ShareId,
     TurnId,
     UploadId,
     ViewerId,
@@ -34,6 +35,7 @@ from domain.pages import Page, PageRequest
 from domain.parents import Parent
 from domain.posts import Post, PostPlan
 from domain.prompts import Prompt
+from domain.shares import Share
 from domain.stored import Wanted
 from domain.turns import PlannedOutput, Turn, TurnPlan, TurnsAsOf
 from domain.uploads import Upload, UploadAbilities
@@ -99,8 +101,9 @@ class ConversationRepository(Protocol):
     async def delete(
         self, viewer_id: ViewerId, conversation_id: ConversationId, *, keep_images: bool = False
     ) -> Sequence[str] | None:
-        """Delete it with its turns, and with its outputs' images except favourites and those that
-        another conversation uses, or no image at all. Release what unfinished outputs had reserved.
+        """Delete it with its turns and shares, and with its outputs' images except favourites and
+        those that another conversation uses, or no image at all. Release what unfinished outputs
+        had reserved.
 
         Return the keys of objects that are orphans from then on; None if there was no such
         conversation.
@@ -294,6 +297,27 @@ class PromptRepository(Protocol):
 
     async def delete(self, viewer_id: ViewerId, prompt_id: PromptId) -> bool:
         """Delete it, and return whether there was one."""
+
+
+class ShareRepository(Protocol):
+    async def create(
+        self, share: Share, *, at_most: int, at_most_of_conversation: int
+    ) -> Conflict | None:
+        """Write it. The conflict is STALE, where there is no such conversation, or LIMIT_REACHED.
+
+        Raise ViewerBeingDeleted.
+        """
+
+    async def list(self, viewer_id: ViewerId) -> Sequence[Share]:
+        """Those that have not expired, newest first."""
+
+    async def get(self, viewer_id: ViewerId, share_id: ShareId) -> Share | None:
+        """None where it has expired."""
+
+    async def view(self, viewer_id: ViewerId, share_id: ShareId, *, times: int) -> Share | None:
+        """Count these views. None where it has expired."""
+
+    async def delete(self, viewer_id: ViewerId, share_id: ShareId) -> bool: ...
 
 
 class UploadRepository(Protocol):

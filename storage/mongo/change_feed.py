@@ -25,6 +25,7 @@ _KINDS: Final = {
     "turns": ChangedKind.TURN,
     "posts": ChangedKind.POST,
     "accounts": ChangedKind.ACCOUNT,
+    "shares": ChangedKind.SHARE,
 }
 _WRITES: Final = ["insert", "update", "replace", "delete"]
 _PIPELINE: Final[list[Mapping[str, Any]]] = [

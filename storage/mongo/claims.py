@@ -29,14 +29,13 @@ from domain.ids import (
 from domain.images import ImageRecord
 from domain.outputs import GenerationError, Preview, Report, Run
 from storage.mongo.accounts import move_credits
-from storage.mongo.collections import PARENTS, UNFINISHED_PARENT, Document
+from storage.mongo.collections import PARENTS, SEARCHED_FIRST, UNFINISHED_PARENT, Document
 from storage.mongo.database import Database, repository
 from storage.mongo.images import image_document, record_document
 from storage.mongo.output_rules import (
     FOUND,
     IS_CLAIMABLE,
     IS_WAITING,
-    SEARCHED_FIRST,
     UNFINISHED_OUTPUT,
     WAITS_FOR_CAPTION,
     any_output,

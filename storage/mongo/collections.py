@@ -24,6 +24,7 @@ UNFINISHED_PARENT: Final = {"$in": ["PENDING", "GENERATING"]}
 
 PARENTS: Final = {"turn": "turns", "post": "posts"}
 """The collections whose documents embed outputs, by how their ids begin."""
+SEARCHED_FIRST, *_SEARCHED_NEXT = PARENTS.values()
 
 _NAMESPACE_EXISTS: Final = 48
 _OF_PARENTS: Final = [
@@ -69,6 +70,11 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
             partialFilterExpression={"favourite": True},
         ),
     ],
+    "shares": [
+        IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING), ("_id", DESCENDING)]),
+        IndexModel([("ownerId", ASCENDING), ("conversationId", ASCENDING)]),
+        IndexModel("expiresAt", expireAfterSeconds=0),
+    ],
     "uploads": [
         IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING)]),
         # Only while there may be bytes. Reconciliation looks for `key`.
@@ -85,6 +91,7 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
     ],
     "ledger": [IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING)])],
     "viewers": [],
+    "buckets": [IndexModel("expiresAt", expireAfterSeconds=0)],
     "idempotency": [IndexModel("createdAt", expireAfterSeconds=KEY_LIFE_SECONDS)],
     "chores": [],
     "stores": [IndexModel("foundAt", expireAfterSeconds=ABILITIES_SECONDS)],
@@ -126,6 +133,10 @@ class Collections(ABC, Generic[Collection]):
         return self.collection("prompts")
 
     @property
+    def shares(self) -> Collection:
+        return self.collection("shares")
+
+    @property
     def uploads(self) -> Collection:
         return self.collection("uploads")
 
@@ -146,6 +157,10 @@ class Collections(ABC, Generic[Collection]):
         return self.collection("viewers")
 
     @property
+    def buckets(self) -> Collection:
+        return self.collection("buckets")
+
+    @property
     def periodic_jobs(self) -> Collection:
         return self.collection("chores")
 
@@ -156,6 +171,12 @@ class Collections(ABC, Generic[Collection]):
     @property
     def withdrawals(self) -> Collection:
         return self.collection("withdrawals")
+
+
+def over_all_parents(stages: list[Document]) -> list[Document]:
+    """The stages over parents of all kinds, if they are run on `SEARCHED_FIRST`."""
+    others = ({"$unionWith": {"coll": name, "pipeline": stages}} for name in _SEARCHED_NEXT)
+    return [*stages, *others]
 
 
 async def prepare(database: AsyncDatabase[Document]) -> None:

@@ -189,6 +189,7 @@ class MongoConversationRepository:
                     {
                         "$set": {
                             "title": {"$literal": title},
+                            "titleWasGiven": True,
                             "words": words_added(before=title),
                             **_WRITTEN,
                         }
@@ -211,6 +212,9 @@ class MongoConversationRepository:
             )
             if deleted.deleted_count == 0:
                 raise Abort(Conflict.STALE)
+            await transaction.shares.delete_many(
+                {"ownerId": viewer_id, "conversationId": conversation_id}
+            )
             return await delete_parents(
                 transaction,
                 viewer_id,
@@ -274,6 +278,7 @@ def _read(document: Document, cluster_time: ClusterTime) -> Conversation:
         created_at=document["createdAt"],
         updated_at=document["updatedAt"],
         as_of=cluster_time,
+        title_was_given=document.get("titleWasGiven", False),
     )
 
 

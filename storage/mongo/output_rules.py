@@ -13,9 +13,10 @@ from datetime import timedelta
 from typing import Final
 
 from domain.claims import Claim, Waiting
+from domain.execution.rules import STUCK_AFTER
 from domain.ids import ModelId
 from domain.outputs import CAPTION_SLOT, UNFINISHED, OutputStatus, Run
-from storage.mongo.collections import PARENTS, UNFINISHED_PARENT, Document
+from storage.mongo.collections import UNFINISHED_PARENT, Document, over_all_parents
 
 UNFINISHED_OUTPUT: Final = [status.value for status in OutputStatus if status in UNFINISHED]
 
@@ -82,6 +83,13 @@ def is_overdue(max_queued: timedelta) -> Document:
     return {"$and": [*_IS_FREE, is_due]}
 
 
+def is_stuck(max_queued: timedelta, *, after: timedelta = STUCK_AFTER) -> Document:
+    """`rules.is_stuck`"""
+    queued_until = {"$add": ["$$output.queuedAt", _milliseconds(max_queued)]}
+    due_at = {"$ifNull": ["$$output.deadlineAt", queued_until]}
+    return {"$and": [_IS_UNFINISHED, {"$lte": [due_at, from_now(-after)]}]}
+
+
 def in_fair_order(
     model_ids: Sequence[ModelId], *, min_queued: timedelta, expired: bool
 ) -> list[Document]:
@@ -98,9 +106,8 @@ def in_fair_order(
         {"$project": {"ownerId": 1, "output": "$outputs"}},
     ]
     return [
-        *unfinished,
-        *({"$unionWith": {"coll": name, "pipeline": unfinished}} for name in _SEARCHED_NEXT),
-        {"$set": {"found": _of_output(found), "held": _of_output(IS_HELD)}},
+        *over_all_parents(unfinished),
+        {"$set": {"found": of_output(found), "held": of_output(IS_HELD)}},
         {"$match": {"$or": [{"found": True}, {"held": True}]}},
         {
             "$setWindowFields": {
@@ -113,7 +120,7 @@ def in_fair_order(
             }
         },
         {"$match": {"found": True}},
-        {"$set": {"interrupted": _of_output(IS_INTERRUPTED)}},
+        {"$set": {"interrupted": of_output(IS_INTERRUPTED)}},
         {
             "$sort": {
                 "interrupted": -1,
@@ -126,14 +133,12 @@ def in_fair_order(
     ]
 
 
-SEARCHED_FIRST, *_SEARCHED_NEXT = PARENTS.values()
-
 FOUND: Final = ("slot", "attempt", "model", "fence", "leaseUntil")
 """The stored fields of an output that a search returns."""
 _DECIDING: Final = (*FOUND, "status", "waits", "notBefore", "queuedAt")
 
 
-def _of_output(expression: Document) -> Document:
+def of_output(expression: Document) -> Document:
     return {"$let": {"vars": {"output": "$output"}, "in": expression}}
 
 
@@ -210,4 +215,8 @@ def is_slot(slot: int) -> Document:
 
 
 def from_now(delta: timedelta) -> Document:
-    return {"$add": ["$$NOW", round(delta.total_seconds() * 1000)]}
+    return {"$add": ["$$NOW", _milliseconds(delta)]}
+
+
+def _milliseconds(delta: timedelta) -> int:
+    return round(delta.total_seconds() * 1000)

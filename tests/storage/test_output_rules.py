@@ -48,6 +48,10 @@ OF_ONE_OUTPUT: Final[Mapping[str, tuple[Document, Decide]]] = {
         output_rules.is_overdue(WAIT),
         lambda output: rules.is_overdue(output, NOW, max_queued=WAIT),
     ),
+    "is_stuck": (
+        output_rules.is_stuck(WAIT - TICK, after=TICK),
+        lambda output: rules.is_stuck(output, NOW, max_queued=WAIT - TICK, after=TICK),
+    ),
     "may_be_started_by_search": (
         output_rules.may_be_started_by_search(min_queued=WAIT, expired=False),
         lambda output: rules.may_be_started_by_search(output, NOW, min_queued=WAIT, expired=False),

@@ -13,7 +13,6 @@ from typing import cast
 
 import pytest
 
-from bootstrap import Objects
 from domain.claims import Claim
 from domain.cleanup.collector import OrphanCollector
 from domain.cleanup.reconciliation import LEFT_ALONE, ObjectReconciler
@@ -22,7 +21,7 @@ from domain.errors import GenerationErrorCode
 from domain.ids import ConversationId, as_turn_id, conversation_of_turn
 from domain.images import FOLDERS, SHARDS, new_key, rendition_key, shard_of
 from domain.outputs import GenerationError, Preview, Report
-from domain.ports.objects import ObjectStore, StoredObject
+from domain.ports.objects import Objects, ObjectStore, StoredObject
 from domain.signing import Signer
 from runtime.local_mongod import Mongod
 from storage.mongo.claims import MongoClaimRepository
