@@ -13,7 +13,14 @@ from domain.execution.model_availability import ModelAvailability
 from domain.execution.runner import OutputRunner
 from domain.execution.sweeper import Sweeper
 from domain.ids import ModelId, OutputId, ViewerId
-from domain.images import DigitalSourceType, ProcessedImage, Provenance, Rendition
+from domain.images import (
+    DigitalSourceType,
+    Drift,
+    EditedImage,
+    ProcessedImage,
+    Provenance,
+    Rendition,
+)
 from domain.ports.execution import ClaimRepository
 from domain.ports.objects import ObjectStore
 from domain.ports.providers import Provider
@@ -214,6 +221,41 @@ class _Developer:
     ) -> Rendition:
         await asyncio.sleep(0.01)
         return _rendition(data, 16)
+
+    async def compare(
+        self,
+        base: bytes,  # noqa: ARG002 - of the port
+        edited: bytes,  # noqa: ARG002 - of the port
+        *,
+        mask: bytes | None = None,
+        feather: int = 0,  # noqa: ARG002 - of the port
+    ) -> Drift:
+        await asyncio.sleep(0.01)
+        return Drift(changed=0.5, outside_mask=None if mask is None else 0.0)
+
+    async def put_back(
+        self,
+        edited: bytes,
+        base: bytes,
+        *,
+        mask: bytes,
+        feather: int,
+        content_type: str | None = None,  # noqa: ARG002 - of the port
+        source: DigitalSourceType | None = None,
+    ) -> EditedImage:
+        processed = await self.process(edited, source=source)
+        return EditedImage(processed, await self.compare(base, edited, mask=mask, feather=feather))
+
+    async def mask_for_model(
+        self,
+        mask: bytes,
+        *,
+        width: int,
+        height: int,  # noqa: ARG002 - of the port
+        feather: int,  # noqa: ARG002 - of the port
+    ) -> Rendition:
+        await asyncio.sleep(0.01)
+        return _rendition(mask, width)
 
     async def shrink(self, data: bytes, *, max_bytes: int) -> Rendition:
         return _rendition(data[:max_bytes], 16)
