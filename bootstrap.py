@@ -37,6 +37,7 @@ from domain.services.favourites import FavouriteService
 from domain.services.images import ImageService
 from domain.services.outputs import OutputService
 from domain.services.plans import PlanService
+from domain.services.posts import PostService
 from domain.services.prompts import PromptService
 from domain.services.rate_limits import RateLimits
 from domain.services.shares import ShareService
@@ -116,6 +117,7 @@ from storage.objects.folder import FolderObjectStore
 from storage.objects.s3 import Bucket, open_bucket
 from subscriptions.conversations import ConversationUpdates
 from subscriptions.hub import Hub
+from subscriptions.posts import PostUpdates
 from subscriptions.shares import SharedTurnUpdates
 from subscriptions.turns import TurnUpdates
 from subscriptions.viewer import ViewerUpdates
@@ -381,6 +383,18 @@ def _make_services(
         hints=hints,
         image_writer=base.image_writer,
     )
+    post_repository = MongoPostRepository(base.database)
+    posts = PostService(
+        posts=post_repository,
+        outputs=output_repository,
+        commands=commands,
+        accounts=accounts,
+        images=images,
+        registry=base.registry,
+        caption_models=base.caption_models,
+        hints=hints,
+        image_writer=base.image_writer,
+    )
     turn_updates = TurnUpdates(hub, turn_repository, turn_cursors)
     shares = ShareService(
         MongoShareRepository(base.database),
@@ -390,9 +404,11 @@ def _make_services(
     )
     return Services(
         registry=base.registry,
+        caption_models=base.caption_models,
         conversations=conversations,
         turns=turns,
         outputs=outputs,
+        posts=posts,
         plans=PlanService(conversations, turns),
         images=images,
         uploads=_make_upload_service(settings, base, upload_processor=upload_processor),
@@ -405,6 +421,7 @@ def _make_services(
         turn_updates=turn_updates,
         shared_turn_updates=SharedTurnUpdates(hub, turn_updates, shares),
         conversation_updates=ConversationUpdates(hub, conversation_repository),
+        post_updates=PostUpdates(hub, post_repository),
         viewer_updates=ViewerUpdates(hub, accounts),
         links=base.objects,
         turn_cursors=turn_cursors,
