@@ -47,7 +47,7 @@ def create_app(
             router: ASGIApp = _make_router(settings, api)
             if settings.trusted_proxies:
                 router = cast("ASGIApp", _behind_proxies(router, settings.trusted_proxies))
-            yield {"router": router}
+            yield {"router": router, "limits": settings.limit}
 
     return Starlette(routes=[Mount("/", app=_dispatch)], lifespan=lifespan)
 
@@ -64,13 +64,20 @@ async def _dispatch(scope: Scope, receive: Receive, send: Send) -> None:
 
 def _make_router(settings: Settings, api: Api) -> Router:
     origins = origin_pattern(settings.allowed_origins)
-    executor = OperationExecutor(api.services)
-    http = GraphQLOverHTTP(executor, api.admission, show_ide=settings.environment == "development")
+    executor = OperationExecutor(api.services, settings.limit)
+    http = GraphQLOverHTTP(
+        executor,
+        api.admission,
+        show_ide=settings.environment == "development",
+        call_when_blocked=api.blocked_viewers.call_when_blocked,
+    )
     websocket = GraphQLOverWebSocket(
         executor,
         api.admission,
         allowed_origins=re.compile(origins),
         call_when_deleted=api.services.viewer_updates.call_when_deleted,
+        call_when_blocked=api.blocked_viewers.call_when_blocked,
+        limits=settings.limit,
     )
     cors = Middleware(
         CORSMiddleware,

@@ -28,6 +28,7 @@ from domain.ports.objects import ObjectStore, UploadStore
 from domain.ports.providers import Provider
 from domain.rates import Allowance, Rate
 from domain.services.accounts import AccountService
+from domain.services.blocked_viewers import BlockedViewers
 from domain.services.commands import CommandService
 from domain.services.conversations import ConversationService
 from domain.services.edit_planning import EditPlanner
@@ -107,6 +108,7 @@ class Api:
 
     services: Services
     admission: Admission
+    blocked_viewers: BlockedViewers
     database: Database
     object_routes: Sequence[Route]
     """Where signed URLs lead to, if they lead to this process."""
@@ -168,7 +170,11 @@ async def open_api(
         services = _make_services(
             settings, base, hub=hub, hints=hints, upload_processor=upload_processor, eraser=eraser
         )
-        admission = Admission(await _open_authenticator(settings, stack), services.viewers)
+        blocked = BlockedViewers(MongoViewerRepository(base.database))
+        # Known before the first request is answered.
+        await blocked.refresh()
+        await stack.enter_async_context(blocked.serve())
+        admission = Admission(await _open_authenticator(settings, stack), services.viewers, blocked)
         await stack.enter_async_context(hub.serve())
         if dispatcher is not None:
             _stop_at_end(dispatcher, stack, grace_left or (lambda: settings.shutdown_grace))
@@ -178,6 +184,7 @@ async def open_api(
         yield Api(
             services=services,
             admission=admission,
+            blocked_viewers=blocked,
             database=base.database,
             object_routes=base.image_tools.object_routes,
             logo_routes=logo_routes({model.company for model in base.registry.all()}),

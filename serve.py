@@ -26,7 +26,6 @@ from runtime.mongod_owner import OwnedMongod
 from settings import Settings
 
 WEBSOCKET_MESSAGE_BYTES: Final = 262_144
-PING_SECONDS: Final = 20.0
 UNACKNOWLEDGED_MILLISECONDS: Final = 20_000
 KEEP_ALIVE_SECONDS: Final = 5
 BACKLOG: Final = 1_024
@@ -124,10 +123,6 @@ def _server(settings: Settings, stop: Stop) -> _Server:
             ws_max_size=WEBSOCKET_MESSAGE_BYTES,
             # Images are fetched by URL; the rest is not worth a compressor's memory per socket.
             ws_per_message_deflate=False,
-            # A ping is data that must be acknowledged, so the kernel ends dead connections.
-            # A limit for its answer would close with 1011, after which clients do not reconnect.
-            ws_ping_interval=PING_SECONDS,
-            ws_ping_timeout=None,
         )
     )
 

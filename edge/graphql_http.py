@@ -11,6 +11,7 @@ from strawberry.http.ides import get_graphql_ide_html
 
 from domain.errors import (
     BadUserInput,
+    Forbidden,
     Overloaded,
     QueryTooComplex,
     RateLimited,
@@ -24,11 +25,12 @@ from edge.http_requests import RequestRefused, choose_media_types, read_operatio
 from edge.media_types import STREAMS_IN_WORDS
 from edge.outcomes import Reason, Rejected, Result, Streaming
 from edge.responses import GRAPHQL_JSON, JSON, error_response, json_response
-from edge.result_streams import ResultStream
+from edge.result_streams import CallWhenGone, ResultStream
 
 _STATUSES: Final = {
     Overloaded.code: 503,
     RateLimited.code: 429,
+    "TOO_MANY_SUBSCRIPTIONS": 429,
     "DEADLINE_EXCEEDED": 504,
 }
 """Of results without data, by the code of an error."""
@@ -44,9 +46,15 @@ class GraphQLOverHTTP:
     """An ASGI application, so that every method gets here and is answered in one form."""
 
     def __init__(
-        self, executor: OperationExecutor, admission: Admission, *, show_ide: bool
+        self,
+        executor: OperationExecutor,
+        admission: Admission,
+        *,
+        show_ide: bool,
+        call_when_blocked: CallWhenGone,
     ) -> None:
         self._executor = executor
+        self._call_when_blocked = call_when_blocked
         self._admission = admission
         self._show_ide = show_ide
 
@@ -75,7 +83,8 @@ class GraphQLOverHTTP:
                     outcome,
                     accepted.stream,
                     request_id=request_id,
-                    valid_until=scope.viewer.valid_until if scope.viewer else None,
+                    viewer=scope.viewer,
+                    call_when_blocked=self._call_when_blocked,
                 )
             return _write_result(outcome.result, media_type)
         except RequestRefused as refused:
@@ -91,6 +100,8 @@ class GraphQLOverHTTP:
             return error_response(
                 401, error.code, str(error), headers=headers, media_type=media_type
             )
+        except Forbidden as error:
+            return error_response(403, error.code, str(error), media_type=media_type)
         except Overloaded as error:
             failure = Result(None, ({"message": str(error), "extensions": error.extensions},))
             headers = {"Retry-After": str(error.retry_after_seconds)}
@@ -129,7 +140,7 @@ def _write_rejection(rejected: Rejected, media_type: str, *, is_get: bool) -> Re
         return error_response(
             405, "METHOD_NOT_ALLOWED", message, headers={"Allow": "POST"}, media_type=media_type
         )
-    if rejected.reason in {Reason.TIME, Reason.RATE}:
+    if rejected.reason in {Reason.TIME, Reason.RATE, Reason.CAPACITY, Reason.SUBSCRIPTIONS}:
         return _write_result(rejected.result, media_type)
     status = 400 if media_type == GRAPHQL_JSON else 200
     if rejected.reason is Reason.UNKNOWN_OPERATION:

@@ -104,6 +104,10 @@ class Reason(Enum):
     """It took too long to read the document."""
     RATE = auto()
     """The client has run too many operations, or too costly ones."""
+    SUBSCRIPTIONS = auto()
+    """The viewer has too many subscriptions."""
+    CAPACITY = auto()
+    """Too many operations are running in this process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +143,8 @@ class Streaming:
     """Gives the same results to a receiver, which is cheaper for many subscribers; where there is
     this, `results` need not be read. Returns a last result that is an error, or None at the end.
     """
+    release: Callable[[], None] = lambda: None
+    """Called by the transport when it has ended, however it has ended."""
 
 
 Outcome: TypeAlias = Rejected | Answered | Streaming

@@ -7,11 +7,12 @@ present state.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from typing import Final
 
 import structlog
 
+from domain.callbacks import Callbacks
 from domain.changes import ClusterTime
 from domain.cursors import TurnCursors
 from domain.errors import Overloaded
@@ -77,7 +78,7 @@ class Hub:
         self._cursors = cursors
         self._channels: dict[ConversationId, TurnChannel] = {}
         self._listeners: dict[ConversationId | ViewerId, set[Listener]] = {}
-        self._when_deleted: dict[ViewerId, list[Callable[[], None]]] = {}
+        self._when_deleted = Callbacks[ViewerId]()
         self._changed: dict[TurnId, tuple[ClusterTime, Turn]] = {}
         self._pushed = 0
         self._work = asyncio.Event()
@@ -134,19 +135,11 @@ class Hub:
             if not listeners:
                 del self._listeners[subject]
 
-    @contextmanager
     def call_when_deleted(
         self, viewer_id: ViewerId, callback: Callable[[], None]
-    ) -> Iterator[None]:
+    ) -> AbstractContextManager[None]:
         """Call back when the viewer's account is deleted."""
-        callbacks = self._when_deleted.setdefault(viewer_id, [])
-        callbacks.append(callback)
-        try:
-            yield
-        finally:
-            callbacks.remove(callback)
-            if not callbacks:
-                self._when_deleted.pop(viewer_id, None)
+        return self._when_deleted.registered(viewer_id, callback)
 
     @property
     def subscriber_count(self) -> int:
@@ -184,8 +177,7 @@ class Hub:
         elif change.kind is ChangedKind.ACCOUNT:
             self._notify(ViewerId(change.id), deleted=change.deleted)
             if change.deleted:
-                for callback in tuple(self._when_deleted.get(ViewerId(change.id), ())):
-                    callback()
+                self._when_deleted.call(ViewerId(change.id))
         else:
             conversation_id = ConversationId(change.id)
             self._notify(conversation_id, deleted=change.deleted)

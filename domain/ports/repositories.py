@@ -284,3 +284,10 @@ class ViewerRepository(Protocol):
 
     async def welcome(self, viewer_id: ViewerId, samples: Sequence[ImageRecord]) -> bool:
         """Store a new viewer with some images; False if the viewer is known."""
+
+    async def block(self, viewer_id: ViewerId, *, reason: str | None) -> None: ...
+
+    async def unblock(self, viewer_id: ViewerId) -> bool:
+        """Return whether the viewer was blocked."""
+
+    async def list_blocked(self) -> Collection[ViewerId]: ...

@@ -73,7 +73,9 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
         ),
     ],
     "ledger": [IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING)])],
-    "viewers": [],
+    "viewers": [
+        IndexModel("blockedAt", partialFilterExpression={"blockedAt": {"$exists": True}}),
+    ],
     "buckets": [IndexModel("expiresAt", expireAfterSeconds=0)],
     "idempotency": [IndexModel("createdAt", expireAfterSeconds=KEY_LIFE_SECONDS)],
     "chores": [],
