@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 import httpx2
@@ -16,6 +16,7 @@ from domain.cleanup.collector import OrphanCollector
 from domain.cleanup.erasure import ViewerEraser
 from domain.cleanup.reconciliation import ObjectReconciler
 from domain.cursors import PageCursors, TurnCursors
+from domain.errors import Overloaded
 from domain.execution.dispatcher import Dispatcher
 from domain.execution.image_writer import ImageWriter
 from domain.execution.model_availability import ModelAvailability
@@ -27,6 +28,7 @@ from domain.ports.imaging import UploadProcessor
 from domain.ports.objects import ObjectStore, UploadStore
 from domain.ports.providers import Provider
 from domain.rates import Allowance, Rate
+from domain.retries import RetryPolicy, retry
 from domain.services.accounts import AccountService
 from domain.services.blocked_viewers import BlockedViewers
 from domain.services.commands import CommandService
@@ -94,6 +96,10 @@ from subscriptions.conversations import ConversationUpdates
 from subscriptions.hub import Hub
 from subscriptions.turns import TurnUpdates
 from subscriptions.viewer import ViewerUpdates
+
+_WHILE_STARTING: Final = RetryPolicy(
+    first_pause_seconds=0.2, longest_pause_seconds=1.0, max_seconds=60
+)
 
 log = structlog.get_logger(__name__)
 
@@ -172,7 +178,7 @@ async def open_api(
         )
         blocked = BlockedViewers(MongoViewerRepository(base.database))
         # Known before the first request is answered.
-        await blocked.refresh()
+        await retry(blocked.refresh, on=Overloaded, policy=_WHILE_STARTING)
         await stack.enter_async_context(blocked.serve())
         admission = Admission(await _open_authenticator(settings, stack), services.viewers, blocked)
         await stack.enter_async_context(hub.serve())
@@ -232,6 +238,7 @@ def _make_hub(base: _Base) -> Hub:
     return Hub(
         MongoChangeFeed(base.database),
         TurnCursors(base.image_tools.signer),
+        MongoAccountRepository(base.database).list_existing,
     )
 
 

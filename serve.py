@@ -17,11 +17,22 @@ from typing import Final
 
 import structlog
 import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from domain.errors import Overloaded
 from edge.dev_tokens import TOKEN_LIFE, DevelopmentIssuer
 from edge.studio import PATH as STUDIO_PATH
 from runtime import collector
-from runtime.lifecycle import FAILED, STOPPED, CannotStart, Stop, database, enter, exit_code
+from runtime.lifecycle import (
+    DATABASE_AWAY,
+    FAILED,
+    STOPPED,
+    CannotStart,
+    Stop,
+    database,
+    enter,
+    exit_code,
+)
 from runtime.mongod_owner import OwnedMongod
 from settings import Settings
 
@@ -106,7 +117,7 @@ def _server(settings: Settings, stop: Stop) -> _Server:
 
     return _Server(
         uvicorn.Config(
-            create_app(settings, grace_left=stop.grace_left),
+            _explaining(create_app(settings, grace_left=stop.grace_left)),
             host=settings.host,
             port=settings.port,
             lifespan="on",
@@ -125,6 +136,22 @@ def _server(settings: Settings, stop: Stop) -> _Server:
             ws_per_message_deflate=False,
         )
     )
+
+
+def _explaining(app: ASGIApp) -> ASGIApp:
+    """Say it in a sentence where the database goes away during the start."""
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        async def explain(message: Message) -> None:
+            # The message is the traceback of the exception that is being handled.
+            is_failure = message["type"] == "lifespan.startup.failed"
+            if is_failure and isinstance(sys.exc_info()[1], Overloaded):
+                message = {**message, "message": DATABASE_AWAY}
+            await send(message)
+
+        await app(scope, receive, explain if scope["type"] == "lifespan" else send)
+
+    return serve
 
 
 @contextmanager

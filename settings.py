@@ -463,6 +463,12 @@ class Settings(BaseSettings):
     replicate: ProviderSettings = _provider("Replicate", "https://api.replicate.com/v1")
     wavespeed: ProviderSettings = _provider("Wavespeed", "https://api.wavespeed.ai/api/v3")
     limit: Limits = Field(default=Limits())
+    start_seconds: float = Field(
+        default=60.0,
+        ge=0,
+        le=3_600,
+        description="How many seconds a process that starts waits for its database",
+    )
     shutdown_grace: float = Field(
         default=20.0,
         ge=0,

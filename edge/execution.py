@@ -34,7 +34,7 @@ from strawberry.execution import optimized_is_awaitable
 
 from domain.errors import Overloaded, QueryTooComplex, RateLimited, TryLater
 from domain.ports.changes import Receiver
-from domain.waiting import SemaphoresByKey
+from domain.waiting import SemaphoresByKey, answering_until
 from edge.capacity import Tally
 from edge.compiled.operations import Compiler
 from edge.documents import MAX_COMPARISONS, Document, Documents
@@ -59,6 +59,8 @@ VALUES_AT_ONCE: Final = 2_000
 """Operations that may return more take turns, so that several at once do not hold up the loop."""
 ITEMS_AT_ONCE: Final = 10
 """Within longer lists graphql-core gives way to others."""
+_MARGIN: Final = 0.1
+"""The part of an operation's time that is left when calls to the database give up."""
 MAX_COSTS: Final = 64
 """Remembered of one document."""
 
@@ -132,6 +134,11 @@ class OperationExecutor:
         self.counts: Counter[str] = Counter()
         """How many queries and subscriptions began `compiled`; what graphql-core ran is `plain`."""
 
+    @property
+    def ends_at(self) -> float:
+        """When the time of an operation that begins at present is over, in the loop's time."""
+        return asyncio.get_running_loop().time() + self._limits.operation_seconds
+
     async def execute(
         self,
         operation: Operation,
@@ -146,8 +153,7 @@ class OperationExecutor:
         `ends_at`: when its time is over, in the time of the event loop. `waits`: whether it waits
         where too many are running, instead of being rejected at once.
         """
-        if ends_at is None:
-            ends_at = asyncio.get_running_loop().time() + self._limits.operation_seconds
+        ends_at = self.ends_at if ends_at is None else ends_at
         own = self._running.get(scope.client)
         try:
             if not waits and own.locked():
@@ -158,7 +164,9 @@ class OperationExecutor:
                 async with asyncio.timeout_at(ends_at):
                     await held.enter_async_context(own)
                     await held.enter_async_context(self._running_in_all)
-                return await self._execute(operation, scope, request_id, ends_at)
+                margin = _MARGIN * self._limits.operation_seconds
+                with answering_until(ends_at - margin):
+                    return await self._execute(operation, scope, request_id, ends_at)
         except TryLater as error:
             limited = GraphQLError(str(error), original_error=error)
             rejection = _Rejection(reason=Reason.CAPACITY, errors=[limited])

@@ -71,10 +71,13 @@ class GraphQLOverHTTP:
             accepted = choose_media_types(request)
             media_type = accepted.json or GRAPHQL_JSON
             operation = await read_operation(request, streams=accepted.stream is not None)
+            ends_at = self._executor.ends_at
             scope = await self._admission.admit(
                 request.headers.get("authorization"), address=address_of(request.scope)
             )
-            outcome = await self._executor.execute(operation, scope=scope, request_id=request_id)
+            outcome = await self._executor.execute(
+                operation, scope=scope, request_id=request_id, ends_at=ends_at
+            )
             if isinstance(outcome, Rejected):
                 return _write_rejection(outcome, media_type, is_get=request.method == "GET")
             if isinstance(outcome, Streaming) or accepted.json is None:

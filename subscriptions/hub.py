@@ -6,9 +6,16 @@ present state.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+)
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
-from typing import Final
+from typing import Final, TypeAlias
 
 import structlog
 
@@ -27,11 +34,15 @@ log = structlog.get_logger(__name__)
 _BATCH: Final = 256
 _PORTION: Final = 200
 """How many updates are pushed before others get a turn of the event loop."""
-_OPEN_SECONDS: Final = 20
+_OPEN_SECONDS: Final = 60
 _PAUSE_SECONDS: Final = 0.25
 _CANCEL_AGAIN_SECONDS: Final = 0.5
 _CANCELLATIONS: Final = 20
 _READ_AGAIN: Final = RetryPolicy(first_pause_seconds=0.5, longest_pause_seconds=0.5)
+
+
+FindAccounts: TypeAlias = Callable[[Collection[ViewerId]], Awaitable[Collection[ViewerId]]]
+"""Returns those that have an account."""
 
 
 async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
@@ -73,8 +84,13 @@ class Listener:
 
 
 class Hub:
-    def __init__(self, feed: ChangeFeed, cursors: TurnCursors) -> None:
+    def __init__(
+        self, feed: ChangeFeed, cursors: TurnCursors, find_accounts: FindAccounts | None = None
+    ) -> None:
+        """`find_accounts` is needed where anybody calls `call_when_deleted`."""
         self._feed = feed
+        self._find_accounts = find_accounts
+        self._history_lost = asyncio.Event()
         self._cursors = cursors
         self._channels: dict[ConversationId, TurnChannel] = {}
         self._listeners: dict[ConversationId | ViewerId, set[Listener]] = {}
@@ -92,6 +108,7 @@ class Hub:
         tasks = [
             asyncio.create_task(self._follow(), name="change feed"),
             asyncio.create_task(self._give_out_changed(), name="changed turns"),
+            asyncio.create_task(self._find_deleted(), name="deleted viewers"),
         ]
         try:
             try:
@@ -191,12 +208,33 @@ class Hub:
             listener.notify(ended=deleted)
 
     def _fall_behind(self) -> None:
+        self._history_lost.set()
         for channel in self._channels.values():
             for subscriber in channel.subscribers:
                 subscriber.fall_behind()
         for listeners in self._listeners.values():
             for listener in listeners:
                 listener.notify()
+
+    async def _find_deleted(self) -> None:
+        """After changes that may have been missed, look which viewers have no account any more.
+
+        One who never had one is told the same, and comes back.
+        """
+        while True:
+            await self._history_lost.wait()
+            self._history_lost.clear()
+            viewer_ids = list(self._when_deleted.keys)
+            if self._find_accounts is None or not viewer_ids:
+                continue
+            try:
+                found = await self._find_accounts(viewer_ids)
+            except Overloaded:
+                self._history_lost.set()
+                await pause_before_reading()
+                continue
+            for viewer_id in set(viewer_ids) - set(found):
+                self._when_deleted.call(viewer_id)
 
     async def _give_out_changed(self) -> None:
         while True:

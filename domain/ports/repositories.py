@@ -272,6 +272,9 @@ class AccountRepository(Protocol):
     async def find(self, viewer_id: ViewerId) -> Account | None:
         """The viewer's account, if there is one. Raise ViewerBeingDeleted as `open` does."""
 
+    async def list_existing(self, viewer_ids: Collection[ViewerId]) -> Collection[ViewerId]:
+        """Those of the viewers who have an account."""
+
     async def grant(self, viewer_id: ViewerId, credits: int, *, key: str) -> Account | None:
         """Add credits; None if the viewer has been granted credits under this key before."""
 

@@ -26,7 +26,8 @@ from pymongo.write_concern import WriteConcern
 from domain.changes import ClusterTime
 from domain.conflicts import Conflict
 from domain.errors import Overloaded
-from domain.waiting import SemaphoresByKey, holding
+from domain.retries import RetryPolicy, retry
+from domain.waiting import SemaphoresByKey, holding, seconds_left
 from storage.mongo.calls import Calls, Inside, NestedCall, inside, translated
 from storage.mongo.collections import Collections, Document, prepare
 from storage.mongo.transaction import Abort, Transaction
@@ -47,6 +48,9 @@ second.
 """
 SHOWN: Final = CodecOptions[Document](tz_aware=False)
 """For documents that are only shown: times without a zone take half as long to decode."""
+_WHILE_STARTING: Final = RetryPolicy(
+    first_pause_seconds=0.2, longest_pause_seconds=1.0, max_seconds=60
+)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_WITHOUT_ZONE: Final = _EPOCH.replace(tzinfo=None)
 _MILLISECOND: Final = timedelta(milliseconds=1)
@@ -94,9 +98,13 @@ class Database(Collections[AsyncCollection[Document]]):
         if inside.get() is Inside.TRANSACTION:
             raise NestedCall
         clock = asyncio.get_running_loop().time
-        until = clock() + TRANSACTION_SECONDS
+        left = seconds_left()
+        seconds = TRANSACTION_SECONDS if left is None else min(left, TRANSACTION_SECONDS)
+        if seconds < _LEAST_SECONDS:
+            raise Overloaded
+        until = clock() + seconds
         queues = [self._queues.get(account)] if account is not None else []
-        async with holding(*queues, max_seconds=TRANSACTION_SECONDS - _LEAST_SECONDS):
+        async with holding(*queues, max_seconds=seconds - _LEAST_SECONDS):
             with pymongo.timeout(until - clock()):
                 return await self._transact(work)
 
@@ -165,8 +173,7 @@ async def open_database(uri: str, name: str) -> AsyncIterator[Database]:
             read_concern=_MAJORITY,
             write_concern=_DURABLE,
         )
-        with translated():
-            await prepare(commands)
+        await retry(functools.partial(_prepare, commands), on=Overloaded, policy=_WHILE_STARTING)
         calls = Calls(functools.partial(_reconnect, client))
         watched = feed_client.get_database(name, codec_options=SHOWN, read_concern=_MAJORITY)
         try:
@@ -178,6 +185,11 @@ async def open_database(uri: str, name: str) -> AsyncIterator[Database]:
         for one in (feed_client, client):
             with pymongo.timeout(CLOSE_SECONDS):
                 await one.close()
+
+
+async def _prepare(commands: AsyncDatabase[Document]) -> None:
+    with translated():
+        await prepare(commands)
 
 
 async def _reconnect(client: AsyncMongoClient[Document]) -> None:
