@@ -261,6 +261,12 @@ class Limits(BaseModel, frozen=True):
         ge=1,
         description="How many subscriptions a viewer may have in a process, over all transports",
     )
+    address_subscriptions: int = Field(
+        default=1_000,
+        ge=1,
+        description="How many subscriptions clients without a token may have in a process, by "
+        "address, and how many WebSockets: readers of what is shared",
+    )
     socket_messages: int = Field(
         default=100, ge=1, description="How many messages a WebSocket may send in 10 seconds"
     )
@@ -316,6 +322,17 @@ class Settings(BaseSettings):
         description="The address to listen on; in development it must be a loopback address",
     )
     port: int = Field(default=8000, ge=1, le=65535, description="The port to listen on")
+    metrics_host: str = Field(
+        default="127.0.0.1",
+        description="The address for operators: it answers /metrics, /healthz and /readyz. Keep it "
+        "away from clients",
+    )
+    metrics_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="The port of that address; without it, there is none",
+    )
     public_url: HttpUrl = Field(
         default="",
         description="The URL at which clients reach Darkroom, without a slash at the end; image "
@@ -444,11 +461,26 @@ class Settings(BaseSettings):
         le=50_000_000,
         description="The largest size of an uploaded image in bytes",
     )
+    c2pa_certificate: Path | None = Field(
+        default=None,
+        description="A PEM file with the certificate that signs generated images (Content "
+        "Credentials), followed by those above it; needs requirements/c2pa.txt",
+    )
+    c2pa_key: Path | None = Field(
+        default=None,
+        description="A PEM file with the private key of that certificate (needed with it)",
+    )
     default_models: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         description="The models to use where none is selected and none is inherited, by id or "
         "alias, separated by commas: the first one that is available and supports the scene "
         "(default: the first such model of the catalogue, local ones last)",
+    )
+    default_caption_models: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="The caption models to use where none is selected, by id or alias, separated "
+        "by commas: the first one that is available (default: the first such model of the "
+        "catalogue, local ones last)",
     )
     local_models: bool | None = Field(
         default=None,
@@ -462,6 +494,15 @@ class Settings(BaseSettings):
     openrouter: ProviderSettings = _provider("OpenRouter", "https://openrouter.ai/api/v1")
     replicate: ProviderSettings = _provider("Replicate", "https://api.replicate.com/v1")
     wavespeed: ProviderSettings = _provider("Wavespeed", "https://api.wavespeed.ai/api/v3")
+    trusted_documents: Path | None = Field(
+        default=None,
+        description="A JSON file of GraphQL documents by id, which clients may name by "
+        "`documentId` or their digest: as graphql-codegen or Relay write it, or a manifest of "
+        "Apollo's",
+    )
+    only_trusted_documents: bool = Field(
+        default=False, description="Whether all other documents are refused"
+    )
     limit: Limits = Field(default=Limits())
     start_seconds: float = Field(
         default=60.0,
@@ -548,6 +589,7 @@ class Settings(BaseSettings):
         "trusted_proxies",
         "allowed_origins",
         "default_models",
+        "default_caption_models",
         "token_audience",
         "token_authorized_parties",
         "token_algorithms",
@@ -616,10 +658,17 @@ class Settings(BaseSettings):
     def _contradictions(self) -> Iterator[str]:
         if (self.azure.key is None) != (self.azure.url is None):
             yield f"{PREFIX}AZURE_KEY and {PREFIX}AZURE_URL must be set together."
+        if self.only_trusted_documents and self.trusted_documents is None:
+            yield (
+                f"{PREFIX}ONLY_TRUSTED_DOCUMENTS needs {PREFIX}TRUSTED_DOCUMENTS, the file that "
+                "lists them."
+            )
         of_bucket = [self.s3_bucket, self.s3_key_id, self.s3_secret]
         if any(of_bucket) and not all(of_bucket):
             names = f"{PREFIX}S3_BUCKET, {PREFIX}S3_KEY_ID and {PREFIX}S3_SECRET"
             yield f"{names} must be set together."
+        if (self.c2pa_certificate is None) != (self.c2pa_key is None):
+            yield f"{PREFIX}C2PA_CERTIFICATE and {PREFIX}C2PA_KEY must be set together."
         if self.environment == "development":
             if not is_loopback(self.host):
                 yield (

@@ -9,7 +9,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sized
 from contextlib import AsyncExitStack, ExitStack, aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from inspect import isawaitable
 from typing import Any, Final, TypeVar, cast
@@ -41,6 +41,12 @@ from edge.documents import MAX_COMPARISONS, Document, Documents
 from edge.errors import present_errors
 from edge.large_numbers import clamp_variables
 from edge.outcomes import Answered, Operation, Outcome, Reason, Rejected, Result, Streaming
+from edge.persisted import (
+    DigestWrong,
+    DocumentNotKnown,
+    DocumentNotTrusted,
+    PersistedDocuments,
+)
 from edge.query_cost import MAX_ITEMS, Cost, check_cost, measure_cost, measure_variables
 from edge.side_thread import Pace, SideThread
 from edge.subscriptions import SharedAnswers, Subscription
@@ -65,7 +71,9 @@ MAX_COSTS: Final = 64
 """Remembered of one document."""
 
 _CODES: Final[Mapping[Reason, str]] = {
-    Reason.PERSISTED: "PERSISTED_QUERY_NOT_SUPPORTED",
+    Reason.PERSISTED: "PERSISTED_QUERY_NOT_FOUND",
+    Reason.DIGEST: "BAD_REQUEST",
+    Reason.UNTRUSTED: "DOCUMENT_NOT_TRUSTED",
     Reason.SYNTAX: "GRAPHQL_PARSE_FAILED",
     Reason.UNKNOWN_OPERATION: "OPERATION_RESOLUTION_FAILED",
     Reason.KIND: "OPERATION_KIND_NOT_SUPPORTED",
@@ -76,6 +84,12 @@ _CODES: Final[Mapping[Reason, str]] = {
     Reason.RATE: RateLimited.code,
     Reason.CAPACITY: RateLimited.code,
     Reason.SUBSCRIPTIONS: "TOO_MANY_SUBSCRIPTIONS",
+}
+_PERSISTED: Final[Mapping[type[Exception], tuple[Reason, str]]] = {
+    # Apollo Client and urql know these words.
+    DocumentNotKnown: (Reason.PERSISTED, "PersistedQueryNotFound"),
+    DigestWrong: (Reason.DIGEST, "The digest is not that of the document."),
+    DocumentNotTrusted: (Reason.UNTRUSTED, "Only listed documents can be executed here."),
 }
 _TOO_MANY: Final = GraphQLError("A viewer cannot have more subscriptions at the same time.")
 _TOO_SLOW: Final = GraphQLError(
@@ -116,12 +130,19 @@ def executable_schema() -> strawberry.Schema:
 class OperationExecutor:
     """Runs operations. Their fields may use the services."""
 
-    def __init__(self, services: Services, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        services: Services,
+        limits: Limits | None = None,
+        persisted: PersistedDocuments | None = None,
+    ) -> None:
         self._services = services
+        self._persisted = persisted or PersistedDocuments()
         self._limits = limits = limits or Limits()
         self._running = SemaphoresByKey(limits.requests_in_flight)
         self._running_in_all = asyncio.Semaphore(limits.process_requests_in_flight)
         self._subscriptions = Tally(limits.viewer_subscriptions)
+        self._subscriptions_of_nobody = Tally(limits.address_subscriptions)
         # graphql-core's schema: Strawberry's own `execute` parses, validates and runs in one call.
         self._schema = executable_schema()._schema
         self._executor_class = executable_schema().execution_context_class
@@ -133,6 +154,11 @@ class OperationExecutor:
         self._shared = SharedAnswers()
         self.counts: Counter[str] = Counter()
         """How many queries and subscriptions began `compiled`; what graphql-core ran is `plain`."""
+
+    @property
+    def group_count(self) -> int:
+        """How many groups of subscribers get the same answers at the moment."""
+        return len(self._shared.groups)
 
     @property
     def ends_at(self) -> float:
@@ -211,10 +237,12 @@ class OperationExecutor:
         result = _present(started, request_id)
         if extensions:
             result = Result(result.data, result.errors, extensions)
-        return Answered(result=result, cost=plan.cost)
+        return Answered(kind=plan.kind, result=result, cost=plan.cost)
 
     async def _subscribe(self, plan: _Runnable, request: Request, ends_at: float) -> Outcome:
-        release = self._subscriptions.enter(request.scope.client)
+        is_nobody = request.scope.viewer is None
+        tally = self._subscriptions_of_nobody if is_nobody else self._subscriptions
+        release = tally.enter(request.scope.client)
         if release is None:
             rejection = _Rejection(
                 reason=Reason.SUBSCRIPTIONS, errors=[_TOO_MANY], kind=plan.kind, cost=plan.cost
@@ -226,13 +254,15 @@ class OperationExecutor:
                 async with asyncio.timeout_at(ends_at):
                     subscription = await self._compile_subscription(plan, request)
             except TimeoutError:
-                return Answered(result=_present(_late_result(), request.id), cost=plan.cost)
+                late = _present(_late_result(), request.id)
+                return Answered(kind=plan.kind, result=late, cost=plan.cost)
             if subscription is not None:
                 held.pop_all()
                 return _stream(subscription, plan.cost, release)
             started = await self._start_in_time(plan, request, ends_at)
             if isinstance(started, ExecutionResult):
-                return Answered(result=_present(started, request.id), cost=plan.cost)
+                result = _present(started, request.id)
+                return Answered(kind=plan.kind, result=result, cost=plan.cost)
             held.pop_all()
         results = (_present(result, request.id) async for result in started)
         return Streaming(
@@ -254,22 +284,38 @@ class OperationExecutor:
         self, operation: Operation, scope: Scope, ends_at: float
     ) -> _Runnable | _Rejection:
         """Plan, and take the operation from the client's buckets, also if it is rejected."""
-        rates, plan = self._services.rate_limits, None
+        rates = self._services.rate_limits
+        plan: _Runnable | _Rejection
         try:
             rates.check(scope.client)
+            operation = await self._look_up(operation)
             document = self._documents.find(operation.document)
             plan = (
                 await self._read_and_plan(operation, scope, ends_at)
                 if document is None
                 else self._plan(operation, document)
             )
-            cost = plan.cost.total if isinstance(plan, _Runnable) else 0
+            if operation.persisted is not None and isinstance(plan, _Runnable):
+                assert operation.document is not None
+                await self._persisted.keep(operation.document, operation.persisted)
+        except (DocumentNotKnown, DigestWrong, DocumentNotTrusted) as error:
+            reason, message = _PERSISTED[type(error)]
+            plan = _Rejection(reason=reason, errors=[GraphQLError(message)])
+        except RateLimited as error:
+            return _limited(error)
+        cost = plan.cost.total if isinstance(plan, _Runnable) else 0
+        try:
             await rates.take(scope.client, is_viewer=scope.viewer is not None, cost=cost)
         except RateLimited as error:
-            limited = GraphQLError(str(error), original_error=error)
-            kind, costs = (plan.kind, plan.cost) if plan else (None, None)
-            return _Rejection(reason=Reason.RATE, errors=[limited], kind=kind, cost=costs)
+            return _limited(error, plan.kind, plan.cost)
         return plan
+
+    async def _look_up(self, operation: Operation) -> Operation:
+        """Put the document into an operation that names it."""
+        if not self._persisted.needs_looking_up(operation.document, operation.persisted):
+            return operation
+        found = await self._persisted.find(operation.document, operation.persisted)
+        return replace(operation, document=found)
 
     def _show_cost(self, plan: _Runnable | _Rejection, scope: Scope) -> Mapping[str, object]:
         state = self._services.rate_limits.state(
@@ -289,10 +335,7 @@ class OperationExecutor:
         self, operation: Operation, scope: Scope, ends_at: float
     ) -> _Runnable | _Rejection:
         """Parse and validate, then plan."""
-        if operation.document is None:
-            # Apollo Client and urql know these words.
-            message = "PersistedQueryNotSupported"
-            return _Rejection(reason=Reason.PERSISTED, errors=[GraphQLError(message)])
+        assert operation.document is not None
         try:
             async with asyncio.timeout_at(ends_at):
                 document = await self._documents.read(operation.document, reader=scope.key)
@@ -469,6 +512,13 @@ def _paced(executor_class: type[Executor[Any]], pace: Pace) -> type[Executor[Any
             )
 
     return PacedExecutor
+
+
+def _limited(
+    error: RateLimited, kind: OperationType | None = None, cost: Cost | None = None
+) -> _Rejection:
+    limited = GraphQLError(str(error), original_error=error)
+    return _Rejection(reason=Reason.RATE, errors=[limited], kind=kind, cost=cost)
 
 
 def _reject_too_complex(

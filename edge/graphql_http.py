@@ -1,12 +1,15 @@
 """GraphQL over HTTP: writes outcomes as statuses, headers and JSON, subscriptions as streams."""
 
+from functools import partial
+from hashlib import sha256
 from typing import Final
 
 import structlog
 from graphql import OperationType
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from strawberry.http.ides import get_graphql_ide_html
 
 from domain.errors import (
@@ -24,7 +27,14 @@ from edge.execution import OperationExecutor
 from edge.http_requests import RequestRefused, choose_media_types, read_operation, wants_page
 from edge.media_types import STREAMS_IN_WORDS
 from edge.outcomes import Reason, Rejected, Result, Streaming
-from edge.responses import GRAPHQL_JSON, JSON, error_response, json_response
+from edge.responses import (
+    GRAPHQL_JSON,
+    JSON,
+    NOT_INDEXED,
+    error_response,
+    has_entity_tag,
+    json_response,
+)
 from edge.result_streams import CallWhenGone, ResultStream
 
 _STATUSES: Final = {
@@ -61,7 +71,7 @@ class GraphQLOverHTTP:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with identify_request() as request_id:
             response = await self._respond(Request(scope, receive), request_id)
-            await response(scope, receive, send)
+            await response(scope, receive, partial(_send_not_indexed, send))
 
     async def _respond(self, request: Request, request_id: str) -> ASGIApp:
         if self._show_ide and _wants_ide(request):
@@ -89,6 +99,8 @@ class GraphQLOverHTTP:
                     viewer=scope.viewer,
                     call_when_blocked=self._call_when_blocked,
                 )
+            if request.method == "GET" and not outcome.result.errors:
+                return _write_cacheable(outcome.result, media_type, request.headers)
             return _write_result(outcome.result, media_type)
         except RequestRefused as refused:
             return error_response(
@@ -117,6 +129,15 @@ class GraphQLOverHTTP:
             return json_response(failure.body, 500, media_type=media_type)
 
 
+async def _send_not_indexed(send: Send, message: Message) -> None:
+    """Every answer may be that of a link which a robot has found."""
+    if message["type"] == "http.response.start":
+        headers = MutableHeaders(scope=message)
+        headers.update(NOT_INDEXED)
+        headers.setdefault("Cache-Control", "no-store")
+    await send(message)
+
+
 def _wants_ide(request: Request) -> bool:
     return request.method == "GET" and "query" not in request.query_params and wants_page(request)
 
@@ -126,6 +147,15 @@ def _write_result(result: Result, media_type: str) -> Response:
     if result.errors and not any((result.data or {}).values()):
         status, headers = _find_status(result, media_type)
     return Response(result.encoded, status, headers, media_type)
+
+
+def _write_cacheable(result: Result, media_type: str, asked: Headers) -> Response:
+    """Answer a GET so that its client need not be sent again what it has."""
+    tag = f'"{sha256(result.encoded).hexdigest()[:32]}"'
+    headers = {"Cache-Control": "private, no-cache", "ETag": tag, "Vary": "Authorization, Accept"}
+    if has_entity_tag(asked, "if-none-match", tag):
+        return Response(status_code=304, headers=headers)
+    return Response(result.encoded, 200, headers, media_type)
 
 
 def _write_rejection(rejected: Rejected, media_type: str, *, is_get: bool) -> Response:
@@ -146,7 +176,7 @@ def _write_rejection(rejected: Rejected, media_type: str, *, is_get: bool) -> Re
     if rejected.reason in {Reason.TIME, Reason.RATE, Reason.CAPACITY, Reason.SUBSCRIPTIONS}:
         return _write_result(rejected.result, media_type)
     status = 400 if media_type == GRAPHQL_JSON else 200
-    if rejected.reason is Reason.UNKNOWN_OPERATION:
+    if rejected.reason in {Reason.UNKNOWN_OPERATION, Reason.DIGEST, Reason.UNTRUSTED}:
         status = 400
     elif rejected.reason is Reason.PERSISTED:
         status = 200  # with which Apollo and urql send the document instead

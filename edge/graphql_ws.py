@@ -51,6 +51,8 @@ WINDOW_SECONDS: Final = 10.0
 """For which the messages of a client are counted."""
 REST_SECONDS: Final = 2.0
 """For the operations of a viewer who has been deleted to end by themselves."""
+NOBODY_SECONDS: Final = 3.0
+"""How long a socket without a token may be without an operation."""
 MAX_REASON_BYTES: Final = 123
 """What a close frame has room for."""
 _TOO_MANY: Final[ErrorBody] = {
@@ -58,6 +60,7 @@ _TOO_MANY: Final[ErrorBody] = {
     "extensions": {"code": "TOO_MANY_SUBSCRIPTIONS"},
 }
 
+_TOKEN_NEEDED: Final = "A token is needed"
 _COMPLETE: Final[dict[str, object]] = {"type": "complete"}
 
 log = structlog.get_logger(__name__)
@@ -79,8 +82,8 @@ class Close(IntEnum):
     UNAUTHORIZED = 4401
     """`subscribe` came before the connection was acknowledged."""
     FORBIDDEN = 4403
-    """The token is missing, invalid or expired, it renews another viewer's, or the viewer has
-    been deleted or blocked.
+    """The token is invalid or expired, it renews another viewer's, or the viewer has been deleted
+    or blocked. Without a token: an operation needs one, or there is no operation.
     """
     WRONG_SUBPROTOCOL = 4406
     INIT_TIMEOUT = 4408
@@ -107,9 +110,10 @@ class GraphQLOverWebSocket:
         self.call_when_blocked = call_when_blocked
         self.limits = limits = limits or Limits()
         self.waiting = Tally(limits.address_sockets)
-        """Sockets without a viewer yet, by address."""
-        self.acknowledged = Tally(limits.viewer_sockets)
-        """Sockets by viewer."""
+        """Sockets that have not been acknowledged, by address."""
+        self.sockets_of_viewers = Tally(limits.viewer_sockets)
+        self.sockets_of_nobody = Tally(limits.address_subscriptions)
+        """Sockets that need no token, by address."""
         self._open = Tally(limits.process_sockets)
         self._allowed_origins = allowed_origins
 
@@ -229,13 +233,26 @@ class _Socket:
                 task = self._operations.pop(message.id, None)
                 if task is not None:
                     task.cancel()
+                    self._limit_rest()
 
     async def _init(self, message: ConnectionInit) -> None:
         if self._init_received:
-            await self._close(Close.SECOND_INIT, "Too many initialisation requests")
+            # One that had no token may have one now. It reconnects after the first code only.
+            if self._scope is not None and self._scope.viewer is None:
+                await self._close(Close.FORBIDDEN, _TOKEN_NEEDED)
+            else:
+                await self._close(Close.SECOND_INIT, "Too many initialisation requests")
             return
         self._init_received = True
         self._cancel_deadline()
+        if not message.has_authorization:
+            scope = context.Scope(address=self._address)
+            if not await self._take_place(scope):
+                return
+            await self._send({"type": "connection_ack"})
+            self._scope = scope
+            self._limit_rest()
+            return
         try:
             viewer = await self._admission.admit_viewer(message.authorization)
         except (Unauthenticated, Forbidden):
@@ -244,18 +261,26 @@ class _Socket:
         except Overloaded as error:
             await self._close(Close.TRY_AGAIN_LATER, str(error))
             return
-        leave = self._endpoint.acknowledged.enter(viewer.id)
-        if leave is None:
-            await self._close(Close.TRY_AGAIN_LATER, "Too many sockets of this viewer")
+        if not await self._take_place(context.Scope(viewer, self._address)):
             return
-        self._stack.callback(leave)
-        self._stop_waiting()
         self._stack.enter_context(self._endpoint.call_when_deleted(viewer.id, self._end_of_viewer))
         self._stack.enter_context(
             self._endpoint.call_when_blocked(viewer.id, self._end_of_blocked_viewer)
         )
         await self._send({"type": "connection_ack"})
         self._serve_viewer(viewer)
+
+    async def _take_place(self, scope: context.Scope) -> bool:
+        """Count the socket for its client. Close it where there are too many."""
+        endpoint = self._endpoint
+        tally = endpoint.sockets_of_nobody if scope.viewer is None else endpoint.sockets_of_viewers
+        leave = tally.enter(scope.client)
+        if leave is None:
+            await self._close(Close.TRY_AGAIN_LATER, "Too many sockets")
+            return False
+        self._stack.callback(leave)
+        self._stop_waiting()
+        return True
 
     async def _answer_ping(self, ping: Ping) -> None:
         """Send a pong, with the end of the new token where the ping has brought one.
@@ -274,7 +299,7 @@ class _Socket:
             # The token that it has is still good: the client may try again.
             await self._send({"type": "pong"})
             return
-        if viewer.id != self._scope.require_viewer().id:
+        if self._scope.viewer is None or viewer.id != self._scope.viewer.id:
             log.info("token refused", reason="of another viewer than the socket's")
             await self._close(Close.FORBIDDEN, "The token is another viewer's")
             return
@@ -297,6 +322,8 @@ class _Socket:
         elif len(self._operations) >= self._limits.socket_operations:
             await self._send({"id": operation_id, "type": "error", "payload": [_TOO_MANY]})
         else:
+            if self._scope.viewer is None:
+                self._cancel_deadline()
             self._operations[operation_id] = asyncio.create_task(
                 self._run(operation_id, operation, self._scope), name="operation of a socket"
             )
@@ -308,10 +335,13 @@ class _Socket:
                     operation, scope=scope, request_id=self._request_id, waits=True
                 )
                 try:
-                    last = await self._write(operation_id, outcome)
+                    last = await self._write(operation_id, outcome, scope)
                 finally:
                     if isinstance(outcome, Streaming):
                         outcome.release()
+            except _TokenNeeded:
+                await self._close(Close.FORBIDDEN, _TOKEN_NEEDED)
+                return
             except WebSocketDisconnect:
                 raise
             except Exception:
@@ -320,17 +350,33 @@ class _Socket:
             # The client may use the id again as soon as it reads the last message.
             del self._operations[operation_id]
             await self._send({"id": operation_id, **last})
+            self._limit_rest()
 
-    async def _write(self, operation_id: str, outcome: Outcome) -> dict[str, object]:
-        """Send all messages of an outcome but the last, which is returned."""
+    def _limit_rest(self) -> None:
+        """Close the socket of nobody unless an operation begins soon: who has forgotten the token
+        finds out, and what has no purpose takes no place.
+        """
+        is_nobody = self._scope is not None and self._scope.viewer is None
+        if is_nobody and not self._operations:
+            self._close_later(NOBODY_SECONDS, Close.FORBIDDEN, _TOKEN_NEEDED)
+
+    async def _write(
+        self, operation_id: str, outcome: Outcome, scope: context.Scope
+    ) -> dict[str, object]:
+        """Send all messages of an outcome but the last, which is returned.
+
+        Raise _TokenNeeded where it runs for nobody, and needs a viewer.
+        """
         frames = frames_of(self._websocket.scope)
         if isinstance(outcome, Streaming) and outcome.deliver is not None and frames is not None:
             writer = _FrameWriter(operation_id, frames)
             failure = await outcome.deliver(writer)
             await writer.ready()
+            _require_token(failure, scope)
             return {"type": "error", "payload": failure.errors} if failure else _COMPLETE
         async with aclosing(read_results(outcome)) as results:
             async for result in results:
+                _require_token(result, scope)
                 if not result.has_run:
                     return {"type": "error", "payload": result.errors}
                 await self._send_text(b"%b%b}" % (_head_of_next(operation_id), result.encoded))
@@ -391,6 +437,15 @@ class _Socket:
         ending = [*self._operations.values(), *([self._closing] if self._closing else [])]
         if ending:
             await asyncio.wait(ending, timeout=END_SECONDS)
+
+
+class _TokenNeeded(Exception):
+    pass
+
+
+def _require_token(result: Result | None, scope: context.Scope) -> None:
+    if result is not None and scope.viewer is None and Unauthenticated.code in result.codes:
+        raise _TokenNeeded
 
 
 def _head_of_next(operation_id: str) -> bytes:

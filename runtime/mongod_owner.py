@@ -154,7 +154,7 @@ async def _start_first(start: Callable[[], Awaitable[None]]) -> None:
 
 
 def _pause_seconds(quick_deaths: int) -> float:
-    """Short: while mongod is away, nobody is told anything new."""
+    """Short: while mongod is away, no subscriber gets anything new."""
     return min(0.05 * 2.0 ** (quick_deaths - 1), LONGEST_PAUSE_SECONDS)
 
 

@@ -6,6 +6,7 @@ from typing import Final, TypeAlias
 import strawberry
 
 from domain.errors import Unauthenticated
+from domain.shown import scope_of
 from domain.stored import Wanted
 from domain.viewers import Viewer
 from schema.loaders import Loaders
@@ -54,6 +55,11 @@ class Request:
     def viewer(self) -> Viewer:
         """Raise Unauthenticated where the request is for nobody."""
         return self.scope.require_viewer()
+
+    def reading(self, parent: object) -> Loaders:
+        """What a field of the parent reads with: what is below a share is read in its scope."""
+        scope = scope_of(parent)
+        return self.load if scope is None else self.load.within(scope)
 
 
 Info: TypeAlias = strawberry.Info[Request, None]

@@ -9,13 +9,14 @@ import strawberry
 import domain.conversations
 import domain.images
 import domain.prompts
+import domain.shares
 import domain.turns
 import domain.viewers
 from domain.credits import Account
 from domain.ids import ModelId, parse_image_id
 from domain.model_choice import MAX_MODELS
 from domain.pages import Page
-from domain.planning import MAX_PROMPT_LENGTH
+from domain.parents import MAX_PROMPT_LENGTH
 from domain.rates import RateLimitState
 from domain.references import MAX_MANUAL_REFERENCES
 from domain.text_search import searched_words
@@ -29,6 +30,7 @@ from schema.images import ImageConnection, image_of
 from schema.node import Node
 from schema.prompts import PromptConnection
 from schema.scalars import given
+from schema.shares import Share
 from schema.turns import Turn
 
 
@@ -226,6 +228,17 @@ class Viewer(Node):
         viewer: strawberry.Parent[domain.viewers.Viewer], info: Info
     ) -> Sequence[domain.turns.Turn]:
         return await info.context.services.turns.in_progress(viewer)
+
+    @strawberry.field(
+        graphql_type=list[Share],
+        description="The links that the viewer has given to conversations, newest first. Those "
+        "that have ended or were revoked are not there.",
+    )
+    @staticmethod
+    async def shares(
+        viewer: strawberry.Parent[domain.viewers.Viewer], info: Info
+    ) -> Sequence[domain.shares.Share]:
+        return await info.context.services.shares.list(viewer)
 
 
 @strawberry.input(description="The input of `deleteViewer`.")

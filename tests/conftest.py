@@ -21,6 +21,7 @@ from app import create_app
 from edge.auth import LEEWAY
 from edge.dev_tokens import DevelopmentIssuer
 from edge.frames import WebSocketProtocol
+from runtime.listening import listen_for_operators
 from runtime.local_mongod import Mongod
 from settings import Settings
 from storage.mongo.collections import COLLECTIONS
@@ -192,7 +193,9 @@ async def darkrooms(uri: str, folder: Path) -> AsyncIterator[StartDarkroom]:
                 "limit": UNLIMITED,
             }
             settings = Settings(**{**usual, "port": port, **given})
-            url = await within.enter_async_context(serving(create_app(settings), port, ws=ws))
+            for_operators = within.enter_context(listen_for_operators(settings))
+            app = create_app(settings, metrics_listener=for_operators)
+            url = await within.enter_async_context(serving(app, port, ws=ws))
             return Darkroom(url, settings, within)
 
         yield start

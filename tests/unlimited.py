@@ -11,6 +11,7 @@ UNLIMITED = Limits(
     viewer_sockets=1_000,
     address_sockets=1_000,
     viewer_subscriptions=1_000,
+    address_subscriptions=10_000,
 )
 UNLIMITED_ENVIRONMENT = {
     variable_of("limit", name): str(value)

@@ -7,6 +7,8 @@ from pymongo import ASCENDING, DESCENDING, IndexModel
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import OperationFailure
 
+from domain.ids import ParentId
+
 Document: TypeAlias = dict[str, Any]
 Collection = TypeVar("Collection")
 
@@ -15,9 +17,15 @@ UPLOAD_LIFE_SECONDS: Final = 48 * 3600
 """How long an upload leads to its image. Its bytes are deleted much sooner."""
 WITHDRAWN_SECONDS: Final = 3600
 """After which a withdrawn model is offered again, so that a run finds out whether it is back."""
+DOCUMENT_LIFE_SECONDS: Final = 7 * 24 * 3600
+"""After which a client that names a document by its digest has to send it again."""
 ABILITIES_SECONDS: Final = 30 * 24 * 3600
 """After which an object store is asked again what it can do, since servers learn."""
-UNFINISHED_TURN: Final = {"$in": ["PENDING", "GENERATING"]}
+UNFINISHED_PARENT: Final = {"$in": ["PENDING", "GENERATING"]}
+"""The stored status of a parent with unfinished outputs."""
+
+PARENTS: Final = {"turn": "turns"}
+"""The collections whose documents embed outputs, by how their ids begin."""
 
 _NAMESPACE_EXISTS: Final = 48
 _INDEXES: Final[dict[str, list[IndexModel]]] = {
@@ -32,7 +40,7 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
         IndexModel(
             [("status", ASCENDING), ("outputs.leaseUntil", ASCENDING)],
             name="unfinished",
-            partialFilterExpression={"status": UNFINISHED_TURN},
+            partialFilterExpression={"status": UNFINISHED_PARENT},
         ),
         # Reconciliation asks which keys of the object store are referenced: here and in `images`.
         IndexModel(
@@ -58,6 +66,11 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
             partialFilterExpression={"favourite": True},
         ),
     ],
+    "shares": [
+        IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING), ("_id", DESCENDING)]),
+        IndexModel([("ownerId", ASCENDING), ("conversationId", ASCENDING)]),
+        IndexModel("expiresAt", expireAfterSeconds=0),
+    ],
     "uploads": [
         IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING)]),
         # Only while there may be bytes. Reconciliation looks for `key`.
@@ -76,6 +89,7 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
     "viewers": [
         IndexModel("blockedAt", partialFilterExpression={"blockedAt": {"$exists": True}}),
     ],
+    "documents": [IndexModel("createdAt", expireAfterSeconds=DOCUMENT_LIFE_SECONDS)],
     "buckets": [IndexModel("expiresAt", expireAfterSeconds=0)],
     "idempotency": [IndexModel("createdAt", expireAfterSeconds=KEY_LIFE_SECONDS)],
     "chores": [],
@@ -93,6 +107,10 @@ class Collections(ABC, Generic[Collection]):
     @abstractmethod
     def collection(self, name: str) -> Collection: ...
 
+    def of_parent(self, parent_id: ParentId) -> Collection:
+        """Where the document with this id is, and its outputs in it."""
+        return self.collection(PARENTS[parent_id.partition("_")[0]])
+
     @property
     def conversations(self) -> Collection:
         return self.collection("conversations")
@@ -108,6 +126,10 @@ class Collections(ABC, Generic[Collection]):
     @property
     def prompts(self) -> Collection:
         return self.collection("prompts")
+
+    @property
+    def shares(self) -> Collection:
+        return self.collection("shares")
 
     @property
     def uploads(self) -> Collection:
@@ -128,6 +150,10 @@ class Collections(ABC, Generic[Collection]):
     @property
     def viewers(self) -> Collection:
         return self.collection("viewers")
+
+    @property
+    def documents(self) -> Collection:
+        return self.collection("documents")
 
     @property
     def buckets(self) -> Collection:

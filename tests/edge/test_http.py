@@ -271,7 +271,7 @@ async def test_what_is_answered_may_be_read_by_listed_origins(
 
         assert (good.status_code, bad.status_code) == (status, status)
         assert good.headers["access-control-allow-origin"] == "http://localhost:5173"
-        assert good.headers["vary"] == "Origin"
+        assert "Origin" in good.headers["vary"]
         assert "retry-after" in good.headers["access-control-expose-headers"]
         assert "access-control-allow-credentials" not in good.headers
         assert "access-control-allow-origin" not in bad.headers
