@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 import httpx2
@@ -16,6 +16,7 @@ from domain.cleanup.collector import OrphanCollector
 from domain.cleanup.erasure import ViewerEraser
 from domain.cleanup.reconciliation import ObjectReconciler
 from domain.cursors import PageCursors, TurnCursors
+from domain.delivery.deliverer import Deliverer
 from domain.execution.dispatcher import Dispatcher
 from domain.execution.image_writer import ImageWriter
 from domain.execution.model_availability import ModelAvailability
@@ -37,7 +38,9 @@ from domain.services.prompts import PromptService
 from domain.services.turns import TurnService
 from domain.services.uploads import UploadService
 from domain.services.viewers import ViewerService
+from domain.services.webhooks import WebhookService
 from domain.signing import Signer
+from domain.webhooks import DeliveryRules
 from edge.admission import Admission
 from edge.auth import Authenticator
 from edge.dev_tokens import DevelopmentIssuer
@@ -45,6 +48,7 @@ from edge.logos import logo_path, logo_routes
 from edge.signed_objects import signed_object_routes
 from edge.signed_uploads import signed_upload_routes
 from edge.token_keys import FetchedKeys
+from outbound.webhooks import HttpWebhookSender
 from providers.catalogue import UnknownDefaultModel, load_catalogue
 from providers.fal.provider import FalProvider
 from providers.gemini.provider import GeminiProvider
@@ -78,18 +82,22 @@ from storage.mongo.erasures import MongoErasureRepository
 from storage.mongo.idempotency import MongoIdempotencyRepository
 from storage.mongo.images import MongoImageRepository
 from storage.mongo.model_availability import MongoWithdrawnModelRepository
+from storage.mongo.outbox import MongoOutboxRepository
 from storage.mongo.periodic import MongoPeriodicJobRepository
 from storage.mongo.prompts import MongoPromptRepository
 from storage.mongo.referenced_objects import MongoReferencedObjectRepository
 from storage.mongo.turns import MongoTurnRepository
 from storage.mongo.uploads import MongoUploadRepository
 from storage.mongo.viewers import MongoViewerRepository
+from storage.mongo.webhooks import MongoWebhookRepository
 from storage.objects.folder import FolderObjectStore
 from storage.objects.s3 import Bucket, open_bucket
 from subscriptions.conversations import ConversationUpdates
 from subscriptions.hub import Hub
 from subscriptions.turns import TurnUpdates
 from subscriptions.viewer import ViewerUpdates
+
+DELIVERY_RULES: Final = DeliveryRules()
 
 log = structlog.get_logger(__name__)
 
@@ -147,6 +155,7 @@ class _Base:
     images: MongoImageRepository
     claims: MongoClaimRepository
     availability: ModelAvailability
+    webhook_sender: HttpWebhookSender
 
 
 @asynccontextmanager
@@ -169,6 +178,7 @@ async def open_api(
         await stack.enter_async_context(hub.serve())
         if dispatcher is not None:
             _stop_at_end(dispatcher, stack, grace_left or (lambda: settings.shutdown_grace))
+            await stack.enter_async_context(_make_deliverer(base).serve())
         await stack.enter_async_context(Sweeper(base.claims, dispatcher).serve())
         await stack.enter_async_context(_make_orphan_collector(base).serve())
         await stack.enter_async_context(eraser.serve())
@@ -191,6 +201,7 @@ async def open_worker(
         dispatcher = _make_dispatcher(base)
         _stop_at_end(dispatcher, stack, grace_left)
         await _receive_hints(settings, dispatcher, stack)
+        await stack.enter_async_context(_make_deliverer(base).serve())
         await stack.enter_async_context(Sweeper(base.claims, dispatcher).serve())
         await stack.enter_async_context(_make_orphan_collector(base).serve())
         await stack.enter_async_context(_make_viewer_eraser(base).serve())
@@ -269,6 +280,7 @@ def _make_services(
         images=images,
         uploads=_make_upload_service(settings, base, upload_processor=upload_processor),
         prompts=PromptService(prompt_repository),
+        webhooks=WebhookService(MongoWebhookRepository(base.database), base.webhook_sender),
         favourites=FavouriteService(base.images, prompt_repository),
         viewers=_make_viewer_service(settings, base, eraser=eraser),
         accounts=accounts,
@@ -310,6 +322,11 @@ def _make_viewer_service(settings: Settings, base: _Base, *, eraser: ViewerErase
         load_samples if settings.environment == "development" else None,
         eraser,
     )
+
+
+def _make_deliverer(base: _Base) -> Deliverer:
+    outbox = MongoOutboxRepository(base.database)
+    return Deliverer(outbox, base.webhook_sender, rules=DELIVERY_RULES)
 
 
 def _make_dispatcher(base: _Base) -> Dispatcher:
@@ -385,6 +402,8 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
         log.warning("key opens no model", provider=name)
     availability = ModelAvailability(MongoWithdrawnModelRepository(database), registry)
     await stack.enter_async_context(availability.serve())
+    sender = HttpWebhookSender(allows_loopback=development, seconds=DELIVERY_RULES.request_seconds)
+    stack.push_async_callback(sender.aclose)
     return _Base(
         database=database,
         image_tools=tools,
@@ -394,6 +413,7 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
         images=MongoImageRepository(database),
         claims=MongoClaimRepository(database),
         availability=availability,
+        webhook_sender=sender,
     )
 
 

@@ -23,6 +23,8 @@ PromptId = NewType("PromptId", str)
 UploadId = NewType("UploadId", str)
 ViewerId = NewType("ViewerId", str)
 ModelId = NewType("ModelId", str)
+WebhookId = NewType("WebhookId", str)
+DeliveryId = NewType("DeliveryId", str)
 
 LAST_TURN_INDEX: Final = 9_999
 
@@ -34,6 +36,8 @@ _IMAGE = re.compile(rf"img_({_SUFFIX})")
 _PROMPT = re.compile(rf"prompt_({_SUFFIX})")
 _UPLOAD = re.compile(rf"upl_({_SUFFIX})")
 _VIEWER = re.compile(rf"user_({_SUFFIX})")
+_WEBHOOK = re.compile(rf"hook_({_SUFFIX})")
+_DELIVERY = re.compile(rf"dlv_({_SUFFIX})")
 
 
 def new_conversation_id() -> ConversationId:
@@ -46,6 +50,14 @@ def new_image_id() -> ImageId:
 
 def new_upload_id() -> UploadId:
     return UploadId(str(TypeID(prefix="upl")))
+
+
+def new_webhook_id() -> WebhookId:
+    return WebhookId(str(TypeID(prefix="hook")))
+
+
+def new_delivery_id() -> DeliveryId:
+    return DeliveryId(str(TypeID(prefix="dlv")))
 
 
 def new_erased_id() -> str:
@@ -115,6 +127,14 @@ def parse_upload_id(value: str) -> UploadId | None:
 
 def parse_viewer_id(value: str) -> ViewerId | None:
     return ViewerId(value) if _VIEWER.fullmatch(value) else None
+
+
+def parse_webhook_id(value: str) -> WebhookId | None:
+    return WebhookId(value) if _WEBHOOK.fullmatch(value) else None
+
+
+def parse_delivery_id(value: str) -> DeliveryId | None:
+    return DeliveryId(value) if _DELIVERY.fullmatch(value) else None
 
 
 def _digest_id(prefix: str, text: str) -> str:

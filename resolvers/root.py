@@ -21,6 +21,7 @@ from resolvers.prompts import PromptMutations
 from resolvers.turns import TurnMutations, TurnQueries, TurnSubscriptions
 from resolvers.uploads import UploadMutations
 from resolvers.viewer import ViewerMutations, ViewerQueries, ViewerSubscriptions
+from resolvers.webhooks import WebhookMutations
 from schema.scalars import SCALARS
 
 
@@ -45,6 +46,7 @@ class Mutation(
     UploadMutations,
     FavouriteMutations,
     PromptMutations,
+    WebhookMutations,
     ViewerMutations,
 ):
     pass

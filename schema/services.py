@@ -21,6 +21,7 @@ from domain.services.prompts import PromptService
 from domain.services.turns import TurnService
 from domain.services.uploads import UploadService
 from domain.services.viewers import ViewerService
+from domain.services.webhooks import WebhookService
 from domain.turns import TurnUpdate
 from domain.viewers import Viewer
 
@@ -63,6 +64,7 @@ class Services:
     uploads: UploadService
     prompts: PromptService
     favourites: FavouriteService
+    webhooks: WebhookService
     viewers: ViewerService
     accounts: AccountService
     turn_updates: TurnUpdates

@@ -10,6 +10,7 @@ import domain.images
 import domain.prompts
 import domain.turns
 import domain.viewers
+import domain.webhooks
 from domain.credits import Account
 from domain.ids import ModelId, parse_image_id
 from domain.model_choice import MAX_MODELS
@@ -27,6 +28,7 @@ from schema.node import Node
 from schema.prompts import PromptConnection
 from schema.scalars import given
 from schema.turns import Turn
+from schema.webhooks import Webhook
 
 
 @strawberry.type(description="The credits of a viewer.")
@@ -194,6 +196,16 @@ class Viewer(Node):
         viewer: strawberry.Parent[domain.viewers.Viewer], info: Info
     ) -> Sequence[domain.turns.Turn]:
         return await info.context.services.turns.in_progress(viewer)
+
+    @strawberry.field(
+        graphql_type=list[Webhook],
+        description="The viewer's webhooks, oldest first: 10 at most.",
+    )
+    @staticmethod
+    async def webhooks(
+        viewer: strawberry.Parent[domain.viewers.Viewer], info: Info
+    ) -> Sequence[domain.webhooks.Webhook]:
+        return await info.context.services.webhooks.list(viewer)
 
 
 @strawberry.input(description="The input of `deleteViewer`.")

@@ -28,6 +28,7 @@ from storage.mongo.accounts import move_credits, releases
 from storage.mongo.collections import UNFINISHED_TURN, Document
 from storage.mongo.database import Database, repository
 from storage.mongo.images import image_document, record_document
+from storage.mongo.outbox import announce_ends
 from storage.mongo.output_rules import (
     FOUND,
     IS_CLAIMABLE,
@@ -168,6 +169,9 @@ class MongoClaimRepository:
             if not await self._write_seen(claim, changes, turns=transaction.turns):
                 raise Abort(Conflict.STALE)
             await transaction.images.insert_many(documents)
+            await announce_ends(
+                transaction, claim.turn.owner_id, claim.turn.id, slots=[output.slot]
+            )
             await move_credits(transaction, claim.turn.owner_id, movements=[movement])
             return True
 
@@ -181,6 +185,9 @@ class MongoClaimRepository:
         async def work(transaction: Transaction) -> bool:
             if not await self._write_seen(claim, _failed(error), turns=transaction.turns):
                 raise Abort(Conflict.STALE)
+            await announce_ends(
+                transaction, claim.turn.owner_id, claim.turn.id, slots=[output.slot]
+            )
             await move_credits(transaction, claim.turn.owner_id, movements=[movement])
             return True
 
@@ -213,6 +220,7 @@ class MongoClaimRepository:
             if before is None:
                 raise Abort(Conflict.STALE)
             ended = [output for output in before["outputs"] if output["slot"] == slot]
+            await announce_ends(transaction, turn["ownerId"], turn["_id"], slots=[slot])
             await move_credits(transaction, turn["ownerId"], movements=releases(turn["_id"], ended))
             return True
 

@@ -7,6 +7,8 @@ from pymongo import ASCENDING, DESCENDING, IndexModel
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import OperationFailure
 
+from domain.webhooks import LOG_LIFE
+
 Document: TypeAlias = dict[str, Any]
 Collection = TypeVar("Collection")
 
@@ -17,6 +19,7 @@ WITHDRAWN_SECONDS: Final = 3600
 """After which a withdrawn model is offered again, so that a run finds out whether it is back."""
 ABILITIES_SECONDS: Final = 30 * 24 * 3600
 """After which an object store is asked again what it can do, since servers learn."""
+DELIVERY_LIFE_SECONDS: Final = int(LOG_LIFE.total_seconds())
 UNFINISHED_TURN: Final = {"$in": ["PENDING", "GENERATING"]}
 
 _NAMESPACE_EXISTS: Final = 48
@@ -74,6 +77,40 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
     ],
     "ledger": [IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING)])],
     "viewers": [],
+    "webhooks": [
+        IndexModel([("ownerId", ASCENDING), ("createdAt", ASCENDING)]),
+        # Only while something waits to be delivered. Deliverers look for those of all viewers.
+        IndexModel(
+            [("failing", ASCENDING), ("dueAt", ASCENDING)],
+            partialFilterExpression={"dueAt": {"$exists": True}},
+        ),
+    ],
+    "deliveries": [
+        IndexModel(
+            [
+                ("ownerId", ASCENDING),
+                ("webhookId", ASCENDING),
+                ("createdAt", DESCENDING),
+                ("_id", DESCENDING),
+            ]
+        ),
+        IndexModel(
+            [("ownerId", ASCENDING), ("webhookId", ASCENDING), ("dueAt", ASCENDING)],
+            name="due",
+            partialFilterExpression={"dueAt": {"$exists": True}},
+        ),
+        IndexModel(
+            [
+                ("ownerId", ASCENDING),
+                ("webhookId", ASCENDING),
+                ("subject", ASCENDING),
+                ("sequence", ASCENDING),
+            ],
+            name="waiting",
+            partialFilterExpression={"dueAt": {"$exists": True}},
+        ),
+        IndexModel("createdAt", expireAfterSeconds=DELIVERY_LIFE_SECONDS),
+    ],
     "idempotency": [IndexModel("createdAt", expireAfterSeconds=KEY_LIFE_SECONDS)],
     "chores": [],
     "stores": [IndexModel("foundAt", expireAfterSeconds=ABILITIES_SECONDS)],
@@ -125,6 +162,14 @@ class Collections(ABC, Generic[Collection]):
     @property
     def viewers(self) -> Collection:
         return self.collection("viewers")
+
+    @property
+    def webhooks(self) -> Collection:
+        return self.collection("webhooks")
+
+    @property
+    def deliveries(self) -> Collection:
+        return self.collection("deliveries")
 
     @property
     def periodic_jobs(self) -> Collection:

@@ -44,6 +44,7 @@ from storage.mongo.accounts import move_credits, releases, reserve_credits
 from storage.mongo.collections import UNFINISHED_TURN, Document
 from storage.mongo.database import SHOWN, Database, cluster_time_of, from_cluster_time, repository
 from storage.mongo.idempotency import use_key
+from storage.mongo.outbox import announce_ends
 from storage.mongo.output_rules import (
     MAY_BE_CANCELLED,
     UNFINISHED_OUTPUT,
@@ -243,6 +244,9 @@ class MongoTurnRepository:
             ]
             after = await transaction.turns.find_one({"_id": turn_id, "ownerId": viewer_id})
             assert after is not None
+            await announce_ends(
+                transaction, viewer_id, turn_id, slots=[output["slot"] for output in ended]
+            )
             await move_credits(transaction, viewer_id, movements=releases(turn_id, ended))
             return read_turn(after)
 

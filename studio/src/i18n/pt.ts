@@ -214,6 +214,7 @@ export const pt: Messages = {
     TOO_MANY_REFERENCES: "Há referências demais.",
     TURN_IN_PROGRESS: "A rodada anterior ainda não tem nenhuma imagem.",
     UNKNOWN_MENTION: "A mensagem menciona uma imagem que não pode ser usada.",
+    WEBHOOK_INVALID: "O endereço do webhook não pode ser usado, nenhum evento foi indicado ou já há webhooks demais.",
     UPLOAD_INVALID: "O arquivo não é uma imagem completa de tamanho permitido.",
     UPLOAD_MISSING: "O arquivo não chegou.",
     UPLOAD_TOO_LARGE: "O arquivo é grande demais.",
