@@ -63,6 +63,7 @@ async def accept_with_an_endless_body(_: Received) -> Response:
     async def body() -> AsyncIterator[bytes]:
         while True:
             yield b"x" * 65_536
+            await asyncio.sleep(0)  # otherwise nothing else would run, not even the disconnection
 
     return StreamingResponse(body())
 
