@@ -121,7 +121,7 @@ class _Round:
         self._has_failed = False
         self._clock = asyncio.get_running_loop().time
         self._held_until = self._clock() + rules.lease.total_seconds()
-        self._renewing = asyncio.Lock()
+        self._renewing, self._marking = asyncio.Lock(), asyncio.Lock()
 
     async def run(self) -> None:
         try:
@@ -184,9 +184,11 @@ class _Round:
         return not waits
 
     async def _set_failing(self, failing: bool) -> None:
-        if failing is not self._failing:
-            self._failing = failing
-            await self._outbox.set_failing(self._held, failing)
+        # One after the other: what is stored last is to be what was found out last.
+        async with self._marking:
+            if failing is not self._failing:
+                self._failing = failing
+                await self._outbox.set_failing(self._held, failing)
 
     async def _disable(self, *, failing_for: timedelta | None = None) -> None:
         if await self._outbox.disable(self._held, failing_for=failing_for):

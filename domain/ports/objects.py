@@ -101,3 +101,7 @@ class UploadStore(Protocol):
         """As of an `ObjectStore`."""
 
     async def delete(self, keys: Sequence[str]) -> None: ...
+
+
+class Objects(ObjectStore, UploadStore, Protocol):
+    """The store of images and uploads."""

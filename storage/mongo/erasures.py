@@ -13,7 +13,7 @@ from typing import Final
 from domain.conflicts import Conflict
 from domain.credits import forfeited
 from domain.ids import ConversationId, ImageId, UploadId, ViewerId, new_erased_id
-from storage.mongo.accounts import ledger_entry, read_account
+from storage.mongo.accounts import read_account, write_ledger
 from storage.mongo.collections import Document
 from storage.mongo.database import Database, repository
 from storage.mongo.idempotency import records_of
@@ -22,8 +22,8 @@ from storage.mongo.output_rules import from_now
 from storage.mongo.transaction import Transaction
 
 _OWNED: Final = (
-    *("conversations", "turns", "images", "uploads", "prompts", "webhooks", "deliveries"),
-    "ledger",
+    *("conversations", "turns", "images", "shares", "uploads", "prompts"),
+    *("webhooks", "deliveries", "ledger"),
 )
 """Collections whose documents have an `ownerId`, besides the idempotency records."""
 _IS_UNFINISHED: Final[Document] = {"erasure.leaseUntil": {"$exists": True}}
@@ -149,7 +149,7 @@ class MongoErasureRepository:
                 name = account["erasure"]["name"]
                 rest = forfeited(read_account(account), key=_new_line_id(name))
                 if rest.balance or rest.reserved or rest.active_outputs:
-                    await transaction.ledger.insert_one(ledger_entry(ViewerId(name), rest))
+                    await write_ledger(transaction, ViewerId(name), [rest])
                 await transaction.accounts.delete_one({"_id": viewer_id, **_IS_UNFINISHED})
             return True
 

@@ -14,9 +14,10 @@ from typing import Final
 from pymongo import ReturnDocument
 
 from domain.ids import (
-    TurnId,
+    ParentId,
     ViewerId,
     WebhookId,
+    as_turn_id,
     conversation_of_turn,
     new_delivery_id,
     output_id_of,
@@ -33,7 +34,7 @@ from domain.webhooks import (
 )
 from storage.mongo.collections import Document
 from storage.mongo.database import Database, repository
-from storage.mongo.output_rules import UNFINISHED_OUTPUT, from_now
+from storage.mongo.output_rules import from_now
 from storage.mongo.transaction import Transaction
 
 _IS_DUE: Final[Document] = {"dueAt": {"$exists": True}, "$expr": {"$lte": ["$dueAt", "$$NOW"]}}
@@ -93,33 +94,37 @@ async def wants_any(transaction: Transaction, owner_id: ViewerId) -> bool:
 
 
 async def announce_ends(
-    transaction: Transaction, owner_id: ViewerId, turn_id: TurnId, *, slots: Iterable[int]
+    transaction: Transaction, owner_id: ViewerId, parent_id: ParentId, *, slots: Iterable[int]
 ) -> None:
-    """Announce that outputs of a turn have just ended, and the turn with its last one.
+    """Announce that outputs of a parent have just ended, and the parent with its last one.
 
     To be called after the write that ended them, before credits are moved.
     """
     if not await wants_any(transaction, owner_id):
         return
-    turn = await transaction.turns.find_one({"_id": turn_id, "ownerId": owner_id})
-    if turn is not None:
-        await announce(transaction, owner_id, _notices_of(turn, set(slots)))
+    parent = await transaction.of_parent(parent_id).find_one(
+        {"_id": parent_id, "ownerId": owner_id}
+    )
+    if parent is not None:
+        await announce(transaction, owner_id, _notices_of(parent, set(slots)))
 
 
-def _notices_of(turn: Document, slots: set[int]) -> list[Notice]:
-    about = {
-        "viewerId": turn["ownerId"],
-        "conversationId": conversation_of_turn(turn["_id"]),
-        "turnId": turn["_id"],
-    }
+def _notices_of(parent: Document, slots: set[int]) -> list[Notice]:
+    parent_id = parent["_id"]
+    turn_id = as_turn_id(parent_id)
+    about: Document = {"viewerId": parent["ownerId"]}
+    if turn_id is None:
+        about["postId"] = parent_id
+    else:
+        about |= {"conversationId": conversation_of_turn(turn_id), "turnId": turn_id}
     notices = [
         Notice(
             event=WebhookEvent.OUTPUT_LANDED,
-            subject=turn["_id"],
+            subject=parent_id,
             happened_at=output["completedAt"],
             facts={
                 **about,
-                "outputId": output_id_of(turn["_id"], output["slot"]),
+                "outputId": output_id_of(parent_id, output["slot"]),
                 "status": output["status"],
                 "attempt": output["attempt"],
                 "modelId": output["model"],
@@ -127,27 +132,27 @@ def _notices_of(turn: Document, slots: set[int]) -> list[Notice]:
                 "completedAt": write_time(output["completedAt"]),
             },
         )
-        for output in turn["outputs"]
+        for output in parent["outputs"]
         if output["slot"] in slots and output["status"] == "COMPLETED"
     ]
-    if all(output["status"] not in UNFINISHED_OUTPUT for output in turn["outputs"]):
+    if parent["completedAt"] is not None:
         notices.append(
             Notice(
-                event=WebhookEvent.TURN_ENDED,
-                subject=turn["_id"],
-                happened_at=turn["completedAt"],
+                event=WebhookEvent.POST_ENDED if turn_id is None else WebhookEvent.TURN_ENDED,
+                subject=parent_id,
+                happened_at=parent["completedAt"],
                 facts={
                     **about,
-                    "status": turn["status"],
+                    "status": parent["status"],
                     "outputs": [
                         {
-                            "id": output_id_of(turn["_id"], output["slot"]),
+                            "id": output_id_of(parent_id, output["slot"]),
                             "status": output["status"],
                         }
-                        for output in turn["outputs"]
+                        for output in parent["outputs"]
                     ],
-                    "createdAt": write_time(turn["createdAt"]),
-                    "completedAt": write_time(turn["completedAt"]),
+                    "createdAt": write_time(parent["createdAt"]),
+                    "completedAt": write_time(parent["completedAt"]),
                 },
             )
         )
@@ -315,8 +320,10 @@ class MongoOutboxRepository:
         )
 
     async def disable(self, held: HeldWebhook, *, failing_for: timedelta | None = None) -> bool:
-        lasting = {"$lte": ["$failingSince", from_now(-(failing_for or timedelta()))]}
-        return await self._disable(held, {} if failing_for is None else {"$expr": lasting})
+        if failing_for is None:
+            return await self._disable(held, {})
+        lasting = {"$lte": ["$failingSince", from_now(-failing_for)]}
+        return await self._disable(held, {"failing": True, "$expr": lasting})
 
     async def _disable(self, held: HeldWebhook, condition: Document) -> bool:
         disabled = await self._webhooks.update_one(

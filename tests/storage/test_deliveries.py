@@ -274,7 +274,7 @@ async def test_one_success_keeps_a_webhook_enabled(database: Database, receiver:
         return Response(status_code=500 if poison.id.encode() in one.body else 200)
 
     receiver.scripts["/"] = fail_for_one
-    async with delivering(database, replace(QUICK, give_up_after=timedelta(seconds=1))):
+    async with delivering(database, replace(QUICK, give_up_after=timedelta(seconds=3))):
 
         async def is_given_up() -> bool:
             await a_turn_that_ends(database)
