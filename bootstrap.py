@@ -90,6 +90,7 @@ from settings import (
     Settings,
     SettingsError,
     origin_pattern,
+    other_secrets_of,
     secret_of,
     variable_of,
 )
@@ -302,7 +303,7 @@ def _count_running(dispatcher: Dispatcher, provider: str) -> int:
 async def open_image_tools(settings: Settings) -> AsyncIterator[ImageTools]:
     """Open the providers that the settings have credentials for, and close them at the end."""
     async with AsyncExitStack() as stack:
-        signer = Signer(secret_of(settings))
+        signer = Signer(secret_of(settings), accepted=other_secrets_of(settings))
         objects, object_routes = await stack.enter_async_context(open_objects(settings, signer))
         image_processor = ThreadedImageProcessor(credentials=_read_credentials(settings))
         stack.push_async_callback(image_processor.aclose)
