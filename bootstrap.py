@@ -494,7 +494,9 @@ async def _open_publisher(settings: Settings, stack: AsyncExitStack) -> HintQueu
     from storage.queue.publisher import NatsPublisher  # noqa: PLC0415
 
     assert settings.nats_url
-    connection = NatsConnection(settings.nats_url, database=settings.mongodb_database)
+    connection = NatsConnection(
+        settings.nats_url, database=settings.mongodb_database, ca_file=settings.nats_ca_file
+    )
     await stack.enter_async_context(connection.serve())
     publisher = NatsPublisher(connection)
     await stack.enter_async_context(publisher.serve())
@@ -506,7 +508,9 @@ async def _receive_hints(settings: Settings, dispatcher: Dispatcher, stack: Asyn
     from storage.queue.consumer import NatsConsumer  # noqa: PLC0415
 
     assert settings.nats_url
-    connection = NatsConnection(settings.nats_url, database=settings.mongodb_database)
+    connection = NatsConnection(
+        settings.nats_url, database=settings.mongodb_database, ca_file=settings.nats_ca_file
+    )
     await stack.enter_async_context(connection.serve())
     limit = dispatcher.max_concurrent_runs
     consumer = NatsConsumer(connection, dispatcher, max_concurrent_runs=limit)

@@ -17,7 +17,7 @@ from pathlib import Path
 from secrets import token_urlsafe
 from textwrap import wrap
 from typing import Annotated, Any, Final, Literal, Self, cast, get_args
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from dotenv import dotenv_values
 from pydantic import (
@@ -296,6 +296,11 @@ class Settings(BaseSettings):
         description="The MongoDB replica set to use; without it, development starts a built-in "
         "mongod (needed in production)",
     )
+    mongodb_ca_file: Path | None = Field(
+        default=None,
+        description="A PEM file with the authorities of MongoDB's certificate, if they are "
+        "private; with it, connections are encrypted",
+    )
     mongodb_database: str = Field(
         default="darkroom",
         description="The name of the database",
@@ -397,6 +402,11 @@ class Settings(BaseSettings):
         "run (nats:// or tls://; servers of a cluster separated by commas); without it, the API "
         "process runs outputs itself",
     )
+    nats_ca_file: Path | None = Field(
+        default=None,
+        description="A PEM file with the authorities of the certificate of NATS, if they are "
+        "private",
+    )
     starting_credits: int | None = Field(
         default=None,
         ge=0,
@@ -478,6 +488,16 @@ class Settings(BaseSettings):
     @classmethod
     def _from_the_root(cls, value: Path) -> Path:
         return value.expanduser().absolute()
+
+    @field_validator("mongodb_ca_file", "nats_ca_file")
+    @classmethod
+    def _a_file(cls, value: Path | None) -> Path | None:
+        path = value and value.expanduser().absolute()
+        if path is not None and not path.is_file():
+            raise PydanticCustomError(
+                "sentence", "should name a file; {path} is none", {"path": str(path)}
+            )
+        return path
 
     @field_validator("s3_endpoint", "s3_public_endpoint")
     @classmethod
@@ -595,6 +615,9 @@ class Settings(BaseSettings):
         if self.s3_addressing is None:
             at_aws = (urlsplit(self.s3_endpoint).hostname or "").endswith(".amazonaws.com")
             self._fill("s3_addressing", "virtual" if at_aws else "path")
+        if self.mongodb_uri is not None and self.mongodb_ca_file is not None:
+            uri = self.mongodb_uri.get_secret_value()
+            self._fill("mongodb_uri", SecretStr(_with_authorities(uri, self.mongodb_ca_file)))
         if self.starting_credits is None:
             self._fill("starting_credits", 10_000 if self.environment == "development" else 0)
         if self.local_models is None:
@@ -714,6 +737,15 @@ def secrets_in(settings: BaseModel) -> Iterator[str]:
             yield value.get_secret_value()
         elif isinstance(value, BaseModel):
             yield from secrets_in(value)
+
+
+def _with_authorities(uri: str, path: Path) -> str:
+    """A MongoDB URI by which connections are encrypted, and certificates checked with this file."""
+    start, question_mark, options = uri.partition("?")
+    if not question_mark and "/" not in start.partition("://")[2]:
+        start += "/"
+    added = urlencode({"tls": "true", "tlsCAFile": path}, quote_via=quote)
+    return f"{start}?{options}{'&' if options else ''}{added}"
 
 
 def _is_nats_server(url: str) -> bool:
