@@ -17,6 +17,7 @@ from domain.captions import CaptionModelRegistry
 from domain.cleanup.collector import OrphanCollector
 from domain.cleanup.erasure import ViewerEraser
 from domain.cursors import PageCursors, TurnCursors
+from domain.delivery.deliverer import Deliverer
 from domain.errors import Overloaded
 from domain.execution.dispatcher import Dispatcher
 from domain.execution.image_writer import ImageWriter
@@ -47,8 +48,10 @@ from domain.services.shares import ShareService
 from domain.services.turns import TurnService
 from domain.services.uploads import UploadService
 from domain.services.viewers import ViewerService
+from domain.services.webhooks import WebhookService
 from domain.shares import ShareTokens
 from domain.signing import Signer
+from domain.webhooks import DeliveryRules
 from edge.admission import Admission
 from edge.auth import Authenticator
 from edge.dev_tokens import DevelopmentIssuer
@@ -69,6 +72,7 @@ from metrics.storage import (
     ObservedUploads,
 )
 from metrics.updates import ObservedFeed, UpdateMetrics
+from outbound.webhooks import HttpWebhookSender
 from providers.catalogue import UnknownDefaultModel, load_caption_models, load_catalogue
 from providers.fal.provider import FalProvider
 from providers.gemini.provider import GeminiProvider
@@ -91,6 +95,7 @@ from settings import (
     Settings,
     SettingsError,
     origin_pattern,
+    other_secrets_of,
     secret_of,
     variable_of,
 )
@@ -110,6 +115,7 @@ from storage.mongo.erasures import MongoErasureRepository
 from storage.mongo.idempotency import MongoIdempotencyRepository
 from storage.mongo.images import MongoImageRepository
 from storage.mongo.model_availability import MongoWithdrawnModelRepository
+from storage.mongo.outbox import MongoOutboxRepository
 from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.periodic import MongoPeriodicJobRepository
 from storage.mongo.posts import MongoPostRepository
@@ -119,6 +125,7 @@ from storage.mongo.shares import MongoShareRepository
 from storage.mongo.turns import MongoTurnRepository
 from storage.mongo.uploads import MongoUploadRepository
 from storage.mongo.viewers import MongoViewerRepository
+from storage.mongo.webhooks import MongoWebhookRepository
 from storage.objects.folder import FolderObjectStore
 from storage.objects.s3 import Bucket, open_bucket
 from subscriptions.conversations import ConversationUpdates
@@ -131,6 +138,7 @@ from subscriptions.viewer import ViewerUpdates
 _WHILE_STARTING: Final = RetryPolicy(
     first_pause_seconds=0.2, longest_pause_seconds=1.0, max_seconds=60
 )
+DELIVERY_RULES: Final = DeliveryRules()
 
 log = structlog.get_logger(__name__)
 
@@ -205,6 +213,7 @@ class _Base:
     images: MongoImageRepository
     claims: ObservedClaims
     availability: ModelAvailability
+    webhook_sender: HttpWebhookSender
 
 
 @asynccontextmanager
@@ -235,6 +244,7 @@ async def open_api(
         await stack.enter_async_context(hub.serve())
         if dispatcher is not None:
             _stop_at_end(dispatcher, stack, grace_left or (lambda: settings.shutdown_grace))
+            await stack.enter_async_context(_make_deliverer(base).serve())
             _show_slots(base.metrics, dispatcher)
         await stack.enter_async_context(_make_sweeper(base, dispatcher).serve())
         await stack.enter_async_context(_make_orphan_collector(base).serve())
@@ -270,6 +280,7 @@ async def open_worker(
         _stop_at_end(dispatcher, stack, grace_left)
         _show_slots(base.metrics, dispatcher)
         await _receive_hints(settings, dispatcher, stack)
+        await stack.enter_async_context(_make_deliverer(base).serve())
         await stack.enter_async_context(_make_sweeper(base, dispatcher).serve())
         await stack.enter_async_context(_make_orphan_collector(base).serve())
         await stack.enter_async_context(_make_viewer_eraser(base).serve())
@@ -318,7 +329,7 @@ def _count_running(dispatcher: Dispatcher, provider: str) -> int:
 async def open_image_tools(settings: Settings) -> AsyncIterator[ImageTools]:
     """Open the providers that the settings have credentials for, and close them at the end."""
     async with AsyncExitStack() as stack:
-        signer = Signer(secret_of(settings))
+        signer = Signer(secret_of(settings), accepted=other_secrets_of(settings))
         objects, object_routes = await stack.enter_async_context(open_objects(settings, signer))
         image_processor = ThreadedImageProcessor(credentials=_read_credentials(settings))
         stack.push_async_callback(image_processor.aclose)
@@ -436,6 +447,7 @@ def _make_services(
         images=images,
         uploads=_make_upload_service(settings, base, upload_processor=upload_processor),
         prompts=PromptService(prompt_repository),
+        webhooks=WebhookService(MongoWebhookRepository(base.database), base.webhook_sender),
         favourites=FavouriteService(base.images, prompt_repository),
         shares=shares,
         viewers=_make_viewer_service(settings, base, eraser=eraser),
@@ -500,6 +512,11 @@ def _make_sweeper(base: _Base, dispatcher: Dispatcher | None) -> Sweeper:
     return Sweeper(base.claims, dispatcher, MongoContactRepository(base.database))
 
 
+def _make_deliverer(base: _Base) -> Deliverer:
+    outbox = MongoOutboxRepository(base.database)
+    return Deliverer(outbox, base.webhook_sender, rules=DELIVERY_RULES)
+
+
 def _make_dispatcher(base: _Base) -> Dispatcher:
     runner = OutputRunner(
         claims=base.claims,
@@ -528,7 +545,9 @@ async def _open_publisher(settings: Settings, stack: AsyncExitStack) -> HintQueu
     from storage.queue.publisher import NatsPublisher  # noqa: PLC0415
 
     assert settings.nats_url
-    connection = NatsConnection(settings.nats_url, database=settings.mongodb_database)
+    connection = NatsConnection(
+        settings.nats_url, database=settings.mongodb_database, ca_file=settings.nats_ca_file
+    )
     await stack.enter_async_context(connection.serve())
     publisher = NatsPublisher(connection)
     await stack.enter_async_context(publisher.serve())
@@ -540,7 +559,9 @@ async def _receive_hints(settings: Settings, dispatcher: Dispatcher, stack: Asyn
     from storage.queue.consumer import NatsConsumer  # noqa: PLC0415
 
     assert settings.nats_url
-    connection = NatsConnection(settings.nats_url, database=settings.mongodb_database)
+    connection = NatsConnection(
+        settings.nats_url, database=settings.mongodb_database, ca_file=settings.nats_ca_file
+    )
     await stack.enter_async_context(connection.serve())
     limit = dispatcher.max_concurrent_runs
     consumer = NatsConsumer(connection, dispatcher, max_concurrent_runs=limit)
@@ -590,6 +611,8 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
         MongoWithdrawnModelRepository(database), registry, caption_models
     )
     await stack.enter_async_context(availability.serve())
+    sender = HttpWebhookSender(allows_loopback=development, seconds=DELIVERY_RULES.request_seconds)
+    stack.push_async_callback(sender.aclose)
     objects = ObservedObjects(tools.objects, metrics)
     return _Base(
         metrics=metrics,
@@ -604,6 +627,7 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
         images=MongoImageRepository(database),
         claims=ObservedClaims(database, metrics, registry, caption_models),
         availability=availability,
+        webhook_sender=sender,
     )
 
 

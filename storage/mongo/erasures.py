@@ -22,7 +22,8 @@ from storage.mongo.output_rules import from_now
 from storage.mongo.transaction import Transaction
 
 _OWNED: Final = (
-    *("conversations", *PARENTS.values(), "images", "shares", "uploads", "prompts", "ledger"),
+    *("conversations", *PARENTS.values(), "images", "shares", "uploads", "prompts"),
+    *("webhooks", "deliveries", "ledger"),
 )
 """Collections whose documents have an `ownerId`, besides the idempotency records."""
 _IS_UNFINISHED: Final[Document] = {"erasure.leaseUntil": {"$exists": True}}
@@ -110,6 +111,11 @@ class MongoErasureRepository:
     async def delete_prompts_and_keys(self, viewer_id: ViewerId) -> None:
         await self._database.prompts.delete_many({"ownerId": viewer_id})
         await self._database.idempotency.delete_many(records_of(viewer_id))
+
+    async def delete_webhooks(self, viewer_id: ViewerId) -> None:
+        # In this order nothing is added to the deliveries any more.
+        await self._database.webhooks.delete_many({"ownerId": viewer_id})
+        await self._database.deliveries.delete_many({"ownerId": viewer_id})
 
     async def anonymise_ledger(self, viewer_id: ViewerId, *, limit: int) -> bool:
         async def work(transaction: Transaction) -> bool:
