@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 import httpx2
@@ -17,6 +17,7 @@ from domain.captions import CaptionModelRegistry
 from domain.cleanup.collector import OrphanCollector
 from domain.cleanup.erasure import ViewerEraser
 from domain.cursors import PageCursors, TurnCursors
+from domain.errors import Overloaded
 from domain.execution.dispatcher import Dispatcher
 from domain.execution.image_writer import ImageWriter
 from domain.execution.model_availability import ModelAvailability
@@ -29,7 +30,9 @@ from domain.ports.objects import Objects
 from domain.ports.providers import CaptionWriter, Provider
 from domain.rates import Allowance, Rate
 from domain.registry import RegisteredModel
+from domain.retries import RetryPolicy, retry
 from domain.services.accounts import AccountService
+from domain.services.blocked_viewers import BlockedViewers
 from domain.services.commands import CommandService
 from domain.services.conversations import ConversationService
 from domain.services.edit_planning import EditPlanner
@@ -51,6 +54,7 @@ from edge.auth import Authenticator
 from edge.dev_tokens import DevelopmentIssuer
 from edge.health import HealthRoutes
 from edge.logos import logo_path, logo_routes
+from edge.persisted import PersistedDocuments, read_trusted_documents
 from edge.signed_objects import signed_object_routes
 from edge.signed_uploads import signed_upload_routes
 from edge.studio import SHARED_PATH
@@ -98,8 +102,10 @@ from storage.mongo.accounts import MongoAccountRepository
 from storage.mongo.backlog import MongoBacklogRepository
 from storage.mongo.buckets import MongoBucketRepository
 from storage.mongo.change_feed import MongoChangeFeed
+from storage.mongo.contacts import MongoContactRepository
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database, open_database
+from storage.mongo.documents import MongoDocumentRepository
 from storage.mongo.erasures import MongoErasureRepository
 from storage.mongo.idempotency import MongoIdempotencyRepository
 from storage.mongo.images import MongoImageRepository
@@ -122,6 +128,10 @@ from subscriptions.shares import SharedTurnUpdates
 from subscriptions.turns import TurnUpdates
 from subscriptions.viewer import ViewerUpdates
 
+_WHILE_STARTING: Final = RetryPolicy(
+    first_pause_seconds=0.2, longest_pause_seconds=1.0, max_seconds=60
+)
+
 log = structlog.get_logger(__name__)
 
 
@@ -131,8 +141,10 @@ class Api:
 
     services: Services
     admission: Admission
+    blocked_viewers: BlockedViewers
     database: Database
     metrics: Metrics
+    persisted_documents: PersistedDocuments
     object_routes: Sequence[Route]
     """Where signed URLs lead to, if they lead to this process."""
     logo_routes: Sequence[Route]
@@ -214,21 +226,31 @@ async def open_api(
         services = _make_services(
             settings, base, hub=hub, hints=hints, upload_processor=upload_processor, eraser=eraser
         )
+        blocked = BlockedViewers(MongoViewerRepository(base.database))
+        # Known before the first request is answered.
+        await retry(blocked.refresh, on=Overloaded, policy=_WHILE_STARTING)
+        await stack.enter_async_context(blocked.serve())
         _show_subscriptions(base.metrics, hub)
-        admission = Admission(await _open_authenticator(settings, stack), services.viewers)
+        admission = Admission(await _open_authenticator(settings, stack), services.viewers, blocked)
         await stack.enter_async_context(hub.serve())
         if dispatcher is not None:
             _stop_at_end(dispatcher, stack, grace_left or (lambda: settings.shutdown_grace))
             _show_slots(base.metrics, dispatcher)
-        await stack.enter_async_context(Sweeper(base.claims, dispatcher).serve())
+        await stack.enter_async_context(_make_sweeper(base, dispatcher).serve())
         await stack.enter_async_context(_make_orphan_collector(base).serve())
         await stack.enter_async_context(eraser.serve())
         await _serve_operators(base, metrics_listener, stack)
         yield Api(
             services=services,
             admission=admission,
+            blocked_viewers=blocked,
             database=base.database,
             metrics=base.metrics,
+            persisted_documents=PersistedDocuments(
+                MongoDocumentRepository(base.database),
+                trusted=load_trusted_documents(settings),
+                only_trusted=settings.only_trusted_documents,
+            ),
             object_routes=base.image_tools.object_routes,
             logo_routes=logo_routes({model.company for model in base.registry.all()}),
         )
@@ -248,7 +270,7 @@ async def open_worker(
         _stop_at_end(dispatcher, stack, grace_left)
         _show_slots(base.metrics, dispatcher)
         await _receive_hints(settings, dispatcher, stack)
-        await stack.enter_async_context(Sweeper(base.claims, dispatcher).serve())
+        await stack.enter_async_context(_make_sweeper(base, dispatcher).serve())
         await stack.enter_async_context(_make_orphan_collector(base).serve())
         await stack.enter_async_context(_make_viewer_eraser(base).serve())
         await _serve_operators(base, metrics_listener, stack)
@@ -333,6 +355,7 @@ def _make_hub(base: _Base) -> Hub:
     return Hub(
         ObservedFeed(MongoChangeFeed(base.database), base.metrics),
         TurnCursors(base.image_tools.signer),
+        MongoAccountRepository(base.database).list_existing,
         observer=UpdateMetrics(base.metrics),
     )
 
@@ -473,6 +496,10 @@ def _make_viewer_service(settings: Settings, base: _Base, *, eraser: ViewerErase
     )
 
 
+def _make_sweeper(base: _Base, dispatcher: Dispatcher | None) -> Sweeper:
+    return Sweeper(base.claims, dispatcher, MongoContactRepository(base.database))
+
+
 def _make_dispatcher(base: _Base) -> Dispatcher:
     runner = OutputRunner(
         claims=base.claims,
@@ -608,6 +635,20 @@ def load_caption_registry(
     except UnknownDefaultModel as error:
         name = variable_of("default_caption_models")
         raise SettingsError([f"{name}: {error}"]) from error
+
+
+def load_trusted_documents(settings: Settings) -> Mapping[str, str]:
+    """Documents by id. Raise `SettingsError` if the file cannot be read."""
+    path = settings.trusted_documents
+    if path is None:
+        return {}
+    try:
+        return read_trusted_documents(path)
+    except (OSError, ValueError, KeyError) as error:
+        reason = getattr(error, "strerror", None) or "it is not a list of documents"
+        raise SettingsError(
+            [f"{variable_of('trusted_documents')}={path} cannot be read: {reason}."]
+        ) from error
 
 
 def _log_defaults(registry: ModelRegistry, caption_models: CaptionModelRegistry) -> None:

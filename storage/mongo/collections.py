@@ -17,6 +17,8 @@ UPLOAD_LIFE_SECONDS: Final = 48 * 3600
 """How long an upload leads to its image. Its bytes are deleted much sooner."""
 WITHDRAWN_SECONDS: Final = 3600
 """After which a withdrawn model is offered again, so that a run finds out whether it is back."""
+DOCUMENT_LIFE_SECONDS: Final = 7 * 24 * 3600
+"""After which a client that names a document by its digest has to send it again."""
 ABILITIES_SECONDS: Final = 30 * 24 * 3600
 """After which an object store is asked again what it can do, since servers learn."""
 UNFINISHED_PARENT: Final = {"$in": ["PENDING", "GENERATING"]}
@@ -90,7 +92,10 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
         ),
     ],
     "ledger": [IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING)])],
-    "viewers": [],
+    "viewers": [
+        IndexModel("blockedAt", partialFilterExpression={"blockedAt": {"$exists": True}}),
+    ],
+    "documents": [IndexModel("createdAt", expireAfterSeconds=DOCUMENT_LIFE_SECONDS)],
     "buckets": [IndexModel("expiresAt", expireAfterSeconds=0)],
     "idempotency": [IndexModel("createdAt", expireAfterSeconds=KEY_LIFE_SECONDS)],
     "chores": [],
@@ -155,6 +160,10 @@ class Collections(ABC, Generic[Collection]):
     @property
     def viewers(self) -> Collection:
         return self.collection("viewers")
+
+    @property
+    def documents(self) -> Collection:
+        return self.collection("documents")
 
     @property
     def buckets(self) -> Collection:

@@ -142,7 +142,11 @@ class MongoErasureRepository:
                     return False
             if await transaction.idempotency.find_one(records_of(viewer_id)) is not None:
                 return False
-            await transaction.viewers.delete_one({"_id": viewer_id})
+            # A block outlives the deletion: the same person would be let in again otherwise.
+            await transaction.viewers.delete_one(
+                {"_id": viewer_id, "blockedAt": {"$exists": False}}
+            )
+            await transaction.viewers.update_one({"_id": viewer_id}, {"$unset": {"firstSeenAt": 1}})
             # Last: all of a viewer's transactions write to the account.
             account = await transaction.accounts.find_one({"_id": viewer_id, **_IS_UNFINISHED})
             if account is not None:
