@@ -104,6 +104,7 @@ TABLE: Final[Mapping[type, Mapping[str, Rule]]] = {
             *("provider", "quality", "size", "attempt", "queued_at", "started_at", "completed_at"),
             "chosen",
         ),
+        "post_id": _always(None),
         "text": _with_prompts("text", otherwise=None),
         "usage": _always(None),
         "credits_reserved": _always(0),

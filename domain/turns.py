@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from domain.changes import Bookmark, ClusterTime
-from domain.ids import ConversationId, ModelId, TurnId, conversation_of_turn
+from domain.ids import ConversationId, ModelId, PostId, TurnId, conversation_of_turn
 from domain.images import Image
 from domain.models import AspectRatio, ImageModel, Resolution
 from domain.outputs import GenerationError, Output
@@ -91,15 +91,15 @@ class RerunTurn:
 
 @dataclass(frozen=True, slots=True)
 class Builder:
-    """What builds on a turn: a conversation that starts from one of its images, or a turn that
-    refers to one.
+    """What builds on a turn: a conversation that starts from one of its images, or a turn or post
+    that refers to one.
     """
 
-    id: ConversationId | TurnId
+    id: ConversationId | TurnId | PostId
     text: str
-    """The conversation's title, or the turn's message."""
+    """The conversation's title, or the message of the turn or post."""
     turn_index: int | None
-    """None for a conversation."""
+    """None for a conversation or a post."""
     waits: bool = False
     """Whether it is a turn that waits for this one, instead."""
 
@@ -146,10 +146,12 @@ class TurnPlan:
     outputs: tuple[PlannedOutput, ...]
     waiting: WaitingEdit | None = None
     """Of a turn that waits. Its outputs are planned again when the turn before it has ended."""
+    caption_credits: int = 0
+    """For a caption that is written beside the images."""
 
     @property
     def credits(self) -> int:
-        return sum(planned.credits for planned in self.outputs)
+        return self.caption_credits + sum(planned.credits for planned in self.outputs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

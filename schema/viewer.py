@@ -11,10 +11,12 @@ import domain.conversations
 import domain.images
 import domain.model_stats
 import domain.models
+import domain.posts
 import domain.prompts
 import domain.shares
 import domain.turns
 import domain.viewers
+import domain.webhooks
 from domain.credits import Account
 from domain.ids import ModelId, parse_image_id
 from domain.model_choice import MAX_MODELS
@@ -33,10 +35,12 @@ from schema.hints import hints
 from schema.images import ImageConnection, image_of
 from schema.models import ImageModel
 from schema.node import Node
+from schema.posts import PostConnection
 from schema.prompts import PromptConnection
 from schema.scalars import given
 from schema.shares import Share
 from schema.turns import Turn
+from schema.webhooks import Webhook
 
 
 @strawberry.type(description="The credits of a viewer.")
@@ -253,8 +257,8 @@ class Viewer(Node):
 
     @strawberry.field(
         graphql_type=PromptConnection,
-        description="The prompts that the viewer has started turns with, without duplicates, "
-        "most recently used first.",
+        description="The prompts that the viewer has started turns and posts with, without "
+        "duplicates, most recently used first.",
     )
     @staticmethod
     async def prompts(
@@ -277,6 +281,22 @@ class Viewer(Node):
         page = await info.context.services.prompts.page(
             viewer, request, favourite=marked, words=words
         )
+        return ListPage(page, name, info.context.services.page_cursors)
+
+    @strawberry.field(
+        graphql_type=PostConnection,
+        description="The viewer's posts, newest first.",
+    )
+    @staticmethod
+    async def posts(
+        viewer: strawberry.Parent[domain.viewers.Viewer],
+        info: Info,
+        first: First = strawberry.UNSET,
+        after: Cursor = strawberry.UNSET,
+    ) -> ListPage[domain.posts.Post]:
+        name = f"posts {viewer.id}"
+        request = page_request(info, name, first=first, after=after)
+        page = await info.context.services.posts.page(viewer, request)
         return ListPage(page, name, info.context.services.page_cursors)
 
     @strawberry.field(
@@ -311,6 +331,16 @@ class Viewer(Node):
         return await info.context.services.choices.model_stats(
             viewer, days=30 if days is None else days
         )
+
+    @strawberry.field(
+        graphql_type=list[Webhook],
+        description="The viewer's webhooks, oldest first: 10 at most.",
+    )
+    @staticmethod
+    async def webhooks(
+        viewer: strawberry.Parent[domain.viewers.Viewer], info: Info
+    ) -> Sequence[domain.webhooks.Webhook]:
+        return await info.context.services.webhooks.list(viewer)
 
     @strawberry.field(
         graphql_type=list[Share],

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from domain.ids import ConversationId, ImageId, UploadId, ViewerId
+from domain.ids import ConversationId, ImageId, PostId, UploadId, ViewerId
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,8 @@ class ErasureRepository(Protocol):
         self, viewer_id: ViewerId, *, limit: int
     ) -> Sequence[ConversationId]: ...
 
+    async def list_posts(self, viewer_id: ViewerId, *, limit: int) -> Sequence[PostId]: ...
+
     async def list_preview_keys(self, viewer_id: ViewerId) -> Sequence[str]: ...
 
     async def list_uploads(
@@ -81,6 +83,9 @@ class ErasureRepository(Protocol):
     async def delete_small_records(self, viewer_id: ViewerId) -> None:
         """Delete what leads to no bytes: prompts, albums, counts of models, records of idempotency
         keys."""
+
+    async def delete_webhooks(self, viewer_id: ViewerId) -> None:
+        """Delete webhooks and their deliveries. What is being sent at this moment still arrives."""
 
     async def anonymise_ledger(self, viewer_id: ViewerId, *, limit: int) -> bool:
         """Give lines of the ledger other ids and a name that does not lead to the viewer; False if

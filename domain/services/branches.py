@@ -88,6 +88,8 @@ def _refuse_in_use(kept: KeptTurn) -> NoReturn:
 def _describe(builder: Builder) -> str:
     text = shorten(one_line(builder.text), _SHOWN_LENGTH)
     if builder.turn_index is None:
+        if builder.id.startswith("post_"):
+            return f"The post “{text}” uses an image of this turn ({builder.id})."
         return f"The conversation “{text}” starts from an image of this turn ({builder.id})."
     why = "waits for this turn" if builder.waits else "uses an image of this turn"
     return f"Turn {builder.turn_index + 1}, “{text}”, {why} ({builder.id})."

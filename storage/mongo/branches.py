@@ -17,7 +17,7 @@ from domain.ids import (
 )
 from domain.outputs import UNFINISHED, OutputStatus
 from domain.turns import Builder, KeptTurn, TurnStatus
-from storage.mongo.accounts import move_credits, refuse_while_erased
+from storage.mongo.accounts import refuse_while_erased
 from storage.mongo.collections import Document
 from storage.mongo.conversations import (
     insert_conversation,
@@ -26,9 +26,10 @@ from storage.mongo.conversations import (
 )
 from storage.mongo.database import Database, repository
 from storage.mongo.images import hold_images, read_image
+from storage.mongo.kept_images import find_sharing_conversations
+from storage.mongo.parents import delete_parents, owned_by
 from storage.mongo.text_search import words_to_find
 from storage.mongo.transaction import Abort, Transaction
-from storage.mongo.turn_removal import find_sharing_conversations, remove_turns
 from storage.mongo.turns import read_turn
 
 
@@ -100,11 +101,14 @@ class MongoBranchRepository:
             if builders:
                 return KeptTurn(builders)
             await _take_out(transaction, viewer_id, conversation_id, turn["turnIndex"])
-            removed = await remove_turns(
-                transaction, viewer_id, conversation_id=conversation_id, turns=[turn]
+            return await delete_parents(
+                transaction,
+                viewer_id,
+                owned_by(viewer_id, turn_id),
+                among=transaction.turns,
+                besides=conversation_id,
+                keep_images=False,
             )
-            await move_credits(transaction, viewer_id, movements=removed.movements)
-            return removed.keys
 
         deleted = await self._database.transact(work, account=viewer_id)
         return None if isinstance(deleted, Conflict) else deleted.result
@@ -132,8 +136,12 @@ async def _find_builders(
         {"ownerId": viewer_id, "references.image.id": wanted},
         {"turnIndex": 1, "userMessage": 1},
     ).to_list()
+    posts = await transaction.posts.find(
+        {"ownerId": viewer_id, "references.image.id": wanted}, {"userMessage": 1}
+    ).to_list()
     return [
         *builders,
+        *(Builder(id=one["_id"], text=one["userMessage"], turn_index=None) for one in posts),
         *(Builder(id=one["_id"], text=one["title"], turn_index=None) for one in conversations),
         *(
             Builder(id=one["_id"], text=one["userMessage"], turn_index=one["turnIndex"])

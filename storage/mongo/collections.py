@@ -8,6 +8,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import OperationFailure
 
 from domain.ids import ParentId
+from domain.webhooks import LOG_LIFE
 
 Document: TypeAlias = dict[str, Any]
 Collection = TypeVar("Collection")
@@ -17,18 +18,36 @@ UPLOAD_LIFE_SECONDS: Final = 48 * 3600
 """How long an upload leads to its image. Its bytes are deleted much sooner."""
 WITHDRAWN_SECONDS: Final = 3600
 """After which a withdrawn model is offered again, so that a run finds out whether it is back."""
+DOCUMENT_LIFE_SECONDS: Final = 7 * 24 * 3600
+"""After which a client that names a document by its digest has to send it again."""
 ABILITIES_SECONDS: Final = 30 * 24 * 3600
 """After which an object store is asked again what it can do, since servers learn."""
+DELIVERY_LIFE_SECONDS: Final = int(LOG_LIFE.total_seconds())
 UNFINISHED_PARENT: Final = {"$in": ["PENDING", "GENERATING"]}
 """The stored status of a parent with unfinished outputs."""
 
-PARENTS: Final = {"turn": "turns"}
+PARENTS: Final = {"turn": "turns", "post": "posts"}
 """The collections whose documents embed outputs, by how their ids begin."""
+SEARCHED_FIRST, *_SEARCHED_NEXT = PARENTS.values()
 
 OPEN_TURN: Final = {"$in": ["WAITING", "PENDING", "GENERATING"]}
 """Of a turn that has not ended, whether it has begun or not."""
 
 _NAMESPACE_EXISTS: Final = 48
+_OF_PARENTS: Final = [
+    IndexModel([("ownerId", ASCENDING), ("status", ASCENDING)]),
+    IndexModel([("references.image.id", ASCENDING)]),
+    IndexModel(
+        [("status", ASCENDING), ("outputs.leaseUntil", ASCENDING)],
+        name="unfinished",
+        partialFilterExpression={"status": UNFINISHED_PARENT},
+    ),
+    # Reconciliation asks which keys of the object store are referenced: here and in `images`.
+    IndexModel(
+        "outputs.preview.key",
+        partialFilterExpression={"outputs.preview.key": {"$exists": True}},
+    ),
+]
 _INDEXES: Final[dict[str, list[IndexModel]]] = {
     "conversations": [
         IndexModel([("ownerId", ASCENDING), ("updatedAt", DESCENDING), ("_id", DESCENDING)]),
@@ -36,13 +55,7 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
         IndexModel([("ownerId", ASCENDING), ("words", ASCENDING)]),
     ],
     "turns": [
-        IndexModel([("ownerId", ASCENDING), ("status", ASCENDING)]),
-        IndexModel([("references.image.id", ASCENDING)]),
-        IndexModel(
-            [("status", ASCENDING), ("outputs.leaseUntil", ASCENDING)],
-            name="unfinished",
-            partialFilterExpression={"status": UNFINISHED_PARENT},
-        ),
+        *_OF_PARENTS,
         # Of turns that wait for the one before them, in the order of their ids.
         IndexModel(
             [("status", ASCENDING), ("_id", ASCENDING)],
@@ -55,11 +68,10 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
             name="copies",
             partialFilterExpression={"copied": True},
         ),
-        # Reconciliation asks which keys of the object store are referenced: here and in `images`.
-        IndexModel(
-            "outputs.preview.key",
-            partialFilterExpression={"outputs.preview.key": {"$exists": True}},
-        ),
+    ],
+    "posts": [
+        *_OF_PARENTS,
+        IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING), ("_id", DESCENDING)]),
     ],
     "images": [
         IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING), ("_id", DESCENDING)]),
@@ -108,7 +120,44 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
         ),
     ],
     "ledger": [IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING)])],
-    "viewers": [],
+    "viewers": [
+        IndexModel("blockedAt", partialFilterExpression={"blockedAt": {"$exists": True}}),
+    ],
+    "documents": [IndexModel("createdAt", expireAfterSeconds=DOCUMENT_LIFE_SECONDS)],
+    "webhooks": [
+        IndexModel([("ownerId", ASCENDING), ("createdAt", ASCENDING)]),
+        # Only while something waits to be delivered. Deliverers look for those of all viewers.
+        IndexModel(
+            [("failing", ASCENDING), ("dueAt", ASCENDING)],
+            partialFilterExpression={"dueAt": {"$exists": True}},
+        ),
+    ],
+    "deliveries": [
+        IndexModel(
+            [
+                ("ownerId", ASCENDING),
+                ("webhookId", ASCENDING),
+                ("createdAt", DESCENDING),
+                ("_id", DESCENDING),
+            ]
+        ),
+        IndexModel(
+            [("ownerId", ASCENDING), ("webhookId", ASCENDING), ("dueAt", ASCENDING)],
+            name="due",
+            partialFilterExpression={"dueAt": {"$exists": True}},
+        ),
+        IndexModel(
+            [
+                ("ownerId", ASCENDING),
+                ("webhookId", ASCENDING),
+                ("subject", ASCENDING),
+                ("sequence", ASCENDING),
+            ],
+            name="waiting",
+            partialFilterExpression={"dueAt": {"$exists": True}},
+        ),
+        IndexModel("createdAt", expireAfterSeconds=DELIVERY_LIFE_SECONDS),
+    ],
     "buckets": [IndexModel("expiresAt", expireAfterSeconds=0)],
     "idempotency": [IndexModel("createdAt", expireAfterSeconds=KEY_LIFE_SECONDS)],
     "chores": [],
@@ -137,6 +186,10 @@ class Collections(ABC, Generic[Collection]):
     @property
     def turns(self) -> Collection:
         return self.collection("turns")
+
+    @property
+    def posts(self) -> Collection:
+        return self.collection("posts")
 
     @property
     def images(self) -> Collection:
@@ -183,6 +236,18 @@ class Collections(ABC, Generic[Collection]):
         return self.collection("viewers")
 
     @property
+    def documents(self) -> Collection:
+        return self.collection("documents")
+
+    @property
+    def webhooks(self) -> Collection:
+        return self.collection("webhooks")
+
+    @property
+    def deliveries(self) -> Collection:
+        return self.collection("deliveries")
+
+    @property
     def buckets(self) -> Collection:
         return self.collection("buckets")
 
@@ -197,6 +262,12 @@ class Collections(ABC, Generic[Collection]):
     @property
     def withdrawals(self) -> Collection:
         return self.collection("withdrawals")
+
+
+def over_all_parents(stages: list[Document]) -> list[Document]:
+    """The stages over parents of all kinds, if they are run on `SEARCHED_FIRST`."""
+    others = ({"$unionWith": {"coll": name, "pipeline": stages}} for name in _SEARCHED_NEXT)
+    return [*stages, *others]
 
 
 async def prepare(database: AsyncDatabase[Document]) -> None:

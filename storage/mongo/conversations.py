@@ -15,17 +15,17 @@ from domain.images import Image
 from domain.models import AspectRatio, Resolution
 from domain.pages import Page, PageRequest
 from domain.turns import Turn, TurnPlan
-from storage.mongo.accounts import move_credits, refuse_while_erased, reserve_credits
+from storage.mongo.accounts import refuse_while_erased, reserve_credits
 from storage.mongo.collections import Document
 from storage.mongo.database import Committed, Database, cluster_time_of, repository
 from storage.mongo.idempotency import use_key
 from storage.mongo.images import hold_images, image_document, read_image
 from storage.mongo.model_stats import count_asked
 from storage.mongo.pages import beyond, read_page
+from storage.mongo.parents import delete_parents
 from storage.mongo.prompts import count_prompt_use
 from storage.mongo.text_search import with_words, words_added, words_to_find
 from storage.mongo.transaction import Abort, Transaction
-from storage.mongo.turn_removal import remove_turns
 from storage.mongo.turns import insert_turn, read_turn
 
 
@@ -202,21 +202,17 @@ class MongoConversationRepository:
             )
             if deleted.deleted_count == 0:
                 raise Abort(Conflict.STALE)
-            turns = await transaction.turns.find(
-                own_turns, {f"outputs.{name}": 1 for name in _ENDING}
-            ).to_list()
-            removed = await remove_turns(
-                transaction,
-                viewer_id,
-                conversation_id=conversation_id,
-                turns=turns,
-                keep_images=keep_images,
-            )
             await transaction.shares.delete_many(
                 {"ownerId": viewer_id, "conversationId": conversation_id}
             )
-            await move_credits(transaction, viewer_id, movements=removed.movements)
-            return removed.keys
+            return await delete_parents(
+                transaction,
+                viewer_id,
+                own_turns,
+                among=transaction.turns,
+                besides=conversation_id,
+                keep_images=keep_images,
+            )
 
         deleted = await self._database.transact(work, account=viewer_id)
         return None if isinstance(deleted, Conflict) else deleted.result
@@ -267,7 +263,9 @@ class _NewTurn:
             plan=plan,
         )
         await count_prompt_use(transaction, owner_id, text=plan.user_message)
-        await count_asked(transaction, owner_id, begun_at=turn.created_at, outputs=turn.outputs)
+        await count_asked(
+            transaction, owner_id, turn, slots=[output.slot for output in turn.outputs]
+        )
         if plan.waiting is not None:
             await refuse_while_erased(transaction, owner_id)
             return turn
@@ -310,8 +308,6 @@ def _as_of(
     return read_conversation(document, written.cluster_time), turn
 
 
-_ENDING: Final = ("slot", "status", "attempt", "creditsReserved", "images", "preview")
-"""What is read of outputs that are deleted with their conversation."""
 _SHOWN: Final = {"words": 0}
 """What is read of conversations. Their words are only searched."""
 _WRITTEN: Final[Document] = {"version": {"$add": ["$version", 1]}, "updatedAt": "$$NOW"}

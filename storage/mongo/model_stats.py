@@ -6,15 +6,15 @@ that those of one turn stay together.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, date, datetime, time
 from typing import Final
 
 from pymongo.errors import DuplicateKeyError
 
-from domain.ids import ModelId, ParentId, ViewerId
+from domain.ids import ModelId, ParentId, ViewerId, as_turn_id
 from domain.model_stats import ModelStats, step_of
-from domain.outputs import Output
+from domain.parents import Parent
 from storage.mongo.collections import Document
 from storage.mongo.database import Database, repository
 from storage.mongo.transaction import Contended, Transaction
@@ -41,26 +41,34 @@ class MongoModelStatsRepository:
 
 
 async def count_asked(
-    transaction: Transaction, owner_id: ViewerId, *, begun_at: datetime, outputs: Iterable[Output]
+    transaction: Transaction, owner_id: ViewerId, parent: Parent, *, slots: Collection[int]
 ) -> None:
-    """Count outputs that have just been queued."""
-    facts = [ModelStats(model_id=output.model_id, asked=1) for output in outputs]
-    await count(transaction, owner_id, begun_at, facts)
-
-
-async def count_end(
-    transaction: Transaction, owner_id: ViewerId, *, parent_id: ParentId, slot: int
-) -> None:
-    """Count how an output has just ended: the transaction has written it before. What the viewer
-    cancelled is not counted.
+    """Count outputs of a turn that have just been queued. Those of other parents are not counted:
+    nothing is chosen of them.
     """
+    if as_turn_id(parent.id) is None:
+        return
+    queued = [output for output in parent.outputs if output.slot in slots]
+    facts = [ModelStats(model_id=output.model_id, asked=1) for output in queued]
+    await count(transaction, owner_id, parent.created_at, facts)
+
+
+async def count_ends(
+    transaction: Transaction, owner_id: ViewerId, parent_id: ParentId, *, slots: Collection[int]
+) -> None:
+    """Count how outputs of a turn have just ended: the transaction has written it before. What the
+    viewer cancelled is not counted, nor are outputs of other parents.
+    """
+    if as_turn_id(parent_id) is None:
+        return
     shown = {f"outputs.{name}": 1 for name in (*_DECIDING, *_TIMES)} | {"createdAt": 1, "copied": 1}
     query = {"_id": parent_id, "ownerId": owner_id}
-    (turn,) = await transaction.of_parent(parent_id).find(query, shown).to_list()
-    output = next(one for one in turn["outputs"] if one["slot"] == slot)
+    (turn,) = await transaction.turns.find(query, shown).to_list()
     compared = _has_choice(turn) and not turn.get("copied")
-    fact = _end_of(output, compared=compared)
-    await count(transaction, owner_id, turn["createdAt"], [fact] if fact else [])
+    ends = [
+        _end_of(output, compared=compared) for output in turn["outputs"] if output["slot"] in slots
+    ]
+    await count(transaction, owner_id, turn["createdAt"], [fact for fact in ends if fact])
 
 
 async def count_choice(

@@ -10,7 +10,7 @@ from typing import Final
 
 from domain.ids import ImageId, ParentId
 from storage.mongo.collections import Document
-from storage.mongo.output_rules import STATUS, from_now, is_slot
+from storage.mongo.output_rules import IS_CANCELLED_WITH_CAPTION, STATUS, from_now, is_slot
 
 WRITTEN: Final[Document] = {
     "version": {"$add": ["$version", 1]},
@@ -81,7 +81,20 @@ def _queued(document: Document) -> Document:
 
 def moving(which: Document, changes: Document) -> list[Document]:
     """The update that changes outputs, with all that follows from it."""
-    return [_versioned(which, changes), *_DERIVED, {"$set": WRITTEN}]
+    return following(versioned(which, changes))
+
+
+def ending(which: Document, changes: Document) -> list[Document]:
+    """The update that ends outputs without a result. With a caption, what waits for it ends."""
+    return following(
+        versioned(which, {**ENDED, **changes}),
+        versioned(IS_CANCELLED_WITH_CAPTION, {**ENDED, "status": "CANCELLED"}),
+    )
+
+
+def following(*stages: Document, **more: object) -> list[Document]:
+    """The update of these stages, with all that follows from them, and `more` of the parent."""
+    return [*stages, *_DERIVED, {"$set": {**WRITTEN, **more}}]
 
 
 def taking_out(ids: Sequence[ImageId]) -> list[Document]:
@@ -97,7 +110,7 @@ def taking_out(ids: Sequence[ImageId]) -> list[Document]:
     }
     delivered_any = {"$ne": [{"$setIntersection": ["$$output.images.id", ids]}, []]}
     return [
-        _versioned(delivered_any, {"images": others}),
+        versioned(delivered_any, {"images": others}),
         {"$set": WRITTEN},
     ]
 
@@ -110,10 +123,10 @@ def choosing(slot: int, *, chosen: bool) -> tuple[Document, list[Document]]:
     changed = (
         {"$ne": [is_chosen, is_slot(slot)]} if chosen else {"$and": [is_chosen, is_slot(slot)]}
     )
-    return changed, [_versioned(changed, {"chosen": {"$not": is_chosen}}), {"$set": WRITTEN}]
+    return changed, [versioned(changed, {"chosen": {"$not": is_chosen}}), {"$set": WRITTEN}]
 
 
-def _versioned(which: Document, changes: Document) -> Document:
+def versioned(which: Document, changes: Document) -> Document:
     return set_on_outputs(which, {**changes, "version": {"$add": ["$$output.version", 1]}})
 
 

@@ -14,6 +14,7 @@ from storage.mongo.collections import Document
 from storage.mongo.database import Database, repository
 from storage.mongo.images import hold_images
 from storage.mongo.model_stats import count_asked
+from storage.mongo.outbox import announce_ends
 from storage.mongo.output_updates import WRITTEN, beginning
 from storage.mongo.outputs import new_parent
 from storage.mongo.transaction import Abort, Transaction
@@ -49,9 +50,8 @@ class MongoWaitingTurnRepository:
             if found is None:
                 raise Abort(Conflict.STALE)
             turn = read_turn(found)
-            await count_asked(
-                transaction, viewer_id, begun_at=turn.created_at, outputs=turn.outputs
-            )
+            slots = [output.slot for output in turn.outputs]
+            await count_asked(transaction, viewer_id, turn, slots=slots)
             await reserve_credits(
                 transaction, turn.outputs, owner_id=viewer_id, max_active=max_active_outputs
             )
@@ -66,9 +66,17 @@ class MongoWaitingTurnRepository:
         status = TurnStatus.FAILED if failure else TurnStatus.CANCELLED
         error = failure and {"code": failure.code.value, "retryable": failure.retryable}
         changes: Document = {"status": status.value, "failure": error, "completedAt": "$$NOW"}
-        found = await self._turns.find_one_and_update(
-            {"_id": turn_id, "ownerId": viewer_id, "status": _WAITING},
-            [{"$set": {**changes, **WRITTEN}}, {"$unset": "waiting"}],
-            return_document=ReturnDocument.AFTER,
-        )
-        return read_turn(found) if found else None
+
+        async def work(transaction: Transaction) -> Turn:
+            found = await transaction.turns.find_one_and_update(
+                {"_id": turn_id, "ownerId": viewer_id, "status": _WAITING},
+                [{"$set": {**changes, **WRITTEN}}, {"$unset": "waiting"}],
+                return_document=ReturnDocument.AFTER,
+            )
+            if found is None:
+                raise Abort(Conflict.STALE)
+            await announce_ends(transaction, viewer_id, turn_id, slots=[])
+            return read_turn(found)
+
+        ended = await self._database.transact(work)
+        return None if isinstance(ended, Conflict) else ended.result

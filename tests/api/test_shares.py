@@ -273,9 +273,11 @@ WORDS: Final[Data] = {
 }
 """What is shown instead, without prompts."""
 CLOSED: Final[Data] = {
+    "Output.post": None,
     "Output.usage": None,
     "Output.creditsReserved": 0,
     "Output.creditsCharged": 0,
+    "Image.post": None,
     "Image.favourite": False,
     "Image.madeFrom": [],
     "Conversation.sourceImage": None,
@@ -292,7 +294,10 @@ INSIDE: Final = {"Image.turn", "Image.output"}
 """Shown where it belongs to the conversation; null where it does not."""
 TIMED: Final = {"Conversation.cursor"}
 """The time of the read."""
-NEVER_REACHED: Final = {"Usage", "ImageConnection", "ImageEdge"}
+NEVER_REACHED: Final = {
+    *("Usage", "ImageConnection", "ImageEdge"),
+    *("Post", "CaptionModel", "CaptionSettings"),
+}
 """Types of which no value is shown."""
 
 
@@ -337,7 +342,8 @@ def everything(kind: GraphQLObjectType, above: frozenset[str] = frozenset()) -> 
         assert isinstance(inner, GraphQLObjectType)
         if inner.name in NEVER_REACHED and inner.name.endswith("Connection"):
             parts.append(f"{name} {{ nodes {{ id }} edges {{ cursor }} }}")
-        elif inner.name in above | {kind.name} | CATALOGUE or name == "edges":
+        elif inner.name in above | {kind.name} | CATALOGUE or name in ("edges", "chosenOutput"):
+            # The chosen output is one of the outputs.
             parts.append(f"{name} {{ __typename }}")
         else:
             parts.append(f"{name} {{ {everything(inner, above | {kind.name})} }}")

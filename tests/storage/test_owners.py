@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from pymongo import monitoring
 
+from domain.captions import CaptionDelivery
 from domain.conflicts import Conflict
 from domain.conversations import Conversation
 from domain.errors import GenerationErrorCode, UserError, UserErrorCode
@@ -30,10 +31,12 @@ from domain.ids import (
 from domain.images import new_key
 from domain.outputs import GenerationError, Report
 from domain.pages import PageRequest
+from domain.posts import Post
 from domain.references import Reference, ReferenceOrigin
 from domain.shares import Share
 from domain.turns import Turn, WaitingEdit
 from domain.uploads import DeclaredFile, Upload
+from domain.webhooks import Answer
 from storage.mongo.accounts import MongoAccountRepository
 from storage.mongo.albums import MongoAlbumRepository
 from storage.mongo.branches import MongoBranchRepository
@@ -45,13 +48,16 @@ from storage.mongo.database import Database, open_database
 from storage.mongo.idempotency import MongoIdempotencyRepository
 from storage.mongo.images import MongoImageRepository
 from storage.mongo.model_stats import MongoModelStatsRepository
+from storage.mongo.outbox import MongoOutboxRepository
 from storage.mongo.parents import MongoOutputRepository
+from storage.mongo.posts import MongoPostRepository
 from storage.mongo.prompts import MongoPromptRepository
 from storage.mongo.shares import MongoShareRepository
 from storage.mongo.turns import MongoTurnRepository
 from storage.mongo.uploads import MongoUploadRepository
 from storage.mongo.viewers import MongoViewerRepository
 from storage.mongo.waiting_turns import MongoWaitingTurnRepository
+from storage.mongo.webhooks import MongoWebhookRepository
 from tests.storage.builders import (
     ANA,
     LONG,
@@ -61,13 +67,17 @@ from tests.storage.builders import (
     a_conversation,
     a_picture,
     a_plan,
+    a_post,
+    a_post_plan,
     another_turn,
     as_stored,
 )
+from tests.storage.hooks import a_hook, a_turn_that_ends
 
 KEY = IdempotencyKey("key", "startConversation", "…")
 OWNED = {
-    *("conversations", "turns", "images", "prompts", "shares", "uploads", "idempotency", "ledger"),
+    *("conversations", "turns", "posts", "images", "prompts", "shares"),
+    *("uploads", "idempotency", "ledger", "webhooks", "deliveries"),
     *("modelDays", "albums", "albumImages"),
 }
 BY_OWNER = {"accounts", "viewers"}
@@ -133,21 +143,49 @@ async def test_every_filter_of_a_worker_names_the_owner(
     database: Database, watched: tuple[Database, Filters]
 ) -> None:
     _, turn = await a_conversation(database, "one", "two", "three", "four")
-    calls = await _calls_of_a_worker(watched[0], turn)
+    calls = await _calls_of_a_worker(watched[0], turn, await a_post(database))
     filters = watched[1].seen
     filters.clear()
 
     for name, call in calls.items():
         assert bool(await call()) == (name not in {"is_abandoned", "earlier_messages"}), name
 
-    # These two search the unfinished turns of all viewers. What `end_overdue` finds it ends one by
-    # one, for the owner.
+    # These two search what is unfinished of all viewers: one begins with turns, the other searches
+    # turns and posts. What `end_overdue` finds it ends one by one, for the owner.
     searches = [query for name, _, query in filters if name == "aggregate"]
-    assert searches == [{"status": UNFINISHED_PARENT}] * 2
+    assert searches == [{"status": UNFINISHED_PARENT}] * 3
     others = [(collection, query) for name, collection, query in filters if name != "aggregate"]
     assert len(others) > len(calls)
     for collection, query in others:
         assert query.get("_id" if collection in BY_OWNER else "ownerId") == ANA, query
+
+
+async def test_every_filter_of_a_deliverer_names_the_owner(
+    database: Database, watched: tuple[Database, Filters]
+) -> None:
+    await a_hook(database, "https://hooks.example.com/")
+    turn = await a_turn_that_ends(database)
+    outbox, filters = MongoOutboxRepository(watched[0]), watched[1].seen
+    filters.clear()
+
+    held = await outbox.take(failing=False, lease=LONG)
+    assert held is not None
+    assert await outbox.renew(held, lease=LONG)
+    first, second = (await outbox.find_due(held, limit=10))[turn.id]
+    await outbox.set_delivered(held, first, Answer(200))
+    await outbox.set_failing(held, True)
+    failed = Answer(500, "…")
+    assert await outbox.set_failed(held, second, failed, pause=OVER, give_up_after=LONG)
+    await outbox.release(held)
+    held = await outbox.take(failing=True, lease=LONG)
+    assert held is not None
+    assert await outbox.disable(held)
+
+    # To take one is a search among the webhooks of all viewers, and a write for the owner.
+    searches = [one for one in filters if "ownerId" not in one[2]]
+    assert [(name, collection) for name, collection, _ in searches] == [("find", "webhooks")] * 2
+    assert all(one[2].get("ownerId", ANA) == ANA for one in filters)
+    assert len(filters) > 12
 
 
 async def test_another_viewers_hint_claims_nothing(database: Database) -> None:
@@ -162,12 +200,13 @@ async def test_another_viewers_hint_claims_nothing(database: Database) -> None:
 
 
 async def _calls_of_a_worker(
-    database: Database, turn: Turn
+    database: Database, turn: Turn, post: Post
 ) -> dict[str, Callable[[], Awaitable[object]]]:
     """A call of every method of the claims' repository."""
     claims = MongoClaimRepository(database)
     first, second, third, fourth = turn.outputs
     claim, other = await a_claim(database, first.id), await a_claim(database, second.id)
+    caption = await a_claim(database, post.caption_output.id)
     failure = GenerationError(GenerationErrorCode.INTERNAL, retryable=True)
     waiting = await as_stored(database, third.id)
     calls: dict[str, Callable[[], Awaitable[object]]] = {
@@ -181,6 +220,7 @@ async def _calls_of_a_worker(
         "give_back": lambda: claims.give_back(claim),
         "postpone": lambda: claims.postpone(claim, [], delay=OVER),
         "land": lambda: claims.land(claim, [a_picture(first.id)], Report()),
+        "land_caption": lambda: claims.land_caption(caption, CaptionDelivery(text="Words")),
         "fail": lambda: claims.fail(other, failure),
         "list_waiting": lambda: claims.list_waiting(
             [fourth.model_id], min_queued=timedelta(0), expired=True, limit=10
@@ -258,7 +298,9 @@ async def _do_everything(database: Database) -> None:
     assert await images.any_refers_to(ANA, [source.image.id])
     assert await images.delete_unless_used(ANA, [source.image.id]) is not None
     assert await images.delete_unless_used(ANA, [unused.image.id]) is None
+    await _post(database, reference)
     await _upload(database)
+    await _webhook(database)
     await _share(database, conversation.id)
     assert await conversations.delete(ANA, conversation.id) is not None
 
@@ -288,6 +330,28 @@ async def _album(database: Database, image_id: ImageId) -> None:
     assert (await albums.page(ANA, PageRequest())).items
     assert (await albums.images(ANA, album_id, PageRequest())).items
     assert await albums.delete(ANA, album_id)
+
+
+async def _post(database: Database, reference: Reference) -> None:
+    posts, outputs = MongoPostRepository(database), MongoOutputRepository(database)
+    post = await a_post(database, references=(reference,))
+    await posts.page(ANA, PageRequest())
+    assert await outputs.find_parent(ANA, post.outputs[0].id)
+    cancelled = await outputs.cancel(ANA, post.id, [0, 1])
+    assert isinstance(cancelled, Post)
+    plan = a_post_plan()
+    again = await posts.rewrite_caption(
+        ANA,
+        cancelled,
+        caption=plan.caption,
+        outputs={1: plan.images.outputs[0]},
+        max_active_outputs=MANY,
+        key=None,
+    )
+    assert not isinstance(again, Conflict)
+    assert await outputs.list_unfinished(ANA)
+    assert await posts.get_many(ANA, [post.id])
+    assert await posts.delete(ANA, post.id) is not None
 
 
 async def _share(database: Database, conversation_id: ConversationId) -> None:
@@ -320,6 +384,17 @@ async def _upload(database: Database) -> None:
     assert await uploads.get(ANA, completed.id)
     assert await uploads.complete(ANA, completed.id, a_picture())
     await uploads.refuse(ANA, refused.id, UserError(UserErrorCode.UPLOAD_MISSING, "…"))
+
+
+async def _webhook(database: Database) -> None:
+    webhooks = MongoWebhookRepository(database)
+    webhook = await a_hook(database, "https://hooks.example.com/")
+    _, turn = await a_conversation(database)
+    assert await MongoOutputRepository(database).cancel(ANA, turn.id, [1])
+    assert [one.id for one in await webhooks.list(ANA)] == [webhook.id]
+    ((delivery, _), *_) = (await webhooks.page(ANA, webhook.id, PageRequest())).items
+    assert await webhooks.replay(ANA, delivery.id)
+    assert await webhooks.delete(ANA, webhook.id)
 
 
 def _an_upload() -> Upload:
