@@ -17,6 +17,7 @@ from domain.cleanup.erasure import ViewerEraser
 from domain.cleanup.reconciliation import ObjectReconciler
 from domain.cursors import PageCursors, TurnCursors
 from domain.execution.dispatcher import Dispatcher
+from domain.execution.exporter import Exporter
 from domain.execution.image_writer import ImageWriter
 from domain.execution.model_availability import ModelAvailability
 from domain.execution.runner import OutputRunner
@@ -24,12 +25,13 @@ from domain.execution.sweeper import Sweeper
 from domain.models import ModelRegistry, Scene
 from domain.ports.execution import HintQueue
 from domain.ports.imaging import UploadProcessor
-from domain.ports.objects import ObjectStore, UploadStore
+from domain.ports.objects import ArchiveStore, UploadStore
 from domain.ports.providers import Provider
 from domain.services.accounts import AccountService
 from domain.services.commands import CommandService
 from domain.services.conversations import ConversationService
 from domain.services.edit_planning import EditPlanner
+from domain.services.exports import ExportService
 from domain.services.favourites import FavouriteService
 from domain.services.images import ImageService
 from domain.services.plans import PlanService
@@ -78,6 +80,7 @@ from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database, open_database
 from storage.mongo.erasures import MongoErasureRepository
+from storage.mongo.exports import MongoExportRepository
 from storage.mongo.idempotency import MongoIdempotencyRepository
 from storage.mongo.images import MongoImageRepository
 from storage.mongo.model_availability import MongoWithdrawnModelRepository
@@ -99,7 +102,7 @@ from subscriptions.viewer import ViewerUpdates
 log = structlog.get_logger(__name__)
 
 
-class Objects(ObjectStore, UploadStore, Protocol):
+class Objects(ArchiveStore, UploadStore, Protocol):
     """The store of images and uploads."""
 
 
@@ -167,8 +170,15 @@ async def open_api(
         stack.push_async_callback(upload_processor.aclose)
         hub = _make_hub(base)
         eraser = _make_viewer_eraser(base)
+        exporter = _make_exporter(base)
         services = _make_services(
-            settings, base, hub=hub, hints=hints, upload_processor=upload_processor, eraser=eraser
+            settings,
+            base,
+            hub=hub,
+            hints=hints,
+            upload_processor=upload_processor,
+            eraser=eraser,
+            exporter=exporter,
         )
         admission = Admission(await _open_authenticator(settings, stack), services.viewers)
         await stack.enter_async_context(hub.serve())
@@ -177,6 +187,7 @@ async def open_api(
         await stack.enter_async_context(Sweeper(base.claims, dispatcher).serve())
         await stack.enter_async_context(_make_orphan_collector(base).serve())
         await stack.enter_async_context(eraser.serve())
+        await stack.enter_async_context(exporter.serve())
         yield Api(
             services=services,
             admission=admission,
@@ -199,6 +210,7 @@ async def open_worker(
         await stack.enter_async_context(Sweeper(base.claims, dispatcher).serve())
         await stack.enter_async_context(_make_orphan_collector(base).serve())
         await stack.enter_async_context(_make_viewer_eraser(base).serve())
+        await stack.enter_async_context(_make_exporter(base).serve())
         yield
 
 
@@ -238,6 +250,7 @@ def _make_services(
     hints: HintQueue,
     upload_processor: UploadProcessor,
     eraser: ViewerEraser,
+    exporter: Exporter,
 ) -> Services:
     """Put together what resolvers call. It opens nothing."""
     conversation_repository = MongoConversationRepository(base.database)
@@ -282,6 +295,9 @@ def _make_services(
         uploads=_make_upload_service(settings, base, upload_processor=upload_processor),
         prompts=PromptService(prompt_repository),
         favourites=FavouriteService(base.images, prompt_repository),
+        exports=ExportService(
+            MongoExportRepository(base.database), conversation_repository, accounts, exporter.look
+        ),
         shares=shares,
         viewers=_make_viewer_service(settings, base, eraser=eraser),
         accounts=accounts,
@@ -313,6 +329,16 @@ def _make_viewer_eraser(base: _Base) -> ViewerEraser:
         MongoErasureRepository(base.database),
         MongoTurnRepository(base.database),
         MongoConversationRepository(base.database),
+        base.image_tools.objects,
+    )
+
+
+def _make_exporter(base: _Base) -> Exporter:
+    return Exporter(
+        MongoExportRepository(base.database),
+        MongoConversationRepository(base.database),
+        MongoTurnRepository(base.database),
+        base.images,
         base.image_tools.objects,
     )
 

@@ -21,6 +21,7 @@ OutputId = NewType("OutputId", str)
 ImageId = NewType("ImageId", str)
 PromptId = NewType("PromptId", str)
 UploadId = NewType("UploadId", str)
+ExportId = NewType("ExportId", str)
 ShareId = NewType("ShareId", str)
 ViewerId = NewType("ViewerId", str)
 ModelId = NewType("ModelId", str)
@@ -34,6 +35,7 @@ _OUTPUT = re.compile(rf"out_({_SUFFIX})_([0-9]{{4}})_([1-9][0-9]?)")
 _IMAGE = re.compile(rf"img_({_SUFFIX})")
 _PROMPT = re.compile(rf"prompt_({_SUFFIX})")
 _UPLOAD = re.compile(rf"upl_({_SUFFIX})")
+_EXPORT = re.compile(rf"exp_({_SUFFIX})")
 _SHARE = re.compile(rf"share_({_SUFFIX})")
 _VIEWER = re.compile(rf"user_({_SUFFIX})")
 
@@ -48,6 +50,10 @@ def new_image_id() -> ImageId:
 
 def new_upload_id() -> UploadId:
     return UploadId(str(TypeID(prefix="upl")))
+
+
+def new_export_id() -> ExportId:
+    return ExportId(str(TypeID(prefix="exp")))
 
 
 def new_share_id() -> ShareId:
@@ -117,6 +123,10 @@ def parse_prompt_id(value: str) -> PromptId | None:
 
 def parse_upload_id(value: str) -> UploadId | None:
     return UploadId(value) if _UPLOAD.fullmatch(value) else None
+
+
+def parse_export_id(value: str) -> ExportId | None:
+    return ExportId(value) if _EXPORT.fullmatch(value) else None
 
 
 def parse_share_id(value: str) -> ShareId | None:

@@ -8,8 +8,10 @@ import strawberry
 
 from domain.conversations import Conversation
 from domain.errors import QueryTooComplex
+from domain.exports import Export
 from domain.ids import (
     parse_conversation_id,
+    parse_export_id,
     parse_image_id,
     parse_output_id,
     parse_prompt_id,
@@ -58,6 +60,11 @@ async def _find_prompt(info: Info, name: str) -> Prompt | None:
     return await info.context.load.prompt.load(prompt_id) if prompt_id else None
 
 
+async def _find_export(info: Info, name: str) -> Export | None:
+    export_id = parse_export_id(name)
+    return await info.context.load.export.load(export_id) if export_id else None
+
+
 async def _find_viewer(info: Info, name: str) -> Viewer | None:
     viewer = info.context.viewer
     return viewer if name == viewer.id else None
@@ -70,6 +77,7 @@ _FINDERS = {
     "img": find_image,
     "prompt": _find_prompt,
     "user": _find_viewer,
+    "exp": _find_export,
 }
 
 

@@ -8,8 +8,10 @@ from strawberry.dataloader import DataLoader
 
 from domain.conversations import Conversation
 from domain.credits import Account
+from domain.exports import Export
 from domain.ids import (
     ConversationId,
+    ExportId,
     ImageId,
     PromptId,
     TurnId,
@@ -87,6 +89,10 @@ class Loaders:
     def image(self) -> DataLoader[ImageId, ImageRecord | None]:
         # An image's id comes with the image, which is shown already.
         return self._make(self._services.images.get_many, lambda _key, _scope: True)
+
+    @cached_property
+    def export(self) -> DataLoader[ExportId, Export | None]:
+        return self._make(self._services.exports.get_many)
 
     @cached_property
     def prompt(self) -> DataLoader[PromptId, Prompt | None]:

@@ -14,6 +14,7 @@ from domain.ports.changes import Receiver
 from domain.ports.objects import Link
 from domain.services.accounts import AccountService
 from domain.services.conversations import ConversationService
+from domain.services.exports import ExportService
 from domain.services.favourites import FavouriteService
 from domain.services.images import ImageService
 from domain.services.plans import PlanService
@@ -72,6 +73,7 @@ class Services:
     uploads: UploadService
     prompts: PromptService
     favourites: FavouriteService
+    exports: ExportService
     shares: ShareService
     viewers: ViewerService
     accounts: AccountService

@@ -103,6 +103,7 @@ class ViewerEraser:
 
     async def _delete_all(self, viewer_id: ViewerId) -> None:
         await self._cancel_outputs(viewer_id)
+        await self._delete_exports(viewer_id)
         await self._delete_conversations(viewer_id)
         # A twin that makes an image of an upload finds out when it writes to the upload: those
         # first, then all images that have been made.
@@ -118,6 +119,11 @@ class ViewerEraser:
                 slots = [output.slot for output in turn.outputs]
                 await self._turns.cancel(viewer_id, turn.id, slots)
             await self._renew(viewer_id)
+
+    async def _delete_exports(self, viewer_id: ViewerId) -> None:
+        exports = await self._erasures.list_exports(viewer_id)
+        await self._objects.delete([key for keys in exports.values() for key in keys])
+        await self._erasures.delete_exports(viewer_id, exports.keys())
 
     async def _delete_conversations(self, viewer_id: ViewerId) -> None:
         # No output runs any more: there will be no other previews.

@@ -3,11 +3,12 @@
 All repositories raise `Overloaded` where the database cannot be reached.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Protocol
 
-from domain.ids import ModelId, OutputId, ViewerId
+from domain.exports import Export, ExportClaim
+from domain.ids import ExportId, ModelId, OutputId, ViewerId
 from domain.images import ImageRecord
 from domain.outputs import GenerationError, Preview, Report, Run
 from domain.turns import Claim, Waiting
@@ -93,6 +94,37 @@ class ClaimRepository(Protocol):
 
         Release their credits. Return what was ended.
         """
+
+
+class ExportRepository(Protocol):
+    """Exports are claimed as outputs are: every write of a claim does nothing once another process
+    has claimed it, or it is deleted, and returns False then.
+    """
+
+    async def create(self, export: Export, *, at_most: int) -> bool:
+        """False where the viewer has so many unfinished ones. Raise ViewerBeingDeleted."""
+
+    async def get_many(
+        self, viewer_id: ViewerId, ids: Iterable[ExportId]
+    ) -> Mapping[ExportId, Export]: ...
+
+    async def claim(self, *, lease: timedelta, max_tries: int) -> ExportClaim | None:
+        """The longest waiting one that no process holds, and that has been claimed less often."""
+
+    async def abandon(self, *, max_tries: int, error: GenerationError, kept: timedelta) -> None:
+        """End those that have been claimed so often in vain."""
+
+    async def renew(
+        self, claim: ExportClaim, *, progress: float | None, lease: timedelta
+    ) -> bool: ...
+
+    async def complete(
+        self, claim: ExportClaim, *, key: str, byte_size: int, kept: timedelta
+    ) -> bool: ...
+
+    async def fail(
+        self, claim: ExportClaim, error: GenerationError, *, kept: timedelta
+    ) -> bool: ...
 
 
 class WithdrawnModelRepository(Protocol):

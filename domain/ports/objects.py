@@ -63,6 +63,15 @@ class ObjectStore(Protocol):
         """
 
 
+class ArchiveStore(ObjectStore, Protocol):
+    """Takes large objects, too."""
+
+    async def put_parts(self, key: str, parts: AsyncIterator[bytes]) -> None:
+        """As `put`, for one that is not all in memory. What the parts raise is raised, and nothing
+        is kept.
+        """
+
+
 class UploadStore(Protocol):
     """Takes bytes from clients, under keys whose folder is `uploads`, and reads them back."""
 

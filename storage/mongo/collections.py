@@ -17,6 +17,7 @@ WITHDRAWN_SECONDS: Final = 3600
 """After which a withdrawn model is offered again, so that a run finds out whether it is back."""
 ABILITIES_SECONDS: Final = 30 * 24 * 3600
 """After which an object store is asked again what it can do, since servers learn."""
+UNFINISHED_JOB: Final = {"$in": ["QUEUED", "GENERATING"]}
 UNFINISHED_TURN: Final = {"$in": ["PENDING", "GENERATING"]}
 
 _NAMESPACE_EXISTS: Final = 48
@@ -61,6 +62,16 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
     "shares": [
         IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING), ("_id", DESCENDING)]),
         IndexModel([("ownerId", ASCENDING), ("conversationId", ASCENDING)]),
+        IndexModel("expiresAt", expireAfterSeconds=0),
+    ],
+    "exports": [
+        IndexModel([("ownerId", ASCENDING), ("conversationId", ASCENDING)]),
+        IndexModel(
+            [("status", ASCENDING), ("createdAt", ASCENDING)],
+            name="unfinished",
+            partialFilterExpression={"status": UNFINISHED_JOB},
+        ),
+        IndexModel("key", partialFilterExpression={"key": {"$type": "string"}}),
         IndexModel("expiresAt", expireAfterSeconds=0),
     ],
     "uploads": [
@@ -114,6 +125,10 @@ class Collections(ABC, Generic[Collection]):
     @property
     def shares(self) -> Collection:
         return self.collection("shares")
+
+    @property
+    def exports(self) -> Collection:
+        return self.collection("exports")
 
     @property
     def uploads(self) -> Collection:

@@ -236,11 +236,13 @@ class MongoConversationRepository:
                     {"_id": {"$in": [image.id for image in gone]}, "ownerId": viewer_id}
                 )
             await transaction.turns.delete_many(own_turns)
-            await transaction.shares.delete_many(
-                {"ownerId": viewer_id, "conversationId": conversation_id}
-            )
+            of_it = {"ownerId": viewer_id, "conversationId": conversation_id}
+            await transaction.shares.delete_many(of_it)
+            exports = await transaction.exports.find(of_it, {"key": 1}).to_list()
+            await transaction.exports.delete_many(of_it)
             await move_credits(transaction, viewer_id, movements=released)
-            return [key for image in gone for key in image.keys] + previews
+            archives = [export["key"] for export in exports if export["key"]]
+            return [key for image in gone for key in image.keys] + previews + archives
 
         deleted = await self._database.transact(work, account=viewer_id)
         return None if isinstance(deleted, Conflict) else deleted.result

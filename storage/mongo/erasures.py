@@ -12,7 +12,7 @@ from typing import Final
 
 from domain.conflicts import Conflict
 from domain.credits import forfeited
-from domain.ids import ConversationId, ImageId, UploadId, ViewerId, new_erased_id
+from domain.ids import ConversationId, ExportId, ImageId, UploadId, ViewerId, new_erased_id
 from storage.mongo.accounts import ledger_entry, read_account
 from storage.mongo.collections import Document
 from storage.mongo.database import Database, repository
@@ -21,7 +21,16 @@ from storage.mongo.images import image_keys
 from storage.mongo.output_rules import from_now
 from storage.mongo.transaction import Transaction
 
-_OWNED: Final = ("conversations", "turns", "images", "shares", "uploads", "prompts", "ledger")
+_OWNED: Final = (
+    "conversations",
+    "turns",
+    "images",
+    "shares",
+    "exports",
+    "uploads",
+    "prompts",
+    "ledger",
+)
 """Collections whose documents have an `ownerId`, besides the idempotency records."""
 _IS_UNFINISHED: Final[Document] = {"erasure.leaseUntil": {"$exists": True}}
 _NEW_ACCOUNT: Final[Document] = {
@@ -98,6 +107,13 @@ class MongoErasureRepository:
 
     async def delete_images(self, viewer_id: ViewerId, ids: Collection[ImageId]) -> None:
         await self._database.images.delete_many(_among(viewer_id, ids))
+
+    async def list_exports(self, viewer_id: ViewerId) -> Mapping[ExportId, Sequence[str]]:
+        found = self._database.exports.find({"ownerId": viewer_id}, {"key": 1})
+        return {one["_id"]: [one["key"]] if one["key"] else [] async for one in found}
+
+    async def delete_exports(self, viewer_id: ViewerId, ids: Collection[ExportId]) -> None:
+        await self._database.exports.delete_many(_among(viewer_id, ids))
 
     async def delete_prompts_and_keys(self, viewer_id: ViewerId) -> None:
         await self._database.prompts.delete_many({"ownerId": viewer_id})

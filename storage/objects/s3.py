@@ -10,7 +10,7 @@ import os
 import time
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, Self
@@ -55,6 +55,7 @@ ABILITIES_SECONDS: Final = 5.0
 _TRIES: Final = 2
 _CONNECTIONS: Final = 50
 _CHUNK_BYTES: Final = 256 * 1024
+_PART_BYTES: Final = 8 * 1024 * 1024
 _DELETED_AT_ONCE: Final = 1000
 _LINK_SECONDS: Final = 2 * LINK_WINDOW_SECONDS
 _EVERY_OBJECT: Final = {
@@ -173,6 +174,32 @@ class S3ObjectStore:
             )
         if not answer.get("ETag"):
             raise _no_answer_of_a_bucket()
+
+    async def put_parts(self, key: str, parts: AsyncIterator[bytes]) -> None:
+        """As a multipart upload: the bucket shows nothing of it before it is complete."""
+        target = {"Bucket": self._bucket.name, "Key": checked(key)}
+        async with answering(self._operation_seconds):
+            begun = await self._client.create_multipart_upload(
+                **target, ContentType=content_type_of(key), **_EVERY_OBJECT
+            )
+        target["UploadId"] = begun["UploadId"]
+        try:
+            tags: list[dict[str, object]] = []
+            async for part in _in_parts_of(parts, _PART_BYTES):
+                number = len(tags) + 1
+                async with answering(self._operation_seconds):
+                    answer = await self._client.upload_part(**target, PartNumber=number, Body=part)
+                tags.append({"PartNumber": number, "ETag": answer["ETag"]})
+            async with answering(self._operation_seconds):
+                await self._client.complete_multipart_upload(
+                    **target, MultipartUpload={"Parts": tags}
+                )
+        except BaseException:
+            # What a killed process leaves is for the bucket's own rules: see docs/operations.md.
+            with suppress(StoreUnavailable):
+                async with answering(self._operation_seconds):
+                    await self._client.abort_multipart_upload(**target)
+            raise
 
     async def get(self, key: str, *, max_bytes: int = MAX_OBJECT_BYTES) -> bytes:
         checked(key)
@@ -372,6 +399,22 @@ def _check_is_object(answer: Any, key: str) -> None:
 
 def _no_answer_of_a_bucket() -> StoreUnavailable:
     return StoreUnavailable("something else answered in the bucket's place")
+
+
+async def _in_parts_of(parts: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
+    """The same bytes, all parts of one size but the last, which may be empty if it is the only one.
+
+    Buckets refuse smaller parts before the last.
+    """
+    held, any_given = bytearray(), False
+    async for part in parts:
+        held += part
+        while len(held) >= size:
+            yield bytes(held[:size])
+            del held[:size]
+            any_given = True
+    if held or not any_given:
+        yield bytes(held)
 
 
 async def _read(body: Any, max_bytes: int) -> bytes:

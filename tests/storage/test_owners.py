@@ -13,17 +13,19 @@ from pymongo import monitoring
 
 from domain.conflicts import Conflict
 from domain.errors import GenerationErrorCode, UserError, UserErrorCode
+from domain.exports import Export, ExportClaim
 from domain.idempotency import IdempotencyKey
 from domain.ids import (
     ConversationId,
     new_conversation_id,
+    new_export_id,
     new_share_id,
     new_upload_id,
     prompt_id_of,
     viewer_id_of,
 )
 from domain.images import new_key
-from domain.outputs import GenerationError, Report
+from domain.outputs import GenerationError, OutputStatus, Report
 from domain.pages import PageRequest
 from domain.references import Reference, ReferenceOrigin
 from domain.shares import Share
@@ -34,6 +36,7 @@ from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.collections import UNFINISHED_TURN
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database, open_database
+from storage.mongo.exports import MongoExportRepository
 from storage.mongo.idempotency import MongoIdempotencyRepository
 from storage.mongo.images import MongoImageRepository
 from storage.mongo.prompts import MongoPromptRepository
@@ -55,7 +58,8 @@ from tests.storage.builders import (
 
 KEY = IdempotencyKey("key", "startConversation", "…")
 OWNED = {
-    *("conversations", "turns", "images", "prompts", "shares", "uploads", "idempotency", "ledger")
+    *("conversations", "turns", "images", "prompts", "shares", "exports", "uploads"),
+    *("idempotency", "ledger"),
 }
 BY_OWNER = {"accounts", "viewers"}
 """Their `_id` is the owner's."""
@@ -237,6 +241,7 @@ async def _do_everything(database: Database) -> None:
     assert await images.delete_unless_used(ANA, [unused.image.id]) is None
     await _upload(database)
     await _share(database, conversation.id)
+    await _export(database)
     assert await conversations.delete(ANA, conversation.id) is not None
 
 
@@ -260,6 +265,29 @@ async def _share(database: Database, conversation_id: ConversationId) -> None:
     assert await shares.get(ANA, share.id)
     assert await shares.view(ANA, share.id, times=2)
     assert await shares.delete(ANA, share.id)
+
+
+async def _export(database: Database) -> None:
+    exports = MongoExportRepository(database)
+    export = Export(
+        id=new_export_id(),
+        owner_id=ANA,
+        conversation_id=None,
+        status=OutputStatus.QUEUED,
+        progress=None,
+        key=None,
+        byte_size=None,
+        expires_at=None,
+        error=None,
+        created_at=datetime.now(UTC),
+    )
+    assert await exports.create(export, at_most=1)
+    assert await exports.get_many(ANA, [export.id])
+    claim = ExportClaim(export, fence=0)
+    assert await exports.renew(claim, progress=None, lease=LONG)
+    assert await exports.complete(claim, key="…", byte_size=1, kept=LONG)
+    failure = GenerationError(GenerationErrorCode.INTERNAL, retryable=True)
+    assert not await exports.fail(claim, failure, kept=LONG)
 
 
 async def _upload(database: Database) -> None:
