@@ -1,50 +1,69 @@
 """The ASGI application: routes, middleware, lifespan."""
 
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route, Router, WebSocketRoute
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn._types import ASGI3Application
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from bootstrap import Api, image_origins, load_registry, open_api
-from domain.errors import Overloaded
-from edge.execution import OperationExecutor
+from bootstrap import Api, image_origins, load_caption_registry, load_registry, open_api
 from edge.graphql_http import GraphQLOverHTTP
 from edge.graphql_ws import GraphQLOverWebSocket
+from edge.health import HealthRoutes
 from edge.http_requests import wants_page
 from edge.studio import PATH, studio_routes
+from metrics.requests import ObservedApp, ObservedExecutor
 from settings import Settings, origin_pattern, read_settings
 
 STUDIO_BUILD: Final = Path(__file__).parent / "studio/build"
 
 
 def create_app(
-    settings: Settings | None = None, *, grace_left: Callable[[], float] | None = None
+    settings: Settings | None = None,
+    *,
+    grace_left: Callable[[], float] | None = None,
+    metrics_listener: socket.socket | None = None,
 ) -> Starlette:
     """Build the application. Nothing is opened before its lifespan begins.
 
+    `metrics_listener` is where operators are answered, if anywhere.
     `grace_left` returns how many seconds runs may still take at the shutdown: the whole grace where
     it is not given.
     """
     settings = settings or read_settings()
+    # Here a mistake ends in a sentence, in the lifespan it would end in a traceback.
     if settings.default_models:
-        # Here a mistake ends in a sentence, in the lifespan it would end in a traceback.
         load_registry(settings)
+    if settings.default_caption_models:
+        load_caption_registry(settings)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[Mapping[str, Any]]:
-        async with open_api(settings, grace_left=grace_left) as api:
-            yield {"router": _make_router(settings, api)}
+        async with open_api(
+            settings, grace_left=grace_left, metrics_listener=metrics_listener
+        ) as api:
+            router: ASGIApp = ObservedApp(_make_router(settings, api), api.metrics)
+            if settings.trusted_proxies:
+                router = cast("ASGIApp", _behind_proxies(router, settings.trusted_proxies))
+            yield {"router": router}
 
     return Starlette(routes=[Mount("/", app=_dispatch)], lifespan=lifespan)
+
+
+def _behind_proxies(app: ASGIApp, trusted: Sequence[str]) -> object:
+    """Take the client's address from what these proxies forward."""
+    return ProxyHeadersMiddleware(cast("ASGI3Application", app), list(trusted))
 
 
 async def _dispatch(scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,7 +73,12 @@ async def _dispatch(scope: Scope, receive: Receive, send: Send) -> None:
 
 def _make_router(settings: Settings, api: Api) -> Router:
     origins = origin_pattern(settings.allowed_origins)
-    executor = OperationExecutor(api.services)
+    executor = ObservedExecutor(api.services, api.metrics)
+    api.metrics.read(
+        "darkroom_subscription_groups",
+        "Groups of subscribers who get the same answers, each of which is made once.",
+        lambda: executor.group_count,
+    )
     http = GraphQLOverHTTP(executor, api.admission, show_ide=settings.environment == "development")
     websocket = GraphQLOverWebSocket(
         executor,
@@ -71,16 +95,6 @@ def _make_router(settings: Settings, api: Api) -> Router:
         max_age=7200,
     )
 
-    async def healthz(_: Request) -> Response:
-        return JSONResponse({"status": "ok"})
-
-    async def readyz(_: Request) -> Response:
-        try:
-            await api.database.ping()
-        except Overloaded:
-            return JSONResponse({"status": "the database is away"}, status_code=503)
-        return JSONResponse({"status": "ok"})
-
     async def home(request: Request) -> Response:
         return RedirectResponse(PATH if wants_page(request) else "/graphql")
 
@@ -88,8 +102,7 @@ def _make_router(settings: Settings, api: Api) -> Router:
         [
             Route("/graphql", http, middleware=[cors]),
             WebSocketRoute("/graphql", websocket),
-            Route("/healthz", healthz),
-            Route("/readyz", readyz),
+            *HealthRoutes(api.database.ping).routes,
             Route("/", home),
             *studio_routes(
                 STUDIO_BUILD,

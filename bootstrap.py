@@ -1,5 +1,6 @@
 """The composition root: the only module that knows concrete classes."""
 
+import socket
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -12,9 +13,9 @@ import httpx2
 import structlog
 from starlette.routing import Route
 
+from domain.captions import CaptionModelRegistry
 from domain.cleanup.collector import OrphanCollector
 from domain.cleanup.erasure import ViewerEraser
-from domain.cleanup.reconciliation import ObjectReconciler
 from domain.cursors import PageCursors, TurnCursors
 from domain.execution.dispatcher import Dispatcher
 from domain.execution.exporter import Exporter
@@ -25,8 +26,10 @@ from domain.execution.sweeper import Sweeper
 from domain.models import ModelRegistry, Scene
 from domain.ports.execution import HintQueue
 from domain.ports.imaging import UploadProcessor
-from domain.ports.objects import ArchiveStore, UploadStore
-from domain.ports.providers import Provider
+from domain.ports.objects import Objects
+from domain.ports.providers import CaptionWriter, Provider
+from domain.rates import Allowance, Rate
+from domain.registry import RegisteredModel
 from domain.services.accounts import AccountService
 from domain.services.commands import CommandService
 from domain.services.conversations import ConversationService
@@ -34,8 +37,10 @@ from domain.services.edit_planning import EditPlanner
 from domain.services.exports import ExportService
 from domain.services.favourites import FavouriteService
 from domain.services.images import ImageService
+from domain.services.outputs import OutputService
 from domain.services.plans import PlanService
 from domain.services.prompts import PromptService
+from domain.services.rate_limits import RateLimits
 from domain.services.shares import ShareService
 from domain.services.turns import TurnService
 from domain.services.uploads import UploadService
@@ -45,20 +50,35 @@ from domain.signing import Signer
 from edge.admission import Admission
 from edge.auth import Authenticator
 from edge.dev_tokens import DevelopmentIssuer
+from edge.health import HealthRoutes
 from edge.logos import logo_path, logo_routes
 from edge.signed_objects import signed_object_routes
 from edge.signed_uploads import signed_upload_routes
 from edge.studio import SHARED_PATH
 from edge.token_keys import FetchedKeys
-from providers.catalogue import UnknownDefaultModel, load_catalogue
+from metrics.backlog import BacklogCollector
+from metrics.outputs import ObservedClaims, ObservedOutputs, ObservedProvider
+from metrics.series import Metrics
+from metrics.storage import (
+    DatabaseMetrics,
+    ObservedObjects,
+    ObservedReconciler,
+    ObservedUploads,
+)
+from metrics.updates import ObservedFeed, UpdateMetrics
+from providers.catalogue import UnknownDefaultModel, load_caption_models, load_catalogue
 from providers.fal.provider import FalProvider
 from providers.gemini.provider import GeminiProvider
+from providers.gemini.writer import GeminiWriter
 from providers.local.provider import LocalProvider
+from providers.local.writer import LocalWriter, compose_caption
 from providers.openai.backends import AzureBackend, OpenAIBackend
 from providers.openai.provider import OpenAIProvider
+from providers.openai.writer import OpenAIWriter
 from providers.openrouter.provider import OpenRouterProvider
+from providers.openrouter.writer import OpenRouterWriter
 from providers.references import References
-from providers.rehearsal import RehearsalProvider
+from providers.rehearsal import RehearsalProvider, RehearsalWriter
 from providers.replicate.provider import ReplicateProvider
 from providers.wavespeed.provider import WavespeedProvider
 from schema.services import Services
@@ -71,12 +91,14 @@ from settings import (
     secret_of,
     variable_of,
 )
+from storage.imaging.content_credentials import ContentCredentials, CredentialsError
 from storage.imaging.samples import load_samples
 from storage.imaging.sandbox import UploadSandbox
 from storage.imaging.threaded import ThreadedImageProcessor
 from storage.mongo.accounts import MongoAccountRepository
+from storage.mongo.backlog import MongoBacklogRepository
+from storage.mongo.buckets import MongoBucketRepository
 from storage.mongo.change_feed import MongoChangeFeed
-from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database, open_database
 from storage.mongo.erasures import MongoErasureRepository
@@ -84,6 +106,7 @@ from storage.mongo.exports import MongoExportRepository
 from storage.mongo.idempotency import MongoIdempotencyRepository
 from storage.mongo.images import MongoImageRepository
 from storage.mongo.model_availability import MongoWithdrawnModelRepository
+from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.periodic import MongoPeriodicJobRepository
 from storage.mongo.prompts import MongoPromptRepository
 from storage.mongo.referenced_objects import MongoReferencedObjectRepository
@@ -102,10 +125,6 @@ from subscriptions.viewer import ViewerUpdates
 log = structlog.get_logger(__name__)
 
 
-class Objects(ArchiveStore, UploadStore, Protocol):
-    """The store of images and uploads."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Api:
     """Everything that answers requests, open and ready."""
@@ -113,6 +132,7 @@ class Api:
     services: Services
     admission: Admission
     database: Database
+    metrics: Metrics
     object_routes: Sequence[Route]
     """Where signed URLs lead to, if they lead to this process."""
     logo_routes: Sequence[Route]
@@ -122,12 +142,24 @@ class _RemoteProvider(Provider, Protocol):
     async def aclose(self) -> None: ...
 
 
+class _RemoteWriter(CaptionWriter, Protocol):
+    async def aclose(self) -> None: ...
+
+
 class _OpenProvider(Protocol):
     """A provider that is opened with a key, a URL, and its maximum of concurrent runs."""
 
     def __call__(
         self, references: References, /, *, key: str, url: str, max_concurrent_runs: int
     ) -> _RemoteProvider: ...
+
+
+class _OpenWriter(Protocol):
+    """The same for a writer."""
+
+    def __call__(
+        self, references: References, /, *, key: str, url: str, max_concurrent_runs: int
+    ) -> _RemoteWriter: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,26 +172,35 @@ class ImageTools:
     image_processor: ThreadedImageProcessor
     remote: Mapping[str, Provider]
     """Providers that have credentials here, by name."""
+    remote_writers: Mapping[str, CaptionWriter]
+    """The writers among them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Base:
     """What every process has, whether it answers requests or runs outputs."""
 
+    metrics: Metrics
     database: Database
     image_tools: ImageTools
+    objects: Objects
     registry: ModelRegistry
     providers: Mapping[str, Provider]
     """All that can be used here: with credentials, local, and rehearsals."""
+    caption_models: CaptionModelRegistry
+    writers: Mapping[str, CaptionWriter]
     image_writer: ImageWriter
     images: MongoImageRepository
-    claims: MongoClaimRepository
+    claims: ObservedClaims
     availability: ModelAvailability
 
 
 @asynccontextmanager
 async def open_api(
-    settings: Settings, *, grace_left: Callable[[], float] | None = None
+    settings: Settings,
+    *,
+    grace_left: Callable[[], float] | None = None,
+    metrics_listener: socket.socket | None = None,
 ) -> AsyncIterator[Api]:
     """Open everything that answers requests, and close it in reverse."""
     async with AsyncExitStack() as stack:
@@ -180,18 +221,22 @@ async def open_api(
             eraser=eraser,
             exporter=exporter,
         )
+        _show_subscriptions(base.metrics, hub)
         admission = Admission(await _open_authenticator(settings, stack), services.viewers)
         await stack.enter_async_context(hub.serve())
         if dispatcher is not None:
             _stop_at_end(dispatcher, stack, grace_left or (lambda: settings.shutdown_grace))
+            _show_slots(base.metrics, dispatcher)
         await stack.enter_async_context(Sweeper(base.claims, dispatcher).serve())
         await stack.enter_async_context(_make_orphan_collector(base).serve())
         await stack.enter_async_context(eraser.serve())
         await stack.enter_async_context(exporter.serve())
+        await _serve_operators(base, metrics_listener, stack)
         yield Api(
             services=services,
             admission=admission,
             database=base.database,
+            metrics=base.metrics,
             object_routes=base.image_tools.object_routes,
             logo_routes=logo_routes({model.company for model in base.registry.all()}),
         )
@@ -199,19 +244,59 @@ async def open_api(
 
 @asynccontextmanager
 async def open_worker(
-    settings: Settings, *, grace_left: Callable[[], float]
+    settings: Settings,
+    *,
+    grace_left: Callable[[], float],
+    metrics_listener: socket.socket | None = None,
 ) -> AsyncIterator[None]:
     """Run outputs until the block ends, and stop in order."""
     async with AsyncExitStack() as stack:
         base = await _open_base(settings, stack)
         dispatcher = _make_dispatcher(base)
         _stop_at_end(dispatcher, stack, grace_left)
+        _show_slots(base.metrics, dispatcher)
         await _receive_hints(settings, dispatcher, stack)
         await stack.enter_async_context(Sweeper(base.claims, dispatcher).serve())
         await stack.enter_async_context(_make_orphan_collector(base).serve())
         await stack.enter_async_context(_make_viewer_eraser(base).serve())
         await stack.enter_async_context(_make_exporter(base).serve())
+        await _serve_operators(base, metrics_listener, stack)
         yield
+
+
+async def _serve_operators(
+    base: _Base, listener: socket.socket | None, stack: AsyncExitStack
+) -> None:
+    if listener is None:
+        return
+    # Imported here, because it is a server that most installations do not start.
+    from metrics.server import serve_metrics  # noqa: PLC0415
+
+    backlog = BacklogCollector(MongoBacklogRepository(base.database), base.registry)
+    health = HealthRoutes(base.database.ping)
+    await stack.enter_async_context(
+        serve_metrics(listener, base.metrics, backlog=backlog, health=health)
+    )
+
+
+def _show_subscriptions(metrics: Metrics, hub: Hub) -> None:
+    metrics.read("darkroom_subscriptions", "Open subscriptions.", lambda: hub.subscriber_count)
+    metrics.read(
+        "darkroom_followed_conversations",
+        "Conversations with subscribers to their turns.",
+        lambda: hub.conversation_count,
+    )
+
+
+def _show_slots(metrics: Metrics, dispatcher: Dispatcher) -> None:
+    for provider, limit in dispatcher.limits.items():
+        metrics.slots.labels(provider).set(limit)
+        taken = partial(_count_running, dispatcher, provider)
+        metrics.slots_taken.labels(provider).set_function(taken)
+
+
+def _count_running(dispatcher: Dispatcher, provider: str) -> int:
+    return dispatcher.running.get(provider, 0)
 
 
 @asynccontextmanager
@@ -220,25 +305,42 @@ async def open_image_tools(settings: Settings) -> AsyncIterator[ImageTools]:
     async with AsyncExitStack() as stack:
         signer = Signer(secret_of(settings))
         objects, object_routes = await stack.enter_async_context(open_objects(settings, signer))
-        image_processor = ThreadedImageProcessor()
+        image_processor = ThreadedImageProcessor(credentials=_read_credentials(settings))
         stack.push_async_callback(image_processor.aclose)
+        references = References(objects, image_processor)
         remote: dict[str, Provider] = {}
-        for provider in _open_providers(settings, References(objects, image_processor)):
+        for provider in _open_providers(settings, references):
             stack.push_async_callback(provider.aclose)
             remote[provider.name] = provider
+        remote_writers: dict[str, CaptionWriter] = {}
+        for writer in _open_writers(settings, references):
+            stack.push_async_callback(writer.aclose)
+            remote_writers[writer.name] = writer
         yield ImageTools(
             objects=objects,
             object_routes=object_routes,
             signer=signer,
             image_processor=image_processor,
             remote=remote,
+            remote_writers=remote_writers,
         )
+
+
+def _read_credentials(settings: Settings) -> ContentCredentials | None:
+    """What signs generated images, if anything does. Raise `SettingsError` if it cannot."""
+    if settings.c2pa_certificate is None or settings.c2pa_key is None:
+        return None
+    try:
+        return ContentCredentials.read(settings.c2pa_certificate, settings.c2pa_key)
+    except CredentialsError as error:
+        raise SettingsError([f"{variable_of('c2pa_certificate')}: {error}"]) from error
 
 
 def _make_hub(base: _Base) -> Hub:
     return Hub(
-        MongoChangeFeed(base.database),
+        ObservedFeed(MongoChangeFeed(base.database), base.metrics),
         TurnCursors(base.image_tools.signer),
+        observer=UpdateMetrics(base.metrics),
     )
 
 
@@ -255,6 +357,7 @@ def _make_services(
     """Put together what resolvers call. It opens nothing."""
     conversation_repository = MongoConversationRepository(base.database)
     turn_repository = MongoTurnRepository(base.database)
+    output_repository = ObservedOutputs(base.database, base.registry, base.metrics)
     prompt_repository = MongoPromptRepository(base.database)
     turn_cursors = TurnCursors(base.image_tools.signer)
     images = ImageService(base.images, base.image_writer)
@@ -275,6 +378,13 @@ def _make_services(
         commands=commands,
         accounts=accounts,
         edits=EditPlanner(turn_repository, conversation_repository, images, base.registry),
+        outputs=output_repository,
+        hints=hints,
+    )
+    outputs = OutputService(
+        outputs=output_repository,
+        commands=commands,
+        accounts=accounts,
         registry=base.registry,
         hints=hints,
         image_writer=base.image_writer,
@@ -290,6 +400,7 @@ def _make_services(
         registry=base.registry,
         conversations=conversations,
         turns=turns,
+        outputs=outputs,
         plans=PlanService(conversations, turns),
         images=images,
         uploads=_make_upload_service(settings, base, upload_processor=upload_processor),
@@ -301,13 +412,26 @@ def _make_services(
         shares=shares,
         viewers=_make_viewer_service(settings, base, eraser=eraser),
         accounts=accounts,
+        rate_limits=_make_rate_limits(settings, base.database),
         turn_updates=turn_updates,
         shared_turn_updates=SharedTurnUpdates(hub, turn_updates, shares),
         conversation_updates=ConversationUpdates(hub, conversation_repository),
         viewer_updates=ViewerUpdates(hub, accounts),
-        links=base.image_tools.objects,
+        links=base.objects,
         turn_cursors=turn_cursors,
         page_cursors=PageCursors(base.image_tools.signer),
+    )
+
+
+def _make_rate_limits(settings: Settings, database: Database) -> RateLimits:
+    limit = settings.limit
+    cost = Rate(limit.cost, limit.cost_per_second)
+    viewer = Rate(limit.viewer_requests, limit.viewer_requests_per_second)
+    address = Rate(limit.address_requests, limit.address_requests_per_second)
+    return RateLimits(
+        MongoBucketRepository(database),
+        viewer=Allowance(requests=viewer, cost=cost),
+        address=Allowance(requests=address, cost=cost),
     )
 
 
@@ -315,9 +439,9 @@ def _make_upload_service(
     settings: Settings, base: _Base, *, upload_processor: UploadProcessor
 ) -> UploadService:
     return UploadService(
-        MongoUploadRepository(base.database),
+        ObservedUploads(base.database, base.metrics),
         base.images,
-        store=base.image_tools.objects,
+        store=base.objects,
         image_processor=upload_processor,
         image_writer=base.image_writer,
         max_bytes=settings.max_upload_bytes,
@@ -327,9 +451,9 @@ def _make_upload_service(
 def _make_viewer_eraser(base: _Base) -> ViewerEraser:
     return ViewerEraser(
         MongoErasureRepository(base.database),
-        MongoTurnRepository(base.database),
+        MongoOutputRepository(base.database),
         MongoConversationRepository(base.database),
-        base.image_tools.objects,
+        base.objects,
     )
 
 
@@ -401,38 +525,58 @@ def _make_orphan_collector(base: _Base) -> OrphanCollector:
     return OrphanCollector(
         MongoPeriodicJobRepository(base.database),
         MongoUploadRepository(base.database),
-        ObjectReconciler(base.image_tools.objects, MongoReferencedObjectRepository(base.database)),
+        ObservedReconciler(
+            base.objects, MongoReferencedObjectRepository(base.database), base.metrics
+        ),
     )
 
 
 async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
     if settings.mongodb_uri is None:
         raise SettingsError(["DARKROOM_MONGODB_URI is needed here; `make run` starts a mongod."])
+    metrics = Metrics()
     database = await stack.enter_async_context(
-        open_database(settings.mongodb_uri.get_secret_value(), settings.mongodb_database)
+        open_database(
+            settings.mongodb_uri.get_secret_value(),
+            settings.mongodb_database,
+            observer=DatabaseMetrics(metrics),
+        )
     )
     tools = await stack.enter_async_context(open_image_tools(settings))
     local = LocalProvider(tools.objects)
     stack.push_async_callback(local.aclose)
     development = settings.environment == "development"
     providers: dict[str, Provider] = {local.name: local, **tools.remote}
+    local_writer = LocalWriter()
+    writers: dict[str, CaptionWriter] = {local_writer.name: local_writer, **tools.remote_writers}
     if development:
         rehearsal = RehearsalProvider(local)
         providers[rehearsal.name] = rehearsal
+        rehearsal_writer = RehearsalWriter(compose_caption)
+        writers[rehearsal_writer.name] = rehearsal_writer
     registry = load_registry(settings, with_credentials=providers)
-    _log_defaults(registry)
-    for name in sorted(tools.remote.keys() - registry.providers_in_use()):
+    caption_models = load_caption_registry(settings, with_credentials=writers)
+    _log_defaults(registry, caption_models)
+    in_use = registry.providers_in_use() | caption_models.providers_in_use()
+    for name in sorted(tools.remote.keys() - in_use):
         log.warning("key opens no model", provider=name)
-    availability = ModelAvailability(MongoWithdrawnModelRepository(database), registry)
+    availability = ModelAvailability(
+        MongoWithdrawnModelRepository(database), registry, caption_models
+    )
     await stack.enter_async_context(availability.serve())
+    objects = ObservedObjects(tools.objects, metrics)
     return _Base(
+        metrics=metrics,
         database=database,
         image_tools=tools,
+        objects=objects,
         registry=registry,
-        providers=providers,
-        image_writer=ImageWriter(tools.objects),
+        providers={name: ObservedProvider(one, metrics) for name, one in providers.items()},
+        caption_models=caption_models,
+        writers=writers,
+        image_writer=ImageWriter(objects),
         images=MongoImageRepository(database),
-        claims=MongoClaimRepository(database),
+        claims=ObservedClaims(database, registry, metrics),
         availability=availability,
     )
 
@@ -451,11 +595,30 @@ def load_registry(settings: Settings, *, with_credentials: Collection[str] = ())
         raise SettingsError([f"{variable_of('default_models')}: {error}"]) from error
 
 
-def _log_defaults(registry: ModelRegistry) -> None:
-    for scene in Scene:
-        default = registry.default(scene)
+def load_caption_registry(
+    settings: Settings, *, with_credentials: Collection[str] = ()
+) -> CaptionModelRegistry:
+    """The same for caption models."""
+    try:
+        return load_caption_models(
+            rehearsals=settings.environment == "development",
+            with_credentials=with_credentials,
+            local_models=bool(settings.local_models),
+            default_models=settings.default_caption_models,
+        )
+    except UnknownDefaultModel as error:
+        name = variable_of("default_caption_models")
+        raise SettingsError([f"{name}: {error}"]) from error
+
+
+def _log_defaults(registry: ModelRegistry, caption_models: CaptionModelRegistry) -> None:
+    defaults: dict[str, RegisteredModel | None] = {
+        scene.value: registry.default(scene) for scene in Scene
+    }
+    defaults["caption"] = caption_models.default()
+    for scene, default in defaults.items():
         write = log.info if default else log.warning
-        write("default model", scene=scene.value, model=default.id if default else None)
+        write("default model", scene=scene, model=default.id if default else None)
 
 
 @asynccontextmanager
@@ -522,6 +685,22 @@ def _open_providers(settings: Settings, references: References) -> Iterator[_Rem
     for open_provider, provider_settings in openers:
         if provider_settings.key is not None and provider_settings.url is not None:
             yield open_provider(
+                references,
+                key=provider_settings.key.get_secret_value(),
+                url=provider_settings.url,
+                max_concurrent_runs=provider_settings.max_concurrent_runs,
+            )
+
+
+def _open_writers(settings: Settings, references: References) -> Iterator[_RemoteWriter]:
+    openers: list[tuple[_OpenWriter, ProviderSettings]] = [
+        (OpenAIWriter, settings.openai),
+        (GeminiWriter, settings.gemini),
+        (OpenRouterWriter, settings.openrouter),
+    ]
+    for open_writer, provider_settings in openers:
+        if provider_settings.key is not None:
+            yield open_writer(
                 references,
                 key=provider_settings.key.get_secret_value(),
                 url=provider_settings.url,

@@ -5,29 +5,27 @@ mongod last; and what a person can fix is said in a sentence, not in a traceback
 """
 
 import asyncio
-import errno
 import importlib
 import math
 import os
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 
 import structlog
 import uvicorn
 
 from edge.dev_tokens import TOKEN_LIFE, DevelopmentIssuer
+from edge.server import QuietServer
 from edge.studio import PATH as STUDIO_PATH
 from runtime import collector
 from runtime.lifecycle import FAILED, STOPPED, CannotStart, Stop, database, enter, exit_code
+from runtime.listening import listen, listen_for_operators, why_not_listening
 from runtime.mongod_owner import OwnedMongod
 from settings import Settings
 
 WEBSOCKET_MESSAGE_BYTES: Final = 262_144
 PING_SECONDS: Final = 20.0
-UNACKNOWLEDGED_MILLISECONDS: Final = 20_000
 KEEP_ALIVE_SECONDS: Final = 5
 BACKLOG: Final = 1_024
 REQUEST_SECONDS: Final = 10
@@ -53,12 +51,16 @@ def main() -> int:
 
 async def _serve(settings: Settings) -> int:
     stop = Stop(grace_seconds=settings.shutdown_grace, close_seconds=CLOSE_SECONDS)
-    with stop.at_signals(), _listener(settings) as listener:
+    with (
+        stop.at_signals(),
+        listen(settings.host, settings.port, "host", "port") as listener,
+        listen_for_operators(settings) as metrics_listener,
+    ):
         # This takes most of a second: it runs while mongod starts.
         importing = asyncio.create_task(asyncio.to_thread(importlib.import_module, "app"))
         async with database(settings, shares_mongod=True) as (complete, mongod):
             await importing
-            server = _server(complete, stop)
+            server = _server(complete, stop, metrics_listener)
             serving = asyncio.create_task(server.serve([listener]), name="server")
             announcing = asyncio.create_task(
                 _announce(server, complete, _described(settings, complete, mongod)),
@@ -73,17 +75,8 @@ async def _serve(settings: Settings) -> int:
     return exit_code(stop, STOPPED if ended else FAILED)
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: mongod has to be stopped after it."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        # uvicorn's handlers raise each signal again after serving.
-        yield
-
-    def end(self) -> None:
-        """Stop serving. uvicorn closes WebSockets with 1012."""
-        self.should_exit = True
+class _Server(QuietServer):
+    """Mongod has to be stopped after it."""
 
     def hurry(self) -> None:
         self.force_exit = True
@@ -96,25 +89,25 @@ class _Server(uvicorn.Server):
         except OSError as error:
             await self.lifespan.shutdown()
             raise CannotStart(
-                _why_not_listening(error, self.config.host, self.config.port)
+                why_not_listening(error, self.config.host, self.config.port, "host", "port")
             ) from error
 
 
-def _server(settings: Settings, stop: Stop) -> _Server:
+def _server(settings: Settings, stop: Stop, metrics_listener: socket.socket | None) -> _Server:
     from app import create_app  # noqa: PLC0415 - imported in a thread since the start
     from edge.frames import WebSocketProtocol  # noqa: PLC0415 - with it
     from edge.http_protocol import HttpProtocol  # noqa: PLC0415 - with it
 
     return _Server(
         uvicorn.Config(
-            create_app(settings, grace_left=stop.grace_left),
+            create_app(settings, grace_left=stop.grace_left, metrics_listener=metrics_listener),
             host=settings.host,
             port=settings.port,
             lifespan="on",
             log_config=None,
             access_log=False,
             server_header=False,
-            # A client's address is not used for anything, so no proxy header has to be trusted.
+            # The application does this itself, for the proxies in its settings.
             proxy_headers=False,
             backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
@@ -130,37 +123,6 @@ def _server(settings: Settings, stop: Stop) -> _Server:
             ws_ping_timeout=None,
         )
     )
-
-
-@contextmanager
-def _listener(settings: Settings) -> Iterator[socket.socket]:
-    """A socket on the configured address, bound before anything slow begins."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise CannotStart(_why_not_listening(error, settings.host, settings.port)) from error
-    with listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if sys.platform == "linux":
-            # Otherwise a client that stops reading is never disconnected.
-            listener.setsockopt(
-                socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MILLISECONDS
-            )
-        try:
-            listener.bind(address)
-        except OSError as error:
-            raise CannotStart(_why_not_listening(error, settings.host, settings.port)) from error
-        yield listener
-
-
-def _why_not_listening(error: OSError, host: str, port: int) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return f"Port {port} of {host} is in use: set DARKROOM_PORT to another one."
-    reason = error.strerror or type(error).__name__
-    return f"DARKROOM_HOST={host} and DARKROOM_PORT={port} cannot be used to listen: {reason}."
 
 
 async def _announce(server: _Server, settings: Settings, database: str) -> None:

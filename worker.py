@@ -6,6 +6,7 @@ mongod that `make run` shares in the data folder.
 
 import asyncio
 import importlib
+import socket
 import sys
 from typing import Final
 
@@ -13,6 +14,7 @@ import structlog
 
 from runtime import collector
 from runtime.lifecycle import FAILED, STOPPED, CannotStart, Stop, database, enter, exit_code
+from runtime.listening import listen_for_operators
 from settings import Settings, settings_of_worker
 
 NEEDS_NATS: Final = (
@@ -35,22 +37,29 @@ async def _work(settings: Settings) -> int:
         raise CannotStart(NEEDS_NATS)
     settings = settings_of_worker(settings)
     stop = Stop(grace_seconds=settings.shutdown_grace, close_seconds=CLOSE_SECONDS)
-    with stop.at_signals():
+    with stop.at_signals(), listen_for_operators(settings) as metrics_listener:
         # This takes most of a second: it runs while the database is looked for.
         importing = asyncio.create_task(asyncio.to_thread(importlib.import_module, "bootstrap"))
         async with database(settings, starts_mongod=False) as (complete, mongod):
             await importing
             asked = asyncio.Event()
-            working = asyncio.create_task(_work_until(asked, complete, stop), name="worker")
+            working = asyncio.create_task(
+                _work_until(asked, complete, stop, metrics_listener), name="worker"
+            )
             await stop.watch(working, mongod, end=asked.set)
     ended = working.done() and not working.cancelled()
     return exit_code(stop, STOPPED if ended else FAILED)
 
 
-async def _work_until(asked: asyncio.Event, settings: Settings, stop: Stop) -> None:
+async def _work_until(
+    asked: asyncio.Event,
+    settings: Settings,
+    stop: Stop,
+    metrics_listener: socket.socket | None,
+) -> None:
     from bootstrap import open_worker  # noqa: PLC0415 - imported in a thread
 
-    async with open_worker(settings, grace_left=stop.grace_left):
+    async with open_worker(settings, grace_left=stop.grace_left, metrics_listener=metrics_listener):
         collector.settle()
         log.info("working", environment=settings.environment)
         await asked.wait()

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-_MARKER: Final = re.compile(rb'"text":"m([0-9]+)"')
+_MARKER: Final = re.compile(rb'"text": ?"m([0-9]+)"')
 _UPGRADE: Final = (
     "GET /graphql HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
@@ -24,7 +24,10 @@ PATIENCE_SECONDS: Final = 60.0
 class Socket(asyncio.Protocol):
     """One WebSocket with one subscription."""
 
-    def __init__(self, messages: list[bytes], heard: Callable[["Socket"], None]) -> None:
+    def __init__(
+        self, messages: list[bytes], heard: Callable[["Socket"], None], conversation_id: str
+    ) -> None:
+        self.conversation_id = conversation_id
         self._messages = messages
         self._heard = heard
         self._upgraded = False
@@ -110,7 +113,7 @@ class Sockets:
             subscribe = orjson.dumps({"id": "1", "type": "subscribe", "payload": payload})
             async with limit:
                 _, socket = await asyncio.get_running_loop().create_connection(
-                    lambda: Socket([self._init, subscribe], self._hear),
+                    lambda: Socket([self._init, subscribe], self._hear, conversation_id),
                     "127.0.0.1",
                     self._port,
                     local_addr=(f"127.0.0.{2 + number // 20_000}", 0),

@@ -25,10 +25,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from bench.documents import Record
 
-_LINK: Final = (
-    "http://127.0.0.1:8000/objects/%s?expires=1900000000&signature=abcdefghijklmnopqrstuv"
-)
-_PATTERN: Final = [
+LINK: Final = "http://127.0.0.1:8000/objects/%s?expires=1900000000&signature=abcdefghijklmnopqrstuv"
+PATTERN: Final = [
     {
         "$match": {
             "ns.coll": "turns",
@@ -52,7 +50,7 @@ class Relay:
         await self._client.close()
 
     async def _follow(self) -> None:
-        async with await self._database.watch(_PATTERN, full_document="updateLookup") as stream:
+        async with await self._database.watch(PATTERN, full_document="updateLookup") as stream:
             async for event in stream:
                 turn = event["fullDocument"]
                 conversation_id = f"conv_{turn['_id'].split('_')[1]}"
@@ -74,7 +72,7 @@ class Relay:
                     conversation_id = message["payload"]["variables"]["id"]
                     self._subscribers.setdefault(conversation_id, set()).add(websocket)
                     turn = await self._database.turns.find_one(
-                        _turns_of(conversation_id), sort=[("_id", -1)]
+                        turns_of(conversation_id), sort=[("_id", -1)]
                     )
                     assert turn is not None
                     await websocket.send_text(_next(turn))
@@ -97,7 +95,7 @@ class Relay:
         found = await self._database.conversations.find_one({"_id": conversation_id})
         assert found is not None
         turns = (
-            await self._database.turns.find(_turns_of(conversation_id))
+            await self._database.turns.find(turns_of(conversation_id))
             .sort("_id", -1)
             .limit(last)
             .to_list()
@@ -146,7 +144,7 @@ class Relay:
         return {"startConversation": {"turn": {"id": records["turns"]["_id"]}}}
 
 
-def _turns_of(conversation_id: str) -> Record:
+def turns_of(conversation_id: str) -> Record:
     suffix = conversation_id.removeprefix("conv_")
     return {"_id": {"$gte": f"turn_{suffix}_", "$lt": f"turn_{suffix}`"}}
 
@@ -187,7 +185,7 @@ def _output(turn_id: str, output: Record) -> Record:
         "progress": output["progress"],
         "text": output["text"],
         "model": {"id": output["model"], "label": output["model"]},
-        "preview": preview and {"index": preview["index"], "url": _LINK % preview["key"]},
+        "preview": preview and {"index": preview["index"], "url": LINK % preview["key"]},
         "error": error
         and {
             "code": error["code"],
@@ -207,8 +205,8 @@ def _image(image: Record) -> Record:
         "width": image["width"],
         "height": image["height"],
         "thumbhash": image["thumbhash"],
-        "small": _LINK % image["key"],
-        "url": _LINK % image["key"],
+        "small": LINK % image["key"],
+        "url": LINK % image["key"],
     }
 
 
@@ -222,7 +220,7 @@ def _gallery_image(image: Record) -> Record:
         "favourite": image["favourite"],
         "prompt": image["prompt"],
         "origin": image["origin"],
-        "thumbnail": _LINK % image["key"],
+        "thumbnail": LINK % image["key"],
         "model": image["model"] and {"id": image["model"], "label": image["model"]},
     }
 

@@ -1,74 +1,128 @@
-"""Writes `docs/performance.md` from what was measured."""
+"""Writes `docs/performance.md` and its plots from what was measured."""
 
+import os
 import platform
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Final
 
+from bench.growth import Grown
+from bench.plots import draw
 from bench.rows import LONGEST_BLOCK_MS, Figures, Row
+from bench.servers import PLAIN, RAISED_LIMITS
 
 PATH: Final = Path("docs/performance.md")
+_NAMES: Final = {"relay": "bare relay", "darkroom": "Darkroom", PLAIN: "plain Strawberry"}
+_INTRODUCTION: Final = """\
+# Performance
+
+Written by `make bench`, which anybody can run again. Each row compares Darkroom, a process of its
+own with its real settings and limits, with a bare relay (`bench/relay.py`): Starlette and uvicorn
+in the same version, one change stream, the same records, and fields selected by hand; no GraphQL,
+no tokens, no signed links. A plain Strawberry server (`bench/plain.py`), without tokens, links and
+limits either, shows what GraphQL costs otherwise. Rounds alternate; figures are medians, and ratios
+are medians of the rounds' ratios to the relay.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One row's rounds, on the relay and on Darkroom."""
+    """One row's rounds, by server."""
 
     row: Row
-    theirs: list[Figures]
-    ours: list[Figures]
+    rounds: Mapping[str, Sequence[Figures]]
 
-    def ratio(self, name: str) -> float:
+    def figure(self, server: str, name: str) -> float:
+        return median(figures[name] for figures in self.rounds[server])
+
+    def ratio(self, server: str, name: str) -> float:
         """The median of the rounds' own ratios."""
-        pairs = zip(self.ours, self.theirs, strict=True)
+        pairs = zip(self.rounds[server], self.rounds["relay"], strict=True)
         return median(mine[name] / max(other[name], 0.001) for mine, other in pairs)
 
-    @property
-    def longest_block(self) -> float:
-        """Of Darkroom's event loop, in milliseconds."""
-        return max(one.get("longest_block_ms", 0.0) for one in self.ours)
+    def longest(self, name: str) -> float:
+        """What Darkroom's event loop was kept from at most, in milliseconds."""
+        return max(figures.get(name, 0.0) for figures in self.rounds["darkroom"])
 
-    @property
-    def longest_collection(self) -> float:
-        return max(one.get("longest_collection_ms", 0.0) for one in self.ours)
+    def sentences(self) -> Iterator[str]:
+        """One line for each target: whether it is met."""
+        for name, target in self.row.targets.items():
+            ratio = self.ratio("darkroom", name)
+            yield (
+                f"{self.row.name}: {name}: {self.figure('darkroom', name):.1f}, "
+                f"relay {self.figure('relay', name):.1f}: {ratio:.2f} × (target {target:.2f}: "
+                f"{_met(ratio, target)}), plain {self.ratio(PLAIN, name):.2f} ×, "
+                f"longest block {self.longest('longest_block_ms'):.0f} ms"
+            )
 
 
-def write_report(rows: list[Measured]) -> None:
+def write_report(rows: Sequence[Measured], grown: Sequence[Grown]) -> None:
+    load, processors = os.getloadavg()[1], os.cpu_count()
     lines = [
-        "# Performance",
-        "",
-        "Written by `make bench`, which anybody can run again. Each row compares Darkroom, a "
-        "process of its own",
-        "with its real settings, with a bare relay (`bench/relay.py`): Starlette and uvicorn in "
-        "the same",
-        "version, one change stream, the same records, and fields selected by hand; no GraphQL, "
-        "no tokens, no",
-        "signed links. Rounds of both alternate; figures are medians, ratios are medians of the "
-        "rounds' ratios.",
-        "",
+        _INTRODUCTION,
         f"Measured on {datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, "
-        f"{platform.system()} {platform.machine()}, everything on one machine.",
+        f"{platform.system()} {platform.machine()}, {processors} processors,",
+        f"everything on one machine (load average {load:.1f} at the end).",
         "",
-        "| | relay | Darkroom | × relay | target | met | longest block | longest collection |",
-        "|---|--:|--:|--:|--:|---|--:|--:|",
+        "| | relay | Darkroom | plain | Darkroom × relay | plain × relay | target | met | block | "
+        "collection |",
+        "|---|--:|--:|--:|--:|--:|--:|---|--:|--:|",
         *(line for one in rows for line in _lines(one)),
         "",
-        f"A block of the event loop is to be at most {LONGEST_BLOCK_MS:.0f} ms.",
+        "`block` is the longest time for which Darkroom's event loop did nothing else, and",
+        "`collection` the longest one "
+        f"of the garbage collector. A block is to be at most {LONGEST_BLOCK_MS:.0f} ms.",
+        "",
+        "Limits that are raised, since all load is one viewer's: "
+        + ", ".join(f"`{name}={value}`" for name, value in RAISED_LIMITS.items())
+        + ".",
+        *(line for one in grown for line in _chapter(one)),
     ]
     PATH.write_text("\n".join(lines) + "\n")
 
 
-def _lines(one: Measured) -> list[str]:
-    lines: list[str] = []
+def _lines(one: Measured) -> Iterator[str]:
     for name, target in one.row.targets.items():
-        ours = median(figures[name] for figures in one.ours)
-        theirs = median(figures[name] for figures in one.theirs)
-        ratio = one.ratio(name)
-        lines.append(
-            f"| {one.row.name}: {name} | {theirs:.1f} | {ours:.1f} | {ratio:.2f} | "
-            f"≤ {target:.2f} | {'yes' if ratio <= target else 'no'} | "
-            f"{one.longest_block:.0f} ms | {one.longest_collection:.0f} ms |"
+        ratio = one.ratio("darkroom", name)
+        figures = " | ".join(f"{one.figure(server, name):.1f}" for server in _NAMES)
+        yield (
+            f"| {one.row.name}: {name} | {figures} | {ratio:.2f} | {one.ratio(PLAIN, name):.2f} | "
+            f"≤ {target:.2f} | {_met(ratio, target)} | {one.longest('longest_block_ms'):.0f} ms | "
+            f"{one.longest('longest_collection_ms'):.0f} ms |"
         )
-    return lines
+
+
+def _chapter(one: Grown) -> Iterator[str]:
+    curve = one.curve
+    plot = PATH.with_name(f"performance-{curve.name.replace(' ', '-')}.svg")
+    lines = {_NAMES[server]: points for server, points in one.points.items()}
+    plot.write_text(
+        draw(curve.name.capitalize(), horizontal=curve.what, vertical=curve.figure, lines=lines)
+    )
+    bend = one.bend("darkroom")
+    bends = (
+        "From the cheapest size on, none costs half as much again."
+        if bend is None
+        else f"It bends at {bend:,}: there it costs half as much again as at its cheapest size."
+    )
+    yield from (
+        "",
+        f"## {curve.name.capitalize()}",
+        "",
+        f"![{curve.figure} by {curve.what}]({plot.name})",
+        "",
+        f"{bends} {curve.why}",
+        "",
+        f"| {curve.what} | {' | '.join(lines)} |",
+        f"|--:|{'--:|' * len(lines)}",
+    )
+    for size in curve.sizes:
+        cells = (f"{points[size]:.1f}" if size in points else "" for points in lines.values())
+        yield f"| {size:,} | {' | '.join(cells)} |"
+
+
+def _met(ratio: float, target: float) -> str:
+    return "yes" if ratio <= target else "no"

@@ -27,16 +27,17 @@ class Row:
     targets: Mapping[str, float]
     only_once: bool = False
     """Where a server that has done it before would not be the same."""
+    plain_scale: float = 0.25
+    """The part of the load that the plain server gets, which may need 30 times as long."""
 
 
 async def fan_out(bench: Bench, server: Server, scale: float) -> Figures:
     """One conversation, 1,000 subscribers; a commit once all have the one before."""
-    return await _one_conversation(bench, server, subscribers=1000, commits=int(30 * scale))
+    return await follow_one(bench, server, subscribers=1000, commits=_part(30, scale))
 
 
-async def _one_conversation(
-    bench: Bench, server: Server, *, subscribers: int, commits: int
-) -> Figures:
+async def follow_one(bench: Bench, server: Server, *, subscribers: int, commits: int) -> Figures:
+    """One conversation; a commit once all have the one before."""
     (conversation_id,) = await bench.add(1, turns=3)
     sockets = Sockets(server.port, server.token)
     await sockets.subscribe(FOLLOW, [conversation_id] * subscribers)
@@ -72,17 +73,51 @@ def _all_have(sockets: list[Socket], marker: int) -> bool:
 
 async def many_at_most(bench: Bench, server: Server, scale: float) -> Figures:
     """500 conversations with two subscribers each; 8 commits under way at any time."""
-    return await _many(bench, server, commits=int(2_000 * scale), per_second=None)
+    return await follow_many(bench, server, commits=_part(2_000, scale), per_second=None)
 
 
 async def many_at_100(bench: Bench, server: Server, scale: float) -> Figures:
     """The same at 100 commits a second."""
-    return await _many(bench, server, commits=int(500 * scale), per_second=100)
+    return await follow_many(bench, server, commits=_part(500, scale), per_second=100)
 
 
-async def _many(
+async def crowd(bench: Bench, server: Server, scale: float) -> Figures:
+    """1,000 conversations with ten subscribers each; 200 outputs land within one second."""
+    ids = await bench.add(_part(1_000, scale), turns=1)
+    sockets = Sockets(server.port, server.token)
+    await sockets.subscribe(FOLLOW, ids * 10)
+    await asyncio.sleep(1)
+    await server.probe()
+    chosen = ids[:: max(1, len(ids) // _part(200, scale))][: _part(200, scale)]
+    began, committed = time.perf_counter(), dict[str, float]()
+
+    async def land(number: int, conversation_id: str) -> None:
+        await asyncio.sleep(max(0, began + number / len(chosen) - time.perf_counter()))
+        committed[conversation_id] = time.perf_counter()
+        await bench.commit(conversation_id, number)
+
+    used, expected = server.processor(), sockets.frames + 10 * len(chosen)
+    await asyncio.gather(*(land(number, name) for number, name in enumerate(chosen)))
+    await sockets.until(lambda: sockets.frames >= expected)
+    used = server.processor() - used
+    times = sorted(
+        socket.heard_at - committed[socket.conversation_id]
+        for socket in sockets.all
+        if socket.conversation_id in committed
+    )
+    probed = await server.probe()
+    await sockets.close()
+    return {
+        "µs per update": 1e6 * used / len(times),
+        "p99 ms": 1000 * times[int(0.99 * len(times))],
+        **probed,
+    }
+
+
+async def follow_many(
     bench: Bench, server: Server, *, commits: int, per_second: int | None, conversations: int = 500
 ) -> Figures:
+    """Conversations with two subscribers each; 8 commits under way at any time."""
     ids = await bench.add(conversations, turns=1)
     sockets = Sockets(server.port, server.token)
     await sockets.subscribe(FOLLOW, ids * 2)
@@ -116,7 +151,7 @@ async def one_at_50(bench: Bench, server: Server, scale: float) -> Figures:
     for marker in range(20):
         await bench.commit(conversation_id, marker)
         await asyncio.sleep(0.02)
-    commits = int(250 * scale)
+    commits = _part(250, scale)
     used, times = server.processor(), []
     for marker in range(100, 100 + commits):
         began = time.perf_counter()
@@ -131,10 +166,15 @@ async def one_at_50(bench: Bench, server: Server, scale: float) -> Figures:
 
 async def conversation(bench: Bench, server: Server, scale: float) -> Figures:
     """A conversation of 20 turns of 4 outputs, over 32 connections."""
-    ids = await bench.add(20, turns=20)
+    return await read_conversation(bench, server, turns=20, requests=_part(600, scale))
+
+
+async def read_conversation(bench: Bench, server: Server, *, turns: int, requests: int) -> Figures:
+    """A conversation with all its turns, over 32 connections."""
+    ids = await bench.add(20, turns=turns)
     bodies = [
-        _body(CONVERSATION, "Conversation", id=ids[number % len(ids)])
-        for number in range(int(600 * scale))
+        _body(CONVERSATION, "Conversation", id=ids[number % len(ids)], last=turns)
+        for number in range(requests)
     ]
     return await _requests(server, bodies)
 
@@ -144,7 +184,7 @@ async def images(bench: Bench, server: Server, scale: float) -> Figures:
     await bench.add(1, turns=20, gallery=True)
     own = {"owner": bench.owner_id} if server.name == "relay" else {}
     body = _body(IMAGES, "Images", **own)
-    return await _requests(server, [body] * int(600 * scale))
+    return await _requests(server, [body] * _part(600, scale))
 
 
 async def _requests(server: Server, bodies: list[bytes]) -> Figures:
@@ -176,7 +216,7 @@ async def idle(bench: Bench, server: Server, scale: float) -> Figures:  # noqa: 
 
 async def connect(bench: Bench, server: Server, scale: float) -> Figures:
     """Connect and subscribe, the first state included."""
-    count = int(1000 * scale)
+    count = _part(1000, scale)
     ids = await bench.add(count // 2, turns=2)
     sockets = Sockets(server.port, server.token)
     await sockets.subscribe(FOLLOW, ids[:50])
@@ -191,7 +231,7 @@ async def connect(bench: Bench, server: Server, scale: float) -> Figures:
 
 async def start(bench: Bench, server: Server, scale: float) -> Figures:
     """`startConversation`, one at a time, with a run that is refused at once."""
-    count = int(150 * scale)
+    count = _part(150, scale)
     bodies = []
     for number in range(count + 20):
         records, (turn,) = bench.records.conversation(turns=1)
@@ -212,6 +252,10 @@ async def start(bench: Bench, server: Server, scale: float) -> Figures:
     return {"µs per start": 1e6 * used / count, "p50 ms": 1000 * median(times)}
 
 
+def _part(count: int, scale: float) -> int:
+    return max(1, int(count * scale))
+
+
 def _body(document: str, name: str, **variables: Any) -> bytes:
     return orjson.dumps({"query": document, "operationName": name, "variables": variables})
 
@@ -226,5 +270,11 @@ ROWS: Final = (
     Row("viewer.images, page of 50", images, {"µs per request": 1.50}),
     Row("connect + subscribe", connect, {"µs": 1.50}),
     Row("startConversation", start, {"µs per start": 2.0, "p50 ms": 2.0}),
+    Row(
+        "10,000 sockets, 200 commits in 1 s",
+        crowd,
+        {"µs per update": 1.25, "p99 ms": 1.25},
+        only_once=True,
+    ),
 )
 LONGEST_BLOCK_MS: Final = 50.0

@@ -21,7 +21,14 @@ from tests.clients import GraphQLClient
 from tests.serving import free_port
 
 DATABASE: Final = "darkroom"
-START_SECONDS: Final = 60
+START_SECONDS: Final = 180
+PLAIN: Final = "strawberry"
+SERVERS: Final = ("relay", "darkroom", PLAIN)
+RAISED_LIMITS: Final = {
+    "DARKROOM_LIMIT_VIEWER_REQUESTS": "1000000",
+    "DARKROOM_LIMIT_COST": "100000000",
+}
+"""All load is one viewer's, from one address. Everything else has its usual limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +51,7 @@ class Server:
         return next(int(line.split()[1]) for line in status.splitlines() if "VmRSS" in line) / 1024
 
     async def probe(self) -> dict[str, Any]:
-        """Begin to watch its loop, or end it and return what was seen. Nothing for the relay."""
+        """Begin to watch its loop, or end it and return what was seen. Nothing for the others."""
         path = self.folder / "probe.json"
         if self.name != "darkroom":
             return {}
@@ -97,8 +104,8 @@ class Bench:
 
 
 @asynccontextmanager
-async def open_bench(folder: Path, *names: str) -> AsyncIterator[Bench]:
-    """Start mongod and the servers of these names."""
+async def open_bench(folder: Path) -> AsyncIterator[Bench]:
+    """Start mongod and all servers."""
     binary = find_mongod()
     assert binary is not None, "`make bench` installs a mongod."
     mongod = Mongod(folder, binary=binary)
@@ -107,19 +114,21 @@ async def open_bench(folder: Path, *names: str) -> AsyncIterator[Bench]:
         async with AsyncExitStack() as stack:
             client = await stack.enter_async_context(AsyncMongoClient[Record](mongod.uri))
             servers: dict[str, Server] = {}
-            for name in ("darkroom", *names):
-                servers[name] = await _start(stack, name, mongod.uri, folder)
-            darkroom = servers["darkroom"]
+            darkroom = servers["darkroom"] = await _start(stack, "darkroom", mongod.uri, folder)
             api = GraphQLClient(f"http://127.0.0.1:{darkroom.port}", darkroom.token)
             owner = (await api("{ viewer { id } }"))["viewer"]["id"]
             await api.aclose()
+            for name in ("relay", PLAIN):
+                servers[name] = await _start(stack, name, mongod.uri, folder, owner)
             records = Records(owner)
             yield Bench(servers, records, client[DATABASE], owner, {})
     finally:
         await mongod.stop()
 
 
-async def _start(stack: AsyncExitStack, name: str, uri: str, folder: Path) -> Server:
+async def _start(
+    stack: AsyncExitStack, name: str, uri: str, folder: Path, owner_id: str = ""
+) -> Server:
     port = free_port()
     own = {
         "DARKROOM_DATA_DIR": str(folder),
@@ -128,11 +137,12 @@ async def _start(stack: AsyncExitStack, name: str, uri: str, folder: Path) -> Se
         "DARKROOM_PORT": str(port),
         "DARKROOM_LOG_LEVEL": "warning",
         "DARKROOM_MAX_ACTIVE_OUTPUTS": "10000",
+        **RAISED_LIMITS,
     }
     arguments = {
         "darkroom": ["bench.probe", str(folder / "probe.json")],
         "relay": ["bench.relay", uri, DATABASE, str(port)],
-        "strawberry": ["bench.plain", uri, DATABASE, str(port)],
+        PLAIN: ["bench.plain", uri, DATABASE, str(port), owner_id],
     }[name]
     process = await asyncio.create_subprocess_exec(
         sys.executable,

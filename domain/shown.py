@@ -14,13 +14,14 @@ from functools import cache
 from typing import Any, Final, TypeAlias, TypeVar, cast
 
 from domain.conversations import Conversation
-from domain.ids import conversation_of_turn, turn_of_output
+from domain.ids import as_turn_id, conversation_of_turn, parent_of_output
 from domain.images import Image, ImageRecord, Provenance
 from domain.models import SQUARE, AspectRatio, Resolution
 from domain.outputs import GenerationError, Output, Preview
+from domain.parents import TurnOptions
 from domain.references import Reference
 from domain.shares import Share, ShareScope
-from domain.turns import Turn, TurnOptions, TurnUpdate
+from domain.turns import Turn, TurnUpdate
 
 Value = TypeVar("Value")
 Rule: TypeAlias = Callable[[Any, ShareScope], object]
@@ -64,8 +65,9 @@ def _prompt(record: ImageRecord, scope: ShareScope) -> str | None:
     made_by = record.image.output_id
     if not scope.includes_prompts or made_by is None:
         return None
-    turn_id, _ = turn_of_output(made_by)
-    return record.prompt if conversation_of_turn(turn_id) == scope.conversation_id else None
+    turn_id = as_turn_id(parent_of_output(made_by)[0])
+    is_within = turn_id is not None and conversation_of_turn(turn_id) == scope.conversation_id
+    return record.prompt if is_within else None
 
 
 TABLE: Final[Mapping[type, Mapping[str, Rule]]] = {

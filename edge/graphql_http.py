@@ -18,6 +18,7 @@ from domain.errors import (
     RateLimited,
     Unauthenticated,
 )
+from edge.addresses import address_of
 from edge.admission import Admission, identify_request
 from edge.errors import INTERNAL, internal_error
 from edge.execution import OperationExecutor
@@ -64,7 +65,9 @@ class GraphQLOverHTTP:
             accepted = choose_media_types(request)
             media_type = accepted.json or GRAPHQL_JSON
             operation = await read_operation(request, streams=accepted.stream is not None)
-            scope = await self._admission.admit(request.headers.get("authorization"))
+            scope = await self._admission.admit(
+                request.headers.get("authorization"), address=address_of(request.scope)
+            )
             outcome = await self._executor.execute(operation, scope=scope, request_id=request_id)
             if isinstance(outcome, Rejected):
                 return _write_rejection(outcome, media_type, is_get=request.method == "GET")
@@ -135,8 +138,8 @@ def _write_rejection(rejected: Rejected, media_type: str, *, is_get: bool) -> Re
         return error_response(
             405, "METHOD_NOT_ALLOWED", message, headers={"Allow": "POST"}, media_type=media_type
         )
-    if rejected.reason is Reason.TIME:
-        return json_response(rejected.result.body, 504, media_type=media_type)
+    if rejected.reason in {Reason.TIME, Reason.RATE}:
+        return _write_result(rejected.result, media_type)
     status = 400 if media_type == GRAPHQL_JSON else 200
     if rejected.reason is Reason.UNKNOWN_OPERATION:
         status = 400

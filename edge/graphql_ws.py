@@ -22,6 +22,7 @@ from strawberry.http.websocket_origin import is_same_origin
 from domain.errors import Overloaded, Unauthenticated
 from domain.ids import ViewerId
 from domain.viewers import Viewer
+from edge.addresses import address_of
 from edge.admission import Admission, identify_request
 from edge.errors import ErrorBody, internal_error
 from edge.execution import OperationExecutor
@@ -155,6 +156,7 @@ class _Socket:
         self._executor = executor
         self._admission = admission
         self._request_id = request_id
+        self._address = address_of(websocket.scope)
         self._scope: context.Scope | None = None
         """None until the connection is acknowledged."""
         self._init_received = False
@@ -257,7 +259,7 @@ class _Socket:
 
     def _serve_viewer(self, viewer: Viewer) -> None:
         """From here on, the socket is as good as the token of this viewer."""
-        self._scope = context.Scope(viewer)
+        self._scope = context.Scope(viewer, self._address)
         if viewer.valid_until is not None:
             seconds = (viewer.valid_until - datetime.now(UTC)).total_seconds()
             self._close_later(seconds, Close.FORBIDDEN, "The token has expired")

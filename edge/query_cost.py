@@ -98,6 +98,11 @@ class Cost:
     """Of the longest."""
 
     @property
+    def total(self) -> int:
+        """What is taken from a client's cost bucket: at least one."""
+        return max(self.items, 1)
+
+    @property
     def is_introspection(self) -> bool:
         """Whether the operation is about the schema only."""
         return 0 < self.introspections == self.root_fields

@@ -5,8 +5,9 @@ An event is answered once for it and encoded once, so that a subscriber costs li
 write to its socket.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
-from contextlib import aclosing
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterator
+from contextlib import aclosing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
@@ -28,9 +29,22 @@ class SharedAnswers:
     _answers: WeakKeyDictionary[object, dict[Hashable, Result]] = field(
         default_factory=WeakKeyDictionary
     )
+    groups: Counter[Hashable] = field(default_factory=Counter)
+    """How many subscribers each group has."""
 
     def __len__(self) -> int:
         return len(self._answers)
+
+    @contextmanager
+    def joined(self, group: Hashable) -> Iterator[None]:
+        """Within it, the group has one subscriber more."""
+        self.groups[group] += 1
+        try:
+            yield
+        finally:
+            self.groups[group] -= 1
+            if not self.groups[group]:
+                del self.groups[group]
 
     def find(self, group: Hashable, event: object) -> Result | None:
         answers = self._answers.get(event)
@@ -57,14 +71,18 @@ class Subscription:
     async def results(self) -> AsyncGenerator[Result, None]:
         """The answer to each event. Raise where the source does."""
         answers = _Answers(self) if self.compiled.delivers else None
-        async with aclosing(self.compiled.events(self.request, self.variables)) as events:
-            async for event in events:
-                yield answers.of(event) if answers else await self._answer(event)
+        joined = self.shared.joined(answers.group) if answers else nullcontext()
+        with joined:
+            async with aclosing(self.compiled.events(self.request, self.variables)) as events:
+                async for event in events:
+                    yield answers.of(event) if answers else await self._answer(event)
 
     async def deliver(self, to: Receiver[Result]) -> None:
         """The same, to a receiver, for a subscription that delivers."""
-        answering = _Answering(_Answers(self), to)
-        await self.compiled.deliver(self.request, self.variables, to=answering)
+        answers = _Answers(self)
+        with self.shared.joined(answers.group):
+            answering = _Answering(answers, to)
+            await self.compiled.deliver(self.request, self.variables, to=answering)
 
     async def _answer(self, event: object) -> Result:
         try:
@@ -77,20 +95,20 @@ class Subscription:
 class _Answers:
     """Answers the events of a subscription that delivers: each once for the group."""
 
-    __slots__ = ("_arguments", "_group", "_subscription")
+    __slots__ = ("_arguments", "_subscription", "group")
 
     def __init__(self, subscription: Subscription) -> None:
         compiled, variables = subscription.compiled, subscription.variables
         self._subscription = subscription
-        self._group = compiled.group(subscription.request, variables)
+        self.group = compiled.group(subscription.request, variables)
         self._arguments = compiled.functions.bound(variables)
 
     def of(self, event: object) -> Result:
         shared = self._subscription.shared
-        result = shared.find(self._group, event)
+        result = shared.find(self.group, event)
         if result is None:
             result = self._answer(event)
-            shared.keep(self._group, event, result)
+            shared.keep(self.group, event, result)
         return result
 
     def _answer(self, event: object) -> Result:

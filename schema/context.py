@@ -18,11 +18,18 @@ class Scope:
     """For whom an operation runs: a viewer or nobody."""
 
     viewer: Viewer | None = None
+    address: str = ""
+    """Of the client, as `edge.addresses` reads it. Who sends no token is limited by it."""
 
     @property
     def key(self) -> str | None:
         """The same for scopes that are answered alike."""
         return self.viewer.id if self.viewer else None
+
+    @property
+    def client(self) -> str:
+        """Who is limited by rates: the viewer, or the address of nobody."""
+        return self.viewer.id if self.viewer else f"address {self.address}"
 
     def require_viewer(self) -> Viewer:
         if self.viewer is None:
@@ -41,6 +48,8 @@ class Request:
     scope: Scope
     services: Services
     load: Loaders
+    cost: int = 1
+    """What the operation takes from the client's cost bucket."""
 
     @property
     def viewer(self) -> Viewer:

@@ -17,8 +17,10 @@ from domain.services.conversations import ConversationService
 from domain.services.exports import ExportService
 from domain.services.favourites import FavouriteService
 from domain.services.images import ImageService
+from domain.services.outputs import OutputService
 from domain.services.plans import PlanService
 from domain.services.prompts import PromptService
+from domain.services.rate_limits import RateLimits
 from domain.services.shares import ShareService
 from domain.services.turns import TurnService
 from domain.services.uploads import UploadService
@@ -68,6 +70,7 @@ class Services:
     registry: ModelRegistry
     conversations: ConversationService
     turns: TurnService
+    outputs: OutputService
     plans: PlanService
     images: ImageService
     uploads: UploadService
@@ -77,6 +80,7 @@ class Services:
     shares: ShareService
     viewers: ViewerService
     accounts: AccountService
+    rate_limits: RateLimits
     turn_updates: TurnUpdates
     shared_turn_updates: SharedTurnUpdates
     conversation_updates: ConversationUpdates

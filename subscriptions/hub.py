@@ -24,6 +24,7 @@ from domain.ids import (
     parse_turn_id,
 )
 from domain.ports.changes import Change, ChangedKind, ChangeFeed, HistoryLost
+from domain.ports.observers import Unobserved, UpdateObserver
 from domain.retries import RetryPolicy
 from domain.turns import Turn
 from subscriptions.turn_channel import Subscriber, TurnChannel
@@ -81,8 +82,11 @@ class Listener:
 
 
 class Hub:
-    def __init__(self, feed: ChangeFeed, cursors: TurnCursors) -> None:
+    def __init__(
+        self, feed: ChangeFeed, cursors: TurnCursors, *, observer: UpdateObserver | None = None
+    ) -> None:
         self._feed = feed
+        self._observer = observer or Unobserved()
         self._cursors = cursors
         self._channels: dict[ConversationId, TurnChannel] = {}
         self._listeners: dict[Subject, set[Listener]] = {}
@@ -156,6 +160,11 @@ class Hub:
             callbacks.remove(callback)
             if not callbacks:
                 self._when_deleted.pop(viewer_id, None)
+
+    @property
+    def conversation_count(self) -> int:
+        """How many conversations have subscribers to their turns."""
+        return len(self._channels)
 
     @property
     def subscriber_count(self) -> int:
@@ -249,6 +258,8 @@ class Hub:
             changed_at = {turn.id: batch[turn.id][0] for turn in changed}
             channel.give_out(changed, changed_at, complete_until=complete_until[conversation_id])
             await self._push(channel)
+            for turn in changed:
+                self._observer.pushed(turn)
 
     async def _push(self, channel: TurnChannel) -> None:
         """Push what is pending to all subscribers, and give way to others now and then.

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from bootstrap import Objects, open_objects, open_worker
+from bootstrap import open_objects, open_worker
 from domain.cleanup.reconciliation import ObjectReconciler
 from domain.cleanup.store_ownership import mark_key
 from domain.images import FOLDERS, SHARDS, new_key, rendition_key
-from domain.ports.objects import StoredObject
+from domain.ports.objects import Objects, StoredObject
 from domain.signing import Signer
 from settings import Settings
 from storage.mongo.database import open_database

@@ -25,7 +25,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 @asynccontextmanager
-async def open_worker(settings, *, grace_left):
+async def open_worker(settings, *, grace_left, metrics_listener):
     print("grace", grace_left(), flush=True)
     try:
         yield
@@ -38,7 +38,7 @@ BROKEN_BOOTSTRAP = """
 from contextlib import asynccontextmanager
 
 @asynccontextmanager
-async def open_worker(settings, *, grace_left):
+async def open_worker(settings, *, grace_left, metrics_listener):
     raise RuntimeError("broken")
     yield
 """

@@ -24,9 +24,14 @@ GROUPS: Final[dict[str, str]] = {
     "radosgw": "the object store in a bucket of a Ceph",
     "chromium": "pages in a real browser",
     "studio": "the studio's build and its accessibility",
+    "promtool": "alert rules and the queries of the dashboard",
 }
 """What the tests that need a program are about."""
-PACKAGES: Final = {"node": "nodejs", "radosgw": "ceph-mon ceph-osd radosgw ceph-common"}
+PACKAGES: Final = {
+    "promtool": "prometheus",
+    "node": "nodejs",
+    "radosgw": "ceph-mon ceph-osd radosgw ceph-common",
+}
 """What Debian calls a program's packages, where they are not called as the program is."""
 ENVIRONMENTS: Final = {"sdks": ".venv/sdks", "ministack": ".venv/s3"}
 """Where what comes as Python packages lives apart: `need` gives the Python that has them."""

@@ -7,6 +7,7 @@ the end of a run finds it, in fair order.
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Coroutine, Iterable, Mapping
 from contextvars import Context
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar
 
+from domain.claims import Hint, Waiting
 from domain.errors import Overloaded
 from domain.execution.dropped_hints import DroppedHints
 from domain.execution.rules import FEW_RUNS, has_room
@@ -22,7 +24,6 @@ from domain.ids import OutputId, ViewerId
 from domain.models import ModelRegistry
 from domain.ports.execution import ClaimRepository
 from domain.ports.providers import Provider
-from domain.turns import Hint, Waiting
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +81,16 @@ class Dispatcher:
     def max_concurrent_runs(self) -> int:
         """How many outputs may run here at the same time."""
         return sum(self._limits.values())
+
+    @property
+    def limits(self) -> Mapping[str, int]:
+        """How many outputs may run here at the same time, by provider."""
+        return self._limits
+
+    @property
+    def running(self) -> Mapping[str, int]:
+        """How many run here at the moment, by provider."""
+        return Counter(run.provider for run in self._runs.values())
 
     def enqueue(self, viewer_id: ViewerId, output_ids: Iterable[OutputId]) -> None:
         """Start the outputs soon. Never waits and never fails: a search finds what is dropped."""
@@ -212,7 +223,7 @@ class Dispatcher:
         if run is None:
             self._release(waiting)
             return None
-        run.move_to = partial(self._move, waiting)
+        run.ask_before_moving(partial(self._move, waiting))
         # A run belongs to no request: it starts without anybody's context variables.
         task = asyncio.create_task(
             self._run(waiting, run), name=f"run {waiting.output_id}", context=Context()

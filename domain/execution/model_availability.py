@@ -5,12 +5,12 @@ import logging
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Final
+from typing import Any, Final
 
 from domain.errors import Overloaded
 from domain.ids import ModelId
-from domain.models import ModelRegistry
 from domain.ports.execution import WithdrawnModelRepository
+from domain.registry import Registry
 
 log = logging.getLogger(__name__)
 
@@ -18,9 +18,10 @@ _EVERY_SECONDS: Final = 10.0
 
 
 class ModelAvailability:
-    def __init__(self, withdrawals: WithdrawnModelRepository, registry: ModelRegistry) -> None:
+    def __init__(self, withdrawals: WithdrawnModelRepository, *registries: Registry[Any]) -> None:
+        """`registries` of all kinds of models, whose ids are different."""
         self._withdrawals = withdrawals
-        self._registry = registry
+        self._registries = registries
 
     async def add(self, model_id: ModelId) -> None:
         """Withdraw a model here at once, and everywhere soon."""
@@ -50,4 +51,6 @@ class ModelAvailability:
             await asyncio.sleep(_EVERY_SECONDS * random.uniform(0.75, 1.25))
 
     async def _refresh(self) -> None:
-        self._registry.withdraw(await self._withdrawals.ids())
+        ids = await self._withdrawals.ids()
+        for registry in self._registries:
+            registry.withdraw(ids)

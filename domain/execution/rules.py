@@ -11,15 +11,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from domain.claims import Waiting
 from domain.errors import GenerationErrorCode
-from domain.ids import ModelId, TurnId, ViewerId
+from domain.ids import ModelId, ParentId, ViewerId
 from domain.outputs import UNFINISHED, GenerationError, Output, OutputStatus, Run
-from domain.turns import TurnStatus, Waiting
+from domain.turns import TurnStatus
 
 MAX_QUEUED: Final = timedelta(minutes=15)
 """How long an output may wait for its first claim."""
 TIMED_OUT: Final = GenerationError(GenerationErrorCode.TIMED_OUT, retryable=True)
 """How an overdue output ends."""
+STUCK_AFTER: Final = timedelta(seconds=30)
+"""Longer than a lease and a sweep: an output that is overdue by more is one that nobody ends."""
 MAX_TRIES: Final = 4
 """How often a run is submitted within one attempt to a provider that rejects it."""
 _FIRST_DELAY_SECONDS: Final = 1.0
@@ -100,6 +103,14 @@ def due_at(output: OutputState, *, max_queued: timedelta) -> datetime:
     return output.deadline_at or output.queued_at + max_queued
 
 
+def is_stuck(
+    output: OutputState, now: datetime, *, max_queued: timedelta, after: timedelta = STUCK_AFTER
+) -> bool:
+    """Whether it should have ended long ago."""
+    due = due_at(output, max_queued=max_queued)
+    return output.status in UNFINISHED and due + after <= now
+
+
 def _is_reached(instant: datetime | None, now: datetime) -> bool:
     return instant is None or instant <= now
 
@@ -108,7 +119,7 @@ def _is_reached(instant: datetime | None, now: datetime) -> bool:
 class Candidate:
     """An unfinished output in a search."""
 
-    turn_id: TurnId
+    parent_id: ParentId
     slot: int
     viewer_id: ViewerId
     model_id: ModelId
@@ -138,7 +149,7 @@ def in_fair_order(
     ]
     before = Counter(one.viewer_id for one in candidates if is_held(one.state, now))
     ranked: list[tuple[bool, int, Candidate]] = []
-    for one in sorted(found, key=lambda one: (one.state.queued_at, one.turn_id, one.slot)):
+    for one in sorted(found, key=lambda one: (one.state.queued_at, one.parent_id, one.slot)):
         ranked.append((not is_interrupted(one.state), before[one.viewer_id], one))
         before[one.viewer_id] += 1
     # A sort is stable: among equals, the oldest stays first.

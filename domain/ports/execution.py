@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Protocol
 
+from domain.claims import Claim, Waiting
 from domain.exports import Export, ExportClaim
 from domain.ids import ExportId, ModelId, OutputId, ViewerId
 from domain.images import ImageRecord
 from domain.outputs import GenerationError, Preview, Report, Run
-from domain.turns import Claim, Waiting
 
 
 class ClaimRepository(Protocol):

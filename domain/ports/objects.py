@@ -110,3 +110,7 @@ class UploadStore(Protocol):
         """As of an `ObjectStore`."""
 
     async def delete(self, keys: Sequence[str]) -> None: ...
+
+
+class Objects(ArchiveStore, UploadStore, Protocol):
+    """The store of images and uploads."""

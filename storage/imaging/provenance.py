@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from domain.images import DigitalSourceType, ProcessedImage, Provenance, Rendition
+from storage.imaging.content_credentials import ContentCredentials
 from storage.imaging.png import png_chunk
 from storage.imaging.webp import ALPHA_FLAG, webp_chunk, webp_file
 
@@ -41,13 +42,19 @@ _PACKET: Final = (
 
 
 def mark(
-    processed: ProcessedImage, source: DigitalSourceType, *, delivered: bytes, bare: bytes
+    processed: ProcessedImage,
+    source: DigitalSourceType,
+    *,
+    delivered: bytes,
+    bare: bytes,
+    credentials: ContentCredentials | None = None,
 ) -> ProcessedImage:
     """The image with the mark in every rendition.
 
-    `delivered` is the file as it came, and `bare` is what was left of it without metadata.
+    `delivered` is the file as it came, and `bare` is what was left of it without metadata. With
+    `credentials`, an original that is not kept as it came is signed.
     """
-    original, manifest, named = processed.original, b"", None
+    original, manifest, named, signed = processed.original, b"", None, None
     if original.data == bare:  # otherwise it has been encoded again
         pieces = list(_pieces(delivered, original.content_type))
         manifest = b"".join(piece.data for piece in pieces if piece.kind == "manifest")
@@ -56,12 +63,15 @@ def mark(
     if named is not None:
         original, source = replace(original, data=delivered), named
     else:
-        original = mark_rendition(original, source, manifest=manifest)
+        signed = credentials and credentials.sign(
+            mark_rendition(original, source), source, delivered=delivered if manifest else None
+        )
+        original = signed or mark_rendition(original, source, manifest=manifest)
     return replace(
         processed,
         original=original,
         thumbnails=tuple(mark_rendition(one, source) for one in processed.thumbnails),
-        provenance=Provenance(source, content_credentials=bool(manifest)),
+        provenance=Provenance(source, content_credentials=bool(manifest or signed)),
     )
 
 

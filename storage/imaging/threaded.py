@@ -1,4 +1,4 @@
-"""Where providers' pictures are developed: threads, so that the event loop stays free."""
+"""Decodes providers' images in threads, so that the event loop stays free."""
 
 import asyncio
 import functools
@@ -12,6 +12,7 @@ from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.images import DigitalSourceType, ProcessedImage, Rendition
 from storage.imaging.container import Container
 from storage.imaging.containers import read_container
+from storage.imaging.content_credentials import ContentCredentials
 from storage.imaging.decoding import UNDECODABLE
 from storage.imaging.provenance import mark, mark_rendition
 from storage.imaging.renditions import preview, process, shrink
@@ -24,10 +25,12 @@ Result = TypeVar("Result")
 
 
 class ThreadedImageProcessor:
-    """A `Developer` with threads of its own, so that the event loop stays free."""
+    """An `ImageProcessor` with threads of its own."""
 
-    def __init__(self, *, threads: int = 2) -> None:
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="developer")
+    def __init__(self, *, threads: int = 2, credentials: ContentCredentials | None = None) -> None:
+        """With `credentials`, what models have made is signed."""
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="imaging")
+        self._credentials = credentials
         self._one_large_at_a_time = Lock()
 
     async def process(
@@ -44,7 +47,13 @@ class ThreadedImageProcessor:
             processed = process(container)
             if source is None:
                 return processed
-            return mark(processed, source, delivered=data, bare=container.data)
+            return mark(
+                processed,
+                source,
+                delivered=data,
+                bare=container.data,
+                credentials=self._credentials,
+            )
 
         return await self._run(work, data)
 

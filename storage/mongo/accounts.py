@@ -18,9 +18,9 @@ from domain.credits import (
     reserved,
 )
 from domain.errors import Overloaded, ViewerBeingDeleted
-from domain.ids import TurnId, ViewerId, output_id_of
+from domain.ids import ParentId, ViewerId, output_id_of
 from domain.outputs import Output
-from storage.mongo.collections import UNFINISHED_TURN, Document
+from storage.mongo.collections import PARENTS, UNFINISHED_PARENT, Document
 from storage.mongo.database import Database, repository
 from storage.mongo.output_rules import UNFINISHED_OUTPUT
 from storage.mongo.transaction import Abort, Transaction
@@ -67,9 +67,10 @@ class MongoAccountRepository:
 
         async def work(transaction: Transaction) -> Account:
             try:
-                await transaction.ledger.insert_one(ledger_entry(viewer_id, movement))
+                await transaction.ledger.insert_one(_ledger_entry(viewer_id, movement))
             except DuplicateKeyError:
                 raise Abort(Conflict.KEY_USED) from None
+            transaction.movements.append(movement)
             account = await transaction.accounts.find_one_and_update(
                 {"_id": viewer_id},
                 _increments([movement]),
@@ -103,9 +104,13 @@ class MongoAccountRepository:
                     session=session,
                 )
             }
+            first, *others = PARENTS.values()
+            unfinished = [{"$unionWith": {"coll": name, "pipeline": _HELD}} for name in others]
             held = {
                 found["_id"]: found
-                async for found in await self._database.turns.aggregate(_HELD, session=session)
+                async for found in await self._database.collection(first).aggregate(
+                    [*_HELD, *unfinished, _BY_OWNER], session=session
+                )
             }
         return _proof(accounts, sums, held)
 
@@ -120,7 +125,7 @@ async def move_credits(
     """
     if not movements:
         return
-    await transaction.ledger.insert_many(ledger_entry(viewer_id, one) for one in movements)
+    await write_ledger(transaction, viewer_id, movements)
     await transaction.accounts.update_one({"_id": viewer_id}, _increments(movements))
 
 
@@ -148,7 +153,7 @@ async def reserve_credits(
 ) -> None:
     """Reserve the credits of outputs that have just been queued: last in its transaction."""
     movements = [reserved(one.id, one.attempt, one.credits_reserved) for one in outputs]
-    await transaction.ledger.insert_many(ledger_entry(owner_id, one) for one in movements)
+    await write_ledger(transaction, owner_id, movements)
     needed = sum(movement.reserved for movement in movements)
     within_limits = {
         "$and": [
@@ -163,15 +168,22 @@ async def reserve_credits(
         raise Abort(Conflict.LIMIT_REACHED)
 
 
-def releases(turn_id: TurnId, outputs: Sequence[Document]) -> list[Movement]:
+def releases(parent_id: ParentId, outputs: Sequence[Document]) -> list[Movement]:
     """What is released when these outputs, as they stood, end without images."""
     return [
-        released(output_id_of(turn_id, one["slot"]), one["attempt"], one["creditsReserved"])
+        released(output_id_of(parent_id, one["slot"]), one["attempt"], one["creditsReserved"])
         for one in outputs
     ]
 
 
-def ledger_entry(viewer_id: ViewerId, movement: Movement) -> Document:
+async def write_ledger(
+    transaction: Transaction, viewer_id: ViewerId, movements: Sequence[Movement]
+) -> None:
+    await transaction.ledger.insert_many(_ledger_entry(viewer_id, one) for one in movements)
+    transaction.movements.extend(movements)
+
+
+def _ledger_entry(viewer_id: ViewerId, movement: Movement) -> Document:
     return {
         "_id": f"{movement.cause} {movement.kind}",
         "ownerId": viewer_id,
@@ -201,17 +213,18 @@ def read_account(document: Document) -> Account:
 
 
 _HELD: Final[list[Document]] = [
-    {"$match": {"status": UNFINISHED_TURN}},
+    {"$match": {"status": UNFINISHED_PARENT}},
     {"$unwind": "$outputs"},
     {"$match": {"outputs.status": {"$in": UNFINISHED_OUTPUT}}},
-    {
-        "$group": {
-            "_id": "$ownerId",
-            "reserved": {"$sum": "$outputs.creditsReserved"},
-            "activeOutputs": {"$sum": 1},
-        }
-    },
+    {"$project": {"ownerId": 1, "outputs.creditsReserved": 1}},
 ]
+_BY_OWNER: Final[Document] = {
+    "$group": {
+        "_id": "$ownerId",
+        "reserved": {"$sum": "$outputs.creditsReserved"},
+        "activeOutputs": {"$sum": 1},
+    }
+}
 """What the unfinished outputs hold, by their owner."""
 
 

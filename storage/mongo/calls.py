@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
 from enum import Enum, auto
+from time import perf_counter
 from typing import Any, Final, TypeVar
 
 from pymongo.errors import (
@@ -16,6 +17,7 @@ from pymongo.errors import (
 )
 
 from domain.errors import Overloaded
+from domain.ports.observers import DatabaseObserver
 
 MAX_CALLS: Final = 80
 """Fewer than the connections of the driver's own pool, which is therefore never exhausted."""
@@ -50,20 +52,30 @@ class Calls:
     pool locked for good. So it runs in a task of its own, which ends within the time that it has.
     """
 
-    def __init__(self, reconnect: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, reconnect: Callable[[], Awaitable[None]], *, observer: DatabaseObserver
+    ) -> None:
         self._reconnect = reconnect
+        self._observer = observer
         self._slots = asyncio.Semaphore(MAX_CALLS)
         self._under_way: set[asyncio.Task[Any]] = set()
 
-    async def run(self, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+    async def run(
+        self, work: Callable[[], Coroutine[Any, Any, Result]], *, repository: str = "database"
+    ) -> Result:
         """Raise Overloaded where no slot is free in time, or the database is away."""
         if inside.get() is not None:
             raise NestedCall
-        if self._slots.locked():
-            await self._wait_for_slot()
-        else:
-            await self._slots.acquire()
-        task = asyncio.create_task(self._to_its_end(work))
+        began_at = perf_counter()
+        try:
+            if self._slots.locked():
+                await self._wait_for_slot()
+            else:
+                await self._slots.acquire()
+        except Overloaded as failure:
+            self._observer.call_ended(repository, perf_counter() - began_at, failure)
+            raise
+        task = asyncio.create_task(self._to_its_end(work, repository, began_at))
         self._under_way.add(task)
         task.add_done_callback(self._ended)
         return await asyncio.shield(task)
@@ -80,14 +92,23 @@ class Calls:
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=LAST_SECONDS)
 
-    async def _to_its_end(self, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+    async def _to_its_end(
+        self, work: Callable[[], Coroutine[Any, Any, Result]], repository: str, began_at: float
+    ) -> Result:
         inside.set(Inside.CALL)
-        with translated():
-            try:
-                return await work()
-            except ConfigurationError:
-                await self._reconnect()
-                raise
+        failure: BaseException | None = None
+        try:
+            with translated():
+                try:
+                    return await work()
+                except ConfigurationError:
+                    await self._reconnect()
+                    raise
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            self._observer.call_ended(repository, perf_counter() - began_at, failure)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._slots.release()

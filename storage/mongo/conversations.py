@@ -280,7 +280,7 @@ class _NewTurn:
     async def use_key(self, transaction: Transaction) -> None:
         """First, so that a second request under the key is distinguished from other conflicts."""
         turn_id = turn_id_of(self.conversation_id, self.turn_index)
-        await use_key(transaction, self.owner_id, key=self.key, turn_id=turn_id)
+        await use_key(transaction, self.owner_id, key=self.key, parent_id=turn_id)
 
     async def write(self, transaction: Transaction) -> Turn:
         """Last: it ends with the account."""

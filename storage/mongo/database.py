@@ -7,7 +7,7 @@ never starves commands of theirs.
 import asyncio
 import functools
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -25,7 +25,9 @@ from pymongo.write_concern import WriteConcern
 
 from domain.changes import ClusterTime
 from domain.conflicts import Conflict
+from domain.credits import Movement
 from domain.errors import Overloaded
+from domain.ports.observers import DatabaseObserver, Unobserved
 from domain.waiting import SemaphoresByKey, holding
 from storage.mongo.calls import Calls, Inside, NestedCall, inside, translated
 from storage.mongo.collections import Collections, Document, prepare
@@ -73,6 +75,7 @@ class Database(Collections[AsyncCollection[Document]]):
     commands: AsyncDatabase[Document]
     watched: AsyncDatabase[Document]
     calls: Calls
+    observer: DatabaseObserver
     _queues: SemaphoresByKey = field(default_factory=lambda: SemaphoresByKey(1))
     """Of transactions that write to the same account."""
 
@@ -103,8 +106,12 @@ class Database(Collections[AsyncCollection[Document]]):
     async def _transact(
         self, work: Callable[[Transaction], Awaitable[Result]]
     ) -> Committed[Result] | Conflict:
+        movements: Sequence[Movement] = ()
+
         async def run(session: Session) -> Result:
+            nonlocal movements
             transaction = Transaction(self.commands, session)
+            movements = transaction.movements
             outside = inside.set(Inside.TRANSACTION)
             try:
                 return await work(transaction)
@@ -122,6 +129,7 @@ class Database(Collections[AsyncCollection[Document]]):
                 )
             except Abort as abort:
                 return abort.conflict
+            self.observer.credits_moved(movements)
             return Committed(result, cluster_time_of(session))
 
     async def ping(self) -> None:
@@ -134,8 +142,11 @@ class Database(Collections[AsyncCollection[Document]]):
 
 
 @asynccontextmanager
-async def open_database(uri: str, name: str) -> AsyncIterator[Database]:
+async def open_database(
+    uri: str, name: str, *, observer: DatabaseObserver | None = None
+) -> AsyncIterator[Database]:
     """Connect, make collections and indexes, close at the end."""
+    observer = observer or Unobserved()
     options: Document = {
         "appname": "darkroom",
         "tz_aware": True,
@@ -167,10 +178,10 @@ async def open_database(uri: str, name: str) -> AsyncIterator[Database]:
         )
         with translated():
             await prepare(commands)
-        calls = Calls(functools.partial(_reconnect, client))
+        calls = Calls(functools.partial(_reconnect, client), observer=observer)
         watched = feed_client.get_database(name, codec_options=SHOWN, read_concern=_MAJORITY)
         try:
-            yield Database(client, commands, watched, calls)
+            yield Database(client, commands, watched, calls, observer)
         finally:
             await calls.ended()
     finally:
@@ -196,11 +207,15 @@ def repository(cls: Repository) -> Repository:
     Such a method calls no other one: that raises `NestedCall`.
     """
 
+    repository_name = cls.__name__.removeprefix("Mongo").removesuffix("Repository")
+
     def running(method: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
         @functools.wraps(method)
         async def call(self: Any, *args: Any, **kwargs: Any) -> Any:
             calls: Calls = self._database.calls
-            return await calls.run(lambda: method(self, *args, **kwargs))
+            return await calls.run(
+                lambda: method(self, *args, **kwargs), repository=repository_name
+            )
 
         return call
 

@@ -13,7 +13,7 @@ from typing import Final
 from domain.conflicts import Conflict
 from domain.credits import forfeited
 from domain.ids import ConversationId, ExportId, ImageId, UploadId, ViewerId, new_erased_id
-from storage.mongo.accounts import ledger_entry, read_account
+from storage.mongo.accounts import read_account, write_ledger
 from storage.mongo.collections import Document
 from storage.mongo.database import Database, repository
 from storage.mongo.idempotency import records_of
@@ -157,7 +157,7 @@ class MongoErasureRepository:
                 name = account["erasure"]["name"]
                 rest = forfeited(read_account(account), key=_new_line_id(name))
                 if rest.balance or rest.reserved or rest.active_outputs:
-                    await transaction.ledger.insert_one(ledger_entry(ViewerId(name), rest))
+                    await write_ledger(transaction, ViewerId(name), [rest])
                 await transaction.accounts.delete_one({"_id": viewer_id, **_IS_UNFINISHED})
             return True
 

@@ -15,6 +15,7 @@ from pymongo.errors import PyMongoError
 from pymongo.results import DeleteResult, UpdateResult
 
 from domain.conflicts import Conflict
+from domain.credits import Movement
 from storage.mongo.collections import Collections, Document
 
 Filter = Mapping[str, Any]
@@ -101,9 +102,11 @@ class SessionCollection:
 class Transaction(Collections[SessionCollection]):
     """An open transaction. After its end every call raises RuntimeError."""
 
-    __slots__ = ("_database", "_open", "_session")
+    __slots__ = ("_database", "_open", "_session", "movements")
 
     def __init__(self, database: AsyncDatabase[Document], session: AsyncClientSession) -> None:
+        self.movements: list[Movement] = []
+        """The lines of the ledger that it writes."""
         self._database = database
         self._session = session
         self._open = True

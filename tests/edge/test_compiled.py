@@ -13,6 +13,7 @@ from graphql import ExecutionResult, execute, parse, validate
 from bootstrap import Api
 from domain.changes import Bookmark, ClusterTime
 from domain.ids import ConversationId, conversation_of_turn, new_share_id, viewer_id_of
+from domain.services.rate_limits import RateLimits
 from domain.shares import Share
 from domain.shown import show_update
 from domain.turns import TurnUpdate
@@ -47,13 +48,18 @@ class Sides:
 
     def request(self) -> Request:
         scope = NOBODY if self.for_nobody else Scope(self.viewer)
-        services = self.api.services
+        services = replace(self.api.services, rate_limits=self._at_rest())
         return Request(
             id="test",
             scope=scope,
             services=services,
             load=Loaders(services, scope.require_viewer),
         )
+
+    def _at_rest(self) -> RateLimits:
+        """Rate limits without time: their state is not different a moment later."""
+        limits = self.api.services.rate_limits
+        return replace(limits, now=lambda: 1.0, utc_now=lambda: datetime(2026, 1, 1, tzinfo=UTC))
 
     async def plain(
         self, text: str, variables: dict[str, Any], root: object = None

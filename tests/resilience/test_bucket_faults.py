@@ -31,7 +31,7 @@ from pydantic import SecretStr
 from pymongo import AsyncMongoClient
 
 from app import create_app
-from bootstrap import Objects
+from domain.ports.objects import Objects
 from edge.dev_tokens import DevelopmentIssuer
 from settings import ProviderSettings, Settings
 from storage.objects.s3 import Bucket, open_bucket

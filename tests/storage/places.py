@@ -12,8 +12,8 @@ from uuid import uuid4
 import httpx2
 from starlette.applications import Starlette
 
-from bootstrap import Objects
 from domain.images import new_key
+from domain.ports.objects import Objects
 from domain.signing import Signer
 from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
 from edge.signed_objects import signed_object_routes

@@ -33,12 +33,13 @@ from domain.turns import Turn
 from domain.uploads import DeclaredFile, Upload
 from storage.mongo.accounts import MongoAccountRepository
 from storage.mongo.claims import MongoClaimRepository
-from storage.mongo.collections import UNFINISHED_TURN
+from storage.mongo.collections import UNFINISHED_PARENT
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database, open_database
 from storage.mongo.exports import MongoExportRepository
 from storage.mongo.idempotency import MongoIdempotencyRepository
 from storage.mongo.images import MongoImageRepository
+from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.prompts import MongoPromptRepository
 from storage.mongo.shares import MongoShareRepository
 from storage.mongo.turns import MongoTurnRepository
@@ -134,7 +135,7 @@ async def test_every_filter_of_a_worker_names_the_owner(
     # These two search the unfinished turns of all viewers. What `end_overdue` finds it ends one by
     # one, for the owner.
     searches = [query for name, _, query in filters if name == "aggregate"]
-    assert searches == [{"status": UNFINISHED_TURN}] * 2
+    assert searches == [{"status": UNFINISHED_PARENT}] * 2
     others = [(collection, query) for name, collection, query in filters if name != "aggregate"]
     assert len(others) > len(calls)
     for collection, query in others:
@@ -212,10 +213,12 @@ async def _do_everything(database: Database) -> None:
         ANA, conversation, plan=a_plan(), max_active_outputs=MANY, key=None
     )
     assert not isinstance(appended, Conflict)
-    assert await turns.cancel(ANA, turn.id, [1])
+    assert await MongoOutputRepository(database).cancel(ANA, turn.id, [1])
     output = (await turns.get_many(ANA, [turn.id]))[turn.id].outputs[0]
     (planned,) = a_plan().outputs
-    retried = await turns.retry(ANA, output, planned=planned, max_active_outputs=MANY, key=None)
+    retried = await MongoOutputRepository(database).retry(
+        ANA, output, planned=planned, max_active_outputs=MANY, key=None
+    )
     assert not isinstance(retried, Conflict)
 
     await conversations.get_many(ANA, [conversation.id])

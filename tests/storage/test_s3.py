@@ -11,10 +11,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from pydantic import SecretStr
 
-from bootstrap import Objects
 from domain.errors import ObjectMissing, StoreUnavailable
 from domain.execution.image_writer import ImageWriter
 from domain.images import new_key
+from domain.ports.objects import Objects
 from storage.objects.s3 import Bucket, open_bucket, open_client
 from storage.objects.sigv4 import Signer
 from tests.conftest import StartDarkroom

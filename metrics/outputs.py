@@ -1,0 +1,146 @@
+"""Counts what becomes of outputs, from the writes that move them."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from time import perf_counter
+
+from domain.claims import Claim, Waiting
+from domain.errors import GenerationErrorCode, GenerationFailed
+from domain.generation import Delivery, GenerationRequest
+from domain.ids import ModelId, OutputId, ParentId, ViewerId
+from domain.images import ImageRecord
+from domain.models import ModelRegistry
+from domain.outputs import GenerationError, Output, OutputStatus, Preview, ProviderJob, Report, Run
+from domain.parents import Parent
+from domain.ports.providers import Provider, RunObserver
+from metrics.series import UNKNOWN, Metrics
+from storage.mongo.claims import MongoClaimRepository
+from storage.mongo.database import Database
+from storage.mongo.parents import MongoOutputRepository
+
+
+def provider_of(registry: ModelRegistry, model_id: ModelId) -> str:
+    model = registry.get(model_id)
+    return model.provider if model is not None else UNKNOWN
+
+
+def _age_seconds(output: Output) -> float:
+    return max(0.0, (datetime.now(UTC) - output.queued_at).total_seconds())
+
+
+class ObservedClaims(MongoClaimRepository):
+    def __init__(self, database: Database, registry: ModelRegistry, metrics: Metrics) -> None:
+        super().__init__(database)
+        self._registry = registry
+        self._metrics = metrics
+
+    async def claim(self, waiting: Waiting, *, lease: timedelta) -> Claim | None:
+        claim = await super().claim(waiting, lease=lease)
+        if claim is not None:
+            provider = self._provider_of(claim)
+            if waiting.lease_until is not None:
+                self._metrics.leases_taken_over.labels(provider).inc()
+            if claim.output.started_at == claim.claimed_at:  # the first one of the attempt
+                waited = claim.claimed_at - claim.output.queued_at
+                self._metrics.queue_wait.labels(provider).observe(waited.total_seconds())
+        return claim
+
+    async def show_progress(
+        self,
+        claim: Claim,
+        *,
+        progress: float | None = None,
+        queue_position: int | None = None,
+        preview: Preview | None = None,
+    ) -> bool:
+        shown = await super().show_progress(
+            claim, progress=progress, queue_position=queue_position, preview=preview
+        )
+        if shown and preview is not None and preview.index == 0:
+            seconds = _age_seconds(claim.output)
+            self._metrics.first_preview.labels(self._provider_of(claim)).observe(seconds)
+        return shown
+
+    async def postpone(self, claim: Claim, runs: Sequence[Run], *, delay: timedelta) -> bool:
+        postponed = await super().postpone(claim, runs, delay=delay)
+        if postponed:
+            self._metrics.outputs_postponed.labels(self._provider_of(claim)).inc()
+        return postponed
+
+    async def land(self, claim: Claim, records: Sequence[ImageRecord], report: Report) -> bool:
+        landed = await super().land(claim, records, report)
+        if landed:
+            provider = report.provider or self._provider_of(claim)
+            self._metrics.outputs_ended.labels(provider, OutputStatus.COMPLETED.value).inc()
+            self._metrics.landing.labels(provider).observe(_age_seconds(claim.output))
+        return landed
+
+    async def fail(self, claim: Claim, error: GenerationError) -> bool:
+        failed = await super().fail(claim, error)
+        if failed:
+            self._metrics.outputs_ended.labels(self._provider_of(claim), error.code.value).inc()
+        return failed
+
+    async def end_overdue(self, *, max_queued: timedelta, limit: int) -> Sequence[OutputId]:
+        ended = await super().end_overdue(max_queued=max_queued, limit=limit)
+        self._metrics.outputs_overdue.inc(len(ended))
+        return ended
+
+    def _provider_of(self, claim: Claim) -> str:
+        return provider_of(self._registry, claim.output.model_id)
+
+
+class ObservedOutputs(MongoOutputRepository):
+    def __init__(self, database: Database, registry: ModelRegistry, metrics: Metrics) -> None:
+        super().__init__(database)
+        self._registry = registry
+        self._metrics = metrics
+
+    async def cancel(
+        self, viewer_id: ViewerId, parent_id: ParentId, slots: Iterable[int]
+    ) -> Parent | None:
+        cancelled = set(slots)
+        parent = await super().cancel(viewer_id, parent_id, cancelled)
+        for output in parent.outputs if parent is not None else ():
+            is_now = parent is not None and output.completed_at == parent.updated_at
+            if output.slot in cancelled and output.status is OutputStatus.CANCELLED and is_now:
+                provider = provider_of(self._registry, output.model_id)
+                self._metrics.outputs_ended.labels(provider, OutputStatus.CANCELLED.value).inc()
+        return parent
+
+
+class ObservedProvider:
+    """A provider whose runs are measured."""
+
+    def __init__(self, provider: Provider, metrics: Metrics) -> None:
+        self._provider = provider
+        self._runs = metrics.provider_runs
+
+    @property
+    def name(self) -> str:
+        return self._provider.name
+
+    @property
+    def max_concurrent_runs(self) -> int:
+        return self._provider.max_concurrent_runs
+
+    async def generate(self, request: GenerationRequest, observer: RunObserver) -> Delivery:
+        began_at, outcome = perf_counter(), "CUT"
+        try:
+            delivery = await self._provider.generate(request, observer)
+            outcome = "DELIVERED"
+            return delivery
+        except GenerationFailed as failure:
+            outcome = failure.code.value
+            raise
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            outcome = GenerationErrorCode.INTERNAL.value
+            raise
+        finally:
+            self._runs.labels(self.name, outcome).observe(perf_counter() - began_at)
+
+    async def cancel(self, job: ProviderJob) -> None:
+        await self._provider.cancel(job)

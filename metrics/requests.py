@@ -1,0 +1,104 @@
+"""Counts requests, operations and sockets, whatever the transport."""
+
+from time import perf_counter
+from typing import Final
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from edge.execution import OperationExecutor
+from edge.outcomes import Operation, Outcome, Streaming
+from metrics.series import UNKNOWN, Metrics
+from schema import context
+from schema.services import Services
+
+_ROUTES: Final = ("graphql", "objects", "uploads", "logos", "studio", "healthz", "readyz")
+_CLOSES: Final = frozenset(
+    {1000, 1001, 1002, 1003, 1007, 1008, 1009, 1011, 1012, 1013}
+    | {4400, 4401, 4403, 4406, 4408, 4409, 4429}
+)
+
+
+class ObservedExecutor(OperationExecutor):
+    def __init__(self, services: Services, metrics: Metrics) -> None:
+        super().__init__(services)
+        self._operations_seconds = metrics.operations
+
+    async def execute(
+        self, operation: Operation, *, scope: context.Scope, request_id: str
+    ) -> Outcome:
+        began_at = perf_counter()
+        outcome = await super().execute(operation, scope=scope, request_id=request_id)
+        if isinstance(outcome, Streaming):
+            kind, code = "subscription", "OK"
+        else:
+            kind = outcome.kind.value if outcome.kind is not None else UNKNOWN
+            code = next(iter(outcome.result.codes), "OK")
+        self._operations_seconds.labels(kind, code).observe(perf_counter() - began_at)
+        return outcome
+
+
+class ObservedApp:
+    """An ASGI application whose responses and sockets are counted."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            try:
+                await self._app(scope, receive, self._counted(scope, send))
+            except HTTPException as error:  # answered by what is around us: no such route
+                self._count(scope, error.status_code)
+                raise
+        else:
+            await self._follow_socket(scope, receive, send)
+
+    def _counted(self, scope: Scope, send: Send) -> Send:
+        async def count(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._count(scope, message["status"])
+            await send(message)
+
+        return count
+
+    def _count(self, scope: Scope, status: int) -> None:
+        self._metrics.http_responses.labels(_route(scope["path"]), str(status)).inc()
+
+    async def _follow_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        accepted, code = False, "client"
+
+        async def watch(message: Message) -> None:
+            nonlocal accepted, code
+            if message["type"] == "websocket.accept":
+                accepted = True
+                self._metrics.sockets.inc()
+            elif message["type"] == "websocket.close":
+                code = _close(message.get("code", 1000))
+            await send(message)
+
+        async def take() -> Message:
+            nonlocal code
+            message = await receive()
+            if message["type"] == "websocket.disconnect" and code == "client":
+                # Closed by the server below us, such as 1012 at a shutdown.
+                given = message.get("code", 1005)
+                code = _close(given) if given in {1008, 1009, 1012} else "client"
+            return message
+
+        try:
+            await self._app(scope, take, watch)
+        finally:
+            if accepted:
+                self._metrics.sockets.dec()
+                self._metrics.socket_closes.labels(code).inc()
+
+
+def _route(path: str) -> str:
+    first = path.lstrip("/").partition("/")[0]
+    return first if first in _ROUTES else "other"
+
+
+def _close(code: int) -> str:
+    return str(code) if code in _CLOSES else UNKNOWN

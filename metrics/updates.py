@@ -1,0 +1,42 @@
+"""Measures how long changes take to subscribers: once for each update, not for each subscriber."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+from prometheus_client import Histogram
+
+from domain.ports.changes import Change, ChangeFeed, HistoryLost
+from domain.ports.observers import UpdateObserver
+from domain.turns import Turn
+from metrics.series import Metrics
+
+
+class ObservedFeed:
+    """A change feed whose lag is measured."""
+
+    def __init__(self, feed: ChangeFeed, metrics: Metrics) -> None:
+        self._feed = feed
+        self._metrics = metrics
+
+    async def follow(self) -> AsyncIterator[Change | HistoryLost | None]:
+        async for change in self._feed.follow():
+            if isinstance(change, HistoryLost):
+                self._metrics.feed_losses.inc()
+            elif change is not None and change.turn is not None:
+                _observe_age(self._metrics.feed_lag, change.turn)
+            yield change
+
+
+class UpdateMetrics(UpdateObserver):
+    def __init__(self, metrics: Metrics) -> None:
+        self._commit_to_frame = metrics.commit_to_frame
+
+    def pushed(self, turn: Turn) -> None:
+        _observe_age(self._commit_to_frame, turn)
+
+
+def _observe_age(histogram: Histogram, turn: Turn) -> None:
+    written_at = turn.updated_at
+    if written_at.tzinfo is None:  # as the feed decodes it
+        written_at = written_at.replace(tzinfo=UTC)
+    histogram.observe(max(0.0, (datetime.now(UTC) - written_at).total_seconds()))

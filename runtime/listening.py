@@ -1,0 +1,56 @@
+"""Sockets to listen on, bound before anything slow begins, so that a mistake ends in a sentence."""
+
+import errno
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from runtime.lifecycle import CannotStart
+from settings import Settings, variable_of
+
+_UNACKNOWLEDGED_MILLISECONDS: Final = 20_000
+
+
+@contextmanager
+def listen(host: str, port: int, *fields: str) -> Iterator[socket.socket]:
+    """A socket on this address. Raise CannotStart, which names these fields of the settings."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise CannotStart(why_not_listening(error, host, port, *fields)) from error
+    with listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if sys.platform == "linux":
+            # Otherwise a client that stops reading is never disconnected.
+            listener.setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MILLISECONDS
+            )
+        try:
+            listener.bind(address)
+        except OSError as error:
+            raise CannotStart(why_not_listening(error, host, port, *fields)) from error
+        yield listener
+
+
+@contextmanager
+def listen_for_operators(settings: Settings) -> Iterator[socket.socket | None]:
+    """A socket on the address for operators, if there is one."""
+    if settings.metrics_port is None:
+        yield None
+        return
+    fields = "metrics_host", "metrics_port"
+    with listen(settings.metrics_host, settings.metrics_port, *fields) as listener:
+        yield listener
+
+
+def why_not_listening(error: OSError, host: str, port: int, *fields: str) -> str:
+    host_variable, port_variable = map(variable_of, fields)
+    if error.errno == errno.EADDRINUSE:
+        return f"Port {port} of {host} is in use: set {port_variable} to another one."
+    reason = error.strerror or type(error).__name__
+    return f"{host_variable}={host} and {port_variable}={port} cannot be used to listen: {reason}."

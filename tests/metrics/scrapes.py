@@ -1,0 +1,50 @@
+"""Reads the metrics of a process as Prometheus does."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import httpx2
+from prometheus_client.parser import text_string_to_metric_families
+
+
+@dataclass(frozen=True)
+class Scrape:
+    """Every sample of one look, by its name and its labels."""
+
+    samples: Mapping[tuple[str, frozenset[tuple[str, str]]], float]
+    text: str
+
+    def __call__(self, name: str, **labels: str) -> float:
+        """The sum of the samples of this name that have these labels; 0 where there is none."""
+        wanted = labels.items()
+        return sum(
+            value for (one, has), value in self.samples.items() if one == name and wanted <= has
+        )
+
+    def has(self, name: str) -> bool:
+        return any(one == name for one, _ in self.samples)
+
+    def labels(self) -> Iterator[tuple[str, str]]:
+        """Each label with each of its values, except the limits of histograms."""
+        for _, has in self.samples:
+            yield from (label for label in has if label[0] != "le")
+
+
+async def scrape(port: int) -> Scrape:
+    async with httpx2.AsyncClient(trust_env=False, timeout=20) as http:
+        response = await http.get(f"http://127.0.0.1:{port}/metrics")
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/plain")
+    return Scrape(
+        {
+            (sample.name, frozenset(sample.labels.items())): sample.value
+            for family in text_string_to_metric_families(response.text)
+            for sample in family.samples
+        },
+        response.text,
+    )
+
+
+async def status_of(port: int, path: str) -> int:
+    async with httpx2.AsyncClient(trust_env=False, timeout=20) as http:
+        return (await http.get(f"http://127.0.0.1:{port}{path}")).status_code
