@@ -20,6 +20,7 @@ from domain.cursors import PageCursors, TurnCursors
 from domain.execution.dispatcher import Dispatcher
 from domain.execution.exporter import Exporter
 from domain.execution.image_writer import ImageWriter
+from domain.execution.importer import Importer
 from domain.execution.model_availability import ModelAvailability
 from domain.execution.runner import OutputRunner
 from domain.execution.sweeper import Sweeper
@@ -37,6 +38,7 @@ from domain.services.edit_planning import EditPlanner
 from domain.services.exports import ExportService
 from domain.services.favourites import FavouriteService
 from domain.services.images import ImageService
+from domain.services.imports import ImportService
 from domain.services.outputs import OutputService
 from domain.services.plans import PlanService
 from domain.services.prompts import PromptService
@@ -102,9 +104,9 @@ from storage.mongo.change_feed import MongoChangeFeed
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database, open_database
 from storage.mongo.erasures import MongoErasureRepository
-from storage.mongo.exports import MongoExportRepository
 from storage.mongo.idempotency import MongoIdempotencyRepository
 from storage.mongo.images import MongoImageRepository
+from storage.mongo.jobs import MongoExportRepository, MongoImportRepository
 from storage.mongo.model_availability import MongoWithdrawnModelRepository
 from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.periodic import MongoPeriodicJobRepository
@@ -212,6 +214,7 @@ async def open_api(
         hub = _make_hub(base)
         eraser = _make_viewer_eraser(base)
         exporter = _make_exporter(base)
+        importer = _make_importer(base, upload_processor)
         services = _make_services(
             settings,
             base,
@@ -220,6 +223,7 @@ async def open_api(
             upload_processor=upload_processor,
             eraser=eraser,
             exporter=exporter,
+            importer=importer,
         )
         _show_subscriptions(base.metrics, hub)
         admission = Admission(await _open_authenticator(settings, stack), services.viewers)
@@ -231,6 +235,7 @@ async def open_api(
         await stack.enter_async_context(_make_orphan_collector(base).serve())
         await stack.enter_async_context(eraser.serve())
         await stack.enter_async_context(exporter.serve())
+        await stack.enter_async_context(importer.serve())
         await _serve_operators(base, metrics_listener, stack)
         yield Api(
             services=services,
@@ -353,6 +358,7 @@ def _make_services(
     upload_processor: UploadProcessor,
     eraser: ViewerEraser,
     exporter: Exporter,
+    importer: Importer,
 ) -> Services:
     """Put together what resolvers call. It opens nothing."""
     conversation_repository = MongoConversationRepository(base.database)
@@ -409,6 +415,13 @@ def _make_services(
         exports=ExportService(
             MongoExportRepository(base.database), conversation_repository, accounts, exporter.look
         ),
+        imports=ImportService(
+            MongoImportRepository(base.database),
+            MongoUploadRepository(base.database),
+            accounts,
+            base.objects,
+            importer.look,
+        ),
         shares=shares,
         viewers=_make_viewer_service(settings, base, eraser=eraser),
         accounts=accounts,
@@ -445,6 +458,7 @@ def _make_upload_service(
         image_processor=upload_processor,
         image_writer=base.image_writer,
         max_bytes=settings.max_upload_bytes,
+        max_import_bytes=settings.max_import_bytes,
     )
 
 
@@ -457,13 +471,24 @@ def _make_viewer_eraser(base: _Base) -> ViewerEraser:
     )
 
 
+def _make_importer(base: _Base, upload_processor: UploadProcessor) -> Importer:
+    """Only API processes have a sandbox."""
+    return Importer(
+        MongoImportRepository(base.database),
+        base.images,
+        base.objects,
+        upload_processor=upload_processor,
+        image_processor=base.image_tools.image_processor,
+    )
+
+
 def _make_exporter(base: _Base) -> Exporter:
     return Exporter(
         MongoExportRepository(base.database),
         MongoConversationRepository(base.database),
         MongoTurnRepository(base.database),
         base.images,
-        base.image_tools.objects,
+        base.objects,
     )
 
 

@@ -21,7 +21,7 @@ _LINKED: Final = re.compile(
     rf"(?:images|previews|samples|exports)/{_NAME}"
     r"(?:\.(?:png|jpg|webp|zip)|-[1-9][0-9]{0,4}w\.webp)"
 )
-_UPLOADED: Final = re.compile(rf"uploads/{_NAME}\.(?:png|jpg|webp|heic|heif)")
+_UPLOADED: Final = re.compile(rf"uploads/{_NAME}\.(?:png|jpg|webp|heic|heif|zip)")
 _MARK: Final = re.compile(rf"owners/{_NAME}\.txt")
 _CONTENT_TYPES: Final = {
     "txt": "text/plain",

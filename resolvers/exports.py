@@ -1,4 +1,4 @@
-"""Root fields of exports."""
+"""Root fields of exports and imports."""
 
 from typing import Annotated
 
@@ -6,7 +6,12 @@ import strawberry
 
 from schema.context import Info
 from schema.errors import Refusable
-from schema.exports import ExportConversationInput, ExportPayload
+from schema.exports import (
+    ExportConversationInput,
+    ExportPayload,
+    ImportConversationInput,
+    ImportConversationPayload,
+)
 
 
 @strawberry.type
@@ -35,3 +40,18 @@ class ExportMutations:
     async def export_viewer(self, info: Info) -> ExportPayload:
         export = await info.context.services.exports.create_of_viewer(info.context.viewer)
         return ExportPayload(export=export)
+
+    @strawberry.mutation(
+        description="Take an export back as new conversations and images, with new IDs and at no "
+        "cost. Images are checked as uploads are. Calling it again returns the same import.",
+        extensions=[Refusable()],
+    )
+    async def import_conversation(
+        self,
+        info: Info,
+        input: Annotated[
+            ImportConversationInput, strawberry.argument(description="The uploaded export.")
+        ],
+    ) -> ImportConversationPayload:
+        made = await info.context.services.imports.create(info.context.viewer, input.upload_id)
+        return ImportConversationPayload(import_=made)

@@ -8,18 +8,19 @@ import strawberry
 
 from domain.conversations import Conversation
 from domain.errors import QueryTooComplex
-from domain.exports import Export
 from domain.ids import (
     as_turn_id,
     parent_of_output,
     parse_conversation_id,
     parse_export_id,
     parse_image_id,
+    parse_import_id,
     parse_output_id,
     parse_prompt_id,
     parse_turn_id,
 )
 from domain.images import Image
+from domain.jobs import Export, Import
 from domain.outputs import Output
 from domain.prompts import Prompt
 from domain.turns import Turn
@@ -67,6 +68,11 @@ async def _find_export(info: Info, name: str) -> Export | None:
     return await info.context.load.export.load(export_id) if export_id else None
 
 
+async def _find_import(info: Info, name: str) -> Import | None:
+    import_id = parse_import_id(name)
+    return await info.context.load.importing.load(import_id) if import_id else None
+
+
 async def _find_viewer(info: Info, name: str) -> Viewer | None:
     viewer = info.context.viewer
     return viewer if name == viewer.id else None
@@ -80,6 +86,7 @@ _FINDERS = {
     "prompt": _find_prompt,
     "user": _find_viewer,
     "exp": _find_export,
+    "imp": _find_import,
 }
 
 

@@ -1,16 +1,19 @@
-"""Exports: jobs that make a ZIP of what a viewer has."""
+"""Exports and imports: jobs that make a ZIP of what a viewer has, and take it back."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import strawberry
 
-from domain import exports, outputs
+from domain import conversations, jobs, outputs
 from schema.context import Info
 from schema.errors import Payload
 from schema.hints import hints
 from schema.node import Node
 from schema.outputs import GenerationError
+
+if TYPE_CHECKING:
+    from schema.conversations import Conversation
 
 
 @strawberry.type(
@@ -19,7 +22,7 @@ from schema.outputs import GenerationError
     "`node` to see how it goes."
 )
 class Export(Node):
-    source = exports.Export
+    source = jobs.Export
 
     status: outputs.OutputStatus = strawberry.field(
         description="QUEUED, GENERATING, COMPLETED or FAILED."
@@ -45,7 +48,7 @@ class Export(Node):
         metadata=hints("key"),
     )
     @staticmethod
-    def url(export: strawberry.Parent[exports.Export], info: Info) -> str | None:
+    def url(export: strawberry.Parent[jobs.Export], info: Info) -> str | None:
         return info.context.services.links.link(export.key).url if export.key else None
 
 
@@ -57,8 +60,60 @@ class ExportConversationInput:
 @strawberry.type(description="The export, queued.")
 class ExportPayload(Payload):
     export: Annotated[
-        exports.Export | None,
+        jobs.Export | None,
         strawberry.field(
             graphql_type=Export | None, description="The export. Null if the mutation was refused."
+        ),
+    ] = None
+
+
+@strawberry.type(
+    description="What an export is taken back by: new conversations and images, with new IDs and "
+    "at no cost. A job makes them: query `node` to see how it goes. Images are in the gallery as "
+    "soon as they are made, conversations at the end."
+)
+class Import(Node):
+    source = jobs.Import
+
+    status: outputs.OutputStatus = strawberry.field(
+        description="QUEUED, GENERATING, COMPLETED or FAILED."
+    )
+    progress: float | None = strawberry.field(
+        description="The progress from 0 to 1. Null if it is not known."
+    )
+    error: GenerationError | None = strawberry.field(
+        description="Why it failed. Null unless `status` is FAILED."
+    )
+
+    @strawberry.field(
+        graphql_type=Annotated["Conversation", strawberry.lazy("schema.conversations")] | None,
+        description="The new conversation, or the first one of an export of a viewer. Null until "
+        "`status` is COMPLETED, and if it has been deleted.",
+        metadata=hints("conversation_id"),
+    )
+    @staticmethod
+    async def conversation(
+        job: strawberry.Parent[jobs.Import], info: Info
+    ) -> conversations.Conversation | None:
+        if job.conversation_id is None:
+            return None
+        return await info.context.load.conversation.load(job.conversation_id)
+
+
+@strawberry.input(description="The input of `importConversation`.")
+class ImportConversationInput:
+    upload_id: strawberry.ID = strawberry.field(
+        description="An upload with the purpose IMPORT, whose file has been sent."
+    )
+
+
+@strawberry.type(description="The import, queued.")
+class ImportConversationPayload(Payload):
+    import_: Annotated[
+        jobs.Import | None,
+        strawberry.field(
+            name="import",
+            graphql_type=Import | None,
+            description="The import. Null if the mutation was refused.",
         ),
     ] = None

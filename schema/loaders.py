@@ -8,10 +8,8 @@ from strawberry.dataloader import DataLoader
 
 from domain.conversations import Conversation
 from domain.credits import Account
-from domain.exports import Export
 from domain.ids import (
     ConversationId,
-    ExportId,
     ImageId,
     PromptId,
     TurnId,
@@ -19,6 +17,7 @@ from domain.ids import (
     conversation_of_turn,
 )
 from domain.images import ImageRecord
+from domain.jobs import Export, Import
 from domain.pages import Page
 from domain.prompts import Prompt
 from domain.shares import ShareScope
@@ -91,8 +90,12 @@ class Loaders:
         return self._make(self._services.images.get_many, lambda _key, _scope: True)
 
     @cached_property
-    def export(self) -> DataLoader[ExportId, Export | None]:
+    def export(self) -> DataLoader[str, Export | None]:
         return self._make(self._services.exports.get_many)
+
+    @cached_property
+    def importing(self) -> DataLoader[str, Import | None]:
+        return self._make(self._services.imports.get_many)
 
     @cached_property
     def prompt(self) -> DataLoader[PromptId, Prompt | None]:

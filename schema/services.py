@@ -17,6 +17,7 @@ from domain.services.conversations import ConversationService
 from domain.services.exports import ExportService
 from domain.services.favourites import FavouriteService
 from domain.services.images import ImageService
+from domain.services.imports import ImportService
 from domain.services.outputs import OutputService
 from domain.services.plans import PlanService
 from domain.services.prompts import PromptService
@@ -77,6 +78,7 @@ class Services:
     prompts: PromptService
     favourites: FavouriteService
     exports: ExportService
+    imports: ImportService
     shares: ShareService
     viewers: ViewerService
     accounts: AccountService

@@ -103,6 +103,7 @@ class ViewerEraser:
 
     async def _delete_all(self, viewer_id: ViewerId) -> None:
         await self._cancel_outputs(viewer_id)
+        await self._erasures.delete_imports(viewer_id)
         await self._delete_exports(viewer_id)
         await self._delete_conversations(viewer_id)
         # A twin that makes an image of an upload finds out when it writes to the upload: those

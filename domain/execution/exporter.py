@@ -1,25 +1,20 @@
-"""Makes exports: one at a time in each process, as a stream into the object store.
+"""Makes exports, as a stream into the object store.
 
-A job that its process leaves, for whatever reason, is begun again by any process once its lease has
-expired. It writes under a new key each time, and only the holder of the latest claim says where the
-ZIP is; what others have written is deleted, or collected as orphaned.
+A job that is begun again writes under a new key. What an earlier try has written is deleted, or
+collected as orphaned.
 """
 
 import asyncio
-import logging
-import random
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from hashlib import sha256
-from time import monotonic
 from typing import Final
 
 from domain.conversations import Conversation
-from domain.errors import GenerationErrorCode, ObjectMissing, Overloaded, StoreUnavailable
+from domain.errors import ObjectMissing
 from domain.execution.archives import STREAMED_BYTES, ArchiveWriter
 from domain.execution.image_writer import ImageWriter
-from domain.execution.leases import LeaseLost
+from domain.execution.jobs import JobRunner
 from domain.export_format import (
     MANIFEST,
     Facts,
@@ -32,28 +27,21 @@ from domain.export_format import (
     manifest,
     turn_part_name,
 )
-from domain.exports import KEPT, MAX_TRIES, Export, ExportClaim
 from domain.ids import ImageId, ViewerId
 from domain.images import ARCHIVE, Image, new_key
-from domain.outputs import GenerationError
+from domain.jobs import KEPT, Export, JobClaim
 from domain.pages import MAX_PAGE_SIZE, PageRequest, Position
 from domain.ports.execution import ExportRepository
 from domain.ports.objects import ArchiveStore
 from domain.ports.repositories import ConversationRepository, ImageRepository, TurnRepository
 
-log = logging.getLogger(__name__)
-
-LEASE: Final = timedelta(seconds=60)
-"""Longer than the store may take for one object."""
-_RENEW_SECONDS: Final = 5.0
-_LOOK_SECONDS: Final = 4.0
 _TURNS: Final = 50
 """Of one part."""
-_LOST: Final = GenerationError(GenerationErrorCode.STORAGE_UNAVAILABLE, retryable=True)
-_BROKEN: Final = GenerationError(GenerationErrorCode.INTERNAL, retryable=True)
 
 
-class Exporter:
+class Exporter(JobRunner[Export]):
+    kind = "export"
+
     def __init__(
         self,
         exports: ExportRepository,
@@ -61,83 +49,34 @@ class Exporter:
         turns: TurnRepository,
         images: ImageRepository,
         objects: ArchiveStore,
-        *,
-        lease: timedelta = LEASE,
     ) -> None:
+        super().__init__(exports)
         self._exports = exports
         self._conversations = conversations
         self._turns = turns
         self._images = images
         self._objects = objects
-        self._lease = lease
-        self._wanted = asyncio.Event()
 
-    @asynccontextmanager
-    async def serve(self) -> AsyncIterator[None]:
-        """Make what is waiting, until the block ends."""
-        task = asyncio.create_task(self._make_forever(), name="exporter")
-        try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
-
-    def look(self) -> None:
-        """Look for exports now: one has just been created."""
-        self._wanted.set()
-
-    async def _make_forever(self) -> None:
-        while True:
-            self._wanted.clear()
-            try:
-                await self._exports.abandon(max_tries=MAX_TRIES, error=_LOST, kept=KEPT)
-                claim = await self._exports.claim(lease=self._lease, max_tries=MAX_TRIES)
-                if claim is not None:
-                    await self._make(claim)
-                    continue
-            except Overloaded:
-                pass  # the next look will tell
-            except Exception:
-                log.exception("search for exports failed")
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_SECONDS * random.uniform(0.75, 1.25)):
-                    await self._wanted.wait()
-
-    async def _make(self, claim: ExportClaim) -> None:
+    async def run(self, claim: JobClaim[Export]) -> None:
         key, writer = new_key("exports", ARCHIVE), ArchiveWriter()
-        begun_at = monotonic()
-        kept = False
+        is_kept = False
         try:
             await self._objects.put_parts(key, self._write_parts(claim, writer))
-            kept = await self._exports.complete(
+            is_kept = await self._exports.complete(
                 claim, key=key, byte_size=writer.byte_size, kept=KEPT
             )
-        except LeaseLost:
-            pass  # it was deleted, or another process makes it
-        except (Overloaded, StoreUnavailable) as error:
-            # Its lease expires, and it is begun again.
-            reason = str(error) or type(error).__name__
-            log.warning("export interrupted", extra={"reason": reason})
-        except Exception:
-            log.exception("export failed")
-            await self._exports.fail(claim, _BROKEN, kept=KEPT)
-        else:
-            seconds = round(monotonic() - begun_at, 3)
-            log.info("export made", extra={"seconds": seconds, "byte_size": writer.byte_size})
         finally:
-            if not kept:
+            if not is_kept:
                 await ImageWriter(self._objects).delete([key])
 
-    async def _write_parts(self, claim: ExportClaim, writer: ArchiveWriter) -> AsyncIterator[bytes]:
+    async def _write_parts(
+        self, claim: JobClaim[Export], writer: ArchiveWriter
+    ) -> AsyncIterator[bytes]:
         """The ZIP, in parts of a few megabytes. Raise LeaseLost."""
-        renewed_at = monotonic()
-        async for progress in self._write(claim.export, writer):
+        async for progress in self._write(claim.job, writer):
             if data := writer.take(at_least=STREAMED_BYTES):
                 yield data
-            if monotonic() - renewed_at > _RENEW_SECONDS:
-                renewed_at = monotonic()
-                if not await self._exports.renew(claim, progress=progress, lease=self._lease):
-                    raise LeaseLost
+            await self.renew(claim, progress=progress)
         writer.end()
         yield writer.take()
 

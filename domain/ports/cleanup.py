@@ -81,6 +81,9 @@ class ErasureRepository(Protocol):
     async def list_exports(self, viewer_id: ViewerId) -> Mapping[ExportId, Sequence[str]]:
         """Exports, and the keys of their ZIPs."""
 
+    async def delete_imports(self, viewer_id: ViewerId) -> None:
+        """What is being imported writes nothing from then on."""
+
     async def delete_exports(self, viewer_id: ViewerId, ids: Collection[ExportId]) -> None: ...
 
     async def delete_prompts_and_keys(self, viewer_id: ViewerId) -> None:

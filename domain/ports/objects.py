@@ -71,6 +71,12 @@ class ArchiveStore(ObjectStore, Protocol):
         is kept.
         """
 
+    async def size(self, key: str) -> int:
+        """How many bytes the object has, or `ObjectMissing`."""
+
+    async def read(self, key: str, *, start: int, count: int) -> bytes:
+        """Exactly `count` bytes of the object, at least one, or `ObjectMissing`."""
+
 
 class UploadStore(Protocol):
     """Takes bytes from clients, under keys whose folder is `uploads`, and reads them back."""

@@ -6,9 +6,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from domain.errors import RateLimited
-from domain.exports import MAX_RUNNING_EXPORTS, Export
-from domain.ids import ConversationId, ExportId, new_export_id, parse_conversation_id
-from domain.outputs import OutputStatus
+from domain.ids import ConversationId, new_export_id, parse_conversation_id
+from domain.jobs import MAX_RUNNING_JOBS, Export
 from domain.ports.execution import ExportRepository
 from domain.ports.repositories import ConversationRepository
 from domain.refusals import refuse
@@ -27,7 +26,7 @@ class ExportService:
     begin: Callable[[], None]
     """Called once one has been created, which is found without it, too."""
 
-    async def get_many(self, viewer: Viewer, ids: Iterable[ExportId]) -> Mapping[ExportId, Export]:
+    async def get_many(self, viewer: Viewer, ids: Iterable[str]) -> Mapping[str, Export]:
         return await self.exports.get_many(viewer.id, ids)
 
     async def create_of_conversation(self, viewer: Viewer, raw_conversation_id: str) -> Export:
@@ -48,16 +47,10 @@ class ExportService:
             id=new_export_id(),
             owner_id=viewer.id,
             conversation_id=conversation_id,
-            status=OutputStatus.QUEUED,
-            progress=None,
-            key=None,
-            byte_size=None,
-            expires_at=None,
-            error=None,
             created_at=datetime.now(UTC),
         )
-        if not await self.exports.create(export, at_most=MAX_RUNNING_EXPORTS):
-            message = f"At most {MAX_RUNNING_EXPORTS} exports can run. Try again later."
+        if not await self.exports.create(export, at_most=MAX_RUNNING_JOBS):
+            message = f"At most {MAX_RUNNING_JOBS} exports can run. Try again later."
             raise RateLimited(message, retry_after_seconds=_WAIT_SECONDS)
         self.begin()
         return export

@@ -80,6 +80,15 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
         IndexModel("key", partialFilterExpression={"key": {"$type": "string"}}),
         IndexModel("expiresAt", expireAfterSeconds=0),
     ],
+    "imports": [
+        IndexModel("ownerId"),
+        IndexModel(
+            [("status", ASCENDING), ("createdAt", ASCENDING)],
+            name="unfinished",
+            partialFilterExpression={"status": UNFINISHED_JOB},
+        ),
+        IndexModel("expiresAt", expireAfterSeconds=0),
+    ],
     "uploads": [
         IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING)]),
         # Only while there may be bytes. Reconciliation looks for `key`.
@@ -140,6 +149,10 @@ class Collections(ABC, Generic[Collection]):
     @property
     def exports(self) -> Collection:
         return self.collection("exports")
+
+    @property
+    def imports(self) -> Collection:
+        return self.collection("imports")
 
     @property
     def uploads(self) -> Collection:

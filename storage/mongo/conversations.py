@@ -301,6 +301,25 @@ class _NewTurn:
         return turn
 
 
+def imported_conversation(conversation: Conversation, texts: str) -> Document:
+    """As it is stored. `texts` are those that it is found by, besides its title."""
+    source_image = conversation.source_image
+    return {
+        "_id": conversation.id,
+        "ownerId": conversation.owner_id,
+        "title": conversation.title,
+        "titleWasGiven": conversation.title_was_given,
+        "sourceImage": source_image and image_document(source_image),
+        "aspectRatio": str(conversation.aspect_ratio),
+        "resolution": conversation.resolution.value,
+        "turnCount": conversation.turn_count,
+        "words": words_to_find(conversation.title, texts),
+        "version": 1,
+        "createdAt": conversation.created_at,
+        "updatedAt": conversation.updated_at,
+    }
+
+
 def _read(document: Document, cluster_time: ClusterTime) -> Conversation:
     source_image = document["sourceImage"]
     return Conversation(

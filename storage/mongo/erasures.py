@@ -27,6 +27,7 @@ _OWNED: Final = (
     "images",
     "shares",
     "exports",
+    "imports",
     "uploads",
     "prompts",
     "ledger",
@@ -111,6 +112,9 @@ class MongoErasureRepository:
     async def list_exports(self, viewer_id: ViewerId) -> Mapping[ExportId, Sequence[str]]:
         found = self._database.exports.find({"ownerId": viewer_id}, {"key": 1})
         return {one["_id"]: [one["key"]] if one["key"] else [] async for one in found}
+
+    async def delete_imports(self, viewer_id: ViewerId) -> None:
+        await self._database.imports.delete_many({"ownerId": viewer_id})
 
     async def delete_exports(self, viewer_id: ViewerId, ids: Collection[ExportId]) -> None:
         await self._database.exports.delete_many(_among(viewer_id, ids))

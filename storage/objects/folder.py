@@ -89,12 +89,19 @@ class FolderObjectStore:
 
     async def put_parts(self, key: str, parts: AsyncIterator[bytes]) -> None:
         """As `put`, part by part."""
+        await self._put_parts(key, parts, True)
+
+    async def put_new_parts(self, key: str, parts: AsyncIterator[bytes]) -> bool:
+        """As `put_new`, part by part."""
+        return await self._put_parts(key, parts, False)
+
+    async def _put_parts(self, key: str, parts: AsyncIterator[bytes], replace: bool) -> bool:
         with ExitStack() as stack:
             # Closed, and what is not finished removed, by the loop: these wait for no disk.
             put = await self._run(self._begin, stack, checked(key))
             async for part in parts:
                 await self._run(put.file.write, part)
-            await self._run(put.finish, True)
+            return await self._run(put.finish, replace)
 
     async def put_new(self, key: str, data: bytes) -> bool:
         """As `put`, or return False if there is such an object, which stays as it is."""

@@ -209,6 +209,26 @@ class S3ObjectStore:
                 _check_is_object(answer, key)
                 return await _read(body, max_bytes)
 
+    async def size(self, key: str) -> int:
+        checked(key)
+        async with answering(self._operation_seconds):
+            answer = await self._client.head_object(Bucket=self._bucket.name, Key=key)
+        _check_is_object(answer, key)
+        return int(answer["ContentLength"])
+
+    async def read(self, key: str, *, start: int, count: int) -> bytes:
+        checked(key)
+        async with answering(self._operation_seconds):
+            answer = await self._client.get_object(
+                Bucket=self._bucket.name, Key=key, Range=f"bytes={start}-{start + count - 1}"
+            )
+            async with answer["Body"] as body:
+                _check_is_object(answer, key)
+                data = await _read(body, count)
+        if len(data) != count:
+            raise _no_answer_of_a_bucket()
+        return data
+
     async def delete(self, keys: Sequence[str]) -> None:
         every = list(dict.fromkeys(checked(key) for key in keys))
         for begin in range(0, len(every), _DELETED_AT_ONCE):
@@ -384,7 +404,7 @@ async def answering(within_seconds: float = OPERATION_SECONDS) -> AsyncIterator[
             yield
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "nothing")
-        if code == "NoSuchKey":
+        if code in ("NoSuchKey", "404"):  # an answer to HEAD has no body with a code
             raise ObjectMissing("there is no such object") from error
         raise StoreUnavailable(f"the bucket answered {code}") from error
     except (BotoCoreError, aiohttp.ClientError, TimeoutError, OSError) as error:

@@ -16,9 +16,9 @@ import pytest
 from pydantic import SecretStr
 from pymongo import AsyncMongoClient
 
-from domain.exports import MAX_RUNNING_EXPORTS
 from domain.ids import new_image_id
 from domain.images import new_key
+from domain.jobs import MAX_RUNNING_JOBS
 from tests.clients import PATIENCE_SECONDS, Data, GraphQLClient
 from tests.conftest import Darkroom, StartDarkroom
 from tests.operations import (
@@ -153,7 +153,7 @@ async def test_few_run_at_once(start_darkroom: StartDarkroom) -> None:
     async with collection(darkroom) as exports:
         # Held by a process that is not there.
         held = {"status": "GENERATING", "leaseUntil": datetime.now(UTC) + timedelta(hours=1)}
-        for _ in range(MAX_RUNNING_EXPORTS):
+        for _ in range(MAX_RUNNING_JOBS):
             payload = (await client(EXPORT, id=done["conversation"]["id"]))["exportConversation"]
             await ended(client, payload["export"])
             await exports.update_one({"_id": payload["export"]["id"]}, {"$set": held})

@@ -13,7 +13,6 @@ from pymongo import monitoring
 
 from domain.conflicts import Conflict
 from domain.errors import GenerationErrorCode, UserError, UserErrorCode
-from domain.exports import Export, ExportClaim
 from domain.idempotency import IdempotencyKey
 from domain.ids import (
     ConversationId,
@@ -25,7 +24,8 @@ from domain.ids import (
     viewer_id_of,
 )
 from domain.images import new_key
-from domain.outputs import GenerationError, OutputStatus, Report
+from domain.jobs import Export, JobClaim
+from domain.outputs import GenerationError, Report
 from domain.pages import PageRequest
 from domain.references import Reference, ReferenceOrigin
 from domain.shares import Share
@@ -36,9 +36,9 @@ from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.collections import UNFINISHED_PARENT
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database, open_database
-from storage.mongo.exports import MongoExportRepository
 from storage.mongo.idempotency import MongoIdempotencyRepository
 from storage.mongo.images import MongoImageRepository
+from storage.mongo.jobs import MongoExportRepository
 from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.prompts import MongoPromptRepository
 from storage.mongo.shares import MongoShareRepository
@@ -276,17 +276,11 @@ async def _export(database: Database) -> None:
         id=new_export_id(),
         owner_id=ANA,
         conversation_id=None,
-        status=OutputStatus.QUEUED,
-        progress=None,
-        key=None,
-        byte_size=None,
-        expires_at=None,
-        error=None,
         created_at=datetime.now(UTC),
     )
     assert await exports.create(export, at_most=1)
     assert await exports.get_many(ANA, [export.id])
-    claim = ExportClaim(export, fence=0)
+    claim = JobClaim(export, fence=0)
     assert await exports.renew(claim, progress=None, lease=LONG)
     assert await exports.complete(claim, key="…", byte_size=1, kept=LONG)
     failure = GenerationError(GenerationErrorCode.INTERNAL, retryable=True)
