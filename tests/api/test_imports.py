@@ -119,9 +119,8 @@ async def test_a_conversation_comes_back_as_it_was(
     assert (await other("{ viewer { credits { balance reserved } } }"))["viewer"] == before
     made = copy["turns"]["nodes"][0]["outputs"][0]["images"][0]
     assert made["turn"]["id"] == copy["turns"]["nodes"][0]["id"]
-    assert len(made["madeFrom"]) == len(
-        original["turns"]["nodes"][0]["outputs"][0]["images"][0]["madeFrom"]
-    )
+    before_it = original["turns"]["nodes"][0]["outputs"][0]["images"][0]["madeFrom"]
+    assert len(made["madeFrom"]) == len(before_it) > 0
     image = await other.http.get(made["url"])
     assert image.headers["content-type"] == made["contentType"]
     # It goes on like any other.
@@ -187,7 +186,8 @@ async def test_what_a_process_has_left_is_made_by_another(start_darkroom: StartD
         again = await ended(client, (await client(NODE, id=job["id"]))["node"])
 
     assert again["conversation"] == job["conversation"]
-    assert (await client(GALLERY, first=100))["viewer"]["images"]["nodes"] == images
+    found = (await client(GALLERY, first=100))["viewer"]["images"]["nodes"]
+    assert [one["id"] for one in found] == [one["id"] for one in images]
 
 
 async def test_an_import_is_deleted_with_its_viewer(start_darkroom: StartDarkroom) -> None:
@@ -258,7 +258,7 @@ HOSTILE: Final[dict[str, Change]] = {
     "an entry of another kind": put("images/run.exe", b"x"),
     "an archive inside": put("images/inner.zip", b"PK"),
     "a folder": put("images/", b""),
-    "no manifest": lambda entries: entries.pop("manifest.json"),  # type: ignore[dict-item,return-value]
+    "no manifest": lambda entries: entries.pop("manifest.json"),  # type: ignore[dict-item]
     "a manifest that is no JSON": put("manifest.json", b"{"),
     "a manifest that is a list": put("manifest.json", b"[]"),
     "JSON that is very deep": put("manifest.json", b"[" * 100_000),

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 
@@ -58,6 +59,17 @@ async def test_an_object_may_come_in_parts(place: Place, count: int) -> None:
     assert await place.store.get(key) == part * count
     link = await place.http.get(place.store.link(key).url)
     assert (link.status_code, link.headers["content-type"]) == (200, "application/zip")
+
+
+async def test_a_piece_of_an_object_can_be_read(place: Place) -> None:
+    key = await place.put(PICTURE)
+
+    assert await place.store.size(key) == len(PICTURE)
+    assert await place.store.read(key, start=10, count=20) == PICTURE[10:30]
+    assert await place.store.read(key, start=len(PICTURE) - 1, count=1) == PICTURE[-1:]
+    for missing in (place.store.size, partial(place.store.read, start=0, count=1)):
+        with pytest.raises(ObjectMissing):
+            await missing(new_key("images", "image/png"))
 
 
 async def test_of_parts_that_fail_nothing_is_kept(place: Place) -> None:
