@@ -20,7 +20,9 @@ from domain.cursors import PageCursors, TurnCursors
 from domain.delivery.deliverer import Deliverer
 from domain.errors import Overloaded
 from domain.execution.dispatcher import Dispatcher
+from domain.execution.exporter import Exporter
 from domain.execution.image_writer import ImageWriter
+from domain.execution.importer import Importer
 from domain.execution.model_availability import ModelAvailability
 from domain.execution.runner import OutputRunner
 from domain.execution.sweeper import Sweeper
@@ -37,8 +39,10 @@ from domain.services.blocked_viewers import BlockedViewers
 from domain.services.commands import CommandService
 from domain.services.conversations import ConversationService
 from domain.services.edit_planning import EditPlanner
+from domain.services.exports import ExportService
 from domain.services.favourites import FavouriteService
 from domain.services.images import ImageService
+from domain.services.imports import ImportService
 from domain.services.outputs import OutputService
 from domain.services.plans import PlanService
 from domain.services.posts import PostService
@@ -114,6 +118,7 @@ from storage.mongo.documents import MongoDocumentRepository
 from storage.mongo.erasures import MongoErasureRepository
 from storage.mongo.idempotency import MongoIdempotencyRepository
 from storage.mongo.images import MongoImageRepository
+from storage.mongo.jobs import MongoExportRepository, MongoImportRepository
 from storage.mongo.model_availability import MongoWithdrawnModelRepository
 from storage.mongo.outbox import MongoOutboxRepository
 from storage.mongo.parents import MongoOutputRepository
@@ -232,8 +237,17 @@ async def open_api(
         stack.push_async_callback(upload_processor.aclose)
         hub = _make_hub(base)
         eraser = _make_viewer_eraser(base)
+        exporter = _make_exporter(base)
+        importer = _make_importer(base, upload_processor)
         services = _make_services(
-            settings, base, hub=hub, hints=hints, upload_processor=upload_processor, eraser=eraser
+            settings,
+            base,
+            hub=hub,
+            hints=hints,
+            upload_processor=upload_processor,
+            eraser=eraser,
+            exporter=exporter,
+            importer=importer,
         )
         blocked = BlockedViewers(MongoViewerRepository(base.database))
         # Known before the first request is answered.
@@ -249,6 +263,8 @@ async def open_api(
         await stack.enter_async_context(_make_sweeper(base, dispatcher).serve())
         await stack.enter_async_context(_make_orphan_collector(base).serve())
         await stack.enter_async_context(eraser.serve())
+        await stack.enter_async_context(exporter.serve())
+        await stack.enter_async_context(importer.serve())
         await _serve_operators(base, metrics_listener, stack)
         yield Api(
             services=services,
@@ -284,6 +300,7 @@ async def open_worker(
         await stack.enter_async_context(_make_sweeper(base, dispatcher).serve())
         await stack.enter_async_context(_make_orphan_collector(base).serve())
         await stack.enter_async_context(_make_viewer_eraser(base).serve())
+        await stack.enter_async_context(_make_exporter(base).serve())
         await _serve_operators(base, metrics_listener, stack)
         yield
 
@@ -379,6 +396,8 @@ def _make_services(
     hints: HintQueue,
     upload_processor: UploadProcessor,
     eraser: ViewerEraser,
+    exporter: Exporter,
+    importer: Importer,
 ) -> Services:
     """Put together what resolvers call. It opens nothing."""
     conversation_repository = MongoConversationRepository(base.database)
@@ -449,6 +468,16 @@ def _make_services(
         prompts=PromptService(prompt_repository),
         webhooks=WebhookService(MongoWebhookRepository(base.database), base.webhook_sender),
         favourites=FavouriteService(base.images, prompt_repository),
+        exports=ExportService(
+            MongoExportRepository(base.database), conversation_repository, accounts, exporter.look
+        ),
+        imports=ImportService(
+            MongoImportRepository(base.database),
+            MongoUploadRepository(base.database),
+            accounts,
+            base.objects,
+            importer.look,
+        ),
         shares=shares,
         viewers=_make_viewer_service(settings, base, eraser=eraser),
         accounts=accounts,
@@ -486,6 +515,7 @@ def _make_upload_service(
         image_processor=upload_processor,
         image_writer=base.image_writer,
         max_bytes=settings.max_upload_bytes,
+        max_import_bytes=settings.max_import_bytes,
     )
 
 
@@ -495,6 +525,27 @@ def _make_viewer_eraser(base: _Base) -> ViewerEraser:
         MongoOutputRepository(base.database),
         MongoConversationRepository(base.database),
         MongoPostRepository(base.database),
+        base.objects,
+    )
+
+
+def _make_importer(base: _Base, upload_processor: UploadProcessor) -> Importer:
+    """Only API processes have a sandbox."""
+    return Importer(
+        MongoImportRepository(base.database),
+        base.images,
+        base.objects,
+        upload_processor=upload_processor,
+        image_processor=base.image_tools.image_processor,
+    )
+
+
+def _make_exporter(base: _Base) -> Exporter:
+    return Exporter(
+        MongoExportRepository(base.database),
+        MongoConversationRepository(base.database),
+        MongoTurnRepository(base.database),
+        base.images,
         base.objects,
     )
 

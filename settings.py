@@ -484,6 +484,12 @@ class Settings(BaseSettings):
         le=50_000_000,
         description="The largest size of an uploaded image in bytes",
     )
+    max_import_bytes: int = Field(
+        default=1_000_000_000,
+        ge=1,
+        le=4_000_000_000,
+        description="The largest size of an export that is imported, in bytes",
+    )
     c2pa_certificate: Path | None = Field(
         default=None,
         description="A PEM file with the certificate that signs generated images (Content "

@@ -137,6 +137,19 @@ async def refuse_while_erased(transaction: Transaction, viewer_id: ViewerId) -> 
         raise ViewerBeingDeleted
 
 
+async def touch_account(transaction: Transaction, viewer_id: ViewerId, name: str) -> None:
+    """Note the time in the account, for what is counted but moves no credits: two of a viewer's
+    transactions conflict here, so that the second counts what the first has made.
+
+    Raise ViewerBeingDeleted.
+    """
+    touched = await transaction.accounts.update_one(
+        {"_id": viewer_id, **NOT_ERASED}, [{"$set": {name: "$$NOW"}}]
+    )
+    if not touched.matched_count:
+        raise ViewerBeingDeleted
+
+
 async def reserve_credits(
     transaction: Transaction, outputs: Sequence[Output], *, owner_id: ViewerId, max_active: int
 ) -> None:
