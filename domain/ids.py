@@ -26,6 +26,8 @@ UploadId = NewType("UploadId", str)
 ShareId = NewType("ShareId", str)
 ViewerId = NewType("ViewerId", str)
 ModelId = NewType("ModelId", str)
+WebhookId = NewType("WebhookId", str)
+DeliveryId = NewType("DeliveryId", str)
 
 ParentId: TypeAlias = TurnId | PostId
 """Of what outputs belong to."""
@@ -42,6 +44,8 @@ _PROMPT = re.compile(rf"prompt_({_SUFFIX})")
 _UPLOAD = re.compile(rf"upl_({_SUFFIX})")
 _SHARE = re.compile(rf"share_({_SUFFIX})")
 _VIEWER = re.compile(rf"user_({_SUFFIX})")
+_WEBHOOK = re.compile(rf"hook_({_SUFFIX})")
+_DELIVERY = re.compile(rf"dlv_({_SUFFIX})")
 
 
 def new_conversation_id() -> ConversationId:
@@ -58,6 +62,14 @@ def new_image_id() -> ImageId:
 
 def new_upload_id() -> UploadId:
     return UploadId(str(TypeID(prefix="upl")))
+
+
+def new_webhook_id() -> WebhookId:
+    return WebhookId(str(TypeID(prefix="hook")))
+
+
+def new_delivery_id() -> DeliveryId:
+    return DeliveryId(str(TypeID(prefix="dlv")))
 
 
 def new_share_id() -> ShareId:
@@ -150,6 +162,14 @@ def parse_share_id(value: str) -> ShareId | None:
 
 def parse_viewer_id(value: str) -> ViewerId | None:
     return ViewerId(value) if _VIEWER.fullmatch(value) else None
+
+
+def parse_webhook_id(value: str) -> WebhookId | None:
+    return WebhookId(value) if _WEBHOOK.fullmatch(value) else None
+
+
+def parse_delivery_id(value: str) -> DeliveryId | None:
+    return DeliveryId(value) if _DELIVERY.fullmatch(value) else None
 
 
 def bytes_of_id(value: str) -> bytes:

@@ -23,6 +23,7 @@ from resolvers.shares import ShareMutations, ShareQueries, ShareSubscriptions
 from resolvers.turns import TurnMutations, TurnQueries, TurnSubscriptions
 from resolvers.uploads import UploadMutations
 from resolvers.viewer import ViewerMutations, ViewerQueries, ViewerSubscriptions
+from resolvers.webhooks import WebhookMutations
 from schema.scalars import SCALARS
 
 
@@ -53,6 +54,7 @@ class Mutation(
     UploadMutations,
     FavouriteMutations,
     PromptMutations,
+    WebhookMutations,
     ShareMutations,
     ViewerMutations,
 ):

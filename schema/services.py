@@ -27,6 +27,7 @@ from domain.services.shares import ShareService
 from domain.services.turns import TurnService
 from domain.services.uploads import UploadService
 from domain.services.viewers import ViewerService
+from domain.services.webhooks import WebhookService
 from domain.turns import TurnUpdate
 from domain.viewers import Viewer
 
@@ -84,6 +85,7 @@ class Services:
     uploads: UploadService
     prompts: PromptService
     favourites: FavouriteService
+    webhooks: WebhookService
     shares: ShareService
     viewers: ViewerService
     accounts: AccountService

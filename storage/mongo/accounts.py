@@ -1,6 +1,6 @@
 """Accounts and their ledger, written in the transactions that cause the movements."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -52,6 +52,10 @@ class MongoAccountRepository:
 
     async def find(self, viewer_id: ViewerId) -> Account | None:
         return await self._find(viewer_id)
+
+    async def list_existing(self, viewer_ids: Collection[ViewerId]) -> Collection[ViewerId]:
+        found = self._database.accounts.find({"_id": {"$in": list(viewer_ids)}}, {"_id": 1})
+        return [one["_id"] async for one in found]
 
     async def _find(self, viewer_id: ViewerId) -> Account | None:
         found = await self._database.accounts.find_one({"_id": viewer_id})

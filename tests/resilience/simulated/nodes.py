@@ -20,7 +20,7 @@ from domain.images import (
     Provenance,
     Rendition,
 )
-from domain.ports.execution import ClaimRepository
+from domain.ports.execution import ClaimRepository, ContactRepository
 from domain.ports.objects import ObjectStore
 from domain.ports.providers import CaptionWriter, Provider
 from domain.ports.repositories import (
@@ -40,7 +40,7 @@ from domain.services.images import ImageService
 from domain.services.outputs import OutputService
 from domain.services.posts import PostService
 from domain.services.turns import TurnService
-from tests.resilience.simulated.model.repositories import Accounts, Images, Turns
+from tests.resilience.simulated.model.repositories import Accounts, Contacts, Images, Turns
 from tests.resilience.simulated.network import Line, Remote
 from tests.resilience.simulated.site import HEARTBEAT, LEASE, MAX_QUEUED, Site
 from tests.resilience.simulated.vendor import (
@@ -96,7 +96,9 @@ class Node:
         if sweeps is None:
             await self._stop
         else:
-            sweeper = sweeps(self._claims, self.dispatcher, lease=LEASE, max_queued=MAX_QUEUED)
+            sweeper = sweeps(
+                self._claims, self.dispatcher, self._contacts, lease=LEASE, max_queued=MAX_QUEUED
+            )
             async with sweeper.serve():
                 await self._stop
         if self.dispatcher is not None:
@@ -110,6 +112,7 @@ class Node:
 
         tables, parts, database = site.tables, site.parts, site.database
         self._claims = cast("ClaimRepository", remote(database, parts.claims(tables, process)))
+        self._contacts = cast("ContactRepository", remote(database, Contacts(tables)))
         self._turns = cast("TurnRepository", remote(database, Turns(tables)))
         self._outputs = cast("OutputRepository", remote(database, parts.outputs(tables)))
         self._posts = cast("PostRepository", remote(database, parts.posts(tables)))
