@@ -18,6 +18,7 @@ from domain.cleanup.collector import OrphanCollector
 from domain.cleanup.erasure import ViewerEraser
 from domain.cursors import PageCursors, TurnCursors
 from domain.delivery.deliverer import Deliverer
+from domain.errors import Overloaded
 from domain.execution.dispatcher import Dispatcher
 from domain.execution.image_writer import ImageWriter
 from domain.execution.model_availability import ModelAvailability
@@ -30,7 +31,9 @@ from domain.ports.objects import Objects
 from domain.ports.providers import CaptionWriter, Provider
 from domain.rates import Allowance, Rate
 from domain.registry import RegisteredModel
+from domain.retries import RetryPolicy, retry
 from domain.services.accounts import AccountService
+from domain.services.blocked_viewers import BlockedViewers
 from domain.services.commands import CommandService
 from domain.services.conversations import ConversationService
 from domain.services.edit_planning import EditPlanner
@@ -38,6 +41,7 @@ from domain.services.favourites import FavouriteService
 from domain.services.images import ImageService
 from domain.services.outputs import OutputService
 from domain.services.plans import PlanService
+from domain.services.posts import PostService
 from domain.services.prompts import PromptService
 from domain.services.rate_limits import RateLimits
 from domain.services.shares import ShareService
@@ -53,6 +57,7 @@ from edge.auth import Authenticator
 from edge.dev_tokens import DevelopmentIssuer
 from edge.health import HealthRoutes
 from edge.logos import logo_path, logo_routes
+from edge.persisted import PersistedDocuments, read_trusted_documents
 from edge.signed_objects import signed_object_routes
 from edge.signed_uploads import signed_upload_routes
 from edge.studio import SHARED_PATH
@@ -102,8 +107,10 @@ from storage.mongo.accounts import MongoAccountRepository
 from storage.mongo.backlog import MongoBacklogRepository
 from storage.mongo.buckets import MongoBucketRepository
 from storage.mongo.change_feed import MongoChangeFeed
+from storage.mongo.contacts import MongoContactRepository
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database, open_database
+from storage.mongo.documents import MongoDocumentRepository
 from storage.mongo.erasures import MongoErasureRepository
 from storage.mongo.idempotency import MongoIdempotencyRepository
 from storage.mongo.images import MongoImageRepository
@@ -111,6 +118,7 @@ from storage.mongo.model_availability import MongoWithdrawnModelRepository
 from storage.mongo.outbox import MongoOutboxRepository
 from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.periodic import MongoPeriodicJobRepository
+from storage.mongo.posts import MongoPostRepository
 from storage.mongo.prompts import MongoPromptRepository
 from storage.mongo.referenced_objects import MongoReferencedObjectRepository
 from storage.mongo.shares import MongoShareRepository
@@ -122,10 +130,14 @@ from storage.objects.folder import FolderObjectStore
 from storage.objects.s3 import Bucket, open_bucket
 from subscriptions.conversations import ConversationUpdates
 from subscriptions.hub import Hub
+from subscriptions.posts import PostUpdates
 from subscriptions.shares import SharedTurnUpdates
 from subscriptions.turns import TurnUpdates
 from subscriptions.viewer import ViewerUpdates
 
+_WHILE_STARTING: Final = RetryPolicy(
+    first_pause_seconds=0.2, longest_pause_seconds=1.0, max_seconds=60
+)
 DELIVERY_RULES: Final = DeliveryRules()
 
 log = structlog.get_logger(__name__)
@@ -137,8 +149,10 @@ class Api:
 
     services: Services
     admission: Admission
+    blocked_viewers: BlockedViewers
     database: Database
     metrics: Metrics
+    persisted_documents: PersistedDocuments
     object_routes: Sequence[Route]
     """Where signed URLs lead to, if they lead to this process."""
     logo_routes: Sequence[Route]
@@ -221,22 +235,32 @@ async def open_api(
         services = _make_services(
             settings, base, hub=hub, hints=hints, upload_processor=upload_processor, eraser=eraser
         )
+        blocked = BlockedViewers(MongoViewerRepository(base.database))
+        # Known before the first request is answered.
+        await retry(blocked.refresh, on=Overloaded, policy=_WHILE_STARTING)
+        await stack.enter_async_context(blocked.serve())
         _show_subscriptions(base.metrics, hub)
-        admission = Admission(await _open_authenticator(settings, stack), services.viewers)
+        admission = Admission(await _open_authenticator(settings, stack), services.viewers, blocked)
         await stack.enter_async_context(hub.serve())
         if dispatcher is not None:
             _stop_at_end(dispatcher, stack, grace_left or (lambda: settings.shutdown_grace))
             await stack.enter_async_context(_make_deliverer(base).serve())
             _show_slots(base.metrics, dispatcher)
-        await stack.enter_async_context(Sweeper(base.claims, dispatcher).serve())
+        await stack.enter_async_context(_make_sweeper(base, dispatcher).serve())
         await stack.enter_async_context(_make_orphan_collector(base).serve())
         await stack.enter_async_context(eraser.serve())
         await _serve_operators(base, metrics_listener, stack)
         yield Api(
             services=services,
             admission=admission,
+            blocked_viewers=blocked,
             database=base.database,
             metrics=base.metrics,
+            persisted_documents=PersistedDocuments(
+                MongoDocumentRepository(base.database),
+                trusted=load_trusted_documents(settings),
+                only_trusted=settings.only_trusted_documents,
+            ),
             object_routes=base.image_tools.object_routes,
             logo_routes=logo_routes({model.company for model in base.registry.all()}),
         )
@@ -257,7 +281,7 @@ async def open_worker(
         _show_slots(base.metrics, dispatcher)
         await _receive_hints(settings, dispatcher, stack)
         await stack.enter_async_context(_make_deliverer(base).serve())
-        await stack.enter_async_context(Sweeper(base.claims, dispatcher).serve())
+        await stack.enter_async_context(_make_sweeper(base, dispatcher).serve())
         await stack.enter_async_context(_make_orphan_collector(base).serve())
         await stack.enter_async_context(_make_viewer_eraser(base).serve())
         await _serve_operators(base, metrics_listener, stack)
@@ -272,7 +296,9 @@ async def _serve_operators(
     # Imported here, because it is a server that most installations do not start.
     from metrics.server import serve_metrics  # noqa: PLC0415
 
-    backlog = BacklogCollector(MongoBacklogRepository(base.database), base.registry)
+    backlog = BacklogCollector(
+        MongoBacklogRepository(base.database), base.registry, base.caption_models
+    )
     health = HealthRoutes(base.database.ping)
     await stack.enter_async_context(
         serve_metrics(listener, base.metrics, backlog=backlog, health=health)
@@ -340,6 +366,7 @@ def _make_hub(base: _Base) -> Hub:
     return Hub(
         ObservedFeed(MongoChangeFeed(base.database), base.metrics),
         TurnCursors(base.image_tools.signer),
+        MongoAccountRepository(base.database).list_existing,
         observer=UpdateMetrics(base.metrics),
     )
 
@@ -356,7 +383,9 @@ def _make_services(
     """Put together what resolvers call. It opens nothing."""
     conversation_repository = MongoConversationRepository(base.database)
     turn_repository = MongoTurnRepository(base.database)
-    output_repository = ObservedOutputs(base.database, base.registry, base.metrics)
+    output_repository = ObservedOutputs(
+        base.database, base.metrics, base.registry, base.caption_models
+    )
     prompt_repository = MongoPromptRepository(base.database)
     turn_cursors = TurnCursors(base.image_tools.signer)
     images = ImageService(base.images, base.image_writer)
@@ -388,6 +417,18 @@ def _make_services(
         hints=hints,
         image_writer=base.image_writer,
     )
+    post_repository = MongoPostRepository(base.database)
+    posts = PostService(
+        posts=post_repository,
+        outputs=output_repository,
+        commands=commands,
+        accounts=accounts,
+        images=images,
+        registry=base.registry,
+        caption_models=base.caption_models,
+        hints=hints,
+        image_writer=base.image_writer,
+    )
     turn_updates = TurnUpdates(hub, turn_repository, turn_cursors)
     shares = ShareService(
         MongoShareRepository(base.database),
@@ -397,9 +438,11 @@ def _make_services(
     )
     return Services(
         registry=base.registry,
+        caption_models=base.caption_models,
         conversations=conversations,
         turns=turns,
         outputs=outputs,
+        posts=posts,
         plans=PlanService(conversations, turns),
         images=images,
         uploads=_make_upload_service(settings, base, upload_processor=upload_processor),
@@ -413,6 +456,7 @@ def _make_services(
         turn_updates=turn_updates,
         shared_turn_updates=SharedTurnUpdates(hub, turn_updates, shares),
         conversation_updates=ConversationUpdates(hub, conversation_repository),
+        post_updates=PostUpdates(hub, post_repository),
         viewer_updates=ViewerUpdates(hub, accounts),
         links=base.objects,
         turn_cursors=turn_cursors,
@@ -450,6 +494,7 @@ def _make_viewer_eraser(base: _Base) -> ViewerEraser:
         MongoErasureRepository(base.database),
         MongoOutputRepository(base.database),
         MongoConversationRepository(base.database),
+        MongoPostRepository(base.database),
         base.objects,
     )
 
@@ -461,6 +506,10 @@ def _make_viewer_service(settings: Settings, base: _Base, *, eraser: ViewerErase
         load_samples if settings.environment == "development" else None,
         eraser,
     )
+
+
+def _make_sweeper(base: _Base, dispatcher: Dispatcher | None) -> Sweeper:
+    return Sweeper(base.claims, dispatcher, MongoContactRepository(base.database))
 
 
 def _make_deliverer(base: _Base) -> Deliverer:
@@ -476,9 +525,11 @@ def _make_dispatcher(base: _Base) -> Dispatcher:
         image_processor=base.image_tools.image_processor,
         registry=base.registry,
         providers=base.providers,
+        caption_models=base.caption_models,
+        writers=base.writers,
         availability=base.availability,
     )
-    return Dispatcher(base.claims, runner, registry=base.registry, providers=base.providers)
+    return Dispatcher(base.claims, runner)
 
 
 def _stop_at_end(
@@ -574,7 +625,7 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
         writers=writers,
         image_writer=ImageWriter(objects),
         images=MongoImageRepository(database),
-        claims=ObservedClaims(database, registry, metrics),
+        claims=ObservedClaims(database, metrics, registry, caption_models),
         availability=availability,
         webhook_sender=sender,
     )
@@ -608,6 +659,20 @@ def load_caption_registry(
     except UnknownDefaultModel as error:
         name = variable_of("default_caption_models")
         raise SettingsError([f"{name}: {error}"]) from error
+
+
+def load_trusted_documents(settings: Settings) -> Mapping[str, str]:
+    """Documents by id. Raise `SettingsError` if the file cannot be read."""
+    path = settings.trusted_documents
+    if path is None:
+        return {}
+    try:
+        return read_trusted_documents(path)
+    except (OSError, ValueError, KeyError) as error:
+        reason = getattr(error, "strerror", None) or "it is not a list of documents"
+        raise SettingsError(
+            [f"{variable_of('trusted_documents')}={path} cannot be read: {reason}."]
+        ) from error
 
 
 def _log_defaults(registry: ModelRegistry, caption_models: CaptionModelRegistry) -> None:

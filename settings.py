@@ -238,6 +238,65 @@ class Limits(BaseModel, frozen=True):
     cost_per_second: float = Field(
         default=500, gt=0, description="The cost that their further operations may have each second"
     )
+    requests_in_flight: int = Field(
+        default=20,
+        ge=1,
+        description="How many operations one client may have running in a process; those of "
+        "WebSockets wait for each other, those over HTTP are refused",
+    )
+    process_requests_in_flight: int = Field(
+        default=200, ge=1, description="How many operations may be running in a process"
+    )
+    viewer_sockets: int = Field(
+        default=10, ge=1, description="How many WebSockets a viewer may have to a process"
+    )
+    address_sockets: int = Field(
+        default=20,
+        ge=1,
+        description="How many WebSockets of one address may wait for their token in a process",
+    )
+    process_sockets: int = Field(
+        default=12_000, ge=1, description="How many WebSockets a process may have"
+    )
+    socket_age_seconds: float = Field(
+        default=43_200, gt=0, description="After how many seconds a WebSocket is closed with 1012"
+    )
+    socket_operations: int = Field(
+        default=50, ge=1, description="How many operations one WebSocket may run at the same time"
+    )
+    viewer_subscriptions: int = Field(
+        default=100,
+        ge=1,
+        description="How many subscriptions a viewer may have in a process, over all transports",
+    )
+    address_subscriptions: int = Field(
+        default=1_000,
+        ge=1,
+        description="How many subscriptions clients without a token may have in a process, by "
+        "address, and how many WebSockets: readers of what is shared",
+    )
+    socket_messages: int = Field(
+        default=100, ge=1, description="How many messages a WebSocket may send in 10 seconds"
+    )
+    init_seconds: float = Field(
+        default=5, gt=0, description="How long a WebSocket may take to send its token"
+    )
+    ping_seconds: float = Field(
+        default=20, gt=0, description="How often a WebSocket is sent a ping"
+    )
+    pong_seconds: float = Field(
+        default=15, gt=0, description="How long it may take to answer; then it is closed with 1001"
+    )
+    send_seconds: float = Field(
+        default=15,
+        gt=0,
+        description="How long a client may read nothing of what is sent to it, over any transport",
+    )
+    operation_seconds: float = Field(
+        default=10,
+        gt=0,
+        description="How long a query or mutation may take, and a subscription until it is open",
+    )
 
 
 def _provider(name: str, url: str) -> Any:
@@ -458,7 +517,22 @@ class Settings(BaseSettings):
     openrouter: ProviderSettings = _provider("OpenRouter", "https://openrouter.ai/api/v1")
     replicate: ProviderSettings = _provider("Replicate", "https://api.replicate.com/v1")
     wavespeed: ProviderSettings = _provider("Wavespeed", "https://api.wavespeed.ai/api/v3")
+    trusted_documents: Path | None = Field(
+        default=None,
+        description="A JSON file of GraphQL documents by id, which clients may name by "
+        "`documentId` or their digest: as graphql-codegen or Relay write it, or a manifest of "
+        "Apollo's",
+    )
+    only_trusted_documents: bool = Field(
+        default=False, description="Whether all other documents are refused"
+    )
     limit: Limits = Field(default=Limits())
+    start_seconds: float = Field(
+        default=60.0,
+        ge=0,
+        le=3_600,
+        description="How many seconds a process that starts waits for its database",
+    )
     shutdown_grace: float = Field(
         default=20.0,
         ge=0,
@@ -631,6 +705,11 @@ class Settings(BaseSettings):
     def _contradictions(self) -> Iterator[str]:
         if (self.azure.key is None) != (self.azure.url is None):
             yield f"{PREFIX}AZURE_KEY and {PREFIX}AZURE_URL must be set together."
+        if self.only_trusted_documents and self.trusted_documents is None:
+            yield (
+                f"{PREFIX}ONLY_TRUSTED_DOCUMENTS needs {PREFIX}TRUSTED_DOCUMENTS, the file that "
+                "lists them."
+            )
         of_bucket = [self.s3_bucket, self.s3_key_id, self.s3_secret]
         if any(of_bucket) and not all(of_bucket):
             names = f"{PREFIX}S3_BUCKET, {PREFIX}S3_KEY_ID and {PREFIX}S3_SECRET"

@@ -40,7 +40,7 @@ async def _run(settings: Settings, asked: Namespace) -> int:
             accounts = MongoAccountRepository(opened)
             if asked.command == "prove":
                 return _show(await accounts.prove())
-            viewer_id = _viewer_id(complete, asked.viewer)
+            viewer_id = viewer_id_named(complete, asked.viewer)
             # The account must exist first: otherwise it would depend on timing whether a new viewer
             # also gets the starting credits.
             await accounts.open(viewer_id, starting_credits=complete.starting_credits or 0)
@@ -66,7 +66,8 @@ def _show(proof: Proof) -> int:
     return FAILED if proof.discrepancies else STOPPED
 
 
-def _viewer_id(settings: Settings, name: str) -> ViewerId:
+def viewer_id_named(settings: Settings, name: str) -> ViewerId:
+    """A viewer's id, by itself or by the `sub` of their tokens."""
     issuer = ISSUER if settings.environment == "development" else settings.token_issuer
     assert issuer is not None
     return parse_viewer_id(name) or viewer_id_of(issuer, name)

@@ -1,8 +1,6 @@
 """Models that their providers say are gone: no process offers them, until some time has passed."""
 
-import asyncio
 import logging
-import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
@@ -10,6 +8,7 @@ from typing import Any, Final
 from domain.errors import Overloaded
 from domain.ids import ModelId
 from domain.ports.execution import WithdrawnModelRepository
+from domain.refreshing import refreshing
 from domain.registry import Registry
 
 log = logging.getLogger(__name__)
@@ -33,22 +32,8 @@ class ModelAvailability:
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[None]:
         """Keep up with what other processes have found out, until the block ends."""
-        task = asyncio.create_task(self._refresh_forever(), name="withdrawals")
-        try:
+        async with refreshing(self._refresh, every_seconds=_EVERY_SECONDS, name="withdrawals"):
             yield
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
-
-    async def _refresh_forever(self) -> None:
-        while True:
-            try:
-                await self._refresh()
-            except Overloaded:
-                pass
-            except Exception:
-                log.exception("model availability not read")
-            await asyncio.sleep(_EVERY_SECONDS * random.uniform(0.75, 1.25))
 
     async def _refresh(self) -> None:
         ids = await self._withdrawals.ids()

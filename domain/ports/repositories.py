@@ -210,7 +210,10 @@ class PostRepository(Protocol):
 class OutputRepository(Protocol):
     """Outputs, whatever the kind of their parent."""
 
-    async def find_parent(self, viewer_id: ViewerId, output_id: OutputId) -> Parent | None: ...
+    async def find_parent(
+        self, viewer_id: ViewerId, output_id: OutputId
+    ) -> tuple[Parent, ClusterTime] | None:
+        """What the output belongs to, and since when it may have changed."""
 
     async def list_unfinished(self, viewer_id: ViewerId) -> Sequence[Parent]:
         """Some of the viewer's parents with unfinished outputs; none if there are none."""
@@ -362,6 +365,9 @@ class AccountRepository(Protocol):
     async def find(self, viewer_id: ViewerId) -> Account | None:
         """The viewer's account, if there is one. Raise ViewerBeingDeleted as `open` does."""
 
+    async def list_existing(self, viewer_ids: Collection[ViewerId]) -> Collection[ViewerId]:
+        """Those of the viewers who have an account."""
+
     async def grant(self, viewer_id: ViewerId, credits: int, *, key: str) -> Account | None:
         """Add credits; None if the viewer has been granted credits under this key before."""
 
@@ -374,3 +380,10 @@ class ViewerRepository(Protocol):
 
     async def welcome(self, viewer_id: ViewerId, samples: Sequence[ImageRecord]) -> bool:
         """Store a new viewer with some images; False if the viewer is known."""
+
+    async def block(self, viewer_id: ViewerId, *, reason: str | None) -> None: ...
+
+    async def unblock(self, viewer_id: ViewerId) -> bool:
+        """Return whether the viewer was blocked."""
+
+    async def list_blocked(self) -> Collection[ViewerId]: ...

@@ -18,35 +18,43 @@ UPLOAD_LIFE_SECONDS: Final = 48 * 3600
 """How long an upload leads to its image. Its bytes are deleted much sooner."""
 WITHDRAWN_SECONDS: Final = 3600
 """After which a withdrawn model is offered again, so that a run finds out whether it is back."""
+DOCUMENT_LIFE_SECONDS: Final = 7 * 24 * 3600
+"""After which a client that names a document by its digest has to send it again."""
 ABILITIES_SECONDS: Final = 30 * 24 * 3600
 """After which an object store is asked again what it can do, since servers learn."""
 DELIVERY_LIFE_SECONDS: Final = int(LOG_LIFE.total_seconds())
 UNFINISHED_PARENT: Final = {"$in": ["PENDING", "GENERATING"]}
 """The stored status of a parent with unfinished outputs."""
 
-PARENTS: Final = {"turn": "turns"}
+PARENTS: Final = {"turn": "turns", "post": "posts"}
 """The collections whose documents embed outputs, by how their ids begin."""
+SEARCHED_FIRST, *_SEARCHED_NEXT = PARENTS.values()
 
 _NAMESPACE_EXISTS: Final = 48
+_OF_PARENTS: Final = [
+    IndexModel([("ownerId", ASCENDING), ("status", ASCENDING)]),
+    IndexModel([("references.image.id", ASCENDING)]),
+    IndexModel(
+        [("status", ASCENDING), ("outputs.leaseUntil", ASCENDING)],
+        name="unfinished",
+        partialFilterExpression={"status": UNFINISHED_PARENT},
+    ),
+    # Reconciliation asks which keys of the object store are referenced: here and in `images`.
+    IndexModel(
+        "outputs.preview.key",
+        partialFilterExpression={"outputs.preview.key": {"$exists": True}},
+    ),
+]
 _INDEXES: Final[dict[str, list[IndexModel]]] = {
     "conversations": [
         IndexModel([("ownerId", ASCENDING), ("updatedAt", DESCENDING), ("_id", DESCENDING)]),
         IndexModel([("ownerId", ASCENDING), ("sourceImage.id", ASCENDING)]),
         IndexModel([("ownerId", ASCENDING), ("words", ASCENDING)]),
     ],
-    "turns": [
-        IndexModel([("ownerId", ASCENDING), ("status", ASCENDING)]),
-        IndexModel([("references.image.id", ASCENDING)]),
-        IndexModel(
-            [("status", ASCENDING), ("outputs.leaseUntil", ASCENDING)],
-            name="unfinished",
-            partialFilterExpression={"status": UNFINISHED_PARENT},
-        ),
-        # Reconciliation asks which keys of the object store are referenced: here and in `images`.
-        IndexModel(
-            "outputs.preview.key",
-            partialFilterExpression={"outputs.preview.key": {"$exists": True}},
-        ),
+    "turns": _OF_PARENTS,
+    "posts": [
+        *_OF_PARENTS,
+        IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING), ("_id", DESCENDING)]),
     ],
     "images": [
         IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING), ("_id", DESCENDING)]),
@@ -86,7 +94,10 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
         ),
     ],
     "ledger": [IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING)])],
-    "viewers": [],
+    "viewers": [
+        IndexModel("blockedAt", partialFilterExpression={"blockedAt": {"$exists": True}}),
+    ],
+    "documents": [IndexModel("createdAt", expireAfterSeconds=DOCUMENT_LIFE_SECONDS)],
     "webhooks": [
         IndexModel([("ownerId", ASCENDING), ("createdAt", ASCENDING)]),
         # Only while something waits to be delivered. Deliverers look for those of all viewers.
@@ -151,6 +162,10 @@ class Collections(ABC, Generic[Collection]):
         return self.collection("turns")
 
     @property
+    def posts(self) -> Collection:
+        return self.collection("posts")
+
+    @property
     def images(self) -> Collection:
         return self.collection("images")
 
@@ -183,6 +198,10 @@ class Collections(ABC, Generic[Collection]):
         return self.collection("viewers")
 
     @property
+    def documents(self) -> Collection:
+        return self.collection("documents")
+
+    @property
     def webhooks(self) -> Collection:
         return self.collection("webhooks")
 
@@ -205,6 +224,12 @@ class Collections(ABC, Generic[Collection]):
     @property
     def withdrawals(self) -> Collection:
         return self.collection("withdrawals")
+
+
+def over_all_parents(stages: list[Document]) -> list[Document]:
+    """The stages over parents of all kinds, if they are run on `SEARCHED_FIRST`."""
+    others = ({"$unionWith": {"coll": name, "pipeline": stages}} for name in _SEARCHED_NEXT)
+    return [*stages, *others]
 
 
 async def prepare(database: AsyncDatabase[Document]) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Collection, Iterable
 from typing import Any, Final, cast
 
+from domain.captions import CaptionModelRegistry
 from domain.claims import Hint
 from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.execution.dispatcher import Dispatcher
@@ -12,8 +13,15 @@ from domain.execution.model_availability import ModelAvailability
 from domain.execution.runner import OutputRunner
 from domain.execution.sweeper import Sweeper
 from domain.ids import ModelId, OutputId, ViewerId
-from domain.images import DigitalSourceType, ProcessedImage, Provenance, Rendition
-from domain.ports.execution import ClaimRepository
+from domain.images import (
+    DigitalSourceType,
+    Drift,
+    EditedImage,
+    ProcessedImage,
+    Provenance,
+    Rendition,
+)
+from domain.ports.execution import ClaimRepository, ContactRepository
 from domain.ports.objects import ObjectStore
 from domain.ports.providers import Provider
 from domain.ports.repositories import (
@@ -31,7 +39,13 @@ from domain.services.edit_planning import EditPlanner
 from domain.services.images import ImageService
 from domain.services.outputs import OutputService
 from domain.services.turns import TurnService
-from tests.resilience.simulated.model.repositories import Accounts, Images, Outputs, Turns
+from tests.resilience.simulated.model.repositories import (
+    Accounts,
+    Contacts,
+    Images,
+    Outputs,
+    Turns,
+)
 from tests.resilience.simulated.network import Line, Remote
 from tests.resilience.simulated.site import HEARTBEAT, LEASE, MAX_QUEUED, Site
 from tests.resilience.simulated.vendor import (
@@ -84,7 +98,9 @@ class Node:
         if sweeps is None:
             await self._stop
         else:
-            sweeper = sweeps(self._claims, self.dispatcher, lease=LEASE, max_queued=MAX_QUEUED)
+            sweeper = sweeps(
+                self._claims, self.dispatcher, self._contacts, lease=LEASE, max_queued=MAX_QUEUED
+            )
             async with sweeper.serve():
                 await self._stop
         if self.dispatcher is not None:
@@ -98,6 +114,7 @@ class Node:
 
         tables, parts, database = site.tables, site.parts, site.database
         self._claims = cast("ClaimRepository", remote(database, parts.claims(tables, process)))
+        self._contacts = cast("ContactRepository", remote(database, Contacts(tables)))
         self._turns = cast("TurnRepository", remote(database, Turns(tables)))
         self._outputs = cast("OutputRepository", remote(database, Outputs(tables)))
         self._conversations = cast(
@@ -119,11 +136,13 @@ class Node:
             image_processor=_Developer(),
             registry=site.registry,
             providers=providers,
+            caption_models=CaptionModelRegistry([]),
+            writers={},
             availability=ModelAvailability(_NoWithdrawals(), site.registry),
             lease=LEASE,
             heartbeat=HEARTBEAT,
         )
-        return Dispatcher(self._claims, runner, registry=site.registry, providers=providers)
+        return Dispatcher(self._claims, runner)
 
     def _open_services(self, site: Site) -> None:
         accounts = AccountService(self._accounts, site.starting_credits, site.max_active_outputs)
@@ -211,6 +230,41 @@ class _Developer:
     ) -> Rendition:
         await asyncio.sleep(0.01)
         return _rendition(data, 16)
+
+    async def compare(
+        self,
+        base: bytes,  # noqa: ARG002 - of the port
+        edited: bytes,  # noqa: ARG002 - of the port
+        *,
+        mask: bytes | None = None,
+        feather: int = 0,  # noqa: ARG002 - of the port
+    ) -> Drift:
+        await asyncio.sleep(0.01)
+        return Drift(changed=0.5, outside_mask=None if mask is None else 0.0)
+
+    async def put_back(
+        self,
+        edited: bytes,
+        base: bytes,
+        *,
+        mask: bytes,
+        feather: int,
+        content_type: str | None = None,  # noqa: ARG002 - of the port
+        source: DigitalSourceType | None = None,
+    ) -> EditedImage:
+        processed = await self.process(edited, source=source)
+        return EditedImage(processed, await self.compare(base, edited, mask=mask, feather=feather))
+
+    async def mask_for_model(
+        self,
+        mask: bytes,
+        *,
+        width: int,
+        height: int,  # noqa: ARG002 - of the port
+        feather: int,  # noqa: ARG002 - of the port
+    ) -> Rendition:
+        await asyncio.sleep(0.01)
+        return _rendition(mask, width)
 
     async def shrink(self, data: bytes, *, max_bytes: int) -> Rendition:
         return _rendition(data[:max_bytes], 16)
