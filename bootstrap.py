@@ -101,6 +101,7 @@ from storage.mongo.accounts import MongoAccountRepository
 from storage.mongo.backlog import MongoBacklogRepository
 from storage.mongo.buckets import MongoBucketRepository
 from storage.mongo.change_feed import MongoChangeFeed
+from storage.mongo.contacts import MongoContactRepository
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database, open_database
 from storage.mongo.documents import MongoDocumentRepository
@@ -232,7 +233,7 @@ async def open_api(
         if dispatcher is not None:
             _stop_at_end(dispatcher, stack, grace_left or (lambda: settings.shutdown_grace))
             _show_slots(base.metrics, dispatcher)
-        await stack.enter_async_context(Sweeper(base.claims, dispatcher).serve())
+        await stack.enter_async_context(_make_sweeper(base, dispatcher).serve())
         await stack.enter_async_context(_make_orphan_collector(base).serve())
         await stack.enter_async_context(eraser.serve())
         await _serve_operators(base, metrics_listener, stack)
@@ -266,7 +267,7 @@ async def open_worker(
         _stop_at_end(dispatcher, stack, grace_left)
         _show_slots(base.metrics, dispatcher)
         await _receive_hints(settings, dispatcher, stack)
-        await stack.enter_async_context(Sweeper(base.claims, dispatcher).serve())
+        await stack.enter_async_context(_make_sweeper(base, dispatcher).serve())
         await stack.enter_async_context(_make_orphan_collector(base).serve())
         await stack.enter_async_context(_make_viewer_eraser(base).serve())
         await _serve_operators(base, metrics_listener, stack)
@@ -470,6 +471,10 @@ def _make_viewer_service(settings: Settings, base: _Base, *, eraser: ViewerErase
         load_samples if settings.environment == "development" else None,
         eraser,
     )
+
+
+def _make_sweeper(base: _Base, dispatcher: Dispatcher | None) -> Sweeper:
+    return Sweeper(base.claims, dispatcher, MongoContactRepository(base.database))
 
 
 def _make_dispatcher(base: _Base) -> Dispatcher:

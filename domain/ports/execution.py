@@ -113,3 +113,10 @@ class HintQueue(Protocol):
         """Stop the runs of these outputs in this process. Other workers find out when they renew
         their leases.
         """
+
+
+class ContactRepository(Protocol):
+    async def note(self, *, longest_gap: timedelta) -> timedelta:
+        """Note that the database has been reached. Return for how long that has been so, whichever
+        process noted it, with no longer gap between two notes. By the database's clock.
+        """

@@ -13,7 +13,7 @@ from domain.execution.runner import OutputRunner
 from domain.execution.sweeper import Sweeper
 from domain.ids import ModelId, OutputId, ViewerId
 from domain.images import DigitalSourceType, ProcessedImage, Provenance, Rendition
-from domain.ports.execution import ClaimRepository
+from domain.ports.execution import ClaimRepository, ContactRepository
 from domain.ports.objects import ObjectStore
 from domain.ports.providers import Provider
 from domain.ports.repositories import (
@@ -31,7 +31,13 @@ from domain.services.edit_planning import EditPlanner
 from domain.services.images import ImageService
 from domain.services.outputs import OutputService
 from domain.services.turns import TurnService
-from tests.resilience.simulated.model.repositories import Accounts, Images, Outputs, Turns
+from tests.resilience.simulated.model.repositories import (
+    Accounts,
+    Contacts,
+    Images,
+    Outputs,
+    Turns,
+)
 from tests.resilience.simulated.network import Line, Remote
 from tests.resilience.simulated.site import HEARTBEAT, LEASE, MAX_QUEUED, Site
 from tests.resilience.simulated.vendor import (
@@ -84,7 +90,9 @@ class Node:
         if sweeps is None:
             await self._stop
         else:
-            sweeper = sweeps(self._claims, self.dispatcher, lease=LEASE, max_queued=MAX_QUEUED)
+            sweeper = sweeps(
+                self._claims, self.dispatcher, self._contacts, lease=LEASE, max_queued=MAX_QUEUED
+            )
             async with sweeper.serve():
                 await self._stop
         if self.dispatcher is not None:
@@ -98,6 +106,7 @@ class Node:
 
         tables, parts, database = site.tables, site.parts, site.database
         self._claims = cast("ClaimRepository", remote(database, parts.claims(tables, process)))
+        self._contacts = cast("ContactRepository", remote(database, Contacts(tables)))
         self._turns = cast("TurnRepository", remote(database, Turns(tables)))
         self._outputs = cast("OutputRepository", remote(database, Outputs(tables)))
         self._conversations = cast(

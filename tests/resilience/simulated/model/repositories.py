@@ -5,6 +5,7 @@ Each class is the model of the repository of that name in `storage/`.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 
 from domain.changes import ClusterTime
 from domain.conflicts import Conflict
@@ -327,3 +328,15 @@ class Receipts:
 
     def get(self, viewer_id: ViewerId, key: IdempotencyKey) -> IdempotencyRecord | None:
         return self._tables.committed.receipts.get((viewer_id, key.value))
+
+
+class Contacts:
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    def note(self, *, longest_gap: timedelta) -> timedelta:
+        tables, now = self._tables, self._tables.clock()
+        if now - tables.contact_at > longest_gap.total_seconds():
+            tables.contact_since = now
+        tables.contact_at = now
+        return timedelta(seconds=now - tables.contact_since)

@@ -119,6 +119,8 @@ class Tables:
     receipts: dict[tuple[ViewerId, str], IdempotencyRecord] = field(default_factory=dict)
     receipts_at: dict[tuple[ViewerId, str], float] = field(default_factory=dict)
     """When each could first be seen."""
+    contact_at: float = float("-inf")
+    contact_since: float = 0.0
 
     _seen: "Tables | None" = None
 
