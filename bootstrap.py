@@ -40,6 +40,7 @@ from domain.services.favourites import FavouriteService
 from domain.services.images import ImageService
 from domain.services.outputs import OutputService
 from domain.services.plans import PlanService
+from domain.services.posts import PostService
 from domain.services.prompts import PromptService
 from domain.services.rate_limits import RateLimits
 from domain.services.shares import ShareService
@@ -111,6 +112,7 @@ from storage.mongo.images import MongoImageRepository
 from storage.mongo.model_availability import MongoWithdrawnModelRepository
 from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.periodic import MongoPeriodicJobRepository
+from storage.mongo.posts import MongoPostRepository
 from storage.mongo.prompts import MongoPromptRepository
 from storage.mongo.referenced_objects import MongoReferencedObjectRepository
 from storage.mongo.shares import MongoShareRepository
@@ -121,6 +123,7 @@ from storage.objects.folder import FolderObjectStore
 from storage.objects.s3 import Bucket, open_bucket
 from subscriptions.conversations import ConversationUpdates
 from subscriptions.hub import Hub
+from subscriptions.posts import PostUpdates
 from subscriptions.shares import SharedTurnUpdates
 from subscriptions.turns import TurnUpdates
 from subscriptions.viewer import ViewerUpdates
@@ -282,7 +285,9 @@ async def _serve_operators(
     # Imported here, because it is a server that most installations do not start.
     from metrics.server import serve_metrics  # noqa: PLC0415
 
-    backlog = BacklogCollector(MongoBacklogRepository(base.database), base.registry)
+    backlog = BacklogCollector(
+        MongoBacklogRepository(base.database), base.registry, base.caption_models
+    )
     health = HealthRoutes(base.database.ping)
     await stack.enter_async_context(
         serve_metrics(listener, base.metrics, backlog=backlog, health=health)
@@ -367,7 +372,9 @@ def _make_services(
     """Put together what resolvers call. It opens nothing."""
     conversation_repository = MongoConversationRepository(base.database)
     turn_repository = MongoTurnRepository(base.database)
-    output_repository = ObservedOutputs(base.database, base.registry, base.metrics)
+    output_repository = ObservedOutputs(
+        base.database, base.metrics, base.registry, base.caption_models
+    )
     prompt_repository = MongoPromptRepository(base.database)
     turn_cursors = TurnCursors(base.image_tools.signer)
     images = ImageService(base.images, base.image_writer)
@@ -399,6 +406,18 @@ def _make_services(
         hints=hints,
         image_writer=base.image_writer,
     )
+    post_repository = MongoPostRepository(base.database)
+    posts = PostService(
+        posts=post_repository,
+        outputs=output_repository,
+        commands=commands,
+        accounts=accounts,
+        images=images,
+        registry=base.registry,
+        caption_models=base.caption_models,
+        hints=hints,
+        image_writer=base.image_writer,
+    )
     turn_updates = TurnUpdates(hub, turn_repository, turn_cursors)
     shares = ShareService(
         MongoShareRepository(base.database),
@@ -408,9 +427,11 @@ def _make_services(
     )
     return Services(
         registry=base.registry,
+        caption_models=base.caption_models,
         conversations=conversations,
         turns=turns,
         outputs=outputs,
+        posts=posts,
         plans=PlanService(conversations, turns),
         images=images,
         uploads=_make_upload_service(settings, base, upload_processor=upload_processor),
@@ -423,6 +444,7 @@ def _make_services(
         turn_updates=turn_updates,
         shared_turn_updates=SharedTurnUpdates(hub, turn_updates, shares),
         conversation_updates=ConversationUpdates(hub, conversation_repository),
+        post_updates=PostUpdates(hub, post_repository),
         viewer_updates=ViewerUpdates(hub, accounts),
         links=base.objects,
         turn_cursors=turn_cursors,
@@ -460,6 +482,7 @@ def _make_viewer_eraser(base: _Base) -> ViewerEraser:
         MongoErasureRepository(base.database),
         MongoOutputRepository(base.database),
         MongoConversationRepository(base.database),
+        MongoPostRepository(base.database),
         base.objects,
     )
 
@@ -485,9 +508,11 @@ def _make_dispatcher(base: _Base) -> Dispatcher:
         image_processor=base.image_tools.image_processor,
         registry=base.registry,
         providers=base.providers,
+        caption_models=base.caption_models,
+        writers=base.writers,
         availability=base.availability,
     )
-    return Dispatcher(base.claims, runner, registry=base.registry, providers=base.providers)
+    return Dispatcher(base.claims, runner)
 
 
 def _stop_at_end(
@@ -577,7 +602,7 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
         writers=writers,
         image_writer=ImageWriter(objects),
         images=MongoImageRepository(database),
-        claims=ObservedClaims(database, registry, metrics),
+        claims=ObservedClaims(database, metrics, registry, caption_models),
         availability=availability,
     )
 

@@ -17,6 +17,7 @@ from resolvers.images import ImageMutations, ImageQueries
 from resolvers.models import ModelQueries
 from resolvers.nodes import NodeQueries
 from resolvers.plans import PlanQueries
+from resolvers.posts import PostMutations, PostQueries, PostSubscriptions
 from resolvers.prompts import PromptMutations
 from resolvers.shares import ShareMutations, ShareQueries, ShareSubscriptions
 from resolvers.turns import TurnMutations, TurnQueries, TurnSubscriptions
@@ -26,7 +27,8 @@ from schema.scalars import SCALARS
 
 
 @strawberry.type(
-    description="All reads. Every field needs a token, except `models`, `model` and `shared`."
+    description="All reads. Every field needs a token, except `models`, `model`, `captionModels` "
+    "and `shared`."
 )
 class Query(
     NodeQueries,
@@ -35,6 +37,7 @@ class Query(
     PlanQueries,
     ConversationQueries,
     TurnQueries,
+    PostQueries,
     ImageQueries,
     ShareQueries,
 ):
@@ -45,6 +48,7 @@ class Query(
 class Mutation(
     ConversationMutations,
     TurnMutations,
+    PostMutations,
     ImageMutations,
     UploadMutations,
     FavouriteMutations,
@@ -60,7 +64,11 @@ class Mutation(
     "sends the current state first, then the new state at every change."
 )
 class Subscription(
-    TurnSubscriptions, ConversationSubscriptions, ViewerSubscriptions, ShareSubscriptions
+    TurnSubscriptions,
+    ConversationSubscriptions,
+    PostSubscriptions,
+    ViewerSubscriptions,
+    ShareSubscriptions,
 ):
     pass
 

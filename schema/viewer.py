@@ -8,6 +8,7 @@ import strawberry
 
 import domain.conversations
 import domain.images
+import domain.posts
 import domain.prompts
 import domain.shares
 import domain.turns
@@ -28,6 +29,7 @@ from schema.errors import Payload
 from schema.hints import hints
 from schema.images import ImageConnection, image_of
 from schema.node import Node
+from schema.posts import PostConnection
 from schema.prompts import PromptConnection
 from schema.scalars import given
 from schema.shares import Share
@@ -192,8 +194,8 @@ class Viewer(Node):
 
     @strawberry.field(
         graphql_type=PromptConnection,
-        description="The prompts that the viewer has started turns with, without duplicates, "
-        "most recently used first.",
+        description="The prompts that the viewer has started turns and posts with, without "
+        "duplicates, most recently used first.",
     )
     @staticmethod
     async def prompts(
@@ -216,6 +218,22 @@ class Viewer(Node):
         page = await info.context.services.prompts.page(
             viewer, request, favourite=marked, words=words
         )
+        return ListPage(page, name, info.context.services.page_cursors)
+
+    @strawberry.field(
+        graphql_type=PostConnection,
+        description="The viewer's posts, newest first.",
+    )
+    @staticmethod
+    async def posts(
+        viewer: strawberry.Parent[domain.viewers.Viewer],
+        info: Info,
+        first: First = strawberry.UNSET,
+        after: Cursor = strawberry.UNSET,
+    ) -> ListPage[domain.posts.Post]:
+        name = f"posts {viewer.id}"
+        request = page_request(info, name, first=first, after=after)
+        page = await info.context.services.posts.page(viewer, request)
         return ListPage(page, name, info.context.services.page_cursors)
 
     @strawberry.field(

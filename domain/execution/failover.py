@@ -18,6 +18,7 @@ from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
 from domain.execution.clock import Clock
 from domain.execution.rules import next_try_seconds
 from domain.execution.run_progress import RunProgress, RunReporter
+from domain.ids import OutputId
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class TryLater(Exception):
 
 
 class Failover(ABC, Generic[AnyRoute, Answer]):
-    """Asks the routes of the model of one claim."""
+    """Has the model of one claim run, by the first of its routes that takes it."""
 
     def __init__(self, claim: Claim, progress: RunProgress) -> None:
         self.claim = claim
@@ -51,6 +52,31 @@ class Failover(ABC, Generic[AnyRoute, Answer]):
         self.facts = {"output_id": claim.output.id, "model": claim.output.model_id}
         self.move_to: Callable[[str], bool] = lambda _: True
         """Is asked whether this run may move to another provider, and has room there then."""
+
+    @abstractmethod
+    async def make(self) -> Answer:
+        """Run the model, and store what has bytes. Raise GenerationFailed where that has failed,
+        TryLater where the only submission was rejected for the time being.
+        """
+
+    @abstractmethod
+    async def land(self, made: Answer) -> Sequence[OutputId]:
+        """Write what was made. Return the outputs that may run from now on. Raise LeaseLost where
+        it comes too late.
+        """
+
+    @abstractmethod
+    async def cancel_jobs(self) -> None:
+        """Ask the providers to stop their jobs: the results are no longer wanted."""
+
+    @abstractmethod
+    async def clear_away(self) -> None:
+        """Delete bytes that nothing refers to, however it ended."""
+
+    @property
+    @abstractmethod
+    def providers(self) -> frozenset[str]:
+        """Those that can be asked here."""
 
     @abstractmethod
     def routes_of(self, observer: RunReporter) -> Sequence[AnyRoute]:

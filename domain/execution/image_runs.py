@@ -10,15 +10,15 @@ from typing import Final
 from domain.claims import Claim
 from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
 from domain.execution.failover import Failover
+from domain.execution.landing import Landing
 from domain.execution.requests import image_count_of, request_of
 from domain.execution.run_progress import HandedOver, RunProgress, RunReporter
 from domain.generation import Delivery
+from domain.ids import OutputId
 from domain.mentions import blur_mentions
-from domain.models import ImageModel, ModelRegistry
+from domain.models import ImageModel
 from domain.outputs import total_usage
 from domain.ports.execution import ClaimRepository
-from domain.ports.imaging import ImageProcessor
-from domain.ports.objects import ObjectStore
 from domain.ports.providers import Provider
 from domain.routes import may_take_over
 
@@ -34,53 +34,38 @@ class ImageRuns(Failover[ImageModel, Delivery]):
     def __init__(
         self,
         claim: Claim,
+        progress: RunProgress,
         *,
         claims: ClaimRepository,
-        registry: ModelRegistry,
+        routes: Sequence[ImageModel],
         providers: Mapping[str, Provider],
-        objects: ObjectStore,
-        image_processor: ImageProcessor,
+        landing: Landing,
     ) -> None:
-        self._routes = registry.routes(claim.output.model_id)
-        """The model by each provider that may be asked, the planned one first."""
-        first = self._routes[0] if self._routes else None
-        progress = RunProgress(
-            claims,
-            claim,
-            objects=objects,
-            image_processor=image_processor,
-            provider=first.provider if first else "",
-            run_count=first.runs_for(claim.parent.options.images_per_model) if first else 1,
-        )
+        """`routes`: the model by each provider that may be asked, the planned one first."""
         super().__init__(claim, progress)
         self._claims = claims
+        self._routes = routes
         self._providers = providers
+        self._landing = landing
         self._earlier_messages: tuple[str, ...] = ()
 
-    async def generate(self) -> Delivery:
-        """Run the model. Raise TryLater if the only submission was rejected for the time being."""
-        runs = self.progress.runs
-        if self.claim.parent.options.earlier_messages and any(
-            route.supports_context for route in self._routes
-        ):
-            found = await self._claims.earlier_messages(self.claim, limit=_MAX_EARLIER_MESSAGES)
-            self._earlier_messages = tuple(map(blur_mentions, found))
-        if len(runs) == 1:
-            return await self.ask_only(runs[0])
-        tasks = [asyncio.create_task(self._ask_patiently(run)) for run in runs]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
-        for task in tasks:
-            if not task.cancelled() and (error := task.exception()) is not None:
-                raise error
-        return self._merge([task.result() for task in tasks])
+    async def make(self) -> Delivery:
+        delivery = await self._generate()
+        await self._landing.store(delivery)
+        return delivery
+
+    async def land(self, made: Delivery) -> Sequence[OutputId]:
+        await self._landing.land(made)
+        return ()
+
+    async def clear_away(self) -> None:
+        await self._landing.clear_away()
+
+    @property
+    def providers(self) -> frozenset[str]:
+        return frozenset(self._providers)
 
     async def cancel_jobs(self) -> None:
-        """Ask the providers to stop their jobs: the results are no longer wanted."""
         cancellations = [
             self._providers[one.run.provider].cancel(one.run.job)
             for one in self.progress.runs
@@ -134,6 +119,27 @@ class ImageRuns(Failover[ImageModel, Delivery]):
         return replace(
             delivery, images=delivery.images[: request.image_count], provider=route.provider
         )
+
+    async def _generate(self) -> Delivery:
+        runs = self.progress.runs
+        if self.claim.parent.options.earlier_messages and any(
+            route.supports_context for route in self._routes
+        ):
+            found = await self._claims.earlier_messages(self.claim, limit=_MAX_EARLIER_MESSAGES)
+            self._earlier_messages = tuple(map(blur_mentions, found))
+        if len(runs) == 1:
+            return await self.ask_only(runs[0])
+        tasks = [asyncio.create_task(self._ask_patiently(run)) for run in runs]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        for task in tasks:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
+        return self._merge([task.result() for task in tasks])
 
     async def _ask_patiently(
         self, observer: RunReporter

@@ -7,21 +7,20 @@ from typing import Final
 from domain.execution.rules import MAX_QUEUED
 from domain.outputs import OutputStatus
 from domain.ports.operators import Backlog
-from storage.mongo.collections import PARENTS, UNFINISHED_PARENT, Document
+from storage.mongo.collections import SEARCHED_FIRST, UNFINISHED_PARENT, Document, over_all_parents
 from storage.mongo.database import Database, repository
 from storage.mongo.output_rules import UNFINISHED_OUTPUT, is_stuck, of_output
 
 _MILLISECOND: Final = timedelta(milliseconds=1)
-_SEARCHED_FIRST, *_SEARCHED_NEXT = PARENTS.values()
 _UNFINISHED: Final[list[Document]] = [
     {"$match": {"status": UNFINISHED_PARENT}},
     {"$unwind": "$outputs"},
     {"$project": {"output": "$outputs"}},
-    {"$match": {"output.status": {"$in": UNFINISHED_OUTPUT}}},
+    # What waits for a caption is in no queue.
+    {"$match": {"output.status": {"$in": UNFINISHED_OUTPUT}, "output.waits": {"$ne": True}}},
 ]
 _BACKLOGS: Final[list[Document]] = [
-    *_UNFINISHED,
-    *({"$unionWith": {"coll": name, "pipeline": _UNFINISHED}} for name in _SEARCHED_NEXT),
+    *over_all_parents(_UNFINISHED),
     {
         "$group": {
             "_id": {"model": "$output.model", "status": "$output.status"},
@@ -41,6 +40,7 @@ class MongoBacklogRepository:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._unfinished = database.collection(SEARCHED_FIRST)
 
     async def list_backlogs(self) -> Sequence[Backlog]:
         return [
@@ -52,5 +52,5 @@ class MongoBacklogRepository:
                 stuck=found["stuck"],
                 credits_reserved=found["credits"],
             )
-            async for found in await self._database.collection(_SEARCHED_FIRST).aggregate(_BACKLOGS)
+            async for found in await self._unfinished.aggregate(_BACKLOGS)
         ]
