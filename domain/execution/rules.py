@@ -33,6 +33,10 @@ for the last of a hundred.
 """
 FEW_RUNS: Final = 2
 """A viewer may always have this many."""
+LONGEST_GAP_LEASES: Final = 0.5
+"""In leases: for so long the database may not have been reached without any live worker's lease
+expiring. A renewal that has just failed, or hangs, is repeated before its lease ends.
+"""
 _WITHOUT_WORDS: Final = frozenset({OutputStatus.FAILED, OutputStatus.CANCELLED})
 LONGEST_GAP_LEASES: Final = 0.5
 """In leases: for so long the database may not have been reached without any live worker's lease
