@@ -89,7 +89,7 @@ from storage.mongo.database import Database, open_database
 from storage.mongo.erasures import MongoErasureRepository
 from storage.mongo.idempotency import MongoIdempotencyRepository
 from storage.mongo.images import MongoImageRepository
-from storage.mongo.model_availability import MongoWithdrawnModelRepository
+from storage.mongo.model_availability import MongoModelAvailabilityRepository
 from storage.mongo.periodic import MongoPeriodicJobRepository
 from storage.mongo.prompts import MongoPromptRepository
 from storage.mongo.referenced_objects import MongoReferencedObjectRepository
@@ -459,7 +459,7 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
     _log_defaults(registry)
     for name in sorted(tools.remote.keys() - registry.providers_in_use()):
         log.warning("key opens no model", provider=name)
-    availability = ModelAvailability(MongoWithdrawnModelRepository(database), registry)
+    availability = ModelAvailability(MongoModelAvailabilityRepository(database), registry)
     await stack.enter_async_context(availability.serve())
     objects = ObservedObjects(tools.objects, metrics)
     return _Base(

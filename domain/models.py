@@ -238,6 +238,8 @@ class ImageModel:
         return max(below, key=order.index) if below else min(self.resolutions, key=order.index)
 
 
+_KNOWN_EVERYWHERE: Final = timedelta(seconds=5)
+"""How long after it was switched off no process plans with a model or provider any more."""
 _ENDS_SOON: Final = timedelta(days=31)
 """How long before its end a model's description says so."""
 
@@ -248,8 +250,8 @@ def _utc_now() -> datetime:
 
 class ModelRegistry:
     """All models by id and alias, as they stand now: one whose day has come is retired, and one
-    that its provider does not have any more is withdrawn. A stored id that is not here still
-    resolves.
+    that its provider does not have any more is withdrawn, and the operator may switch models and
+    providers off. A stored id that is not here still resolves.
     """
 
     def __init__(
@@ -274,10 +276,30 @@ class ModelRegistry:
         ]
         self._now = now
         self._withdrawn: frozenset[str] = frozenset()
+        self._off: Mapping[str, datetime] = {}
 
     def withdraw(self, model_ids: Iterable[ModelId]) -> None:
         """From now on these, and no others, are shown as refused by their provider."""
         self._withdrawn = frozenset(model_ids)
+
+    def switch_off(self, since: Mapping[str, datetime]) -> None:
+        """From now on none of these models and providers, and all others, may be asked."""
+        self._off = dict(since)
+
+    def may_ask(self, route: ImageModel, *, planned_at: datetime | None = None) -> bool:
+        """Whether the operator lets the model be run by this route: now, or at a time in the past
+        as far as what is switched off now was switched off then, and every process knew it.
+        """
+        return not any(
+            name in self._off
+            and (planned_at is None or self._off[name] + _KNOWN_EVERYWHERE < planned_at)
+            for name in (route.id, route.provider)
+        )
+
+    def is_off(self, name: str) -> bool:
+        """Whether the operator has switched off the model, or every provider that makes it here."""
+        routes = self.routes(name) if self._off else ()
+        return bool(routes) and not any(map(self.may_ask, routes))
 
     def all(self) -> tuple[ImageModel, ...]:
         return tuple(self._as_it_stands(model) for model in self._models.values())
@@ -299,13 +321,17 @@ class ModelRegistry:
         return lasting or (row,)
 
     def _as_it_stands(self, row: ImageModel) -> ImageModel:
-        """By the first of its routes whose day has not come; by its own where all have."""
+        """By the first of its routes whose day has not come and that may be asked; by its own where
+        there is none.
+        """
         now = self._now()
-        lasting = (one for one in (row, *row.other_routes) if not one.is_over(now))
-        model = next(lasting, row)
+        lasting = [one for one in (row, *row.other_routes) if not one.is_over(now)] or [row]
+        model = next(filter(self.may_ask, lasting), lasting[0])
         reason = None
         if model.is_over(now):
             reason = ModelUnavailableReason.RETIRED
+        elif model.available and not self.may_ask(model):
+            reason = ModelUnavailableReason.SWITCHED_OFF
         elif model.available and model.id in self._withdrawn:
             reason = ModelUnavailableReason.REFUSED_BY_PROVIDER
         if reason is not None:

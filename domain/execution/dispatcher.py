@@ -120,7 +120,7 @@ class Dispatcher:
             return None
         try:
             waiting = await self._claims.find_waiting(hint.viewer_id, hint.output_id)
-            if waiting is None:
+            if waiting is None or self._registry.is_off(waiting.model_id):
                 return None
             if self._provider_of(waiting) in self._contended:
                 self._has_room.set()  # a search starts it in fair order, if there is room
@@ -143,8 +143,14 @@ class Dispatcher:
         models = [model.id for model in self._registry.all() if model.provider in free]
         if self._stopping or not models:
             return
+        # What waits for a model that is switched off waits on. What has begun may have been paid.
+        off = {model_id for model_id in models if self._registry.is_off(model_id)}
         found = await self._claims.list_waiting(
-            models, min_queued=min_queued, expired=expired, limit=_SEARCH_LIMIT
+            [model_id for model_id in models if model_id not in off],
+            begun_only=off,
+            min_queued=min_queued,
+            expired=expired,
+            limit=_SEARCH_LIMIT,
         )
         tasks = await asyncio.gather(*map(self._claim, found), return_exceptions=True)
         if started := sum(isinstance(task, asyncio.Task) for task in tasks):

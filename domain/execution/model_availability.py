@@ -1,4 +1,6 @@
-"""Models that their providers say are gone: no process offers them, until some time has passed."""
+"""Models that no process offers: withdrawn, since their providers say that they are gone, or
+switched off by an operator, as whole providers may be.
+"""
 
 import asyncio
 import logging
@@ -10,29 +12,32 @@ from typing import Final
 from domain.errors import Overloaded
 from domain.ids import ModelId
 from domain.models import ModelRegistry
-from domain.ports.execution import WithdrawnModelRepository
+from domain.ports.execution import ModelAvailabilityRepository
 
 log = logging.getLogger(__name__)
 
-_EVERY_SECONDS: Final = 10.0
+_EVERY_SECONDS: Final = 3.0
 
 
 class ModelAvailability:
-    def __init__(self, withdrawals: WithdrawnModelRepository, registry: ModelRegistry) -> None:
-        self._withdrawals = withdrawals
+    def __init__(self, stored: ModelAvailabilityRepository, registry: ModelRegistry) -> None:
+        self._stored = stored
         self._registry = registry
+        self._off: frozenset[str] = frozenset()
 
     async def add(self, model_id: ModelId) -> None:
         """Withdraw a model here at once, and everywhere soon."""
         log.error("model withdrawn", extra={"model": model_id})
         with suppress(Overloaded):  # the next request for it finds out again
-            await self._withdrawals.add(model_id)
+            await self._stored.withdraw(model_id)
             await self._refresh()
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[None]:
-        """Keep up with what other processes have found out, until the block ends."""
-        task = asyncio.create_task(self._refresh_forever(), name="withdrawals")
+        """Keep up with what operators and other processes have stored, until the block ends."""
+        # Before anything begins: what is switched off is not started once more.
+        await self._try_to_refresh()
+        task = asyncio.create_task(self._refresh_forever(), name="model availability")
         try:
             yield
         finally:
@@ -41,13 +46,22 @@ class ModelAvailability:
 
     async def _refresh_forever(self) -> None:
         while True:
-            try:
-                await self._refresh()
-            except Overloaded:
-                pass
-            except Exception:
-                log.exception("model availability not read")
             await asyncio.sleep(_EVERY_SECONDS * random.uniform(0.75, 1.25))
+            await self._try_to_refresh()
+
+    async def _try_to_refresh(self) -> None:
+        try:
+            await self._refresh()
+        except Overloaded:
+            pass
+        except Exception:
+            log.exception("model availability not read")
 
     async def _refresh(self) -> None:
-        self._registry.withdraw(await self._withdrawals.ids())
+        unavailable = await self._stored.find_unavailable()
+        self._registry.withdraw(unavailable.withdrawn)
+        self._registry.switch_off({one.name: one.since for one in unavailable.off})
+        off = frozenset(one.name for one in unavailable.off)
+        if off != self._off:
+            log.warning("switched off", extra={"names": sorted(off), "before": sorted(self._off)})
+            self._off = off

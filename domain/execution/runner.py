@@ -32,7 +32,7 @@ from domain.generation import Delivery, GenerationRequest
 from domain.images import DigitalSourceType, Image, ImageOrigin, ImageRecord, ProcessedImage
 from domain.mentions import IN_WORDS, blur_mentions, spell_mentions
 from domain.models import ImageModel, ModelRegistry
-from domain.outputs import GenerationError, Run, total_usage
+from domain.outputs import GenerationError, Output, Run, total_usage
 from domain.ports.execution import ClaimRepository
 from domain.ports.imaging import ImageProcessor
 from domain.ports.providers import Provider
@@ -48,6 +48,8 @@ LETTING_GO_SECONDS: Final = 2
 _CANCEL_SECONDS: Final = 5
 _STORE_AWAY: Final = RetryPolicy(first_pause_seconds=0.5, longest_pause_seconds=0.5, max_seconds=60)
 _LANDING_SECONDS: Final = 2.0
+_SWITCHED_OFF_SECONDS: Final = 5.0
+"""Between two looks whether a provider has been switched on again."""
 _MAX_SEED_DIGITS: Final = 10
 _MAX_EARLIER_MESSAGES: Final = 20
 
@@ -84,7 +86,7 @@ class OutputRun:
         """Images that are stored, and that nothing can refer to yet."""
         self._landed = False
         self._earlier_messages: tuple[str, ...] = ()
-        self._routes = runner.registry.routes(claim.output.model_id)
+        self._routes = _planned_first(runner.registry, claim.output)
         """The model by each provider that may be asked, the planned one first."""
         first = self._routes[0] if self._routes else None
         self.move_to: Callable[[str], bool] = lambda _: True
@@ -207,7 +209,14 @@ class OutputRun:
                 GenerationErrorCode.OUTCOME_UNKNOWN, retryable=True, detail="asked by another"
             )
         failures: list[GenerationFailed] = []
-        for route in self._routes_of(observer):
+        routes = self._routes_of(observer)
+        if not routes and not all(map(self._runner.registry.may_ask, self._routes)):
+            raise NotSubmitted(
+                GenerationErrorCode.PROVIDER_UNAVAILABLE,
+                retry_after_seconds=_SWITCHED_OFF_SECONDS,
+                detail="switched off",
+            )
+        for route in routes:
             if failures:
                 if self._reporter.hand_over or not self.move_to(route.provider):
                     if not any(isinstance(one, NotSubmitted) for one in failures):
@@ -242,14 +251,16 @@ class OutputRun:
             return [found] if found.provider in providers else []
         if self._routes[0].provider not in providers:
             return ()
+        may_ask = self._runner.registry.may_ask
         planned, *others = [one for one in self._routes if one.provider in providers]
         image_count = _image_count(self._claim, index=observer.index, run_count=len(self._runs))
         return [
-            planned,
+            *([planned] if may_ask(planned) else ()),
             *(
                 route
                 for route in others
-                if may_take_over(
+                if may_ask(route)
+                and may_take_over(
                     route, planned, self._claim.turn, self._claim.output, image_count=image_count
                 )
             ),
@@ -446,6 +457,13 @@ class OutputRun:
         return await self._runner.images.any_refers_to(
             self._claim.turn.owner_id, [record.image.id for record in records]
         )
+
+
+def _planned_first(registry: ModelRegistry, output: Output) -> Sequence[ImageModel]:
+    """The routes of an output's model: the one with which it was planned, then the others."""
+    routes = registry.routes(output.model_id)
+    planned = [one for one in routes if registry.may_ask(one, planned_at=output.queued_at)]
+    return tuple(sorted(routes, key=lambda one: one is not planned[0])) if planned else routes
 
 
 def _common(words: Iterable[str | None]) -> str | None:

@@ -29,7 +29,7 @@ from storage.imaging.threaded import ThreadedImageProcessor
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.database import Database
 from storage.mongo.images import MongoImageRepository
-from storage.mongo.model_availability import MongoWithdrawnModelRepository
+from storage.mongo.model_availability import MongoModelAvailabilityRepository
 from storage.objects.folder import FolderObjectStore
 from tests.storage.builders import ANA, a_conversation, a_model
 
@@ -108,7 +108,7 @@ def a_dispatcher(
         image_processor=ThreadedImageProcessor(),
         registry=registry,
         providers=providers,
-        availability=ModelAvailability(MongoWithdrawnModelRepository(database), registry),
+        availability=ModelAvailability(MongoModelAvailabilityRepository(database), registry),
     )
     return Dispatcher(claims, runner, registry=registry, providers=providers)
 

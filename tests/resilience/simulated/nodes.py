@@ -1,7 +1,7 @@
 """Processes as they are deployed: the real services over ports that lead out of the process."""
 
 import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Any, Final, cast
 
 from domain.errors import GenerationErrorCode, GenerationFailed
@@ -12,7 +12,7 @@ from domain.execution.runner import OutputRunner
 from domain.execution.sweeper import Sweeper
 from domain.ids import ModelId, OutputId, ViewerId
 from domain.images import DigitalSourceType, ProcessedImage, Provenance, Rendition
-from domain.ports.execution import ClaimRepository
+from domain.ports.execution import ClaimRepository, Unavailable
 from domain.ports.objects import ObjectStore
 from domain.ports.providers import Provider
 from domain.ports.repositories import (
@@ -168,13 +168,19 @@ class _Hints:
 
 
 class _NoWithdrawals:
-    """A `WithdrawnModelRepository` of a vendor that keeps all its models."""
+    """A `ModelAvailabilityRepository` of a vendor that keeps all its models."""
 
-    async def add(self, model_id: ModelId) -> None:
+    async def withdraw(self, model_id: ModelId) -> None:
         raise AssertionError(model_id)
 
-    async def ids(self) -> Collection[ModelId]:
-        return ()
+    async def find_unavailable(self) -> Unavailable:
+        return Unavailable(withdrawn=(), off=())
+
+    async def switch_off(self, name: str, *, reason: str) -> None:
+        raise AssertionError(name, reason)
+
+    async def switch_on(self, name: str) -> bool:
+        raise AssertionError(name)
 
 
 class _Developer:
