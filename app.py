@@ -2,10 +2,10 @@
 
 import re
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -13,9 +13,11 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route, Router, WebSocketRoute
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn._types import ASGI3Application
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from bootstrap import Api, image_origins, load_registry, open_api
+from bootstrap import Api, image_origins, load_caption_registry, load_registry, open_api
 from edge.graphql_http import GraphQLOverHTTP
 from edge.graphql_ws import GraphQLOverWebSocket
 from edge.health import HealthRoutes
@@ -40,18 +42,28 @@ def create_app(
     it is not given.
     """
     settings = settings or read_settings()
+    # Here a mistake ends in a sentence, in the lifespan it would end in a traceback.
     if settings.default_models:
-        # Here a mistake ends in a sentence, in the lifespan it would end in a traceback.
         load_registry(settings)
+    if settings.default_caption_models:
+        load_caption_registry(settings)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[Mapping[str, Any]]:
         async with open_api(
             settings, grace_left=grace_left, metrics_listener=metrics_listener
         ) as api:
-            yield {"router": ObservedApp(_make_router(settings, api), api.metrics)}
+            router: ASGIApp = ObservedApp(_make_router(settings, api), api.metrics)
+            if settings.trusted_proxies:
+                router = cast("ASGIApp", _behind_proxies(router, settings.trusted_proxies))
+            yield {"router": router}
 
     return Starlette(routes=[Mount("/", app=_dispatch)], lifespan=lifespan)
+
+
+def _behind_proxies(app: ASGIApp, trusted: Sequence[str]) -> object:
+    """Take the client's address from what these proxies forward."""
+    return ProxyHeadersMiddleware(cast("ASGI3Application", app), list(trusted))
 
 
 async def _dispatch(scope: Scope, receive: Receive, send: Send) -> None:

@@ -13,6 +13,7 @@ import httpx2
 import structlog
 from starlette.routing import Route
 
+from domain.captions import CaptionModelRegistry
 from domain.cleanup.collector import OrphanCollector
 from domain.cleanup.erasure import ViewerEraser
 from domain.cursors import PageCursors, TurnCursors
@@ -25,18 +26,24 @@ from domain.models import ModelRegistry, Scene
 from domain.ports.execution import HintQueue
 from domain.ports.imaging import UploadProcessor
 from domain.ports.objects import Objects
-from domain.ports.providers import Provider
+from domain.ports.providers import CaptionWriter, Provider
+from domain.rates import Allowance, Rate
+from domain.registry import RegisteredModel
 from domain.services.accounts import AccountService
 from domain.services.commands import CommandService
 from domain.services.conversations import ConversationService
 from domain.services.edit_planning import EditPlanner
 from domain.services.favourites import FavouriteService
 from domain.services.images import ImageService
+from domain.services.outputs import OutputService
 from domain.services.plans import PlanService
 from domain.services.prompts import PromptService
+from domain.services.rate_limits import RateLimits
+from domain.services.shares import ShareService
 from domain.services.turns import TurnService
 from domain.services.uploads import UploadService
 from domain.services.viewers import ViewerService
+from domain.shares import ShareTokens
 from domain.signing import Signer
 from edge.admission import Admission
 from edge.auth import Authenticator
@@ -45,9 +52,10 @@ from edge.health import HealthRoutes
 from edge.logos import logo_path, logo_routes
 from edge.signed_objects import signed_object_routes
 from edge.signed_uploads import signed_upload_routes
+from edge.studio import SHARED_PATH
 from edge.token_keys import FetchedKeys
 from metrics.backlog import BacklogCollector
-from metrics.outputs import ObservedClaims, ObservedProvider, ObservedTurns
+from metrics.outputs import ObservedClaims, ObservedOutputs, ObservedProvider
 from metrics.series import Metrics
 from metrics.storage import (
     DatabaseMetrics,
@@ -56,15 +64,19 @@ from metrics.storage import (
     ObservedUploads,
 )
 from metrics.updates import ObservedFeed, UpdateMetrics
-from providers.catalogue import UnknownDefaultModel, load_catalogue
+from providers.catalogue import UnknownDefaultModel, load_caption_models, load_catalogue
 from providers.fal.provider import FalProvider
 from providers.gemini.provider import GeminiProvider
+from providers.gemini.writer import GeminiWriter
 from providers.local.provider import LocalProvider
+from providers.local.writer import LocalWriter, compose_caption
 from providers.openai.backends import AzureBackend, OpenAIBackend
 from providers.openai.provider import OpenAIProvider
+from providers.openai.writer import OpenAIWriter
 from providers.openrouter.provider import OpenRouterProvider
+from providers.openrouter.writer import OpenRouterWriter
 from providers.references import References
-from providers.rehearsal import RehearsalProvider
+from providers.rehearsal import RehearsalProvider, RehearsalWriter
 from providers.replicate.provider import ReplicateProvider
 from providers.wavespeed.provider import WavespeedProvider
 from schema.services import Services
@@ -83,6 +95,7 @@ from storage.imaging.sandbox import UploadSandbox
 from storage.imaging.threaded import ThreadedImageProcessor
 from storage.mongo.accounts import MongoAccountRepository
 from storage.mongo.backlog import MongoBacklogRepository
+from storage.mongo.buckets import MongoBucketRepository
 from storage.mongo.change_feed import MongoChangeFeed
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database, open_database
@@ -90,9 +103,11 @@ from storage.mongo.erasures import MongoErasureRepository
 from storage.mongo.idempotency import MongoIdempotencyRepository
 from storage.mongo.images import MongoImageRepository
 from storage.mongo.model_availability import MongoModelAvailabilityRepository
+from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.periodic import MongoPeriodicJobRepository
 from storage.mongo.prompts import MongoPromptRepository
 from storage.mongo.referenced_objects import MongoReferencedObjectRepository
+from storage.mongo.shares import MongoShareRepository
 from storage.mongo.turns import MongoTurnRepository
 from storage.mongo.uploads import MongoUploadRepository
 from storage.mongo.viewers import MongoViewerRepository
@@ -100,6 +115,7 @@ from storage.objects.folder import FolderObjectStore
 from storage.objects.s3 import Bucket, open_bucket
 from subscriptions.conversations import ConversationUpdates
 from subscriptions.hub import Hub
+from subscriptions.shares import SharedTurnUpdates
 from subscriptions.turns import TurnUpdates
 from subscriptions.viewer import ViewerUpdates
 
@@ -123,12 +139,24 @@ class _RemoteProvider(Provider, Protocol):
     async def aclose(self) -> None: ...
 
 
+class _RemoteWriter(CaptionWriter, Protocol):
+    async def aclose(self) -> None: ...
+
+
 class _OpenProvider(Protocol):
     """A provider that is opened with a key, a URL, and its maximum of concurrent runs."""
 
     def __call__(
         self, references: References, /, *, key: str, url: str, max_concurrent_runs: int
     ) -> _RemoteProvider: ...
+
+
+class _OpenWriter(Protocol):
+    """The same for a writer."""
+
+    def __call__(
+        self, references: References, /, *, key: str, url: str, max_concurrent_runs: int
+    ) -> _RemoteWriter: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +169,8 @@ class ImageTools:
     image_processor: ThreadedImageProcessor
     remote: Mapping[str, Provider]
     """Providers that have credentials here, by name."""
+    remote_writers: Mapping[str, CaptionWriter]
+    """The writers among them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +184,8 @@ class _Base:
     registry: ModelRegistry
     providers: Mapping[str, Provider]
     """All that can be used here: with credentials, local, and rehearsals."""
+    caption_models: CaptionModelRegistry
+    writers: Mapping[str, CaptionWriter]
     image_writer: ImageWriter
     images: MongoImageRepository
     claims: ObservedClaims
@@ -263,16 +295,22 @@ async def open_image_tools(settings: Settings) -> AsyncIterator[ImageTools]:
         objects, object_routes = await stack.enter_async_context(open_objects(settings, signer))
         image_processor = ThreadedImageProcessor(credentials=_read_credentials(settings))
         stack.push_async_callback(image_processor.aclose)
+        references = References(objects, image_processor)
         remote: dict[str, Provider] = {}
-        for provider in _open_providers(settings, References(objects, image_processor)):
+        for provider in _open_providers(settings, references):
             stack.push_async_callback(provider.aclose)
             remote[provider.name] = provider
+        remote_writers: dict[str, CaptionWriter] = {}
+        for writer in _open_writers(settings, references):
+            stack.push_async_callback(writer.aclose)
+            remote_writers[writer.name] = writer
         yield ImageTools(
             objects=objects,
             object_routes=object_routes,
             signer=signer,
             image_processor=image_processor,
             remote=remote,
+            remote_writers=remote_writers,
         )
 
 
@@ -305,7 +343,8 @@ def _make_services(
 ) -> Services:
     """Put together what resolvers call. It opens nothing."""
     conversation_repository = MongoConversationRepository(base.database)
-    turn_repository = ObservedTurns(base.database, base.registry, base.metrics)
+    turn_repository = MongoTurnRepository(base.database)
+    output_repository = ObservedOutputs(base.database, base.registry, base.metrics)
     prompt_repository = MongoPromptRepository(base.database)
     turn_cursors = TurnCursors(base.image_tools.signer)
     images = ImageService(base.images, base.image_writer)
@@ -326,27 +365,57 @@ def _make_services(
         commands=commands,
         accounts=accounts,
         edits=EditPlanner(turn_repository, conversation_repository, images, base.registry),
+        outputs=output_repository,
+        hints=hints,
+    )
+    outputs = OutputService(
+        outputs=output_repository,
+        commands=commands,
+        accounts=accounts,
         registry=base.registry,
         hints=hints,
         image_writer=base.image_writer,
+    )
+    turn_updates = TurnUpdates(hub, turn_repository, turn_cursors)
+    shares = ShareService(
+        MongoShareRepository(base.database),
+        conversation_repository,
+        ShareTokens(base.image_tools.signer),
+        page_url=settings.public_url + SHARED_PATH,
     )
     return Services(
         registry=base.registry,
         conversations=conversations,
         turns=turns,
+        outputs=outputs,
         plans=PlanService(conversations, turns),
         images=images,
         uploads=_make_upload_service(settings, base, upload_processor=upload_processor),
         prompts=PromptService(prompt_repository),
         favourites=FavouriteService(base.images, prompt_repository),
+        shares=shares,
         viewers=_make_viewer_service(settings, base, eraser=eraser),
         accounts=accounts,
-        turn_updates=TurnUpdates(hub, turn_repository, turn_cursors),
+        rate_limits=_make_rate_limits(settings, base.database),
+        turn_updates=turn_updates,
+        shared_turn_updates=SharedTurnUpdates(hub, turn_updates, shares),
         conversation_updates=ConversationUpdates(hub, conversation_repository),
         viewer_updates=ViewerUpdates(hub, accounts),
         links=base.objects,
         turn_cursors=turn_cursors,
         page_cursors=PageCursors(base.image_tools.signer),
+    )
+
+
+def _make_rate_limits(settings: Settings, database: Database) -> RateLimits:
+    limit = settings.limit
+    cost = Rate(limit.cost, limit.cost_per_second)
+    viewer = Rate(limit.viewer_requests, limit.viewer_requests_per_second)
+    address = Rate(limit.address_requests, limit.address_requests_per_second)
+    return RateLimits(
+        MongoBucketRepository(database),
+        viewer=Allowance(requests=viewer, cost=cost),
+        address=Allowance(requests=address, cost=cost),
     )
 
 
@@ -366,7 +435,7 @@ def _make_upload_service(
 def _make_viewer_eraser(base: _Base) -> ViewerEraser:
     return ViewerEraser(
         MongoErasureRepository(base.database),
-        MongoTurnRepository(base.database),
+        MongoOutputRepository(base.database),
         MongoConversationRepository(base.database),
         base.objects,
     )
@@ -452,14 +521,22 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
     stack.push_async_callback(local.aclose)
     development = settings.environment == "development"
     providers: dict[str, Provider] = {local.name: local, **tools.remote}
+    local_writer = LocalWriter()
+    writers: dict[str, CaptionWriter] = {local_writer.name: local_writer, **tools.remote_writers}
     if development:
         rehearsal = RehearsalProvider(local)
         providers[rehearsal.name] = rehearsal
+        rehearsal_writer = RehearsalWriter(compose_caption)
+        writers[rehearsal_writer.name] = rehearsal_writer
     registry = load_registry(settings, with_credentials=providers)
-    _log_defaults(registry)
-    for name in sorted(tools.remote.keys() - registry.providers_in_use()):
+    caption_models = load_caption_registry(settings, with_credentials=writers)
+    _log_defaults(registry, caption_models)
+    in_use = registry.providers_in_use() | caption_models.providers_in_use()
+    for name in sorted(tools.remote.keys() - in_use):
         log.warning("key opens no model", provider=name)
-    availability = ModelAvailability(MongoModelAvailabilityRepository(database), registry)
+    availability = ModelAvailability(
+        MongoModelAvailabilityRepository(database), registry, caption_models
+    )
     await stack.enter_async_context(availability.serve())
     objects = ObservedObjects(tools.objects, metrics)
     return _Base(
@@ -469,6 +546,8 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
         objects=objects,
         registry=registry,
         providers={name: ObservedProvider(one, metrics) for name, one in providers.items()},
+        caption_models=caption_models,
+        writers=writers,
         image_writer=ImageWriter(objects),
         images=MongoImageRepository(database),
         claims=ObservedClaims(database, registry, metrics),
@@ -490,11 +569,30 @@ def load_registry(settings: Settings, *, with_credentials: Collection[str] = ())
         raise SettingsError([f"{variable_of('default_models')}: {error}"]) from error
 
 
-def _log_defaults(registry: ModelRegistry) -> None:
-    for scene in Scene:
-        default = registry.default(scene)
+def load_caption_registry(
+    settings: Settings, *, with_credentials: Collection[str] = ()
+) -> CaptionModelRegistry:
+    """The same for caption models."""
+    try:
+        return load_caption_models(
+            rehearsals=settings.environment == "development",
+            with_credentials=with_credentials,
+            local_models=bool(settings.local_models),
+            default_models=settings.default_caption_models,
+        )
+    except UnknownDefaultModel as error:
+        name = variable_of("default_caption_models")
+        raise SettingsError([f"{name}: {error}"]) from error
+
+
+def _log_defaults(registry: ModelRegistry, caption_models: CaptionModelRegistry) -> None:
+    defaults: dict[str, RegisteredModel | None] = {
+        scene.value: registry.default(scene) for scene in Scene
+    }
+    defaults["caption"] = caption_models.default()
+    for scene, default in defaults.items():
         write = log.info if default else log.warning
-        write("default model", scene=scene.value, model=default.id if default else None)
+        write("default model", scene=scene, model=default.id if default else None)
 
 
 @asynccontextmanager
@@ -561,6 +659,22 @@ def _open_providers(settings: Settings, references: References) -> Iterator[_Rem
     for open_provider, provider_settings in openers:
         if provider_settings.key is not None and provider_settings.url is not None:
             yield open_provider(
+                references,
+                key=provider_settings.key.get_secret_value(),
+                url=provider_settings.url,
+                max_concurrent_runs=provider_settings.max_concurrent_runs,
+            )
+
+
+def _open_writers(settings: Settings, references: References) -> Iterator[_RemoteWriter]:
+    openers: list[tuple[_OpenWriter, ProviderSettings]] = [
+        (OpenAIWriter, settings.openai),
+        (GeminiWriter, settings.gemini),
+        (OpenRouterWriter, settings.openrouter),
+    ]
+    for open_writer, provider_settings in openers:
+        if provider_settings.key is not None:
+            yield open_writer(
                 references,
                 key=provider_settings.key.get_secret_value(),
                 url=provider_settings.url,

@@ -107,7 +107,7 @@ def _server(settings: Settings, stop: Stop, metrics_listener: socket.socket | No
             log_config=None,
             access_log=False,
             server_header=False,
-            # A client's address is not used for anything, so no proxy header has to be trusted.
+            # The application does this itself, for the proxies in its settings.
             proxy_headers=False,
             backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,

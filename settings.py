@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from secrets import token_urlsafe
 from textwrap import wrap
@@ -197,6 +197,41 @@ class AzureSettings(BaseModel, frozen=True):
         return {model.strip(): name.strip() for model, _, name in pairs}
 
 
+class Limits(BaseModel, frozen=True):
+    """What one client may ask for, and for how long it may take: DARKROOM_LIMIT_AGE_SECONDS is
+    `settings.limit.age_seconds`.
+
+    A viewer's bucket holds what may be used at once; it is filled again by so much per second. Who
+    sends no token is known by their address.
+    """
+
+    viewer_requests: int = Field(
+        default=100, ge=1, description="How many operations a viewer may run at once"
+    )
+    viewer_requests_per_second: float = Field(
+        default=20, gt=0, description="How many more operations a viewer may run each second"
+    )
+    address_requests: int = Field(
+        default=60,
+        ge=1,
+        description="How many operations clients without a token may run at once, by address",
+    )
+    address_requests_per_second: float = Field(
+        default=5,
+        gt=0,
+        description="How many more operations clients without a token may run each second",
+    )
+    cost: int = Field(
+        default=20_000,
+        ge=1,
+        description="The cost that a viewer's operations, or those of an address without a token, "
+        "may have at once",
+    )
+    cost_per_second: float = Field(
+        default=500, gt=0, description="The cost that their further operations may have each second"
+    )
+
+
 def _provider(name: str, url: str) -> Any:
     return Field(default=ProviderSettings(url=url), title=name)
 
@@ -256,6 +291,11 @@ class Settings(BaseSettings):
     mongodb_database: str = Field(
         default="darkroom",
         description="The name of the database",
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Addresses or networks of the proxies in front of Darkroom, such as "
+        "10.0.0.0/8, separated by commas: their X-Forwarded-For is believed, and nobody else's",
     )
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
@@ -377,6 +417,12 @@ class Settings(BaseSettings):
         "alias, separated by commas: the first one that is available and supports the scene "
         "(default: the first such model of the catalogue, local ones last)",
     )
+    default_caption_models: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="The caption models to use where none is selected, by id or alias, separated "
+        "by commas: the first one that is available (default: the first such model of the "
+        "catalogue, local ones last)",
+    )
     local_models: bool | None = Field(
         default=None,
         description="Whether the built-in local models can be used (default: on in development, "
@@ -389,6 +435,7 @@ class Settings(BaseSettings):
     openrouter: ProviderSettings = _provider("OpenRouter", "https://openrouter.ai/api/v1")
     replicate: ProviderSettings = _provider("Replicate", "https://api.replicate.com/v1")
     wavespeed: ProviderSettings = _provider("Wavespeed", "https://api.wavespeed.ai/api/v3")
+    limit: Limits = Field(default=Limits())
     shutdown_grace: float = Field(
         default=20.0,
         ge=0,
@@ -465,8 +512,10 @@ class Settings(BaseSettings):
         return value
 
     @field_validator(
+        "trusted_proxies",
         "allowed_origins",
         "default_models",
+        "default_caption_models",
         "token_audience",
         "token_authorized_parties",
         "token_algorithms",
@@ -476,6 +525,20 @@ class Settings(BaseSettings):
     def _split_at_commas(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            try:
+                ip_network(network)
+            except ValueError:
+                raise PydanticCustomError(
+                    "sentence",
+                    "should list addresses and networks such as 10.0.0.0/8; {network} is none",
+                    {"network": repr(network)},
+                ) from None
         return value
 
     @field_validator("allowed_origins")

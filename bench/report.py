@@ -12,7 +12,7 @@ from typing import Final
 from bench.growth import Grown
 from bench.plots import draw
 from bench.rows import LONGEST_BLOCK_MS, Figures, Row
-from bench.servers import PLAIN
+from bench.servers import PLAIN, RAISED_LIMITS
 
 PATH: Final = Path("docs/performance.md")
 _NAMES: Final = {"relay": "bare relay", "darkroom": "Darkroom", PLAIN: "plain Strawberry"}
@@ -75,6 +75,10 @@ def write_report(rows: Sequence[Measured], grown: Sequence[Grown]) -> None:
         "`block` is the longest time for which Darkroom's event loop did nothing else, and",
         "`collection` the longest one "
         f"of the garbage collector. A block is to be at most {LONGEST_BLOCK_MS:.0f} ms.",
+        "",
+        "Limits that are raised, since all load is one viewer's: "
+        + ", ".join(f"`{name}={value}`" for name, value in RAISED_LIMITS.items())
+        + ".",
         *(line for one in grown for line in _chapter(one)),
     ]
     PATH.write_text("\n".join(lines) + "\n")

@@ -24,6 +24,11 @@ DATABASE: Final = "darkroom"
 START_SECONDS: Final = 180
 PLAIN: Final = "strawberry"
 SERVERS: Final = ("relay", "darkroom", PLAIN)
+RAISED_LIMITS: Final = {
+    "DARKROOM_LIMIT_VIEWER_REQUESTS": "1000000",
+    "DARKROOM_LIMIT_COST": "100000000",
+}
+"""All load is one viewer's, from one address. Everything else has its usual limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +137,7 @@ async def _start(
         "DARKROOM_PORT": str(port),
         "DARKROOM_LOG_LEVEL": "warning",
         "DARKROOM_MAX_ACTIVE_OUTPUTS": "10000",
+        **RAISED_LIMITS,
     }
     arguments = {
         "darkroom": ["bench.probe", str(folder / "probe.json")],

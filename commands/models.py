@@ -8,16 +8,20 @@ what waits fails over to another provider of its model, or waits until the name 
 import asyncio
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
-from bootstrap import load_registry, open_image_tools
+from bootstrap import load_caption_registry, load_registry, open_image_tools
 from commands.opened import opened_database
 from domain.errors import Overloaded
-from domain.models import ImageModel, ModelRegistry
 from domain.ports.execution import SwitchedOff, Unavailable
+from domain.registry import RegisteredModel, Registry
 from runtime.lifecycle import CANNOT_START, FAILED, STOPPED, CannotStart, complain
 from settings import Settings, SettingsError, read_settings
 from storage.mongo.model_availability import MongoModelAvailabilityRepository
+
+Registries: TypeAlias = Sequence[Registry[Any]]
+"""One for each kind of models."""
 
 
 def main(arguments: list[str]) -> int:
@@ -32,13 +36,16 @@ def main(arguments: list[str]) -> int:
 
 async def _run(settings: Settings, asked: Namespace) -> int:
     async with open_image_tools(settings) as tools:
-        registry = load_registry(settings, with_credentials=tools.remote)
+        registries = (
+            load_registry(settings, with_credentials=tools.remote),
+            load_caption_registry(settings, with_credentials=tools.remote),
+        )
     async with opened_database(settings) as (_, opened):
         stored = MongoModelAvailabilityRepository(opened)
         if asked.command == "list":
-            _show(registry, await stored.find_unavailable())
+            _show(registries, await stored.find_unavailable())
             return STOPPED
-        name = _find(registry, asked.name)
+        name = _find(registries, asked.name)
         if name is None:
             complain(f"{asked.name} is neither a model nor a provider of the catalogue.")
             return FAILED
@@ -52,25 +59,32 @@ async def _run(settings: Settings, asked: Namespace) -> int:
         return STOPPED
 
 
-def _find(registry: ModelRegistry, name: str) -> str | None:
-    model = registry.get(name)
-    if model is not None:
-        return model.id
-    providers = {provider for one in registry.all() for provider in one.providers}
+def _find(registries: Registries, name: str) -> str | None:
+    for registry in registries:
+        model = registry.get(name)
+        if model is not None:
+            return str(model.id)
+    providers = {one for model in _all(registries) for one in model.providers}
     return name if name in providers else None
 
 
-def _show(registry: ModelRegistry, unavailable: Unavailable) -> None:
-    registry.withdraw(unavailable.withdrawn)
-    registry.switch_off({one.name: one.since for one in unavailable.off})
+def _all(registries: Registries) -> Sequence[RegisteredModel]:
+    return [model for registry in registries for model in registry.all()]
+
+
+def _show(registries: Registries, unavailable: Unavailable) -> None:
     off = {one.name: one for one in unavailable.off}
-    for name in sorted(off.keys() - {model.id for model in registry.all()}):
+    for registry in registries:
+        registry.withdraw(unavailable.withdrawn)
+        registry.switch_off({one.name: one.since for one in unavailable.off})
+    models = _all(registries)
+    for name in sorted(off.keys() - {model.id for model in models}):
         print(f"{name:<34} {'provider':<22} {_why(off[name])}")
-    for model in registry.all():
+    for model in models:
         print(f"{model.id:<34} {','.join(model.providers):<22} {_state(model, off)}")
 
 
-def _state(model: ImageModel, off: Mapping[str, SwitchedOff]) -> str:
+def _state(model: RegisteredModel, off: Mapping[str, SwitchedOff]) -> str:
     if model.unavailable_reason is None:
         return f"available by {model.provider}"
     reason = off.get(model.id) or off.get(model.provider)

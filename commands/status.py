@@ -6,14 +6,14 @@
 import asyncio
 import sys
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
-from bootstrap import load_registry
+from bootstrap import load_caption_registry, load_registry
 from commands.opened import opened_database
 from domain.errors import Overloaded
-from domain.ids import ViewerId
+from domain.ids import ModelId, ViewerId
 from domain.plurals import count
 from domain.ports.execution import Unavailable
 from domain.ports.operators import Backlog, StuckOutput
@@ -36,11 +36,12 @@ def main(arguments: list[str]) -> int:
 
 
 async def _run(settings: Settings) -> int:
-    registry = load_registry(settings)
+    models = [*load_registry(settings).all(), *load_caption_registry(settings).all()]
+    providers = {model.id: model.provider for model in models}
     async with opened_database(settings) as (_, opened):
         backlogs = MongoBacklogRepository(opened)
         waiting = await backlogs.list_backlogs()
-        for line in _waiting(waiting, lambda one: registry.remembered(one.model_id).provider):
+        for line in _waiting(waiting, providers):
             print(line)
         for line in _stuck(waiting, await backlogs.list_stuck(limit=_SHOWN)):
             print(line)
@@ -52,11 +53,11 @@ async def _run(settings: Settings) -> int:
     return FAILED if any(one.stuck for one in waiting) else STOPPED
 
 
-def _waiting(backlogs: Sequence[Backlog], provider_of: Callable[[Backlog], str]) -> Iterable[str]:
+def _waiting(backlogs: Sequence[Backlog], providers: Mapping[ModelId, str]) -> Iterable[str]:
     yield f"{count(sum(one.count for one in backlogs), 'unfinished output')}."
     for one in backlogs:
         yield (
-            f"  {provider_of(one) or 'unknown':<12} {one.model_id:<32} {one.status:<11}"
+            f"  {providers.get(one.model_id, 'unknown'):<12} {one.model_id:<32} {one.status:<11}"
             f"{one.count:>7,}  oldest {_duration(one.oldest)}"
         )
 

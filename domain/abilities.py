@@ -4,9 +4,10 @@ from typing import Final
 
 from domain.errors import UserErrorCode
 from domain.models import ImageModel
+from domain.parents import TurnOptions
 from domain.plurals import count
 from domain.refusals import Refusals
-from domain.turns import TurnOptions, TurnRequest
+from domain.turns import TurnRequest
 
 MAX_IMAGES_PER_MODEL: Final = 4
 _IMAGES_PATH: Final = ("options", "imagesPerModel")

@@ -29,6 +29,8 @@ class Conversation:
     created_at: datetime
     updated_at: datetime
     as_of: ClusterTime
+    title_was_given: bool = False
+    """By the viewer. Otherwise it is the beginning of the first message."""
 
 
 @dataclass(frozen=True, slots=True)

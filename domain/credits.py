@@ -7,8 +7,16 @@ attempt of an output is reserved once, and then captured once or released once.
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
+from typing import Protocol
 
 from domain.ids import OutputId, ViewerId
+
+
+class Priced(Protocol):
+    """Something that is to be paid for."""
+
+    @property
+    def credits(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)

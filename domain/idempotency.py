@@ -10,7 +10,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 from domain.errors import BadUserInput
-from domain.ids import TurnId
+from domain.ids import ParentId
 
 MAX_KEY_LENGTH: Final = 255
 
@@ -29,7 +29,8 @@ class IdempotencyRecord:
 
     mutation: str
     fingerprint: str
-    turn_id: TurnId
+    parent_id: ParentId
+    """Of the turn that it made, or of the output's."""
     slot: int | None
     """The output's, where it was about one."""
 

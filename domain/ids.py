@@ -1,43 +1,55 @@
 """Ids: a prefix that names the kind, and a UUIDv7 in base32 (TypeID).
 
-A turn's id is made from its conversation's, an output's from its turn's, so that a turn's place,
-its conversation and its order are known without a lookup:
+A turn's id is made from its conversation's, an output's from its parent's, so that a turn's place,
+its conversation and its order, and what an output belongs to, are known without a lookup:
 
     conv_01jd…   turn_01jd…_0003   out_01jd…_0003_1
+                 post_01je…        pout_01je…_1
 
-Turns count from 0000 as `turnIndex` does, slots from 1.
+Turns count from 0000 as `turnIndex` does, slots from 1. Slot 0 is a post's caption.
 """
 
 import re
 from hashlib import sha256
-from typing import Final, NewType
+from typing import Final, NewType, TypeAlias
 
 from typeid import TypeID
 from uuid_utils import UUID
 
 ConversationId = NewType("ConversationId", str)
 TurnId = NewType("TurnId", str)
+PostId = NewType("PostId", str)
 OutputId = NewType("OutputId", str)
 ImageId = NewType("ImageId", str)
 PromptId = NewType("PromptId", str)
 UploadId = NewType("UploadId", str)
+ShareId = NewType("ShareId", str)
 ViewerId = NewType("ViewerId", str)
 ModelId = NewType("ModelId", str)
+
+ParentId: TypeAlias = TurnId | PostId
+"""Of what outputs belong to."""
 
 LAST_TURN_INDEX: Final = 9_999
 
 _SUFFIX = r"[0-7][0-9a-hjkmnp-tv-z]{25}"
 _CONVERSATION = re.compile(rf"conv_({_SUFFIX})")
 _TURN = re.compile(rf"turn_({_SUFFIX})_([0-9]{{4}})")
-_OUTPUT = re.compile(rf"out_({_SUFFIX})_([0-9]{{4}})_([1-9][0-9]?)")
+_POST = re.compile(rf"post_({_SUFFIX})")
+_OUTPUT = re.compile(rf"(?:out_{_SUFFIX}_[0-9]{{4}}|pout_{_SUFFIX})_[1-9][0-9]?")
 _IMAGE = re.compile(rf"img_({_SUFFIX})")
 _PROMPT = re.compile(rf"prompt_({_SUFFIX})")
 _UPLOAD = re.compile(rf"upl_({_SUFFIX})")
+_SHARE = re.compile(rf"share_({_SUFFIX})")
 _VIEWER = re.compile(rf"user_({_SUFFIX})")
 
 
 def new_conversation_id() -> ConversationId:
     return ConversationId(str(TypeID(prefix="conv")))
+
+
+def new_post_id() -> PostId:
+    return PostId(str(TypeID(prefix="post")))
 
 
 def new_image_id() -> ImageId:
@@ -46,6 +58,10 @@ def new_image_id() -> ImageId:
 
 def new_upload_id() -> UploadId:
     return UploadId(str(TypeID(prefix="upl")))
+
+
+def new_share_id() -> ShareId:
+    return ShareId(str(TypeID(prefix="share")))
 
 
 def new_erased_id() -> str:
@@ -69,18 +85,29 @@ def turn_id_of(conversation_id: ConversationId, turn_index: int) -> TurnId:
     return TurnId(f"turn_{_suffix_of(conversation_id)}_{turn_index:04d}")
 
 
-def output_id_of(turn_id: TurnId, slot: int) -> OutputId:
-    return OutputId(f"out_{turn_id.removeprefix('turn_')}_{slot}")
+def output_id_of(parent_id: ParentId, slot: int) -> OutputId:
+    kind, _, suffix = parent_id.partition("_")
+    return OutputId(f"{'pout' if kind == 'post' else 'out'}_{suffix}_{slot}")
 
 
 def conversation_of_turn(turn_id: TurnId) -> ConversationId:
     return ConversationId(f"conv_{turn_id.split('_')[1]}")
 
 
-def turn_of_output(output_id: OutputId) -> tuple[TurnId, int]:
-    """The turn that an output belongs to, and its slot there."""
-    _, suffix, index, slot = output_id.split("_")
-    return TurnId(f"turn_{suffix}_{index}"), int(slot)
+def parent_of_output(output_id: OutputId) -> tuple[ParentId, int]:
+    """What an output belongs to, and its slot there."""
+    parent, _, slot = output_id.rpartition("_")
+    kind, _, suffix = parent.partition("_")
+    parent_id = PostId(f"post_{suffix}") if kind == "pout" else TurnId(f"turn_{suffix}")
+    return parent_id, int(slot)
+
+
+def as_turn_id(parent_id: ParentId) -> TurnId | None:
+    return TurnId(parent_id) if parent_id.startswith("turn_") else None
+
+
+def as_post_id(parent_id: ParentId) -> PostId | None:
+    return PostId(parent_id) if parent_id.startswith("post_") else None
 
 
 def turn_id_range(conversation_id: ConversationId) -> tuple[str, str]:
@@ -95,6 +122,10 @@ def parse_conversation_id(value: str) -> ConversationId | None:
 
 def parse_turn_id(value: str) -> TurnId | None:
     return TurnId(value) if _TURN.fullmatch(value) else None
+
+
+def parse_post_id(value: str) -> PostId | None:
+    return PostId(value) if _POST.fullmatch(value) else None
 
 
 def parse_output_id(value: str) -> OutputId | None:
@@ -113,13 +144,34 @@ def parse_upload_id(value: str) -> UploadId | None:
     return UploadId(value) if _UPLOAD.fullmatch(value) else None
 
 
+def parse_share_id(value: str) -> ShareId | None:
+    return ShareId(value) if _SHARE.fullmatch(value) else None
+
+
 def parse_viewer_id(value: str) -> ViewerId | None:
     return ViewerId(value) if _VIEWER.fullmatch(value) else None
+
+
+def bytes_of_id(value: str) -> bytes:
+    """The 16 bytes of an id without its prefix."""
+    return TypeID.from_string(value).uuid_bytes
+
+
+def share_id_of(number: bytes) -> ShareId:
+    return ShareId(_id_of("share", number))
+
+
+def viewer_id_from(number: bytes) -> ViewerId:
+    return ViewerId(_id_of("user", number))
 
 
 def _digest_id(prefix: str, text: str) -> str:
     digest = sha256(text.encode()).digest()
     return str(TypeID.from_uuid(UUID(bytes=digest[:16], version=8), prefix=prefix))
+
+
+def _id_of(prefix: str, number: bytes) -> str:
+    return str(TypeID.from_uuid(UUID(bytes=number), prefix=prefix))
 
 
 def _suffix_of(conversation_id: ConversationId) -> str:

@@ -11,6 +11,7 @@ from domain.ids import ImageId, ModelId, OutputId
 
 class ImageOrigin(StrEnum):
     OUTPUT = "OUTPUT"
+    POST = "POST"
     SAMPLE = "SAMPLE"
     UPLOAD = "UPLOAD"
 

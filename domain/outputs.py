@@ -1,4 +1,4 @@
-"""An output: one model's part of a turn."""
+"""An output: one model's part of its parent, such as a turn."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -7,7 +7,16 @@ from enum import StrEnum
 from typing import Final, TypeAlias
 
 from domain.errors import GenerationErrorCode
-from domain.ids import ModelId, OutputId, TurnId, output_id_of
+from domain.ids import (
+    ModelId,
+    OutputId,
+    ParentId,
+    PostId,
+    TurnId,
+    as_post_id,
+    as_turn_id,
+    output_id_of,
+)
 from domain.images import Image
 from domain.references import Reference
 
@@ -20,6 +29,8 @@ class OutputStatus(StrEnum):
     CANCELLED = "CANCELLED"
 
 
+CAPTION_SLOT: Final = 0
+"""Of a post's caption. Outputs that deliver images have slots from 1."""
 UNFINISHED: Final = frozenset({OutputStatus.QUEUED, OutputStatus.GENERATING})
 
 
@@ -128,9 +139,9 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """One model's part of a turn, as it stands."""
+    """One model's part of its parent, as it stands."""
 
-    turn_id: TurnId
+    parent_id: ParentId
     slot: int
     model_id: ModelId
     requested_model_id: str
@@ -152,6 +163,9 @@ class Output:
     text: str | None
     usage: Usage | None
     error: GenerationError | None
+    waits: bool = False
+    """Whether it cannot run before the caption of its post is there, or ended because it never was.
+    """
     runs: tuple[Run, ...]
     """Of this attempt; none if nothing has been submitted, or a repetition costs nothing."""
     credits_reserved: int
@@ -163,7 +177,20 @@ class Output:
 
     @property
     def id(self) -> OutputId:
-        return output_id_of(self.turn_id, self.slot)
+        return output_id_of(self.parent_id, self.slot)
+
+    @property
+    def turn_id(self) -> TurnId | None:
+        return as_turn_id(self.parent_id)
+
+    @property
+    def post_id(self) -> PostId | None:
+        return as_post_id(self.parent_id)
+
+    @property
+    def is_caption(self) -> bool:
+        """Whether it delivers the words of a post instead of images."""
+        return self.slot == CAPTION_SLOT
 
     @property
     def unfinished(self) -> bool:

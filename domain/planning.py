@@ -7,21 +7,21 @@ from collections.abc import Sequence
 from typing import Final
 
 from domain.abilities import MAX_IMAGES_PER_MODEL, check_abilities, check_options
-from domain.credits import Account
+from domain.credits import Account, Priced
 from domain.errors import UserErrorCode
 from domain.ids import ModelId
 from domain.mentions import mentioned_in
 from domain.model_choice import Inherited, ModelChoice, choose_model, choose_models
 from domain.models import ModelRegistry, Resolution, Scene
 from domain.outputs import Output
+from domain.parents import MAX_PROMPT_LENGTH, Parent, TurnOptions
 from domain.plurals import count
 from domain.prices import price_of_image
 from domain.references import Reference, choose_references
 from domain.refusals import Refusals
 from domain.text import is_blank
-from domain.turns import PlannedOutput, Turn, TurnOptions, TurnPlan, TurnRequest
+from domain.turns import PlannedOutput, TurnPlan, TurnRequest
 
-MAX_PROMPT_LENGTH: Final = 2_000
 _MAX_NAMED: Final = 5
 
 
@@ -79,46 +79,46 @@ def plan_turn(
 
 
 def plan_retry(
-    turn: Turn, output: Output, name: str | None, *, registry: ModelRegistry, refusals: Refusals
+    parent: Parent, output: Output, name: str | None, *, registry: ModelRegistry, refusals: Refusals
 ) -> PlannedOutput | None:
     """Plan a retry of an output, by the named model or its own; None if none can run."""
     path = ("modelId",) if name is not None else ("outputId",)
     choice = choose_model(
         name or output.requested_model_id,
         registry,
-        references=turn.references,
+        references=parent.references,
         refusals=refusals,
         path=path,
     )
     if choice is not None:
-        siblings = {other.model_id for other in turn.outputs if other.slot != output.slot}
+        siblings = {other.model_id for other in parent.outputs if other.slot != output.slot}
         if choice.model.id in siblings:
             message = f"{choice.model.label} is already in this turn."
             refusals.add(UserErrorCode.DUPLICATE_MODEL, message, *path)
         unsupported = Refusals()
-        again = TurnRequest(user_message=turn.user_message, options=turn.options)
+        again = TurnRequest(user_message=parent.user_message, options=parent.options)
         check_abilities(choice.model, again, unsupported)
         for error in unsupported.found:
             refusals.add(error.code, error.message, *path)
     if choice is None:
         return None
-    mentioned = mentioned_in(turn.user_message)
+    mentioned = mentioned_in(parent.user_message)
     _check_mentions(
-        mentioned, [choice], reference_count=len(turn.references), refusals=refusals, path=path
+        mentioned, [choice], reference_count=len(parent.references), refusals=refusals, path=path
     )
     return _plan_output(
         choice,
-        turn.references,
+        parent.references,
         registry=registry,
         mentioned=mentioned,
-        previous_were_named=turn.previous_were_named,
-        resolution=turn.resolution,
-        options=turn.options,
+        previous_were_named=parent.previous_were_named,
+        resolution=parent.resolution,
+        options=parent.options,
     )
 
 
 def check_spending(
-    outputs: Sequence[PlannedOutput],
+    outputs: Sequence[Priced],
     *,
     account: Account,
     max_active_outputs: int,

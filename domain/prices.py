@@ -1,7 +1,7 @@
 """What one image of a turn costs."""
 
 from domain.models import ImageModel, Resolution, Scene, nearest_resolution
-from domain.turns import TurnOptions
+from domain.parents import TurnOptions
 
 
 def price_of_image(

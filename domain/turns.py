@@ -1,14 +1,13 @@
 """A turn: a message, the references that go along, and one output per model."""
 
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from domain.changes import Bookmark, ClusterTime
-from domain.ids import ConversationId, ModelId, OutputId, TurnId, ViewerId, conversation_of_turn
-from domain.images import Image
-from domain.models import AspectRatio, ImageFormat, ImageModel, Quality, Resolution
+from domain.ids import ConversationId, ModelId, TurnId, conversation_of_turn
+from domain.models import AspectRatio, ImageModel, Resolution
 from domain.outputs import GenerationError, Output
+from domain.parents import Parent, TurnOptions
 from domain.references import Reference
 
 
@@ -20,31 +19,6 @@ class TurnStatus(StrEnum):
     CANCELLED = "CANCELLED"
 
 
-class PromptContext(StrEnum):
-    MESSAGE = "MESSAGE"
-    CONVERSATION = "CONVERSATION"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TurnOptions:
-    """What was asked for beside the message; None where nothing was."""
-
-    images_per_model: int = 1
-    previews: int = 2
-    quality: Quality | None = None
-    format: ImageFormat | None = None
-    width: int | None = None
-    height: int | None = None
-    seed: str | None = None
-    negative_prompt: str | None = None
-    earlier_messages: bool | None = None
-    """Whether models that support it are given the conversation's earlier messages too."""
-
-    @property
-    def context(self) -> PromptContext:
-        return PromptContext.CONVERSATION if self.earlier_messages else PromptContext.MESSAGE
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnRequest:
     """What a viewer asks of a turn, whichever mutation it came by. None: left out."""
@@ -54,7 +28,7 @@ class TurnRequest:
     manual_reference_ids: tuple[str, ...] = ()
     aspect_ratio: AspectRatio | None = None
     resolution: Resolution | None = None
-    options: TurnOptions = TurnOptions()
+    options: TurnOptions = field(default_factory=TurnOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,42 +96,16 @@ class TurnPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
+class Turn(Parent):
     """A turn as it stands."""
 
     id: TurnId
-    owner_id: ViewerId
     turn_index: int
-    user_message: str
-    selected_model_ids: tuple[ModelId, ...]
-    references: tuple[Reference, ...]
-    previous_were_named: bool
-    """Whether the viewer chose which earlier outputs go along, or they came by themselves."""
-    aspect_ratio: AspectRatio
-    resolution: Resolution
-    options: TurnOptions
     status: TurnStatus
-    outputs: tuple[Output, ...]
-    version: int
-    """Raised by every write."""
-    created_at: datetime
-    updated_at: datetime
-    completed_at: datetime | None
 
     @property
     def conversation_id(self) -> ConversationId:
         return conversation_of_turn(self.id)
-
-    @property
-    def in_progress(self) -> bool:
-        return any(output.unfinished for output in self.outputs)
-
-    @property
-    def images(self) -> tuple[Image, ...]:
-        """What this turn brings along to the next one: the first image of each output that has
-        any.
-        """
-        return tuple(output.image for output in self.outputs if output.image is not None)
 
     @property
     def error(self) -> GenerationError | None:
@@ -168,50 +116,10 @@ class Turn:
             return None
         return next((output.error for output in self.outputs if output.error), None)
 
-    def output(self, slot: int) -> Output | None:
-        return next((output for output in self.outputs if output.slot == slot), None)
 
-
-@dataclass(frozen=True, slots=True)
-class Hint:
-    """A message that says which output is waiting. It may be lost, late or repeated."""
-
-    viewer_id: ViewerId
-    """The output's owner: the key by which a sharded database finds its turn."""
-    output_id: OutputId
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
-    """An output that no worker holds, as it was found: what decides where and when it may run, and
-    what a claim relies on.
-    """
-
-    output_id: OutputId
-    attempt: int
-    viewer_id: ViewerId
-    model_id: ModelId
-    fence: int
-    lease_until: datetime | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """A worker's right to run an output.
-
-    Every write names it; a worker whose claim has been overtaken writes nothing.
-    """
-
-    turn: Turn
-    output: Output
-    claimed_at: datetime
-    deadline_at: datetime
-    """Both by the database's clock."""
-
-    @property
-    def seconds_left(self) -> float:
-        """Until the output's deadline, when the claim was made."""
-        return (self.deadline_at - self.claimed_at).total_seconds()
+def as_turn(parent: Parent) -> Turn | None:
+    """The parent, where it is a turn."""
+    return parent if isinstance(parent, Turn) else None
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)

@@ -1,11 +1,16 @@
-"""Waiting for a semaphore: never longer than a limit, and one for each key where that is needed."""
+"""Waiting: for a semaphore, never longer than a limit; and together, for a call that serves all."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 from weakref import WeakValueDictionary
 
 from domain.errors import Overloaded
+
+Key = TypeVar("Key", bound=Hashable)
+Result = TypeVar("Result")
 
 
 class SemaphoresByKey:
@@ -34,3 +39,50 @@ async def holding(*semaphores: asyncio.Semaphore, max_seconds: float) -> AsyncIt
         except TimeoutError:
             raise Overloaded from None
         yield
+
+
+@dataclass(eq=False, slots=True)
+class _Joined(Generic[Result]):
+    waiting: int = 0
+    task: "asyncio.Task[Result] | None" = None
+
+
+class JoinedCalls(Generic[Key, Result]):
+    """Calls for one key that come while one is under way wait for the next, which is one for all.
+
+    So a call serves only those that had come before it began.
+    """
+
+    def __init__(self) -> None:
+        self._under_way: dict[Key, asyncio.Task[Result]] = {}
+        self._next: dict[Key, _Joined[Result]] = {}
+
+    async def join(self, key: Key, call: Callable[[int], Awaitable[Result]]) -> Result:
+        """Return what `call` returns to all that have joined it; it is given their number."""
+        joined = self._next.get(key)
+        if joined is None:
+            joined = self._next[key] = _Joined()
+            joined.task = asyncio.create_task(self._call(key, call))
+            joined.task.add_done_callback(_look_at_failure)
+        joined.waiting += 1
+        assert joined.task is not None
+        return await asyncio.shield(joined.task)
+
+    async def _call(self, key: Key, call: Callable[[int], Awaitable[Result]]) -> Result:
+        under_way = self._under_way.get(key)
+        if under_way is not None:
+            await asyncio.wait([under_way])
+        joined = self._next.pop(key)
+        assert joined.task is not None
+        self._under_way[key] = joined.task
+        try:
+            return await call(joined.waiting)
+        finally:
+            if self._under_way.get(key) is joined.task:
+                del self._under_way[key]
+
+
+def _look_at_failure(task: "asyncio.Task[Result]") -> None:
+    """All that waited for it may have left."""
+    if not task.cancelled():
+        task.exception()

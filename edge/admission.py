@@ -12,7 +12,7 @@ from domain.errors import Overloaded
 from domain.services.viewers import ViewerService
 from domain.viewers import Viewer
 from edge.auth import Authenticator, TokenRefused, parse_authorization
-from schema.context import NOBODY, Scope
+from schema.context import Scope
 
 ADMISSION_SECONDS: Final = 10.0
 
@@ -24,13 +24,14 @@ class Admission:
         self._authenticator = authenticator
         self._viewers = viewers
 
-    async def admit(self, authorization: str | None) -> Scope:
+    async def admit(self, authorization: str | None, *, address: str) -> Scope:
         """Find the scope for an `Authorization` header: nobody where there is none.
 
         Raise Unauthenticated for what is not a valid bearer token, and Overloaded where it cannot
         be verified at the moment.
         """
-        return NOBODY if authorization is None else Scope(await self.admit_viewer(authorization))
+        viewer = None if authorization is None else await self.admit_viewer(authorization)
+        return Scope(viewer, address)
 
     async def admit_viewer(self, authorization: str | None) -> Viewer:
         """Find the viewer for an `Authorization` header. Raise as `admit` does, also without one.

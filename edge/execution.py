@@ -32,7 +32,7 @@ from graphql.execution import Executor
 from graphql.execution.values import VariableValues
 from strawberry.execution import optimized_is_awaitable
 
-from domain.errors import QueryTooComplex
+from domain.errors import QueryTooComplex, RateLimited
 from domain.ports.changes import Receiver
 from edge.compiled.operations import Compiler
 from edge.documents import MAX_COMPARISONS, Document, Documents
@@ -45,6 +45,7 @@ from edge.subscriptions import SharedAnswers, Subscription
 from resolvers.root import build_schema
 from schema.context import Request, Scope
 from schema.loaders import Loaders
+from schema.scalars import write_instant
 from schema.services import Services
 
 log = structlog.get_logger(__name__)
@@ -69,6 +70,7 @@ _CODES: Final[Mapping[Reason, str]] = {
     Reason.NAME_MISSING: "OPERATION_RESOLUTION_FAILED",
     Reason.COST: QueryTooComplex.code,
     Reason.TIME: "DEADLINE_EXCEEDED",
+    Reason.RATE: RateLimited.code,
 }
 _TOO_SLOW: Final = GraphQLError(
     "The operation took too long.", extensions={"code": "DEADLINE_EXCEEDED"}
@@ -130,24 +132,20 @@ class OperationExecutor:
     async def execute(self, operation: Operation, *, scope: Scope, request_id: str) -> Outcome:
         """Run an operation for a scope. What goes wrong with it is in the outcome."""
         ends_at = asyncio.get_running_loop().time() + OPERATION_SECONDS
-        document = self._documents.find(operation.document)
-        plan = (
-            await self._read_and_plan(operation, scope, ends_at)
-            if document is None
-            else self._plan(operation, document)
-        )
+        plan = await self._plan_within_rates(operation, scope, ends_at)
+        extensions = self._show_cost(plan, scope) if operation.wants_cost else None
         if isinstance(plan, _Rejection):
             errors = present_errors(
                 plan.errors, request_id=request_id, invalid_code=_CODES[plan.reason]
             )
-            return Rejected(
-                reason=plan.reason, result=Result(None, errors), kind=plan.kind, cost=plan.cost
-            )
+            result = Result(None, errors, extensions)
+            return Rejected(reason=plan.reason, result=result, kind=plan.kind, cost=plan.cost)
         request = Request(
             id=request_id,
             scope=scope,
             services=self._services,
             load=Loaders(self._services, scope.require_viewer),
+            cost=plan.cost.total,
         )
         try:
             async with asyncio.timeout_at(ends_at):
@@ -161,9 +159,47 @@ class OperationExecutor:
         except Exception as failure:
             started = _failed_result(failure)
         if isinstance(started, ExecutionResult):
-            return Answered(kind=plan.kind, result=_present(started, request_id), cost=plan.cost)
+            result = _present(started, request_id)
+            if extensions:
+                result = Result(result.data, result.errors, extensions)
+            return Answered(kind=plan.kind, result=result, cost=plan.cost)
         results = (_present(result, request_id) async for result in started)
         return Streaming(results=_ended_by_errors(results, request_id), cost=plan.cost)
+
+    async def _plan_within_rates(
+        self, operation: Operation, scope: Scope, ends_at: float
+    ) -> _Runnable | _Rejection:
+        """Plan, and take the operation from the client's buckets, also if it is rejected."""
+        rates, plan = self._services.rate_limits, None
+        try:
+            rates.check(scope.client)
+            document = self._documents.find(operation.document)
+            plan = (
+                await self._read_and_plan(operation, scope, ends_at)
+                if document is None
+                else self._plan(operation, document)
+            )
+            cost = plan.cost.total if isinstance(plan, _Runnable) else 0
+            await rates.take(scope.client, is_viewer=scope.viewer is not None, cost=cost)
+        except RateLimited as error:
+            limited = GraphQLError(str(error), original_error=error)
+            kind, costs = (plan.kind, plan.cost) if plan else (None, None)
+            return _Rejection(reason=Reason.RATE, errors=[limited], kind=kind, cost=costs)
+        return plan
+
+    def _show_cost(self, plan: _Runnable | _Rejection, scope: Scope) -> Mapping[str, object]:
+        state = self._services.rate_limits.state(
+            scope.client,
+            is_viewer=scope.viewer is not None,
+            cost=plan.cost.total if plan.cost else 0,
+        )
+        shown = {
+            "cost": state.cost,
+            "limit": state.limit,
+            "remaining": state.remaining,
+            "resetAt": write_instant(state.reset_at),
+        }
+        return {"cost": shown}
 
     async def _read_and_plan(
         self, operation: Operation, scope: Scope, ends_at: float

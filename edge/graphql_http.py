@@ -1,12 +1,14 @@
 """GraphQL over HTTP: writes outcomes as statuses, headers and JSON, subscriptions as streams."""
 
+from functools import partial
 from typing import Final
 
 import structlog
 from graphql import OperationType
+from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from strawberry.http.ides import get_graphql_ide_html
 
 from domain.errors import (
@@ -16,13 +18,14 @@ from domain.errors import (
     RateLimited,
     Unauthenticated,
 )
+from edge.addresses import address_of
 from edge.admission import Admission, identify_request
 from edge.errors import INTERNAL, internal_error
 from edge.execution import OperationExecutor
 from edge.http_requests import RequestRefused, choose_media_types, read_operation, wants_page
 from edge.media_types import STREAMS_IN_WORDS
 from edge.outcomes import Reason, Rejected, Result, Streaming
-from edge.responses import GRAPHQL_JSON, JSON, error_response, json_response
+from edge.responses import GRAPHQL_JSON, JSON, NOT_INDEXED, error_response, json_response
 from edge.result_streams import ResultStream
 
 _STATUSES: Final = {
@@ -52,7 +55,7 @@ class GraphQLOverHTTP:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with identify_request() as request_id:
             response = await self._respond(Request(scope, receive), request_id)
-            await response(scope, receive, send)
+            await response(scope, receive, partial(_send_not_indexed, send))
 
     async def _respond(self, request: Request, request_id: str) -> ASGIApp:
         if self._show_ide and _wants_ide(request):
@@ -62,7 +65,9 @@ class GraphQLOverHTTP:
             accepted = choose_media_types(request)
             media_type = accepted.json or GRAPHQL_JSON
             operation = await read_operation(request, streams=accepted.stream is not None)
-            scope = await self._admission.admit(request.headers.get("authorization"))
+            scope = await self._admission.admit(
+                request.headers.get("authorization"), address=address_of(request.scope)
+            )
             outcome = await self._executor.execute(operation, scope=scope, request_id=request_id)
             if isinstance(outcome, Rejected):
                 return _write_rejection(outcome, media_type, is_get=request.method == "GET")
@@ -100,6 +105,13 @@ class GraphQLOverHTTP:
             return json_response(failure.body, 500, media_type=media_type)
 
 
+async def _send_not_indexed(send: Send, message: Message) -> None:
+    """Every answer may be that of a link which a robot has found."""
+    if message["type"] == "http.response.start":
+        MutableHeaders(scope=message).update(NOT_INDEXED)
+    await send(message)
+
+
 def _wants_ide(request: Request) -> bool:
     return request.method == "GET" and "query" not in request.query_params and wants_page(request)
 
@@ -126,8 +138,8 @@ def _write_rejection(rejected: Rejected, media_type: str, *, is_get: bool) -> Re
         return error_response(
             405, "METHOD_NOT_ALLOWED", message, headers={"Allow": "POST"}, media_type=media_type
         )
-    if rejected.reason is Reason.TIME:
-        return json_response(rejected.result.body, 504, media_type=media_type)
+    if rejected.reason in {Reason.TIME, Reason.RATE}:
+        return _write_result(rejected.result, media_type)
     status = 400 if media_type == GRAPHQL_JSON else 200
     if rejected.reason is Reason.UNKNOWN_OPERATION:
         status = 400

@@ -22,6 +22,7 @@ from strawberry.http.websocket_origin import is_same_origin
 from domain.errors import Overloaded, Unauthenticated
 from domain.ids import ViewerId
 from domain.viewers import Viewer
+from edge.addresses import address_of
 from edge.admission import Admission, identify_request
 from edge.errors import ErrorBody, internal_error
 from edge.execution import OperationExecutor
@@ -50,6 +51,8 @@ WINDOW_SECONDS: Final = 10.0
 """For so many messages of a client, at most."""
 REST_SECONDS: Final = 2.0
 """For the operations of a viewer who has been deleted to end by themselves."""
+NOBODY_SECONDS: Final = 3.0
+"""How long a socket without a token may be without an operation."""
 MAX_REASON_BYTES: Final = 123
 """What a close frame has room for."""
 MAX_OPERATIONS: Final = 50
@@ -59,6 +62,7 @@ _TOO_MANY: Final[ErrorBody] = {
     "extensions": {"code": "TOO_MANY_SUBSCRIPTIONS"},
 }
 
+_TOKEN_NEEDED: Final = "A token is needed"
 _COMPLETE: Final[dict[str, object]] = {"type": "complete"}
 
 log = structlog.get_logger(__name__)
@@ -77,8 +81,8 @@ class Close(IntEnum):
     UNAUTHORIZED = 4401
     """`subscribe` came before the connection was acknowledged."""
     FORBIDDEN = 4403
-    """The token is missing, invalid or expired, it renews another viewer's, or the viewer has
-    been deleted.
+    """The token is invalid or expired, it renews another viewer's, or the viewer has been deleted.
+    Without a token: an operation needs one, or there is no operation.
     """
     WRONG_SUBPROTOCOL = 4406
     INIT_TIMEOUT = 4408
@@ -152,6 +156,7 @@ class _Socket:
         self._executor = executor
         self._admission = admission
         self._request_id = request_id
+        self._address = address_of(websocket.scope)
         self._scope: context.Scope | None = None
         """None until the connection is acknowledged."""
         self._init_received = False
@@ -198,13 +203,23 @@ class _Socket:
                 task = self._operations.pop(message.id, None)
                 if task is not None:
                     task.cancel()
+                    self._limit_rest()
 
     async def _init(self, message: ConnectionInit) -> None:
         if self._init_received:
-            await self._close(Close.SECOND_INIT, "Too many initialisation requests")
+            # One that had no token may have one now. It reconnects after the first code only.
+            if self._scope == context.NOBODY:
+                await self._close(Close.FORBIDDEN, _TOKEN_NEEDED)
+            else:
+                await self._close(Close.SECOND_INIT, "Too many initialisation requests")
             return
         self._init_received = True
         self._cancel_deadline()
+        if not message.has_authorization:
+            await self._send({"type": "connection_ack"})
+            self._scope = context.NOBODY
+            self._limit_rest()
+            return
         try:
             viewer = await self._admission.admit_viewer(message.authorization)
         except Unauthenticated:
@@ -234,7 +249,7 @@ class _Socket:
             # The token that it has is still good: the client may try again.
             await self._send({"type": "pong"})
             return
-        if viewer.id != self._scope.require_viewer().id:
+        if self._scope.viewer is None or viewer.id != self._scope.viewer.id:
             log.info("token refused", reason="of another viewer than the socket's")
             await self._close(Close.FORBIDDEN, "The token is another viewer's")
             return
@@ -244,7 +259,7 @@ class _Socket:
 
     def _serve_viewer(self, viewer: Viewer) -> None:
         """From here on, the socket is as good as the token of this viewer."""
-        self._scope = context.Scope(viewer)
+        self._scope = context.Scope(viewer, self._address)
         if viewer.valid_until is not None:
             seconds = (viewer.valid_until - datetime.now(UTC)).total_seconds()
             self._close_later(seconds, Close.FORBIDDEN, "The token has expired")
@@ -257,6 +272,8 @@ class _Socket:
         elif len(self._operations) >= MAX_OPERATIONS:
             await self._send({"id": operation_id, "type": "error", "payload": [_TOO_MANY]})
         else:
+            if self._scope == context.NOBODY:
+                self._cancel_deadline()
             self._operations[operation_id] = asyncio.create_task(
                 self._run(operation_id, operation, self._scope), name="operation of a socket"
             )
@@ -267,7 +284,10 @@ class _Socket:
                 outcome = await self._executor.execute(
                     operation, scope=scope, request_id=self._request_id
                 )
-                last = await self._write(operation_id, outcome)
+                last = await self._write(operation_id, outcome, scope)
+            except _TokenNeeded:
+                await self._close(Close.FORBIDDEN, _TOKEN_NEEDED)
+                return
             except WebSocketDisconnect:
                 raise
             except Exception:
@@ -276,17 +296,32 @@ class _Socket:
             # The client may use the id again as soon as it reads the last message.
             del self._operations[operation_id]
             await self._send({"id": operation_id, **last})
+            self._limit_rest()
 
-    async def _write(self, operation_id: str, outcome: Outcome) -> dict[str, object]:
-        """Send all messages of an outcome but the last, which is returned."""
+    def _limit_rest(self) -> None:
+        """Close the socket of nobody unless an operation begins soon: who has forgotten the token
+        finds out, and what has no purpose takes no place.
+        """
+        if self._scope == context.NOBODY and not self._operations:
+            self._close_later(NOBODY_SECONDS, Close.FORBIDDEN, _TOKEN_NEEDED)
+
+    async def _write(
+        self, operation_id: str, outcome: Outcome, scope: context.Scope
+    ) -> dict[str, object]:
+        """Send all messages of an outcome but the last, which is returned.
+
+        Raise _TokenNeeded where it runs for nobody, and needs a viewer.
+        """
         frames = frames_of(self._websocket.scope)
         if isinstance(outcome, Streaming) and outcome.deliver is not None and frames is not None:
             writer = _FrameWriter(operation_id, frames)
             failure = await outcome.deliver(writer)
             await writer.ready()
+            _require_token(failure, scope)
             return {"type": "error", "payload": failure.errors} if failure else _COMPLETE
         async with aclosing(read_results(outcome)) as results:
             async for result in results:
+                _require_token(result, scope)
                 if not result.has_run:
                     return {"type": "error", "payload": result.errors}
                 await self._send_text(b"%b%b}" % (_head_of_next(operation_id), result.encoded))
@@ -345,6 +380,15 @@ class _Socket:
         ending = [*self._operations.values(), *([self._closing] if self._closing else [])]
         if ending:
             await asyncio.wait(ending, timeout=END_SECONDS)
+
+
+class _TokenNeeded(Exception):
+    pass
+
+
+def _require_token(result: Result | None, scope: context.Scope) -> None:
+    if result is not None and scope == context.NOBODY and Unauthenticated.code in result.codes:
+        raise _TokenNeeded
 
 
 def _head_of_next(operation_id: str) -> bytes:

@@ -26,6 +26,8 @@ class Operation:
     variables: Mapping[str, Any] | None = None
     name: str | None = None
     kinds: frozenset[OperationType] = ALL_KINDS
+    wants_cost: bool = False
+    """Whether the answer shall say what the operation costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class Result:
 
     data: dict[str, Any] | None
     errors: tuple[ErrorBody, ...] = ()
+    extensions: Mapping[str, object] | None = None
     _written: dict[str, bytes] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -68,7 +71,11 @@ class Result:
     def body(self) -> dict[str, Any]:
         """The result as every transport writes it."""
         body: dict[str, Any] = {"data": self.data} if self.has_run else {}
-        return {**body, "errors": self.errors} if self.errors else body
+        if self.errors:
+            body["errors"] = self.errors
+        if self.extensions:
+            body["extensions"] = self.extensions
+        return body
 
 
 def _too_large(data: Mapping[str, Any]) -> ErrorBody:
@@ -95,6 +102,8 @@ class Reason(Enum):
     COST = auto()
     TIME = auto()
     """It took too long to read the document."""
+    RATE = auto()
+    """The client has run too many operations, or too costly ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,4 +28,10 @@ def read_parameters(
         document = None
     elif not isinstance(document, str):
         raise InvalidParameters("`query` must be a GraphQL document.")
-    return Operation(document=document, variables=variables, name=name or None, kinds=kinds)
+    return Operation(
+        document=document,
+        variables=variables,
+        name=name or None,
+        kinds=kinds,
+        wants_cost=(extensions or {}).get("cost") is True,
+    )

@@ -38,6 +38,7 @@ from graphql import (
 
 from domain.errors import QueryTooComplex
 from domain.pages import DEFAULT_PAGE_SIZE
+from domain.shares import MAX_SHARES
 from edge.introspection import INTROSPECTIVE, IntrospectionCost
 
 MAX_ITEMS: Final = 1_000
@@ -59,7 +60,7 @@ MAX_MUTATIONS: Final = 5
 _PAGE_SIZES: Final = ("first", "last")
 _USUAL_LIST: Final = 3
 """The assumed length of an embedded list whose items lead to a look-up each."""
-_LONG_LISTS: Final = {"Query.models": 100}
+_LONG_LISTS: Final = {"Query.models": 100, "Viewer.shares": MAX_SHARES}
 """The assumed lengths of others, for the number of values."""
 _MAX_SHOWN: Final = 2**31 - 1
 """Of a number that is too large: more is too large for clients, too."""
@@ -72,6 +73,7 @@ _LOOKED_UP: Final = frozenset(
         "ImageModel.editModel",
         "ImageModel.replacement",
         "Output.turn",
+        "Share.conversation",
         "Turn.conversation",
     }
 )
@@ -94,6 +96,11 @@ class Cost:
     directives: int
     alias_length: int
     """Of the longest."""
+
+    @property
+    def total(self) -> int:
+        """What is taken from a client's cost bucket: at least one."""
+        return max(self.items, 1)
 
     @property
     def is_introspection(self) -> bool:

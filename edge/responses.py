@@ -16,6 +16,8 @@ EMBEDDABLE: Final = {
     "Cross-Origin-Resource-Policy": "cross-origin",
 }
 """The headers of what any page may show."""
+NOT_INDEXED: Final = {"X-Robots-Tag": "noindex"}
+"""The header of what search engines are to leave out: who has a link to it may read it."""
 INERT: Final = {
     "Content-Disposition": "inline",
     "Content-Security-Policy": "default-src 'none'; sandbox",

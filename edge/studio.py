@@ -16,9 +16,11 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from edge.responses import error_response, has_entity_tag
+from edge.responses import NOT_INDEXED, error_response, has_entity_tag
 
 PATH: Final = "/studio/"
+SHARED_PATH: Final = f"{PATH}shared/"
+"""Below it, the page shows what a share's token leads to."""
 PAGE: Final = "index.html"
 
 _MEDIA_TYPES: Final = {
@@ -78,7 +80,10 @@ def studio_routes(build: Path, *, environment: str, image_origins: Iterable[str]
                     404, "NOT_FOUND", "There is no such file.", headers=_EVERY_ANSWER
                 )
             file = files[PAGE]
-        return _respond(request, file)
+        response = _respond(request, file)
+        if request.url.path.startswith(SHARED_PATH):
+            response.headers.update(NOT_INDEXED)
+        return response
 
     async def enter(_: Request) -> Response:
         return RedirectResponse(PATH)

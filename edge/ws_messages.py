@@ -16,7 +16,9 @@ MAX_ID_LENGTH: Final = 64
 @dataclass(frozen=True, slots=True)
 class ConnectionInit:
     authorization: str | None
-    """None where it is missing or not text."""
+    """None where it is not text."""
+    has_authorization: bool
+    """Without, the client is nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,8 @@ def read_message(text: str | None) -> Message:
         raise InvalidMessage("Invalid payload")
     match message["type"]:
         case "connection_init":
-            return ConnectionInit(_text(_find_authorization(payload)))
+            found = _find_authorization(payload)
+            return ConnectionInit(_text(found), has_authorization=found is not None)
         case "ping":
             found = _find_authorization(payload)
             return Ping(_text(found), has_authorization=found is not None)

@@ -5,18 +5,19 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from time import perf_counter
 
+from domain.claims import Claim, Waiting
 from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.generation import Delivery, GenerationRequest
-from domain.ids import ModelId, OutputId, TurnId, ViewerId
+from domain.ids import ModelId, OutputId, ParentId, ViewerId
 from domain.images import ImageRecord
 from domain.models import ModelRegistry
 from domain.outputs import GenerationError, Output, OutputStatus, Preview, ProviderJob, Report, Run
+from domain.parents import Parent
 from domain.ports.providers import Provider, RunObserver
-from domain.turns import Claim, Turn, Waiting
 from metrics.series import UNKNOWN, Metrics
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.database import Database
-from storage.mongo.turns import MongoTurnRepository
+from storage.mongo.parents import MongoOutputRepository
 
 
 def provider_of(registry: ModelRegistry, model_id: ModelId) -> str:
@@ -90,23 +91,23 @@ class ObservedClaims(MongoClaimRepository):
         return provider_of(self._registry, claim.output.model_id)
 
 
-class ObservedTurns(MongoTurnRepository):
+class ObservedOutputs(MongoOutputRepository):
     def __init__(self, database: Database, registry: ModelRegistry, metrics: Metrics) -> None:
         super().__init__(database)
         self._registry = registry
         self._metrics = metrics
 
     async def cancel(
-        self, viewer_id: ViewerId, turn_id: TurnId, slots: Iterable[int]
-    ) -> Turn | None:
+        self, viewer_id: ViewerId, parent_id: ParentId, slots: Iterable[int]
+    ) -> Parent | None:
         cancelled = set(slots)
-        turn = await super().cancel(viewer_id, turn_id, cancelled)
-        for output in turn.outputs if turn is not None else ():
-            is_now = turn is not None and output.completed_at == turn.updated_at
+        parent = await super().cancel(viewer_id, parent_id, cancelled)
+        for output in parent.outputs if parent is not None else ():
+            is_now = parent is not None and output.completed_at == parent.updated_at
             if output.slot in cancelled and output.status is OutputStatus.CANCELLED and is_now:
                 provider = provider_of(self._registry, output.model_id)
                 self._metrics.outputs_ended.labels(provider, OutputStatus.CANCELLED.value).inc()
-        return turn
+        return parent
 
 
 class ObservedProvider:

@@ -3,14 +3,13 @@
 import structlog
 
 from domain.errors import GenerationErrorCode, GenerationFailed
-from domain.generation import GenerationRequest
+from domain.registry import RegisteredModel
 
 log = structlog.get_logger(__name__)
 
 
-def alert_operator(failure: GenerationFailed, request: GenerationRequest) -> None:
+def alert_operator(failure: GenerationFailed, model: RegisteredModel) -> None:
     """Log such a failure as an error; ignore all others."""
-    model = request.model
     facts = {"provider": model.provider, "model": model.id, "reason": str(failure)}
     if failure.code is GenerationErrorCode.PROVIDER_AUTHENTICATION:
         log.error("provider does not take our key", **facts)

@@ -1,13 +1,13 @@
 """The model catalogue as data: `catalogue.toml`, and the loader that checks every row of it.
 
-A row is an `ImageModel`, and its `wire` is the type in which its provider says how a model can be
-asked: there is no second list of their fields.
+A row is an `ImageModel` or a `CaptionModel`, and its `wire` is the type in which its provider says
+how a model can be asked: there is no second list of their fields.
 """
 
 import tomllib
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -18,8 +18,11 @@ import providers.gemini.wire
 import providers.openai.wire
 import providers.openrouter.wire
 import providers.polled.payloads
+from domain.captions import CaptionModel, CaptionModelRegistry
 from domain.ids import ModelId
-from domain.models import ImageModel, ModelRegistry, ModelUnavailableReason, Scene
+from domain.models import ImageModel, ModelRegistry, Scene
+from domain.registry import ModelT, ModelUnavailableReason, RegisteredModel, Registry
+from providers.captions import CaptionEndpoint
 from providers.tables import TableError, build
 
 CATALOGUE: Final = Path(__file__).with_name("catalogue.toml")
@@ -36,7 +39,16 @@ WIRES: Final[Mapping[str, type]] = {
     **dict.fromkeys(("openai", "azure"), providers.openai.wire.Endpoint),
     **dict.fromkeys(("replicate", "wavespeed"), providers.polled.payloads.Endpoint),
 }
-"""What the `wire` of a row is, by the row's provider."""
+"""What the `wire` of an image model's row is, by the row's provider."""
+CAPTION_WIRES: Final[Mapping[str, type]] = dict.fromkeys(
+    ("openai", "gemini", "openrouter"), CaptionEndpoint
+)
+"""The same for caption models."""
+_WIRES_OF: Final[Mapping[type, Mapping[str, type]]] = {
+    ImageModel: WIRES,
+    CaptionModel: CAPTION_WIRES,
+}
+_TABLES: Final[Mapping[type, str]] = {ImageModel: "models", CaptionModel: "caption_models"}
 
 
 class CatalogueError(Exception):
@@ -56,7 +68,8 @@ def load_catalogue(
     logo_url_of: Callable[[str], str] | None = None,
     path: Path = CATALOGUE,
 ) -> ModelRegistry:
-    """Read and check all rows; keep those of the rehearsal provider only where asked for.
+    """Read and check all rows of image models; keep those of the rehearsal provider only where
+    asked for.
 
     Rows of a provider that has no credentials here are kept: people see the model, and that it
     cannot be used. Without `local_models` the local ones are kept too, unlisted and unavailable:
@@ -66,57 +79,98 @@ def load_catalogue(
     Raise `CatalogueError` at the first row that cannot be used, and `UnknownDefaultModel`.
     """
     document = tomllib.loads(path.read_text(encoding="utf-8"))
-    usable = KEYLESS.union(with_credentials)
-    shared = document.get("shared", {})
-    models = [_usable(_routed(row, shared), usable) for row in document.get("models", [])]
-    if not local_models:
-        models = [_switched_off(model) if model.provider == LOCAL else model for model in models]
+    models = _read(ImageModel, document, with_credentials, local_models=local_models)
     if logo_url_of is not None:
         models = [
             model if model.logo_url else replace(model, logo_url=logo_url_of(model.company))
             for model in models
         ]
-    kept = [model for model in models if rehearsals or model.provider != REHEARSAL]
+    kept = _without_rehearsals(models, rehearsals)
     # What rehearsal rows say is checked in both cases: a mistake must not wait for a rehearsal.
-    _check_names(models)
-    _check_labels(models)
-    _check_links(models)
+    _check_rows(models)
+    _check_editors(models)
     _check_links(kept)
     registry = ModelRegistry(kept, defaults=[*default_models, *_default_order(kept)])
-    for name in default_models:
-        if registry.get(name) is None:
-            raise UnknownDefaultModel(f"There is no model {name}.")
+    _check_defaults(default_models, registry)
     return registry
 
 
-def _switched_off(model: ImageModel) -> ImageModel:
+def load_caption_models(
+    *,
+    rehearsals: bool,
+    with_credentials: Collection[str] = (),
+    local_models: bool = True,
+    default_models: Sequence[str] = (),
+    path: Path = CATALOGUE,
+) -> CaptionModelRegistry:
+    """Read and check all rows of caption models, as `load_catalogue` does those of image models."""
+    document = tomllib.loads(path.read_text(encoding="utf-8"))
+    models = _read(CaptionModel, document, with_credentials, local_models=local_models)
+    kept = _without_rehearsals(models, rehearsals)
+    _check_rows(models)
+    _check_links(kept)
+    registry = CaptionModelRegistry(kept, defaults=[*default_models, *_default_order(kept)])
+    _check_defaults(default_models, registry)
+    return registry
+
+
+def _read(
+    kind: type[ModelT],
+    document: Mapping[str, Any],
+    with_credentials: Collection[str],
+    *,
+    local_models: bool,
+) -> list[ModelT]:
+    """All models of one kind, in the order of their rows."""
+    shared = document.get("shared", {})
+    usable = KEYLESS.union(with_credentials)
+    rows = document.get(_TABLES[kind], [])
+    models = [_usable(_routed(kind, row, shared), usable) for row in rows]
+    if local_models:
+        return models
+    return [_switched_off(model) if model.provider == LOCAL else model for model in models]
+
+
+def _without_rehearsals(models: Sequence[ModelT], rehearsals: bool) -> list[ModelT]:
+    return [model for model in models if rehearsals or model.provider != REHEARSAL]
+
+
+def _switched_off(model: ModelT) -> ModelT:
     return replace(model, listed=False, unavailable_reason=ModelUnavailableReason.SWITCHED_OFF)
 
 
-def _default_order(models: Sequence[ImageModel]) -> Sequence[str]:
+def _default_order(models: Iterable[RegisteredModel]) -> Sequence[str]:
     """The ids of possible defaults: the remote models first, then the local ones."""
     listed = [model for model in models if model.listed and model.provider != REHEARSAL]
     return [model.id for model in sorted(listed, key=lambda model: model.provider == LOCAL)]
 
 
+def _check_defaults(names: Iterable[str], registry: Registry[ModelT]) -> None:
+    for name in names:
+        if registry.get(name) is None:
+            raise UnknownDefaultModel(f"There is no model {name}.")
+
+
 def _routed(
-    row: Mapping[str, Any], shared: Mapping[str, Mapping[str, Any]]
-) -> Sequence[ImageModel]:
+    kind: type[ModelT], row: Mapping[str, Any], shared: Mapping[str, Mapping[str, Any]]
+) -> Sequence[ModelT]:
     """The model by each of its routes, in the order of preference. A route's fields come before
     the row's.
     """
     own = {field: value for field, value in row.items() if field != "routes"}
-    return [_model({**own, **route}, shared) for route in row.get("routes", [{}])]
+    return [_model(kind, {**own, **route}, shared) for route in row.get("routes", [{}])]
 
 
-def _model(row: Mapping[str, Any], shared: Mapping[str, Mapping[str, Any]]) -> ImageModel:
+def _model(
+    kind: type[ModelT], row: Mapping[str, Any], shared: Mapping[str, Mapping[str, Any]]
+) -> ModelT:
     name = row.get("id", "without an id")
     like = row.get("like")
     if like is not None and like not in shared:
         raise CatalogueError(f"Row {name}: like: nothing is shared as {like}.")
     own = {field: value for field, value in row.items() if field != "like"}
     try:
-        model = build(ImageModel, _prepared({**shared.get(like or "", {}), **own}))
+        model = build(kind, _prepared({**shared.get(like or "", {}), **own}, _WIRES_OF[kind]))
     except TableError as error:
         raise CatalogueError(f"Row {name}: {error}.") from error
     for field, problem in _contradictions(model):
@@ -124,10 +178,10 @@ def _model(row: Mapping[str, Any], shared: Mapping[str, Mapping[str, Any]]) -> I
     return model
 
 
-def _prepared(row: Mapping[str, Any]) -> dict[str, Any]:
+def _prepared(row: Mapping[str, Any], wires: Mapping[str, type]) -> dict[str, Any]:
     """The row with what its provider makes of `wire`, and its deadline as a length of time."""
     prepared = dict(row)
-    wire = WIRES.get(row.get("provider", ""))
+    wire = wires.get(row.get("provider", ""))
     if wire is not None:
         prepared["wire"] = build(wire, row.get("wire", {}), path="wire.")
     elif "wire" in row:
@@ -140,7 +194,7 @@ def _prepared(row: Mapping[str, Any]) -> dict[str, Any]:
     return prepared
 
 
-def _usable(routes: Sequence[ImageModel], usable: Collection[str]) -> ImageModel:
+def _usable(routes: Sequence[ModelT], usable: Collection[str]) -> ModelT:
     """The model by the first of its routes that can be used here, and by all others that can."""
     names = tuple(dict.fromkeys(one.provider for one in routes))
     routes = [replace(one, route_providers=names) for one in routes]
@@ -155,7 +209,7 @@ def _usable(routes: Sequence[ImageModel], usable: Collection[str]) -> ImageModel
 _AT_LEAST: Final = {
     **dict.fromkeys(("max_images", "images_per_run"), 1),
     **dict.fromkeys(("min_references", "max_references"), 0),
-    **dict.fromkeys(("credits_from_words", "credits_with_references"), 0),
+    **dict.fromkeys(("credits_from_words", "credits_with_references", "credits"), 0),
 }
 _NOT_EMPTY: Final = (
     *("id", "label", "description", "company", "provider", "scenes"),
@@ -165,20 +219,27 @@ _MIN_SIDE_PIXELS: Final = 16
 _MAX_SIDE_PIXELS: Final = 8192
 
 
-def _contradictions(model: ImageModel) -> Iterator[tuple[str, str]]:
+def _contradictions(model: RegisteredModel) -> Iterator[tuple[str, str]]:
     """What no type can say: fields, and what is wrong with their values."""
     for field in _NOT_EMPTY:
-        value = getattr(model, field)
+        value = getattr(model, field, None)
         if value is not None and not value:
             yield field, "it is empty"
     for field, least in _AT_LEAST.items():
-        value = getattr(model, field)
+        value = getattr(model, field, None)
         if value is not None and value < least:
             yield field, f"it must be at least {least}"
     if not all(model.aliases):
         yield "aliases", "one is empty"
     if model.deadline <= timedelta():
         yield "deadline_seconds", "it must be at least 1"
+    if isinstance(model, ImageModel):
+        yield from _contradictions_of_images(model)
+    if model.retires_at is not None and model.retires_at.tzinfo is None:
+        yield "retires_at", "an instant needs its offset from UTC"
+
+
+def _contradictions_of_images(model: ImageModel) -> Iterator[tuple[str, str]]:
     size = model.custom_size
     if size is not None and (
         size.step < 1
@@ -199,8 +260,6 @@ def _contradictions(model: ImageModel) -> Iterator[tuple[str, str]]:
         yield "max_references", "a model that edits takes at least one"
     if model.mention_spelling is not None and not _spells(model.mention_spelling):
         yield "mention_spelling", "it holds {number} or {index}, and nothing else in braces"
-    if model.retires_at is not None and model.retires_at.tzinfo is None:
-        yield "retires_at", "an instant needs its offset from UTC"
 
 
 def _odd_prices(model: ImageModel) -> Iterator[tuple[str, str]]:
@@ -228,7 +287,13 @@ def _spells(spelling: str) -> bool:
         return False
 
 
-def _check_names(models: Sequence[ImageModel]) -> None:
+def _check_rows(models: Sequence[RegisteredModel]) -> None:
+    _check_names(models)
+    _check_labels(models)
+    _check_links(models)
+
+
+def _check_names(models: Sequence[RegisteredModel]) -> None:
     counts = Counter(name for model in models for name in (model.id, *model.aliases))
     for model in models:
         for field, names in (("id", (model.id,)), ("aliases", model.aliases)):
@@ -237,7 +302,7 @@ def _check_names(models: Sequence[ImageModel]) -> None:
                     raise CatalogueError(f"Row {model.id}: {field}: {name} is there twice.")
 
 
-def _check_labels(models: Sequence[ImageModel]) -> None:
+def _check_labels(models: Sequence[RegisteredModel]) -> None:
     """People tell models apart by their labels, and do not see a hyphen or a capital letter."""
     seen: dict[str, ModelId] = {}
     for model in models:
@@ -247,13 +312,18 @@ def _check_labels(models: Sequence[ImageModel]) -> None:
             raise CatalogueError(f"Row {model.id}: label: {other} is called {model.label} too.")
 
 
-def _check_links(models: Sequence[ImageModel]) -> None:
-    by_id = {model.id: model for model in models}
+def _check_links(models: Sequence[RegisteredModel]) -> None:
+    ids = {model.id for model in models}
     for model in models:
         for field in ("replacement_id", "edit_model_id"):
-            other = getattr(model, field)
-            if other is not None and (other not in by_id or other == model.id):
+            other = getattr(model, field, None)
+            if other is not None and (other not in ids or other == model.id):
                 raise CatalogueError(f"Row {model.id}: {field}: there is no other row {other}.")
+
+
+def _check_editors(models: Sequence[ImageModel]) -> None:
+    by_id = {model.id: model for model in models}
+    for model in models:
         sibling = by_id.get(model.edit_model_id) if model.edit_model_id else None
         if sibling is not None and Scene.IMAGE_TO_IMAGE not in sibling.scenes:
             raise CatalogueError(f"Row {model.id}: edit_model_id: {sibling.id} does not edit.")

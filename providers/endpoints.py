@@ -1,14 +1,21 @@
 """From a request's model to what its provider calls it, and how its provider wants it asked for."""
 
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
-from domain.generation import GenerationRequest
+from domain.registry import RegisteredModel
 from providers.failures import MISCONFIGURED
 
 EndpointT = TypeVar("EndpointT")
 
 
-def endpoint_of(request: GenerationRequest, kind: type[EndpointT]) -> tuple[str, EndpointT]:
+class ModelRequest(Protocol):
+    """What a model of any kind is asked for."""
+
+    @property
+    def model(self) -> RegisteredModel: ...
+
+
+def endpoint_of(request: ModelRequest, kind: type[EndpointT]) -> tuple[str, EndpointT]:
     """The provider's name for the request's model, and the `wire` of the model's row.
 
     Raise `GenerationFailed` with INTERNAL where the row was written for another provider.

@@ -5,13 +5,15 @@ theirs.
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+from domain.captions import CaptionDelivery, CaptionRequest
 from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.generation import Delivery, GenerationRequest, SilentObserver
 from domain.outputs import ProviderJob
-from domain.ports.providers import Provider, RunObserver
+from domain.ports.providers import CaptionObserver, Provider, RunObserver
 
 SLOW_SECONDS: Final = 10.0
 FAILING_SECONDS: Final = 1.0
@@ -19,6 +21,7 @@ LAST_SECONDS: Final = 4.0
 MAX_CONCURRENT_RUNS: Final = 50
 _STEPS: Final = 20
 """How often the slow ones tell their progress."""
+_SLOW_CAPTION_SECONDS: Final = 5.0
 
 
 class RehearsalProvider:
@@ -107,3 +110,64 @@ class _Keeper(SilentObserver):
 
     async def preview(self, data: bytes) -> None:
         self.previews.append(data)
+
+
+class RehearsalWriter:
+    """The same for captions: what it delivers is composed by another writer's rules.
+
+    `pace` multiplies all times.
+    """
+
+    def __init__(self, compose: Callable[[CaptionRequest], str], *, pace: float = 1.0) -> None:
+        self._compose = compose
+        self._pace = pace
+
+    @property
+    def name(self) -> str:
+        return "rehearsal"
+
+    @property
+    def max_concurrent_runs(self) -> int:
+        return MAX_CONCURRENT_RUNS
+
+    async def write(self, request: CaptionRequest, observer: CaptionObserver) -> CaptionDelivery:
+        text = self._compose(request)
+        match request.model.id:
+            case "rehearsal-caption-slow":
+                await self._show(text, observer, seconds=_SLOW_CAPTION_SECONDS)
+            case "rehearsal-caption-fails":
+                await self._fail(text, observer)
+            case "rehearsal-caption-fails-once":
+                if request.attempt < 2:
+                    await self._fail(text, observer)
+                await observer.text(text)
+            case "rehearsal-caption-refuses":
+                await asyncio.sleep(FAILING_SECONDS * self._pace)
+                raise GenerationFailed(
+                    GenerationErrorCode.CONTENT_REFUSED, retryable=False, detail="rehearsed"
+                )
+            case "rehearsal-caption-hangs":
+                await observer.text(_half_of(text))
+                await asyncio.Event().wait()
+            case other:
+                raise GenerationFailed(
+                    GenerationErrorCode.INTERNAL, retryable=False, detail=f"no rehearsal of {other}"
+                )
+        return CaptionDelivery(text=text)
+
+    async def _show(self, text: str, observer: CaptionObserver, *, seconds: float) -> None:
+        for step in range(1, _STEPS + 1):
+            written = text[: len(text) * step // _STEPS].strip()
+            if written:
+                await observer.text(written)
+            await asyncio.sleep(seconds / _STEPS * self._pace)
+
+    async def _fail(self, text: str, observer: CaptionObserver) -> None:
+        await self._show(_half_of(text), observer, seconds=FAILING_SECONDS)
+        raise GenerationFailed(
+            GenerationErrorCode.PROVIDER_UNAVAILABLE, retryable=True, detail="rehearsed"
+        )
+
+
+def _half_of(text: str) -> str:
+    return text[: (len(text) + 1) // 2].strip()

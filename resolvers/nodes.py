@@ -9,12 +9,13 @@ import strawberry
 from domain.conversations import Conversation
 from domain.errors import QueryTooComplex
 from domain.ids import (
+    as_turn_id,
+    parent_of_output,
     parse_conversation_id,
     parse_image_id,
     parse_output_id,
     parse_prompt_id,
     parse_turn_id,
-    turn_of_output,
 )
 from domain.images import Image
 from domain.outputs import Output
@@ -48,8 +49,9 @@ async def _find_output(info: Info, name: str) -> Output | None:
     output_id = parse_output_id(name)
     if output_id is None:
         return None
-    turn_id, slot = turn_of_output(output_id)
-    turn = await info.context.load.turn.load(turn_id)
+    parent_id, slot = parent_of_output(output_id)
+    turn_id = as_turn_id(parent_id)
+    turn = await info.context.load.turn.load(turn_id) if turn_id else None
     return turn.output(slot) if turn else None
 
 

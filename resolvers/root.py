@@ -18,13 +18,16 @@ from resolvers.models import ModelQueries
 from resolvers.nodes import NodeQueries
 from resolvers.plans import PlanQueries
 from resolvers.prompts import PromptMutations
+from resolvers.shares import ShareMutations, ShareQueries, ShareSubscriptions
 from resolvers.turns import TurnMutations, TurnQueries, TurnSubscriptions
 from resolvers.uploads import UploadMutations
 from resolvers.viewer import ViewerMutations, ViewerQueries, ViewerSubscriptions
 from schema.scalars import SCALARS
 
 
-@strawberry.type(description="All reads. Every field needs a token, except `models` and `model`.")
+@strawberry.type(
+    description="All reads. Every field needs a token, except `models`, `model` and `shared`."
+)
 class Query(
     NodeQueries,
     ViewerQueries,
@@ -33,6 +36,7 @@ class Query(
     ConversationQueries,
     TurnQueries,
     ImageQueries,
+    ShareQueries,
 ):
     pass
 
@@ -45,6 +49,7 @@ class Mutation(
     UploadMutations,
     FavouriteMutations,
     PromptMutations,
+    ShareMutations,
     ViewerMutations,
 ):
     pass
@@ -54,7 +59,9 @@ class Mutation(
     description="Live updates, over WebSocket with the protocol graphql-transport-ws. Each "
     "sends the current state first, then the new state at every change."
 )
-class Subscription(TurnSubscriptions, ConversationSubscriptions, ViewerSubscriptions):
+class Subscription(
+    TurnSubscriptions, ConversationSubscriptions, ViewerSubscriptions, ShareSubscriptions
+):
     pass
 
 

@@ -73,13 +73,14 @@ class TurnMutations:
             RetryOutputInput, strawberry.argument(description="The output to run again.")
         ],
     ) -> RetryOutputPayload:
-        turn, output, bookmark = await info.context.services.turns.retry_output(
+        parent, output, bookmark = await info.context.services.outputs.retry(
             info.context.viewer, input.to_command()
         )
+        turn, cursors = turns.as_turn(parent), info.context.services.turn_cursors
         return RetryOutputPayload(
             output=output,
             turn=turn,
-            cursor=info.context.services.turn_cursors.make(turn.conversation_id, bookmark),
+            cursor=cursors.make(turn.conversation_id, bookmark) if turn else None,
         )
 
     @strawberry.mutation(
@@ -93,10 +94,10 @@ class TurnMutations:
             CancelOutputInput, strawberry.argument(description="The output to cancel.")
         ],
     ) -> CancelOutputPayload:
-        turn, output = await info.context.services.turns.cancel_output(
+        parent, output = await info.context.services.outputs.cancel(
             info.context.viewer, input.output_id
         )
-        return CancelOutputPayload(output=output, turn=turn)
+        return CancelOutputPayload(output=output, turn=turns.as_turn(parent))
 
     @strawberry.mutation(
         description="Cancel all outputs of a turn that have not ended. Delivered images are "

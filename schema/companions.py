@@ -6,6 +6,7 @@ say that it is the value itself. Only a resolver that needs the companion asks f
 
 from typing import TypeVar, cast
 
+from domain.shown import Shown, without_scope
 from domain.stored import Stored
 
 Value = TypeVar("Value")
@@ -23,6 +24,9 @@ class _Accompanied:
 
 
 def with_companion(value: Value, companion: object) -> Value:
+    """The value with its companion; without, where a share shows it: it says all by itself."""
+    if isinstance(value, Shown):
+        return value
     if isinstance(value, Stored):
         object.__setattr__(value, "companion", companion)  # no attribute of the frozen value
         return value
@@ -38,4 +42,5 @@ def companion(value: object, kind: type[Kind]) -> Kind | None:
 
 
 def without_companion(value: object) -> object:
-    return value._value if isinstance(value, _Accompanied) else value
+    """The domain value itself, which tells its GraphQL type."""
+    return value._value if isinstance(value, _Accompanied) else without_scope(value)

@@ -10,6 +10,7 @@ import domain.images
 import domain.turns
 from domain.changes import Bookmark
 from domain.models import AspectRatio, Resolution
+from domain.pages import Page
 from schema.companions import companion
 from schema.connections import Connection, Cursor, First, Last, ListPage, page_request
 from schema.context import Info, wanted
@@ -22,6 +23,25 @@ from schema.turn_inputs import PaidInput, TurnInput
 from schema.turns import StartedTurnPayload, Turn
 
 TurnConnection: TypeAlias = Connection[Turn]
+
+
+async def page_of_turns(
+    conversation: domain.conversations.Conversation,
+    info: Info,
+    *,
+    first: int | None,
+    after: str | None,
+    last: int | None = None,
+    before: str | None = None,
+) -> ListPage[domain.turns.Turn]:
+    """Oldest first. Reads no more of them than the field's selection does."""
+    name = f"turns {conversation.id}"
+    request = page_request(info, name, first=first, after=after, last=last, before=before)
+    load = info.context.reading(conversation)
+    page = await info.context.services.turns.page(
+        load.viewer, conversation.id, request, wanted=wanted(info)
+    )
+    return ListPage(load.show_page(page), name, info.context.services.page_cursors)
 
 
 @strawberry.type(
@@ -65,12 +85,9 @@ class Conversation(Node):
         last: Last = strawberry.UNSET,
         before: Cursor = strawberry.UNSET,
     ) -> ListPage[domain.turns.Turn]:
-        name = f"turns {conversation.id}"
-        request = page_request(info, name, first=first, after=after, last=last, before=before)
-        page = await info.context.services.turns.page(
-            info.context.viewer, conversation.id, request, wanted=wanted(info)
+        return await page_of_turns(
+            conversation, info, first=first, after=after, last=last, before=before
         )
-        return ListPage(page, name, info.context.services.page_cursors)
 
     @strawberry.field(graphql_type=Turn | None, description="The newest turn.")
     @staticmethod
@@ -81,7 +98,7 @@ class Conversation(Node):
         known = companion(conversation, domain.turns.Turn)
         if known is not None and known.turn_index == conversation.turn_count - 1:
             return known
-        return await info.context.load.latest_turn.load(conversation.id)
+        return await info.context.reading(conversation).latest_turn.load(conversation.id)
 
     @strawberry.field(
         description="The position of this read in the stream of updates: pass it as `after` to "
@@ -109,9 +126,10 @@ class Conversation(Node):
     ) -> ListPage[domain.images.Image]:
         name = f"images {conversation.id}"
         request = page_request(info, name, first=first, after=after)
-        page = await info.context.services.turns.image_strip(
-            info.context.viewer, conversation, request
-        )
+        load = info.context.reading(conversation)
+        page: Page[domain.images.Image] = Page(())
+        if load.scope is None:  # a share shows the turns, which have the images
+            page = await info.context.services.turns.image_strip(load.viewer, conversation, request)
         return ListPage(page, name, info.context.services.page_cursors)
 
 

@@ -59,6 +59,11 @@ described_enum(
     "declared, or it is HEIC and this server cannot read that.",
     UPLOAD_MISSING="No file has arrived, or one that differs from what was declared.",
     UPLOAD_INVALID="The file is not a complete image of a supported size.",
+    EXPIRY_INVALID="The time at which it would end is not in the future.",
+    TOO_MANY_SHARES="The conversation has 20 shares, or the viewer has 100. Those that have ended "
+    "or were revoked do not count.",
+    CAPTION_OPTIONS_INVALID="An option of the caption is outside of its limits, or the model "
+    "does not write this language.",
     IDEMPOTENCY_KEY_REUSED="The idempotency key has been used with a different input.",
 )
 

@@ -28,6 +28,8 @@ class Hints:
     """
     delivers: Deliver | None = None
     """Of a subscription: gives its events to a receiver, instead of the resolver's stream."""
+    for_all: bool = False
+    """Of a subscription: whether an event is answered alike, for all that receive it."""
     clamped: bool = False
     """Of an Int of an input: a number beyond 32 bits is read as the nearest that an Int can be, so
     that a rule can refuse it with a user error.
@@ -45,6 +47,7 @@ def hints(
     projects: bool = False,
     until: Callable[..., float] | None = None,
     delivers: Deliver | None = None,
+    for_all: bool = False,
     clamped: bool = False,
 ) -> dict[str, Hints]:
     """A field's `metadata`. `reads`: the attributes of the parent that its resolver reads."""
@@ -55,6 +58,7 @@ def hints(
         projects=projects,
         until=until,
         delivers=delivers,
+        for_all=for_all,
         clamped=clamped,
     )
     return {_KEY: found}

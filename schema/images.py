@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, TypeAlias
 import strawberry
 
 from domain import images, models, outputs, turns
-from domain.ids import turn_of_output
+from domain.ids import as_turn_id, parent_of_output
 from domain.object_keys import LINK_WINDOW_SECONDS
 from domain.ports.objects import Link
 from schema.companions import companion, with_companion
@@ -28,6 +28,7 @@ described_enum(
     images.ImageOrigin,
     "Where an image comes from.",
     OUTPUT="A model made it in a conversation.",
+    POST="A model made it for a post.",
     UPLOAD="The viewer uploaded it.",
     SAMPLE="A sample image that every new viewer gets in development.",
 )
@@ -162,7 +163,7 @@ class Image(Node):
         record = await _record(info, image)
         if record is None or not record.made_from:
             return ()
-        found = await info.context.load.image.load_many(record.made_from)
+        found = await info.context.reading(image).image.load_many(record.made_from)
         return [image_of(one) for one in found if one is not None]
 
     @strawberry.field(
@@ -175,8 +176,8 @@ class Image(Node):
     async def turn(image: strawberry.Parent[images.Image], info: Info) -> turns.Turn | None:
         if image.output_id is None:
             return None
-        turn_id, _ = turn_of_output(image.output_id)
-        return await info.context.load.turn.load(turn_id)
+        turn_id = as_turn_id(parent_of_output(image.output_id)[0])
+        return await info.context.reading(image).turn.load(turn_id) if turn_id else None
 
     @strawberry.field(
         graphql_type=Annotated["Output", strawberry.lazy("schema.outputs")] | None,
@@ -188,8 +189,9 @@ class Image(Node):
     async def output(image: strawberry.Parent[images.Image], info: Info) -> outputs.Output | None:
         if image.output_id is None:
             return None
-        turn_id, slot = turn_of_output(image.output_id)
-        turn = await info.context.load.turn.load(turn_id)
+        parent_id, slot = parent_of_output(image.output_id)
+        turn_id = as_turn_id(parent_id)
+        turn = await info.context.reading(image).turn.load(turn_id) if turn_id else None
         return turn.output(slot) if turn else None
 
 
@@ -200,7 +202,7 @@ def image_of(record: images.ImageRecord) -> images.Image:
 
 async def _record(info: Info, image: images.Image) -> images.ImageRecord | None:
     known = companion(image, images.ImageRecord)
-    return known or await info.context.load.image.load(image.id)
+    return known or await info.context.reading(image).image.load(image.id)
 
 
 ImageConnection: TypeAlias = Connection[Image]

@@ -8,9 +8,19 @@ from strawberry.dataloader import DataLoader
 
 from domain.conversations import Conversation
 from domain.credits import Account
-from domain.ids import ConversationId, ImageId, PromptId, TurnId, ViewerId
+from domain.ids import (
+    ConversationId,
+    ImageId,
+    PromptId,
+    TurnId,
+    ViewerId,
+    conversation_of_turn,
+)
 from domain.images import ImageRecord
+from domain.pages import Page
 from domain.prompts import Prompt
+from domain.shares import ShareScope
+from domain.shown import show
 from domain.turns import Turn
 from domain.viewers import Viewer
 from schema.services import Services
@@ -23,20 +33,51 @@ class Loaders:
     """The loaders of one request, each made at its first use.
 
     They batch and never remember: a subscription outlives what it has read. `require_viewer` raises
-    Unauthenticated where the request is for nobody.
+    Unauthenticated where the request is for nobody. Within a share's scope they read for its owner,
+    find what belongs to its conversation and nothing else, and show it as its readers may see it.
     """
 
-    def __init__(self, services: Services, require_viewer: Callable[[], Viewer]) -> None:
+    def __init__(
+        self,
+        services: Services,
+        require_viewer: Callable[[], Viewer],
+        scope: ShareScope | None = None,
+    ) -> None:
         self._services = services
         self._require_viewer = require_viewer
+        self.scope = scope
+        self._within: dict[ShareScope, Loaders] = {}
+
+    def within(self, scope: ShareScope) -> "Loaders":
+        found = self._within.get(scope)
+        if found is None:
+            found = Loaders(self._services, lambda: Viewer(scope.owner_id), scope)
+            self._within[scope] = found
+        return found
+
+    @property
+    def viewer(self) -> Viewer:
+        """For whom they read. Raise Unauthenticated where that is nobody."""
+        return self._require_viewer()
+
+    def show_page(self, page: Page[Value]) -> Page[Value]:
+        """A page that was read for the viewer, as it is shown."""
+        scope = self.scope
+        return page if scope is None else page.map(lambda item: show(item, scope))
 
     @cached_property
     def conversation(self) -> DataLoader[ConversationId, Conversation | None]:
-        return self._make(self._services.conversations.get_many)
+        return self._make(
+            self._services.conversations.get_many,
+            lambda key, scope: key == scope.conversation_id,
+        )
 
     @cached_property
     def turn(self) -> DataLoader[TurnId, Turn | None]:
-        return self._make(self._services.turns.get_many)
+        return self._make(
+            self._services.turns.get_many,
+            lambda key, scope: conversation_of_turn(key) == scope.conversation_id,
+        )
 
     @cached_property
     def latest_turn(self) -> DataLoader[ConversationId, Turn | None]:
@@ -44,7 +85,8 @@ class Loaders:
 
     @cached_property
     def image(self) -> DataLoader[ImageId, ImageRecord | None]:
-        return self._make(self._services.images.get_many)
+        # An image's id comes with the image, which is shown already.
+        return self._make(self._services.images.get_many, lambda _key, _scope: True)
 
     @cached_property
     def prompt(self) -> DataLoader[PromptId, Prompt | None]:
@@ -55,10 +97,18 @@ class Loaders:
         return self._make(self._services.accounts.get_many)
 
     def _make(
-        self, get_many: Callable[[Viewer, Iterable[Key]], Awaitable[Mapping[Key, Value]]]
+        self,
+        get_many: Callable[[Viewer, Iterable[Key]], Awaitable[Mapping[Key, Value]]],
+        is_shared: Callable[[Key, ShareScope], bool] = lambda _key, _scope: False,
     ) -> DataLoader[Key, Value | None]:
+        scope = self.scope
+
         async def load(keys: list[Key]) -> Sequence[Value | None]:
-            found = await get_many(self._require_viewer(), keys)
-            return [found.get(key) for key in keys]
+            if scope is None:
+                found = await get_many(self._require_viewer(), keys)
+                return [found.get(key) for key in keys]
+            shared = [key for key in keys if is_shared(key, scope)]
+            found = await get_many(self._require_viewer(), shared) if shared else {}
+            return [show(found.get(key), scope) for key in keys]
 
         return DataLoader(load_fn=load, cache=False)

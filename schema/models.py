@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 
 import strawberry
 
-from domain import models
+from domain import models, registry
 from domain.models import AspectRatio
 from schema.context import Info
 from schema.enums import described_enum
@@ -39,7 +39,7 @@ described_enum(
     WEBP="Small files, with transparency.",
 )
 described_enum(
-    models.ModelUnavailableReason,
+    registry.ModelUnavailableReason,
     "Why a model is not available.",
     NO_CREDENTIALS="No credentials are configured for its provider.",
     RETIRED="The model has been retired.",
@@ -105,7 +105,7 @@ class ImageModel:
         description="Whether it can be selected. False if it has been retired, or if its "
         "provider has no credentials here: show it as disabled."
     )
-    unavailable_reason: models.ModelUnavailableReason | None = strawberry.field(
+    unavailable_reason: registry.ModelUnavailableReason | None = strawberry.field(
         description="Why it is not available. Null if it is available."
     )
     min_references: int = strawberry.field(description="The minimum number of references.")

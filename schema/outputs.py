@@ -181,7 +181,8 @@ class Output(Node):
     )
     @staticmethod
     async def turn(output: strawberry.Parent[outputs.Output], info: Info) -> turns.Turn | None:
-        return await info.context.load.turn.load(output.turn_id)
+        turn_id = output.turn_id
+        return await info.context.reading(output).turn.load(turn_id) if turn_id else None
 
     @strawberry.field(
         graphql_type=ImageModel,

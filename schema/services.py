@@ -16,8 +16,11 @@ from domain.services.accounts import AccountService
 from domain.services.conversations import ConversationService
 from domain.services.favourites import FavouriteService
 from domain.services.images import ImageService
+from domain.services.outputs import OutputService
 from domain.services.plans import PlanService
 from domain.services.prompts import PromptService
+from domain.services.rate_limits import RateLimits
+from domain.services.shares import ShareService
 from domain.services.turns import TurnService
 from domain.services.uploads import UploadService
 from domain.services.viewers import ViewerService
@@ -32,6 +35,14 @@ class TurnUpdates(Protocol):
 
     async def deliver(
         self, viewer: Viewer, name: str, *, after: str | None = None, to: Receiver[TurnUpdate]
+    ) -> None: ...
+
+
+class SharedTurnUpdates(Protocol):
+    def of(self, token: str, *, after: str | None = None) -> AsyncGenerator[TurnUpdate, None]: ...
+
+    async def deliver(
+        self, token: str, *, after: str | None = None, to: Receiver[TurnUpdate]
     ) -> None: ...
 
 
@@ -58,14 +69,18 @@ class Services:
     registry: ModelRegistry
     conversations: ConversationService
     turns: TurnService
+    outputs: OutputService
     plans: PlanService
     images: ImageService
     uploads: UploadService
     prompts: PromptService
     favourites: FavouriteService
+    shares: ShareService
     viewers: ViewerService
     accounts: AccountService
+    rate_limits: RateLimits
     turn_updates: TurnUpdates
+    shared_turn_updates: SharedTurnUpdates
     conversation_updates: ConversationUpdates
     viewer_updates: ViewerUpdates
     links: Links

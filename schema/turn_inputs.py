@@ -4,7 +4,7 @@ from typing import Final
 
 import strawberry
 
-from domain import models, turns
+from domain import models, parents, turns
 from domain.abilities import MAX_IMAGES_PER_MODEL
 from domain.errors import BadUserInput
 from domain.models import AspectRatio
@@ -15,7 +15,7 @@ _MAX_PREVIEWS: Final = 3
 _MAX_OPTION_LENGTH: Final = 2_000
 
 described_enum(
-    turns.PromptContext,
+    parents.PromptContext,
     "What a model reads of a conversation.",
     MESSAGE="The message of the turn.",
     CONVERSATION="The messages of earlier turns as well, at most 20, if the model supports it.",
@@ -59,13 +59,13 @@ class GenerationOptions:
     negative_prompt: str | None = strawberry.field(
         default=strawberry.UNSET, description="What the images should not show."
     )
-    context: turns.PromptContext | None = strawberry.field(
-        default=turns.PromptContext.MESSAGE,
+    context: parents.PromptContext | None = strawberry.field(
+        default=parents.PromptContext.MESSAGE,
         description="What the models read. Models without `supportsContext` always read the "
         "message alone.",
     )
 
-    def to_options(self) -> turns.TurnOptions:
+    def to_options(self) -> parents.TurnOptions:
         images = 1 if self.images_per_model is None else self.images_per_model
         previews = 2 if self.previews is None else self.previews
         if images < 1:
@@ -75,7 +75,7 @@ class GenerationOptions:
         for text in (given(self.seed), given(self.negative_prompt)):
             if text is not None and len(text) > _MAX_OPTION_LENGTH:
                 raise BadUserInput("seed and negativePrompt take 2,000 characters at most.")
-        return turns.TurnOptions(
+        return parents.TurnOptions(
             images_per_model=images,
             previews=previews,
             quality=given(self.quality),
@@ -85,7 +85,7 @@ class GenerationOptions:
             seed=given(self.seed),
             negative_prompt=given(self.negative_prompt),
             # Absent unless it is wanted: an idempotency key of an older client stays the same.
-            earlier_messages=True if self.context is turns.PromptContext.CONVERSATION else None,
+            earlier_messages=True if self.context is parents.PromptContext.CONVERSATION else None,
         )
 
 
@@ -136,7 +136,7 @@ class TurnInput:
             manual_reference_ids=tuple(given(self.manual_reference_ids) or ()),
             aspect_ratio=given(self.aspect_ratio),
             resolution=given(self.resolution),
-            options=options.to_options() if options else turns.TurnOptions(),
+            options=options.to_options() if options else parents.TurnOptions(),
         )
 
 

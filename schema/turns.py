@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import strawberry
 
-from domain import conversations, errors, models, outputs, turns
+from domain import conversations, errors, models, outputs, parents, turns
 from domain.models import AspectRatio
 from schema.companions import with_companion
 from schema.context import Info
@@ -37,7 +37,7 @@ described_enum(
     description="The options that the turn was requested with, to fill in a form again."
 )
 class TurnOptions:
-    source: ClassVar[type] = turns.TurnOptions
+    source: ClassVar[type] = parents.TurnOptions
 
     images_per_model: int = strawberry.field(description="The number of images of each model.")
     previews: int = strawberry.field(
@@ -59,7 +59,7 @@ class TurnOptions:
     negative_prompt: str | None = strawberry.field(
         description="What the images should not show. Null if nothing was given."
     )
-    context: turns.PromptContext = strawberry.field(description="What the models read.")
+    context: parents.PromptContext = strawberry.field(description="What the models read.")
 
 
 @strawberry.type(description="A message, and the output of each selected model.")
@@ -108,7 +108,8 @@ class Turn(Node):
     async def conversation(
         turn: strawberry.Parent[turns.Turn], info: Info
     ) -> conversations.Conversation:
-        conversation = await info.context.load.conversation.load(turn.conversation_id)
+        load = info.context.reading(turn)
+        conversation = await load.conversation.load(turn.conversation_id)
         if conversation is None:
             raise errors.NotFound("The conversation has just been deleted.")
         return with_companion(conversation, turn)

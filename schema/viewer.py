@@ -1,6 +1,7 @@
 """The viewer: everything that belongs to the person who asks."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated, ClassVar
 
 import strawberry
@@ -8,13 +9,15 @@ import strawberry
 import domain.conversations
 import domain.images
 import domain.prompts
+import domain.shares
 import domain.turns
 import domain.viewers
 from domain.credits import Account
 from domain.ids import ModelId, parse_image_id
 from domain.model_choice import MAX_MODELS
 from domain.pages import Page
-from domain.planning import MAX_PROMPT_LENGTH
+from domain.parents import MAX_PROMPT_LENGTH
+from domain.rates import RateLimitState
 from domain.references import MAX_MANUAL_REFERENCES
 from domain.text_search import searched_words
 from schema.companions import companion
@@ -22,10 +25,12 @@ from schema.connections import Cursor, First, ListPage, Search, page_request
 from schema.context import Info
 from schema.conversations import ConversationConnection
 from schema.errors import Payload
+from schema.hints import hints
 from schema.images import ImageConnection, image_of
 from schema.node import Node
 from schema.prompts import PromptConnection
 from schema.scalars import given
+from schema.shares import Share
 from schema.turns import Turn
 
 
@@ -62,6 +67,25 @@ class Limits:
     max_models: int = strawberry.field(description="The maximum number of models of a turn.")
 
 
+@strawberry.type(
+    description="The bucket that the cost of a viewer's operations is taken from. It fills up "
+    "again continuously. An operation that costs more than what is left is answered with the error "
+    "RATE_LIMITED, whose `retryAfterSeconds` says when to try again."
+)
+class RateLimit:
+    source: ClassVar[type] = RateLimitState
+
+    limit: int = strawberry.field(description="What the full bucket contains.")
+    remaining: int = strawberry.field(
+        description="What is left after this operation. Other operations of the viewer that run at "
+        "the same time may be missing."
+    )
+    cost: int = strawberry.field(description="What this operation costs.")
+    reset_at: datetime = strawberry.field(
+        description="When the bucket is full again, if no other operation runs before."
+    )
+
+
 @strawberry.type(description="The person or service that the token identifies.")
 class Viewer(Node):
     source = domain.viewers.Viewer
@@ -82,6 +106,16 @@ class Viewer(Node):
             max_manual_references=MAX_MANUAL_REFERENCES,
             max_models=MAX_MODELS,
         )
+
+    @strawberry.field(
+        graphql_type=RateLimit,
+        description="How much the viewer's operations may cost at the moment.",
+        metadata=hints("id"),
+    )
+    @staticmethod
+    def rate_limit(viewer: strawberry.Parent[domain.viewers.Viewer], info: Info) -> RateLimitState:
+        request = info.context
+        return request.services.rate_limits.state(viewer.id, cost=request.cost)
 
     @strawberry.field(
         graphql_type=ConversationConnection,
@@ -194,6 +228,17 @@ class Viewer(Node):
         viewer: strawberry.Parent[domain.viewers.Viewer], info: Info
     ) -> Sequence[domain.turns.Turn]:
         return await info.context.services.turns.in_progress(viewer)
+
+    @strawberry.field(
+        graphql_type=list[Share],
+        description="The links that the viewer has given to conversations, newest first. Those "
+        "that have ended or were revoked are not there.",
+    )
+    @staticmethod
+    async def shares(
+        viewer: strawberry.Parent[domain.viewers.Viewer], info: Info
+    ) -> Sequence[domain.shares.Share]:
+        return await info.context.services.shares.list(viewer)
 
 
 @strawberry.input(description="The input of `deleteViewer`.")

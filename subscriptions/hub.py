@@ -8,14 +8,21 @@ present state.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Final
+from typing import Final, TypeAlias, cast
 
 import structlog
 
 from domain.changes import ClusterTime
 from domain.cursors import TurnCursors
 from domain.errors import Overloaded
-from domain.ids import ConversationId, TurnId, ViewerId, conversation_of_turn, parse_turn_id
+from domain.ids import (
+    ConversationId,
+    ShareId,
+    TurnId,
+    ViewerId,
+    conversation_of_turn,
+    parse_turn_id,
+)
 from domain.ports.changes import Change, ChangedKind, ChangeFeed, HistoryLost
 from domain.ports.observers import Unobserved, UpdateObserver
 from domain.retries import RetryPolicy
@@ -23,6 +30,8 @@ from domain.turns import Turn
 from subscriptions.turn_channel import Subscriber, TurnChannel
 
 log = structlog.get_logger(__name__)
+
+Subject: TypeAlias = ConversationId | ShareId | ViewerId
 
 _BATCH: Final = 256
 _PORTION: Final = 200
@@ -54,7 +63,7 @@ async def pause_before_reading() -> None:
 
 
 class Listener:
-    """Is notified when one conversation or account, not its turns, has changed: read it then."""
+    """Is notified when one conversation, account or share has changed: read it then."""
 
     def __init__(self) -> None:
         self.ended = False
@@ -80,7 +89,7 @@ class Hub:
         self._observer = observer or Unobserved()
         self._cursors = cursors
         self._channels: dict[ConversationId, TurnChannel] = {}
-        self._listeners: dict[ConversationId | ViewerId, set[Listener]] = {}
+        self._listeners: dict[Subject, set[Listener]] = {}
         self._when_deleted: dict[ViewerId, list[Callable[[], None]]] = {}
         self._changed: dict[TurnId, tuple[ClusterTime, Turn]] = {}
         self._pushed = 0
@@ -126,8 +135,8 @@ class Hub:
                 del self._channels[conversation_id]
 
     @contextmanager
-    def listen(self, subject: ConversationId | ViewerId) -> Iterator[Listener]:
-        """Listen to a conversation's or an account's own record."""
+    def listen(self, subject: Subject) -> Iterator[Listener]:
+        """Listen to the own record of a conversation (not to its turns), an account or a share."""
         listener = Listener()
         self._listeners.setdefault(subject, set()).add(listener)
         try:
@@ -190,22 +199,21 @@ class Hub:
             if conversation_of_turn(turn_id) in self._channels:
                 self._changed[turn_id] = (change.cluster_time, turn)
                 self._work.set()
-        elif change.kind is ChangedKind.ACCOUNT:
-            self._notify(ViewerId(change.id), deleted=change.deleted)
-            if change.deleted:
-                for callback in tuple(self._when_deleted.get(ViewerId(change.id), ())):
-                    callback()
-        else:
-            conversation_id = ConversationId(change.id)
-            self._notify(conversation_id, deleted=change.deleted)
-            channel = self._channels.get(conversation_id)
-            if channel is not None and change.deleted:
-                for subscriber in channel.subscribers:
-                    subscriber.end()
+            return
+        for listener in self._listeners.get(cast("Subject", change.id), ()):
+            listener.notify(ended=change.deleted)
+        if change.deleted:
+            self._end(change)
 
-    def _notify(self, subject: ConversationId | ViewerId, *, deleted: bool) -> None:
-        for listener in self._listeners.get(subject, ()):
-            listener.notify(ended=deleted)
+    def _end(self, change: Change) -> None:
+        """End what cannot go on without what has been deleted."""
+        if change.kind is ChangedKind.ACCOUNT:
+            for callback in tuple(self._when_deleted.get(ViewerId(change.id), ())):
+                callback()
+        if change.kind is ChangedKind.CONVERSATION:
+            channel = self._channels.get(ConversationId(change.id))
+            for subscriber in channel.subscribers if channel else ():
+                subscriber.end()
 
     def _fall_behind(self) -> None:
         for channel in self._channels.values():

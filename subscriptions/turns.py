@@ -6,9 +6,10 @@ catches up on its own: when it subscribes, with or without a cursor, and after i
 Cursors are in the database's own time, valid in every process.
 """
 
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import AbstractContextManager, aclosing, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from domain.changes import Bookmark, ClusterTime
 from domain.cursors import TurnCursors
@@ -28,6 +29,13 @@ from subscriptions.turn_channel import (
     TurnChannel,
 )
 
+EndedBy: TypeAlias = Callable[[Callable[[], None]], AbstractContextManager[None]]
+"""Within the context, calls what it is given once the subscription is to end."""
+
+
+def _nothing(_end: Callable[[], None]) -> AbstractContextManager[None]:
+    return nullcontext()
+
 
 @dataclass(frozen=True, slots=True)
 class TurnUpdates:
@@ -37,13 +45,18 @@ class TurnUpdates:
     first_pages: FirstPages = field(default_factory=FirstPages)
 
     async def of(
-        self, viewer: Viewer, raw_conversation_id: str, *, after: str | None = None
+        self,
+        viewer: Viewer,
+        raw_conversation_id: str,
+        *,
+        after: str | None = None,
+        ended_by: EndedBy = _nothing,
     ) -> AsyncGenerator[TurnUpdate, None]:
-        """Ends when the conversation is deleted.
+        """Ends when the conversation is deleted, or by what is given.
 
         Raise NotFound for what is not the viewer's, InvalidCursor for what is not a cursor of it.
         """
-        with self._begin(raw_conversation_id, after) as following:
+        with self._begin(raw_conversation_id, after, ended_by) as following:
             while not following.subscriber.ended:
                 async with aclosing(self._catch_up(viewer, following)) as read:
                     async for update in read:
@@ -59,9 +72,10 @@ class TurnUpdates:
         *,
         after: str | None = None,
         to: Receiver[TurnUpdate],
+        ended_by: EndedBy = _nothing,
     ) -> None:
         """Give the same updates to a receiver, live ones without waking a task. Raise as `of`."""
-        with self._begin(raw_conversation_id, after) as following:
+        with self._begin(raw_conversation_id, after, ended_by) as following:
             subscriber = following.subscriber
             while not subscriber.ended:
                 subscriber.receive = None
@@ -76,12 +90,17 @@ class TurnUpdates:
                     await to.ready()
 
     @contextmanager
-    def _begin(self, raw_conversation_id: str, after: str | None) -> Iterator["_Following"]:
+    def _begin(
+        self, raw_conversation_id: str, after: str | None, ended_by: EndedBy
+    ) -> Iterator["_Following"]:
         conversation_id = parse_conversation_id(raw_conversation_id)
         if conversation_id is None:
             raise NotFound
         bookmark = self.cursors.read(conversation_id, after) if after is not None else None
-        with self.hub.subscribe(conversation_id) as (channel, subscriber):
+        with (
+            self.hub.subscribe(conversation_id) as (channel, subscriber),
+            ended_by(subscriber.end),
+        ):
             yield _Following(conversation_id, channel, subscriber, _CatchingUp.first(bookmark))
 
     async def _catch_up(

@@ -23,7 +23,7 @@ from edge.dev_tokens import DevelopmentIssuer
 from edge.frames import WebSocketProtocol
 from runtime.listening import listen_for_operators
 from runtime.local_mongod import Mongod
-from settings import Settings
+from settings import Limits, Settings
 from storage.mongo.collections import COLLECTIONS
 from storage.mongo.database import Database, open_database
 from storage.objects.s3 import Bucket
@@ -34,6 +34,12 @@ from tests.serving import free_port, serving
 from tests.storage.places import new_bucket
 from tests.tools import left_out, need, need_mongod
 
+UNLIMITED = Limits(
+    viewer_requests=1_000_000,
+    address_requests=1_000_000,
+    cost=1_000_000_000,
+)
+"""For tests of something else: all of them are one address, and some are one viewer for long."""
 MEMORY_FOLDER = Path("/dev/shm")
 NEEDED_BYTES = 4_000_000_000
 
@@ -185,7 +191,12 @@ async def darkrooms(uri: str, folder: Path) -> AsyncIterator[StartDarkroom]:
             **given: Any,
         ) -> Darkroom:
             port = given.get("port") or free_port()
-            usual = {"data_dir": folder, "mongodb_uri": SecretStr(uri), "mongodb_database": name}
+            usual: dict[str, Any] = {
+                "data_dir": folder,
+                "mongodb_uri": SecretStr(uri),
+                "mongodb_database": name,
+                "limit": UNLIMITED,
+            }
             settings = Settings(**{**usual, "port": port, **given})
             for_operators = within.enter_context(listen_for_operators(settings))
             app = create_app(settings, metrics_listener=for_operators)

@@ -38,6 +38,7 @@ async def serving(
         http=HttpProtocol,
         ws=ws,
         ws_per_message_deflate=False,
+        proxy_headers=False,
     )
     server = _Server(config)
     task = asyncio.create_task(server._serve())

@@ -29,7 +29,6 @@ PENDING = {
     "GeneratePostInput",
     "GeneratePostPayload",
     "Image.post",
-    "ImageOrigin.POST",
     "Mutation.cancelPost",
     "Mutation.deletePost",
     "Mutation.generatePost",

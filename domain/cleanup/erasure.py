@@ -18,7 +18,7 @@ from domain.errors import Overloaded, StoreUnavailable
 from domain.ids import ViewerId
 from domain.ports.cleanup import ErasureRepository
 from domain.ports.objects import ObjectStore
-from domain.ports.repositories import ConversationRepository, TurnRepository
+from domain.ports.repositories import ConversationRepository, OutputRepository
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +33,12 @@ class ViewerEraser:
     def __init__(
         self,
         erasures: ErasureRepository,
-        turns: TurnRepository,
+        outputs: OutputRepository,
         conversations: ConversationRepository,
         objects: ObjectStore,
     ) -> None:
         self._erasures = erasures
-        self._turns = turns
+        self._outputs = outputs
         self._conversations = conversations
         self._objects = objects
         self._running: dict[ViewerId, asyncio.Task[None]] = {}
@@ -113,10 +113,10 @@ class ViewerEraser:
             await self._renew(viewer_id)
 
     async def _cancel_outputs(self, viewer_id: ViewerId) -> None:
-        while turns := await self._turns.in_progress(viewer_id):
-            for turn in turns:
-                slots = [output.slot for output in turn.outputs]
-                await self._turns.cancel(viewer_id, turn.id, slots)
+        while parents := await self._outputs.list_unfinished(viewer_id):
+            for parent in parents:
+                slots = [output.slot for output in parent.outputs]
+                await self._outputs.cancel(viewer_id, parent.id, slots)
             await self._renew(viewer_id)
 
     async def _delete_conversations(self, viewer_id: ViewerId) -> None:

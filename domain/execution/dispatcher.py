@@ -15,6 +15,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar
 
+from domain.claims import Hint, Waiting
 from domain.errors import Overloaded
 from domain.execution.dropped_hints import DroppedHints
 from domain.execution.rules import FEW_RUNS, has_room
@@ -23,7 +24,6 @@ from domain.ids import OutputId, ViewerId
 from domain.models import ModelRegistry
 from domain.ports.execution import ClaimRepository
 from domain.ports.providers import Provider
-from domain.turns import Hint, Waiting
 
 log = logging.getLogger(__name__)
 
@@ -229,7 +229,7 @@ class Dispatcher:
         if run is None:
             self._release(waiting)
             return None
-        run.move_to = partial(self._move, waiting)
+        run.ask_before_moving(partial(self._move, waiting))
         # A run belongs to no request: it starts without anybody's context variables.
         task = asyncio.create_task(
             self._run(waiting, run), name=f"run {waiting.output_id}", context=Context()

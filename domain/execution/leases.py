@@ -7,9 +7,9 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Final, Self
 
+from domain.claims import Claim
 from domain.errors import Overloaded
 from domain.ports.execution import ClaimRepository
-from domain.turns import Claim
 
 log = logging.getLogger(__name__)
 

@@ -7,12 +7,12 @@ import logging
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Final
+from typing import Any, Final
 
 from domain.errors import Overloaded
 from domain.ids import ModelId
-from domain.models import ModelRegistry
 from domain.ports.execution import ModelAvailabilityRepository
+from domain.registry import Registry
 
 log = logging.getLogger(__name__)
 
@@ -20,9 +20,10 @@ _EVERY_SECONDS: Final = 3.0
 
 
 class ModelAvailability:
-    def __init__(self, stored: ModelAvailabilityRepository, registry: ModelRegistry) -> None:
+    def __init__(self, stored: ModelAvailabilityRepository, *registries: Registry[Any]) -> None:
+        """`registries` of all kinds of models, whose ids are different."""
         self._stored = stored
-        self._registry = registry
+        self._registries = registries
         self._off: frozenset[str] = frozenset()
 
     async def add(self, model_id: ModelId) -> None:
@@ -59,9 +60,11 @@ class ModelAvailability:
 
     async def _refresh(self) -> None:
         unavailable = await self._stored.find_unavailable()
-        self._registry.withdraw(unavailable.withdrawn)
-        self._registry.switch_off({one.name: one.since for one in unavailable.off})
-        off = frozenset(one.name for one in unavailable.off)
+        since = {one.name: one.since for one in unavailable.off}
+        for registry in self._registries:
+            registry.withdraw(unavailable.withdrawn)
+            registry.switch_off(since)
+        off = frozenset(since)
         if off != self._off:
             log.warning("switched off", extra={"names": sorted(off), "before": sorted(self._off)})
             self._off = off

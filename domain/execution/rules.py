@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from domain.claims import Waiting
 from domain.errors import GenerationErrorCode
-from domain.ids import ModelId, TurnId, ViewerId
+from domain.ids import ModelId, ParentId, ViewerId
 from domain.outputs import UNFINISHED, GenerationError, Output, OutputStatus, Run
-from domain.turns import TurnStatus, Waiting
+from domain.turns import TurnStatus
 
 MAX_QUEUED: Final = timedelta(minutes=15)
 """How long an output may wait for its first claim."""
@@ -118,7 +119,7 @@ def _is_reached(instant: datetime | None, now: datetime) -> bool:
 class Candidate:
     """An unfinished output in a search."""
 
-    turn_id: TurnId
+    parent_id: ParentId
     slot: int
     viewer_id: ViewerId
     model_id: ModelId
@@ -153,7 +154,7 @@ def in_fair_order(
     ]
     before = Counter(one.viewer_id for one in candidates if is_held(one.state, now))
     ranked: list[tuple[bool, int, Candidate]] = []
-    for one in sorted(found, key=lambda one: (one.state.queued_at, one.turn_id, one.slot)):
+    for one in sorted(found, key=lambda one: (one.state.queued_at, one.parent_id, one.slot)):
         ranked.append((not is_interrupted(one.state), before[one.viewer_id], one))
         before[one.viewer_id] += 1
     # A sort is stable: among equals, the oldest stays first.

@@ -5,6 +5,7 @@ import logging
 from dataclasses import replace
 from typing import Final
 
+from domain.claims import Claim
 from domain.errors import GenerationFailed, Overloaded, StoreUnavailable
 from domain.execution.leases import LeaseLost
 from domain.execution.retries import persist
@@ -13,7 +14,6 @@ from domain.outputs import MAX_COUNT, Preview, ProviderJob, Run
 from domain.ports.execution import ClaimRepository
 from domain.ports.imaging import ImageProcessor
 from domain.ports.objects import ObjectStore
-from domain.turns import Claim
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class RunProgress:
             await self._show(progress=sum(one.fraction for one in self.runs) / len(self.runs))
 
     async def show_preview(self, data: bytes) -> None:
-        if self._preview_count >= self._claim.turn.options.previews:
+        if self._preview_count >= self._claim.parent.options.previews:
             return
         try:
             source = DigitalSourceType.of_model(edited=bool(self._claim.output.references))

@@ -13,6 +13,7 @@ class ChangedKind(StrEnum):
     CONVERSATION = "conversation"
     TURN = "turn"
     ACCOUNT = "account"
+    SHARE = "share"
 
 
 @dataclass(frozen=True, slots=True)

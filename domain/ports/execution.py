@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from domain.claims import Claim, Waiting
 from domain.ids import ModelId, OutputId, ViewerId
 from domain.images import ImageRecord
 from domain.outputs import GenerationError, Preview, Report, Run
-from domain.turns import Claim, Waiting
 
 
 class ClaimRepository(Protocol):

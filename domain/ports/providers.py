@@ -1,13 +1,14 @@
-"""Providers, which run models, and what they report during a run."""
+"""Providers and writers, which run models, and what they report during a run."""
 
 from typing import Protocol
 
+from domain.captions import CaptionDelivery, CaptionRequest
 from domain.generation import Delivery, GenerationRequest
 from domain.outputs import ProviderJob
 
 
-class RunObserver(Protocol):
-    """What a provider reports during a run. Reports that come too fast may be dropped.
+class SubmissionObserver(Protocol):
+    """What is reported of every run that may be charged.
 
     A provider that charges calls `submitting`, sends its request, and calls `submitted` with the
     job, in this order and before anything else. One without jobs omits `submitted`. Where repeating
@@ -19,6 +20,10 @@ class RunObserver(Protocol):
 
     async def submitted(self, job: ProviderJob) -> None:
         """The provider has accepted the job: another process can resume it."""
+
+
+class RunObserver(SubmissionObserver, Protocol):
+    """What a provider reports during a run. Reports that come too fast may be dropped."""
 
     async def queued(self, position: int) -> None:
         """How many jobs are before it in the provider's queue; 0 once it runs."""
@@ -50,3 +55,28 @@ class Provider(Protocol):
 
     async def cancel(self, job: ProviderJob) -> None:
         """Ask the provider to stop a job, if it can."""
+
+
+class CaptionObserver(SubmissionObserver, Protocol):
+    """What a writer reports during a run. Reports that come too fast may be dropped."""
+
+    async def text(self, so_far: str) -> None:
+        """The caption as far as it is written; not blank."""
+
+
+class CaptionWriter(Protocol):
+    """Runs models that write captions. One `write` is one run; cancelling the task ends it."""
+
+    @property
+    def name(self) -> str:
+        """The provider's, as the catalogue calls it."""
+
+    @property
+    def max_concurrent_runs(self) -> int:
+        """How many captions one process may have written here at the same time, beside images."""
+
+    async def write(self, request: CaptionRequest, observer: CaptionObserver) -> CaptionDelivery:
+        """Write the caption, or raise `GenerationFailed`, as `Provider.generate` does.
+
+        A writer has no jobs: with `request.job`, raise `OUTCOME_UNKNOWN`.
+        """

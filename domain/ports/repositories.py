@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Protocol
 
+from domain.captions import PlannedCaption
 from domain.changes import ClusterTime
 from domain.conflicts import Conflict
 from domain.conversations import Conversation
@@ -19,7 +20,11 @@ from domain.ids import (
     ConversationId,
     ImageId,
     ModelId,
+    OutputId,
+    ParentId,
+    PostId,
     PromptId,
+    ShareId,
     TurnId,
     UploadId,
     ViewerId,
@@ -27,7 +32,10 @@ from domain.ids import (
 from domain.images import Image, ImageOrigin, ImageRecord, KeptImages
 from domain.outputs import Output
 from domain.pages import Page, PageRequest
+from domain.parents import Parent
+from domain.posts import Post, PostPlan
 from domain.prompts import Prompt
+from domain.shares import Share
 from domain.stored import Wanted
 from domain.turns import PlannedOutput, Turn, TurnPlan, TurnsAsOf
 from domain.uploads import Upload, UploadAbilities
@@ -93,8 +101,9 @@ class ConversationRepository(Protocol):
     async def delete(
         self, viewer_id: ViewerId, conversation_id: ConversationId, *, keep_images: bool = False
     ) -> Sequence[str] | None:
-        """Delete it with its turns, and with its outputs' images except favourites and those that
-        another conversation uses, or no image at all. Release what unfinished outputs had reserved.
+        """Delete it with its turns and shares, and with its outputs' images except favourites and
+        those that another conversation uses, or no image at all. Release what unfinished outputs
+        had reserved.
 
         Return the keys of objects that are orphans from then on; None if there was no such
         conversation.
@@ -146,6 +155,66 @@ class TurnRepository(Protocol):
         committed by `at_least` is missing, even if a new primary answers.
         """
 
+
+class PostRepository(Protocol):
+    async def get_many(
+        self, viewer_id: ViewerId, ids: Iterable[PostId]
+    ) -> Mapping[PostId, Post]: ...
+
+    async def page(self, viewer_id: ViewerId, request: PageRequest) -> Page[Post]:
+        """Newest first."""
+
+    async def start(
+        self,
+        viewer_id: ViewerId,
+        post_id: PostId,
+        *,
+        plan: PostPlan,
+        max_active_outputs: int,
+        key: IdempotencyKey | None,
+    ) -> Post | Conflict:
+        """Write the post, the use of its prompt, the credits of its caption and its outputs, and
+        the idempotency record together, or nothing.
+
+        The conflict is KEY_USED, IMAGE_GONE or LIMIT_REACHED.
+        """
+
+    async def rewrite_caption(
+        self,
+        viewer_id: ViewerId,
+        post: Post,
+        *,
+        caption: PlannedCaption,
+        outputs: Mapping[int, PlannedOutput],
+        max_active_outputs: int,
+        key: IdempotencyKey | None,
+    ) -> Post | Conflict:
+        """Queue the caption of a post again, as its next attempt, and those of `Post.uncaptioned`
+        that are planned, by their slots; reserve their credits and write the idempotency record
+        together, or nothing.
+
+        The conflict is KEY_USED, LIMIT_REACHED, or STALE: since `post` was read, one of them has
+        changed, or it was deleted.
+        """
+
+    async def delete(
+        self, viewer_id: ViewerId, post_id: PostId, *, keep_images: bool = False
+    ) -> Sequence[str] | None:
+        """Delete it with its outputs' images except favourites and those that are used elsewhere,
+        or no image at all. Release what it had reserved.
+
+        Return the keys of objects that are orphans from then on; None if there was no such post.
+        """
+
+
+class OutputRepository(Protocol):
+    """Outputs, whatever the kind of their parent."""
+
+    async def find_parent(self, viewer_id: ViewerId, output_id: OutputId) -> Parent | None: ...
+
+    async def list_unfinished(self, viewer_id: ViewerId) -> Sequence[Parent]:
+        """Some of the viewer's parents with unfinished outputs; none if there are none."""
+
     async def retry(
         self,
         viewer_id: ViewerId,
@@ -154,7 +223,7 @@ class TurnRepository(Protocol):
         planned: PlannedOutput,
         max_active_outputs: int,
         key: IdempotencyKey | None,
-    ) -> tuple[Turn, ClusterTime] | Conflict:
+    ) -> tuple[Parent, ClusterTime] | Conflict:
         """Queue an ended output again, as its next attempt, reserve its credits and write the
         idempotency record together, or nothing.
 
@@ -163,8 +232,8 @@ class TurnRepository(Protocol):
         """
 
     async def cancel(
-        self, viewer_id: ViewerId, turn_id: TurnId, slots: Iterable[int]
-    ) -> Turn | None:
+        self, viewer_id: ViewerId, parent_id: ParentId, slots: Iterable[int]
+    ) -> Parent | None:
         """End those of these outputs that have not ended, and release what they had reserved; None
         if all have ended.
         """
@@ -225,6 +294,27 @@ class PromptRepository(Protocol):
 
     async def delete(self, viewer_id: ViewerId, prompt_id: PromptId) -> bool:
         """Delete it, and return whether there was one."""
+
+
+class ShareRepository(Protocol):
+    async def create(
+        self, share: Share, *, at_most: int, at_most_of_conversation: int
+    ) -> Conflict | None:
+        """Write it. The conflict is STALE, where there is no such conversation, or LIMIT_REACHED.
+
+        Raise ViewerBeingDeleted.
+        """
+
+    async def list(self, viewer_id: ViewerId) -> Sequence[Share]:
+        """Those that have not expired, newest first."""
+
+    async def get(self, viewer_id: ViewerId, share_id: ShareId) -> Share | None:
+        """None where it has expired."""
+
+    async def view(self, viewer_id: ViewerId, share_id: ShareId, *, times: int) -> Share | None:
+        """Count these views. None where it has expired."""
+
+    async def delete(self, viewer_id: ViewerId, share_id: ShareId) -> bool: ...
 
 
 class UploadRepository(Protocol):

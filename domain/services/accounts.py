@@ -3,12 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from domain.credits import Account
+from domain.credits import Account, Priced
 from domain.ids import ViewerId
 from domain.planning import check_spending
 from domain.ports.repositories import AccountRepository
 from domain.refusals import Refusals
-from domain.turns import PlannedOutput
 from domain.viewers import Viewer
 
 
@@ -33,7 +32,7 @@ class AccountService:
     async def check(
         self,
         viewer: Viewer,
-        outputs: Sequence[PlannedOutput],
+        outputs: Sequence[Priced],
         *,
         max_credits: int | None,
         refusals: Refusals,

@@ -11,16 +11,17 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from domain.conflicts import Conflict
 from domain.conversations import Conversation
+from domain.credits import Priced
 from domain.errors import Overloaded, UserErrorCode
 from domain.idempotency import IdempotencyKey, IdempotencyRecord
-from domain.ids import conversation_of_turn
+from domain.ids import as_turn_id, conversation_of_turn
 from domain.outputs import Output
 from domain.ports.execution import HintQueue
 from domain.ports.repositories import ConversationRepository, IdempotencyRepository, TurnRepository
 from domain.refusals import Refusals, refuse
 from domain.retries import RetryPolicy
 from domain.services.accounts import AccountService
-from domain.turns import PlannedOutput, Turn
+from domain.turns import Turn
 from domain.viewers import Viewer
 
 _AFTER_CONFLICTS: Final = RetryPolicy(
@@ -32,7 +33,7 @@ class Plan(Protocol):
     """What a command would do. It may be incomplete where refusals were found with it."""
 
     @property
-    def outputs(self) -> Sequence[PlannedOutput]:
+    def outputs(self) -> Sequence[Priced]:
         """What has to be paid for."""
 
 
@@ -111,14 +112,16 @@ class CommandService:
         self, viewer: Viewer, record: IdempotencyRecord
     ) -> tuple[Conversation, Turn]:
         """What was stored under a key, as it is now. Raise Refused where that has been deleted."""
-        conversation_id = conversation_of_turn(record.turn_id)
+        turn_id = as_turn_id(record.parent_id)
+        assert turn_id is not None
+        conversation_id = conversation_of_turn(turn_id)
         conversations = await self.conversations.get_many(viewer.id, [conversation_id])
-        turns = await self.turns.get_many(viewer.id, [record.turn_id])
+        turns = await self.turns.get_many(viewer.id, [turn_id])
         if not conversations or not turns:
             # A used key never makes a second result.
             message = "The result stored under this key has been deleted."
             refuse(UserErrorCode.NOT_FOUND, message, "idempotencyKey")
-        return conversations[conversation_id], turns[record.turn_id]
+        return conversations[conversation_id], turns[turn_id]
 
     async def _find(self, viewer: Viewer, key: IdempotencyKey | None) -> IdempotencyRecord | None:
         """What the same command has stored before, or None. Raise Refused for another input."""

@@ -9,10 +9,11 @@ from domain.errors import UserErrorCode
 from domain.ids import (
     LAST_TURN_INDEX,
     ConversationId,
+    as_turn_id,
     conversation_of_turn,
+    parent_of_output,
     parse_conversation_id,
     parse_output_id,
-    turn_of_output,
 )
 from domain.model_choice import Inherited
 from domain.models import SQUARE, ModelRegistry, Resolution
@@ -131,15 +132,14 @@ class EditPlanner:
             refusals.add(UserErrorCode.TOO_MANY_REFERENCES, message, "previousOutputIds")
             return None
         ids = [parse_output_id(name) for name in names]
-        slots = [turn_of_output(output_id) if output_id else None for output_id in ids]
-        wanted = {
-            slot[0] for slot in slots if slot and conversation_of_turn(slot[0]) == conversation_id
-        }
+        slots = [parent_of_output(output_id) if output_id else None for output_id in ids]
+        turn_ids = [as_turn_id(slot[0]) if slot else None for slot in slots]
+        wanted = {one for one in turn_ids if one and conversation_of_turn(one) == conversation_id}
         turns = await self.turns.get_many(viewer.id, wanted) if wanted else {}
 
         references: list[Reference] = []
-        for index, slot in enumerate(slots):
-            turn = turns.get(slot[0]) if slot else None
+        for index, (turn_id, slot) in enumerate(zip(turn_ids, slots, strict=True)):
+            turn = turns.get(turn_id) if turn_id else None
             output = turn.output(slot[1]) if turn and slot else None
             image = output.image if output else None
             if image is not None:

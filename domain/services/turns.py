@@ -9,45 +9,26 @@ from domain.changes import Bookmark
 from domain.conflicts import Conflict
 from domain.conversations import Conversation
 from domain.errors import UserError, UserErrorCode
-from domain.execution.image_writer import ImageWriter
-from domain.execution.rules import may_be_retried
 from domain.idempotency import IdempotencyRecord, key_of
 from domain.ids import (
     ConversationId,
     TurnId,
-    parse_output_id,
     parse_turn_id,
-    turn_of_output,
 )
 from domain.images import Image
-from domain.models import ModelRegistry
-from domain.outputs import Output
 from domain.pages import Page, PageRequest, Position, cut
-from domain.planning import plan_retry
 from domain.ports.execution import HintQueue
-from domain.ports.repositories import ConversationRepository, TurnRepository
+from domain.ports.repositories import ConversationRepository, OutputRepository, TurnRepository
 from domain.refusals import Refusals, refuse
 from domain.services.accounts import AccountService
 from domain.services.commands import CommandService, Written
 from domain.services.edit_planning import EditPlanner, PlannedEdit
 from domain.stored import Wanted
-from domain.turns import PlannedOutput, RetryOutput, SendEdit, Turn, TurnPlan
+from domain.turns import SendEdit, Turn, TurnPlan
 from domain.viewers import Viewer
 
 _STRIP_TURNS: Final = 50
 _BEFORE_ALL_TURNS: Final = (-1, 0, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class _PlannedRetry:
-    """`planned` None: no model can run."""
-
-    output: Output
-    planned: PlannedOutput | None
-
-    @property
-    def outputs(self) -> Sequence[PlannedOutput]:
-        return [self.planned] if self.planned else []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,9 +38,8 @@ class TurnService:
     commands: CommandService
     accounts: AccountService
     edits: EditPlanner
-    registry: ModelRegistry
+    outputs: OutputRepository
     hints: HintQueue
-    image_writer: ImageWriter
 
     async def get_many(self, viewer: Viewer, ids: Iterable[TurnId]) -> Mapping[TurnId, Turn]:
         return await self.turns.get_many(viewer.id, ids)
@@ -155,58 +135,6 @@ class TurnService:
         )
         return plan.turn, refusals.found
 
-    async def retry_output(
-        self, viewer: Viewer, command: RetryOutput
-    ) -> tuple[Turn, Output, Bookmark]:
-        """Run a failed or cancelled output again, as its next attempt."""
-        key = key_of("retryOutput", command.idempotency_key, command)
-        old_preview_keys: list[str] = []
-
-        async def write(plan: _PlannedRetry) -> Written[tuple[Turn, Output, Bookmark]] | Conflict:
-            output = plan.output
-            assert plan.planned is not None
-            written = await self.turns.retry(
-                viewer.id,
-                output,
-                planned=plan.planned,
-                max_active_outputs=self.accounts.max_active_outputs,
-                key=key,
-            )
-            if isinstance(written, Conflict):
-                return written
-            turn, cluster_time = written
-            if output.preview is not None:
-                old_preview_keys.append(output.preview.key)
-            queued = _output_at(turn, output.slot)
-            return Written((turn, queued, Bookmark(cluster_time)), queued=[queued])
-
-        async def answer(record: IdempotencyRecord) -> tuple[Turn, Output, Bookmark]:
-            conversation, turn = await self.commands.load_made(viewer, record)
-            assert record.slot is not None
-            return turn, _output_at(turn, record.slot), Bookmark(conversation.as_of)
-
-        retried = await self.commands.run(
-            viewer,
-            key,
-            plan=partial(self._plan_retry, viewer, command),
-            max_credits=command.max_credits,
-            write=write,
-            answer=answer,
-        )
-        if old_preview_keys:
-            await self.image_writer.delete(old_preview_keys)
-        return retried
-
-    async def cancel_output(self, viewer: Viewer, raw_output_id: str) -> tuple[Turn, Output]:
-        """End an output that has not ended. Its siblings go on."""
-        turn, output = await self._find_output(viewer, raw_output_id)
-        cancelled = await self.turns.cancel(viewer.id, turn.id, [output.slot])
-        if cancelled is None:
-            message = "This output has already finished."
-            refuse(UserErrorCode.NOT_CANCELLABLE, message, "outputId")
-        self.hints.recall([output.id])
-        return cancelled, _output_at(cancelled, output.slot)
-
     async def cancel_turn(self, viewer: Viewer, raw_turn_id: str) -> Turn:
         """End its unfinished outputs. Those that have ended stay as they are."""
         turn_id = parse_turn_id(raw_turn_id)
@@ -214,37 +142,9 @@ class TurnService:
         if turn is None:
             refuse(UserErrorCode.NOT_FOUND, "There is no such turn.", "turnId")
         slots = [output.slot for output in turn.outputs]
-        cancelled = await self.turns.cancel(viewer.id, turn.id, slots)
+        cancelled = await self.outputs.cancel(viewer.id, turn.id, slots)
         if cancelled is None:
             refuse(UserErrorCode.NOT_CANCELLABLE, "This turn has already finished.", "turnId")
         self.hints.recall(output.id for output in turn.outputs)
+        assert isinstance(cancelled, Turn)
         return cancelled
-
-    async def _find_output(self, viewer: Viewer, raw_output_id: str) -> tuple[Turn, Output]:
-        output_id = parse_output_id(raw_output_id)
-        turn = output = None
-        if output_id is not None:
-            turn_id, slot = turn_of_output(output_id)
-            turn = (await self.get_many(viewer, [turn_id])).get(turn_id)
-            output = turn.output(slot) if turn else None
-        if turn is None or output is None:
-            refuse(UserErrorCode.NOT_FOUND, "There is no such output.", "outputId")
-        return turn, output
-
-    async def _plan_retry(
-        self, viewer: Viewer, command: RetryOutput, refusals: Refusals
-    ) -> _PlannedRetry:
-        turn, output = await self._find_output(viewer, command.output_id)
-        if not may_be_retried(output.status):
-            message = "Only a failed or cancelled output can be retried."
-            refusals.add(UserErrorCode.NOT_RETRYABLE, message, "outputId")
-        planned = plan_retry(
-            turn, output, command.model_id, registry=self.registry, refusals=refusals
-        )
-        return _PlannedRetry(output, planned)
-
-
-def _output_at(turn: Turn, slot: int) -> Output:
-    output = turn.output(slot)
-    assert output is not None
-    return output

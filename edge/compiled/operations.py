@@ -109,7 +109,8 @@ class CompiledSubscription:
         given = variables.coerced
         # One that is left out is not null: its argument may have a default.
         values = tuple((name, repr(given[name])) for name in self.variable_names if name in given)
-        return (self, request.scope.key, values)
+        viewer = None if self._hints.for_all else request.scope.key
+        return (self, viewer, values)
 
 
 class Compiler:

@@ -77,7 +77,7 @@ class FalProvider:
                 raise
             return await run.fetch(result)
         except GenerationFailed as failure:
-            alert_operator(failure, request)
+            alert_operator(failure, request.model)
             raise
 
     async def cancel(self, job: ProviderJob) -> None:

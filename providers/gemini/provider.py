@@ -13,7 +13,7 @@ from providers.http import MAX_BYTES
 from providers.polling import Pace
 from providers.references import References
 from providers.safe_http import Sources
-from providers.synchronous.dialect import Dialect
+from providers.synchronous.dialect import PictureDialect
 from providers.synchronous.provider import SynchronousProvider
 
 
@@ -31,7 +31,7 @@ class GeminiProvider(SynchronousProvider):
         max_bytes: int = MAX_BYTES,
     ) -> None:
         root = url.rstrip("/")
-        dialect = Dialect(
+        dialect = PictureDialect(
             name="gemini",
             key=key,
             headers={"x-goog-api-key": key},

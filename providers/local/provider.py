@@ -15,7 +15,7 @@ from typing import Final, ParamSpec, TypeVar
 from PIL import Image as Pictures
 
 from domain.generation import DeliveredImage, Delivery, GenerationRequest
-from domain.ids import turn_of_output
+from domain.ids import parent_of_output
 from domain.images import Image
 from domain.outputs import ProviderJob
 from domain.ports.objects import ObjectStore
@@ -164,12 +164,12 @@ def _sources(request: GenerationRequest, instructions: Instructions) -> tuple[Im
         return references
     first = references[0]
     if first.output_id is not None:
-        turn, _ = turn_of_output(first.output_id)
+        turn, _ = parent_of_output(first.output_id)
         for image in references:
             if (
                 image.model_id == request.model.id
                 and image.output_id is not None
-                and turn_of_output(image.output_id)[0] == turn
+                and parent_of_output(image.output_id)[0] == turn
             ):
                 return (image,)
     return (first,)

@@ -11,7 +11,7 @@ from providers.openai.failures import explain_answer
 from providers.openai.wire import Endpoint, body_of, reply_to
 from providers.polling import Pace
 from providers.references import MAX_TOGETHER_BYTES, References
-from providers.synchronous.dialect import Dialect
+from providers.synchronous.dialect import PictureDialect
 from providers.synchronous.images_reply import PICTURES
 from providers.synchronous.provider import SynchronousProvider
 
@@ -36,7 +36,7 @@ class OpenAIProvider(SynchronousProvider):
             model, _ = endpoint_of(request, Endpoint)
             return backend.url(Verb.EDIT if request.references else Verb.GENERATE, model)
 
-        dialect = Dialect(
+        dialect = PictureDialect(
             name=backend.provider,
             key=backend.key,
             headers=backend.headers,

@@ -15,7 +15,7 @@ from providers.openrouter.wire import (
 from providers.polling import Pace
 from providers.references import References
 from providers.safe_http import Sources
-from providers.synchronous.dialect import Dialect
+from providers.synchronous.dialect import PictureDialect
 from providers.synchronous.images_reply import PICTURES
 from providers.synchronous.provider import SynchronousProvider
 
@@ -34,7 +34,7 @@ class OpenRouterProvider(SynchronousProvider):
         max_bytes: int = MAX_BYTES,
     ) -> None:
         address = f"{url.rstrip('/')}/images"
-        dialect = Dialect(
+        dialect = PictureDialect(
             name="openrouter",
             key=key,
             headers={"authorization": f"Bearer {key}"},

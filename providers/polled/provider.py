@@ -79,7 +79,7 @@ class PolledProvider:
                 raise
             return await run.fetch(result)
         except GenerationFailed as failure:
-            alert_operator(failure, request)
+            alert_operator(failure, request.model)
             raise
 
     async def cancel(self, job: ProviderJob) -> None:

@@ -1,4 +1,4 @@
-"""The call that is a whole run: its answer brings the pictures.
+"""The call that is a whole run: its answer brings the pictures, or the caption.
 
 What must stay true: a request is sent once; nothing is kept of an answer except its pictures and
 short texts.
@@ -6,16 +6,14 @@ short texts.
 
 import codecs
 import json
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from math import inf
-from typing import Final
+from typing import Final, TypeVar
 
 import httpx2
 import orjson
 
-from domain.generation import GenerationRequest
-from domain.ports.providers import RunObserver
 from providers.failures import BAD_RESPONSE, OUTCOME_UNKNOWN, TIMED_OUT, explain_silence
 from providers.http import (
     MAX_BYTES,
@@ -32,8 +30,9 @@ from providers.http import (
 from providers.polling import PollingPolicy
 from providers.sse import DONE, read_events
 from providers.streaming_json import InlineJson
-from providers.synchronous.dialect import Body, Dialect, Partial, Reply
+from providers.synchronous.dialect import Body, Dialect, Reply
 
+PartialT = TypeVar("PartialT")
 ANSWERED: Final = frozenset({200, 201, 202, 203})
 """What a good answer's status is: 200, unless something between the provider and us changes it."""
 READ_SECONDS: Final = 900.0
@@ -75,13 +74,13 @@ class SynchronousClient:
         self,
         url: str,
         body: Body,
-        reply: Reply,
+        reply: Reply[PartialT],
         *,
-        request: GenerationRequest,
-        observer: RunObserver,
+        show: Callable[[PartialT], Awaitable[None]],
         policy: PollingPolicy,
     ) -> Answer:
         """Send it, and give a good answer to the reply: its one document, or those of its events.
+        Show each partial result.
 
         Return the answer without its body, except that of an error. Raise `NotSubmitted` where the
         request cannot have been read, TIMED_OUT where the deadline ends an answer that has begun,
@@ -93,7 +92,7 @@ class SynchronousClient:
             content: bytes | Form = body
         else:
             content, headers["content-type"] = orjson.dumps(body), "application/json"
-        previews, has_begun = _Previews(observer, request.preview_count), False
+        has_begun = False
         try:
             async with open_response(
                 self._client,
@@ -106,7 +105,7 @@ class SynchronousClient:
                 if response.status_code not in ANSWERED:
                     return await _read_error(response, policy)
                 has_begun = True
-                await self._read(response, reply, previews=previews, policy=policy)
+                await self._read(response, reply, show=show, policy=policy)
                 return Answer(response.status_code, response.headers, b"")
         except AnswerUnusable as nonsense:
             raise BAD_RESPONSE.failure(str(nonsense)) from nonsense
@@ -118,9 +117,9 @@ class SynchronousClient:
     async def _read(
         self,
         response: httpx2.Response,
-        reply: Reply,
+        reply: Reply[PartialT],
         *,
-        previews: "_Previews",
+        show: Callable[[PartialT], Awaitable[None]],
         policy: PollingPolicy,
     ) -> None:
         says_events = _names_events(response.headers.get("content-type", ""))
@@ -133,13 +132,13 @@ class SynchronousClient:
             start = await _read_start(texts)
             async with aclosing(texts), aclosing(_resume(start, texts)) as rest:
                 if start.startswith(_JSON) or not (says_events or start.startswith(_EVENTS)):
-                    await self._read_document(rest, reply, previews)
+                    await self._read_document(rest, reply, show)
                     return
                 try:
-                    await self._read_events(rest, reply, previews)
+                    await self._read_events(rest, reply, show)
                 except AnswerUnusable:
-                    # A picture that has arrived whole has been paid for.
-                    if not reply.pictures:
+                    # A result that has arrived whole has been paid for.
+                    if not reply.has_result:
                         raise
                 except AnswerLost:
                     if reply.is_empty:
@@ -149,7 +148,10 @@ class SynchronousClient:
             raise OUTCOME_UNKNOWN.failure("a stream that ends without a result")
 
     async def _read_document(
-        self, pieces: AsyncGenerator[bytes, None], reply: Reply, previews: "_Previews"
+        self,
+        pieces: AsyncGenerator[bytes, None],
+        reply: Reply[PartialT],
+        show: Callable[[PartialT], Awaitable[None]],
     ) -> None:
         document = self._document()
         async for piece in pieces:
@@ -157,10 +159,14 @@ class SynchronousClient:
         fields = document.fields()
         if fields is None:
             raise AnswerUnusable("an answer that is not a JSON object")
-        await previews.show(reply.take(document, fields))
+        for partial in reply.take(document, fields):
+            await show(partial)
 
     async def _read_events(
-        self, pieces: AsyncGenerator[bytes, None], reply: Reply, previews: "_Previews"
+        self,
+        pieces: AsyncGenerator[bytes, None],
+        reply: Reply[PartialT],
+        show: Callable[[PartialT], Awaitable[None]],
     ) -> None:
         """What is no JSON object is left out; raise `AnswerUnusable` if nothing else has come."""
         nonsense = False
@@ -168,13 +174,15 @@ class SynchronousClient:
             async for event in events:
                 words = event.body.words.strip()
                 if words.startswith(DONE):
+                    reply.end()
                     break
                 fields = event.body.fields()
                 if fields is None:
                     nonsense = nonsense or (event.is_whole and bool(words))
                     continue
                 typed = fields if fields.get("type") else {**fields, "type": event.name}
-                await previews.show(reply.take(event.body, typed))
+                for partial in reply.take(event.body, typed):
+                    await show(partial)
                 if reply.has_ended:
                     return
         if nonsense and not reply.is_whole:
@@ -186,7 +194,12 @@ class SynchronousClient:
         )
 
     def _pieces(
-        self, response: httpx2.Response, reply: Reply, policy: PollingPolicy, *, pictures: int
+        self,
+        response: httpx2.Response,
+        reply: Reply[object],
+        policy: PollingPolicy,
+        *,
+        pictures: int,
     ) -> AsyncGenerator[bytes, None]:
         usual = self._dialect.pause_seconds
         usual = inf if usual is None else usual
@@ -238,22 +251,6 @@ async def _resume(start: bytes, pieces: AsyncGenerator[bytes, None]) -> AsyncGen
     yield start
     async for piece in pieces:
         yield piece
-
-
-class _Previews:
-    """Shows as many of a run's partial pictures as are wanted."""
-
-    def __init__(self, observer: RunObserver, wanted: int) -> None:
-        self._observer = observer
-        self._left = wanted
-
-    async def show(self, partials: Iterable[Partial]) -> None:
-        for partial in partials:
-            if self._left > 0:
-                self._left -= 1
-                if partial.progress is not None:
-                    await self._observer.progress(partial.progress)
-                await self._observer.preview(partial.data)
 
 
 async def _read_error(response: httpx2.Response, policy: PollingPolicy) -> Answer:

@@ -69,6 +69,10 @@ class ImagesReply:
         return whole_first(self._pictures)[: self._image_count]
 
     @property
+    def has_result(self) -> bool:
+        return bool(self._pictures)
+
+    @property
     def is_empty(self) -> bool:
         return not self._pictures and self._failure is None
 
@@ -84,7 +88,7 @@ class ImagesReply:
     def has_ended(self) -> bool:
         return any(isinstance(one, str) or looks_whole(one) for one in self._pictures)
 
-    def take(self, document: InlineJson, fields: Fields) -> list[Partial]:
+    def take(self, document: InlineJson, fields: Fields, /) -> list[Partial]:
         kind = text_of(fields.get("type"))
         self._field_count = len(fields)
         if kind.endswith(_PARTIAL) or (
@@ -99,6 +103,9 @@ class ImagesReply:
         else:
             self._look_for_reason(items, fields, is_end=kind.endswith(_COMPLETED))
         return []
+
+    def end(self) -> None:
+        """It makes no difference: a picture ends the stream too."""
 
     def failure(self) -> GenerationFailed:
         if self._failure is not None:

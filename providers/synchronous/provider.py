@@ -12,7 +12,7 @@ from providers.references import References, fair_share
 from providers.result_downloads import fetch_pictures
 from providers.safe_http import Downloader
 from providers.synchronous.client import ANSWERED, SynchronousClient
-from providers.synchronous.dialect import Body, Dialect
+from providers.synchronous.dialect import Body, Partial, PictureDialect
 
 
 class SynchronousProvider:
@@ -20,7 +20,7 @@ class SynchronousProvider:
 
     def __init__(
         self,
-        dialect: Dialect,
+        dialect: PictureDialect,
         references: References,
         *,
         max_concurrent_runs: int,
@@ -53,7 +53,7 @@ class SynchronousProvider:
         try:
             return await self._generate(request, observer)
         except GenerationFailed as failure:
-            alert_operator(failure, request)
+            alert_operator(failure, request.model)
             raise
 
     async def cancel(self, job: ProviderJob) -> None:
@@ -70,9 +70,8 @@ class SynchronousProvider:
         await observer.submitting()
         leave_out = (self._dialect.key, request.prompt)
         reply = self._dialect.reply(request, leave_out)
-        answer = await self._call.ask(
-            url, body, reply, request=request, observer=observer, policy=policy
-        )
+        previews = _Previews(observer, request.preview_count)
+        answer = await self._call.ask(url, body, reply, show=previews.show, policy=policy)
         if answer.status not in ANSWERED:
             raise self._dialect.failure(answer, leave_out)
         if not reply.pictures:
@@ -94,3 +93,18 @@ class SynchronousProvider:
             content_types=self._dialect.reference_types,
         )
         return self._dialect.body(request, references)
+
+
+class _Previews:
+    """Shows as many of a run's partial pictures as are wanted."""
+
+    def __init__(self, observer: RunObserver, wanted: int) -> None:
+        self._observer = observer
+        self._left = wanted
+
+    async def show(self, partial: Partial) -> None:
+        if self._left > 0:
+            self._left -= 1
+            if partial.progress is not None:
+                await self._observer.progress(partial.progress)
+            await self._observer.preview(partial.data)

@@ -20,9 +20,9 @@ from domain.credits import (
     reserved,
 )
 from domain.errors import Overloaded, ViewerBeingDeleted
-from domain.ids import TurnId, ViewerId, output_id_of
+from domain.ids import ParentId, ViewerId, output_id_of
 from domain.outputs import Output
-from storage.mongo.collections import UNFINISHED_TURN, Document
+from storage.mongo.collections import PARENTS, UNFINISHED_PARENT, Document
 from storage.mongo.database import Database, repository
 from storage.mongo.output_rules import UNFINISHED_OUTPUT
 from storage.mongo.transaction import Abort, Transaction
@@ -119,9 +119,13 @@ class MongoAccountRepository:
                     session=session,
                 )
             }
+            first, *others = PARENTS.values()
+            unfinished = [{"$unionWith": {"coll": name, "pipeline": _HELD}} for name in others]
             held = {
                 found["_id"]: found
-                async for found in await self._database.turns.aggregate(_HELD, session=session)
+                async for found in await self._database.collection(first).aggregate(
+                    [*_HELD, *unfinished, _BY_OWNER], session=session
+                )
             }
         return _proof(accounts, sums, held)
 
@@ -166,10 +170,10 @@ async def reserve_credits(
         raise Abort(Conflict.LIMIT_REACHED)
 
 
-def releases(turn_id: TurnId, outputs: Sequence[Document]) -> list[Movement]:
+def releases(parent_id: ParentId, outputs: Sequence[Document]) -> list[Movement]:
     """What is released when these outputs, as they stood, end without images."""
     return [
-        released(output_id_of(turn_id, one["slot"]), one["attempt"], one["creditsReserved"])
+        released(output_id_of(parent_id, one["slot"]), one["attempt"], one["creditsReserved"])
         for one in outputs
     ]
 
@@ -238,17 +242,18 @@ _BY_DAY: Final[list[Document]] = [
 """A viewer's lines of the ledger, summed up by day, the latest first."""
 
 _HELD: Final[list[Document]] = [
-    {"$match": {"status": UNFINISHED_TURN}},
+    {"$match": {"status": UNFINISHED_PARENT}},
     {"$unwind": "$outputs"},
     {"$match": {"outputs.status": {"$in": UNFINISHED_OUTPUT}}},
-    {
-        "$group": {
-            "_id": "$ownerId",
-            "reserved": {"$sum": "$outputs.creditsReserved"},
-            "activeOutputs": {"$sum": 1},
-        }
-    },
+    {"$project": {"ownerId": 1, "outputs.creditsReserved": 1}},
 ]
+_BY_OWNER: Final[Document] = {
+    "$group": {
+        "_id": "$ownerId",
+        "reserved": {"$sum": "$outputs.creditsReserved"},
+        "activeOutputs": {"$sum": 1},
+    }
+}
 """What the unfinished outputs hold, by their owner."""
 
 

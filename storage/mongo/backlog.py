@@ -8,16 +8,21 @@ from domain.execution.rules import MAX_QUEUED
 from domain.ids import ViewerId, output_id_of
 from domain.outputs import OutputStatus
 from domain.ports.operators import Backlog, StuckOutput
-from storage.mongo.collections import UNFINISHED_TURN, Document
+from storage.mongo.collections import PARENTS, UNFINISHED_PARENT, Document
 from storage.mongo.database import Database, repository
 from storage.mongo.output_rules import UNFINISHED_OUTPUT, is_stuck, of_output
 
 _MILLISECOND: Final = timedelta(milliseconds=1)
-_UNFINISHED: Final[list[Document]] = [
-    {"$match": {"status": UNFINISHED_TURN}},
+_SEARCHED_FIRST, *_SEARCHED_NEXT = PARENTS.values()
+_UNFINISHED_HERE: Final[list[Document]] = [
+    {"$match": {"status": UNFINISHED_PARENT}},
     {"$project": {"ownerId": 1, "output": "$outputs"}},
     {"$unwind": "$output"},
     {"$match": {"output.status": {"$in": UNFINISHED_OUTPUT}}},
+]
+_UNFINISHED: Final[list[Document]] = [
+    *_UNFINISHED_HERE,
+    *({"$unionWith": {"coll": name, "pipeline": _UNFINISHED_HERE}} for name in _SEARCHED_NEXT),
 ]
 _IS_STUCK: Final = of_output(is_stuck(MAX_QUEUED))
 _BACKLOGS: Final[list[Document]] = [
@@ -46,6 +51,7 @@ class MongoBacklogRepository:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._unfinished = database.collection(_SEARCHED_FIRST)
 
     async def list_backlogs(self) -> Sequence[Backlog]:
         return [
@@ -57,7 +63,7 @@ class MongoBacklogRepository:
                 stuck=found["stuck"],
                 credits_reserved=found["credits"],
             )
-            async for found in await self._database.turns.aggregate(_BACKLOGS)
+            async for found in await self._unfinished.aggregate(_BACKLOGS)
         ]
 
     async def list_stuck(self, *, limit: int) -> Sequence[StuckOutput]:
@@ -70,7 +76,7 @@ class MongoBacklogRepository:
                 queued_at=found["output"]["queuedAt"],
                 lease_until=found["output"].get("leaseUntil"),
             )
-            async for found in await self._database.turns.aggregate([*_STUCK, {"$limit": limit}])
+            async for found in await self._unfinished.aggregate([*_STUCK, {"$limit": limit}])
         ]
 
     async def list_deletions(self, *, limit: int) -> Sequence[ViewerId]:

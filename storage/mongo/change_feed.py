@@ -24,6 +24,7 @@ _KINDS: Final = {
     "conversations": ChangedKind.CONVERSATION,
     "turns": ChangedKind.TURN,
     "accounts": ChangedKind.ACCOUNT,
+    "shares": ChangedKind.SHARE,
 }
 _WRITES: Final = ["insert", "update", "replace", "delete"]
 _PIPELINE: Final[list[Mapping[str, Any]]] = [

@@ -1,8 +1,8 @@
 """What a worker does to outputs: find, claim, hold, and bring to an end, money included.
 
 Every write after the claim names its fence, and matches nothing once another worker has claimed.
-Every filter names the turn's owner, the shard key, except those of the two searches that read the
-unfinished turns of all viewers: `list_waiting` and `end_overdue`.
+Every filter names the parent's owner, the shard key, except those of the two searches that read the
+unfinished parents of all viewers: `list_waiting` and `end_overdue`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,28 +10,31 @@ from datetime import timedelta
 
 from pymongo import ReturnDocument
 
+from domain.claims import Claim, Waiting
 from domain.conflicts import Conflict
-from domain.credits import captured, charge_for, released
+from domain.credits import captured, charge_for
 from domain.execution.rules import TIMED_OUT
 from domain.ids import (
     ModelId,
     OutputId,
     ViewerId,
+    as_turn_id,
+    conversation_of_turn,
     output_id_of,
+    parent_of_output,
     turn_id_range,
-    turn_of_output,
 )
 from domain.images import ImageRecord
 from domain.outputs import GenerationError, Preview, Report, Run
-from domain.turns import Claim, Waiting
-from storage.mongo.accounts import move_credits, releases
-from storage.mongo.collections import UNFINISHED_TURN, Document
+from storage.mongo.accounts import move_credits
+from storage.mongo.collections import PARENTS, UNFINISHED_PARENT, Document
 from storage.mongo.database import Database, repository
 from storage.mongo.images import image_document, record_document
 from storage.mongo.output_rules import (
     FOUND,
     IS_CLAIMABLE,
     IS_WAITING,
+    SEARCHED_FIRST,
     any_output,
     from_now,
     furthest_runs,
@@ -44,8 +47,8 @@ from storage.mongo.output_rules import (
 )
 from storage.mongo.output_updates import ENDED, claim_changes, moving, set_on_outputs
 from storage.mongo.outputs import preview_document, report_changes
-from storage.mongo.transaction import Abort, SessionCollection, Transaction
-from storage.mongo.turns import read_turn
+from storage.mongo.parents import end_outputs, read_parent
+from storage.mongo.transaction import Abort, Transaction
 
 
 @repository
@@ -54,13 +57,12 @@ class MongoClaimRepository:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._turns = database.turns
 
     async def find_waiting(self, viewer_id: ViewerId, output_id: OutputId) -> Waiting | None:
-        turn_id, slot = turn_of_output(output_id)
+        parent_id, slot = parent_of_output(output_id)
         waits = {"$and": [is_slot(slot), IS_WAITING]}
-        found = await self._turns.find_one(
-            {"_id": turn_id, "ownerId": viewer_id, "$expr": any_output(waits)},
+        found = await self._database.of_parent(parent_id).find_one(
+            {"_id": parent_id, "ownerId": viewer_id, "$expr": any_output(waits)},
             {f"outputs.{name}": 1 for name in FOUND},
         )
         if found is None:
@@ -83,25 +85,27 @@ class MongoClaimRepository:
         )
         return [
             _read_waiting(found, found["output"], found["ownerId"])
-            async for found in await self._turns.aggregate([*stages, {"$limit": limit}])
+            async for found in await self._database.collection(SEARCHED_FIRST).aggregate(
+                [*stages, {"$limit": limit}]
+            )
         ]
 
     async def claim(self, waiting: Waiting, *, lease: timedelta) -> Claim | None:
-        turn_id, slot = turn_of_output(waiting.output_id)
+        parent_id, slot = parent_of_output(waiting.output_id)
         claimable = {"$and": [is_slot(slot), IS_CLAIMABLE, *is_as_found(waiting)]}
-        found = await self._turns.find_one_and_update(
-            {"_id": turn_id, "ownerId": waiting.viewer_id, "$expr": any_output(claimable)},
+        found = await self._database.of_parent(parent_id).find_one_and_update(
+            {"_id": parent_id, "ownerId": waiting.viewer_id, "$expr": any_output(claimable)},
             moving(is_slot(slot), claim_changes(lease)),
             return_document=ReturnDocument.AFTER,
         )
         if found is None:
             return None
-        turn = read_turn(found)
+        parent = read_parent(found)
         embedded = next(one for one in found["outputs"] if one["slot"] == slot)
-        output = turn.output(slot)
+        output = parent.output(slot)
         assert output is not None
         return Claim(
-            turn=turn,
+            parent=parent,
             output=output,
             # The database's time of the claim.
             claimed_at=embedded["leaseUntil"] - lease,
@@ -109,12 +113,15 @@ class MongoClaimRepository:
         )
 
     async def earlier_messages(self, claim: Claim, *, limit: int) -> Sequence[str]:
-        first, _ = turn_id_range(claim.turn.conversation_id)
+        turn_id = as_turn_id(claim.parent.id)
+        if turn_id is None:
+            return []
+        first, _ = turn_id_range(conversation_of_turn(turn_id))
         earlier = {
-            "_id": {"$gte": first, "$lt": claim.turn.id},
-            "ownerId": claim.turn.owner_id,
+            "_id": {"$gte": first, "$lt": turn_id},
+            "ownerId": claim.parent.owner_id,
         }
-        cursor = self._turns.find(earlier, {"userMessage": 1}).sort("_id", -1).limit(limit)
+        cursor = self._database.turns.find(earlier, {"userMessage": 1}).sort("_id", -1).limit(limit)
         return [found["userMessage"] async for found in cursor][::-1]
 
     async def renew(self, claim: Claim, *, lease: timedelta) -> bool:
@@ -133,7 +140,8 @@ class MongoClaimRepository:
         return await self._write_unseen(claim, {"runs": furthest_runs(runs)})
 
     async def is_abandoned(self, claim: Claim) -> bool:
-        return await self._turns.find_one(is_wanted(claim), {"_id": 1}) is None
+        parents = self._database.of_parent(claim.parent.id)
+        return await parents.find_one(is_wanted(claim), {"_id": 1}) is None
 
     async def show_progress(
         self,
@@ -159,7 +167,7 @@ class MongoClaimRepository:
         charged = charge_for(
             output.credits_reserved,
             delivered=len(records),
-            asked=claim.turn.options.images_per_model,
+            asked=claim.parent.options.images_per_model,
         )
         changes: Document = {
             **ENDED,
@@ -169,69 +177,63 @@ class MongoClaimRepository:
             "preview": None,
             "creditsCharged": charged,
         }
-        documents = [record_document(claim.turn.owner_id, record) for record in records]
+        documents = [record_document(claim.parent.owner_id, record) for record in records]
         movement = captured(output.id, output.attempt, output.credits_reserved, charged=charged)
 
         async def work(transaction: Transaction) -> bool:
-            if not await self._write_seen(claim, changes, turns=transaction.turns):
+            if not await self._write_seen(claim, changes, inside=transaction):
                 raise Abort(Conflict.STALE)
             await transaction.images.insert_many(documents)
-            await move_credits(transaction, claim.turn.owner_id, movements=[movement])
+            await move_credits(transaction, claim.parent.owner_id, movements=[movement])
             return True
 
-        done = await self._database.transact(work, account=claim.turn.owner_id)
+        done = await self._database.transact(work, account=claim.parent.owner_id)
         return not isinstance(done, Conflict)
 
     async def fail(self, claim: Claim, error: GenerationError) -> bool:
-        output = claim.output
-        movement = released(output.id, output.attempt, output.credits_reserved)
-
-        async def work(transaction: Transaction) -> bool:
-            if not await self._write_seen(claim, _failed(error), turns=transaction.turns):
-                raise Abort(Conflict.STALE)
-            await move_credits(transaction, claim.turn.owner_id, movements=[movement])
-            return True
-
-        done = await self._database.transact(work, account=claim.turn.owner_id)
-        return not isinstance(done, Conflict)
+        slot = claim.output.slot
+        return await self._end(writable_by(claim), slot, is_slot(slot), error)
 
     async def end_overdue(self, *, max_queued: timedelta, limit: int) -> Sequence[OutputId]:
         overdue = is_overdue(max_queued)
         stages: list[Document] = [
-            {"$match": {"status": UNFINISHED_TURN}},
+            {"$match": {"status": UNFINISHED_PARENT}},
             {"$match": {"$expr": any_output(overdue)}},
             {"$limit": limit},
             {"$project": {"ownerId": 1, "outputs.slot": 1}},
         ]
         ended: list[OutputId] = []
-        async for found in await self._turns.aggregate(stages):
-            for output in found["outputs"]:
-                if await self._end_one(found, output["slot"], overdue):
-                    ended.append(output_id_of(found["_id"], output["slot"]))
+        for name in PARENTS.values():
+            async for found in await self._database.collection(name).aggregate(stages):
+                owned = {"_id": found["_id"], "ownerId": found["ownerId"]}
+                for output in found["outputs"]:
+                    slot = output["slot"]
+                    which = {"$and": [is_slot(slot), overdue]}
+                    query = {**owned, "$expr": any_output(which)}
+                    if await self._end(query, slot, which, TIMED_OUT):
+                        ended.append(output_id_of(found["_id"], slot))
         return ended
 
-    async def _end_one(self, turn: Document, slot: int, overdue: Document) -> bool:
-        which = {"$and": [is_slot(slot), overdue]}
+    async def _end(
+        self, query: Document, slot: int, which: Document, error: GenerationError
+    ) -> bool:
+        """End an output as failed. False if nothing matches the query."""
+        stored = {"code": error.code.value, "retryable": error.retryable}
+        update = moving(which, {**ENDED, "status": "FAILED", "error": {"$literal": stored}})
 
         async def work(transaction: Transaction) -> bool:
-            before = await transaction.turns.find_one_and_update(
-                {"_id": turn["_id"], "ownerId": turn["ownerId"], "$expr": any_output(which)},
-                moving(which, _failed(TIMED_OUT)),
-            )
-            if before is None:
-                raise Abort(Conflict.STALE)
-            ended = [output for output in before["outputs"] if output["slot"] == slot]
-            await move_credits(transaction, turn["ownerId"], movements=releases(turn["_id"], ended))
+            await end_outputs(transaction, query, slots=[slot], update=update)
             return True
 
-        done = await self._database.transact(work, account=turn["ownerId"])
+        done = await self._database.transact(work, account=query["ownerId"])
         return not isinstance(done, Conflict)
 
     async def _write_seen(
-        self, claim: Claim, changes: Document, *, turns: SessionCollection | None = None
+        self, claim: Claim, changes: Document, *, inside: Transaction | None = None
     ) -> bool:
         """Write what clients see: it raises the versions and notifies subscribers."""
-        result = await (turns or self._turns).update_one(
+        parents = (inside or self._database).of_parent(claim.parent.id)
+        result = await parents.update_one(
             writable_by(claim), moving(is_slot(claim.output.slot), changes)
         )
         return result.matched_count == 1
@@ -241,21 +243,14 @@ class MongoClaimRepository:
     ) -> bool:
         """Write what no client sees: it raises no version and notifies no subscriber."""
         update = [set_on_outputs(is_slot(claim.output.slot), changes)]
-        result = await self._turns.update_one(query or writable_by(claim), update)
+        parents = self._database.of_parent(claim.parent.id)
+        result = await parents.update_one(query or writable_by(claim), update)
         return result.matched_count == 1
 
 
-def _failed(error: GenerationError) -> Document:
-    return {
-        **ENDED,
-        "status": "FAILED",
-        "error": {"$literal": {"code": error.code.value, "retryable": error.retryable}},
-    }
-
-
-def _read_waiting(turn: Document, output: Document, viewer_id: ViewerId) -> Waiting:
+def _read_waiting(parent: Document, output: Document, viewer_id: ViewerId) -> Waiting:
     return Waiting(
-        output_id=output_id_of(turn["_id"], output["slot"]),
+        output_id=output_id_of(parent["_id"], output["slot"]),
         attempt=output["attempt"],
         viewer_id=viewer_id,
         model_id=output["model"],

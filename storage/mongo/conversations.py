@@ -189,6 +189,7 @@ class MongoConversationRepository:
                     {
                         "$set": {
                             "title": {"$literal": title},
+                            "titleWasGiven": True,
                             "words": words_added(before=title),
                             **_WRITTEN,
                         }
@@ -235,6 +236,9 @@ class MongoConversationRepository:
                     {"_id": {"$in": [image.id for image in gone]}, "ownerId": viewer_id}
                 )
             await transaction.turns.delete_many(own_turns)
+            await transaction.shares.delete_many(
+                {"ownerId": viewer_id, "conversationId": conversation_id}
+            )
             await move_credits(transaction, viewer_id, movements=released)
             return [key for image in gone for key in image.keys] + previews
 
@@ -274,7 +278,7 @@ class _NewTurn:
     async def use_key(self, transaction: Transaction) -> None:
         """First, so that a second request under the key is distinguished from other conflicts."""
         turn_id = turn_id_of(self.conversation_id, self.turn_index)
-        await use_key(transaction, self.owner_id, key=self.key, turn_id=turn_id)
+        await use_key(transaction, self.owner_id, key=self.key, parent_id=turn_id)
 
     async def write(self, transaction: Transaction) -> Turn:
         """Last: it ends with the account."""
@@ -308,6 +312,7 @@ def _read(document: Document, cluster_time: ClusterTime) -> Conversation:
         created_at=document["createdAt"],
         updated_at=document["updatedAt"],
         as_of=cluster_time,
+        title_was_given=document.get("titleWasGiven", False),
     )
 
 

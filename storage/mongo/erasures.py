@@ -21,7 +21,7 @@ from storage.mongo.images import image_keys
 from storage.mongo.output_rules import from_now
 from storage.mongo.transaction import Transaction
 
-_OWNED: Final = ("conversations", "turns", "images", "uploads", "prompts", "ledger")
+_OWNED: Final = ("conversations", "turns", "images", "shares", "uploads", "prompts", "ledger")
 """Collections whose documents have an `ownerId`, besides the idempotency records."""
 _IS_UNFINISHED: Final[Document] = {"erasure.leaseUntil": {"$exists": True}}
 _NEW_ACCOUNT: Final[Document] = {

@@ -6,7 +6,7 @@ from pymongo.errors import DuplicateKeyError
 
 from domain.conflicts import Conflict
 from domain.idempotency import IdempotencyKey, IdempotencyRecord
-from domain.ids import TurnId, ViewerId
+from domain.ids import ParentId, ViewerId
 from storage.mongo.collections import Document
 from storage.mongo.database import Database, repository
 from storage.mongo.transaction import Abort, Transaction
@@ -29,7 +29,7 @@ class MongoIdempotencyRepository:
         return IdempotencyRecord(
             mutation=found["mutation"],
             fingerprint=found["fingerprint"],
-            turn_id=found["turnId"],
+            parent_id=found["turnId"],
             slot=found["slot"],
         )
 
@@ -39,7 +39,7 @@ async def use_key(
     viewer_id: ViewerId,
     *,
     key: IdempotencyKey | None,
-    turn_id: TurnId,
+    parent_id: ParentId,
     slot: int | None = None,
 ) -> None:
     """Remember under the key, if there is one, what this transaction makes."""
@@ -52,7 +52,7 @@ async def use_key(
                 "ownerId": viewer_id,
                 "mutation": key.mutation,
                 "fingerprint": key.fingerprint,
-                "turnId": turn_id,
+                "turnId": parent_id,
                 "slot": slot,
                 "createdAt": datetime.now(UTC),
             }

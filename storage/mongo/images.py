@@ -11,8 +11,8 @@ from domain.ids import (
     ImageId,
     ModelId,
     ViewerId,
+    parent_of_output,
     turn_id_range,
-    turn_of_output,
 )
 from domain.images import (
     DigitalSourceType,
@@ -92,7 +92,7 @@ class MongoImageRepository:
             await transaction.images.delete_many(query)
             outputs = [one["outputId"] for one in found if one["outputId"] is not None]
             if outputs:
-                turn_ids = sorted({turn_of_output(output_id)[0] for output_id in outputs})
+                turn_ids = sorted({parent_of_output(output_id)[0] for output_id in outputs})
                 await transaction.turns.update_many(
                     {
                         "_id": {"$in": turn_ids},

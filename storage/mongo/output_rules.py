@@ -12,11 +12,11 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Final
 
+from domain.claims import Claim, Waiting
 from domain.execution.rules import STUCK_AFTER
 from domain.ids import ModelId
 from domain.outputs import UNFINISHED, OutputStatus, Run
-from domain.turns import Claim, Waiting
-from storage.mongo.collections import UNFINISHED_TURN, Document
+from storage.mongo.collections import PARENTS, UNFINISHED_PARENT, Document
 
 UNFINISHED_OUTPUT: Final = [status.value for status in OutputStatus if status in UNFINISHED]
 
@@ -88,16 +88,22 @@ def in_fair_order(
     min_queued: timedelta,
     expired: bool,
 ) -> list[Document]:
-    """`rules.in_fair_order`: the pipeline over turns. It makes one document per output."""
+    """`rules.in_fair_order`: the pipeline over parents of all kinds, beginning with those of
+    `SEARCHED_FIRST`. It makes one document per output.
+    """
     is_begun = {"$and": [_IS_GENERATING, {"$in": ["$$output.model", list(begun_only)]}]}
     is_wanted = {"$or": [{"$in": ["$$output.model", list(model_ids)]}, is_begun]}
     found = {"$and": [is_wanted, may_be_started_by_search(min_queued=min_queued, expired=expired)]}
-    return [
-        {"$match": {"status": UNFINISHED_TURN}},
+    unfinished: list[Document] = [
+        {"$match": {"status": UNFINISHED_PARENT}},
         {"$project": {"ownerId": 1, **{f"outputs.{name}": 1 for name in _DECIDING}}},
         {"$unwind": "$outputs"},
         {"$match": {"outputs.status": {"$in": UNFINISHED_OUTPUT}}},
         {"$project": {"ownerId": 1, "output": "$outputs"}},
+    ]
+    return [
+        *unfinished,
+        *({"$unionWith": {"coll": name, "pipeline": unfinished}} for name in _SEARCHED_NEXT),
         {"$set": {"found": of_output(found), "held": of_output(IS_HELD)}},
         {"$match": {"$or": [{"found": True}, {"held": True}]}},
         {
@@ -124,6 +130,8 @@ def in_fair_order(
     ]
 
 
+SEARCHED_FIRST, *_SEARCHED_NEXT = PARENTS.values()
+
 FOUND: Final = ("slot", "attempt", "model", "fence", "leaseUntil")
 """The stored fields of an output that a search returns."""
 _DECIDING: Final = (*FOUND, "status", "notBefore", "queuedAt")
@@ -146,8 +154,8 @@ def writable_by(claim: Claim, **more: object) -> Document:
     """`rules.may_write`: what a claim's writes match, and `more`."""
     output = claim.output
     return {
-        "_id": claim.turn.id,
-        "ownerId": claim.turn.owner_id,
+        "_id": claim.parent.id,
+        "ownerId": claim.parent.owner_id,
         "outputs": {
             "$elemMatch": {
                 "slot": output.slot,
@@ -161,10 +169,10 @@ def writable_by(claim: Claim, **more: object) -> Document:
 
 
 def is_wanted(claim: Claim) -> Document:
-    """The opposite of `rules.is_abandoned`: what a turn matches that still wants a claim's run."""
+    """The opposite of `rules.is_abandoned`: what a parent matches if it still wants the run."""
     return {
-        "_id": claim.turn.id,
-        "ownerId": claim.turn.owner_id,
+        "_id": claim.parent.id,
+        "ownerId": claim.parent.owner_id,
         "outputs": {
             "$elemMatch": {
                 "slot": claim.output.slot,

@@ -1,14 +1,14 @@
-"""Updates that change outputs inside of their turn, in one write.
+"""Updates that change outputs inside of their parent, in one write.
 
-A write that a client can see raises the turn's `version`, sets `changedAt` to the database's own
-time, and derives the turn's status and end from its outputs.
+A write that a client can see raises the parent's `version`, sets `changedAt` to the database's own
+time, and derives the parent's status and end from its outputs.
 """
 
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
-from domain.ids import ImageId
+from domain.ids import ImageId, ParentId
 from storage.mongo.collections import Document
 from storage.mongo.output_rules import STATUS, from_now
 
@@ -29,7 +29,7 @@ _DERIVED: Final[list[Document]] = [
         }
     },
 ]
-"""The turn's status, and when it ended."""
+"""The parent's status, and when it ended."""
 
 ENDED: Final[Document] = {
     "progress": None,
@@ -51,6 +51,19 @@ def claim_changes(lease: timedelta) -> Document:
         "startedAt": {"$ifNull": ["$$output.startedAt", "$$NOW"]},
         "deadlineAt": {"$ifNull": ["$$output.deadlineAt", deadline]},
     }
+
+
+def inserting(parent_id: ParentId, document: Document) -> list[Document]:
+    """The update that makes a parent, with the database's time in it and in its outputs."""
+    outputs = {
+        "$map": {
+            "input": {"$literal": document["outputs"]},
+            "in": {"$mergeObjects": ["$$this", {"queuedAt": "$$NOW"}]},
+        }
+    }
+    times = {"changedAt": "$$CLUSTER_TIME", "createdAt": "$$NOW", "updatedAt": "$$NOW"}
+    new = {"$literal": {"_id": parent_id, **document}}
+    return [{"$replaceWith": {"$mergeObjects": [new, {"outputs": outputs, **times}]}}]
 
 
 def moving(which: Document, changes: Document) -> list[Document]:

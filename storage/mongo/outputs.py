@@ -1,14 +1,30 @@
-"""Outputs and references as they stand inside a turn's document."""
+"""What documents with outputs have in common: the outputs, as they stand inside of them, and the
+wishes that they were made for.
+"""
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from domain.errors import GenerationErrorCode
-from domain.ids import output_id_of
+from domain.ids import ViewerId, output_id_of
+from domain.models import AspectRatio, ImageFormat, Quality, Resolution
 from domain.outputs import GenerationError, Output, OutputStatus, Preview, Report, Run, Usage
+from domain.parents import TurnOptions
 from domain.references import Reference, ReferenceOrigin
-from domain.stored import Coded, Derived, Instant, Key, Many, One, Property, Stored
-from domain.turns import PlannedOutput
+from domain.stored import (
+    Coded,
+    Derived,
+    Field,
+    Instant,
+    Key,
+    Listed,
+    Many,
+    One,
+    Property,
+    Stored,
+    Written,
+)
+from domain.turns import PlannedOutput, TurnPlan, TurnStatus
 from storage.mongo.collections import Document
 from storage.mongo.images import StoredImage, image_document
 
@@ -89,13 +105,14 @@ class StoredRun(Stored, Run):
 
 
 class StoredOutput(Stored, Output):
-    """Its record is inside the turn's, and is given the turn's id."""
+    """Its record is inside its parent's, and is given the parent's id."""
 
     __slots__ = ("companion", "record")
     kind = Output
     fields: ClassVar = {
-        "id": Derived(lambda record: output_id_of(record["turnId"], record["slot"]), ("slot",)),
-        "turn_id": Key("turnId"),
+        "id": Derived(lambda record: output_id_of(record["parentId"], record["slot"]), ("slot",)),
+        "parent_id": Key("parentId"),
+        "turn_id": Property(("parentId",)),
         "slot": Key("slot"),
         "model_id": Key("model"),
         "requested_model_id": Key("requestedModel"),
@@ -123,7 +140,74 @@ class StoredOutput(Stored, Output):
     }
 
 
+class StoredOptions(Stored, TurnOptions):
+    __slots__ = ("companion", "record")
+    kind = TurnOptions
+    fields: ClassVar = {
+        "images_per_model": Key("imagesPerModel"),
+        "previews": Key("previews"),
+        "quality": Coded("quality", Quality),
+        "format": Coded("format", ImageFormat),
+        "width": Key("width"),
+        "height": Key("height"),
+        "seed": Key("seed"),
+        "negative_prompt": Key("negativePrompt"),
+        "earlier_messages": Key("earlierMessages", default=None, required=False),
+        "context": Property(("earlierMessages",)),
+    }
+
+
+PARENT_FIELDS: Final[dict[str, Field]] = {
+    "id": Key("_id"),
+    "owner_id": Key("ownerId"),
+    "user_message": Key("userMessage"),
+    "selected_model_ids": Listed("selectedModels"),
+    "references": Many("references", StoredReference),
+    "previous_were_named": Key("previousWereNamed", default=False, required=False),
+    "aspect_ratio": Written("aspectRatio", AspectRatio.parse),
+    "resolution": Coded("resolution", Resolution),
+    "options": One("options", StoredOptions),
+    "outputs": Many("outputs", StoredOutput, inherits=(("parentId", "_id"),)),
+    "version": Key("version"),
+    "created_at": Instant("createdAt"),
+    "updated_at": Instant("updatedAt"),
+    "completed_at": Instant("completedAt"),
+}
+"""What a stored parent has, whatever its kind."""
+
 read_run = StoredRun.of
+
+
+def new_parent(owner_id: ViewerId, plan: TurnPlan) -> Document:
+    """The document of a new parent, as far as a plan decides it."""
+    options = plan.options
+    return {
+        "ownerId": owner_id,
+        "userMessage": plan.user_message,
+        "selectedModels": [planned.requested_model_id for planned in plan.outputs],
+        "references": reference_documents(plan.references),
+        "previousWereNamed": plan.previous_were_named,
+        "aspectRatio": str(plan.aspect_ratio),
+        "resolution": plan.resolution.value,
+        "options": {
+            "imagesPerModel": options.images_per_model,
+            "previews": options.previews,
+            "quality": options.quality,
+            "format": options.format,
+            "width": options.width,
+            "height": options.height,
+            "seed": options.seed,
+            "negativePrompt": options.negative_prompt,
+            "earlierMessages": options.earlier_messages,
+        },
+        "status": TurnStatus.PENDING.value,
+        "outputs": [
+            {"slot": slot, "attempt": 1, "fence": 0, "version": 1, **queued_output(planned)}
+            for slot, planned in enumerate(plan.outputs, start=1)
+        ],
+        "version": 1,
+        "completedAt": None,
+    }
 
 
 def reference_documents(references: Iterable[Reference]) -> list[Document]:

@@ -7,8 +7,6 @@ from typing import ClassVar, Final
 from pymongo import ReturnDocument
 
 from domain.changes import ClusterTime
-from domain.conflicts import Conflict
-from domain.idempotency import IdempotencyKey
 from domain.ids import (
     ConversationId,
     TurnId,
@@ -16,49 +14,24 @@ from domain.ids import (
     turn_id_of,
     turn_id_range,
 )
-from domain.models import AspectRatio, ImageFormat, Quality, Resolution
-from domain.outputs import Output
 from domain.pages import Page, PageRequest, cut
 from domain.stored import (
     Coded,
-    Instant,
     Key,
-    Listed,
-    Many,
-    One,
     Property,
     Stored,
     Wanted,
-    Written,
     projection,
 )
-from domain.turns import (
-    PlannedOutput,
-    Turn,
-    TurnOptions,
-    TurnPlan,
-    TurnsAsOf,
-    TurnStatus,
-)
-from storage.mongo.accounts import move_credits, releases, reserve_credits
-from storage.mongo.collections import UNFINISHED_TURN, Document
+from domain.turns import Turn, TurnPlan, TurnsAsOf, TurnStatus
+from storage.mongo.collections import UNFINISHED_PARENT, Document
 from storage.mongo.database import SHOWN, Database, cluster_time_of, from_cluster_time, repository
-from storage.mongo.idempotency import use_key
 from storage.mongo.output_rules import (
-    MAY_BE_CANCELLED,
-    UNFINISHED_OUTPUT,
-    any_output,
     from_now,
-    is_slot,
 )
-from storage.mongo.output_updates import ENDED, moving
-from storage.mongo.outputs import (
-    StoredOutput,
-    StoredReference,
-    queued_output,
-    reference_documents,
-)
-from storage.mongo.transaction import Abort, Transaction
+from storage.mongo.output_updates import inserting
+from storage.mongo.outputs import PARENT_FIELDS, new_parent
+from storage.mongo.transaction import Transaction
 
 _MAX_IN_PROGRESS: Final = 100
 _PAGE: Final = 50
@@ -130,7 +103,7 @@ class MongoTurnRepository:
         return read_turn(found) if found else None
 
     async def in_progress(self, viewer_id: ViewerId) -> Sequence[Turn]:
-        query = {"ownerId": viewer_id, "status": UNFINISHED_TURN}
+        query = {"ownerId": viewer_id, "status": UNFINISHED_PARENT}
         found = await self._turns.find(query).sort("_id", 1).limit(_MAX_IN_PROGRESS).to_list()
         return [read_turn(document) for document in found]
 
@@ -145,7 +118,7 @@ class MongoTurnRepository:
         at_least: ClusterTime | None = None,
     ) -> TurnsAsOf:
         alternatives: list[Document] = [
-            {"status": UNFINISHED_TURN},
+            {"status": UNFINISHED_PARENT},
             {"$expr": {"$gte": ["$updatedAt", from_now(-recent)]}},
         ]
         if changed_since is not None:
@@ -181,74 +154,6 @@ class MongoTurnRepository:
             page.append(latest)
         return TurnsAsOf(tuple(map(read_turn, page)), cluster_time, more)
 
-    async def retry(
-        self,
-        viewer_id: ViewerId,
-        output: Output,
-        *,
-        planned: PlannedOutput,
-        max_active_outputs: int,
-        key: IdempotencyKey | None,
-    ) -> tuple[Turn, ClusterTime] | Conflict:
-        slot, turn_id = output.slot, output.turn_id
-        unchanged = {
-            "slot": slot,
-            "attempt": output.attempt,
-            "status": output.status.value,
-        }
-        changes: Document = {
-            name: {"$literal": value} for name, value in queued_output(planned).items()
-        } | {
-            "attempt": output.attempt + 1,
-            "fence": {"$add": ["$$output.fence", 1]},
-            "queuedAt": "$$NOW",
-        }
-
-        async def work(transaction: Transaction) -> Turn:
-            await use_key(transaction, viewer_id, key=key, turn_id=turn_id, slot=slot)
-            found = await transaction.turns.find_one_and_update(
-                {"_id": turn_id, "ownerId": viewer_id, "outputs": {"$elemMatch": unchanged}},
-                moving(is_slot(slot), changes),
-                return_document=ReturnDocument.AFTER,
-            )
-            if found is None:
-                raise Abort(Conflict.STALE)
-            turn = read_turn(found)
-            queued = [one for one in turn.outputs if one.slot == slot]
-            await reserve_credits(
-                transaction, queued, owner_id=viewer_id, max_active=max_active_outputs
-            )
-            return turn
-
-        retried = await self._database.transact(work, account=viewer_id)
-        return retried if isinstance(retried, Conflict) else (retried.result, retried.cluster_time)
-
-    async def cancel(
-        self, viewer_id: ViewerId, turn_id: TurnId, slots: Iterable[int]
-    ) -> Turn | None:
-        wanted_slots = list(slots)
-        wanted = {"$and": [{"$in": ["$$output.slot", wanted_slots]}, MAY_BE_CANCELLED]}
-
-        async def work(transaction: Transaction) -> Turn:
-            before = await transaction.turns.find_one_and_update(
-                {"_id": turn_id, "ownerId": viewer_id, "$expr": any_output(wanted)},
-                moving(wanted, {**ENDED, "status": "CANCELLED"}),
-            )
-            if before is None:
-                raise Abort(Conflict.STALE)
-            ended = [
-                output
-                for output in before["outputs"]
-                if output["slot"] in wanted_slots and output["status"] in UNFINISHED_OUTPUT
-            ]
-            after = await transaction.turns.find_one({"_id": turn_id, "ownerId": viewer_id})
-            assert after is not None
-            await move_credits(transaction, viewer_id, movements=releases(turn_id, ended))
-            return read_turn(after)
-
-        cancelled = await self._database.transact(work, account=viewer_id)
-        return None if isinstance(cancelled, Conflict) else cancelled.result
-
 
 async def insert_turn(
     transaction: Transaction,
@@ -260,29 +165,10 @@ async def insert_turn(
 ) -> Turn:
     """Write a new turn. One that is there already is never changed: the insertion fails."""
     turn_id = turn_id_of(conversation_id, turn_index)
-    document = _new_turn_document(owner_id, turn_index, plan)
+    document = new_parent(owner_id, plan) | {"turnIndex": turn_index}
     found = await transaction.turns.find_one_and_update(
         {"_id": turn_id, "ownerId": owner_id, "version": {"$exists": False}},
-        [
-            {
-                "$replaceWith": {
-                    "$mergeObjects": [
-                        {"$literal": {"_id": turn_id, **document}},
-                        {
-                            "outputs": {
-                                "$map": {
-                                    "input": {"$literal": document["outputs"]},
-                                    "in": {"$mergeObjects": ["$$this", {"queuedAt": "$$NOW"}]},
-                                }
-                            },
-                            "changedAt": "$$CLUSTER_TIME",
-                            "createdAt": "$$NOW",
-                            "updatedAt": "$$NOW",
-                        },
-                    ]
-                }
-            }
-        ],
+        inserting(turn_id, document),
         upsert=True,
         return_document=ReturnDocument.AFTER,
     )
@@ -290,80 +176,17 @@ async def insert_turn(
     return read_turn(found)
 
 
-class StoredOptions(Stored, TurnOptions):
-    __slots__ = ("companion", "record")
-    kind = TurnOptions
-    fields: ClassVar = {
-        "images_per_model": Key("imagesPerModel"),
-        "previews": Key("previews"),
-        "quality": Coded("quality", Quality),
-        "format": Coded("format", ImageFormat),
-        "width": Key("width"),
-        "height": Key("height"),
-        "seed": Key("seed"),
-        "negative_prompt": Key("negativePrompt"),
-        "earlier_messages": Key("earlierMessages", default=None, required=False),
-        "context": Property(("earlierMessages",)),
-    }
-
-
 class StoredTurn(Stored, Turn):
     __slots__ = ("companion", "record")
     kind = Turn
-    fields: ClassVar = {
-        "id": Key("_id"),
-        "owner_id": Key("ownerId"),
+    fields: ClassVar = PARENT_FIELDS | {
         "turn_index": Key("turnIndex"),
-        "user_message": Key("userMessage"),
-        "selected_model_ids": Listed("selectedModels"),
-        "references": Many("references", StoredReference),
-        "previous_were_named": Key("previousWereNamed", default=False, required=False),
-        "aspect_ratio": Written("aspectRatio", AspectRatio.parse),
-        "resolution": Coded("resolution", Resolution),
-        "options": One("options", StoredOptions),
         "status": Coded("status", TurnStatus),
-        "outputs": Many("outputs", StoredOutput, inherits=(("turnId", "_id"),)),
-        "version": Key("version"),
-        "created_at": Instant("createdAt"),
-        "updated_at": Instant("updatedAt"),
-        "completed_at": Instant("completedAt"),
         "error": Property(("status", "outputs.error")),
     }
 
 
 read_turn = StoredTurn.of
-
-
-def _new_turn_document(owner_id: ViewerId, turn_index: int, plan: TurnPlan) -> Document:
-    options = plan.options
-    return {
-        "ownerId": owner_id,
-        "turnIndex": turn_index,
-        "userMessage": plan.user_message,
-        "selectedModels": [planned.requested_model_id for planned in plan.outputs],
-        "references": reference_documents(plan.references),
-        "previousWereNamed": plan.previous_were_named,
-        "aspectRatio": str(plan.aspect_ratio),
-        "resolution": plan.resolution.value,
-        "options": {
-            "imagesPerModel": options.images_per_model,
-            "previews": options.previews,
-            "quality": options.quality,
-            "format": options.format,
-            "width": options.width,
-            "height": options.height,
-            "seed": options.seed,
-            "negativePrompt": options.negative_prompt,
-            "earlierMessages": options.earlier_messages,
-        },
-        "status": TurnStatus.PENDING.value,
-        "outputs": [
-            {"slot": slot, "attempt": 1, "fence": 0, "version": 1, **queued_output(planned)}
-            for slot, planned in enumerate(plan.outputs, start=1)
-        ],
-        "version": 1,
-        "completedAt": None,
-    }
 
 
 def _range(conversation_id: ConversationId) -> Document:

@@ -14,8 +14,8 @@ import structlog
 from nats.aio.msg import Msg
 from nats.errors import Error
 
+from domain.claims import Hint
 from domain.execution.dropped_hints import DroppedHints
-from domain.turns import Hint
 from storage.queue.connection import Connected, NatsConnection
 from storage.queue.hints import parse_hint
 from storage.queue.pull import Pull

@@ -8,8 +8,8 @@ from typing import Final
 
 import orjson
 
+from domain.claims import Hint
 from domain.ids import parse_output_id, parse_viewer_id
-from domain.turns import Hint
 
 VERSION: Final = 1
 

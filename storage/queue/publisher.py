@@ -11,9 +11,9 @@ from typing import Final
 
 from nats.js.errors import NoStreamResponseError
 
+from domain.claims import Hint
 from domain.execution.dropped_hints import DroppedHints
 from domain.ids import OutputId, ViewerId
-from domain.turns import Hint
 from storage.queue.connection import NatsConnection
 from storage.queue.hints import encode_hint
 

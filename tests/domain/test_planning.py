@@ -16,14 +16,15 @@ from domain.models import (
     AspectRatio,
     ImageModel,
     ModelRegistry,
-    ModelUnavailableReason,
     Resolution,
     Scene,
 )
+from domain.parents import TurnOptions
 from domain.planning import check_spending, plan_turn
 from domain.references import Reference, ReferenceOrigin, choose_references, positions_of
 from domain.refusals import Refusals
-from domain.turns import TurnOptions, TurnPlan, TurnRequest
+from domain.registry import ModelUnavailableReason
+from domain.turns import TurnPlan, TurnRequest
 
 WORDS, EDITS = frozenset({Scene.TEXT_TO_IMAGE}), frozenset({Scene.IMAGE_TO_IMAGE})
 WIDE = AspectRatio(16, 9)

@@ -17,11 +17,12 @@ from domain.models import (
     Resolution,
     Scene,
 )
+from domain.parents import TurnOptions
 from domain.planning import plan_turn
 from domain.prices import price_of_image
 from domain.references import Reference
 from domain.refusals import Refusals
-from domain.turns import PlannedOutput, TurnOptions, TurnRequest
+from domain.turns import PlannedOutput, TurnRequest
 from tests.domain.test_planning import a_model, references
 
 TABLE = (

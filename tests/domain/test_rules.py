@@ -96,7 +96,7 @@ def test_an_output_is_overdue_past_its_deadline_or_queued_too_long(
 
 def a_candidate(viewer: str, number: int, state: OutputState = QUEUED) -> Candidate:
     return Candidate(
-        turn_id=TurnId(f"turn_{number:04}"),
+        parent_id=TurnId(f"turn_{number:04}"),
         slot=1,
         viewer_id=ViewerId(viewer),
         model_id=MODEL,
@@ -109,7 +109,7 @@ def order(*candidates: Candidate) -> list[int]:
     found = rules.in_fair_order(
         candidates, NOW, model_ids={MODEL}, min_queued=timedelta(0), expired=True
     )
-    return [int(one.turn_id.removeprefix("turn_")) for one in found]
+    return [int(one.parent_id.removeprefix("turn_")) for one in found]
 
 
 def test_viewers_take_turns_however_much_one_of_them_has_queued() -> None:

@@ -27,7 +27,7 @@ def test_an_outputs_id_tells_its_turn_and_its_conversation() -> None:
     output_id = ids.output_id_of(turn_id, 3)
 
     assert turn_id.endswith("_0012")
-    assert ids.turn_of_output(output_id) == (turn_id, 3)
+    assert ids.parent_of_output(output_id) == (turn_id, 3)
     assert ids.conversation_of_turn(turn_id) == conversation_id
     assert ids.parse_output_id(output_id) == output_id
     low, high = ids.turn_id_range(conversation_id)

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from bootstrap import Api, open_api
 from edge.execution import OperationExecutor
 from settings import Settings
-from tests.conftest import a_database_name
+from tests.conftest import UNLIMITED, a_database_name
 from tests.storage.places import Place, place_in_folder
 
 
@@ -25,7 +25,10 @@ async def api(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Asy
     folder = tmp_path_factory.mktemp("api")
     async with a_database_name(mongodb_uri) as name:
         settings = Settings(
-            data_dir=folder, mongodb_uri=SecretStr(mongodb_uri), mongodb_database=name
+            data_dir=folder,
+            mongodb_uri=SecretStr(mongodb_uri),
+            mongodb_database=name,
+            limit=UNLIMITED,
         )
         async with open_api(settings) as api:
             yield api

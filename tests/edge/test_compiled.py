@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from random import Random
 from typing import Any, Final
 
@@ -11,13 +12,16 @@ from graphql import ExecutionResult, execute, parse, validate
 
 from bootstrap import Api
 from domain.changes import Bookmark, ClusterTime
-from domain.ids import viewer_id_of
+from domain.ids import ConversationId, conversation_of_turn, new_share_id, viewer_id_of
+from domain.services.rate_limits import RateLimits
+from domain.shares import Share
+from domain.shown import show_update
 from domain.turns import TurnUpdate
 from domain.viewers import Viewer
 from edge.compiled.operations import Compiler
 from edge.documents import read_document
 from edge.execution import executable_schema
-from schema.context import Request, Scope
+from schema.context import NOBODY, Request, Scope
 from schema.loaders import Loaders
 from storage.mongo.turns import read_turn
 from tests.edge import generated
@@ -40,16 +44,22 @@ class Sides:
     api: Api
     viewer: Viewer
     compiler: Compiler
+    for_nobody: bool = False
 
     def request(self) -> Request:
-        scope = Scope(self.viewer)
-        services = self.api.services
+        scope = NOBODY if self.for_nobody else Scope(self.viewer)
+        services = replace(self.api.services, rate_limits=self._at_rest())
         return Request(
             id="test",
             scope=scope,
             services=services,
             load=Loaders(services, scope.require_viewer),
         )
+
+    def _at_rest(self) -> RateLimits:
+        """Rate limits without time: their state is not different a moment later."""
+        limits = self.api.services.rate_limits
+        return replace(limits, now=lambda: 1.0, utc_now=lambda: datetime(2026, 1, 1, tzinfo=UTC))
 
     async def plain(
         self, text: str, variables: dict[str, Any], root: object = None
@@ -142,6 +152,63 @@ async def test_an_event_is_answered_as_by_graphql_core(
             found = await same(plain, answer, text)
         answered += found
     assert answered > SEEDS / (10 if spoilt else 2)
+
+
+@pytest.mark.parametrize("with_prompts", [False, True], ids=["no prompts", "prompts"])
+async def test_what_a_share_shows_is_answered_as_by_graphql_core(
+    sides: Sides, stored: list[dict[str, Any]], with_prompts: bool
+) -> None:
+    """An event, and a page of turns; and to nobody as to a viewer."""
+    nobody = replace(sides, for_nobody=True)
+    shares: dict[str, Share] = {}
+    answered = 0
+    for seed in range(SEEDS // 4):
+        random = Random(seed)
+        turn = random.choice(stored)
+        conversation_id = conversation_of_turn(turn["_id"])
+        if conversation_id not in shares:
+            shares[conversation_id] = await a_share(sides, conversation_id, with_prompts)
+        share = shares[conversation_id]
+        token = sides.api.services.shares.tokens.make(share)
+        event = show_update(update(turn, random), share.scope)
+        for operation, root, kind, value in (
+            ("query", f'shared(token: "{token}")', "SharedConversation", None),
+            ("subscription", f'sharedTurnUpdated(token: "{token}")', "TurnUpdate", event),
+        ):
+            text = generated.Documents(random, schema, without=TIMED).operation(
+                operation, root, kind, depth=5
+            )
+            if not valid(text):
+                continue
+            variables = {"width": random.choice([None, 1, 512, 4000])}
+            plain = await nobody.plain(text, variables, value)
+            compiled, coerced = nobody.compiled(text, variables)
+            assert compiled is not None, text
+            for side in (nobody, sides, nobody):  # the last one from what is remembered
+                given = [value] if value else []
+                answer = compiled.answer(*given, side.request(), coerced)
+                answered += await same(plain, answer, text)
+    assert answered > SEEDS / 2
+
+
+async def a_share(sides: Sides, conversation_id: ConversationId, includes_prompts: bool) -> Share:
+    share = Share(
+        id=new_share_id(),
+        owner_id=sides.viewer.id,
+        conversation_id=conversation_id,
+        includes_prompts=includes_prompts,
+        expires_at=None,
+        views=0,
+        created_at=datetime.now(UTC),
+    )
+    await sides.api.database.accounts.update_one(
+        {"_id": share.owner_id}, {"$set": {"balance": 0}}, upsert=True
+    )
+    made = await sides.api.services.shares.shares.create(
+        share, at_most=SEEDS, at_most_of_conversation=SEEDS
+    )
+    assert made is None
+    return share
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,13 @@ import pytest
 from bootstrap import Api
 from domain.conflicts import Conflict
 from domain.ids import viewer_id_of
+from domain.shares import CreateShare
 from domain.turns import Turn
 from domain.viewers import Viewer
 from edge.execution import OperationExecutor
 from edge.outcomes import Operation, Result, Streaming
 from edge.subscriptions import SharedAnswers
-from schema.context import Scope
+from schema.context import NOBODY, Scope
 from storage.mongo.database import Database
 from tests.edge import generated
 from tests.storage.builders import ANA, a_conversation, another_turn
@@ -137,6 +138,42 @@ async def test_other_variables_in_the_selection_are_answered_apart(
     assert found[1].encoded == found[2].encoded != found[0].encoded
 
 
+async def test_readers_of_shares_that_show_the_same_are_answered_once(
+    executor: OperationExecutor, followed: Followed, stack: AsyncExitStack
+) -> None:
+    """Nobody and viewers, by one link and by others."""
+    await followed.api.database.accounts.insert_one({"_id": followed.viewer.id})
+    tokens = [await _share(followed, with_prompts) for with_prompts in (False, False, True)]
+    readers = [
+        (NOBODY, tokens[0]),
+        (NOBODY, tokens[0]),
+        (NOBODY, tokens[1]),
+        (Scope(Viewer(ANA)), tokens[1]),
+        (NOBODY, tokens[2]),
+    ]
+    shared = FOLLOW.replace("$id: ID!", "$id: String!").replace(
+        "turnUpdated(conversationId:", "turnUpdated: sharedTurnUpdated(token:"
+    )
+    streams = [
+        await _open(executor, followed, stack, scope=scope, document=shared, id=token)
+        for scope, token in readers
+    ]
+    await _first_states(streams, followed)
+
+    await followed.change()
+    one, *others, with_prompts = await _next_of_all(streams)
+
+    assert one.data is not None
+    assert all(other is one for other in others)
+    assert with_prompts is not one
+
+
+async def _share(followed: Followed, with_prompts: bool) -> str:
+    shares = followed.api.services.shares
+    command = CreateShare(followed.conversation_id, None, with_prompts)
+    return shares.url_of(await shares.create(followed.viewer, command)).rpartition("/")[2]
+
+
 async def test_newcomers_that_come_together_get_the_same_first_state(
     executor: OperationExecutor, followed: Followed, stack: AsyncExitStack
 ) -> None:
@@ -208,11 +245,17 @@ def test_what_has_errors_is_not_shared() -> None:
 
 
 async def _open(
-    executor: OperationExecutor, followed: Followed, stack: AsyncExitStack, **variables: Any
+    executor: OperationExecutor,
+    followed: Followed,
+    stack: AsyncExitStack,
+    *,
+    document: str = FOLLOW,
+    scope: Scope | None = None,
+    **variables: Any,
 ) -> Results:
     outcome = await executor.execute(
-        Operation(document=FOLLOW, variables={"id": followed.conversation_id, **variables}),
-        scope=Scope(followed.viewer),
+        Operation(document=document, variables={"id": followed.conversation_id, **variables}),
+        scope=scope or Scope(followed.viewer),
         request_id=uuid4().hex,
     )
     assert isinstance(outcome, Streaming)

@@ -1,18 +1,24 @@
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from domain.captions import CaptionModelRegistry
 from domain.ids import ModelId
 from domain.models import (
     ASPECT_RATIOS,
     ModelRegistry,
-    ModelUnavailableReason,
     Resolution,
     Scene,
 )
-from providers.catalogue import CatalogueError, UnknownDefaultModel, load_catalogue
+from domain.registry import ModelUnavailableReason
+from providers.catalogue import (
+    CatalogueError,
+    UnknownDefaultModel,
+    load_caption_models,
+    load_catalogue,
+)
 
 ROW = """
 [[models]]
@@ -425,3 +431,89 @@ def test_older_names_lead_to_a_model_and_to_its_editing_sibling(
     sibling = models.for_references(model)
     assert sibling is not None
     assert sibling.id == edited
+
+
+CAPTION = """
+[[caption_models]]
+id = "writer"
+label = "Writer"
+description = "Writes."
+company = "Somebody"
+provider = "openrouter"
+"""
+
+
+def test_names_are_different_over_all_kinds_of_models() -> None:
+    """What a provider does not have any more is withdrawn by its id alone."""
+    images = load_catalogue(rehearsals=True).all()
+    writers = load_caption_models(rehearsals=True).all()
+
+    assert not {model.id for model in images} & {model.id for model in writers}
+
+
+@pytest.mark.parametrize(
+    ("keys", "default"),
+    [
+        ((), "local-writer"),
+        (("openai",), "caption-gpt-6-luna"),
+        (("openrouter",), "caption-gpt-6-luna"),
+        (("gemini",), "caption-gemini-3-6-flash"),
+        (("fal",), "local-writer"),
+    ],
+)
+def test_the_default_writer_is_the_first_remote_one_with_a_key(
+    keys: tuple[str, ...], default: str
+) -> None:
+    writer = load_caption_models(rehearsals=True, with_credentials=keys).default()
+
+    assert writer is not None
+    assert writer.id == default
+
+
+def test_a_default_writer_can_be_named() -> None:
+    writers = load_caption_models(
+        rehearsals=False, with_credentials={"openrouter"}, default_models=["openai/gpt-4.1"]
+    )
+
+    assert (default := writers.default()) is not None
+    assert default.id == "caption-gpt-4-1"
+    with pytest.raises(UnknownDefaultModel, match="There is no model img-reve"):
+        load_caption_models(rehearsals=False, default_models=["img-reve"])
+
+
+def test_without_local_models_and_keys_nobody_writes() -> None:
+    writers = load_caption_models(rehearsals=True, local_models=False)
+
+    assert writers.default() is None
+    assert (local := writers.get("local-writer")) is not None
+    assert local.unavailable_reason is ModelUnavailableReason.SWITCHED_OFF
+
+
+def test_a_writer_whose_day_has_come_has_a_replacement() -> None:
+    writers = load_caption_models(rehearsals=False, with_credentials={"openai"})
+    later = CaptionModelRegistry(writers.all(), now=lambda: datetime(2027, 2, 1, tzinfo=UTC))
+
+    old = later.get("gpt-4.1")
+
+    assert old is not None
+    assert old.unavailable_reason is ModelUnavailableReason.RETIRED
+    assert (successor := later.successor("gpt-4.1")) is not None
+    assert successor.id == "caption-gpt-6-luna"
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (CAPTION.replace('"Writes."', '""'), "description: it is empty"),
+        (CAPTION + "credits = -1\n", "credits: it must be at least 0"),
+        (CAPTION + "max_references = -1\n", "max_references: it must be at least 0"),
+        (CAPTION + "wire = { effort = 1 }\n", "wire.effort: it must be a text"),
+        (CAPTION + 'scenes = ["TEXT_TO_IMAGE"]\n', "scenes: there is no such field"),
+        (CAPTION + CAPTION, "id: writer is there twice"),
+        (CAPTION + 'replacement_id = "other"\n', "there is no other row other"),
+        (CAPTION + "deadline_seconds = 0\n", "deadline_seconds: it must be at least 1"),
+    ],
+)
+def test_a_bad_row_of_a_writer_is_named(tmp_path: Path, rows: str, message: str) -> None:
+    with pytest.raises(CatalogueError, match=re.escape(message)):
+        load_caption_models(rehearsals=False, path=catalogue(tmp_path, rows))

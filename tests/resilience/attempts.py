@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from domain.ids import OutputId, turn_of_output
+from domain.ids import OutputId, parent_of_output
 from domain.outputs import UNFINISHED
 from tests.clients import Data
 from tests.resilience.evidence import Chronicle, State
@@ -80,7 +80,7 @@ def attempts_of(chronicle: Chronicle) -> list[Attempt]:
 def _attempts_of(
     output_id: OutputId, states: list[State], chronicle: Chronicle
 ) -> Iterator[Attempt]:
-    turn = chronicle.turns[turn_of_output(output_id)[0]]
+    turn = chronicle.turns[parent_of_output(output_id)[0]]
     attempt: Attempt | None = None
     before: Data | None = None
     for state in states:

@@ -15,13 +15,13 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import bootstrap
+from domain.claims import Claim, Waiting
 from domain.credits import Movement, captured, charge_for, released
-from domain.ids import ModelId, OutputId, ViewerId, output_id_of, turn_of_output
+from domain.ids import ModelId, OutputId, ViewerId, output_id_of, parent_of_output
 from domain.images import ImageRecord
 from domain.outputs import GenerationError, Preview, Report, Run
-from domain.turns import Claim, Waiting
 from storage.mongo.claims import MongoClaimRepository
-from storage.mongo.collections import UNFINISHED_TURN, Document
+from storage.mongo.collections import UNFINISHED_PARENT, Document
 from storage.mongo.database import Database, repository
 from storage.mongo.images import image_document, record_document
 from storage.mongo.output_rules import UNFINISHED_OUTPUT, is_slot
@@ -41,8 +41,8 @@ class NaiveClaimRepository(MongoClaimRepository):
         self._has_looked = False
 
     async def find_waiting(self, viewer_id: ViewerId, output_id: OutputId) -> Waiting | None:
-        turn_id, slot = turn_of_output(output_id)
-        turn = await self._turns.find_one({"_id": turn_id})
+        turn_id, slot = parent_of_output(output_id)
+        turn = await self._database.turns.find_one({"_id": turn_id})
         found = (
             [_waiting(turn, one) for one in turn["outputs"] if one["slot"] == slot] if turn else []
         )
@@ -62,7 +62,7 @@ class NaiveClaimRepository(MongoClaimRepository):
     ) -> Sequence[Waiting]:
         """At first everything that is not over: this process has just been started again."""
         wanted = set(model_ids)
-        found = await self._turns.find({"status": UNFINISHED_TURN}).to_list()
+        found = await self._database.turns.find({"status": UNFINISHED_PARENT}).to_list()
         long_ago = datetime.now(UTC) - (_SEEMS_LEFT if self._has_looked else timedelta(0))
         self._has_looked = True
         return [
@@ -75,16 +75,16 @@ class NaiveClaimRepository(MongoClaimRepository):
         ]
 
     async def claim(self, waiting: Waiting, *, lease: timedelta) -> Claim | None:
-        turn_id, slot = turn_of_output(waiting.output_id)
+        turn_id, slot = parent_of_output(waiting.output_id)
         await self._set(turn_id, slot, {"status": "GENERATING", "startedAt": "$$NOW"})
-        found = await self._turns.find_one({"_id": turn_id})
+        found = await self._database.turns.find_one({"_id": turn_id})
         if found is None:
             return None
         turn, now = read_turn(found), datetime.now(UTC)
         output = turn.output(slot)
         assert output is not None
         return Claim(
-            turn=turn, output=output, claimed_at=now, deadline_at=now + timedelta(seconds=180)
+            parent=turn, output=output, claimed_at=now, deadline_at=now + timedelta(seconds=180)
         )
 
     async def renew(self, claim: Claim, *, lease: timedelta) -> bool:
@@ -94,7 +94,7 @@ class NaiveClaimRepository(MongoClaimRepository):
         return True
 
     async def postpone(self, claim: Claim, runs: Sequence[Run], *, delay: timedelta) -> bool:
-        await self._set(claim.turn.id, claim.output.slot, {"status": "QUEUED"})
+        await self._set(claim.parent.id, claim.output.slot, {"status": "QUEUED"})
         return True
 
     async def save_runs(self, claim: Claim, runs: Sequence[Run]) -> bool:
@@ -111,15 +111,15 @@ class NaiveClaimRepository(MongoClaimRepository):
         queue_position: int | None = None,
         preview: Preview | None = None,
     ) -> bool:
-        await self._set(claim.turn.id, claim.output.slot, {"progress": progress})
+        await self._set(claim.parent.id, claim.output.slot, {"progress": progress})
         return True
 
     async def land(self, claim: Claim, records: Sequence[ImageRecord], report: Report) -> bool:
-        output, owner_id = claim.output, claim.turn.owner_id
+        output, owner_id = claim.output, claim.parent.owner_id
         charged = charge_for(
             output.credits_reserved,
             delivered=len(records),
-            asked=claim.turn.options.images_per_model,
+            asked=claim.parent.options.images_per_model,
         )
         await self._pay(
             claim,
@@ -137,7 +137,7 @@ class NaiveClaimRepository(MongoClaimRepository):
             "preview": None,
             "creditsCharged": charged,
         }
-        await self._set(claim.turn.id, output.slot, changes)
+        await self._set(claim.parent.id, output.slot, changes)
         return True
 
     async def fail(self, claim: Claim, error: GenerationError) -> bool:
@@ -145,18 +145,18 @@ class NaiveClaimRepository(MongoClaimRepository):
         await self._pay(claim, released(output.id, output.attempt, output.credits_reserved))
         await asyncio.sleep(_BETWEEN_TWO_WRITES_SECONDS)
         told = {"$literal": {"code": error.code.value, "retryable": error.retryable}}
-        await self._set(claim.turn.id, output.slot, {**ENDED, "status": "FAILED", "error": told})
+        await self._set(claim.parent.id, output.slot, {**ENDED, "status": "FAILED", "error": told})
         return True
 
     async def end_overdue(self, *, max_queued: timedelta, limit: int) -> Sequence[OutputId]:
         return []
 
     async def _set(self, turn_id: str, slot: int, changes: Document) -> None:
-        await self._turns.update_one({"_id": turn_id}, moving(is_slot(slot), changes))
+        await self._database.turns.update_one({"_id": turn_id}, moving(is_slot(slot), changes))
 
     async def _pay(self, claim: Claim, movement: Movement) -> None:
         await self._database.accounts.update_one(
-            {"_id": claim.turn.owner_id},
+            {"_id": claim.parent.owner_id},
             {
                 "$inc": {
                     "balance": movement.balance,
@@ -169,7 +169,7 @@ class NaiveClaimRepository(MongoClaimRepository):
         await self._database.ledger.insert_one(
             {
                 "_id": f"{movement.cause} {movement.kind} {uuid4().hex}",
-                "ownerId": claim.turn.owner_id,
+                "ownerId": claim.parent.owner_id,
                 "kind": movement.kind.value,
                 "balance": movement.balance,
                 "reserved": movement.reserved,

@@ -7,6 +7,7 @@ from pathlib import Path
 import pymongo
 import pytest
 
+from domain.claims import Claim
 from domain.errors import Overloaded
 from domain.execution.image_writer import ImageWriter
 from domain.execution.model_availability import ModelAvailability
@@ -15,7 +16,6 @@ from domain.ids import ViewerId, new_conversation_id
 from domain.images import ImageRecord
 from domain.outputs import Report
 from domain.signing import Signer
-from domain.turns import Claim
 from providers.catalogue import load_catalogue
 from providers.local.provider import LocalProvider
 from storage.imaging.threaded import ThreadedImageProcessor

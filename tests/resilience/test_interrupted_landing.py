@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
+from domain.claims import Claim
 from domain.execution.image_writer import ImageWriter
 from domain.execution.model_availability import ModelAvailability
 from domain.execution.runner import OutputRunner
@@ -11,7 +12,6 @@ from domain.images import ImageRecord
 from domain.models import ModelRegistry
 from domain.outputs import Report
 from domain.signing import Signer
-from domain.turns import Claim
 from providers.catalogue import load_catalogue
 from providers.local.provider import LocalProvider
 from storage.imaging.threaded import ThreadedImageProcessor

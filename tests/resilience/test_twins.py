@@ -19,6 +19,7 @@ from domain.services.commands import CommandService
 from domain.services.conversations import ConversationService
 from domain.services.edit_planning import EditPlanner
 from domain.services.images import ImageService
+from domain.services.outputs import OutputService
 from domain.services.turns import TurnService
 from domain.signing import Signer
 from domain.turns import RetryOutput, SendEdit, Turn, TurnRequest
@@ -30,6 +31,7 @@ from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database
 from storage.mongo.idempotency import MongoIdempotencyRepository
 from storage.mongo.images import MongoImageRepository
+from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.turns import MongoTurnRepository
 from storage.objects.folder import FolderObjectStore
 from storage.queue.connection import NatsConnection
@@ -115,6 +117,7 @@ class Desk:
         self.conversations = ConversationService(
             conversations, commands, accounts, images, registry, image_writer
         )
+        outputs = MongoOutputRepository(database)
         edits = EditPlanner(turns, conversations, images, registry)
         self.turns = TurnService(
             turns=turns,
@@ -122,6 +125,13 @@ class Desk:
             commands=commands,
             accounts=accounts,
             edits=edits,
+            outputs=outputs,
+            hints=hints,
+        )
+        self.outputs = OutputService(
+            outputs=outputs,
+            commands=commands,
+            accounts=accounts,
             registry=registry,
             hints=hints,
             image_writer=image_writer,
@@ -176,10 +186,10 @@ async def test_a_twin_of_a_retry_that_is_at_work_is_no_refusal(
     command = RetryOutput(turn.outputs[0].id, idempotency_key="retry")
 
     async def twin() -> None:
-        await desk.turns.retry_output(VIEWER, command)
+        await desk.outputs.retry(VIEWER, command)
 
     desk.receipts.twin = twin
-    _, output, _ = await desk.turns.retry_output(VIEWER, command)
+    _, output, _ = await desk.outputs.retry(VIEWER, command)
 
     assert output.attempt == 2
 

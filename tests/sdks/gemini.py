@@ -21,10 +21,14 @@ def ask(client: genai.Client, model: str, prompt: str, streamed: bool) -> dict[s
         image_config=types.ImageConfig(aspect_ratio="16:9", image_size="1K"),
         seed=7,
     )
+    writes = "flash" in model
+    if writes:
+        config = types.GenerateContentConfig(system_instruction="Write.", max_output_tokens=364)
     asked: dict[str, Any] = {"model": model, "contents": prompt, "config": config}
     try:
         if streamed:
-            config.thinking_config = types.ThinkingConfig(include_thoughts=True)
+            if not writes:
+                config.thinking_config = types.ThinkingConfig(include_thoughts=True)
             answers = list(client.models.generate_content_stream(**asked))
         else:
             answers = [client.models.generate_content(**asked)]

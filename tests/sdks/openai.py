@@ -41,6 +41,8 @@ def _client(kind: str, url: str, key: str) -> openai.OpenAI:
 
 
 def _asked(client: openai.OpenAI, asked: dict[str, Any]) -> Any:
+    if "messages" in asked:
+        return client.chat.completions.create(**asked)
     files = asked.pop("files", 0)
     if files:
         named = [(f"{number}.png", _PICTURE, "image/png") for number in range(files)]
@@ -55,6 +57,9 @@ def _told(image: Any) -> str:
 def _understood(answer: Any) -> Iterator[dict[str, Any]]:
     if isinstance(answer, openai.Stream):
         for event in answer:
+            if getattr(event, "object", "") == "chat.completion.chunk":
+                yield from _written(event)
+                continue
             told = {"type": event.type, "picture": _told(event)}
             if event.type.endswith("completed"):
                 told["usage"] = event.usage.total_tokens
@@ -63,6 +68,15 @@ def _understood(answer: Any) -> Iterator[dict[str, Any]]:
             yield told
         return
     yield {"pictures": [_told(image) for image in answer.data], "usage": answer.usage.total_tokens}
+
+
+def _written(chunk: Any) -> Iterator[dict[str, Any]]:
+    for choice in chunk.choices:
+        said = {"text": choice.delta.content, "refusal": choice.delta.refusal}
+        said["finish"] = choice.finish_reason
+        yield {name: value for name, value in said.items() if value}
+    if chunk.usage:
+        yield {"usage": chunk.usage.total_tokens}
 
 
 def _outcome(url: str, key: str, asked: dict[str, Any]) -> list[dict[str, Any]]:

@@ -17,6 +17,8 @@ def main(url: str, key: str, requests: str) -> list[dict[str, Any]]:
 
 def ask(client: OpenRouter, request: dict[str, Any]) -> dict[str, Any]:
     try:
+        if "messages" in request:
+            return written(client.chat.send(**request, retries=None))
         answer = client.images.generate(**request, retries=None)
         if not request.get("stream"):
             return {"images": len([b64decode(image.b64_json) for image in answer.data])}
@@ -34,6 +36,21 @@ def ask(client: OpenRouter, request: dict[str, Any]) -> dict[str, Any]:
         return {"nonsense": True}
     except errors.OpenRouterError as error:
         return {"status": error.status_code, "kind": type(error).__name__}
+
+
+def written(answer: Any) -> dict[str, Any]:
+    told: dict[str, Any] = {"text": "", "refusal": "", "finish": ""}
+    with answer as events:
+        for event in events:
+            for choice in event.choices:
+                told["text"] += choice.delta.content or ""
+                told["refusal"] += choice.delta.refusal or ""
+                told["finish"] = choice.finish_reason or told["finish"]
+            if event.usage:
+                told["usage"] = event.usage.total_tokens
+            if event.error:
+                told["error"] = event.error.code
+    return told
 
 
 json.dump(main(*sys.argv[1:]), sys.stdout)

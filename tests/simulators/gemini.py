@@ -5,16 +5,20 @@ written down again from Google's texts, not from our own code; fields that they 
 refused, as Google does.
 """
 
+import asyncio
 import binascii
 import re
+import time
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, ClassVar, Final
 
+import orjson
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from tests.simulators.answers import json
+from tests.simulators.chats import CHAT_ENDS, INPUT_TOKENS, OUTPUT_TOKENS, pieces_of, words_of
 from tests.simulators.jobs import Job
 from tests.simulators.one_call import (
     Asked,
@@ -40,6 +44,8 @@ _MODELS: Final[Mapping[str, tuple[set[str], set[str], int]]] = {
 }
 """Aspect ratios, sizes, and how many references each takes."""
 MODELS: Final = frozenset(_MODELS)
+CHAT_MODELS: Final = frozenset({"gemini-3.6-flash"})
+_LEVELS: Final = frozenset({"minimal", "low", "medium", "high"})
 _PATH: Final = re.compile(r"v1(?:beta)?/models/([^/:]+):(generateContent|streamGenerateContent)")
 _RPC: Final = "type.googleapis.com/google.rpc"
 
@@ -93,7 +99,9 @@ class GeminiSimulator(OneCallSimulator):
     key: ClassVar = KEY
     errors: ClassVar = frozenset(_ERRORS)
     max_request_bytes: ClassVar = MAX_REQUEST_BYTES
-    failures: ClassVar = frozenset({*_ERRORS, *FINISHES, *(_BLOCK + reason for reason in BLOCKS)})
+    failures: ClassVar = frozenset(
+        {*_ERRORS, *FINISHES, *CHAT_ENDS, *(_BLOCK + reason for reason in BLOCKS)}
+    )
 
     def key_in(self, request: Request) -> str:
         return request.headers.get("x-goog-api-key") or request.query_params.get("key", "")
@@ -103,23 +111,32 @@ class GeminiSimulator(OneCallSimulator):
 
     def failed_late(self, kind: str, asked: Asked, job: Job) -> Response:
         told = _error(kind, asked.prompt)
+        if self.writes(asked):
+            return StreamingResponse(self._written(job, error=told), media_type=_EVENTS)
         if "streamed" in asked.payload:
             return self.events([*(_candidate([part]) for part in _parts(job)), told], job.script)
         return json(told)
 
     def asked(self, path: str, payload: Fields) -> Asked | Response:
         match = _PATH.fullmatch(path)
-        if match is None or match[1] not in _MODELS:
+        if match is None or match[1] not in MODELS | CHAT_MODELS:
             return self.failed("404")
         try:
+            if match[1] in CHAT_MODELS:
+                return Asked(match[1], _checked_chat(payload), 1.0, payload)
             prompt, ratio = _checked(payload, match[1])
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             return self.failed("400", prompt=repr(error))
         streamed = {"streamed": True} if match[2].startswith("stream") else {}
         return Asked(match[1], prompt, ratio, {**payload, **streamed})
 
+    def writes(self, asked: Asked) -> bool:
+        return asked.endpoint in CHAT_MODELS
+
     def result(self, asked: Asked, job: Job) -> Response:
         script = job.script
+        if self.writes(asked):
+            return StreamingResponse(self._written(job), media_type=_EVENTS)
         told: list[Fields] = []
         if script.fail.startswith(_BLOCK):
             block = {"blockReason": script.fail.removeprefix(_BLOCK)}
@@ -134,6 +151,61 @@ class GeminiSimulator(OneCallSimulator):
         if "streamed" in asked.payload:
             return self.events(answers, script)
         return self.body(answers[0], script)
+
+    async def _written(self, job: Job, error: Fields | None = None) -> AsyncIterator[bytes]:
+        """With a pause after each piece: a job's seconds are shared out."""
+        script, pieces = job.script, pieces_of(words_of(job))
+        if script.fail.startswith(_BLOCK):
+            block = {"blockReason": script.fail.removeprefix(_BLOCK)}
+            yield _event({"promptFeedback": block, "usageMetadata": _CHAT_USAGE})
+            return
+        is_half = error is not None or script.hang or script.early or script.fail in FINISHES
+        yield _event(_candidate([{"text": "I think of it.", "thought": True}]))
+        for piece in pieces[: len(pieces) // 2] if is_half else pieces:
+            yield _event({**_candidate([{"text": piece}]), "usageMetadata": _CHAT_USAGE})
+            await asyncio.sleep((script.seconds or 0.0) / len(pieces))
+        if script.hang:
+            await asyncio.Event().wait()
+        self.settle(job, time.time())
+        if error is not None:
+            yield _event(error)
+        elif not script.early:
+            finish = script.fail if script.fail in FINISHES else _CHAT_FINISHES.get(script.fail)
+            end = _candidate([], finish=finish or "STOP")
+            yield _event({**end, "usageMetadata": _CHAT_USAGE})
+
+
+_EVENTS: Final = "text/event-stream"
+_CHAT_FINISHES: Final = {"chat-length": "MAX_TOKENS", "chat-filter": "SAFETY"}
+_CHAT_USAGE: Final = {
+    "promptTokenCount": INPUT_TOKENS,
+    "candidatesTokenCount": OUTPUT_TOKENS,
+    "totalTokenCount": INPUT_TOKENS + OUTPUT_TOKENS,
+}
+
+
+def _event(value: Fields) -> bytes:
+    return b"data: " + orjson.dumps(value) + b"\r\n\r\n"
+
+
+def _checked_chat(payload: Fields) -> str:
+    """The prompt. Raise ValueError, or what wrong types raise."""
+    _only(payload, {"systemInstruction", "contents", "generationConfig"})
+    (task,) = payload["systemInstruction"]["parts"]
+    (content,) = payload["contents"]
+    first, *images = content["parts"]
+    config = payload["generationConfig"]
+    _only(config, {"maxOutputTokens", "thinkingConfig"})
+    for image in images:
+        _data_of(image["inlineData"]["data"])
+        if image["inlineData"]["mimeType"] not in _TYPES:
+            raise ValueError("mimeType")
+    thinking = config.get("thinkingConfig", {})
+    _only(thinking, {"thinkingLevel", "thinking_level"})
+    level = str(thinking.get("thinkingLevel", thinking.get("thinking_level", "minimal"))).lower()
+    if not task["text"] or level not in _LEVELS or not 16 <= config["maxOutputTokens"] <= 4_000:
+        raise ValueError("generationConfig")
+    return str(first["text"])
 
 
 def _error(kind: str, prompt: str) -> Fields:

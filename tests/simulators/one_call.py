@@ -61,6 +61,10 @@ class OneCallSimulator(Simulator):
     @abstractmethod
     def result(self, asked: Asked, job: Job) -> Response: ...
 
+    def writes(self, _: Asked) -> bool:
+        """Whether it answers in pieces, and takes its time for each."""
+        return False
+
     def wish_of(self, entry: Entry) -> Wish:
         # A picture can be made longer where it is a PNG.
         made_longer = self.read(entry.script).bytes > 0
@@ -89,13 +93,13 @@ class OneCallSimulator(Simulator):
         asked = self.asked(path, payload)
         if isinstance(asked, Response):
             return asked
-        kept = {"prompt": asked.prompt, "ratio": asked.ratio, "sent": _shortened(asked.payload)}
-        if "n" in asked.payload:
-            kept["n"] = asked.payload["n"]
+        kept = {"prompt": asked.prompt, "ratio": asked.ratio, "sent": shortened(asked.payload)}
+        kept |= {name: asked.payload[name] for name in ("n", "stream") if name in asked.payload}
 
         async def answered(job: Job) -> Response:
-            await asyncio.sleep(max(0.0, job.ends_at - time.time()))
-            self.settle(job, time.time())
+            if not self.writes(asked):
+                await asyncio.sleep(max(0.0, job.ends_at - time.time()))
+                self.settle(job, time.time())
             if job.script.fail not in self.errors:
                 return self.result(asked, job)
             if job.script.late:
@@ -142,10 +146,10 @@ async def _pieces(text: bytes) -> AsyncIterator[bytes]:
         yield text[start : start + _PIECE_LENGTH]
 
 
-def _shortened(value: Any) -> Any:
+def shortened(value: Any) -> Any:
     """A payload without most of its pictures."""
     if isinstance(value, dict):
-        return {name: _shortened(kept) for name, kept in value.items()}
+        return {name: shortened(kept) for name, kept in value.items()}
     if isinstance(value, list):
-        return [_shortened(kept) for kept in value]
+        return [shortened(kept) for kept in value]
     return value[:_MAX_KEPT_LENGTH] if isinstance(value, str) else value

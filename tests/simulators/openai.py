@@ -1,4 +1,5 @@
-"""An OpenAI to test against, and an Azure: the Images API over real HTTP, with a script and a bill.
+"""An OpenAI to test against, and an Azure: the Images API, and OpenAI's chats, over real HTTP, with
+a script and a bill.
 
 `python -m tests.simulators.openai --port N --bill FILE` serves it on loopback; see `simulator.py`.
 OpenAI's base URL is its `/v1`; a resource of Azure's is its origin.
@@ -17,8 +18,10 @@ from starlette.responses import Response, StreamingResponse
 
 from tests.simulators.answers import json, never
 from tests.simulators.bill import Entry
+from tests.simulators.chats import CHAT_ENDS, Fields, answer_chat, question_in
 from tests.simulators.forms import parts_of
 from tests.simulators.jobs import Job, Wish
+from tests.simulators.one_call import shortened
 from tests.simulators.openai_answers import FAILURES, error, error_of, event, failure
 from tests.simulators.openai_models import (
     DEPLOYMENTS,
@@ -34,6 +37,19 @@ from tests.simulators.simulator import Simulator, run_as_program
 KEY: Final = "sk-simulator"
 TOKENS_PER_PICTURE: Final = 4160
 TOKENS_PER_PARTIAL: Final = 100
+_CHAT: Final = "chat"
+_CHAT_MODELS: Final[Mapping[str, frozenset[str]]] = {
+    "gpt-6-luna": frozenset({"none", "low", "medium", "high", "xhigh", "max"}),
+    "gpt-4.1": frozenset(),
+}
+"""How much each can be asked to think."""
+CHAT_MODELS: Final = frozenset(_CHAT_MODELS)
+_CHAT_FIELDS: Final = frozenset(
+    {
+        *("model", "messages", "stream", "stream_options", "max_completion_tokens"),
+        "reasoning_effort",
+    }
+)
 _SWITCHES: Final = {"true": True, "false": False}
 _NUMBERS: Final = frozenset({"n", "output_compression", "partial_images"})
 _EVENTS: Final = {"generations": "image_generation", "edits": "image_edit"}
@@ -53,7 +69,7 @@ class OpenAISimulator(Simulator):
 
     provider: ClassVar = "openai"
     key: ClassVar = KEY
-    failures: ClassVar = FAILURES
+    failures: ClassVar = FAILURES | CHAT_ENDS
     references: ClassVar = "image[]"
 
     def error(self, status: int, script: Script) -> Response:
@@ -74,11 +90,44 @@ class OpenAISimulator(Simulator):
         if told != (self._key if asked.azure else f"Bearer {self._key}"):
             wrong = {"message": "Incorrect API key provided", "code": "invalid_api_key"}
             return json({"error": wrong}, 401)
+        if asked.verb == _CHAT:
+            return await self._written(request, orjson.loads(await request.body()))
         try:
             fields = await _fields(request, asked.verb)
         except (KeyError, TypeError, ValueError):
             return json({"error": {"message": "no such body", "code": None}}, 400)
         return await self._made(request, asked, fields)
+
+    async def _written(self, request: Request, fields: Fields) -> Response:
+        model = str(fields.get("model"))
+        if model not in _CHAT_MODELS:
+            return failure("model_not_found", prompt="", script=Script())
+        try:
+            prompt, _ = question_in(fields["messages"])
+            if set(fields) - _CHAT_FIELDS:
+                raise ValueError("a field that there is not")
+            if not 16 <= fields["max_completion_tokens"] <= 4_000:
+                raise ValueError("max_completion_tokens")
+            if "reasoning_effort" in fields and (
+                fields["reasoning_effort"] not in _CHAT_MODELS[model]
+            ):
+                raise ValueError("reasoning_effort")
+            if fields["stream"] is not True or fields["stream_options"] != {"include_usage": True}:
+                raise ValueError("stream")
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            wrong = {"message": f"{error} is wrong", "code": "invalid_value"}
+            return json({"error": wrong | {"type": "invalid_request_error"}}, 400)
+        kept = {"prompt": prompt, "stream": True, "sent": shortened(fields)}
+
+        async def answered(job: Job) -> Response:
+            script = job.script
+            if script.fail and script.fail not in CHAT_ENDS and not script.late:
+                self.settle(job, time.time())
+                return failure(script.fail, prompt=prompt, script=script)
+            late = script.fail if script.fail in FAILURES else "server_error"
+            return answer_chat(job, self.settle, error=error_of(late, prompt=prompt))
+
+        return await self.submission(request, model, kept, answered)
 
     async def _made(self, request: Request, asked: Asked, fields: dict[str, Any]) -> Response:
         prompt = str(fields.get("prompt", ""))
@@ -147,6 +196,8 @@ class OpenAISimulator(Simulator):
 
 def _asked(path: str, api_version: str | None) -> Asked | None:
     match path.split("/"):
+        case ["v1", "chat", "completions"]:
+            return Asked(verb=_CHAT, azure=False)
         case ["v1", "images", ("generations" | "edits") as verb] if api_version is None:
             return Asked(verb=verb, azure=False)
         case ["openai", "v1", "images", ("generations" | "edits") as verb]:

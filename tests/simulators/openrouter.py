@@ -1,4 +1,5 @@
-"""An OpenRouter to test against: its Image API over real HTTP, with a script and a bill.
+"""An OpenRouter to test against: its Image API and its chats over real HTTP, with a script and a
+bill.
 
 `python -m tests.simulators.openrouter --port N --bill FILE` serves it on loopback. What models take
 is written down from OpenRouter's records of them, not from our own code; what a record does not
@@ -12,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tests.simulators.answers import json
+from tests.simulators.chats import CHAT_ENDS, answer_chat, question_in
 from tests.simulators.jobs import Job
 from tests.simulators.one_call import (
     Asked,
@@ -103,6 +105,13 @@ _MODELS: Final[Mapping[str, Mapping[str, Check]]] = {
     },
 }
 MODELS: Final = frozenset(_MODELS)
+_CHAT_MODELS: Final[Mapping[str, frozenset[str]]] = {
+    "openai/gpt-6-luna": frozenset({"none", "low", "medium", "high", "xhigh", "max"}),
+    "openai/gpt-4.1": frozenset(),
+    "google/gemini-3.6-flash": frozenset({"minimal", "low", "medium", "high"}),
+}
+"""How much each can be asked to think."""
+CHAT_MODELS: Final = frozenset(_CHAT_MODELS)
 _WAIT: Final = b": OPENROUTER PROCESSING\n\n"
 _DONE: Final = b"data: [DONE]\n\n"
 _STREAMING: Final = frozenset({"openai/gpt-5-image"})
@@ -170,7 +179,7 @@ class OpenRouterSimulator(OneCallSimulator):
     key: ClassVar = KEY
     errors: ClassVar = frozenset(_ERRORS)
     max_request_bytes: ClassVar = 50_000_000
-    failures: ClassVar = frozenset({*_ERRORS, *_CHATTY})
+    failures: ClassVar = frozenset({*_ERRORS, *_CHATTY, *CHAT_ENDS})
 
     def key_in(self, request: Request) -> str:
         return request.headers.get("authorization", "").removeprefix("Bearer ")
@@ -182,12 +191,16 @@ class OpenRouterSimulator(OneCallSimulator):
 
     def failed_late(self, kind: str, asked: Asked, job: Job) -> Response:
         error = {**_ERRORS[kind][1], "message": f"It failed: {asked.prompt}"}
+        if asked.endpoint in CHAT_MODELS:
+            return answer_chat(job, self.settle, error=error)
         if _is_streamed(asked):
             told = [*_events(job, []), {"type": "error", "error": error}]
             return self.events(told, job.script, start=_WAIT, end=_DONE)
         return json({"id": "gen-1", "error": error})
 
     def asked(self, path: str, payload: Fields) -> Asked | Response:
+        if path == f"{PATH}/chat/completions":
+            return self._chat_asked(payload)
         if path != f"{PATH}/images":
             return self.failed("404")
         model, prompt = str(payload.get("model")), payload.get("prompt")
@@ -203,8 +216,32 @@ class OpenRouterSimulator(OneCallSimulator):
                 return self.failed("400", prompt=f"{name} is not one of the model's")
         return Asked(model, prompt, ratio_in(str(payload.get("aspect_ratio", "1:1"))), payload)
 
+    def writes(self, asked: Asked) -> bool:
+        return asked.endpoint in CHAT_MODELS
+
+    def _chat_asked(self, payload: Fields) -> Asked | Response:
+        model = str(payload.get("model"))
+        if model not in _CHAT_MODELS:
+            return self.failed("unknown-model")
+        try:
+            prompt, _ = question_in(payload["messages"])
+            if set(payload) - {"model", "messages", "stream", "max_tokens", "reasoning"}:
+                raise ValueError("a field that there is not")
+            if not 16 <= payload["max_tokens"] <= 4_000 or payload["stream"] is not True:
+                raise ValueError("max_tokens")
+            reasoning = payload.get("reasoning", {})
+            if set(reasoning) - {"effort", "exclude"} or (
+                reasoning and reasoning["effort"] not in _CHAT_MODELS[model]
+            ):
+                raise ValueError("reasoning")
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            return self.failed("400", prompt=repr(error))
+        return Asked(model, prompt, 1.0, payload)
+
     def result(self, asked: Asked, job: Job) -> Response:
         script = job.script
+        if asked.endpoint in CHAT_MODELS:
+            return answer_chat(job, self.settle, error={})
         pictures = [
             {"b64_json": encoded(job, index), "media_type": f"image/{job.wish.format}"}
             for index in range(job.count)

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+from domain.claims import Claim, Waiting
 from domain.conflicts import Conflict
 from domain.conversations import Conversation
 from domain.credits import Account
@@ -12,13 +13,14 @@ from domain.ids import (
     ViewerId,
     new_conversation_id,
     new_image_id,
-    turn_of_output,
+    parent_of_output,
     viewer_id_of,
 )
 from domain.images import Image, ImageOrigin, ImageRecord, new_key
 from domain.models import SQUARE, ImageModel, Resolution, Scene
+from domain.parents import TurnOptions
 from domain.references import Reference
-from domain.turns import Claim, PlannedOutput, Turn, TurnOptions, TurnPlan, Waiting
+from domain.turns import PlannedOutput, Turn, TurnPlan
 from storage.mongo.accounts import MongoAccountRepository
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.conversations import MongoConversationRepository
@@ -150,7 +152,7 @@ async def as_stored(
     database: Database, output_id: OutputId, *, viewer_id: ViewerId = ANA
 ) -> Waiting:
     """The output as a search finds it now, whether it may be claimed or not."""
-    turn_id, slot = turn_of_output(output_id)
+    turn_id, slot = parent_of_output(output_id)
     turn = await database.turns.find_one({"_id": turn_id})
     assert turn is not None
     output = next(one for one in turn["outputs"] if one["slot"] == slot)

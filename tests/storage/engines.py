@@ -12,8 +12,8 @@ from typing import Final
 
 from pydantic import SecretStr
 
+from domain.claims import Hint
 from domain.ids import OutputId, ViewerId, new_conversation_id, output_id_of, turn_id_of
-from domain.turns import Hint
 from storage.queue.connection import ACK_WAIT_SECONDS, Connected, NatsConnection
 from storage.queue.consumer import NatsConsumer
 from storage.queue.publisher import NatsPublisher

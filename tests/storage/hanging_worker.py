@@ -5,7 +5,7 @@ import sys
 
 from pydantic import SecretStr
 
-from domain.turns import Hint
+from domain.claims import Hint
 from storage.queue.connection import NatsConnection
 from storage.queue.consumer import NatsConsumer
 

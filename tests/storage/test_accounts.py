@@ -12,6 +12,7 @@ from storage.mongo.accounts import MongoAccountRepository
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database
+from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.turns import MongoTurnRepository
 from tests.storage.builders import (
     ANA,
@@ -83,12 +84,16 @@ async def test_every_attempt_is_reserved_once_and_ended_once(
     )
     assert sum(ended) == 1
     assert await claims.fail(await a_claim(database, fails.id), FAILURE)
-    await asyncio.gather(*(turns.cancel(ANA, turn.id, [cancelled.slot]) for _ in range(4)))
+    await asyncio.gather(
+        *(MongoOutputRepository(database).cancel(ANA, turn.id, [cancelled.slot]) for _ in range(4))
+    )
     failed = (await turns.get_many(ANA, [turn.id]))[turn.id].outputs[1]
     (planned,) = a_plan("another").outputs
     retried = await asyncio.gather(
         *(
-            turns.retry(ANA, failed, planned=planned, max_active_outputs=MANY, key=None)
+            MongoOutputRepository(database).retry(
+                ANA, failed, planned=planned, max_active_outputs=MANY, key=None
+            )
             for _ in range(4)
         )
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from domain.claims import Hint
 from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
 from domain.execution import dispatcher as dispatching
 from domain.execution.dispatcher import Dispatcher
@@ -24,7 +25,7 @@ from domain.models import ModelRegistry
 from domain.outputs import ProviderJob
 from domain.ports.providers import Provider, RunObserver
 from domain.signing import Signer
-from domain.turns import Hint, Turn
+from domain.turns import Turn
 from storage.imaging.threaded import ThreadedImageProcessor
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.database import Database

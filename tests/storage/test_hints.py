@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from domain.turns import Hint
+from domain.claims import Hint
 from storage.queue.connection import HINT_BYTES, NatsConnection
 from storage.queue.hints import encode_hint, parse_hint
 from storage.queue.publisher import NatsPublisher

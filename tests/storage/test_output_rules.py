@@ -13,12 +13,12 @@ from typing import Any, Final
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from domain.claims import Claim
 from domain.execution import rules
 from domain.ids import ModelId, TurnId, ViewerId
 from domain.outputs import OutputStatus, Run
-from domain.turns import Claim
 from storage.mongo import output_rules
-from storage.mongo.collections import UNFINISHED_TURN, Document
+from storage.mongo.collections import UNFINISHED_PARENT, Document
 from storage.mongo.database import Database
 from storage.mongo.outputs import read_run
 from tests.output_states import state_of
@@ -84,7 +84,7 @@ async def test_what_decides_about_one_output(database: Database) -> None:
 async def test_the_status_of_a_turn(database: Database) -> None:
     turns = [outputs for count in range(1, 5) for outputs in product(OutputStatus, repeat=count)]
     documents = [{"outputs": [{"status": one.value} for one in outputs]} for outputs in turns]
-    is_unfinished = {"$in": [output_rules.STATUS, UNFINISHED_TURN["$in"]]}
+    is_unfinished = {"$in": [output_rules.STATUS, UNFINISHED_PARENT["$in"]]}
 
     decided = await evaluate(
         database, documents, {"status": output_rules.STATUS, "is_unfinished": is_unfinished}
@@ -101,7 +101,7 @@ async def test_what_a_claim_may_write_and_whether_it_is_wanted(database: Databas
         replace(turn.outputs[0], attempt=attempt, fence=fence, status=status)
         for attempt, fence, status in product((1, 2), (1, 2, 3), OutputStatus)
     ]
-    claims = [Claim(turn=turn, output=one, claimed_at=NOW, deadline_at=NOW) for one in versions]
+    claims = [Claim(parent=turn, output=one, claimed_at=NOW, deadline_at=NOW) for one in versions]
     documents = [
         {
             "_id": turn.id,
@@ -189,7 +189,7 @@ async def test_the_fair_order(
 ) -> None:
     candidates = [
         rules.Candidate(
-            turn_id=TurnId(f"turn_{number:02}"),
+            parent_id=TurnId(f"turn_{number:02}"),
             slot=slot,
             viewer_id=viewer_id,
             model_id=output["model"],
@@ -222,7 +222,7 @@ async def test_the_fair_order(
         expired=expired,
     )
     assert [(one["_id"], one["output"]["slot"]) for one in found] == [
-        (one.turn_id, one.slot) for one in expected
+        (one.parent_id, one.slot) for one in expected
     ]
 
 

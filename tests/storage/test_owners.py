@@ -14,21 +14,31 @@ from pymongo import monitoring
 from domain.conflicts import Conflict
 from domain.errors import GenerationErrorCode, UserError, UserErrorCode
 from domain.idempotency import IdempotencyKey
-from domain.ids import new_conversation_id, new_upload_id, prompt_id_of, viewer_id_of
+from domain.ids import (
+    ConversationId,
+    new_conversation_id,
+    new_share_id,
+    new_upload_id,
+    prompt_id_of,
+    viewer_id_of,
+)
 from domain.images import new_key
 from domain.outputs import GenerationError, Report
 from domain.pages import PageRequest
 from domain.references import Reference, ReferenceOrigin
+from domain.shares import Share
 from domain.turns import Turn
 from domain.uploads import DeclaredFile, Upload
 from storage.mongo.accounts import MongoAccountRepository
 from storage.mongo.claims import MongoClaimRepository
-from storage.mongo.collections import UNFINISHED_TURN
+from storage.mongo.collections import UNFINISHED_PARENT
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database, open_database
 from storage.mongo.idempotency import MongoIdempotencyRepository
 from storage.mongo.images import MongoImageRepository
+from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.prompts import MongoPromptRepository
+from storage.mongo.shares import MongoShareRepository
 from storage.mongo.turns import MongoTurnRepository
 from storage.mongo.uploads import MongoUploadRepository
 from storage.mongo.viewers import MongoViewerRepository
@@ -45,7 +55,9 @@ from tests.storage.builders import (
 )
 
 KEY = IdempotencyKey("key", "startConversation", "…")
-OWNED = {"conversations", "turns", "images", "prompts", "uploads", "idempotency", "ledger"}
+OWNED = {
+    *("conversations", "turns", "images", "prompts", "shares", "uploads", "idempotency", "ledger")
+}
 BY_OWNER = {"accounts", "viewers"}
 """Their `_id` is the owner's."""
 
@@ -119,7 +131,7 @@ async def test_every_filter_of_a_worker_names_the_owner(
     # These two search the unfinished turns of all viewers. What `end_overdue` finds it ends one by
     # one, for the owner.
     searches = [query for name, _, query in filters if name == "aggregate"]
-    assert searches == [{"status": UNFINISHED_TURN}] * 2
+    assert searches == [{"status": UNFINISHED_PARENT}] * 2
     others = [(collection, query) for name, collection, query in filters if name != "aggregate"]
     assert len(others) > len(calls)
     for collection, query in others:
@@ -197,10 +209,12 @@ async def _do_everything(database: Database) -> None:
         ANA, conversation, plan=a_plan(), max_active_outputs=MANY, key=None
     )
     assert not isinstance(appended, Conflict)
-    assert await turns.cancel(ANA, turn.id, [1])
+    assert await MongoOutputRepository(database).cancel(ANA, turn.id, [1])
     output = (await turns.get_many(ANA, [turn.id]))[turn.id].outputs[0]
     (planned,) = a_plan().outputs
-    retried = await turns.retry(ANA, output, planned=planned, max_active_outputs=MANY, key=None)
+    retried = await MongoOutputRepository(database).retry(
+        ANA, output, planned=planned, max_active_outputs=MANY, key=None
+    )
     assert not isinstance(retried, Conflict)
 
     await conversations.get_many(ANA, [conversation.id])
@@ -225,7 +239,30 @@ async def _do_everything(database: Database) -> None:
     assert await images.delete_unless_used(ANA, [source.image.id]) is not None
     assert await images.delete_unless_used(ANA, [unused.image.id]) is None
     await _upload(database)
+    await _share(database, conversation.id)
     assert await conversations.delete(ANA, conversation.id) is not None
+
+
+async def _share(database: Database, conversation_id: ConversationId) -> None:
+    shares = MongoShareRepository(database)
+    share, other = (
+        Share(
+            id=new_share_id(),
+            owner_id=ANA,
+            conversation_id=conversation_id,
+            includes_prompts=True,
+            expires_at=None,
+            views=0,
+            created_at=datetime.now(UTC),
+        )
+        for _ in range(2)
+    )
+    assert await shares.create(share, at_most=1, at_most_of_conversation=1) is None
+    assert await shares.create(other, at_most=1, at_most_of_conversation=2)
+    assert await shares.list(ANA)
+    assert await shares.get(ANA, share.id)
+    assert await shares.view(ANA, share.id, times=2)
+    assert await shares.delete(ANA, share.id)
 
 
 async def _upload(database: Database) -> None:

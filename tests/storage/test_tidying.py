@@ -13,19 +13,21 @@ from typing import cast
 
 import pytest
 
+from domain.claims import Claim
 from domain.cleanup.collector import OrphanCollector
 from domain.cleanup.reconciliation import LEFT_ALONE, ObjectReconciler
 from domain.cleanup.store_ownership import StoreOwnership, mark_key
 from domain.errors import GenerationErrorCode
+from domain.ids import ConversationId, as_turn_id, conversation_of_turn
 from domain.images import FOLDERS, SHARDS, new_key, rendition_key, shard_of
 from domain.outputs import GenerationError, Preview, Report
 from domain.ports.objects import Objects, ObjectStore, StoredObject
 from domain.signing import Signer
-from domain.turns import Claim
 from runtime.local_mongod import Mongod
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database, open_database
+from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.periodic import MongoPeriodicJobRepository
 from storage.mongo.referenced_objects import MongoReferencedObjectRepository
 from storage.mongo.turns import MongoTurnRepository
@@ -248,31 +250,41 @@ async def failed(database: Database, claim: Claim) -> tuple[set[str], set[str]]:
 
 async def cancelled(database: Database, claim: Claim) -> tuple[set[str], set[str]]:
     preview = await a_shown_preview(database, claim)
-    assert await MongoTurnRepository(database).cancel(ANA, claim.turn.id, [claim.output.slot])
+    assert await MongoOutputRepository(database).cancel(ANA, claim.parent.id, [claim.output.slot])
     return set(), {preview}
 
 
 async def failed_and_retried(database: Database, claim: Claim) -> tuple[set[str], set[str]]:
     _, previews = await failed(database, claim)
     turns = MongoTurnRepository(database)
-    turn = (await turns.get_many(ANA, [claim.turn.id]))[claim.turn.id]
+    turn_id = as_turn_id(claim.parent.id)
+    assert turn_id
+    turn = (await turns.get_many(ANA, [turn_id]))[turn_id]
     [output], [planned] = turn.outputs, a_plan().outputs
-    assert await turns.retry(ANA, output, planned=planned, max_active_outputs=MANY, key=None)
+    assert await MongoOutputRepository(database).retry(
+        ANA, output, planned=planned, max_active_outputs=MANY, key=None
+    )
     return previews, set()
 
 
 async def deleted_at_work(database: Database, claim: Claim) -> tuple[set[str], set[str]]:
     preview = await a_shown_preview(database, claim)
     conversations = MongoConversationRepository(database)
-    assert await conversations.delete(ANA, claim.turn.conversation_id) == [preview]
+    assert await conversations.delete(ANA, conversation_of(claim)) == [preview]
     return {preview}, set()
 
 
 async def deleted_when_landed(database: Database, claim: Claim) -> tuple[set[str], set[str]]:
     previews, images = await landed(database, claim)
     conversations = MongoConversationRepository(database)
-    assert await conversations.delete(ANA, claim.turn.conversation_id) == list(images)
+    assert await conversations.delete(ANA, conversation_of(claim)) == list(images)
     return previews | images, set()
+
+
+def conversation_of(claim: Claim) -> ConversationId:
+    turn_id = as_turn_id(claim.parent.id)
+    assert turn_id
+    return conversation_of_turn(turn_id)
 
 
 Way = Callable[[Database, Claim], Awaitable[tuple[set[str], set[str]]]]

@@ -13,6 +13,7 @@ from storage.mongo.calls import NestedCall
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Committed, Database
+from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.transaction import Abort, Contended, Transaction
 from storage.mongo.turns import MongoTurnRepository
 from tests.storage.builders import (
@@ -147,7 +148,7 @@ async def test_a_retry_says_what_it_conflicts_with(database: Database) -> None:
     (planned,) = a_plan().outputs
 
     async def retry(*, key: IdempotencyKey | None = None, max_active_outputs: int = MANY) -> object:
-        return await turns.retry(
+        return await MongoOutputRepository(database).retry(
             ANA, failed, planned=planned, max_active_outputs=max_active_outputs, key=key
         )
 

@@ -6,13 +6,14 @@ from datetime import timedelta
 import pytest
 
 from domain.changes import ClusterTime
+from domain.claims import Claim
 from domain.conflicts import Conflict
 from domain.errors import GenerationErrorCode, Overloaded
 from domain.execution.rules import derive_status
 from domain.images import ImageRecord
 from domain.outputs import GenerationError, OutputStatus, Preview, Report, Usage
 from domain.references import Reference, ReferenceOrigin
-from domain.turns import Claim, Turn
+from domain.turns import Turn
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database, open_database
@@ -73,7 +74,7 @@ async def test_a_claim_starts_the_output_and_its_clock(database: Database) -> No
     assert claim.output.status is OutputStatus.GENERATING
     assert claim.output.started_at == claim.claimed_at
     assert claim.seconds_left == pytest.approx(180, abs=0.01)
-    assert claim.turn.version == turn.version + 1
+    assert claim.parent.version == turn.version + 1
 
 
 async def test_a_worker_that_lost_its_lease_can_write_nothing(

@@ -1,1 +1,1 @@
-"""Words to operations."""
+"""Words to operations, and to captions."""

@@ -66,7 +66,7 @@ export const en = {
   sending: "Sending …",
   whatToChange: "What should change?",
   nextEdit: "What should change next?",
-  origins: { UPLOAD: "Upload", SAMPLE: "Sample", OUTPUT: "Picture" } as Record<string, string>,
+  origins: { UPLOAD: "Upload", SAMPLE: "Sample", OUTPUT: "Picture", POST: "Post" } as Record<string, string>,
   models: "Models",
   searchModels: "Search models",
   chooseModel: "Choose a model",

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from domain.execution.rules import derive_status
-from domain.ids import TurnId, conversation_of_turn, output_id_of, turn_of_output
+from domain.ids import TurnId, as_turn_id, conversation_of_turn, output_id_of, parent_of_output
 from domain.outputs import UNFINISHED, OutputStatus
 from tests.clients import Data
 from tests.resilience.attempts import DELETED, Attempt
@@ -49,8 +49,8 @@ def against_attempts(attempts: Sequence[Attempt], history: History) -> Iterator[
         if attempt.ended_as is None:
             yield f"{attempt.name} has no end"
         elif attempt.ended_as == DELETED:
-            turn_id, _ = turn_of_output(attempt.output_id)
-            if conversation_of_turn(turn_id) not in wanted_off:
+            turn_id = as_turn_id(parent_of_output(attempt.output_id)[0])
+            if turn_id is None or conversation_of_turn(turn_id) not in wanted_off:
                 yield f"{attempt.name} was deleted, which nobody has asked for"
         elif attempt.ended_as == "CANCELLED":
             if attempt.output_id not in wanted_off:

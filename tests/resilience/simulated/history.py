@@ -122,8 +122,8 @@ class _Course:
             return
         unfinished = [
             (row.hidden[output.slot], output)
-            for row in self.site.tables.turns.values()
-            for output in row.turn.outputs
+            for row in self.site.tables.parents.values()
+            for output in row.parent.outputs
             if output.unfinished
         ]
         if not unfinished and self.crowd.has_what_it_wants():

@@ -12,9 +12,10 @@ from typing import Final
 from domain.credits import MovementKind, charge_for
 from domain.errors import GenerationErrorCode
 from domain.execution import rules
-from domain.ids import ConversationId, OutputId, TurnId, ViewerId
+from domain.ids import OutputId, ParentId, ViewerId
 from domain.outputs import Output, OutputStatus
-from domain.turns import Turn
+from domain.parents import Parent
+from domain.turns import as_turn
 from tests.resilience.simulated.model.tables import Hold, Tables
 from tests.resilience.simulated.vendor import Bill, Vendor, family
 from tests.resilience.simulated.world import Process, World
@@ -36,12 +37,12 @@ class Invariants:
     bytes_kept: dict[str, bytes]
     lease_seconds: float
     objections: list[str] = field(default_factory=list)
-    turns_made: dict[str, list[TurnId]] = field(default_factory=lambda: defaultdict(list))
+    made: dict[str, list[ParentId]] = field(default_factory=lambda: defaultdict(list))
     """By the words of the request: each request has words of its own."""
     ended: dict[Bill, Output] = field(default_factory=dict)
     """How each attempt ended. Also those that have been deleted."""
     deleted: dict[Bill, OutputId] = field(default_factory=dict)
-    conversations_deleted: set[ConversationId] = field(default_factory=set)
+    parents_deleted: set[ParentId] = field(default_factory=set)
     _sure: "Invariants | None" = None
     """What was known when the database fell behind."""
 
@@ -51,7 +52,7 @@ class Invariants:
 
     # Commits
 
-    def committed(self, viewer_id: ViewerId, before: Turn | None, after: Turn | None) -> None:
+    def committed(self, viewer_id: ViewerId, before: Parent | None, after: Parent | None) -> None:
         if before is None or after is None or _moves_money(before, after):
             self._check_account(viewer_id)
         if after is None:
@@ -59,9 +60,10 @@ class Invariants:
                 self._check_deletion(before)
             return
         if before is None:
-            self.turns_made[after.user_message].append(after.id)
-        if after.status is not rules.derive_status(output.status for output in after.outputs):
-            self.object(f"{after.id} is {after.status}, which its outputs are not")
+            self.made[after.user_message].append(after.id)
+        turn = as_turn(after)
+        if turn and turn.status is not rules.derive_status(one.status for one in turn.outputs):
+            self.object(f"{turn.id} is {turn.status}, which its outputs are not")
         for output in after.outputs:
             earlier = before.output(output.slot) if before else None
             if earlier is not output:
@@ -83,17 +85,17 @@ class Invariants:
     def fell_behind(self) -> None:
         self._sure = replace(
             self,
-            turns_made=defaultdict(list, {key: list(ids) for key, ids in self.turns_made.items()}),
+            made=defaultdict(list, {key: list(ids) for key, ids in self.made.items()}),
             ended=dict(self.ended),
             deleted=dict(self.deleted),
-            conversations_deleted=set(self.conversations_deleted),
+            parents_deleted=set(self.parents_deleted),
         )
 
     def rolled_back(self) -> None:
         assert self._sure is not None
-        self.turns_made, self.ended = self._sure.turns_made, self._sure.ended
+        self.made, self.ended = self._sure.made, self._sure.ended
         self.deleted = self._sure.deleted
-        self.conversations_deleted = self._sure.conversations_deleted
+        self.parents_deleted = self._sure.parents_deleted
 
     def _check_account(self, viewer_id: ViewerId) -> None:
         """The account, the ledger's sum and what outputs at work hold are one (P1)."""
@@ -109,9 +111,9 @@ class Invariants:
             self.object(f"{viewer_id} has {stated}, the ledger says {summed}")
         at_work = [
             output.credits_reserved
-            for row in self.tables.turns.values()
-            if row.turn.owner_id == viewer_id
-            for output in row.turn.outputs
+            for row in self.tables.parents.values()
+            if row.parent.owner_id == viewer_id
+            for output in row.parent.outputs
             if output.unfinished
         ]
         if stated[1:] != (sum(at_work), len(at_work)):
@@ -119,7 +121,7 @@ class Invariants:
         if account.available < 0:
             self.object(f"{viewer_id} has spent more than there was: {stated}")
 
-    def _check_step(self, turn: Turn, before: Output | None, after: Output) -> None:
+    def _check_step(self, parent: Parent, before: Output | None, after: Output) -> None:
         """An output goes forward within an attempt, and ends once (P1, P3)."""
         if before is not None and after.attempt == before.attempt:
             if not rules.may_become(before.status, after.status):
@@ -134,11 +136,11 @@ class Invariants:
             self.object(f"{after.id} begins attempt {after.attempt} in {before.status}")
         if after.unfinished:
             return
-        bill = bill_for(turn, after)
+        bill = bill_for(parent, after)
         self.ended[bill] = after
         self._check_money(after.id, after.attempt, _ENDS[after.status])
         if after.status is OutputStatus.COMPLETED:
-            self._check_landing(turn, after, bill)
+            self._check_landing(parent, after, bill)
         if after.error is not None:
             self._check_error(after, after.error.code)
 
@@ -146,7 +148,7 @@ class Invariants:
         if code is GenerationErrorCode.INTERNAL:
             self.object(f"{output.id} ended with INTERNAL: our own fault")
         if code is GenerationErrorCode.TIMED_OUT:
-            deadline_at = self.tables.turns[output.turn_id].hidden[output.slot].deadline_at
+            deadline_at = self.tables.parents[output.parent_id].hidden[output.slot].deadline_at
             if deadline_at is not None and deadline_at > self.tables.now():
                 self.object(f"{output.id} timed out before its deadline")
 
@@ -162,12 +164,12 @@ class Invariants:
         if line.reserved != -reserve.reserved or -line.balance > reserve.reserved:
             self.object(f"{output_id} in attempt {attempt} reserved {reserve}, then {line}")
 
-    def _check_landing(self, turn: Turn, output: Output, bill: Bill) -> None:
+    def _check_landing(self, parent: Parent, output: Output, bill: Bill) -> None:
         """What landed is this attempt's own, has records and bytes, and is paid for as it is."""
         cause = f"{output.id} {output.attempt}", MovementKind.CAPTURE
         if cause in self.tables.ledger:
             _, line = self.tables.ledger[cause]
-            asked = turn.options.images_per_model
+            asked = parent.options.images_per_model
             price = charge_for(-line.reserved, delivered=len(output.images), asked=asked)
             if (-line.balance, output.credits_charged) != (price, price):
                 self.object(f"{output.id} costs {price}, {line} was charged")
@@ -181,12 +183,12 @@ class Invariants:
             elif not self.bytes_kept[image.key].endswith(str(bill).encode()):
                 self.object(f"{output.id} shows a picture that was made for something else")
 
-    def _check_deletion(self, turn: Turn) -> None:
-        self.conversations_deleted.add(turn.conversation_id)
-        for output in turn.outputs:
+    def _check_deletion(self, parent: Parent) -> None:
+        self.parents_deleted.add(parent.id)
+        for output in parent.outputs:
             if output.unfinished:
                 self._check_money(output.id, output.attempt, MovementKind.RELEASE)
-                self.deleted[bill_for(turn, output)] = output.id
+                self.deleted[bill_for(parent, output)] = output.id
 
     # The vendor and the object store
 
@@ -197,9 +199,9 @@ class Invariants:
                 self.object(f"the vendor was paid {count} times for run {run} of {bill}")
 
     def check_cancelled(self, bill: Bill) -> None:
-        for row in self.tables.turns.values():
-            for output in row.turn.outputs:
-                if output.unfinished and bill_for(row.turn, output) == bill:
+        for row in self.tables.parents.values():
+            for output in row.parent.outputs:
+                if output.unfinished and bill_for(row.parent, output) == bill:
                     self.object(f"the job of {output.id} is cancelled, but still wanted")
 
     def check_discarded(self, keys: Iterable[str]) -> None:
@@ -211,10 +213,10 @@ class Invariants:
     def _keys_referred_to(self) -> Iterator[str]:
         for _, record in self.tables.images.values():
             yield from record.image.keys
-        for row in self.tables.turns.values():
-            for reference in row.turn.references:
+        for row in self.tables.parents.values():
+            for reference in row.parent.references:
                 yield from reference.image.keys
-            for output in row.turn.outputs:
+            for output in row.parent.outputs:
                 if output.preview is not None:
                     yield output.preview.key
 
@@ -225,9 +227,9 @@ class Invariants:
             self._check_account(viewer_id)
         for key in set(self._keys_referred_to()) - set(self.bytes_kept):
             self.object(f"{key} is referred to, but has no bytes")
-        for words, made in self.turns_made.items():
-            if len(made) > 1:
-                self.object(f"one request made {len(made)} turns: {words}")
+        for words, ids in self.made.items():
+            if len(ids) > 1:
+                self.object(f"one request was done {len(ids)} times: {words}")
         for bill, output in self.ended.items():
             self._check_outcome(bill, output)
         self._check_owners()
@@ -243,20 +245,21 @@ class Invariants:
 
     def _check_owners(self) -> None:
         for conversation in self.tables.conversations.values():
-            turns = [row.turn for row in self.tables.rows_of(conversation.id)]
+            turns = self.tables.turns_of(conversation.id)
             if [turn.turn_index for turn in turns] != list(range(conversation.turn_count)):
                 self.object(f"{conversation.id} counts {conversation.turn_count} turns: {turns}")
-        for turn_id, row in self.tables.turns.items():
-            if row.turn.conversation_id not in self.tables.conversations:
-                self.object(f"{turn_id} is there, its conversation is not")
+        for parent_id, row in self.tables.parents.items():
+            turn = as_turn(row.parent)
+            if turn is not None and turn.conversation_id not in self.tables.conversations:
+                self.object(f"{parent_id} is there, its conversation is not")
 
 
-def _moves_money(before: Turn, after: Turn) -> bool:
+def _moves_money(before: Parent, after: Parent) -> bool:
     return any(
         (one.status, one.credits_reserved) != (other.status, other.credits_reserved)
         for one, other in zip(before.outputs, after.outputs, strict=True)
     )
 
 
-def bill_for(turn: Turn, output: Output) -> Bill:
-    return Bill(turn.user_message, family(output.model_id), output.attempt)
+def bill_for(parent: Parent, output: Output) -> Bill:
+    return Bill(parent.user_message, family(output.model_id), output.attempt)

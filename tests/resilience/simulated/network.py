@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+from domain.claims import Claim
 from domain.errors import DarkroomError, Overloaded, StoreUnavailable
 from domain.outputs import Output
-from domain.turns import Claim, Turn
+from domain.turns import Turn
 from tests.resilience.simulated.sky import READS, Fault, Sky
 from tests.resilience.simulated.world import Dead, Process, Step
 

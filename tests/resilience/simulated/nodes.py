@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, Final, cast
 
+from domain.claims import Hint
 from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.execution.dispatcher import Dispatcher
 from domain.execution.image_writer import ImageWriter
@@ -20,6 +21,7 @@ from domain.ports.repositories import (
     ConversationRepository,
     IdempotencyRepository,
     ImageRepository,
+    OutputRepository,
     TurnRepository,
 )
 from domain.services.accounts import AccountService
@@ -27,9 +29,9 @@ from domain.services.commands import CommandService
 from domain.services.conversations import ConversationService
 from domain.services.edit_planning import EditPlanner
 from domain.services.images import ImageService
+from domain.services.outputs import OutputService
 from domain.services.turns import TurnService
-from domain.turns import Hint
-from tests.resilience.simulated.model.repositories import Accounts, Images, Turns
+from tests.resilience.simulated.model.repositories import Accounts, Images, Outputs, Turns
 from tests.resilience.simulated.network import Line, Remote
 from tests.resilience.simulated.site import HEARTBEAT, LEASE, MAX_QUEUED, Site
 from tests.resilience.simulated.vendor import (
@@ -97,6 +99,7 @@ class Node:
         tables, parts, database = site.tables, site.parts, site.database
         self._claims = cast("ClaimRepository", remote(database, parts.claims(tables, process)))
         self._turns = cast("TurnRepository", remote(database, Turns(tables)))
+        self._outputs = cast("OutputRepository", remote(database, Outputs(tables)))
         self._conversations = cast(
             "ConversationRepository", remote(database, parts.conversations(tables))
         )
@@ -145,6 +148,13 @@ class Node:
             commands=commands,
             accounts=accounts,
             edits=EditPlanner(self._turns, self._conversations, images, registry),
+            outputs=self._outputs,
+            hints=hints,
+        )
+        self.outputs = OutputService(
+            outputs=self._outputs,
+            commands=commands,
+            accounts=accounts,
             registry=registry,
             hints=hints,
             image_writer=self._image_writer,

@@ -68,6 +68,6 @@ def start(node: Node) -> Output:
 
 
 def stored(site: Site, output: Output) -> Output:
-    found = site.tables.turns[output.turn_id].turn.output(output.slot)
+    found = site.tables.parents[output.parent_id].parent.output(output.slot)
     assert found is not None
     return found

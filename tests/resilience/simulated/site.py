@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final, Protocol
 
+from domain.claims import Hint
 from domain.execution.sweeper import Sweeper
 from domain.ids import ModelId
 from domain.models import ImageModel, ModelRegistry, Scene
-from domain.turns import Hint
 from tests.resilience.simulated.invariants import Invariants
 from tests.resilience.simulated.model.claims import Claims
 from tests.resilience.simulated.model.repositories import Conversations, Receipts

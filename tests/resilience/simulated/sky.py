@@ -11,6 +11,7 @@ from tests.resilience.simulated.world import Process, World
 READS: Final = frozenset(
     {
         "any_refers_to",
+        "find_parent",
         "find_waiting",
         "get",
         "get_many",

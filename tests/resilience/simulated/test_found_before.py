@@ -26,9 +26,9 @@ def test_an_output_is_tried_again_while_the_vendor_keeps_its_cancelled_run_waiti
         site.vendor.fates.append(Fate.SILENCE)
         output = start(node)
         until(site, lambda: site.vendor.bills.total() == 1)
-        do(node, node.turns.cancel_output(ANA, output.id))
+        do(node, node.outputs.cancel(ANA, output.id))
 
-        do(node, node.turns.retry_output(ANA, RetryOutput(output.id)))
+        do(node, node.outputs.retry(ANA, RetryOutput(output.id)))
         wait(site, A_RUN_SECONDS)
 
         assert stored(site, output).status is OutputStatus.COMPLETED
@@ -84,4 +84,4 @@ async def test_a_renewal_that_comes_after_the_end_of_its_lease_holds_nothing(
     await claims.give_back(claim)
 
     assert not await claims.renew(claim, lease=LONG)
-    assert await claims.find_waiting(claim.turn.owner_id, claim.output.id)
+    assert await claims.find_waiting(claim.parent.owner_id, claim.output.id)

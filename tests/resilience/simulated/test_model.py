@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from domain.changes import ClusterTime
+from domain.claims import Claim
 from domain.conflicts import Conflict
 from domain.conversations import Conversation
 from domain.errors import GenerationErrorCode
@@ -24,20 +25,23 @@ from domain.ids import ModelId, new_conversation_id, viewer_id_of
 from domain.images import Image
 from domain.models import SQUARE, Resolution
 from domain.outputs import GenerationError, Preview, Report, Run, Usage
+from domain.parents import Parent, TurnOptions
 from domain.references import Reference, ReferenceOrigin
-from domain.turns import Claim, PlannedOutput, Turn, TurnOptions, TurnPlan
+from domain.turns import PlannedOutput, TurnPlan
 from storage.mongo.accounts import MongoAccountRepository
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database
 from storage.mongo.idempotency import MongoIdempotencyRepository
 from storage.mongo.images import MongoImageRepository
+from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.turns import MongoTurnRepository
 from tests.resilience.simulated.model.claims import Claims
 from tests.resilience.simulated.model.repositories import (
     Accounts,
     Conversations,
     Images,
+    Outputs,
     Receipts,
     Turns,
 )
@@ -64,6 +68,7 @@ class Both:
         self.random = randomness
         self.conversations = Conversations(tables), MongoConversationRepository(database)
         self.turns = Turns(tables), MongoTurnRepository(database)
+        self.outputs = Outputs(tables), MongoOutputRepository(database)
         self.claims = Claims(tables), MongoClaimRepository(database)
         self.images = Images(tables), MongoImageRepository(database)
         self.accounts = Accounts(tables), MongoAccountRepository(database)
@@ -71,7 +76,7 @@ class Both:
         self.tables = tables
         self.claimed: list[tuple[Claim, Claim]] = []
         self.known: list[Conversation] = []
-        self.stale: list[Turn] = []
+        self.stale: list[Parent] = []
         self.keys: list[IdempotencyKey] = []
         self.asked: list[str] = []
         self.found: list[Answers] = []
@@ -133,7 +138,7 @@ async def test_the_model_answers_as_the_storage_does(database: Database, number:
 async def everything(both: Both) -> None:
     """What is there: each turn with its outputs, each account, what waits."""
     for viewer_id in VIEWERS:
-        turn_ids = [row.turn.id for row in both.tables.turns.values()]
+        turn_ids = [row.parent.id for row in both.tables.parents.values()]
         await both.ask(both.turns, "get_many", viewer_id, turn_ids)
         await both.ask(both.accounts, "open", viewer_id, starting_credits=CREDITS)
 
@@ -177,21 +182,21 @@ async def delete(both: Both) -> None:
 
 
 async def cancel(both: Both) -> None:
-    if turn := a_turn(both):
+    if parent := a_parent(both):
         slots = [both.random.randint(1, 3) for _ in range(both.random.randint(1, 2))]
-        await both.ask(both.turns, "cancel", both.random.choice(VIEWERS), turn.id, slots)
+        await both.ask(both.outputs, "cancel", both.random.choice(VIEWERS), parent.id, slots)
 
 
 async def retry(both: Both) -> None:
-    turn = both.random.choice(both.stale) if both.stale and both.random.random() < 0.3 else None
-    turn = turn or a_turn(both)
-    if turn is not None:
-        both.stale.append(turn)
-        output = both.random.choice(turn.outputs)
+    stale = both.random.choice(both.stale) if both.stale and both.random.random() < 0.3 else None
+    parent = stale or a_parent(both)
+    if parent is not None:
+        both.stale.append(parent)
+        output = both.random.choice(parent.outputs)
         if output.unfinished:
             return
         await both.ask(
-            both.turns,
+            both.outputs,
             "retry",
             both.random.choice(VIEWERS),
             output,
@@ -202,9 +207,10 @@ async def retry(both: Both) -> None:
 
 
 async def claim(both: Both) -> None:
-    if turn := a_turn(both):
-        output = both.random.choice(turn.outputs)
-        owner_id = turn.owner_id if both.random.random() < 0.9 else both.random.choice(VIEWERS)
+    if parent := a_parent(both):
+        output = both.random.choice(parent.outputs)
+        owner_id = parent.owner_id if both.random.random() < 0.9 else both.random.choice(VIEWERS)
+        await both.ask(both.outputs, "find_parent", owner_id, output.id)
         hinted = await both.ask(both.claims, "find_waiting", owner_id, output.id)
         searched = await both.ask(
             both.claims, "list_waiting", [output.model_id], min_queued=OVER, expired=True, limit=3
@@ -337,9 +343,9 @@ def some_images(both: Both) -> list[Image]:
     return [*found, a_picture().image] if both.random.random() < 0.05 else found
 
 
-def a_turn(both: Both) -> Turn | None:
-    turns = [row.turn for row in both.tables.turns.values()]
-    return both.random.choice(turns) if turns else None
+def a_parent(both: Both) -> Parent | None:
+    parents = [row.parent for row in both.tables.parents.values()]
+    return both.random.choice(parents) if parents else None
 
 
 def a_key(both: Both) -> IdempotencyKey | None:

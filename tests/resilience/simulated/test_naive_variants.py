@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from domain.claims import Claim, Waiting
+from domain.execution.landing import Landing
 from domain.execution.leases import Lease, LeaseLost
 from domain.execution.run_progress import RunReporter
 from domain.execution.runner import OutputRun
@@ -22,7 +24,6 @@ from domain.ids import ConversationId, ImageId, ViewerId
 from domain.images import ImageRecord
 from domain.outputs import GenerationError, Output, OutputStatus, ProviderJob, Report, Run
 from domain.services.commands import CommandService
-from domain.turns import Claim, Waiting
 from domain.viewers import Viewer
 from tests.resilience.simulated.history import play
 from tests.resilience.simulated.model.claims import Claims
@@ -32,7 +33,7 @@ from tests.resilience.simulated.nodes import Node
 from tests.resilience.simulated.scenes import a_node, start, until, wait
 from tests.resilience.simulated.site import LEASE, Bucket, Parts
 
-_land, _sweep = OutputRun._land, Sweeper._sweep
+_land, _sweep = Landing.land, Sweeper._sweep
 AT_MOST = 3_000
 """Histories until a variant has to be found out; the slowest takes a few hundred."""
 
@@ -74,7 +75,7 @@ class NoRelease(Claims):
     def _fail(self, row: Row, output: Output, holding: Output, error: GenerationError) -> None:
         failed = self._tables.end(row, output, status=OutputStatus.FAILED, error=error)
         before = self._tables.put(row, [failed])
-        self._tables.observer.committed(row.turn.owner_id, before, row.turn)
+        self._tables.observer.committed(row.parent.owner_id, before, row.parent)
 
 
 class ReleaseAndCapture(Claims):
@@ -83,7 +84,7 @@ class ReleaseAndCapture(Claims):
     def land(self, claim: Claim, records: Sequence[ImageRecord], report: Report) -> bool:
         landed = super().land(claim, records, report)
         if landed:
-            self._tables.release(claim.turn.owner_id, [claim.output])
+            self._tables.release(claim.parent.owner_id, [claim.output])
         return landed
 
 
@@ -101,8 +102,8 @@ class ForgetWhatIsAtWork(Conversations):
     """What was reserved for outputs at work is not released when they are deleted."""
 
     def delete(self, viewer_id: ViewerId, conversation_id: ConversationId) -> Sequence[str] | None:
-        for row in self._tables.rows_of(conversation_id):
-            row.turn = replace(row.turn, outputs=())
+        for turn in self._tables.turns_of(conversation_id):
+            self._tables.parents[turn.id].parent = replace(turn, outputs=())
         return super().delete(viewer_id, conversation_id)
 
 
@@ -161,7 +162,7 @@ class LateBucket(Bucket):
         (Parts(conversations=DeleteWhatIsUsed), "is deleted, but still referred to"),
         (Parts(receipts=NoReceipts), "was done before, but refused"),
         (Parts(tables=Spendthrift), "has spent more than there was"),
-        (Parts(tables=KeysTwice), "one request made 2 turns"),
+        (Parts(tables=KeysTwice), "one request was done 2 times"),
         (Parts(bucket=LateBucket), "lands without bytes"),
         (Parts(sweeper=None), "is not taken up"),
     ],
@@ -183,13 +184,17 @@ async def _refuse_at_once(self: CommandService, viewer: Viewer, key: Idempotency
     return None
 
 
-async def _land_and_forget(self: OutputRun, delivery: Delivery) -> str:
-    kept = tuple(self._kept)
+async def _land_and_forget(self: Landing, delivery: Delivery) -> None:
+    stored = tuple(self._stored)
     try:
-        return await _land(self, delivery)
+        await _land(self, delivery)
     except LeaseLost:
-        self._kept.extend(kept)  # whatever became of a landing that was not acknowledged
+        self._stored.extend(stored)  # whatever became of a landing that was not acknowledged
         raise
+
+
+async def _cancel_jobs_at_once(self: OutputRun) -> None:
+    await self._runs.cancel_jobs()
 
 
 async def _renew_nothing(self: Lease) -> None:
@@ -207,11 +212,11 @@ async def _take_what_has_run_out(self: Sweeper, min_queued: timedelta, *, expire
         (RunReporter, "submitting", _ask_at_once, "the vendor was paid 2 times"),
         (Run, "answer_is_awaited", False, "the vendor was paid 2 times"),
         (CommandService, "_find_after_refusal", _refuse_at_once, "was done before, but refused"),
-        (OutputRun, "_land", _land_and_forget, "is deleted, but still referred to"),
+        (Landing, "land", _land_and_forget, "is deleted, but still referred to"),
         (
             OutputRun,
             "_cancel_jobs_if_abandoned",
-            OutputRun._cancel_jobs,
+            _cancel_jobs_at_once,
             "cancelled, but still wanted",
         ),
         (Lease, "_keep", _renew_nothing, "which is well"),

@@ -7,8 +7,8 @@ import asyncio
 from typing import Any, Final
 
 from domain.errors import ApiError, Refused, UserErrorCode
-from domain.ids import TurnId, conversation_of_turn, viewer_id_of
-from domain.turns import Turn
+from domain.ids import ParentId, viewer_id_of
+from domain.parents import Parent
 from domain.viewers import Viewer
 from tests.resilience.simulated.network import brief
 from tests.resilience.simulated.nodes import Node
@@ -50,9 +50,9 @@ class Crowd:
     def check_the_end(self) -> None:
         """What was acknowledged is there in the end (P4)."""
         for request in self._wishes.requests:
-            for turn_id in request.turn_ids:
-                if not self._is_there(turn_id):
-                    self._object(f"{request.name} was acknowledged, but {turn_id} is gone")
+            for parent_id in request.parent_ids:
+                if not self._is_there(parent_id):
+                    self._object(f"{request.name} was acknowledged, but {parent_id} is gone")
 
     async def _live(self, viewer: Viewer, requests: int) -> None:
         under_way: list[asyncio.Task[None]] = []
@@ -83,19 +83,19 @@ class Crowd:
         for _ in range(_TRIES if request.key else 1):
             self.requests += 1
             try:
-                turn = await self._ask(request, viewer)
+                parent = await self._ask(request, viewer)
             except Refused:
                 return
             except (Lost, ApiError):
                 await asyncio.sleep(self._random.random() * 2.0)
                 continue
-            if turn is not None:
-                request.turn_ids.add(turn.id)
-                if len(request.turn_ids) > 1:
-                    self._object(f"{request.name} was answered with {sorted(request.turn_ids)}")
+            if parent is not None:
+                request.parent_ids.add(parent.id)
+                if len(request.parent_ids) > 1:
+                    self._object(f"{request.name} was answered with {sorted(request.parent_ids)}")
             return
 
-    async def _ask(self, request: Request, viewer: Viewer) -> Turn | None:
+    async def _ask(self, request: Request, viewer: Viewer) -> Parent | None:
         sky = self.site.sky
         nodes = [
             one
@@ -105,13 +105,13 @@ class Crowd:
         if not nodes:
             await asyncio.sleep(0.5)
             raise Lost
-        answer: asyncio.Future[Turn | None] = self.process.create_future()
+        answer: asyncio.Future[Parent | None] = self.process.create_future()
         node = self._random.choice(nodes)
         sky.world.after(sky.pause(), self._arrive, node, request, viewer, answer)
         return await answer
 
     def _arrive(
-        self, node: Node, request: Request, viewer: Viewer, answer: "asyncio.Future[Turn | None]"
+        self, node: Node, request: Request, viewer: Viewer, answer: "asyncio.Future[Parent | None]"
     ) -> None:
         """A request reaches a process, or finds none any more."""
 
@@ -133,10 +133,10 @@ class Crowd:
                 sky.world.after(seconds, task.cancel)
 
     async def _handle(
-        self, node: Node, request: Request, viewer: Viewer, answer: "asyncio.Future[Turn | None]"
+        self, node: Node, request: Request, viewer: Viewer, answer: "asyncio.Future[Parent | None]"
     ) -> None:
         """In the node's own process: have the services do it, and say what came of it."""
-        result: Turn | None = None
+        result: Parent | None = None
         error: Exception | None = None
         try:
             result = await request.work(node)
@@ -150,14 +150,14 @@ class Crowd:
         sky.world.note(node.process.name, f"{request.name}: {error or brief(result)}")
         sky.world.after(sky.pause(), _settle, answer, result, error)
 
-    def _check_answer(self, request: Request, turn: Turn | None) -> None:
+    def _check_answer(self, request: Request, parent: Parent | None) -> None:
         """What is acknowledged is there (P4), and is what was asked for (P5)."""
-        if turn is None:
+        if parent is None:
             return
-        if not self._is_there(turn.id):
-            self._object(f"{request.name} was answered with {turn.id}, which is not there")
-        if request.words not in (None, turn.user_message):
-            self._object(f"{request.name} was answered with {turn.user_message}")
+        if not self._is_there(parent.id):
+            self._object(f"{request.name} was answered with {parent.id}, which is not there")
+        if request.words not in (None, parent.user_message):
+            self._object(f"{request.name} was answered with {parent.user_message}")
 
     def _check_refusal(self, request: Request, viewer: Viewer, refusal: Refused) -> None:
         """Nothing is refused that has been done under this key already (P5)."""
@@ -172,19 +172,19 @@ class Crowd:
         assert isinstance(task, Step)
         if self.site.tables.receipts_at[place] >= task.acted_at:
             return  # it was refused before it was done
-        if codes != [UserErrorCode.NOT_FOUND] or receipt.turn_id in self.site.tables.turns:
+        if codes != [UserErrorCode.NOT_FOUND] or receipt.parent_id in self.site.tables.parents:
             self._object(f"{request.name} was done before, but refused with {codes}")
 
-    def _is_there(self, turn_id: TurnId) -> bool:
+    def _is_there(self, parent_id: ParentId) -> bool:
         """Or was, until somebody deleted it."""
-        deleted = self.site.invariants.conversations_deleted
-        return turn_id in self.site.tables.turns or conversation_of_turn(turn_id) in deleted
+        deleted = self.site.invariants.parents_deleted
+        return parent_id in self.site.tables.parents or parent_id in deleted
 
     def _object(self, sentence: str) -> None:
         self.site.invariants.object(sentence)
 
 
-def _settle(answer: "asyncio.Future[Any]", result: Turn | None, error: Exception | None) -> None:
+def _settle(answer: "asyncio.Future[Any]", result: Parent | None, error: Exception | None) -> None:
     if answer.done():
         return
     if error is not None:

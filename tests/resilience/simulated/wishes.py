@@ -11,15 +11,16 @@ from typing import Final, TypeAlias
 from domain.conversations import StartConversation
 from domain.execution.rules import may_be_retried
 from domain.idempotency import IdempotencyRecord, key_of
-from domain.ids import TurnId, ViewerId
+from domain.ids import ParentId, ViewerId
 from domain.outputs import Output
-from domain.turns import RetryOutput, SendEdit, Turn, TurnOptions, TurnRequest
+from domain.parents import Parent, TurnOptions
+from domain.turns import RetryOutput, SendEdit, Turn, TurnRequest, as_turn
 from domain.viewers import Viewer
 from tests.resilience.simulated.nodes import Node
 from tests.resilience.simulated.site import FAMILIES, Site
 from tests.resilience.simulated.vendor import AGAIN
 
-Work: TypeAlias = Callable[[Node], Awaitable[Turn | None]]
+Work: TypeAlias = Callable[[Node], Awaitable[Parent | None]]
 """Has a process's services do what is asked for."""
 
 _MUTATIONS: Final[dict[type, str]] = {
@@ -36,7 +37,7 @@ class Request:
     name: str
     work: Work
     command: StartConversation | SendEdit | RetryOutput | None = None
-    turn_ids: set[TurnId] = field(default_factory=set)
+    parent_ids: set[ParentId] = field(default_factory=set)
     """What answers have told that came of it."""
 
     @property
@@ -70,8 +71,8 @@ class Wishes:
         self._numbers = count(1)
 
     def turns_of(self, viewer_id: ViewerId) -> list[Turn]:
-        rows = self._site.tables.turns.values()
-        return [row.turn for row in rows if row.turn.owner_id == viewer_id]
+        turns = (as_turn(row.parent) for row in self._site.tables.parents.values())
+        return [turn for turn in turns if turn and turn.owner_id == viewer_id]
 
     def think_of(self, viewer: Viewer) -> Request:
         turns = self.turns_of(viewer.id)
@@ -128,20 +129,20 @@ class Wishes:
         command = RetryOutput(output.id, model_id, idempotency_key=self._a_key())
         name = f"retry {output.id} after {output.attempt}"
 
-        async def work(node: Node) -> Turn:
-            turn, retried, _ = await node.turns.retry_output(viewer, command)
+        async def work(node: Node) -> Parent:
+            parent, retried, _ = await node.outputs.retry(viewer, command)
             if retried.attempt <= output.attempt:
                 self._site.invariants.object(f"{name} was answered with {retried.attempt}")
-            return turn
+            return parent
 
         return self._remember(Request(name, work, command))
 
     def _cancel(self, viewer: Viewer, output: Output) -> Request:
-        async def work(node: Node) -> Turn:
-            turn, cancelled = await node.turns.cancel_output(viewer, output.id)
+        async def work(node: Node) -> Parent:
+            parent, cancelled = await node.outputs.cancel(viewer, output.id)
             if cancelled.unfinished:
                 self._site.invariants.object(f"{output.id} was cancelled, but is at work")
-            return turn
+            return parent
 
         return Request(f"cancel {output.id}", work)
 

@@ -4,12 +4,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
+from domain.claims import Claim, Waiting
 from domain.credits import captured, charge_for
 from domain.execution import rules
-from domain.ids import ModelId, OutputId, ViewerId, turn_of_output
+from domain.ids import ModelId, OutputId, ViewerId, parent_of_output
 from domain.images import ImageRecord
 from domain.outputs import GenerationError, Output, OutputStatus, Preview, Report, Run
-from domain.turns import Claim, Waiting
+from domain.turns import as_turn
 from tests.resilience.simulated.model.tables import Row, Tables, WrittenTwice
 
 
@@ -36,7 +37,7 @@ class Claims:
         limit: int,
     ) -> Sequence[Waiting]:
         unfinished = {
-            (row.turn.id, output.slot): (row, output)
+            (row.parent.id, output.slot): (row, output)
             for row, output in self._unfinished(self._tables.committed)
         }
         found = rules.in_fair_order(
@@ -47,12 +48,13 @@ class Claims:
             min_queued=min_queued,
             expired=expired,
         )
-        return [_waiting(*unfinished[one.turn_id, one.slot]) for one in found[:limit]]
+        return [_waiting(*unfinished[one.parent_id, one.slot]) for one in found[:limit]]
 
     def earlier_messages(self, claim: Claim, *, limit: int) -> Sequence[str]:
-        rows = self._tables.rows_of(claim.turn.conversation_id)
-        earlier = [row.turn for row in rows if row.turn.turn_index < claim.turn.turn_index]
-        owned = [turn for turn in earlier if turn.owner_id == claim.turn.owner_id]
+        own = as_turn(claim.parent)
+        turns = self._tables.turns_of(own.conversation_id) if own else []
+        earlier = [turn for turn in turns if own and turn.turn_index < own.turn_index]
+        owned = [turn for turn in earlier if turn.owner_id == claim.parent.owner_id]
         in_order = sorted(owned, key=lambda turn: turn.turn_index)
         return [turn.user_message for turn in in_order][-limit:]
 
@@ -75,11 +77,13 @@ class Claims:
             started_at=output.started_at or now,
         )
         before = tables.put(row, [started])
-        tables.observer.committed(row.turn.owner_id, before, row.turn)
-        claimed = row.turn.output(output.slot)
+        tables.observer.committed(row.parent.owner_id, before, row.parent)
+        claimed = row.parent.output(output.slot)
         assert claimed is not None
         tables.observer.claimed(claimed, hold)
-        return Claim(turn=row.turn, output=claimed, claimed_at=now, deadline_at=hidden.deadline_at)
+        return Claim(
+            parent=row.parent, output=claimed, claimed_at=now, deadline_at=hidden.deadline_at
+        )
 
     def renew(self, claim: Claim, *, lease: timedelta) -> bool:
         row, output = self._held(claim)
@@ -109,14 +113,14 @@ class Claims:
         if row is None or output is None:
             return False
         kept = replace(output, runs=tuple(rules.furthest_runs(output.runs, runs)))
-        row.turn = replace(
-            row.turn,
-            outputs=tuple(kept if one.slot == kept.slot else one for one in row.turn.outputs),
+        row.parent = replace(
+            row.parent,
+            outputs=tuple(kept if one.slot == kept.slot else one for one in row.parent.outputs),
         )
         return True
 
     def is_abandoned(self, claim: Claim) -> bool:
-        owner_id = claim.turn.owner_id
+        owner_id = claim.parent.owner_id
         _, output = self._find(claim.output.id, self._tables.committed, owner_id=owner_id)
         return rules.is_abandoned(claim.output, output)
 
@@ -140,7 +144,7 @@ class Claims:
         if preview is not None:
             shown = replace(shown, preview=preview)
         before = self._tables.put(row, [shown])
-        self._tables.observer.committed(row.turn.owner_id, before, row.turn)
+        self._tables.observer.committed(row.parent.owner_id, before, row.parent)
         return True
 
     def land(self, claim: Claim, records: Sequence[ImageRecord], report: Report) -> bool:
@@ -148,7 +152,7 @@ class Claims:
         row, output = self._held(claim)
         if row is None or output is None:
             return False
-        asked = claim.turn.options.images_per_model
+        asked = claim.parent.options.images_per_model
         charged = charge_for(held, delivered=len(records), asked=asked)
         landed = tables.end(
             row,
@@ -166,11 +170,11 @@ class Claims:
         for record in records:
             if record.image.id in tables.images:
                 raise WrittenTwice(record.image.id)
-            tables.images[record.image.id] = claim.turn.owner_id, record
+            tables.images[record.image.id] = claim.parent.owner_id, record
         before = tables.put(row, [landed])
         movement = captured(claim.output.id, claim.output.attempt, held, charged=charged)
-        tables.move(claim.turn.owner_id, [movement])
-        tables.observer.committed(row.turn.owner_id, before, row.turn)
+        tables.move(claim.parent.owner_id, [movement])
+        tables.observer.committed(row.parent.owner_id, before, row.parent)
         return True
 
     def fail(self, claim: Claim, error: GenerationError) -> bool:
@@ -187,8 +191,8 @@ class Claims:
             for row, output in self._unfinished(self._tables)
             if rules.is_overdue(row.state(output), now, max_queued=max_queued)
         ]
-        turn_ids = list(dict.fromkeys(row.turn.id for row, _ in overdue))[:limit]
-        ended = [(row, output) for row, output in overdue if row.turn.id in turn_ids]
+        parent_ids = list(dict.fromkeys(row.parent.id for row, _ in overdue))[:limit]
+        ended = [(row, output) for row, output in overdue if row.parent.id in parent_ids]
         for row, output in ended:
             self._fail(row, output, output, rules.TIMED_OUT)
         return [output.id for _, output in ended]
@@ -207,21 +211,21 @@ class Claims:
         tables = self._tables
         failed = tables.end(row, output, status=OutputStatus.FAILED, error=error)
         before = tables.put(row, [failed])
-        tables.release(row.turn.owner_id, [holding])
-        tables.observer.committed(row.turn.owner_id, before, row.turn)
+        tables.release(row.parent.owner_id, [holding])
+        tables.observer.committed(row.parent.owner_id, before, row.parent)
 
     def _find(
         self, output_id: OutputId, tables: Tables, *, owner_id: ViewerId
     ) -> tuple[Row, Output] | tuple[None, None]:
-        turn_id, slot = turn_of_output(output_id)
-        row = tables.turns.get(turn_id)
-        if row is None or row.turn.owner_id != owner_id:
+        parent_id, slot = parent_of_output(output_id)
+        row = tables.parents.get(parent_id)
+        if row is None or row.parent.owner_id != owner_id:
             return None, None
-        output = row.turn.output(slot)
+        output = row.parent.output(slot)
         return (row, output) if output else (None, None)
 
     def _held(self, claim: Claim) -> tuple[Row, Output] | tuple[None, None]:
-        owner_id = claim.turn.owner_id
+        owner_id = claim.parent.owner_id
         row, output = self._find(claim.output.id, self._tables, owner_id=owner_id)
         if row is None or output is None or not self.holds(claim, output):
             return None, None
@@ -230,8 +234,8 @@ class Claims:
     def _unfinished(self, tables: Tables) -> list[tuple[Row, Output]]:
         return [
             (row, output)
-            for row in tables.turns.values()
-            for output in row.turn.outputs
+            for row in tables.parents.values()
+            for output in row.parent.outputs
             if output.unfinished
         ]
 
@@ -240,7 +244,7 @@ def _waiting(row: Row, output: Output) -> Waiting:
     return Waiting(
         output_id=output.id,
         attempt=output.attempt,
-        viewer_id=row.turn.owner_id,
+        viewer_id=row.parent.owner_id,
         model_id=output.model_id,
         fence=output.fence,
         lease_until=row.hidden[output.slot].lease_until,
@@ -249,9 +253,9 @@ def _waiting(row: Row, output: Output) -> Waiting:
 
 def _candidate(row: Row, output: Output) -> rules.Candidate:
     return rules.Candidate(
-        turn_id=row.turn.id,
+        parent_id=row.parent.id,
         slot=output.slot,
-        viewer_id=row.turn.owner_id,
+        viewer_id=row.parent.owner_id,
         model_id=output.model_id,
         state=row.state(output),
     )

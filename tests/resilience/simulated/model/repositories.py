@@ -12,11 +12,21 @@ from domain.conversations import Conversation
 from domain.credits import Account, granted
 from domain.errors import Overloaded
 from domain.idempotency import IdempotencyKey, IdempotencyRecord
-from domain.ids import ConversationId, ImageId, TurnId, ViewerId, turn_id_of
+from domain.ids import (
+    ConversationId,
+    ImageId,
+    OutputId,
+    ParentId,
+    TurnId,
+    ViewerId,
+    parent_of_output,
+    turn_id_of,
+)
 from domain.images import Image, ImageRecord
 from domain.outputs import Output, OutputStatus
-from domain.turns import PlannedOutput, Turn, TurnPlan, TurnStatus
-from tests.resilience.simulated.model.tables import Row, Tables, an_output
+from domain.parents import Parent
+from domain.turns import PlannedOutput, Turn, TurnPlan, TurnStatus, as_turn
+from tests.resilience.simulated.model.tables import Tables, an_output
 
 
 class Conversations:
@@ -41,7 +51,9 @@ class Conversations:
         if found is None:
             return None
         turn_id = turn_id_of(conversation_id, found.turn_count - 1)
-        return found, self._tables.committed.turns[turn_id].turn
+        turn = self._tables.committed.parents[turn_id].parent
+        assert isinstance(turn, Turn)
+        return found, turn
 
     def start(
         self,
@@ -151,9 +163,9 @@ class Conversations:
         if found is None or found.owner_id != viewer_id:
             return None
         del tables.conversations[conversation_id]
-        turns = [row.turn for row in tables.rows_of(conversation_id)]
+        turns = tables.turns_of(conversation_id)
         for turn in turns:
-            del tables.turns[turn.id]
+            del tables.parents[turn.id]
         outputs = [output for turn in turns for output in turn.outputs]
         kept = self._used(viewer_id)
         gone = [one for output in outputs for one in output.images if one.id not in kept]
@@ -173,9 +185,9 @@ class Conversations:
             if one.owner_id == viewer_id and one.source_image
         } | {
             reference.image.id
-            for row in self._tables.turns.values()
-            if row.turn.owner_id == viewer_id
-            for reference in row.turn.references
+            for row in self._tables.parents.values()
+            if row.parent.owner_id == viewer_id
+            for reference in row.parent.references
         }
 
 
@@ -184,23 +196,38 @@ class Turns:
         self._tables = tables
 
     def get_many(self, viewer_id: ViewerId, ids: Iterable[TurnId]) -> Mapping[TurnId, Turn]:
-        rows = (self._tables.committed.turns.get(one) for one in ids)
-        return {row.turn.id: row.turn for row in rows if row and row.turn.owner_id == viewer_id}
+        rows = (self._tables.committed.parents.get(one) for one in ids)
+        turns = (as_turn(row.parent) for row in rows if row)
+        return {turn.id: turn for turn in turns if turn and turn.owner_id == viewer_id}
 
     def latest_of_many(
         self, viewer_id: ViewerId, ids: Iterable[ConversationId]
     ) -> Mapping[ConversationId, Turn]:
         return {
-            conversation_id: found[-1].turn
+            conversation_id: found[-1]
             for conversation_id in ids
-            if (found := self._own_rows(viewer_id, conversation_id))
+            if (found := self._own(viewer_id, conversation_id))
         }
 
     def latest_with_images(
         self, viewer_id: ViewerId, conversation_id: ConversationId
     ) -> Turn | None:
-        rows = self._own_rows(viewer_id, conversation_id)
-        return next((row.turn for row in reversed(rows) if row.turn.images), None)
+        turns = self._own(viewer_id, conversation_id)
+        return next((turn for turn in reversed(turns) if turn.images), None)
+
+    def _own(self, viewer_id: ViewerId, conversation_id: ConversationId) -> list[Turn]:
+        turns = self._tables.committed.turns_of(conversation_id)
+        return [turn for turn in turns if turn.owner_id == viewer_id]
+
+
+class Outputs:
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    def find_parent(self, viewer_id: ViewerId, output_id: OutputId) -> Parent | None:
+        parent_id, _ = parent_of_output(output_id)
+        row = self._tables.committed.parents.get(parent_id)
+        return row.parent if row and row.parent.owner_id == viewer_id else None
 
     def retry(
         self,
@@ -210,21 +237,21 @@ class Turns:
         planned: PlannedOutput,
         max_active_outputs: int,
         key: IdempotencyKey | None,
-    ) -> tuple[Turn, ClusterTime] | Conflict:
-        tables, turn_id = self._tables, output.turn_id
+    ) -> tuple[Parent, ClusterTime] | Conflict:
+        tables, parent_id = self._tables, output.parent_id
         if tables.is_used(viewer_id, key):
             return Conflict.KEY_USED
-        row = tables.turns.get(turn_id)
-        found = row.turn.output(output.slot) if row else None
+        row = tables.parents.get(parent_id)
+        found = row.parent.output(output.slot) if row else None
         if (
             row is None
-            or row.turn.owner_id != viewer_id
+            or row.parent.owner_id != viewer_id
             or found is None
             or (found.attempt, found.status) != (output.attempt, output.status)
         ):
             return Conflict.STALE
         again = replace(
-            an_output(turn_id, output.slot, planned, tables.now()),
+            an_output(parent_id, output.slot, planned, tables.now()),
             attempt=found.attempt + 1,
             fence=found.fence + 1,
         )
@@ -232,30 +259,28 @@ class Turns:
             return Conflict.LIMIT_REACHED
         row.hidden[output.slot] = tables.queued(planned)
         before = tables.put(row, [again])
-        tables.use(viewer_id, key, turn_id, output.slot)
+        tables.use(viewer_id, key, parent_id, output.slot)
         tables.reserve(viewer_id, [again])
-        tables.observer.committed(viewer_id, before, row.turn)
-        return row.turn, tables.cluster_time()
+        tables.observer.committed(viewer_id, before, row.parent)
+        return row.parent, tables.cluster_time()
 
-    def cancel(self, viewer_id: ViewerId, turn_id: TurnId, slots: Iterable[int]) -> Turn | None:
+    def cancel(
+        self, viewer_id: ViewerId, parent_id: ParentId, slots: Iterable[int]
+    ) -> Parent | None:
         tables = self._tables
-        row = tables.turns.get(turn_id)
-        if row is None or row.turn.owner_id != viewer_id:
+        row = tables.parents.get(parent_id)
+        if row is None or row.parent.owner_id != viewer_id:
             return None
         wanted = set(slots)
-        ended = [one for one in row.turn.outputs if one.slot in wanted and one.unfinished]
+        ended = [one for one in row.parent.outputs if one.slot in wanted and one.unfinished]
         if not ended:
             return None
         before = tables.put(
             row, [tables.end(row, one, status=OutputStatus.CANCELLED) for one in ended]
         )
         tables.release(viewer_id, ended)
-        tables.observer.committed(viewer_id, before, row.turn)
-        return row.turn
-
-    def _own_rows(self, viewer_id: ViewerId, conversation_id: ConversationId) -> list[Row]:
-        rows = self._tables.committed.rows_of(conversation_id)
-        return [row for row in rows if row.turn.owner_id == viewer_id]
+        tables.observer.committed(viewer_id, before, row.parent)
+        return row.parent
 
 
 class Images:

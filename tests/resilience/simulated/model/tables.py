@@ -16,12 +16,13 @@ from domain.credits import Account, Movement, MovementKind, released, reserved
 from domain.errors import DarkroomError
 from domain.execution import rules
 from domain.idempotency import IdempotencyKey, IdempotencyRecord
-from domain.ids import ConversationId, ImageId, TurnId, ViewerId
+from domain.ids import ConversationId, ImageId, ParentId, ViewerId
 from domain.images import ImageRecord
 from domain.outputs import Output, OutputStatus
-from domain.turns import PlannedOutput, Turn
+from domain.parents import Parent
+from domain.turns import PlannedOutput, Turn, as_turn
 
-_COLLECTIONS = ("conversations", "turns", "images", "accounts", "ledger", "receipts")
+_COLLECTIONS = ("conversations", "parents", "images", "accounts", "ledger", "receipts")
 
 
 class WrittenTwice(DarkroomError):
@@ -31,7 +32,9 @@ class WrittenTwice(DarkroomError):
 class Observer(Protocol):
     """Is told of every commit before anybody else can see it."""
 
-    def committed(self, viewer_id: ViewerId, before: Turn | None, after: Turn | None) -> None: ...
+    def committed(
+        self, viewer_id: ViewerId, before: Parent | None, after: Parent | None
+    ) -> None: ...
 
     def claimed(self, output: Output, before: "Hold | None") -> None:
         """`before` is who held it, unless it was given back."""
@@ -46,7 +49,7 @@ class Observer(Protocol):
 class Nobody:
     """An observer that does not look."""
 
-    def committed(self, viewer_id: ViewerId, before: Turn | None, after: Turn | None) -> None:
+    def committed(self, viewer_id: ViewerId, before: Parent | None, after: Parent | None) -> None:
         pass
 
     def claimed(self, output: Output, before: "Hold | None") -> None:
@@ -69,7 +72,7 @@ class Hold:
 
 @dataclass(slots=True)
 class Hidden:
-    """What a turn's document stores of an output that `Output` does not show."""
+    """What a parent's document stores of an output that `Output` does not show."""
 
     queued_at: datetime
     deadline: timedelta
@@ -85,11 +88,11 @@ class Hidden:
 
 @dataclass(slots=True)
 class Row:
-    turn: Turn
+    parent: Parent
     hidden: dict[int, Hidden]
 
     def copy(self) -> "Row":
-        return Row(self.turn, {slot: replace(hidden) for slot, hidden in self.hidden.items()})
+        return Row(self.parent, {slot: replace(hidden) for slot, hidden in self.hidden.items()})
 
     def state(self, output: Output) -> rules.OutputState:
         hidden = self.hidden[output.slot]
@@ -109,7 +112,7 @@ class Tables:
     clock: Callable[[], float]
     observer: Observer = field(default_factory=Nobody)
     conversations: dict[ConversationId, Conversation] = field(default_factory=dict)
-    turns: dict[TurnId, Row] = field(default_factory=dict)
+    parents: dict[ParentId, Row] = field(default_factory=dict)
     images: dict[ImageId, tuple[ViewerId, ImageRecord]] = field(default_factory=dict)
     accounts: dict[ViewerId, Account] = field(default_factory=dict)
     ledger: dict[tuple[str, MovementKind], tuple[ViewerId, Movement]] = field(default_factory=dict)
@@ -130,7 +133,7 @@ class Tables:
             self._seen = replace(
                 self,
                 conversations=dict(self.conversations),
-                turns={turn_id: row.copy() for turn_id, row in self.turns.items()},
+                parents={parent_id: row.copy() for parent_id, row in self.parents.items()},
                 images=dict(self.images),
                 accounts=dict(self.accounts),
                 ledger=dict(self.ledger),
@@ -158,34 +161,38 @@ class Tables:
     def cluster_time(self) -> ClusterTime:
         return ClusterTime(int(self.clock()), 0)
 
-    def rows_of(self, conversation_id: ConversationId) -> list[Row]:
-        return [row for row in self.turns.values() if row.turn.conversation_id == conversation_id]
+    def turns_of(self, conversation_id: ConversationId) -> list[Turn]:
+        turns = (as_turn(row.parent) for row in self.parents.values())
+        return [turn for turn in turns if turn and turn.conversation_id == conversation_id]
 
-    def insert(self, turn: Turn, planned: Sequence[PlannedOutput]) -> None:
-        slots = (output.slot for output in turn.outputs)
+    def insert(self, parent: Parent, planned: Sequence[PlannedOutput]) -> None:
+        slots = (output.slot for output in parent.outputs)
         hidden = dict(zip(slots, map(self.queued, planned), strict=True))
-        self.turns[turn.id] = Row(turn, hidden)
+        self.parents[parent.id] = Row(parent, hidden)
 
     def queued(self, planned: PlannedOutput) -> Hidden:
         return Hidden(self.now(), planned.model.deadline)
 
-    def put(self, row: Row, outputs: Iterable[Output]) -> Turn:
+    def put(self, row: Row, outputs: Iterable[Output]) -> Parent:
         """Write outputs that have moved, with all that follows from it. Return what was before."""
         moved = {output.slot: output for output in outputs}
-        before = row.turn
+        before = row.parent
         after = tuple(
             replace(moved[one.slot], version=one.version + 1) if one.slot in moved else one
             for one in before.outputs
         )
         now = self.now()
-        row.turn = replace(
+        moved_on = replace(
             before,
             outputs=after,
-            status=rules.derive_status(output.status for output in after),
             version=before.version + 1,
             updated_at=now,
             completed_at=None if any(output.unfinished for output in after) else now,
         )
+        if isinstance(moved_on, Turn):
+            status = rules.derive_status(output.status for output in after)
+            moved_on = replace(moved_on, status=status)
+        row.parent = moved_on
         return before
 
     def end(self, row: Row, output: Output, **changes: Any) -> Output:
@@ -237,19 +244,21 @@ class Tables:
         self,
         viewer_id: ViewerId,
         key: IdempotencyKey | None,
-        turn_id: TurnId,
+        parent_id: ParentId,
         slot: int | None = None,
     ) -> None:
         if key is not None:
-            receipt = IdempotencyRecord(key.mutation, key.fingerprint, turn_id, slot)
+            receipt = IdempotencyRecord(key.mutation, key.fingerprint, parent_id, slot)
             self.receipts[viewer_id, key.value] = receipt
             self.receipts_at[viewer_id, key.value] = self.clock()
 
 
-def an_output(turn_id: TurnId, slot: int, planned: PlannedOutput, queued_at: datetime) -> Output:
+def an_output(
+    parent_id: ParentId, slot: int, planned: PlannedOutput, queued_at: datetime
+) -> Output:
     """One that waits for its first worker, in its first attempt."""
     return Output(
-        turn_id=turn_id,
+        parent_id=parent_id,
         slot=slot,
         model_id=planned.model.id,
         requested_model_id=planned.requested_model_id,

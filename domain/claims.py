@@ -1,0 +1,50 @@
+"""Outputs that wait for a worker, and a worker's right to run one."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from domain.ids import ModelId, OutputId, ViewerId
+from domain.outputs import Output
+from domain.parents import Parent
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """A message that says which output is waiting. It may be lost, late or repeated."""
+
+    viewer_id: ViewerId
+    """The output's owner: the key by which a sharded database finds its parent."""
+    output_id: OutputId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """An output that no worker holds, as it was found: what decides where and when it may run, and
+    what a claim relies on.
+    """
+
+    output_id: OutputId
+    attempt: int
+    viewer_id: ViewerId
+    model_id: ModelId
+    fence: int
+    lease_until: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A worker's right to run an output.
+
+    Every write names it; a worker whose claim has been overtaken writes nothing.
+    """
+
+    parent: Parent
+    output: Output
+    claimed_at: datetime
+    deadline_at: datetime
+    """Both by the database's clock."""
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the output's deadline, when the claim was made."""
+        return (self.deadline_at - self.claimed_at).total_seconds()

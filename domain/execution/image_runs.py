@@ -1,0 +1,201 @@
+"""Having a model make the images of one output: one run, or several at the same time."""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Final
+
+from domain.claims import Claim
+from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
+from domain.execution.failover import Failover
+from domain.execution.requests import image_count_of, request_of
+from domain.execution.run_progress import HandedOver, RunProgress, RunReporter
+from domain.generation import Delivery
+from domain.mentions import blur_mentions
+from domain.models import ImageModel, ModelRegistry
+from domain.outputs import Output, total_usage
+from domain.ports.execution import ClaimRepository
+from domain.ports.imaging import ImageProcessor
+from domain.ports.objects import ObjectStore
+from domain.ports.providers import Provider
+from domain.routes import may_take_over
+
+log = logging.getLogger(__name__)
+
+_CANCEL_SECONDS: Final = 5
+_SWITCHED_OFF_SECONDS: Final = 5.0
+"""Between two looks whether a provider has been switched on again."""
+_MAX_EARLIER_MESSAGES: Final = 20
+
+
+class ImageRuns(Failover[ImageModel, Delivery]):
+    """The runs of one claim."""
+
+    def __init__(
+        self,
+        claim: Claim,
+        *,
+        claims: ClaimRepository,
+        registry: ModelRegistry,
+        providers: Mapping[str, Provider],
+        objects: ObjectStore,
+        image_processor: ImageProcessor,
+    ) -> None:
+        self._may_ask = registry.may_ask
+        self._routes = _planned_first(registry, claim.output)
+        """The model by each provider that may be asked, the planned one first."""
+        first = self._routes[0] if self._routes else None
+        progress = RunProgress(
+            claims,
+            claim,
+            objects=objects,
+            image_processor=image_processor,
+            provider=first.provider if first else "",
+            run_count=first.runs_for(claim.parent.options.images_per_model) if first else 1,
+        )
+        super().__init__(claim, progress)
+        self._claims = claims
+        self._providers = providers
+        self._earlier_messages: tuple[str, ...] = ()
+
+    async def generate(self) -> Delivery:
+        """Run the model. Raise TryLater if the only submission was rejected for the time being."""
+        runs = self.progress.runs
+        if self.claim.parent.options.earlier_messages and any(
+            route.supports_context for route in self._routes
+        ):
+            found = await self._claims.earlier_messages(self.claim, limit=_MAX_EARLIER_MESSAGES)
+            self._earlier_messages = tuple(map(blur_mentions, found))
+        if len(runs) == 1:
+            return await self.ask_only(runs[0])
+        tasks = [asyncio.create_task(self._ask_patiently(run)) for run in runs]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        for task in tasks:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
+        return self._merge([task.result() for task in tasks])
+
+    async def cancel_jobs(self) -> None:
+        """Ask the providers to stop their jobs: the results are no longer wanted."""
+        cancellations = [
+            self._providers[one.run.provider].cancel(one.run.job)
+            for one in self.progress.runs
+            if one.run.job is not None and one.run.provider in self._providers
+        ]
+        if cancellations:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_CANCEL_SECONDS):
+                    await asyncio.gather(*cancellations)
+
+    def routes_of(self, observer: RunReporter) -> Sequence[ImageModel]:
+        """A job is polled at the provider that accepted it, even if the model's routes have
+        changed.
+        """
+        run, providers = observer.run, self._providers
+        if not self._routes:
+            return ()
+        if run.job is not None and not run.rejected:
+            accepted = [one for one in self._routes if one.provider == run.provider]
+            found = accepted[0] if accepted else replace(self._routes[0], provider=run.provider)
+            return [found] if found.provider in providers else []
+        if self._routes[0].provider not in providers:
+            return ()
+        planned, *others = [one for one in self._routes if one.provider in providers]
+        claim, run_count = self.claim, len(self.progress.runs)
+        image_count = image_count_of(claim, index=observer.index, run_count=run_count)
+        return [
+            *([planned] if self._may_ask(planned) else ()),
+            *(
+                route
+                for route in others
+                if self._may_ask(route)
+                and may_take_over(
+                    route, planned, claim.parent, claim.output, image_count=image_count
+                )
+            ),
+        ]
+
+    def failure_without_routes(self) -> GenerationFailed:
+        if all(map(self._may_ask, self._routes)):
+            return super().failure_without_routes()
+        return NotSubmitted(
+            GenerationErrorCode.PROVIDER_UNAVAILABLE,
+            retry_after_seconds=_SWITCHED_OFF_SECONDS,
+            detail="switched off",
+        )
+
+    async def ask_route(self, observer: RunReporter, route: ImageModel) -> Delivery:
+        request = request_of(
+            self.claim,
+            route,
+            index=observer.index,
+            run=observer.run,
+            run_count=len(self.progress.runs),
+            seconds_left=self.clock.seconds_left,
+            earlier_messages=self._earlier_messages if route.supports_context else (),
+        )
+        delivery = await self._providers[route.provider].generate(request, observer)
+        if not delivery.images:
+            raise GenerationFailed(GenerationErrorCode.NO_IMAGE, retryable=True)
+        return replace(
+            delivery, images=delivery.images[: request.image_count], provider=route.provider
+        )
+
+    async def _ask_patiently(
+        self, observer: RunReporter
+    ) -> Delivery | GenerationFailed | HandedOver:
+        """Run one of several runs. Return its failure, which may not be the output's."""
+        while True:
+            try:
+                return await self.ask(observer)
+            except NotSubmitted as rejection:
+                delay = self.delay_after(observer, rejection)
+                if delay is None:
+                    return GenerationFailed(rejection.code, retryable=True, detail=str(rejection))
+                await self.progress.save_runs()
+                await asyncio.sleep(delay)
+            except (GenerationFailed, HandedOver) as end:
+                return end
+
+    def _merge(self, ends: Sequence[Delivery | GenerationFailed | HandedOver]) -> Delivery:
+        """One delivery from those of all runs. Raise if a job is to be continued, or if no run
+        delivered.
+        """
+        for end in ends:
+            if isinstance(end, HandedOver):
+                raise end
+        deliveries = [end for end in ends if isinstance(end, Delivery)]
+        for end in ends:
+            if isinstance(end, GenerationFailed):
+                if not deliveries:
+                    raise end
+                log.warning("run without an image", extra={**self.facts, "reason": str(end)})
+        return replace(
+            deliveries[0],
+            provider=_common(one.provider for one in deliveries),
+            images=tuple(image for one in deliveries for image in one.images),
+            text=next((one.text for one in deliveries if one.text), None),
+            usage=total_usage(one.usage for one in deliveries),
+            quality=_common(one.quality for one in deliveries),
+            size=_common(one.size for one in deliveries),
+        )
+
+
+def _planned_first(registry: ModelRegistry, output: Output) -> Sequence[ImageModel]:
+    """The routes of an output's model: the one with which it was planned, then the others."""
+    routes = registry.routes(output.model_id)
+    planned = [one for one in routes if registry.may_ask(one, planned_at=output.queued_at)]
+    return tuple(sorted(routes, key=lambda one: one is not planned[0])) if planned else routes
+
+
+def _common(words: Iterable[str | None]) -> str | None:
+    """The word that several runs have in common, if they have one."""
+    different = set(words)
+    return different.pop() if len(different) == 1 else None

@@ -1,0 +1,114 @@
+"""Landing the images of one output: their bytes are stored first, then what refers to them.
+
+A failure of the database never costs a result that has been delivered.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from domain.claims import Claim
+from domain.errors import GenerationFailed, Overloaded, StoreUnavailable
+from domain.execution.clock import Clock
+from domain.execution.image_writer import ImageWriter
+from domain.execution.leases import LeaseLost
+from domain.execution.retries import persist
+from domain.execution.run_progress import RunProgress
+from domain.generation import Delivery
+from domain.images import DigitalSourceType, Image, ImageOrigin, ImageRecord, ProcessedImage
+from domain.ports.execution import ClaimRepository
+from domain.ports.imaging import ImageProcessor
+from domain.ports.repositories import ImageRepository
+from domain.retries import RetryPolicy, retry
+
+_STORE_AWAY: Final = RetryPolicy(first_pause_seconds=0.5, longest_pause_seconds=0.5, max_seconds=60)
+
+
+@dataclass(slots=True, kw_only=True)
+class Landing:
+    """The images of one claim, from their delivery to their records."""
+
+    claim: Claim
+    claims: ClaimRepository
+    images: ImageRepository
+    image_writer: ImageWriter
+    image_processor: ImageProcessor
+    progress: RunProgress
+    clock: Clock
+    _stored: list[ImageRecord] = field(default_factory=list)
+    """Images that are stored, and that nothing can refer to yet."""
+    _landed: bool = False
+
+    async def store(self, delivery: Delivery) -> None:
+        """Process and store each delivered image. Leave broken ones out if another is intact."""
+        output = self.claim.output
+        made_from = tuple(reference.image.id for reference in output.references)
+        source = DigitalSourceType.of_model(edited=bool(made_from))
+        broken: GenerationFailed | None = None
+        for delivered in delivery.images:
+            try:
+                processed = await self.image_processor.process(delivered.data, source=source)
+            except GenerationFailed as failure:
+                broken = failure
+                continue
+            image = await self._store(processed, self.clock.now(), delivered.seed)
+            self._stored.append(ImageRecord(image, self.claim.parent.user_message, made_from))
+        if broken is not None and not self._stored:
+            raise broken
+
+    async def land(self, delivery: Delivery) -> None:
+        """Write the images that are stored. Raise LeaseLost where that comes too late."""
+        records, stored = tuple(self._stored), self._stored
+        # The database may commit a write although its answer is lost, and a read may not see it
+        # yet: until the outcome is certain, the bytes have to stay.
+        self._stored, is_sure = [], True
+
+        async def land() -> bool:
+            nonlocal is_sure
+            try:
+                return await self.claims.land(self.claim, records, delivery)
+            except Overloaded:
+                is_sure = False
+                raise
+
+        self._landed = await persist(land)
+        if not self._landed and is_sure:
+            self._stored = stored  # the only write was rejected: nothing refers to the bytes
+        elif not self._landed:
+            self._landed = await persist(lambda: self._has_landed(records))
+        if not self._landed:
+            raise LeaseLost
+
+    async def clear_away(self) -> None:
+        """Delete bytes that nothing refers to: old previews, images that did not land."""
+        keys = [key for record in self._stored for key in record.image.keys]
+        keys.extend(self.progress.old_previews)
+        if self._landed:
+            keys.extend(self.progress.shown_previews)
+        await self.image_writer.delete(keys)
+
+    async def _store(
+        self, processed: ProcessedImage, created_at: datetime, seed: str | None
+    ) -> Image:
+        """Store an image. Retry while the store is unavailable if it may have been billed."""
+        output = self.claim.output
+
+        async def store() -> Image:
+            return await self.image_writer.store(
+                processed,
+                origin=ImageOrigin.OUTPUT,
+                created_at=created_at,
+                model_id=output.model_id,
+                seed=seed,
+                output_id=output.id,
+            )
+
+        if not self.progress.has_asked:
+            return await store()
+        return await retry(store, on=StoreUnavailable, policy=_STORE_AWAY)
+
+    async def _has_landed(self, records: Sequence[ImageRecord]) -> bool:
+        return await self.images.any_refers_to(
+            self.claim.parent.owner_id, [record.image.id for record in records]
+        )

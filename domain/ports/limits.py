@@ -1,0 +1,14 @@
+"""What limits of all processes together need of the database."""
+
+from typing import Protocol
+
+from domain.rates import Allowance, Amount, Taken
+
+
+class BucketRepository(Protocol):
+    async def take(self, client: str, *, need: Amount, want: Amount, allowance: Allowance) -> Taken:
+        """Take whole amounts from a client's bucket: what is wanted, or as much of it as there is,
+        but nothing where there is less than is needed.
+
+        A client that is not known has a full bucket.
+        """

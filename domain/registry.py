@@ -1,0 +1,198 @@
+"""What all kinds of models have in common, and the registry of one kind of them."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Final, Generic, TypeVar, cast
+
+from domain.ids import ModelId
+
+
+class ModelUnavailableReason(StrEnum):
+    NO_CREDENTIALS = "NO_CREDENTIALS"
+    RETIRED = "RETIRED"
+    REFUSED_BY_PROVIDER = "REFUSED_BY_PROVIDER"
+    SWITCHED_OFF = "SWITCHED_OFF"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisteredModel:
+    """The part of a row of the catalogue that says what the model is called and who serves it."""
+
+    id: ModelId
+    label: str
+    description: str
+    company: str
+    provider: str
+    aliases: tuple[str, ...] = ()
+    listed: bool = True
+    is_new: bool = False
+    logo_url: str | None = None
+    unavailable_reason: ModelUnavailableReason | None = None
+    retires_at: datetime | None = None
+    replacement_id: ModelId | None = None
+    endpoint: str = ""
+    """What the provider calls it; empty where that is the id."""
+    wire: object | None = field(default=None, hash=False)
+    """How the provider wants to be asked for it, in its own type. Nothing else reads it."""
+    deadline: timedelta = timedelta(seconds=180)
+    other_routes: tuple["RegisteredModel", ...] = ()
+    """The same model, of the same kind, by the other providers that serve it here, in the order of
+    preference.
+    """
+    route_providers: tuple[str, ...] = ()
+    """All providers of its routes, also those that cannot be used here."""
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """All that can serve it, here or elsewhere, in the order of preference."""
+        return self.route_providers or tuple(filter(None, [self.provider]))
+
+    @property
+    def available(self) -> bool:
+        return self.unavailable_reason is None
+
+    @property
+    def retired(self) -> bool:
+        return self.unavailable_reason is ModelUnavailableReason.RETIRED
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """When the last of its routes here ends; None if one has no end."""
+        ends = [one.retires_at for one in (self, *self.other_routes)]
+        return None if None in ends else max(end for end in ends if end)
+
+    def is_over(self, now: datetime) -> bool:
+        """Whether the day has come on which its provider stopped serving it."""
+        return self.retires_at is not None and self.retires_at <= now
+
+
+ModelT = TypeVar("ModelT", bound=RegisteredModel)
+
+_KNOWN_EVERYWHERE: Final = timedelta(seconds=5)
+"""How long after it was switched off no process plans with a model or provider any more."""
+_ENDS_SOON: Final = timedelta(days=31)
+"""How long before its end a model's description says so."""
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Registry(Generic[ModelT]):
+    """All models of one kind by id and alias, as they stand now: one whose day has come is retired,
+    one that its provider does not have any more is withdrawn, and an operator may switch models and
+    providers off.
+    """
+
+    def __init__(
+        self,
+        models: Iterable[ModelT],
+        *,
+        defaults: Sequence[str] | None = None,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        """`defaults`: ids or aliases, in the order in which they are tried as a default. None: all
+        that are listed.
+        """
+        self._models: Mapping[str, ModelT] = {model.id: model for model in models}
+        self._ids = {name: name for name in self._models} | {
+            alias: model.id for model in self._models.values() for alias in model.aliases
+        }
+        listed = [model.id for model in self._models.values() if model.listed]
+        self._defaults = [
+            name
+            for name in (listed if defaults is None else defaults)
+            if name in self._ids and self._models[self._ids[name]].available
+        ]
+        self._now = now
+        self._withdrawn: frozenset[str] = frozenset()
+        self._off: Mapping[str, datetime] = {}
+
+    def withdraw(self, model_ids: Iterable[ModelId]) -> None:
+        """From now on these, and no others, are shown as refused by their provider."""
+        self._withdrawn = frozenset(model_ids)
+
+    def switch_off(self, since: Mapping[str, datetime]) -> None:
+        """From now on none of these models and providers, and all others, may be asked."""
+        self._off = dict(since)
+
+    def may_ask(self, route: ModelT, *, planned_at: datetime | None = None) -> bool:
+        """Whether the operator lets the model be run by this route: now, or at a time in the past
+        as far as what is switched off now was switched off then, and every process knew it.
+        """
+        return not any(
+            name in self._off
+            and (planned_at is None or self._off[name] + _KNOWN_EVERYWHERE < planned_at)
+            for name in (route.id, route.provider)
+        )
+
+    def is_off(self, name: str) -> bool:
+        """Whether the operator has switched off the model, or all providers that serve it here."""
+        routes = self.routes(name) if self._off else ()
+        return bool(routes) and not any(map(self.may_ask, routes))
+
+    def all(self) -> tuple[ModelT, ...]:
+        return tuple(self._as_it_stands(model) for model in self._models.values())
+
+    def get(self, name: str) -> ModelT | None:
+        """By id or alias."""
+        model_id = self._ids.get(name)
+        return self._as_it_stands(self._models[model_id]) if model_id is not None else None
+
+    def routes(self, name: str) -> tuple[ModelT, ...]:
+        """The model by each of its routes here whose day has not come, in the order of preference;
+        by its own where all have. None if it is not known.
+        """
+        model_id = self._ids.get(name)
+        if model_id is None:
+            return ()
+        row, now = self._models[model_id], self._now()
+        lasting = tuple(one for one in _routes_of(row) if not one.is_over(now))
+        return lasting or (row,)
+
+    def providers_in_use(self) -> frozenset[str]:
+        """The providers by which a model can be served here now."""
+        now = self._now()
+        return frozenset(
+            route.provider
+            for row in self._models.values()
+            if row.available
+            for route in _routes_of(row)
+            if not route.is_over(now)
+        )
+
+    def successor(self, name: str) -> ModelT | None:
+        """The model itself if it can be used, else the nearest replacement that can, else None."""
+        model, seen = self.get(name), set[str]()
+        while model is not None and not model.available and model.id not in seen:
+            seen.add(model.id)
+            model = self.get(model.replacement_id) if model.replacement_id else None
+        return model if model is not None and model.available else None
+
+    def _as_it_stands(self, row: ModelT) -> ModelT:
+        """By the first of its routes whose day has not come and that may be asked; by its own where
+        there is none.
+        """
+        now = self._now()
+        lasting = [one for one in _routes_of(row) if not one.is_over(now)] or [row]
+        model = next(filter(self.may_ask, lasting), lasting[0])
+        reason = None
+        if model.is_over(now):
+            reason = ModelUnavailableReason.RETIRED
+        elif model.available and not self.may_ask(model):
+            reason = ModelUnavailableReason.SWITCHED_OFF
+        elif model.available and model.id in self._withdrawn:
+            reason = ModelUnavailableReason.REFUSED_BY_PROVIDER
+        if reason is not None:
+            return replace(model, unavailable_reason=reason)
+        ends_at = row.ends_at
+        if model.available and ends_at is not None and ends_at - now <= _ENDS_SOON:
+            notice = f"Ends on {ends_at.day} {ends_at:%B} {ends_at.year}."
+            return replace(model, description=f"{model.description} {notice}".strip())
+        return model
+
+
+def _routes_of(row: ModelT) -> tuple[ModelT, ...]:
+    return (row, *cast("tuple[ModelT, ...]", row.other_routes))

@@ -1,0 +1,125 @@
+"""Outputs, whatever they belong to: run one again, and cancel one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from domain.changes import Bookmark
+from domain.conflicts import Conflict
+from domain.errors import UserErrorCode
+from domain.execution.image_writer import ImageWriter
+from domain.execution.rules import may_be_retried
+from domain.idempotency import IdempotencyRecord, key_of
+from domain.ids import parent_of_output, parse_output_id
+from domain.models import ModelRegistry
+from domain.outputs import Output
+from domain.parents import Parent
+from domain.planning import plan_retry
+from domain.ports.execution import HintQueue
+from domain.ports.repositories import OutputRepository
+from domain.refusals import Refusals, refuse
+from domain.services.accounts import AccountService
+from domain.services.commands import CommandService, Written
+from domain.turns import PlannedOutput, RetryOutput
+from domain.viewers import Viewer
+
+
+@dataclass(frozen=True, slots=True)
+class _PlannedRetry:
+    """`planned` None: no model can run."""
+
+    output: Output
+    planned: PlannedOutput | None
+
+    @property
+    def outputs(self) -> Sequence[PlannedOutput]:
+        return [self.planned] if self.planned else []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputService:
+    outputs: OutputRepository
+    commands: CommandService
+    accounts: AccountService
+    registry: ModelRegistry
+    hints: HintQueue
+    image_writer: ImageWriter
+
+    async def retry(self, viewer: Viewer, command: RetryOutput) -> tuple[Parent, Output, Bookmark]:
+        """Run a failed or cancelled output again, as its next attempt.
+
+        A subscription that starts from the bookmark misses nothing.
+        """
+        key = key_of("retryOutput", command.idempotency_key, command)
+        old_preview_keys: list[str] = []
+
+        async def write(plan: _PlannedRetry) -> Written[tuple[Parent, Output, Bookmark]] | Conflict:
+            output = plan.output
+            assert plan.planned is not None
+            written = await self.outputs.retry(
+                viewer.id,
+                output,
+                planned=plan.planned,
+                max_active_outputs=self.accounts.max_active_outputs,
+                key=key,
+            )
+            if isinstance(written, Conflict):
+                return written
+            parent, cluster_time = written
+            if output.preview is not None:
+                old_preview_keys.append(output.preview.key)
+            queued = _output_at(parent, output.slot)
+            return Written((parent, queued, Bookmark(cluster_time)), queued=[queued])
+
+        async def answer(record: IdempotencyRecord) -> tuple[Parent, Output, Bookmark]:
+            conversation, turn = await self.commands.load_made(viewer, record)
+            assert record.slot is not None
+            return turn, _output_at(turn, record.slot), Bookmark(conversation.as_of)
+
+        retried = await self.commands.run(
+            viewer,
+            key,
+            plan=partial(self._plan_retry, viewer, command),
+            max_credits=command.max_credits,
+            write=write,
+            answer=answer,
+        )
+        if old_preview_keys:
+            await self.image_writer.delete(old_preview_keys)
+        return retried
+
+    async def cancel(self, viewer: Viewer, raw_output_id: str) -> tuple[Parent, Output]:
+        """End an output that has not ended. Its siblings go on."""
+        parent, output = await self._find(viewer, raw_output_id)
+        cancelled = await self.outputs.cancel(viewer.id, parent.id, [output.slot])
+        if cancelled is None:
+            message = "This output has already finished."
+            refuse(UserErrorCode.NOT_CANCELLABLE, message, "outputId")
+        self.hints.recall([output.id])
+        return cancelled, _output_at(cancelled, output.slot)
+
+    async def _find(self, viewer: Viewer, raw_output_id: str) -> tuple[Parent, Output]:
+        output_id = parse_output_id(raw_output_id)
+        parent = await self.outputs.find_parent(viewer.id, output_id) if output_id else None
+        output = parent.output(parent_of_output(output_id)[1]) if parent and output_id else None
+        if parent is None or output is None:
+            refuse(UserErrorCode.NOT_FOUND, "There is no such output.", "outputId")
+        return parent, output
+
+    async def _plan_retry(
+        self, viewer: Viewer, command: RetryOutput, refusals: Refusals
+    ) -> _PlannedRetry:
+        parent, output = await self._find(viewer, command.output_id)
+        if not may_be_retried(output.status):
+            message = "Only a failed or cancelled output can be retried."
+            refusals.add(UserErrorCode.NOT_RETRYABLE, message, "outputId")
+        planned = plan_retry(
+            parent, output, command.model_id, registry=self.registry, refusals=refusals
+        )
+        return _PlannedRetry(output, planned)
+
+
+def _output_at(parent: Parent, slot: int) -> Output:
+    output = parent.output(slot)
+    assert output is not None
+    return output

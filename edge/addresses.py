@@ -1,0 +1,26 @@
+"""The address of a client, as limits know it.
+
+Behind trusted proxies the server has already replaced the peer by what they forward.
+"""
+
+from ipaddress import IPv6Address, IPv6Network, ip_address
+from typing import Final
+
+from starlette.types import Scope
+
+_PREFIX: Final = 64
+"""Bits of an IPv6 address: a client usually has all addresses that share them."""
+
+
+def address_of(scope: Scope) -> str:
+    """The IPv4 address, or the network of the IPv6 address. `unknown` where there is neither."""
+    client = scope.get("client")
+    try:
+        address = ip_address(str(client[0]).partition("%")[0] if client else "")
+    except ValueError:
+        return "unknown"
+    if not isinstance(address, IPv6Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(IPv6Network((address, _PREFIX), strict=False))

@@ -1,0 +1,132 @@
+"""What Gemini answers, whole or as a stream of its parts: why it ends, and what it has used."""
+
+from collections.abc import Mapping
+from typing import Final, Generic, TypeVar
+
+from domain.errors import GenerationFailed
+from domain.outputs import Usage
+from providers.failures import BAD_RESPONSE, NO_CREDENTIALS, REFUSED, REJECTED_INPUT, Meaning
+from providers.gemini.failures import error_in, explain_error
+from providers.http import quote
+from providers.lenient import Fields, object_of, objects_of, pick, text_of
+from providers.streaming_json import InlineJson
+from providers.synchronous.dialect import LeaveOut
+from providers.usage import usage_of
+
+_REFUSALS: Final = frozenset(
+    {
+        *("SAFETY", "IMAGE_SAFETY", "PROHIBITED_CONTENT", "IMAGE_PROHIBITED_CONTENT"),
+        *("BLOCKLIST", "SPII", "RECITATION", "IMAGE_RECITATION", "ESCALATION", "MODEL_ARMOR"),
+    }
+)
+_FINISHES: Final[Mapping[str, Meaning]] = {
+    **dict.fromkeys(_REFUSALS, REFUSED),
+    "LANGUAGE": REJECTED_INPUT,
+    "PUP_LIMITED_DISABLED": NO_CREDENTIALS,
+}
+"""What the end of an answer without a result means. All others: the model has made none."""
+
+PartialT = TypeVar("PartialT")
+
+
+class GeminiAnswer(Generic[PartialT]):
+    """The answer to one run. What it is about is read by those that are made of it."""
+
+    def __init__(self, leave_out: LeaveOut) -> None:
+        self._leave_out = leave_out
+        self._texts: list[str] = []
+        self._block = ""
+        self._finishes: list[str] = []
+        """Why the answer ends, which may be said several times and before its result."""
+        self._messages: list[str] = []
+        """What Gemini says of it."""
+        self._has_candidates = False
+        self._is_answered = False
+        """Whether anything has come that is Gemini's."""
+        self.usage: Usage | None = None
+
+    @property
+    def has_result(self) -> bool:
+        raise NotImplementedError
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.has_result or self._block or self._finishes)
+
+    @property
+    def is_whole(self) -> bool:
+        # Without any candidate there is nothing that could have been cut off.
+        return not self.is_empty or (self._is_answered and not self._has_candidates)
+
+    @property
+    def is_ending(self) -> bool:
+        return bool(self._block or self._finishes)
+
+    def take(self, document: InlineJson, fields: Fields, /) -> list[PartialT]:
+        """Take in an answer, or a part of one that is streamed; its partial results."""
+        partials: list[PartialT] = []
+        for candidate in objects_of(fields.get("candidates")):
+            self._has_candidates = True
+            self._take_reason(candidate)
+            for content in objects_of(candidate.get("content")):
+                for part in objects_of(content.get("parts")):
+                    partials += self._take_part(document, part)
+        self._take_feedback(object_of(pick(fields, "promptFeedback", "prompt_feedback")))
+        usage = pick(fields, "usageMetadata", "usage_metadata")
+        self._is_answered = self._is_answered or "candidates" in fields or usage is not None
+        self.usage = (
+            usage_of(
+                usage,
+                input_name="promptTokenCount",
+                output_names=("candidatesTokenCount", "thoughtsTokenCount"),
+                total_name="totalTokenCount",
+            )
+            or self.usage
+        )
+        error = error_in(fields)
+        if error is not None and not self.has_result:
+            raise explain_error(error, self._leave_out)
+        return partials
+
+    def end(self) -> None:
+        """Gemini's streams end without a word."""
+
+    def explain_end(self, otherwise: Meaning) -> GenerationFailed:
+        """Why there is no result, with what the model has said of it."""
+        if self._block:
+            return REFUSED.failure(self._say(f"prompt blocked: {self._block}"))
+        if not self._is_answered:
+            return BAD_RESPONSE.failure("no candidates")
+        # What the model says instead may repeat what it was asked.
+        count = len("".join(self._texts).strip())
+        reasons = ", ".join(dict.fromkeys(self._finishes)) or "no reason"
+        candidates = "" if self._has_candidates else "no candidates, "
+        said = self._say(f"{candidates}{reasons}, {count} characters of text")
+        return (self._known_end or otherwise).failure(said)
+
+    @property
+    def _known_end(self) -> Meaning | None:
+        return next((_FINISHES[one] for one in self._finishes if one in _FINISHES), None)
+
+    def _take_part(self, document: InlineJson, part: Fields, /) -> list[PartialT]:
+        """Take in a part of the result; the partial results in it."""
+        raise NotImplementedError
+
+    def _take_reason(self, candidate: Fields) -> None:
+        reason = pick(candidate, "finishReason", "finish_reason")
+        if reason:
+            self._finishes.append(str(reason))
+        self._messages.append(text_of(pick(candidate, "finishMessage", "finish_message")))
+
+    def _take_feedback(self, feedback: Fields) -> None:
+        reason = pick(feedback, "blockReason", "block_reason")
+        if reason:
+            self._block = str(reason)
+            self._is_answered = True
+        message = pick(feedback, "blockReasonMessage", "block_reason_message")
+        self._messages.append(text_of(message))
+
+    def _say(self, words: str) -> str:
+        """The words with Gemini's own, for the log."""
+        said = [words, *filter(None, self._messages)]
+        return quote("; ".join(said), leave_out=self._leave_out)

@@ -1,0 +1,266 @@
+"""Captions from the words that are there: the viewer's message, and those of the references.
+
+Nothing is made up, so the sentences are few. Small words show whether a message is English or
+Portuguese; of one in another language only its own words are kept.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from domain.text import one_line, shorten
+
+LANGUAGES: Final = ("en", "pt")
+
+_MAX_PROMPTS: Final = 2
+_MAX_PROMPT_LENGTH: Final = 100
+_SHORTEST_HASHTAG: Final = 4
+
+_MENTION: Final = re.compile(
+    r"\s*(?:\b(?:with|using|from|like|of|com|usando|de|como)\s+)?(?<!\w)@image[0-9]+(?!\w)",
+    re.IGNORECASE,
+)
+_JOINING: Final = re.compile(r"^(?:and|or|e|ou)\s+", re.IGNORECASE)
+"""What is left of a list of which the mentions were the beginning."""
+_WORD: Final = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+_ENDS: Final = (".", "!", "?", "…", ":", ";")
+_SENTENCE: Final = re.compile(r"(?<=[.!?…])\s+")
+
+_THING = (
+    r"(?:(?:instagram|facebook|linkedin|tiktok|social media|short|brief|nice|new|little|simple|fun"
+    r"|curt[oa]|breve|simples|nov[oa]|bonit[oa])\s+)*"
+    r"(?:posts?|captions?|publications?|texts?|pictures?|images?|photos?"
+    r"|postage(?:m|ns)|publicaç(?:ão|ões)|legendas?|textos?|image(?:m|ns)|fotos?)"
+    r"(?:\s+(?:for|on|para(?: o)?|no|do)\s+(?:instagram|facebook|linkedin|tiktok))?"
+)
+_REQUESTS: Final = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        r"^(?:please,?\s+)?"
+        r"(?:(?:can|could) you\s+(?:please\s+)?|i(?:['’]d| would) like (?:you )?to\s+"
+        r"|i (?:want|need)\s+(?:you to\s+|to\s+)?)?"
+        r"(?:(?:write|create|make|generate|prepare|draft|post|publish)(?:\s+(?:me|us))?\s+)?"
+        rf"(?:an?|the|some|one)?\s*{_THING}"
+        r"(?:\s+(?:about|for|on|of|announcing|to announce|promoting|to promote|showing)\b:?|:)\s*",
+        r"^(?:por favor,?\s+)?"
+        r"(?:(?:você )?(?:pode|poderia)\s+|(?:eu )?(?:quero|gostaria de|preciso de)\s+"
+        r"(?:que você\s+)?)?"
+        r"(?:(?:cri(?:e|ar|a)|escrev(?:a|er|e)|faça|fazer|faz|ger(?:e|ar)|monte|prepare|publique"
+        r"|poste)(?:-me)?\s+)?"
+        rf"(?:uma?|[oa]s?|alguma?s?)?\s*{_THING}"
+        r"(?:\s+(?:sobre|para|anunciando|para anunciar|divulgando|mostrando|d[eoa]s?)\b:?|:)\s*",
+    )
+)
+"""What a message says of the post itself, before it says what the post is about."""
+_COURTESY: Final = re.compile(
+    r"[,;]?\s*(?:please|thanks|thank you|por favor|obrigad[oa])[.!]*$", re.IGNORECASE
+)
+_EDITS: Final = frozenset(
+    {
+        *("make", "add", "put", "change", "turn", "remove", "delete", "replace", "crop", "set"),
+        *("give", "use", "keep", "let", "blur", "sharpen", "undo"),
+        *("deixe", "adicione", "coloque", "mude", "troque", "remova", "tire", "substitua", "use"),
+    }
+)
+"""A prompt that begins so describes a change, and no picture."""
+
+_SMALL_WORDS: Final[Mapping[str, frozenset[str]]] = {
+    "en": frozenset(
+        {
+            *("the", "of", "and", "for", "with", "our", "your", "on", "in", "is", "are"),
+            *("this", "that", "to", "from", "about", "we", "you", "it", "new", "at", "by"),
+            *("an", "be", "who", "how", "when", "what", "write", "create", "please"),
+        }
+    ),
+    "pt": frozenset(
+        {
+            *("os", "um", "uma", "dos", "das", "para", "com", "nosso", "nossa", "nossos"),
+            *("nossas", "seu", "sua", "em", "na", "nas", "nos", "é", "são", "novo", "nova"),
+            *("este", "esta", "isso", "sobre", "que", "não", "ao", "pela", "pelo", "mais"),
+            *("você", "ou", "crie", "escreva", "faça", "já", "às", "à"),
+        }
+    ),
+    "es": frozenset(
+        {
+            *("el", "los", "las", "una", "con", "nuestro", "nuestra", "su", "y", "es", "son"),
+            *("del", "al", "por", "más", "qué", "está"),
+        }
+    ),
+    "fr": frozenset(
+        {
+            *("le", "les", "une", "des", "du", "et", "pour", "avec", "notre", "nos", "votre"),
+            *("sur", "est", "dans", "qui", "au", "aux"),
+        }
+    ),
+    "it": frozenset(
+        {
+            *("il", "gli", "una", "di", "e", "per", "con", "nostro", "nostra", "sul", "è"),
+            *("sono", "della", "dello", "che", "nel"),
+        }
+    ),
+    "de": frozenset(
+        {
+            *("der", "die", "das", "und", "für", "mit", "unser", "unsere", "ein", "eine"),
+            *("ist", "im", "am", "zum", "von", "auf"),
+        }
+    ),
+}
+_PORTUGUESE_LETTERS: Final = re.compile(r"[ãõ]|ção|ções", re.IGNORECASE)
+
+_STOP_WORDS: Final = frozenset(
+    {
+        *(word for words in _SMALL_WORDS.values() for word in words),
+        *("have", "just", "more", "there", "their", "than", "then", "into", "also", "quando"),
+        *("onde", "como", "muito", "pelos", "pelas", "essa", "esse", "next", "last", "toda"),
+        *("todo", "cada"),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sentences:
+    """What is said around the viewer's own words, in one language."""
+
+    language: str
+    picture: str
+    pictures: str
+    today: str
+    look: str
+    warm: str
+    curious: str
+
+
+_SENTENCES: Final = {
+    "en": _Sentences(
+        language="en",
+        picture="In the picture: {}.",
+        pictures="In the pictures: {}.",
+        today="Today: {}",
+        look="Have a look.",
+        warm="We are glad to share it with you.",
+        curious="What do you think?",
+    ),
+    "pt": _Sentences(
+        language="pt",
+        picture="Na imagem: {}.",
+        pictures="Nas imagens: {}.",
+        today="Hoje: {}",
+        look="Veja só.",
+        warm="Ficamos felizes em mostrar para você.",
+        curious="O que você acha?",
+    ),
+}
+_WARM: Final = re.compile(r"warm|friendl|kind|welcom|calor|amig|acolh|carinh", re.IGNORECASE)
+_CURIOUS: Final = re.compile(r"curious|question|engag|conversa|curios|pergunt", re.IGNORECASE)
+_LIVELY: Final = re.compile(
+    r"play|fun|excit|energ|joy|lively|divert|anima|alegr|empolg", re.IGNORECASE
+)
+
+
+def compose(
+    message: str,
+    prompts: Sequence[str],
+    *,
+    language: str | None,
+    tone: str | None,
+    hashtags: int,
+    attempt: int,
+) -> str:
+    """A caption for this message. Each of the first three attempts says it differently; the same
+    input gives the same caption.
+
+    `language` is one of `LANGUAGES`, or None for that of the message.
+    """
+    topic = _topic_of(message)
+    language = language or guess_language(message)
+    sentences = [_as_sentence(topic, is_lively=bool(_LIVELY.search(tone or "")))]
+    words = _SENTENCES.get(language or "")
+    if words is not None:
+        sentences = _with_prompts(sentences, prompts, words, attempt=attempt)
+        if _WARM.search(tone or ""):
+            sentences.append(words.warm)
+        elif _CURIOUS.search(tone or ""):
+            sentences.append(words.curious)
+    text = " ".join(sentences)
+    tags = _hashtags_of([topic, *prompts], hashtags)
+    return f"{text}\n{' '.join(tags)}" if tags else text
+
+
+def guess_language(message: str) -> str | None:
+    """One of `LANGUAGES`, or None for another one."""
+    words = [word.casefold() for word in _WORD.findall(message)]
+    scores = {
+        language: sum(word in small for word in words) for language, small in _SMALL_WORDS.items()
+    }
+    scores["pt"] += 2 * len(_PORTUGUESE_LETTERS.findall(message))
+    best = max(scores, key=lambda language: scores[language])
+    return best if scores[best] and best in LANGUAGES else None
+
+
+def _with_prompts(
+    sentences: Sequence[str], prompts: Iterable[str], words: _Sentences, *, attempt: int
+) -> list[str]:
+    topic, *_ = sentences
+    known = [prompt for prompt in prompts if guess_language(prompt) in (words.language, None)]
+    described = list(dict.fromkeys(filter(None, map(_description_of, known))))[:_MAX_PROMPTS]
+    form = (attempt - 1) % 3
+    if described:
+        pattern = words.picture if len(described) == 1 else words.pictures
+        picture = pattern.format("; ".join(described))
+        return [picture, topic] if form == 1 else [topic, picture]
+    if form == 1:
+        return [topic, words.look]
+    return [words.today.format(_small_first(topic))] if form == 2 else [topic]
+
+
+def _topic_of(message: str) -> str:
+    """What the post is about, in the viewer's words."""
+    topic = one_line(_MENTION.sub("", message))
+    topic = _COURTESY.sub("", topic)
+    for request in _REQUESTS:
+        rest = request.sub("", topic, count=1)
+        if rest != topic and _WORD.search(rest):
+            topic = rest
+            break
+    topic = _JOINING.sub("", topic.strip(" ,;:-–—"))
+    return topic or one_line(message)
+
+
+def _as_sentence(topic: str, *, is_lively: bool) -> str:
+    sentence = topic[:1].upper() + topic[1:]
+    end = "!" if is_lively else "."
+    if not _WORD.search(sentence):
+        return sentence
+    if not sentence.endswith(_ENDS):
+        return sentence + end
+    return sentence.removesuffix(".") + "!" if is_lively and sentence.endswith(".") else sentence
+
+
+def _small_first(topic: str) -> str:
+    """With a small letter, where the first word is not written in capitals."""
+    first = topic.split(" ", 1)[0]
+    return topic[:1].lower() + topic[1:] if first[1:].islower() or len(first) == 1 else topic
+
+
+def _description_of(prompt: str) -> str:
+    """What a prompt says is to be seen; empty where it says what is to be changed."""
+    first = _SENTENCE.split(one_line(_MENTION.sub("", prompt)), maxsplit=1)[0]
+    words = _WORD.findall(first)
+    if not words or words[0].casefold() in _EDITS:
+        return ""
+    described = _topic_of(first).rstrip(".!?… ")
+    if len(described) > _MAX_PROMPT_LENGTH:
+        described = shorten(described, _MAX_PROMPT_LENGTH).rsplit(" ", 1)[0].rstrip(" ,;:-")
+    return _small_first(described)
+
+
+def _hashtags_of(texts: Iterable[str], most: int) -> list[str]:
+    """The first words that say something, each once."""
+    words = (word for text in texts for word in _WORD.findall(text))
+    telling = (
+        re.sub(r"['’-]", "", word).lower()
+        for word in words
+        if len(word) >= _SHORTEST_HASHTAG and word.casefold() not in _STOP_WORDS
+    )
+    return [f"#{word}" for word in dict.fromkeys(telling)][:most]

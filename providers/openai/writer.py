@@ -1,0 +1,45 @@
+"""The writer of captions by OpenAI's chat models."""
+
+from typing import Final
+
+from providers.captions import CaptionEndpoint
+from providers.lenient import Fields
+from providers.openai.failures import error_in, explain_answer, explain_error
+from providers.polling import Pace
+from providers.references import References
+from providers.synchronous.chat import ChatWords, chat_dialect
+from providers.synchronous.writer import SynchronousWriter
+
+
+class OpenAIWriter(SynchronousWriter):
+    """A `CaptionWriter` on chat completions."""
+
+    def __init__(
+        self,
+        references: References,
+        *,
+        key: str,
+        url: str,
+        max_concurrent_runs: int,
+        pace: Pace | None = None,
+    ) -> None:
+        dialect = chat_dialect("openai", key=key, url=url, words=_WORDS)
+        super().__init__(dialect, references, max_concurrent_runs=max_concurrent_runs, pace=pace)
+
+
+def _options(endpoint: CaptionEndpoint, max_tokens: int) -> Fields:
+    options: dict[str, object] = {
+        "max_completion_tokens": max_tokens,
+        "stream_options": {"include_usage": True},
+    }
+    if endpoint.effort is not None:
+        options["reasoning_effort"] = endpoint.effort
+    return options
+
+
+_WORDS: Final = ChatWords(
+    options=_options,
+    error_in=error_in,
+    explain_error=explain_error,
+    explain_answer=explain_answer,
+)

@@ -1,0 +1,153 @@
+"""`sharedTurnUpdated`: a shared conversation's updates, as its readers may see them.
+
+They are those of `turnUpdated`, made once for all readers of shares that show the same. A
+subscription ends when its share does, however that happens: one task for each share that has
+subscribers in this process finds it out, by the change feed at once, and by a look in any case.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import Final
+from weakref import WeakKeyDictionary
+
+import structlog
+
+from domain.errors import NotFound, Overloaded
+from domain.ids import ShareId
+from domain.ports.changes import Receiver
+from domain.services.shares import ShareService
+from domain.shares import Share, ShareScope
+from domain.shown import show_update
+from domain.turns import TurnUpdate
+from domain.viewers import Viewer
+from subscriptions.hub import Hub, Listener
+from subscriptions.turns import TurnUpdates
+
+log = structlog.get_logger(__name__)
+
+LOOK_SECONDS: Final = 15.0
+"""How long a share that has ended is noticed after, where the change feed says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class SharedTurnUpdates:
+    hub: Hub
+    updates: TurnUpdates
+    shares: ShareService
+    _shown: WeakKeyDictionary[TurnUpdate, dict[ShareScope, TurnUpdate]] = field(
+        default_factory=WeakKeyDictionary
+    )
+    _watches: dict[ShareId, "_Watch"] = field(default_factory=dict)
+
+    async def of(self, token: str, *, after: str | None = None) -> AsyncGenerator[TurnUpdate, None]:
+        """Ends when the share does. Raise NotFound where it has, InvalidCursor as `turnUpdated`."""
+        share = await self._find(token)
+        updates = self.updates.of(
+            Viewer(share.owner_id),
+            share.conversation_id,
+            after=after,
+            ended_by=partial(self._watch, share),
+        )
+        async with aclosing(updates):
+            async for update in updates:
+                yield self._show(update, share.scope)
+
+    async def deliver(
+        self, token: str, *, after: str | None = None, to: Receiver[TurnUpdate]
+    ) -> None:
+        """Give the same updates to a receiver. Raise as `of`."""
+        share = await self._find(token)
+        await self.updates.deliver(
+            Viewer(share.owner_id),
+            share.conversation_id,
+            after=after,
+            to=_Showing(to, partial(self._show, scope=share.scope)),
+            ended_by=partial(self._watch, share),
+        )
+
+    async def _find(self, token: str) -> Share:
+        share = await self.shares.find(token)
+        if share is None:
+            raise NotFound("The share has ended or was revoked.")
+        return share
+
+    def _show(self, update: TurnUpdate, scope: ShareScope) -> TurnUpdate:
+        """The same object for all that are given the same update."""
+        shown = self._shown.setdefault(update, {})
+        if scope not in shown:
+            shown[scope] = show_update(update, scope)
+        return shown[scope]
+
+    @contextmanager
+    def _watch(self, share: Share, end: Callable[[], None]) -> Iterator[None]:
+        """Call `end` once the share has ended, within the context."""
+        watch = self._watches.get(share.id)
+        if watch is None:
+            watch = self._watches[share.id] = _Watch(share, self.hub, self.shares)
+        watch.ends.add(end)
+        if watch.task.done():
+            end()
+        try:
+            yield
+        finally:
+            watch.ends.discard(end)
+            if not watch.ends:
+                watch.task.cancel()
+                del self._watches[share.id]
+
+
+class _Showing:
+    """Receives updates, and passes on what is shown of them."""
+
+    __slots__ = ("_show", "_to", "ready")
+
+    def __init__(self, to: Receiver[TurnUpdate], show: Callable[[TurnUpdate], TurnUpdate]) -> None:
+        self._to = to
+        self._show = show
+        self.ready = to.ready
+
+    def take(self, item: TurnUpdate) -> bool:
+        return self._to.take(self._show(item))
+
+
+class _Watch:
+    """Finds out when a share ends, and ends its subscriptions then."""
+
+    def __init__(self, share: Share, hub: Hub, shares: ShareService) -> None:
+        self.ends: set[Callable[[], None]] = set()
+        self._share = share
+        self._hub = hub
+        self._shares = shares
+        self.task = asyncio.create_task(self._watch(), name="watch of a share")
+
+    async def _watch(self) -> None:
+        try:
+            with self._hub.listen(self._share.id) as listener:
+                while not await self._has_ended(listener):
+                    try:
+                        async with asyncio.timeout(self._seconds_until_look()):
+                            await listener.wait()
+                    except TimeoutError:
+                        pass
+        except Exception:
+            log.exception("share could not be watched")  # what is not certain is not shown
+        for end in tuple(self.ends):
+            end()
+
+    async def _has_ended(self, listener: Listener) -> bool:
+        if listener.ended or self._share.has_expired(datetime.now(UTC)):
+            return True
+        try:
+            return not await self._shares.lasts(self._share)
+        except Overloaded:
+            return False
+
+    def _seconds_until_look(self) -> float:
+        if self._share.expires_at is None:
+            return LOOK_SECONDS
+        left = (self._share.expires_at - datetime.now(UTC)).total_seconds()
+        return max(0.0, min(LOOK_SECONDS, left))
