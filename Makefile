@@ -10,6 +10,7 @@ CUTS ?= 1000
 WORKERS ?= 3
 ROUNDS ?= 3
 ANSWERS ?= 5000
+EDITS ?= 200
 SEED ?=
 PYTHON := .venv/bin/python
 PIP := $(PYTHON) -m pip --disable-pip-version-check --quiet install
@@ -52,9 +53,9 @@ check: .venv/dev ## Check format, lint, types and which layer imports which
 test: .venv/dev .venv/sdks/installed .venv/s3/installed ## Run the tests, or some: make test T=tests/test_auth.py
 	@$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal $(T)
 
-resilience: .venv/dev .venv/sdks/installed ## Kill things and change answers at random: make resilience KILLS=500 CUTS=1000 ANSWERS=5000 SEED=…
-	@DARKROOM_TEST_KILLS=$(KILLS) DARKROOM_TEST_CUTS=$(CUTS) DARKROOM_TEST_ANSWERS=$(ANSWERS) DARKROOM_TEST_SEED=$(SEED) \
-	$(PYTHON) -m pytest -s --timeout 0 tests/resilience tests/providers/test_mutated_answers.py
+resilience: .venv/dev .venv/sdks/installed ## Kill things, change answers and edit images at random: make resilience KILLS=500 CUTS=1000 ANSWERS=5000 EDITS=200 SEED=…
+	@DARKROOM_TEST_KILLS=$(KILLS) DARKROOM_TEST_CUTS=$(CUTS) DARKROOM_TEST_ANSWERS=$(ANSWERS) DARKROOM_TEST_EDITS=$(EDITS) DARKROOM_TEST_SEED=$(SEED) \
+	$(PYTHON) -m pytest -s --timeout 0 tests/resilience tests/providers/test_mutated_answers.py tests/storage/test_edits.py
 
 schema: .venv/dev ## Write schema.graphql from the code
 	@$(PYTHON) -m resolvers.root > .schema.new && mv .schema.new schema.graphql

@@ -105,6 +105,7 @@ from storage.mongo.images import MongoImageRepository
 from storage.mongo.model_availability import MongoModelAvailabilityRepository
 from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.periodic import MongoPeriodicJobRepository
+from storage.mongo.posts import MongoPostRepository
 from storage.mongo.prompts import MongoPromptRepository
 from storage.mongo.referenced_objects import MongoReferencedObjectRepository
 from storage.mongo.shares import MongoShareRepository
@@ -260,7 +261,9 @@ async def _serve_operators(
     # Imported here, because it is a server that most installations do not start.
     from metrics.server import serve_metrics  # noqa: PLC0415
 
-    backlog = BacklogCollector(MongoBacklogRepository(base.database), base.registry)
+    backlog = BacklogCollector(
+        MongoBacklogRepository(base.database), base.registry, base.caption_models
+    )
     health = HealthRoutes(base.database.ping)
     await stack.enter_async_context(
         serve_metrics(listener, base.metrics, backlog=backlog, health=health)
@@ -344,7 +347,9 @@ def _make_services(
     """Put together what resolvers call. It opens nothing."""
     conversation_repository = MongoConversationRepository(base.database)
     turn_repository = MongoTurnRepository(base.database)
-    output_repository = ObservedOutputs(base.database, base.registry, base.metrics)
+    output_repository = ObservedOutputs(
+        base.database, base.metrics, base.registry, base.caption_models
+    )
     prompt_repository = MongoPromptRepository(base.database)
     turn_cursors = TurnCursors(base.image_tools.signer)
     images = ImageService(base.images, base.image_writer)
@@ -437,6 +442,7 @@ def _make_viewer_eraser(base: _Base) -> ViewerEraser:
         MongoErasureRepository(base.database),
         MongoOutputRepository(base.database),
         MongoConversationRepository(base.database),
+        MongoPostRepository(base.database),
         base.objects,
     )
 
@@ -458,9 +464,11 @@ def _make_dispatcher(base: _Base) -> Dispatcher:
         image_processor=base.image_tools.image_processor,
         registry=base.registry,
         providers=base.providers,
+        caption_models=base.caption_models,
+        writers=base.writers,
         availability=base.availability,
     )
-    return Dispatcher(base.claims, runner, registry=base.registry, providers=base.providers)
+    return Dispatcher(base.claims, runner)
 
 
 def _stop_at_end(
@@ -550,7 +558,7 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
         writers=writers,
         image_writer=ImageWriter(objects),
         images=MongoImageRepository(database),
-        claims=ObservedClaims(database, registry, metrics),
+        claims=ObservedClaims(database, metrics, registry, caption_models),
         availability=availability,
     )
 

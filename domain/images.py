@@ -119,6 +119,27 @@ class ProcessedImage:
     provenance: Provenance | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """How much of a base a model has changed: fractions of the base's pixels, from 0 to 1.
+
+    The two pictures are aligned before, since models shift and scale.
+    """
+
+    changed: float
+    outside_mask: float | None = None
+    """What has been changed although a mask said that it may not; None without a mask."""
+
+
+@dataclass(frozen=True, slots=True)
+class EditedImage:
+    """An edit in the frame of its base, with the base put back where it should not have changed."""
+
+    processed: ProcessedImage
+    drift: Drift
+    """Of what the model had made."""
+
+
 EXTENSIONS: Final = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 """Content types that are kept, and how keys of such bytes end: a key alone tells its type."""
 UPLOAD_EXTENSIONS: Final = EXTENSIONS | {"image/heic": "heic", "image/heif": "heif"}

@@ -152,6 +152,12 @@ class Registry(Generic[ModelT]):
         lasting = tuple(one for one in _routes_of(row) if not one.is_over(now))
         return lasting or (row,)
 
+    def routes_as_planned(self, name: str, *, planned_at: datetime) -> tuple[ModelT, ...]:
+        """The routes, the one first by which an output was planned at that time."""
+        routes = self.routes(name)
+        planned = [one for one in routes if self.may_ask(one, planned_at=planned_at)]
+        return tuple(sorted(routes, key=lambda one: one is not planned[0])) if planned else routes
+
     def providers_in_use(self) -> frozenset[str]:
         """The providers by which a model can be served here now."""
         now = self._now()

@@ -126,16 +126,17 @@ class One:
 
 @dataclass(frozen=True, slots=True)
 class Many:
-    """Records inside the record. Each is given what it needs of the outer one: `inherits` maps its
-    keys to the outer one's.
+    """Records inside the record, without the first `skip`. Each is given what it needs of the outer
+    one: `inherits` maps its keys to the outer one's.
     """
 
     name: str
     kind: type["Stored"]
     inherits: tuple[tuple[str, str], ...] = ()
+    skip: int = 0
 
     def records(self, record: Record) -> Iterator[Record]:
-        for found in record[self.name]:
+        for found in record[self.name][self.skip :]:
             for key, outer in self.inherits:
                 found[key] = record[outer]
             yield found

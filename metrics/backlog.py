@@ -7,15 +7,15 @@ finds no room is acknowledged and dropped: the backlog of NATS says nothing.
 import asyncio
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from domain.errors import Overloaded
-from domain.models import ModelRegistry
 from domain.outputs import OutputStatus
 from domain.ports.operators import Backlog, BacklogRepository
+from domain.registry import Registry
 from metrics.outputs import provider_of
 
 _FRESH_SECONDS: Final = 1.0
@@ -25,9 +25,9 @@ _READ_SECONDS: Final = 2.0
 class BacklogCollector(Collector):
     """Shows what was read last. While the database is away it shows nothing."""
 
-    def __init__(self, backlogs: BacklogRepository, registry: ModelRegistry) -> None:
+    def __init__(self, backlogs: BacklogRepository, *registries: Registry[Any]) -> None:
         self._backlogs = backlogs
-        self._registry = registry
+        self._registries = registries
         self._found: Sequence[Backlog] | None = None
         self._fresh_until = 0.0
         self._reading = asyncio.Lock()
@@ -50,13 +50,14 @@ class BacklogCollector(Collector):
             return
         counts: Counter[tuple[str, str]] = Counter()
         ages: Counter[str] = Counter()
-        for provider in self._registry.providers_in_use():
+        in_use = (registry.providers_in_use() for registry in self._registries)
+        for provider in frozenset[str]().union(*in_use):
             ages[provider] = 0
             for status in (OutputStatus.QUEUED, OutputStatus.GENERATING):
                 counts[provider, status] = 0
         stuck = 0
         for found in self._found:
-            provider = provider_of(self._registry, found.model_id)
+            provider = provider_of(found.model_id, *self._registries)
             counts[provider, found.status] += found.count
             stuck += found.stuck
             if found.status is OutputStatus.QUEUED:

@@ -4,25 +4,27 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from time import perf_counter
+from typing import Any
 
+from domain.captions import CaptionDelivery
 from domain.claims import Claim, Waiting
 from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.generation import Delivery, GenerationRequest
 from domain.ids import ModelId, OutputId, ParentId, ViewerId
 from domain.images import ImageRecord
-from domain.models import ModelRegistry
 from domain.outputs import GenerationError, Output, OutputStatus, Preview, ProviderJob, Report, Run
 from domain.parents import Parent
 from domain.ports.providers import Provider, RunObserver
+from domain.registry import Registry
 from metrics.series import UNKNOWN, Metrics
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.database import Database
 from storage.mongo.parents import MongoOutputRepository
 
 
-def provider_of(registry: ModelRegistry, model_id: ModelId) -> str:
-    model = registry.get(model_id)
-    return model.provider if model is not None else UNKNOWN
+def provider_of(model_id: ModelId, *registries: Registry[Any]) -> str:
+    models = (registry.get(model_id) for registry in registries)
+    return next((model.provider for model in models if model is not None), UNKNOWN)
 
 
 def _age_seconds(output: Output) -> float:
@@ -30,9 +32,9 @@ def _age_seconds(output: Output) -> float:
 
 
 class ObservedClaims(MongoClaimRepository):
-    def __init__(self, database: Database, registry: ModelRegistry, metrics: Metrics) -> None:
+    def __init__(self, database: Database, metrics: Metrics, *registries: Registry[Any]) -> None:
         super().__init__(database)
-        self._registry = registry
+        self._registries = registries
         self._metrics = metrics
 
     async def claim(self, waiting: Waiting, *, lease: timedelta) -> Claim | None:
@@ -53,9 +55,10 @@ class ObservedClaims(MongoClaimRepository):
         progress: float | None = None,
         queue_position: int | None = None,
         preview: Preview | None = None,
+        text: str | None = None,
     ) -> bool:
         shown = await super().show_progress(
-            claim, progress=progress, queue_position=queue_position, preview=preview
+            claim, progress=progress, queue_position=queue_position, preview=preview, text=text
         )
         if shown and preview is not None and preview.index == 0:
             seconds = _age_seconds(claim.output)
@@ -71,10 +74,16 @@ class ObservedClaims(MongoClaimRepository):
     async def land(self, claim: Claim, records: Sequence[ImageRecord], report: Report) -> bool:
         landed = await super().land(claim, records, report)
         if landed:
-            provider = report.provider or self._provider_of(claim)
-            self._metrics.outputs_ended.labels(provider, OutputStatus.COMPLETED.value).inc()
-            self._metrics.landing.labels(provider).observe(_age_seconds(claim.output))
+            self._count_landing(claim, report)
         return landed
+
+    async def land_caption(
+        self, claim: Claim, delivery: CaptionDelivery
+    ) -> Sequence[OutputId] | None:
+        queued = await super().land_caption(claim, delivery)
+        if queued is not None:
+            self._count_landing(claim, delivery)
+        return queued
 
     async def fail(self, claim: Claim, error: GenerationError) -> bool:
         failed = await super().fail(claim, error)
@@ -87,14 +96,19 @@ class ObservedClaims(MongoClaimRepository):
         self._metrics.outputs_overdue.inc(len(ended))
         return ended
 
+    def _count_landing(self, claim: Claim, report: Report) -> None:
+        provider = report.provider or self._provider_of(claim)
+        self._metrics.outputs_ended.labels(provider, OutputStatus.COMPLETED.value).inc()
+        self._metrics.landing.labels(provider).observe(_age_seconds(claim.output))
+
     def _provider_of(self, claim: Claim) -> str:
-        return provider_of(self._registry, claim.output.model_id)
+        return provider_of(claim.output.model_id, *self._registries)
 
 
 class ObservedOutputs(MongoOutputRepository):
-    def __init__(self, database: Database, registry: ModelRegistry, metrics: Metrics) -> None:
+    def __init__(self, database: Database, metrics: Metrics, *registries: Registry[Any]) -> None:
         super().__init__(database)
-        self._registry = registry
+        self._registries = registries
         self._metrics = metrics
 
     async def cancel(
@@ -102,10 +116,10 @@ class ObservedOutputs(MongoOutputRepository):
     ) -> Parent | None:
         cancelled = set(slots)
         parent = await super().cancel(viewer_id, parent_id, cancelled)
-        for output in parent.outputs if parent is not None else ():
+        for output in parent.entries if parent is not None else ():
             is_now = parent is not None and output.completed_at == parent.updated_at
             if output.slot in cancelled and output.status is OutputStatus.CANCELLED and is_now:
-                provider = provider_of(self._registry, output.model_id)
+                provider = provider_of(output.model_id, *self._registries)
                 self._metrics.outputs_ended.labels(provider, OutputStatus.CANCELLED.value).inc()
         return parent
 

@@ -1,14 +1,16 @@
 """`conversationUpdated`: a conversation as it is, then after each change."""
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from domain.conversations import Conversation
-from domain.errors import NotFound, Overloaded
+from domain.errors import NotFound
 from domain.ids import parse_conversation_id
 from domain.ports.repositories import ConversationRepository
 from domain.viewers import Viewer
-from subscriptions.hub import Hub, pause_before_reading
+from subscriptions.hub import Hub
+from subscriptions.records import follow
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,21 +25,15 @@ class ConversationUpdates:
         conversation_id = parse_conversation_id(raw_conversation_id)
         if conversation_id is None:
             raise NotFound
-        sent: Conversation | None = None
-        with self.hub.listen(conversation_id) as listener:
-            while not listener.ended:
-                await listener.wait()
-                try:
-                    found = await self.conversations.get_many(viewer.id, [conversation_id])
-                except Overloaded:
-                    listener.notify()
-                    await pause_before_reading()
-                    continue
-                if conversation_id not in found:
-                    if sent is None:
-                        raise NotFound
-                    return
-                conversation = found[conversation_id]
-                if sent is None or replace(conversation, as_of=sent.as_of) != sent:
-                    sent = conversation
-                    yield sent
+
+        async def read() -> Conversation | None:
+            found = await self.conversations.get_many(viewer.id, [conversation_id])
+            return found.get(conversation_id)
+
+        def is_changed(sent: Conversation, found: Conversation) -> bool:
+            return replace(found, as_of=sent.as_of) != sent
+
+        updates = follow(self.hub, conversation_id, read=read, is_changed=is_changed)
+        async with aclosing(updates):
+            async for conversation in updates:
+                yield conversation

@@ -1,4 +1,4 @@
-"""One change feed per process, fanned out to the subscribers of each conversation and account.
+"""One change feed per process, fanned out to the subscribers of conversations, posts and accounts.
 
 The feed brings changed turns. Those of conversations that have subscribers become one update each,
 which is pushed to all of them. After changes that may have been missed, the subscribers read the
@@ -8,7 +8,7 @@ present state.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Final, TypeAlias, cast
+from typing import Final, TypeAlias
 
 import structlog
 
@@ -17,6 +17,7 @@ from domain.cursors import TurnCursors
 from domain.errors import Overloaded
 from domain.ids import (
     ConversationId,
+    PostId,
     ShareId,
     TurnId,
     ViewerId,
@@ -31,7 +32,8 @@ from subscriptions.turn_channel import Subscriber, TurnChannel
 
 log = structlog.get_logger(__name__)
 
-Subject: TypeAlias = ConversationId | ShareId | ViewerId
+Subject: TypeAlias = ConversationId | PostId | ShareId | ViewerId
+"""What has a record that can be listened to."""
 
 _BATCH: Final = 256
 _PORTION: Final = 200
@@ -63,7 +65,7 @@ async def pause_before_reading() -> None:
 
 
 class Listener:
-    """Is notified when one conversation, account or share has changed: read it then."""
+    """Is notified when one conversation, post, account or share has changed: read it then."""
 
     def __init__(self) -> None:
         self.ended = False
@@ -89,7 +91,7 @@ class Hub:
         self._observer = observer or Unobserved()
         self._cursors = cursors
         self._channels: dict[ConversationId, TurnChannel] = {}
-        self._listeners: dict[Subject, set[Listener]] = {}
+        self._listeners: dict[str, set[Listener]] = {}
         self._when_deleted: dict[ViewerId, list[Callable[[], None]]] = {}
         self._changed: dict[TurnId, tuple[ClusterTime, Turn]] = {}
         self._pushed = 0
@@ -136,7 +138,9 @@ class Hub:
 
     @contextmanager
     def listen(self, subject: Subject) -> Iterator[Listener]:
-        """Listen to the own record of a conversation (not to its turns), an account or a share."""
+        """Listen to the own record of a conversation (not to its turns), a post, an account or a
+        share.
+        """
         listener = Listener()
         self._listeners.setdefault(subject, set()).add(listener)
         try:
@@ -200,20 +204,18 @@ class Hub:
                 self._changed[turn_id] = (change.cluster_time, turn)
                 self._work.set()
             return
-        for listener in self._listeners.get(cast("Subject", change.id), ()):
+        for listener in self._listeners.get(change.id, ()):
             listener.notify(ended=change.deleted)
         if change.deleted:
-            self._end(change)
+            self._end(change.id)
 
-    def _end(self, change: Change) -> None:
+    def _end(self, subject: str) -> None:
         """End what cannot go on without what has been deleted."""
-        if change.kind is ChangedKind.ACCOUNT:
-            for callback in tuple(self._when_deleted.get(ViewerId(change.id), ())):
-                callback()
-        if change.kind is ChangedKind.CONVERSATION:
-            channel = self._channels.get(ConversationId(change.id))
-            for subscriber in channel.subscribers if channel else ():
-                subscriber.end()
+        for callback in tuple(self._when_deleted.get(ViewerId(subject), ())):
+            callback()
+        channel = self._channels.get(ConversationId(subject))
+        for subscriber in channel.subscribers if channel else ():
+            subscriber.end()
 
     def _fall_behind(self) -> None:
         for channel in self._channels.values():

@@ -13,4 +13,5 @@ def state_of(output: Data) -> OutputState:
         lease_until=output.get("leaseUntil"),
         not_before=output.get("notBefore"),
         deadline_at=output.get("deadlineAt"),
+        waits=output.get("waits", False),
     )

@@ -18,7 +18,7 @@ from domain.errors import Overloaded, StoreUnavailable
 from domain.ids import ViewerId
 from domain.ports.cleanup import ErasureRepository
 from domain.ports.objects import ObjectStore
-from domain.ports.repositories import ConversationRepository, OutputRepository
+from domain.ports.repositories import ConversationRepository, OutputRepository, PostRepository
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +35,13 @@ class ViewerEraser:
         erasures: ErasureRepository,
         outputs: OutputRepository,
         conversations: ConversationRepository,
+        posts: PostRepository,
         objects: ObjectStore,
     ) -> None:
         self._erasures = erasures
         self._outputs = outputs
         self._conversations = conversations
+        self._posts = posts
         self._objects = objects
         self._running: dict[ViewerId, asyncio.Task[None]] = {}
 
@@ -103,7 +105,7 @@ class ViewerEraser:
 
     async def _delete_all(self, viewer_id: ViewerId) -> None:
         await self._cancel_outputs(viewer_id)
-        await self._delete_conversations(viewer_id)
+        await self._delete_parents(viewer_id)
         # A twin that makes an image of an upload finds out when it writes to the upload: those
         # first, then all images that have been made.
         await self._delete_uploads(viewer_id)
@@ -115,16 +117,20 @@ class ViewerEraser:
     async def _cancel_outputs(self, viewer_id: ViewerId) -> None:
         while parents := await self._outputs.list_unfinished(viewer_id):
             for parent in parents:
-                slots = [output.slot for output in parent.outputs]
+                slots = [entry.slot for entry in parent.entries]
                 await self._outputs.cancel(viewer_id, parent.id, slots)
             await self._renew(viewer_id)
 
-    async def _delete_conversations(self, viewer_id: ViewerId) -> None:
+    async def _delete_parents(self, viewer_id: ViewerId) -> None:
         # No output runs any more: there will be no other previews.
         await self._objects.delete(await self._erasures.list_preview_keys(viewer_id))
         while found := await self._erasures.list_conversations(viewer_id, limit=_BATCH):
             for conversation_id in found:
                 await self._conversations.delete(viewer_id, conversation_id, keep_images=True)
+                await self._renew(viewer_id)
+        while posts := await self._erasures.list_posts(viewer_id, limit=_BATCH):
+            for post_id in posts:
+                await self._posts.delete(viewer_id, post_id, keep_images=True)
                 await self._renew(viewer_id)
 
     async def _delete_uploads(self, viewer_id: ViewerId) -> None:

@@ -10,7 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Coroutine, Iterable, Mapping
 from contextvars import Context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar
@@ -20,10 +20,10 @@ from domain.errors import Overloaded
 from domain.execution.dropped_hints import DroppedHints
 from domain.execution.rules import FEW_RUNS, has_room
 from domain.execution.runner import LETTING_GO_SECONDS, OutputRun, OutputRunner
-from domain.ids import OutputId, ViewerId
-from domain.models import ModelRegistry
+from domain.ids import ModelId, OutputId, ViewerId, parent_of_output
+from domain.outputs import CAPTION_SLOT
 from domain.ports.execution import ClaimRepository
-from domain.ports.providers import Provider
+from domain.registry import Registry
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +40,22 @@ _Attempt: TypeAlias = tuple[OutputId, int]
 _Result = TypeVar("_Result")
 
 
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """Where runs count against one limit: a provider's images, or its captions."""
+
+    provider: str
+    is_caption: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.provider} captions" if self.is_caption else self.provider
+
+
 @dataclass(slots=True, eq=False)
 class _Run:
     """Reserved before the claim, and removed when the run has ended."""
 
-    provider: str
+    lane: Lane
     viewer_id: ViewerId
     started: tuple[OutputRun, asyncio.Task[None]] | None = None
 
@@ -52,23 +63,22 @@ class _Run:
 class Dispatcher:
     """Also the `HintQueue` of a process that answers requests and runs outputs."""
 
-    def __init__(
-        self,
-        claims: ClaimRepository,
-        runner: OutputRunner,
-        *,
-        registry: ModelRegistry,
-        providers: Mapping[str, Provider],
-    ) -> None:
+    def __init__(self, claims: ClaimRepository, runner: OutputRunner) -> None:
         self._claims = claims
         self._runner = runner
-        self._registry = registry
-        self._limits = {name: one.max_concurrent_runs for name, one in providers.items()}
+        self._registries: Mapping[bool, Registry[Any]] = {
+            False: runner.registry,
+            True: runner.caption_models,
+        }
+        self._limits = {
+            **{Lane(name): one.max_concurrent_runs for name, one in runner.providers.items()},
+            **{Lane(name, True): one.max_concurrent_runs for name, one in runner.writers.items()},
+        }
         self._runs: dict[_Attempt, _Run] = {}
-        self._contended: set[str] = set()
-        """Providers at which an output waits: a later hint does not overtake it."""
+        self._contended: set[Lane] = set()
+        """Lanes in which an output waits: a later hint does not overtake it."""
         self._has_room = asyncio.Event()
-        """A provider at which an output waits has room for a run."""
+        """A lane in which an output waits has room for a run."""
         self._sure_until = 0.0
         """Until this time of the event loop, an expired lease means a dead worker."""
         self._hints: set[asyncio.Task[Any]] = set()
@@ -84,13 +94,13 @@ class Dispatcher:
 
     @property
     def limits(self) -> Mapping[str, int]:
-        """How many outputs may run here at the same time, by provider."""
-        return self._limits
+        """How many outputs may run here at the same time, by the name of the lane."""
+        return {str(lane): limit for lane, limit in self._limits.items()}
 
     @property
     def running(self) -> Mapping[str, int]:
-        """How many run here at the moment, by provider."""
-        return Counter(run.provider for run in self._runs.values())
+        """How many run here at the moment, by the name of the lane."""
+        return Counter(str(run.lane) for run in self._runs.values())
 
     def enqueue(self, viewer_id: ViewerId, output_ids: Iterable[OutputId]) -> None:
         """Start the outputs soon. Never waits and never fails: a search finds what is dropped."""
@@ -120,9 +130,9 @@ class Dispatcher:
             return None
         try:
             waiting = await self._claims.find_waiting(hint.viewer_id, hint.output_id)
-            if waiting is None or self._registry.is_off(waiting.model_id):
+            if waiting is None or self._is_off(waiting.model_id):
                 return None
-            if self._provider_of(waiting) in self._contended:
+            if self._lane_of(waiting) in self._contended:
                 self._has_room.set()  # a search starts it in fair order, if there is room
                 return None
             return await self._claim(waiting)
@@ -138,13 +148,18 @@ class Dispatcher:
 
     async def _start_waiting(self, *, min_queued: timedelta, expired: bool) -> None:
         free = self._with_room()
-        # The search leaves out providers without room: outputs may be waiting for them.
+        # The search leaves out lanes without room: outputs may be waiting for them.
         self._contended = set(self._limits) - free
-        models = [model.id for model in self._registry.all() if model.provider in free]
+        models = [
+            model.id
+            for is_caption, registry in self._registries.items()
+            for model in registry.all()
+            if Lane(model.provider, is_caption) in free
+        ]
         if self._stopping or not models:
             return
         # What waits for a model that is switched off waits on. What has begun may have been paid.
-        off = {model_id for model_id in models if self._registry.is_off(model_id)}
+        off = set(filter(self._is_off, models))
         found = await self._claims.list_waiting(
             [model_id for model_id in models if model_id not in off],
             begun_only=off,
@@ -242,49 +257,56 @@ class Dispatcher:
     async def _run(self, waiting: Waiting, run: OutputRun) -> None:
         try:
             await run.run()
+            self.enqueue(waiting.viewer_id, run.queued)
         except Exception:
             log.exception("output failed unexpectedly", extra={"output_id": waiting.output_id})
         finally:
             self._release(waiting)
 
     def _reserve(self, waiting: Waiting) -> bool:
-        provider, attempt = self._provider_of(waiting), _attempt_of(waiting)
-        if attempt in self._runs or not self._has_room_for(waiting.viewer_id, provider):
-            self._contended.add(provider)
+        lane, attempt = self._lane_of(waiting), _attempt_of(waiting)
+        if attempt in self._runs or not self._has_room_for(waiting.viewer_id, lane):
+            self._contended.add(lane)
             return False
-        self._runs[attempt] = _Run(provider, waiting.viewer_id)
+        self._runs[attempt] = _Run(lane, waiting.viewer_id)
         return True
 
     def _move(self, waiting: Waiting, provider: str) -> bool:
         """Move a run to another provider, if there is room for it there."""
         run = self._runs[_attempt_of(waiting)]
-        if run.provider == provider:
+        lane = replace(run.lane, provider=provider)
+        if run.lane == lane:
             return True
-        if not self._has_room_for(waiting.viewer_id, provider):
+        if not self._has_room_for(waiting.viewer_id, lane):
             return False
-        left, run.provider = run.provider, provider
+        left, run.lane = run.lane, lane
         if left in self._contended:
             self._has_room.set()
         return True
 
     def _release(self, waiting: Waiting) -> None:
         run = self._runs.pop(_attempt_of(waiting))
-        if run.provider in self._contended:
+        if run.lane in self._contended:
             self._has_room.set()
 
-    def _provider_of(self, waiting: Waiting) -> str:
-        model = self._registry.get(waiting.model_id)
-        return model.provider if model else ""
+    def _is_off(self, model_id: ModelId) -> bool:
+        return any(registry.is_off(model_id) for registry in self._registries.values())
 
-    def _has_room_for(self, viewer_id: ViewerId, provider: str) -> bool:
-        limit = self._limits.get(provider, FEW_RUNS)
-        runs = [run for run in self._runs.values() if run.provider == provider]
+    def _lane_of(self, waiting: Waiting) -> Lane:
+        _, slot = parent_of_output(waiting.output_id)
+        is_caption = slot == CAPTION_SLOT
+        model = self._registries[is_caption].get(waiting.model_id)
+        return Lane(model.provider if model else "", is_caption)
+
+    def _has_room_for(self, viewer_id: ViewerId, lane: Lane) -> bool:
+        limit = self._limits.get(lane, FEW_RUNS)
+        runs = [run for run in self._runs.values() if run.lane == lane]
         own = sum(run.viewer_id == viewer_id for run in runs)
         return has_room(limit, running=len(runs), own=own)
 
-    def _with_room(self) -> set[str]:
-        providers = [run.provider for run in self._runs.values()]
-        return {name for name, limit in self._limits.items() if providers.count(name) < limit}
+    def _with_room(self) -> set[Lane]:
+        lanes = [run.lane for run in self._runs.values()]
+        return {lane for lane, limit in self._limits.items() if lanes.count(lane) < limit}
 
 
 def _attempt_of(waiting: Waiting) -> _Attempt:

@@ -11,15 +11,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from domain.claims import Claim
 from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
 from domain.execution.clock import Clock
 from domain.execution.rules import next_try_seconds
 from domain.execution.run_progress import RunProgress, RunReporter
+from domain.ids import OutputId
 
 log = logging.getLogger(__name__)
+
+
+_SWITCHED_OFF_SECONDS: Final = 5.0
+"""Between two looks whether a provider has been switched on again."""
 
 
 class Route(Protocol):
@@ -42,15 +47,50 @@ class TryLater(Exception):
 
 
 class Failover(ABC, Generic[AnyRoute, Answer]):
-    """Asks the routes of the model of one claim."""
+    """Has the model of one claim run, by the first of its routes that takes it."""
 
-    def __init__(self, claim: Claim, progress: RunProgress) -> None:
+    def __init__(
+        self,
+        claim: Claim,
+        progress: RunProgress,
+        *,
+        routes: Sequence[AnyRoute],
+        may_ask: Callable[[AnyRoute], bool],
+    ) -> None:
+        """`may_ask`: whether the operator lets a route be asked at the moment."""
         self.claim = claim
+        self.routes = routes
+        self.may_ask = may_ask
         self.progress = progress
         self.clock = Clock(claim)
         self.facts = {"output_id": claim.output.id, "model": claim.output.model_id}
         self.move_to: Callable[[str], bool] = lambda _: True
         """Is asked whether this run may move to another provider, and has room there then."""
+
+    @abstractmethod
+    async def make(self) -> Answer:
+        """Run the model, and store what has bytes. Raise GenerationFailed where that has failed,
+        TryLater where the only submission was rejected for the time being.
+        """
+
+    @abstractmethod
+    async def land(self, made: Answer) -> Sequence[OutputId]:
+        """Write what was made. Return the outputs that may run from now on. Raise LeaseLost where
+        it comes too late.
+        """
+
+    @abstractmethod
+    async def cancel_jobs(self) -> None:
+        """Ask the providers to stop their jobs: the results are no longer wanted."""
+
+    @abstractmethod
+    async def clear_away(self) -> None:
+        """Delete bytes that nothing refers to, however it ended."""
+
+    @property
+    @abstractmethod
+    def providers(self) -> frozenset[str]:
+        """Those that can be asked here."""
 
     @abstractmethod
     def routes_of(self, observer: RunReporter) -> Sequence[AnyRoute]:
@@ -59,10 +99,6 @@ class Failover(ABC, Generic[AnyRoute, Answer]):
     @abstractmethod
     async def ask_route(self, observer: RunReporter, route: AnyRoute) -> Answer:
         """Run the model at one provider."""
-
-    def failure_without_routes(self) -> GenerationFailed:
-        """What it comes to that there is nobody to ask."""
-        return GenerationFailed(GenerationErrorCode.MODEL_RETIRED, retryable=False)
 
     async def ask(self, observer: RunReporter) -> Answer:
         """Ask the provider, and the next one as long as it is certain that none has accepted a job.
@@ -94,7 +130,7 @@ class Failover(ABC, Generic[AnyRoute, Answer]):
                 self._record_rejection(observer, failure, provider=route.provider)
                 failures.append(failure)
         if not failures:
-            raise self.failure_without_routes()
+            raise self._failure_without_routes()
         raise _soonest(failures)
 
     async def ask_only(self, observer: RunReporter) -> Answer:
@@ -118,6 +154,15 @@ class Failover(ABC, Generic[AnyRoute, Answer]):
             jitter=random.uniform(0.5, 1.5),
             retry_after_seconds=rejection.retry_after_seconds or 0.0,
             seconds_left=self.clock.seconds_left,
+        )
+
+    def _failure_without_routes(self) -> GenerationFailed:
+        if all(map(self.may_ask, self.routes)):
+            return GenerationFailed(GenerationErrorCode.MODEL_RETIRED, retryable=False)
+        return NotSubmitted(
+            GenerationErrorCode.PROVIDER_UNAVAILABLE,
+            retry_after_seconds=_SWITCHED_OFF_SECONDS,
+            detail="switched off",
         )
 
     def _record_rejection(

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
@@ -10,23 +10,21 @@ from typing import Final
 from domain.claims import Claim
 from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
 from domain.execution.failover import Failover
+from domain.execution.landing import Landing
 from domain.execution.requests import image_count_of, request_of
 from domain.execution.run_progress import HandedOver, RunProgress, RunReporter
 from domain.generation import Delivery
+from domain.ids import OutputId
 from domain.mentions import blur_mentions
-from domain.models import ImageModel, ModelRegistry
-from domain.outputs import Output, total_usage
+from domain.models import ImageModel
+from domain.outputs import total_usage
 from domain.ports.execution import ClaimRepository
-from domain.ports.imaging import ImageProcessor
-from domain.ports.objects import ObjectStore
 from domain.ports.providers import Provider
 from domain.routes import may_take_over
 
 log = logging.getLogger(__name__)
 
 _CANCEL_SECONDS: Final = 5
-_SWITCHED_OFF_SECONDS: Final = 5.0
-"""Between two looks whether a provider has been switched on again."""
 _MAX_EARLIER_MESSAGES: Final = 20
 
 
@@ -36,54 +34,38 @@ class ImageRuns(Failover[ImageModel, Delivery]):
     def __init__(
         self,
         claim: Claim,
+        progress: RunProgress,
         *,
         claims: ClaimRepository,
-        registry: ModelRegistry,
+        routes: Sequence[ImageModel],
+        may_ask: Callable[[ImageModel], bool],
         providers: Mapping[str, Provider],
-        objects: ObjectStore,
-        image_processor: ImageProcessor,
+        landing: Landing,
     ) -> None:
-        self._may_ask = registry.may_ask
-        self._routes = _planned_first(registry, claim.output)
-        """The model by each provider that may be asked, the planned one first."""
-        first = self._routes[0] if self._routes else None
-        progress = RunProgress(
-            claims,
-            claim,
-            objects=objects,
-            image_processor=image_processor,
-            provider=first.provider if first else "",
-            run_count=first.runs_for(claim.parent.options.images_per_model) if first else 1,
-        )
-        super().__init__(claim, progress)
+        """`routes`: the model by each provider that may be asked, the planned one first."""
+        super().__init__(claim, progress, routes=routes, may_ask=may_ask)
         self._claims = claims
         self._providers = providers
+        self._landing = landing
         self._earlier_messages: tuple[str, ...] = ()
 
-    async def generate(self) -> Delivery:
-        """Run the model. Raise TryLater if the only submission was rejected for the time being."""
-        runs = self.progress.runs
-        if self.claim.parent.options.earlier_messages and any(
-            route.supports_context for route in self._routes
-        ):
-            found = await self._claims.earlier_messages(self.claim, limit=_MAX_EARLIER_MESSAGES)
-            self._earlier_messages = tuple(map(blur_mentions, found))
-        if len(runs) == 1:
-            return await self.ask_only(runs[0])
-        tasks = [asyncio.create_task(self._ask_patiently(run)) for run in runs]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
-        for task in tasks:
-            if not task.cancelled() and (error := task.exception()) is not None:
-                raise error
-        return self._merge([task.result() for task in tasks])
+    async def make(self) -> Delivery:
+        delivery = await self._generate()
+        await self._landing.store(delivery)
+        return delivery
+
+    async def land(self, made: Delivery) -> Sequence[OutputId]:
+        await self._landing.land(made)
+        return ()
+
+    async def clear_away(self) -> None:
+        await self._landing.clear_away()
+
+    @property
+    def providers(self) -> frozenset[str]:
+        return frozenset(self._providers)
 
     async def cancel_jobs(self) -> None:
-        """Ask the providers to stop their jobs: the results are no longer wanted."""
         cancellations = [
             self._providers[one.run.provider].cancel(one.run.job)
             for one in self.progress.runs
@@ -99,37 +81,28 @@ class ImageRuns(Failover[ImageModel, Delivery]):
         changed.
         """
         run, providers = observer.run, self._providers
-        if not self._routes:
+        if not self.routes:
             return ()
         if run.job is not None and not run.rejected:
-            accepted = [one for one in self._routes if one.provider == run.provider]
-            found = accepted[0] if accepted else replace(self._routes[0], provider=run.provider)
+            accepted = [one for one in self.routes if one.provider == run.provider]
+            found = accepted[0] if accepted else replace(self.routes[0], provider=run.provider)
             return [found] if found.provider in providers else []
-        if self._routes[0].provider not in providers:
+        if self.routes[0].provider not in providers:
             return ()
-        planned, *others = [one for one in self._routes if one.provider in providers]
+        planned, *others = [one for one in self.routes if one.provider in providers]
         claim, run_count = self.claim, len(self.progress.runs)
         image_count = image_count_of(claim, index=observer.index, run_count=run_count)
         return [
-            *([planned] if self._may_ask(planned) else ()),
+            *([planned] if self.may_ask(planned) else ()),
             *(
                 route
                 for route in others
-                if self._may_ask(route)
+                if self.may_ask(route)
                 and may_take_over(
                     route, planned, claim.parent, claim.output, image_count=image_count
                 )
             ),
         ]
-
-    def failure_without_routes(self) -> GenerationFailed:
-        if all(map(self._may_ask, self._routes)):
-            return super().failure_without_routes()
-        return NotSubmitted(
-            GenerationErrorCode.PROVIDER_UNAVAILABLE,
-            retry_after_seconds=_SWITCHED_OFF_SECONDS,
-            detail="switched off",
-        )
 
     async def ask_route(self, observer: RunReporter, route: ImageModel) -> Delivery:
         request = request_of(
@@ -147,6 +120,27 @@ class ImageRuns(Failover[ImageModel, Delivery]):
         return replace(
             delivery, images=delivery.images[: request.image_count], provider=route.provider
         )
+
+    async def _generate(self) -> Delivery:
+        runs = self.progress.runs
+        if self.claim.parent.options.earlier_messages and any(
+            route.supports_context for route in self.routes
+        ):
+            found = await self._claims.earlier_messages(self.claim, limit=_MAX_EARLIER_MESSAGES)
+            self._earlier_messages = tuple(map(blur_mentions, found))
+        if len(runs) == 1:
+            return await self.ask_only(runs[0])
+        tasks = [asyncio.create_task(self._ask_patiently(run)) for run in runs]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        for task in tasks:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
+        return self._merge([task.result() for task in tasks])
 
     async def _ask_patiently(
         self, observer: RunReporter
@@ -186,13 +180,6 @@ class ImageRuns(Failover[ImageModel, Delivery]):
             quality=_common(one.quality for one in deliveries),
             size=_common(one.size for one in deliveries),
         )
-
-
-def _planned_first(registry: ModelRegistry, output: Output) -> Sequence[ImageModel]:
-    """The routes of an output's model: the one with which it was planned, then the others."""
-    routes = registry.routes(output.model_id)
-    planned = [one for one in routes if registry.may_ask(one, planned_at=output.queued_at)]
-    return tuple(sorted(routes, key=lambda one: one is not planned[0])) if planned else routes
 
 
 def _common(words: Iterable[str | None]) -> str | None:

@@ -2,7 +2,8 @@
 
 Pure functions. The time is an argument, and always the database's. Where a decision and its write
 must be one operation, MongoDB decides the same: `storage/mongo/output_rules.py` has the expression
-for each of these rules, and `tests/storage/test_output_rules.py` compares the two.
+for each of these rules, and `tests/storage/test_output_rules.py` compares the two. A post's
+status is not stored: how it follows from its outputs is in `domain/posts.py`.
 """
 
 from collections import Counter
@@ -32,6 +33,7 @@ for the last of a hundred.
 """
 FEW_RUNS: Final = 2
 """A viewer may always have this many."""
+_WITHOUT_WORDS: Final = frozenset({OutputStatus.FAILED, OutputStatus.CANCELLED})
 _SUSPENDED_AFTER_LEASES: Final = 2 / 3
 """In leases: how long a process must have stood still for live workers' leases to expire unseen."""
 
@@ -49,6 +51,8 @@ class OutputState:
     """Until when it is postponed, because its provider rejected the submission."""
     deadline_at: datetime | None
     """Set by the first claim of an attempt."""
+    waits: bool = False
+    """Whether it needs a caption that is not there yet: nothing starts it, it is in no queue."""
 
 
 def is_held(output: OutputState, now: datetime) -> bool:
@@ -57,12 +61,11 @@ def is_held(output: OutputState, now: datetime) -> bool:
 
 
 def is_claimable(output: OutputState, now: datetime) -> bool:
-    """Whether a worker may claim it: unfinished, not held, not postponed.
+    """Whether a worker may claim it: unfinished, not held, not postponed, not in need of a caption.
 
     The deadline is not part of it: who claims an output past its deadline ends it as timed out.
     """
-    is_free = output.status in UNFINISHED and not is_held(output, now)
-    return is_free and _is_reached(output.not_before, now)
+    return _is_free(output, now) and _is_reached(output.not_before, now)
 
 
 def is_waiting(output: OutputState, now: datetime) -> bool:
@@ -94,8 +97,12 @@ def is_overdue(output: OutputState, now: datetime, *, max_queued: timedelta) -> 
     """Whether it has to be ended: past its deadline, or queued too long. One that is held is not:
     its worker ends it.
     """
-    is_free = output.status in UNFINISHED and not is_held(output, now)
-    return is_free and due_at(output, max_queued=max_queued) <= now
+    return _is_free(output, now) and due_at(output, max_queued=max_queued) <= now
+
+
+def is_cancelled_with_caption(output: OutputState, caption: OutputStatus) -> bool:
+    """Whether it has to be cancelled because the caption that it needs has ended as it has."""
+    return output.waits and output.status in UNFINISHED and caption in _WITHOUT_WORDS
 
 
 def due_at(output: OutputState, *, max_queued: timedelta) -> datetime:
@@ -109,6 +116,10 @@ def is_stuck(
     """Whether it should have ended long ago."""
     due = due_at(output, max_queued=max_queued)
     return output.status in UNFINISHED and due + after <= now
+
+
+def _is_free(output: OutputState, now: datetime) -> bool:
+    return output.status in UNFINISHED and not output.waits and not is_held(output, now)
 
 
 def _is_reached(instant: datetime | None, now: datetime) -> bool:

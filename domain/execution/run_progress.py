@@ -83,6 +83,10 @@ class RunProgress:
         if self._may_show():
             await self._show(progress=sum(one.fraction for one in self.runs) / len(self.runs))
 
+    async def show_text(self, so_far: str) -> None:
+        if self._may_show():
+            await self._show(text=so_far)
+
     async def show_preview(self, data: bytes) -> None:
         if self._preview_count >= self._claim.parent.options.previews:
             return
@@ -124,11 +128,16 @@ class RunProgress:
         progress: float | None = None,
         queue_position: int | None = None,
         preview: Preview | None = None,
+        text: str | None = None,
     ) -> bool:
         """Return whether it was written. Raise LeaseLost if the claim has ended."""
         try:
             shown = await self._claims.show_progress(
-                self._claim, progress=progress, queue_position=queue_position, preview=preview
+                self._claim,
+                progress=progress,
+                queue_position=queue_position,
+                preview=preview,
+                text=text,
             )
         except Overloaded:
             return False  # the next report is newer
@@ -138,7 +147,7 @@ class RunProgress:
 
 
 class RunReporter:
-    """The `domain.ports.RunObserver` of one run."""
+    """The `domain.ports.RunObserver` of one run, and the `CaptionObserver` of one caption."""
 
     def __init__(self, reporter: RunProgress, index: int, run: Run) -> None:
         self._reporter = reporter
@@ -178,3 +187,6 @@ class RunReporter:
 
     async def preview(self, data: bytes) -> None:
         await self._reporter.show_preview(data)
+
+    async def text(self, so_far: str) -> None:
+        await self._reporter.show_text(so_far)

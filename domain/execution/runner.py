@@ -1,34 +1,39 @@
 """Runs one claimed output until it ends, or is given back.
 
 Every write names the claim's fence. What is made, and how it lands, is the business of
-`image_runs.py` and `landing.py`; here the claim is kept alive, and is ended or given back whatever
-comes of it.
+`image_runs.py` or `caption_runs.py`; here the claim is kept alive, and is ended or given back
+whatever comes of it.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
+from domain.captions import CaptionModelRegistry
 from domain.claims import Claim, Waiting
 from domain.errors import GenerationErrorCode, GenerationFailed, Overloaded, StoreUnavailable
-from domain.execution.failover import TryLater
+from domain.execution.caption_runs import CaptionRuns
+from domain.execution.clock import Clock
+from domain.execution.failover import Failover, TryLater
 from domain.execution.image_runs import ImageRuns
 from domain.execution.image_writer import ImageWriter
 from domain.execution.landing import Landing
 from domain.execution.leases import HEARTBEAT, LEASE, Lease, LeaseLost
 from domain.execution.model_availability import ModelAvailability
 from domain.execution.retries import persist
-from domain.execution.run_progress import HandedOver
+from domain.execution.run_progress import HandedOver, RunProgress
+from domain.ids import OutputId
 from domain.models import ModelRegistry
 from domain.outputs import GenerationError
 from domain.ports.execution import ClaimRepository
 from domain.ports.imaging import ImageProcessor
-from domain.ports.providers import Provider
+from domain.ports.providers import CaptionWriter, Provider
 from domain.ports.repositories import ImageRepository
+from domain.registry import RegisteredModel
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +50,8 @@ class OutputRunner:
     image_processor: ImageProcessor
     registry: ModelRegistry
     providers: Mapping[str, Provider]
+    caption_models: CaptionModelRegistry
+    writers: Mapping[str, CaptionWriter]
     availability: ModelAvailability
     lease: timedelta = LEASE
     heartbeat: timedelta = HEARTBEAT
@@ -54,6 +61,62 @@ class OutputRunner:
         claim = await self.claims.claim(waiting, lease=self.lease)
         return OutputRun(self, claim) if claim is not None else None
 
+    def work_of(self, claim: Claim) -> Failover[Any, Any]:
+        """What has to be done for a claim."""
+        return self._caption_of(claim) if claim.output.is_caption else self._images_of(claim)
+
+    def _caption_of(self, claim: Claim) -> CaptionRuns:
+        routes = self.caption_models.routes_as_planned(
+            claim.output.model_id, planned_at=claim.output.queued_at
+        )
+        progress = self._progress_of(claim, routes, run_count=1)
+        return CaptionRuns(
+            claim,
+            progress,
+            claims=self.claims,
+            routes=routes,
+            may_ask=self.caption_models.may_ask,
+            writers=self.writers,
+        )
+
+    def _images_of(self, claim: Claim) -> ImageRuns:
+        routes = self.registry.routes_as_planned(
+            claim.output.model_id, planned_at=claim.output.queued_at
+        )
+        image_count = claim.parent.options.images_per_model
+        run_count = routes[0].runs_for(image_count) if routes else 1
+        progress = self._progress_of(claim, routes, run_count=run_count)
+        landing = Landing(
+            claim=claim,
+            claims=self.claims,
+            images=self.images,
+            image_writer=self.image_writer,
+            image_processor=self.image_processor,
+            progress=progress,
+            clock=Clock(claim),
+        )
+        return ImageRuns(
+            claim,
+            progress,
+            claims=self.claims,
+            routes=routes,
+            may_ask=self.registry.may_ask,
+            providers=self.providers,
+            landing=landing,
+        )
+
+    def _progress_of(
+        self, claim: Claim, routes: Sequence[RegisteredModel], *, run_count: int
+    ) -> RunProgress:
+        return RunProgress(
+            self.claims,
+            claim,
+            objects=self.image_writer.objects,
+            image_processor=self.image_processor,
+            provider=routes[0].provider if routes else "",
+            run_count=run_count,
+        )
+
 
 class OutputRun:
     """One claimed output, until it ends or is given back."""
@@ -62,25 +125,11 @@ class OutputRun:
         self._runner = runner
         self._claims = runner.claims
         self._claim = claim
-        self._runs = ImageRuns(
-            claim,
-            claims=runner.claims,
-            registry=runner.registry,
-            providers=runner.providers,
-            objects=runner.image_writer.objects,
-            image_processor=runner.image_processor,
-        )
-        self._progress = self._runs.progress
-        self._landing = Landing(
-            claim=claim,
-            claims=runner.claims,
-            images=runner.images,
-            image_writer=runner.image_writer,
-            image_processor=runner.image_processor,
-            progress=self._progress,
-            clock=self._runs.clock,
-        )
-        self._facts = self._runs.facts
+        self._work = runner.work_of(claim)
+        self._progress = self._work.progress
+        self._facts = self._work.facts
+        self.queued: Sequence[OutputId] = ()
+        """Outputs that wait for a worker from now on, because this one has landed."""
 
     @property
     def may_be_cut(self) -> bool:
@@ -93,7 +142,7 @@ class OutputRun:
 
     def ask_before_moving(self, move_to: Callable[[str], bool]) -> None:
         """Call this before another provider is asked: whether the run may move there."""
-        self._runs.move_to = move_to
+        self._work.move_to = move_to
 
     async def run(self) -> None:
         """Run the output until it ends.
@@ -127,7 +176,7 @@ class OutputRun:
         except Overloaded:
             outcome = "left for the sweeper: the database is away"
         finally:
-            await self._landing.clear_away()
+            await self._work.clear_away()
         seconds = round(asyncio.get_running_loop().time() - started, 3)
         log.info("output finished", extra={**self._facts, "outcome": outcome, "seconds": seconds})
 
@@ -135,23 +184,20 @@ class OutputRun:
         """Run the model and write the result. Return how it ended, for the log."""
         try:
             async with asyncio.timeout(max(0.0, self._claim.seconds_left)):
-                delivery = await self._runs.generate()
-                await self._landing.store(delivery)
-            await self._landing.land(delivery)
+                made = await self._work.make()
+            self.queued = await self._work.land(made)
             return "COMPLETED"
         except TryLater as later:
             return await self._postpone(later.delay)
         except GenerationFailed as failure:
             log.warning("generation failed", extra={**self._facts, "reason": str(failure)})
             asked = {one.run.provider for one in self._progress.runs}
-            if failure.code is GenerationErrorCode.MODEL_RETIRED and (
-                asked & self._runner.providers.keys()
-            ):
+            if failure.code is GenerationErrorCode.MODEL_RETIRED and (asked & self._work.providers):
                 await self._runner.availability.add(self._claim.output.model_id)
             return await self._fail(failure.code, retryable=failure.retryable)
         except TimeoutError:
             outcome = await self._fail(GenerationErrorCode.TIMED_OUT, retryable=True)
-            await self._runs.cancel_jobs()
+            await self._work.cancel_jobs()
             return outcome
         except StoreUnavailable:
             log.warning("object store unavailable", extra=self._facts)
@@ -186,4 +232,4 @@ class OutputRun:
     async def _cancel_jobs_if_abandoned(self) -> None:
         with suppress(Overloaded):
             if await self._claims.is_abandoned(self._claim):
-                await self._runs.cancel_jobs()
+                await self._work.cancel_jobs()

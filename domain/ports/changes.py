@@ -12,6 +12,7 @@ from domain.turns import Turn
 class ChangedKind(StrEnum):
     CONVERSATION = "conversation"
     TURN = "turn"
+    POST = "post"
     ACCOUNT = "account"
     SHARE = "share"
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from domain.ids import ConversationId, ImageId, UploadId, ViewerId
+from domain.ids import ConversationId, ImageId, PostId, UploadId, ViewerId
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,8 @@ class ErasureRepository(Protocol):
     async def list_conversations(
         self, viewer_id: ViewerId, *, limit: int
     ) -> Sequence[ConversationId]: ...
+
+    async def list_posts(self, viewer_id: ViewerId, *, limit: int) -> Sequence[PostId]: ...
 
     async def list_preview_keys(self, viewer_id: ViewerId) -> Sequence[str]: ...
 

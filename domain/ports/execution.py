@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from domain.captions import CaptionDelivery
 from domain.claims import Claim, Waiting
 from domain.ids import ModelId, OutputId, ViewerId
 from domain.images import ImageRecord
@@ -85,14 +86,24 @@ class ClaimRepository(Protocol):
         progress: float | None = None,
         queue_position: int | None = None,
         preview: Preview | None = None,
+        text: str | None = None,
     ) -> bool:
-        """Write what is not None."""
+        """Write what is not None. `text`: a caption as far as it is written."""
 
     async def land(self, claim: Claim, records: Sequence[ImageRecord], report: Report) -> bool:
         """End the output with its images, write their records and charge for them, together."""
 
+    async def land_caption(
+        self, claim: Claim, delivery: CaptionDelivery
+    ) -> Sequence[OutputId] | None:
+        """End a caption with its words, charge for it, and queue the outputs of its post that wait
+        for it, together. Return these outputs; None if it came too late.
+        """
+
     async def fail(self, claim: Claim, error: GenerationError) -> bool:
-        """End the output without images, and release its credits."""
+        """End the output without images, and release its credits. With a caption, the outputs that
+        wait for it are cancelled.
+        """
 
     async def end_overdue(self, *, max_queued: timedelta, limit: int) -> Sequence[OutputId]:
         """End, as timed out, outputs of all viewers that no worker holds and that are past their

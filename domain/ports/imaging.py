@@ -3,7 +3,13 @@
 from collections.abc import Collection
 from typing import Final, Protocol
 
-from domain.images import DigitalSourceType, ProcessedImage, Rendition
+from domain.images import (
+    DigitalSourceType,
+    Drift,
+    EditedImage,
+    ProcessedImage,
+    Rendition,
+)
 
 
 class ImageProcessor(Protocol):
@@ -19,6 +25,37 @@ class ImageProcessor(Protocol):
 
     async def shrink(self, data: bytes, *, max_bytes: int) -> Rendition:
         """The same picture as a PNG or JPEG, scaled down until it has at most so many bytes."""
+
+    async def compare(
+        self, base: bytes, edited: bytes, *, mask: bytes | None = None, feather: int = 0
+    ) -> Drift:
+        """How much of a base has been changed. Thumbnails are enough: no finer detail is compared.
+
+        `mask`: any picture of the base's shape, where white may change and black may not; clear
+        parts count as black. `feather`: over how many pixels of the base as it is given here the
+        mask's edges fade outwards.
+        """
+
+    async def put_back(
+        self,
+        edited: bytes,
+        base: bytes,
+        *,
+        mask: bytes,
+        feather: int,
+        content_type: str | None = None,
+        source: DigitalSourceType | None = None,
+    ) -> EditedImage:
+        """The base, in its size, with the edit aligned and mixed in as far as the mask says.
+
+        Pixels outside of the mask and its feather are the base's own. It is a lossless WebP if that
+        is the `content_type`, else a PNG.
+        """
+
+    async def mask_for_model(
+        self, mask: bytes, *, width: int, height: int, feather: int
+    ) -> Rendition:
+        """A PNG of this size in which all that may change, even partly, is clear."""
 
 
 HEIC_UNSUPPORTED: Final = (

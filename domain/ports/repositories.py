@@ -210,7 +210,10 @@ class PostRepository(Protocol):
 class OutputRepository(Protocol):
     """Outputs, whatever the kind of their parent."""
 
-    async def find_parent(self, viewer_id: ViewerId, output_id: OutputId) -> Parent | None: ...
+    async def find_parent(
+        self, viewer_id: ViewerId, output_id: OutputId
+    ) -> tuple[Parent, ClusterTime] | None:
+        """What the output belongs to, and since when it may have changed."""
 
     async def list_unfinished(self, viewer_id: ViewerId) -> Sequence[Parent]:
         """Some of the viewer's parents with unfinished outputs; none if there are none."""

@@ -7,7 +7,7 @@ result.
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, NoReturn, Protocol, TypeVar
 
 from domain.conflicts import Conflict
 from domain.conversations import Conversation
@@ -118,9 +118,7 @@ class CommandService:
         conversations = await self.conversations.get_many(viewer.id, [conversation_id])
         turns = await self.turns.get_many(viewer.id, [turn_id])
         if not conversations or not turns:
-            # A used key never makes a second result.
-            message = "The result stored under this key has been deleted."
-            refuse(UserErrorCode.NOT_FOUND, message, "idempotencyKey")
+            refuse_deleted_result()
         return conversations[conversation_id], turns[turn_id]
 
     async def _find(self, viewer: Viewer, key: IdempotencyKey | None) -> IdempotencyRecord | None:
@@ -140,3 +138,9 @@ class CommandService:
         in progress.
         """
         return await self._find(viewer, key)
+
+
+def refuse_deleted_result() -> NoReturn:
+    """Refuse a command whose result is not there any more: a used key never makes a second one."""
+    message = "The result stored under this key has been deleted."
+    refuse(UserErrorCode.NOT_FOUND, message, "idempotencyKey")

@@ -10,16 +10,17 @@ from domain.errors import UserErrorCode
 from domain.execution.image_writer import ImageWriter
 from domain.execution.rules import may_be_retried
 from domain.idempotency import IdempotencyRecord, key_of
-from domain.ids import parent_of_output, parse_output_id
+from domain.ids import output_id_of, parent_of_output, parse_output_id
 from domain.models import ModelRegistry
 from domain.outputs import Output
 from domain.parents import Parent
 from domain.planning import plan_retry
 from domain.ports.execution import HintQueue
 from domain.ports.repositories import OutputRepository
+from domain.posts import as_post
 from domain.refusals import Refusals, refuse
 from domain.services.accounts import AccountService
-from domain.services.commands import CommandService, Written
+from domain.services.commands import CommandService, Written, refuse_deleted_result
 from domain.turns import PlannedOutput, RetryOutput
 from domain.viewers import Viewer
 
@@ -72,9 +73,13 @@ class OutputService:
             return Written((parent, queued, Bookmark(cluster_time)), queued=[queued])
 
         async def answer(record: IdempotencyRecord) -> tuple[Parent, Output, Bookmark]:
-            conversation, turn = await self.commands.load_made(viewer, record)
             assert record.slot is not None
-            return turn, _output_at(turn, record.slot), Bookmark(conversation.as_of)
+            output_id = output_id_of(record.parent_id, record.slot)
+            found = await self.outputs.find_parent(viewer.id, output_id)
+            if found is None:
+                refuse_deleted_result()
+            parent, cluster_time = found
+            return parent, _output_at(parent, record.slot), Bookmark(cluster_time)
 
         retried = await self.commands.run(
             viewer,
@@ -100,11 +105,11 @@ class OutputService:
 
     async def _find(self, viewer: Viewer, raw_output_id: str) -> tuple[Parent, Output]:
         output_id = parse_output_id(raw_output_id)
-        parent = await self.outputs.find_parent(viewer.id, output_id) if output_id else None
-        output = parent.output(parent_of_output(output_id)[1]) if parent and output_id else None
-        if parent is None or output is None:
+        found = await self.outputs.find_parent(viewer.id, output_id) if output_id else None
+        output = found[0].output(parent_of_output(output_id)[1]) if found and output_id else None
+        if found is None or output is None:
             refuse(UserErrorCode.NOT_FOUND, "There is no such output.", "outputId")
-        return parent, output
+        return found[0], output
 
     async def _plan_retry(
         self, viewer: Viewer, command: RetryOutput, refusals: Refusals
@@ -112,6 +117,10 @@ class OutputService:
         parent, output = await self._find(viewer, command.output_id)
         if not may_be_retried(output.status):
             message = "Only a failed or cancelled output can be retried."
+            refusals.add(UserErrorCode.NOT_RETRYABLE, message, "outputId")
+        post = as_post(parent)
+        if post is not None and post.lacks_caption:
+            message = "This post has no caption to make images from: use regenerateCaption."
             refusals.add(UserErrorCode.NOT_RETRYABLE, message, "outputId")
         planned = plan_retry(
             parent, output, command.model_id, registry=self.registry, refusals=refusals

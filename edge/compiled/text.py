@@ -203,7 +203,8 @@ class FunctionText:
                 inner = item.of_type if isinstance(item, GraphQLNonNull) else item
                 if isinstance(inner, GraphQLObjectType):
                     function = self._name(self._of_records(inner, nodes, stored.kind))
-                    records = f"{self._name(stored.records)}(record)" if stored.inherits else key
+                    is_plain = not (stored.inherits or stored.skip)
+                    records = key if is_plain else f"{self._name(stored.records)}(record)"
                     return f"[{function}(one, run) for one in {records}]"
         return self.complete(kind, f"{self._name(stored)}(record)", nodes)
 

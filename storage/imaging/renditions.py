@@ -5,6 +5,7 @@ What is kept is what was decoded. Where and within which limits it runs is up to
 """
 
 from base64 import b64encode
+from collections.abc import Mapping
 from io import BytesIO
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ _THUMBNAIL_QUALITY: Final = 80
 _REFERENCE_QUALITY: Final = 90
 _ANEW_QUALITY: Final = 92
 _ANEW_PNG_LEVEL: Final = 4
+_QUICK_LOSSLESS_WEBP: Final[Mapping[str, Any]] = {"lossless": True, "quality": 0, "method": 1}
 _PNG: Final = "image/png"
 _WEBP: Final = "image/webp"
 _JPEG: Final = "image/jpeg"
@@ -73,6 +75,15 @@ def develop_anew(picture: Image.Image, container: Container) -> ProcessedImage:
     return _with_thumbnails(original, upright)
 
 
+def keep_losslessly(picture: Image.Image, content_type: str | None) -> ProcessedImage:
+    """Every pixel as it is, in a WebP if that is the type and has room for it, else in a PNG."""
+    if content_type != _WEBP or max(picture.size) > _MAX_WEBP_SIDE:
+        content_type, options = _PNG, {"compress_level": _ANEW_PNG_LEVEL}
+    else:
+        options = {**_QUICK_LOSSLESS_WEBP, "exact": True}
+    return _with_thumbnails(_encoded(picture, content_type, options), picture)
+
+
 def _with_thumbnails(original: Rendition, picture: Image.Image) -> ProcessedImage:
     thumbnails: list[Rendition] = []
     for width in reversed(THUMBNAIL_WIDTHS):
@@ -108,6 +119,11 @@ def shrink(container: Container, *, max_bytes: int) -> Rendition:
         scale *= 0.9 * (max_bytes / len(rendition.data)) ** 0.5
 
 
+def decode_upright(container: Container) -> Image.Image:
+    """The picture as it is meant to be seen, in RGB, or in RGBA where it can be seen through."""
+    return _positive(decode(container), container)
+
+
 def _positive(picture: Image.Image, container: Container) -> Image.Image:
     """The picture as it is meant to be seen: upright, in sRGB."""
     picture = in_srgb(picture, container)
@@ -127,7 +143,9 @@ def _faithful_options(picture: Image.Image, container: Container) -> dict[str, A
     return {}
 
 
-def _safe_options(picture: Image.Image, content_type: str, container: Container) -> dict[str, Any]:
+def _safe_options(
+    picture: Image.Image, content_type: str, container: Container
+) -> Mapping[str, Any]:
     """Nothing is taken over from the first encoder that somebody could have written something
     into, not even tables, and 40 megapixels take a few seconds at most.
     """
@@ -138,13 +156,13 @@ def _safe_options(picture: Image.Image, content_type: str, container: Container)
         return {"quality": _ANEW_QUALITY}
     if content_type == _WEBP:
         if container.lossless:
-            return {"lossless": True, "quality": 0, "method": 1}
+            return _QUICK_LOSSLESS_WEBP
         # By the quicker methods a large picture can get more modes than a WebP has room for.
         return {"quality": _ANEW_QUALITY, "method": 2}
     return {"compress_level": _ANEW_PNG_LEVEL}
 
 
-def _encoded(picture: Image.Image, content_type: str, options: dict[str, Any]) -> Rendition:
+def _encoded(picture: Image.Image, content_type: str, options: Mapping[str, Any]) -> Rendition:
     written = BytesIO()
     image_format = _FORMATS[content_type]
     if image_format == "JPEG":

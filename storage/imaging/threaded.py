@@ -9,13 +9,27 @@ from threading import Lock
 from typing import Final, TypeVar
 
 from domain.errors import GenerationErrorCode, GenerationFailed
-from domain.images import DigitalSourceType, ProcessedImage, Rendition
+from domain.images import (
+    DigitalSourceType,
+    Drift,
+    EditedImage,
+    ProcessedImage,
+    Rendition,
+)
 from storage.imaging.container import Container
 from storage.imaging.containers import read_container
 from storage.imaging.content_credentials import ContentCredentials
 from storage.imaging.decoding import UNDECODABLE
+from storage.imaging.edits import compare, put_back
+from storage.imaging.masks import mask_for_model, read_mask
 from storage.imaging.provenance import mark, mark_rendition
-from storage.imaging.renditions import preview, process, shrink
+from storage.imaging.renditions import (
+    decode_upright,
+    keep_losslessly,
+    preview,
+    process,
+    shrink,
+)
 
 MAX_PIXELS: Final = 100_000_000
 
@@ -73,19 +87,61 @@ class ThreadedImageProcessor:
         """
         return await self._run(functools.partial(shrink, max_bytes=max_bytes), data)
 
+    async def compare(
+        self, base: bytes, edited: bytes, *, mask: bytes | None = None, feather: int = 0
+    ) -> Drift:
+        def work(*files: Container) -> Drift:
+            one, other = (decode_upright(file) for file in files[:2])
+            frame = read_mask(files[2], one.size, feather=feather) if mask is not None else None
+            return compare(one, other, frame)[0]
+
+        return await self._run(work, base, edited, *([mask] if mask is not None else []))
+
+    async def put_back(
+        self,
+        edited: bytes,
+        base: bytes,
+        *,
+        mask: bytes,
+        feather: int,
+        content_type: str | None = None,
+        source: DigitalSourceType | None = None,
+    ) -> EditedImage:
+        def work(edited_file: Container, base_file: Container, mask_file: Container) -> EditedImage:
+            picture = decode_upright(base_file)
+            frame = read_mask(mask_file, picture.size, feather=feather)
+            made = decode_upright(edited_file)
+            drift, alignment = compare(picture, made, frame)
+            result = put_back(picture, made, frame, alignment)
+            del picture, made, frame
+            processed = keep_losslessly(result, content_type)
+            if source is not None:
+                processed = mark(processed, source, delivered=edited, bare=edited_file.data)
+            return EditedImage(processed, drift)
+
+        return await self._run(work, edited, base, mask)
+
+    async def mask_for_model(
+        self, mask: bytes, *, width: int, height: int, feather: int
+    ) -> Rendition:
+        def work(file: Container) -> Rendition:
+            return mask_for_model(read_mask(file, (width, height), feather=feather))
+
+        return await self._run(work, mask)
+
     async def aclose(self) -> None:
         """Wait for what is being decoded, drop what has not been begun."""
         await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
 
-    async def _run(self, work: Callable[[Container], Result], data: bytes) -> Result:
+    async def _run(self, work: Callable[..., Result], *data: bytes) -> Result:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._work, work, data)
+        return await loop.run_in_executor(self._threads, self._work, work, *data)
 
-    def _work(self, work: Callable[[Container], Result], data: bytes) -> Result:
+    def _work(self, work: Callable[..., Result], *data: bytes) -> Result:
         try:
-            container = read_container(data, max_pixels=MAX_PIXELS)
-            with self._memory_for(container.width * container.height):
-                return work(container)
+            containers = [read_container(one, max_pixels=MAX_PIXELS) for one in data]
+            with self._memory_for(sum(one.width * one.height for one in containers)):
+                return work(*containers)
         except UNDECODABLE as error:
             raise GenerationFailed(
                 GenerationErrorCode.PROVIDER_BAD_RESPONSE,

@@ -22,7 +22,7 @@ from domain.credits import (
 from domain.errors import Overloaded, ViewerBeingDeleted
 from domain.ids import ParentId, ViewerId, output_id_of
 from domain.outputs import Output
-from storage.mongo.collections import PARENTS, UNFINISHED_PARENT, Document
+from storage.mongo.collections import SEARCHED_FIRST, UNFINISHED_PARENT, Document, over_all_parents
 from storage.mongo.database import Database, repository
 from storage.mongo.output_rules import UNFINISHED_OUTPUT
 from storage.mongo.transaction import Abort, Transaction
@@ -119,12 +119,10 @@ class MongoAccountRepository:
                     session=session,
                 )
             }
-            first, *others = PARENTS.values()
-            unfinished = [{"$unionWith": {"coll": name, "pipeline": _HELD}} for name in others]
             held = {
                 found["_id"]: found
-                async for found in await self._database.collection(first).aggregate(
-                    [*_HELD, *unfinished, _BY_OWNER], session=session
+                async for found in await self._database.collection(SEARCHED_FIRST).aggregate(
+                    _HELD, session=session
                 )
             }
         return _proof(accounts, sums, held)
@@ -241,19 +239,22 @@ _BY_DAY: Final[list[Document]] = [
 ]
 """A viewer's lines of the ledger, summed up by day, the latest first."""
 
-_HELD: Final[list[Document]] = [
+_UNFINISHED: Final[list[Document]] = [
     {"$match": {"status": UNFINISHED_PARENT}},
     {"$unwind": "$outputs"},
     {"$match": {"outputs.status": {"$in": UNFINISHED_OUTPUT}}},
     {"$project": {"ownerId": 1, "outputs.creditsReserved": 1}},
 ]
-_BY_OWNER: Final[Document] = {
-    "$group": {
-        "_id": "$ownerId",
-        "reserved": {"$sum": "$outputs.creditsReserved"},
-        "activeOutputs": {"$sum": 1},
-    }
-}
+_HELD: Final[list[Document]] = [
+    *over_all_parents(_UNFINISHED),
+    {
+        "$group": {
+            "_id": "$ownerId",
+            "reserved": {"$sum": "$outputs.creditsReserved"},
+            "activeOutputs": {"$sum": 1},
+        }
+    },
+]
 """What the unfinished outputs hold, by their owner."""
 
 

@@ -8,25 +8,21 @@ from domain.execution.rules import MAX_QUEUED
 from domain.ids import ViewerId, output_id_of
 from domain.outputs import OutputStatus
 from domain.ports.operators import Backlog, StuckOutput
-from storage.mongo.collections import PARENTS, UNFINISHED_PARENT, Document
+from storage.mongo.collections import SEARCHED_FIRST, UNFINISHED_PARENT, Document, over_all_parents
 from storage.mongo.database import Database, repository
 from storage.mongo.output_rules import UNFINISHED_OUTPUT, is_stuck, of_output
 
 _MILLISECOND: Final = timedelta(milliseconds=1)
-_SEARCHED_FIRST, *_SEARCHED_NEXT = PARENTS.values()
-_UNFINISHED_HERE: Final[list[Document]] = [
+_UNFINISHED: Final[list[Document]] = [
     {"$match": {"status": UNFINISHED_PARENT}},
     {"$project": {"ownerId": 1, "output": "$outputs"}},
     {"$unwind": "$output"},
-    {"$match": {"output.status": {"$in": UNFINISHED_OUTPUT}}},
-]
-_UNFINISHED: Final[list[Document]] = [
-    *_UNFINISHED_HERE,
-    *({"$unionWith": {"coll": name, "pipeline": _UNFINISHED_HERE}} for name in _SEARCHED_NEXT),
+    # What waits for a caption is in no queue.
+    {"$match": {"output.status": {"$in": UNFINISHED_OUTPUT}, "output.waits": {"$ne": True}}},
 ]
 _IS_STUCK: Final = of_output(is_stuck(MAX_QUEUED))
 _BACKLOGS: Final[list[Document]] = [
-    *_UNFINISHED,
+    *over_all_parents(_UNFINISHED),
     {
         "$group": {
             "_id": {"model": "$output.model", "status": "$output.status"},
@@ -39,7 +35,7 @@ _BACKLOGS: Final[list[Document]] = [
     {"$sort": {"_id": 1}},
 ]
 _STUCK: Final[list[Document]] = [
-    *_UNFINISHED,
+    *over_all_parents(_UNFINISHED),
     {"$match": {"$expr": _IS_STUCK}},
     {"$sort": {"output.queuedAt": 1}},
 ]
@@ -51,7 +47,7 @@ class MongoBacklogRepository:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._unfinished = database.collection(_SEARCHED_FIRST)
+        self._unfinished = database.collection(SEARCHED_FIRST)
 
     async def list_backlogs(self) -> Sequence[Backlog]:
         return [

@@ -23,6 +23,7 @@ log = structlog.get_logger(__name__)
 _KINDS: Final = {
     "conversations": ChangedKind.CONVERSATION,
     "turns": ChangedKind.TURN,
+    "posts": ChangedKind.POST,
     "accounts": ChangedKind.ACCOUNT,
     "shares": ChangedKind.SHARE,
 }

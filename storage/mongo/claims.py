@@ -7,9 +7,11 @@ unfinished parents of all viewers: `list_waiting` and `end_overdue`.
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from typing import Final
 
 from pymongo import ReturnDocument
 
+from domain.captions import CaptionDelivery
 from domain.claims import Claim, Waiting
 from domain.conflicts import Conflict
 from domain.credits import captured, charge_for
@@ -27,14 +29,15 @@ from domain.ids import (
 from domain.images import ImageRecord
 from domain.outputs import GenerationError, Preview, Report, Run
 from storage.mongo.accounts import move_credits
-from storage.mongo.collections import PARENTS, UNFINISHED_PARENT, Document
+from storage.mongo.collections import PARENTS, SEARCHED_FIRST, UNFINISHED_PARENT, Document
 from storage.mongo.database import Database, repository
 from storage.mongo.images import image_document, record_document
 from storage.mongo.output_rules import (
     FOUND,
     IS_CLAIMABLE,
     IS_WAITING,
-    SEARCHED_FIRST,
+    UNFINISHED_OUTPUT,
+    WAITS_FOR_CAPTION,
     any_output,
     from_now,
     furthest_runs,
@@ -45,7 +48,15 @@ from storage.mongo.output_rules import (
     is_wanted,
     writable_by,
 )
-from storage.mongo.output_updates import ENDED, claim_changes, moving, set_on_outputs
+from storage.mongo.output_updates import (
+    ENDED,
+    claim_changes,
+    ending,
+    following,
+    moving,
+    set_on_outputs,
+    versioned,
+)
 from storage.mongo.outputs import preview_document, report_changes
 from storage.mongo.parents import end_outputs, read_parent
 from storage.mongo.transaction import Abort, Transaction
@@ -150,6 +161,7 @@ class MongoClaimRepository:
         progress: float | None = None,
         queue_position: int | None = None,
         preview: Preview | None = None,
+        text: str | None = None,
     ) -> bool:
         changes: Document = {}
         if queue_position is not None:
@@ -160,6 +172,8 @@ class MongoClaimRepository:
             changes["progress"] = {"$max": ["$$output.progress", progress]}
         if preview is not None:
             changes["preview"] = {"$literal": preview_document(preview)}
+        if text is not None:
+            changes["text"] = {"$literal": text}
         return await self._write_seen(claim, changes)
 
     async def land(self, claim: Claim, records: Sequence[ImageRecord], report: Report) -> bool:
@@ -190,6 +204,43 @@ class MongoClaimRepository:
         done = await self._database.transact(work, account=claim.parent.owner_id)
         return not isinstance(done, Conflict)
 
+    async def land_caption(
+        self, claim: Claim, delivery: CaptionDelivery
+    ) -> Sequence[OutputId] | None:
+        output, post_id = claim.output, claim.parent.id
+        landed = {
+            **ENDED,
+            "status": "COMPLETED",
+            **report_changes(delivery),
+            # What earlier captions of this post have cost is still in it.
+            "creditsCharged": {"$add": ["$$output.creditsCharged", output.credits_reserved]},
+        }
+        update = following(
+            versioned(is_slot(output.slot), landed),
+            # Their time in the queue counts from now.
+            versioned(WAITS_FOR_CAPTION, {"waits": False, "queuedAt": "$$NOW"}),
+            caption={"$literal": delivery.text},
+        )
+        movement = captured(
+            output.id, output.attempt, output.credits_reserved, charged=output.credits_reserved
+        )
+
+        async def work(transaction: Transaction) -> list[OutputId]:
+            before = await transaction.of_parent(post_id).find_one_and_update(
+                writable_by(claim), update, projection=_WAITED
+            )
+            if before is None:
+                raise Abort(Conflict.STALE)
+            await move_credits(transaction, claim.parent.owner_id, movements=[movement])
+            return [
+                output_id_of(post_id, one["slot"])
+                for one in before["outputs"]
+                if one["waits"] and one["status"] in UNFINISHED_OUTPUT
+            ]
+
+        done = await self._database.transact(work, account=claim.parent.owner_id)
+        return None if isinstance(done, Conflict) else done.result
+
     async def fail(self, claim: Claim, error: GenerationError) -> bool:
         slot = claim.output.slot
         return await self._end(writable_by(claim), slot, is_slot(slot), error)
@@ -219,7 +270,7 @@ class MongoClaimRepository:
     ) -> bool:
         """End an output as failed. False if nothing matches the query."""
         stored = {"code": error.code.value, "retryable": error.retryable}
-        update = moving(which, {**ENDED, "status": "FAILED", "error": {"$literal": stored}})
+        update = ending(which, {"status": "FAILED", "error": {"$literal": stored}})
 
         async def work(transaction: Transaction) -> bool:
             await end_outputs(transaction, query, slots=[slot], update=update)
@@ -246,6 +297,9 @@ class MongoClaimRepository:
         parents = self._database.of_parent(claim.parent.id)
         result = await parents.update_one(query or writable_by(claim), update)
         return result.matched_count == 1
+
+
+_WAITED: Final = {f"outputs.{name}": 1 for name in ("slot", "status", "waits")}
 
 
 def _read_waiting(parent: Document, output: Document, viewer_id: ViewerId) -> Waiting:

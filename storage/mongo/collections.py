@@ -22,29 +22,35 @@ ABILITIES_SECONDS: Final = 30 * 24 * 3600
 UNFINISHED_PARENT: Final = {"$in": ["PENDING", "GENERATING"]}
 """The stored status of a parent with unfinished outputs."""
 
-PARENTS: Final = {"turn": "turns"}
+PARENTS: Final = {"turn": "turns", "post": "posts"}
 """The collections whose documents embed outputs, by how their ids begin."""
+SEARCHED_FIRST, *_SEARCHED_NEXT = PARENTS.values()
 
 _NAMESPACE_EXISTS: Final = 48
+_OF_PARENTS: Final = [
+    IndexModel([("ownerId", ASCENDING), ("status", ASCENDING)]),
+    IndexModel([("references.image.id", ASCENDING)]),
+    IndexModel(
+        [("status", ASCENDING), ("outputs.leaseUntil", ASCENDING)],
+        name="unfinished",
+        partialFilterExpression={"status": UNFINISHED_PARENT},
+    ),
+    # Reconciliation asks which keys of the object store are referenced: here and in `images`.
+    IndexModel(
+        "outputs.preview.key",
+        partialFilterExpression={"outputs.preview.key": {"$exists": True}},
+    ),
+]
 _INDEXES: Final[dict[str, list[IndexModel]]] = {
     "conversations": [
         IndexModel([("ownerId", ASCENDING), ("updatedAt", DESCENDING), ("_id", DESCENDING)]),
         IndexModel([("ownerId", ASCENDING), ("sourceImage.id", ASCENDING)]),
         IndexModel([("ownerId", ASCENDING), ("words", ASCENDING)]),
     ],
-    "turns": [
-        IndexModel([("ownerId", ASCENDING), ("status", ASCENDING)]),
-        IndexModel([("references.image.id", ASCENDING)]),
-        IndexModel(
-            [("status", ASCENDING), ("outputs.leaseUntil", ASCENDING)],
-            name="unfinished",
-            partialFilterExpression={"status": UNFINISHED_PARENT},
-        ),
-        # Reconciliation asks which keys of the object store are referenced: here and in `images`.
-        IndexModel(
-            "outputs.preview.key",
-            partialFilterExpression={"outputs.preview.key": {"$exists": True}},
-        ),
+    "turns": _OF_PARENTS,
+    "posts": [
+        *_OF_PARENTS,
+        IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING), ("_id", DESCENDING)]),
     ],
     "images": [
         IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING), ("_id", DESCENDING)]),
@@ -115,6 +121,10 @@ class Collections(ABC, Generic[Collection]):
         return self.collection("turns")
 
     @property
+    def posts(self) -> Collection:
+        return self.collection("posts")
+
+    @property
     def images(self) -> Collection:
         return self.collection("images")
 
@@ -161,6 +171,12 @@ class Collections(ABC, Generic[Collection]):
     @property
     def withdrawals(self) -> Collection:
         return self.collection("withdrawals")
+
+
+def over_all_parents(stages: list[Document]) -> list[Document]:
+    """The stages over parents of all kinds, if they are run on `SEARCHED_FIRST`."""
+    others = ({"$unionWith": {"coll": name, "pipeline": stages}} for name in _SEARCHED_NEXT)
+    return [*stages, *others]
 
 
 async def prepare(database: AsyncDatabase[Document]) -> None:

@@ -15,13 +15,13 @@ from domain.images import Image
 from domain.models import AspectRatio, Resolution
 from domain.pages import Page, PageRequest
 from domain.turns import Turn, TurnPlan
-from storage.mongo.accounts import move_credits, releases, reserve_credits
+from storage.mongo.accounts import reserve_credits
 from storage.mongo.collections import Document
 from storage.mongo.database import Committed, Database, cluster_time_of, repository
 from storage.mongo.idempotency import use_key
-from storage.mongo.images import find_used_images, hold_images, image_document, read_image
-from storage.mongo.output_rules import UNFINISHED_OUTPUT
+from storage.mongo.images import hold_images, image_document, read_image
 from storage.mongo.pages import beyond, read_page
+from storage.mongo.parents import delete_parents
 from storage.mongo.prompts import count_prompt_use
 from storage.mongo.text_search import with_words, words_added, words_to_find
 from storage.mongo.transaction import Abort, Transaction
@@ -212,54 +212,20 @@ class MongoConversationRepository:
             )
             if deleted.deleted_count == 0:
                 raise Abort(Conflict.STALE)
-            turns = await transaction.turns.find(
-                own_turns, {f"outputs.{name}": 1 for name in _ENDING}
-            ).to_list()
-            outputs = [output for turn in turns for output in turn["outputs"]]
-            released = [
-                movement
-                for turn in turns
-                for movement in releases(
-                    turn["_id"],
-                    [one for one in turn["outputs"] if one["status"] in UNFINISHED_OUTPUT],
-                )
-            ]
-            images = [read_image(image) for output in outputs for image in output["images"]]
-            previews = [output["preview"]["key"] for output in outputs if output["preview"]]
-            gone: list[Image] = []
-            if not keep_images:
-                kept = await _find_kept_images(
-                    transaction, viewer_id, conversation_id=conversation_id, images=images
-                )
-                gone = [image for image in images if image.id not in kept]
-                await transaction.images.delete_many(
-                    {"_id": {"$in": [image.id for image in gone]}, "ownerId": viewer_id}
-                )
-            await transaction.turns.delete_many(own_turns)
             await transaction.shares.delete_many(
                 {"ownerId": viewer_id, "conversationId": conversation_id}
             )
-            await move_credits(transaction, viewer_id, movements=released)
-            return [key for image in gone for key in image.keys] + previews
+            return await delete_parents(
+                transaction,
+                viewer_id,
+                own_turns,
+                among=transaction.turns,
+                besides=conversation_id,
+                keep_images=keep_images,
+            )
 
         deleted = await self._database.transact(work, account=viewer_id)
         return None if isinstance(deleted, Conflict) else deleted.result
-
-
-async def _find_kept_images(
-    transaction: Transaction,
-    viewer_id: ViewerId,
-    *,
-    conversation_id: ConversationId,
-    images: Sequence[Image],
-) -> set[ImageId]:
-    """Those of the conversation's images that are favourites, or that another one uses."""
-    ids = [image.id for image in images]
-    favourites = await transaction.images.distinct(
-        "_id", {"_id": {"$in": ids}, "ownerId": viewer_id, "favourite": True}
-    )
-    used = await find_used_images(transaction, viewer_id, ids=ids, besides=conversation_id)
-    return {*favourites, *used}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -325,8 +291,6 @@ def _as_of(
     return _read(document, written.cluster_time), turn
 
 
-_ENDING: Final = ("slot", "status", "attempt", "creditsReserved", "images", "preview")
-"""What is read of outputs that are deleted with their conversation."""
 _SHOWN: Final = {"words": 0}
 """What is read of conversations. Their words are only searched."""
 _WRITTEN: Final[Document] = {"version": {"$add": ["$version", 1]}, "updatedAt": "$$NOW"}

@@ -8,20 +8,22 @@ it, and do nothing while it has the mark. It goes last, with the account.
 import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from domain.conflicts import Conflict
 from domain.credits import forfeited
-from domain.ids import ConversationId, ImageId, UploadId, ViewerId, new_erased_id
+from domain.ids import ConversationId, ImageId, PostId, UploadId, ViewerId, new_erased_id
 from storage.mongo.accounts import read_account, write_ledger
-from storage.mongo.collections import Document
+from storage.mongo.collections import PARENTS, Document
 from storage.mongo.database import Database, repository
 from storage.mongo.idempotency import records_of
 from storage.mongo.images import image_keys
 from storage.mongo.output_rules import from_now
 from storage.mongo.transaction import Transaction
 
-_OWNED: Final = ("conversations", "turns", "images", "shares", "uploads", "prompts", "ledger")
+_OWNED: Final = (
+    *("conversations", *PARENTS.values(), "images", "shares", "uploads", "prompts", "ledger"),
+)
 """Collections whose documents have an `ownerId`, besides the idempotency records."""
 _IS_UNFINISHED: Final[Document] = {"erasure.leaseUntil": {"$exists": True}}
 _NEW_ACCOUNT: Final[Document] = {
@@ -64,18 +66,24 @@ class MongoErasureRepository:
     async def list_conversations(
         self, viewer_id: ViewerId, *, limit: int
     ) -> Sequence[ConversationId]:
-        found = self._database.conversations.find({"ownerId": viewer_id}, {"_id": 1}).limit(limit)
-        return [one["_id"] async for one in found]
+        return await self._list_ids("conversations", viewer_id, limit=limit)
+
+    async def list_posts(self, viewer_id: ViewerId, *, limit: int) -> Sequence[PostId]:
+        return await self._list_ids("posts", viewer_id, limit=limit)
+
+    async def _list_ids(self, name: str, viewer_id: ViewerId, *, limit: int) -> list[Any]:
+        found = self._database.collection(name).find({"ownerId": viewer_id}, {"_id": 1})
+        return [one["_id"] async for one in found.limit(limit)]
 
     async def list_preview_keys(self, viewer_id: ViewerId) -> Sequence[str]:
-        found = self._database.turns.find(
-            {"ownerId": viewer_id, "outputs.preview.key": {"$exists": True}},
-            {"outputs.preview.key": 1},
-        )
+        shown = {"ownerId": viewer_id, "outputs.preview.key": {"$exists": True}}
         return [
             output["preview"]["key"]
-            async for turn in found
-            for output in turn["outputs"]
+            for name in PARENTS.values()
+            async for parent in self._database.collection(name).find(
+                shown, {"outputs.preview.key": 1}
+            )
+            for output in parent["outputs"]
             if output.get("preview")
         ]
 

@@ -10,8 +10,10 @@ from domain.ids import (
     ConversationId,
     ImageId,
     ModelId,
+    PostId,
     ViewerId,
     parent_of_output,
+    parse_conversation_id,
     turn_id_range,
 )
 from domain.images import (
@@ -25,7 +27,7 @@ from domain.images import (
 )
 from domain.pages import Page, PageRequest
 from domain.stored import Coded, Derived, Instant, Key, Listed, One, Stored
-from storage.mongo.collections import Document
+from storage.mongo.collections import PARENTS, Document
 from storage.mongo.database import SHOWN, Database, repository
 from storage.mongo.output_updates import taking_out
 from storage.mongo.pages import beyond, read_page
@@ -92,15 +94,12 @@ class MongoImageRepository:
             await transaction.images.delete_many(query)
             outputs = [one["outputId"] for one in found if one["outputId"] is not None]
             if outputs:
-                turn_ids = sorted({parent_of_output(output_id)[0] for output_id in outputs})
-                await transaction.turns.update_many(
-                    {
-                        "_id": {"$in": turn_ids},
-                        "ownerId": viewer_id,
-                        "outputs.images.id": {"$in": ids},
-                    },
-                    taking_out(ids),
-                )
+                parent_ids = sorted({parent_of_output(output_id)[0] for output_id in outputs})
+                delivered = {"ownerId": viewer_id, "outputs.images.id": {"$in": ids}}
+                for name in PARENTS.values():
+                    await transaction.collection(name).update_many(
+                        {"_id": {"$in": parent_ids}, **delivered}, taking_out(ids)
+                    )
             return None
 
         done = await self._database.transact(work)
@@ -130,19 +129,26 @@ async def find_used_images(
     viewer_id: ViewerId,
     *,
     ids: Sequence[ImageId],
-    besides: ConversationId | None = None,
+    besides: ConversationId | PostId | None = None,
 ) -> set[ImageId]:
-    """Those of the images that a conversation other than `besides` begins from or refers to."""
+    """Those of the images that a conversation or a post other than `besides` begins from or refers
+    to.
+    """
     wanted = {"$in": list(ids)}
-    conversations: Document = {"ownerId": viewer_id, "sourceImage.id": wanted}
+    others: Document = {"ownerId": viewer_id, "_id": {"$ne": besides}}
     turns: Document = {"ownerId": viewer_id, "references.image.id": wanted}
-    if besides is not None:
-        low, high = turn_id_range(besides)
-        conversations["_id"] = {"$ne": besides}
+    conversation_id = parse_conversation_id(besides) if besides is not None else None
+    if conversation_id is not None:
+        low, high = turn_id_range(conversation_id)
         turns["_id"] = {"$not": {"$gte": low, "$lt": high}}
-    sources = await transaction.conversations.distinct("sourceImage.id", conversations)
-    references = await transaction.turns.distinct("references.image.id", turns)
-    return {*sources, *references} & set(ids)
+    sources = await transaction.conversations.distinct(
+        "sourceImage.id", {**others, "sourceImage.id": wanted}
+    )
+    of_turns = await transaction.turns.distinct("references.image.id", turns)
+    of_posts = await transaction.posts.distinct(
+        "references.image.id", {**others, "references.image.id": wanted}
+    )
+    return {*sources, *of_turns, *of_posts} & set(ids)
 
 
 def record_document(owner_id: ViewerId, record: ImageRecord) -> Document:

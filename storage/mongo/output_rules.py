@@ -15,21 +15,21 @@ from typing import Final
 from domain.claims import Claim, Waiting
 from domain.execution.rules import STUCK_AFTER
 from domain.ids import ModelId
-from domain.outputs import UNFINISHED, OutputStatus, Run
-from storage.mongo.collections import PARENTS, UNFINISHED_PARENT, Document
+from domain.outputs import CAPTION_SLOT, UNFINISHED, OutputStatus, Run
+from storage.mongo.collections import UNFINISHED_PARENT, Document, over_all_parents
 
 UNFINISHED_OUTPUT: Final = [status.value for status in OutputStatus if status in UNFINISHED]
 
 _IS_UNFINISHED: Final[Document] = {"$in": ["$$output.status", UNFINISHED_OUTPUT]}
 _IS_GENERATING: Final[Document] = {"$eq": ["$$output.status", "GENERATING"]}
 _LEASE_IS_REACHED: Final[Document] = {"$lte": ["$$output.leaseUntil", "$$NOW"]}
+_WAITS: Final[Document] = {"$eq": ["$$output.waits", True]}
+_IS_FREE: Final[list[Document]] = [_IS_UNFINISHED, {"$not": _WAITS}, _LEASE_IS_REACHED]
 _HAS_NO_LEASE: Final[Document] = {"$lte": ["$$output.leaseUntil", None]}
 
 IS_HELD: Final[Document] = {"$and": [_IS_UNFINISHED, {"$not": _LEASE_IS_REACHED}]}
 """`rules.is_held`"""
-IS_CLAIMABLE: Final[Document] = {
-    "$and": [_IS_UNFINISHED, _LEASE_IS_REACHED, {"$lte": ["$$output.notBefore", "$$NOW"]}]
-}
+IS_CLAIMABLE: Final[Document] = {"$and": [*_IS_FREE, {"$lte": ["$$output.notBefore", "$$NOW"]}]}
 """`rules.is_claimable`"""
 IS_WAITING: Final[Document] = {"$and": [IS_CLAIMABLE, _HAS_NO_LEASE]}
 """`rules.is_waiting`"""
@@ -42,6 +42,15 @@ IS_INTERRUPTED: Final[Document] = {
 """`rules.is_interrupted`"""
 MAY_BE_CANCELLED: Final = _IS_UNFINISHED
 """`rules.may_be_cancelled`"""
+WAITS_FOR_CAPTION: Final[Document] = {"$and": [_WAITS, _IS_UNFINISHED]}
+IS_CANCELLED_WITH_CAPTION: Final[Document] = {
+    "$and": [WAITS_FOR_CAPTION, {"$in": [{"$first": "$outputs.status"}, ["FAILED", "CANCELLED"]]}]
+}
+"""`rules.is_cancelled_with_caption`: the caption is the first entry where any output waits."""
+CAPTION_IS_AWAITED: Final[Document] = {
+    "$and": [{"$eq": [{"$first": "$outputs.slot"}, CAPTION_SLOT]}, {"$lte": ["$caption", None]}]
+}
+"""Of a parent: whether it is a post that has never had a caption, so that its outputs wait."""
 STATUS: Final[Document] = {
     "$switch": {
         "branches": [
@@ -71,7 +80,7 @@ def is_overdue(max_queued: timedelta) -> Document:
     past_deadline = {"$lte": ["$$output.deadlineAt", "$$NOW"]}
     has_no_deadline = {"$lte": ["$$output.deadlineAt", None]}
     is_due = {"$cond": [has_no_deadline, queued_too_long, past_deadline]}
-    return {"$and": [_IS_UNFINISHED, _LEASE_IS_REACHED, is_due]}
+    return {"$and": [*_IS_FREE, is_due]}
 
 
 def is_stuck(max_queued: timedelta, *, after: timedelta = STUCK_AFTER) -> Document:
@@ -102,8 +111,7 @@ def in_fair_order(
         {"$project": {"ownerId": 1, "output": "$outputs"}},
     ]
     return [
-        *unfinished,
-        *({"$unionWith": {"coll": name, "pipeline": unfinished}} for name in _SEARCHED_NEXT),
+        *over_all_parents(unfinished),
         {"$set": {"found": of_output(found), "held": of_output(IS_HELD)}},
         {"$match": {"$or": [{"found": True}, {"held": True}]}},
         {
@@ -130,11 +138,9 @@ def in_fair_order(
     ]
 
 
-SEARCHED_FIRST, *_SEARCHED_NEXT = PARENTS.values()
-
 FOUND: Final = ("slot", "attempt", "model", "fence", "leaseUntil")
 """The stored fields of an output that a search returns."""
-_DECIDING: Final = (*FOUND, "status", "notBefore", "queuedAt")
+_DECIDING: Final = (*FOUND, "status", "waits", "notBefore", "queuedAt")
 
 
 def of_output(expression: Document) -> Document:

@@ -10,7 +10,7 @@ from typing import Final
 
 from domain.ids import ImageId, ParentId
 from storage.mongo.collections import Document
-from storage.mongo.output_rules import STATUS, from_now
+from storage.mongo.output_rules import IS_CANCELLED_WITH_CAPTION, STATUS, from_now
 
 _WRITTEN: Final[Document] = {
     "version": {"$add": ["$version", 1]},
@@ -68,7 +68,20 @@ def inserting(parent_id: ParentId, document: Document) -> list[Document]:
 
 def moving(which: Document, changes: Document) -> list[Document]:
     """The update that changes outputs, with all that follows from it."""
-    return [_versioned(which, changes), *_DERIVED, {"$set": _WRITTEN}]
+    return following(versioned(which, changes))
+
+
+def ending(which: Document, changes: Document) -> list[Document]:
+    """The update that ends outputs without a result. With a caption, what waits for it ends."""
+    return following(
+        versioned(which, {**ENDED, **changes}),
+        versioned(IS_CANCELLED_WITH_CAPTION, {**ENDED, "status": "CANCELLED"}),
+    )
+
+
+def following(*stages: Document, **more: object) -> list[Document]:
+    """The update of these stages, with all that follows from them, and `more` of the parent."""
+    return [*stages, *_DERIVED, {"$set": {**_WRITTEN, **more}}]
 
 
 def taking_out(ids: Sequence[ImageId]) -> list[Document]:
@@ -84,12 +97,12 @@ def taking_out(ids: Sequence[ImageId]) -> list[Document]:
     }
     delivered_any = {"$ne": [{"$setIntersection": ["$$output.images.id", ids]}, []]}
     return [
-        _versioned(delivered_any, {"images": others}),
+        versioned(delivered_any, {"images": others}),
         {"$set": _WRITTEN},
     ]
 
 
-def _versioned(which: Document, changes: Document) -> Document:
+def versioned(which: Document, changes: Document) -> Document:
     return set_on_outputs(which, {**changes, "version": {"$add": ["$$output.version", 1]}})
 
 

@@ -5,12 +5,15 @@ wishes that they were made for.
 from collections.abc import Iterable
 from typing import ClassVar, Final
 
+from domain.captions import CaptionOptions, PlannedCaption
 from domain.errors import GenerationErrorCode
 from domain.ids import ViewerId, output_id_of
 from domain.models import AspectRatio, ImageFormat, Quality, Resolution
 from domain.outputs import GenerationError, Output, OutputStatus, Preview, Report, Run, Usage
 from domain.parents import TurnOptions
+from domain.posts import Post
 from domain.references import Reference, ReferenceOrigin
+from domain.registry import RegisteredModel
 from domain.stored import (
     Coded,
     Derived,
@@ -29,17 +32,49 @@ from storage.mongo.collections import Document
 from storage.mongo.images import StoredImage, image_document
 
 
-def queued_output(planned: PlannedOutput) -> Document:
-    """An output that waits for its first worker, whichever attempt it is."""
+def queued_output(planned: PlannedOutput, *, waits: bool = False) -> Document:
+    """An output that waits for its first worker, whichever attempt it is, or for a caption."""
     return {
-        "model": planned.model.id,
+        **_queued(planned.model, planned.credits),
         "requestedModel": planned.requested_model_id,
+        "references": reference_documents(planned.references),
+        "waits": waits,
+    }
+
+
+def caption_wishes(planned: PlannedCaption) -> Document:
+    """What a post has of how its caption is to be."""
+    options = planned.options
+    return {
+        "captionOptions": {
+            "language": options.language,
+            "maxLength": options.max_length,
+            "hashtags": options.hashtags,
+            "tone": options.tone,
+        },
+        "referencePrompts": list(planned.reference_prompts),
+    }
+
+
+def queued_caption(planned: PlannedCaption) -> Document:
+    return _queued(planned.model, planned.credits)
+
+
+def new_entry(slot: int, queued: Document) -> Document:
+    """A queued entry in its first attempt."""
+    return {"slot": slot, "attempt": 1, "fence": 0, "version": 1, **queued}
+
+
+def _queued(model: RegisteredModel, credits: int) -> Document:
+    return {
+        "model": model.id,
+        "requestedModel": model.id,
         "status": OutputStatus.QUEUED.value,
         "progress": None,
         "queuePosition": None,
         "preview": None,
         "images": [],
-        "references": reference_documents(planned.references),
+        "references": [],
         "provider": None,
         "quality": None,
         "size": None,
@@ -47,14 +82,15 @@ def queued_output(planned: PlannedOutput) -> Document:
         "usage": None,
         "error": None,
         "runs": [],
-        "creditsReserved": planned.credits,
+        "creditsReserved": credits,
         "creditsCharged": 0,
         "leaseUntil": None,
         "notBefore": None,
-        "deadlineSeconds": planned.model.deadline.total_seconds(),
+        "deadlineSeconds": model.deadline.total_seconds(),
         "deadlineAt": None,
         "startedAt": None,
         "completedAt": None,
+        "waits": False,
     }
 
 
@@ -113,6 +149,7 @@ class StoredOutput(Stored, Output):
         "id": Derived(lambda record: output_id_of(record["parentId"], record["slot"]), ("slot",)),
         "parent_id": Key("parentId"),
         "turn_id": Property(("parentId",)),
+        "post_id": Property(("parentId",)),
         "slot": Key("slot"),
         "model_id": Key("model"),
         "requested_model_id": Key("requestedModel"),
@@ -131,6 +168,7 @@ class StoredOutput(Stored, Output):
         "text": Key("text"),
         "usage": One("usage", StoredUsage),
         "error": One("error", StoredError),
+        "waits": Key("waits", default=False, required=False),
         "runs": Derived(lambda record: tuple(map(StoredRun.of, record.get("runs", ()))), ("runs",)),
         "credits_reserved": Key("creditsReserved", default=0, required=False),
         "credits_charged": Key("creditsCharged", default=0, required=False),
@@ -175,10 +213,39 @@ PARENT_FIELDS: Final[dict[str, Field]] = {
 }
 """What a stored parent has, whatever its kind."""
 
+
+class StoredCaptionOptions(Stored, CaptionOptions):
+    __slots__ = ("companion", "record")
+    kind = CaptionOptions
+    fields: ClassVar = {
+        "language": Key("language"),
+        "max_length": Key("maxLength"),
+        "hashtags": Key("hashtags"),
+        "tone": Key("tone"),
+    }
+
+
+class StoredPost(Stored, Post):
+    """Its first output is its caption."""
+
+    __slots__ = ("companion", "record")
+    kind = Post
+    fields: ClassVar = PARENT_FIELDS | {
+        "outputs": Many("outputs", StoredOutput, inherits=(("parentId", "_id"),), skip=1),
+        "caption_output": Derived(
+            lambda record: StoredOutput.of({**record["outputs"][0], "parentId": record["_id"]}),
+            ("outputs", "_id"),
+        ),
+        "caption_options": One("captionOptions", StoredCaptionOptions),
+        "reference_prompts": Listed("referencePrompts"),
+        "landed_caption": Key("caption"),
+    }
+
+
 read_run = StoredRun.of
 
 
-def new_parent(owner_id: ViewerId, plan: TurnPlan) -> Document:
+def new_parent(owner_id: ViewerId, plan: TurnPlan, *, waits: bool = False) -> Document:
     """The document of a new parent, as far as a plan decides it."""
     options = plan.options
     return {
@@ -202,7 +269,7 @@ def new_parent(owner_id: ViewerId, plan: TurnPlan) -> Document:
         },
         "status": TurnStatus.PENDING.value,
         "outputs": [
-            {"slot": slot, "attempt": 1, "fence": 0, "version": 1, **queued_output(planned)}
+            new_entry(slot, queued_output(planned, waits=waits))
             for slot, planned in enumerate(plan.outputs, start=1)
         ],
         "version": 1,

@@ -1,6 +1,6 @@
-"""Outputs whose parent may be of any kind: ending them, cancelling them, and running them again."""
+"""Outputs whose parent may be of any kind: ending them, queueing them again, deleting them."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from pymongo import ReturnDocument
@@ -8,23 +8,42 @@ from pymongo import ReturnDocument
 from domain.changes import ClusterTime
 from domain.conflicts import Conflict
 from domain.idempotency import IdempotencyKey
-from domain.ids import OutputId, ParentId, ViewerId, parent_of_output
-from domain.outputs import Output
+from domain.ids import (
+    ConversationId,
+    OutputId,
+    ParentId,
+    PostId,
+    ViewerId,
+    as_post_id,
+    parent_of_output,
+)
+from domain.images import Image
+from domain.outputs import CAPTION_SLOT, Output
 from domain.parents import Parent
+from domain.posts import as_post
 from domain.turns import PlannedOutput
 from storage.mongo.accounts import move_credits, releases, reserve_credits
 from storage.mongo.collections import PARENTS, UNFINISHED_PARENT, Document
-from storage.mongo.database import Database, repository
+from storage.mongo.database import Database, cluster_time_of, repository
 from storage.mongo.idempotency import use_key
-from storage.mongo.output_rules import MAY_BE_CANCELLED, UNFINISHED_OUTPUT, any_output, is_slot
-from storage.mongo.output_updates import ENDED, moving
-from storage.mongo.outputs import queued_output
-from storage.mongo.transaction import Abort, Transaction
+from storage.mongo.images import find_used_images, read_image
+from storage.mongo.output_rules import (
+    CAPTION_IS_AWAITED,
+    MAY_BE_CANCELLED,
+    UNFINISHED_OUTPUT,
+    any_output,
+    is_slot,
+)
+from storage.mongo.output_updates import ending, following, versioned
+from storage.mongo.outputs import StoredPost, queued_output
+from storage.mongo.transaction import Abort, SessionCollection, Transaction
 from storage.mongo.turns import read_turn
 
 _AT_ONCE: Final = 100
-_ENDING: Final = ("slot", "status", "attempt", "creditsReserved")
+_ENDING: Final = ("slot", "status", "attempt", "creditsReserved", "waits")
 """What is read of outputs that are ended."""
+_DELETED: Final = (*_ENDING, "images", "preview")
+"""The same of outputs that are deleted."""
 
 
 @repository
@@ -34,10 +53,15 @@ class MongoOutputRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def find_parent(self, viewer_id: ViewerId, output_id: OutputId) -> Parent | None:
+    async def find_parent(
+        self, viewer_id: ViewerId, output_id: OutputId
+    ) -> tuple[Parent, ClusterTime] | None:
         parent_id, _ = parent_of_output(output_id)
-        found = await self._database.of_parent(parent_id).find_one(_owned(viewer_id, parent_id))
-        return read_parent(found) if found else None
+        async with self._database.session() as session:
+            found = await self._database.of_parent(parent_id).find_one(
+                owned_by(viewer_id, parent_id), session=session
+            )
+            return (read_parent(found), cluster_time_of(session)) if found else None
 
     async def list_unfinished(self, viewer_id: ViewerId) -> Sequence[Parent]:
         query = {"ownerId": viewer_id, "status": UNFINISHED_PARENT}
@@ -57,34 +81,13 @@ class MongoOutputRepository:
         key: IdempotencyKey | None,
     ) -> tuple[Parent, ClusterTime] | Conflict:
         slot, parent_id = output.slot, output.parent_id
-        unchanged = {
-            "slot": slot,
-            "attempt": output.attempt,
-            "status": output.status.value,
-        }
-        changes: Document = {
-            name: {"$literal": value} for name, value in queued_output(planned).items()
-        } | {
-            "attempt": output.attempt + 1,
-            "fence": {"$add": ["$$output.fence", 1]},
-            "queuedAt": "$$NOW",
-        }
+        queued = queued_output(planned)
 
         async def work(transaction: Transaction) -> Parent:
             await use_key(transaction, viewer_id, key=key, parent_id=parent_id, slot=slot)
-            found = await transaction.of_parent(parent_id).find_one_and_update(
-                {**_owned(viewer_id, parent_id), "outputs": {"$elemMatch": unchanged}},
-                moving(is_slot(slot), changes),
-                return_document=ReturnDocument.AFTER,
+            return await queue_again(
+                transaction, viewer_id, {output: queued}, max_active=max_active_outputs
             )
-            if found is None:
-                raise Abort(Conflict.STALE)
-            parent = read_parent(found)
-            queued = [one for one in parent.outputs if one.slot == slot]
-            await reserve_credits(
-                transaction, queued, owner_id=viewer_id, max_active=max_active_outputs
-            )
-            return parent
 
         retried = await self._database.transact(work, account=viewer_id)
         return retried if isinstance(retried, Conflict) else (retried.result, retried.cluster_time)
@@ -94,14 +97,17 @@ class MongoOutputRepository:
     ) -> Parent | None:
         wanted_slots = list(slots)
         wanted = {"$and": [{"$in": ["$$output.slot", wanted_slots]}, MAY_BE_CANCELLED]}
-        owned = _owned(viewer_id, parent_id)
+        changes: Document = {"status": "CANCELLED"}
+        if CAPTION_SLOT not in wanted_slots:
+            changes["waits"] = False  # it is not for want of a caption that they are cancelled
+        owned = owned_by(viewer_id, parent_id)
 
         async def work(transaction: Transaction) -> Parent:
             await end_outputs(
                 transaction,
                 {**owned, "$expr": any_output(wanted)},
                 slots=wanted_slots,
-                update=moving(wanted, {**ENDED, "status": "CANCELLED"}),
+                update=ending(wanted, changes),
             )
             after = await transaction.of_parent(parent_id).find_one(owned)
             assert after is not None
@@ -111,11 +117,54 @@ class MongoOutputRepository:
         return None if isinstance(cancelled, Conflict) else cancelled.result
 
 
+async def queue_again(
+    transaction: Transaction,
+    viewer_id: ViewerId,
+    queued: Mapping[Output, Document],
+    *,
+    max_active: int,
+    more: Document | None = None,
+) -> Parent:
+    """Queue ended outputs of one parent as their next attempts, with `more` of the parent, and
+    reserve their credits: last in its transaction. Abort it where one is not as it was read.
+    """
+    stages, unchanged = [], []
+    for output, document in queued.items():
+        facts = {"slot": output.slot, "attempt": output.attempt, "status": output.status.value}
+        unchanged.append({"outputs": {"$elemMatch": facts}})
+        changes: Document = {
+            name: {"$literal": value}
+            for name, value in document.items()
+            if name != "creditsCharged"  # a caption that is rewritten has been paid for
+        } | {
+            "attempt": output.attempt + 1,
+            "fence": {"$add": ["$$output.fence", 1]},
+            "queuedAt": "$$NOW",
+            "waits": CAPTION_IS_AWAITED if output.slot != CAPTION_SLOT else False,
+        }
+        stages.append(versioned(is_slot(output.slot), changes))
+    (parent_id,) = {output.parent_id for output in queued}
+    found = await transaction.of_parent(parent_id).find_one_and_update(
+        {**owned_by(viewer_id, parent_id), "$and": unchanged},
+        following(*stages, **(more or {})),
+        return_document=ReturnDocument.AFTER,
+    )
+    parent = read_parent(found) if found else None
+    again = [parent.output(output.slot) for output in queued] if parent else []
+    if parent is None or any(one is None or _never_runs(one, parent) for one in again):
+        raise Abort(Conflict.STALE)
+    await reserve_credits(
+        transaction, [one for one in again if one], owner_id=viewer_id, max_active=max_active
+    )
+    return parent
+
+
 async def end_outputs(
     transaction: Transaction, query: Document, *, slots: Collection[int], update: Sequence[Document]
 ) -> None:
-    """End outputs of one parent without images, and release what they had reserved: last in its
-    transaction. Abort it where no parent matches the query, which names it and its owner.
+    """End outputs of one parent without images, and release what they had reserved, and what those
+    had that end with them: last in its transaction. Abort it where no parent matches the query,
+    which names it and its owner.
     """
     parent_id, owner_id = query["_id"], query["ownerId"]
     before = await transaction.of_parent(parent_id).find_one_and_update(
@@ -123,17 +172,64 @@ async def end_outputs(
     )
     if before is None:
         raise Abort(Conflict.STALE)
-    ended = [
-        one
-        for one in before["outputs"]
-        if one["slot"] in slots and one["status"] in UNFINISHED_OUTPUT
-    ]
+    unfinished = [one for one in before["outputs"] if one["status"] in UNFINISHED_OUTPUT]
+    ended = [one for one in unfinished if one["slot"] in slots]
+    if any(one["slot"] == CAPTION_SLOT for one in ended):
+        ended += [one for one in unfinished if one.get("waits") and one not in ended]
     await move_credits(transaction, owner_id, movements=releases(parent_id, ended))
 
 
+async def delete_parents(
+    transaction: Transaction,
+    viewer_id: ViewerId,
+    query: Document,
+    *,
+    among: SessionCollection,
+    besides: ConversationId | PostId,
+    keep_images: bool,
+) -> list[str]:
+    """Delete parents with their outputs' images, except favourites and those that something besides
+    them uses, or no image at all. Release what unfinished outputs had reserved, last in its
+    transaction. Return the keys of objects that are orphans from then on.
+    """
+    parents = await among.find(query, {f"outputs.{name}": 1 for name in _DELETED}).to_list()
+    outputs = [output for parent in parents for output in parent["outputs"]]
+    released = [
+        movement
+        for parent in parents
+        for movement in releases(
+            parent["_id"],
+            [one for one in parent["outputs"] if one["status"] in UNFINISHED_OUTPUT],
+        )
+    ]
+    images = [read_image(image) for output in outputs for image in output["images"]]
+    previews = [output["preview"]["key"] for output in outputs if output["preview"]]
+    gone: list[Image] = []
+    if not keep_images:
+        ids = [image.id for image in images]
+        favourites = await transaction.images.distinct(
+            "_id", {"_id": {"$in": ids}, "ownerId": viewer_id, "favourite": True}
+        )
+        used = await find_used_images(transaction, viewer_id, ids=ids, besides=besides)
+        gone = [image for image in images if image.id not in {*favourites, *used}]
+        await transaction.images.delete_many(
+            {"_id": {"$in": [image.id for image in gone]}, "ownerId": viewer_id}
+        )
+    await among.delete_many(query)
+    await move_credits(transaction, viewer_id, movements=released)
+    return [key for image in gone for key in image.keys] + previews
+
+
 def read_parent(document: Document) -> Parent:
-    return read_turn(document)
+    is_post = as_post_id(document["_id"]) is not None
+    return StoredPost.of(document) if is_post else read_turn(document)
 
 
-def _owned(viewer_id: ViewerId, parent_id: ParentId) -> Document:
+def _never_runs(output: Output, parent: Parent) -> bool:
+    """Whether it would wait for a caption that nobody writes."""
+    post = as_post(parent)
+    return output.waits and post is not None and post.lacks_caption
+
+
+def owned_by(viewer_id: ViewerId, parent_id: ParentId) -> Document:
     return {"_id": parent_id, "ownerId": viewer_id}

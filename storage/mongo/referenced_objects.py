@@ -1,14 +1,14 @@
 """Every key of the object store that a document refers to, shard by shard.
 
-An image that a conversation or a turn refers to has a record for as long as they do, so that its
-record alone is asked. What refers to bytes in any other way has to be asked here as well.
+An image that a conversation, a turn or a post refers to has a record for as long as they do, so
+that its record alone is asked. What refers to bytes in any other way has to be asked here as well.
 """
 
 from collections.abc import Iterator
 
 from domain.images import FOLDERS, shard_of
 from domain.ports.cleanup import ReferencedKeys
-from storage.mongo.collections import Document
+from storage.mongo.collections import PARENTS, Document
 from storage.mongo.database import Database, repository
 from storage.mongo.images import image_keys
 
@@ -25,16 +25,18 @@ class MongoReferencedObjectRepository:
         images = self._database.images.find(
             {"$or": [{"key": keys} for keys in ranges]}, {"_id": 0, "key": 1, "renditionWidths": 1}
         )
-        turns = self._database.turns.find(
-            {"$or": [_with_preview(keys) for keys in ranges]}, {"_id": 0, "outputs.preview.key": 1}
-        )
         uploads = self._database.uploads.find(
             {"$or": [{"key": keys, "sweepAt": {"$exists": True}} for keys in ranges]},
             {"_id": 0, "key": 1},
         )
         kept = {key async for image in images for key in image_keys(image)}
-        async for turn in turns:
-            kept.update(_previews(turn))  # of other shards as well
+        shown = {"$or": [_with_preview(keys) for keys in ranges]}
+        for name in PARENTS.values():
+            parents = self._database.collection(name).find(
+                shown, {"_id": 0, "outputs.preview.key": 1}
+            )
+            async for parent in parents:
+                kept.update(_previews(parent))  # of other shards as well
         return ReferencedKeys(
             frozenset(key for key in kept if shard_of(key) == shard),
             frozenset([upload["key"] async for upload in uploads]),
@@ -55,14 +57,14 @@ def _ranges(shard: str) -> Iterator[tuple[str, str]]:
 
 def _with_preview(keys: Document) -> Document:
     # `$elemMatch` sets both bounds for one output, `$exists` is what the index is partial to:
-    # without either, all turns with a preview would be looked at.
+    # without either, all parents with a preview would be looked at.
     return {
         "outputs": {"$elemMatch": {"preview.key": keys}},
         "outputs.preview.key": {"$exists": True},
     }
 
 
-def _previews(turn: Document) -> Iterator[str]:
-    for output in turn["outputs"]:
+def _previews(parent: Document) -> Iterator[str]:
+    for output in parent["outputs"]:
         if output.get("preview"):
             yield output["preview"]["key"]

@@ -41,6 +41,7 @@ WORDS = frozenset(
         *("graphql", "objects", "uploads", "logos", "studio", "healthz", "readyz"),
         *("put", "get", "delete", "ok", "away", "failed", "DELIVERED", "CUT", "OK"),
         *("granted", "reserved", "captured", "released", "forfeited"),
+        *("local captions", "rehearsal captions"),
         *("local", "rehearsal", "QUEUED", "GENERATING", "COMPLETED", "CANCELLED"),
         *("UNAUTHENTICATED", "GRAPHQL_PARSE_FAILED", "UPLOAD_TYPE_UNSUPPORTED"),
         *(code.value for code in GenerationErrorCode),
@@ -180,7 +181,7 @@ async def test_a_lease_that_is_taken_over_and_an_unknown_outcome_are_counted(
     metrics, registry = Metrics(), ModelRegistry([a_model()])
     name = database.commands.name
     async with open_database(mongodb_uri, name, observer=DatabaseMetrics(metrics)) as observed:
-        claims = ObservedClaims(observed, registry, metrics)
+        claims = ObservedClaims(observed, metrics, registry)
         _, turn = await a_conversation(observed)
         output_id = turn.outputs[0].id
         first = await claims.claim(

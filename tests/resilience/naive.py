@@ -110,6 +110,7 @@ class NaiveClaimRepository(MongoClaimRepository):
         progress: float | None = None,
         queue_position: int | None = None,
         preview: Preview | None = None,
+        text: str | None = None,
     ) -> bool:
         await self._set(claim.parent.id, claim.output.slot, {"progress": progress})
         return True

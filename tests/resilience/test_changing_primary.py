@@ -7,6 +7,7 @@ from pathlib import Path
 import pymongo
 import pytest
 
+from domain.captions import CaptionModelRegistry
 from domain.claims import Claim
 from domain.errors import Overloaded
 from domain.execution.image_writer import ImageWriter
@@ -117,6 +118,8 @@ async def test_a_landing_that_is_confirmed_late_keeps_its_bytes(
         image_processor=image_processor,
         registry=registry,
         providers={local.name: local},
+        caption_models=CaptionModelRegistry([]),
+        writers={},
         availability=ModelAvailability(MongoModelAvailabilityRepository(replicated), registry),
     )
     _, turn = await a_conversation(replicated, "local-silver")

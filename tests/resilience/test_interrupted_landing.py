@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
+from domain.captions import CaptionModelRegistry
 from domain.claims import Claim
 from domain.execution.image_writer import ImageWriter
 from domain.execution.model_availability import ModelAvailability
@@ -61,6 +62,8 @@ async def test_what_lands_after_its_worker_was_stopped_keeps_its_bytes(
         image_processor=image_processor,
         registry=registry,
         providers={local.name: local},
+        caption_models=CaptionModelRegistry([]),
+        writers={},
         availability=ModelAvailability(MongoModelAvailabilityRepository(database), registry),
     )
     _, turn = await a_conversation(database, "local-silver")

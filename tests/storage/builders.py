@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+from domain.captions import CaptionModel, CaptionOptions, PlannedCaption
 from domain.claims import Claim, Waiting
 from domain.conflicts import Conflict
 from domain.conversations import Conversation
@@ -13,18 +14,21 @@ from domain.ids import (
     ViewerId,
     new_conversation_id,
     new_image_id,
+    new_post_id,
     parent_of_output,
     viewer_id_of,
 )
 from domain.images import Image, ImageOrigin, ImageRecord, new_key
 from domain.models import SQUARE, ImageModel, Resolution, Scene
 from domain.parents import TurnOptions
+from domain.posts import Post, PostPlan
 from domain.references import Reference
 from domain.turns import PlannedOutput, Turn, TurnPlan
 from storage.mongo.accounts import MongoAccountRepository
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database
+from storage.mongo.posts import MongoPostRepository
 from storage.mongo.viewers import MongoViewerRepository
 
 ANA = viewer_id_of("tests", "ana")
@@ -152,10 +156,10 @@ async def as_stored(
     database: Database, output_id: OutputId, *, viewer_id: ViewerId = ANA
 ) -> Waiting:
     """The output as a search finds it now, whether it may be claimed or not."""
-    turn_id, slot = parent_of_output(output_id)
-    turn = await database.turns.find_one({"_id": turn_id})
-    assert turn is not None
-    output = next(one for one in turn["outputs"] if one["slot"] == slot)
+    parent_id, slot = parent_of_output(output_id)
+    parent = await database.of_parent(parent_id).find_one({"_id": parent_id})
+    assert parent is not None
+    output = next(one for one in parent["outputs"] if one["slot"] == slot)
     return Waiting(
         output_id=output_id,
         attempt=output["attempt"],
@@ -164,3 +168,37 @@ async def as_stored(
         fence=output["fence"],
         lease_until=output.get("leaseUntil"),
     )
+
+
+def a_caption_model(name: str = "caption-model") -> CaptionModel:
+    return CaptionModel(
+        id=ModelId(name), label=name, description="", company="", provider="local", credits=1
+    )
+
+
+def a_post_plan(*models: str, references: tuple[Reference, ...] = ()) -> PostPlan:
+    caption = PlannedCaption(
+        model=a_caption_model(),
+        options=CaptionOptions(tone="$warm"),
+        reference_prompts=("A boat",) * len(references),
+    )
+    return PostPlan(images=a_plan(*models, references=references), caption=caption)
+
+
+async def a_post(
+    database: Database,
+    *models: str,
+    viewer_id: ViewerId = ANA,
+    references: tuple[Reference, ...] = (),
+    key: IdempotencyKey | None = None,
+) -> Post:
+    await an_account(database, viewer_id=viewer_id)
+    written = await MongoPostRepository(database).start(
+        viewer_id,
+        new_post_id(),
+        plan=a_post_plan(*models, references=references),
+        max_active_outputs=MANY,
+        key=key,
+    )
+    assert not isinstance(written, Conflict)
+    return written

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from domain.captions import CaptionModelRegistry
 from domain.claims import Hint
 from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
 from domain.execution import dispatcher as dispatching
@@ -109,9 +110,11 @@ def a_dispatcher(
         image_processor=ThreadedImageProcessor(),
         registry=registry,
         providers=providers,
+        caption_models=CaptionModelRegistry([]),
+        writers={},
         availability=ModelAvailability(MongoModelAvailabilityRepository(database), registry),
     )
-    return Dispatcher(claims, runner, registry=registry, providers=providers)
+    return Dispatcher(claims, runner)
 
 
 async def outputs_of(

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from domain.claims import Claim
 from domain.execution import rules
-from domain.ids import ModelId, TurnId, ViewerId
-from domain.outputs import OutputStatus, Run
+from domain.ids import ModelId, ParentId, PostId, TurnId, ViewerId
+from domain.outputs import CAPTION_SLOT, OutputStatus, Run
 from storage.mongo import output_rules
 from storage.mongo.collections import UNFINISHED_PARENT, Document
 from storage.mongo.database import Database
@@ -65,9 +65,21 @@ OF_ONE_OUTPUT: Final[Mapping[str, tuple[Document, Decide]]] = {
 
 async def test_what_decides_about_one_output(database: Database) -> None:
     outputs = [
-        _present(status=status, queuedAt=queued, leaseUntil=lease, notBefore=later, deadlineAt=end)
-        for status, queued, lease, later, end in product(
-            [one.value for one in OutputStatus], AROUND_WAIT, OPTIONAL, OPTIONAL, OPTIONAL
+        _present(
+            status=status,
+            queuedAt=queued,
+            leaseUntil=lease,
+            notBefore=later,
+            deadlineAt=end,
+            waits=waits,
+        )
+        for status, queued, lease, later, end, waits in product(
+            [one.value for one in OutputStatus],
+            AROUND_WAIT,
+            OPTIONAL,
+            OPTIONAL,
+            OPTIONAL,
+            (MISSING, False, True),
         )
     ]
     expressions = {name: _of_output(expression) for name, (expression, _) in OF_ONE_OUTPUT.items()}
@@ -79,6 +91,29 @@ async def test_what_decides_about_one_output(database: Database) -> None:
         assert found == {name: decide(state) for name, (_, decide) in OF_ONE_OUTPUT.items()}, output
     for name in OF_ONE_OUTPUT:
         assert {found[name] for found in decided} == {True, False}, name
+
+
+async def test_what_ends_with_a_caption(database: Database) -> None:
+    outputs = [
+        _present(slot=1, status=status.value, queuedAt=NOW, waits=waits)
+        for status, waits in product(OutputStatus, (MISSING, False, True))
+    ]
+    captions = [{"slot": CAPTION_SLOT, "status": one.value} for one in OutputStatus]
+    documents = [{"outputs": [caption, *outputs]} for caption in captions]
+    ends = {
+        "$map": {
+            "input": "$outputs",
+            "as": "output",
+            "in": output_rules.IS_CANCELLED_WITH_CAPTION,
+        }
+    }
+
+    decided = await evaluate(database, documents, {"ends": ends})
+
+    for caption, found in zip(OutputStatus, decided, strict=True):
+        states = map(state_of, outputs)
+        expected = [rules.is_cancelled_with_caption(one, caption) for one in states]
+        assert found["ends"][1:] == expected, caption
 
 
 async def test_the_status_of_a_turn(database: Database) -> None:
@@ -159,6 +194,7 @@ OUTPUTS: Final = st.fixed_dictionaries(
         "queuedAt": st.sampled_from((*AROUND_WAIT, NOW - 2 * WAIT, NOW)),
         "leaseUntil": FEW_INSTANTS,
         "notBefore": FEW_INSTANTS,
+        "waits": st.booleans(),
     }
 )
 TURNS: Final = st.lists(
@@ -187,9 +223,10 @@ async def test_the_fair_order(
     min_queued: timedelta,
     expired: bool,
 ) -> None:
+    """Turns and posts are in one order: every other parent is a post."""
     candidates = [
         rules.Candidate(
-            parent_id=TurnId(f"turn_{number:02}"),
+            parent_id=_parent_id(number),
             slot=slot,
             viewer_id=viewer_id,
             model_id=output["model"],
@@ -200,7 +237,7 @@ async def test_the_fair_order(
     ]
     documents = [
         {
-            "_id": f"turn_{number:02}",
+            "_id": _parent_id(number),
             "ownerId": viewer_id,
             "status": rules.derive_status(OutputStatus(one["status"]) for one in outputs),
             "outputs": [{"slot": slot, **one} for slot, one in enumerate(outputs, start=1)],
@@ -211,7 +248,11 @@ async def test_the_fair_order(
         sorted(models), begun_only=sorted(begun), min_queued=min_queued, expired=expired
     )
 
-    found = await _aggregate(database, [{"$documents": documents}, *stages])
+    await database.posts.delete_many({})
+    if documents[1::2]:
+        await database.posts.insert_many(documents[1::2])
+
+    found = await _aggregate(database, [{"$documents": documents[::2]}, *stages])
 
     expected = rules.in_fair_order(
         candidates,
@@ -254,6 +295,10 @@ def _at_now(expression: Any) -> Any:
 
 def _of_output(expression: Document) -> Document:
     return {"$let": {"vars": {"output": "$output"}, "in": expression}}
+
+
+def _parent_id(number: int) -> ParentId:
+    return PostId(f"post_{number:02}") if number % 2 else TurnId(f"turn_{number:02}")
 
 
 def _present(**fields: object) -> Document:

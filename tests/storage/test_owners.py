@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pymongo import monitoring
 
+from domain.captions import CaptionDelivery
 from domain.conflicts import Conflict
 from domain.errors import GenerationErrorCode, UserError, UserErrorCode
 from domain.idempotency import IdempotencyKey
@@ -25,6 +26,7 @@ from domain.ids import (
 from domain.images import new_key
 from domain.outputs import GenerationError, Report
 from domain.pages import PageRequest
+from domain.posts import Post
 from domain.references import Reference, ReferenceOrigin
 from domain.shares import Share
 from domain.turns import Turn
@@ -37,6 +39,7 @@ from storage.mongo.database import Database, open_database
 from storage.mongo.idempotency import MongoIdempotencyRepository
 from storage.mongo.images import MongoImageRepository
 from storage.mongo.parents import MongoOutputRepository
+from storage.mongo.posts import MongoPostRepository
 from storage.mongo.prompts import MongoPromptRepository
 from storage.mongo.shares import MongoShareRepository
 from storage.mongo.turns import MongoTurnRepository
@@ -51,12 +54,15 @@ from tests.storage.builders import (
     a_conversation,
     a_picture,
     a_plan,
+    a_post,
+    a_post_plan,
     as_stored,
 )
 
 KEY = IdempotencyKey("key", "startConversation", "…")
 OWNED = {
-    *("conversations", "turns", "images", "prompts", "shares", "uploads", "idempotency", "ledger")
+    *("conversations", "turns", "posts", "images", "prompts", "shares"),
+    *("uploads", "idempotency", "ledger"),
 }
 BY_OWNER = {"accounts", "viewers"}
 """Their `_id` is the owner's."""
@@ -121,17 +127,17 @@ async def test_every_filter_of_a_worker_names_the_owner(
     database: Database, watched: tuple[Database, Filters]
 ) -> None:
     _, turn = await a_conversation(database, "one", "two", "three", "four")
-    calls = await _calls_of_a_worker(watched[0], turn)
+    calls = await _calls_of_a_worker(watched[0], turn, await a_post(database))
     filters = watched[1].seen
     filters.clear()
 
     for name, call in calls.items():
         assert bool(await call()) == (name not in {"is_abandoned", "earlier_messages"}), name
 
-    # These two search the unfinished turns of all viewers. What `end_overdue` finds it ends one by
-    # one, for the owner.
+    # These two search what is unfinished of all viewers: one begins with turns, the other searches
+    # turns and posts. What `end_overdue` finds it ends one by one, for the owner.
     searches = [query for name, _, query in filters if name == "aggregate"]
-    assert searches == [{"status": UNFINISHED_PARENT}] * 2
+    assert searches == [{"status": UNFINISHED_PARENT}] * 3
     others = [(collection, query) for name, collection, query in filters if name != "aggregate"]
     assert len(others) > len(calls)
     for collection, query in others:
@@ -150,12 +156,13 @@ async def test_another_viewers_hint_claims_nothing(database: Database) -> None:
 
 
 async def _calls_of_a_worker(
-    database: Database, turn: Turn
+    database: Database, turn: Turn, post: Post
 ) -> dict[str, Callable[[], Awaitable[object]]]:
     """A call of every method of the claims' repository."""
     claims = MongoClaimRepository(database)
     first, second, third, fourth = turn.outputs
     claim, other = await a_claim(database, first.id), await a_claim(database, second.id)
+    caption = await a_claim(database, post.caption_output.id)
     failure = GenerationError(GenerationErrorCode.INTERNAL, retryable=True)
     waiting = await as_stored(database, third.id)
     calls: dict[str, Callable[[], Awaitable[object]]] = {
@@ -169,6 +176,7 @@ async def _calls_of_a_worker(
         "give_back": lambda: claims.give_back(claim),
         "postpone": lambda: claims.postpone(claim, [], delay=OVER),
         "land": lambda: claims.land(claim, [a_picture(first.id)], Report()),
+        "land_caption": lambda: claims.land_caption(caption, CaptionDelivery(text="Words")),
         "fail": lambda: claims.fail(other, failure),
         "list_waiting": lambda: claims.list_waiting(
             [fourth.model_id], min_queued=timedelta(0), expired=True, limit=10
@@ -238,9 +246,32 @@ async def _do_everything(database: Database) -> None:
     assert await images.any_refers_to(ANA, [source.image.id])
     assert await images.delete_unless_used(ANA, [source.image.id]) is not None
     assert await images.delete_unless_used(ANA, [unused.image.id]) is None
+    await _post(database, reference)
     await _upload(database)
     await _share(database, conversation.id)
     assert await conversations.delete(ANA, conversation.id) is not None
+
+
+async def _post(database: Database, reference: Reference) -> None:
+    posts, outputs = MongoPostRepository(database), MongoOutputRepository(database)
+    post = await a_post(database, references=(reference,))
+    await posts.page(ANA, PageRequest())
+    assert await outputs.find_parent(ANA, post.outputs[0].id)
+    cancelled = await outputs.cancel(ANA, post.id, [0, 1])
+    assert isinstance(cancelled, Post)
+    plan = a_post_plan()
+    again = await posts.rewrite_caption(
+        ANA,
+        cancelled,
+        caption=plan.caption,
+        outputs={1: plan.images.outputs[0]},
+        max_active_outputs=MANY,
+        key=None,
+    )
+    assert not isinstance(again, Conflict)
+    assert await outputs.list_unfinished(ANA)
+    assert await posts.get_many(ANA, [post.id])
+    assert await posts.delete(ANA, post.id) is not None
 
 
 async def _share(database: Database, conversation_id: ConversationId) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, Final, cast
 
+from domain.captions import CaptionModelRegistry
 from domain.claims import Hint
 from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.execution.dispatcher import Dispatcher
@@ -12,7 +13,14 @@ from domain.execution.model_availability import ModelAvailability
 from domain.execution.runner import OutputRunner
 from domain.execution.sweeper import Sweeper
 from domain.ids import ModelId, OutputId, ViewerId
-from domain.images import DigitalSourceType, ProcessedImage, Provenance, Rendition
+from domain.images import (
+    DigitalSourceType,
+    Drift,
+    EditedImage,
+    ProcessedImage,
+    Provenance,
+    Rendition,
+)
 from domain.ports.execution import ClaimRepository, Unavailable
 from domain.ports.objects import ObjectStore
 from domain.ports.providers import Provider
@@ -119,11 +127,13 @@ class Node:
             image_processor=_Developer(),
             registry=site.registry,
             providers=providers,
+            caption_models=CaptionModelRegistry([]),
+            writers={},
             availability=ModelAvailability(_NoWithdrawals(), site.registry),
             lease=LEASE,
             heartbeat=HEARTBEAT,
         )
-        return Dispatcher(self._claims, runner, registry=site.registry, providers=providers)
+        return Dispatcher(self._claims, runner)
 
     def _open_services(self, site: Site) -> None:
         accounts = AccountService(self._accounts, site.starting_credits, site.max_active_outputs)
@@ -217,6 +227,41 @@ class _Developer:
     ) -> Rendition:
         await asyncio.sleep(0.01)
         return _rendition(data, 16)
+
+    async def compare(
+        self,
+        base: bytes,  # noqa: ARG002 - of the port
+        edited: bytes,  # noqa: ARG002 - of the port
+        *,
+        mask: bytes | None = None,
+        feather: int = 0,  # noqa: ARG002 - of the port
+    ) -> Drift:
+        await asyncio.sleep(0.01)
+        return Drift(changed=0.5, outside_mask=None if mask is None else 0.0)
+
+    async def put_back(
+        self,
+        edited: bytes,
+        base: bytes,
+        *,
+        mask: bytes,
+        feather: int,
+        content_type: str | None = None,  # noqa: ARG002 - of the port
+        source: DigitalSourceType | None = None,
+    ) -> EditedImage:
+        processed = await self.process(edited, source=source)
+        return EditedImage(processed, await self.compare(base, edited, mask=mask, feather=feather))
+
+    async def mask_for_model(
+        self,
+        mask: bytes,
+        *,
+        width: int,
+        height: int,  # noqa: ARG002 - of the port
+        feather: int,  # noqa: ARG002 - of the port
+    ) -> Rendition:
+        await asyncio.sleep(0.01)
+        return _rendition(mask, width)
 
     async def shrink(self, data: bytes, *, max_bytes: int) -> Rendition:
         return _rendition(data[:max_bytes], 16)

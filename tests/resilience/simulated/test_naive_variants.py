@@ -194,7 +194,7 @@ async def _land_and_forget(self: Landing, delivery: Delivery) -> None:
 
 
 async def _cancel_jobs_at_once(self: OutputRun) -> None:
-    await self._runs.cancel_jobs()
+    await self._work.cancel_jobs()
 
 
 async def _renew_nothing(self: Lease) -> None:

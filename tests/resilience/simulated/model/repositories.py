@@ -224,10 +224,14 @@ class Outputs:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
 
-    def find_parent(self, viewer_id: ViewerId, output_id: OutputId) -> Parent | None:
+    def find_parent(
+        self, viewer_id: ViewerId, output_id: OutputId
+    ) -> tuple[Parent, ClusterTime] | None:
         parent_id, _ = parent_of_output(output_id)
         row = self._tables.committed.parents.get(parent_id)
-        return row.parent if row and row.parent.owner_id == viewer_id else None
+        if row is None or row.parent.owner_id != viewer_id:
+            return None
+        return row.parent, self._tables.cluster_time()
 
     def retry(
         self,

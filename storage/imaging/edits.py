@@ -1,0 +1,137 @@
+"""What a model has changed of its base, and putting back what it should not have changed."""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from domain.images import Drift
+from storage.imaging.alignment import WORKING_SIDE, Alignment, Axis, align
+
+_SEEN: Final = 20
+"""Levels of any colour, of 255, by which a pixel is seen to have changed."""
+_BLUR: Final = 1.5
+_EDGE: Final = 5
+"""Pixels across in which the edge of a change is looked for."""
+_ROWS_AT_ONCE: Final = 256
+_STRETCH: Final = 0.03
+"""How far the edge of an edited picture is drawn out where it shows less than the base, as a
+fraction of its side. Beyond, the base stays.
+"""
+
+
+def compare(
+    base: Image.Image, edited: Image.Image, mask: Image.Image | None = None
+) -> tuple[Drift, Alignment]:
+    """What has changed, and where the base is in the edited picture; `mask` has the base's shape.
+
+    Pictures may have any size. What the edited picture does not show is not counted as changed.
+    """
+    small_base, small_edited = _small(base), _small(edited)
+    small_mask = mask.resize(small_base.size, Image.Resampling.BOX) if mask else None
+    alignment = align(small_base, small_edited, free=small_mask)
+    changed = _changed(small_base, _placed(small_base, small_edited, alignment))
+    outside = None
+    if mask is not None and small_mask is not None:
+        # A pixel here stands for several of the base.
+        outside = float((changed * (np.asarray(small_mask) == 0)).mean())
+    return Drift(changed=float(changed.mean()), outside_mask=outside), alignment
+
+
+def put_back(
+    base: Image.Image, edited: Image.Image, mask: Image.Image, alignment: Alignment
+) -> Image.Image:
+    """The base where the mask is 0, pixel for pixel; the edited picture, aligned, where it is 255.
+
+    `base` is written to.
+    """
+    if "RGBA" in (base.mode, edited.mode):
+        base, edited = base.convert("RGBA"), edited.convert("RGBA")
+    box = mask.getbbox()
+    if box is None:
+        return base
+    edited, alignment = _stretched(edited, alignment)
+    covered = alignment.covered(base.size)
+    left, right = max(box[0], covered[0]), min(box[2], covered[2])
+    first, end = max(box[1], covered[1]), min(box[3], covered[3])
+    if left >= right:
+        return base
+    for top in range(first, end, _ROWS_AT_ONCE):
+        rows = (left, top, right, min(end, top + _ROWS_AT_ONCE))
+        base.paste(_piece(edited, alignment, rows, base.size), rows, mask.crop(rows))
+    return base
+
+
+def _piece(
+    edited: Image.Image,
+    alignment: Alignment,
+    box: tuple[int, int, int, int],
+    base: tuple[int, int],
+) -> Image.Image:
+    """What is to be seen of the edited picture in this box of the base."""
+    size = box[2] - box[0], box[3] - box[1]
+    part = alignment.source_box(box, base=base, edited=edited.size)
+    if all(value == round(value) for value in part) and size == (
+        part[2] - part[0],
+        part[3] - part[1],
+    ):
+        return edited.crop((round(part[0]), round(part[1]), round(part[2]), round(part[3])))
+    return edited.resize(size, Image.Resampling.LANCZOS, box=part)
+
+
+def _stretched(edited: Image.Image, alignment: Alignment) -> tuple[Image.Image, Alignment]:
+    """With its edges drawn out, if it does not show all of the base."""
+    across, down = alignment.across, alignment.down
+    ends = (across.at(0), down.at(0), 1 - across.at(1), 1 - down.at(1))
+    if min(ends) >= 0:
+        return edited, alignment
+    width, height = edited.size
+    more_x, more_y = round(_STRETCH * width) + 1, round(_STRETCH * height) + 1
+    wide = Image.new(edited.mode, (width + 2 * more_x, height + 2 * more_y))
+    wide.paste(edited, (more_x, more_y))
+    for x, part in ((0, 0), (more_x + width, width - 1)):
+        edge = edited.crop((part, 0, part + 1, height)).resize((more_x, height))
+        wide.paste(edge, (x, more_y))
+    for y, part in ((0, more_y), (more_y + height, more_y + height - 1)):
+        edge = wide.crop((0, part, wide.width, part + 1)).resize((wide.width, more_y))
+        wide.paste(edge, (0, y))
+
+    def move(axis: Axis, side: int, more: int) -> Axis:
+        whole = side + 2 * more
+        return Axis(axis.scale * side / whole, (axis.shift * side + more) / whole)
+
+    return wide, Alignment(move(across, width, more_x), move(down, height, more_y))
+
+
+def _small(picture: Image.Image) -> Image.Image:
+    """On white, no longer than pictures are compared in."""
+    factor = min(1.0, WORKING_SIDE / max(picture.size))
+    size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
+    small = picture.resize(size, Image.Resampling.BOX)
+    if small.mode == "RGBA":
+        white = Image.new("RGBA", size, (255, 255, 255, 255))
+        small = Image.alpha_composite(white, small)
+    return small.convert("RGB")
+
+
+def _placed(base: Image.Image, edited: Image.Image, alignment: Alignment) -> Image.Image:
+    """The edited picture in the base's frame, with the base where it shows nothing."""
+    placed, box = base.copy(), alignment.covered(base.size)
+    if box[0] < box[2] and box[1] < box[3]:
+        placed.paste(_piece(edited, alignment, box, base.size), box)
+    return placed
+
+
+def _changed(base: Image.Image, placed: Image.Image) -> NDArray[np.bool_]:
+    """The pixels that differ as can be seen. Blurred, as a picture that has been moved and encoded
+    again differs in its finest detail; the edge of a change is where it has half of its strength.
+    """
+    one, other = (picture.filter(ImageFilter.GaussianBlur(_BLUR)) for picture in (base, placed))
+    apart = np.abs(np.asarray(one, np.int16) - np.asarray(other, np.int16)).max(axis=2)
+    strength = Image.fromarray(apart.astype(np.uint8))
+    differs = strength.point(lambda value: 255 * (value > _SEEN))
+    inside = np.asarray(differs.filter(ImageFilter.MinFilter(_EDGE))) > 0
+    nearby = np.asarray(strength.filter(ImageFilter.MaxFilter(_EDGE)), np.int16)
+    result: NDArray[np.bool_] = (apart > _SEEN) & (inside | (2 * apart >= nearby))
+    return result

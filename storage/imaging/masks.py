@@ -1,0 +1,88 @@
+"""Masks of edits: which pixels of a base may change, and how far.
+
+In a mask that has been read, 255 is what may change and 0 is what may not; between them a pixel is
+mixed. What is clear in the file counts as black.
+"""
+
+from io import BytesIO
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+from PIL import Image, ImageChops, ImageFilter
+
+from domain.images import Rendition
+from storage.imaging.container import Container
+from storage.imaging.renditions import decode_upright
+
+_NOISE: Final = 24
+"""How far from black and from white a mask may be where its encoder has not kept every pixel."""
+_JPEG: Final = "image/jpeg"
+
+
+def read_mask(container: Container, size: tuple[int, int], *, feather: int) -> Image.Image:
+    """The mask in grey, scaled to a base of this size, with a soft edge of so many pixels around
+    what may change.
+    """
+    picture = decode_upright(container)
+    mask = picture.convert("L")
+    if picture.mode == "RGBA":
+        mask = ImageChops.multiply(mask, picture.getchannel("A"))
+    if container.content_type == _JPEG or not container.lossless:
+        mask = mask.point(_without_noise)
+    # No filter that overshoots: black would become grey beside an edge.
+    return feathered(mask.resize(size, Image.Resampling.BILINEAR), feather)
+
+
+def feathered(mask: Image.Image, feather: int) -> Image.Image:
+    """The mask with its edges fading outwards; nothing changes that is more pixels away."""
+    if feather == 0:
+        return mask
+    blurred = mask
+    for start, end in pairwise(round(feather * third / 3) for third in range(4)):
+        blurred = blurred.filter(ImageFilter.BoxBlur(end - start))
+    # Blurred, an edge has half of its value: doubled, it has all, and fades outside only.
+    doubled = blurred.point(lambda value: min(255, 2 * value))
+    return ImageChops.lighter(mask, ImageChops.darker(doubled, _spread(mask, feather)))
+
+
+def mask_for_model(mask: Image.Image) -> Rendition:
+    """A PNG that is clear where a model may change its picture, and black and solid elsewhere.
+
+    OpenAI's models read what is clear. Where a model reads white and black instead, it finds the
+    same: what is clear has the colour white.
+    """
+    solid = mask.point(lambda value: 255 * (value == 0))
+    picture = Image.merge("RGBA", (*(ImageChops.invert(solid),) * 3, solid))
+    written = BytesIO()
+    picture.save(written, "PNG")
+    return Rendition(
+        data=written.getvalue(),
+        content_type="image/png",
+        width=picture.width,
+        height=picture.height,
+    )
+
+
+def _without_noise(value: int) -> int:
+    return 0 if value <= _NOISE else 255 if value >= 255 - _NOISE else value
+
+
+def _spread(mask: Image.Image, reach: int) -> Image.Image:
+    """Each pixel with the greatest value of those that are no farther away along either axis."""
+    values = np.asarray(mask)
+    for axis in (0, 1):
+        length = values.shape[axis]
+        for direction in (1, -1):
+            # Each step doubles what has been looked at.
+            seen, left = 0, min(reach, length - 1)
+            while seen < left:
+                step = min(seen + 1, left - seen)
+                near, far = slice(None, length - step), slice(step, None)
+                into, of = (far, near) if direction == 1 else (near, far)
+                index = (into, slice(None)) if axis == 0 else (slice(None), into)
+                other = (of, slice(None)) if axis == 0 else (slice(None), of)
+                wider = values.copy()
+                np.maximum(values[index], values[other], out=wider[index])
+                values, seen = wider, seen + step
+    return Image.fromarray(values)
