@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -64,7 +64,12 @@ from metrics.storage import (
     ObservedUploads,
 )
 from metrics.updates import ObservedFeed, UpdateMetrics
-from providers.catalogue import UnknownDefaultModel, load_caption_models, load_catalogue
+from providers.catalogue import (
+    CatalogueError,
+    UnknownDefaultModel,
+    load_caption_models,
+    load_catalogue,
+)
 from providers.fal.provider import FalProvider
 from providers.gemini.provider import GeminiProvider
 from providers.gemini.writer import GeminiWriter
@@ -75,6 +80,7 @@ from providers.openai.provider import OpenAIProvider
 from providers.openai.writer import OpenAIWriter
 from providers.openrouter.provider import OpenRouterProvider
 from providers.openrouter.writer import OpenRouterWriter
+from providers.own_catalogue import OwnCatalogue, OwnCatalogueError, read_own_catalogue
 from providers.references import References
 from providers.rehearsal import RehearsalProvider, RehearsalWriter
 from providers.replicate.provider import ReplicateProvider
@@ -565,32 +571,44 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
 
 def load_registry(settings: Settings, *, with_credentials: Collection[str] = ()) -> ModelRegistry:
     """The model catalogue under these settings. Raise `SettingsError` if they do not fit it."""
-    try:
+    with _catalogue_errors("default_models"):
         return load_catalogue(
             rehearsals=settings.environment == "development",
             with_credentials=with_credentials,
             local_models=bool(settings.local_models),
             default_models=settings.default_models,
             logo_url_of=lambda company: settings.public_url + logo_path(company),
+            own=_own_catalogue(settings),
         )
-    except UnknownDefaultModel as error:
-        raise SettingsError([f"{variable_of('default_models')}: {error}"]) from error
 
 
 def load_caption_registry(
     settings: Settings, *, with_credentials: Collection[str] = ()
 ) -> CaptionModelRegistry:
     """The same for caption models."""
-    try:
+    with _catalogue_errors("default_caption_models"):
         return load_caption_models(
             rehearsals=settings.environment == "development",
             with_credentials=with_credentials,
             local_models=bool(settings.local_models),
             default_models=settings.default_caption_models,
+            own=_own_catalogue(settings),
         )
+
+
+def _own_catalogue(settings: Settings) -> OwnCatalogue | None:
+    return read_own_catalogue(settings.catalogue) if settings.catalogue is not None else None
+
+
+@contextmanager
+def _catalogue_errors(defaults: str) -> Iterator[None]:
+    """Say which setting does not fit the catalogue."""
+    try:
+        yield
     except UnknownDefaultModel as error:
-        name = variable_of("default_caption_models")
-        raise SettingsError([f"{name}: {error}"]) from error
+        raise SettingsError([f"{variable_of(defaults)}: {error}"]) from error
+    except (OwnCatalogueError, CatalogueError) as error:
+        raise SettingsError([f"{variable_of('catalogue')}: {error}"]) from error
 
 
 def _log_defaults(registry: ModelRegistry, caption_models: CaptionModelRegistry) -> None:
