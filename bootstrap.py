@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -77,7 +77,12 @@ from metrics.storage import (
 )
 from metrics.updates import ObservedFeed, UpdateMetrics
 from outbound.webhooks import HttpWebhookSender
-from providers.catalogue import UnknownDefaultModel, load_caption_models, load_catalogue
+from providers.catalogue import (
+    CatalogueError,
+    UnknownDefaultModel,
+    load_caption_models,
+    load_catalogue,
+)
 from providers.fal.provider import FalProvider
 from providers.gemini.provider import GeminiProvider
 from providers.gemini.writer import GeminiWriter
@@ -88,6 +93,7 @@ from providers.openai.provider import OpenAIProvider
 from providers.openai.writer import OpenAIWriter
 from providers.openrouter.provider import OpenRouterProvider
 from providers.openrouter.writer import OpenRouterWriter
+from providers.own_catalogue import OwnCatalogue, OwnCatalogueError, read_own_catalogue
 from providers.references import References
 from providers.rehearsal import RehearsalProvider, RehearsalWriter
 from providers.replicate.provider import ReplicateProvider
@@ -119,7 +125,7 @@ from storage.mongo.erasures import MongoErasureRepository
 from storage.mongo.idempotency import MongoIdempotencyRepository
 from storage.mongo.images import MongoImageRepository
 from storage.mongo.jobs import MongoExportRepository, MongoImportRepository
-from storage.mongo.model_availability import MongoWithdrawnModelRepository
+from storage.mongo.model_availability import MongoModelAvailabilityRepository
 from storage.mongo.outbox import MongoOutboxRepository
 from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.periodic import MongoPeriodicJobRepository
@@ -659,7 +665,7 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
     for name in sorted(tools.remote.keys() - in_use):
         log.warning("key opens no model", provider=name)
     availability = ModelAvailability(
-        MongoWithdrawnModelRepository(database), registry, caption_models
+        MongoModelAvailabilityRepository(database), registry, caption_models
     )
     await stack.enter_async_context(availability.serve())
     sender = HttpWebhookSender(allows_loopback=development, seconds=DELIVERY_RULES.request_seconds)
@@ -684,32 +690,44 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
 
 def load_registry(settings: Settings, *, with_credentials: Collection[str] = ()) -> ModelRegistry:
     """The model catalogue under these settings. Raise `SettingsError` if they do not fit it."""
-    try:
+    with _catalogue_errors("default_models"):
         return load_catalogue(
             rehearsals=settings.environment == "development",
             with_credentials=with_credentials,
             local_models=bool(settings.local_models),
             default_models=settings.default_models,
             logo_url_of=lambda company: settings.public_url + logo_path(company),
+            own=_own_catalogue(settings),
         )
-    except UnknownDefaultModel as error:
-        raise SettingsError([f"{variable_of('default_models')}: {error}"]) from error
 
 
 def load_caption_registry(
     settings: Settings, *, with_credentials: Collection[str] = ()
 ) -> CaptionModelRegistry:
     """The same for caption models."""
-    try:
+    with _catalogue_errors("default_caption_models"):
         return load_caption_models(
             rehearsals=settings.environment == "development",
             with_credentials=with_credentials,
             local_models=bool(settings.local_models),
             default_models=settings.default_caption_models,
+            own=_own_catalogue(settings),
         )
+
+
+def _own_catalogue(settings: Settings) -> OwnCatalogue | None:
+    return read_own_catalogue(settings.catalogue) if settings.catalogue is not None else None
+
+
+@contextmanager
+def _catalogue_errors(defaults: str) -> Iterator[None]:
+    """Say which setting does not fit the catalogue."""
+    try:
+        yield
     except UnknownDefaultModel as error:
-        name = variable_of("default_caption_models")
-        raise SettingsError([f"{name}: {error}"]) from error
+        raise SettingsError([f"{variable_of(defaults)}: {error}"]) from error
+    except (OwnCatalogueError, CatalogueError) as error:
+        raise SettingsError([f"{variable_of('catalogue')}: {error}"]) from error
 
 
 def load_trusted_documents(settings: Settings) -> Mapping[str, str]:

@@ -499,6 +499,11 @@ class Settings(BaseSettings):
         default=None,
         description="A PEM file with the private key of that certificate (needed with it)",
     )
+    catalogue: Path | None = Field(
+        default=None,
+        description="A TOML file of your own beside Darkroom's model catalogue: other prices and "
+        "names, another order, hidden models",
+    )
     default_models: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         description="The models to use where none is selected and none is inherited, by id or "

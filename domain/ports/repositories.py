@@ -13,7 +13,7 @@ from domain.captions import PlannedCaption
 from domain.changes import ClusterTime
 from domain.conflicts import Conflict
 from domain.conversations import Conversation
-from domain.credits import Account, Proof
+from domain.credits import Account, CreditsOfDay, Proof
 from domain.errors import UserError
 from domain.idempotency import IdempotencyKey, IdempotencyRecord
 from domain.ids import (
@@ -370,6 +370,9 @@ class AccountRepository(Protocol):
 
     async def grant(self, viewer_id: ViewerId, credits: int, *, key: str) -> Account | None:
         """Add credits; None if the viewer has been granted credits under this key before."""
+
+    async def list_days(self, viewer_id: ViewerId, *, limit: int) -> Sequence[CreditsOfDay]:
+        """What was moved on each day with movements, the latest day first."""
 
     async def prove(self) -> Proof:
         """Compare all accounts with the ledger and the outputs, as of one moment."""
