@@ -235,6 +235,7 @@ class MongoClaimRepository:
             )
             if before is None:
                 raise Abort(Conflict.STALE)
+            await announce_ends(transaction, claim.parent.owner_id, post_id, slots=[output.slot])
             await move_credits(transaction, claim.parent.owner_id, movements=[movement])
             return [
                 output_id_of(post_id, one["slot"])
