@@ -99,6 +99,11 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
         ),
         IndexModel("expiresAt", expireAfterSeconds=0),
     ],
+    "trash": [
+        IndexModel([("ownerId", ASCENDING), ("conversationId", ASCENDING)]),
+        IndexModel("key", partialFilterExpression={"key": {"$exists": True}}),
+        IndexModel("until", expireAfterSeconds=0),
+    ],
     "uploads": [
         IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING)]),
         # Only while there may be bytes. Reconciliation looks for `key`.
@@ -204,6 +209,10 @@ class Collections(ABC, Generic[Collection]):
     @property
     def imports(self) -> Collection:
         return self.collection("imports")
+
+    @property
+    def trash(self) -> Collection:
+        return self.collection("trash")
 
     @property
     def uploads(self) -> Collection:
