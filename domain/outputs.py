@@ -219,5 +219,6 @@ _MESSAGES: Final = {
     GenerationErrorCode.PREVIOUS_TURN_FAILED: "The turn before has not made what this one needs.",
     GenerationErrorCode.INSUFFICIENT_CREDITS: "There were not enough credits to begin.",
     GenerationErrorCode.MAX_CREDITS_EXCEEDED: "It would have cost more than was allowed.",
+    GenerationErrorCode.EXPORT_INVALID: "The file is not an export that can be read here.",
     GenerationErrorCode.INTERNAL: "Something went wrong on our side.",
 }

@@ -12,13 +12,16 @@ from domain.errors import QueryTooComplex
 from domain.ids import (
     parse_album_id,
     parse_conversation_id,
+    parse_export_id,
     parse_image_id,
+    parse_import_id,
     parse_output_id,
     parse_post_id,
     parse_prompt_id,
     parse_turn_id,
 )
 from domain.images import Image
+from domain.jobs import Export, Import
 from domain.outputs import Output
 from domain.posts import Post
 from domain.prompts import Prompt
@@ -67,6 +70,16 @@ async def _find_album(info: Info, name: str) -> Album | None:
     return await info.context.load.album.load(album_id) if album_id else None
 
 
+async def _find_export(info: Info, name: str) -> Export | None:
+    export_id = parse_export_id(name)
+    return await info.context.load.export.load(export_id) if export_id else None
+
+
+async def _find_import(info: Info, name: str) -> Import | None:
+    import_id = parse_import_id(name)
+    return await info.context.load.importing.load(import_id) if import_id else None
+
+
 async def _find_viewer(info: Info, name: str) -> Viewer | None:
     viewer = info.context.viewer
     return viewer if name == viewer.id else None
@@ -82,6 +95,8 @@ _FINDERS = {
     "prompt": _find_prompt,
     "album": _find_album,
     "user": _find_viewer,
+    "exp": _find_export,
+    "imp": _find_import,
 }
 
 

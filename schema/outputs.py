@@ -53,6 +53,7 @@ described_enum(
     INSUFFICIENT_CREDITS="Of a turn that waited: the viewer had fewer credits available than it "
     "costs.",
     MAX_CREDITS_EXCEEDED="Of a turn that waited: it would have cost more than `maxCredits`.",
+    EXPORT_INVALID="Of an import: the file is not an export, or it was changed.",
     INTERNAL="An internal error of Darkroom.",
 )
 

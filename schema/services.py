@@ -19,8 +19,10 @@ from domain.services.albums import AlbumService
 from domain.services.branches import BranchService
 from domain.services.choices import ChoiceService
 from domain.services.conversations import ConversationService
+from domain.services.exports import ExportService
 from domain.services.favourites import FavouriteService
 from domain.services.images import ImageService
+from domain.services.imports import ImportService
 from domain.services.outputs import OutputService
 from domain.services.plans import PlanService
 from domain.services.posts import PostService
@@ -92,6 +94,8 @@ class Services:
     favourites: FavouriteService
     albums: AlbumService
     webhooks: WebhookService
+    exports: ExportService
+    imports: ImportService
     shares: ShareService
     viewers: ViewerService
     accounts: AccountService

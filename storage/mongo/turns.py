@@ -11,6 +11,7 @@ from domain.ids import (
     ConversationId,
     TurnId,
     ViewerId,
+    parent_of_output,
     turn_id_of,
     turn_id_range,
 )
@@ -32,7 +33,7 @@ from storage.mongo.output_rules import (
     from_now,
 )
 from storage.mongo.output_updates import inserting
-from storage.mongo.outputs import PARENT_FIELDS, StoredError, new_parent
+from storage.mongo.outputs import PARENT_FIELDS, StoredError, imported_parent, new_parent
 from storage.mongo.transaction import Transaction
 
 _MAX_IN_PROGRESS: Final = 100
@@ -184,6 +185,14 @@ async def insert_turn(
     )
     assert found is not None
     return read_turn(found)
+
+
+def imported_turn(turn: Turn) -> Document:
+    document = imported_parent(turn) | {"turnIndex": turn.turn_index, "status": turn.status.value}
+    made = (image.output_id for output in turn.outputs for image in output.images)
+    if any(one is None or parent_of_output(one)[0] != turn.id for one in made):
+        document["copied"] = True  # others may have its images too
+    return document
 
 
 class StoredWaitingEdit(Stored, WaitingEdit):

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from tests.api.test_choices import choose
+from tests.api.test_imports import exported, imported
 from tests.clients import Data, GraphQLClient
 from tests.conftest import Darkroom
 from tests.operations import (
@@ -405,3 +406,35 @@ async def test_nobody_else_branches(darkroom: Darkroom, client: GraphQLClient) -
         answer = await darkroom.anonymous().execute(mutation, id=turn_id)
         assert answer["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
     assert (await read(client, started["conversation"]["id"]))["turnCount"] == 1
+
+
+async def test_a_branch_comes_back_from_an_export_with_its_gaps(
+    darkroom: Darkroom, client: GraphQLClient
+) -> None:
+    """What has never begun is left out."""
+    started = await conversation_with(client, turns=2)
+    conversation_id = started["conversation"]["id"]
+    bare = (await send(client, conversation_id, previousOutputIds=[]))["turn"]
+    await over(client, bare)
+    forked = (await fork(client, bare["id"]))["conversation"]["id"]
+    await delete_turn(client, (await read(client, forked))["turns"]["nodes"][1]["id"])
+    hanging = await send(client, forked, selectedModels=["rehearsal-hangs"], previousOutputIds=[])
+    await send(client, forked, whenReady=True)
+    await client(
+        "mutation($id: ID!) { cancelTurn(input: {turnId: $id}) { userErrors { code } } }",
+        id=hanging["turn"]["id"],
+    )
+    other = darkroom.client()
+
+    job = await imported(other, await exported(client, id=forked))
+
+    taken_back = job["conversation"]["id"]
+    seen = await read(other, taken_back)
+    assert [turn["turnIndex"] for turn in seen["turns"]["nodes"]] == [0, 2, 3]
+    assert seen["turnCount"] == 3
+    assert len(seen["images"]["nodes"]) == 2
+    following = (await send(other, taken_back, selectedModels=["local-ink"]))["turn"]
+    assert following["turnIndex"] == 4
+    assert [one["image"]["id"] for one in following["references"]] == images_of(
+        seen["turns"]["nodes"][1]
+    )
