@@ -22,6 +22,7 @@ from domain.ids import (
     new_delivery_id,
     output_id_of,
 )
+from domain.outputs import CAPTION_SLOT
 from domain.webhooks import (
     MAX_LOGGED,
     MAX_PENDING,
@@ -35,6 +36,7 @@ from domain.webhooks import (
 from storage.mongo.collections import Document
 from storage.mongo.database import Database, repository
 from storage.mongo.output_rules import from_now
+from storage.mongo.outputs import StoredPost
 from storage.mongo.transaction import Transaction
 
 _IS_DUE: Final[Document] = {"dueAt": {"$exists": True}, "$expr": {"$lte": ["$dueAt", "$$NOW"]}}
@@ -117,6 +119,7 @@ def _notices_of(parent: Document, slots: set[int]) -> list[Notice]:
         about["postId"] = parent_id
     else:
         about |= {"conversationId": conversation_of_turn(turn_id), "turnId": turn_id}
+    outputs = [one for one in parent["outputs"] if one["slot"] != CAPTION_SLOT]
     notices = [
         Notice(
             event=WebhookEvent.OUTPUT_LANDED,
@@ -132,10 +135,14 @@ def _notices_of(parent: Document, slots: set[int]) -> list[Notice]:
                 "completedAt": write_time(output["completedAt"]),
             },
         )
-        for output in parent["outputs"]
+        for output in outputs
         if output["slot"] in slots and output["status"] == "COMPLETED"
     ]
     if parent["completedAt"] is not None:
+        status = parent["status"] if turn_id else StoredPost.of(parent).status.value
+        statuses = [
+            {"id": output_id_of(parent_id, one["slot"]), "status": one["status"]} for one in outputs
+        ]
         notices.append(
             Notice(
                 event=WebhookEvent.POST_ENDED if turn_id is None else WebhookEvent.TURN_ENDED,
@@ -143,14 +150,8 @@ def _notices_of(parent: Document, slots: set[int]) -> list[Notice]:
                 happened_at=parent["completedAt"],
                 facts={
                     **about,
-                    "status": parent["status"],
-                    "outputs": [
-                        {
-                            "id": output_id_of(parent_id, output["slot"]),
-                            "status": output["status"],
-                        }
-                        for output in parent["outputs"]
-                    ],
+                    "status": status,
+                    "outputs": statuses,
                     "createdAt": write_time(parent["createdAt"]),
                     "completedAt": write_time(parent["completedAt"]),
                 },

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.api.posts import generate
 from tests.clients import PATIENCE_SECONDS, Data, GraphQLClient
 from tests.conftest import Darkroom
 from tests.operations import DELETE_VIEWER, codes, conversation_with, send, start
@@ -41,7 +42,7 @@ query List($first: Int, $after: String) {
   } }
 }
 """
-BOTH = ["TURN_ENDED", "OUTPUT_LANDED"]
+BOTH = ["TURN_ENDED", "OUTPUT_LANDED", "POST_ENDED"]
 
 
 @pytest.fixture
@@ -131,6 +132,39 @@ async def test_only_the_events_that_are_wanted_are_sent(
         ["TURN_ENDED"],
         ["OUTPUT_LANDED", "POST_ENDED"],
     ]
+
+
+async def test_posts_end_too_and_their_captions_are_no_outputs(
+    client: GraphQLClient, receiver: Receiver
+) -> None:
+    await a_webhook(client, f"{receiver.url}/", "POST_ENDED", "OUTPUT_LANDED")
+
+    post = await generate(client, userMessage="Our new lavender soap")
+    landed, ended = await receiver.until_received(2)
+
+    assert [one.kind for one in (landed, ended)] == ["output.landed", "post.ended"]
+    (output,) = post["outputs"]
+    assert landed.payload["data"]["outputId"] == output["id"]
+    data = ended.payload["data"]
+    assert (data["postId"], data["status"]) == (post["id"], "GENERATED")
+    assert data["outputs"] == [{"id": output["id"], "status": "COMPLETED"}]
+    assert not {"turnId", "conversationId"} & data.keys()
+    assert b"lavender" not in landed.body + ended.body
+
+
+@pytest.mark.parametrize("writer", ["rehearsal-caption-refuses"])
+async def test_a_post_without_a_caption_ends_once(
+    client: GraphQLClient, receiver: Receiver, writer: str
+) -> None:
+    await a_webhook(client, f"{receiver.url}/")
+
+    post = await generate(client, captionModel=writer, selectedModels=["local-silver", "local-ink"])
+    (ended,) = await receiver.until_received(1)
+
+    data = ended.payload["data"]
+    assert (data["postId"], data["status"]) == (post["id"], "FAILED")
+    assert [one["status"] for one in data["outputs"]] == ["CANCELLED", "CANCELLED"]
+    assert len(await log_of(client)) == 1
 
 
 @pytest.mark.parametrize("model", ["rehearsal-fails", "rehearsal-slow"])

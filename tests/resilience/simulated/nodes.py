@@ -1,7 +1,7 @@
 """Processes as they are deployed: the real services over ports that lead out of the process."""
 
 import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Any, Final, cast
 
 from domain.claims import Hint
@@ -20,7 +20,7 @@ from domain.images import (
     Provenance,
     Rendition,
 )
-from domain.ports.execution import ClaimRepository, ContactRepository
+from domain.ports.execution import ClaimRepository, ContactRepository, Unavailable
 from domain.ports.objects import ObjectStore
 from domain.ports.providers import CaptionWriter, Provider
 from domain.ports.repositories import (
@@ -210,13 +210,19 @@ class _Hints:
 
 
 class _NoWithdrawals:
-    """A `WithdrawnModelRepository` of a vendor that keeps all its models."""
+    """A `ModelAvailabilityRepository` of a vendor that keeps all its models."""
 
-    async def add(self, model_id: ModelId) -> None:
+    async def withdraw(self, model_id: ModelId) -> None:
         raise AssertionError(model_id)
 
-    async def ids(self) -> Collection[ModelId]:
-        return ()
+    async def find_unavailable(self) -> Unavailable:
+        return Unavailable(withdrawn=(), off=())
+
+    async def switch_off(self, name: str, *, reason: str) -> None:
+        raise AssertionError(name, reason)
+
+    async def switch_on(self, name: str) -> bool:
+        raise AssertionError(name)
 
 
 class _Developer:
