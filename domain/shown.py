@@ -117,6 +117,7 @@ TABLE: Final[Mapping[type, Mapping[str, Rule]]] = {
                 "completed_at",
             ),
         ),
+        "post_id": _always(None),
         "text": _with_prompts("text", otherwise=None),
         "usage": _always(None),
         "credits_reserved": _always(0),

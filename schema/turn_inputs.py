@@ -1,5 +1,6 @@
 """What inputs that describe a turn, or that may spend credits, have in common."""
 
+from dataclasses import replace
 from typing import Final
 
 import strawberry
@@ -161,14 +162,8 @@ class TurnInput:
         default=strawberry.UNSET, description="If omitted, each option has its default."
     )
 
-    mask: MaskInput | None = strawberry.field(
-        default=strawberry.UNSET,
-        description="Where the edited image may change. If omitted: everywhere. UNSUPPORTED_MASK "
-        "if there is no image to edit.",
-    )
-
     def to_request(self) -> turns.TurnRequest:
-        names, options, mask = given(self.selected_models), given(self.options), given(self.mask)
+        names, options = given(self.selected_models), given(self.options)
         return turns.TurnRequest(
             user_message=self.user_message,
             selected_models=tuple(names) if names is not None else None,
@@ -176,12 +171,26 @@ class TurnInput:
             aspect_ratio=given(self.aspect_ratio),
             resolution=given(self.resolution),
             options=options.to_options() if options else parents.TurnOptions(),
-            mask=mask.to_request() if mask else None,
         )
 
 
 @strawberry.input
-class NextTurnInput(TurnInput):
+class EditInput(TurnInput):
+    """A turn whose base may be masked."""
+
+    mask: MaskInput | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="Where the edited image may change. If omitted: everywhere. UNSUPPORTED_MASK "
+        "if there is no image to edit.",
+    )
+
+    def to_request(self) -> turns.TurnRequest:
+        mask = given(self.mask)
+        return replace(super().to_request(), mask=mask.to_request() if mask else None)
+
+
+@strawberry.input
+class NextTurnInput(EditInput):
     """A turn that may have earlier ones."""
 
     previous_output_ids: list[strawberry.ID] | None = strawberry.field(

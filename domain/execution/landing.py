@@ -18,14 +18,7 @@ from domain.execution.leases import LeaseLost
 from domain.execution.retries import persist
 from domain.execution.run_progress import RunProgress
 from domain.generation import Delivery
-from domain.images import (
-    DigitalSourceType,
-    Drift,
-    Image,
-    ImageOrigin,
-    ImageRecord,
-    ProcessedImage,
-)
+from domain.images import DigitalSourceType, Drift, Image, ImageRecord, ProcessedImage
 from domain.models import ImageFormat
 from domain.ports.execution import ClaimRepository
 from domain.ports.imaging import ImageProcessor
@@ -158,7 +151,7 @@ class Landing:
         output = self.claim.output
         return await self.image_writer.store(
             processed,
-            origin=ImageOrigin.OUTPUT,
+            origin=self.claim.parent.image_origin,
             created_at=created_at,
             model_id=output.model_id,
             seed=seed,

@@ -212,10 +212,11 @@ class MongoConversationRepository:
             )
             if deleted.deleted_count == 0:
                 raise Abort(Conflict.STALE)
-            await transaction.shares.delete_many(
-                {"ownerId": viewer_id, "conversationId": conversation_id}
-            )
-            return await delete_parents(
+            of_it = {"ownerId": viewer_id, "conversationId": conversation_id}
+            await transaction.shares.delete_many(of_it)
+            exports = await transaction.exports.find(of_it, {"key": 1}).to_list()
+            await transaction.exports.delete_many(of_it)
+            keys = await delete_parents(
                 transaction,
                 viewer_id,
                 own_turns,
@@ -223,6 +224,7 @@ class MongoConversationRepository:
                 besides=conversation_id,
                 keep_images=keep_images,
             )
+            return [*keys, *(export["key"] for export in exports if export["key"])]
 
         deleted = await self._database.transact(work, account=viewer_id)
         return None if isinstance(deleted, Conflict) else deleted.result
@@ -265,6 +267,25 @@ class _NewTurn:
             transaction, turn.outputs, owner_id=owner_id, max_active=self.max_active_outputs
         )
         return turn
+
+
+def imported_conversation(conversation: Conversation, texts: str) -> Document:
+    """As it is stored. `texts` are those that it is found by, besides its title."""
+    source_image = conversation.source_image
+    return {
+        "_id": conversation.id,
+        "ownerId": conversation.owner_id,
+        "title": conversation.title,
+        "titleWasGiven": conversation.title_was_given,
+        "sourceImage": source_image and image_document(source_image),
+        "aspectRatio": str(conversation.aspect_ratio),
+        "resolution": conversation.resolution.value,
+        "turnCount": conversation.turn_count,
+        "words": words_to_find(conversation.title, texts),
+        "version": 1,
+        "createdAt": conversation.created_at,
+        "updatedAt": conversation.updated_at,
+    }
 
 
 def _read(document: Document, cluster_time: ClusterTime) -> Conversation:
