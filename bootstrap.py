@@ -423,7 +423,13 @@ def _make_services(
         hints=hints,
     )
     conversations = ConversationService(
-        conversation_repository, commands, accounts, images, base.registry, base.image_writer
+        conversation_repository,
+        commands,
+        accounts,
+        images,
+        base.registry,
+        base.image_writer,
+        timedelta(days=settings.restore_days) if settings.restore_days else None,
     )
     turns = TurnService(
         turns=turn_repository,

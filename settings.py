@@ -484,6 +484,13 @@ class Settings(BaseSettings):
         le=50_000_000,
         description="The largest size of an uploaded image in bytes",
     )
+    restore_days: int = Field(
+        default=0,
+        ge=0,
+        le=365,
+        description="How many days a deleted conversation can be restored for. 0: it is deleted "
+        "at once",
+    )
     max_import_bytes: int = Field(
         default=1_000_000_000,
         ge=1,

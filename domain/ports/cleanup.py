@@ -73,6 +73,11 @@ class ErasureRepository(Protocol):
 
     async def delete_uploads(self, viewer_id: ViewerId, ids: Collection[UploadId]) -> None: ...
 
+    async def list_trash(self, viewer_id: ViewerId, *, limit: int) -> Mapping[str, Sequence[str]]:
+        """What is kept of deleted conversations, and the keys of its images."""
+
+    async def delete_trash(self, viewer_id: ViewerId, ids: Collection[str]) -> None: ...
+
     async def list_images(
         self, viewer_id: ViewerId, *, limit: int
     ) -> Mapping[ImageId, Sequence[str]]:

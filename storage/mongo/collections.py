@@ -105,6 +105,11 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
         ),
         IndexModel("expiresAt", expireAfterSeconds=0),
     ],
+    "trash": [
+        IndexModel([("ownerId", ASCENDING), ("conversationId", ASCENDING)]),
+        IndexModel("key", partialFilterExpression={"key": {"$exists": True}}),
+        IndexModel("until", expireAfterSeconds=0),
+    ],
     "uploads": [
         IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING)]),
         # Only while there may be bytes. Reconciliation looks for `key`.
@@ -210,6 +215,10 @@ class Collections(ABC, Generic[Collection]):
     @property
     def imports(self) -> Collection:
         return self.collection("imports")
+
+    @property
+    def trash(self) -> Collection:
+        return self.collection("trash")
 
     @property
     def uploads(self) -> Collection:

@@ -31,7 +31,7 @@ from storage.mongo.transaction import Transaction
 
 _OWNED: Final = (
     *("conversations", *PARENTS.values(), "images", "shares", "exports", "imports", "uploads"),
-    *("prompts", "webhooks", "deliveries", "ledger"),
+    *("trash", "prompts", "webhooks", "deliveries", "ledger"),
 )
 """Collections whose documents have an `ownerId`, besides the idempotency records."""
 _IS_UNFINISHED: Final[Document] = {"erasure.leaseUntil": {"$exists": True}}
@@ -105,6 +105,14 @@ class MongoErasureRepository:
 
     async def delete_uploads(self, viewer_id: ViewerId, ids: Collection[UploadId]) -> None:
         await self._database.uploads.delete_many(_among(viewer_id, ids))
+
+    async def list_trash(self, viewer_id: ViewerId, *, limit: int) -> Mapping[str, Sequence[str]]:
+        shown = {"key": 1, "renditionWidths": 1}
+        found = self._database.trash.find({"ownerId": viewer_id}, shown).limit(limit)
+        return {one["_id"]: image_keys(one) if "key" in one else () async for one in found}
+
+    async def delete_trash(self, viewer_id: ViewerId, ids: Collection[str]) -> None:
+        await self._database.trash.delete_many(_among(viewer_id, ids))
 
     async def list_images(
         self, viewer_id: ViewerId, *, limit: int

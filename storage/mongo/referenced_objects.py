@@ -33,7 +33,12 @@ class MongoReferencedObjectRepository:
             {"$or": [{"key": {"$type": "string", **keys}} for keys in ranges]},
             {"_id": 0, "key": 1},
         )
+        trash = self._database.trash.find(
+            {"$or": [{"key": {"$exists": True, **keys}} for keys in ranges]},
+            {"_id": 0, "key": 1, "renditionWidths": 1},
+        )
         kept = {key async for image in images for key in image_keys(image)}
+        kept.update([key async for image in trash for key in image_keys(image)])
         kept.update([export["key"] async for export in exports])
         shown = {"$or": [_with_preview(keys) for keys in ranges]}
         for name in PARENTS.values():

@@ -205,6 +205,7 @@ export const pt: Messages = {
     MODEL_UNAVAILABLE: "O modelo não está disponível.",
     NOT_CANCELLABLE: "Já terminou.",
     NOT_FOUND: "Isso não existe mais.",
+    NOT_RESTORABLE: "Não pode mais ser restaurada.",
     NOT_RETRYABLE: "Não falhou nem foi cancelada.",
     NO_MODELS: "Nenhum modelo está disponível.",
     PROMPT_EMPTY: "A mensagem está vazia.",
