@@ -28,6 +28,8 @@ ImportId = NewType("ImportId", str)
 ShareId = NewType("ShareId", str)
 ViewerId = NewType("ViewerId", str)
 ModelId = NewType("ModelId", str)
+WebhookId = NewType("WebhookId", str)
+DeliveryId = NewType("DeliveryId", str)
 
 ParentId: TypeAlias = TurnId | PostId
 """Of what outputs belong to."""
@@ -46,6 +48,8 @@ _EXPORT = re.compile(rf"exp_({_SUFFIX})")
 _IMPORT = re.compile(rf"imp_({_SUFFIX})")
 _SHARE = re.compile(rf"share_({_SUFFIX})")
 _VIEWER = re.compile(rf"user_({_SUFFIX})")
+_WEBHOOK = re.compile(rf"hook_({_SUFFIX})")
+_DELIVERY = re.compile(rf"dlv_({_SUFFIX})")
 
 
 def new_conversation_id() -> ConversationId:
@@ -62,6 +66,14 @@ def new_image_id() -> ImageId:
 
 def new_upload_id() -> UploadId:
     return UploadId(str(TypeID(prefix="upl")))
+
+
+def new_webhook_id() -> WebhookId:
+    return WebhookId(str(TypeID(prefix="hook")))
+
+
+def new_delivery_id() -> DeliveryId:
+    return DeliveryId(str(TypeID(prefix="dlv")))
 
 
 def new_export_id() -> ExportId:
@@ -175,6 +187,14 @@ def parse_share_id(value: str) -> ShareId | None:
 
 def parse_viewer_id(value: str) -> ViewerId | None:
     return ViewerId(value) if _VIEWER.fullmatch(value) else None
+
+
+def parse_webhook_id(value: str) -> WebhookId | None:
+    return WebhookId(value) if _WEBHOOK.fullmatch(value) else None
+
+
+def parse_delivery_id(value: str) -> DeliveryId | None:
+    return DeliveryId(value) if _DELIVERY.fullmatch(value) else None
 
 
 def conversation_id_of(import_id: ImportId, old: str) -> ConversationId:

@@ -59,6 +59,8 @@ described_enum(
     "declared, or it is HEIC and this server cannot read that.",
     UPLOAD_MISSING="No file has arrived, or one that differs from what was declared.",
     UPLOAD_INVALID="The file is not a complete image of a supported size.",
+    WEBHOOK_INVALID="The URL of the webhook cannot be used, it names no event, or the viewer has "
+    "as many webhooks as allowed.",
     EXPIRY_INVALID="The time at which it would end is not in the future.",
     EXPORT_INVALID="The file is not a ZIP that `exportConversation` or `exportViewer` has made, or "
     "it was changed.",

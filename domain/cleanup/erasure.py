@@ -104,6 +104,8 @@ class ViewerEraser:
             log.info("viewer deleted", extra={"seconds": round(monotonic() - begun_at, 3)})
 
     async def _delete_all(self, viewer_id: ViewerId) -> None:
+        # First, so that no receiver is notified of what is cancelled by this.
+        await self._erasures.delete_webhooks(viewer_id)
         await self._cancel_outputs(viewer_id)
         await self._erasures.delete_imports(viewer_id)
         await self._delete_exports(viewer_id)

@@ -34,6 +34,10 @@ for the last of a hundred.
 FEW_RUNS: Final = 2
 """A viewer may always have this many."""
 _WITHOUT_WORDS: Final = frozenset({OutputStatus.FAILED, OutputStatus.CANCELLED})
+LONGEST_GAP_LEASES: Final = 0.5
+"""In leases: for so long the database may not have been reached without any live worker's lease
+expiring. A renewal that has just failed, or hangs, is repeated before its lease ends.
+"""
 _SUSPENDED_AFTER_LEASES: Final = 2 / 3
 """In leases: how long a process must have stood still for live workers' leases to expire unseen."""
 
@@ -142,10 +146,12 @@ def in_fair_order(
     now: datetime,
     *,
     model_ids: Collection[ModelId],
+    begun_only: Collection[ModelId] = (),
     min_queued: timedelta,
     expired: bool,
 ) -> Sequence[Candidate]:
-    """The outputs of these models that a search starts, the first one first.
+    """The outputs of these models that a search starts, the first one first; of those in
+    `begun_only`, the outputs that a worker has begun.
 
     Interrupted outputs come first: their run had begun, and may have been paid for. The others are
     ordered by how many of their viewer's outputs run or wait before them, and then by how long they
@@ -155,7 +161,10 @@ def in_fair_order(
     found = [
         one
         for one in candidates
-        if one.model_id in model_ids
+        if (
+            one.model_id in model_ids
+            or (one.model_id in begun_only and one.state.status is OutputStatus.GENERATING)
+        )
         and may_be_started_by_search(one.state, now, min_queued=min_queued, expired=expired)
     ]
     before = Counter(one.viewer_id for one in candidates if is_held(one.state, now))
@@ -259,8 +268,8 @@ def next_try_seconds(
 
 
 def expiry_means_death(in_touch_seconds: float, *, lease_seconds: float) -> bool:
-    """Whether an expired lease means a dead worker to a process that has reached the database
-    without a break for so long. While the database is away, live workers cannot renew their leases
+    """Whether an expired lease means a dead worker, where the database has been reached without a
+    gap for so long, by any process. While it is away, live workers cannot renew their leases
     either.
     """
     return in_touch_seconds >= lease_seconds

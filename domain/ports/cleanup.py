@@ -96,6 +96,9 @@ class ErasureRepository(Protocol):
     async def delete_prompts_and_keys(self, viewer_id: ViewerId) -> None:
         """Delete the prompts, and the records of idempotency keys."""
 
+    async def delete_webhooks(self, viewer_id: ViewerId) -> None:
+        """Delete webhooks and their deliveries. What is being sent at this moment still arrives."""
+
     async def anonymise_ledger(self, viewer_id: ViewerId, *, limit: int) -> bool:
         """Give lines of the ledger other ids and a name that does not lead to the viewer; False if
         there are none left.

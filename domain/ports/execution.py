@@ -4,7 +4,8 @@ All repositories raise `Overloaded` where the database cannot be reached.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from domain.captions import CaptionDelivery
@@ -30,10 +31,16 @@ class ClaimRepository(Protocol):
         """
 
     async def list_waiting(
-        self, model_ids: Iterable[ModelId], *, min_queued: timedelta, expired: bool, limit: int
+        self,
+        model_ids: Iterable[ModelId],
+        *,
+        begun_only: Iterable[ModelId] = (),
+        min_queued: timedelta,
+        expired: bool,
+        limit: int,
     ) -> Sequence[Waiting]:
         """Outputs of these models, of all viewers, that no worker holds: given back, or queued for
-        this long.
+        this long. Of the models in `begun_only`, those that a worker has begun.
 
         With `expired`, also those whose worker has let its lease expire. In fair order: outputs of
         the viewer with the fewest running ones first, then the longest queued.
@@ -156,12 +163,33 @@ class ImportRepository(JobRepository[Import], Protocol):
         """Write the conversations, each with the texts that it is found by, last."""
 
 
-class WithdrawnModelRepository(Protocol):
-    """Models that their providers say are gone. Each is forgotten after an hour."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwitchedOff:
+    """A model or a provider that an operator has switched off."""
 
-    async def add(self, model_id: ModelId) -> None: ...
+    name: str
+    """The model's id or the provider's name."""
+    reason: str
+    since: datetime
 
-    async def ids(self) -> Collection[ModelId]: ...
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unavailable:
+    withdrawn: Collection[ModelId]
+    """Their providers say that they are gone. Each is forgotten after an hour."""
+    off: Collection[SwitchedOff]
+
+
+class ModelAvailabilityRepository(Protocol):
+    async def withdraw(self, model_id: ModelId) -> None: ...
+
+    async def find_unavailable(self) -> Unavailable: ...
+
+    async def switch_off(self, name: str, *, reason: str) -> None:
+        """Again with another reason: the time stays."""
+
+    async def switch_on(self, name: str) -> bool:
+        """Let it be asked again, and a withdrawn model too. False if it was neither."""
 
 
 class HintQueue(Protocol):
@@ -173,4 +201,11 @@ class HintQueue(Protocol):
     def recall(self, output_ids: Iterable[OutputId]) -> None:
         """Stop the runs of these outputs in this process. Other workers find out when they renew
         their leases.
+        """
+
+
+class ContactRepository(Protocol):
+    async def note(self, *, longest_gap: timedelta) -> timedelta:
+        """Note that the database has been reached. Return for how long that has been so, whichever
+        process noted it, with no longer gap between two notes. By the database's clock.
         """

@@ -13,7 +13,7 @@ from domain.captions import PlannedCaption
 from domain.changes import ClusterTime
 from domain.conflicts import Conflict
 from domain.conversations import Conversation
-from domain.credits import Account, Proof
+from domain.credits import Account, CreditsOfDay, Proof
 from domain.errors import UserError
 from domain.idempotency import IdempotencyKey, IdempotencyRecord
 from domain.ids import (
@@ -379,8 +379,14 @@ class AccountRepository(Protocol):
     async def find(self, viewer_id: ViewerId) -> Account | None:
         """The viewer's account, if there is one. Raise ViewerBeingDeleted as `open` does."""
 
+    async def list_existing(self, viewer_ids: Collection[ViewerId]) -> Collection[ViewerId]:
+        """Those of the viewers who have an account."""
+
     async def grant(self, viewer_id: ViewerId, credits: int, *, key: str) -> Account | None:
         """Add credits; None if the viewer has been granted credits under this key before."""
+
+    async def list_days(self, viewer_id: ViewerId, *, limit: int) -> Sequence[CreditsOfDay]:
+        """What was moved on each day with movements, the latest day first."""
 
     async def prove(self) -> Proof:
         """Compare all accounts with the ledger and the outputs, as of one moment."""
@@ -391,3 +397,10 @@ class ViewerRepository(Protocol):
 
     async def welcome(self, viewer_id: ViewerId, samples: Sequence[ImageRecord]) -> bool:
         """Store a new viewer with some images; False if the viewer is known."""
+
+    async def block(self, viewer_id: ViewerId, *, reason: str | None) -> None: ...
+
+    async def unblock(self, viewer_id: ViewerId) -> bool:
+        """Return whether the viewer was blocked."""
+
+    async def list_blocked(self) -> Collection[ViewerId]: ...

@@ -1,6 +1,6 @@
 """Accounts and their ledger, written in the transactions that cause the movements."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -10,8 +10,10 @@ from pymongo.errors import DuplicateKeyError
 from domain.conflicts import Conflict
 from domain.credits import (
     Account,
+    CreditsOfDay,
     Discrepancy,
     Movement,
+    MovementKind,
     Proof,
     granted,
     released,
@@ -53,6 +55,10 @@ class MongoAccountRepository:
     async def find(self, viewer_id: ViewerId) -> Account | None:
         return await self._find(viewer_id)
 
+    async def list_existing(self, viewer_ids: Collection[ViewerId]) -> Collection[ViewerId]:
+        found = self._database.accounts.find({"_id": {"$in": list(viewer_ids)}}, {"_id": 1})
+        return [one["_id"] async for one in found]
+
     async def _find(self, viewer_id: ViewerId) -> Account | None:
         found = await self._database.accounts.find_one({"_id": viewer_id})
         if found is not None and "erasure" in found:
@@ -82,6 +88,19 @@ class MongoAccountRepository:
 
         added = await self._database.transact(work, account=viewer_id)
         return None if isinstance(added, Conflict) else added.result
+
+    async def list_days(self, viewer_id: ViewerId, *, limit: int) -> Sequence[CreditsOfDay]:
+        stages: list[Document] = [{"$match": {"ownerId": viewer_id}}, *_BY_DAY, {"$limit": limit}]
+        return [
+            CreditsOfDay(
+                day=found["_id"].date(),
+                granted=found["granted"],
+                reserved=found["reserved"],
+                charged=found["charged"],
+                released=found["released"],
+            )
+            async for found in await self._database.ledger.aggregate(stages)
+        ]
 
     async def prove(self) -> Proof:
         # A snapshot session reads everything as it was at one moment.
@@ -209,6 +228,33 @@ def read_account(document: Document) -> Account:
         active_outputs=document["activeOutputs"],
     )
 
+
+def _sum_of(kind: MovementKind, amount: Document | str) -> Document:
+    return {"$sum": {"$cond": [{"$eq": ["$kind", kind.value]}, amount, 0]}}
+
+
+_BY_DAY: Final[list[Document]] = [
+    {
+        "$group": {
+            "_id": {"$dateTrunc": {"date": "$createdAt", "unit": "day"}},
+            "granted": _sum_of(MovementKind.GRANT, "$balance"),
+            "reserved": _sum_of(MovementKind.RESERVE, "$reserved"),
+            "charged": _sum_of(MovementKind.CAPTURE, {"$multiply": ["$balance", -1]}),
+            # Of a charge, the balance falls by less than what is not reserved any more.
+            "released": {
+                "$sum": {
+                    "$cond": [
+                        {"$lt": ["$reserved", 0]},
+                        {"$subtract": ["$balance", "$reserved"]},
+                        0,
+                    ]
+                }
+            },
+        }
+    },
+    {"$sort": {"_id": -1}},
+]
+"""A viewer's lines of the ledger, summed up by day, the latest first."""
 
 _UNFINISHED: Final[list[Document]] = [
     {"$match": {"status": UNFINISHED_PARENT}},

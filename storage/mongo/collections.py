@@ -8,6 +8,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import OperationFailure
 
 from domain.ids import ParentId
+from domain.webhooks import LOG_LIFE
 
 Document: TypeAlias = dict[str, Any]
 Collection = TypeVar("Collection")
@@ -17,8 +18,11 @@ UPLOAD_LIFE_SECONDS: Final = 48 * 3600
 """How long an upload leads to its image. Its bytes are deleted much sooner."""
 WITHDRAWN_SECONDS: Final = 3600
 """After which a withdrawn model is offered again, so that a run finds out whether it is back."""
+DOCUMENT_LIFE_SECONDS: Final = 7 * 24 * 3600
+"""After which a client that names a document by its digest has to send it again."""
 ABILITIES_SECONDS: Final = 30 * 24 * 3600
 """After which an object store is asked again what it can do, since servers learn."""
+DELIVERY_LIFE_SECONDS: Final = int(LOG_LIFE.total_seconds())
 UNFINISHED_JOB: Final = {"$in": ["QUEUED", "GENERATING"]}
 UNFINISHED_PARENT: Final = {"$in": ["PENDING", "GENERATING"]}
 """The stored status of a parent with unfinished outputs."""
@@ -115,7 +119,44 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
         ),
     ],
     "ledger": [IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING)])],
-    "viewers": [],
+    "viewers": [
+        IndexModel("blockedAt", partialFilterExpression={"blockedAt": {"$exists": True}}),
+    ],
+    "documents": [IndexModel("createdAt", expireAfterSeconds=DOCUMENT_LIFE_SECONDS)],
+    "webhooks": [
+        IndexModel([("ownerId", ASCENDING), ("createdAt", ASCENDING)]),
+        # Only while something waits to be delivered. Deliverers look for those of all viewers.
+        IndexModel(
+            [("failing", ASCENDING), ("dueAt", ASCENDING)],
+            partialFilterExpression={"dueAt": {"$exists": True}},
+        ),
+    ],
+    "deliveries": [
+        IndexModel(
+            [
+                ("ownerId", ASCENDING),
+                ("webhookId", ASCENDING),
+                ("createdAt", DESCENDING),
+                ("_id", DESCENDING),
+            ]
+        ),
+        IndexModel(
+            [("ownerId", ASCENDING), ("webhookId", ASCENDING), ("dueAt", ASCENDING)],
+            name="due",
+            partialFilterExpression={"dueAt": {"$exists": True}},
+        ),
+        IndexModel(
+            [
+                ("ownerId", ASCENDING),
+                ("webhookId", ASCENDING),
+                ("subject", ASCENDING),
+                ("sequence", ASCENDING),
+            ],
+            name="waiting",
+            partialFilterExpression={"dueAt": {"$exists": True}},
+        ),
+        IndexModel("createdAt", expireAfterSeconds=DELIVERY_LIFE_SECONDS),
+    ],
     "buckets": [IndexModel("expiresAt", expireAfterSeconds=0)],
     "idempotency": [IndexModel("createdAt", expireAfterSeconds=KEY_LIFE_SECONDS)],
     "chores": [],
@@ -192,6 +233,18 @@ class Collections(ABC, Generic[Collection]):
     @property
     def viewers(self) -> Collection:
         return self.collection("viewers")
+
+    @property
+    def documents(self) -> Collection:
+        return self.collection("documents")
+
+    @property
+    def webhooks(self) -> Collection:
+        return self.collection("webhooks")
+
+    @property
+    def deliveries(self) -> Collection:
+        return self.collection("deliveries")
 
     @property
     def buckets(self) -> Collection:

@@ -31,8 +31,7 @@ from storage.mongo.transaction import Transaction
 
 _OWNED: Final = (
     *("conversations", *PARENTS.values(), "images", "shares", "exports", "imports", "uploads"),
-    *("trash",),
-    *("prompts", "ledger"),
+    *("trash", "prompts", "webhooks", "deliveries", "ledger"),
 )
 """Collections whose documents have an `ownerId`, besides the idempotency records."""
 _IS_UNFINISHED: Final[Document] = {"erasure.leaseUntil": {"$exists": True}}
@@ -139,6 +138,11 @@ class MongoErasureRepository:
         await self._database.prompts.delete_many({"ownerId": viewer_id})
         await self._database.idempotency.delete_many(records_of(viewer_id))
 
+    async def delete_webhooks(self, viewer_id: ViewerId) -> None:
+        # In this order nothing is added to the deliveries any more.
+        await self._database.webhooks.delete_many({"ownerId": viewer_id})
+        await self._database.deliveries.delete_many({"ownerId": viewer_id})
+
     async def anonymise_ledger(self, viewer_id: ViewerId, *, limit: int) -> bool:
         async def work(transaction: Transaction) -> bool:
             account = await transaction.accounts.find_one({"_id": viewer_id, **_IS_UNFINISHED})
@@ -170,7 +174,11 @@ class MongoErasureRepository:
                     return False
             if await transaction.idempotency.find_one(records_of(viewer_id)) is not None:
                 return False
-            await transaction.viewers.delete_one({"_id": viewer_id})
+            # A block outlives the deletion: the same person would be let in again otherwise.
+            await transaction.viewers.delete_one(
+                {"_id": viewer_id, "blockedAt": {"$exists": False}}
+            )
+            await transaction.viewers.update_one({"_id": viewer_id}, {"$unset": {"firstSeenAt": 1}})
             # Last: all of a viewer's transactions write to the account.
             account = await transaction.accounts.find_one({"_id": viewer_id, **_IS_UNFINISHED})
             if account is not None:

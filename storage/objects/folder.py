@@ -13,7 +13,6 @@ import re
 import secrets
 import stat
 import time
-from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -138,7 +137,7 @@ class FolderObjectStore:
 
     def _sign_link(self, key: str, begin: int) -> Link:
         expires = begin + 2 * LINK_WINDOW_SECONDS
-        signature = self._signature(key, str(expires))
+        signature = _link_signature(self._signer, key, str(expires))
         return Link(
             f"{self._public_url}/objects/{key}?expires={expires}&signature={signature}",
             datetime.fromtimestamp(expires, UTC),
@@ -204,7 +203,10 @@ class FolderObjectStore:
         if parts is None or not has_links(key):
             return None
         expires, signature = parts.groups()
-        if not hmac.compare_digest(self._signature(key, expires), signature):
+        if not any(
+            hmac.compare_digest(_link_signature(signer, key, expires), signature)
+            for signer in self._signer.accepted
+        ):
             return None
         left = int(expires) - self._clock()
         return left if left > 0 else None
@@ -212,10 +214,6 @@ class FolderObjectStore:
     async def aclose(self) -> None:
         """Wait for what is being read or written."""
         await asyncio.to_thread(self._threads.shutdown)
-
-    def _signature(self, key: str, expires: str) -> str:
-        tag = self._signer.tag(_LINK_PURPOSE, f"{key}\n{expires}".encode())
-        return urlsafe_b64encode(tag).decode().rstrip("=")
 
     async def _run(self, work: Callable[[*Given], Result], *given: *Given) -> Result:
         loop = asyncio.get_running_loop()
@@ -392,3 +390,7 @@ def _read_exactly(file: int, start: int, count: int) -> bytes:
         start += len(part)
         count -= len(part)
     return b"".join(parts)
+
+
+def _link_signature(signer: Signer, key: str, expires: str) -> str:
+    return signer.text_tag(_LINK_PURPOSE, f"{key}\n{expires}".encode())

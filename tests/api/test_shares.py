@@ -271,9 +271,11 @@ WORDS: Final[Data] = {
 }
 """What is shown instead, without prompts."""
 CLOSED: Final[Data] = {
+    "Output.post": None,
     "Output.usage": None,
     "Output.creditsReserved": 0,
     "Output.creditsCharged": 0,
+    "Image.post": None,
     "Image.favourite": False,
     "Image.madeFrom": [],
     "Conversation.sourceImage": None,
@@ -290,7 +292,10 @@ INSIDE: Final = {"Image.turn", "Image.output"}
 """Shown where it belongs to the conversation; null where it does not."""
 TIMED: Final = {"Conversation.cursor"}
 """The time of the read."""
-NEVER_REACHED: Final = {"Usage", "ImageConnection", "ImageEdge"}
+NEVER_REACHED: Final = {
+    *("Usage", "ImageConnection", "ImageEdge"),
+    *("Post", "CaptionModel", "CaptionSettings"),
+}
 """Types of which no value is shown."""
 
 

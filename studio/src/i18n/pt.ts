@@ -218,6 +218,7 @@ export const pt: Messages = {
     TOO_MANY_SHARES: "Há links demais. Revogue algum antes.",
     TURN_IN_PROGRESS: "A rodada anterior ainda não tem nenhuma imagem.",
     UNKNOWN_MENTION: "A mensagem menciona uma imagem que não pode ser usada.",
+    WEBHOOK_INVALID: "O endereço do webhook não pode ser usado, nenhum evento foi indicado ou já há webhooks demais.",
     UPLOAD_INVALID: "O arquivo não é uma imagem completa de tamanho permitido.",
     CAPTION_OPTIONS_INVALID: "Uma opção da legenda está fora dos limites, ou o modelo não escreve nesse idioma.",
     UPLOAD_MISSING: "O arquivo não chegou.",
