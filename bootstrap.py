@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -20,7 +20,9 @@ from domain.cursors import PageCursors, TurnCursors
 from domain.delivery.deliverer import Deliverer
 from domain.errors import Overloaded, StoreUnavailable
 from domain.execution.dispatcher import Dispatcher
+from domain.execution.exporter import Exporter
 from domain.execution.image_writer import ImageWriter
+from domain.execution.importer import Importer
 from domain.execution.model_availability import ModelAvailability
 from domain.execution.runner import OutputRunner
 from domain.execution.sweeper import Sweeper
@@ -37,8 +39,10 @@ from domain.services.blocked_viewers import BlockedViewers
 from domain.services.commands import CommandService
 from domain.services.conversations import ConversationService
 from domain.services.edit_planning import EditPlanner
+from domain.services.exports import ExportService
 from domain.services.favourites import FavouriteService
 from domain.services.images import ImageService
+from domain.services.imports import ImportService
 from domain.services.outputs import OutputService
 from domain.services.plans import PlanService
 from domain.services.posts import PostService
@@ -73,7 +77,12 @@ from metrics.storage import (
 )
 from metrics.updates import ObservedFeed, UpdateMetrics
 from outbound.webhooks import HttpWebhookSender
-from providers.catalogue import UnknownDefaultModel, load_caption_models, load_catalogue
+from providers.catalogue import (
+    CatalogueError,
+    UnknownDefaultModel,
+    load_caption_models,
+    load_catalogue,
+)
 from providers.fal.provider import FalProvider
 from providers.gemini.provider import GeminiProvider
 from providers.gemini.writer import GeminiWriter
@@ -84,6 +93,7 @@ from providers.openai.provider import OpenAIProvider
 from providers.openai.writer import OpenAIWriter
 from providers.openrouter.provider import OpenRouterProvider
 from providers.openrouter.writer import OpenRouterWriter
+from providers.own_catalogue import OwnCatalogue, OwnCatalogueError, read_own_catalogue
 from providers.references import References
 from providers.rehearsal import RehearsalProvider, RehearsalWriter
 from providers.replicate.provider import ReplicateProvider
@@ -114,7 +124,8 @@ from storage.mongo.documents import MongoDocumentRepository
 from storage.mongo.erasures import MongoErasureRepository
 from storage.mongo.idempotency import MongoIdempotencyRepository
 from storage.mongo.images import MongoImageRepository
-from storage.mongo.model_availability import MongoWithdrawnModelRepository
+from storage.mongo.jobs import MongoExportRepository, MongoImportRepository
+from storage.mongo.model_availability import MongoModelAvailabilityRepository
 from storage.mongo.outbox import MongoOutboxRepository
 from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.periodic import MongoPeriodicJobRepository
@@ -232,8 +243,17 @@ async def open_api(
         stack.push_async_callback(upload_processor.aclose)
         hub = _make_hub(base)
         eraser = _make_viewer_eraser(base)
+        exporter = _make_exporter(base)
+        importer = _make_importer(base, upload_processor)
         services = _make_services(
-            settings, base, hub=hub, hints=hints, upload_processor=upload_processor, eraser=eraser
+            settings,
+            base,
+            hub=hub,
+            hints=hints,
+            upload_processor=upload_processor,
+            eraser=eraser,
+            exporter=exporter,
+            importer=importer,
         )
         blocked = BlockedViewers(MongoViewerRepository(base.database))
         # Known before the first request is answered.
@@ -249,6 +269,8 @@ async def open_api(
         await stack.enter_async_context(_make_sweeper(base, dispatcher).serve())
         await stack.enter_async_context(_make_orphan_collector(base).serve())
         await stack.enter_async_context(eraser.serve())
+        await stack.enter_async_context(exporter.serve())
+        await stack.enter_async_context(importer.serve())
         await _serve_operators(base, metrics_listener, stack)
         yield Api(
             services=services,
@@ -284,6 +306,7 @@ async def open_worker(
         await stack.enter_async_context(_make_sweeper(base, dispatcher).serve())
         await stack.enter_async_context(_make_orphan_collector(base).serve())
         await stack.enter_async_context(_make_viewer_eraser(base).serve())
+        await stack.enter_async_context(_make_exporter(base).serve())
         await _serve_operators(base, metrics_listener, stack)
         yield
 
@@ -379,6 +402,8 @@ def _make_services(
     hints: HintQueue,
     upload_processor: UploadProcessor,
     eraser: ViewerEraser,
+    exporter: Exporter,
+    importer: Importer,
 ) -> Services:
     """Put together what resolvers call. It opens nothing."""
     conversation_repository = MongoConversationRepository(base.database)
@@ -398,7 +423,13 @@ def _make_services(
         hints=hints,
     )
     conversations = ConversationService(
-        conversation_repository, commands, accounts, images, base.registry, base.image_writer
+        conversation_repository,
+        commands,
+        accounts,
+        images,
+        base.registry,
+        base.image_writer,
+        timedelta(days=settings.restore_days) if settings.restore_days else None,
     )
     turns = TurnService(
         turns=turn_repository,
@@ -449,6 +480,16 @@ def _make_services(
         prompts=PromptService(prompt_repository),
         webhooks=WebhookService(MongoWebhookRepository(base.database), base.webhook_sender),
         favourites=FavouriteService(base.images, prompt_repository),
+        exports=ExportService(
+            MongoExportRepository(base.database), conversation_repository, accounts, exporter.look
+        ),
+        imports=ImportService(
+            MongoImportRepository(base.database),
+            MongoUploadRepository(base.database),
+            accounts,
+            base.objects,
+            importer.look,
+        ),
         shares=shares,
         viewers=_make_viewer_service(settings, base, eraser=eraser),
         accounts=accounts,
@@ -486,6 +527,7 @@ def _make_upload_service(
         image_processor=upload_processor,
         image_writer=base.image_writer,
         max_bytes=settings.max_upload_bytes,
+        max_import_bytes=settings.max_import_bytes,
     )
 
 
@@ -495,6 +537,27 @@ def _make_viewer_eraser(base: _Base) -> ViewerEraser:
         MongoOutputRepository(base.database),
         MongoConversationRepository(base.database),
         MongoPostRepository(base.database),
+        base.objects,
+    )
+
+
+def _make_importer(base: _Base, upload_processor: UploadProcessor) -> Importer:
+    """Only API processes have a sandbox."""
+    return Importer(
+        MongoImportRepository(base.database),
+        base.images,
+        base.objects,
+        upload_processor=upload_processor,
+        image_processor=base.image_tools.image_processor,
+    )
+
+
+def _make_exporter(base: _Base) -> Exporter:
+    return Exporter(
+        MongoExportRepository(base.database),
+        MongoConversationRepository(base.database),
+        MongoTurnRepository(base.database),
+        base.images,
         base.objects,
     )
 
@@ -608,7 +671,7 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
     for name in sorted(tools.remote.keys() - in_use):
         log.warning("key opens no model", provider=name)
     availability = ModelAvailability(
-        MongoWithdrawnModelRepository(database), registry, caption_models
+        MongoModelAvailabilityRepository(database), registry, caption_models
     )
     await stack.enter_async_context(availability.serve())
     sender = HttpWebhookSender(allows_loopback=development, seconds=DELIVERY_RULES.request_seconds)
@@ -633,32 +696,44 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
 
 def load_registry(settings: Settings, *, with_credentials: Collection[str] = ()) -> ModelRegistry:
     """The model catalogue under these settings. Raise `SettingsError` if they do not fit it."""
-    try:
+    with _catalogue_errors("default_models"):
         return load_catalogue(
             rehearsals=settings.environment == "development",
             with_credentials=with_credentials,
             local_models=bool(settings.local_models),
             default_models=settings.default_models,
             logo_url_of=lambda company: settings.public_url + logo_path(company),
+            own=_own_catalogue(settings),
         )
-    except UnknownDefaultModel as error:
-        raise SettingsError([f"{variable_of('default_models')}: {error}"]) from error
 
 
 def load_caption_registry(
     settings: Settings, *, with_credentials: Collection[str] = ()
 ) -> CaptionModelRegistry:
     """The same for caption models."""
-    try:
+    with _catalogue_errors("default_caption_models"):
         return load_caption_models(
             rehearsals=settings.environment == "development",
             with_credentials=with_credentials,
             local_models=bool(settings.local_models),
             default_models=settings.default_caption_models,
+            own=_own_catalogue(settings),
         )
+
+
+def _own_catalogue(settings: Settings) -> OwnCatalogue | None:
+    return read_own_catalogue(settings.catalogue) if settings.catalogue is not None else None
+
+
+@contextmanager
+def _catalogue_errors(defaults: str) -> Iterator[None]:
+    """Say which setting does not fit the catalogue."""
+    try:
+        yield
     except UnknownDefaultModel as error:
-        name = variable_of("default_caption_models")
-        raise SettingsError([f"{name}: {error}"]) from error
+        raise SettingsError([f"{variable_of(defaults)}: {error}"]) from error
+    except (OwnCatalogueError, CatalogueError) as error:
+        raise SettingsError([f"{variable_of('catalogue')}: {error}"]) from error
 
 
 def load_trusted_documents(settings: Settings) -> Mapping[str, str]:

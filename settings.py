@@ -486,6 +486,19 @@ class Settings(BaseSettings):
         le=50_000_000,
         description="The largest size of an uploaded image in bytes",
     )
+    restore_days: int = Field(
+        default=0,
+        ge=0,
+        le=365,
+        description="How many days a deleted conversation can be restored for. 0: it is deleted "
+        "at once",
+    )
+    max_import_bytes: int = Field(
+        default=1_000_000_000,
+        ge=1,
+        le=4_000_000_000,
+        description="The largest size of an export that is imported, in bytes",
+    )
     c2pa_certificate: Path | None = Field(
         default=None,
         description="A PEM file with the certificate that signs generated images (Content "
@@ -494,6 +507,11 @@ class Settings(BaseSettings):
     c2pa_key: Path | None = Field(
         default=None,
         description="A PEM file with the private key of that certificate (needed with it)",
+    )
+    catalogue: Path | None = Field(
+        default=None,
+        description="A TOML file of your own beside Darkroom's model catalogue: other prices and "
+        "names, another order, hidden models",
     )
     default_models: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),

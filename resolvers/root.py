@@ -12,6 +12,7 @@ from resolvers.conversations import (
     ConversationQueries,
     ConversationSubscriptions,
 )
+from resolvers.exports import ExportMutations
 from resolvers.favourites import FavouriteMutations
 from resolvers.images import ImageMutations, ImageQueries
 from resolvers.models import ModelQueries
@@ -56,6 +57,7 @@ class Mutation(
     PromptMutations,
     WebhookMutations,
     ShareMutations,
+    ExportMutations,
     ViewerMutations,
 ):
     pass

@@ -84,9 +84,17 @@ class MongoClaimRepository:
         )
 
     async def list_waiting(
-        self, model_ids: Iterable[ModelId], *, min_queued: timedelta, expired: bool, limit: int
+        self,
+        model_ids: Iterable[ModelId],
+        *,
+        begun_only: Iterable[ModelId] = (),
+        min_queued: timedelta,
+        expired: bool,
+        limit: int,
     ) -> Sequence[Waiting]:
-        stages = in_fair_order(list(model_ids), min_queued=min_queued, expired=expired)
+        stages = in_fair_order(
+            list(model_ids), begun_only=list(begun_only), min_queued=min_queued, expired=expired
+        )
         return [
             _read_waiting(found, found["output"], found["ownerId"])
             async for found in await self._database.collection(SEARCHED_FIRST).aggregate(

@@ -23,6 +23,7 @@ DOCUMENT_LIFE_SECONDS: Final = 7 * 24 * 3600
 ABILITIES_SECONDS: Final = 30 * 24 * 3600
 """After which an object store is asked again what it can do, since servers learn."""
 DELIVERY_LIFE_SECONDS: Final = int(LOG_LIFE.total_seconds())
+UNFINISHED_JOB: Final = {"$in": ["QUEUED", "GENERATING"]}
 UNFINISHED_PARENT: Final = {"$in": ["PENDING", "GENERATING"]}
 """The stored status of a parent with unfinished outputs."""
 
@@ -78,6 +79,30 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
         IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING), ("_id", DESCENDING)]),
         IndexModel([("ownerId", ASCENDING), ("conversationId", ASCENDING)]),
         IndexModel("expiresAt", expireAfterSeconds=0),
+    ],
+    "exports": [
+        IndexModel([("ownerId", ASCENDING), ("conversationId", ASCENDING)]),
+        IndexModel(
+            [("status", ASCENDING), ("createdAt", ASCENDING)],
+            name="unfinished",
+            partialFilterExpression={"status": UNFINISHED_JOB},
+        ),
+        IndexModel("key", partialFilterExpression={"key": {"$type": "string"}}),
+        IndexModel("expiresAt", expireAfterSeconds=0),
+    ],
+    "imports": [
+        IndexModel("ownerId"),
+        IndexModel(
+            [("status", ASCENDING), ("createdAt", ASCENDING)],
+            name="unfinished",
+            partialFilterExpression={"status": UNFINISHED_JOB},
+        ),
+        IndexModel("expiresAt", expireAfterSeconds=0),
+    ],
+    "trash": [
+        IndexModel([("ownerId", ASCENDING), ("conversationId", ASCENDING)]),
+        IndexModel("key", partialFilterExpression={"key": {"$exists": True}}),
+        IndexModel("until", expireAfterSeconds=0),
     ],
     "uploads": [
         IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING)]),
@@ -176,6 +201,18 @@ class Collections(ABC, Generic[Collection]):
     @property
     def shares(self) -> Collection:
         return self.collection("shares")
+
+    @property
+    def exports(self) -> Collection:
+        return self.collection("exports")
+
+    @property
+    def imports(self) -> Collection:
+        return self.collection("imports")
+
+    @property
+    def trash(self) -> Collection:
+        return self.collection("trash")
 
     @property
     def uploads(self) -> Collection:

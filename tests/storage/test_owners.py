@@ -18,12 +18,14 @@ from domain.idempotency import IdempotencyKey
 from domain.ids import (
     ConversationId,
     new_conversation_id,
+    new_export_id,
     new_share_id,
     new_upload_id,
     prompt_id_of,
     viewer_id_of,
 )
 from domain.images import new_key
+from domain.jobs import Export, JobClaim
 from domain.outputs import GenerationError, Report
 from domain.pages import PageRequest
 from domain.posts import Post
@@ -39,6 +41,7 @@ from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database, open_database
 from storage.mongo.idempotency import MongoIdempotencyRepository
 from storage.mongo.images import MongoImageRepository
+from storage.mongo.jobs import MongoExportRepository
 from storage.mongo.outbox import MongoOutboxRepository
 from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.posts import MongoPostRepository
@@ -65,7 +68,7 @@ from tests.storage.hooks import a_hook, a_turn_that_ends
 
 KEY = IdempotencyKey("key", "startConversation", "…")
 OWNED = {
-    *("conversations", "turns", "posts", "images", "prompts", "shares"),
+    *("conversations", "turns", "posts", "images", "prompts", "shares", "exports"),
     *("uploads", "idempotency", "ledger", "webhooks", "deliveries"),
 }
 BY_OWNER = {"accounts", "viewers"}
@@ -282,6 +285,7 @@ async def _do_everything(database: Database) -> None:
     await _upload(database)
     await _webhook(database)
     await _share(database, conversation.id)
+    await _export(database)
     assert await conversations.delete(ANA, conversation.id) is not None
 
 
@@ -327,6 +331,23 @@ async def _share(database: Database, conversation_id: ConversationId) -> None:
     assert await shares.get(ANA, share.id)
     assert await shares.view(ANA, share.id, times=2)
     assert await shares.delete(ANA, share.id)
+
+
+async def _export(database: Database) -> None:
+    exports = MongoExportRepository(database)
+    export = Export(
+        id=new_export_id(),
+        owner_id=ANA,
+        conversation_id=None,
+        created_at=datetime.now(UTC),
+    )
+    assert await exports.create(export, at_most=1)
+    assert await exports.get_many(ANA, [export.id])
+    claim = JobClaim(export, fence=0)
+    assert await exports.renew(claim, progress=None, lease=LONG)
+    assert await exports.complete(claim, key="…", byte_size=1, kept=LONG)
+    failure = GenerationError(GenerationErrorCode.INTERNAL, retryable=True)
+    assert not await exports.fail(claim, failure, kept=LONG)
 
 
 async def _upload(database: Database) -> None:
