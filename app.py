@@ -53,7 +53,7 @@ def create_app(
     """
     settings = settings or read_settings()
     # Here a mistake ends in a sentence, in the lifespan it would end in a traceback.
-    if settings.default_models:
+    if settings.default_models or settings.catalogue is not None:
         load_registry(settings)
     load_trusted_documents(settings)
     if settings.default_caption_models:

@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -17,9 +17,12 @@ from domain.captions import CaptionModelRegistry
 from domain.cleanup.collector import OrphanCollector
 from domain.cleanup.erasure import ViewerEraser
 from domain.cursors import PageCursors, TurnCursors
+from domain.delivery.deliverer import Deliverer
 from domain.errors import Overloaded
 from domain.execution.dispatcher import Dispatcher
+from domain.execution.exporter import Exporter
 from domain.execution.image_writer import ImageWriter
+from domain.execution.importer import Importer
 from domain.execution.model_availability import ModelAvailability
 from domain.execution.runner import OutputRunner
 from domain.execution.sweeper import Sweeper
@@ -36,8 +39,10 @@ from domain.services.blocked_viewers import BlockedViewers
 from domain.services.commands import CommandService
 from domain.services.conversations import ConversationService
 from domain.services.edit_planning import EditPlanner
+from domain.services.exports import ExportService
 from domain.services.favourites import FavouriteService
 from domain.services.images import ImageService
+from domain.services.imports import ImportService
 from domain.services.outputs import OutputService
 from domain.services.plans import PlanService
 from domain.services.posts import PostService
@@ -47,8 +52,10 @@ from domain.services.shares import ShareService
 from domain.services.turns import TurnService
 from domain.services.uploads import UploadService
 from domain.services.viewers import ViewerService
+from domain.services.webhooks import WebhookService
 from domain.shares import ShareTokens
 from domain.signing import Signer
+from domain.webhooks import DeliveryRules
 from edge.admission import Admission
 from edge.auth import Authenticator
 from edge.dev_tokens import DevelopmentIssuer
@@ -69,7 +76,13 @@ from metrics.storage import (
     ObservedUploads,
 )
 from metrics.updates import ObservedFeed, UpdateMetrics
-from providers.catalogue import UnknownDefaultModel, load_caption_models, load_catalogue
+from outbound.webhooks import HttpWebhookSender
+from providers.catalogue import (
+    CatalogueError,
+    UnknownDefaultModel,
+    load_caption_models,
+    load_catalogue,
+)
 from providers.fal.provider import FalProvider
 from providers.gemini.provider import GeminiProvider
 from providers.gemini.writer import GeminiWriter
@@ -80,6 +93,7 @@ from providers.openai.provider import OpenAIProvider
 from providers.openai.writer import OpenAIWriter
 from providers.openrouter.provider import OpenRouterProvider
 from providers.openrouter.writer import OpenRouterWriter
+from providers.own_catalogue import OwnCatalogue, OwnCatalogueError, read_own_catalogue
 from providers.references import References
 from providers.rehearsal import RehearsalProvider, RehearsalWriter
 from providers.replicate.provider import ReplicateProvider
@@ -91,6 +105,7 @@ from settings import (
     Settings,
     SettingsError,
     origin_pattern,
+    other_secrets_of,
     secret_of,
     variable_of,
 )
@@ -109,7 +124,9 @@ from storage.mongo.documents import MongoDocumentRepository
 from storage.mongo.erasures import MongoErasureRepository
 from storage.mongo.idempotency import MongoIdempotencyRepository
 from storage.mongo.images import MongoImageRepository
-from storage.mongo.model_availability import MongoWithdrawnModelRepository
+from storage.mongo.jobs import MongoExportRepository, MongoImportRepository
+from storage.mongo.model_availability import MongoModelAvailabilityRepository
+from storage.mongo.outbox import MongoOutboxRepository
 from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.periodic import MongoPeriodicJobRepository
 from storage.mongo.posts import MongoPostRepository
@@ -119,6 +136,7 @@ from storage.mongo.shares import MongoShareRepository
 from storage.mongo.turns import MongoTurnRepository
 from storage.mongo.uploads import MongoUploadRepository
 from storage.mongo.viewers import MongoViewerRepository
+from storage.mongo.webhooks import MongoWebhookRepository
 from storage.objects.folder import FolderObjectStore
 from storage.objects.s3 import Bucket, open_bucket
 from subscriptions.conversations import ConversationUpdates
@@ -131,6 +149,7 @@ from subscriptions.viewer import ViewerUpdates
 _WHILE_STARTING: Final = RetryPolicy(
     first_pause_seconds=0.2, longest_pause_seconds=1.0, max_seconds=60
 )
+DELIVERY_RULES: Final = DeliveryRules()
 
 log = structlog.get_logger(__name__)
 
@@ -205,6 +224,7 @@ class _Base:
     images: MongoImageRepository
     claims: ObservedClaims
     availability: ModelAvailability
+    webhook_sender: HttpWebhookSender
 
 
 @asynccontextmanager
@@ -223,8 +243,17 @@ async def open_api(
         stack.push_async_callback(upload_processor.aclose)
         hub = _make_hub(base)
         eraser = _make_viewer_eraser(base)
+        exporter = _make_exporter(base)
+        importer = _make_importer(base, upload_processor)
         services = _make_services(
-            settings, base, hub=hub, hints=hints, upload_processor=upload_processor, eraser=eraser
+            settings,
+            base,
+            hub=hub,
+            hints=hints,
+            upload_processor=upload_processor,
+            eraser=eraser,
+            exporter=exporter,
+            importer=importer,
         )
         blocked = BlockedViewers(MongoViewerRepository(base.database))
         # Known before the first request is answered.
@@ -235,10 +264,13 @@ async def open_api(
         await stack.enter_async_context(hub.serve())
         if dispatcher is not None:
             _stop_at_end(dispatcher, stack, grace_left or (lambda: settings.shutdown_grace))
+            await stack.enter_async_context(_make_deliverer(base).serve())
             _show_slots(base.metrics, dispatcher)
         await stack.enter_async_context(_make_sweeper(base, dispatcher).serve())
         await stack.enter_async_context(_make_orphan_collector(base).serve())
         await stack.enter_async_context(eraser.serve())
+        await stack.enter_async_context(exporter.serve())
+        await stack.enter_async_context(importer.serve())
         await _serve_operators(base, metrics_listener, stack)
         yield Api(
             services=services,
@@ -270,9 +302,11 @@ async def open_worker(
         _stop_at_end(dispatcher, stack, grace_left)
         _show_slots(base.metrics, dispatcher)
         await _receive_hints(settings, dispatcher, stack)
+        await stack.enter_async_context(_make_deliverer(base).serve())
         await stack.enter_async_context(_make_sweeper(base, dispatcher).serve())
         await stack.enter_async_context(_make_orphan_collector(base).serve())
         await stack.enter_async_context(_make_viewer_eraser(base).serve())
+        await stack.enter_async_context(_make_exporter(base).serve())
         await _serve_operators(base, metrics_listener, stack)
         yield
 
@@ -318,7 +352,7 @@ def _count_running(dispatcher: Dispatcher, provider: str) -> int:
 async def open_image_tools(settings: Settings) -> AsyncIterator[ImageTools]:
     """Open the providers that the settings have credentials for, and close them at the end."""
     async with AsyncExitStack() as stack:
-        signer = Signer(secret_of(settings))
+        signer = Signer(secret_of(settings), accepted=other_secrets_of(settings))
         objects, object_routes = await stack.enter_async_context(open_objects(settings, signer))
         image_processor = ThreadedImageProcessor(credentials=_read_credentials(settings))
         stack.push_async_callback(image_processor.aclose)
@@ -368,6 +402,8 @@ def _make_services(
     hints: HintQueue,
     upload_processor: UploadProcessor,
     eraser: ViewerEraser,
+    exporter: Exporter,
+    importer: Importer,
 ) -> Services:
     """Put together what resolvers call. It opens nothing."""
     conversation_repository = MongoConversationRepository(base.database)
@@ -387,7 +423,13 @@ def _make_services(
         hints=hints,
     )
     conversations = ConversationService(
-        conversation_repository, commands, accounts, images, base.registry, base.image_writer
+        conversation_repository,
+        commands,
+        accounts,
+        images,
+        base.registry,
+        base.image_writer,
+        timedelta(days=settings.restore_days) if settings.restore_days else None,
     )
     turns = TurnService(
         turns=turn_repository,
@@ -436,7 +478,18 @@ def _make_services(
         images=images,
         uploads=_make_upload_service(settings, base, upload_processor=upload_processor),
         prompts=PromptService(prompt_repository),
+        webhooks=WebhookService(MongoWebhookRepository(base.database), base.webhook_sender),
         favourites=FavouriteService(base.images, prompt_repository),
+        exports=ExportService(
+            MongoExportRepository(base.database), conversation_repository, accounts, exporter.look
+        ),
+        imports=ImportService(
+            MongoImportRepository(base.database),
+            MongoUploadRepository(base.database),
+            accounts,
+            base.objects,
+            importer.look,
+        ),
         shares=shares,
         viewers=_make_viewer_service(settings, base, eraser=eraser),
         accounts=accounts,
@@ -474,6 +527,7 @@ def _make_upload_service(
         image_processor=upload_processor,
         image_writer=base.image_writer,
         max_bytes=settings.max_upload_bytes,
+        max_import_bytes=settings.max_import_bytes,
     )
 
 
@@ -483,6 +537,27 @@ def _make_viewer_eraser(base: _Base) -> ViewerEraser:
         MongoOutputRepository(base.database),
         MongoConversationRepository(base.database),
         MongoPostRepository(base.database),
+        base.objects,
+    )
+
+
+def _make_importer(base: _Base, upload_processor: UploadProcessor) -> Importer:
+    """Only API processes have a sandbox."""
+    return Importer(
+        MongoImportRepository(base.database),
+        base.images,
+        base.objects,
+        upload_processor=upload_processor,
+        image_processor=base.image_tools.image_processor,
+    )
+
+
+def _make_exporter(base: _Base) -> Exporter:
+    return Exporter(
+        MongoExportRepository(base.database),
+        MongoConversationRepository(base.database),
+        MongoTurnRepository(base.database),
+        base.images,
         base.objects,
     )
 
@@ -498,6 +573,11 @@ def _make_viewer_service(settings: Settings, base: _Base, *, eraser: ViewerErase
 
 def _make_sweeper(base: _Base, dispatcher: Dispatcher | None) -> Sweeper:
     return Sweeper(base.claims, dispatcher, MongoContactRepository(base.database))
+
+
+def _make_deliverer(base: _Base) -> Deliverer:
+    outbox = MongoOutboxRepository(base.database)
+    return Deliverer(outbox, base.webhook_sender, rules=DELIVERY_RULES)
 
 
 def _make_dispatcher(base: _Base) -> Dispatcher:
@@ -528,7 +608,9 @@ async def _open_publisher(settings: Settings, stack: AsyncExitStack) -> HintQueu
     from storage.queue.publisher import NatsPublisher  # noqa: PLC0415
 
     assert settings.nats_url
-    connection = NatsConnection(settings.nats_url, database=settings.mongodb_database)
+    connection = NatsConnection(
+        settings.nats_url, database=settings.mongodb_database, ca_file=settings.nats_ca_file
+    )
     await stack.enter_async_context(connection.serve())
     publisher = NatsPublisher(connection)
     await stack.enter_async_context(publisher.serve())
@@ -540,7 +622,9 @@ async def _receive_hints(settings: Settings, dispatcher: Dispatcher, stack: Asyn
     from storage.queue.consumer import NatsConsumer  # noqa: PLC0415
 
     assert settings.nats_url
-    connection = NatsConnection(settings.nats_url, database=settings.mongodb_database)
+    connection = NatsConnection(
+        settings.nats_url, database=settings.mongodb_database, ca_file=settings.nats_ca_file
+    )
     await stack.enter_async_context(connection.serve())
     limit = dispatcher.max_concurrent_runs
     consumer = NatsConsumer(connection, dispatcher, max_concurrent_runs=limit)
@@ -587,9 +671,11 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
     for name in sorted(tools.remote.keys() - in_use):
         log.warning("key opens no model", provider=name)
     availability = ModelAvailability(
-        MongoWithdrawnModelRepository(database), registry, caption_models
+        MongoModelAvailabilityRepository(database), registry, caption_models
     )
     await stack.enter_async_context(availability.serve())
+    sender = HttpWebhookSender(allows_loopback=development, seconds=DELIVERY_RULES.request_seconds)
+    stack.push_async_callback(sender.aclose)
     objects = ObservedObjects(tools.objects, metrics)
     return _Base(
         metrics=metrics,
@@ -604,37 +690,50 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
         images=MongoImageRepository(database),
         claims=ObservedClaims(database, metrics, registry, caption_models),
         availability=availability,
+        webhook_sender=sender,
     )
 
 
 def load_registry(settings: Settings, *, with_credentials: Collection[str] = ()) -> ModelRegistry:
     """The model catalogue under these settings. Raise `SettingsError` if they do not fit it."""
-    try:
+    with _catalogue_errors("default_models"):
         return load_catalogue(
             rehearsals=settings.environment == "development",
             with_credentials=with_credentials,
             local_models=bool(settings.local_models),
             default_models=settings.default_models,
             logo_url_of=lambda company: settings.public_url + logo_path(company),
+            own=_own_catalogue(settings),
         )
-    except UnknownDefaultModel as error:
-        raise SettingsError([f"{variable_of('default_models')}: {error}"]) from error
 
 
 def load_caption_registry(
     settings: Settings, *, with_credentials: Collection[str] = ()
 ) -> CaptionModelRegistry:
     """The same for caption models."""
-    try:
+    with _catalogue_errors("default_caption_models"):
         return load_caption_models(
             rehearsals=settings.environment == "development",
             with_credentials=with_credentials,
             local_models=bool(settings.local_models),
             default_models=settings.default_caption_models,
+            own=_own_catalogue(settings),
         )
+
+
+def _own_catalogue(settings: Settings) -> OwnCatalogue | None:
+    return read_own_catalogue(settings.catalogue) if settings.catalogue is not None else None
+
+
+@contextmanager
+def _catalogue_errors(defaults: str) -> Iterator[None]:
+    """Say which setting does not fit the catalogue."""
+    try:
+        yield
     except UnknownDefaultModel as error:
-        name = variable_of("default_caption_models")
-        raise SettingsError([f"{name}: {error}"]) from error
+        raise SettingsError([f"{variable_of(defaults)}: {error}"]) from error
+    except (OwnCatalogueError, CatalogueError) as error:
+        raise SettingsError([f"{variable_of('catalogue')}: {error}"]) from error
 
 
 def load_trusted_documents(settings: Settings) -> Mapping[str, str]:

@@ -1,7 +1,7 @@
-"""For operators: give a viewer credits, and prove that all accounts add up.
+"""For operators: give a viewer credits, show them by day, and prove that all accounts add up.
 
-`python -m commands.credits grant VIEWER CREDITS --key KEY` and `python -m commands.credits prove`.
-A viewer is named by id (`user_…`) or by the `sub` of their tokens.
+`python -m commands.credits grant VIEWER CREDITS --key KEY`, `show VIEWER` and `prove`. A viewer is
+named by id (`user_…`) or by the `sub` of their tokens.
 """
 
 import asyncio
@@ -9,17 +9,18 @@ import sys
 from argparse import ArgumentParser, Namespace
 from typing import Final
 
-from domain.credits import Proof
+from commands.opened import opened_database
+from domain.credits import Account, Proof
 from domain.errors import Overloaded
 from domain.ids import ViewerId, parse_viewer_id, viewer_id_of
 from domain.plurals import count
 from edge.dev_tokens import ISSUER
-from runtime.lifecycle import CANNOT_START, FAILED, STOPPED, complain, database
+from runtime.lifecycle import CANNOT_START, FAILED, STOPPED, complain
 from settings import Settings, SettingsError, read_settings
 from storage.mongo.accounts import MongoAccountRepository
-from storage.mongo.database import open_database
 
 _MOST: Final = 1_000_000_000
+_MOST_DAYS: Final = 10_000
 
 
 def main(arguments: list[str]) -> int:
@@ -33,24 +34,40 @@ def main(arguments: list[str]) -> int:
 
 
 async def _run(settings: Settings, asked: Namespace) -> int:
-    async with database(settings) as (complete, _):
-        assert complete.mongodb_uri is not None
-        uri = complete.mongodb_uri.get_secret_value()
-        async with open_database(uri, complete.mongodb_database) as opened:
-            accounts = MongoAccountRepository(opened)
-            if asked.command == "prove":
-                return _show(await accounts.prove())
-            viewer_id = viewer_id_named(complete, asked.viewer)
-            # The account must exist first: otherwise it would depend on timing whether a new viewer
-            # also gets the starting credits.
-            await accounts.open(viewer_id, starting_credits=complete.starting_credits or 0)
-            account = await accounts.grant(viewer_id, asked.credits, key=asked.key)
-            if account is None:
-                complain(f"{viewer_id} already has a grant with the key {asked.key}.")
-                return FAILED
-            balance = count(account.balance, "credit")
-            print(f"{viewer_id} has {balance}, {account.reserved:,} reserved.")
-            return STOPPED
+    async with opened_database(settings) as (complete, opened):
+        accounts = MongoAccountRepository(opened)
+        if asked.command == "prove":
+            return _show(await accounts.prove())
+        viewer_id = viewer_id_named(complete, asked.viewer)
+        if asked.command == "show":
+            return await _show_viewer(accounts, viewer_id, days=asked.days)
+        # The account must exist first: otherwise it would depend on timing whether a new viewer
+        # also gets the starting credits.
+        await accounts.open(viewer_id, starting_credits=complete.starting_credits or 0)
+        account = await accounts.grant(viewer_id, asked.credits, key=asked.key)
+        if account is None:
+            complain(f"{viewer_id} already has a grant with the key {asked.key}.")
+            return FAILED
+        _show_account(account)
+        return STOPPED
+
+
+async def _show_viewer(accounts: MongoAccountRepository, viewer_id: ViewerId, *, days: int) -> int:
+    account = await accounts.find(viewer_id)
+    if account is None:
+        complain(f"{viewer_id} has no account.")
+        return FAILED
+    _show_account(account)
+    print(f"{'day (UTC)':<12}{'granted':>12}{'reserved':>12}{'charged':>12}{'released':>12}")
+    for day in await accounts.list_days(viewer_id, limit=days):
+        amounts = (day.granted, day.reserved, day.charged, day.released)
+        print(f"{day.day:%Y-%m-%d}  " + "".join(f"{amount:>12,}" for amount in amounts))
+    return STOPPED
+
+
+def _show_account(account: Account) -> None:
+    balance = count(account.balance, "credit")
+    print(f"{account.viewer_id} has {balance}, {account.reserved:,} reserved.")
 
 
 def _show(proof: Proof) -> int:
@@ -80,6 +97,13 @@ def _credits(text: str) -> int:
     return value
 
 
+def _days(text: str) -> int:
+    value = int(text)
+    if not 0 < value <= _MOST_DAYS:
+        raise ValueError
+    return value
+
+
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m commands.credits", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -91,6 +115,9 @@ def _parser() -> ArgumentParser:
         required=True,
         help="an idempotency key, such as an invoice: it grants once",
     )
+    show = commands.add_parser("show", help="what was granted, reserved and charged, by day")
+    show.add_argument("viewer", help="a viewer's ID, or the `sub` of their tokens")
+    show.add_argument("--days", type=_days, default=30, help="how many days with movements")
     commands.add_parser("prove", help="compare all accounts with the ledger and the outputs")
     return parser
 

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from bootstrap import open_objects
+from commands.opened import opened_database
 from domain.cleanup.reconciliation import ObjectReconciler
 from domain.cleanup.store_ownership import Owners, StoreOwnership
 from domain.errors import Overloaded, StoreUnavailable
 from domain.images import SHARDS
 from domain.plurals import count
 from domain.signing import Signer
-from runtime.lifecycle import CANNOT_START, FAILED, STOPPED, CannotStart, complain, database
+from runtime.lifecycle import CANNOT_START, FAILED, STOPPED, CannotStart, complain
 from settings import Settings, SettingsError, read_settings, secret_of
-from storage.mongo.database import open_database
 from storage.mongo.referenced_objects import MongoReferencedObjectRepository
 
 
@@ -35,20 +35,17 @@ def main(arguments: list[str]) -> int:
 
 
 async def _run(settings: Settings, asked: Namespace) -> int:
-    async with database(settings) as (complete, _):
-        assert complete.mongodb_uri is not None
-        uri = complete.mongodb_uri.get_secret_value()
-        async with (
-            open_objects(complete, Signer(secret_of(complete))) as (store, _),
-            open_database(uri, complete.mongodb_database) as opened,
-        ):
-            comparer = ObjectReconciler(store, MongoReferencedObjectRepository(opened))
-            total = await _report(comparer)
-            code = FAILED if total.missing else STOPPED
-            if asked.delete:
-                owners = await StoreOwnership(comparer.objects, comparer.keys).owners()
-                code = await _delete(comparer, total, owners) or code
-            return code
+    async with (
+        opened_database(settings) as (complete, opened),
+        open_objects(complete, Signer(secret_of(complete))) as (store, _),
+    ):
+        comparer = ObjectReconciler(store, MongoReferencedObjectRepository(opened))
+        total = await _report(comparer)
+        code = FAILED if total.missing else STOPPED
+        if asked.delete:
+            owners = await StoreOwnership(comparer.objects, comparer.keys).owners()
+            code = await _delete(comparer, total, owners) or code
+        return code
 
 
 @dataclass(slots=True)

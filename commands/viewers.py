@@ -10,10 +10,10 @@ import sys
 from argparse import ArgumentParser, Namespace
 
 from commands.credits import viewer_id_named
+from commands.opened import opened_database
 from domain.errors import Overloaded
-from runtime.lifecycle import CANNOT_START, FAILED, STOPPED, complain, database
+from runtime.lifecycle import CANNOT_START, FAILED, STOPPED, complain
 from settings import Settings, SettingsError, read_settings
-from storage.mongo.database import open_database
 from storage.mongo.viewers import MongoViewerRepository
 
 
@@ -28,24 +28,21 @@ def main(arguments: list[str]) -> int:
 
 
 async def _run(settings: Settings, asked: Namespace) -> int:
-    async with database(settings) as (complete, _):
-        assert complete.mongodb_uri is not None
-        uri = complete.mongodb_uri.get_secret_value()
-        async with open_database(uri, complete.mongodb_database) as opened:
-            viewers = MongoViewerRepository(opened)
-            if asked.command == "list":
-                print("\n".join(sorted(await viewers.list_blocked())) or "No viewer is blocked.")
-                return STOPPED
-            viewer_id = viewer_id_named(complete, asked.viewer)
-            if asked.command == "block":
-                await viewers.block(viewer_id, reason=asked.reason)
-                print(f"{viewer_id} is blocked.")
-            elif await viewers.unblock(viewer_id):
-                print(f"{viewer_id} is not blocked any more.")
-            else:
-                complain(f"{viewer_id} was not blocked.")
-                return FAILED
+    async with opened_database(settings) as (complete, opened):
+        viewers = MongoViewerRepository(opened)
+        if asked.command == "list":
+            print("\n".join(sorted(await viewers.list_blocked())) or "No viewer is blocked.")
             return STOPPED
+        viewer_id = viewer_id_named(complete, asked.viewer)
+        if asked.command == "block":
+            await viewers.block(viewer_id, reason=asked.reason)
+            print(f"{viewer_id} is blocked.")
+        elif await viewers.unblock(viewer_id):
+            print(f"{viewer_id} is not blocked any more.")
+        else:
+            complain(f"{viewer_id} was not blocked.")
+            return FAILED
+        return STOPPED
 
 
 def _parser() -> ArgumentParser:

@@ -5,6 +5,7 @@ attempt of an output is reserved once, and then captured once or released once.
 """
 
 from dataclasses import dataclass
+from datetime import date
 from enum import StrEnum
 from typing import Protocol
 
@@ -80,6 +81,18 @@ def forfeited(account: Account, *, key: str) -> Movement:
 def charge_for(credits: int, *, delivered: int, asked: int) -> int:
     """The share of what was reserved for `asked` images that as many as were delivered cost."""
     return credits * min(delivered, asked) // asked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreditsOfDay:
+    """What was moved in a viewer's account on one day, by UTC."""
+
+    day: date
+    granted: int
+    reserved: int
+    charged: int
+    released: int
+    """Reserved credits that are free again, also where only a part was charged."""
 
 
 @dataclass(frozen=True, slots=True)

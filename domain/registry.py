@@ -70,6 +70,8 @@ class RegisteredModel:
 
 ModelT = TypeVar("ModelT", bound=RegisteredModel)
 
+_KNOWN_EVERYWHERE: Final = timedelta(seconds=5)
+"""How long after it was switched off no process plans with a model or provider any more."""
 _ENDS_SOON: Final = timedelta(days=31)
 """How long before its end a model's description says so."""
 
@@ -80,7 +82,8 @@ def utc_now() -> datetime:
 
 class Registry(Generic[ModelT]):
     """All models of one kind by id and alias, as they stand now: one whose day has come is retired,
-    and one that its provider does not have any more is withdrawn.
+    one that its provider does not have any more is withdrawn, and an operator may switch models and
+    providers off.
     """
 
     def __init__(
@@ -105,10 +108,30 @@ class Registry(Generic[ModelT]):
         ]
         self._now = now
         self._withdrawn: frozenset[str] = frozenset()
+        self._off: Mapping[str, datetime] = {}
 
     def withdraw(self, model_ids: Iterable[ModelId]) -> None:
         """From now on these, and no others, are shown as refused by their provider."""
         self._withdrawn = frozenset(model_ids)
+
+    def switch_off(self, since: Mapping[str, datetime]) -> None:
+        """From now on none of these models and providers, and all others, may be asked."""
+        self._off = dict(since)
+
+    def may_ask(self, route: ModelT, *, planned_at: datetime | None = None) -> bool:
+        """Whether the operator lets the model be run by this route: now, or at a time in the past
+        as far as what is switched off now was switched off then, and every process knew it.
+        """
+        return not any(
+            name in self._off
+            and (planned_at is None or self._off[name] + _KNOWN_EVERYWHERE < planned_at)
+            for name in (route.id, route.provider)
+        )
+
+    def is_off(self, name: str) -> bool:
+        """Whether the operator has switched off the model, or all providers that serve it here."""
+        routes = self.routes(name) if self._off else ()
+        return bool(routes) and not any(map(self.may_ask, routes))
 
     def all(self) -> tuple[ModelT, ...]:
         return tuple(self._as_it_stands(model) for model in self._models.values())
@@ -128,6 +151,12 @@ class Registry(Generic[ModelT]):
         row, now = self._models[model_id], self._now()
         lasting = tuple(one for one in _routes_of(row) if not one.is_over(now))
         return lasting or (row,)
+
+    def routes_as_planned(self, name: str, *, planned_at: datetime) -> tuple[ModelT, ...]:
+        """The routes, the one first by which an output was planned at that time."""
+        routes = self.routes(name)
+        planned = [one for one in routes if self.may_ask(one, planned_at=planned_at)]
+        return tuple(sorted(routes, key=lambda one: one is not planned[0])) if planned else routes
 
     def providers_in_use(self) -> frozenset[str]:
         """The providers by which a model can be served here now."""
@@ -149,13 +178,17 @@ class Registry(Generic[ModelT]):
         return model if model is not None and model.available else None
 
     def _as_it_stands(self, row: ModelT) -> ModelT:
-        """By the first of its routes whose day has not come; by its own where all have."""
+        """By the first of its routes whose day has not come and that may be asked; by its own where
+        there is none.
+        """
         now = self._now()
-        lasting = (one for one in _routes_of(row) if not one.is_over(now))
-        model = next(lasting, row)
+        lasting = [one for one in _routes_of(row) if not one.is_over(now)] or [row]
+        model = next(filter(self.may_ask, lasting), lasting[0])
         reason = None
         if model.is_over(now):
             reason = ModelUnavailableReason.RETIRED
+        elif model.available and not self.may_ask(model):
+            reason = ModelUnavailableReason.SWITCHED_OFF
         elif model.available and model.id in self._withdrawn:
             reason = ModelUnavailableReason.REFUSED_BY_PROVIDER
         if reason is not None:

@@ -23,6 +23,7 @@ from domain.ids import ModelId
 from domain.models import ImageModel, ModelRegistry, Scene
 from domain.registry import ModelT, ModelUnavailableReason, RegisteredModel, Registry
 from providers.captions import CaptionEndpoint
+from providers.own_catalogue import OwnCatalogue
 from providers.tables import TableError, build
 
 CATALOGUE: Final = Path(__file__).with_name("catalogue.toml")
@@ -66,6 +67,7 @@ def load_catalogue(
     local_models: bool = True,
     default_models: Sequence[str] = (),
     logo_url_of: Callable[[str], str] | None = None,
+    own: OwnCatalogue | None = None,
     path: Path = CATALOGUE,
 ) -> ModelRegistry:
     """Read and check all rows of image models; keep those of the rehearsal provider only where
@@ -76,9 +78,12 @@ def load_catalogue(
     stored outputs name them. `default_models` are tried as defaults before all others.
     `logo_url_of` a company is what a row without a `logo_url` gets.
 
-    Raise `CatalogueError` at the first row that cannot be used, and `UnknownDefaultModel`.
+    `own` is what the operator wants to be different.
+
+    Raise `CatalogueError` at the first row that cannot be used, `OwnCatalogueError` and
+    `UnknownDefaultModel`.
     """
-    document = tomllib.loads(path.read_text(encoding="utf-8"))
+    document = _document(path, own)
     models = _read(ImageModel, document, with_credentials, local_models=local_models)
     if logo_url_of is not None:
         models = [
@@ -101,10 +106,11 @@ def load_caption_models(
     with_credentials: Collection[str] = (),
     local_models: bool = True,
     default_models: Sequence[str] = (),
+    own: OwnCatalogue | None = None,
     path: Path = CATALOGUE,
 ) -> CaptionModelRegistry:
     """Read and check all rows of caption models, as `load_catalogue` does those of image models."""
-    document = tomllib.loads(path.read_text(encoding="utf-8"))
+    document = _document(path, own)
     models = _read(CaptionModel, document, with_credentials, local_models=local_models)
     kept = _without_rehearsals(models, rehearsals)
     _check_rows(models)
@@ -112,6 +118,11 @@ def load_caption_models(
     registry = CaptionModelRegistry(kept, defaults=[*default_models, *_default_order(kept)])
     _check_defaults(default_models, registry)
     return registry
+
+
+def _document(path: Path, own: OwnCatalogue | None) -> dict[str, Any]:
+    document = tomllib.loads(path.read_text(encoding="utf-8"))
+    return own.adapt(document, _TABLES.values()) if own is not None else document
 
 
 def _read(

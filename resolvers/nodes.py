@@ -10,13 +10,16 @@ from domain.conversations import Conversation
 from domain.errors import QueryTooComplex
 from domain.ids import (
     parse_conversation_id,
+    parse_export_id,
     parse_image_id,
+    parse_import_id,
     parse_output_id,
     parse_post_id,
     parse_prompt_id,
     parse_turn_id,
 )
 from domain.images import Image
+from domain.jobs import Export, Import
 from domain.outputs import Output
 from domain.posts import Post
 from domain.prompts import Prompt
@@ -60,6 +63,16 @@ async def _find_prompt(info: Info, name: str) -> Prompt | None:
     return await info.context.load.prompt.load(prompt_id) if prompt_id else None
 
 
+async def _find_export(info: Info, name: str) -> Export | None:
+    export_id = parse_export_id(name)
+    return await info.context.load.export.load(export_id) if export_id else None
+
+
+async def _find_import(info: Info, name: str) -> Import | None:
+    import_id = parse_import_id(name)
+    return await info.context.load.importing.load(import_id) if import_id else None
+
+
 async def _find_viewer(info: Info, name: str) -> Viewer | None:
     viewer = info.context.viewer
     return viewer if name == viewer.id else None
@@ -74,6 +87,8 @@ _FINDERS = {
     "img": find_image,
     "prompt": _find_prompt,
     "user": _find_viewer,
+    "exp": _find_export,
+    "imp": _find_import,
 }
 
 

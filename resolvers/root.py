@@ -12,6 +12,7 @@ from resolvers.conversations import (
     ConversationQueries,
     ConversationSubscriptions,
 )
+from resolvers.exports import ExportMutations
 from resolvers.favourites import FavouriteMutations
 from resolvers.images import ImageMutations, ImageQueries
 from resolvers.models import ModelQueries
@@ -23,6 +24,7 @@ from resolvers.shares import ShareMutations, ShareQueries, ShareSubscriptions
 from resolvers.turns import TurnMutations, TurnQueries, TurnSubscriptions
 from resolvers.uploads import UploadMutations
 from resolvers.viewer import ViewerMutations, ViewerQueries, ViewerSubscriptions
+from resolvers.webhooks import WebhookMutations
 from schema.scalars import SCALARS
 
 
@@ -53,7 +55,9 @@ class Mutation(
     UploadMutations,
     FavouriteMutations,
     PromptMutations,
+    WebhookMutations,
     ShareMutations,
+    ExportMutations,
     ViewerMutations,
 ):
     pass

@@ -22,6 +22,7 @@ from domain.ids import (
     parent_of_output,
 )
 from domain.images import ImageRecord
+from domain.jobs import Export, Import
 from domain.outputs import Output
 from domain.pages import Page
 from domain.parents import Parent
@@ -99,6 +100,14 @@ class Loaders:
     def image(self) -> DataLoader[ImageId, ImageRecord | None]:
         # An image's id comes with the image, which is shown already.
         return self._make(self._services.images.get_many, lambda _key, _scope: True)
+
+    @cached_property
+    def export(self) -> DataLoader[str, Export | None]:
+        return self._make(self._services.exports.get_many)
+
+    @cached_property
+    def importing(self) -> DataLoader[str, Import | None]:
+        return self._make(self._services.imports.get_many)
 
     @cached_property
     def prompt(self) -> DataLoader[PromptId, Prompt | None]:

@@ -48,6 +48,7 @@ described_enum(
     "the work. Darkroom does not try again automatically.",
     TIMED_OUT="The deadline of the model was exceeded.",
     STORAGE_UNAVAILABLE="The image could not be stored.",
+    EXPORT_INVALID="Of an import: the file is not an export, or it was changed.",
     INTERNAL="An internal error of Darkroom.",
 )
 

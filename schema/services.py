@@ -16,8 +16,10 @@ from domain.ports.objects import Link
 from domain.posts import Post
 from domain.services.accounts import AccountService
 from domain.services.conversations import ConversationService
+from domain.services.exports import ExportService
 from domain.services.favourites import FavouriteService
 from domain.services.images import ImageService
+from domain.services.imports import ImportService
 from domain.services.outputs import OutputService
 from domain.services.plans import PlanService
 from domain.services.posts import PostService
@@ -27,6 +29,7 @@ from domain.services.shares import ShareService
 from domain.services.turns import TurnService
 from domain.services.uploads import UploadService
 from domain.services.viewers import ViewerService
+from domain.services.webhooks import WebhookService
 from domain.turns import TurnUpdate
 from domain.viewers import Viewer
 
@@ -84,6 +87,9 @@ class Services:
     uploads: UploadService
     prompts: PromptService
     favourites: FavouriteService
+    webhooks: WebhookService
+    exports: ExportService
+    imports: ImportService
     shares: ShareService
     viewers: ViewerService
     accounts: AccountService

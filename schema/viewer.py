@@ -13,6 +13,7 @@ import domain.prompts
 import domain.shares
 import domain.turns
 import domain.viewers
+import domain.webhooks
 from domain.credits import Account
 from domain.ids import ModelId, parse_image_id
 from domain.model_choice import MAX_MODELS
@@ -34,6 +35,7 @@ from schema.prompts import PromptConnection
 from schema.scalars import given
 from schema.shares import Share
 from schema.turns import Turn
+from schema.webhooks import Webhook
 
 
 @strawberry.type(description="The credits of a viewer.")
@@ -246,6 +248,16 @@ class Viewer(Node):
         viewer: strawberry.Parent[domain.viewers.Viewer], info: Info
     ) -> Sequence[domain.turns.Turn]:
         return await info.context.services.turns.in_progress(viewer)
+
+    @strawberry.field(
+        graphql_type=list[Webhook],
+        description="The viewer's webhooks, oldest first: 10 at most.",
+    )
+    @staticmethod
+    async def webhooks(
+        viewer: strawberry.Parent[domain.viewers.Viewer], info: Info
+    ) -> Sequence[domain.webhooks.Webhook]:
+        return await info.context.services.webhooks.list(viewer)
 
     @strawberry.field(
         graphql_type=list[Share],

@@ -1,6 +1,6 @@
 """Having a caption written, and landing it: from then on the images of its post may run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from domain.captions import CaptionDelivery, CaptionModel, CaptionRequest
@@ -25,11 +25,11 @@ class CaptionRuns(Failover[CaptionModel, CaptionDelivery]):
         *,
         claims: ClaimRepository,
         routes: Sequence[CaptionModel],
+        may_ask: Callable[[CaptionModel], bool],
         writers: Mapping[str, CaptionWriter],
     ) -> None:
-        super().__init__(claim, progress)
+        super().__init__(claim, progress, routes=routes, may_ask=may_ask)
         self._claims = claims
-        self._routes = routes
         self._writers = writers
 
     async def make(self) -> CaptionDelivery:
@@ -60,9 +60,9 @@ class CaptionRuns(Failover[CaptionModel, CaptionDelivery]):
         return frozenset(self._writers)
 
     def routes_of(self, _observer: RunReporter) -> Sequence[CaptionModel]:
-        routes = [route for route in self._routes if route.provider in self._writers]
-        is_planned = bool(routes) and routes[0] is self._routes[0]
-        return routes if is_planned else ()
+        routes = [route for route in self.routes if route.provider in self._writers]
+        is_planned = bool(routes) and routes[0] is self.routes[0]
+        return list(filter(self.may_ask, routes)) if is_planned else ()
 
     async def ask_route(self, observer: RunReporter, route: CaptionModel) -> CaptionDelivery:
         post = self.claim.parent

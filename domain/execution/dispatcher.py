@@ -20,7 +20,7 @@ from domain.errors import Overloaded
 from domain.execution.dropped_hints import DroppedHints
 from domain.execution.rules import FEW_RUNS, has_room
 from domain.execution.runner import LETTING_GO_SECONDS, OutputRun, OutputRunner
-from domain.ids import OutputId, ViewerId, parent_of_output
+from domain.ids import ModelId, OutputId, ViewerId, parent_of_output
 from domain.outputs import CAPTION_SLOT
 from domain.ports.execution import ClaimRepository
 from domain.registry import Registry
@@ -130,7 +130,7 @@ class Dispatcher:
             return None
         try:
             waiting = await self._claims.find_waiting(hint.viewer_id, hint.output_id)
-            if waiting is None:
+            if waiting is None or self._is_off(waiting.model_id):
                 return None
             if self._lane_of(waiting) in self._contended:
                 self._has_room.set()  # a search starts it in fair order, if there is room
@@ -158,8 +158,14 @@ class Dispatcher:
         ]
         if self._stopping or not models:
             return
+        # What waits for a model that is switched off waits on. What has begun may have been paid.
+        off = set(filter(self._is_off, models))
         found = await self._claims.list_waiting(
-            models, min_queued=min_queued, expired=expired, limit=_SEARCH_LIMIT
+            [model_id for model_id in models if model_id not in off],
+            begun_only=off,
+            min_queued=min_queued,
+            expired=expired,
+            limit=_SEARCH_LIMIT,
         )
         tasks = await asyncio.gather(*map(self._claim, found), return_exceptions=True)
         if started := sum(isinstance(task, asyncio.Task) for task in tasks):
@@ -282,6 +288,9 @@ class Dispatcher:
         run = self._runs.pop(_attempt_of(waiting))
         if run.lane in self._contended:
             self._has_room.set()
+
+    def _is_off(self, model_id: ModelId) -> bool:
+        return any(registry.is_off(model_id) for registry in self._registries.values())
 
     def _lane_of(self, waiting: Waiting) -> Lane:
         _, slot = parent_of_output(waiting.output_id)

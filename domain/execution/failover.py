@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from domain.claims import Claim
 from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
@@ -21,6 +21,10 @@ from domain.execution.run_progress import RunProgress, RunReporter
 from domain.ids import OutputId
 
 log = logging.getLogger(__name__)
+
+
+_SWITCHED_OFF_SECONDS: Final = 5.0
+"""Between two looks whether a provider has been switched on again."""
 
 
 class Route(Protocol):
@@ -45,8 +49,18 @@ class TryLater(Exception):
 class Failover(ABC, Generic[AnyRoute, Answer]):
     """Has the model of one claim run, by the first of its routes that takes it."""
 
-    def __init__(self, claim: Claim, progress: RunProgress) -> None:
+    def __init__(
+        self,
+        claim: Claim,
+        progress: RunProgress,
+        *,
+        routes: Sequence[AnyRoute],
+        may_ask: Callable[[AnyRoute], bool],
+    ) -> None:
+        """`may_ask`: whether the operator lets a route be asked at the moment."""
         self.claim = claim
+        self.routes = routes
+        self.may_ask = may_ask
         self.progress = progress
         self.clock = Clock(claim)
         self.facts = {"output_id": claim.output.id, "model": claim.output.model_id}
@@ -116,7 +130,7 @@ class Failover(ABC, Generic[AnyRoute, Answer]):
                 self._record_rejection(observer, failure, provider=route.provider)
                 failures.append(failure)
         if not failures:
-            raise GenerationFailed(GenerationErrorCode.MODEL_RETIRED, retryable=False)
+            raise self._failure_without_routes()
         raise _soonest(failures)
 
     async def ask_only(self, observer: RunReporter) -> Answer:
@@ -140,6 +154,15 @@ class Failover(ABC, Generic[AnyRoute, Answer]):
             jitter=random.uniform(0.5, 1.5),
             retry_after_seconds=rejection.retry_after_seconds or 0.0,
             seconds_left=self.clock.seconds_left,
+        )
+
+    def _failure_without_routes(self) -> GenerationFailed:
+        if all(map(self.may_ask, self.routes)):
+            return GenerationFailed(GenerationErrorCode.MODEL_RETIRED, retryable=False)
+        return NotSubmitted(
+            GenerationErrorCode.PROVIDER_UNAVAILABLE,
+            retry_after_seconds=_SWITCHED_OFF_SECONDS,
+            detail="switched off",
         )
 
     def _record_rejection(

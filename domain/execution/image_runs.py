@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
@@ -38,13 +38,13 @@ class ImageRuns(Failover[ImageModel, Delivery]):
         *,
         claims: ClaimRepository,
         routes: Sequence[ImageModel],
+        may_ask: Callable[[ImageModel], bool],
         providers: Mapping[str, Provider],
         landing: Landing,
     ) -> None:
         """`routes`: the model by each provider that may be asked, the planned one first."""
-        super().__init__(claim, progress)
+        super().__init__(claim, progress, routes=routes, may_ask=may_ask)
         self._claims = claims
-        self._routes = routes
         self._providers = providers
         self._landing = landing
         self._earlier_messages: tuple[str, ...] = ()
@@ -81,23 +81,24 @@ class ImageRuns(Failover[ImageModel, Delivery]):
         changed.
         """
         run, providers = observer.run, self._providers
-        if not self._routes:
+        if not self.routes:
             return ()
         if run.job is not None and not run.rejected:
-            accepted = [one for one in self._routes if one.provider == run.provider]
-            found = accepted[0] if accepted else replace(self._routes[0], provider=run.provider)
+            accepted = [one for one in self.routes if one.provider == run.provider]
+            found = accepted[0] if accepted else replace(self.routes[0], provider=run.provider)
             return [found] if found.provider in providers else []
-        if self._routes[0].provider not in providers:
+        if self.routes[0].provider not in providers:
             return ()
-        planned, *others = [one for one in self._routes if one.provider in providers]
+        planned, *others = [one for one in self.routes if one.provider in providers]
         claim, run_count = self.claim, len(self.progress.runs)
         image_count = image_count_of(claim, index=observer.index, run_count=run_count)
         return [
-            planned,
+            *([planned] if self.may_ask(planned) else ()),
             *(
                 route
                 for route in others
-                if may_take_over(
+                if self.may_ask(route)
+                and may_take_over(
                     route, planned, claim.parent, claim.output, image_count=image_count
                 )
             ),
@@ -123,7 +124,7 @@ class ImageRuns(Failover[ImageModel, Delivery]):
     async def _generate(self) -> Delivery:
         runs = self.progress.runs
         if self.claim.parent.options.earlier_messages and any(
-            route.supports_context for route in self._routes
+            route.supports_context for route in self.routes
         ):
             found = await self._claims.earlier_messages(self.claim, limit=_MAX_EARLIER_MESSAGES)
             self._earlier_messages = tuple(map(blur_mentions, found))

@@ -1,4 +1,6 @@
-"""Models that their providers say are gone: no process offers them, until some time has passed."""
+"""Models that no process offers: withdrawn, since their providers say that they are gone, or
+switched off by an operator, as whole providers may be.
+"""
 
 import logging
 from collections.abc import AsyncIterator
@@ -7,35 +9,45 @@ from typing import Any, Final
 
 from domain.errors import Overloaded
 from domain.ids import ModelId
-from domain.ports.execution import WithdrawnModelRepository
+from domain.ports.execution import ModelAvailabilityRepository
 from domain.refreshing import refreshing
 from domain.registry import Registry
 
 log = logging.getLogger(__name__)
 
-_EVERY_SECONDS: Final = 10.0
+_EVERY_SECONDS: Final = 3.0
 
 
 class ModelAvailability:
-    def __init__(self, withdrawals: WithdrawnModelRepository, *registries: Registry[Any]) -> None:
+    def __init__(self, stored: ModelAvailabilityRepository, *registries: Registry[Any]) -> None:
         """`registries` of all kinds of models, whose ids are different."""
-        self._withdrawals = withdrawals
+        self._stored = stored
         self._registries = registries
+        self._off: frozenset[str] = frozenset()
 
     async def add(self, model_id: ModelId) -> None:
         """Withdraw a model here at once, and everywhere soon."""
         log.error("model withdrawn", extra={"model": model_id})
         with suppress(Overloaded):  # the next request for it finds out again
-            await self._withdrawals.add(model_id)
+            await self._stored.withdraw(model_id)
             await self._refresh()
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[None]:
-        """Keep up with what other processes have found out, until the block ends."""
-        async with refreshing(self._refresh, every_seconds=_EVERY_SECONDS, name="withdrawals"):
+        """Keep up with what operators and other processes have stored, until the block ends."""
+        with suppress(Overloaded):
+            # Before anything begins: what is switched off is not started once more.
+            await self._refresh()
+        async with refreshing(self._refresh, every_seconds=_EVERY_SECONDS, name="availability"):
             yield
 
     async def _refresh(self) -> None:
-        ids = await self._withdrawals.ids()
+        unavailable = await self._stored.find_unavailable()
+        since = {one.name: one.since for one in unavailable.off}
         for registry in self._registries:
-            registry.withdraw(ids)
+            registry.withdraw(unavailable.withdrawn)
+            registry.switch_off(since)
+        off = frozenset(since)
+        if off != self._off:
+            log.warning("switched off", extra={"names": sorted(off), "before": sorted(self._off)})
+            self._off = off

@@ -33,11 +33,11 @@ for the last of a hundred.
 """
 FEW_RUNS: Final = 2
 """A viewer may always have this many."""
+_WITHOUT_WORDS: Final = frozenset({OutputStatus.FAILED, OutputStatus.CANCELLED})
 LONGEST_GAP_LEASES: Final = 0.5
 """In leases: for so long the database may not have been reached without any live worker's lease
 expiring. A renewal that has just failed, or hangs, is repeated before its lease ends.
 """
-_WITHOUT_WORDS: Final = frozenset({OutputStatus.FAILED, OutputStatus.CANCELLED})
 _SUSPENDED_AFTER_LEASES: Final = 2 / 3
 """In leases: how long a process must have stood still for live workers' leases to expire unseen."""
 
@@ -146,10 +146,12 @@ def in_fair_order(
     now: datetime,
     *,
     model_ids: Collection[ModelId],
+    begun_only: Collection[ModelId] = (),
     min_queued: timedelta,
     expired: bool,
 ) -> Sequence[Candidate]:
-    """The outputs of these models that a search starts, the first one first.
+    """The outputs of these models that a search starts, the first one first; of those in
+    `begun_only`, the outputs that a worker has begun.
 
     Interrupted outputs come first: their run had begun, and may have been paid for. The others are
     ordered by how many of their viewer's outputs run or wait before them, and then by how long they
@@ -159,7 +161,10 @@ def in_fair_order(
     found = [
         one
         for one in candidates
-        if one.model_id in model_ids
+        if (
+            one.model_id in model_ids
+            or (one.model_id in begun_only and one.state.status is OutputStatus.GENERATING)
+        )
         and may_be_started_by_search(one.state, now, min_queued=min_queued, expired=expired)
     ]
     before = Counter(one.viewer_id for one in candidates if is_held(one.state, now))

@@ -66,12 +66,23 @@ class OutputRunner:
         return self._caption_of(claim) if claim.output.is_caption else self._images_of(claim)
 
     def _caption_of(self, claim: Claim) -> CaptionRuns:
-        routes = self.caption_models.routes(claim.output.model_id)
+        routes = self.caption_models.routes_as_planned(
+            claim.output.model_id, planned_at=claim.output.queued_at
+        )
         progress = self._progress_of(claim, routes, run_count=1)
-        return CaptionRuns(claim, progress, claims=self.claims, routes=routes, writers=self.writers)
+        return CaptionRuns(
+            claim,
+            progress,
+            claims=self.claims,
+            routes=routes,
+            may_ask=self.caption_models.may_ask,
+            writers=self.writers,
+        )
 
     def _images_of(self, claim: Claim) -> ImageRuns:
-        routes = self.registry.routes(claim.output.model_id)
+        routes = self.registry.routes_as_planned(
+            claim.output.model_id, planned_at=claim.output.queued_at
+        )
         image_count = claim.parent.options.images_per_model
         run_count = routes[0].runs_for(image_count) if routes else 1
         progress = self._progress_of(claim, routes, run_count=run_count)
@@ -89,6 +100,7 @@ class OutputRunner:
             progress,
             claims=self.claims,
             routes=routes,
+            may_ask=self.registry.may_ask,
             providers=self.providers,
             landing=landing,
         )

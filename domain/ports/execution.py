@@ -3,15 +3,19 @@
 All repositories raise `Overloaded` where the database cannot be reached.
 """
 
-from collections.abc import Collection, Iterable, Sequence
-from datetime import timedelta
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from domain.captions import CaptionDelivery
 from domain.claims import Claim, Waiting
+from domain.conversations import Conversation
 from domain.ids import ModelId, OutputId, ViewerId
 from domain.images import ImageRecord
+from domain.jobs import AnyJob, Export, Import, JobClaim
 from domain.outputs import GenerationError, Preview, Report, Run
+from domain.turns import Turn
 
 
 class ClaimRepository(Protocol):
@@ -27,10 +31,16 @@ class ClaimRepository(Protocol):
         """
 
     async def list_waiting(
-        self, model_ids: Iterable[ModelId], *, min_queued: timedelta, expired: bool, limit: int
+        self,
+        model_ids: Iterable[ModelId],
+        *,
+        begun_only: Iterable[ModelId] = (),
+        min_queued: timedelta,
+        expired: bool,
+        limit: int,
     ) -> Sequence[Waiting]:
         """Outputs of these models, of all viewers, that no worker holds: given back, or queued for
-        this long.
+        this long. Of the models in `begun_only`, those that a worker has begun.
 
         With `expired`, also those whose worker has let its lease expire. In fair order: outputs of
         the viewer with the fewest running ones first, then the longest queued.
@@ -106,12 +116,80 @@ class ClaimRepository(Protocol):
         """
 
 
-class WithdrawnModelRepository(Protocol):
-    """Models that their providers say are gone. Each is forgotten after an hour."""
+class JobRepository(Protocol[AnyJob]):
+    """Jobs are claimed as outputs are: every write of a claim does nothing once another process has
+    claimed it, or it is deleted, and returns False then.
+    """
 
-    async def add(self, model_id: ModelId) -> None: ...
+    async def create(self, job: AnyJob, *, at_most: int) -> bool:
+        """False where the viewer has so many unfinished ones. Raise ViewerBeingDeleted."""
 
-    async def ids(self) -> Collection[ModelId]: ...
+    async def get_many(self, viewer_id: ViewerId, ids: Iterable[str]) -> Mapping[str, AnyJob]: ...
+
+    async def claim(self, *, lease: timedelta, max_tries: int) -> JobClaim[AnyJob] | None:
+        """The longest waiting one that no process holds, and that has been claimed less often."""
+
+    async def abandon(self, *, max_tries: int, error: GenerationError, kept: timedelta) -> None:
+        """End those that have been claimed so often in vain."""
+
+    async def renew(
+        self, claim: JobClaim[AnyJob], *, progress: float | None, lease: timedelta
+    ) -> bool: ...
+
+    async def fail(
+        self, claim: JobClaim[AnyJob], error: GenerationError, *, kept: timedelta
+    ) -> bool: ...
+
+
+class ExportRepository(JobRepository[Export], Protocol):
+    async def complete(
+        self, claim: JobClaim[Export], *, key: str, byte_size: int, kept: timedelta
+    ) -> bool: ...
+
+
+class ImportRepository(JobRepository[Import], Protocol):
+    async def add_images(self, claim: JobClaim[Import], records: Sequence[ImageRecord]) -> bool: ...
+
+    async def add_turns(self, claim: JobClaim[Import], turns: Sequence[Turn]) -> bool:
+        """They may be there from an earlier try."""
+
+    async def complete(
+        self,
+        claim: JobClaim[Import],
+        conversations: Sequence[tuple[Conversation, str]],
+        *,
+        kept: timedelta,
+    ) -> bool:
+        """Write the conversations, each with the texts that it is found by, last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwitchedOff:
+    """A model or a provider that an operator has switched off."""
+
+    name: str
+    """The model's id or the provider's name."""
+    reason: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unavailable:
+    withdrawn: Collection[ModelId]
+    """Their providers say that they are gone. Each is forgotten after an hour."""
+    off: Collection[SwitchedOff]
+
+
+class ModelAvailabilityRepository(Protocol):
+    async def withdraw(self, model_id: ModelId) -> None: ...
+
+    async def find_unavailable(self) -> Unavailable: ...
+
+    async def switch_off(self, name: str, *, reason: str) -> None:
+        """Again with another reason: the time stays."""
+
+    async def switch_on(self, name: str) -> bool:
+        """Let it be asked again, and a withdrawn model too. False if it was neither."""
 
 
 class HintQueue(Protocol):

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
-from domain.ids import ModelId
+from domain.ids import ModelId, OutputId, ViewerId
 from domain.outputs import OutputStatus
 
 
@@ -23,6 +23,26 @@ class Backlog:
     credits_reserved: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StuckOutput:
+    """An output that should have ended long ago."""
+
+    output_id: OutputId
+    viewer_id: ViewerId
+    model_id: ModelId
+    status: OutputStatus
+    queued_at: datetime
+    lease_until: datetime | None
+    """Until when a worker holds it. None: none does."""
+
+
 class BacklogRepository(Protocol):
-    async def list_backlogs(self) -> Sequence[Backlog]:
-        """Of all viewers. Raise `Overloaded` where the database cannot be reached."""
+    """Of all viewers. It raises `Overloaded` where the database cannot be reached."""
+
+    async def list_backlogs(self) -> Sequence[Backlog]: ...
+
+    async def list_stuck(self, *, limit: int) -> Sequence[StuckOutput]:
+        """The longest queued first."""
+
+    async def list_deletions(self, *, limit: int) -> Sequence[ViewerId]:
+        """Viewers whose deletion has begun, and is not finished."""

@@ -13,7 +13,7 @@ from domain.captions import PlannedCaption
 from domain.changes import ClusterTime
 from domain.conflicts import Conflict
 from domain.conversations import Conversation
-from domain.credits import Account, Proof
+from domain.credits import Account, CreditsOfDay, Proof
 from domain.errors import UserError
 from domain.idempotency import IdempotencyKey, IdempotencyRecord
 from domain.ids import (
@@ -99,7 +99,12 @@ class ConversationRepository(Protocol):
     ) -> Conversation | None: ...
 
     async def delete(
-        self, viewer_id: ViewerId, conversation_id: ConversationId, *, keep_images: bool = False
+        self,
+        viewer_id: ViewerId,
+        conversation_id: ConversationId,
+        *,
+        keep_images: bool = False,
+        restorable_for: timedelta | None = None,
     ) -> Sequence[str] | None:
         """Delete it with its turns and shares, and with its outputs' images except favourites and
         those that another conversation uses, or no image at all. Release what unfinished outputs
@@ -107,6 +112,15 @@ class ConversationRepository(Protocol):
 
         Return the keys of objects that are orphans from then on; None if there was no such
         conversation.
+        """
+
+    async def restore(
+        self, viewer_id: ViewerId, conversation_id: ConversationId
+    ) -> Conversation | Conflict:
+        """Undo a deletion that can be restored, but for shares and exports.
+
+        The conflict is STALE where there is none, or its time is over, and IMAGE_GONE where an
+        image that it refers to has been deleted meanwhile.
         """
 
 
@@ -370,6 +384,9 @@ class AccountRepository(Protocol):
 
     async def grant(self, viewer_id: ViewerId, credits: int, *, key: str) -> Account | None:
         """Add credits; None if the viewer has been granted credits under this key before."""
+
+    async def list_days(self, viewer_id: ViewerId, *, limit: int) -> Sequence[CreditsOfDay]:
+        """What was moved on each day with movements, the latest day first."""
 
     async def prove(self) -> Proof:
         """Compare all accounts with the ledger and the outputs, as of one moment."""

@@ -10,8 +10,10 @@ from pymongo.errors import DuplicateKeyError
 from domain.conflicts import Conflict
 from domain.credits import (
     Account,
+    CreditsOfDay,
     Discrepancy,
     Movement,
+    MovementKind,
     Proof,
     granted,
     released,
@@ -87,6 +89,19 @@ class MongoAccountRepository:
         added = await self._database.transact(work, account=viewer_id)
         return None if isinstance(added, Conflict) else added.result
 
+    async def list_days(self, viewer_id: ViewerId, *, limit: int) -> Sequence[CreditsOfDay]:
+        stages: list[Document] = [{"$match": {"ownerId": viewer_id}}, *_BY_DAY, {"$limit": limit}]
+        return [
+            CreditsOfDay(
+                day=found["_id"].date(),
+                granted=found["granted"],
+                reserved=found["reserved"],
+                charged=found["charged"],
+                released=found["released"],
+            )
+            async for found in await self._database.ledger.aggregate(stages)
+        ]
+
     async def prove(self) -> Proof:
         # A snapshot session reads everything as it was at one moment.
         async with self._database.client.start_session(snapshot=True) as session:
@@ -134,6 +149,19 @@ async def move_credits(
 async def refuse_while_erased(transaction: Transaction, viewer_id: ViewerId) -> None:
     """Raise ViewerBeingDeleted, for what is made without moving credits."""
     if await transaction.accounts.find_one({"_id": viewer_id, "erasure": {"$exists": True}}):
+        raise ViewerBeingDeleted
+
+
+async def touch_account(transaction: Transaction, viewer_id: ViewerId, name: str) -> None:
+    """Note the time in the account, for what is counted but moves no credits: two of a viewer's
+    transactions conflict here, so that the second counts what the first has made.
+
+    Raise ViewerBeingDeleted.
+    """
+    touched = await transaction.accounts.update_one(
+        {"_id": viewer_id, **NOT_ERASED}, [{"$set": {name: "$$NOW"}}]
+    )
+    if not touched.matched_count:
         raise ViewerBeingDeleted
 
 
@@ -200,6 +228,33 @@ def read_account(document: Document) -> Account:
         active_outputs=document["activeOutputs"],
     )
 
+
+def _sum_of(kind: MovementKind, amount: Document | str) -> Document:
+    return {"$sum": {"$cond": [{"$eq": ["$kind", kind.value]}, amount, 0]}}
+
+
+_BY_DAY: Final[list[Document]] = [
+    {
+        "$group": {
+            "_id": {"$dateTrunc": {"date": "$createdAt", "unit": "day"}},
+            "granted": _sum_of(MovementKind.GRANT, "$balance"),
+            "reserved": _sum_of(MovementKind.RESERVE, "$reserved"),
+            "charged": _sum_of(MovementKind.CAPTURE, {"$multiply": ["$balance", -1]}),
+            # Of a charge, the balance falls by less than what is not reserved any more.
+            "released": {
+                "$sum": {
+                    "$cond": [
+                        {"$lt": ["$reserved", 0]},
+                        {"$subtract": ["$balance", "$reserved"]},
+                        0,
+                    ]
+                }
+            },
+        }
+    },
+    {"$sort": {"_id": -1}},
+]
+"""A viewer's lines of the ledger, summed up by day, the latest first."""
 
 _UNFINISHED: Final[list[Document]] = [
     {"$match": {"status": UNFINISHED_PARENT}},

@@ -5,8 +5,9 @@ from datetime import timedelta
 from typing import Final
 
 from domain.execution.rules import MAX_QUEUED
+from domain.ids import ViewerId, output_id_of
 from domain.outputs import OutputStatus
-from domain.ports.operators import Backlog
+from domain.ports.operators import Backlog, StuckOutput
 from storage.mongo.collections import SEARCHED_FIRST, UNFINISHED_PARENT, Document, over_all_parents
 from storage.mongo.database import Database, repository
 from storage.mongo.output_rules import UNFINISHED_OUTPUT, is_stuck, of_output
@@ -14,11 +15,12 @@ from storage.mongo.output_rules import UNFINISHED_OUTPUT, is_stuck, of_output
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _UNFINISHED: Final[list[Document]] = [
     {"$match": {"status": UNFINISHED_PARENT}},
-    {"$unwind": "$outputs"},
-    {"$project": {"output": "$outputs"}},
+    {"$project": {"ownerId": 1, "output": "$outputs"}},
+    {"$unwind": "$output"},
     # What waits for a caption is in no queue.
     {"$match": {"output.status": {"$in": UNFINISHED_OUTPUT}, "output.waits": {"$ne": True}}},
 ]
+_IS_STUCK: Final = of_output(is_stuck(MAX_QUEUED))
 _BACKLOGS: Final[list[Document]] = [
     *over_all_parents(_UNFINISHED),
     {
@@ -26,11 +28,16 @@ _BACKLOGS: Final[list[Document]] = [
             "_id": {"model": "$output.model", "status": "$output.status"},
             "count": {"$sum": 1},
             "oldest": {"$max": {"$subtract": ["$$NOW", "$output.queuedAt"]}},
-            "stuck": {"$sum": {"$cond": [of_output(is_stuck(MAX_QUEUED)), 1, 0]}},
+            "stuck": {"$sum": {"$cond": [_IS_STUCK, 1, 0]}},
             "credits": {"$sum": "$output.creditsReserved"},
         }
     },
     {"$sort": {"_id": 1}},
+]
+_STUCK: Final[list[Document]] = [
+    *over_all_parents(_UNFINISHED),
+    {"$match": {"$expr": _IS_STUCK}},
+    {"$sort": {"output.queuedAt": 1}},
 ]
 
 
@@ -54,3 +61,21 @@ class MongoBacklogRepository:
             )
             async for found in await self._unfinished.aggregate(_BACKLOGS)
         ]
+
+    async def list_stuck(self, *, limit: int) -> Sequence[StuckOutput]:
+        return [
+            StuckOutput(
+                output_id=output_id_of(found["_id"], found["output"]["slot"]),
+                viewer_id=found["ownerId"],
+                model_id=found["output"]["model"],
+                status=OutputStatus(found["output"]["status"]),
+                queued_at=found["output"]["queuedAt"],
+                lease_until=found["output"].get("leaseUntil"),
+            )
+            async for found in await self._unfinished.aggregate([*_STUCK, {"$limit": limit}])
+        ]
+
+    async def list_deletions(self, *, limit: int) -> Sequence[ViewerId]:
+        begun = {"erasure.leaseUntil": {"$exists": True}}
+        found = self._database.accounts.find(begun, {"_id": 1}).limit(limit)
+        return [one["_id"] async for one in found]

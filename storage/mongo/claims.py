@@ -32,6 +32,7 @@ from storage.mongo.accounts import move_credits
 from storage.mongo.collections import PARENTS, SEARCHED_FIRST, UNFINISHED_PARENT, Document
 from storage.mongo.database import Database, repository
 from storage.mongo.images import image_document, record_document
+from storage.mongo.outbox import announce_ends
 from storage.mongo.output_rules import (
     FOUND,
     IS_CLAIMABLE,
@@ -83,9 +84,17 @@ class MongoClaimRepository:
         )
 
     async def list_waiting(
-        self, model_ids: Iterable[ModelId], *, min_queued: timedelta, expired: bool, limit: int
+        self,
+        model_ids: Iterable[ModelId],
+        *,
+        begun_only: Iterable[ModelId] = (),
+        min_queued: timedelta,
+        expired: bool,
+        limit: int,
     ) -> Sequence[Waiting]:
-        stages = in_fair_order(list(model_ids), min_queued=min_queued, expired=expired)
+        stages = in_fair_order(
+            list(model_ids), begun_only=list(begun_only), min_queued=min_queued, expired=expired
+        )
         return [
             _read_waiting(found, found["output"], found["ownerId"])
             async for found in await self._database.collection(SEARCHED_FIRST).aggregate(
@@ -190,6 +199,9 @@ class MongoClaimRepository:
             if not await self._write_seen(claim, changes, inside=transaction):
                 raise Abort(Conflict.STALE)
             await transaction.images.insert_many(documents)
+            await announce_ends(
+                transaction, claim.parent.owner_id, claim.parent.id, slots=[output.slot]
+            )
             await move_credits(transaction, claim.parent.owner_id, movements=[movement])
             return True
 
@@ -223,6 +235,7 @@ class MongoClaimRepository:
             )
             if before is None:
                 raise Abort(Conflict.STALE)
+            await announce_ends(transaction, claim.parent.owner_id, post_id, slots=[output.slot])
             await move_credits(transaction, claim.parent.owner_id, movements=[movement])
             return [
                 output_id_of(post_id, one["slot"])

@@ -1,23 +1,52 @@
-"""Models that have been withdrawn, for as long as their documents live."""
+"""Models that have been withdrawn, for as long as their documents live, and what is switched off.
 
-from collections.abc import Collection
+A document of a switch has no `createdAt`, by which the others end.
+"""
+
 from datetime import UTC, datetime
+from typing import Final
 
 from domain.ids import ModelId
+from domain.ports.execution import SwitchedOff, Unavailable
 from storage.mongo.database import Database, repository
+
+_OFF: Final = "off "
+"""Before the name, in the id of a switch."""
 
 
 @repository
-class MongoWithdrawnModelRepository:
-    """See `domain.ports.WithdrawnModelRepository`."""
+class MongoModelAvailabilityRepository:
+    """See `domain.ports.execution.ModelAvailabilityRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, model_id: ModelId) -> None:
+    async def withdraw(self, model_id: ModelId) -> None:
         await self._database.withdrawals.update_one(
             {"_id": model_id}, {"$set": {"createdAt": datetime.now(UTC)}}, upsert=True
         )
 
-    async def ids(self) -> Collection[ModelId]:
-        return [found["_id"] async for found in self._database.withdrawals.find({}, {"_id": 1})]
+    async def find_unavailable(self) -> Unavailable:
+        found = await self._database.withdrawals.find({}).to_list()
+        return Unavailable(
+            withdrawn=[one["_id"] for one in found if "offSince" not in one],
+            off=[
+                SwitchedOff(
+                    name=one["_id"].removeprefix(_OFF), reason=one["reason"], since=one["offSince"]
+                )
+                for one in found
+                if "offSince" in one
+            ],
+        )
+
+    async def switch_off(self, name: str, *, reason: str) -> None:
+        await self._database.withdrawals.update_one(
+            {"_id": _OFF + name},
+            {"$set": {"reason": reason}, "$setOnInsert": {"offSince": datetime.now(UTC)}},
+            upsert=True,
+        )
+
+    async def switch_on(self, name: str) -> bool:
+        ids = [name, _OFF + name]
+        deleted = await self._database.withdrawals.delete_many({"_id": {"$in": ids}})
+        return deleted.deleted_count > 0

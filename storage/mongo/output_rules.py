@@ -91,12 +91,17 @@ def is_stuck(max_queued: timedelta, *, after: timedelta = STUCK_AFTER) -> Docume
 
 
 def in_fair_order(
-    model_ids: Sequence[ModelId], *, min_queued: timedelta, expired: bool
+    model_ids: Sequence[ModelId],
+    *,
+    begun_only: Sequence[ModelId] = (),
+    min_queued: timedelta,
+    expired: bool,
 ) -> list[Document]:
     """`rules.in_fair_order`: the pipeline over parents of all kinds, beginning with those of
     `SEARCHED_FIRST`. It makes one document per output.
     """
-    is_wanted = {"$in": ["$$output.model", list(model_ids)]}
+    is_begun = {"$and": [_IS_GENERATING, {"$in": ["$$output.model", list(begun_only)]}]}
+    is_wanted = {"$or": [{"$in": ["$$output.model", list(model_ids)]}, is_begun]}
     found = {"$and": [is_wanted, may_be_started_by_search(min_queued=min_queued, expired=expired)]}
     unfinished: list[Document] = [
         {"$match": {"status": UNFINISHED_PARENT}},

@@ -27,6 +27,7 @@ from storage.mongo.collections import PARENTS, UNFINISHED_PARENT, Document
 from storage.mongo.database import Database, cluster_time_of, repository
 from storage.mongo.idempotency import use_key
 from storage.mongo.images import find_used_images, read_image
+from storage.mongo.outbox import announce_ends
 from storage.mongo.output_rules import (
     CAPTION_IS_AWAITED,
     MAY_BE_CANCELLED,
@@ -176,6 +177,7 @@ async def end_outputs(
     ended = [one for one in unfinished if one["slot"] in slots]
     if any(one["slot"] == CAPTION_SLOT for one in ended):
         ended += [one for one in unfinished if one.get("waits") and one not in ended]
+    await announce_ends(transaction, owner_id, parent_id, slots=[one["slot"] for one in ended])
     await move_credits(transaction, owner_id, movements=releases(parent_id, ended))
 
 

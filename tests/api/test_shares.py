@@ -682,6 +682,29 @@ async def test_all_that_is_wrong_is_said_together(client: GraphQLClient) -> None
     assert codes(payload) == [("EXPIRY_INVALID", "expiresAt"), ("NOT_FOUND", "conversationId")]
 
 
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("2999-01-01T00:00:00", "2999-01-01T00:00:00.000Z"),
+        ("2999-01-01T02:00:00+02:00", "2999-01-01T00:00:00.000Z"),
+        ("2999-01-01", "2999-01-01T00:00:00.000Z"),
+    ],
+)
+async def test_a_time_without_a_zone_is_in_utc(
+    client: GraphQLClient, given: str, read: str
+) -> None:
+    done = await conversation_with(client)
+
+    assert (await share(client, done["conversation"]["id"], expiresAt=given))["expiresAt"] == read
+
+
+@pytest.mark.parametrize("given", ["0001-01-01T00:00:00+14:00", "soon", 7, ""])
+async def test_what_is_no_time_is_refused(client: GraphQLClient, given: object) -> None:
+    answer = await client.execute(CREATE, input={"conversationId": "conv_x", "expiresAt": given})
+
+    assert answer["errors"][0]["extensions"]["code"] == "BAD_USER_INPUT"
+
+
 async def test_the_number_of_shares_is_limited(client: GraphQLClient) -> None:
     """Also where they are created at once."""
     done = await conversation_with(client)

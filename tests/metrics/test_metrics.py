@@ -11,7 +11,6 @@ import httpx2
 from pydantic import SecretStr
 
 from domain.errors import GenerationErrorCode
-from domain.execution.rules import MAX_QUEUED
 from domain.images import new_key, shard_of
 from domain.models import ModelRegistry
 from domain.outputs import GenerationError
@@ -27,6 +26,7 @@ from tests.metrics.scrapes import Scrape, scrape, status_of
 from tests.operations import FOLLOW, SMALL, conversation_with, start
 from tests.serving import free_port
 from tests.storage.builders import a_conversation, a_model, another_turn, as_stored
+from tests.test_operators import STUCK
 from tests.test_worker import nowhere, work
 from tests.uploads import complete_or_refuse, create, declared, send_file
 
@@ -161,8 +161,7 @@ async def test_what_is_queued_is_shown_by_provider_while_no_worker_runs(
                 {"_id": turn["id"]}, [{"$set": {"outputs.queuedAt": age}}]
             )
             aged = await _until(port, partial(_has_waited, seconds))
-        late = {"$subtract": ["$$NOW", round(MAX_QUEUED.total_seconds() + 40) * 1000]}
-        await opened.turns.update_one({"_id": turn["id"]}, [{"$set": {"outputs.queuedAt": late}}])
+        await opened.turns.update_one({"_id": turn["id"]}, [STUCK])
         stuck = await _until(port, lambda now: now("darkroom_outputs_stuck") > 0)
 
     queued = "darkroom_outputs"

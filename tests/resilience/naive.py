@@ -52,7 +52,13 @@ class NaiveClaimRepository(MongoClaimRepository):
         return []
 
     async def list_waiting(
-        self, model_ids: Iterable[ModelId], *, min_queued: timedelta, expired: bool, limit: int
+        self,
+        model_ids: Iterable[ModelId],
+        *,
+        begun_only: Iterable[ModelId] = (),
+        min_queued: timedelta,
+        expired: bool,
+        limit: int,
     ) -> Sequence[Waiting]:
         """At first everything that is not over: this process has just been started again."""
         wanted = set(model_ids)

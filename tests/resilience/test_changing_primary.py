@@ -24,7 +24,7 @@ from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database, open_database
 from storage.mongo.images import MongoImageRepository
-from storage.mongo.model_availability import MongoWithdrawnModelRepository
+from storage.mongo.model_availability import MongoModelAvailabilityRepository
 from storage.objects.folder import FolderObjectStore
 from tests.resilience.evidence import read_stored
 from tests.resilience.replica_set import Member, ReplicaSet, open_replica_set
@@ -120,7 +120,7 @@ async def test_a_landing_that_is_confirmed_late_keeps_its_bytes(
         providers={local.name: local},
         caption_models=CaptionModelRegistry([]),
         writers={},
-        availability=ModelAvailability(MongoWithdrawnModelRepository(replicated), registry),
+        availability=ModelAvailability(MongoModelAvailabilityRepository(replicated), registry),
     )
     _, turn = await a_conversation(replicated, "local-silver")
     waiting = await claims.find_waiting(turn.owner_id, turn.outputs[0].id)

@@ -19,7 +19,7 @@ from storage.imaging.threaded import ThreadedImageProcessor
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.database import Database
 from storage.mongo.images import MongoImageRepository
-from storage.mongo.model_availability import MongoWithdrawnModelRepository
+from storage.mongo.model_availability import MongoModelAvailabilityRepository
 from storage.objects.folder import FolderObjectStore
 from tests.resilience.evidence import read_stored
 from tests.storage.builders import a_conversation
@@ -64,7 +64,7 @@ async def test_what_lands_after_its_worker_was_stopped_keeps_its_bytes(
         providers={local.name: local},
         caption_models=CaptionModelRegistry([]),
         writers={},
-        availability=ModelAvailability(MongoWithdrawnModelRepository(database), registry),
+        availability=ModelAvailability(MongoModelAvailabilityRepository(database), registry),
     )
     _, turn = await a_conversation(database, "local-silver")
     waiting = await claims.find_waiting(turn.owner_id, turn.outputs[0].id)

@@ -31,7 +31,7 @@ from storage.imaging.threaded import ThreadedImageProcessor
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.database import Database
 from storage.mongo.images import MongoImageRepository
-from storage.mongo.model_availability import MongoWithdrawnModelRepository
+from storage.mongo.model_availability import MongoModelAvailabilityRepository
 from storage.objects.folder import FolderObjectStore
 from tests.storage.builders import ANA, a_conversation, a_model
 
@@ -112,7 +112,7 @@ def a_dispatcher(
         providers=providers,
         caption_models=CaptionModelRegistry([]),
         writers={},
-        availability=ModelAvailability(MongoWithdrawnModelRepository(database), registry),
+        availability=ModelAvailability(MongoModelAvailabilityRepository(database), registry),
     )
     return Dispatcher(claims, runner)
 

@@ -205,6 +205,7 @@ TURNS: Final = st.lists(
 @given(
     turns=TURNS,
     models=st.sets(st.sampled_from(MODELS), min_size=1),
+    begun=st.sets(st.sampled_from(MODELS)),
     min_queued=st.sampled_from((timedelta(0), WAIT)),
     expired=st.booleans(),
 )
@@ -215,8 +216,10 @@ TURNS: Final = st.lists(
 )
 async def test_the_fair_order(
     database: Database,
+    *,
     turns: list[tuple[ViewerId, list[Document]]],
     models: set[ModelId],
+    begun: set[ModelId],
     min_queued: timedelta,
     expired: bool,
 ) -> None:
@@ -241,7 +244,9 @@ async def test_the_fair_order(
         }
         for number, (viewer_id, outputs) in enumerate(turns)
     ]
-    stages = output_rules.in_fair_order(sorted(models), min_queued=min_queued, expired=expired)
+    stages = output_rules.in_fair_order(
+        sorted(models), begun_only=sorted(begun), min_queued=min_queued, expired=expired
+    )
 
     await database.posts.delete_many({})
     if documents[1::2]:
@@ -250,7 +255,12 @@ async def test_the_fair_order(
     found = await _aggregate(database, [{"$documents": documents[::2]}, *stages])
 
     expected = rules.in_fair_order(
-        candidates, NOW, model_ids=models, min_queued=min_queued, expired=expired
+        candidates,
+        NOW,
+        model_ids=models,
+        begun_only=begun,
+        min_queued=min_queued,
+        expired=expired,
     )
     assert [(one["_id"], one["output"]["slot"]) for one in found] == [
         (one.parent_id, one.slot) for one in expected

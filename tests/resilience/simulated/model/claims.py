@@ -30,7 +30,13 @@ class Claims:
         return _waiting(row, output)
 
     def list_waiting(
-        self, model_ids: Iterable[ModelId], *, min_queued: timedelta, expired: bool, limit: int
+        self,
+        model_ids: Iterable[ModelId],
+        *,
+        begun_only: Iterable[ModelId] = (),
+        min_queued: timedelta,
+        expired: bool,
+        limit: int,
     ) -> Sequence[Waiting]:
         unfinished = {
             (row.parent.id, output.slot): (row, output)
@@ -40,6 +46,7 @@ class Claims:
             [_candidate(row, output) for row, output in unfinished.values()],
             self._tables.now(),
             model_ids=set(model_ids),
+            begun_only=set(begun_only),
             min_queued=min_queued,
             expired=expired,
         )

@@ -1,0 +1,111 @@
+"""For operators: switch a model or a provider off and on, for all processes at once.
+
+`python -m commands.models off NAME --reason TEXT`, `on NAME` and `list`. NAME is a model's id or
+alias, or a provider's name. Processes know it within five seconds. What is running continues, and
+what waits fails over to another provider of its model, or waits until the name is switched on.
+"""
+
+import asyncio
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from bootstrap import load_caption_registry, load_registry, open_image_tools
+from commands.opened import opened_database
+from domain.errors import Overloaded
+from domain.ports.execution import SwitchedOff, Unavailable
+from domain.registry import RegisteredModel, Registry
+from runtime.lifecycle import CANNOT_START, FAILED, STOPPED, CannotStart, complain
+from settings import Settings, SettingsError, read_settings
+from storage.mongo.model_availability import MongoModelAvailabilityRepository
+
+Registries: TypeAlias = Sequence[Registry[Any]]
+"""One for each kind of models."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command. Return 1 if there is nothing of this name, 2 if it cannot run."""
+    asked = _parser().parse_args(arguments)
+    try:
+        return asyncio.run(_run(read_settings(), asked))
+    except (SettingsError, CannotStart, Overloaded) as error:
+        complain(error)
+        return CANNOT_START
+
+
+async def _run(settings: Settings, asked: Namespace) -> int:
+    async with open_image_tools(settings) as tools:
+        registries = (
+            load_registry(settings, with_credentials=tools.remote),
+            load_caption_registry(settings, with_credentials=tools.remote),
+        )
+    async with opened_database(settings) as (_, opened):
+        stored = MongoModelAvailabilityRepository(opened)
+        if asked.command == "list":
+            _show(registries, await stored.find_unavailable())
+            return STOPPED
+        name = _find(registries, asked.name)
+        if name is None:
+            complain(f"{asked.name} is neither a model nor a provider of the catalogue.")
+            return FAILED
+        if asked.command == "off":
+            await stored.switch_off(name, reason=asked.reason)
+            print(f"{name} is switched off. All processes know it within five seconds.")
+        elif await stored.switch_on(name):
+            print(f"{name} may be asked again. All processes know it within five seconds.")
+        else:
+            print(f"{name} was neither switched off nor withdrawn.")
+        return STOPPED
+
+
+def _find(registries: Registries, name: str) -> str | None:
+    for registry in registries:
+        model = registry.get(name)
+        if model is not None:
+            return str(model.id)
+    providers = {one for model in _all(registries) for one in model.providers}
+    return name if name in providers else None
+
+
+def _all(registries: Registries) -> Sequence[RegisteredModel]:
+    return [model for registry in registries for model in registry.all()]
+
+
+def _show(registries: Registries, unavailable: Unavailable) -> None:
+    off = {one.name: one for one in unavailable.off}
+    for registry in registries:
+        registry.withdraw(unavailable.withdrawn)
+        registry.switch_off({one.name: one.since for one in unavailable.off})
+    models = _all(registries)
+    for name in sorted(off.keys() - {model.id for model in models}):
+        print(f"{name:<34} {'provider':<22} {_why(off[name])}")
+    for model in models:
+        print(f"{model.id:<34} {','.join(model.providers):<22} {_state(model, off)}")
+
+
+def _state(model: RegisteredModel, off: Mapping[str, SwitchedOff]) -> str:
+    if model.unavailable_reason is None:
+        return f"available by {model.provider}"
+    reason = off.get(model.id) or off.get(model.provider)
+    return _why(reason) if reason else model.unavailable_reason.value
+
+
+def _why(one: SwitchedOff) -> str:
+    return f"SWITCHED_OFF since {one.since:%Y-%m-%d %H:%M}Z: {one.reason}"
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="python -m commands.models", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    off = commands.add_parser("off", help="let no process ask this model or provider")
+    off.add_argument("name", help="a model's ID or alias, or a provider")
+    off.add_argument("--reason", required=True, help="why, for other operators")
+    on = commands.add_parser("on", help="let it be asked again, also where it was withdrawn")
+    on.add_argument("name", help="a model's ID or alias, or a provider")
+    commands.add_parser("list", help="all models, and why those that are not available are not")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

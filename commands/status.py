@@ -1,0 +1,99 @@
+"""For operators: what waits, what is stuck, what is owed, and what is not available.
+
+`python -m commands.status`. Exit code 1: outputs are stuck.
+"""
+
+import asyncio
+import sys
+from argparse import ArgumentParser
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Final
+
+from bootstrap import load_caption_registry, load_registry
+from commands.opened import opened_database
+from domain.errors import Overloaded
+from domain.ids import ModelId, ViewerId
+from domain.plurals import count
+from domain.ports.execution import Unavailable
+from domain.ports.operators import Backlog, StuckOutput
+from runtime.lifecycle import CANNOT_START, FAILED, STOPPED, CannotStart, complain
+from settings import Settings, SettingsError, read_settings
+from storage.mongo.backlog import MongoBacklogRepository
+from storage.mongo.model_availability import MongoModelAvailabilityRepository
+
+_SHOWN: Final = 50
+
+
+def main(arguments: list[str]) -> int:
+    """Show it. Return 1 if outputs are stuck, 2 if it cannot run."""
+    ArgumentParser(prog="python -m commands.status", description=__doc__).parse_args(arguments)
+    try:
+        return asyncio.run(_run(read_settings()))
+    except (SettingsError, CannotStart, Overloaded) as error:
+        complain(error)
+        return CANNOT_START
+
+
+async def _run(settings: Settings) -> int:
+    models = [*load_registry(settings).all(), *load_caption_registry(settings).all()]
+    providers = {model.id: model.provider for model in models}
+    async with opened_database(settings) as (_, opened):
+        backlogs = MongoBacklogRepository(opened)
+        waiting = await backlogs.list_backlogs()
+        for line in _waiting(waiting, providers):
+            print(line)
+        for line in _stuck(waiting, await backlogs.list_stuck(limit=_SHOWN)):
+            print(line)
+        for line in _owed(waiting, await backlogs.list_deletions(limit=_SHOWN)):
+            print(line)
+        stored = MongoModelAvailabilityRepository(opened)
+        for line in _unavailable(await stored.find_unavailable()):
+            print(line)
+    return FAILED if any(one.stuck for one in waiting) else STOPPED
+
+
+def _waiting(backlogs: Sequence[Backlog], providers: Mapping[ModelId, str]) -> Iterable[str]:
+    yield f"{count(sum(one.count for one in backlogs), 'unfinished output')}."
+    for one in backlogs:
+        yield (
+            f"  {providers.get(one.model_id, 'unknown'):<12} {one.model_id:<32} {one.status:<11}"
+            f"{one.count:>7,}  oldest {_duration(one.oldest)}"
+        )
+
+
+def _stuck(backlogs: Sequence[Backlog], found: Sequence[StuckOutput]) -> Iterable[str]:
+    number = sum(one.stuck for one in backlogs)
+    yield f"{count(number, 'output')} should have ended by now."
+    for one in found:
+        held = f"held until {one.lease_until:%H:%M:%S}Z" if one.lease_until else "held by no worker"
+        yield (
+            f"  {one.output_id}  {one.viewer_id}  {one.model_id}  {one.status} since "
+            f"{one.queued_at:%Y-%m-%d %H:%M:%S}Z, {held}"
+        )
+
+
+def _owed(backlogs: Sequence[Backlog], deletions: Sequence[ViewerId]) -> Iterable[str]:
+    reserved = sum(one.credits_reserved for one in backlogs)
+    yield f"{count(reserved, 'credit')} reserved for unfinished outputs."
+    more = "At least " if len(deletions) == _SHOWN else ""
+    yield f"{more}{count(len(deletions), 'deletion')} of viewers not finished."
+    for viewer_id in deletions:
+        yield f"  {viewer_id}"
+
+
+def _unavailable(unavailable: Unavailable) -> Iterable[str]:
+    yield f"{count(len(unavailable.withdrawn), 'model')} withdrawn by the provider."
+    for model_id in unavailable.withdrawn:
+        yield f"  {model_id}"
+    yield f"{count(len(unavailable.off), 'name')} switched off."
+    for one in unavailable.off:
+        yield f"  {one.name}  since {one.since:%Y-%m-%d %H:%M}Z: {one.reason}"
+
+
+def _duration(length: timedelta) -> str:
+    return str(timedelta(seconds=round(length.total_seconds())))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
