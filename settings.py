@@ -369,6 +369,12 @@ class Settings(BaseSettings):
         description="Addresses or networks of the proxies in front of Darkroom, such as "
         "10.0.0.0/8, separated by commas: their X-Forwarded-For is believed, and nobody else's",
     )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="The names under which clients reach Darkroom, without a port, separated by "
+        "commas; requests with another Host are answered with 400 (default: any in development, "
+        "and that of DARKROOM_PUBLIC_URL in production)",
+    )
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         description="Origins of browser apps that may call the API, separated by commas; * stands "
@@ -651,6 +657,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         "trusted_proxies",
+        "allowed_hosts",
         "allowed_origins",
         "default_models",
         "default_caption_models",
@@ -697,6 +704,9 @@ class Settings(BaseSettings):
         problems = list(self._contradictions())
         if problems:
             raise PydanticCustomError("sentences", "{text}", {"text": "\n".join(problems)})
+        if not self.allowed_hosts and self.public_url and self.environment == "production":
+            host = urlsplit(self.public_url).hostname or ""
+            self._fill("allowed_hosts", (f"[{host}]" if ":" in host else host,))
         if not self.public_url:
             host = f"[{self.host}]" if ":" in self.host else self.host
             self._fill("public_url", f"http://{host}:{self.port}")
