@@ -1,6 +1,6 @@
 # One target for each task. A bare machine needs Python 3.11 or newer, and make.
 .DEFAULT_GOAL := help
-.PHONY: help install run worker cluster providers demo token studio format check test resilience schema bench lock clean
+.PHONY: help install run worker cluster providers demo token studio format check test resilience schema bench audit lock clean
 
 export UV_PYTHON_DOWNLOADS := never
 export VIEWER ?= ana
@@ -66,6 +66,11 @@ schema: .venv/dev ## Write schema.graphql from the code
 bench: .venv/dev ## Measure beside a bare relay, and write docs/performance.md: make bench ROUNDS=3
 	@$(PYTHON) -m bench --rounds $(ROUNDS) --report && $(PYTHON) -m bench.providers
 
+audit: .venv/audit/installed ## Compare what is locked with published advisories; this needs the internet
+	@.venv/audit/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off $(AUDITED:%=--requirement requirements/%.txt) || \
+	{ echo "Not audited, or not all is well: the lines above say which. Without the internet nothing is checked." >&2; exit 1; }
+AUDITED ?= app mongod dev s3 sdks uv
+
 lock: .venv/bin/uv ## Write requirements/*.txt from *.in: make lock U=--upgrade for newer ones
 	@$(LOCK) requirements/uv.in --output-file requirements/uv.txt
 	@$(LOCK) requirements/app.in --output-file requirements/app.txt
@@ -74,6 +79,7 @@ lock: .venv/bin/uv ## Write requirements/*.txt from *.in: make lock U=--upgrade 
 	@$(LOCK) requirements/dev.in --constraint requirements/app.txt --constraint requirements/c2pa.txt --constraint requirements/mongod.txt --output-file requirements/dev.txt
 	@$(LOCK) requirements/sdks.in --output-file requirements/sdks.txt
 	@$(LOCK) requirements/s3.in --output-file requirements/s3.txt
+	@$(LOCK) requirements/audit.in --output-file requirements/audit.txt
 LOCK = .venv/bin/uv pip compile $(U) --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
@@ -92,7 +98,7 @@ clean: ## Remove .venv and all caches; the data in .data stays
 	@$(call fetch,dev,sync) && touch .venv/app .venv/mongod $@
 
 # Each of these has a virtual environment of its own: what they need is not what Darkroom needs.
-.venv/sdks/installed .venv/s3/installed: .venv/%/installed: requirements/%.txt | .venv/dev
+.venv/sdks/installed .venv/s3/installed .venv/audit/installed: .venv/%/installed: requirements/%.txt | .venv/dev
 	@echo "Installing requirements/$*.txt into .venv/$*" >&2
 	@$(PYTHON) -m venv .venv/$* >&2
 	@{ .venv/bin/uv pip sync requirements/$*.txt --quiet --require-hashes --python .venv/$*/bin/python || \

@@ -17,7 +17,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn._types import ASGI3Application
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from bootstrap import Api, image_origins, load_caption_registry, load_registry, open_api
+from bootstrap import (
+    Api,
+    image_origins,
+    load_caption_registry,
+    load_registry,
+    load_trusted_documents,
+    open_api,
+)
 from edge.graphql_http import GraphQLOverHTTP
 from edge.graphql_ws import GraphQLOverWebSocket
 from edge.health import HealthRoutes
@@ -45,6 +52,7 @@ def create_app(
     # Here a mistake ends in a sentence, in the lifespan it would end in a traceback.
     if settings.default_models or settings.catalogue is not None:
         load_registry(settings)
+    load_trusted_documents(settings)
     if settings.default_caption_models:
         load_caption_registry(settings)
 
@@ -56,7 +64,7 @@ def create_app(
             router: ASGIApp = ObservedApp(_make_router(settings, api), api.metrics)
             if settings.trusted_proxies:
                 router = cast("ASGIApp", _behind_proxies(router, settings.trusted_proxies))
-            yield {"router": router}
+            yield {"router": router, "limits": settings.limit}
 
     return Starlette(routes=[Mount("/", app=_dispatch)], lifespan=lifespan)
 
@@ -73,18 +81,25 @@ async def _dispatch(scope: Scope, receive: Receive, send: Send) -> None:
 
 def _make_router(settings: Settings, api: Api) -> Router:
     origins = origin_pattern(settings.allowed_origins)
-    executor = ObservedExecutor(api.services, api.metrics)
+    executor = ObservedExecutor(api.services, settings.limit, api.persisted_documents, api.metrics)
     api.metrics.read(
         "darkroom_subscription_groups",
         "Groups of subscribers who get the same answers, each of which is made once.",
         lambda: executor.group_count,
     )
-    http = GraphQLOverHTTP(executor, api.admission, show_ide=settings.environment == "development")
+    http = GraphQLOverHTTP(
+        executor,
+        api.admission,
+        show_ide=settings.environment == "development",
+        call_when_blocked=api.blocked_viewers.call_when_blocked,
+    )
     websocket = GraphQLOverWebSocket(
         executor,
         api.admission,
         allowed_origins=re.compile(origins),
         call_when_deleted=api.services.viewer_updates.call_when_deleted,
+        call_when_blocked=api.blocked_viewers.call_when_blocked,
+        limits=settings.limit,
     )
     cors = Middleware(
         CORSMiddleware,

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 import httpx2
@@ -17,8 +17,12 @@ from domain.captions import CaptionModelRegistry
 from domain.cleanup.collector import OrphanCollector
 from domain.cleanup.erasure import ViewerEraser
 from domain.cursors import PageCursors, TurnCursors
+from domain.delivery.deliverer import Deliverer
+from domain.errors import Overloaded
 from domain.execution.dispatcher import Dispatcher
+from domain.execution.exporter import Exporter
 from domain.execution.image_writer import ImageWriter
+from domain.execution.importer import Importer
 from domain.execution.model_availability import ModelAvailability
 from domain.execution.runner import OutputRunner
 from domain.execution.sweeper import Sweeper
@@ -29,27 +33,35 @@ from domain.ports.objects import Objects
 from domain.ports.providers import CaptionWriter, Provider
 from domain.rates import Allowance, Rate
 from domain.registry import RegisteredModel
+from domain.retries import RetryPolicy, retry
 from domain.services.accounts import AccountService
+from domain.services.blocked_viewers import BlockedViewers
 from domain.services.commands import CommandService
 from domain.services.conversations import ConversationService
 from domain.services.edit_planning import EditPlanner
+from domain.services.exports import ExportService
 from domain.services.favourites import FavouriteService
 from domain.services.images import ImageService
+from domain.services.imports import ImportService
 from domain.services.outputs import OutputService
 from domain.services.plans import PlanService
+from domain.services.posts import PostService
 from domain.services.prompts import PromptService
 from domain.services.rate_limits import RateLimits
 from domain.services.shares import ShareService
 from domain.services.turns import TurnService
 from domain.services.uploads import UploadService
 from domain.services.viewers import ViewerService
+from domain.services.webhooks import WebhookService
 from domain.shares import ShareTokens
 from domain.signing import Signer
+from domain.webhooks import DeliveryRules
 from edge.admission import Admission
 from edge.auth import Authenticator
 from edge.dev_tokens import DevelopmentIssuer
 from edge.health import HealthRoutes
 from edge.logos import logo_path, logo_routes
+from edge.persisted import PersistedDocuments, read_trusted_documents
 from edge.signed_objects import signed_object_routes
 from edge.signed_uploads import signed_upload_routes
 from edge.studio import SHARED_PATH
@@ -64,6 +76,7 @@ from metrics.storage import (
     ObservedUploads,
 )
 from metrics.updates import ObservedFeed, UpdateMetrics
+from outbound.webhooks import HttpWebhookSender
 from providers.catalogue import (
     CatalogueError,
     UnknownDefaultModel,
@@ -92,6 +105,7 @@ from settings import (
     Settings,
     SettingsError,
     origin_pattern,
+    other_secrets_of,
     secret_of,
     variable_of,
 )
@@ -103,12 +117,16 @@ from storage.mongo.accounts import MongoAccountRepository
 from storage.mongo.backlog import MongoBacklogRepository
 from storage.mongo.buckets import MongoBucketRepository
 from storage.mongo.change_feed import MongoChangeFeed
+from storage.mongo.contacts import MongoContactRepository
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database, open_database
+from storage.mongo.documents import MongoDocumentRepository
 from storage.mongo.erasures import MongoErasureRepository
 from storage.mongo.idempotency import MongoIdempotencyRepository
 from storage.mongo.images import MongoImageRepository
+from storage.mongo.jobs import MongoExportRepository, MongoImportRepository
 from storage.mongo.model_availability import MongoModelAvailabilityRepository
+from storage.mongo.outbox import MongoOutboxRepository
 from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.periodic import MongoPeriodicJobRepository
 from storage.mongo.posts import MongoPostRepository
@@ -118,13 +136,20 @@ from storage.mongo.shares import MongoShareRepository
 from storage.mongo.turns import MongoTurnRepository
 from storage.mongo.uploads import MongoUploadRepository
 from storage.mongo.viewers import MongoViewerRepository
+from storage.mongo.webhooks import MongoWebhookRepository
 from storage.objects.folder import FolderObjectStore
 from storage.objects.s3 import Bucket, open_bucket
 from subscriptions.conversations import ConversationUpdates
 from subscriptions.hub import Hub
+from subscriptions.posts import PostUpdates
 from subscriptions.shares import SharedTurnUpdates
 from subscriptions.turns import TurnUpdates
 from subscriptions.viewer import ViewerUpdates
+
+_WHILE_STARTING: Final = RetryPolicy(
+    first_pause_seconds=0.2, longest_pause_seconds=1.0, max_seconds=60
+)
+DELIVERY_RULES: Final = DeliveryRules()
 
 log = structlog.get_logger(__name__)
 
@@ -135,8 +160,10 @@ class Api:
 
     services: Services
     admission: Admission
+    blocked_viewers: BlockedViewers
     database: Database
     metrics: Metrics
+    persisted_documents: PersistedDocuments
     object_routes: Sequence[Route]
     """Where signed URLs lead to, if they lead to this process."""
     logo_routes: Sequence[Route]
@@ -197,6 +224,7 @@ class _Base:
     images: MongoImageRepository
     claims: ObservedClaims
     availability: ModelAvailability
+    webhook_sender: HttpWebhookSender
 
 
 @asynccontextmanager
@@ -215,24 +243,46 @@ async def open_api(
         stack.push_async_callback(upload_processor.aclose)
         hub = _make_hub(base)
         eraser = _make_viewer_eraser(base)
+        exporter = _make_exporter(base)
+        importer = _make_importer(base, upload_processor)
         services = _make_services(
-            settings, base, hub=hub, hints=hints, upload_processor=upload_processor, eraser=eraser
+            settings,
+            base,
+            hub=hub,
+            hints=hints,
+            upload_processor=upload_processor,
+            eraser=eraser,
+            exporter=exporter,
+            importer=importer,
         )
+        blocked = BlockedViewers(MongoViewerRepository(base.database))
+        # Known before the first request is answered.
+        await retry(blocked.refresh, on=Overloaded, policy=_WHILE_STARTING)
+        await stack.enter_async_context(blocked.serve())
         _show_subscriptions(base.metrics, hub)
-        admission = Admission(await _open_authenticator(settings, stack), services.viewers)
+        admission = Admission(await _open_authenticator(settings, stack), services.viewers, blocked)
         await stack.enter_async_context(hub.serve())
         if dispatcher is not None:
             _stop_at_end(dispatcher, stack, grace_left or (lambda: settings.shutdown_grace))
+            await stack.enter_async_context(_make_deliverer(base).serve())
             _show_slots(base.metrics, dispatcher)
-        await stack.enter_async_context(Sweeper(base.claims, dispatcher).serve())
+        await stack.enter_async_context(_make_sweeper(base, dispatcher).serve())
         await stack.enter_async_context(_make_orphan_collector(base).serve())
         await stack.enter_async_context(eraser.serve())
+        await stack.enter_async_context(exporter.serve())
+        await stack.enter_async_context(importer.serve())
         await _serve_operators(base, metrics_listener, stack)
         yield Api(
             services=services,
             admission=admission,
+            blocked_viewers=blocked,
             database=base.database,
             metrics=base.metrics,
+            persisted_documents=PersistedDocuments(
+                MongoDocumentRepository(base.database),
+                trusted=load_trusted_documents(settings),
+                only_trusted=settings.only_trusted_documents,
+            ),
             object_routes=base.image_tools.object_routes,
             logo_routes=logo_routes({model.company for model in base.registry.all()}),
         )
@@ -252,9 +302,11 @@ async def open_worker(
         _stop_at_end(dispatcher, stack, grace_left)
         _show_slots(base.metrics, dispatcher)
         await _receive_hints(settings, dispatcher, stack)
-        await stack.enter_async_context(Sweeper(base.claims, dispatcher).serve())
+        await stack.enter_async_context(_make_deliverer(base).serve())
+        await stack.enter_async_context(_make_sweeper(base, dispatcher).serve())
         await stack.enter_async_context(_make_orphan_collector(base).serve())
         await stack.enter_async_context(_make_viewer_eraser(base).serve())
+        await stack.enter_async_context(_make_exporter(base).serve())
         await _serve_operators(base, metrics_listener, stack)
         yield
 
@@ -300,7 +352,7 @@ def _count_running(dispatcher: Dispatcher, provider: str) -> int:
 async def open_image_tools(settings: Settings) -> AsyncIterator[ImageTools]:
     """Open the providers that the settings have credentials for, and close them at the end."""
     async with AsyncExitStack() as stack:
-        signer = Signer(secret_of(settings))
+        signer = Signer(secret_of(settings), accepted=other_secrets_of(settings))
         objects, object_routes = await stack.enter_async_context(open_objects(settings, signer))
         image_processor = ThreadedImageProcessor(credentials=_read_credentials(settings))
         stack.push_async_callback(image_processor.aclose)
@@ -337,6 +389,7 @@ def _make_hub(base: _Base) -> Hub:
     return Hub(
         ObservedFeed(MongoChangeFeed(base.database), base.metrics),
         TurnCursors(base.image_tools.signer),
+        MongoAccountRepository(base.database).list_existing,
         observer=UpdateMetrics(base.metrics),
     )
 
@@ -349,6 +402,8 @@ def _make_services(
     hints: HintQueue,
     upload_processor: UploadProcessor,
     eraser: ViewerEraser,
+    exporter: Exporter,
+    importer: Importer,
 ) -> Services:
     """Put together what resolvers call. It opens nothing."""
     conversation_repository = MongoConversationRepository(base.database)
@@ -368,7 +423,13 @@ def _make_services(
         hints=hints,
     )
     conversations = ConversationService(
-        conversation_repository, commands, accounts, images, base.registry, base.image_writer
+        conversation_repository,
+        commands,
+        accounts,
+        images,
+        base.registry,
+        base.image_writer,
+        timedelta(days=settings.restore_days) if settings.restore_days else None,
     )
     turns = TurnService(
         turns=turn_repository,
@@ -387,6 +448,18 @@ def _make_services(
         hints=hints,
         image_writer=base.image_writer,
     )
+    post_repository = MongoPostRepository(base.database)
+    posts = PostService(
+        posts=post_repository,
+        outputs=output_repository,
+        commands=commands,
+        accounts=accounts,
+        images=images,
+        registry=base.registry,
+        caption_models=base.caption_models,
+        hints=hints,
+        image_writer=base.image_writer,
+    )
     turn_updates = TurnUpdates(hub, turn_repository, turn_cursors)
     shares = ShareService(
         MongoShareRepository(base.database),
@@ -396,14 +469,27 @@ def _make_services(
     )
     return Services(
         registry=base.registry,
+        caption_models=base.caption_models,
         conversations=conversations,
         turns=turns,
         outputs=outputs,
+        posts=posts,
         plans=PlanService(conversations, turns),
         images=images,
         uploads=_make_upload_service(settings, base, upload_processor=upload_processor),
         prompts=PromptService(prompt_repository),
+        webhooks=WebhookService(MongoWebhookRepository(base.database), base.webhook_sender),
         favourites=FavouriteService(base.images, prompt_repository),
+        exports=ExportService(
+            MongoExportRepository(base.database), conversation_repository, accounts, exporter.look
+        ),
+        imports=ImportService(
+            MongoImportRepository(base.database),
+            MongoUploadRepository(base.database),
+            accounts,
+            base.objects,
+            importer.look,
+        ),
         shares=shares,
         viewers=_make_viewer_service(settings, base, eraser=eraser),
         accounts=accounts,
@@ -411,6 +497,7 @@ def _make_services(
         turn_updates=turn_updates,
         shared_turn_updates=SharedTurnUpdates(hub, turn_updates, shares),
         conversation_updates=ConversationUpdates(hub, conversation_repository),
+        post_updates=PostUpdates(hub, post_repository),
         viewer_updates=ViewerUpdates(hub, accounts),
         links=base.objects,
         turn_cursors=turn_cursors,
@@ -440,6 +527,7 @@ def _make_upload_service(
         image_processor=upload_processor,
         image_writer=base.image_writer,
         max_bytes=settings.max_upload_bytes,
+        max_import_bytes=settings.max_import_bytes,
     )
 
 
@@ -453,6 +541,27 @@ def _make_viewer_eraser(base: _Base) -> ViewerEraser:
     )
 
 
+def _make_importer(base: _Base, upload_processor: UploadProcessor) -> Importer:
+    """Only API processes have a sandbox."""
+    return Importer(
+        MongoImportRepository(base.database),
+        base.images,
+        base.objects,
+        upload_processor=upload_processor,
+        image_processor=base.image_tools.image_processor,
+    )
+
+
+def _make_exporter(base: _Base) -> Exporter:
+    return Exporter(
+        MongoExportRepository(base.database),
+        MongoConversationRepository(base.database),
+        MongoTurnRepository(base.database),
+        base.images,
+        base.objects,
+    )
+
+
 def _make_viewer_service(settings: Settings, base: _Base, *, eraser: ViewerEraser) -> ViewerService:
     return ViewerService(
         MongoViewerRepository(base.database),
@@ -460,6 +569,15 @@ def _make_viewer_service(settings: Settings, base: _Base, *, eraser: ViewerErase
         load_samples if settings.environment == "development" else None,
         eraser,
     )
+
+
+def _make_sweeper(base: _Base, dispatcher: Dispatcher | None) -> Sweeper:
+    return Sweeper(base.claims, dispatcher, MongoContactRepository(base.database))
+
+
+def _make_deliverer(base: _Base) -> Deliverer:
+    outbox = MongoOutboxRepository(base.database)
+    return Deliverer(outbox, base.webhook_sender, rules=DELIVERY_RULES)
 
 
 def _make_dispatcher(base: _Base) -> Dispatcher:
@@ -490,7 +608,9 @@ async def _open_publisher(settings: Settings, stack: AsyncExitStack) -> HintQueu
     from storage.queue.publisher import NatsPublisher  # noqa: PLC0415
 
     assert settings.nats_url
-    connection = NatsConnection(settings.nats_url, database=settings.mongodb_database)
+    connection = NatsConnection(
+        settings.nats_url, database=settings.mongodb_database, ca_file=settings.nats_ca_file
+    )
     await stack.enter_async_context(connection.serve())
     publisher = NatsPublisher(connection)
     await stack.enter_async_context(publisher.serve())
@@ -502,7 +622,9 @@ async def _receive_hints(settings: Settings, dispatcher: Dispatcher, stack: Asyn
     from storage.queue.consumer import NatsConsumer  # noqa: PLC0415
 
     assert settings.nats_url
-    connection = NatsConnection(settings.nats_url, database=settings.mongodb_database)
+    connection = NatsConnection(
+        settings.nats_url, database=settings.mongodb_database, ca_file=settings.nats_ca_file
+    )
     await stack.enter_async_context(connection.serve())
     limit = dispatcher.max_concurrent_runs
     consumer = NatsConsumer(connection, dispatcher, max_concurrent_runs=limit)
@@ -552,6 +674,8 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
         MongoModelAvailabilityRepository(database), registry, caption_models
     )
     await stack.enter_async_context(availability.serve())
+    sender = HttpWebhookSender(allows_loopback=development, seconds=DELIVERY_RULES.request_seconds)
+    stack.push_async_callback(sender.aclose)
     objects = ObservedObjects(tools.objects, metrics)
     return _Base(
         metrics=metrics,
@@ -566,6 +690,7 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
         images=MongoImageRepository(database),
         claims=ObservedClaims(database, metrics, registry, caption_models),
         availability=availability,
+        webhook_sender=sender,
     )
 
 
@@ -609,6 +734,20 @@ def _catalogue_errors(defaults: str) -> Iterator[None]:
         raise SettingsError([f"{variable_of(defaults)}: {error}"]) from error
     except (OwnCatalogueError, CatalogueError) as error:
         raise SettingsError([f"{variable_of('catalogue')}: {error}"]) from error
+
+
+def load_trusted_documents(settings: Settings) -> Mapping[str, str]:
+    """Documents by id. Raise `SettingsError` if the file cannot be read."""
+    path = settings.trusted_documents
+    if path is None:
+        return {}
+    try:
+        return read_trusted_documents(path)
+    except (OSError, ValueError, KeyError) as error:
+        reason = getattr(error, "strerror", None) or "it is not a list of documents"
+        raise SettingsError(
+            [f"{variable_of('trusted_documents')}={path} cannot be read: {reason}."]
+        ) from error
 
 
 def _log_defaults(registry: ModelRegistry, caption_models: CaptionModelRegistry) -> None:

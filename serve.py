@@ -14,18 +14,28 @@ from typing import Final
 
 import structlog
 import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from domain.errors import Overloaded
 from edge.dev_tokens import TOKEN_LIFE, DevelopmentIssuer
 from edge.server import QuietServer
 from edge.studio import PATH as STUDIO_PATH
 from runtime import collector
-from runtime.lifecycle import FAILED, STOPPED, CannotStart, Stop, database, enter, exit_code
+from runtime.lifecycle import (
+    DATABASE_AWAY,
+    FAILED,
+    STOPPED,
+    CannotStart,
+    Stop,
+    database,
+    enter,
+    exit_code,
+)
 from runtime.listening import listen, listen_for_operators, why_not_listening
 from runtime.mongod_owner import OwnedMongod
 from settings import Settings
 
 WEBSOCKET_MESSAGE_BYTES: Final = 262_144
-PING_SECONDS: Final = 20.0
 KEEP_ALIVE_SECONDS: Final = 5
 BACKLOG: Final = 1_024
 REQUEST_SECONDS: Final = 10
@@ -100,7 +110,9 @@ def _server(settings: Settings, stop: Stop, metrics_listener: socket.socket | No
 
     return _Server(
         uvicorn.Config(
-            create_app(settings, grace_left=stop.grace_left, metrics_listener=metrics_listener),
+            _explaining(
+                create_app(settings, grace_left=stop.grace_left, metrics_listener=metrics_listener)
+            ),
             host=settings.host,
             port=settings.port,
             lifespan="on",
@@ -117,12 +129,24 @@ def _server(settings: Settings, stop: Stop, metrics_listener: socket.socket | No
             ws_max_size=WEBSOCKET_MESSAGE_BYTES,
             # Images are fetched by URL; the rest is not worth a compressor's memory per socket.
             ws_per_message_deflate=False,
-            # A ping is data that must be acknowledged, so the kernel ends dead connections.
-            # A limit for its answer would close with 1011, after which clients do not reconnect.
-            ws_ping_interval=PING_SECONDS,
-            ws_ping_timeout=None,
         )
     )
+
+
+def _explaining(app: ASGIApp) -> ASGIApp:
+    """Say it in a sentence where the database goes away during the start."""
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        async def explain(message: Message) -> None:
+            # The message is the traceback of the exception that is being handled.
+            is_failure = message["type"] == "lifespan.startup.failed"
+            if is_failure and isinstance(sys.exc_info()[1], Overloaded):
+                message = {**message, "message": DATABASE_AWAY}
+            await send(message)
+
+        await app(scope, receive, explain if scope["type"] == "lifespan" else send)
+
+    return serve
 
 
 async def _announce(server: _Server, settings: Settings, database: str) -> None:

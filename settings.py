@@ -17,7 +17,7 @@ from pathlib import Path
 from secrets import token_urlsafe
 from textwrap import wrap
 from typing import Annotated, Any, Final, Literal, Self, cast, get_args
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from dotenv import dotenv_values
 from pydantic import (
@@ -30,11 +30,19 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 PREFIX: Final = "DARKROOM_"
 TEST_PREFIX: Final = "DARKROOM_TEST_"
 ENV_FILE: Final = ".env"
+FILE_SUFFIX: Final = "_FILE"
+"""After the name of a secret setting: names a file that has its value."""
 WORKER_GRACE_SECONDS: Final = 200.0
 NEEDED_IN_PRODUCTION: Final = (
     "mongodb_uri",
@@ -230,6 +238,65 @@ class Limits(BaseModel, frozen=True):
     cost_per_second: float = Field(
         default=500, gt=0, description="The cost that their further operations may have each second"
     )
+    requests_in_flight: int = Field(
+        default=20,
+        ge=1,
+        description="How many operations one client may have running in a process; those of "
+        "WebSockets wait for each other, those over HTTP are refused",
+    )
+    process_requests_in_flight: int = Field(
+        default=200, ge=1, description="How many operations may be running in a process"
+    )
+    viewer_sockets: int = Field(
+        default=10, ge=1, description="How many WebSockets a viewer may have to a process"
+    )
+    address_sockets: int = Field(
+        default=20,
+        ge=1,
+        description="How many WebSockets of one address may wait for their token in a process",
+    )
+    process_sockets: int = Field(
+        default=12_000, ge=1, description="How many WebSockets a process may have"
+    )
+    socket_age_seconds: float = Field(
+        default=43_200, gt=0, description="After how many seconds a WebSocket is closed with 1012"
+    )
+    socket_operations: int = Field(
+        default=50, ge=1, description="How many operations one WebSocket may run at the same time"
+    )
+    viewer_subscriptions: int = Field(
+        default=100,
+        ge=1,
+        description="How many subscriptions a viewer may have in a process, over all transports",
+    )
+    address_subscriptions: int = Field(
+        default=1_000,
+        ge=1,
+        description="How many subscriptions clients without a token may have in a process, by "
+        "address, and how many WebSockets: readers of what is shared",
+    )
+    socket_messages: int = Field(
+        default=100, ge=1, description="How many messages a WebSocket may send in 10 seconds"
+    )
+    init_seconds: float = Field(
+        default=5, gt=0, description="How long a WebSocket may take to send its token"
+    )
+    ping_seconds: float = Field(
+        default=20, gt=0, description="How often a WebSocket is sent a ping"
+    )
+    pong_seconds: float = Field(
+        default=15, gt=0, description="How long it may take to answer; then it is closed with 1001"
+    )
+    send_seconds: float = Field(
+        default=15,
+        gt=0,
+        description="How long a client may read nothing of what is sent to it, over any transport",
+    )
+    operation_seconds: float = Field(
+        default=10,
+        gt=0,
+        description="How long a query or mutation may take, and a subscription until it is open",
+    )
 
 
 def _provider(name: str, url: str) -> Any:
@@ -288,6 +355,11 @@ class Settings(BaseSettings):
         description="The MongoDB replica set to use; without it, development starts a built-in "
         "mongod (needed in production)",
     )
+    mongodb_ca_file: Path | None = Field(
+        default=None,
+        description="A PEM file with the authorities of MongoDB's certificate, if they are "
+        "private; with it, connections are encrypted",
+    )
     mongodb_database: str = Field(
         default="darkroom",
         description="The name of the database",
@@ -309,6 +381,11 @@ class Settings(BaseSettings):
         default=None,
         description="At least 32 random characters that sign cursors and URLs; development "
         "generates its own (needed in production)",
+    )
+    other_secret: SecretStr | None = Field(
+        default=None,
+        description="A second secret, whose signatures are accepted too while DARKROOM_SECRET is "
+        "being replaced",
     )
     token_issuer: str | None = Field(
         default=None,
@@ -384,6 +461,11 @@ class Settings(BaseSettings):
         "run (nats:// or tls://; servers of a cluster separated by commas); without it, the API "
         "process runs outputs itself",
     )
+    nats_ca_file: Path | None = Field(
+        default=None,
+        description="A PEM file with the authorities of the certificate of NATS, if they are "
+        "private",
+    )
     starting_credits: int | None = Field(
         default=None,
         ge=0,
@@ -401,6 +483,19 @@ class Settings(BaseSettings):
         ge=1,
         le=50_000_000,
         description="The largest size of an uploaded image in bytes",
+    )
+    restore_days: int = Field(
+        default=0,
+        ge=0,
+        le=365,
+        description="How many days a deleted conversation can be restored for. 0: it is deleted "
+        "at once",
+    )
+    max_import_bytes: int = Field(
+        default=1_000_000_000,
+        ge=1,
+        le=4_000_000_000,
+        description="The largest size of an export that is imported, in bytes",
     )
     c2pa_certificate: Path | None = Field(
         default=None,
@@ -440,7 +535,22 @@ class Settings(BaseSettings):
     openrouter: ProviderSettings = _provider("OpenRouter", "https://openrouter.ai/api/v1")
     replicate: ProviderSettings = _provider("Replicate", "https://api.replicate.com/v1")
     wavespeed: ProviderSettings = _provider("Wavespeed", "https://api.wavespeed.ai/api/v3")
+    trusted_documents: Path | None = Field(
+        default=None,
+        description="A JSON file of GraphQL documents by id, which clients may name by "
+        "`documentId` or their digest: as graphql-codegen or Relay write it, or a manifest of "
+        "Apollo's",
+    )
+    only_trusted_documents: bool = Field(
+        default=False, description="Whether all other documents are refused"
+    )
     limit: Limits = Field(default=Limits())
+    start_seconds: float = Field(
+        default=60.0,
+        ge=0,
+        le=3_600,
+        description="How many seconds a process that starts waits for its database",
+    )
     shutdown_grace: float = Field(
         default=20.0,
         ge=0,
@@ -449,6 +559,17 @@ class Settings(BaseSettings):
         description="How many seconds requests, and runs that no other process could continue, get "
         "to finish when Darkroom is stopped (default of a worker: 200)",
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - of another convention
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, dotenv_settings, _SecretFiles(settings_cls)
 
     @field_validator("environment", "log_level", "s3_addressing", mode="before")
     @classmethod
@@ -459,6 +580,16 @@ class Settings(BaseSettings):
     @classmethod
     def _from_the_root(cls, value: Path) -> Path:
         return value.expanduser().absolute()
+
+    @field_validator("mongodb_ca_file", "nats_ca_file")
+    @classmethod
+    def _a_file(cls, value: Path | None) -> Path | None:
+        path = value and value.expanduser().absolute()
+        if path is not None and not path.is_file():
+            raise PydanticCustomError(
+                "sentence", "should name a file; {path} is none", {"path": str(path)}
+            )
+        return path
 
     @field_validator("s3_endpoint", "s3_public_endpoint")
     @classmethod
@@ -509,7 +640,7 @@ class Settings(BaseSettings):
             raise PydanticCustomError("sentence", "should be 1 to 38 letters, digits, _ or -")
         return value
 
-    @field_validator("secret")
+    @field_validator("secret", "other_secret")
     @classmethod
     def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
         if value and len(value.get_secret_value()) < 32:
@@ -576,6 +707,9 @@ class Settings(BaseSettings):
         if self.s3_addressing is None:
             at_aws = (urlsplit(self.s3_endpoint).hostname or "").endswith(".amazonaws.com")
             self._fill("s3_addressing", "virtual" if at_aws else "path")
+        if self.mongodb_uri is not None and self.mongodb_ca_file is not None:
+            uri = self.mongodb_uri.get_secret_value()
+            self._fill("mongodb_uri", SecretStr(_with_authorities(uri, self.mongodb_ca_file)))
         if self.starting_credits is None:
             self._fill("starting_credits", 10_000 if self.environment == "development" else 0)
         if self.local_models is None:
@@ -589,6 +723,11 @@ class Settings(BaseSettings):
     def _contradictions(self) -> Iterator[str]:
         if (self.azure.key is None) != (self.azure.url is None):
             yield f"{PREFIX}AZURE_KEY and {PREFIX}AZURE_URL must be set together."
+        if self.only_trusted_documents and self.trusted_documents is None:
+            yield (
+                f"{PREFIX}ONLY_TRUSTED_DOCUMENTS needs {PREFIX}TRUSTED_DOCUMENTS, the file that "
+                "lists them."
+            )
         of_bucket = [self.s3_bucket, self.s3_key_id, self.s3_secret]
         if any(of_bucket) and not all(of_bucket):
             names = f"{PREFIX}S3_BUCKET, {PREFIX}S3_KEY_ID and {PREFIX}S3_SECRET"
@@ -628,7 +767,8 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         of_file = dotenv_values(ENV_FILE)
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError([f"{ENV_FILE} cannot be read: {error}."]) from error
-    problems = list(_unknown({**of_file, **(os.environ if environ is None else environ)}))
+    given = {**of_file, **(os.environ if environ is None else environ)}
+    problems = [*_unknown(given), *_read_secret_files(given)[1]]
     try:
         settings = Settings()
     except ValidationError as error:
@@ -652,6 +792,8 @@ class Variable:
     name: str
     description: str
     default: object
+    is_secret: bool = False
+    """Whether its value may be in a file, which the variable with `FILE_SUFFIX` names."""
 
 
 def variables() -> Iterator[Variable]:
@@ -664,13 +806,19 @@ def variables() -> Iterator[Variable]:
                     name=variable_of(name, alias if isinstance(alias, str) else inner_name),
                     description=(inner.description or "").format(field.title),
                     default=getattr(field.default, inner_name),
+                    is_secret=_is_secret(inner.annotation),
                 )
         else:
             yield Variable(
                 name=variable_of(name),
                 description=field.description or "",
                 default=field.default,
+                is_secret=_is_secret(field.annotation),
             )
+
+
+def _is_secret(annotation: Any) -> bool:
+    return annotation is SecretStr or any(map(_is_secret, get_args(annotation)))
 
 
 def variable_of(*path: str) -> str:
@@ -688,6 +836,15 @@ def secrets_in(settings: BaseModel) -> Iterator[str]:
             yield from secrets_in(value)
 
 
+def _with_authorities(uri: str, path: Path) -> str:
+    """A MongoDB URI by which connections are encrypted, and certificates checked with this file."""
+    start, question_mark, options = uri.partition("?")
+    if not question_mark and "/" not in start.partition("://")[2]:
+        start += "/"
+    added = urlencode({"tls": "true", "tlsCAFile": path}, quote_via=quote)
+    return f"{start}?{options}{'&' if options else ''}{added}"
+
+
 def _is_nats_server(url: str) -> bool:
     try:
         parts = urlsplit(url)
@@ -701,6 +858,12 @@ def _is_nats_server(url: str) -> bool:
 def origin_pattern(origins: Iterable[str]) -> str:
     """A regular expression that matches, as a whole, each origin that is allowed."""
     return "|".join(re.escape(origin).replace(r"\*", "[0-9]{1,5}") for origin in origins) or r"(?!)"
+
+
+def other_secrets_of(settings: Settings) -> tuple[bytes, ...]:
+    """Keys whose signatures are accepted beside those of `secret_of`."""
+    other = settings.other_secret
+    return () if other is None else (other.get_secret_value().encode(),)
 
 
 def secret_of(settings: Settings) -> bytes:
@@ -733,8 +896,41 @@ def keep_secret(path: Path, make: Callable[[], bytes]) -> bytes:
     return path.read_bytes()
 
 
+class _SecretFiles(EnvSettingsSource):
+    """Takes secrets from files, as orchestrators mount them: DARKROOM_SECRET_FILE names one."""
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        values, _ = _read_secret_files({**dotenv_values(ENV_FILE), **os.environ})
+        return {name.lower(): value for name, value in values.items()}
+
+
+def _read_secret_files(environ: Mapping[str, str | None]) -> tuple[dict[str, str], list[str]]:
+    """The values of secret settings that files have, and what is wrong with those files."""
+    given = {name.upper(): value for name, value in environ.items() if value}
+    values: dict[str, str] = {}
+    problems: list[str] = []
+    for secret in (one.name for one in variables() if one.is_secret):
+        path = given.get(secret + FILE_SUFFIX)
+        if path is None:
+            continue
+        if secret in given:
+            problems.append(f"Set {secret} or {secret}{FILE_SUFFIX}, not both.")
+            continue
+        try:
+            value = Path(path).expanduser().read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = (isinstance(error, OSError) and error.strerror) or "it is not text"
+            problems.append(f"{secret}{FILE_SUFFIX}={path} cannot be read: {reason}.")
+            continue
+        if not value:
+            problems.append(f"{secret}{FILE_SUFFIX}={path} is empty.")
+        values[secret] = value
+    return values, problems
+
+
 def _unknown(environ: Mapping[str, str | None]) -> Iterator[str]:
     known = {variable.name for variable in variables()}
+    known |= {variable.name + FILE_SUFFIX for variable in variables() if variable.is_secret}
     for name in sorted(environ):
         variable = name.upper()
         if not variable.startswith(PREFIX) or variable.startswith(TEST_PREFIX):
@@ -767,7 +963,8 @@ def env_example() -> str:
     """`.env.example`: each setting with its description, commented out."""
     lines = [
         "# Settings of Darkroom. `make run` reads a file named .env beside this one; variables",
-        "# of the environment take precedence. None is needed in development.",
+        "# of the environment take precedence. None is needed in development. A secret can be in a",
+        "# file: DARKROOM_SECRET_FILE names one that has the value of DARKROOM_SECRET.",
         "# Generated by `.venv/bin/python -m settings > .env.example`.",
     ]
     for variable in variables():

@@ -38,7 +38,7 @@ async def _run(settings: Settings, asked: Namespace) -> int:
         accounts = MongoAccountRepository(opened)
         if asked.command == "prove":
             return _show(await accounts.prove())
-        viewer_id = _viewer_id(complete, asked.viewer)
+        viewer_id = viewer_id_named(complete, asked.viewer)
         if asked.command == "show":
             return await _show_viewer(accounts, viewer_id, days=asked.days)
         # The account must exist first: otherwise it would depend on timing whether a new viewer
@@ -83,7 +83,8 @@ def _show(proof: Proof) -> int:
     return FAILED if proof.discrepancies else STOPPED
 
 
-def _viewer_id(settings: Settings, name: str) -> ViewerId:
+def viewer_id_named(settings: Settings, name: str) -> ViewerId:
+    """A viewer's id, by itself or by the `sub` of their tokens."""
     issuer = ISSUER if settings.environment == "development" else settings.token_issuer
     assert issuer is not None
     return parse_viewer_id(name) or viewer_id_of(issuer, name)

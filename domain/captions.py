@@ -79,6 +79,14 @@ class CaptionModelRegistry(Registry[CaptionModel]):
         models = map(self.get, self._defaults)
         return next((model for model in models if model is not None and model.available), None)
 
+    def heir(self, name: str) -> CaptionModel | None:
+        """What writes where a caption was written by the model of this name: itself, its
+        replacement or the default, but only if that costs no more; None if nothing does.
+        """
+        price = self.remembered(name).credits
+        candidates = (self.successor(name), self.default())
+        return next((one for one in candidates if one and one.credits <= price), None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedCaption:

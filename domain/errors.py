@@ -4,6 +4,7 @@
     ├── Refused(user_errors)             the viewer can correct it    → payload.userErrors
     ├── ApiError(code)                   an error of the request      → errors[].extensions.code
     │   ├── Unauthenticated              UNAUTHENTICATED
+    │   ├── Forbidden                    FORBIDDEN                    the viewer is blocked
     │   ├── BadUserInput                 BAD_USER_INPUT
     │   ├── QueryTooComplex              QUERY_TOO_COMPLEX
     │   ├── NotFound                     NOT_FOUND                    where null is not possible
@@ -67,7 +68,10 @@ class UserErrorCode(StrEnum):
     UPLOAD_TYPE_UNSUPPORTED = "UPLOAD_TYPE_UNSUPPORTED"
     UPLOAD_MISSING = "UPLOAD_MISSING"
     UPLOAD_INVALID = "UPLOAD_INVALID"
+    WEBHOOK_INVALID = "WEBHOOK_INVALID"
     EXPIRY_INVALID = "EXPIRY_INVALID"
+    EXPORT_INVALID = "EXPORT_INVALID"
+    NOT_RESTORABLE = "NOT_RESTORABLE"
     TOO_MANY_SHARES = "TOO_MANY_SHARES"
     CAPTION_OPTIONS_INVALID = "CAPTION_OPTIONS_INVALID"
 
@@ -106,6 +110,11 @@ class ApiError(DarkroomError):
 class Unauthenticated(ApiError):
     code = "UNAUTHENTICATED"
     message = "A valid bearer token is required."
+
+
+class Forbidden(ApiError):
+    code = "FORBIDDEN"
+    message = "This viewer is blocked."
 
 
 class BadUserInput(ApiError):
@@ -187,6 +196,7 @@ class GenerationErrorCode(StrEnum):
     OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
     TIMED_OUT = "TIMED_OUT"
     STORAGE_UNAVAILABLE = "STORAGE_UNAVAILABLE"
+    EXPORT_INVALID = "EXPORT_INVALID"
     INTERNAL = "INTERNAL"
 
 

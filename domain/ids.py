@@ -23,9 +23,13 @@ OutputId = NewType("OutputId", str)
 ImageId = NewType("ImageId", str)
 PromptId = NewType("PromptId", str)
 UploadId = NewType("UploadId", str)
+ExportId = NewType("ExportId", str)
+ImportId = NewType("ImportId", str)
 ShareId = NewType("ShareId", str)
 ViewerId = NewType("ViewerId", str)
 ModelId = NewType("ModelId", str)
+WebhookId = NewType("WebhookId", str)
+DeliveryId = NewType("DeliveryId", str)
 
 ParentId: TypeAlias = TurnId | PostId
 """Of what outputs belong to."""
@@ -40,8 +44,12 @@ _OUTPUT = re.compile(rf"(?:out_{_SUFFIX}_[0-9]{{4}}|pout_{_SUFFIX})_[1-9][0-9]?"
 _IMAGE = re.compile(rf"img_({_SUFFIX})")
 _PROMPT = re.compile(rf"prompt_({_SUFFIX})")
 _UPLOAD = re.compile(rf"upl_({_SUFFIX})")
+_EXPORT = re.compile(rf"exp_({_SUFFIX})")
+_IMPORT = re.compile(rf"imp_({_SUFFIX})")
 _SHARE = re.compile(rf"share_({_SUFFIX})")
 _VIEWER = re.compile(rf"user_({_SUFFIX})")
+_WEBHOOK = re.compile(rf"hook_({_SUFFIX})")
+_DELIVERY = re.compile(rf"dlv_({_SUFFIX})")
 
 
 def new_conversation_id() -> ConversationId:
@@ -58,6 +66,23 @@ def new_image_id() -> ImageId:
 
 def new_upload_id() -> UploadId:
     return UploadId(str(TypeID(prefix="upl")))
+
+
+def new_webhook_id() -> WebhookId:
+    return WebhookId(str(TypeID(prefix="hook")))
+
+
+def new_delivery_id() -> DeliveryId:
+    return DeliveryId(str(TypeID(prefix="dlv")))
+
+
+def new_export_id() -> ExportId:
+    return ExportId(str(TypeID(prefix="exp")))
+
+
+def import_id_of(upload_id: UploadId) -> ImportId:
+    """The same each time: an upload is imported once."""
+    return ImportId(_digest_id("imp", upload_id))
 
 
 def new_share_id() -> ShareId:
@@ -110,6 +135,10 @@ def as_post_id(parent_id: ParentId) -> PostId | None:
     return PostId(parent_id) if parent_id.startswith("post_") else None
 
 
+def index_of_turn(turn_id: TurnId) -> int:
+    return int(turn_id.rpartition("_")[2])
+
+
 def turn_id_range(conversation_id: ConversationId) -> tuple[str, str]:
     """The lowest id that a turn of the conversation can have, and one above the highest."""
     suffix = _suffix_of(conversation_id)
@@ -144,12 +173,38 @@ def parse_upload_id(value: str) -> UploadId | None:
     return UploadId(value) if _UPLOAD.fullmatch(value) else None
 
 
+def parse_export_id(value: str) -> ExportId | None:
+    return ExportId(value) if _EXPORT.fullmatch(value) else None
+
+
+def parse_import_id(value: str) -> ImportId | None:
+    return ImportId(value) if _IMPORT.fullmatch(value) else None
+
+
 def parse_share_id(value: str) -> ShareId | None:
     return ShareId(value) if _SHARE.fullmatch(value) else None
 
 
 def parse_viewer_id(value: str) -> ViewerId | None:
     return ViewerId(value) if _VIEWER.fullmatch(value) else None
+
+
+def parse_webhook_id(value: str) -> WebhookId | None:
+    return WebhookId(value) if _WEBHOOK.fullmatch(value) else None
+
+
+def parse_delivery_id(value: str) -> DeliveryId | None:
+    return DeliveryId(value) if _DELIVERY.fullmatch(value) else None
+
+
+def conversation_id_of(import_id: ImportId, old: str) -> ConversationId:
+    """What a conversation of an export becomes, the same each time."""
+    return ConversationId(_digest_id("conv", f"{import_id}\n{old}"))
+
+
+def image_id_of(import_id: ImportId, old: str) -> ImageId:
+    """What an image of an export becomes, the same each time."""
+    return ImageId(_digest_id("img", f"{import_id}\n{old}"))
 
 
 def bytes_of_id(value: str) -> bytes:

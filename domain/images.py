@@ -144,10 +144,13 @@ EXTENSIONS: Final = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "web
 """Content types that are kept, and how keys of such bytes end: a key alone tells its type."""
 UPLOAD_EXTENSIONS: Final = EXTENSIONS | {"image/heic": "heic", "image/heif": "heif"}
 """The same for what a viewer may send."""
+ARCHIVE: Final = "application/zip"
+FILE_EXTENSIONS: Final = UPLOAD_EXTENSIONS | {ARCHIVE: "zip"}
+"""The same for all that the object store has for viewers."""
 
 
-FOLDERS: Final = ("images", "previews", "samples", "uploads")
-"""The first step of every key of a picture."""
+FOLDERS: Final = ("images", "previews", "samples", "uploads", "exports")
+"""The first step of every key that belongs to a viewer."""
 SHARDS: Final = tuple(f"{number:02x}" for number in range(256))
 """The second step of every key, which is how its name begins."""
 
@@ -155,7 +158,7 @@ SHARDS: Final = tuple(f"{number:02x}" for number in range(256))
 def new_key(folder: str, content_type: str) -> str:
     """A key that nobody can guess, e.g. `images/3f/3fab….png`."""
     name = secrets.token_hex(20)
-    return f"{folder}/{name[:2]}/{name}.{UPLOAD_EXTENSIONS[content_type]}"
+    return f"{folder}/{name[:2]}/{name}.{FILE_EXTENSIONS[content_type]}"
 
 
 def shard_of(key: str) -> str:

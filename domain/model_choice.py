@@ -16,6 +16,7 @@ from domain.plurals import count
 from domain.prices import price_of_image
 from domain.references import Reference
 from domain.refusals import Refusals
+from domain.registry import ModelT, Registry
 from domain.turns import TurnRequest
 
 MAX_MODELS: Final = 8
@@ -89,7 +90,7 @@ def choose_model(
         refusals.add(UserErrorCode.UNKNOWN_MODEL, "There is no such model.", *path)
         return None
     if not requested.available:
-        _refuse_unavailable(requested, registry, refusals=refusals, path=path)
+        refuse_unavailable(requested, registry, refusals=refusals, path=path)
         return None
     if references is None:
         return ModelChoice(requested, requested)
@@ -103,7 +104,7 @@ def choose_model(
         )
         return None
     if not model.available:
-        _refuse_unavailable(model, registry, refusals=refusals, path=path)
+        refuse_unavailable(model, registry, refusals=refusals, path=path)
         return None
     if len(references) < model.min_references or (
         not references and Scene.TEXT_TO_IMAGE not in model.scenes
@@ -117,9 +118,10 @@ def choose_model(
     return ModelChoice(model, requested)
 
 
-def _refuse_unavailable(
-    model: ImageModel, registry: ModelRegistry, *, refusals: Refusals, path: tuple[str, ...]
+def refuse_unavailable(
+    model: ModelT, registry: Registry[ModelT], *, refusals: Refusals, path: tuple[str, ...]
 ) -> None:
+    """Say why a model cannot be used, and what to use instead."""
     successor = registry.successor(model.id)
     hint = f" Use {successor.label} ({successor.id}) instead." if successor else ""
     if model.retired:
@@ -201,7 +203,7 @@ class _Heirs:
         if self._choices or self._is_refused:
             return list(self._choices.values())
         if self._default is None:
-            message = "No model is available for this turn."
+            message = "No model is available for this message."
             self._refusals.add(UserErrorCode.NO_MODELS, message, _SELECTED)
         elif not self._unable or any(
             self._costs_no_more(self._default, one) for one in self._unable
@@ -212,7 +214,7 @@ class _Heirs:
             code = (
                 UserErrorCode.MODEL_CANNOT_EDIT if is_edit else UserErrorCode.MODEL_NEEDS_REFERENCE
             )
-            reason = f"{self._unable[0].label} cannot make this turn."
+            reason = f"{self._unable[0].label} cannot be used for this message."
             self._refuse(code, reason, self._default)
         return []
 

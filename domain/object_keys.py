@@ -8,7 +8,7 @@ import re
 import zlib
 from typing import Final
 
-from domain.images import UPLOAD_EXTENSIONS
+from domain.images import FILE_EXTENSIONS
 from domain.uploads import DeclaredFile
 
 LINK_WINDOW_SECONDS: Final = 30 * 60
@@ -18,13 +18,14 @@ OFFER_SECONDS: Final = 15 * 60
 
 _NAME: Final = r"(?P<shard>[0-9a-f]{2})/(?P=shard)[0-9a-f]{38}"
 _LINKED: Final = re.compile(
-    rf"(?:images|previews|samples)/{_NAME}(?:\.(?:png|jpg|webp)|-[1-9][0-9]{{0,4}}w\.webp)"
+    rf"(?:images|previews|samples|exports)/{_NAME}"
+    r"(?:\.(?:png|jpg|webp|zip)|-[1-9][0-9]{0,4}w\.webp)"
 )
-_UPLOADED: Final = re.compile(rf"uploads/{_NAME}\.(?:png|jpg|webp|heic|heif)")
+_UPLOADED: Final = re.compile(rf"uploads/{_NAME}\.(?:png|jpg|webp|heic|heif|zip)")
 _MARK: Final = re.compile(rf"owners/{_NAME}\.txt")
 _CONTENT_TYPES: Final = {
     "txt": "text/plain",
-    **{ending: content_type for content_type, ending in UPLOAD_EXTENSIONS.items()},
+    **{ending: content_type for content_type, ending in FILE_EXTENSIONS.items()},
 }
 
 

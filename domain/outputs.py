@@ -214,5 +214,6 @@ _MESSAGES: Final = {
     GenerationErrorCode.OUTCOME_UNKNOWN: "The connection was lost; the model may have run.",
     GenerationErrorCode.TIMED_OUT: "The model took too long.",
     GenerationErrorCode.STORAGE_UNAVAILABLE: "The image could not be stored.",
+    GenerationErrorCode.EXPORT_INVALID: "The file is not an export that can be read here.",
     GenerationErrorCode.INTERNAL: "Something went wrong on our side.",
 }

@@ -7,11 +7,24 @@ from collections.abc import Sequence
 from typing import Final
 
 from domain.abilities import MAX_IMAGES_PER_MODEL, check_abilities, check_options
+from domain.captions import (
+    CaptionModelRegistry,
+    CaptionOptions,
+    PlannedCaption,
+    check_caption_options,
+    tidy_options,
+)
 from domain.credits import Account, Priced
 from domain.errors import UserErrorCode
 from domain.ids import ModelId
 from domain.mentions import mentioned_in
-from domain.model_choice import Inherited, ModelChoice, choose_model, choose_models
+from domain.model_choice import (
+    Inherited,
+    ModelChoice,
+    choose_model,
+    choose_models,
+    refuse_unavailable,
+)
 from domain.models import ModelRegistry, Resolution, Scene
 from domain.outputs import Output
 from domain.parents import MAX_PROMPT_LENGTH, Parent, TurnOptions
@@ -78,6 +91,33 @@ def plan_turn(
     )
 
 
+def plan_caption(
+    name: str | None,
+    options: CaptionOptions,
+    *,
+    registry: CaptionModelRegistry,
+    reference_prompts: Sequence[str] = (),
+    refusals: Refusals,
+) -> PlannedCaption | None:
+    """Plan a caption by the named model or the default, and add its user errors to `refusals`; None
+    if no model can write it.
+    """
+    model = registry.default() if name is None else registry.get(name)
+    if model is None and name is None:
+        message = "No model that writes captions is available."
+        refusals.add(UserErrorCode.NO_MODELS, message, "captionModel")
+    elif model is None:
+        refusals.add(UserErrorCode.UNKNOWN_MODEL, "There is no such model.", "captionModel")
+    elif not model.available:
+        refuse_unavailable(model, registry, refusals=refusals, path=("captionModel",))
+    check_caption_options(options, model, refusals)
+    if model is None:
+        return None
+    return PlannedCaption(
+        model=model, options=tidy_options(options), reference_prompts=tuple(reference_prompts)
+    )
+
+
 def plan_retry(
     parent: Parent, output: Output, name: str | None, *, registry: ModelRegistry, refusals: Refusals
 ) -> PlannedOutput | None:
@@ -93,7 +133,7 @@ def plan_retry(
     if choice is not None:
         siblings = {other.model_id for other in parent.outputs if other.slot != output.slot}
         if choice.model.id in siblings:
-            message = f"{choice.model.label} is already in this turn."
+            message = f"{choice.model.label} is already selected."
             refusals.add(UserErrorCode.DUPLICATE_MODEL, message, *path)
         unsupported = Refusals()
         again = TurnRequest(user_message=parent.user_message, options=parent.options)
@@ -218,7 +258,7 @@ def _check_mentions(
     unknown = [number for number in mentioned if not 1 <= number <= reference_count]
     if unknown:
         names = ", ".join(f"@Image{number}" for number in unknown[:_MAX_NAMED])
-        message = f"There is no {names}: this turn has {count(reference_count, 'reference')}."
+        message = f"There is no {names}: the message has {count(reference_count, 'reference')}."
         refusals.add(UserErrorCode.UNKNOWN_MENTION, message, *path)
         return
     for choice in choices:

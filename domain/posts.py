@@ -15,7 +15,7 @@ from domain.ids import ModelId, PostId
 from domain.images import Image, ImageOrigin
 from domain.outputs import UNFINISHED, GenerationError, Output, OutputStatus
 from domain.parents import MAX_PROMPT_LENGTH, Parent
-from domain.turns import PlannedOutput, TurnPlan
+from domain.turns import PlannedOutput, TurnPlan, TurnRequest
 
 
 class PostStatus(StrEnum):
@@ -24,6 +24,28 @@ class PostStatus(StrEnum):
     GENERATED = "GENERATED"
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GeneratePost:
+    """Ask for a post. `caption_model` None: the default."""
+
+    images: TurnRequest
+    caption_options: CaptionOptions
+    caption_model: str | None = None
+    max_credits: int | None = None
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegenerateCaption:
+    """Ask for a post's caption again. None: as before."""
+
+    post_id: str
+    caption_model: str | None = None
+    caption_options: CaptionOptions | None = None
+    max_credits: int | None = None
+    idempotency_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

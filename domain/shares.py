@@ -66,18 +66,20 @@ class ShareTokens:
     def make(self, share: Share) -> str:
         number = bytes_of_id(share.id)
         # Masked, so that two links do not show that they are of the same viewer.
-        owner = self._mask(number, bytes_of_id(share.owner_id))
+        owner = _mask(self.signer, number, bytes_of_id(share.owner_id))
         return self.signer.sign(_PURPOSE, number + owner)
 
     def read(self, token: str) -> tuple[ViewerId, ShareId] | None:
         """The owner and the id; None for what is no token of this deployment."""
-        payload = self.signer.verify(_PURPOSE, token)
-        if payload is None:
+        found = self.signer.find_signed(_PURPOSE, token)
+        if found is None:
             return None
+        payload, signer = found
         number, owner = payload[:_ID_BYTES], payload[_ID_BYTES:]
-        return viewer_id_from(self._mask(number, owner)), share_id_of(number)
+        return viewer_id_from(_mask(signer, number, owner)), share_id_of(number)
 
-    def _mask(self, number: bytes, owner: bytes) -> bytes:
-        """Its own inverse."""
-        mask = self.signer.tag(_OWNER_PURPOSE, number)
-        return bytes(one ^ other for one, other in zip(owner, mask, strict=True))
+
+def _mask(signer: Signer, number: bytes, owner: bytes) -> bytes:
+    """Its own inverse."""
+    mask = signer.tag(_OWNER_PURPOSE, number)
+    return bytes(one ^ other for one, other in zip(owner, mask, strict=True))

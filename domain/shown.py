@@ -103,6 +103,7 @@ TABLE: Final[Mapping[type, Mapping[str, Rule]]] = {
             *("progress", "queue_position", "preview", "image", "images", "references", "error"),
             *("provider", "quality", "size", "attempt", "queued_at", "started_at", "completed_at"),
         ),
+        "post_id": _always(None),
         "text": _with_prompts("text", otherwise=None),
         "usage": _always(None),
         "credits_reserved": _always(0),

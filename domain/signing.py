@@ -3,6 +3,7 @@
 import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as BadBase64
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Final
 
@@ -10,30 +11,55 @@ _TAG_BYTES: Final = 16
 
 
 class Signer:
-    """Signs with a key of its own for each purpose: a token for one is none for another."""
+    """Signs with a key of its own for each purpose: a token for one is none for another.
 
-    def __init__(self, secret: bytes) -> None:
+    What was signed with one of the `accepted` secrets is valid too, so that the secret can be
+    replaced while old tokens are still in use.
+    """
+
+    def __init__(self, secret: bytes, *, accepted: Sequence[bytes] = ()) -> None:
         self._secret = secret
+        self.accepted: tuple[Signer, ...] = (self, *map(Signer, accepted))
 
     def tag(self, purpose: str, payload: bytes) -> bytes:
         """A tag of 16 bytes."""
         key = hmac.digest(self._secret, purpose.encode(), sha256)
         return hmac.digest(key, payload, sha256)[:_TAG_BYTES]
 
+    def text_tag(self, purpose: str, payload: bytes) -> str:
+        """The same as URL-safe text."""
+        return _encode(self.tag(purpose, payload))
+
     def has_tag(self, purpose: str, payload: bytes, tag: bytes) -> bool:
-        return hmac.compare_digest(self.tag(purpose, payload), tag)
+        return self._find_signer(purpose, payload, tag) is not None
 
     def sign(self, purpose: str, payload: bytes) -> str:
         """Payload and tag as one URL-safe text. The payload can be read by anybody."""
-        return urlsafe_b64encode(self.tag(purpose, payload) + payload).decode().rstrip("=")
+        return _encode(self.tag(purpose, payload) + payload)
 
     def verify(self, purpose: str, token: str) -> bytes | None:
         """The payload, or None if the token was not made by `sign` for this purpose."""
+        found = self.find_signed(purpose, token)
+        return found and found[0]
+
+    def find_signed(self, purpose: str, token: str) -> "tuple[bytes, Signer] | None":
+        """The payload, and which one has signed it: itself, or that of an accepted secret."""
         try:
             signed = urlsafe_b64decode(token.encode("ascii") + b"=" * (-len(token) % 4))
         except (BadBase64, ValueError):
             return None
         tag, payload = signed[:_TAG_BYTES], signed[_TAG_BYTES:]
-        if not self.has_tag(purpose, payload, tag) or self.sign(purpose, payload) != token:
-            return None
-        return payload
+        signer = self._find_signer(purpose, payload, tag)
+        # There is one way to write a token.
+        return None if signer is None or _encode(signed) != token else (payload, signer)
+
+    def _find_signer(self, purpose: str, payload: bytes, tag: bytes) -> "Signer | None":
+        for one in self.accepted:
+            if hmac.compare_digest(one.tag(purpose, payload), tag):
+                return one
+        return None
+
+
+def _encode(data: bytes) -> str:
+    """Bytes as URL-safe text."""
+    return urlsafe_b64encode(data).decode().rstrip("=")

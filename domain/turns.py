@@ -89,10 +89,12 @@ class TurnPlan:
     resolution: Resolution
     options: TurnOptions
     outputs: tuple[PlannedOutput, ...]
+    caption_credits: int = 0
+    """For a caption that is written beside the images."""
 
     @property
     def credits(self) -> int:
-        return sum(planned.credits for planned in self.outputs)
+        return self.caption_credits + sum(planned.credits for planned in self.outputs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,12 @@ class UploadMethod(StrEnum):
     """A form (`multipart/form-data`): the offer's fields first, then the bytes as `file`."""
 
 
+class UploadPurpose(StrEnum):
+    IMAGE = "IMAGE"
+    IMPORT = "IMPORT"
+    """An export, to be taken back."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadAbilities:
     """What an object store can do of what uploads would like it to. The folder can do all."""
@@ -53,6 +59,7 @@ class UploadRequest:
     file: DeclaredFile
     filename: str | None
     method: UploadMethod
+    purpose: UploadPurpose = UploadPurpose.IMAGE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +88,7 @@ class Upload:
     filename: str | None
     """What the client calls it: a label, never a part of a key or a path."""
     created_at: datetime
+    purpose: UploadPurpose = UploadPurpose.IMAGE
     image_id: ImageId | None = None
     """What was made of it."""
     refusal: UserError | None = None

@@ -1,10 +1,13 @@
-"""Waiting: for a semaphore, never longer than a limit; and together, for a call that serves all."""
+"""Waiting: for a semaphore, never longer than a limit; together, for a call that serves all; and
+for the database, no longer than an operation has time.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 from weakref import WeakValueDictionary
 
 from domain.errors import Overloaded
@@ -39,6 +42,39 @@ async def holding(*semaphores: asyncio.Semaphore, max_seconds: float) -> AsyncIt
         except TimeoutError:
             raise Overloaded from None
         yield
+
+
+@dataclass(slots=True)
+class _Deadline:
+    ends_at: float
+    """In the time of the event loop."""
+    is_over: bool = False
+    """Whether the operation has ended. What it has started and left behind has no deadline."""
+
+
+_deadline: Final[ContextVar[_Deadline | None]] = ContextVar("deadline", default=None)
+
+
+@contextmanager
+def answering_until(ends_at: float) -> Iterator[None]:
+    """Have calls to the database give up at this time of the event loop, so that an operation can
+    still say that the database is away.
+    """
+    deadline = _Deadline(ends_at)
+    token = _deadline.set(deadline)
+    try:
+        yield
+    finally:
+        deadline.is_over = True
+        _deadline.reset(token)
+
+
+def seconds_left() -> float | None:
+    """How long a call to the database may take. None: as long as usual."""
+    deadline = _deadline.get()
+    if deadline is None or deadline.is_over:
+        return None
+    return max(deadline.ends_at - asyncio.get_running_loop().time(), 0.0)
 
 
 @dataclass(eq=False, slots=True)

@@ -8,8 +8,8 @@ how long it may take, and what a client sees of its errors.
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sized
-from contextlib import aclosing
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, ExitStack, aclosing
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from inspect import isawaitable
 from typing import Any, Final, TypeVar, cast
@@ -32,13 +32,21 @@ from graphql.execution import Executor
 from graphql.execution.values import VariableValues
 from strawberry.execution import optimized_is_awaitable
 
-from domain.errors import QueryTooComplex, RateLimited
+from domain.errors import Overloaded, QueryTooComplex, RateLimited, TryLater
 from domain.ports.changes import Receiver
+from domain.waiting import SemaphoresByKey, answering_until
+from edge.capacity import Tally
 from edge.compiled.operations import Compiler
 from edge.documents import MAX_COMPARISONS, Document, Documents
 from edge.errors import present_errors
 from edge.large_numbers import clamp_variables
 from edge.outcomes import Answered, Operation, Outcome, Reason, Rejected, Result, Streaming
+from edge.persisted import (
+    DigestWrong,
+    DocumentNotKnown,
+    DocumentNotTrusted,
+    PersistedDocuments,
+)
 from edge.query_cost import MAX_ITEMS, Cost, check_cost, measure_cost, measure_variables
 from edge.side_thread import Pace, SideThread
 from edge.subscriptions import SharedAnswers, Subscription
@@ -47,22 +55,25 @@ from schema.context import Request, Scope
 from schema.loaders import Loaders
 from schema.scalars import write_instant
 from schema.services import Services
+from settings import Limits
 
 log = structlog.get_logger(__name__)
 
 _T = TypeVar("_T")
 
-OPERATION_SECONDS: Final = 10.0
-"""For a query or mutation as a whole, and for a subscription until its stream is open."""
 VALUES_AT_ONCE: Final = 2_000
 """Operations that may return more take turns, so that several at once do not hold up the loop."""
 ITEMS_AT_ONCE: Final = 10
 """Within longer lists graphql-core gives way to others."""
+_MARGIN: Final = 0.1
+"""The part of an operation's time that is left when calls to the database give up."""
 MAX_COSTS: Final = 64
 """Remembered of one document."""
 
 _CODES: Final[Mapping[Reason, str]] = {
-    Reason.PERSISTED: "PERSISTED_QUERY_NOT_SUPPORTED",
+    Reason.PERSISTED: "PERSISTED_QUERY_NOT_FOUND",
+    Reason.DIGEST: "BAD_REQUEST",
+    Reason.UNTRUSTED: "DOCUMENT_NOT_TRUSTED",
     Reason.SYNTAX: "GRAPHQL_PARSE_FAILED",
     Reason.UNKNOWN_OPERATION: "OPERATION_RESOLUTION_FAILED",
     Reason.KIND: "OPERATION_KIND_NOT_SUPPORTED",
@@ -71,7 +82,16 @@ _CODES: Final[Mapping[Reason, str]] = {
     Reason.COST: QueryTooComplex.code,
     Reason.TIME: "DEADLINE_EXCEEDED",
     Reason.RATE: RateLimited.code,
+    Reason.CAPACITY: RateLimited.code,
+    Reason.SUBSCRIPTIONS: "TOO_MANY_SUBSCRIPTIONS",
 }
+_PERSISTED: Final[Mapping[type[Exception], tuple[Reason, str]]] = {
+    # Apollo Client and urql know these words.
+    DocumentNotKnown: (Reason.PERSISTED, "PersistedQueryNotFound"),
+    DigestWrong: (Reason.DIGEST, "The digest is not that of the document."),
+    DocumentNotTrusted: (Reason.UNTRUSTED, "Only listed documents can be executed here."),
+}
+_TOO_MANY: Final = GraphQLError("A viewer cannot have more subscriptions at the same time.")
 _TOO_SLOW: Final = GraphQLError(
     "The operation took too long.", extensions={"code": "DEADLINE_EXCEEDED"}
 )
@@ -110,8 +130,19 @@ def executable_schema() -> strawberry.Schema:
 class OperationExecutor:
     """Runs operations. Their fields may use the services."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(
+        self,
+        services: Services,
+        limits: Limits | None = None,
+        persisted: PersistedDocuments | None = None,
+    ) -> None:
         self._services = services
+        self._persisted = persisted or PersistedDocuments()
+        self._limits = limits = limits or Limits()
+        self._running = SemaphoresByKey(limits.requests_in_flight)
+        self._running_in_all = asyncio.Semaphore(limits.process_requests_in_flight)
+        self._subscriptions = Tally(limits.viewer_subscriptions)
+        self._subscriptions_of_nobody = Tally(limits.address_subscriptions)
         # graphql-core's schema: Strawberry's own `execute` parses, validates and runs in one call.
         self._schema = executable_schema()._schema
         self._executor_class = executable_schema().execution_context_class
@@ -129,17 +160,69 @@ class OperationExecutor:
         """How many groups of subscribers get the same answers at the moment."""
         return len(self._shared.groups)
 
-    async def execute(self, operation: Operation, *, scope: Scope, request_id: str) -> Outcome:
-        """Run an operation for a scope. What goes wrong with it is in the outcome."""
-        ends_at = asyncio.get_running_loop().time() + OPERATION_SECONDS
+    @property
+    def ends_at(self) -> float:
+        """When the time of an operation that begins at present is over, in the loop's time."""
+        return asyncio.get_running_loop().time() + self._limits.operation_seconds
+
+    async def execute(
+        self,
+        operation: Operation,
+        *,
+        scope: Scope,
+        request_id: str,
+        ends_at: float | None = None,
+        waits: bool = False,
+    ) -> Outcome:
+        """Run an operation for a scope. What goes wrong with it is in the outcome.
+
+        `ends_at`: when its time is over, in the time of the event loop. `waits`: whether it waits
+        where too many are running, instead of being rejected at once.
+        """
+        ends_at = self.ends_at if ends_at is None else ends_at
+        own = self._running.get(scope.client)
+        try:
+            if not waits and own.locked():
+                raise RateLimited("Too many operations are running.", retry_after_seconds=1)
+            if not waits and self._running_in_all.locked():
+                raise Overloaded
+            async with AsyncExitStack() as held:
+                async with asyncio.timeout_at(ends_at):
+                    await held.enter_async_context(own)
+                    await held.enter_async_context(self._running_in_all)
+                margin = _MARGIN * self._limits.operation_seconds
+                with answering_until(ends_at - margin):
+                    return await self._execute(operation, scope, request_id, ends_at)
+        except TryLater as error:
+            limited = GraphQLError(str(error), original_error=error)
+            rejection = _Rejection(reason=Reason.CAPACITY, errors=[limited])
+        except TimeoutError:
+            rejection = _Rejection(reason=Reason.TIME, errors=[_TOO_SLOW])
+        return self._reject(rejection, request_id)
+
+    def _reject(
+        self,
+        rejection: _Rejection,
+        request_id: str,
+        extensions: Mapping[str, object] | None = None,
+    ) -> Rejected:
+        errors = present_errors(
+            rejection.errors, request_id=request_id, invalid_code=_CODES[rejection.reason]
+        )
+        return Rejected(
+            reason=rejection.reason,
+            result=Result(None, errors, extensions),
+            kind=rejection.kind,
+            cost=rejection.cost,
+        )
+
+    async def _execute(
+        self, operation: Operation, scope: Scope, request_id: str, ends_at: float
+    ) -> Outcome:
         plan = await self._plan_within_rates(operation, scope, ends_at)
         extensions = self._show_cost(plan, scope) if operation.wants_cost else None
         if isinstance(plan, _Rejection):
-            errors = present_errors(
-                plan.errors, request_id=request_id, invalid_code=_CODES[plan.reason]
-            )
-            result = Result(None, errors, extensions)
-            return Rejected(reason=plan.reason, result=result, kind=plan.kind, cost=plan.cost)
+            return self._reject(plan, request_id, extensions)
         request = Request(
             id=request_id,
             scope=scope,
@@ -147,45 +230,92 @@ class OperationExecutor:
             load=Loaders(self._services, scope.require_viewer),
             cost=plan.cost.total,
         )
+        if plan.kind is OperationType.SUBSCRIPTION:
+            return await self._subscribe(plan, request, ends_at)
+        started = await self._start_in_time(plan, request, ends_at)
+        assert isinstance(started, ExecutionResult)
+        result = _present(started, request_id)
+        if extensions:
+            result = Result(result.data, result.errors, extensions)
+        return Answered(kind=plan.kind, result=result, cost=plan.cost)
+
+    async def _subscribe(self, plan: _Runnable, request: Request, ends_at: float) -> Outcome:
+        is_nobody = request.scope.viewer is None
+        tally = self._subscriptions_of_nobody if is_nobody else self._subscriptions
+        release = tally.enter(request.scope.client)
+        if release is None:
+            rejection = _Rejection(
+                reason=Reason.SUBSCRIPTIONS, errors=[_TOO_MANY], kind=plan.kind, cost=plan.cost
+            )
+            return self._reject(rejection, request.id)
+        with ExitStack() as held:
+            held.callback(release)
+            try:
+                async with asyncio.timeout_at(ends_at):
+                    subscription = await self._compile_subscription(plan, request)
+            except TimeoutError:
+                late = _present(_late_result(), request.id)
+                return Answered(kind=plan.kind, result=late, cost=plan.cost)
+            if subscription is not None:
+                held.pop_all()
+                return _stream(subscription, plan.cost, release)
+            started = await self._start_in_time(plan, request, ends_at)
+            if isinstance(started, ExecutionResult):
+                result = _present(started, request.id)
+                return Answered(kind=plan.kind, result=result, cost=plan.cost)
+            held.pop_all()
+        results = (_present(result, request.id) async for result in started)
+        return Streaming(
+            results=_ended_by_errors(results, request.id), cost=plan.cost, release=release
+        )
+
+    async def _start_in_time(
+        self, plan: _Runnable, request: Request, ends_at: float
+    ) -> ExecutionResult | AsyncGenerator[ExecutionResult, None]:
         try:
             async with asyncio.timeout_at(ends_at):
-                if plan.kind is OperationType.SUBSCRIPTION:
-                    subscription = await self._compile_subscription(plan, request)
-                    if subscription is not None:
-                        return _stream(subscription, plan.cost)
-                started = await self._start(plan, request)
+                return await self._start(plan, request)
         except TimeoutError:
-            started = ExecutionResult(None, [_TOO_SLOW])
+            return _late_result()
         except Exception as failure:
-            started = _failed_result(failure)
-        if isinstance(started, ExecutionResult):
-            result = _present(started, request_id)
-            if extensions:
-                result = Result(result.data, result.errors, extensions)
-            return Answered(kind=plan.kind, result=result, cost=plan.cost)
-        results = (_present(result, request_id) async for result in started)
-        return Streaming(results=_ended_by_errors(results, request_id), cost=plan.cost)
+            return _failed_result(failure)
 
     async def _plan_within_rates(
         self, operation: Operation, scope: Scope, ends_at: float
     ) -> _Runnable | _Rejection:
         """Plan, and take the operation from the client's buckets, also if it is rejected."""
-        rates, plan = self._services.rate_limits, None
+        rates = self._services.rate_limits
+        plan: _Runnable | _Rejection
         try:
             rates.check(scope.client)
+            operation = await self._look_up(operation)
             document = self._documents.find(operation.document)
             plan = (
                 await self._read_and_plan(operation, scope, ends_at)
                 if document is None
                 else self._plan(operation, document)
             )
-            cost = plan.cost.total if isinstance(plan, _Runnable) else 0
+            if operation.persisted is not None and isinstance(plan, _Runnable):
+                assert operation.document is not None
+                await self._persisted.keep(operation.document, operation.persisted)
+        except (DocumentNotKnown, DigestWrong, DocumentNotTrusted) as error:
+            reason, message = _PERSISTED[type(error)]
+            plan = _Rejection(reason=reason, errors=[GraphQLError(message)])
+        except RateLimited as error:
+            return _limited(error)
+        cost = plan.cost.total if isinstance(plan, _Runnable) else 0
+        try:
             await rates.take(scope.client, is_viewer=scope.viewer is not None, cost=cost)
         except RateLimited as error:
-            limited = GraphQLError(str(error), original_error=error)
-            kind, costs = (plan.kind, plan.cost) if plan else (None, None)
-            return _Rejection(reason=Reason.RATE, errors=[limited], kind=kind, cost=costs)
+            return _limited(error, plan.kind, plan.cost)
         return plan
+
+    async def _look_up(self, operation: Operation) -> Operation:
+        """Put the document into an operation that names it."""
+        if not self._persisted.needs_looking_up(operation.document, operation.persisted):
+            return operation
+        found = await self._persisted.find(operation.document, operation.persisted)
+        return replace(operation, document=found)
 
     def _show_cost(self, plan: _Runnable | _Rejection, scope: Scope) -> Mapping[str, object]:
         state = self._services.rate_limits.state(
@@ -205,10 +335,7 @@ class OperationExecutor:
         self, operation: Operation, scope: Scope, ends_at: float
     ) -> _Runnable | _Rejection:
         """Parse and validate, then plan."""
-        if operation.document is None:
-            # Apollo Client and urql know these words.
-            message = "PersistedQueryNotSupported"
-            return _Rejection(reason=Reason.PERSISTED, errors=[GraphQLError(message)])
+        assert operation.document is not None
         try:
             async with asyncio.timeout_at(ends_at):
                 document = await self._documents.read(operation.document, reader=scope.key)
@@ -387,6 +514,13 @@ def _paced(executor_class: type[Executor[Any]], pace: Pace) -> type[Executor[Any
     return PacedExecutor
 
 
+def _limited(
+    error: RateLimited, kind: OperationType | None = None, cost: Cost | None = None
+) -> _Rejection:
+    limited = GraphQLError(str(error), original_error=error)
+    return _Rejection(reason=Reason.RATE, errors=[limited], kind=kind, cost=cost)
+
+
 def _reject_too_complex(
     error: QueryTooComplex, kind: OperationType, cost: Cost | None = None
 ) -> _Rejection:
@@ -394,7 +528,7 @@ def _reject_too_complex(
     return _Rejection(reason=Reason.COST, errors=[too_complex], kind=kind, cost=cost)
 
 
-def _stream(subscription: Subscription, cost: Cost) -> Streaming:
+def _stream(subscription: Subscription, cost: Cost, release: Callable[[], None]) -> Streaming:
     request_id = subscription.request.id
     results = _ended_by_errors(subscription.results(), request_id)
 
@@ -406,7 +540,9 @@ def _stream(subscription: Subscription, cost: Cost) -> Streaming:
         return None
 
     delivers = subscription.compiled.delivers
-    return Streaming(results=results, cost=cost, deliver=deliver if delivers else None)
+    return Streaming(
+        results=results, cost=cost, deliver=deliver if delivers else None, release=release
+    )
 
 
 async def _ended_by_errors(
@@ -427,6 +563,10 @@ async def _present_later(running: Awaitable[ExecutionResult], request_id: str) -
 
 def _present(result: ExecutionResult, request_id: str) -> Result:
     return Result(result.data, present_errors(result.errors or (), request_id=request_id))
+
+
+def _late_result() -> ExecutionResult:
+    return ExecutionResult(None, [_TOO_SLOW])
 
 
 def _failed_result(failure: Exception) -> ExecutionResult:

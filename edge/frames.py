@@ -20,6 +20,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import CloseCode, Frame
 
 from edge.rates import RateLimit
+from edge.send_limits import SendLimit
+from settings import Limits
 
 EXTENSION: Final = "darkroom.frames"
 _TEXT: Final = 0x81
@@ -76,12 +78,46 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        limits: Limits = self.app_state.get("limits") or Limits()
+        # uvicorn's own setting closes with 1011, after which clients do not reconnect.
+        self.ping_interval, self.ping_timeout = limits.ping_seconds, limits.pong_seconds
+        self._send_seconds = limits.send_seconds
+        self._sending: SendLimit | None = None
         self._held = b""
         """What has arrived, and waits until the application has taken the messages before it."""
         self._failed = False
         """Whether the rest of what the client sends is dropped."""
         self._frames_received = RateLimit(MAX_FRAMES, WINDOW_SECONDS)
         self._control_frames = RateLimit(MAX_CONTROL_FRAMES, WINDOW_SECONDS)
+
+    def pause_writing(self) -> None:
+        """Called when the connection is full."""
+        super().pause_writing()
+        if self._sending is None:
+            self._sending = SendLimit(
+                self.transport, seconds=self._send_seconds, give_up=self._give_up_sending
+            )
+        self._sending.begin()
+
+    def resume_writing(self) -> None:
+        """Called when there is room again."""
+        super().resume_writing()
+        if self._sending is not None:
+            self._sending.end()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called when the connection is closed."""
+        if self._sending is not None:
+            self._sending.end()
+        super().connection_lost(exc)
+
+    def keepalive_timeout(self) -> None:
+        """Called when a ping has not been answered."""
+        self.pong_timer = None
+        self._fail(CloseCode.GOING_AWAY, "A ping was not answered")
+
+    def _give_up_sending(self) -> None:
+        self._fail(CloseCode.GOING_AWAY, "Messages were not read")
 
     async def run_asgi(self) -> None:
         extensions: dict[str, Any] = self.scope["extensions"]
@@ -187,7 +223,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self.read_paused:
             self.read_paused = False
             self.transport.resume_reading()
-        self.close_timer = self.loop.call_later(LINGER_SECONDS, self.transport.close)
+        # What is not read by then never will be: closing would wait for it.
+        self.close_timer = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
 
 
 def _is_text(fragments: list[bytes]) -> bool:

@@ -1,11 +1,12 @@
 """GraphQL over HTTP: writes outcomes as statuses, headers and JSON, subscriptions as streams."""
 
 from functools import partial
+from hashlib import sha256
 from typing import Final
 
 import structlog
 from graphql import OperationType
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,6 +14,7 @@ from strawberry.http.ides import get_graphql_ide_html
 
 from domain.errors import (
     BadUserInput,
+    Forbidden,
     Overloaded,
     QueryTooComplex,
     RateLimited,
@@ -25,12 +27,20 @@ from edge.execution import OperationExecutor
 from edge.http_requests import RequestRefused, choose_media_types, read_operation, wants_page
 from edge.media_types import STREAMS_IN_WORDS
 from edge.outcomes import Reason, Rejected, Result, Streaming
-from edge.responses import GRAPHQL_JSON, JSON, NOT_INDEXED, error_response, json_response
-from edge.result_streams import ResultStream
+from edge.responses import (
+    GRAPHQL_JSON,
+    JSON,
+    NOT_INDEXED,
+    error_response,
+    has_entity_tag,
+    json_response,
+)
+from edge.result_streams import CallWhenGone, ResultStream
 
 _STATUSES: Final = {
     Overloaded.code: 503,
     RateLimited.code: 429,
+    "TOO_MANY_SUBSCRIPTIONS": 429,
     "DEADLINE_EXCEEDED": 504,
 }
 """Of results without data, by the code of an error."""
@@ -46,9 +56,15 @@ class GraphQLOverHTTP:
     """An ASGI application, so that every method gets here and is answered in one form."""
 
     def __init__(
-        self, executor: OperationExecutor, admission: Admission, *, show_ide: bool
+        self,
+        executor: OperationExecutor,
+        admission: Admission,
+        *,
+        show_ide: bool,
+        call_when_blocked: CallWhenGone,
     ) -> None:
         self._executor = executor
+        self._call_when_blocked = call_when_blocked
         self._admission = admission
         self._show_ide = show_ide
 
@@ -65,10 +81,13 @@ class GraphQLOverHTTP:
             accepted = choose_media_types(request)
             media_type = accepted.json or GRAPHQL_JSON
             operation = await read_operation(request, streams=accepted.stream is not None)
+            ends_at = self._executor.ends_at
             scope = await self._admission.admit(
                 request.headers.get("authorization"), address=address_of(request.scope)
             )
-            outcome = await self._executor.execute(operation, scope=scope, request_id=request_id)
+            outcome = await self._executor.execute(
+                operation, scope=scope, request_id=request_id, ends_at=ends_at
+            )
             if isinstance(outcome, Rejected):
                 return _write_rejection(outcome, media_type, is_get=request.method == "GET")
             if isinstance(outcome, Streaming) or accepted.json is None:
@@ -77,8 +96,11 @@ class GraphQLOverHTTP:
                     outcome,
                     accepted.stream,
                     request_id=request_id,
-                    valid_until=scope.viewer.valid_until if scope.viewer else None,
+                    viewer=scope.viewer,
+                    call_when_blocked=self._call_when_blocked,
                 )
+            if request.method == "GET" and not outcome.result.errors:
+                return _write_cacheable(outcome.result, media_type, request.headers)
             return _write_result(outcome.result, media_type)
         except RequestRefused as refused:
             return error_response(
@@ -93,6 +115,8 @@ class GraphQLOverHTTP:
             return error_response(
                 401, error.code, str(error), headers=headers, media_type=media_type
             )
+        except Forbidden as error:
+            return error_response(403, error.code, str(error), media_type=media_type)
         except Overloaded as error:
             failure = Result(None, ({"message": str(error), "extensions": error.extensions},))
             headers = {"Retry-After": str(error.retry_after_seconds)}
@@ -108,7 +132,9 @@ class GraphQLOverHTTP:
 async def _send_not_indexed(send: Send, message: Message) -> None:
     """Every answer may be that of a link which a robot has found."""
     if message["type"] == "http.response.start":
-        MutableHeaders(scope=message).update(NOT_INDEXED)
+        headers = MutableHeaders(scope=message)
+        headers.update(NOT_INDEXED)
+        headers.setdefault("Cache-Control", "no-store")
     await send(message)
 
 
@@ -121,6 +147,15 @@ def _write_result(result: Result, media_type: str) -> Response:
     if result.errors and not any((result.data or {}).values()):
         status, headers = _find_status(result, media_type)
     return Response(result.encoded, status, headers, media_type)
+
+
+def _write_cacheable(result: Result, media_type: str, asked: Headers) -> Response:
+    """Answer a GET so that its client need not be sent again what it has."""
+    tag = f'"{sha256(result.encoded).hexdigest()[:32]}"'
+    headers = {"Cache-Control": "private, no-cache", "ETag": tag, "Vary": "Authorization, Accept"}
+    if has_entity_tag(asked, "if-none-match", tag):
+        return Response(status_code=304, headers=headers)
+    return Response(result.encoded, 200, headers, media_type)
 
 
 def _write_rejection(rejected: Rejected, media_type: str, *, is_get: bool) -> Response:
@@ -138,10 +173,10 @@ def _write_rejection(rejected: Rejected, media_type: str, *, is_get: bool) -> Re
         return error_response(
             405, "METHOD_NOT_ALLOWED", message, headers={"Allow": "POST"}, media_type=media_type
         )
-    if rejected.reason in {Reason.TIME, Reason.RATE}:
+    if rejected.reason in {Reason.TIME, Reason.RATE, Reason.CAPACITY, Reason.SUBSCRIPTIONS}:
         return _write_result(rejected.result, media_type)
     status = 400 if media_type == GRAPHQL_JSON else 200
-    if rejected.reason is Reason.UNKNOWN_OPERATION:
+    if rejected.reason in {Reason.UNKNOWN_OPERATION, Reason.DIGEST, Reason.UNTRUSTED}:
         status = 400
     elif rejected.reason is Reason.PERSISTED:
         status = 200  # with which Apollo and urql send the document instead

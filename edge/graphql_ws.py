@@ -6,11 +6,11 @@ sends), 1013, 4403 and 4408. 1008 is final too, where it reaches a client as a c
 
 import asyncio
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, aclosing, suppress
+from contextlib import ExitStack, aclosing, suppress
 from datetime import UTC, datetime
 from enum import IntEnum
 from re import Pattern
-from typing import Final, TypeAlias
+from typing import Final
 
 import orjson
 import structlog
@@ -19,16 +19,17 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from strawberry.http.websocket_origin import is_same_origin
 
-from domain.errors import Overloaded, Unauthenticated
-from domain.ids import ViewerId
+from domain.errors import Forbidden, Overloaded, Unauthenticated
 from domain.viewers import Viewer
 from edge.addresses import address_of
 from edge.admission import Admission, identify_request
+from edge.capacity import Tally
 from edge.errors import ErrorBody, internal_error
 from edge.execution import OperationExecutor
 from edge.frames import Frames, frames_of, text_frame
 from edge.outcomes import Operation, Outcome, Result, Streaming, read_results
 from edge.rates import RateLimit
+from edge.result_streams import CallWhenGone
 from edge.ws_messages import (
     Complete,
     ConnectionInit,
@@ -41,24 +42,21 @@ from edge.ws_messages import (
 )
 from schema import context
 from schema.scalars import write_instant
+from settings import Limits
 
 PROTOCOL: Final = "graphql-transport-ws"
-INIT_SECONDS: Final = 5.0
 END_SECONDS: Final = 10.0
 """For cancelled operations to end."""
-MAX_MESSAGES: Final = 100
 WINDOW_SECONDS: Final = 10.0
-"""For so many messages of a client, at most."""
+"""For which the messages of a client are counted."""
 REST_SECONDS: Final = 2.0
 """For the operations of a viewer who has been deleted to end by themselves."""
 NOBODY_SECONDS: Final = 3.0
 """How long a socket without a token may be without an operation."""
 MAX_REASON_BYTES: Final = 123
 """What a close frame has room for."""
-MAX_OPERATIONS: Final = 50
-"""Of one socket, at once."""
 _TOO_MANY: Final[ErrorBody] = {
-    "message": f"A WebSocket can run at most {MAX_OPERATIONS} operations at the same time.",
+    "message": "A WebSocket cannot run more operations at the same time.",
     "extensions": {"code": "TOO_MANY_SUBSCRIPTIONS"},
 }
 
@@ -76,22 +74,21 @@ class Close(IntEnum):
     the handshake is accepted, and reaches the client as HTTP 403.
     """
     INTERNAL_ERROR = 1011
+    RESTART = 1012
+    """The socket has become too old."""
     TRY_AGAIN_LATER = 1013
+    """The database or the token issuer is away, or there are too many sockets."""
     INVALID_MESSAGE = 4400
     UNAUTHORIZED = 4401
     """`subscribe` came before the connection was acknowledged."""
     FORBIDDEN = 4403
-    """The token is invalid or expired, it renews another viewer's, or the viewer has been deleted.
-    Without a token: an operation needs one, or there is no operation.
+    """The token is invalid or expired, it renews another viewer's, or the viewer has been deleted
+    or blocked. Without a token: an operation needs one, or there is no operation.
     """
     WRONG_SUBPROTOCOL = 4406
     INIT_TIMEOUT = 4408
     ID_IN_USE = 4409
     SECOND_INIT = 4429
-
-
-CallWhenDeleted: TypeAlias = Callable[[ViewerId, Callable[[], None]], AbstractContextManager[None]]
-"""Calls back once the viewer is deleted, within the context."""
 
 
 class GraphQLOverWebSocket:
@@ -103,11 +100,21 @@ class GraphQLOverWebSocket:
         admission: Admission,
         *,
         allowed_origins: Pattern[str],
-        call_when_deleted: CallWhenDeleted,
+        call_when_deleted: CallWhenGone,
+        call_when_blocked: CallWhenGone,
+        limits: Limits | None = None,
     ) -> None:
-        self._executor = executor
-        self._call_when_deleted = call_when_deleted
-        self._admission = admission
+        self.executor = executor
+        self.admission = admission
+        self.call_when_deleted = call_when_deleted
+        self.call_when_blocked = call_when_blocked
+        self.limits = limits = limits or Limits()
+        self.waiting = Tally(limits.address_sockets)
+        """Sockets that have not been acknowledged, by address."""
+        self.sockets_of_viewers = Tally(limits.viewer_sockets)
+        self.sockets_of_nobody = Tally(limits.address_subscriptions)
+        """Sockets that need no token, by address."""
+        self._open = Tally(limits.process_sockets)
         self._allowed_origins = allowed_origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -120,12 +127,26 @@ class GraphQLOverWebSocket:
             await websocket.close(Close.WRONG_SUBPROTOCOL, "Subprotocol not acceptable")
         else:
             await websocket.accept(PROTOCOL)
-            with identify_request() as request_id:
+            await self._serve(websocket)
+
+    async def _serve(self, websocket: WebSocket) -> None:
+        address = address_of(websocket.scope)
+        leave, stop_waiting = self._open.enter(""), self.waiting.enter(address)
+        with ExitStack() as stack, identify_request() as request_id:
+            for end in (leave, stop_waiting):
+                if end is not None:
+                    stack.callback(end)
+            if leave is None:
+                await websocket.close(Close.TRY_AGAIN_LATER, "The server has too many sockets")
+            elif stop_waiting is None:
+                reason = "Too many sockets of this address wait for a token"
+                await websocket.close(Close.TRY_AGAIN_LATER, reason)
+            else:
                 await _Socket(
                     websocket,
-                    self._executor,
-                    admission=self._admission,
-                    call_when_deleted=self._call_when_deleted,
+                    self,
+                    address=address,
+                    stop_waiting=stop_waiting,
                     request_id=request_id,
                 ).serve()
 
@@ -145,18 +166,20 @@ class _Socket:
     def __init__(
         self,
         websocket: WebSocket,
-        executor: OperationExecutor,
+        endpoint: GraphQLOverWebSocket,
         *,
-        admission: Admission,
-        call_when_deleted: CallWhenDeleted,
+        address: str,
+        stop_waiting: Callable[[], None],
         request_id: str,
     ) -> None:
         self._websocket = websocket
-        self._call_when_deleted = call_when_deleted
-        self._executor = executor
-        self._admission = admission
+        self._endpoint = endpoint
+        self._executor = endpoint.executor
+        self._admission = endpoint.admission
+        self._limits = endpoint.limits
         self._request_id = request_id
-        self._address = address_of(websocket.scope)
+        self._address = address
+        self._stop_waiting = stop_waiting
         self._scope: context.Scope | None = None
         """None until the connection is acknowledged."""
         self._init_received = False
@@ -166,10 +189,17 @@ class _Socket:
         self._stack = ExitStack()
         """Left when the socket has ended."""
         self._operations: dict[str, asyncio.Task[None]] = {}
-        self._messages = RateLimit(MAX_MESSAGES, WINDOW_SECONDS)
+        self._messages = RateLimit(self._limits.socket_messages, WINDOW_SECONDS)
 
     async def serve(self) -> None:
-        self._close_later(INIT_SECONDS, Close.INIT_TIMEOUT, "Connection initialisation timeout")
+        self._close_later(
+            self._limits.init_seconds, Close.INIT_TIMEOUT, "Connection initialisation timeout"
+        )
+        loop = asyncio.get_running_loop()
+        ageing = loop.call_later(
+            self._limits.socket_age_seconds, self._begin_to_close, Close.RESTART, "Please reconnect"
+        )
+        self._stack.callback(ageing.cancel)
         try:
             while self._is_open:
                 event = await self._websocket.receive()
@@ -208,7 +238,7 @@ class _Socket:
     async def _init(self, message: ConnectionInit) -> None:
         if self._init_received:
             # One that had no token may have one now. It reconnects after the first code only.
-            if self._scope == context.NOBODY:
+            if self._scope is not None and self._scope.viewer is None:
                 await self._close(Close.FORBIDDEN, _TOKEN_NEEDED)
             else:
                 await self._close(Close.SECOND_INIT, "Too many initialisation requests")
@@ -216,21 +246,41 @@ class _Socket:
         self._init_received = True
         self._cancel_deadline()
         if not message.has_authorization:
+            scope = context.Scope(address=self._address)
+            if not await self._take_place(scope):
+                return
             await self._send({"type": "connection_ack"})
-            self._scope = context.NOBODY
+            self._scope = scope
             self._limit_rest()
             return
         try:
             viewer = await self._admission.admit_viewer(message.authorization)
-        except Unauthenticated:
+        except (Unauthenticated, Forbidden):
             await self._close(Close.FORBIDDEN, "Forbidden")
             return
         except Overloaded as error:
             await self._close(Close.TRY_AGAIN_LATER, str(error))
             return
-        self._stack.enter_context(self._call_when_deleted(viewer.id, self._end_of_viewer))
+        if not await self._take_place(context.Scope(viewer, self._address)):
+            return
+        self._stack.enter_context(self._endpoint.call_when_deleted(viewer.id, self._end_of_viewer))
+        self._stack.enter_context(
+            self._endpoint.call_when_blocked(viewer.id, self._end_of_blocked_viewer)
+        )
         await self._send({"type": "connection_ack"})
         self._serve_viewer(viewer)
+
+    async def _take_place(self, scope: context.Scope) -> bool:
+        """Count the socket for its client. Close it where there are too many."""
+        endpoint = self._endpoint
+        tally = endpoint.sockets_of_nobody if scope.viewer is None else endpoint.sockets_of_viewers
+        leave = tally.enter(scope.client)
+        if leave is None:
+            await self._close(Close.TRY_AGAIN_LATER, "Too many sockets")
+            return False
+        self._stack.callback(leave)
+        self._stop_waiting()
+        return True
 
     async def _answer_ping(self, ping: Ping) -> None:
         """Send a pong, with the end of the new token where the ping has brought one.
@@ -242,7 +292,7 @@ class _Socket:
             return
         try:
             viewer = await self._admission.admit_viewer(ping.authorization)
-        except Unauthenticated:
+        except (Unauthenticated, Forbidden):
             await self._close(Close.FORBIDDEN, "Forbidden")
             return
         except Overloaded:
@@ -269,10 +319,10 @@ class _Socket:
             await self._close(Close.UNAUTHORIZED, "Unauthorized")
         elif operation_id in self._operations:
             await self._close(Close.ID_IN_USE, f"Subscriber for {operation_id} already exists")
-        elif len(self._operations) >= MAX_OPERATIONS:
+        elif len(self._operations) >= self._limits.socket_operations:
             await self._send({"id": operation_id, "type": "error", "payload": [_TOO_MANY]})
         else:
-            if self._scope == context.NOBODY:
+            if self._scope.viewer is None:
                 self._cancel_deadline()
             self._operations[operation_id] = asyncio.create_task(
                 self._run(operation_id, operation, self._scope), name="operation of a socket"
@@ -282,9 +332,13 @@ class _Socket:
         with suppress(WebSocketDisconnect):  # nobody is left to write to
             try:
                 outcome = await self._executor.execute(
-                    operation, scope=scope, request_id=self._request_id
+                    operation, scope=scope, request_id=self._request_id, waits=True
                 )
-                last = await self._write(operation_id, outcome, scope)
+                try:
+                    last = await self._write(operation_id, outcome, scope)
+                finally:
+                    if isinstance(outcome, Streaming):
+                        outcome.release()
             except _TokenNeeded:
                 await self._close(Close.FORBIDDEN, _TOKEN_NEEDED)
                 return
@@ -302,7 +356,8 @@ class _Socket:
         """Close the socket of nobody unless an operation begins soon: who has forgotten the token
         finds out, and what has no purpose takes no place.
         """
-        if self._scope == context.NOBODY and not self._operations:
+        is_nobody = self._scope is not None and self._scope.viewer is None
+        if is_nobody and not self._operations:
             self._close_later(NOBODY_SECONDS, Close.FORBIDDEN, _TOKEN_NEEDED)
 
     async def _write(
@@ -350,6 +405,9 @@ class _Socket:
         if self._closing is None:
             self._closing = asyncio.create_task(self._close_at_rest(), name="end of a socket")
 
+    def _end_of_blocked_viewer(self) -> None:
+        self._begin_to_close(Close.FORBIDDEN, Forbidden.message)
+
     async def _close_at_rest(self) -> None:
         """Close once the operations have ended: subscriptions do, as what they follow is deleted,
         and the one that has deleted the viewer has to be answered.
@@ -359,14 +417,13 @@ class _Socket:
         await self._close(Close.FORBIDDEN, "The viewer has been deleted")
 
     def _close_later(self, seconds: float, code: Close, reason: str) -> None:
-        def close() -> None:
-            if self._closing is None:
-                self._closing = asyncio.create_task(
-                    self._close(code, reason), name="end of a socket"
-                )
-
         self._cancel_deadline()
-        self._deadline = asyncio.get_running_loop().call_later(seconds, close)
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.call_later(seconds, self._begin_to_close, code, reason)
+
+    def _begin_to_close(self, code: Close, reason: str) -> None:
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close(code, reason), name="end of a socket")
 
     def _cancel_deadline(self) -> None:
         if self._deadline is not None:
@@ -387,7 +444,7 @@ class _TokenNeeded(Exception):
 
 
 def _require_token(result: Result | None, scope: context.Scope) -> None:
-    if result is not None and scope == context.NOBODY and Unauthenticated.code in result.codes:
+    if result is not None and scope.viewer is None and Unauthenticated.code in result.codes:
         raise _TokenNeeded
 
 

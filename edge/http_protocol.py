@@ -19,6 +19,8 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from edge.responses import error_body
+from edge.send_limits import SendLimit
+from settings import Limits
 
 ENDLESS: Final = "darkroom.endless"
 """The extension by which an answer says that it ends when its client leaves. A server that stops
@@ -70,10 +72,26 @@ class HttpProtocol(HttpToolsProtocol):
     """Whether the rest of what the client sends is dropped."""
     _running: RequestResponseCycle | None = None
     """The request that is being answered: `cycle` is the latest, which may wait behind it."""
+    _sending: SendLimit | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._limit_idle_time()
+
+    def pause_writing(self) -> None:
+        """Called when the connection is full."""
+        super().pause_writing()
+        if self._sending is None:
+            limits: Limits = self.app_state.get("limits") or Limits()
+            seconds, give_up = limits.send_seconds, self.transport.abort
+            self._sending = SendLimit(self.transport, seconds=seconds, give_up=give_up)
+        self._sending.begin()
+
+    def resume_writing(self) -> None:
+        """Called when there is room again."""
+        super().resume_writing()
+        if self._sending is not None:
+            self._sending.end()
 
     def data_received(self, data: bytes) -> None:
         """Parse what has arrived, unless nothing more is read of this connection."""
@@ -90,6 +108,8 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Called when the connection is closed, which ends the answer that is being written."""
         super().connection_lost(exc)
+        if self._sending is not None:
+            self._sending.end()
         if self._running is not None and not self._running.response_complete:
             self._running.disconnected = True
             self._running.message_event.set()

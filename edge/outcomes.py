@@ -22,7 +22,9 @@ class Operation:
     """What a client asks for, and the kinds of operation that its transport can answer."""
 
     document: str | None
-    """None where the client names a persisted query instead."""
+    """None where the client names it instead."""
+    persisted: str | None = None
+    """The digest or id by which the client names the document."""
     variables: Mapping[str, Any] | None = None
     name: str | None = None
     kinds: frozenset[OperationType] = ALL_KINDS
@@ -90,7 +92,11 @@ class Reason(Enum):
     """Why an operation is rejected before it runs."""
 
     PERSISTED = auto()
-    """The client names a persisted query. None are kept here."""
+    """The client names a document that is not known."""
+    DIGEST = auto()
+    """The client sends a document with the digest of another one."""
+    UNTRUSTED = auto()
+    """Only listed documents are allowed, and this is none of them."""
     SYNTAX = auto()
     UNKNOWN_OPERATION = auto()
     """The document has none of this name, or none at all."""
@@ -104,6 +110,10 @@ class Reason(Enum):
     """It took too long to read the document."""
     RATE = auto()
     """The client has run too many operations, or too costly ones."""
+    SUBSCRIPTIONS = auto()
+    """The viewer has too many subscriptions."""
+    CAPACITY = auto()
+    """Too many operations are running in this process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +150,8 @@ class Streaming:
     """Gives the same results to a receiver, which is cheaper for many subscribers; where there is
     this, `results` need not be read. Returns a last result that is an error, or None at the end.
     """
+    release: Callable[[], None] = lambda: None
+    """Called by the transport when it has ended, however it has ended."""
 
 
 Outcome: TypeAlias = Rejected | Answered | Streaming

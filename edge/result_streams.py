@@ -6,17 +6,20 @@ reads; results are asked for one at a time, so that a slow client gets the newes
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from contextlib import aclosing
+from contextlib import AbstractContextManager, ExitStack, aclosing, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import structlog
 from starlette.types import Receive, Scope, Send
 
+from domain.errors import Forbidden
+from domain.ids import ViewerId
+from domain.viewers import Viewer
 from edge.errors import internal_error
 from edge.http_protocol import ENDLESS
-from edge.outcomes import Outcome, Result, read_results
+from edge.outcomes import Outcome, Result, Streaming, read_results
 
 END_SECONDS: Final = 10.0
 """For an operation to end that is cancelled."""
@@ -25,6 +28,13 @@ _UNBUFFERED: Final = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"
 _EXPIRED: Final = Result(
     None, ({"message": "The token has expired.", "extensions": {"code": "UNAUTHENTICATED"}},)
 )
+
+_BLOCKED: Final = Result(
+    None, ({"message": Forbidden.message, "extensions": {"code": Forbidden.code}},)
+)
+
+CallWhenGone: TypeAlias = Callable[[ViewerId, Callable[[], None]], AbstractContextManager[None]]
+"""Calls back once the viewer has been deleted, or blocked, within the context."""
 
 log = structlog.get_logger(__name__)
 
@@ -52,14 +62,24 @@ class ResultStream:
         stream_format: StreamFormat,
         *,
         request_id: str,
-        valid_until: datetime | None,
+        viewer: Viewer | None,
+        call_when_blocked: CallWhenGone,
     ) -> None:
         self._outcome = outcome
         self._format = stream_format
         self._request_id = request_id
-        self._valid_until = valid_until
+        self._viewer = viewer
+        self._call_when_blocked = call_when_blocked
+        self._is_blocked = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._write(scope, receive, send)
+        finally:
+            if isinstance(self._outcome, Streaming):
+                self._outcome.release()
+
+    async def _write(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope.get("extensions", {})[ENDLESS] = {}
         content_type = (b"content-type", self._format.content_type.encode())
         headers = [content_type, *_UNBUFFERED]
@@ -68,9 +88,10 @@ class ResultStream:
         writing = _start(self._write_results(send), "results of a stream")
         leaving = _start(_wait_until_left(receive), "client of a stream")
         limit = asyncio.timeout(self._seconds_left())
-        last = b""
+        last, watching = b"", ExitStack()
         try:
             async with limit:
+                watching.enter_context(self._watch(limit))
                 while not await _is_any_done(writing, leaving, self._format.heartbeat_seconds):
                     await _send_part(send, self._format.heartbeat)
                 if leaving.done():
@@ -78,12 +99,13 @@ class ResultStream:
                 await writing
         except Exception:
             if limit.expired():
-                failure = _EXPIRED
+                failure = _BLOCKED if self._is_blocked else _EXPIRED
             else:
                 log.exception("operation failed")
                 failure = Result(None, (internal_error(self._request_id),))
             last = self._format.write(failure)
         finally:
+            watching.close()
             await _end(writing, leaving)
         await _send_part(send, last + self._format.end, more=False)
 
@@ -94,10 +116,22 @@ class ResultStream:
                 if not result.has_run:
                     return
 
+    def _watch(self, limit: asyncio.Timeout) -> AbstractContextManager[None]:
+        """End the stream when the viewer is blocked."""
+        if self._viewer is None:
+            return nullcontext()
+
+        def end() -> None:
+            if not limit.expired():
+                self._is_blocked = True
+                limit.reschedule(asyncio.get_running_loop().time())
+
+        return self._call_when_blocked(self._viewer.id, end)
+
     def _seconds_left(self) -> float | None:
-        if self._valid_until is None:
+        if self._viewer is None or self._viewer.valid_until is None:
             return None
-        return (self._valid_until - datetime.now(UTC)).total_seconds()
+        return (self._viewer.valid_until - datetime.now(UTC)).total_seconds()
 
 
 def _start(coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:

@@ -25,10 +25,13 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from domain.errors import StoreUnavailable
+from domain.images import ARCHIVE
 from domain.uploads import DeclaredFile
 from edge.responses import error_response
 
 UPLOAD_SECONDS: Final = 300.0
+STREAMED_SECONDS: Final = 3_600.0
+"""The same for an export, which may have a gigabyte."""
 FIRST_SECONDS: Final = 10.0
 """For a body to begin. Each byte adds to it, so a client that only trickles is cut off."""
 SLOWEST_BYTES_PER_SECOND: Final = 8_000
@@ -57,6 +60,9 @@ class SignedUploads(Protocol):
 
     async def put_new(self, key: str, data: bytes) -> bool:
         """Store the object, or return False if there is one of this key."""
+
+    async def put_new_parts(self, key: str, parts: AsyncIterator[bytes]) -> bool:
+        """The same, of parts. What they raise is raised, and nothing is kept."""
 
 
 def signed_upload_routes(store: SignedUploads, *, origins: str) -> list[Route]:
@@ -151,7 +157,7 @@ class _SignedUploads:
         ):
             return _too_many().response
         try:
-            async with self._limit_pace(key, owner, body):
+            async with self._limit_pace(key, owner, body, is_held=not _is_streamed(file)):
                 return await self._receive(request, key, file)
         except _Refusal as refusal:
             return refusal.response
@@ -165,21 +171,24 @@ class _SignedUploads:
             return _busy("The upload cannot be stored at the moment. Please try again.").response
 
     @asynccontextmanager
-    async def _limit_pace(self, key: str, owner: str, body: _Body) -> AsyncIterator[None]:
+    async def _limit_pace(
+        self, key: str, owner: str, body: _Body, *, is_held: bool
+    ) -> AsyncIterator[None]:
         """Count the bytes of a body. Raise TimeoutError where it is too slow."""
+        longest = UPLOAD_SECONDS if is_held else STREAMED_SECONDS
         began, byte_size = asyncio.get_running_loop().time(), 0
 
         def count_part(count: int) -> None:
             nonlocal byte_size
             byte_size += count
-            self._held_bytes[owner] += count
+            self._held_bytes[owner] += count if is_held else 0
             if (
                 self._held_bytes.total() > HELD_BYTES
                 or self._held_bytes[owner] > HELD_BYTES_OF_ONE_OWNER
             ):
                 raise _too_many()
             seconds = FIRST_SECONDS + byte_size / SLOWEST_BYTES_PER_SECOND
-            limit.reschedule(began + min(seconds, UPLOAD_SECONDS))
+            limit.reschedule(began + min(seconds, longest))
 
         self._at_once[key] += 1
         self._at_once_of[owner] += 1
@@ -191,7 +200,7 @@ class _SignedUploads:
             body.on_part = None
             self._at_once[key] -= 1
             self._at_once_of[owner] -= 1
-            self._held_bytes[owner] -= byte_size
+            self._held_bytes[owner] -= byte_size if is_held else 0
             self._at_once += Counter()  # drops the zeros
             self._at_once_of += Counter()
             self._held_bytes += Counter()
@@ -201,22 +210,49 @@ class _SignedUploads:
             raise _Refusal(
                 400, "BAD_REQUEST", "Upload URLs are presigned: send no Authorization header."
             )
+        if _is_streamed(file):
+            if request.method != "PUT":
+                raise _Refusal(403, "FORBIDDEN", "Send this file with PUT.")
+            stored = await self._store.put_new_parts(key, _check_parts(request, file))
+            return Response() if stored else _already_there()
         if request.method == "PUT":
             data = await _read_put(request, file)
         else:
             data = await _read_form(request, key, file)
-        if len(data) != file.byte_size:
-            raise _Refusal(400, "BAD_REQUEST", "The file does not have the declared size.")
-        if file.sha256 is not None and sha256(data).digest() != file.sha256:
-            raise _Refusal(
-                400, "BAD_REQUEST", "The file does not have the declared SHA-256 digest."
-            )
+        _check_is_declared(file, len(data), sha256(data).digest())
         if await self._store.put_new(key, data):
             return Response(status_code=200 if request.method == "PUT" else 204)
-        return _error(412, "PRECONDITION_FAILED", "A file has already been uploaded to this URL.")
+        return _already_there()
 
 
-async def _read_put(request: Request, file: DeclaredFile) -> bytes:
+def _is_streamed(file: DeclaredFile) -> bool:
+    """An export is too large to be held in memory."""
+    return file.content_type == ARCHIVE
+
+
+async def _check_parts(request: Request, file: DeclaredFile) -> AsyncIterator[bytes]:
+    """The file as it comes. Raise _Refusal at its end where it is not the declared one."""
+    _check_put_headers(request, file)
+    byte_size, digest = 0, sha256()
+    async for part in _read_limited(request, file.byte_size):
+        byte_size += len(part)
+        digest.update(part)
+        yield part
+    _check_is_declared(file, byte_size, digest.digest())
+
+
+def _check_is_declared(file: DeclaredFile, byte_size: int, digest: bytes) -> None:
+    if byte_size != file.byte_size:
+        raise _Refusal(400, "BAD_REQUEST", "The file does not have the declared size.")
+    if file.sha256 not in (None, digest):
+        raise _Refusal(400, "BAD_REQUEST", "The file does not have the declared SHA-256 digest.")
+
+
+def _already_there() -> Response:
+    return _error(412, "PRECONDITION_FAILED", "A file has already been uploaded to this URL.")
+
+
+def _check_put_headers(request: Request, file: DeclaredFile) -> None:
     if request.headers.get("content-type") != file.content_type:
         raise _other_type()
     if request.headers.get("if-none-match") != "*":
@@ -225,6 +261,10 @@ async def _read_put(request: Request, file: DeclaredFile) -> bytes:
         )
     if "content-length" not in request.headers:
         raise _Refusal(411, "LENGTH_REQUIRED", "A Content-Length header is required.")
+
+
+async def _read_put(request: Request, file: DeclaredFile) -> bytes:
+    _check_put_headers(request, file)
     data = bytearray()
     async for part in _read_limited(request, file.byte_size):
         data += part

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -18,18 +19,35 @@ def read_document(name: str) -> str:
 
 def execute(name: str, **variables: Any) -> Any:
     """Run an operation and return its data. Exit with a message if it fails."""
+    with _send(name, variables, accept="application/json") as response:
+        return _data_of(json.load(response))
+
+
+def follow(name: str, **variables: Any) -> Iterator[Any]:
+    """Subscribe over HTTP, and give the data of each result until the subscription ends."""
+    with _send(name, variables, accept="text/event-stream") as response:
+        for line in response:
+            if line.startswith(b"data:") and (text := line.removeprefix(b"data:").strip()):
+                yield _data_of(json.loads(text))
+
+
+def _send(name: str, variables: Mapping[str, Any], *, accept: str) -> Any:
+    """The open response. Exit with a message if there is none."""
     body = json.dumps({"query": read_document(name), "variables": variables}).encode()
     headers = {
+        "Accept": accept,
         "Content-Type": "application/json",
         "Authorization": f"Bearer {os.environ.get('TOKEN', '')}",
     }
     try:
-        with urlopen(Request(URL, body, headers), timeout=TIMEOUT_SECONDS) as response:
-            result = json.load(response)
+        return urlopen(Request(URL, body, headers), timeout=TIMEOUT_SECONDS)
     except HTTPError as error:
-        result = json.load(error)
+        return error
     except URLError as error:
         sys.exit(f"{URL} does not answer ({error.reason}). Start it with `make run`.")
+
+
+def _data_of(result: Any) -> Any:
     if result.get("errors"):
         sys.exit(result["errors"][0]["message"])
     return result["data"]

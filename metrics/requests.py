@@ -8,9 +8,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge.execution import OperationExecutor
 from edge.outcomes import Operation, Outcome, Streaming
+from edge.persisted import PersistedDocuments
 from metrics.series import UNKNOWN, Metrics
 from schema import context
 from schema.services import Services
+from settings import Limits
 
 _ROUTES: Final = ("graphql", "objects", "uploads", "logos", "studio", "healthz", "readyz")
 _CLOSES: Final = frozenset(
@@ -20,15 +22,29 @@ _CLOSES: Final = frozenset(
 
 
 class ObservedExecutor(OperationExecutor):
-    def __init__(self, services: Services, metrics: Metrics) -> None:
-        super().__init__(services)
+    def __init__(
+        self,
+        services: Services,
+        limits: Limits,
+        persisted: PersistedDocuments,
+        metrics: Metrics,
+    ) -> None:
+        super().__init__(services, limits, persisted)
         self._operations_seconds = metrics.operations
 
     async def execute(
-        self, operation: Operation, *, scope: context.Scope, request_id: str
+        self,
+        operation: Operation,
+        *,
+        scope: context.Scope,
+        request_id: str,
+        ends_at: float | None = None,
+        waits: bool = False,
     ) -> Outcome:
         began_at = perf_counter()
-        outcome = await super().execute(operation, scope=scope, request_id=request_id)
+        outcome = await super().execute(
+            operation, scope=scope, request_id=request_id, ends_at=ends_at, waits=waits
+        )
         if isinstance(outcome, Streaming):
             kind, code = "subscription", "OK"
         else:

@@ -125,7 +125,7 @@ class Metrics:
         )
         self.store_calls = self._histogram(
             "darkroom_store_call_seconds",
-            "Calls to the object store (put, get, delete) by outcome (ok, away or failed).",
+            "Calls to the object store by outcome (ok, away or failed).",
             _SHORT,
             "call",
             "outcome",

@@ -74,6 +74,15 @@ class ObservedObjects:
     async def put(self, key: str, data: bytes) -> None:
         await self._measure("put", self._store.put(key, data))
 
+    async def put_parts(self, key: str, parts: AsyncIterator[bytes]) -> None:
+        await self._measure("put_parts", self._store.put_parts(key, parts))
+
+    async def size(self, key: str) -> int:
+        return await self._measure("size", self._store.size(key))
+
+    async def read(self, key: str, *, start: int, count: int) -> bytes:
+        return await self._measure("read", self._store.read(key, start=start, count=count))
+
     async def get(self, key: str, *, max_bytes: int = MAX_OBJECT_BYTES) -> bytes:
         return await self._measure("get", self._store.get(key, max_bytes=max_bytes))
 

@@ -5,9 +5,7 @@ followed; where no answer came, the error says whether the request can have been
 """
 
 import asyncio
-import functools
 import re
-import ssl
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -19,8 +17,6 @@ from collections.abc import (
 )
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from io import BytesIO
 from math import inf
@@ -28,6 +24,8 @@ from typing import Final
 
 import httpx2
 
+from outbound.guarded import trusted_authorities
+from outbound.retry_after import retry_after_seconds
 from providers.lenient import parse_object
 
 CONNECT_SECONDS: Final = 5.0
@@ -36,7 +34,6 @@ WRITE_SECONDS: Final = 60.0
 MAX_CONNECTIONS: Final = 100
 MAX_BYTES: Final = 64 * 2**20
 """Of a body or a picture, counted after decompression."""
-MAX_RETRY_AFTER_SECONDS: Final = 600.0
 MAX_QUOTED_LENGTH: Final = 300
 
 _POOL_SECONDS: Final = 5.0
@@ -46,7 +43,6 @@ _PIECE_BYTES: Final = 2**18
 _ECHO_LENGTH: Final = 12
 """This many equal characters in a row are not a coincidence."""
 _REDACTED: Final = "[…]"
-_SECONDS: Final = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f]+")
 _NEVER_SENT: Final = (
     httpx2.ConnectError,
@@ -113,7 +109,7 @@ def open_client(
     it is unknown whether it was read.
     """
     return httpx2.AsyncClient(
-        verify=_trusted(),
+        verify=trusted_authorities(),
         trust_env=False,
         follow_redirects=False,
         timeout=httpx2.Timeout(
@@ -267,19 +263,6 @@ async def read_body(response: httpx2.Response, *, max_bytes: int = MAX_BYTES) ->
         return body.getvalue()
 
 
-def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-    """What `Retry-After` asks for, in seconds or as a date, up to a limit; None if nothing."""
-    text = headers.get("retry-after", "").strip()
-    if _SECONDS.fullmatch(text):
-        return min(float(text), MAX_RETRY_AFTER_SECONDS)
-    until = _instant(text)
-    if until is None:
-        return None
-    # By the clock that wrote it: ours may differ by minutes.
-    now = _instant(headers.get("date", "")) or datetime.now(UTC)
-    return min(max(0.0, (until - now).total_seconds()), MAX_RETRY_AFTER_SECONDS)
-
-
 def quote(words: str, *, leave_out: Iterable[str] = ()) -> str:
     """Quote a provider for the log: truncated, on one line, with secrets and prompts redacted.
 
@@ -310,20 +293,6 @@ def _without_echo(line: str, secret: str) -> str:
     return kept
 
 
-def _instant(text: str) -> datetime | None:
-    try:
-        instant = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)
-
-
 async def _pieces(content: bytes) -> AsyncIterator[bytes]:
     for start in range(0, len(content), _PIECE_BYTES):
         yield content[start : start + _PIECE_BYTES]
-
-
-@functools.cache
-def _trusted() -> ssl.SSLContext:
-    # Reading all certificates takes a while, and all clients use the same ones.
-    return httpx2.create_ssl_context()

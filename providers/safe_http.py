@@ -10,15 +10,22 @@ may come from that very origin as well.
 
 import asyncio
 import re
-import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final, NoReturn, Self
 
 import httpx2
 
 from domain.errors import GenerationErrorCode, GenerationFailed
+from outbound.guarded import (
+    Forbidden,
+    NoAddress,
+    Resolve,
+    find_addresses,
+    is_loopback_name,
+    resolve,
+    send,
+)
 from providers.base64 import Base64Decoder
 from providers.http import MAX_BYTES, AnswerUnusable, open_client, quote, read_body
 
@@ -27,7 +34,6 @@ DOWNLOAD_SECONDS: Final = 60.0
 AT_ONCE: Final = 4
 """Downloads under way at a time: what they hold is bounded, whatever their number."""
 
-_MAX_ADDRESSES: Final = 4
 _MAX_LINK_LENGTH: Final = 4096
 _MAX_DATA_HEADER_LENGTH: Final = 200
 _NAME: Final = re.compile(r"[a-z0-9.-]+")
@@ -36,22 +42,6 @@ _TRANSIENT: Final = frozenset({403, 404, 408, 425, 429})
 """404 too: a result may not have reached each of a network's copies yet. Stores that do not list
 their objects answer 403 then.
 """
-_NO_PUBLIC_V4: Final = (
-    IPv4Network("100.64.0.0/10"),  # shared by a carrier's customers
-    IPv4Network("192.0.0.0/24"),
-    IPv4Network("192.88.99.0/24"),
-)
-_PUBLIC_V6: Final = IPv6Network("2000::/3")
-_NO_PUBLIC_V6: Final = (
-    IPv6Network("2001::/23"),  # Teredo among them, which wraps a v4 address
-    IPv6Network("2001:db8::/32"),
-    IPv6Network("2002::/16"),  # 6to4, which wraps one too
-    IPv6Network("3fff::/20"),
-)
-_TRANSLATED_V4: Final = IPv6Network("64:ff9b::/96")
-"""How networks without v4 spell v4 addresses."""
-
-Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
 class DownloadBroke(GenerationFailed):
@@ -73,7 +63,7 @@ class Sources:
     @classmethod
     def of(cls, *hosts: str, base_url: str) -> Self:
         base = httpx2.URL(base_url)
-        played = base.scheme == "http" and _is_loopback_name(base.host)
+        played = base.scheme == "http" and is_loopback_name(base.host)
         return cls(frozenset(hosts), (base.host, base.port or 80) if played else None)
 
     def allow(self, url: httpx2.URL) -> bool:
@@ -90,12 +80,6 @@ class Sources:
 
     def is_simulator(self, url: httpx2.URL) -> bool:
         return url.scheme == "http" and (url.host, url.port or 80) == self.simulator
-
-
-async def resolve(host: str, port: int) -> Sequence[str]:
-    """The addresses of a name, in the order in which they are to be tried."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
 class Downloader:
@@ -142,7 +126,7 @@ class Downloader:
         addresses = await self._addresses(url)
         redirects = 0
         while True:
-            response = await self._connected(url, addresses)
+            response = await send(self._client, "GET", url, addresses=addresses)
             try:
                 if response.status_code not in _REDIRECTS:
                     return await self._body(response)
@@ -173,35 +157,14 @@ class Downloader:
 
     async def _addresses(self, url: httpx2.URL) -> Sequence[str]:
         """What the host's name stands for, all of it acceptable."""
-        played = self._sources.is_simulator(url)
         try:
-            found = await self._resolve(
-                url.host, url.port or (443 if url.scheme == "https" else 80)
+            return await find_addresses(
+                url, loopback=self._sources.is_simulator(url), resolve=self._resolve
             )
-        except UnicodeError as error:
-            raise _refusal("result link: its host cannot be a name") from error
-        addresses = [ip_address(address.partition("%")[0]) for address in found[:_MAX_ADDRESSES]]
-        if not addresses:
-            raise DownloadBroke("result link: its host has no address")
-        for address in addresses:
-            if not (address.is_loopback if played else is_public(address)):
-                _refuse("result link to an address that is not public")
-        return [str(address) for address in addresses]
-
-    async def _connected(self, url: httpx2.URL, addresses: Sequence[str]) -> httpx2.Response:
-        """The answer's head, from the first address that can be reached."""
-        for address in addresses:
-            request = self._client.build_request(
-                "GET",
-                url.copy_with(host=address),
-                headers={"host": url.netloc.decode()},
-                extensions={"sni_hostname": url.raw_host.decode()},
-            )
-            try:
-                return await self._client.send(request, stream=True)
-            except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-                broken = error
-        raise broken
+        except NoAddress as error:
+            raise DownloadBroke(f"result link: {error}") from error
+        except Forbidden as error:
+            raise _refusal(f"result link: {error}") from error
 
     async def _body(self, response: httpx2.Response) -> bytes:
         status = response.status_code
@@ -213,30 +176,6 @@ class Downloader:
         if not data:
             _refuse("result: empty")
         return data
-
-
-def is_public(address: IPv4Address | IPv6Address) -> bool:
-    """Whether this is a machine of the internet: nothing private, local, reserved, or in disguise.
-
-    The standard library's own answer has changed between versions of Python, so little is left to
-    it.
-    """
-    if isinstance(address, IPv6Address):
-        wrapped = address.ipv4_mapped
-        if wrapped is None and address in _TRANSLATED_V4:
-            wrapped = IPv4Address(int(address) & 0xFFFF_FFFF)
-        if wrapped is not None:
-            return is_public(wrapped)
-        return address in _PUBLIC_V6 and not any(address in network for network in _NO_PUBLIC_V6)
-    return not (
-        address.is_private
-        or address.is_loopback
-        or address.is_link_local
-        or address.is_multicast
-        or address.is_reserved
-        or address.is_unspecified
-        or any(address in network for network in _NO_PUBLIC_V4)
-    )
 
 
 def _data_of(link: str, *, max_bytes: int) -> bytes:
@@ -262,10 +201,3 @@ def _refusal(detail: str) -> GenerationFailed:
     return GenerationFailed(
         GenerationErrorCode.PROVIDER_BAD_RESPONSE, retryable=False, detail=quote(detail)
     )
-
-
-def _is_loopback_name(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False

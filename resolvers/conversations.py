@@ -17,6 +17,8 @@ from schema.conversations import (
     DeleteConversationPayload,
     RenameConversationInput,
     RenameConversationPayload,
+    RestoreConversationInput,
+    RestoreConversationPayload,
     StartConversationInput,
     StartConversationPayload,
 )
@@ -101,6 +103,24 @@ class ConversationMutations:
             info.context.viewer, input.conversation_id
         )
         return DeleteConversationPayload(deleted_conversation_id=strawberry.ID(deleted))
+
+    @strawberry.mutation(
+        description="Undo `deleteConversation`, where the server keeps what was deleted for some "
+        "days. Outputs that had not ended are cancelled; shares and exports do not come back.",
+        extensions=[Refusable()],
+    )
+    async def restore_conversation(
+        self,
+        info: Info,
+        input: Annotated[
+            RestoreConversationInput,
+            strawberry.argument(description="The conversation to restore."),
+        ],
+    ) -> RestoreConversationPayload:
+        restored = await info.context.services.conversations.restore(
+            info.context.viewer, input.conversation_id
+        )
+        return RestoreConversationPayload(conversation=restored)
 
 
 @strawberry.type

@@ -5,7 +5,9 @@ from typing import Annotated
 
 import strawberry
 
+import domain.captions
 import domain.models
+from schema.captions import CaptionModel
 from schema.context import Info
 from schema.models import ImageModel
 from schema.scalars import given
@@ -66,3 +68,10 @@ class ModelQueries:
         ],
     ) -> domain.models.ImageModel | None:
         return info.context.services.registry.get(id)
+
+    @strawberry.field(
+        graphql_type=list[CaptionModel],
+        description="The models that write the captions of posts. Needs no token.",
+    )
+    def caption_models(self, info: Info) -> Sequence[domain.captions.CaptionModel]:
+        return [model for model in info.context.services.caption_models.all() if model.listed]

@@ -9,16 +9,19 @@ import strawberry
 from domain.conversations import Conversation
 from domain.errors import QueryTooComplex
 from domain.ids import (
-    as_turn_id,
-    parent_of_output,
     parse_conversation_id,
+    parse_export_id,
     parse_image_id,
+    parse_import_id,
     parse_output_id,
+    parse_post_id,
     parse_prompt_id,
     parse_turn_id,
 )
 from domain.images import Image
+from domain.jobs import Export, Import
 from domain.outputs import Output
+from domain.posts import Post
 from domain.prompts import Prompt
 from domain.turns import Turn
 from domain.viewers import Viewer
@@ -39,6 +42,11 @@ async def find_turn(info: Info, name: str) -> Turn | None:
     return await info.context.load.turn.load(turn_id) if turn_id else None
 
 
+async def find_post(info: Info, name: str) -> Post | None:
+    post_id = parse_post_id(name)
+    return await info.context.load.post.load(post_id) if post_id else None
+
+
 async def find_image(info: Info, name: str) -> Image | None:
     image_id = parse_image_id(name)
     record = await info.context.load.image.load(image_id) if image_id else None
@@ -47,17 +55,22 @@ async def find_image(info: Info, name: str) -> Image | None:
 
 async def _find_output(info: Info, name: str) -> Output | None:
     output_id = parse_output_id(name)
-    if output_id is None:
-        return None
-    parent_id, slot = parent_of_output(output_id)
-    turn_id = as_turn_id(parent_id)
-    turn = await info.context.load.turn.load(turn_id) if turn_id else None
-    return turn.output(slot) if turn else None
+    return await info.context.load.output(output_id) if output_id else None
 
 
 async def _find_prompt(info: Info, name: str) -> Prompt | None:
     prompt_id = parse_prompt_id(name)
     return await info.context.load.prompt.load(prompt_id) if prompt_id else None
+
+
+async def _find_export(info: Info, name: str) -> Export | None:
+    export_id = parse_export_id(name)
+    return await info.context.load.export.load(export_id) if export_id else None
+
+
+async def _find_import(info: Info, name: str) -> Import | None:
+    import_id = parse_import_id(name)
+    return await info.context.load.importing.load(import_id) if import_id else None
 
 
 async def _find_viewer(info: Info, name: str) -> Viewer | None:
@@ -69,9 +82,13 @@ _FINDERS = {
     "conv": find_conversation,
     "turn": find_turn,
     "out": _find_output,
+    "post": find_post,
+    "pout": _find_output,
     "img": find_image,
     "prompt": _find_prompt,
     "user": _find_viewer,
+    "exp": _find_export,
+    "imp": _find_import,
 }
 
 

@@ -12,21 +12,25 @@ from resolvers.conversations import (
     ConversationQueries,
     ConversationSubscriptions,
 )
+from resolvers.exports import ExportMutations
 from resolvers.favourites import FavouriteMutations
 from resolvers.images import ImageMutations, ImageQueries
 from resolvers.models import ModelQueries
 from resolvers.nodes import NodeQueries
 from resolvers.plans import PlanQueries
+from resolvers.posts import PostMutations, PostQueries, PostSubscriptions
 from resolvers.prompts import PromptMutations
 from resolvers.shares import ShareMutations, ShareQueries, ShareSubscriptions
 from resolvers.turns import TurnMutations, TurnQueries, TurnSubscriptions
 from resolvers.uploads import UploadMutations
 from resolvers.viewer import ViewerMutations, ViewerQueries, ViewerSubscriptions
+from resolvers.webhooks import WebhookMutations
 from schema.scalars import SCALARS
 
 
 @strawberry.type(
-    description="All reads. Every field needs a token, except `models`, `model` and `shared`."
+    description="All reads. Every field needs a token, except `models`, `model`, `captionModels` "
+    "and `shared`."
 )
 class Query(
     NodeQueries,
@@ -35,6 +39,7 @@ class Query(
     PlanQueries,
     ConversationQueries,
     TurnQueries,
+    PostQueries,
     ImageQueries,
     ShareQueries,
 ):
@@ -45,11 +50,14 @@ class Query(
 class Mutation(
     ConversationMutations,
     TurnMutations,
+    PostMutations,
     ImageMutations,
     UploadMutations,
     FavouriteMutations,
     PromptMutations,
+    WebhookMutations,
     ShareMutations,
+    ExportMutations,
     ViewerMutations,
 ):
     pass
@@ -60,7 +68,11 @@ class Mutation(
     "sends the current state first, then the new state at every change."
 )
 class Subscription(
-    TurnSubscriptions, ConversationSubscriptions, ViewerSubscriptions, ShareSubscriptions
+    TurnSubscriptions,
+    ConversationSubscriptions,
+    PostSubscriptions,
+    ViewerSubscriptions,
+    ShareSubscriptions,
 ):
     pass
 

@@ -8,6 +8,7 @@ import strawberry
 
 from domain import turns
 from domain.ports.changes import Receiver
+from domain.posts import as_post
 from resolvers.nodes import find_turn
 from schema.context import Info
 from schema.errors import Refusable
@@ -63,7 +64,7 @@ class TurnMutations:
 
     @strawberry.mutation(
         description="Run a failed or cancelled output again. It keeps its id and its position "
-        "in the turn.",
+        "in the turn or post.",
         extensions=[Refusable()],
     )
     async def retry_output(
@@ -80,11 +81,13 @@ class TurnMutations:
         return RetryOutputPayload(
             output=output,
             turn=turn,
+            post=as_post(parent),
             cursor=cursors.make(turn.conversation_id, bookmark) if turn else None,
         )
 
     @strawberry.mutation(
-        description="Cancel an output that has not ended. The other outputs of the turn continue.",
+        description="Cancel an output that has not ended. The other outputs of the turn or post "
+        "continue.",
         extensions=[Refusable()],
     )
     async def cancel_output(
@@ -97,7 +100,7 @@ class TurnMutations:
         parent, output = await info.context.services.outputs.cancel(
             info.context.viewer, input.output_id
         )
-        return CancelOutputPayload(output=output, turn=turns.as_turn(parent))
+        return CancelOutputPayload(output=output, turn=turns.as_turn(parent), post=as_post(parent))
 
     @strawberry.mutation(
         description="Cancel all outputs of a turn that have not ended. Delivered images are "

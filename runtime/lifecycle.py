@@ -11,13 +11,15 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from time import monotonic
 from typing import Any, Final
 
 import structlog
 from pydantic import SecretStr
 from pymongo import AsyncMongoClient
-from pymongo.errors import PyMongoError, ServerSelectionTimeoutError
+from pymongo.errors import ConnectionFailure, PyMongoError
 
+from domain.errors import Overloaded
 from runtime.local_mongod import NO_MONGOD, MongodFailed, find_mongod
 from runtime.logs import configure_logs
 from runtime.mongod_owner import OwnedMongod, folder_owner, run_mongod
@@ -28,6 +30,8 @@ FAILED: Final = 1
 CANNOT_START: Final = 2
 
 PROBE_MILLISECONDS: Final = 3_000
+_PAUSE_SECONDS: Final = 0.5
+DATABASE_AWAY: Final = "The database has gone away while Darkroom was starting."
 FORCED_SECONDS: Final = 0.5
 CANCELLED_SECONDS: Final = 5.0
 """How long cancelled work gets to close what it opened."""
@@ -52,6 +56,9 @@ def enter(work: Callable[[Settings], Coroutine[Any, Any, int]]) -> int:
         return CANNOT_START
     except MongodFailed as error:
         complain(error)
+        return FAILED
+    except Overloaded:
+        complain(DATABASE_AWAY)
         return FAILED
     except asyncio.CancelledError:
         return STOPPED  # by a signal, before the work began
@@ -185,13 +192,13 @@ async def database(
     one that is started here.
     """
     if settings.mongodb_uri is not None:
-        if settings.environment == "development":
-            await _probe(settings.mongodb_uri.get_secret_value())
+        await _wait_for(settings.mongodb_uri.get_secret_value(), settings.start_seconds)
         yield settings, None
         return
     with folder_owner(settings.data_dir) as owner:
         uri = await owner.acquire(may_own=starts_mongod)
         if uri is not None:
+            await _wait_for(uri, settings.start_seconds)
             yield _with_mongodb(settings, uri), None
             return
         binary = await asyncio.to_thread(find_mongod)
@@ -205,19 +212,40 @@ def _with_mongodb(settings: Settings, uri: str) -> Settings:
     return settings.model_copy(update={"mongodb_uri": SecretStr(uri)})
 
 
-async def _probe(uri: str) -> None:
+async def _wait_for(uri: str, seconds: float) -> None:
+    """Wait until a primary answers. Raise CannotStart where it does not, or is of no use."""
+    ends_at = monotonic() + seconds
+    while not await _answers(uri):
+        if monotonic() >= ends_at:
+            raise CannotStart(
+                f"The MongoDB of DARKROOM_MONGODB_URI does not answer ({seconds:g} seconds, "
+                "DARKROOM_START_SECONDS); compose.yaml starts one."
+            )
+        log.warning("waiting for the database", at_most_seconds=round(ends_at - monotonic(), 1))
+        await asyncio.sleep(_PAUSE_SECONDS)
+
+
+async def _answers(uri: str) -> bool:
     # The driver's message is not shown: it can contain parts of the URI, and so a password.
     client: AsyncMongoClient[dict[str, Any]]
+    milliseconds = PROBE_MILLISECONDS
     try:
-        async with AsyncMongoClient(uri, serverSelectionTimeoutMS=PROBE_MILLISECONDS) as client:
+        async with AsyncMongoClient(
+            uri,
+            serverSelectionTimeoutMS=milliseconds,
+            connectTimeoutMS=milliseconds,
+            timeoutMS=milliseconds,
+        ) as client:
             hello = await client.admin.command("hello")
-    except ServerSelectionTimeoutError:
-        reason = "does not answer"
+    except ConnectionFailure:
+        return False
     except (PyMongoError, ValueError) as error:
+        if isinstance(error, PyMongoError) and error.timeout:
+            return False
         reason = f"cannot be used ({type(error).__name__})"
     else:
         if "setName" in hello:
-            return
+            return True
         reason = "is not a replica set, which transactions and change streams need"
     raise CannotStart(f"The MongoDB of DARKROOM_MONGODB_URI {reason}; compose.yaml starts one.")
 

@@ -71,6 +71,10 @@ class MongodFailed(Exception):
     """mongod does not run, and another try would not help. The text is for a person."""
 
 
+class MongodEnded(MongodFailed):
+    """mongod has ended while it was starting. Another try may help."""
+
+
 def find_mongod() -> Path | None:
     """A mongod that runs on this machine: one on PATH, or else the pip-installed one."""
     for path in _candidates():
@@ -215,7 +219,7 @@ class Mongod:
                 f"{self._binary}: use the mongod that wrote it, or another DARKROOM_DATA_DIR."
             )
         if code is not None:
-            raise MongodFailed(f"mongod ended with code {code}; see {self.log_path}.")
+            raise MongodEnded(f"mongod ended with code {code}; see {self.log_path}.")
 
 
 async def _is_primary(client: AsyncMongoClient[dict[str, Any]], address: str) -> bool:
@@ -261,9 +265,12 @@ async def kill_orphan(data_dir: Path, pid: int | None) -> None:
     log.info("killing the mongod of a process that has ended", pid=pid)
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-    async with asyncio.timeout(STOP_SECONDS):
-        while _holder_of(lock_path) is not None:  # noqa: ASYNC110 - the kernel signals no end
-            await asyncio.sleep(0.02)
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
+            while _holder_of(lock_path) is not None:  # noqa: ASYNC110 - the kernel signals no end
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise MongodFailed(f"Process {pid} uses {data_dir}, and does not end: kill it.") from None
 
 
 def _holder_of(lock_path: Path) -> int | None:

@@ -17,12 +17,13 @@ from typing import Any, Final
 
 import structlog
 
-from runtime.local_mongod import Mongod, MongodFailed, kill_orphan
+from runtime.local_mongod import Mongod, MongodEnded, MongodFailed, kill_orphan
 
 WAIT_SECONDS: Final = 60.0
 """How long to wait for another process to share its mongod, or to end."""
 QUICK_DEATH_SECONDS: Final = 30.0
 MAX_QUICK_DEATHS: Final = 5
+LONGEST_PAUSE_SECONDS: Final = 0.3
 
 log = structlog.get_logger(__name__)
 
@@ -128,7 +129,7 @@ async def run_mongod(
     try:
         owner.write(port=last.get("port"), mongod=last.get("mongod"))
         await kill_orphan(owner.data_dir, last.get("mongod"))
-        await start()
+        await _start_first(start)
         keeper = asyncio.create_task(_keep(mongod, start), name="mongod keeper")
         try:
             yield OwnedMongod(mongod.uri, keeper)
@@ -137,6 +138,24 @@ async def run_mongod(
             await asyncio.gather(keeper, return_exceptions=True)
     finally:
         await mongod.stop()
+
+
+async def _start_first(start: Callable[[], Awaitable[None]]) -> None:
+    """Start it, again where it has been killed meanwhile. Raise `MongodFailed`."""
+    for tries in range(1, MAX_QUICK_DEATHS):
+        try:
+            await start()
+        except MongodEnded as error:
+            log.warning("mongod did not start", reason=str(error), tries=tries)
+            await asyncio.sleep(_pause_seconds(tries))
+        else:
+            return
+    await start()
+
+
+def _pause_seconds(quick_deaths: int) -> float:
+    """Short: while mongod is away, no subscriber gets anything new."""
+    return min(0.05 * 2.0 ** (quick_deaths - 1), LONGEST_PAUSE_SECONDS)
 
 
 async def _keep(mongod: Mongod, start: Callable[[], Awaitable[None]]) -> None:
@@ -151,7 +170,7 @@ async def _keep(mongod: Mongod, start: Callable[[], Awaitable[None]]) -> None:
                 f"mongod keeps ending, most recently with code {code}; see {mongod.log_path}."
             )
         log.warning("mongod ended unexpectedly", code=code, lived_seconds=round(lived, 1))
-        await asyncio.sleep(0.05 * 2**quick_deaths)
+        await asyncio.sleep(_pause_seconds(quick_deaths))
         try:
             await start()
         except MongodFailed as error:

@@ -183,6 +183,18 @@ class RenameConversationPayload(ConversationPayload):
     pass
 
 
+@strawberry.input(description="The input of `restoreConversation`.")
+class RestoreConversationInput:
+    conversation_id: strawberry.ID = strawberry.field(
+        description="The id of the deleted conversation."
+    )
+
+
+@strawberry.type(description="The conversation, as it was.")
+class RestoreConversationPayload(ConversationPayload):
+    pass
+
+
 @strawberry.input(description="The input of `deleteConversation`.")
 class DeleteConversationInput:
     conversation_id: strawberry.ID = strawberry.field(description="The id of the conversation.")

@@ -59,7 +59,13 @@ described_enum(
     "declared, or it is HEIC and this server cannot read that.",
     UPLOAD_MISSING="No file has arrived, or one that differs from what was declared.",
     UPLOAD_INVALID="The file is not a complete image of a supported size.",
+    WEBHOOK_INVALID="The URL of the webhook cannot be used, it names no event, or the viewer has "
+    "as many webhooks as allowed.",
     EXPIRY_INVALID="The time at which it would end is not in the future.",
+    EXPORT_INVALID="The file is not a ZIP that `exportConversation` or `exportViewer` has made, or "
+    "it was changed.",
+    NOT_RESTORABLE="The conversation was not deleted, or too long ago, or an image that it refers "
+    "to has been deleted since.",
     TOO_MANY_SHARES="The conversation has 20 shares, or the viewer has 100. Those that have ended "
     "or were revoked do not count.",
     CAPTION_OPTIONS_INVALID="An option of the caption is outside of its limits, or the model "

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, TypeAlias
 
 import strawberry
 
-from domain import images, models, outputs, turns
-from domain.ids import as_turn_id, parent_of_output
+from domain import images, models, outputs, posts, turns
+from domain.ids import as_post_id, as_turn_id, parent_of_output
 from domain.object_keys import LINK_WINDOW_SECONDS
 from domain.ports.objects import Link
 from schema.companions import companion, with_companion
@@ -22,6 +22,7 @@ from schema.scalars import given
 
 if TYPE_CHECKING:
     from schema.outputs import Output
+    from schema.posts import Post
     from schema.turns import Turn
 
 described_enum(
@@ -142,7 +143,7 @@ class Image(Node):
 
     @strawberry.field(
         description="Whether the viewer has marked it as a favourite. A favourite is kept when "
-        "its conversation is deleted.",
+        "its conversation or post is deleted.",
         metadata=hints("id", stored=True),
     )
     @staticmethod
@@ -174,10 +175,19 @@ class Image(Node):
     )
     @staticmethod
     async def turn(image: strawberry.Parent[images.Image], info: Info) -> turns.Turn | None:
-        if image.output_id is None:
-            return None
-        turn_id = as_turn_id(parent_of_output(image.output_id)[0])
+        turn_id = as_turn_id(parent_of_output(image.output_id)[0]) if image.output_id else None
         return await info.context.reading(image).turn.load(turn_id) if turn_id else None
+
+    @strawberry.field(
+        graphql_type=Annotated["Post", strawberry.lazy("schema.posts")] | None,
+        description="The post that it was made for. Null if there was none, or if it has been "
+        "deleted.",
+        metadata=hints("output_id"),
+    )
+    @staticmethod
+    async def post(image: strawberry.Parent[images.Image], info: Info) -> posts.Post | None:
+        post_id = as_post_id(parent_of_output(image.output_id)[0]) if image.output_id else None
+        return await info.context.reading(image).post.load(post_id) if post_id else None
 
     @strawberry.field(
         graphql_type=Annotated["Output", strawberry.lazy("schema.outputs")] | None,
@@ -187,12 +197,8 @@ class Image(Node):
     )
     @staticmethod
     async def output(image: strawberry.Parent[images.Image], info: Info) -> outputs.Output | None:
-        if image.output_id is None:
-            return None
-        parent_id, slot = parent_of_output(image.output_id)
-        turn_id = as_turn_id(parent_id)
-        turn = await info.context.reading(image).turn.load(turn_id) if turn_id else None
-        return turn.output(slot) if turn else None
+        load = info.context.reading(image)
+        return await load.output(image.output_id) if image.output_id else None
 
 
 def image_of(record: images.ImageRecord) -> images.Image:

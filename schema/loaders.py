@@ -11,13 +11,22 @@ from domain.credits import Account
 from domain.ids import (
     ConversationId,
     ImageId,
+    OutputId,
+    PostId,
     PromptId,
     TurnId,
     ViewerId,
+    as_post_id,
+    as_turn_id,
     conversation_of_turn,
+    parent_of_output,
 )
 from domain.images import ImageRecord
+from domain.jobs import Export, Import
+from domain.outputs import Output
 from domain.pages import Page
+from domain.parents import Parent
+from domain.posts import Post
 from domain.prompts import Prompt
 from domain.shares import ShareScope
 from domain.shown import show
@@ -80,6 +89,10 @@ class Loaders:
         )
 
     @cached_property
+    def post(self) -> DataLoader[PostId, Post | None]:
+        return self._make(self._services.posts.get_many)
+
+    @cached_property
     def latest_turn(self) -> DataLoader[ConversationId, Turn | None]:
         return self._make(self._services.turns.latest_of_many)
 
@@ -89,12 +102,31 @@ class Loaders:
         return self._make(self._services.images.get_many, lambda _key, _scope: True)
 
     @cached_property
+    def export(self) -> DataLoader[str, Export | None]:
+        return self._make(self._services.exports.get_many)
+
+    @cached_property
+    def importing(self) -> DataLoader[str, Import | None]:
+        return self._make(self._services.imports.get_many)
+
+    @cached_property
     def prompt(self) -> DataLoader[PromptId, Prompt | None]:
         return self._make(self._services.prompts.get_many)
 
     @cached_property
     def account(self) -> DataLoader[ViewerId, Account | None]:
         return self._make(self._services.accounts.get_many)
+
+    async def output(self, output_id: OutputId) -> Output | None:
+        """With its turn or its post."""
+        parent_id, slot = parent_of_output(output_id)
+        turn_id, post_id = as_turn_id(parent_id), as_post_id(parent_id)
+        parent: Parent | None = None
+        if turn_id is not None:
+            parent = await self.turn.load(turn_id)
+        elif post_id is not None:
+            parent = await self.post.load(post_id)
+        return parent.output(slot) if parent is not None else None
 
     def _make(
         self,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import strawberry
 
-from domain import errors, models, outputs, references, turns
+from domain import errors, models, outputs, posts, references, turns
 from schema.context import Info
 from schema.enums import described_enum
 from schema.hints import hints
@@ -14,6 +14,7 @@ from schema.models import ImageModel
 from schema.node import Node
 
 if TYPE_CHECKING:
+    from schema.posts import Post
     from schema.turns import Turn
 
 described_enum(
@@ -47,6 +48,7 @@ described_enum(
     "the work. Darkroom does not try again automatically.",
     TIMED_OUT="The deadline of the model was exceeded.",
     STORAGE_UNAVAILABLE="The image could not be stored.",
+    EXPORT_INVALID="Of an import: the file is not an export, or it was changed.",
     INTERNAL="An internal error of Darkroom.",
 )
 
@@ -104,7 +106,8 @@ class Preview:
 
 
 @strawberry.type(
-    description="The part of a turn that one model makes: its status, its images or its error."
+    description="The part of a turn or post that one model makes: its status, its images or its "
+    "error."
 )
 class Output(Node):
     source = outputs.Output
@@ -176,13 +179,25 @@ class Output(Node):
 
     @strawberry.field(
         graphql_type=Annotated["Turn", strawberry.lazy("schema.turns")] | None,
-        description="The turn that it belongs to. Null if the turn has just been deleted.",
+        description="The turn that it belongs to. Null if it belongs to a post, or if the turn "
+        "has just been deleted.",
         metadata=hints("turn_id"),
     )
     @staticmethod
     async def turn(output: strawberry.Parent[outputs.Output], info: Info) -> turns.Turn | None:
         turn_id = output.turn_id
         return await info.context.reading(output).turn.load(turn_id) if turn_id else None
+
+    @strawberry.field(
+        graphql_type=Annotated["Post", strawberry.lazy("schema.posts")] | None,
+        description="The post that it belongs to. Null if it belongs to a turn, or if the post "
+        "has just been deleted.",
+        metadata=hints("post_id"),
+    )
+    @staticmethod
+    async def post(output: strawberry.Parent[outputs.Output], info: Info) -> posts.Post | None:
+        post_id = output.post_id
+        return await info.context.reading(output).post.load(post_id) if post_id else None
 
     @strawberry.field(
         graphql_type=ImageModel,

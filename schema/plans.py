@@ -37,7 +37,7 @@ class PlanTurnInput(NextTurnInput):
         )
 
 
-@strawberry.type(description="The part of a planned turn that one model would make.")
+@strawberry.type(description="The part of a planned turn or post that one model would make.")
 class ModelPlan:
     source: ClassVar[type] = turns.PlannedOutput
 
@@ -60,15 +60,14 @@ class ModelPlan:
     )
 
 
-@strawberry.type(description="What a turn would cost and use, if it were requested now.")
+@strawberry.type(description="What a turn or a post would cost and use, if it were requested now.")
 class TurnPlan:
     source: ClassVar[type] = turns.TurnPlan
     """With what is wrong with it as companion, a tuple of user errors."""
 
-    credits: int = strawberry.field(description="The price of the turn in credits.")
+    credits: int = strawberry.field(description="The price in credits, that of a caption included.")
     references: list[Reference] = strawberry.field(
-        description="The references of the turn in the order of their numbers: the first is "
-        "@Image1."
+        description="The references in the order of their numbers: the first is @Image1."
     )
 
     @strawberry.field(

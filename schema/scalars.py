@@ -27,7 +27,13 @@ def write_instant(value: datetime) -> str:
 def _read_instant(value: object) -> datetime:
     if not isinstance(value, str):
         raise ValueError("An instant is written as text, ISO 8601.")
-    return datetime.fromisoformat(value)
+    instant = datetime.fromisoformat(value)
+    if instant.tzinfo is None:
+        return instant.replace(tzinfo=UTC)
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("An instant lies within the years 1 to 9999.") from None
 
 
 def _read_ratio(value: object) -> AspectRatio:

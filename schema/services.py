@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from domain.captions import CaptionModelRegistry
 from domain.conversations import Conversation
 from domain.credits import Account
 from domain.cursors import PageCursors, TurnCursors
@@ -12,18 +13,23 @@ from domain.ids import ViewerId
 from domain.models import ModelRegistry
 from domain.ports.changes import Receiver
 from domain.ports.objects import Link
+from domain.posts import Post
 from domain.services.accounts import AccountService
 from domain.services.conversations import ConversationService
+from domain.services.exports import ExportService
 from domain.services.favourites import FavouriteService
 from domain.services.images import ImageService
+from domain.services.imports import ImportService
 from domain.services.outputs import OutputService
 from domain.services.plans import PlanService
+from domain.services.posts import PostService
 from domain.services.prompts import PromptService
 from domain.services.rate_limits import RateLimits
 from domain.services.shares import ShareService
 from domain.services.turns import TurnService
 from domain.services.uploads import UploadService
 from domain.services.viewers import ViewerService
+from domain.services.webhooks import WebhookService
 from domain.turns import TurnUpdate
 from domain.viewers import Viewer
 
@@ -50,6 +56,10 @@ class ConversationUpdates(Protocol):
     def of(self, viewer: Viewer, name: str) -> AsyncGenerator[Conversation, None]: ...
 
 
+class PostUpdates(Protocol):
+    def of(self, viewer: Viewer, name: str) -> AsyncGenerator[Post, None]: ...
+
+
 class ViewerUpdates(Protocol):
     def of(self, viewer: Viewer) -> AsyncGenerator[Account, None]: ...
 
@@ -67,14 +77,19 @@ class Services:
     """Opened once in a process, and shared by all requests."""
 
     registry: ModelRegistry
+    caption_models: CaptionModelRegistry
     conversations: ConversationService
     turns: TurnService
     outputs: OutputService
+    posts: PostService
     plans: PlanService
     images: ImageService
     uploads: UploadService
     prompts: PromptService
     favourites: FavouriteService
+    webhooks: WebhookService
+    exports: ExportService
+    imports: ImportService
     shares: ShareService
     viewers: ViewerService
     accounts: AccountService
@@ -82,6 +97,7 @@ class Services:
     turn_updates: TurnUpdates
     shared_turn_updates: SharedTurnUpdates
     conversation_updates: ConversationUpdates
+    post_updates: PostUpdates
     viewer_updates: ViewerUpdates
     links: Links
     turn_cursors: TurnCursors

@@ -5,21 +5,20 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import strawberry
 
-from domain import conversations, errors, models, outputs, parents, turns
-from domain.models import AspectRatio
+from domain import conversations, errors, outputs, posts, turns
 from schema.companions import with_companion
 from schema.context import Info
 from schema.enums import described_enum
 from schema.errors import Payload
 from schema.hints import hints
-from schema.models import ImageModel
-from schema.node import Node
-from schema.outputs import GenerationError, Output, Reference
+from schema.outputs import GenerationError, Output
+from schema.parents import ParentNode
 from schema.scalars import given
 from schema.turn_inputs import NextTurnInput, PaidInput
 
 if TYPE_CHECKING:
     from schema.conversations import Conversation
+    from schema.posts import Post
 
 described_enum(
     turns.TurnStatus,
@@ -33,68 +32,20 @@ described_enum(
 )
 
 
-@strawberry.type(
-    description="The options that the turn was requested with, to fill in a form again."
-)
-class TurnOptions:
-    source: ClassVar[type] = parents.TurnOptions
-
-    images_per_model: int = strawberry.field(description="The number of images of each model.")
-    previews: int = strawberry.field(
-        description="The number of previews of each model that shows any."
-    )
-    quality: models.Quality | None = strawberry.field(
-        description="The quality. Null if none was chosen."
-    )
-    format: models.ImageFormat | None = strawberry.field(
-        description="The file format. Null if none was chosen."
-    )
-    width: int | None = strawberry.field(
-        description="The width in pixels. Null if none was chosen."
-    )
-    height: int | None = strawberry.field(
-        description="The height in pixels. Null if none was chosen."
-    )
-    seed: str | None = strawberry.field(description="The seed. Null if none was given.")
-    negative_prompt: str | None = strawberry.field(
-        description="What the images should not show. Null if nothing was given."
-    )
-    context: parents.PromptContext = strawberry.field(description="What the models read.")
-
-
 @strawberry.type(description="A message, and the output of each selected model.")
-class Turn(Node):
+class Turn(ParentNode):
     source = turns.Turn
 
     turn_index: int = strawberry.field(
         description="The position of the turn in its conversation, starting at 0."
     )
-    user_message: str = strawberry.field(description="The message of the viewer.")
-    references: list[Reference] = strawberry.field(
-        description="The references in the order of their numbers: the previous outputs first, "
-        "then the manual references. The first is @Image1."
-    )
-    aspect_ratio: AspectRatio = strawberry.field(
-        description="The aspect ratio that was requested or inherited. The size of each image "
-        "may differ from it."
-    )
-    resolution: models.Resolution = strawberry.field(
-        description="The resolution that was requested or inherited. The size of each image may "
-        "differ from it."
-    )
-    options: TurnOptions = strawberry.field(description="The other options that were requested.")
     status: turns.TurnStatus = strawberry.field(
         description="The status, which follows from those of the outputs."
-    )
-    outputs: list[Output] = strawberry.field(
-        description="One output for each selected model, in the order of `selectedModels`."
     )
     error: GenerationError | None = strawberry.field(
         description="Why the turn failed: the error of its first output. Null unless `status` "
         "is FAILED."
     )
-    created_at: datetime = strawberry.field(description="When the turn was requested.")
-    updated_at: datetime = strawberry.field(description="When the turn last changed.")
     completed_at: datetime | None = strawberry.field(
         description="When the last output ended. Null while one has not."
     )
@@ -113,28 +64,6 @@ class Turn(Node):
         if conversation is None:
             raise errors.NotFound("The conversation has just been deleted.")
         return with_companion(conversation, turn)
-
-    @strawberry.field(
-        graphql_type=list[ImageModel],
-        description="The models that the viewer selected, or that were inherited.",
-        metadata=hints("selected_model_ids"),
-    )
-    @staticmethod
-    def selected_models(turn: strawberry.Parent[turns.Turn], info: Info) -> list[models.ImageModel]:
-        return [info.context.services.registry.remembered(name) for name in turn.selected_model_ids]
-
-    @strawberry.field(
-        graphql_type=list[ImageModel],
-        description="The models whose outputs have not ended. Empty once the turn has ended.",
-        metadata=hints("outputs"),
-    )
-    @staticmethod
-    def pending_models(turn: strawberry.Parent[turns.Turn], info: Info) -> list[models.ImageModel]:
-        return [
-            info.context.services.registry.remembered(output.model_id)
-            for output in turn.outputs
-            if output.unfinished
-        ]
 
 
 @strawberry.type(description="The state of a turn after a change.")
@@ -172,7 +101,23 @@ class StartedTurnPayload(TurnPayload):
 
 
 @strawberry.type
-class OutputPayload(TurnPayload):
+class OutputPayload(Payload):
+    turn: Annotated[
+        turns.Turn | None,
+        strawberry.field(
+            graphql_type=Turn | None,
+            description="The turn of the output. Null if the mutation was refused, or if the "
+            "output belongs to a post.",
+        ),
+    ] = None
+    post: Annotated[
+        posts.Post | None,
+        strawberry.field(
+            graphql_type=Annotated["Post", strawberry.lazy("schema.posts")] | None,
+            description="The post of the output. Null if the mutation was refused, or if the "
+            "output belongs to a turn.",
+        ),
+    ] = None
     output: Annotated[
         outputs.Output | None,
         strawberry.field(
@@ -218,8 +163,12 @@ class RetryOutputInput(PaidInput):
 
 
 @strawberry.type(description="The output, queued for its next attempt.")
-class RetryOutputPayload(OutputPayload, StartedTurnPayload):
-    pass
+class RetryOutputPayload(OutputPayload):
+    cursor: str | None = strawberry.field(
+        default=None,
+        description="Pass it as `after` to `turnUpdated`, so that no change is missed. Null if "
+        "the mutation was refused, or if the output belongs to a post.",
+    )
 
 
 @strawberry.input(description="The input of `cancelOutput`.")
@@ -227,7 +176,7 @@ class CancelOutputInput:
     output_id: strawberry.ID = strawberry.field(description="An output that has not ended.")
 
 
-@strawberry.type(description="The cancelled output and its turn.")
+@strawberry.type(description="The cancelled output, and its turn or post.")
 class CancelOutputPayload(OutputPayload):
     pass
 

@@ -20,6 +20,12 @@ from schema.scalars import given
 _DIGEST_BYTES: Final = 32
 
 described_enum(
+    uploads.UploadPurpose,
+    "What an uploaded file is for.",
+    IMAGE="An image, for `completeUpload`.",
+    IMPORT="The ZIP of an export, for `importConversation`.",
+)
+described_enum(
     uploads.UploadMethod,
     "How a file is sent to the upload URL.",
     PUT="The file is the body of the request. Send `Upload.headers` with it.",
@@ -55,6 +61,12 @@ class UploadFileInput:
         "to be sent.",
     )
 
+    purpose: uploads.UploadPurpose | None = strawberry.field(
+        default=uploads.UploadPurpose.IMAGE,
+        description="What the file is for. IMPORT takes `application/zip`, with a limit of its own "
+        "(1 GB by default), and is always sent by PUT.",
+    )
+
     def to_request(self) -> UploadRequest:
         digest = given(self.sha256)
         file = DeclaredFile(
@@ -62,7 +74,12 @@ class UploadFileInput:
             byte_size=self.byte_size,
             sha256=_read_digest(digest) if digest is not None else None,
         )
-        return UploadRequest(file, given(self.filename), self.method or uploads.UploadMethod.PUT)
+        return UploadRequest(
+            file,
+            given(self.filename),
+            self.method or uploads.UploadMethod.PUT,
+            self.purpose or uploads.UploadPurpose.IMAGE,
+        )
 
 
 @strawberry.input(

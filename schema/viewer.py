@@ -8,10 +8,12 @@ import strawberry
 
 import domain.conversations
 import domain.images
+import domain.posts
 import domain.prompts
 import domain.shares
 import domain.turns
 import domain.viewers
+import domain.webhooks
 from domain.credits import Account
 from domain.ids import ModelId, parse_image_id
 from domain.model_choice import MAX_MODELS
@@ -28,10 +30,12 @@ from schema.errors import Payload
 from schema.hints import hints
 from schema.images import ImageConnection, image_of
 from schema.node import Node
+from schema.posts import PostConnection
 from schema.prompts import PromptConnection
 from schema.scalars import given
 from schema.shares import Share
 from schema.turns import Turn
+from schema.webhooks import Webhook
 
 
 @strawberry.type(description="The credits of a viewer.")
@@ -192,8 +196,8 @@ class Viewer(Node):
 
     @strawberry.field(
         graphql_type=PromptConnection,
-        description="The prompts that the viewer has started turns with, without duplicates, "
-        "most recently used first.",
+        description="The prompts that the viewer has started turns and posts with, without "
+        "duplicates, most recently used first.",
     )
     @staticmethod
     async def prompts(
@@ -219,6 +223,22 @@ class Viewer(Node):
         return ListPage(page, name, info.context.services.page_cursors)
 
     @strawberry.field(
+        graphql_type=PostConnection,
+        description="The viewer's posts, newest first.",
+    )
+    @staticmethod
+    async def posts(
+        viewer: strawberry.Parent[domain.viewers.Viewer],
+        info: Info,
+        first: First = strawberry.UNSET,
+        after: Cursor = strawberry.UNSET,
+    ) -> ListPage[domain.posts.Post]:
+        name = f"posts {viewer.id}"
+        request = page_request(info, name, first=first, after=after)
+        page = await info.context.services.posts.page(viewer, request)
+        return ListPage(page, name, info.context.services.page_cursors)
+
+    @strawberry.field(
         graphql_type=list[Turn],
         description="Turns with an output that has not ended. Query it when an app returns to "
         "the foreground.",
@@ -228,6 +248,16 @@ class Viewer(Node):
         viewer: strawberry.Parent[domain.viewers.Viewer], info: Info
     ) -> Sequence[domain.turns.Turn]:
         return await info.context.services.turns.in_progress(viewer)
+
+    @strawberry.field(
+        graphql_type=list[Webhook],
+        description="The viewer's webhooks, oldest first: 10 at most.",
+    )
+    @staticmethod
+    async def webhooks(
+        viewer: strawberry.Parent[domain.viewers.Viewer], info: Info
+    ) -> Sequence[domain.webhooks.Webhook]:
+        return await info.context.services.webhooks.list(viewer)
 
     @strawberry.field(
         graphql_type=list[Share],

@@ -6,12 +6,20 @@ present state.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+)
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from typing import Final, TypeAlias
 
 import structlog
 
+from domain.callbacks import Callbacks
 from domain.changes import ClusterTime
 from domain.cursors import TurnCursors
 from domain.errors import Overloaded
@@ -38,11 +46,15 @@ Subject: TypeAlias = ConversationId | PostId | ShareId | ViewerId
 _BATCH: Final = 256
 _PORTION: Final = 200
 """How many updates are pushed before others get a turn of the event loop."""
-_OPEN_SECONDS: Final = 20
+_OPEN_SECONDS: Final = 60
 _PAUSE_SECONDS: Final = 0.25
 _CANCEL_AGAIN_SECONDS: Final = 0.5
 _CANCELLATIONS: Final = 20
 _READ_AGAIN: Final = RetryPolicy(first_pause_seconds=0.5, longest_pause_seconds=0.5)
+
+
+FindAccounts: TypeAlias = Callable[[Collection[ViewerId]], Awaitable[Collection[ViewerId]]]
+"""Returns those that have an account."""
 
 
 async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
@@ -85,14 +97,22 @@ class Listener:
 
 class Hub:
     def __init__(
-        self, feed: ChangeFeed, cursors: TurnCursors, *, observer: UpdateObserver | None = None
+        self,
+        feed: ChangeFeed,
+        cursors: TurnCursors,
+        find_accounts: FindAccounts | None = None,
+        *,
+        observer: UpdateObserver | None = None,
     ) -> None:
+        """`find_accounts` is needed where anybody calls `call_when_deleted`."""
         self._feed = feed
+        self._find_accounts = find_accounts
+        self._history_lost = asyncio.Event()
         self._observer = observer or Unobserved()
         self._cursors = cursors
         self._channels: dict[ConversationId, TurnChannel] = {}
         self._listeners: dict[str, set[Listener]] = {}
-        self._when_deleted: dict[ViewerId, list[Callable[[], None]]] = {}
+        self._when_deleted = Callbacks[ViewerId]()
         self._changed: dict[TurnId, tuple[ClusterTime, Turn]] = {}
         self._pushed = 0
         self._work = asyncio.Event()
@@ -106,6 +126,7 @@ class Hub:
         tasks = [
             asyncio.create_task(self._follow(), name="change feed"),
             asyncio.create_task(self._give_out_changed(), name="changed turns"),
+            asyncio.create_task(self._find_deleted(), name="deleted viewers"),
         ]
         try:
             try:
@@ -151,19 +172,11 @@ class Hub:
             if not listeners:
                 del self._listeners[subject]
 
-    @contextmanager
     def call_when_deleted(
         self, viewer_id: ViewerId, callback: Callable[[], None]
-    ) -> Iterator[None]:
+    ) -> AbstractContextManager[None]:
         """Call back when the viewer's account is deleted."""
-        callbacks = self._when_deleted.setdefault(viewer_id, [])
-        callbacks.append(callback)
-        try:
-            yield
-        finally:
-            callbacks.remove(callback)
-            if not callbacks:
-                self._when_deleted.pop(viewer_id, None)
+        return self._when_deleted.registered(viewer_id, callback)
 
     @property
     def conversation_count(self) -> int:
@@ -211,19 +224,39 @@ class Hub:
 
     def _end(self, subject: str) -> None:
         """End what cannot go on without what has been deleted."""
-        for callback in tuple(self._when_deleted.get(ViewerId(subject), ())):
-            callback()
+        self._when_deleted.call(ViewerId(subject))
         channel = self._channels.get(ConversationId(subject))
         for subscriber in channel.subscribers if channel else ():
             subscriber.end()
 
     def _fall_behind(self) -> None:
+        self._history_lost.set()
         for channel in self._channels.values():
             for subscriber in channel.subscribers:
                 subscriber.fall_behind()
         for listeners in self._listeners.values():
             for listener in listeners:
                 listener.notify()
+
+    async def _find_deleted(self) -> None:
+        """After changes that may have been missed, look which viewers have no account any more.
+
+        The sockets of one who never had one are closed as well: the client reconnects.
+        """
+        while True:
+            await self._history_lost.wait()
+            self._history_lost.clear()
+            viewer_ids = list(self._when_deleted.keys)
+            if self._find_accounts is None or not viewer_ids:
+                continue
+            try:
+                found = await self._find_accounts(viewer_ids)
+            except Overloaded:
+                self._history_lost.set()
+                await pause_before_reading()
+                continue
+            for viewer_id in set(viewer_ids) - set(found):
+                self._when_deleted.call(viewer_id)
 
     async def _give_out_changed(self) -> None:
         while True:

@@ -23,7 +23,7 @@ from edge.dev_tokens import DevelopmentIssuer
 from edge.frames import WebSocketProtocol
 from runtime.listening import listen_for_operators
 from runtime.local_mongod import Mongod
-from settings import Limits, Settings
+from settings import Settings
 from storage.mongo.collections import COLLECTIONS
 from storage.mongo.database import Database, open_database
 from storage.objects.s3 import Bucket
@@ -33,13 +33,8 @@ from tests.clients import GraphQLClient
 from tests.serving import free_port, serving
 from tests.storage.places import new_bucket
 from tests.tools import left_out, need, need_mongod
+from tests.unlimited import UNLIMITED
 
-UNLIMITED = Limits(
-    viewer_requests=1_000_000,
-    address_requests=1_000_000,
-    cost=1_000_000_000,
-)
-"""For tests of something else: all of them are one address, and some are one viewer for long."""
 MEMORY_FOLDER = Path("/dev/shm")
 NEEDED_BYTES = 4_000_000_000
 

@@ -18,29 +18,7 @@ from resolvers.root import export_schema
 
 ROOT = Path(__file__).parents[1]
 
-PENDING = {
-    # posts
-    "CancelOutputPayload.post",
-    "RetryOutputPayload.post",
-    "CancelPostInput",
-    "CancelPostPayload",
-    "DeletePostInput",
-    "DeletePostPayload",
-    "GeneratePostInput",
-    "GeneratePostPayload",
-    "Image.post",
-    "Mutation.cancelPost",
-    "Mutation.deletePost",
-    "Mutation.generatePost",
-    "Output.post",
-    "Post",
-    "PostConnection",
-    "PostEdge",
-    "PostStatus",
-    "Query.post",
-    "Subscription.postUpdated",
-    "Viewer.posts",
-}
+PENDING: set[str] = set()
 """What the contract promises and is not built yet."""
 
 

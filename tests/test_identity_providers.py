@@ -319,6 +319,7 @@ async def test_a_socket_keeps_its_token_while_a_new_one_cannot_be_verified(
         admission = Admission(
             Authenticator(keys, issuer=issuer.issuer, audience=None),
             api.admission._viewers,
+            api.blocked_viewers,
         )
         executor = OperationExecutor(api.services)
         endpoint = GraphQLOverWebSocket(
@@ -326,6 +327,7 @@ async def test_a_socket_keeps_its_token_while_a_new_one_cannot_be_verified(
             admission,
             allowed_origins=re.compile(""),
             call_when_deleted=api.services.viewer_updates.call_when_deleted,
+            call_when_blocked=api.blocked_viewers.call_when_blocked,
         )
         routes = [WebSocketRoute("/graphql", endpoint)]
         async with serving(Starlette(routes=routes), free_port()) as url:

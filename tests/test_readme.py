@@ -58,6 +58,9 @@ async def test_the_walk_through_works_word_for_word(
     assert len(re.findall(r"^  img_\w+  PREVIOUS_TURN$", output, flags=re.MULTILINE)) >= 1
     assert re.search(r"^Make it night, with a golden frame: [A-Z]+$", output, flags=re.MULTILINE)
     assert re.search(r"^img_\w+  \d+ × \d+ pixels$", output, flags=re.MULTILINE)
+    assert re.search(r"^post_\w+ is being written\.$", output, flags=re.MULTILINE)
+    assert "Our new lavender soap, made by two sisters." in output
+    assert re.search(r"^2/2 (?:Silver|Ink): http://\S+\nGENERATED$", output, flags=re.MULTILINE)
     if tools:
         assert re.search(r"^turn 0 COMPLETED$", output, flags=re.MULTILINE)
         assert len(re.findall(r"^turn 1 COMPLETED$", output, flags=re.MULTILINE)) == 1

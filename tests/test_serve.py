@@ -379,7 +379,9 @@ async def test_a_mongodb_that_does_not_answer_is_said_in_a_sentence(
 ) -> None:
     uri = f"mongodb://user:canary@127.0.0.1:{free_port()}/"
 
-    async with serve(tmp_path, folder=slow_app, DARKROOM_MONGODB_URI=uri) as served:
+    async with serve(
+        tmp_path, folder=slow_app, DARKROOM_MONGODB_URI=uri, DARKROOM_START_SECONDS="0"
+    ) as served:
         assert await served.end() == 2
 
     assert "DARKROOM_MONGODB_URI does not answer" in served.errors

@@ -19,6 +19,7 @@ from settings import (
     keep_secret,
     markdown_table,
     origin_pattern,
+    other_secrets_of,
     read_settings,
     secret_of,
     secrets_in,
@@ -494,3 +495,81 @@ def test_what_cannot_be_a_bucket_is_refused(
 
     assert problem.startswith(f"{name} should be ")
     assert "canary" not in problem
+
+
+SECRETS = {
+    "DARKROOM_MONGODB_URI": "mongodb://user:canary@db.example.com/?replicaSet=rs0",
+    "DARKROOM_SECRET": "canary-" * 6,
+    "DARKROOM_OTHER_SECRET": "canary2-" * 6,
+    "DARKROOM_NATS_URL": "tls://user:canary@nats.example.com",
+    "DARKROOM_S3_SECRET": "canary",
+    "DARKROOM_FAL_KEY": "canary",
+    "DARKROOM_OPENAI_KEY": "canary",
+    "DARKROOM_AZURE_KEY": "canary",
+    "DARKROOM_GEMINI_KEY": "canary",
+    "DARKROOM_OPENROUTER_KEY": "canary",
+    "DARKROOM_REPLICATE_KEY": "canary",
+    "DARKROOM_WAVESPEED_KEY": "canary",
+}
+
+
+def test_every_secret_can_be_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert {one.name for one in variables() if one.is_secret} == SECRETS.keys()
+    for name, value in SECRETS.items():
+        (tmp_path / name).write_text(f"{value}\n")
+    files = {f"{name}_FILE": str(tmp_path / name) for name in SECRETS}
+    azure = {"DARKROOM_AZURE_URL": "https://name.openai.azure.com/"}
+    bucket = {"DARKROOM_S3_BUCKET": "images", "DARKROOM_S3_KEY_ID": "id"}
+
+    settings = read(monkeypatch, {**files, **azure, **bucket})
+
+    assert sorted(secrets_in(settings)) == sorted(SECRETS.values())
+    assert "canary" not in f"{settings!r}"
+
+
+def test_a_file_of_a_secret_may_be_named_in_env(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("canary")
+    (tmp_path / ".env").write_text("DARKROOM_FAL_KEY_FILE=key\n")
+
+    fal = read_settings().fal
+
+    assert fal.key is not None
+    assert fal.key.get_secret_value() == "canary"
+    assert fal.url == "https://queue.fal.run"
+
+
+def test_what_is_wrong_with_a_file_of_a_secret_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").write_text("\n")
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe")
+    (tmp_path / "short").write_text("canary")
+    environ = {
+        "DARKROOM_FAL_KEY_FILE": "missing",
+        "DARKROOM_OPENAI_KEY_FILE": "empty",
+        "DARKROOM_GEMINI_KEY_FILE": "bytes",
+        "DARKROOM_SECRET_FILE": "short",
+        "DARKROOM_S3_SECRET": "canary",
+        "DARKROOM_S3_SECRET_FILE": "short",
+        "DARKROOM_PORT_FILE": "short",
+    }
+
+    found = problems(monkeypatch, environ)
+
+    assert [one for one in found if "canary" in one] == []
+    assert {
+        "DARKROOM_FAL_KEY_FILE=missing cannot be read: No such file or directory.",
+        "DARKROOM_OPENAI_KEY_FILE=empty is empty.",
+        "DARKROOM_GEMINI_KEY_FILE=bytes cannot be read: it is not text.",
+        "DARKROOM_SECRET should have at least 32 characters.",
+        "Set DARKROOM_S3_SECRET or DARKROOM_S3_SECRET_FILE, not both.",
+    } < set(found)
+    assert any(one.startswith("DARKROOM_PORT_FILE is not a setting") for one in found)
+
+
+def test_two_secrets_are_accepted_while_one_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = {"DARKROOM_OTHER_SECRET": "other-" * 6}
+    settings = read(monkeypatch, {**PRODUCTION, **other})
+
+    assert other_secrets_of(settings) == (b"other-" * 6,)
+    assert other_secrets_of(read(monkeypatch, {"DARKROOM_OTHER_SECRET": ""})) == ()

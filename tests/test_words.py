@@ -20,7 +20,7 @@ ODD_WORDS = re.compile(
 )
 ROOMS = (
     *("bench", "commands", "domain", "edge", "examples", "providers", "resolvers", "runtime"),
-    *("schema", "storage", "subscriptions"),
+    *("outbound", "schema", "storage", "subscriptions"),
 )
 ODD_WORDS_IN_CODE = re.compile(
     r"whoever|left-over|blotted|\bgoes? along\b|\blooks? around\b|\bmend|\banew\b|\bat work\b|"

@@ -104,11 +104,16 @@ class ViewerEraser:
             log.info("viewer deleted", extra={"seconds": round(monotonic() - begun_at, 3)})
 
     async def _delete_all(self, viewer_id: ViewerId) -> None:
+        # First, so that no receiver is notified of what is cancelled by this.
+        await self._erasures.delete_webhooks(viewer_id)
         await self._cancel_outputs(viewer_id)
+        await self._erasures.delete_imports(viewer_id)
+        await self._delete_exports(viewer_id)
         await self._delete_parents(viewer_id)
         # A twin that makes an image of an upload finds out when it writes to the upload: those
         # first, then all images that have been made.
         await self._delete_uploads(viewer_id)
+        await self._delete_trash(viewer_id)
         await self._delete_images(viewer_id)
         await self._erasures.delete_prompts_and_keys(viewer_id)
         while await self._erasures.anonymise_ledger(viewer_id, limit=_BATCH):
@@ -120,6 +125,11 @@ class ViewerEraser:
                 slots = [entry.slot for entry in parent.entries]
                 await self._outputs.cancel(viewer_id, parent.id, slots)
             await self._renew(viewer_id)
+
+    async def _delete_exports(self, viewer_id: ViewerId) -> None:
+        exports = await self._erasures.list_exports(viewer_id)
+        await self._objects.delete([key for keys in exports.values() for key in keys])
+        await self._erasures.delete_exports(viewer_id, exports.keys())
 
     async def _delete_parents(self, viewer_id: ViewerId) -> None:
         # No output runs any more: there will be no other previews.
@@ -137,6 +147,12 @@ class ViewerEraser:
         while uploads := await self._erasures.list_uploads(viewer_id, limit=_BATCH):
             await self._objects.delete([key for keys in uploads.values() for key in keys])
             await self._erasures.delete_uploads(viewer_id, uploads.keys())
+            await self._renew(viewer_id)
+
+    async def _delete_trash(self, viewer_id: ViewerId) -> None:
+        while kept := await self._erasures.list_trash(viewer_id, limit=_BATCH):
+            await self._objects.delete([key for keys in kept.values() for key in keys])
+            await self._erasures.delete_trash(viewer_id, kept.keys())
             await self._renew(viewer_id)
 
     async def _delete_images(self, viewer_id: ViewerId) -> None:

@@ -16,7 +16,7 @@ from domain.execution.leases import LeaseLost
 from domain.execution.retries import persist
 from domain.execution.run_progress import RunProgress
 from domain.generation import Delivery
-from domain.images import DigitalSourceType, Image, ImageOrigin, ImageRecord, ProcessedImage
+from domain.images import DigitalSourceType, Image, ImageRecord, ProcessedImage
 from domain.ports.execution import ClaimRepository
 from domain.ports.imaging import ImageProcessor
 from domain.ports.repositories import ImageRepository
@@ -97,7 +97,7 @@ class Landing:
         async def store() -> Image:
             return await self.image_writer.store(
                 processed,
-                origin=ImageOrigin.OUTPUT,
+                origin=self.claim.parent.image_origin,
                 created_at=created_at,
                 model_id=output.model_id,
                 seed=seed,

@@ -2,9 +2,7 @@
 switched off by an operator, as whole providers may be.
 """
 
-import asyncio
 import logging
-import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
@@ -12,6 +10,7 @@ from typing import Any, Final
 from domain.errors import Overloaded
 from domain.ids import ModelId
 from domain.ports.execution import ModelAvailabilityRepository
+from domain.refreshing import refreshing
 from domain.registry import Registry
 
 log = logging.getLogger(__name__)
@@ -36,27 +35,11 @@ class ModelAvailability:
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[None]:
         """Keep up with what operators and other processes have stored, until the block ends."""
-        # Before anything begins: what is switched off is not started once more.
-        await self._try_to_refresh()
-        task = asyncio.create_task(self._refresh_forever(), name="model availability")
-        try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
-
-    async def _refresh_forever(self) -> None:
-        while True:
-            await asyncio.sleep(_EVERY_SECONDS * random.uniform(0.75, 1.25))
-            await self._try_to_refresh()
-
-    async def _try_to_refresh(self) -> None:
-        try:
+        with suppress(Overloaded):
+            # Before anything begins: what is switched off is not started once more.
             await self._refresh()
-        except Overloaded:
-            pass
-        except Exception:
-            log.exception("model availability not read")
+        async with refreshing(self._refresh, every_seconds=_EVERY_SECONDS, name="availability"):
+            yield
 
     async def _refresh(self) -> None:
         unavailable = await self._stored.find_unavailable()

@@ -34,6 +34,10 @@ for the last of a hundred.
 FEW_RUNS: Final = 2
 """A viewer may always have this many."""
 _WITHOUT_WORDS: Final = frozenset({OutputStatus.FAILED, OutputStatus.CANCELLED})
+LONGEST_GAP_LEASES: Final = 0.5
+"""In leases: for so long the database may not have been reached without any live worker's lease
+expiring. A renewal that has just failed, or hangs, is repeated before its lease ends.
+"""
 _SUSPENDED_AFTER_LEASES: Final = 2 / 3
 """In leases: how long a process must have stood still for live workers' leases to expire unseen."""
 
@@ -264,8 +268,8 @@ def next_try_seconds(
 
 
 def expiry_means_death(in_touch_seconds: float, *, lease_seconds: float) -> bool:
-    """Whether an expired lease means a dead worker to a process that has reached the database
-    without a break for so long. While the database is away, live workers cannot renew their leases
+    """Whether an expired lease means a dead worker, where the database has been reached without a
+    gap for so long, by any process. While it is away, live workers cannot renew their leases
     either.
     """
     return in_touch_seconds >= lease_seconds

@@ -16,8 +16,13 @@ from typing import Final
 from domain.errors import Overloaded
 from domain.execution.dispatcher import Dispatcher
 from domain.execution.leases import LEASE
-from domain.execution.rules import MAX_QUEUED, expiry_means_death, was_suspended
-from domain.ports.execution import ClaimRepository
+from domain.execution.rules import (
+    LONGEST_GAP_LEASES,
+    MAX_QUEUED,
+    expiry_means_death,
+    was_suspended,
+)
+from domain.ports.execution import ClaimRepository, ContactRepository
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +39,16 @@ class Sweeper:
         self,
         claims: ClaimRepository,
         dispatcher: Dispatcher | None,
+        contacts: ContactRepository,
         *,
         lease: timedelta = LEASE,
         max_queued: timedelta = MAX_QUEUED,
     ) -> None:
         self._claims = claims
         self._dispatcher = dispatcher
+        self._contacts = contacts
         self._lease_seconds = lease.total_seconds()
+        self._longest_gap = lease * LONGEST_GAP_LEASES
         self._max_queued = max_queued
 
     @asynccontextmanager
@@ -59,16 +67,22 @@ class Sweeper:
     async def _sweep_forever(self) -> None:
         in_touch_since = asyncio.get_running_loop().time()
         swept_at = in_touch_since
+        # What others have noted counts too, or this process before it was started again; but not
+        # once it has missed the database: then it may have leases of its own to renew first.
+        has_missed = False
         min_queued = timedelta(0)  # at the start, no hint will come for what waits
         while True:
             now = asyncio.get_running_loop().time()
             if was_suspended(now - swept_at, lease_seconds=self._lease_seconds):
-                in_touch_since = now
-            expired = expiry_means_death(now - in_touch_since, lease_seconds=self._lease_seconds)
+                in_touch_since, has_missed = now, True
             try:
+                noted = await self._contacts.note(longest_gap=self._longest_gap)
+                own = now - in_touch_since
+                in_touch = own if has_missed else max(own, noted.total_seconds())
+                expired = expiry_means_death(in_touch, lease_seconds=self._lease_seconds)
                 await self._sweep(min_queued, expired=expired)
             except Overloaded:
-                in_touch_since = asyncio.get_running_loop().time()
+                in_touch_since, has_missed = asyncio.get_running_loop().time(), True
             except Exception:
                 log.exception("sweep failed")
             else:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from domain.ids import ConversationId, ImageId, PostId, UploadId, ViewerId
+from domain.ids import ConversationId, ExportId, ImageId, PostId, UploadId, ViewerId
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,11 @@ class ErasureRepository(Protocol):
 
     async def delete_uploads(self, viewer_id: ViewerId, ids: Collection[UploadId]) -> None: ...
 
+    async def list_trash(self, viewer_id: ViewerId, *, limit: int) -> Mapping[str, Sequence[str]]:
+        """What is kept of deleted conversations, and the keys of its images."""
+
+    async def delete_trash(self, viewer_id: ViewerId, ids: Collection[str]) -> None: ...
+
     async def list_images(
         self, viewer_id: ViewerId, *, limit: int
     ) -> Mapping[ImageId, Sequence[str]]:
@@ -80,8 +85,19 @@ class ErasureRepository(Protocol):
 
     async def delete_images(self, viewer_id: ViewerId, ids: Collection[ImageId]) -> None: ...
 
+    async def list_exports(self, viewer_id: ViewerId) -> Mapping[ExportId, Sequence[str]]:
+        """Exports, and the keys of their ZIPs."""
+
+    async def delete_imports(self, viewer_id: ViewerId) -> None:
+        """What is being imported writes nothing from then on."""
+
+    async def delete_exports(self, viewer_id: ViewerId, ids: Collection[ExportId]) -> None: ...
+
     async def delete_prompts_and_keys(self, viewer_id: ViewerId) -> None:
         """Delete the prompts, and the records of idempotency keys."""
+
+    async def delete_webhooks(self, viewer_id: ViewerId) -> None:
+        """Delete webhooks and their deliveries. What is being sent at this moment still arrives."""
 
     async def anonymise_ledger(self, viewer_id: ViewerId, *, limit: int) -> bool:
         """Give lines of the ledger other ids and a name that does not lead to the viewer; False if

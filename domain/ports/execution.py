@@ -3,16 +3,19 @@
 All repositories raise `Overloaded` where the database cannot be reached.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from domain.captions import CaptionDelivery
 from domain.claims import Claim, Waiting
+from domain.conversations import Conversation
 from domain.ids import ModelId, OutputId, ViewerId
 from domain.images import ImageRecord
+from domain.jobs import AnyJob, Export, Import, JobClaim
 from domain.outputs import GenerationError, Preview, Report, Run
+from domain.turns import Turn
 
 
 class ClaimRepository(Protocol):
@@ -113,6 +116,53 @@ class ClaimRepository(Protocol):
         """
 
 
+class JobRepository(Protocol[AnyJob]):
+    """Jobs are claimed as outputs are: every write of a claim does nothing once another process has
+    claimed it, or it is deleted, and returns False then.
+    """
+
+    async def create(self, job: AnyJob, *, at_most: int) -> bool:
+        """False where the viewer has so many unfinished ones. Raise ViewerBeingDeleted."""
+
+    async def get_many(self, viewer_id: ViewerId, ids: Iterable[str]) -> Mapping[str, AnyJob]: ...
+
+    async def claim(self, *, lease: timedelta, max_tries: int) -> JobClaim[AnyJob] | None:
+        """The longest waiting one that no process holds, and that has been claimed less often."""
+
+    async def abandon(self, *, max_tries: int, error: GenerationError, kept: timedelta) -> None:
+        """End those that have been claimed so often in vain."""
+
+    async def renew(
+        self, claim: JobClaim[AnyJob], *, progress: float | None, lease: timedelta
+    ) -> bool: ...
+
+    async def fail(
+        self, claim: JobClaim[AnyJob], error: GenerationError, *, kept: timedelta
+    ) -> bool: ...
+
+
+class ExportRepository(JobRepository[Export], Protocol):
+    async def complete(
+        self, claim: JobClaim[Export], *, key: str, byte_size: int, kept: timedelta
+    ) -> bool: ...
+
+
+class ImportRepository(JobRepository[Import], Protocol):
+    async def add_images(self, claim: JobClaim[Import], records: Sequence[ImageRecord]) -> bool: ...
+
+    async def add_turns(self, claim: JobClaim[Import], turns: Sequence[Turn]) -> bool:
+        """They may be there from an earlier try."""
+
+    async def complete(
+        self,
+        claim: JobClaim[Import],
+        conversations: Sequence[tuple[Conversation, str]],
+        *,
+        kept: timedelta,
+    ) -> bool:
+        """Write the conversations, each with the texts that it is found by, last."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SwitchedOff:
     """A model or a provider that an operator has switched off."""
@@ -151,4 +201,11 @@ class HintQueue(Protocol):
     def recall(self, output_ids: Iterable[OutputId]) -> None:
         """Stop the runs of these outputs in this process. Other workers find out when they renew
         their leases.
+        """
+
+
+class ContactRepository(Protocol):
+    async def note(self, *, longest_gap: timedelta) -> timedelta:
+        """Note that the database has been reached. Return for how long that has been so, whichever
+        process noted it, with no longer gap between two notes. By the database's clock.
         """

@@ -63,6 +63,21 @@ class ObjectStore(Protocol):
         """
 
 
+class ArchiveStore(ObjectStore, Protocol):
+    """Takes large objects, too."""
+
+    async def put_parts(self, key: str, parts: AsyncIterator[bytes]) -> None:
+        """As `put`, for one that is not all in memory. What the parts raise is raised, and nothing
+        is kept.
+        """
+
+    async def size(self, key: str) -> int:
+        """How many bytes the object has, or `ObjectMissing`."""
+
+    async def read(self, key: str, *, start: int, count: int) -> bytes:
+        """Exactly `count` bytes of the object, at least one, or `ObjectMissing`."""
+
+
 class UploadStore(Protocol):
     """Takes bytes from clients, under keys whose folder is `uploads`, and reads them back."""
 
@@ -103,5 +118,5 @@ class UploadStore(Protocol):
     async def delete(self, keys: Sequence[str]) -> None: ...
 
 
-class Objects(ObjectStore, UploadStore, Protocol):
+class Objects(ArchiveStore, UploadStore, Protocol):
     """The store of images and uploads."""

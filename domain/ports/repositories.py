@@ -99,7 +99,12 @@ class ConversationRepository(Protocol):
     ) -> Conversation | None: ...
 
     async def delete(
-        self, viewer_id: ViewerId, conversation_id: ConversationId, *, keep_images: bool = False
+        self,
+        viewer_id: ViewerId,
+        conversation_id: ConversationId,
+        *,
+        keep_images: bool = False,
+        restorable_for: timedelta | None = None,
     ) -> Sequence[str] | None:
         """Delete it with its turns and shares, and with its outputs' images except favourites and
         those that another conversation uses, or no image at all. Release what unfinished outputs
@@ -107,6 +112,15 @@ class ConversationRepository(Protocol):
 
         Return the keys of objects that are orphans from then on; None if there was no such
         conversation.
+        """
+
+    async def restore(
+        self, viewer_id: ViewerId, conversation_id: ConversationId
+    ) -> Conversation | Conflict:
+        """Undo a deletion that can be restored, but for shares and exports.
+
+        The conflict is STALE where there is none, or its time is over, and IMAGE_GONE where an
+        image that it refers to has been deleted meanwhile.
         """
 
 
@@ -365,6 +379,9 @@ class AccountRepository(Protocol):
     async def find(self, viewer_id: ViewerId) -> Account | None:
         """The viewer's account, if there is one. Raise ViewerBeingDeleted as `open` does."""
 
+    async def list_existing(self, viewer_ids: Collection[ViewerId]) -> Collection[ViewerId]:
+        """Those of the viewers who have an account."""
+
     async def grant(self, viewer_id: ViewerId, credits: int, *, key: str) -> Account | None:
         """Add credits; None if the viewer has been granted credits under this key before."""
 
@@ -380,3 +397,10 @@ class ViewerRepository(Protocol):
 
     async def welcome(self, viewer_id: ViewerId, samples: Sequence[ImageRecord]) -> bool:
         """Store a new viewer with some images; False if the viewer is known."""
+
+    async def block(self, viewer_id: ViewerId, *, reason: str | None) -> None: ...
+
+    async def unblock(self, viewer_id: ViewerId) -> bool:
+        """Return whether the viewer was blocked."""
+
+    async def list_blocked(self) -> Collection[ViewerId]: ...

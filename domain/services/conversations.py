@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Final
 
@@ -65,6 +66,8 @@ class ConversationService:
     images: ImageService
     registry: ModelRegistry
     image_writer: ImageWriter
+    restorable_for: timedelta | None = None
+    """How long deleted ones can be restored; None: not at all."""
 
     async def get_many(
         self, viewer: Viewer, ids: Iterable[ConversationId]
@@ -173,7 +176,9 @@ class ConversationService:
         """
         conversation_id = parse_conversation_id(raw_conversation_id)
         keys = (
-            await self.conversations.delete(viewer.id, conversation_id)
+            await self.conversations.delete(
+                viewer.id, conversation_id, restorable_for=self.restorable_for
+            )
             if conversation_id is not None
             else None
         )
@@ -181,6 +186,19 @@ class ConversationService:
             refuse(*CONVERSATION_NOT_FOUND)
         await self.image_writer.delete(keys)
         return conversation_id
+
+    async def restore(self, viewer: Viewer, raw_conversation_id: str) -> Conversation:
+        """Undo a deletion, but for shares and exports."""
+        conversation_id = parse_conversation_id(raw_conversation_id)
+        if conversation_id is None:
+            refuse(*CONVERSATION_NOT_FOUND)
+        restored = await self.conversations.restore(viewer.id, conversation_id)
+        if isinstance(restored, Conflict):
+            message = "The conversation cannot be restored any more."
+            if restored is Conflict.IMAGE_GONE:
+                message = "An image that the conversation refers to has been deleted."
+            refuse(UserErrorCode.NOT_RESTORABLE, message, "conversationId")
+        return restored
 
 
 CONVERSATION_NOT_FOUND: Final = (

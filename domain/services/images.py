@@ -19,7 +19,7 @@ MAX_DELETED_IMAGES: Final = 100
 
 _IMAGE_IN_USE: Final = (
     UserErrorCode.IMAGE_IN_USE,
-    "A conversation uses this image. Delete the conversation first.",
+    "A conversation or post uses this image. Delete that first.",
 )
 
 

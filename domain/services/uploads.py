@@ -21,7 +21,7 @@ from domain.errors import (
 )
 from domain.execution.image_writer import ImageWriter
 from domain.ids import new_upload_id, parse_upload_id
-from domain.images import UPLOAD_EXTENSIONS, ImageOrigin, ImageRecord, new_key
+from domain.images import ARCHIVE, UPLOAD_EXTENSIONS, ImageOrigin, ImageRecord, new_key
 from domain.ports.imaging import HEIC_UNSUPPORTED, UploadProcessor
 from domain.ports.objects import UploadStore
 from domain.ports.repositories import ImageRepository, UploadRepository
@@ -32,6 +32,7 @@ from domain.uploads import (
     UploadAbilities,
     UploadMethod,
     UploadOffer,
+    UploadPurpose,
     UploadRequest,
 )
 from domain.viewers import Viewer
@@ -60,8 +61,10 @@ class UploadService:
         image_processor: UploadProcessor,
         image_writer: ImageWriter,
         max_bytes: int,
+        max_import_bytes: int,
     ) -> None:
         self.max_bytes = max_bytes
+        self._max_import_bytes = max_import_bytes
         self._uploads = uploads
         self._images = images
         self._store = store
@@ -94,6 +97,7 @@ class UploadService:
                 file=request.file,
                 filename=_label(request.filename),
                 created_at=now,
+                purpose=request.purpose,
             )
             for request in requests
         ]
@@ -111,7 +115,10 @@ class UploadService:
         return self._store.offer(
             upload.key,
             upload.file,
-            method=abilities.choose_method(wished),
+            # A form would be held in memory.
+            method=UploadMethod.PUT
+            if upload.purpose is UploadPurpose.IMPORT
+            else abilities.choose_method(wished),
             owner=viewer.id,
             abilities=abilities,
         )
@@ -139,6 +146,9 @@ class UploadService:
         Raise Overloaded where too many are being made.
         """
         upload = await self._find(viewer, raw_upload_id)
+        if upload.purpose is not UploadPurpose.IMAGE:
+            message = "This upload is an export: call `importConversation`."
+            refuse(UserErrorCode.UPLOAD_TYPE_UNSUPPORTED, message, "uploadId")
         if upload.image_id is None:
             slots = self._slots_by_viewer.get(viewer.id), self._slots
             async with holding(*slots, max_seconds=_MAX_WAIT_SECONDS):
@@ -174,10 +184,12 @@ class UploadService:
         refusals = Refusals()
         for index, request in enumerate(requests):
             file, path = request.file, ("files", str(index))
-            if not 0 < file.byte_size <= self.max_bytes:
-                message = f"A file must have 1 to {self.max_bytes:,} bytes."
+            is_import = request.purpose is UploadPurpose.IMPORT
+            max_bytes = self._max_import_bytes if is_import else self.max_bytes
+            if not 0 < file.byte_size <= max_bytes:
+                message = f"A file must have 1 to {max_bytes:,} bytes."
                 refusals.add(UserErrorCode.UPLOAD_TOO_LARGE, message, *path, "byteSize")
-            accepted = self._image_processor.content_types
+            accepted = [ARCHIVE] if is_import else self._image_processor.content_types
             if file.content_type not in accepted:
                 message = f"The content type must be one of {', '.join(accepted)}."
                 if file.content_type in UPLOAD_EXTENSIONS:

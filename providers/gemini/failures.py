@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from domain.errors import GenerationFailed
+from outbound.retry_after import MAX_RETRY_AFTER_SECONDS
 from providers.failures import (
     NO_CREDENTIALS,
     RATE_LIMITED,
@@ -19,7 +20,7 @@ from providers.failures import (
     mark_not_taken,
     meaning_of,
 )
-from providers.http import MAX_RETRY_AFTER_SECONDS, Answer
+from providers.http import Answer
 from providers.lenient import Fields, count_of, objects_of
 
 _BAD_KEY: Final = "API_KEY_INVALID"

@@ -10,9 +10,9 @@ from providers.failures import REJECTED_INPUT
 from providers.local.language.captions import compose
 
 MAX_CONCURRENT_RUNS: Final = 50
-WORD_SECONDS: Final = 0.03
+WORD_SECONDS: Final = 0.06
 """A word takes so long, so that it can be seen how the caption grows."""
-_LONGEST_SECONDS: Final = 1.0
+_LONGEST_SECONDS: Final = 1.2
 
 
 class LocalWriter:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from domain.errors import GenerationFailed
+from outbound.retry_after import MAX_RETRY_AFTER_SECONDS, retry_after_seconds
 from providers import failures
 from providers.failures import (
     BAD_RESPONSE,
@@ -24,7 +25,7 @@ from providers.failures import (
     known_meaning,
     meaning_of,
 )
-from providers.http import MAX_RETRY_AFTER_SECONDS, Answer, retry_after_seconds
+from providers.http import Answer
 from providers.lenient import Fields
 
 _BY_KIND: Final[Mapping[str, Meaning]] = {

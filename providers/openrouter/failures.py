@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from domain.errors import GenerationFailed
+from outbound.retry_after import MAX_RETRY_AFTER_SECONDS
 from providers.failures import (
     KINDS,
     NO_CREDENTIALS,
@@ -23,7 +24,7 @@ from providers.failures import (
     mark_not_taken,
     meaning_of,
 )
-from providers.http import MAX_RETRY_AFTER_SECONDS, Answer
+from providers.http import Answer
 from providers.lenient import Fields, count_of, object_of, objects_of
 
 _FINAL: Final[Mapping[str, Meaning]] = {

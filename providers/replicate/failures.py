@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from domain.errors import GenerationFailed
+from outbound.retry_after import MAX_RETRY_AFTER_SECONDS
 from providers.failures import (
     REFUSED,
     REJECTED_INPUT,
@@ -20,7 +21,7 @@ from providers.failures import (
     meaning_of,
     sounds_like_refusal,
 )
-from providers.http import MAX_RETRY_AFTER_SECONDS, Answer, quote
+from providers.http import Answer, quote
 from providers.lenient import state_of
 
 ENDS: Final[Mapping[str, Meaning]] = {

@@ -1,6 +1,6 @@
 """Accounts and their ledger, written in the transactions that cause the movements."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -54,6 +54,10 @@ class MongoAccountRepository:
 
     async def find(self, viewer_id: ViewerId) -> Account | None:
         return await self._find(viewer_id)
+
+    async def list_existing(self, viewer_ids: Collection[ViewerId]) -> Collection[ViewerId]:
+        found = self._database.accounts.find({"_id": {"$in": list(viewer_ids)}}, {"_id": 1})
+        return [one["_id"] async for one in found]
 
     async def _find(self, viewer_id: ViewerId) -> Account | None:
         found = await self._database.accounts.find_one({"_id": viewer_id})
@@ -145,6 +149,19 @@ async def move_credits(
 async def refuse_while_erased(transaction: Transaction, viewer_id: ViewerId) -> None:
     """Raise ViewerBeingDeleted, for what is made without moving credits."""
     if await transaction.accounts.find_one({"_id": viewer_id, "erasure": {"$exists": True}}):
+        raise ViewerBeingDeleted
+
+
+async def touch_account(transaction: Transaction, viewer_id: ViewerId, name: str) -> None:
+    """Note the time in the account, for what is counted but moves no credits: two of a viewer's
+    transactions conflict here, so that the second counts what the first has made.
+
+    Raise ViewerBeingDeleted.
+    """
+    touched = await transaction.accounts.update_one(
+        {"_id": viewer_id, **NOT_ERASED}, [{"$set": {name: "$$NOW"}}]
+    )
+    if not touched.matched_count:
         raise ViewerBeingDeleted
 
 

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import nullcontext
 from contextvars import ContextVar
 from enum import Enum, auto
 from time import perf_counter
 from typing import Any, Final, TypeVar
 
+import pymongo
 from pymongo.errors import (
     ConfigurationError,
     ConnectionFailure,
@@ -18,10 +20,12 @@ from pymongo.errors import (
 
 from domain.errors import Overloaded
 from domain.ports.observers import DatabaseObserver
+from domain.waiting import seconds_left
 
 MAX_CALLS: Final = 80
 """Fewer than the connections of the driver's own pool, which is therefore never exhausted."""
 SLOT_SECONDS: Final = 2
+_LEAST_SECONDS: Final = 0.2
 LAST_SECONDS: Final = 3
 """How long calls may still run when the database is closed."""
 
@@ -96,9 +100,12 @@ class Calls:
         self, work: Callable[[], Coroutine[Any, Any, Result]], repository: str, began_at: float
     ) -> Result:
         inside.set(Inside.CALL)
+        left = seconds_left()
+        # Without time left, it is the operation's own limit that ends it.
+        limit = nullcontext() if left is None else pymongo.timeout(max(left, _LEAST_SECONDS))
         failure: BaseException | None = None
         try:
-            with translated():
+            with translated(), limit:
                 try:
                     return await work()
                 except ConfigurationError:

@@ -32,6 +32,7 @@ from storage.mongo.accounts import move_credits
 from storage.mongo.collections import PARENTS, SEARCHED_FIRST, UNFINISHED_PARENT, Document
 from storage.mongo.database import Database, repository
 from storage.mongo.images import image_document, record_document
+from storage.mongo.outbox import announce_ends
 from storage.mongo.output_rules import (
     FOUND,
     IS_CLAIMABLE,
@@ -198,6 +199,9 @@ class MongoClaimRepository:
             if not await self._write_seen(claim, changes, inside=transaction):
                 raise Abort(Conflict.STALE)
             await transaction.images.insert_many(documents)
+            await announce_ends(
+                transaction, claim.parent.owner_id, claim.parent.id, slots=[output.slot]
+            )
             await move_credits(transaction, claim.parent.owner_id, movements=[movement])
             return True
 
@@ -231,6 +235,7 @@ class MongoClaimRepository:
             )
             if before is None:
                 raise Abort(Conflict.STALE)
+            await announce_ends(transaction, claim.parent.owner_id, post_id, slots=[output.slot])
             await move_credits(transaction, claim.parent.owner_id, movements=[movement])
             return [
                 output_id_of(post_id, one["slot"])

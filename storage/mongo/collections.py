@@ -8,6 +8,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import OperationFailure
 
 from domain.ids import ParentId
+from domain.webhooks import LOG_LIFE
 
 Document: TypeAlias = dict[str, Any]
 Collection = TypeVar("Collection")
@@ -17,8 +18,12 @@ UPLOAD_LIFE_SECONDS: Final = 48 * 3600
 """How long an upload leads to its image. Its bytes are deleted much sooner."""
 WITHDRAWN_SECONDS: Final = 3600
 """After which a withdrawn model is offered again, so that a run finds out whether it is back."""
+DOCUMENT_LIFE_SECONDS: Final = 7 * 24 * 3600
+"""After which a client that names a document by its digest has to send it again."""
 ABILITIES_SECONDS: Final = 30 * 24 * 3600
 """After which an object store is asked again what it can do, since servers learn."""
+DELIVERY_LIFE_SECONDS: Final = int(LOG_LIFE.total_seconds())
+UNFINISHED_JOB: Final = {"$in": ["QUEUED", "GENERATING"]}
 UNFINISHED_PARENT: Final = {"$in": ["PENDING", "GENERATING"]}
 """The stored status of a parent with unfinished outputs."""
 
@@ -75,6 +80,30 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
         IndexModel([("ownerId", ASCENDING), ("conversationId", ASCENDING)]),
         IndexModel("expiresAt", expireAfterSeconds=0),
     ],
+    "exports": [
+        IndexModel([("ownerId", ASCENDING), ("conversationId", ASCENDING)]),
+        IndexModel(
+            [("status", ASCENDING), ("createdAt", ASCENDING)],
+            name="unfinished",
+            partialFilterExpression={"status": UNFINISHED_JOB},
+        ),
+        IndexModel("key", partialFilterExpression={"key": {"$type": "string"}}),
+        IndexModel("expiresAt", expireAfterSeconds=0),
+    ],
+    "imports": [
+        IndexModel("ownerId"),
+        IndexModel(
+            [("status", ASCENDING), ("createdAt", ASCENDING)],
+            name="unfinished",
+            partialFilterExpression={"status": UNFINISHED_JOB},
+        ),
+        IndexModel("expiresAt", expireAfterSeconds=0),
+    ],
+    "trash": [
+        IndexModel([("ownerId", ASCENDING), ("conversationId", ASCENDING)]),
+        IndexModel("key", partialFilterExpression={"key": {"$exists": True}}),
+        IndexModel("until", expireAfterSeconds=0),
+    ],
     "uploads": [
         IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING)]),
         # Only while there may be bytes. Reconciliation looks for `key`.
@@ -90,7 +119,44 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
         ),
     ],
     "ledger": [IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING)])],
-    "viewers": [],
+    "viewers": [
+        IndexModel("blockedAt", partialFilterExpression={"blockedAt": {"$exists": True}}),
+    ],
+    "documents": [IndexModel("createdAt", expireAfterSeconds=DOCUMENT_LIFE_SECONDS)],
+    "webhooks": [
+        IndexModel([("ownerId", ASCENDING), ("createdAt", ASCENDING)]),
+        # Only while something waits to be delivered. Deliverers look for those of all viewers.
+        IndexModel(
+            [("failing", ASCENDING), ("dueAt", ASCENDING)],
+            partialFilterExpression={"dueAt": {"$exists": True}},
+        ),
+    ],
+    "deliveries": [
+        IndexModel(
+            [
+                ("ownerId", ASCENDING),
+                ("webhookId", ASCENDING),
+                ("createdAt", DESCENDING),
+                ("_id", DESCENDING),
+            ]
+        ),
+        IndexModel(
+            [("ownerId", ASCENDING), ("webhookId", ASCENDING), ("dueAt", ASCENDING)],
+            name="due",
+            partialFilterExpression={"dueAt": {"$exists": True}},
+        ),
+        IndexModel(
+            [
+                ("ownerId", ASCENDING),
+                ("webhookId", ASCENDING),
+                ("subject", ASCENDING),
+                ("sequence", ASCENDING),
+            ],
+            name="waiting",
+            partialFilterExpression={"dueAt": {"$exists": True}},
+        ),
+        IndexModel("createdAt", expireAfterSeconds=DELIVERY_LIFE_SECONDS),
+    ],
     "buckets": [IndexModel("expiresAt", expireAfterSeconds=0)],
     "idempotency": [IndexModel("createdAt", expireAfterSeconds=KEY_LIFE_SECONDS)],
     "chores": [],
@@ -137,6 +203,18 @@ class Collections(ABC, Generic[Collection]):
         return self.collection("shares")
 
     @property
+    def exports(self) -> Collection:
+        return self.collection("exports")
+
+    @property
+    def imports(self) -> Collection:
+        return self.collection("imports")
+
+    @property
+    def trash(self) -> Collection:
+        return self.collection("trash")
+
+    @property
     def uploads(self) -> Collection:
         return self.collection("uploads")
 
@@ -155,6 +233,18 @@ class Collections(ABC, Generic[Collection]):
     @property
     def viewers(self) -> Collection:
         return self.collection("viewers")
+
+    @property
+    def documents(self) -> Collection:
+        return self.collection("documents")
+
+    @property
+    def webhooks(self) -> Collection:
+        return self.collection("webhooks")
+
+    @property
+    def deliveries(self) -> Collection:
+        return self.collection("deliveries")
 
     @property
     def buckets(self) -> Collection:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 from pymongo import ReturnDocument
@@ -19,12 +20,13 @@ from storage.mongo.accounts import reserve_credits
 from storage.mongo.collections import Document
 from storage.mongo.database import Committed, Database, cluster_time_of, repository
 from storage.mongo.idempotency import use_key
-from storage.mongo.images import hold_images, image_document, read_image
+from storage.mongo.images import hold_images, image_document, image_keys, read_image
 from storage.mongo.pages import beyond, read_page
 from storage.mongo.parents import delete_parents
 from storage.mongo.prompts import count_prompt_use
 from storage.mongo.text_search import with_words, words_added, words_to_find
 from storage.mongo.transaction import Abort, Transaction
+from storage.mongo.trash import put_aside, take_back
 from storage.mongo.turns import insert_turn, read_turn
 
 
@@ -201,21 +203,34 @@ class MongoConversationRepository:
             return _read(found, cluster_time_of(session)) if found else None
 
     async def delete(
-        self, viewer_id: ViewerId, conversation_id: ConversationId, *, keep_images: bool = False
+        self,
+        viewer_id: ViewerId,
+        conversation_id: ConversationId,
+        *,
+        keep_images: bool = False,
+        restorable_for: timedelta | None = None,
     ) -> Sequence[str] | None:
         low, high = turn_id_range(conversation_id)
         own_turns = {"_id": {"$gte": low, "$lt": high}, "ownerId": viewer_id}
 
         async def work(transaction: Transaction) -> list[str]:
-            deleted = await transaction.conversations.delete_one(
+            deleted = await transaction.conversations.find_one_and_delete(
                 {"_id": conversation_id, "ownerId": viewer_id}
             )
-            if deleted.deleted_count == 0:
+            if deleted is None:
                 raise Abort(Conflict.STALE)
-            await transaction.shares.delete_many(
-                {"ownerId": viewer_id, "conversationId": conversation_id}
-            )
-            return await delete_parents(
+            turns, images = [], []
+            if restorable_for is not None:
+                turns = await transaction.turns.find(own_turns).to_list()
+                outputs = [output for turn in turns for output in turn["outputs"]]
+                ids = [image["id"] for output in outputs for image in output["images"]]
+                own_images = {"_id": {"$in": ids}, "ownerId": viewer_id}
+                images = await transaction.images.find(own_images).to_list()
+            of_it = {"ownerId": viewer_id, "conversationId": conversation_id}
+            await transaction.shares.delete_many(of_it)
+            exports = await transaction.exports.find(of_it, {"key": 1}).to_list()
+            await transaction.exports.delete_many(of_it)
+            keys = await delete_parents(
                 transaction,
                 viewer_id,
                 own_turns,
@@ -223,9 +238,28 @@ class MongoConversationRepository:
                 besides=conversation_id,
                 keep_images=keep_images,
             )
+            keys += [export["key"] for export in exports if export["key"]]
+            if restorable_for is not None:
+                left = set(await transaction.images.distinct("_id", own_images))
+                gone = [image for image in images if image["_id"] not in left]
+                await put_aside(transaction, deleted, turns, gone, keep=restorable_for)
+                needed = {key for image in gone for key in image_keys(image)}
+                keys = [key for key in keys if key not in needed]
+            return keys
 
         deleted = await self._database.transact(work, account=viewer_id)
         return None if isinstance(deleted, Conflict) else deleted.result
+
+    async def restore(
+        self, viewer_id: ViewerId, conversation_id: ConversationId
+    ) -> Conversation | Conflict:
+        async def work(transaction: Transaction) -> Document:
+            return await take_back(transaction, viewer_id, conversation_id)
+
+        restored = await self._database.transact(work, account=viewer_id)
+        if isinstance(restored, Conflict):
+            return restored
+        return _read(restored.result, restored.cluster_time)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,6 +297,25 @@ class _NewTurn:
             transaction, turn.outputs, owner_id=owner_id, max_active=self.max_active_outputs
         )
         return turn
+
+
+def imported_conversation(conversation: Conversation, texts: str) -> Document:
+    """As it is stored. `texts` are those that it is found by, besides its title."""
+    source_image = conversation.source_image
+    return {
+        "_id": conversation.id,
+        "ownerId": conversation.owner_id,
+        "title": conversation.title,
+        "titleWasGiven": conversation.title_was_given,
+        "sourceImage": source_image and image_document(source_image),
+        "aspectRatio": str(conversation.aspect_ratio),
+        "resolution": conversation.resolution.value,
+        "turnCount": conversation.turn_count,
+        "words": words_to_find(conversation.title, texts),
+        "version": 1,
+        "createdAt": conversation.created_at,
+        "updatedAt": conversation.updated_at,
+    }
 
 
 def _read(document: Document, cluster_time: ClusterTime) -> Conversation:

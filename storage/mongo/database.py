@@ -28,7 +28,8 @@ from domain.conflicts import Conflict
 from domain.credits import Movement
 from domain.errors import Overloaded
 from domain.ports.observers import DatabaseObserver, Unobserved
-from domain.waiting import SemaphoresByKey, holding
+from domain.retries import RetryPolicy, retry
+from domain.waiting import SemaphoresByKey, holding, seconds_left
 from storage.mongo.calls import Calls, Inside, NestedCall, inside, translated
 from storage.mongo.collections import Collections, Document, prepare
 from storage.mongo.transaction import Abort, Transaction
@@ -49,6 +50,9 @@ second.
 """
 SHOWN: Final = CodecOptions[Document](tz_aware=False)
 """For documents that are only shown: times without a zone take half as long to decode."""
+_WHILE_STARTING: Final = RetryPolicy(
+    first_pause_seconds=0.2, longest_pause_seconds=1.0, max_seconds=60
+)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_WITHOUT_ZONE: Final = _EPOCH.replace(tzinfo=None)
 _MILLISECOND: Final = timedelta(milliseconds=1)
@@ -97,9 +101,13 @@ class Database(Collections[AsyncCollection[Document]]):
         if inside.get() is Inside.TRANSACTION:
             raise NestedCall
         clock = asyncio.get_running_loop().time
-        until = clock() + TRANSACTION_SECONDS
+        left = seconds_left()
+        seconds = TRANSACTION_SECONDS if left is None else min(left, TRANSACTION_SECONDS)
+        if seconds < _LEAST_SECONDS:
+            raise Overloaded
+        until = clock() + seconds
         queues = [self._queues.get(account)] if account is not None else []
-        async with holding(*queues, max_seconds=TRANSACTION_SECONDS - _LEAST_SECONDS):
+        async with holding(*queues, max_seconds=seconds - _LEAST_SECONDS):
             with pymongo.timeout(until - clock()):
                 return await self._transact(work)
 
@@ -176,8 +184,7 @@ async def open_database(
             read_concern=_MAJORITY,
             write_concern=_DURABLE,
         )
-        with translated():
-            await prepare(commands)
+        await retry(functools.partial(_prepare, commands), on=Overloaded, policy=_WHILE_STARTING)
         calls = Calls(functools.partial(_reconnect, client), observer=observer)
         watched = feed_client.get_database(name, codec_options=SHOWN, read_concern=_MAJORITY)
         try:
@@ -189,6 +196,11 @@ async def open_database(
         for one in (feed_client, client):
             with pymongo.timeout(CLOSE_SECONDS):
                 await one.close()
+
+
+async def _prepare(commands: AsyncDatabase[Document]) -> None:
+    with translated():
+        await prepare(commands)
 
 
 async def _reconnect(client: AsyncMongoClient[Document]) -> None:

@@ -12,7 +12,15 @@ from typing import Any, Final
 
 from domain.conflicts import Conflict
 from domain.credits import forfeited
-from domain.ids import ConversationId, ImageId, PostId, UploadId, ViewerId, new_erased_id
+from domain.ids import (
+    ConversationId,
+    ExportId,
+    ImageId,
+    PostId,
+    UploadId,
+    ViewerId,
+    new_erased_id,
+)
 from storage.mongo.accounts import read_account, write_ledger
 from storage.mongo.collections import PARENTS, Document
 from storage.mongo.database import Database, repository
@@ -22,7 +30,8 @@ from storage.mongo.output_rules import from_now
 from storage.mongo.transaction import Transaction
 
 _OWNED: Final = (
-    *("conversations", *PARENTS.values(), "images", "shares", "uploads", "prompts", "ledger"),
+    *("conversations", *PARENTS.values(), "images", "shares", "exports", "imports", "uploads"),
+    *("trash", "prompts", "webhooks", "deliveries", "ledger"),
 )
 """Collections whose documents have an `ownerId`, besides the idempotency records."""
 _IS_UNFINISHED: Final[Document] = {"erasure.leaseUntil": {"$exists": True}}
@@ -97,6 +106,14 @@ class MongoErasureRepository:
     async def delete_uploads(self, viewer_id: ViewerId, ids: Collection[UploadId]) -> None:
         await self._database.uploads.delete_many(_among(viewer_id, ids))
 
+    async def list_trash(self, viewer_id: ViewerId, *, limit: int) -> Mapping[str, Sequence[str]]:
+        shown = {"key": 1, "renditionWidths": 1}
+        found = self._database.trash.find({"ownerId": viewer_id}, shown).limit(limit)
+        return {one["_id"]: image_keys(one) if "key" in one else () async for one in found}
+
+    async def delete_trash(self, viewer_id: ViewerId, ids: Collection[str]) -> None:
+        await self._database.trash.delete_many(_among(viewer_id, ids))
+
     async def list_images(
         self, viewer_id: ViewerId, *, limit: int
     ) -> Mapping[ImageId, Sequence[str]]:
@@ -107,9 +124,24 @@ class MongoErasureRepository:
     async def delete_images(self, viewer_id: ViewerId, ids: Collection[ImageId]) -> None:
         await self._database.images.delete_many(_among(viewer_id, ids))
 
+    async def list_exports(self, viewer_id: ViewerId) -> Mapping[ExportId, Sequence[str]]:
+        found = self._database.exports.find({"ownerId": viewer_id}, {"key": 1})
+        return {one["_id"]: [one["key"]] if one["key"] else [] async for one in found}
+
+    async def delete_imports(self, viewer_id: ViewerId) -> None:
+        await self._database.imports.delete_many({"ownerId": viewer_id})
+
+    async def delete_exports(self, viewer_id: ViewerId, ids: Collection[ExportId]) -> None:
+        await self._database.exports.delete_many(_among(viewer_id, ids))
+
     async def delete_prompts_and_keys(self, viewer_id: ViewerId) -> None:
         await self._database.prompts.delete_many({"ownerId": viewer_id})
         await self._database.idempotency.delete_many(records_of(viewer_id))
+
+    async def delete_webhooks(self, viewer_id: ViewerId) -> None:
+        # In this order nothing is added to the deliveries any more.
+        await self._database.webhooks.delete_many({"ownerId": viewer_id})
+        await self._database.deliveries.delete_many({"ownerId": viewer_id})
 
     async def anonymise_ledger(self, viewer_id: ViewerId, *, limit: int) -> bool:
         async def work(transaction: Transaction) -> bool:
@@ -142,7 +174,11 @@ class MongoErasureRepository:
                     return False
             if await transaction.idempotency.find_one(records_of(viewer_id)) is not None:
                 return False
-            await transaction.viewers.delete_one({"_id": viewer_id})
+            # A block outlives the deletion: the same person would be let in again otherwise.
+            await transaction.viewers.delete_one(
+                {"_id": viewer_id, "blockedAt": {"$exists": False}}
+            )
+            await transaction.viewers.update_one({"_id": viewer_id}, {"$unset": {"firstSeenAt": 1}})
             # Last: all of a viewer's transactions write to the account.
             account = await transaction.accounts.find_one({"_id": viewer_id, **_IS_UNFINISHED})
             if account is not None:

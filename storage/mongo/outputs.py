@@ -10,7 +10,7 @@ from domain.errors import GenerationErrorCode
 from domain.ids import ViewerId, output_id_of
 from domain.models import AspectRatio, ImageFormat, Quality, Resolution
 from domain.outputs import GenerationError, Output, OutputStatus, Preview, Report, Run, Usage
-from domain.parents import TurnOptions
+from domain.parents import Parent, TurnOptions
 from domain.posts import Post
 from domain.references import Reference, ReferenceOrigin
 from domain.registry import RegisteredModel
@@ -247,7 +247,6 @@ read_run = StoredRun.of
 
 def new_parent(owner_id: ViewerId, plan: TurnPlan, *, waits: bool = False) -> Document:
     """The document of a new parent, as far as a plan decides it."""
-    options = plan.options
     return {
         "ownerId": owner_id,
         "userMessage": plan.user_message,
@@ -256,17 +255,7 @@ def new_parent(owner_id: ViewerId, plan: TurnPlan, *, waits: bool = False) -> Do
         "previousWereNamed": plan.previous_were_named,
         "aspectRatio": str(plan.aspect_ratio),
         "resolution": plan.resolution.value,
-        "options": {
-            "imagesPerModel": options.images_per_model,
-            "previews": options.previews,
-            "quality": options.quality,
-            "format": options.format,
-            "width": options.width,
-            "height": options.height,
-            "seed": options.seed,
-            "negativePrompt": options.negative_prompt,
-            "earlierMessages": options.earlier_messages,
-        },
+        "options": _options_document(plan.options),
         "status": TurnStatus.PENDING.value,
         "outputs": [
             new_entry(slot, queued_output(planned, waits=waits))
@@ -274,6 +263,74 @@ def new_parent(owner_id: ViewerId, plan: TurnPlan, *, waits: bool = False) -> Do
         ],
         "version": 1,
         "completedAt": None,
+    }
+
+
+def imported_parent(parent: Parent) -> Document:
+    """The document of one that was run elsewhere. All its outputs have ended."""
+    return {
+        "_id": parent.id,
+        "ownerId": parent.owner_id,
+        "userMessage": parent.user_message,
+        "selectedModels": list(parent.selected_model_ids),
+        "references": reference_documents(parent.references),
+        "previousWereNamed": parent.previous_were_named,
+        "aspectRatio": str(parent.aspect_ratio),
+        "resolution": parent.resolution.value,
+        "options": _options_document(parent.options),
+        "outputs": [_imported_output(output) for output in parent.outputs],
+        "version": parent.version,
+        "createdAt": parent.created_at,
+        "updatedAt": parent.updated_at,
+        "completedAt": parent.completed_at,
+    }
+
+
+def _imported_output(output: Output) -> Document:
+    error = output.error
+    return {
+        "slot": output.slot,
+        "attempt": output.attempt,
+        "fence": output.fence,
+        "version": output.version,
+        "model": output.model_id,
+        "requestedModel": output.requested_model_id,
+        "status": output.status.value,
+        "progress": None,
+        "queuePosition": None,
+        "preview": None,
+        "images": [image_document(image) for image in output.images],
+        "references": reference_documents(output.references),
+        "provider": output.provider,
+        "quality": output.quality,
+        "size": output.size,
+        "text": output.text,
+        "usage": usage_document(output.usage),
+        "error": error and {"code": error.code.value, "retryable": error.retryable},
+        "runs": [],
+        "creditsReserved": 0,
+        "creditsCharged": 0,
+        "leaseUntil": None,
+        "notBefore": None,
+        "deadlineSeconds": 0.0,
+        "deadlineAt": None,
+        "queuedAt": output.queued_at,
+        "startedAt": output.started_at,
+        "completedAt": output.completed_at,
+    }
+
+
+def _options_document(options: TurnOptions) -> Document:
+    return {
+        "imagesPerModel": options.images_per_model,
+        "previews": options.previews,
+        "quality": options.quality,
+        "format": options.format,
+        "width": options.width,
+        "height": options.height,
+        "seed": options.seed,
+        "negativePrompt": options.negative_prompt,
+        "earlierMessages": options.earlier_messages,
     }
 
 

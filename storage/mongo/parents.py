@@ -1,6 +1,6 @@
 """Outputs whose parent may be of any kind: ending them, queueing them again, deleting them."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 from pymongo import ReturnDocument
@@ -27,6 +27,7 @@ from storage.mongo.collections import PARENTS, UNFINISHED_PARENT, Document
 from storage.mongo.database import Database, cluster_time_of, repository
 from storage.mongo.idempotency import use_key
 from storage.mongo.images import find_used_images, read_image
+from storage.mongo.outbox import announce_ends
 from storage.mongo.output_rules import (
     CAPTION_IS_AWAITED,
     MAY_BE_CANCELLED,
@@ -86,7 +87,7 @@ class MongoOutputRepository:
         async def work(transaction: Transaction) -> Parent:
             await use_key(transaction, viewer_id, key=key, parent_id=parent_id, slot=slot)
             return await queue_again(
-                transaction, viewer_id, {output: queued}, max_active=max_active_outputs
+                transaction, viewer_id, [(output, queued)], max_active=max_active_outputs
             )
 
         retried = await self._database.transact(work, account=viewer_id)
@@ -120,7 +121,7 @@ class MongoOutputRepository:
 async def queue_again(
     transaction: Transaction,
     viewer_id: ViewerId,
-    queued: Mapping[Output, Document],
+    queued: Sequence[tuple[Output, Document]],
     *,
     max_active: int,
     more: Document | None = None,
@@ -129,7 +130,7 @@ async def queue_again(
     reserve their credits: last in its transaction. Abort it where one is not as it was read.
     """
     stages, unchanged = [], []
-    for output, document in queued.items():
+    for output, document in queued:
         facts = {"slot": output.slot, "attempt": output.attempt, "status": output.status.value}
         unchanged.append({"outputs": {"$elemMatch": facts}})
         changes: Document = {
@@ -143,14 +144,14 @@ async def queue_again(
             "waits": CAPTION_IS_AWAITED if output.slot != CAPTION_SLOT else False,
         }
         stages.append(versioned(is_slot(output.slot), changes))
-    (parent_id,) = {output.parent_id for output in queued}
+    (parent_id,) = {output.parent_id for output, _ in queued}
     found = await transaction.of_parent(parent_id).find_one_and_update(
         {**owned_by(viewer_id, parent_id), "$and": unchanged},
         following(*stages, **(more or {})),
         return_document=ReturnDocument.AFTER,
     )
     parent = read_parent(found) if found else None
-    again = [parent.output(output.slot) for output in queued] if parent else []
+    again = [parent.output(output.slot) for output, _ in queued] if parent else []
     if parent is None or any(one is None or _never_runs(one, parent) for one in again):
         raise Abort(Conflict.STALE)
     await reserve_credits(
@@ -176,6 +177,7 @@ async def end_outputs(
     ended = [one for one in unfinished if one["slot"] in slots]
     if any(one["slot"] == CAPTION_SLOT for one in ended):
         ended += [one for one in unfinished if one.get("waits") and one not in ended]
+    await announce_ends(transaction, owner_id, parent_id, slots=[one["slot"] for one in ended])
     await move_credits(transaction, owner_id, movements=releases(parent_id, ended))
 
 

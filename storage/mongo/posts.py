@@ -91,11 +91,14 @@ class MongoPostRepository:
         max_active_outputs: int,
         key: IdempotencyKey | None,
     ) -> Post | Conflict:
-        queued = {post.caption_output: queued_caption(caption)} | {
-            output: queued_output(outputs[output.slot])
-            for output in post.outputs
-            if output.slot in outputs
-        }
+        queued = [
+            (post.caption_output, queued_caption(caption)),
+            *(
+                (output, queued_output(outputs[output.slot]))
+                for output in post.outputs
+                if output.slot in outputs
+            ),
+        ]
         wishes = {name: {"$literal": value} for name, value in caption_wishes(caption).items()}
 
         async def work(transaction: Transaction) -> Post:

@@ -29,7 +29,17 @@ class MongoReferencedObjectRepository:
             {"$or": [{"key": keys, "sweepAt": {"$exists": True}} for keys in ranges]},
             {"_id": 0, "key": 1},
         )
+        exports = self._database.exports.find(
+            {"$or": [{"key": {"$type": "string", **keys}} for keys in ranges]},
+            {"_id": 0, "key": 1},
+        )
+        trash = self._database.trash.find(
+            {"$or": [{"key": {"$exists": True, **keys}} for keys in ranges]},
+            {"_id": 0, "key": 1, "renditionWidths": 1},
+        )
         kept = {key async for image in images for key in image_keys(image)}
+        kept.update([key async for image in trash for key in image_keys(image)])
+        kept.update([export["key"] async for export in exports])
         shown = {"$or": [_with_preview(keys) for keys in ranges]}
         for name in PARENTS.values():
             parents = self._database.collection(name).find(

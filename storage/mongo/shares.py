@@ -6,10 +6,9 @@ from datetime import UTC, datetime
 from pymongo import ReturnDocument
 
 from domain.conflicts import Conflict
-from domain.errors import ViewerBeingDeleted
 from domain.ids import ShareId, ViewerId
 from domain.shares import Share
-from storage.mongo.accounts import NOT_ERASED
+from storage.mongo.accounts import touch_account
 from storage.mongo.collections import Document
 from storage.mongo.database import Database, repository
 from storage.mongo.transaction import Abort, Transaction
@@ -38,9 +37,7 @@ class MongoShareRepository:
             found = await transaction.conversations.update_one(conversation, touch)
             if not found.matched_count:
                 raise Abort(Conflict.STALE)
-            account = {"_id": owner_id, **NOT_ERASED}
-            if not (await transaction.accounts.update_one(account, touch)).matched_count:
-                raise ViewerBeingDeleted
+            await touch_account(transaction, owner_id, "sharedAt")
             for query, limit in (
                 (of_owner, at_most),
                 (of_conversation, at_most_of_conversation),

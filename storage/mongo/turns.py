@@ -30,7 +30,7 @@ from storage.mongo.output_rules import (
     from_now,
 )
 from storage.mongo.output_updates import inserting
-from storage.mongo.outputs import PARENT_FIELDS, new_parent
+from storage.mongo.outputs import PARENT_FIELDS, imported_parent, new_parent
 from storage.mongo.transaction import Transaction
 
 _MAX_IN_PROGRESS: Final = 100
@@ -174,6 +174,10 @@ async def insert_turn(
     )
     assert found is not None
     return read_turn(found)
+
+
+def imported_turn(turn: Turn) -> Document:
+    return imported_parent(turn) | {"turnIndex": turn.turn_index, "status": turn.status.value}
 
 
 class StoredTurn(Stored, Turn):

@@ -9,7 +9,7 @@ from domain.errors import UserError, UserErrorCode
 from domain.ids import UploadId, ViewerId
 from domain.images import ImageRecord
 from domain.object_keys import OFFER_SECONDS
-from domain.uploads import DeclaredFile, Upload, UploadAbilities
+from domain.uploads import DeclaredFile, Upload, UploadAbilities, UploadPurpose
 from storage.mongo.accounts import refuse_while_erased
 from storage.mongo.collections import Document
 from storage.mongo.database import Database, repository
@@ -118,6 +118,7 @@ def _document(owner_id: ViewerId, upload: Upload) -> Document:
         "filename": upload.filename,
         "imageId": upload.image_id,
         "refusal": None,
+        "purpose": upload.purpose.value,
         "createdAt": upload.created_at,
         "sweepAt": upload.created_at + _OFFERED + _KEPT,
     }
@@ -135,6 +136,7 @@ def _read(document: Document) -> Upload:
         ),
         filename=document["filename"],
         created_at=document["createdAt"],
+        purpose=UploadPurpose(document.get("purpose", UploadPurpose.IMAGE)),
         image_id=document["imageId"],
         refusal=UserError(UserErrorCode(refusal["code"]), refusal["message"]) if refusal else None,
     )

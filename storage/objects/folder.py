@@ -13,13 +13,13 @@ import re
 import secrets
 import stat
 import time
-from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, TypeVar, TypeVarTuple
+from typing import BinaryIO, Final, Self, TypeVar, TypeVarTuple
 
 from domain.errors import ObjectMissing, ObjectTooLarge, StoreUnavailable
 from domain.images import FOLDERS
@@ -86,6 +86,22 @@ class FolderObjectStore:
         """Return once the whole object is on the disk; until then nobody sees anything of it."""
         await self._run(self._put, checked(key), data, True)
 
+    async def put_parts(self, key: str, parts: AsyncIterator[bytes]) -> None:
+        """As `put`, part by part."""
+        await self._put_parts(key, parts, True)
+
+    async def put_new_parts(self, key: str, parts: AsyncIterator[bytes]) -> bool:
+        """As `put_new`, part by part."""
+        return await self._put_parts(key, parts, False)
+
+    async def _put_parts(self, key: str, parts: AsyncIterator[bytes], replace: bool) -> bool:
+        with ExitStack() as stack:
+            # Closed, and what is not finished removed, by the loop: these wait for no disk.
+            put = await self._run(self._begin, stack, checked(key))
+            async for part in parts:
+                await self._run(put.file.write, part)
+            return await self._run(put.finish, replace)
+
     async def put_new(self, key: str, data: bytes) -> bool:
         """As `put`, or return False if there is such an object, which stays as it is."""
         return await self._run(self._put, checked(key), data, False)
@@ -121,7 +137,7 @@ class FolderObjectStore:
 
     def _sign_link(self, key: str, begin: int) -> Link:
         expires = begin + 2 * LINK_WINDOW_SECONDS
-        signature = self._signature(key, str(expires))
+        signature = _link_signature(self._signer, key, str(expires))
         return Link(
             f"{self._public_url}/objects/{key}?expires={expires}&signature={signature}",
             datetime.fromtimestamp(expires, UTC),
@@ -187,7 +203,10 @@ class FolderObjectStore:
         if parts is None or not has_links(key):
             return None
         expires, signature = parts.groups()
-        if not hmac.compare_digest(self._signature(key, expires), signature):
+        if not any(
+            hmac.compare_digest(_link_signature(signer, key, expires), signature)
+            for signer in self._signer.accepted
+        ):
             return None
         left = int(expires) - self._clock()
         return left if left > 0 else None
@@ -195,10 +214,6 @@ class FolderObjectStore:
     async def aclose(self) -> None:
         """Wait for what is being read or written."""
         await asyncio.to_thread(self._threads.shutdown)
-
-    def _signature(self, key: str, expires: str) -> str:
-        tag = self._signer.tag(_LINK_PURPOSE, f"{key}\n{expires}".encode())
-        return urlsafe_b64encode(tag).decode().rstrip("=")
 
     async def _run(self, work: Callable[[*Given], Result], *given: *Given) -> Result:
         loop = asyncio.get_running_loop()
@@ -208,26 +223,16 @@ class FolderObjectStore:
             raise StoreUnavailable(f"the store's folder failed: {error.strerror}") from error
 
     def _put(self, key: str, data: bytes, replace: bool) -> bool:
+        with ExitStack() as stack:
+            put = self._begin(stack, key)
+            put.file.write(data)
+            return put.finish(replace)
+
+    def _begin(self, stack: ExitStack, key: str) -> "_Put":
+        """Open a file for an object. It is there once it is finished within the stack."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self._parent(key, create=True) as (folder, name):
-            # In the same folder, so that the rename stays within one file system and is atomic.
-            temporary = LEFTOVER_PREFIX + secrets.token_hex(8)
-            try:
-                with os.fdopen(os.open(temporary, _NEW_FILE, 0o600, dir_fd=folder), "wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                if replace:
-                    os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
-                elif not _moved_to_a_free_name(temporary, name, within=folder):
-                    return False
-            except BaseException:
-                with suppress(OSError):
-                    os.unlink(temporary, dir_fd=folder)
-                raise
-            # The name has to outlive a power cut as well as the bytes: a record will point to it.
-            os.fsync(folder)
-        return True
+        folder, name = stack.enter_context(self._parent(key, create=True))
+        return stack.enter_context(_Put.begun(folder, name))
 
     def _get(self, key: str, max_bytes: int) -> bytes:
         with self._file(key) as file:
@@ -309,6 +314,42 @@ class FolderObjectStore:
             os.close(folder)
 
 
+@dataclass(frozen=True, slots=True)
+class _Put:
+    """A file that is being written, and will be an object's."""
+
+    file: BinaryIO
+    _temporary: str
+    _name: str
+    _folder: int
+
+    @classmethod
+    @contextmanager
+    def begun(cls, folder: int, name: str) -> Iterator[Self]:
+        # In the same folder, so that the rename stays within one file system and is atomic.
+        temporary = LEFTOVER_PREFIX + secrets.token_hex(8)
+        try:
+            with os.fdopen(os.open(temporary, _NEW_FILE, 0o600, dir_fd=folder), "wb") as file:
+                yield cls(file, temporary, name, folder)
+        finally:
+            with suppress(OSError):  # it has got its name
+                os.unlink(temporary, dir_fd=folder)
+
+    def finish(self, replace: bool) -> bool:
+        """Return False if there is such an object, which is not to be replaced."""
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        if replace:
+            os.replace(
+                self._temporary, self._name, src_dir_fd=self._folder, dst_dir_fd=self._folder
+            )
+        elif not _moved_to_a_free_name(self._temporary, self._name, within=self._folder):
+            return False
+        # The name has to outlive a power cut as well as the bytes: a record will point to it.
+        os.fsync(self._folder)
+        return True
+
+
 def _make_folder(name: str, *, within: int) -> bool:
     try:
         os.mkdir(name, 0o700, dir_fd=within)
@@ -349,3 +390,7 @@ def _read_exactly(file: int, start: int, count: int) -> bytes:
         start += len(part)
         count -= len(part)
     return b"".join(parts)
+
+
+def _link_signature(signer: Signer, key: str, expires: str) -> str:
+    return signer.text_tag(_LINK_PURPOSE, f"{key}\n{expires}".encode())

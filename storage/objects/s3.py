@@ -10,7 +10,7 @@ import os
 import time
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, Self
@@ -55,6 +55,7 @@ ABILITIES_SECONDS: Final = 5.0
 _TRIES: Final = 2
 _CONNECTIONS: Final = 50
 _CHUNK_BYTES: Final = 256 * 1024
+_PART_BYTES: Final = 8 * 1024 * 1024
 _DELETED_AT_ONCE: Final = 1000
 _LINK_SECONDS: Final = 2 * LINK_WINDOW_SECONDS
 _EVERY_OBJECT: Final = {
@@ -174,6 +175,32 @@ class S3ObjectStore:
         if not answer.get("ETag"):
             raise _no_answer_of_a_bucket()
 
+    async def put_parts(self, key: str, parts: AsyncIterator[bytes]) -> None:
+        """As a multipart upload: the bucket shows nothing of it before it is complete."""
+        target = {"Bucket": self._bucket.name, "Key": checked(key)}
+        async with answering(self._operation_seconds):
+            begun = await self._client.create_multipart_upload(
+                **target, ContentType=content_type_of(key), **_EVERY_OBJECT
+            )
+        target["UploadId"] = begun["UploadId"]
+        try:
+            tags: list[dict[str, object]] = []
+            async for part in _in_parts_of(parts, _PART_BYTES):
+                number = len(tags) + 1
+                async with answering(self._operation_seconds):
+                    answer = await self._client.upload_part(**target, PartNumber=number, Body=part)
+                tags.append({"PartNumber": number, "ETag": answer["ETag"]})
+            async with answering(self._operation_seconds):
+                await self._client.complete_multipart_upload(
+                    **target, MultipartUpload={"Parts": tags}
+                )
+        except BaseException:
+            # What a killed process leaves is for the bucket's own rules: see docs/operations.md.
+            with suppress(StoreUnavailable):
+                async with answering(self._operation_seconds):
+                    await self._client.abort_multipart_upload(**target)
+            raise
+
     async def get(self, key: str, *, max_bytes: int = MAX_OBJECT_BYTES) -> bytes:
         checked(key)
         async with answering(self._operation_seconds):
@@ -181,6 +208,26 @@ class S3ObjectStore:
             async with answer["Body"] as body:
                 _check_is_object(answer, key)
                 return await _read(body, max_bytes)
+
+    async def size(self, key: str) -> int:
+        checked(key)
+        async with answering(self._operation_seconds):
+            answer = await self._client.head_object(Bucket=self._bucket.name, Key=key)
+        _check_is_object(answer, key)
+        return int(answer["ContentLength"])
+
+    async def read(self, key: str, *, start: int, count: int) -> bytes:
+        checked(key)
+        async with answering(self._operation_seconds):
+            answer = await self._client.get_object(
+                Bucket=self._bucket.name, Key=key, Range=f"bytes={start}-{start + count - 1}"
+            )
+            async with answer["Body"] as body:
+                _check_is_object(answer, key)
+                data = await _read(body, count)
+        if len(data) != count:
+            raise _no_answer_of_a_bucket()
+        return data
 
     async def delete(self, keys: Sequence[str]) -> None:
         every = list(dict.fromkeys(checked(key) for key in keys))
@@ -357,7 +404,7 @@ async def answering(within_seconds: float = OPERATION_SECONDS) -> AsyncIterator[
             yield
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "nothing")
-        if code == "NoSuchKey":
+        if code in ("NoSuchKey", "404"):  # an answer to HEAD has no body with a code
             raise ObjectMissing("there is no such object") from error
         raise StoreUnavailable(f"the bucket answered {code}") from error
     except (BotoCoreError, aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -372,6 +419,22 @@ def _check_is_object(answer: Any, key: str) -> None:
 
 def _no_answer_of_a_bucket() -> StoreUnavailable:
     return StoreUnavailable("something else answered in the bucket's place")
+
+
+async def _in_parts_of(parts: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
+    """The same bytes, all parts of one size but the last, which may be empty if it is the only one.
+
+    Buckets refuse smaller parts before the last.
+    """
+    held, any_given = bytearray(), False
+    async for part in parts:
+        held += part
+        while len(held) >= size:
+            yield bytes(held[:size])
+            del held[:size]
+            any_given = True
+    if held or not any_given:
+        yield bytes(held)
 
 
 async def _read(body: Any, max_bytes: int) -> bytes:

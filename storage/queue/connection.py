@@ -5,10 +5,12 @@ password is in no log; and with `tls://` it is sent over encrypted connections o
 """
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from contextvars import Context
 from dataclasses import dataclass
+from pathlib import Path
 from time import monotonic
 from typing import Any, Final
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -79,10 +81,16 @@ class NatsConnection:
     """Keeps a connection while `serve` is open. Its users wait in `reached` for the next one."""
 
     def __init__(
-        self, url: SecretStr, *, database: str, ack_wait_seconds: float = ACK_WAIT_SECONDS
+        self,
+        url: SecretStr,
+        *,
+        database: str,
+        ca_file: Path | None = None,
+        ack_wait_seconds: float = ACK_WAIT_SECONDS,
     ) -> None:
         self.names = QueueNames(database)
         self._url = url
+        self._ca_file = ca_file
         self._ack_wait_seconds = ack_wait_seconds
         self._connected: Connected | None = None
         self._is_connected = asyncio.Event()
@@ -144,6 +152,7 @@ class NatsConnection:
             max_outstanding_pings=2,
             flush_timeout=FLUSH_SECONDS,
             **_credentials(servers, client),
+            **_authorities(self._ca_file),
         )
         connected = Connected(client, client.jetstream())
         await self._set_up(connected.jetstream)
@@ -240,6 +249,11 @@ def _credentials(servers: list[SplitResult], client: Client) -> dict[str, Any]:
     if named.password is None:
         return {"token": guard(unquote(named.username))}
     return {"user": guard(unquote(named.username)), "password": guard(unquote(named.password))}
+
+
+def _authorities(ca_file: Path | None) -> dict[str, Any]:
+    """Whose certificates are accepted, if they are not the machine's."""
+    return {} if ca_file is None else {"tls": ssl.create_default_context(cafile=ca_file)}
 
 
 async def _close(client: Client) -> None:

@@ -271,9 +271,11 @@ WORDS: Final[Data] = {
 }
 """What is shown instead, without prompts."""
 CLOSED: Final[Data] = {
+    "Output.post": None,
     "Output.usage": None,
     "Output.creditsReserved": 0,
     "Output.creditsCharged": 0,
+    "Image.post": None,
     "Image.favourite": False,
     "Image.madeFrom": [],
     "Conversation.sourceImage": None,
@@ -290,7 +292,10 @@ INSIDE: Final = {"Image.turn", "Image.output"}
 """Shown where it belongs to the conversation; null where it does not."""
 TIMED: Final = {"Conversation.cursor"}
 """The time of the read."""
-NEVER_REACHED: Final = {"Usage", "ImageConnection", "ImageEdge"}
+NEVER_REACHED: Final = {
+    *("Usage", "ImageConnection", "ImageEdge"),
+    *("Post", "CaptionModel", "CaptionSettings"),
+}
 """Types of which no value is shown."""
 
 
@@ -675,6 +680,29 @@ async def test_all_that_is_wrong_is_said_together(client: GraphQLClient) -> None
     payload = (await client(CREATE, input=wanted))["createShare"]
 
     assert codes(payload) == [("EXPIRY_INVALID", "expiresAt"), ("NOT_FOUND", "conversationId")]
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("2999-01-01T00:00:00", "2999-01-01T00:00:00.000Z"),
+        ("2999-01-01T02:00:00+02:00", "2999-01-01T00:00:00.000Z"),
+        ("2999-01-01", "2999-01-01T00:00:00.000Z"),
+    ],
+)
+async def test_a_time_without_a_zone_is_in_utc(
+    client: GraphQLClient, given: str, read: str
+) -> None:
+    done = await conversation_with(client)
+
+    assert (await share(client, done["conversation"]["id"], expiresAt=given))["expiresAt"] == read
+
+
+@pytest.mark.parametrize("given", ["0001-01-01T00:00:00+14:00", "soon", 7, ""])
+async def test_what_is_no_time_is_refused(client: GraphQLClient, given: object) -> None:
+    answer = await client.execute(CREATE, input={"conversationId": "conv_x", "expiresAt": given})
+
+    assert answer["errors"][0]["extensions"]["code"] == "BAD_USER_INPUT"
 
 
 async def test_the_number_of_shares_is_limited(client: GraphQLClient) -> None:

@@ -121,3 +121,23 @@ def test_the_default_is_the_first_that_is_available() -> None:
     assert writers.remembered("second").id == "two"
     assert writers.remembered("openai/gone").label == "gone"
     assert not writers.remembered("openai/gone").available
+
+
+def test_a_writer_that_is_gone_has_an_heir_that_costs_no_more() -> None:
+    writers = CaptionModelRegistry(
+        [
+            a_writer("dear", credits=3),
+            a_writer("cheap", credits=1),
+            a_writer("old", credits=2, replacement_id=ModelId("dear")),
+        ],
+        defaults=["dear", "cheap"],
+    )
+    assert (heir := writers.heir("old")) is not None
+    assert heir.id == "old"
+
+    writers.withdraw([ModelId("old")])
+    assert writers.heir("old") is None  # both would cost more
+
+    writers.withdraw([ModelId("old"), ModelId("dear")])
+    assert (heir := writers.heir("old")) is not None
+    assert heir.id == "cheap"

@@ -239,7 +239,7 @@ def test_an_inherited_model_is_replaced_by_what_costs_no_more(
             ["words-only"],
             ("a",),
             "MODEL_CANNOT_EDIT",
-            "Words-Only cannot make this turn. " + WAY_OUT,
+            "Words-Only cannot be used for this message. " + WAY_OUT,
         ),
         (["words-edit"], (), "MODEL_NEEDS_REFERENCE", None),
     ],
@@ -340,9 +340,9 @@ def messages(*models: str, **given: object) -> list[str]:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ((), "There is no @Image7: this turn has 0 references."),
-        (("a",), "There is no @Image7: this turn has 1 reference."),
-        (("a", "b"), "There is no @Image7: this turn has 2 references."),
+        ((), "There is no @Image7: the message has 0 references."),
+        (("a",), "There is no @Image7: the message has 1 reference."),
+        (("a", "b"), "There is no @Image7: the message has 2 references."),
     ],
 )
 def test_an_unknown_mention_says_how_many_references_there_are(

@@ -49,7 +49,13 @@ def parts() -> Parts:
 def service(parts: Parts) -> UploadService:
     every = cast(Any, parts)
     return UploadService(
-        every, every, store=every, image_processor=every, image_writer=every, max_bytes=1
+        every,
+        every,
+        store=every,
+        image_processor=every,
+        image_writer=every,
+        max_bytes=1,
+        max_import_bytes=1,
     )
 
 

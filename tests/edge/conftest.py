@@ -9,8 +9,9 @@ from pydantic import SecretStr
 from bootstrap import Api, open_api
 from edge.execution import OperationExecutor
 from settings import Settings
-from tests.conftest import UNLIMITED, a_database_name
+from tests.conftest import a_database_name
 from tests.storage.places import Place, place_in_folder
+from tests.unlimited import UNLIMITED
 
 
 @pytest.fixture
@@ -36,4 +37,4 @@ async def api(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Asy
 
 @pytest.fixture
 def executor(api: Api) -> OperationExecutor:
-    return OperationExecutor(api.services)
+    return OperationExecutor(api.services, UNLIMITED)

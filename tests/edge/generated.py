@@ -19,10 +19,11 @@ from graphql import (
 from domain.errors import GenerationErrorCode
 from domain.ids import (
     ConversationId,
-    TurnId,
+    ParentId,
     ViewerId,
     new_conversation_id,
     new_image_id,
+    new_post_id,
     output_id_of,
     turn_id_of,
 )
@@ -43,6 +44,7 @@ _VARIABLES: Final = {
     "width": "$width: Int = 500",
     "conversation": "$conversation: ID!",
     "turn": "$turn: ID!",
+    "post": "$post: ID!",
     "image": "$image: ID!",
     "output": "$output: ID!",
 }
@@ -82,10 +84,27 @@ class Records:
 
     def turn(self, conversation_id: ConversationId, index: int) -> Record:
         turn_id = turn_id_of(conversation_id, index)
+        status = {"turnIndex": index, "status": self._one(TurnStatus).value}
+        return {**self._parent(turn_id, first_slot=1), **status}
+
+    def post(self) -> Record:
         return {
-            "_id": turn_id,
+            **self._parent(new_post_id(), first_slot=0),
+            "caption": self._perhaps(self._text()),
+            "captionOptions": {
+                "language": self._one([None, "en", "pt-BR"]),
+                "maxLength": self._random.randint(50, 2_200),
+                "hashtags": self._random.randint(0, 10),
+                "tone": self._perhaps(self._text()),
+            },
+            "referencePrompts": self._some(TEXTS),
+        }
+
+    def _parent(self, parent_id: ParentId, *, first_slot: int) -> Record:
+        last_slot = self._random.randint(1, 4)
+        return {
+            "_id": parent_id,
             "ownerId": self._owner_id,
-            "turnIndex": index,
             "userMessage": self._text(),
             "selectedModels": self._some(MODELS),
             "references": self._references(),
@@ -103,18 +122,15 @@ class Records:
                 "negativePrompt": self._perhaps(self._text()),
                 **self._one([{}, {"earlierMessages": None}, {"earlierMessages": True}]),
             },
-            "status": self._one(TurnStatus).value,
-            "outputs": [
-                self.output(turn_id, slot) for slot in range(1, self._random.randint(1, 4) + 1)
-            ],
+            "outputs": [self.output(parent_id, slot) for slot in range(first_slot, last_slot + 1)],
             "version": self._random.randint(1, 50),
             "createdAt": self._instant(),
             "updatedAt": self._instant(),
             "completedAt": self._perhaps(self._instant()),
         }
 
-    def output(self, turn_id: TurnId, slot: int) -> Record:
-        output_id = output_id_of(turn_id, slot)
+    def output(self, parent_id: ParentId, slot: int) -> Record:
+        output_id = output_id_of(parent_id, slot)
         return {
             "slot": slot,
             "attempt": self._random.randint(1, 3),
@@ -183,12 +199,12 @@ class Records:
             "createdAt": self._instant(),
         }
 
-    def image_records(self, turns: Iterable[Record]) -> list[Record]:
-        """The gallery's records of the images of these turns."""
+    def image_records(self, parents: Iterable[Record]) -> list[Record]:
+        """The gallery's records of the images of these turns and posts."""
         known: list[str] = []
         records: list[Record] = []
-        for turn in turns:
-            for output in turn["outputs"]:
+        for parent in parents:
+            for output in parent["outputs"]:
                 for image in output["images"]:
                     record = {**image, "_id": image["id"], "ownerId": self._owner_id}
                     del record["id"]

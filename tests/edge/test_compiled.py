@@ -12,7 +12,13 @@ from graphql import ExecutionResult, execute, parse, validate
 
 from bootstrap import Api
 from domain.changes import Bookmark, ClusterTime
-from domain.ids import ConversationId, conversation_of_turn, new_share_id, viewer_id_of
+from domain.ids import (
+    ConversationId,
+    conversation_of_turn,
+    new_share_id,
+    output_id_of,
+    viewer_id_of,
+)
 from domain.services.rate_limits import RateLimits
 from domain.shares import Share
 from domain.shown import show_update
@@ -90,6 +96,18 @@ async def sides(api: Api) -> Sides:
 
 
 @pytest.fixture(scope="module")
+async def posts(api: Api, sides: Sides) -> list[dict[str, Any]]:
+    """Posts in the database."""
+    records = generated.Records(Random(2), sides.viewer.id)
+    found = [records.post() for _ in range(6)]
+    for post in found:
+        end(post)
+    await api.database.posts.insert_many(found)
+    await api.database.images.insert_many(records.image_records(found))
+    return found
+
+
+@pytest.fixture(scope="module")
 async def stored(api: Api, sides: Sides) -> list[dict[str, Any]]:
     """Conversations in the database; returns their turns."""
     records = generated.Records(Random(1), sides.viewer.id)
@@ -109,7 +127,7 @@ async def stored(api: Api, sides: Sides) -> list[dict[str, Any]]:
 def end(turn: dict[str, Any]) -> None:
     """Leave nothing for the API's own workers, which would change it between two reads."""
     for one in (turn, *turn["outputs"]):
-        if one["status"] in {"PENDING", "QUEUED", "GENERATING"}:
+        if one.get("status") in {"PENDING", "QUEUED", "GENERATING"}:
             one["status"] = "COMPLETED"
 
 
@@ -212,39 +230,43 @@ async def a_share(sides: Sides, conversation_id: ConversationId, includes_prompt
 
 
 @pytest.mark.parametrize(
-    ("root", "kind", "without"),
+    ("root", "kind"),
     [
-        ("conversation(id: $conversation)", "Conversation", WITHOUT),
-        ("turn(id: $turn)", "Turn", WITHOUT),
-        ("node(id: $image)", "Node", WITHOUT),
-        ("nodes(ids: [$conversation, $turn, $image, $output])", "Node", WITHOUT),
-        ("viewer", "Viewer", WITHOUT),
-        ("models", "ImageModel", WITHOUT),
+        ("conversation(id: $conversation)", "Conversation"),
+        ("turn(id: $turn)", "Turn"),
+        ("node(id: $image)", "Node"),
+        ("post(id: $post)", "Post"),
+        ("nodes(ids: [$conversation, $turn, $post, $image, $output])", "Node"),
+        ("viewer", "Viewer"),
+        ("models", "ImageModel"),
+        ("captionModels", "CaptionModel"),
     ],
-    ids=["conversation", "turn", "node", "nodes", "viewer", "models"],
+    ids=["conversation", "turn", "node", "post", "nodes", "viewer", "models", "writers"],
 )
 async def test_a_query_is_answered_as_by_graphql_core(
     sides: Sides,
     stored: list[dict[str, Any]],
+    posts: list[dict[str, Any]],
     root: str,
     kind: str,
-    without: frozenset[str],
 ) -> None:
     answered = 0
     for seed in range(SEEDS // 4):
         random = Random(seed)
-        text = generated.Documents(random, schema, without=without).operation(
+        text = generated.Documents(random, schema, without=WITHOUT).operation(
             "query", root, kind, depth=4
         )
         if not valid(text):
             continue
-        turn = random.choice(stored)
+        turn, post = random.choice(stored), random.choice(posts)
+        parent = random.choice([turn, post])
         ids = {
             "conversation": f"conv_{turn['_id'].split('_')[1]}",
             "turn": turn["_id"],
-            "output": f"out_{turn['_id'].removeprefix('turn_')}_1",
+            "post": post["_id"],
+            "output": output_id_of(parent["_id"], 1),
             "image": next(
-                (image["id"] for output in turn["outputs"] for image in output["images"]), "img_x"
+                (image["id"] for output in parent["outputs"] for image in output["images"]), "img_x"
             ),
         }
         variables = {name: ids[name] for name in ids if f"${name}" in root}

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from edge import execution
+from settings import Limits
 from tests.clients import GraphQLClient
-from tests.conftest import Darkroom
+from tests.conftest import Darkroom, StartDarkroom
 from tests.edge.streams import EVENTS, PARTS
 
 NEW = "application/graphql-response+json"
@@ -228,10 +228,8 @@ async def test_a_refusal_comes_in_the_type_that_was_asked_for(darkroom: Darkroom
     assert (response.status_code, response.headers["content-type"]) == (401, NEW)
 
 
-async def test_an_operation_has_a_limit_of_time(
-    client: GraphQLClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(execution, "OPERATION_SECONDS", 0)
+async def test_an_operation_has_a_limit_of_time(start_darkroom: StartDarkroom) -> None:
+    client = (await start_darkroom(limit=Limits(operation_seconds=1e-6))).client()
 
     response = await client.post({"query": "{ viewer { conversations { nodes { id } } } }"})
 
@@ -273,7 +271,7 @@ async def test_what_is_answered_may_be_read_by_listed_origins(
 
         assert (good.status_code, bad.status_code) == (status, status)
         assert good.headers["access-control-allow-origin"] == "http://localhost:5173"
-        assert good.headers["vary"] == "Origin"
+        assert "Origin" in good.headers["vary"]
         assert "retry-after" in good.headers["access-control-expose-headers"]
         assert "access-control-allow-credentials" not in good.headers
         assert "access-control-allow-origin" not in bad.headers

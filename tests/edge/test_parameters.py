@@ -1,6 +1,7 @@
 """The parameters of an operation mean the same over HTTP and over a socket."""
 
 import json
+from hashlib import sha256
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -11,9 +12,9 @@ from tests.clients import Data, GraphQLClient
 
 TYPENAME: Final = {"data": {"__typename": "Query"}}
 PERSISTED: Final = {"persistedQuery": {"version": 1, "sha256Hash": "0" * 64}}
-NOT_SUPPORTED: Final = {
-    "message": "PersistedQueryNotSupported",
-    "extensions": {"code": "PERSISTED_QUERY_NOT_SUPPORTED"},
+NOT_FOUND: Final = {
+    "message": "PersistedQueryNotFound",
+    "extensions": {"code": "PERSISTED_QUERY_NOT_FOUND"},
 }
 PAGES: Final = """query($n: Int = 100, $m: Int) {
   viewer { conversations(first: $n) { nodes { turns(first: $m) { nodes { id } } } } }
@@ -54,17 +55,19 @@ async def test_clients_are_told_to_send_the_document(
     )
 
     for answer in (over_http, over_url):
-        assert (answer.status_code, answer.json()) == (200, {"errors": [NOT_SUPPORTED]})
+        assert (answer.status_code, answer.json()) == (200, {"errors": [NOT_FOUND]})
     async with client.socket() as socket:
         await socket.send(id="1", type="subscribe", payload=parameters)
-        told = {"id": "1", "type": "error", "payload": [NOT_SUPPORTED]}
+        told = {"id": "1", "type": "error", "payload": [NOT_FOUND]}
         assert await socket.receive() == told
         fine = await socket.subscribe("{ __typename }")
         assert await fine.next() == TYPENAME["data"]
 
 
 async def test_a_document_that_comes_with_its_digest_runs(client: GraphQLClient) -> None:
-    parameters = {"query": "{ __typename }", "extensions": PERSISTED}
+    digest = sha256(b"{ __typename }").hexdigest()
+    persisted = {"persistedQuery": {"version": 1, "sha256Hash": digest}}
+    parameters = {"query": "{ __typename }", "extensions": persisted}
 
     over_http, over_socket = await both(client, parameters)
 

@@ -140,7 +140,7 @@ async def test_fifty_turns_with_every_field_are_answered(client: GraphQLClient) 
     schema = executable_schema()._schema
     turn = schema.type_map["Turn"]
     assert isinstance(turn, GraphQLObjectType)
-    fields = every_field(turn, {"Turn", "Conversation", "Viewer"})
+    fields = every_field(turn, {"Turn", "Post", "Conversation", "Viewer"})
     query = (
         "query($id: ID!) { conversation(id: $id) { turns(first: 50) { nodes { "
         f"{fields} }} }} }} }}"

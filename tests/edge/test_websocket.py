@@ -10,9 +10,9 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
-from edge import execution
+from settings import Limits
 from tests.clients import GraphQLClient, Socket, connect_to
-from tests.conftest import Darkroom
+from tests.conftest import Darkroom, StartDarkroom
 from tests.operations import FOLLOW, conversation_with
 
 TYPENAME = {"query": "{ __typename }"}
@@ -329,10 +329,8 @@ async def test_a_bad_operation_ends_itself_and_not_the_socket(
         assert await fine.next() == {"__typename": "Query"}
 
 
-async def test_a_query_over_a_socket_has_a_limit_of_time(
-    client: GraphQLClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(execution, "OPERATION_SECONDS", 0)
+async def test_a_query_over_a_socket_has_a_limit_of_time(start_darkroom: StartDarkroom) -> None:
+    client = (await start_darkroom(limit=Limits(operation_seconds=1e-6))).client()
     async with client.socket() as socket:
         operation = await socket.subscribe("{ viewer { conversations { nodes { id } } } }")
         message = await operation.message()

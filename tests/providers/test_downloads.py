@@ -17,7 +17,8 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from domain.errors import GenerationErrorCode, GenerationFailed
-from providers.safe_http import AT_ONCE, DownloadBroke, Downloader, Sources, is_public, resolve
+from outbound.guarded import is_public, resolve
+from providers.safe_http import AT_ONCE, DownloadBroke, Downloader, Sources
 from tests.serving import free_port, serving
 
 LIMIT = 50_000

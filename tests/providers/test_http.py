@@ -11,9 +11,9 @@ from email.utils import format_datetime
 
 import pytest
 
+from outbound.retry_after import MAX_RETRY_AFTER_SECONDS, retry_after_seconds
 from providers.http import (
     MAX_QUOTED_LENGTH,
-    MAX_RETRY_AFTER_SECONDS,
     Answer,
     AnswerLate,
     AnswerLost,
@@ -26,7 +26,6 @@ from providers.http import (
     open_response,
     quote,
     read_pieces,
-    retry_after_seconds,
 )
 from tests.serving import free_port
 

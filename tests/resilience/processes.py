@@ -24,6 +24,7 @@ from tests.serving import free_port
 from tests.simulators.fal import KEY as FAL_KEY
 from tests.simulators.replicate import KEY as REPLICATE_KEY
 from tests.simulators.wavespeed import KEY as WAVESPEED_KEY
+from tests.unlimited import UNLIMITED_ENVIRONMENT
 
 Documents: TypeAlias = AsyncDatabase[dict[str, Any]]
 
@@ -130,7 +131,9 @@ class Process(ABC):
         self.log_path.touch()
         self._began_at = self.log_path.stat().st_size
         self._process = await _PRELOADED.spawn(
-            self._command, environment={**inherited, **self._environment}, log=self.log_path
+            self._command,
+            environment={**inherited, **UNLIMITED_ENVIRONMENT, **self._environment},
+            log=self.log_path,
         )
 
     async def _end(self, number: signal.Signals) -> int:

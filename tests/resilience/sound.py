@@ -26,6 +26,7 @@ from tests.resilience.processes import Documents, eventually, until_greeted
 from tests.resilience.sites import viewer_id
 from tests.serving import free_port, serving
 from tests.simulators.fal import KEY, FalSimulator, serving_fal
+from tests.unlimited import UNLIMITED
 
 TERMS: Final = Terms(starting_credits=100, max_active_outputs=8)
 SMALL: Final = {"width": 256, "height": 256, "previews": 1, "imagesPerModel": 1}
@@ -42,6 +43,7 @@ async def make_sound_history(mongodb_uri: str, folder: Path) -> History:
             mongodb_uri=SecretStr(mongodb_uri),
             mongodb_database=database.commands.name,
             port=port,
+            limit=UNLIMITED,
             fal=ProviderSettings(key=SecretStr(KEY), url=fal_url),
             starting_credits=TERMS.starting_credits,
             max_active_outputs=TERMS.max_active_outputs,

@@ -47,6 +47,7 @@ from tests.serving import free_port, serving
 from tests.simulators.fal import KEY, FalSimulator, serving_fal
 from tests.storage.detours import Detour, Fault, detour_to
 from tests.storage.places import keys_in, new_bucket
+from tests.unlimited import UNLIMITED
 
 FAULTS = 2_000 if THOROUGH else 100
 SHARE = 0.45
@@ -169,6 +170,7 @@ async def open_shop(mongodb_uri: str, server: Bucket, folder: Path) -> AsyncIter
             mongodb_uri=SecretStr(mongodb_uri),
             mongodb_database=name,
             port=port,
+            limit=UNLIMITED,
             fal=ProviderSettings(key=SecretStr(KEY), url=fal_url),
             s3_bucket=bucket.name,
             s3_endpoint=detour.url,

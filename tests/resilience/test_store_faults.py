@@ -31,6 +31,7 @@ from tests.resilience.processes import Documents, eventually, until_greeted
 from tests.resilience.scale import THOROUGH, WHY_NOT
 from tests.serving import free_port, serving
 from tests.simulators.fal import KEY, FalSimulator, serving_fal
+from tests.unlimited import UNLIMITED
 
 AWAY_SECONDS = 3.0
 LONG_AWAY_SECONDS = 75.0
@@ -102,6 +103,7 @@ async def open_shop(mongodb_uri: str, folder: Path) -> AsyncIterator[Shop]:
             mongodb_uri=SecretStr(mongodb_uri),
             mongodb_database=name,
             port=port,
+            limit=UNLIMITED,
             fal=ProviderSettings(key=SecretStr(KEY), url=fal_url),
         )
         try:

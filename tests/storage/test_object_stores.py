@@ -5,11 +5,12 @@ import os
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 
 from domain.errors import ObjectMissing, ObjectTooLarge
-from domain.images import new_key, rendition_key
+from domain.images import new_key, rendition_key, shard_of
 from domain.object_keys import LINK_WINDOW_SECONDS
 from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
 from tests.storage.places import PICTURE, POST, PUT, Place, altered
@@ -46,6 +47,49 @@ async def test_an_object_may_be_large(place: Place) -> None:
     data = os.urandom(12_000_000)
 
     assert await place.store.get(await place.put(data)) == data
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 40])
+async def test_an_object_may_come_in_parts(place: Place, count: int) -> None:
+    part = os.urandom(500_000)
+    key = new_key("exports", "application/zip")
+
+    await place.store.put_parts(key, _parts(part, count))
+
+    assert await place.store.get(key) == part * count
+    link = await place.http.get(place.store.link(key).url)
+    assert (link.status_code, link.headers["content-type"]) == (200, "application/zip")
+
+
+async def test_a_piece_of_an_object_can_be_read(place: Place) -> None:
+    key = await place.put(PICTURE)
+
+    assert await place.store.size(key) == len(PICTURE)
+    assert await place.store.read(key, start=10, count=20) == PICTURE[10:30]
+    assert await place.store.read(key, start=len(PICTURE) - 1, count=1) == PICTURE[-1:]
+    for missing in (place.store.size, partial(place.store.read, start=0, count=1)):
+        with pytest.raises(ObjectMissing):
+            await missing(new_key("images", "image/png"))
+
+
+async def test_of_parts_that_fail_nothing_is_kept(place: Place) -> None:
+    key = new_key("exports", "application/zip")
+
+    with pytest.raises(ZeroDivisionError):
+        await place.store.put_parts(key, _parts(os.urandom(500_000), 20, then=ZeroDivisionError))
+
+    with pytest.raises(ObjectMissing):
+        await place.store.get(key)
+    assert [one async for one in place.store.keys(shard_of(key), folders=["exports"])] == []
+
+
+async def _parts(
+    part: bytes, count: int, *, then: type[Exception] | None = None
+) -> AsyncIterator[bytes]:
+    for _ in range(count):
+        yield part
+    if then is not None:
+        raise then
 
 
 async def test_an_empty_object_is_an_object(place: Place) -> None:

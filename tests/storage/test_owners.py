@@ -18,12 +18,14 @@ from domain.idempotency import IdempotencyKey
 from domain.ids import (
     ConversationId,
     new_conversation_id,
+    new_export_id,
     new_share_id,
     new_upload_id,
     prompt_id_of,
     viewer_id_of,
 )
 from domain.images import new_key
+from domain.jobs import Export, JobClaim
 from domain.outputs import GenerationError, Report
 from domain.pages import PageRequest
 from domain.posts import Post
@@ -31,6 +33,7 @@ from domain.references import Reference, ReferenceOrigin
 from domain.shares import Share
 from domain.turns import Turn
 from domain.uploads import DeclaredFile, Upload
+from domain.webhooks import Answer
 from storage.mongo.accounts import MongoAccountRepository
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.collections import UNFINISHED_PARENT
@@ -38,6 +41,8 @@ from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database, open_database
 from storage.mongo.idempotency import MongoIdempotencyRepository
 from storage.mongo.images import MongoImageRepository
+from storage.mongo.jobs import MongoExportRepository
+from storage.mongo.outbox import MongoOutboxRepository
 from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.posts import MongoPostRepository
 from storage.mongo.prompts import MongoPromptRepository
@@ -45,6 +50,7 @@ from storage.mongo.shares import MongoShareRepository
 from storage.mongo.turns import MongoTurnRepository
 from storage.mongo.uploads import MongoUploadRepository
 from storage.mongo.viewers import MongoViewerRepository
+from storage.mongo.webhooks import MongoWebhookRepository
 from tests.storage.builders import (
     ANA,
     LONG,
@@ -58,11 +64,12 @@ from tests.storage.builders import (
     a_post_plan,
     as_stored,
 )
+from tests.storage.hooks import a_hook, a_turn_that_ends
 
 KEY = IdempotencyKey("key", "startConversation", "…")
 OWNED = {
-    *("conversations", "turns", "posts", "images", "prompts", "shares"),
-    *("uploads", "idempotency", "ledger"),
+    *("conversations", "turns", "posts", "images", "prompts", "shares", "exports"),
+    *("uploads", "idempotency", "ledger", "webhooks", "deliveries"),
 }
 BY_OWNER = {"accounts", "viewers"}
 """Their `_id` is the owner's."""
@@ -142,6 +149,34 @@ async def test_every_filter_of_a_worker_names_the_owner(
     assert len(others) > len(calls)
     for collection, query in others:
         assert query.get("_id" if collection in BY_OWNER else "ownerId") == ANA, query
+
+
+async def test_every_filter_of_a_deliverer_names_the_owner(
+    database: Database, watched: tuple[Database, Filters]
+) -> None:
+    await a_hook(database, "https://hooks.example.com/")
+    turn = await a_turn_that_ends(database)
+    outbox, filters = MongoOutboxRepository(watched[0]), watched[1].seen
+    filters.clear()
+
+    held = await outbox.take(failing=False, lease=LONG)
+    assert held is not None
+    assert await outbox.renew(held, lease=LONG)
+    first, second = (await outbox.find_due(held, limit=10))[turn.id]
+    await outbox.set_delivered(held, first, Answer(200))
+    await outbox.set_failing(held, True)
+    failed = Answer(500, "…")
+    assert await outbox.set_failed(held, second, failed, pause=OVER, give_up_after=LONG)
+    await outbox.release(held)
+    held = await outbox.take(failing=True, lease=LONG)
+    assert held is not None
+    assert await outbox.disable(held)
+
+    # To take one is a search among the webhooks of all viewers, and a write for the owner.
+    searches = [one for one in filters if "ownerId" not in one[2]]
+    assert [(name, collection) for name, collection, _ in searches] == [("find", "webhooks")] * 2
+    assert all(one[2].get("ownerId", ANA) == ANA for one in filters)
+    assert len(filters) > 12
 
 
 async def test_another_viewers_hint_claims_nothing(database: Database) -> None:
@@ -248,7 +283,9 @@ async def _do_everything(database: Database) -> None:
     assert await images.delete_unless_used(ANA, [unused.image.id]) is None
     await _post(database, reference)
     await _upload(database)
+    await _webhook(database)
     await _share(database, conversation.id)
+    await _export(database)
     assert await conversations.delete(ANA, conversation.id) is not None
 
 
@@ -296,6 +333,23 @@ async def _share(database: Database, conversation_id: ConversationId) -> None:
     assert await shares.delete(ANA, share.id)
 
 
+async def _export(database: Database) -> None:
+    exports = MongoExportRepository(database)
+    export = Export(
+        id=new_export_id(),
+        owner_id=ANA,
+        conversation_id=None,
+        created_at=datetime.now(UTC),
+    )
+    assert await exports.create(export, at_most=1)
+    assert await exports.get_many(ANA, [export.id])
+    claim = JobClaim(export, fence=0)
+    assert await exports.renew(claim, progress=None, lease=LONG)
+    assert await exports.complete(claim, key="…", byte_size=1, kept=LONG)
+    failure = GenerationError(GenerationErrorCode.INTERNAL, retryable=True)
+    assert not await exports.fail(claim, failure, kept=LONG)
+
+
 async def _upload(database: Database) -> None:
     uploads = MongoUploadRepository(database)
     completed, refused = _an_upload(), _an_upload()
@@ -304,6 +358,17 @@ async def _upload(database: Database) -> None:
     assert await uploads.get(ANA, completed.id)
     assert await uploads.complete(ANA, completed.id, a_picture())
     await uploads.refuse(ANA, refused.id, UserError(UserErrorCode.UPLOAD_MISSING, "…"))
+
+
+async def _webhook(database: Database) -> None:
+    webhooks = MongoWebhookRepository(database)
+    webhook = await a_hook(database, "https://hooks.example.com/")
+    _, turn = await a_conversation(database)
+    assert await MongoOutputRepository(database).cancel(ANA, turn.id, [1])
+    assert [one.id for one in await webhooks.list(ANA)] == [webhook.id]
+    ((delivery, _), *_) = (await webhooks.page(ANA, webhook.id, PageRequest())).items
+    assert await webhooks.replay(ANA, delivery.id)
+    assert await webhooks.delete(ANA, webhook.id)
 
 
 def _an_upload() -> Upload:

@@ -1,12 +1,14 @@
 """The hub with a feed that does what one wants: nothing that has landed is passed over."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 
 import pytest
 
 from domain.changes import ClusterTime
 from domain.cursors import TurnCursors
+from domain.errors import Overloaded
+from domain.ids import ViewerId
 from domain.ports.changes import Change, ChangedKind, HistoryLost
 from domain.signing import Signer
 from domain.turns import Turn
@@ -104,3 +106,29 @@ async def test_a_deleted_conversation_ends_its_subscribers_and_listeners(
 
             assert subscriber.ended
             assert listener.ended
+
+
+async def test_after_lost_history_deleted_viewers_are_noticed() -> None:
+    ana, bob, ids = ViewerId("ana"), ViewerId("bob"), list[ViewerId]()
+    answers: asyncio.Queue[list[ViewerId] | Overloaded] = asyncio.Queue()
+
+    async def find_accounts(asked: Collection[ViewerId]) -> Collection[ViewerId]:
+        ids.extend(asked)
+        answer = answers.get_nowait()
+        if isinstance(answer, Overloaded):
+            raise answer
+        return answer
+
+    feed, gone, there = Feed(), asyncio.Event(), asyncio.Event()
+    hub = Hub(feed, CURSORS, find_accounts)
+    async with hub.serve():
+        with hub.call_when_deleted(ana, gone.set), hub.call_when_deleted(bob, there.set):
+            # The database may be away just then.
+            answers.put_nowait(Overloaded())
+            answers.put_nowait([bob])
+            feed.says.put_nowait(HistoryLost())
+            async with asyncio.timeout(5):
+                await gone.wait()
+
+    assert not there.is_set()
+    assert ids == [ana, bob] * 2

@@ -12,6 +12,8 @@ from typing import Final
 
 from domain.errors import GenerationErrorCode
 from domain.outputs import Output
+from domain.parents import Parent
+from domain.posts import as_post
 from tests.resilience.simulated.model.tables import Hidden
 from tests.resilience.simulated.site import LEASE, SWEEP_SECONDS, Parts, a_site
 from tests.resilience.simulated.sky import Sky, a_weather
@@ -123,8 +125,8 @@ class _Course:
         unfinished = [
             (row.hidden[output.slot], output)
             for row in self.site.tables.parents.values()
-            for output in row.parent.outputs
-            if output.unfinished
+            for output in row.parent.entries
+            if output.unfinished and not _is_cared_for(output, row.parent)
         ]
         if not unfinished and self.crowd.has_what_it_wants():
             self.troubles.end()
@@ -157,6 +159,12 @@ class _Course:
     def _give_up(self, sentence: str) -> None:
         self.site.invariants.object(sentence)
         self._over_at = self.world.now
+
+
+def _is_cared_for(output: Output, parent: Parent) -> bool:
+    """Whether it waits for a caption that has not ended: it ends with that, or is queued by it."""
+    post = as_post(parent)
+    return output.waits and post is not None and post.caption_output.unfinished
 
 
 def _is_unknown(output: Output) -> bool:

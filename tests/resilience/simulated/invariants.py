@@ -15,6 +15,7 @@ from domain.execution import rules
 from domain.ids import OutputId, ParentId, ViewerId
 from domain.outputs import Output, OutputStatus
 from domain.parents import Parent
+from domain.posts import as_post
 from domain.turns import as_turn
 from tests.resilience.simulated.model.tables import Hold, Tables
 from tests.resilience.simulated.vendor import Bill, Vendor, family
@@ -64,13 +65,16 @@ class Invariants:
         turn = as_turn(after)
         if turn and turn.status is not rules.derive_status(one.status for one in turn.outputs):
             self.object(f"{turn.id} is {turn.status}, which its outputs are not")
-        for output in after.outputs:
+        for output in after.entries:
             earlier = before.output(output.slot) if before else None
             if earlier is not output:
                 self._check_step(after, earlier, output)
 
     def claimed(self, output: Output, before: Hold | None) -> None:
         """Nothing is taken from a worker that lives and reaches the database."""
+        post = as_post(self.tables.parents[output.parent_id].parent)
+        if post is not None and post.landed_caption is None and not output.is_caption:
+            self.object(f"{output.id} is begun before its caption is there")
         if before is None:
             return
         if before.until > self.tables.now():
@@ -113,7 +117,7 @@ class Invariants:
             output.credits_reserved
             for row in self.tables.parents.values()
             if row.parent.owner_id == viewer_id
-            for output in row.parent.outputs
+            for output in row.parent.entries
             if output.unfinished
         ]
         if stated[1:] != (sum(at_work), len(at_work)):
@@ -131,7 +135,8 @@ class Invariants:
             if after.fence < before.fence:
                 self.object(f"the fence of {after.id} goes back")
         elif before is not None and (
-            after.attempt != before.attempt + 1 or not rules.may_be_retried(before.status)
+            after.attempt != before.attempt + 1
+            or not (rules.may_be_retried(before.status) or _may_be_rewritten(before))
         ):
             self.object(f"{after.id} begins attempt {after.attempt} in {before.status}")
         if after.unfinished:
@@ -139,8 +144,12 @@ class Invariants:
         bill = bill_for(parent, after)
         self.ended[bill] = after
         self._check_money(after.id, after.attempt, _ENDS[after.status])
-        if after.status is OutputStatus.COMPLETED:
+        if after.status is OutputStatus.COMPLETED and after.is_caption:
+            self._check_caption(parent, after, bill)
+        elif after.status is OutputStatus.COMPLETED:
             self._check_landing(parent, after, bill)
+        elif after.is_caption:
+            self._check_what_waited(parent, after)
         if after.error is not None:
             self._check_error(after, after.error.code)
 
@@ -183,9 +192,24 @@ class Invariants:
             elif not self.bytes_kept[image.key].endswith(str(bill).encode()):
                 self.object(f"{output.id} shows a picture that was made for something else")
 
+    def _check_caption(self, parent: Parent, output: Output, bill: Bill) -> None:
+        """A caption is this attempt's own, is paid for, and nothing waits any more."""
+        _, line = self.tables.ledger[f"{output.id} {output.attempt}", MovementKind.CAPTURE]
+        if line.balance != line.reserved or output.credits_charged < -line.balance:
+            self.object(f"{output.id} was charged {line}")
+        if not (output.text or "").endswith(str(bill)):
+            self.object(f"{output.id} has words that were written for something else")
+        if any(one.waits and one.unfinished for one in parent.outputs):
+            self.object(f"an output of {parent.id} waits although there is a caption")
+
+    def _check_what_waited(self, parent: Parent, caption: Output) -> None:
+        """What waits for a caption ends with it, and nothing is charged for it."""
+        if any(one.waits and one.unfinished for one in parent.outputs):
+            self.object(f"an output of {parent.id} waits, but {caption.id} has ended")
+
     def _check_deletion(self, parent: Parent) -> None:
         self.parents_deleted.add(parent.id)
-        for output in parent.outputs:
+        for output in parent.entries:
             if output.unfinished:
                 self._check_money(output.id, output.attempt, MovementKind.RELEASE)
                 self.deleted[bill_for(parent, output)] = output.id
@@ -259,6 +283,11 @@ def _moves_money(before: Parent, after: Parent) -> bool:
         (one.status, one.credits_reserved) != (other.status, other.credits_reserved)
         for one, other in zip(before.outputs, after.outputs, strict=True)
     )
+
+
+def _may_be_rewritten(output: Output) -> bool:
+    """A caption may be written again because it is not liked."""
+    return output.is_caption and not output.unfinished
 
 
 def bill_for(parent: Parent, output: Output) -> Bill:

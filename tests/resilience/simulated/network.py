@@ -14,7 +14,7 @@ from typing import Any, Final
 from domain.claims import Claim
 from domain.errors import DarkroomError, Overloaded, StoreUnavailable
 from domain.outputs import Output
-from domain.turns import Turn
+from domain.parents import Parent
 from tests.resilience.simulated.sky import READS, Fault, Sky
 from tests.resilience.simulated.world import Dead, Process, Step
 
@@ -215,7 +215,10 @@ def store_line(sky: Sky) -> Line:
 
 
 _TRANSACTIONS: Final = frozenset(
-    {"start", "append_turn", "delete", "retry", "cancel", "land", "fail", "end_overdue"}
+    {
+        *("start", "append_turn", "delete", "retry", "cancel", "rewrite_caption"),
+        *("land", "land_caption", "fail", "end_overdue"),
+    }
 )
 
 
@@ -225,8 +228,8 @@ def brief(result: Any) -> str:
         result = list(result.values())
     if isinstance(result, list | tuple):
         return ", ".join(map(brief, result)) or "nothing"
-    if isinstance(result, Turn):
-        return f"{result.id} v{result.version} [{'; '.join(map(brief, result.outputs))}]"
+    if isinstance(result, Parent):
+        return f"{result.id} v{result.version} [{'; '.join(map(brief, result.entries))}]"
     if isinstance(result, Claim):
         return brief(result.output)
     if isinstance(result, Output):

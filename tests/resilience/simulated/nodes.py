@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, Final, cast
 
-from domain.captions import CaptionModelRegistry
 from domain.claims import Hint
 from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.execution.dispatcher import Dispatcher
@@ -21,15 +20,16 @@ from domain.images import (
     Provenance,
     Rendition,
 )
-from domain.ports.execution import ClaimRepository, Unavailable
+from domain.ports.execution import ClaimRepository, ContactRepository, Unavailable
 from domain.ports.objects import ObjectStore
-from domain.ports.providers import Provider
+from domain.ports.providers import CaptionWriter, Provider
 from domain.ports.repositories import (
     AccountRepository,
     ConversationRepository,
     IdempotencyRepository,
     ImageRepository,
     OutputRepository,
+    PostRepository,
     TurnRepository,
 )
 from domain.services.accounts import AccountService
@@ -38,19 +38,23 @@ from domain.services.conversations import ConversationService
 from domain.services.edit_planning import EditPlanner
 from domain.services.images import ImageService
 from domain.services.outputs import OutputService
+from domain.services.posts import PostService
 from domain.services.turns import TurnService
-from tests.resilience.simulated.model.repositories import Accounts, Images, Outputs, Turns
+from tests.resilience.simulated.model.repositories import Accounts, Contacts, Images, Turns
 from tests.resilience.simulated.network import Line, Remote
 from tests.resilience.simulated.site import HEARTBEAT, LEASE, MAX_QUEUED, Site
 from tests.resilience.simulated.vendor import (
     BROKEN,
     DirectProvider,
+    DirectWriter,
     FreeProvider,
+    FreeWriter,
     QueueProvider,
 )
 from tests.resilience.simulated.world import Process
 
 _PROVIDERS: Final = (QueueProvider, DirectProvider, FreeProvider)
+_WRITERS: Final = (DirectWriter, FreeWriter)
 _GRACE_SECONDS: Final = 8.0
 
 
@@ -92,7 +96,9 @@ class Node:
         if sweeps is None:
             await self._stop
         else:
-            sweeper = sweeps(self._claims, self.dispatcher, lease=LEASE, max_queued=MAX_QUEUED)
+            sweeper = sweeps(
+                self._claims, self.dispatcher, self._contacts, lease=LEASE, max_queued=MAX_QUEUED
+            )
             async with sweeper.serve():
                 await self._stop
         if self.dispatcher is not None:
@@ -106,8 +112,10 @@ class Node:
 
         tables, parts, database = site.tables, site.parts, site.database
         self._claims = cast("ClaimRepository", remote(database, parts.claims(tables, process)))
+        self._contacts = cast("ContactRepository", remote(database, Contacts(tables)))
         self._turns = cast("TurnRepository", remote(database, Turns(tables)))
-        self._outputs = cast("OutputRepository", remote(database, Outputs(tables)))
+        self._outputs = cast("OutputRepository", remote(database, parts.outputs(tables)))
+        self._posts = cast("PostRepository", remote(database, parts.posts(tables)))
         self._conversations = cast(
             "ConversationRepository", remote(database, parts.conversations(tables))
         )
@@ -120,6 +128,9 @@ class Node:
         providers: dict[str, Provider] = {
             kind.name: kind(process, site.vendor, site.places) for kind in _PROVIDERS
         }
+        writers: dict[str, CaptionWriter] = {
+            kind.name: kind(process, site.vendor, site.places) for kind in _WRITERS
+        }
         runner = OutputRunner(
             claims=self._claims,
             images=self._images,
@@ -127,8 +138,8 @@ class Node:
             image_processor=_Developer(),
             registry=site.registry,
             providers=providers,
-            caption_models=CaptionModelRegistry([]),
-            writers={},
+            caption_models=site.caption_models,
+            writers=writers,
             availability=ModelAvailability(_NoWithdrawals(), site.registry),
             lease=LEASE,
             heartbeat=HEARTBEAT,
@@ -166,6 +177,17 @@ class Node:
             commands=commands,
             accounts=accounts,
             registry=registry,
+            hints=hints,
+            image_writer=self._image_writer,
+        )
+        self.posts = PostService(
+            posts=self._posts,
+            outputs=self._outputs,
+            commands=commands,
+            accounts=accounts,
+            images=images,
+            registry=registry,
+            caption_models=site.caption_models,
             hints=hints,
             image_writer=self._image_writer,
         )

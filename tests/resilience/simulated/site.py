@@ -5,13 +5,14 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final, Protocol
 
+from domain.captions import CaptionModel, CaptionModelRegistry
 from domain.claims import Hint
 from domain.execution.sweeper import Sweeper
 from domain.ids import ModelId
 from domain.models import ImageModel, ModelRegistry, Scene
 from tests.resilience.simulated.invariants import Invariants
 from tests.resilience.simulated.model.claims import Claims
-from tests.resilience.simulated.model.repositories import Conversations, Receipts
+from tests.resilience.simulated.model.repositories import Conversations, Outputs, Posts, Receipts
 from tests.resilience.simulated.model.tables import Tables
 from tests.resilience.simulated.network import Line, database_line, store_line
 from tests.resilience.simulated.sky import Sky
@@ -26,6 +27,7 @@ SWEEP_SECONDS: Final = 2.5
 MAX_QUEUED: Final = timedelta(seconds=60)
 FAMILIES: Final = ("queue-a", "queue-b", "direct-a", "free-a")
 """Models, each of which has a stand-in to be tried again by. The first word is the provider's."""
+WRITERS: Final = ("direct-writer", "free-writer")
 OTHER_ROUTES: Final = {"queue": "direct", "direct": "queue"}
 """Who is asked where a provider has certainly taken nothing. Both send one bill."""
 ONE_AT_A_TIME: Final = ("queue-b", "direct-a")
@@ -59,6 +61,8 @@ class Parts:
 
     tables: type[Tables] = Tables
     claims: type[Claims] = Claims
+    outputs: type[Outputs] = Outputs
+    posts: type[Posts] = Posts
     conversations: type[Conversations] = Conversations
     receipts: type[Receipts] = Receipts
     bucket: type[Bucket] = Bucket
@@ -91,6 +95,7 @@ class Site:
     database: Line
     store: Line
     registry: ModelRegistry
+    caption_models: CaptionModelRegistry
     places: int
     """How many runs of each provider a process may have."""
     starting_credits: int
@@ -169,9 +174,24 @@ def a_site(
         database=database_line(sky),
         store=store_line(sky),
         registry=_a_registry(deadline),
+        caption_models=_caption_models(deadline),
         places=places,
         starting_credits=starting_credits,
         max_active_outputs=max_active_outputs,
+    )
+
+
+def _caption_models(deadline: timedelta) -> CaptionModelRegistry:
+    return CaptionModelRegistry(
+        CaptionModel(
+            id=ModelId(name),
+            label=name,
+            description="",
+            company="",
+            provider=name.partition("-")[0],
+            deadline=deadline,
+        )
+        for name in WRITERS
     )
 
 

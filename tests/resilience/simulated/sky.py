@@ -29,7 +29,8 @@ _KEEN: Final = 0.4
 _LEASES_FROZEN: Final = (0.5, 1.0, 1.0)
 _IN_FOCUS: Final = (
     *("any_refers_to", "append_turn", "cancel", "claim", "delete", "fail", "get", "give_back"),
-    *("land", "postpone", "renew", "retry", "save_runs", "show_progress", "start"),
+    *("land", "land_caption", "rewrite_caption"),
+    *("postpone", "renew", "retry", "save_runs", "show_progress", "start"),
 )
 
 

@@ -5,14 +5,16 @@ objection is made to it. That none is made to the real ones is in `test_historie
 """
 # ruff: noqa: ARG002 - what is naive does not look at all that it is told
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
+from domain.captions import CaptionDelivery
 from domain.claims import Claim, Waiting
+from domain.execution import rules
 from domain.execution.landing import Landing
 from domain.execution.leases import Lease, LeaseLost
 from domain.execution.run_progress import RunReporter
@@ -20,9 +22,17 @@ from domain.execution.runner import OutputRun
 from domain.execution.sweeper import Sweeper
 from domain.generation import Delivery
 from domain.idempotency import IdempotencyKey, IdempotencyRecord
-from domain.ids import ConversationId, ImageId, ViewerId
+from domain.ids import ConversationId, ImageId, OutputId, ViewerId
 from domain.images import ImageRecord
-from domain.outputs import GenerationError, Output, OutputStatus, ProviderJob, Report, Run
+from domain.outputs import (
+    UNFINISHED,
+    GenerationError,
+    Output,
+    OutputStatus,
+    ProviderJob,
+    Report,
+    Run,
+)
 from domain.services.commands import CommandService
 from domain.viewers import Viewer
 from tests.resilience.simulated.history import play
@@ -135,6 +145,33 @@ class KeysTwice(Tables):
         return False
 
 
+class KeepWhatWaits(Tables):
+    """A caption ends alone: what waits for it goes on waiting."""
+
+    def end_with_caption(self, row: Row, ended: Iterable[Output]) -> list[Output]:
+        return []
+
+
+class ForgetWhatWaits(Tables):
+    """What ends with a caption keeps what was reserved for it."""
+
+    def release(self, viewer_id: ViewerId, outputs: Iterable[Output]) -> None:
+        super().release(viewer_id, [one for one in outputs if not one.waits])
+
+
+class SayNothing(Claims):
+    """A caption lands, and what waits for it does not learn of it."""
+
+    def land_caption(self, claim: Claim, delivery: CaptionDelivery) -> Sequence[OutputId] | None:
+        row = self._tables.parents.get(claim.parent.id)
+        waits = [one for one in row.parent.outputs if one.waits] if row else []
+        queued = super().land_caption(claim, delivery)
+        if queued and row:
+            before = self._tables.put(row, waits)
+            self._tables.observer.committed(claim.parent.owner_id, before, row.parent)
+        return queued
+
+
 class LateBucket(Bucket):
     """Says that bytes are there before they are."""
 
@@ -160,6 +197,9 @@ class LateBucket(Bucket):
         (Parts(claims=PayLater), "the outputs hold"),
         (Parts(conversations=ForgetWhatIsAtWork), "the outputs hold"),
         (Parts(conversations=DeleteWhatIsUsed), "is deleted, but still referred to"),
+        (Parts(tables=KeepWhatWaits), "waits, but pout_"),
+        (Parts(tables=ForgetWhatWaits), "the outputs hold"),
+        (Parts(claims=SayNothing), "is QUEUED, and is not taken up"),
         (Parts(receipts=NoReceipts), "was done before, but refused"),
         (Parts(tables=Spendthrift), "has spent more than there was"),
         (Parts(tables=KeysTwice), "one request was done 2 times"),
@@ -197,6 +237,10 @@ async def _cancel_jobs_at_once(self: OutputRun) -> None:
     await self._work.cancel_jobs()
 
 
+def _is_free_without_caption(output: rules.OutputState, now: datetime) -> bool:
+    return output.status in UNFINISHED and not rules.is_held(output, now)
+
+
 async def _renew_nothing(self: Lease) -> None:
     return None
 
@@ -219,6 +263,7 @@ async def _take_what_has_run_out(self: Sweeper, min_queued: timedelta, *, expire
             _cancel_jobs_at_once,
             "cancelled, but still wanted",
         ),
+        (rules, "_is_free", _is_free_without_caption, "is begun before its caption is there"),
         (Lease, "_keep", _renew_nothing, "which is well"),
         (Claim, "seconds_left", 10_000.0, "is stuck"),
     ],

@@ -1,4 +1,5 @@
-"""A vendor with a bill, and the providers that ask it: one with jobs, one without, one for free.
+"""A vendor with a bill, and the providers that ask it: one with jobs, one without, one for free,
+and two that have captions written.
 
 Every job that it takes is a line of the bill, under the request, the model and the attempt it is
 for. It may refuse, take a job and lose the answer, never answer, fail, be slow, or never end.
@@ -11,10 +12,11 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Final, NamedTuple
 
+from domain.captions import CaptionDelivery, CaptionRequest
 from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
 from domain.generation import DeliveredImage, Delivery, GenerationRequest
 from domain.outputs import ProviderJob, Usage
-from domain.ports.providers import RunObserver
+from domain.ports.providers import CaptionObserver, RunObserver
 from tests.resilience.simulated.sky import Sky
 from tests.resilience.simulated.world import Dead, Process
 
@@ -33,8 +35,10 @@ class Bill(NamedTuple):
     attempt: int
 
 
-def bill_of(request: GenerationRequest) -> Bill:
-    return Bill(request.prompt, family(request.model.id), request.attempt)
+def bill_of(request: GenerationRequest | CaptionRequest) -> Bill:
+    # After the words of a post comes its caption.
+    words = request.message if isinstance(request, CaptionRequest) else request.prompt
+    return Bill(words.partition("\n")[0], family(request.model.id), request.attempt)
 
 
 def family(model_id: str) -> str:
@@ -97,14 +101,15 @@ class Vendor:
         self._awaited: dict[Process, Counter[Bill]] = defaultdict(Counter)
         sky.hurt.append(self._hurt)
 
-    def take(self, request: GenerationRequest, *, billed: bool) -> Job:
+    def take(self, request: GenerationRequest | CaptionRequest, *, billed: bool) -> Job:
         """From here on it works, whatever becomes of the answer."""
         random, now = self.sky.random, self.sky.world.now
         bill = bill_of(request)
         number = len(self.jobs) + 1
-        images = tuple(
-            f"{number} {index} {bill}".encode() for index in range(1, request.image_count + 1)
-        )
+        image_count, run = 1, 0
+        if isinstance(request, GenerationRequest):
+            image_count, run = request.image_count, request.run
+        images = tuple(f"{number} {index} {bill}".encode() for index in range(1, image_count + 1))
         ready_at, failure = now + random.uniform(0.2, 6.0), None
         if random.random() < self.sky.weather.jobs:
             match random.randrange(5):
@@ -121,7 +126,7 @@ class Vendor:
         job = Job(f"job{number}", bill, ready_at, images, failure, now)
         self.jobs[job.id] = job
         if billed:
-            self.bills[bill, request.run] += 1
+            self.bills[bill, run] += 1
             self.sky.world.note("vendor", f"takes {job.id} for {bill}")
             for tell in self.when_taken:
                 tell(bill)
@@ -181,7 +186,7 @@ class _Provider:
         self._sky.world.after(self._sky.random.random() * within, arrive)
         return await answer
 
-    async def _submit(self, request: GenerationRequest) -> Job:
+    async def _submit(self, request: GenerationRequest | CaptionRequest) -> Job:
         """Ask the vendor to do something that costs."""
         if not self._process.is_alive:
             raise Dead
@@ -206,7 +211,10 @@ class _Provider:
         return job
 
     def _arrive(
-        self, request: GenerationRequest, answer: asyncio.Future[Job], fate: Fate | None
+        self,
+        request: GenerationRequest | CaptionRequest,
+        answer: asyncio.Future[Job],
+        fate: Fate | None,
     ) -> None:
         job = self._vendor.take(request, billed=True)
         if fate is Fate.DIES_AFTER:
@@ -298,6 +306,44 @@ class FreeProvider(_Provider):
             raise Dead
         job = self._vendor.take(request, billed=False)
         return await self._wait_for(job, request, observer)
+
+
+class DirectWriter(_Provider):
+    """Writes a caption as `DirectProvider` makes pictures: there is no job to come back to."""
+
+    name = "direct"
+
+    async def write(self, request: CaptionRequest, observer: CaptionObserver) -> CaptionDelivery:
+        if request.job is not None:
+            raise _unknown()
+        self._vendor.await_answer(self._process, bill_of(request))
+        await observer.submitting()
+        job = await self._submit(request)
+        return await _write(job, observer, self._sky)
+
+
+class FreeWriter(_Provider):
+    """Costs nothing, so that a caption is written again where that broke off."""
+
+    name = "free"
+
+    async def write(self, request: CaptionRequest, observer: CaptionObserver) -> CaptionDelivery:
+        if not self._process.is_alive:
+            raise Dead
+        return await _write(self._vendor.take(request, billed=False), observer, self._sky)
+
+
+async def _write(job: Job, observer: CaptionObserver, sky: Sky) -> CaptionDelivery:
+    """Show the words one by one, and deliver them all."""
+    words = [*job.images[:1], *job.images[:1]]
+    for count in range(len(words)):
+        await asyncio.sleep(min(job.ready_at - sky.world.now, 1000.0) / 2)
+        await observer.text(" ".join(str(word) for word in words[: count + 1]))
+    await asyncio.sleep(min(job.ready_at - sky.world.now, 1000.0))
+    delivery = _delivery(job)
+    if not delivery.images or delivery.images[0].data == BROKEN:
+        raise GenerationFailed(GenerationErrorCode.PROVIDER_BAD_RESPONSE, retryable=True)
+    return CaptionDelivery(text=delivery.images[0].data.decode(), usage=delivery.usage)
 
 
 def _delivery(job: Job) -> Delivery:

@@ -8,16 +8,18 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Final, TypeAlias
 
+from domain.captions import CaptionOptions
 from domain.conversations import StartConversation
 from domain.execution.rules import may_be_retried
 from domain.idempotency import IdempotencyRecord, key_of
 from domain.ids import ParentId, ViewerId
 from domain.outputs import Output
 from domain.parents import Parent, TurnOptions
+from domain.posts import GeneratePost, Post, RegenerateCaption, as_post
 from domain.turns import RetryOutput, SendEdit, Turn, TurnRequest, as_turn
 from domain.viewers import Viewer
 from tests.resilience.simulated.nodes import Node
-from tests.resilience.simulated.site import FAMILIES, Site
+from tests.resilience.simulated.site import FAMILIES, WRITERS, Site
 from tests.resilience.simulated.vendor import AGAIN
 
 Work: TypeAlias = Callable[[Node], Awaitable[Parent | None]]
@@ -27,7 +29,10 @@ _MUTATIONS: Final[dict[type, str]] = {
     StartConversation: "startConversation",
     SendEdit: "sendEdit",
     RetryOutput: "retryOutput",
+    GeneratePost: "generatePost",
+    RegenerateCaption: "regenerateCaption",
 }
+_Command: TypeAlias = StartConversation | SendEdit | RetryOutput | GeneratePost | RegenerateCaption
 
 
 @dataclass(slots=True)
@@ -36,7 +41,7 @@ class Request:
 
     name: str
     work: Work
-    command: StartConversation | SendEdit | RetryOutput | None = None
+    command: _Command | None = None
     parent_ids: set[ParentId] = field(default_factory=set)
     """What answers have told that came of it."""
 
@@ -46,9 +51,9 @@ class Request:
 
     @property
     def words(self) -> str | None:
-        """A turn's, where it asks for one. No other request has the same."""
-        if isinstance(self.command, StartConversation | SendEdit):
-            return self.command.turn.user_message
+        """A turn's or a post's, where it asks for one. No other request has the same."""
+        if isinstance(self.command, StartConversation | SendEdit | GeneratePost):
+            return _words(self.command)
         return None
 
     def made(self, receipt: IdempotencyRecord) -> bool:
@@ -74,13 +79,22 @@ class Wishes:
         turns = (as_turn(row.parent) for row in self._site.tables.parents.values())
         return [turn for turn in turns if turn and turn.owner_id == viewer_id]
 
+    def posts_of(self, viewer_id: ViewerId) -> list[Post]:
+        posts = (as_post(row.parent) for row in self._site.tables.parents.values())
+        return [post for post in posts if post and post.owner_id == viewer_id]
+
     def think_of(self, viewer: Viewer) -> Request:
-        turns = self.turns_of(viewer.id)
-        outputs = [output for turn in turns for output in turn.outputs]
+        turns, posts = self.turns_of(viewer.id), self.posts_of(viewer.id)
+        outputs = [output for parent in (*turns, *posts) for output in parent.outputs]
         at_work = [output for output in outputs if output.unfinished]
         retryable = [output for output in outputs if may_be_retried(output.status)]
         pick = self._random.choice
         wishes: list[Callable[[], Request]] = [lambda: self._start(viewer)] * 2
+        wishes += [lambda: self._post(viewer)] * 2
+        if posts:
+            wishes += [lambda: self._rewrite(viewer, pick(posts))] * 3
+            wishes += [lambda: self._cancel_post(viewer, pick(posts))]
+            wishes += [lambda: self._delete_post(viewer, pick(posts))]
         if turns:
             wishes += [lambda: self._edit(viewer, pick(turns))] * 3
             wishes += [lambda: self._delete(viewer, pick(turns))] * 2
@@ -103,6 +117,49 @@ class Wishes:
         return self._remember(
             Request(f"start {_words(command)}", _starting(viewer, command), command)
         )
+
+    def _post(self, viewer: Viewer) -> Request:
+        command = GeneratePost(
+            images=self._a_turn(viewer),
+            caption_options=CaptionOptions(),
+            caption_model=self._random.choice(WRITERS),
+            idempotency_key=self._a_key(),
+        )
+
+        async def work(node: Node) -> Parent:
+            return await node.posts.generate(viewer, command)
+
+        return self._remember(Request(f"post {_words(command)}", work, command))
+
+    def _rewrite(self, viewer: Viewer, post: Post) -> Request:
+        command = RegenerateCaption(
+            post_id=post.id,
+            caption_model=self._random.choice((None, *WRITERS)),
+            idempotency_key=self._a_key(),
+        )
+
+        async def work(node: Node) -> Parent:
+            return await node.posts.regenerate_caption(viewer, command)
+
+        name = f"caption of {post.id} after {post.caption_output.attempt}"
+        return self._remember(Request(name, work, command))
+
+    def _cancel_post(self, viewer: Viewer, post: Post) -> Request:
+        async def work(node: Node) -> Parent:
+            cancelled = await node.posts.cancel(viewer, post.id)
+            if cancelled.in_progress:
+                self._site.invariants.object(f"{post.id} was cancelled, but is at work")
+            return cancelled
+
+        return Request(f"cancel {post.id}", work)
+
+    def _delete_post(self, viewer: Viewer, post: Post) -> Request:
+        async def work(node: Node) -> None:
+            await node.posts.delete(viewer, post.id)
+            if post.id in self._site.tables.committed.parents:
+                self._site.invariants.object(f"{post.id} was deleted, but is there")
+
+        return Request(f"delete {post.id}", work)
 
     def _edit(self, viewer: Viewer, turn: Turn) -> Request:
         named = None
@@ -218,5 +275,6 @@ def _starting(viewer: Viewer, command: StartConversation) -> Callable[[Node], Aw
     return work
 
 
-def _words(command: StartConversation | SendEdit) -> str:
-    return command.turn.user_message
+def _words(command: StartConversation | SendEdit | GeneratePost) -> str:
+    request = command.images if isinstance(command, GeneratePost) else command.turn
+    return request.user_message

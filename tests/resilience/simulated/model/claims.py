@@ -4,14 +4,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
+from domain.captions import CaptionDelivery
 from domain.claims import Claim, Waiting
 from domain.credits import captured, charge_for
 from domain.execution import rules
 from domain.ids import ModelId, OutputId, ViewerId, parent_of_output
 from domain.images import ImageRecord
 from domain.outputs import GenerationError, Output, OutputStatus, Preview, Report, Run
+from domain.posts import Post
 from domain.turns import as_turn
-from tests.resilience.simulated.model.tables import Row, Tables, WrittenTwice
+from tests.resilience.simulated.model.tables import Row, Tables, WrittenTwice, with_entries
 
 
 class Claims:
@@ -113,9 +115,8 @@ class Claims:
         if row is None or output is None:
             return False
         kept = replace(output, runs=tuple(rules.furthest_runs(output.runs, runs)))
-        row.parent = replace(
-            row.parent,
-            outputs=tuple(kept if one.slot == kept.slot else one for one in row.parent.outputs),
+        row.parent = with_entries(
+            row.parent, [kept if one.slot == kept.slot else one for one in row.parent.entries]
         )
         return True
 
@@ -131,6 +132,7 @@ class Claims:
         progress: float | None = None,
         queue_position: int | None = None,
         preview: Preview | None = None,
+        text: str | None = None,
     ) -> bool:
         row, output = self._held(claim)
         if row is None or output is None:
@@ -143,6 +145,8 @@ class Claims:
             shown = replace(shown, queue_position=None, progress=progress)
         if preview is not None:
             shown = replace(shown, preview=preview)
+        if text is not None:
+            shown = replace(shown, text=text)
         before = self._tables.put(row, [shown])
         self._tables.observer.committed(row.parent.owner_id, before, row.parent)
         return True
@@ -177,6 +181,36 @@ class Claims:
         tables.observer.committed(row.parent.owner_id, before, row.parent)
         return True
 
+    def land_caption(self, claim: Claim, delivery: CaptionDelivery) -> Sequence[OutputId] | None:
+        tables, held = self._tables, claim.output.credits_reserved
+        row, output = self._held(claim)
+        if row is None or output is None:
+            return None
+        landed = tables.end(
+            row,
+            output,
+            status=OutputStatus.COMPLETED,
+            provider=delivery.provider,
+            quality=delivery.quality,
+            size=delivery.size,
+            text=delivery.text,
+            usage=delivery.usage,
+            credits_charged=output.credits_charged + held,
+        )
+        waited = [one for one in row.parent.outputs if one.waits and one.unfinished]
+        for one in waited:
+            row.hidden[one.slot].queued_at = tables.now()
+        free = [replace(one, waits=False, queued_at=tables.now()) for one in waited]
+        before = tables.put(row, [landed, *free])
+        assert isinstance(row.parent, Post)
+        row.parent = replace(row.parent, landed_caption=delivery.text)
+        tables.move(
+            claim.parent.owner_id,
+            [captured(claim.output.id, claim.output.attempt, held, charged=held)],
+        )
+        tables.observer.committed(row.parent.owner_id, before, row.parent)
+        return [one.id for one in waited]
+
     def fail(self, claim: Claim, error: GenerationError) -> bool:
         row, output = self._held(claim)
         if row is None or output is None:
@@ -210,8 +244,9 @@ class Claims:
     def _fail(self, row: Row, output: Output, holding: Output, error: GenerationError) -> None:
         tables = self._tables
         failed = tables.end(row, output, status=OutputStatus.FAILED, error=error)
-        before = tables.put(row, [failed])
-        tables.release(row.parent.owner_id, [holding])
+        others = tables.end_with_caption(row, [failed])
+        before = tables.put(row, [failed, *tables.cancel(row, others)])
+        tables.release(row.parent.owner_id, [holding, *others])
         tables.observer.committed(row.parent.owner_id, before, row.parent)
 
     def _find(
@@ -235,7 +270,7 @@ class Claims:
         return [
             (row, output)
             for row in tables.parents.values()
-            for output in row.parent.outputs
+            for output in row.parent.entries
             if output.unfinished
         ]
 

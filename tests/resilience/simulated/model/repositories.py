@@ -3,9 +3,11 @@
 Each class is the model of the repository of that name in `storage/`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta
 
+from domain.captions import PlannedCaption
 from domain.changes import ClusterTime
 from domain.conflicts import Conflict
 from domain.conversations import Conversation
@@ -17,16 +19,18 @@ from domain.ids import (
     ImageId,
     OutputId,
     ParentId,
+    PostId,
     TurnId,
     ViewerId,
     parent_of_output,
     turn_id_of,
 )
 from domain.images import Image, ImageRecord
-from domain.outputs import Output, OutputStatus
+from domain.outputs import CAPTION_SLOT, Output
 from domain.parents import Parent
+from domain.posts import Post, PostPlan, as_post
 from domain.turns import PlannedOutput, Turn, TurnPlan, TurnStatus, as_turn
-from tests.resilience.simulated.model.tables import Tables, an_output
+from tests.resilience.simulated.model.tables import Planned, Tables, an_output
 
 
 class Conversations:
@@ -163,32 +167,10 @@ class Conversations:
         if found is None or found.owner_id != viewer_id:
             return None
         del tables.conversations[conversation_id]
-        turns = tables.turns_of(conversation_id)
-        for turn in turns:
-            del tables.parents[turn.id]
-        outputs = [output for turn in turns for output in turn.outputs]
-        kept = self._used(viewer_id)
-        gone = [one for output in outputs for one in output.images if one.id not in kept]
-        for image in gone:
-            del tables.images[image.id]
-        tables.release(viewer_id, [output for output in outputs if output.unfinished])
-        for turn in turns:
-            tables.observer.committed(viewer_id, turn, None)
-        previews = [output.preview.key for output in outputs if output.preview]
-        return [key for image in gone for key in image.keys] + previews
+        return delete_parents(tables, viewer_id, tables.turns_of(conversation_id), self._used)
 
     def _used(self, viewer_id: ViewerId) -> set[ImageId]:
-        """Images that conversations of the viewer begin from or refer to."""
-        return {
-            one.source_image.id
-            for one in self._tables.conversations.values()
-            if one.owner_id == viewer_id and one.source_image
-        } | {
-            reference.image.id
-            for row in self._tables.parents.values()
-            if row.parent.owner_id == viewer_id
-            for reference in row.parent.references
-        }
+        return used_images(self._tables, viewer_id)
 
 
 class Turns:
@@ -254,11 +236,10 @@ class Outputs:
             or (found.attempt, found.status) != (output.attempt, output.status)
         ):
             return Conflict.STALE
-        again = replace(
-            an_output(parent_id, output.slot, planned, tables.now()),
-            attempt=found.attempt + 1,
-            fence=found.fence + 1,
-        )
+        again = _again(found, planned, row.parent, tables.now())
+        post = as_post(row.parent)
+        if post is not None and post.lacks_caption:
+            return Conflict.STALE
         if not tables.bears(viewer_id, [again], max_active_outputs):
             return Conflict.LIMIT_REACHED
         row.hidden[output.slot] = tables.queued(planned)
@@ -268,6 +249,10 @@ class Outputs:
         tables.observer.committed(viewer_id, before, row.parent)
         return row.parent, tables.cluster_time()
 
+    def list_unfinished(self, viewer_id: ViewerId) -> Sequence[Parent]:
+        parents = (row.parent for row in self._tables.committed.parents.values())
+        return [one for one in parents if one.owner_id == viewer_id and one.in_progress]
+
     def cancel(
         self, viewer_id: ViewerId, parent_id: ParentId, slots: Iterable[int]
     ) -> Parent | None:
@@ -276,15 +261,173 @@ class Outputs:
         if row is None or row.parent.owner_id != viewer_id:
             return None
         wanted = set(slots)
-        ended = [one for one in row.parent.outputs if one.slot in wanted and one.unfinished]
+        ended = [one for one in row.parent.entries if one.slot in wanted and one.unfinished]
         if not ended:
             return None
-        before = tables.put(
-            row, [tables.end(row, one, status=OutputStatus.CANCELLED) for one in ended]
-        )
-        tables.release(viewer_id, ended)
+        cancelled = [
+            one if CAPTION_SLOT in wanted else replace(one, waits=False)
+            for one in tables.cancel(row, ended)
+        ]
+        others = tables.end_with_caption(row, cancelled)
+        before = tables.put(row, [*cancelled, *tables.cancel(row, others)])
+        tables.release(viewer_id, [*ended, *others])
         tables.observer.committed(viewer_id, before, row.parent)
         return row.parent
+
+
+class Posts:
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    def get_many(self, viewer_id: ViewerId, ids: Iterable[PostId]) -> Mapping[PostId, Post]:
+        rows = (self._tables.committed.parents.get(one) for one in ids)
+        posts = (as_post(row.parent) for row in rows if row)
+        return {post.id: post for post in posts if post and post.owner_id == viewer_id}
+
+    def start(
+        self,
+        viewer_id: ViewerId,
+        post_id: PostId,
+        *,
+        plan: PostPlan,
+        max_active_outputs: int,
+        key: IdempotencyKey | None,
+    ) -> Post | Conflict:
+        tables, images, now = self._tables, plan.images, self._tables.now()
+        if tables.is_used(viewer_id, key):
+            return Conflict.KEY_USED
+        held = [reference.image.id for reference in images.references]
+        if any(tables.images.get(one, (None,))[0] != viewer_id for one in held):
+            return Conflict.IMAGE_GONE
+        post = Post(
+            id=post_id,
+            owner_id=viewer_id,
+            user_message=images.user_message,
+            selected_model_ids=tuple(planned.requested_model_id for planned in images.outputs),
+            references=images.references,
+            previous_were_named=images.previous_were_named,
+            aspect_ratio=images.aspect_ratio,
+            resolution=images.resolution,
+            options=images.options,
+            caption_output=an_output(post_id, CAPTION_SLOT, plan.caption, now),
+            caption_options=plan.caption.options,
+            reference_prompts=plan.caption.reference_prompts,
+            landed_caption=None,
+            outputs=tuple(
+                an_output(post_id, slot, planned, now, waits=True)
+                for slot, planned in enumerate(images.outputs, start=1)
+            ),
+            version=1,
+            created_at=now,
+            updated_at=now,
+            completed_at=None,
+        )
+        if not tables.bears(viewer_id, post.entries, max_active_outputs):
+            return Conflict.LIMIT_REACHED
+        tables.insert(post, plan.outputs)
+        tables.use(viewer_id, key, post_id)
+        tables.reserve(viewer_id, post.entries)
+        tables.observer.committed(viewer_id, None, post)
+        return post
+
+    def rewrite_caption(
+        self,
+        viewer_id: ViewerId,
+        post: Post,
+        *,
+        caption: PlannedCaption,
+        outputs: Mapping[int, PlannedOutput],
+        max_active_outputs: int,
+        key: IdempotencyKey | None,
+    ) -> Post | Conflict:
+        tables = self._tables
+        if tables.is_used(viewer_id, key):
+            return Conflict.KEY_USED
+        row = tables.parents.get(post.id)
+        planned: dict[int, Planned] = {CAPTION_SLOT: caption, **outputs}
+        if row is None or row.parent.owner_id != viewer_id:
+            return Conflict.STALE
+        stored = {one.slot: one for one in row.parent.entries}
+        read = {one.slot: one for one in post.entries}
+        if any(
+            (stored[slot].attempt, stored[slot].status) != (read[slot].attempt, read[slot].status)
+            for slot in planned
+        ):
+            return Conflict.STALE
+        parent, now = row.parent, tables.now()
+        again = [_again(stored[slot], one, parent, now) for slot, one in planned.items()]
+        if not tables.bears(viewer_id, again, max_active_outputs):
+            return Conflict.LIMIT_REACHED
+        for slot, one in planned.items():
+            row.hidden[slot] = tables.queued(one)
+        before = tables.put(row, again)
+        assert isinstance(row.parent, Post)
+        row.parent = replace(
+            row.parent,
+            caption_options=caption.options,
+            reference_prompts=caption.reference_prompts,
+        )
+        tables.use(viewer_id, key, post.id, CAPTION_SLOT)
+        tables.reserve(viewer_id, again)
+        tables.observer.committed(viewer_id, before, row.parent)
+        return row.parent
+
+    def delete(self, viewer_id: ViewerId, post_id: PostId) -> Sequence[str] | None:
+        row = self._tables.parents.get(post_id)
+        if row is None or row.parent.owner_id != viewer_id:
+            return None
+        return delete_parents(self._tables, viewer_id, [row.parent], self._used)
+
+    def _used(self, viewer_id: ViewerId) -> set[ImageId]:
+        return used_images(self._tables, viewer_id)
+
+
+def _again(found: Output, planned: Planned, parent: Parent, now: datetime) -> Output:
+    """An ended output as its next attempt. What it has cost stays."""
+    post = as_post(parent)
+    waits = post is not None and post.landed_caption is None and not found.is_caption
+    return replace(
+        an_output(parent.id, found.slot, planned, now, waits=waits),
+        attempt=found.attempt + 1,
+        fence=found.fence + 1,
+        credits_charged=found.credits_charged,
+    )
+
+
+def delete_parents(
+    tables: Tables,
+    viewer_id: ViewerId,
+    parents: Sequence[Parent],
+    find_used: Callable[[ViewerId], set[ImageId]],
+) -> Sequence[str]:
+    """Delete parents with their images, except those that are used. Return orphaned keys."""
+    for parent in parents:
+        del tables.parents[parent.id]
+    kept = find_used(viewer_id)
+    outputs = [output for parent in parents for output in parent.outputs]
+    gone = [one for output in outputs for one in output.images if one.id not in kept]
+    for image in gone:
+        del tables.images[image.id]
+    entries = [entry for parent in parents for entry in parent.entries]
+    tables.release(viewer_id, [entry for entry in entries if entry.unfinished])
+    for parent in parents:
+        tables.observer.committed(viewer_id, parent, None)
+    previews = [output.preview.key for output in outputs if output.preview]
+    return [key for image in gone for key in image.keys] + previews
+
+
+def used_images(tables: Tables, viewer_id: ViewerId) -> set[ImageId]:
+    """Images that conversations of the viewer begin from, or turns and posts refer to."""
+    return {
+        one.source_image.id
+        for one in tables.conversations.values()
+        if one.owner_id == viewer_id and one.source_image
+    } | {
+        reference.image.id
+        for row in tables.parents.values()
+        if row.parent.owner_id == viewer_id
+        for reference in row.parent.references
+    }
 
 
 class Images:
@@ -331,3 +474,15 @@ class Receipts:
 
     def get(self, viewer_id: ViewerId, key: IdempotencyKey) -> IdempotencyRecord | None:
         return self._tables.committed.receipts.get((viewer_id, key.value))
+
+
+class Contacts:
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    def note(self, *, longest_gap: timedelta) -> timedelta:
+        tables, now = self._tables, self._tables.clock()
+        if now - tables.contact_at > longest_gap.total_seconds():
+            tables.contact_since = now
+        tables.contact_at = now
+        return timedelta(seconds=now - tables.contact_since)

@@ -8,8 +8,9 @@ model makes the same ones is shown by `test_model.py`, which asks both the same 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
+from domain.captions import PlannedCaption
 from domain.changes import ClusterTime
 from domain.conversations import Conversation
 from domain.credits import Account, Movement, MovementKind, released, reserved
@@ -20,9 +21,13 @@ from domain.ids import ConversationId, ImageId, ParentId, ViewerId
 from domain.images import ImageRecord
 from domain.outputs import Output, OutputStatus
 from domain.parents import Parent
+from domain.posts import Post
 from domain.turns import PlannedOutput, Turn, as_turn
 
 _COLLECTIONS = ("conversations", "parents", "images", "accounts", "ledger", "receipts")
+
+
+Planned: TypeAlias = PlannedOutput | PlannedCaption
 
 
 class WrittenTwice(DarkroomError):
@@ -102,6 +107,7 @@ class Row:
             lease_until=hidden.lease_until,
             not_before=hidden.not_before,
             deadline_at=hidden.deadline_at,
+            waits=output.waits,
         )
 
 
@@ -119,6 +125,8 @@ class Tables:
     receipts: dict[tuple[ViewerId, str], IdempotencyRecord] = field(default_factory=dict)
     receipts_at: dict[tuple[ViewerId, str], float] = field(default_factory=dict)
     """When each could first be seen."""
+    contact_at: float = float("-inf")
+    contact_since: float = 0.0
 
     _seen: "Tables | None" = None
 
@@ -165,26 +173,25 @@ class Tables:
         turns = (as_turn(row.parent) for row in self.parents.values())
         return [turn for turn in turns if turn and turn.conversation_id == conversation_id]
 
-    def insert(self, parent: Parent, planned: Sequence[PlannedOutput]) -> None:
-        slots = (output.slot for output in parent.outputs)
+    def insert(self, parent: Parent, planned: Sequence[Planned]) -> None:
+        slots = (entry.slot for entry in parent.entries)
         hidden = dict(zip(slots, map(self.queued, planned), strict=True))
         self.parents[parent.id] = Row(parent, hidden)
 
-    def queued(self, planned: PlannedOutput) -> Hidden:
+    def queued(self, planned: Planned) -> Hidden:
         return Hidden(self.now(), planned.model.deadline)
 
     def put(self, row: Row, outputs: Iterable[Output]) -> Parent:
         """Write outputs that have moved, with all that follows from it. Return what was before."""
         moved = {output.slot: output for output in outputs}
         before = row.parent
-        after = tuple(
+        after = [
             replace(moved[one.slot], version=one.version + 1) if one.slot in moved else one
-            for one in before.outputs
-        )
+            for one in before.entries
+        ]
         now = self.now()
         moved_on = replace(
-            before,
-            outputs=after,
+            with_entries(before, after),
             version=before.version + 1,
             updated_at=now,
             completed_at=None if any(output.unfinished for output in after) else now,
@@ -202,6 +209,20 @@ class Tables:
             output, progress=None, queue_position=None, credits_reserved=0, completed_at=self.now()
         )
         return replace(ended, **changes)
+
+    def end_with_caption(self, row: Row, ended: Iterable[Output]) -> list[Output]:
+        """What has to be cancelled with these, because one of them was the caption of a post."""
+        caption = next((one.status for one in ended if one.is_caption), OutputStatus.COMPLETED)
+        others = {one.slot for one in ended}
+        return [
+            output
+            for output in row.parent.outputs
+            if output.slot not in others
+            and rules.is_cancelled_with_caption(row.state(output), caption)
+        ]
+
+    def cancel(self, row: Row, outputs: Iterable[Output]) -> list[Output]:
+        return [self.end(row, one, status=OutputStatus.CANCELLED) for one in outputs]
 
     def move(self, viewer_id: ViewerId, movements: Iterable[Movement]) -> None:
         for movement in movements:
@@ -253,15 +274,30 @@ class Tables:
             self.receipts_at[viewer_id, key.value] = self.clock()
 
 
+def with_entries(parent: Parent, entries: Sequence[Output]) -> Parent:
+    """The parent with all that is run for it replaced."""
+    if isinstance(parent, Post):
+        caption, *outputs = entries
+        return replace(parent, caption_output=caption, outputs=tuple(outputs))
+    return replace(parent, outputs=tuple(entries))
+
+
 def an_output(
-    parent_id: ParentId, slot: int, planned: PlannedOutput, queued_at: datetime
+    parent_id: ParentId,
+    slot: int,
+    planned: Planned,
+    queued_at: datetime,
+    *,
+    waits: bool = False,
 ) -> Output:
-    """One that waits for its first worker, in its first attempt."""
+    """One that waits for its first worker, in its first attempt, or for a caption."""
     return Output(
         parent_id=parent_id,
         slot=slot,
         model_id=planned.model.id,
-        requested_model_id=planned.requested_model_id,
+        requested_model_id=planned.model.id
+        if isinstance(planned, PlannedCaption)
+        else planned.requested_model_id,
         status=OutputStatus.QUEUED,
         attempt=1,
         fence=0,
@@ -270,7 +306,8 @@ def an_output(
         queue_position=None,
         preview=None,
         images=(),
-        references=planned.references,
+        references=() if isinstance(planned, PlannedCaption) else planned.references,
+        waits=waits,
         text=None,
         usage=None,
         error=None,

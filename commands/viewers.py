@@ -1,0 +1,61 @@
+"""For operators: block a viewer, unblock one, list those who are blocked.
+
+`python -m commands.viewers block VIEWER --reason TEXT`, `unblock VIEWER` and `list`. A viewer is
+named by id (`user_…`) or by the `sub` of their tokens. A block takes effect within 30 seconds in
+every process: requests are answered with FORBIDDEN, WebSockets close with 4403, and streams end.
+"""
+
+import asyncio
+import sys
+from argparse import ArgumentParser, Namespace
+
+from commands.credits import viewer_id_named
+from commands.opened import opened_database
+from domain.errors import Overloaded
+from runtime.lifecycle import CANNOT_START, FAILED, STOPPED, complain
+from settings import Settings, SettingsError, read_settings
+from storage.mongo.viewers import MongoViewerRepository
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command. Return 1 if there was nobody to unblock, 2 if it cannot run."""
+    asked = _parser().parse_args(arguments)
+    try:
+        return asyncio.run(_run(read_settings(), asked))
+    except (SettingsError, Overloaded) as error:
+        complain(error)
+        return CANNOT_START
+
+
+async def _run(settings: Settings, asked: Namespace) -> int:
+    async with opened_database(settings) as (complete, opened):
+        viewers = MongoViewerRepository(opened)
+        if asked.command == "list":
+            print("\n".join(sorted(await viewers.list_blocked())) or "No viewer is blocked.")
+            return STOPPED
+        viewer_id = viewer_id_named(complete, asked.viewer)
+        if asked.command == "block":
+            await viewers.block(viewer_id, reason=asked.reason)
+            print(f"{viewer_id} is blocked.")
+        elif await viewers.unblock(viewer_id):
+            print(f"{viewer_id} is not blocked any more.")
+        else:
+            complain(f"{viewer_id} was not blocked.")
+            return FAILED
+        return STOPPED
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="python -m commands.viewers", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    block = commands.add_parser("block", help="answer a viewer's requests with FORBIDDEN")
+    unblock = commands.add_parser("unblock", help="let a viewer in again")
+    for one in (block, unblock):
+        one.add_argument("viewer", help="a viewer's ID, or the `sub` of their tokens")
+    block.add_argument("--reason", help="kept with the block, for operators")
+    commands.add_parser("list", help="print who is blocked")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

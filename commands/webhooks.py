@@ -1,0 +1,119 @@
+"""For developers: `python -m commands.webhooks listen` receives webhooks on this machine and prints
+them.
+
+It verifies signatures if it is given the secret, as a receiver has to, and can play one that fails.
+"""
+
+import asyncio
+import json
+import socket
+import sys
+from argparse import ArgumentParser
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Final
+
+import uvicorn
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from runtime.lifecycle import CANNOT_START, STOPPED, complain
+
+DEFAULT_PORT: Final = 9_000
+MAX_BODY_BYTES: Final = 256 * 1024
+_HOST: Final = "127.0.0.1"
+
+
+class Listener:
+    """Prints what arrives, and answers with one status."""
+
+    def __init__(self, *, secret: str | None, status: int) -> None:
+        self._verifier = None if secret is None else Webhook(secret)
+        self._status = status
+        self._seen: set[str] = set()
+
+    async def __call__(self, request: Request) -> Response:
+        body = b""
+        async for piece in request.stream():
+            body += piece
+            if len(body) > MAX_BODY_BYTES:
+                return Response(status_code=413)
+        problem = self._find_problem(body, request.headers)
+        self._print(body, request.headers, problem=problem)
+        return Response(status_code=401 if problem else self._status)
+
+    def _find_problem(self, body: bytes, headers: Mapping[str, str]) -> str | None:
+        if self._verifier is None:
+            return None
+        try:
+            self._verifier.verify(body, dict(headers), json_parse=False)
+        except (WebhookVerificationError, ValueError) as error:
+            return str(error) or "It is not signed."
+        return None
+
+    def _print(self, body: bytes, headers: Mapping[str, str], *, problem: str | None) -> None:
+        name = headers.get("webhook-id", "without an id")
+        if problem:
+            verdict = f"refused: {problem}"
+        else:
+            verdict = "signature not verified" if self._verifier is None else "signature valid"
+            verdict += f", answered {self._status}"
+        again = ", again" if name in self._seen else ""
+        self._seen.add(name)
+        print(f"{name}{again}: {verdict}\n{_pretty(body)}\n", flush=True)
+
+
+def listener_app(*, secret: str | None = None, status: int = HTTPStatus.NO_CONTENT) -> Starlette:
+    """A receiver at any path. Raise ValueError where the secret is not one."""
+    listener = Listener(secret=secret, status=status)
+    return Starlette(routes=[Route("/{path:path}", listener.__call__, methods=["POST"])])
+
+
+def main(arguments: list[str]) -> int:
+    """Listen until Ctrl-C; 2 if that is not possible."""
+    asked = _parser().parse_args(arguments)
+    try:
+        app = listener_app(secret=asked.secret, status=asked.status)
+    except (ValueError, RuntimeError) as error:
+        complain(f"--secret is not a secret of a webhook: {error}.")
+        return CANNOT_START
+    try:
+        with socket.create_server((_HOST, asked.port)) as listener:
+            print(f"Listening at http://{_HOST}:{asked.port}/ for webhooks. Ctrl-C stops it.\n")
+            sys.stdout.flush()
+            config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")
+            asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
+    except (OSError, OverflowError) as error:
+        complain(f"Port {asked.port} cannot be used: {error}. Name another one with --port.")
+        return CANNOT_START
+    except KeyboardInterrupt:
+        pass
+    return STOPPED
+
+
+def _pretty(body: bytes) -> str:
+    try:
+        return json.dumps(json.loads(body), indent=2, ensure_ascii=False)
+    except ValueError:
+        return f"{len(body):,} bytes that are not JSON"
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="python -m commands.webhooks", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    listen = commands.add_parser("listen", help="print webhooks that arrive on this machine")
+    listen.add_argument("--port", type=int, default=DEFAULT_PORT, help="9000 by default")
+    listen.add_argument(
+        "--secret", help="what createWebhook returned; what is not signed with it gets 401"
+    )
+    listen.add_argument(
+        "--status", type=int, default=204, help="what to answer, such as 500 to see retries"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,216 @@
+"""Delivers what waits in the outbox: at least once, and in order for each turn or post.
+
+A webhook is held by one process at a time, by a lease. What must stay true: a receiver that hangs
+costs nobody else's deliveries; webhooks whose latest attempt failed therefore have slots of their
+own, and one request at a time each.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from random import uniform
+from typing import Final
+
+from domain.errors import Overloaded
+from domain.ports.webhooks import OutboxRepository, WebhookSender
+from domain.webhooks import Answer, DeliveryRules, HeldWebhook, Message
+
+log = logging.getLogger(__name__)
+
+MAX_HELD: Final = 32
+"""Webhooks that one process delivers to at the same time; and as many that fail."""
+MAX_REQUESTS: Final = 4
+"""To one webhook at the same time, each about another subject."""
+_BATCH: Final = 100
+_TURN_SECONDS: Final = 15.0
+"""How long a webhook is delivered to before others, which may have waited longer, come next."""
+_INTERNAL: Final = Answer(error="The request could not be made.")
+
+
+class Deliverer:
+    def __init__(
+        self,
+        outbox: OutboxRepository,
+        sender: WebhookSender,
+        *,
+        rules: DeliveryRules,
+        max_held: int = MAX_HELD,
+    ) -> None:
+        self._outbox = outbox
+        self._sender = sender
+        self._rules = rules
+        self._max_held = max_held
+
+    @asynccontextmanager
+    async def serve(self) -> AsyncIterator[None]:
+        """Deliver until the block ends. What is under way then is done again by another process."""
+        tasks = [
+            asyncio.create_task(
+                self._deliver_forever(failing=failing),
+                name="failing webhooks" if failing else "webhooks",
+            )
+            for failing in (False, True)
+        ]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    async def _deliver_forever(self, *, failing: bool) -> None:
+        slots = asyncio.Semaphore(self._max_held)
+        running: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                async with slots:
+                    pass  # one is free, and only this task takes them
+                held = await self._take(failing=failing)
+                if held is None:
+                    await asyncio.sleep(self._rules.idle_seconds * uniform(0.75, 1.25))
+                    continue
+                await slots.acquire()
+                task = asyncio.create_task(self._deliver(held), name=f"deliveries to {held.id}")
+                running.add(task)
+                task.add_done_callback(running.discard)
+                task.add_done_callback(lambda _: slots.release())
+        finally:
+            for task in running:
+                task.cancel()
+            if running:
+                await asyncio.wait(running)
+
+    async def _take(self, *, failing: bool) -> HeldWebhook | None:
+        try:
+            return await self._outbox.take(failing=failing, lease=self._rules.lease)
+        except Overloaded:
+            return None
+        except Exception:
+            log.exception("search for webhooks failed")
+            return None
+
+    async def _deliver(self, held: HeldWebhook) -> None:
+        """Deliver what is due to one webhook, for a while."""
+        try:
+            await _Round(held, self._outbox, self._sender, rules=self._rules).run()
+        except* Overloaded:
+            pass  # its lease expires, and it is taken again
+        except* Exception:
+            log.exception("deliveries failed unexpectedly", extra={"webhook_id": held.id})
+
+
+class _Round:
+    """What one process does with a webhook that it holds."""
+
+    def __init__(
+        self,
+        held: HeldWebhook,
+        outbox: OutboxRepository,
+        sender: WebhookSender,
+        *,
+        rules: DeliveryRules,
+    ) -> None:
+        self._held = held
+        self._outbox = outbox
+        self._sender = sender
+        self._rules = rules
+        self._failing = held.failing
+        self._is_lost = False
+        self._has_failed = False
+        self._clock = asyncio.get_running_loop().time
+        self._held_until = self._clock() + rules.lease.total_seconds()
+        self._renewing, self._marking = asyncio.Lock(), asyncio.Lock()
+
+    async def run(self) -> None:
+        try:
+            await self._deliver_for_a_while()
+        except asyncio.CancelledError:
+            await self._outbox.release(self._held)  # the next process need not wait for the lease
+            raise
+        if not self._is_lost:
+            await self._outbox.release(self._held)
+
+    async def _deliver_for_a_while(self) -> None:
+        until = self._clock() + _TURN_SECONDS
+        while await self._may_send(until):
+            due = await self._outbox.find_due(self._held, limit=1 if self._failing else _BATCH)
+            if not due:
+                break
+            slots = asyncio.Semaphore(MAX_REQUESTS)
+            async with asyncio.TaskGroup() as group:
+                for messages in due.values():
+                    group.create_task(self._send_in_order(messages, slots=slots, until=until))
+
+    async def _send_in_order(
+        self, messages: Sequence[Message], *, slots: asyncio.Semaphore, until: float
+    ) -> None:
+        for message in messages:
+            async with slots:
+                if not await self._may_send(until):
+                    return
+                answer = await self._attempt(message)
+                if not await self._record(message, answer):
+                    return
+
+    async def _attempt(self, message: Message) -> Answer:
+        try:
+            return await self._sender.send(self._held, message)
+        except Exception:
+            log.exception("webhook not sent", extra={"webhook_id": self._held.id})
+            return _INTERNAL
+
+    async def _record(self, message: Message, answer: Answer) -> bool:
+        """Whether the next message of the subject may be sent."""
+        if answer.delivered:
+            await self._outbox.set_delivered(self._held, message, answer)
+            await self._set_failing(False)
+            return True
+        self._has_failed = True
+        await self._set_failing(True)
+        pause = self._rules.pause_seconds(message.attempts + 1, answer)
+        waits = await self._outbox.set_failed(
+            self._held,
+            message,
+            answer,
+            pause=timedelta(seconds=pause),
+            give_up_after=self._rules.give_up_after,
+        )
+        if answer.gone:
+            await self._disable()
+        elif not waits:
+            await self._disable(failing_for=self._rules.disable_after)
+        return not waits
+
+    async def _set_failing(self, failing: bool) -> None:
+        # One after the other: what is stored last is to be what was found out last.
+        async with self._marking:
+            if failing is not self._failing:
+                self._failing = failing
+                await self._outbox.set_failing(self._held, failing)
+
+    async def _disable(self, *, failing_for: timedelta | None = None) -> None:
+        if await self._outbox.disable(self._held, failing_for=failing_for):
+            self._is_lost = True
+            log.warning("webhook disabled", extra={"webhook_id": self._held.id})
+
+    async def _may_send(self, until: float) -> bool:
+        """Whether another request may begin.
+
+        None does after a failure: a receiver that hangs is to be in the slots of those that fail.
+        """
+        over = self._is_lost or self._has_failed or self._clock() >= until
+        return not over and await self._holds()
+
+    async def _holds(self) -> bool:
+        """Whether the right lasts for another request; it is renewed where it would not."""
+        async with self._renewing:
+            if self._clock() + 1.5 * self._rules.request_seconds < self._held_until:
+                return True
+            renewed_at = self._clock()
+            if not await self._outbox.renew(self._held, lease=self._rules.lease):
+                self._is_lost = True
+                return False
+            self._held_until = renewed_at + self._rules.lease.total_seconds()
+            return True

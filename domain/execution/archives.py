@@ -1,0 +1,198 @@
+"""ZIP files: written as a stream, of which nothing is kept but the list of entries; and read, with
+suspicion, from wherever their bytes are.
+"""
+
+import asyncio
+import io
+import json
+import re
+import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from typing import Any, Final
+
+from domain.import_format import NotAnExport
+
+STREAMED_BYTES: Final = 4_000_000
+"""About how much is held back before it is passed on."""
+
+
+class ArchiveWriter:
+    """Writes entries, and gives out the bytes of the archive as they come."""
+
+    def __init__(self) -> None:
+        self._out = _Outgoing()
+        self._archive = zipfile.ZipFile(self._out, "w", zipfile.ZIP_STORED)
+        self.byte_size = 0
+        """Of what was taken."""
+
+    async def add(self, name: str, data: bytes) -> None:
+        """Add a file that is compressed already."""
+        await asyncio.to_thread(self._archive.writestr, name, data)
+
+    async def add_json(self, name: str, value: Any) -> None:
+        def write() -> None:
+            text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+            self._archive.writestr(name, text, zipfile.ZIP_DEFLATED)
+
+        await asyncio.to_thread(write)
+
+    def end(self) -> None:
+        """Add the directory."""
+        self._archive.close()
+
+    def take(self, *, at_least: int = 0) -> bytes:
+        """What was written and not taken before; nothing where it is less than wanted."""
+        taken = self._out.take() if self._out.size >= at_least else b""
+        self.byte_size += len(taken)
+        return taken
+
+
+class _Outgoing(io.RawIOBase):
+    """A file that cannot be read, and is forgotten once it is taken."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self.size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._parts.append(bytes(data))
+        self.size += len(data)
+        return len(data)
+
+    def take(self) -> bytes:
+        taken = b"".join(self._parts)
+        self._parts, self.size = [], 0
+        return taken
+
+
+_NAMES: Final = re.compile(
+    r"manifest\.json|images/part-[0-9]{4,6}\.json|images/img_[0-9a-z]{26}\.(?:png|jpg|webp)|"
+    r"conversations/conv_[0-9a-z]{26}/turns-[0-9]{4,6}\.json"
+)
+_BLOCK_BYTES: Final = 1_000_000
+_MAX_DIRECTORY_BYTES: Final = 5_000_000
+"""Some 40,000 entries."""
+_MAX_JSON_BYTES: Final = 20_000_000
+"""Of one part."""
+_MAX_RATIO: Final = 200
+"""How much larger an entry may be than what it is stored in: text of JSON, well compressed."""
+_IS_ENCRYPTED: Final = 0x1
+
+
+class ArchiveReader:
+    """Reads an archive that anybody may have made. Its methods block, and belong into a thread.
+
+    Nothing is unpacked to a file system. All entries are looked at before any is read, and no more
+    of one is read than it declares.
+    """
+
+    def __init__(self, read: Callable[[int, int], bytes], byte_size: int) -> None:
+        """`read` gives so many bytes from a position. Raise NotAnExport."""
+        try:
+            self._archive = zipfile.ZipFile(_Incoming(read, byte_size))
+            self._entries = {one.filename: one for one in self._archive.infolist()}
+            if len(self._entries) != len(self._archive.infolist()):
+                raise NotAnExport("The file has two entries of one name.")
+            self._check_entries(byte_size)
+        except (*_BROKEN, UnicodeError) as error:
+            raise NotAnExport("The file is not a complete ZIP.") from error
+
+    def read_json(self, name: str) -> object:
+        """Raise NotAnExport."""
+        try:
+            return json.loads(self.read(name, max_bytes=_MAX_JSON_BYTES))
+        except (ValueError, RecursionError) as error:
+            raise NotAnExport(f"{name} is not valid JSON.") from error
+
+    def read(self, name: str, *, max_bytes: int) -> bytes:
+        """Raise NotAnExport."""
+        entry = self._entries.get(name)
+        if entry is None:
+            raise NotAnExport(f"The file has no entry {name[:100]}.")
+        if entry.file_size > max_bytes:
+            raise NotAnExport(f"{name} is too large.")
+        try:
+            with self._archive.open(entry) as file:
+                data = file.read(entry.file_size + 1)
+        except _BROKEN as error:
+            raise NotAnExport(f"{name} cannot be read.") from error
+        if len(data) != entry.file_size:
+            raise NotAnExport(f"{name} is not as large as it says.")
+        return data
+
+    def _check_entries(self, byte_size: int) -> None:
+        stored = 0
+        for name, entry in self._entries.items():
+            kind = stat.S_IFMT(entry.external_attr >> 16)
+            stored += entry.compress_size
+            if (
+                _NAMES.fullmatch(name) is None
+                # What a name stands for before its first NUL is not what it says.
+                or entry.orig_filename != name
+                or kind not in (0, stat.S_IFREG)
+                or entry.flag_bits & _IS_ENCRYPTED
+                or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+                or entry.file_size > _MAX_RATIO * max(entry.compress_size, 1)
+            ):
+                raise NotAnExport(f"The file has an entry that no export has: {name[:100]!r}.")
+        if stored > byte_size:
+            raise NotAnExport("The file has entries that lie one over the other.")
+
+
+_BROKEN: Final = (
+    *(zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error),
+    *(EOFError, NotImplementedError, RuntimeError, ValueError, struct.error, OverflowError),
+)
+
+
+class _Incoming(io.RawIOBase):
+    """A file of which parts are read elsewhere, a block at a time."""
+
+    def __init__(self, read: Callable[[int, int], bytes], byte_size: int) -> None:
+        self._read_elsewhere = read
+        self._byte_size = byte_size
+        self._position = 0
+        self._block, self._begin = b"", 0
+
+    def seekable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._byte_size}[whence]
+        if base + offset < 0:
+            raise ValueError("A position before the file.")
+        self._position = base + offset
+        return self._position
+
+    def read(self, size: int | None = -1) -> bytes:
+        left = max(0, self._byte_size - self._position)
+        wanted = left if size is None or size < 0 else min(size, left)
+        if wanted > _MAX_DIRECTORY_BYTES:
+            # Entries are read in smaller parts: this is a directory that would not fit into memory.
+            raise zipfile.BadZipFile("The directory is too large.")
+        parts = []
+        while wanted:
+            part = self._read_block()[:wanted]
+            parts.append(part)
+            self._position += len(part)
+            wanted -= len(part)
+        return b"".join(parts)
+
+    def _read_block(self) -> bytes:
+        """What is known from the position on, at least one byte."""
+        if not self._begin <= self._position < self._begin + len(self._block):
+            count = min(_BLOCK_BYTES, self._byte_size - self._position)
+            self._block, self._begin = self._read_elsewhere(self._position, count), self._position
+        return self._block[self._position - self._begin :]

@@ -1,0 +1,100 @@
+"""Does the jobs of one kind: one at a time in each process.
+
+A job that its process leaves, for whatever reason, is begun again by any process once its lease has
+expired. Only the holder of the latest claim can write what came of it.
+"""
+
+import asyncio
+import logging
+import random
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from time import monotonic
+from typing import Final, Generic
+
+from domain.errors import GenerationErrorCode, Overloaded, StoreUnavailable
+from domain.execution.leases import LeaseLost
+from domain.jobs import KEPT, MAX_TRIES, AnyJob, JobClaim
+from domain.outputs import GenerationError
+from domain.ports.execution import JobRepository
+
+log = logging.getLogger(__name__)
+
+LEASE: Final = timedelta(seconds=60)
+"""Longer than a store may take for one object."""
+_RENEW_SECONDS: Final = 5.0
+_LOOK_SECONDS: Final = 4.0
+_LOST: Final = GenerationError(GenerationErrorCode.STORAGE_UNAVAILABLE, retryable=True)
+_BROKEN: Final = GenerationError(GenerationErrorCode.INTERNAL, retryable=True)
+
+
+class JobRunner(ABC, Generic[AnyJob]):
+    kind: str
+    """What the jobs are, for the log."""
+
+    def __init__(self, jobs: JobRepository[AnyJob], *, lease: timedelta = LEASE) -> None:
+        self._jobs: JobRepository[AnyJob] = jobs
+        self._lease = lease
+        self._wanted = asyncio.Event()
+        self._renewed_at = 0.0
+
+    @asynccontextmanager
+    async def serve(self) -> AsyncIterator[None]:
+        """Do what is waiting, until the block ends."""
+        task = asyncio.create_task(self._do_forever(), name=f"{self.kind}s")
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+    def look(self) -> None:
+        """Look for jobs now: one has just been created."""
+        self._wanted.set()
+
+    @abstractmethod
+    async def run(self, claim: JobClaim[AnyJob]) -> None:
+        """Do the job to its end. What it raises makes it begin again, or end as failed."""
+
+    async def renew(self, claim: JobClaim[AnyJob], *, progress: float | None) -> None:
+        """Called often. Raise LeaseLost where the job was deleted, or is another process'."""
+        if monotonic() - self._renewed_at > _RENEW_SECONDS:
+            self._renewed_at = monotonic()
+            if not await self._jobs.renew(claim, progress=progress, lease=self._lease):
+                raise LeaseLost
+
+    async def _do_forever(self) -> None:
+        while True:
+            self._wanted.clear()
+            try:
+                await self._jobs.abandon(max_tries=MAX_TRIES, error=_LOST, kept=KEPT)
+                claim = await self._jobs.claim(lease=self._lease, max_tries=MAX_TRIES)
+                if claim is not None:
+                    await self._do(claim)
+                    continue
+            except Overloaded:
+                pass  # the next look will tell
+            except Exception:
+                log.exception("search for %ss failed", self.kind)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_SECONDS * random.uniform(0.75, 1.25)):
+                    await self._wanted.wait()
+
+    async def _do(self, claim: JobClaim[AnyJob]) -> None:
+        begun_at = self._renewed_at = monotonic()
+        try:
+            await self.run(claim)
+        except LeaseLost:
+            pass
+        except (Overloaded, StoreUnavailable) as error:
+            # Its lease expires, and it is begun again.
+            reason = str(error) or type(error).__name__
+            log.warning("%s interrupted", self.kind, extra={"reason": reason})
+        except Exception:
+            log.exception("%s failed", self.kind)
+            await self._jobs.fail(claim, _BROKEN, kept=KEPT)
+        else:
+            seconds = round(monotonic() - begun_at, 3)
+            log.info("%s made", self.kind, extra={"seconds": seconds})

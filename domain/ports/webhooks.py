@@ -1,0 +1,86 @@
+"""What webhooks need: their records, the outbox of deliveries, and a way to send them."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Protocol
+
+from domain.ids import DeliveryId, ViewerId, WebhookId
+from domain.pages import Page, PageRequest
+from domain.webhooks import Answer, Delivery, HeldWebhook, Message, Webhook
+
+
+class WebhookRepository(Protocol):
+    """What a viewer sees of webhooks."""
+
+    async def create(self, viewer_id: ViewerId, webhook: Webhook, *, at_most: int) -> bool:
+        """Keep it, its secret included. False: the viewer has as many as allowed.
+
+        Raise ViewerBeingDeleted.
+        """
+
+    async def list(self, viewer_id: ViewerId) -> Sequence[Webhook]:
+        """In the order in which they were made, without secrets."""
+
+    async def delete(self, viewer_id: ViewerId, webhook_id: WebhookId) -> bool:
+        """Delete it with its deliveries; False if there is none."""
+
+    async def page(
+        self, viewer_id: ViewerId, webhook_id: WebhookId, request: PageRequest
+    ) -> Page[Delivery]:
+        """The log, newest first."""
+
+    async def replay(self, viewer_id: ViewerId, delivery_id: DeliveryId) -> Delivery | None:
+        """Deliver it again, as soon as possible; None if there is no such delivery, or if its
+        webhook is disabled.
+        """
+
+
+class OutboxRepository(Protocol):
+    """What waits to be delivered. Times are those of the database's clock."""
+
+    async def take(self, *, failing: bool, lease: timedelta) -> HeldWebhook | None:
+        """The webhook that has waited longest for a delivery that is due, held by nobody.
+
+        `failing` says which ones: those whose latest attempt failed, or the others.
+        """
+
+    async def renew(self, held: HeldWebhook, *, lease: timedelta) -> bool:
+        """False: the right is lost."""
+
+    async def release(self, held: HeldWebhook) -> None:
+        """Give the right back: the webhook is due again when the next of its deliveries is."""
+
+    async def find_due(self, held: HeldWebhook, *, limit: int) -> Mapping[str, Sequence[Message]]:
+        """What is to be delivered now, by subject, each in its order.
+
+        Nothing of a subject whose first message waits for its next attempt.
+        """
+
+    async def set_delivered(self, held: HeldWebhook, message: Message, answer: Answer) -> None: ...
+
+    async def set_failed(
+        self,
+        held: HeldWebhook,
+        message: Message,
+        answer: Answer,
+        *,
+        pause: timedelta,
+        give_up_after: timedelta,
+    ) -> bool:
+        """Try again after the pause, and the later messages of the subject after it.
+
+        False where that would be too long after the event: then it is given up.
+        """
+
+    async def set_failing(self, held: HeldWebhook, failing: bool) -> None: ...
+
+    async def disable(self, held: HeldWebhook, *, failing_for: timedelta | None = None) -> bool:
+        """Deliver nothing any more. With `failing_for`: if every attempt since then has failed."""
+
+
+class WebhookSender(Protocol):
+    async def find_problem(self, url: str) -> str | None:
+        """Why nothing can be sent to this URL, in a sentence for its owner."""
+
+    async def send(self, held: HeldWebhook, message: Message) -> Answer:
+        """Send it once, within a few seconds. It raises nothing."""

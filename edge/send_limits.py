@@ -1,0 +1,42 @@
+"""A limit for clients that do not read what is sent to them."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+_LEAST_BYTES: Final = 64 * 1024
+"""What a client has to read in the given time, while there is so much to read."""
+
+
+class SendLimit:
+    """Watches a connection from when it is full until it has room again."""
+
+    __slots__ = ("_give_up", "_left", "_loop", "_seconds", "_timer", "_transport")
+
+    def __init__(
+        self, transport: asyncio.Transport, *, seconds: float, give_up: Callable[[], None]
+    ) -> None:
+        self._transport = transport
+        self._seconds = seconds
+        self._give_up = give_up
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._left = 0
+
+    def begin(self) -> None:
+        """The connection is full."""
+        self.end()
+        self._left = self._transport.get_write_buffer_size()
+        self._timer = self._loop.call_later(self._seconds, self._look)
+
+    def end(self) -> None:
+        """It has room, or is lost."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        if self._transport.get_write_buffer_size() > self._left - _LEAST_BYTES:
+            self._give_up()
+        else:
+            self.begin()

@@ -1,0 +1,1 @@
+"""The way out to hosts that users or providers name: only to addresses of the public internet."""

@@ -1,0 +1,165 @@
+"""Sends webhooks: signed as Standard Webhooks are, one request for each attempt.
+
+What must stay true: only addresses of the public internet are reached, over TLS; in development
+those of this machine too, also without TLS. Of an answer only its head is read.
+"""
+
+import asyncio
+import ssl
+from datetime import UTC, datetime
+from ipaddress import ip_address
+from typing import Final
+
+import httpx2
+from standardwebhooks.webhooks import Webhook as Signer
+
+from domain.webhooks import MAX_URL_LENGTH, Answer, HeldWebhook, Message
+from outbound.guarded import (
+    Forbidden,
+    NoAddress,
+    Resolve,
+    find_addresses,
+    is_loopback_name,
+    is_public,
+    resolve,
+    send,
+    trusted_authorities,
+)
+from outbound.retry_after import retry_after_seconds
+
+_LOOK_SECONDS: Final = 2.0
+"""For finding out where a new URL leads."""
+_NOT_PUBLIC: Final = "The host's address is not public."
+_FAULTS: Final[dict[type[Exception], str]] = {
+    NoAddress: "The host has no address.",
+    Forbidden: _NOT_PUBLIC,
+    TimeoutError: "There was no answer in time.",
+    httpx2.TimeoutException: "There was no answer in time.",
+    httpx2.ConnectError: "No connection could be made.",
+    httpx2.HTTPError: "The connection broke, or the answer was not HTTP.",
+    OSError: "The host's name could not be resolved.",
+}
+
+
+class HttpWebhookSender:
+    """See `domain.ports.webhooks.WebhookSender`."""
+
+    def __init__(
+        self,
+        *,
+        allows_loopback: bool,
+        seconds: float,
+        verify: ssl.SSLContext | None = None,
+        resolve: Resolve = resolve,
+    ) -> None:
+        self._allows_loopback = allows_loopback
+        self._seconds = seconds
+        self._resolve = resolve
+        # Connections are made to addresses: one that is kept for a host must not serve another.
+        self._client = httpx2.AsyncClient(
+            verify=verify or trusted_authorities(),
+            trust_env=False,
+            follow_redirects=False,
+            timeout=httpx2.Timeout(seconds),
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=0),
+            headers={"user-agent": "darkroom", "accept": "*/*", "accept-encoding": "identity"},
+        )
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+    async def find_problem(self, url: str) -> str | None:
+        parsed = _parse(url)
+        if parsed is None:
+            return f"The URL should be https, of at most {MAX_URL_LENGTH} characters."
+        problem = self._find_fault(parsed)
+        if problem is not None:
+            return problem
+        try:
+            async with asyncio.timeout(_LOOK_SECONDS):
+                await self._find_addresses(parsed)
+        except Forbidden:
+            return _NOT_PUBLIC
+        except (NoAddress, OSError):
+            pass  # what a resolver does not know now, it may know when there is an event
+        return None
+
+    async def send(self, held: HeldWebhook, message: Message) -> Answer:
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await self._send(held, message)
+        except (httpx2.HTTPError, NoAddress, Forbidden, OSError) as error:
+            fault = next(text for kind, text in _FAULTS.items() if isinstance(error, kind))
+            return Answer(error=_explain_tls(error) or fault)
+
+    async def _send(self, held: HeldWebhook, message: Message) -> Answer:
+        url, body, now = httpx2.URL(held.url), message.body, datetime.now(UTC)
+        if self._find_fault(url) is not None:
+            raise Forbidden(held.id)  # allowed where it was made, such as in development
+        response = await send(
+            self._client,
+            "POST",
+            url,
+            addresses=await self._find_addresses(url),
+            headers={
+                "content-type": "application/json",
+                "webhook-id": message.id,
+                "webhook-timestamp": str(int(now.timestamp())),
+                "webhook-signature": Signer(held.secret).sign(message.id, now, body.decode()),
+            },
+            content=body,
+        )
+        await response.aclose()
+        if response.is_success:
+            return Answer(response.status_code)
+        return Answer(
+            response.status_code,
+            f"The answer was HTTP {response.status_code}.",
+            retry_after_seconds(response.headers),
+        )
+
+    def _find_fault(self, url: httpx2.URL) -> str | None:
+        """What is wrong with a URL, as far as that can be seen."""
+        if url.userinfo or url.fragment:
+            return "The URL should have neither credentials nor a fragment."
+        if self._is_own_machine(url):
+            return None
+        if url.scheme != "https":
+            return "The URL should begin with https://."
+        name = url.host.lower().rstrip(".")
+        try:
+            return None if is_public(ip_address(name)) else _NOT_PUBLIC
+        except ValueError:
+            pass
+        labels = name.split(".")
+        # Resolvers take a number for an address in disguise. A name without a dot is a neighbour's.
+        if len(labels) == 1 or labels[-1] == "localhost" or labels[-1][:1].isdecimal():
+            return _NOT_PUBLIC
+        return None
+
+    def _is_own_machine(self, url: httpx2.URL) -> bool:
+        return self._allows_loopback and is_loopback_name(url.host)
+
+    async def _find_addresses(self, url: httpx2.URL) -> list[str]:
+        own = self._is_own_machine(url)
+        return list(await find_addresses(url, loopback=own, resolve=self._resolve))
+
+
+def _parse(url: str) -> httpx2.URL | None:
+    if len(url) > MAX_URL_LENGTH or not url.isprintable() or " " in url:
+        return None
+    try:
+        parsed = httpx2.URL(url)
+    except httpx2.InvalidURL:
+        return None
+    port = parsed.port if parsed.port is not None else 443
+    usable = parsed.host and parsed.scheme in {"http", "https"} and 0 < port < 65_536
+    return parsed if usable else None
+
+
+def _explain_tls(error: BaseException | None) -> str | None:
+    while error is not None:
+        if isinstance(error, ssl.SSLError):
+            return "The connection could not be encrypted, or its certificate is not valid."
+        error = error.__cause__ or error.__context__
+    return None

@@ -1,0 +1,31 @@
+"""Documents of GraphQL that clients name by their digest.
+
+They are bounded by their ids: a document's is the beginning of its digest, so that there are 4,096
+at most, and a later one takes the place of an earlier one.
+"""
+
+from datetime import UTC, datetime
+from typing import Final
+
+from storage.mongo.database import Database, repository
+
+_ID_LENGTH: Final = 3
+
+
+@repository
+class MongoDocumentRepository:
+    """See `edge.persisted.DocumentStore`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def find(self, digest: str) -> str | None:
+        found = await self._database.documents.find_one(
+            {"_id": digest[:_ID_LENGTH], "digest": digest}
+        )
+        return found["text"] if found else None
+
+    async def keep(self, digest: str, document: str) -> None:
+        kept = {"digest": digest, "text": document, "createdAt": datetime.now(UTC)}
+        slot = {"_id": digest[:_ID_LENGTH]}
+        await self._database.documents.replace_one(slot, kept, upsert=True)

@@ -1,0 +1,248 @@
+"""Jobs as documents, with a lease that every write of their progress renews."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Generic
+
+from pymongo import ReturnDocument
+from pymongo.asynchronous.collection import AsyncCollection
+
+from domain.conflicts import Conflict
+from domain.conversations import Conversation
+from domain.errors import GenerationErrorCode
+from domain.ids import ViewerId
+from domain.images import ImageRecord
+from domain.jobs import AnyJob, Export, Import, JobClaim
+from domain.outputs import MAX_COUNT, GenerationError, OutputStatus
+from domain.turns import Turn
+from storage.mongo.accounts import touch_account
+from storage.mongo.collections import UNFINISHED_JOB, Document
+from storage.mongo.conversations import imported_conversation
+from storage.mongo.database import Database, repository
+from storage.mongo.images import record_document
+from storage.mongo.output_rules import from_now
+from storage.mongo.transaction import Abort, Transaction
+from storage.mongo.turns import imported_turn
+
+
+@repository
+class _MongoJobRepository(Generic[AnyJob]):
+    """See `domain.ports.JobRepository`."""
+
+    _name: str
+    """Of the collection."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(self, job: AnyJob, *, at_most: int) -> bool:
+        running = {"ownerId": job.owner_id, "status": UNFINISHED_JOB}
+
+        async def work(transaction: Transaction) -> None:
+            # Two of a viewer's transactions conflict here, so that the second counts the first.
+            await touch_account(transaction, job.owner_id, f"{self._name}At")
+            jobs = transaction.collection(self._name)
+            if await jobs.count_documents(running, limit=at_most) >= at_most:
+                raise Abort(Conflict.LIMIT_REACHED)
+            await jobs.insert_one(
+                {
+                    "_id": job.id,
+                    "ownerId": job.owner_id,
+                    "status": job.status.value,
+                    "progress": None,
+                    "error": None,
+                    "fence": 0,
+                    "leaseUntil": None,
+                    "createdAt": job.created_at,
+                    "expiresAt": None,
+                    **self._to_document(job),
+                }
+            )
+
+        done = await self._database.transact(work, account=job.owner_id)
+        return not isinstance(done, Conflict)
+
+    async def get_many(self, viewer_id: ViewerId, ids: Iterable[str]) -> Mapping[str, AnyJob]:
+        query = {"_id": {"$in": list(set(ids))}, "ownerId": viewer_id}
+        return {found["_id"]: self._read(found) async for found in self._jobs.find(query)}
+
+    async def claim(self, *, lease: timedelta, max_tries: int) -> JobClaim[AnyJob] | None:
+        # Missing sorts before every date: one that was never claimed has no lease.
+        is_free = {"$expr": {"$lte": ["$leaseUntil", "$$NOW"]}}
+        found = await self._jobs.find_one_and_update(
+            {"status": UNFINISHED_JOB, "fence": {"$lt": max_tries}, **is_free},
+            [
+                {
+                    "$set": {
+                        "status": OutputStatus.GENERATING.value,
+                        "fence": {"$add": ["$fence", 1]},
+                        "leaseUntil": from_now(lease),
+                    }
+                }
+            ],
+            sort=[("createdAt", 1)],
+            return_document=ReturnDocument.AFTER,
+        )
+        return JobClaim(self._read(found), found["fence"]) if found else None
+
+    async def abandon(self, *, max_tries: int, error: GenerationError, kept: timedelta) -> None:
+        await self._jobs.update_many(
+            {
+                "status": UNFINISHED_JOB,
+                "fence": {"$gte": max_tries},
+                "$expr": {"$lte": ["$leaseUntil", "$$NOW"]},
+            },
+            _ending(OutputStatus.FAILED, kept=kept, error=_error_document(error)),
+        )
+
+    async def renew(
+        self, claim: JobClaim[AnyJob], *, progress: float | None, lease: timedelta
+    ) -> bool:
+        return await self._write(
+            claim, [{"$set": {"progress": progress, "leaseUntil": from_now(lease)}}]
+        )
+
+    async def fail(
+        self, claim: JobClaim[AnyJob], error: GenerationError, *, kept: timedelta
+    ) -> bool:
+        return await self._write(
+            claim, _ending(OutputStatus.FAILED, kept=kept, error=_error_document(error))
+        )
+
+    @property
+    def _jobs(self) -> AsyncCollection[Document]:
+        return self._database.collection(self._name)
+
+    async def _write(self, claim: JobClaim[AnyJob], update: list[Document]) -> bool:
+        written = await self._jobs.update_one(_held(claim), update)
+        return written.matched_count == 1
+
+    def _to_document(self, job: AnyJob) -> Document:
+        raise NotImplementedError
+
+    def _read(self, document: Document) -> AnyJob:
+        raise NotImplementedError
+
+
+@repository
+class MongoExportRepository(_MongoJobRepository[Export]):
+    """See `domain.ports.ExportRepository`."""
+
+    _name = "exports"
+
+    async def complete(
+        self, claim: JobClaim[Export], *, key: str, byte_size: int, kept: timedelta
+    ) -> bool:
+        update = _ending(OutputStatus.COMPLETED, kept=kept, key=key, byteSize=byte_size)
+        return await self._write(claim, update)
+
+    def _to_document(self, job: Export) -> Document:
+        return {"conversationId": job.conversation_id, "key": None, "byteSize": None}
+
+    def _read(self, document: Document) -> Export:
+        byte_size = document["byteSize"]
+        return Export(
+            id=document["_id"],
+            conversation_id=document["conversationId"],
+            key=document["key"],
+            byte_size=byte_size if byte_size is None or byte_size <= MAX_COUNT else None,
+            **_common(document),
+        )
+
+
+@repository
+class MongoImportRepository(_MongoJobRepository[Import]):
+    """See `domain.ports.ImportRepository`. All that is written together with a claim conflicts with
+    the deletion of its job, which is the first thing that is deleted of a viewer.
+    """
+
+    _name = "imports"
+
+    async def add_images(self, claim: JobClaim[Import], records: Sequence[ImageRecord]) -> bool:
+        async def work(transaction: Transaction) -> None:
+            await _touch(transaction, claim)
+            documents = [record_document(claim.job.owner_id, one) for one in records]
+            await transaction.images.insert_many(documents)
+
+        return not isinstance(await self._database.transact(work), Conflict)
+
+    async def add_turns(self, claim: JobClaim[Import], turns: Sequence[Turn]) -> bool:
+        async def work(transaction: Transaction) -> None:
+            await _touch(transaction, claim)
+            ids = [turn.id for turn in turns]
+            # Those of an earlier try.
+            owned = {"_id": {"$in": ids}, "ownerId": claim.job.owner_id}
+            await transaction.turns.delete_many(owned)
+            await transaction.turns.insert_many(map(imported_turn, turns))
+
+        return not isinstance(await self._database.transact(work), Conflict)
+
+    async def complete(
+        self,
+        claim: JobClaim[Import],
+        conversations: Sequence[tuple[Conversation, str]],
+        *,
+        kept: timedelta,
+    ) -> bool:
+        async def work(transaction: Transaction) -> None:
+            first, _ = conversations[0]
+            done = await transaction.imports.update_one(
+                _held(claim), _ending(OutputStatus.COMPLETED, kept=kept, conversationId=first.id)
+            )
+            if not done.matched_count:
+                raise Abort(Conflict.STALE)
+            await transaction.conversations.insert_many(
+                imported_conversation(one, texts) for one, texts in conversations
+            )
+
+        return not isinstance(await self._database.transact(work), Conflict)
+
+    def _to_document(self, job: Import) -> Document:
+        return {"uploadId": job.upload_id, "key": job.key, "conversationId": None}
+
+    def _read(self, document: Document) -> Import:
+        return Import(
+            id=document["_id"],
+            upload_id=document["uploadId"],
+            key=document["key"],
+            conversation_id=document["conversationId"],
+            **_common(document),
+        )
+
+
+async def _touch(transaction: Transaction, claim: JobClaim[Import]) -> None:
+    touched = await transaction.imports.update_one(_held(claim), {"$inc": {"writes": 1}})
+    if not touched.matched_count:
+        raise Abort(Conflict.STALE)
+
+
+def _held(claim: JobClaim[AnyJob]) -> Document:
+    return {
+        "_id": claim.job.id,
+        "ownerId": claim.job.owner_id,
+        "status": UNFINISHED_JOB,
+        "fence": claim.fence,
+    }
+
+
+def _ending(status: OutputStatus, *, kept: timedelta, **more: object) -> list[Document]:
+    ended = {"status": status.value, "progress": None, "expiresAt": from_now(kept)}
+    return [{"$set": {**ended, **{name: {"$literal": value} for name, value in more.items()}}}]
+
+
+def _error_document(error: GenerationError) -> Document:
+    return {"code": error.code.value, "retryable": error.retryable}
+
+
+def _common(document: Document) -> Document:
+    error = document["error"]
+    return {
+        "owner_id": document["ownerId"],
+        "status": OutputStatus(document["status"]),
+        "progress": document["progress"],
+        "error": GenerationError(GenerationErrorCode(error["code"]), error["retryable"])
+        if error
+        else None,
+        "created_at": document["createdAt"],
+        "expires_at": document["expiresAt"],
+    }

@@ -1,0 +1,111 @@
+"""Deleted conversations that can be restored: their documents, kept apart, so that no query finds
+them, until their time is over or they are restored.
+
+Each is `document` as it was in `collection`, but that its outputs have ended and show no preview.
+Images have `key` and `renditionWidths` beside it: their bytes are still referred to.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from domain.conflicts import Conflict
+from domain.execution.rules import derive_status
+from domain.ids import ConversationId, ViewerId
+from domain.outputs import OutputStatus
+from storage.mongo.accounts import touch_account
+from storage.mongo.collections import Document
+from storage.mongo.images import hold_images
+from storage.mongo.output_rules import UNFINISHED_OUTPUT
+from storage.mongo.transaction import Abort, Transaction
+
+_ENDED: Final[Document] = {
+    "status": OutputStatus.CANCELLED.value,
+    "creditsReserved": 0,
+    "progress": None,
+    "queuePosition": None,
+    "leaseUntil": None,
+    "notBefore": None,
+    "deadlineAt": None,
+}
+
+
+async def put_aside(
+    transaction: Transaction,
+    conversation: Document,
+    turns: Iterable[Document],
+    images: Iterable[Document],
+    *,
+    keep: timedelta,
+) -> None:
+    """Keep what has just been deleted. `images` are those that are gone."""
+    now = datetime.now(UTC)
+    documents = [
+        ("conversations", conversation),
+        *(("turns", _end(turn, now)) for turn in turns),
+        *(("images", image) for image in images),
+    ]
+    await transaction.trash.insert_many(
+        {
+            "_id": document["_id"],
+            "ownerId": conversation["ownerId"],
+            "conversationId": conversation["_id"],
+            "collection": name,
+            "document": document,
+            "until": now + keep,
+            **{key: document[key] for key in ("key", "renditionWidths") if name == "images"},
+        }
+        for name, document in documents
+    )
+
+
+async def take_back(
+    transaction: Transaction, viewer_id: ViewerId, conversation_id: ConversationId
+) -> Document:
+    """Restore the documents of a conversation, and return its own.
+
+    Abort with STALE where they are not there, with IMAGE_GONE where something that it refers to has
+    been deleted meanwhile.
+    """
+    await touch_account(transaction, viewer_id, "restoredAt")
+    own = {"ownerId": viewer_id, "conversationId": conversation_id}
+    found = await transaction.trash.find({**own, "until": {"$gt": datetime.now(UTC)}}).to_list()
+    kept: dict[str, list[Document]] = {"conversations": [], "turns": [], "images": []}
+    for one in found:
+        kept[one["collection"]].append(one["document"])
+    if not kept["conversations"]:
+        raise Abort(Conflict.STALE)
+    await transaction.trash.delete_many(own)
+    if kept["images"]:
+        await transaction.images.insert_many(kept["images"])
+    [conversation] = kept["conversations"]
+    references = {
+        reference["image"]["id"] for turn in kept["turns"] for reference in turn["references"]
+    }
+    source_image = conversation["sourceImage"]
+    await hold_images(
+        transaction, viewer_id, ids=references | ({source_image["id"]} if source_image else set())
+    )
+    outputs = [output for turn in kept["turns"] for output in turn["outputs"]]
+    ids = [image["id"] for output in outputs for image in output["images"]]
+    there = set(
+        await transaction.images.distinct("_id", {"_id": {"$in": ids}, "ownerId": viewer_id})
+    )
+    for output in outputs:
+        output["images"] = [image for image in output["images"] if image["id"] in there]
+    await transaction.turns.insert_many(kept["turns"])
+    conversation |= {"version": conversation["version"] + 1, "updatedAt": datetime.now(UTC)}
+    await transaction.conversations.insert_one(conversation)
+    return conversation
+
+
+def _end(turn: Document, now: datetime) -> Document:
+    """The turn without what runs, and without previews, whose bytes are deleted."""
+    for output in turn["outputs"]:
+        output["preview"] = None
+        if output["status"] in UNFINISHED_OUTPUT:
+            output |= {**_ENDED, "version": output["version"] + 1, "completedAt": now}
+    statuses = [OutputStatus(output["status"]) for output in turn["outputs"]]
+    turn |= {"status": derive_status(statuses).value, "version": turn["version"] + 1}
+    turn["completedAt"] = turn["completedAt"] or now
+    return turn

@@ -1,0 +1,260 @@
+"""Exports: a ZIP of what a viewer has, made by a job that survives its process."""
+
+import asyncio
+import io
+import json
+import os
+import tracemalloc
+import zipfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Any, Final
+
+import pytest
+from pydantic import SecretStr
+from pymongo import AsyncMongoClient
+
+from domain.ids import new_image_id
+from domain.images import new_key
+from domain.jobs import MAX_RUNNING_JOBS
+from tests.clients import PATIENCE_SECONDS, Data, GraphQLClient
+from tests.conftest import Darkroom, StartDarkroom
+from tests.operations import (
+    DELETE,
+    DELETE_VIEWER,
+    GALLERY,
+    SET_FAVOURITE,
+    a_sample,
+    codes,
+    conversation_with,
+    samples,
+)
+
+IMAGES: Final = int(os.environ.get("DARKROOM_TEST_EXPORTED", "100"))
+FIELDS: Final = "id status progress url byteSize expiresAt error { code message retryable }"
+EXPORT: Final = f"""
+mutation Export($id: ID!) {{
+  exportConversation(input: {{conversationId: $id}}) {{
+    export {{ {FIELDS} }} userErrors {{ code message path }}
+  }}
+}}
+"""
+EXPORT_VIEWER: Final = f"""
+mutation {{ exportViewer {{ export {{ {FIELDS} }} userErrors {{ code message path }} }} }}
+"""
+NODE: Final = f"query($id: ID!) {{ node(id: $id) {{ ... on Export {{ {FIELDS} }} }} }}"
+
+
+async def ended(client: GraphQLClient, export: Data) -> Data:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while export["status"] in ("QUEUED", "GENERATING"):
+            export = (await client(NODE, id=export["id"]))["node"]
+    return export
+
+
+async def archive(client: GraphQLClient, export: Data) -> zipfile.ZipFile:
+    """The ZIP of an export, once it is complete."""
+    export = await ended(client, export)
+    assert (export["status"], export["error"]) == ("COMPLETED", None)
+    response = await client.http.get(export["url"])
+    assert response.headers["content-type"] == "application/zip"
+    assert len(response.content) == export["byteSize"]
+    found = zipfile.ZipFile(io.BytesIO(response.content))
+    assert found.testzip() is None
+    return found
+
+
+def read(archive: zipfile.ZipFile, name: str) -> Any:
+    return json.loads(archive.read(name))
+
+
+def images_of(archive: zipfile.ZipFile) -> dict[str, Data]:
+    parts = [read(archive, name) for name in read(archive, "manifest.json")["images"]]
+    return {image["id"]: image for part in parts for image in part["images"]}
+
+
+async def test_an_export_of_a_conversation_has_all_that_it_consists_of(
+    client: GraphQLClient,
+) -> None:
+    source, other = (one["id"] for one in (await samples(client))[:2])
+    done = await conversation_with(
+        client, turns=2, sourceImageId=source, manualReferenceIds=[other], userMessage="Ébène 狐"
+    )
+    elsewhere = await conversation_with(client, userMessage="Elsewhere")
+    made = done["turn"]["outputs"][0]["image"]["id"]
+    await client(SET_FAVOURITE, id=made, favourite=True)
+    conversation = done["conversation"]
+
+    payload = (await client(EXPORT, id=conversation["id"]))["exportConversation"]
+    found = await archive(client, payload["export"])
+
+    manifest = read(found, "manifest.json")
+    assert (manifest["format"], manifest["version"]) == ("darkroom-export", 1)
+    [facts] = manifest["conversations"]
+    assert facts["id"] == conversation["id"]
+    assert (facts["title"], facts["sourceImageId"]) == ("Ébène 狐", source)
+    turns = [turn for name in facts["turns"] for turn in read(found, name)["turns"]]
+    assert [turn["userMessage"] for turn in turns] == ["Ébène 狐", "Sepia"]
+    assert [one["imageId"] for one in turns[0]["references"]] == [source, other]
+    (output,) = turns[1]["outputs"]
+    shown = done["turn"]["outputs"][0]
+    assert (output["model"], output["images"]) == (shown["model"]["id"], [made])
+    images = images_of(found)
+    first = turns[0]["outputs"][0]["images"][0]
+    assert set(images) == {source, other, first, made}
+    assert images[made]["favourite"]
+    assert images[made]["prompt"] == "Sepia"
+    assert images[made]["seed"] == shown["images"][0]["seed"]
+    assert first in images[made]["madeFrom"]
+    original = (await client.http.get(shown["images"][0]["url"])).content
+    assert found.read(images[made]["file"]) == original
+    for image in images.values():
+        assert sha256(found.read(image["file"])).hexdigest() == image["sha256"]
+    assert "Elsewhere" not in str(turns)
+    assert elsewhere["conversation"]["id"] not in str(manifest)
+
+
+async def test_an_export_of_a_viewer_has_everything(client: GraphQLClient) -> None:
+    await samples(client)
+    done = [await conversation_with(client, userMessage=text) for text in ("one", "two", "three")]
+    own = (await client(GALLERY, first=100))["viewer"]["images"]["nodes"]
+
+    payload = (await client(EXPORT_VIEWER))["exportViewer"]
+    found = await archive(client, payload["export"])
+
+    facts = read(found, "manifest.json")["conversations"]
+    assert {one["id"] for one in facts} == {one["conversation"]["id"] for one in done}
+    assert sorted(one["title"] for one in facts) == ["one", "three", "two"]
+    assert set(images_of(found)) == {image["id"] for image in own}
+    assert len(found.namelist()) == len(set(found.namelist()))
+
+
+async def test_what_is_anothers_is_neither_exported_nor_read(
+    darkroom: Darkroom, client: GraphQLClient
+) -> None:
+    done = await conversation_with(client)
+    stranger = darkroom.client()
+    export = (await client(EXPORT, id=done["conversation"]["id"]))["exportConversation"]["export"]
+
+    for name in (done["conversation"]["id"], "conv_nothing", export["id"]):
+        refused = (await stranger(EXPORT, id=name))["exportConversation"]
+        assert codes(refused) == [("NOT_FOUND", "conversationId")]
+    assert (await stranger(NODE, id=export["id"]))["node"] is None
+    own = await archive(stranger, (await stranger(EXPORT_VIEWER))["exportViewer"]["export"])
+    assert done["conversation"]["id"] not in own.read("manifest.json").decode()
+
+
+async def test_few_run_at_once(start_darkroom: StartDarkroom) -> None:
+    darkroom = await start_darkroom()
+    client = darkroom.client()
+    done = await conversation_with(client)
+    async with collection(darkroom) as exports:
+        # Held by a process that is not there.
+        held = {"status": "GENERATING", "leaseUntil": datetime.now(UTC) + timedelta(hours=1)}
+        for _ in range(MAX_RUNNING_JOBS):
+            payload = (await client(EXPORT, id=done["conversation"]["id"]))["exportConversation"]
+            await ended(client, payload["export"])
+            await exports.update_one({"_id": payload["export"]["id"]}, {"$set": held})
+
+        answer = await client.execute(EXPORT, id=done["conversation"]["id"])
+
+        assert answer["errors"][0]["extensions"]["code"] == "RATE_LIMITED"
+
+
+@asynccontextmanager
+async def collection(darkroom: Darkroom, name: str = "exports") -> AsyncIterator[Any]:
+    uri = darkroom.settings.mongodb_uri
+    assert isinstance(uri, SecretStr)
+    async with AsyncMongoClient[Data](uri.get_secret_value()) as mongodb:
+        yield mongodb[darkroom.settings.mongodb_database][name]
+
+
+async def test_what_a_process_has_left_is_made_by_another(start_darkroom: StartDarkroom) -> None:
+    darkroom = await start_darkroom()
+    client = darkroom.client()
+    done = await conversation_with(client)
+    export = (await client(EXPORT, id=done["conversation"]["id"]))["exportConversation"]["export"]
+    first = await ended(client, export)
+    async with collection(darkroom) as exports:
+        left = {"status": "GENERATING", "key": None, "leaseUntil": datetime.now(UTC)}
+        await exports.update_one({"_id": export["id"]}, {"$set": left})
+
+        again = await ended(client, (await client(NODE, id=export["id"]))["node"])
+
+        assert again["status"] == "COMPLETED"
+        assert again["url"] != first["url"]
+        # One that fails again and again is given up.
+        await exports.update_one({"_id": export["id"]}, {"$set": {**left, "fence": 5}})
+        given_up = await ended(client, (await client(NODE, id=export["id"]))["node"])
+        assert given_up["status"] == "FAILED"
+        assert given_up["error"]["code"] == "STORAGE_UNAVAILABLE"
+        assert given_up["url"] is None
+
+
+async def test_images_whose_bytes_are_gone_are_named(start_darkroom: StartDarkroom) -> None:
+    darkroom = await start_darkroom()
+    client = darkroom.client()
+    sample = await a_sample(client)
+    done = await conversation_with(client, sourceImageId=sample["id"])
+    url = done["turn"]["outputs"][0]["images"][0]["url"]
+    path = url.partition("/objects/")[2].partition("?")[0]
+    (darkroom.settings.data_dir / "objects" / path).unlink()
+
+    payload = (await client(EXPORT, id=done["conversation"]["id"]))["exportConversation"]
+    images = images_of(await archive(client, payload["export"]))
+
+    gone = images[done["turn"]["outputs"][0]["image"]["id"]]
+    assert (gone["file"], gone["sha256"]) == (None, None)
+    assert images[sample["id"]]["file"]
+
+
+async def test_an_export_is_never_whole_in_memory(start_darkroom: StartDarkroom) -> None:
+    """A megabyte for each image, several times what the process may need for all of them."""
+    darkroom = await start_darkroom()
+    client = darkroom.client()
+    sample = await a_sample(client)
+    key = new_key("images", "image/png")
+    path = darkroom.settings.data_dir / "objects" / key
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(os.urandom(1_000_000))
+    async with collection(darkroom, "images") as images:
+        record = await images.find_one({"_id": sample["id"]})
+        await images.insert_many(
+            {**record, "_id": new_image_id(), "key": key, "contentType": "image/png"}
+            for _ in range(IMAGES)
+        )
+
+    tracemalloc.start()
+    try:
+        payload = (await client(EXPORT_VIEWER))["exportViewer"]
+        export = await ended(client, payload["export"])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert export["status"] == "COMPLETED"
+    assert export["byteSize"] > IMAGES * 1_000_000
+    assert peak < 30_000_000
+
+
+@pytest.mark.parametrize("end", ["conversation", "viewer"])
+async def test_exports_are_deleted_with_what_they_are_of(
+    start_darkroom: StartDarkroom, end: str
+) -> None:
+    darkroom = await start_darkroom()
+    client = darkroom.client()
+    done = await conversation_with(client)
+    export = (await client(EXPORT, id=done["conversation"]["id"]))["exportConversation"]["export"]
+    export = await ended(client, export)
+
+    if end == "conversation":
+        await client(DELETE, id=done["conversation"]["id"])
+        assert (await client(NODE, id=export["id"]))["node"] is None
+    else:
+        await client(DELETE_VIEWER, id=(await client("{ viewer { id } }"))["viewer"]["id"])
+
+    assert (await client.http.get(export["url"])).status_code == 404
+    async with collection(darkroom) as exports:
+        assert await exports.count_documents({}) == 0

@@ -1,0 +1,175 @@
+"""Deleted conversations come back, where the operator keeps them for some days."""
+
+from typing import Any, Final
+
+from domain.images import shard_of
+from storage.mongo.database import open_database
+from storage.mongo.referenced_objects import MongoReferencedObjectRepository
+from tests.api.test_deleting_everything import keys
+from tests.api.test_exports import collection
+from tests.clients import Data, GraphQLClient
+from tests.conftest import Darkroom, StartDarkroom
+from tests.operations import (
+    DELETE,
+    DELETE_IMAGE,
+    DELETE_VIEWER,
+    GALLERY,
+    TURN,
+    codes,
+    conversation_with,
+    send,
+    start,
+)
+from tests.uploads import uploaded
+
+RESTORE: Final = """
+mutation Restore($id: ID!) {
+  restoreConversation(input: {conversationId: $id}) {
+    conversation { id title turnCount } userErrors { code message path }
+  }
+}
+"""
+READ: Final = (
+    "query($id: ID!) { conversation(id: $id) { title turnCount turns { nodes { ...Turn } } } }"
+    + TURN
+)
+
+
+async def restore(client: GraphQLClient, conversation_id: str) -> Data:
+    payload: Data = (await client(RESTORE, id=conversation_id))["restoreConversation"]
+    return payload
+
+
+async def gallery(client: GraphQLClient) -> list[str]:
+    nodes = (await client(GALLERY, first=100))["viewer"]["images"]["nodes"]
+    return [one["id"] for one in nodes]
+
+
+def without_links(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            name: without_links(inner)
+            for name, inner in value.items()
+            if name not in ("url", "urlExpiresAt")
+        }
+    return [without_links(one) for one in value] if isinstance(value, list) else value
+
+
+async def test_a_conversation_comes_back_as_it_was(start_darkroom: StartDarkroom) -> None:
+    darkroom = await start_darkroom(restore_days=7)
+    client = darkroom.client()
+    source = (await uploaded(client))["id"]
+    done = await conversation_with(client, turns=2, sourceImageId=source)
+    conversation_id = done["conversation"]["id"]
+    before = (await client(READ, id=conversation_id))["conversation"]
+    images, stored = await gallery(client), await keys(darkroom)
+
+    await client(DELETE, id=conversation_id)
+
+    assert (await client(READ, id=conversation_id))["conversation"] is None
+    made = {
+        image["id"] for turn in before["turns"]["nodes"] for image in turn["outputs"][0]["images"]
+    }
+    assert set(await gallery(client)) == set(images) - made
+    assert not await orphans(darkroom)
+    payload = await restore(client, conversation_id)
+    assert payload == {
+        "conversation": {"id": conversation_id, "title": "A boat", "turnCount": 2},
+        "userErrors": [],
+    }
+    after = (await client(READ, id=conversation_id))["conversation"]
+    assert without_links(after) == without_links(before)
+    assert await gallery(client) == images
+    assert await keys(darkroom) == stored
+    assert codes(await restore(client, conversation_id)) == [("NOT_RESTORABLE", "conversationId")]
+    async with collection(darkroom, "trash") as trash:
+        assert await trash.count_documents({}) == 0
+    # It goes on, and can be deleted again.
+    assert (await send(client, conversation_id))["turn"]["turnIndex"] == 2
+    await client(DELETE, id=conversation_id)
+    assert (await restore(client, conversation_id))["userErrors"] == []
+
+
+async def orphans(darkroom: Darkroom) -> set[str]:
+    """What orphan collection would delete once it is old."""
+    settings = darkroom.settings
+    assert settings.mongodb_uri is not None
+    async with open_database(
+        settings.mongodb_uri.get_secret_value(), settings.mongodb_database
+    ) as database:
+        referenced = MongoReferencedObjectRepository(database)
+        stored = {key for key in await keys(darkroom) if not key.startswith("uploads/")}
+        for shard in {shard_of(key) for key in stored}:
+            stored -= (await referenced.of_shard(shard)).kept
+    return stored
+
+
+async def test_what_was_running_comes_back_as_cancelled(start_darkroom: StartDarkroom) -> None:
+    client = (await start_darkroom(restore_days=1)).client()
+    started = await start(client, selectedModels=["rehearsal-hangs"])
+    credits_before = (await client("{ viewer { credits { available } } }"))["viewer"]["credits"]
+    conversation_id = started["conversation"]["id"]
+
+    await client(DELETE, id=conversation_id)
+    await restore(client, conversation_id)
+
+    conversation = (await client(READ, id=conversation_id))["conversation"]
+    (turn,) = conversation["turns"]["nodes"]
+    assert (turn["status"], turn["outputs"][0]["status"]) == ("CANCELLED", "CANCELLED")
+    assert turn["completedAt"]
+    viewer = (await client("{ viewer { credits { reserved available } } }"))["viewer"]
+    assert viewer["credits"]["reserved"] == 0
+    assert viewer["credits"]["available"] >= credits_before["available"]
+
+
+async def test_what_it_refers_to_has_to_be_there(start_darkroom: StartDarkroom) -> None:
+    client = (await start_darkroom(restore_days=1)).client()
+    source = (await uploaded(client))["id"]
+    done = await conversation_with(client, sourceImageId=source)
+    conversation_id = done["conversation"]["id"]
+    await client(DELETE, id=conversation_id)
+    deleted = (await client(DELETE_IMAGE, id=source))["deleteImage"]
+
+    assert deleted["userErrors"] == []
+    for _ in range(2):
+        assert codes(await restore(client, conversation_id)) == [
+            ("NOT_RESTORABLE", "conversationId")
+        ]
+
+
+async def test_what_is_over_or_anothers_does_not_come_back(
+    start_darkroom: StartDarkroom, darkroom: Darkroom, client: GraphQLClient
+) -> None:
+    own = await start_darkroom(restore_days=1)
+    owner, stranger = own.client(), own.client()
+    done = await conversation_with(owner)
+    conversation_id = done["conversation"]["id"]
+    await conversation_with(stranger)
+    await owner(DELETE, id=conversation_id)
+
+    assert codes(await restore(stranger, conversation_id)) == [("NOT_RESTORABLE", "conversationId")]
+    async with collection(own, "trash") as trash:
+        await trash.update_many({}, [{"$set": {"until": {"$subtract": ["$$NOW", 1000]}}}])
+    assert codes(await restore(owner, conversation_id)) == [("NOT_RESTORABLE", "conversationId")]
+    assert codes(await restore(owner, "conv_nothing")) == [("NOT_FOUND", "conversationId")]
+    # Without the setting, nothing is kept.
+    gone = await conversation_with(client)
+    await client(DELETE, id=gone["conversation"]["id"])
+    assert codes(await restore(client, gone["conversation"]["id"])) == [
+        ("NOT_RESTORABLE", "conversationId")
+    ]
+    async with collection(darkroom, "trash") as trash:
+        assert await trash.count_documents({}) == 0
+
+
+async def test_nothing_is_kept_of_a_viewer_who_is_deleted(start_darkroom: StartDarkroom) -> None:
+    darkroom = await start_darkroom(restore_days=7)
+    client = darkroom.client()
+    done = await conversation_with(client)
+    await client(DELETE, id=done["conversation"]["id"])
+
+    await client(DELETE_VIEWER, id=(await client("{ viewer { id } }"))["viewer"]["id"])
+
+    async with collection(darkroom, "trash") as trash:
+        assert await trash.count_documents({}) == 0
+    assert await keys(darkroom) == set()

@@ -1,0 +1,60 @@
+"""What a stranger looks for is there, and names only what exists."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FILES = [
+    *sorted((ROOT / ".github").rglob("*.*")),
+    ROOT / ".github/CODEOWNERS",
+    *sorted((ROOT / ".devcontainer").iterdir()),
+    *(ROOT / name for name in ("SECURITY.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md")),
+]
+REGISTRIES = re.compile(r"\b(ghcr\.io|docker\.io|mcr\.microsoft\.com|quay\.io|pypi\.org|npmjs)\b")
+
+
+def targets() -> set[str]:
+    return set(re.findall(r"(?m)^([a-z]+):", (ROOT / "Makefile").read_text()))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda path: path.name)
+def test_the_commands_that_a_file_names_exist(file: Path) -> None:
+    text = file.read_text()
+    named = re.findall(r"(?:`|run: |: \")make ((?:[a-z]+ ?)+)", text)
+
+    assert {one for words in named for one in words.split()} <= targets()
+    assert not REGISTRIES.search(text)
+
+
+def test_a_forge_runs_what_ci_runs() -> None:
+    ours = (ROOT / ".ci/run").read_text()
+    workflow = (ROOT / ".github/workflows/ci.yml").read_text()
+
+    (commands,) = re.findall(r"(?m)^make (.+)$", ours)
+    assert re.findall(r"run: make (\w+)", workflow) == commands.split() == ["check", "test"]
+
+
+def test_every_path_with_an_owner_exists() -> None:
+    lines = (ROOT / ".github/CODEOWNERS").read_text().splitlines()
+    paths = [line.split()[0] for line in lines if line and not line.startswith("#")]
+
+    assert paths[0] == "*"
+    assert [path for path in paths[1:] if not (ROOT / path.strip("/")).exists()] == []
+
+
+def test_every_folder_with_updates_has_something_to_update() -> None:
+    text = (ROOT / ".github/dependabot.yml").read_text()
+    (npm,) = re.findall(r"directories: \[(.+)\]", text)
+
+    for folder in npm.split(", "):
+        assert (ROOT / folder.strip("/") / "package.json").is_file()
+    assert list((ROOT / "requirements").glob("*.in"))
+
+
+def test_security_and_conduct_are_named_where_people_begin() -> None:
+    readme = (ROOT / "README.md").read_text() + (ROOT / "CONTRIBUTING.md").read_text()
+
+    assert "SECURITY.md" in readme
+    assert "CODE_OF_CONDUCT.md" in readme

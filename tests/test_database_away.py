@@ -1,0 +1,121 @@
+"""A database that is frozen or away: while a process starts, and for what is asked meanwhile."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from time import monotonic
+
+import pytest
+from starlette.types import Message
+
+from domain.errors import Overloaded
+from runtime.lifecycle import DATABASE_AWAY
+from runtime.local_mongod import Mongod
+from serve import _explaining
+from settings import Limits
+from tests.conftest import darkrooms
+from tests.operations import START
+from tests.resilience.processes import away, frozen
+from tests.test_serve import START_SECONDS, serve
+from tests.tools import need_mongod
+
+SLOW_SECONDS = 3.0
+"""Of an operation, instead of ten."""
+FEW_SECONDS = 1.0
+"""What the test's own machine needs."""
+
+
+@pytest.fixture(scope="module")
+async def mongod(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mongod]:
+    mongod = Mongod(tmp_path_factory.mktemp("mongod"), binary=need_mongod())
+    await mongod.start()
+    yield mongod
+    await mongod.stop()
+
+
+@pytest.mark.parametrize("unavailable", [frozen, away], ids=["frozen", "away"])
+async def test_a_process_that_starts_waits_for_the_database(
+    mongod: Mongod, tmp_path_factory: pytest.TempPathFactory, unavailable: object
+) -> None:
+    folder, uri = tmp_path_factory.mktemp("data"), mongod.uri
+    assert callable(unavailable)
+    context = unavailable(mongod)
+    await context.__aenter__()
+    try:
+        async with serve(folder, DARKROOM_MONGODB_URI=uri) as served:
+            assert served.process.stderr is not None
+            async with asyncio.timeout(START_SECONDS):
+                line = await served.process.stderr.readline()
+            assert b"waiting for the database" in line
+            await context.__aexit__(None, None, None)
+            context = None
+            await served.until("Darkroom is ready")
+            await served.end(signal.SIGTERM)
+            assert "Traceback" not in served.errors
+    finally:
+        if context is not None:
+            await context.__aexit__(None, None, None)
+
+
+async def test_a_process_does_not_wait_for_ever(
+    mongod: Mongod, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder, uri = tmp_path_factory.mktemp("data"), mongod.uri
+
+    async with (
+        frozen(mongod),
+        serve(folder, DARKROOM_MONGODB_URI=uri, DARKROOM_START_SECONDS="0.5") as served,
+    ):
+        assert await served.end() == 2
+
+    assert "does not answer (0.5 seconds, DARKROOM_START_SECONDS)" in served.errors
+    assert len(served.errors.splitlines()) == 1
+
+
+async def test_a_database_that_goes_away_during_the_start_is_said_in_a_sentence() -> None:
+    sent: list[Message] = []
+
+    async def app(scope: object, receive: object, send: object) -> None:
+        assert callable(send)
+        try:
+            raise Overloaded
+        except Overloaded:
+            await send({"type": "lifespan.startup.failed", "message": "Traceback …"})
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        return {"type": "lifespan.startup"}
+
+    await _explaining(app)({"type": "lifespan"}, receive, send)
+
+    assert sent == [{"type": "lifespan.startup.failed", "message": DATABASE_AWAY}]
+
+
+async def test_while_the_database_is_frozen_everything_is_answered_with_503_in_time(
+    mongod: Mongod, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    limit = Limits(operation_seconds=SLOW_SECONDS)
+    async with darkrooms(mongod.uri, tmp_path_factory.mktemp("data")) as start:
+        darkroom = await start(limit=limit)
+        client, others = darkroom.client("ana"), darkroom.client("bob")
+        images = "{ viewer { images { nodes { id } } } }"
+        for one in (client, others):
+            await one(images)
+        wanted = {"userMessage": "A boat", "selectedModels": ["local-silver"]}
+        mutation = {"query": START, "variables": {"input": wanted}}
+
+        async with frozen(mongod):
+            began = monotonic()
+            answers = await asyncio.gather(
+                client.post(mutation), others.post(mutation), client.post({"query": images})
+            )
+            seconds = monotonic() - began
+
+    for answer in answers:
+        assert answer.status_code == 503, answer.text
+        (error,) = answer.json()["errors"]
+        assert error["extensions"]["code"] == "OVERLOADED"
+        assert error["extensions"]["retryAfterSeconds"] == int(answer.headers["retry-after"])
+    assert seconds < SLOW_SECONDS + FEW_SECONDS
