@@ -48,6 +48,8 @@ Code = GenerationErrorCode
         ("Unser neues Brot ist da", "Unser neues Brot ist da."),
         ("新しい石鹸です", "新しい石鹸です."),
         ("☕🎉", "☕🎉"),
+        ("#soap from #Lisbon", "Soap from Lisbon."),
+        ("#soap", "Soap."),
     ],
 )
 def test_a_caption_is_made_of_the_messages_own_words(message: str, caption: str) -> None:
@@ -84,6 +86,8 @@ def test_a_caption_is_made_of_the_messages_own_words(message: str, caption: str)
             ("a dog on the beach at sunset, 85mm, natural light",),
             "A dog on the beach at sunset.",
         ),
+        ("@Image1", ("a dog on the beach",), "A dog on the beach."),
+        ("@Image1 @Image2", ("make it warmer",), "@Image1 @Image2."),
         (
             "The new menu",
             ("a plate of figs, photorealistic, with honey, 8k",),

@@ -21,6 +21,8 @@ _MENTION: Final = re.compile(
     r"\s*(?:\b(?:with|using|from|like|of|com|usando|de|como)\s+)?(?<!\w)@image[0-9]+(?!\w)",
     re.IGNORECASE,
 )
+_HASH: Final = re.compile(r"#(?=\w)")
+"""Hashtags are for the end of a caption, and only if they are asked for."""
 _JOINING: Final = re.compile(r"^(?:and|or|e|ou)\s+", re.IGNORECASE)
 """What is left of a list of which the mentions were the beginning."""
 _WORD: Final = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
@@ -198,9 +200,9 @@ def compose(
     """
     topic = _topic_of(message)
     language = language or guess_language(message)
-    if _POINTING.fullmatch(topic):
+    if not topic or _POINTING.fullmatch(topic):
         described = filter(None, map(_description_of, prompts))
-        topic, prompts = next(described, topic), ()
+        topic, prompts = next(described, topic or one_line(message)), ()
     sentences = [_as_sentence(topic, is_lively=bool(_LIVELY.search(tone or "")))]
     words = _SENTENCES.get(language or "")
     if words is not None:
@@ -242,8 +244,8 @@ def _with_prompts(
 
 
 def _topic_of(message: str) -> str:
-    """What the post is about, in the viewer's words."""
-    topic = one_line(_MENTION.sub("", message))
+    """What the post is about, in the viewer's words; empty if it only mentions references."""
+    topic = one_line(_HASH.sub("", _MENTION.sub("", message)))
     kept = [one for one in _SENTENCE.split(topic) if not _ABOUT_WRITING.fullmatch(one)]
     topic = _COURTESY.sub("", " ".join(kept) or topic)
     for request in _REQUESTS:
@@ -251,8 +253,7 @@ def _topic_of(message: str) -> str:
         if rest != topic and _WORD.search(rest):
             topic = rest
             break
-    topic = _JOINING.sub("", topic.strip(" ,;:-–—"))
-    return topic or one_line(message)
+    return _JOINING.sub("", topic.strip(" ,;:-–—"))
 
 
 def _as_sentence(topic: str, *, is_lively: bool) -> str:
