@@ -1,5 +1,6 @@
 """Masks of edits: what may change, what a client is refused, and how much has been changed."""
 
+from collections.abc import AsyncIterator
 from io import BytesIO
 from typing import Any
 
@@ -7,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
+from tests.api.every_model import Simulated
 from tests.api.test_deleting_viewer import database_of
 from tests.clients import Data, GraphQLClient
-from tests.conftest import Darkroom
+from tests.conftest import Darkroom, darkrooms
 from tests.operations import (
     DELETE,
     DELETE_IMAGE,
@@ -114,6 +116,37 @@ async def test_a_model_that_takes_no_mask_keeps_the_outside_in_any_case(
     outside = np.asarray(Image.open(BytesIO(a_mask()))) == 0
     assert (before[outside] == after[outside]).all()
     assert turn["options"]["keepOutside"] is False
+
+
+@pytest.fixture(scope="module")
+async def remote(
+    mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory, providers: Simulated
+) -> AsyncIterator[tuple[Darkroom, Simulated]]:
+    """A Darkroom with keys of all providers."""
+    async with darkrooms(mongodb_uri, tmp_path_factory.mktemp("masks")) as start_one:
+        yield await start_one(**providers[1]), providers
+
+
+@pytest.mark.parametrize("keep_outside", [True, False])
+async def test_a_model_that_takes_masks_is_given_it_and_may_be_trusted(
+    remote: tuple[Darkroom, Simulated], keep_outside: bool
+) -> None:
+    darkroom, (simulators, _) = remote
+    client = darkroom.client()
+
+    turn = await masked(
+        client,
+        selectedModels=["img-gpt-image-2"],
+        options={"previews": 0},
+        mask={"keepOutside": keep_outside},
+    )
+
+    given = simulators["openai"].settled()[-1].payload["mask"]
+    assert given == "mask.png image/png RGBA as the image"
+    [output] = turn["outputs"]
+    [image] = output["images"]
+    assert ((image["width"], image["height"]) == SIZE) == keep_outside
+    assert 0 <= output["drift"]["outsideMask"] <= output["drift"]["changed"] <= 1
 
 
 async def test_several_images_and_models_are_masked_each(client: GraphQLClient) -> None:
