@@ -1,8 +1,8 @@
 """For operators: prepare and try the bucket that keeps the images.
 
 `python -m commands.bucket cors` lets the pages of DARKROOM_ALLOWED_ORIGINS upload to it, and any
-page show what links open. `python -m commands.bucket check` does to it all that Darkroom and its
-clients do.
+page show what links open; with `--create` it makes the bucket first. `python -m commands.bucket
+check` does to it all that Darkroom and its clients do.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
         if bucket is None:
             raise CannotStart("Set DARKROOM_S3_BUCKET to the name of the bucket.")
         if asked.command == "cors":
-            return asyncio.run(set_cors(settings, bucket))
+            return asyncio.run(_prepare(settings, bucket, create=asked.create))
         return asyncio.run(_check(bucket, settings.allowed_origins))
     except (SettingsError, CannotStart) as error:
         complain(error)
@@ -45,6 +45,25 @@ def main(arguments: list[str]) -> int:
     except StoreUnavailable as error:
         complain(f"{error}.")
         return FAILED
+
+
+async def _prepare(settings: Settings, bucket: Bucket, *, create: bool) -> int:
+    if create:
+        async with open_client(bucket) as client, answering():
+            await _create(client, bucket)
+    return await set_cors(settings, bucket)
+
+
+async def _create(client: Any, bucket: Bucket) -> None:
+    """Make the bucket, unless it is there and ours."""
+    there = client.exceptions.BucketAlreadyOwnedByYou
+    elsewhere = bucket.region != "us-east-1"  # where it is made if nothing is said
+    place = {"CreateBucketConfiguration": {"LocationConstraint": bucket.region}}
+    try:
+        await client.create_bucket(Bucket=bucket.name, **(place if elsewhere else {}))
+    except there:
+        return
+    print(f"Made the bucket {bucket.name}.")
 
 
 async def set_cors(settings: Settings, bucket: Bucket) -> int:
@@ -214,7 +233,8 @@ def _refused(answer: httpx2.Response) -> str | None:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m commands.bucket", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("cors", help="replace the bucket's CORS rules")
+    cors = commands.add_parser("cors", help="replace the bucket's CORS rules")
+    cors.add_argument("--create", action="store_true", help="make the bucket first, if it is new")
     commands.add_parser("check", help="store, read, list, sign, upload and delete small objects")
     return parser
 

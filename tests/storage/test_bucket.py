@@ -3,13 +3,14 @@
 import asyncio
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import httpx2
 import pytest
 
 from storage.objects.s3 import Bucket
-from tests.storage.places import a_bucket_name
+from tests.storage.places import a_bucket_name, keys_in
 
 ROOT = Path(__file__).parents[2]
 LIMIT_SECONDS = 60
@@ -26,7 +27,7 @@ async def run(command: str, bucket: Bucket | None, **environment: str) -> tuple[
             "DARKROOM_S3_SECRET": bucket.secret,
         }
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "commands.bucket", command),
+        *(sys.executable, "-m", "commands.bucket", *command.split()),
         cwd=ROOT,
         env={"PATH": os.environ["PATH"], **named, **environment},
         stdout=asyncio.subprocess.PIPE,
@@ -43,6 +44,17 @@ async def test_a_bucket_that_anybody_may_read_does_not_pass(ministack_bucket: Bu
     assert code == 1
     wrong = [line for line in said.splitlines() if not line.startswith("yes  It ")]
     assert wrong == ["no   It refuses an unsigned URL: it answered 200."]
+
+
+async def test_a_bucket_is_made_where_there_is_none(ministack_bucket: Bucket) -> None:
+    new = replace(ministack_bucket, name="made-by-a-command")
+
+    first = await run("cors --create", new)
+    again = await run("cors --create", new)
+
+    assert (first[0], again[0]) == (0, 0)
+    assert "Made the bucket made-by-a-command." in first[1]
+    assert await keys_in(new) == {}
 
 
 async def test_a_private_bucket_is_checked_and_left_as_it_was(ceph_bucket: Bucket) -> None:

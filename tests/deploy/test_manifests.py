@@ -1,0 +1,166 @@
+"""The image, the compose file and the Kubernetes manifests: what they name exists, and fits."""
+
+import json
+import os
+import re
+import subprocess
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from settings import variables
+from tests.tools import need
+
+ROOT: Final = Path(__file__).parents[2]
+DEPLOY: Final = ROOT / "deploy"
+CONTAINERFILE: Final = (DEPLOY / "Containerfile").read_text()
+KUBERNETES_VERSION: Final = "1.32"
+KNOWN: Final = {variable.name for variable in variables()}
+_ROOT_MODULES: Final = {"app", "bootstrap", "serve", "settings", "worker"}
+_FOR_CADDY: Final = {"DARKROOM_SITE", "DARKROOM_APIS", "DARKROOM_CADDY_OPTIONS"}
+
+
+def documents(*paths: Path) -> Iterator[Mapping[str, Any]]:
+    for path in paths:
+        yield from yaml.safe_load_all(path.read_text())
+
+
+def manifests(overlay: str) -> list[Mapping[str, Any]]:
+    folder = DEPLOY / "kubernetes" / overlay
+    return list(
+        documents(*(path for path in sorted(folder.glob("*.yaml")) if path.name not in _NO_OBJECTS))
+    )
+
+
+_NO_OBJECTS: Final = {"kustomization.yaml", "prometheus-adapter.yaml"}
+
+
+def test_the_image_has_everything_that_runs_and_nothing_else() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = set(project["tool"]["importlinter"]["root_packages"])
+    copied = set(re.findall(r"^COPY (\w+) \1$", CONTAINERFILE, re.MULTILINE))
+    modules = re.search(r"^COPY (app\.py .*) \./$", CONTAINERFILE, re.MULTILINE)
+
+    assert copied == packages
+    assert modules is not None
+    assert {name.removesuffix(".py") for name in modules[1].split()} == _ROOT_MODULES | {"LICENSE"}
+    assert "COPY studio/build studio/build\n" in CONTAINERFILE
+    assert "mongod.txt" not in CONTAINERFILE
+
+
+def test_the_image_is_made_of_what_is_locked_and_runs_as_nobody() -> None:
+    assert "--require-hashes" in CONTAINERFILE
+    assert "--only-binary :all:" in CONTAINERFILE
+    assert re.search(r"^USER 10001:10001$", CONTAINERFILE, re.MULTILINE)
+    assert "HEALTHCHECK" in CONTAINERFILE
+    assert 'ENTRYPOINT ["python", "-m"]\nCMD ["serve"]' in CONTAINERFILE
+
+
+@pytest.mark.parametrize("path", sorted(DEPLOY.rglob("*")), ids=lambda path: path.name)
+def test_every_setting_that_is_named_exists(path: Path) -> None:
+    if path.is_file():
+        named = set(re.findall(r"DARKROOM_[A-Z0-9_]+[A-Z0-9]", path.read_text()))
+        assert named <= KNOWN | _FOR_CADDY, path
+
+
+def test_the_compose_file_scrapes_and_proxies_what_it_starts() -> None:
+    (compose,) = documents(DEPLOY / "compose.yaml")
+    services = compose["services"]
+    targets = [
+        target.removesuffix(":9100")
+        for path in sorted((DEPLOY / "compose/targets").glob("*.json"))
+        for group in json.loads(path.read_text())
+        for target in group["targets"]
+    ]
+
+    started = [
+        name for name in services if services[name].get("command") in (["serve"], ["worker"])
+    ]
+    assert sorted(started) == sorted(targets)
+    apis = services["proxy"]["environment"]["DARKROOM_APIS"].split()
+    assert apis == [f"{name}:8000" for name in started if services[name]["command"] == ["serve"]]
+    for name, service in services.items():
+        for volume in service.get("volumes", ()):
+            source = volume.split(":")[0]
+            if source.startswith("."):
+                assert (DEPLOY / source).exists(), volume
+            else:
+                assert source in compose["volumes"], volume
+        after = service.get("depends_on", ())
+        assert set(after) <= services.keys(), name
+
+
+@pytest.mark.parametrize("overlay", ["base", "example"])
+def test_every_manifest_fits_the_schema_of_its_kind(overlay: str) -> None:
+    found = manifests(overlay)
+
+    assert found
+    for one in found:
+        kubernetes_validate.validate(one, KUBERNETES_VERSION, strict=True)
+
+
+def test_graces_and_ports_fit_the_processes() -> None:
+    by_name = {(one["kind"], one["metadata"]["name"]): one for one in manifests("base")}
+    for name, grace in (("darkroom-api", 24 + 5), ("darkroom-worker", 200 + 10)):
+        template = by_name["Deployment", name]["spec"]["template"]["spec"]
+        assert template["terminationGracePeriodSeconds"] > grace
+        (container,) = template["containers"]
+        ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+        assert ports["metrics"] == 9100
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            assert container[probe]["httpGet"]["port"] == "metrics"
+        assert container["securityContext"]["readOnlyRootFilesystem"]
+        assert ("PodDisruptionBudget", name) in by_name
+        assert by_name["HorizontalPodAutoscaler", name]["spec"]["scaleTargetRef"]["name"] == name
+
+
+def test_the_overlay_renders(tmp_path: Path) -> None:
+    kubectl = need("kubectl")
+    kubernetes = DEPLOY / "kubernetes"
+    for path in kubernetes.rglob("*.*"):
+        copy = tmp_path / path.relative_to(kubernetes)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(path.read_text())
+    example = (kubernetes / "example/secret.env.example").read_text()
+    (tmp_path / "example/secret.env").write_text(example)
+
+    done = subprocess.run(
+        [kubectl, "kustomize", tmp_path / "example"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert done.returncode == 0, done.stderr
+    rendered = list(yaml.safe_load_all(done.stdout))
+    for one in rendered:
+        kubernetes_validate.validate(one, KUBERNETES_VERSION, strict=True)
+    (settings,) = [one["data"] for one in rendered if one["kind"] == "ConfigMap"]
+    assert settings["DARKROOM_METRICS_PORT"] == "9100"
+    assert settings["DARKROOM_PUBLIC_URL"].startswith("https://")
+
+
+def test_caddy_reads_its_file(tmp_path: Path) -> None:
+    caddy = need("caddy")
+
+    done = subprocess.run(
+        [caddy, "validate", "--config", DEPLOY / "caddy/Caddyfile", "--adapter", "caddyfile"],
+        env={
+            "DARKROOM_SITE": "https://localhost",
+            "DARKROOM_APIS": "127.0.0.1:1 127.0.0.1:2",
+            "XDG_DATA_HOME": os.fspath(tmp_path),
+        },
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert done.returncode == 0, done.stderr
