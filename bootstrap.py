@@ -478,7 +478,9 @@ def _make_services(
         images=images,
         uploads=_make_upload_service(settings, base, upload_processor=upload_processor),
         prompts=PromptService(prompt_repository),
-        webhooks=WebhookService(MongoWebhookRepository(base.database), base.webhook_sender),
+        webhooks=WebhookService(
+            MongoWebhookRepository(base.database), accounts, base.webhook_sender
+        ),
         favourites=FavouriteService(base.images, prompt_repository),
         exports=ExportService(
             MongoExportRepository(base.database), conversation_repository, accounts, exporter.look
