@@ -445,10 +445,12 @@ class Settings(BaseSettings):
         description="The region of the bucket; leave it where the server has no regions",
     )
     s3_key_id: str | None = Field(
-        default=None, description="The id of an access key for the bucket (needed with a bucket)"
+        default=None,
+        description="The id of an access key for the bucket; without one, the "
+        "credentials are those that the platform gives, as AWS' own tools find them",
     )
     s3_secret: Key | None = Field(
-        default=None, description="The access key's secret (needed with a bucket)"
+        default=None, description="The access key's secret (needed with its id)"
     )
     s3_addressing: Literal["path", "virtual"] | None = Field(
         default=None,
@@ -731,19 +733,20 @@ class Settings(BaseSettings):
         self.__dict__[name] = value
 
     def _contradictions(self) -> Iterator[str]:
-        if (self.azure.key is None) != (self.azure.url is None):
-            yield f"{PREFIX}AZURE_KEY and {PREFIX}AZURE_URL must be set together."
+        for first, second, names in (
+            (self.azure.key, self.azure.url, ("AZURE_KEY", "AZURE_URL")),
+            (self.s3_key_id, self.s3_secret, ("S3_KEY_ID", "S3_SECRET")),
+            (self.c2pa_certificate, self.c2pa_key, ("C2PA_CERTIFICATE", "C2PA_KEY")),
+        ):
+            if (first is None) != (second is None):
+                yield " and ".join(PREFIX + name for name in names) + " must be set together."
+        if self.s3_key_id is not None and self.s3_bucket is None:
+            yield f"{PREFIX}S3_KEY_ID needs {PREFIX}S3_BUCKET."
         if self.only_trusted_documents and self.trusted_documents is None:
             yield (
                 f"{PREFIX}ONLY_TRUSTED_DOCUMENTS needs {PREFIX}TRUSTED_DOCUMENTS, the file that "
                 "lists them."
             )
-        of_bucket = [self.s3_bucket, self.s3_key_id, self.s3_secret]
-        if any(of_bucket) and not all(of_bucket):
-            names = f"{PREFIX}S3_BUCKET, {PREFIX}S3_KEY_ID and {PREFIX}S3_SECRET"
-            yield f"{names} must be set together."
-        if (self.c2pa_certificate is None) != (self.c2pa_key is None):
-            yield f"{PREFIX}C2PA_CERTIFICATE and {PREFIX}C2PA_KEY must be set together."
         if self.environment == "development":
             if not is_loopback(self.host):
                 yield (
