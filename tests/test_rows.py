@@ -1,7 +1,8 @@
 """Every row of the tables of bad input, and of limits, has tests. A row without one fails here.
 
 The rows are those of the reliability page: over HTTP (2.1), in GraphQL (2.2), over WebSocket (2.3),
-in mutations (2.4), and limits (3). Each names its tests, by file and function.
+in mutations (2.4), and limits (3); and what the protocols of streams say. Each names its tests, by
+file and function.
 """
 
 import ast
@@ -87,6 +88,7 @@ GRAPHQL = {
         "edge/test_parameters.py::test_an_empty_operation_name_is_none",
     ],
     "variables": [
+        "edge/test_strictness.py::test_a_variable_that_is_refused_is_named",
         "edge/test_http.py::test_an_unknown_enum_value_and_a_ratio_that_is_none_are_bad_input",
         "edge/test_numbers.py::test_a_number_that_is_none_is_an_error_of_the_client",
     ],
@@ -255,7 +257,77 @@ LIMITS = {
         "storage/test_contacts.py::test_a_process_that_has_missed_the_database_waits_for_a_lease",
     ],
 }
-TABLES = {"2.1": HTTP, "2.2": GRAPHQL, "2.3": SOCKETS, "2.4": MUTATIONS, "3": LIMITS}
+TRANSPORT_WS = {
+    "the subprotocol": [
+        "edge/test_protocol_sentences.py::test_the_subprotocol_is_the_one_that_was_offered",
+        "edge/test_websocket.py::test_another_subprotocol_is_not_acceptable",
+    ],
+    "ConnectionInit and ConnectionAck": [
+        "edge/test_websocket.py::test_nobody_may_stay_without_saying_who_they_are",
+        "edge/test_websocket.py::test_a_second_connection_init_is_one_too_many",
+    ],
+    "Ping and Pong": [
+        "edge/test_protocol_sentences.py::test_a_ping_may_come_at_any_time_with_any_payload",
+        "edge/test_protocol_sentences.py::test_a_pong_that_nobody_asked_for_is_a_heartbeat",
+    ],
+    "Subscribe": [
+        "edge/test_websocket.py::test_subscribing_before_the_acknowledgement_is_unauthorized",
+        "edge/test_websocket.py::test_an_id_in_use_closes_the_socket_4409",
+        "edge/test_protocol_sentences.py::test_operations_of_one_socket_run_side_by_side",
+        "edge/test_protocol_sentences.py"
+        "::test_an_id_is_free_after_an_error_and_after_its_completion",
+    ],
+    "Next": [
+        "edge/test_protocol_sentences.py::test_an_error_of_a_field_is_a_result_and_not_an_error",
+        "edge/test_websocket.py::test_queries_and_mutations_go_over_the_socket_too",
+    ],
+    "Error": [
+        "edge/test_protocol_sentences.py::test_an_error_is_the_last_message_of_its_operation",
+        "edge/test_websocket.py::test_a_bad_operation_ends_itself_and_not_the_socket",
+    ],
+    "Complete": [
+        "edge/test_websocket.py::test_what_is_completed_says_nothing_more_and_its_id_is_free",
+        "edge/test_protocol_sentences.py::test_completing_what_has_ended_or_never_was_does_nothing",
+    ],
+    "invalid messages": [
+        "edge/test_websocket.py::test_what_is_no_message_closes_the_socket_4400",
+        "edge/test_protocol_sentences.py::test_what_only_a_server_says_is_no_message_of_a_client",
+        "edge/test_protocol_sentences.py::test_more_members_of_a_message_are_ignored",
+    ],
+}
+SERVER_SENT_EVENTS = {
+    "a request for one operation, and its stream of events": [
+        "edge/test_sse.py::test_a_subscription_is_a_stream_of_events",
+        "edge/test_sse.py::test_a_subscription_is_a_stream_where_that_is_accepted",
+    ],
+    "queries and mutations": [
+        "edge/test_sse.py::test_a_query_is_answered_with_json_where_that_is_accepted",
+        "edge/test_sse.py::test_a_mutation_may_be_answered_with_events_too",
+    ],
+    "GET": ["edge/test_sse.py::test_get_opens_a_stream_and_runs_no_mutation"],
+    "what is wrong before the stream begins": [
+        "edge/test_sse.py::test_what_is_wrong_before_the_stream_begins_is_answered_as_ever",
+        "edge/test_sse.py::test_a_token_that_is_none_opens_no_stream",
+    ],
+    "complete": [
+        "edge/test_sse.py::test_a_subscription_that_fails_says_so_and_is_complete",
+        "edge/test_sse.py::test_the_end_of_the_token_ends_the_stream",
+    ],
+    "a client that leaves": ["edge/test_sse.py::test_a_client_that_leaves_ends_its_subscription"],
+    "heartbeats": ["edge/test_sse.py::test_a_silent_stream_has_a_heartbeat"],
+    "the single connection mode": [
+        "edge/test_sse.py::test_the_single_connection_mode_is_not_spoken"
+    ],
+}
+TABLES = {
+    "2.1": HTTP,
+    "2.2": GRAPHQL,
+    "2.3": SOCKETS,
+    "2.4": MUTATIONS,
+    "3": LIMITS,
+    "graphql-transport-ws": TRANSPORT_WS,
+    "server-sent events": SERVER_SENT_EVENTS,
+}
 ROWS = [(f"{table}: {row}", tests) for table, rows in TABLES.items() for row, tests in rows.items()]
 
 
@@ -281,4 +353,6 @@ def test_no_table_has_lost_a_row() -> None:
         "2.3": 21,
         "2.4": 9,
         "3": 14,
+        "graphql-transport-ws": 8,
+        "server-sent events": 8,
     }

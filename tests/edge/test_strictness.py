@@ -153,3 +153,31 @@ async def test_nothing_leads_to_the_host_that_a_request_names(
     assert answer.status_code == 404
     assert "location" not in answer.headers
     assert answer.json()["errors"][0]["extensions"] == {"code": "NOT_FOUND"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "path"),
+    [
+        ({"n": "x", "input": {"userMessage": "A boat"}}, ["n"]),
+        ({"input": {"userMessage": "A boat"}}, ["n"]),
+        ({"n": True, "input": {"userMessage": 7}}, ["input", "userMessage"]),
+        (
+            {"n": True, "input": {"userMessage": "A boat", "selectedModels": ["a", {}]}},
+            ["input", "selectedModels", 1],
+        ),
+        (
+            {"n": True, "input": {"userMessage": "A boat", "options": {"imagesPerModel": "x"}}},
+            ["input", "options", "imagesPerModel"],
+        ),
+    ],
+)
+async def test_a_variable_that_is_refused_is_named(
+    client: GraphQLClient, variables: dict[str, object], path: list[object]
+) -> None:
+    document = """mutation($n: Boolean!, $input: StartConversationInput!) {
+      startConversation(input: $input) { userErrors @include(if: $n) { code } }
+    }"""
+
+    (error,) = (await client.execute(document, **variables))["errors"]
+
+    assert error["extensions"] == {"code": "BAD_USER_INPUT", "path": path}
