@@ -65,12 +65,14 @@ class EditPlanner:
         manual = await self.images.find_manual_references(
             viewer, command.turn.manual_reference_ids, refusals
         )
+        mask = await self.images.find_mask(viewer, command.turn.mask, refusals)
         turn = plan_turn(
             command.turn,
             registry=self.registry,
             inherited=_inherited_from(before) if before else _NOTHING_INHERITED,
             references=_together(before, manual),
             previous_were_named=command.previous_output_ids is not None,
+            mask=mask,
             refusals=refusals,
         )
         return PlannedEdit(before, turn)

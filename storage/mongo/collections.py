@@ -52,7 +52,13 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
         IndexModel([("ownerId", ASCENDING), ("sourceImage.id", ASCENDING)]),
         IndexModel([("ownerId", ASCENDING), ("words", ASCENDING)]),
     ],
-    "turns": _OF_PARENTS,
+    "turns": [
+        *_OF_PARENTS,
+        IndexModel(
+            "options.mask.id",
+            partialFilterExpression={"options.mask.id": {"$exists": True}},
+        ),
+    ],
     "posts": [
         *_OF_PARENTS,
         IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING), ("_id", DESCENDING)]),

@@ -190,6 +190,7 @@ SHOWN: Final = [
             "image",
             "images",
             "error",
+            "drift",
             "provider",
             "quality",
             "size",
@@ -200,6 +201,13 @@ SHOWN: Final = [
             "completedAt",
             "turn",
             "model",
+        )
+    ),
+    *(
+        f"Drift.{name}"
+        for name in (
+            "changed",
+            "outsideMask",
         )
     ),
     *(
@@ -265,6 +273,9 @@ WORDS: Final[Data] = {
     "SharedConversation.title": "",
     "Turn.userMessage": "",
     "TurnOptions.negativePrompt": None,
+    "TurnOptions.mask": None,
+    "TurnOptions.feather": None,
+    "TurnOptions.keepOutside": None,
     "Output.text": None,
     "Image.prompt": None,
     "Conversation.title": "",
@@ -375,6 +386,7 @@ async def rich(darkroom: Darkroom) -> tuple[GraphQLClient, str]:
         userMessage=SECRET,
         sourceImageId=source,
         manualReferenceIds=[elsewhere],
+        mask={"imageId": source, "feather": 7},
         selectedModels=["local-silver", "rehearsal-fails"],
     )
     image = done["turn"]["outputs"][0]["image"]["id"]
