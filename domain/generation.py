@@ -7,6 +7,16 @@ from domain.models import AspectRatio, ImageFormat, ImageModel, Quality, Resolut
 from domain.outputs import ProviderJob, Report
 
 
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """Where the first reference may change: where it is white."""
+
+    image: Image
+    """Of the reference's shape, in any size."""
+    feather: int
+    """How far its edges fade outwards, in pixels of the reference."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
     """Everything that a provider needs to know. What the model does not support has been refused
@@ -21,6 +31,8 @@ class GenerationRequest:
     """The conversation's, oldest first, for a model that supports them."""
     references: tuple[Image, ...]
     """What this model is given, in order; empty where it makes an image from words alone."""
+    mask: Mask | None = None
+    """Only for models that support masks."""
     aspect_ratio: AspectRatio
     """One of the model's own."""
     resolution: Resolution
@@ -57,6 +69,8 @@ class Delivery(Report):
     """
 
     images: tuple[DeliveredImage, ...]
+    heeds_mask: bool = False
+    """Whether the model was given the mask of the edit. The runner adds it, too."""
 
 
 class SilentObserver:

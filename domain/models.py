@@ -143,6 +143,10 @@ class ImageModel(RegisteredModel):
     supports_previews: bool = False
     supports_seed: bool = False
     supports_negative_prompt: bool = False
+    supports_masks: bool = False
+    """Whether it is given the mask of an edit, by this route. What another model makes outside of
+    a mask is put back after it.
+    """
     supports_context: bool = False
     """Whether it can be given earlier messages of the conversation."""
     mention_spelling: str | None = None

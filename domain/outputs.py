@@ -17,7 +17,7 @@ from domain.ids import (
     as_turn_id,
     output_id_of,
 )
-from domain.images import Image
+from domain.images import Drift, Image
 from domain.references import Reference
 
 
@@ -102,6 +102,8 @@ class Report:
     """As the provider reports it, in its own words: it may differ from the pixels."""
     text: str | None = None
     usage: Usage | None = None
+    drift: Drift | None = None
+    """Of the first image; None where nothing was edited."""
 
 
 ProviderJob: TypeAlias = Mapping[str, str]
@@ -162,6 +164,8 @@ class Output:
     size: str | None = None
     text: str | None
     usage: Usage | None
+    drift: Drift | None = None
+    """How much of the base is changed in the first image, as the model has made it."""
     error: GenerationError | None
     waits: bool = False
     """Whether it cannot run before the caption of its post is there, or ended because it never was.

@@ -37,6 +37,16 @@ class TurnOptions:
     negative_prompt: str | None = None
     earlier_messages: bool | None = None
     """Whether models that support it are given the conversation's earlier messages too."""
+    mask: Image | None = None
+    """Where the base may change: white may, black and what is clear may not. It has the base's
+    shape, in any size.
+    """
+    feather: int | None = None
+    """Over how many of the base's pixels the mask's edges fade outwards; None without a mask."""
+    keep_outside: bool | None = None
+    """Whether the original is put back outside of the mask also where a model was given the mask;
+    None without one.
+    """
 
     def with_seed(self, seed: str | None) -> "TurnOptions":
         return replace(self, seed=seed)

@@ -4,6 +4,7 @@ Only values from the input are refused. Inherited values are fitted to each mode
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from domain.abilities import MAX_IMAGES_PER_MODEL, check_abilities, check_options
@@ -17,6 +18,7 @@ from domain.captions import (
 from domain.credits import Account, Priced
 from domain.errors import UserErrorCode
 from domain.ids import ModelId
+from domain.images import Image
 from domain.mentions import mentioned_in
 from domain.model_choice import (
     Inherited,
@@ -25,7 +27,7 @@ from domain.model_choice import (
     choose_models,
     refuse_unavailable,
 )
-from domain.models import ModelRegistry, Resolution, Scene
+from domain.models import ASPECT_RATIOS, AspectRatio, ModelRegistry, Resolution, Scene
 from domain.outputs import Output
 from domain.parents import MAX_PROMPT_LENGTH, Parent, TurnOptions
 from domain.plurals import count
@@ -35,7 +37,11 @@ from domain.refusals import Refusals
 from domain.text import is_blank
 from domain.turns import PlannedOutput, TurnPlan, TurnRequest
 
+MAX_FEATHER: Final = 500
+"""Pixels of the base."""
 _MAX_NAMED: Final = 5
+_ROUNDED_SHAPE: Final = 0.03
+"""By which ratios may differ at most. More is no rounding, however small an image is."""
 
 
 def plan_turn(
@@ -45,12 +51,13 @@ def plan_turn(
     inherited: Inherited,
     references: Sequence[Reference] | None,
     previous_were_named: bool,
+    mask: Image | None = None,
     refusals: Refusals,
 ) -> TurnPlan:
     """Plan a turn as far as possible, and add its user errors to `refusals`.
 
     `references` are in the turn's numbering. None means that they could not be determined: checks
-    that depend on them are skipped.
+    that depend on them are skipped. So are those of the mask where that is None.
     """
     _check_message(request.user_message, refusals)
     check_options(request, refusals)
@@ -80,13 +87,25 @@ def plan_turn(
         )
         for choice in choices
     )
+    options = request.options
+    if request.mask is not None:
+        _check_feather(request.mask.feather, refusals)
+        options = replace(
+            options,
+            mask=mask,
+            feather=request.mask.feather,
+            keep_outside=request.mask.keep_outside,
+        )
+    if mask is not None and references is not None:
+        _check_mask(mask, outputs, refusals, path=("mask", "imageId"))
     return TurnPlan(
         user_message=request.user_message.strip(),
         references=tuple(references or ()),
         previous_were_named=previous_were_named,
-        aspect_ratio=request.aspect_ratio or inherited.aspect_ratio,
+        # A model is asked for the shape into which its picture is put.
+        aspect_ratio=request.aspect_ratio or (_shape_of(mask) if mask else inherited.aspect_ratio),
         resolution=request.resolution or inherited.resolution,
-        options=request.options,
+        options=options,
         outputs=outputs,
     )
 
@@ -146,7 +165,7 @@ def plan_retry(
     _check_mentions(
         mentioned, [choice], reference_count=len(parent.references), refusals=refusals, path=path
     )
-    return _plan_output(
+    planned = _plan_output(
         choice,
         parent.references,
         registry=registry,
@@ -155,6 +174,9 @@ def plan_retry(
         resolution=parent.resolution,
         options=parent.options,
     )
+    if parent.options.mask is not None:
+        _check_mask(parent.options.mask, [planned], refusals, path=path)
+    return planned
 
 
 def check_spending(
@@ -244,6 +266,43 @@ def _check_message(message: str, refusals: Refusals) -> None:
             f"this one has {len(message):,}.",
             "userMessage",
         )
+
+
+def _check_feather(feather: int, refusals: Refusals) -> None:
+    if not 0 <= feather <= MAX_FEATHER:
+        message = f"`feather` takes 0 to {MAX_FEATHER} pixels."
+        refusals.add(UserErrorCode.MASK_INVALID, message, "mask", "feather")
+
+
+def _check_mask(
+    mask: Image, outputs: Sequence[PlannedOutput], refusals: Refusals, *, path: tuple[str, ...]
+) -> None:
+    """Check that the mask has the shape of each image that is edited."""
+    for planned in outputs:
+        if not planned.references:
+            message = "There is no image to edit, so that a mask has no meaning."
+            refusals.add(UserErrorCode.UNSUPPORTED_MASK, message, *path)
+            return
+        base = planned.references[0].image
+        if not _has_shape_of(mask, base):
+            message = (
+                f"The mask has {mask.width} × {mask.height} pixels, and the image that "
+                f"{planned.model.label} edits has {base.width} × {base.height}: they need the same "
+                "aspect ratio."
+            )
+            refusals.add(UserErrorCode.MASK_INVALID, message, *path)
+            return
+
+
+def _has_shape_of(mask: Image, base: Image) -> bool:
+    """Whether they differ by no more than what is rounded when one is scaled to the other."""
+    ratio = (mask.width * base.height) / (mask.height * base.width)
+    smallest = min(mask.width, mask.height, base.width, base.height)
+    return abs(ratio - 1) <= min(1 / smallest, _ROUNDED_SHAPE)
+
+
+def _shape_of(image: Image) -> AspectRatio:
+    return AspectRatio(image.width, image.height).nearest(ASPECT_RATIOS)
 
 
 def _check_mentions(

@@ -24,9 +24,11 @@ def may_take_over(
     price = price_of_image(route, scene, resolution=parent.resolution, options=parent.options)
     ratio, resolution = parent.aspect_ratio, parent.resolution
     loses_context = planned.supports_context and not route.supports_context
+    loses_mask = planned.supports_masks and not route.supports_masks
     return (
         not unsupported.found
         and not (parent.options.earlier_messages and loses_context)
+        and not (parent.options.mask and loses_mask)
         and scene in route.scenes
         and route.min_references <= len(output.references) <= route.max_references
         and route.fit_aspect_ratio(ratio) == planned.fit_aspect_ratio(ratio)

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias, TypeVar, cast
 
 from domain.conversations import Conversation
 from domain.ids import as_turn_id, conversation_of_turn, parent_of_output
-from domain.images import Image, ImageRecord, Provenance
+from domain.images import Drift, Image, ImageRecord, Provenance
 from domain.models import SQUARE, AspectRatio, Resolution
 from domain.outputs import GenerationError, Output, Preview
 from domain.parents import TurnOptions
@@ -96,12 +96,26 @@ TABLE: Final[Mapping[type, Mapping[str, Rule]]] = {
         **_as_it_is("images_per_model", "previews", "quality", "format", "width", "height"),
         **_as_it_is("seed", "context"),
         "negative_prompt": _with_prompts("negative_prompt", otherwise=None),
+        # What was asked for, drawn instead of written.
+        **{
+            name: _with_prompts(name, otherwise=None)
+            for name in ("mask", "feather", "keep_outside")
+        },
     },
     Output: {
         **_as_it_is(
             *("id", "turn_id", "requested_model_id", "model_id", "status", "unfinished"),
             *("progress", "queue_position", "preview", "image", "images", "references", "error"),
-            *("provider", "quality", "size", "attempt", "queued_at", "started_at", "completed_at"),
+            *(
+                "drift",
+                "provider",
+                "quality",
+                "size",
+                "attempt",
+                "queued_at",
+                "started_at",
+                "completed_at",
+            ),
             "chosen",
         ),
         "post_id": _always(None),
@@ -111,6 +125,7 @@ TABLE: Final[Mapping[type, Mapping[str, Rule]]] = {
         "credits_charged": _always(0),
     },
     GenerationError: _as_it_is("code", "message", "retryable"),
+    Drift: _as_it_is("changed", "outside_mask"),
     Preview: _as_it_is("index", "key", "width", "height"),
     Reference: _as_it_is("image", "origin"),
     Image: {

@@ -24,6 +24,15 @@ class TurnStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MaskRequest:
+    """A mask as a viewer names it."""
+
+    image_id: str
+    feather: int = 0
+    keep_outside: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TurnRequest:
     """What a viewer asks of a turn, whichever mutation it came by. None: left out."""
 
@@ -33,6 +42,7 @@ class TurnRequest:
     aspect_ratio: AspectRatio | None = None
     resolution: Resolution | None = None
     options: TurnOptions = field(default_factory=TurnOptions)
+    mask: MaskRequest | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -269,6 +269,8 @@ def _contradictions_of_images(model: ImageModel) -> Iterator[tuple[str, str]]:
         yield "min_references", "there cannot be more required than taken"
     if Scene.IMAGE_TO_IMAGE in model.scenes and not model.max_references:
         yield "max_references", "a model that edits takes at least one"
+    if model.supports_masks and Scene.IMAGE_TO_IMAGE not in model.scenes:
+        yield "supports_masks", "a model that does not edit has no use for a mask"
     if model.mention_spelling is not None and not _spells(model.mention_spelling):
         yield "mention_spelling", "it holds {number} or {index}, and nothing else in braces"
 

@@ -19,7 +19,7 @@ from schema.hints import hints
 from schema.images import Image, ImageConnection
 from schema.node import Node
 from schema.scalars import given
-from schema.turn_inputs import PaidInput, TurnInput
+from schema.turn_inputs import EditInput, PaidInput
 from schema.turns import StartedTurnPayload, Turn
 
 TurnConnection: TypeAlias = Connection[Turn]
@@ -141,7 +141,7 @@ ConversationConnection: TypeAlias = Connection[Conversation]
 @strawberry.input(
     description="The input of `startConversation`: a conversation and its first turn."
 )
-class StartConversationInput(TurnInput, PaidInput):
+class StartConversationInput(EditInput, PaidInput):
     source_image_id: strawberry.ID | None = strawberry.field(
         default=strawberry.UNSET,
         description="The image to start from: any image of the viewer. If omitted, the first "

@@ -133,6 +133,11 @@ class ImageModel:
     supports_negative_prompt: bool = strawberry.field(
         description="Whether it accepts a negative prompt."
     )
+    supports_masks: bool = strawberry.field(
+        description="Whether the model is given the mask of an edit, so that it knows where to "
+        "paint. A mask can be used with every model that edits: outside of it, the original is put "
+        "back."
+    )
     supports_context: bool = strawberry.field(
         description="Whether it can be given earlier messages of the conversation, with the "
         "option `context`."

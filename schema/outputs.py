@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import strawberry
 
-from domain import errors, models, outputs, posts, references, turns
+from domain import errors, images, models, outputs, posts, references, turns
 from schema.context import Info
 from schema.enums import described_enum
 from schema.hints import hints
@@ -94,6 +94,20 @@ class Usage:
     total_tokens: int | None = strawberry.field(description="All tokens together.")
 
 
+@strawberry.type(
+    description="How much of the edited image a model has changed: fractions of that image's "
+    "pixels, from 0 to 1, after the two have been aligned, since models shift and scale what they "
+    "edit. Of what the model made, before the original was put back outside of a mask."
+)
+class Drift:
+    source: ClassVar[type] = images.Drift
+
+    changed: float = strawberry.field(description="What has changed, to be seen.")
+    outside_mask: float | None = strawberry.field(
+        description="What has changed although the mask excludes it. Null without a mask."
+    )
+
+
 @strawberry.type(description="A partial image that a model shows while it runs.")
 class Preview:
     source: ClassVar[type] = outputs.Preview
@@ -146,6 +160,10 @@ class Output(Node):
     )
     usage: Usage | None = strawberry.field(
         description="The number of tokens used. Null if the provider does not report it."
+    )
+    drift: Drift | None = strawberry.field(
+        description="How much of the edited image is changed in `image`. Null if no image was "
+        "edited, if nothing has been delivered, and for outputs of earlier releases."
     )
     provider: str | None = strawberry.field(
         description="The provider that made the images, e.g. `fal`. Null until images have been "

@@ -9,6 +9,7 @@ from domain import models, parents
 from domain.models import AspectRatio
 from schema.context import Info
 from schema.hints import hints
+from schema.images import Image
 from schema.models import ImageModel
 from schema.node import Node
 from schema.outputs import Output, Reference
@@ -41,6 +42,16 @@ class TurnOptions:
         description="What the images should not show. Null if nothing was given."
     )
     context: parents.PromptContext = strawberry.field(description="What the models read.")
+    mask: Image | None = strawberry.field(
+        description="Where the edited image may change. Null if it may change everywhere."
+    )
+    feather: int | None = strawberry.field(
+        description="The width of the mask's soft edge, in pixels. Null without a mask."
+    )
+    keep_outside: bool | None = strawberry.field(
+        description="Whether the original is put back outside of the mask also if a model supports "
+        "masks. Null without a mask."
+    )
 
 
 @strawberry.type

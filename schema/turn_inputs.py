@@ -1,5 +1,6 @@
 """What inputs that describe a turn, or that may spend credits, have in common."""
 
+from dataclasses import replace
 from typing import Final
 
 import strawberry
@@ -9,6 +10,7 @@ from domain.abilities import MAX_IMAGES_PER_MODEL
 from domain.errors import BadUserInput
 from domain.models import AspectRatio
 from schema.enums import described_enum
+from schema.hints import hints
 from schema.scalars import given
 
 _MAX_PREVIEWS: Final = 3
@@ -89,6 +91,38 @@ class GenerationOptions:
         )
 
 
+@strawberry.input(
+    description="A mask of an edit: where the image that is edited may change. What a model makes "
+    "elsewhere is replaced by the original, pixel for pixel, after the two have been aligned."
+)
+class MaskInput:
+    image_id: strawberry.ID = strawberry.field(
+        description="An image of the viewer, in any format: white may change, black may not, grey "
+        "is mixed, and transparent parts count as black. It has the aspect ratio of the image that "
+        "is edited, in any size (otherwise MASK_INVALID)."
+    )
+    feather: int | None = strawberry.field(
+        default=0,
+        description="The width of a soft edge around what may change, in pixels of the image that "
+        "is edited: 0 to 500.",
+        metadata=hints(clamped=True),
+    )
+    keep_outside: bool | None = strawberry.field(
+        default=True,
+        description="Whether to put the original back outside of the mask also if the model "
+        "supports masks: such a model may change more than it should. It is always put back if the "
+        "model does not. The image then has the size of the original and is kept without loss, as "
+        "PNG, or as WebP if that is the `format`.",
+    )
+
+    def to_request(self) -> turns.MaskRequest:
+        return turns.MaskRequest(
+            image_id=self.image_id,
+            feather=self.feather or 0,
+            keep_outside=self.keep_outside is not False,
+        )
+
+
 @strawberry.input
 class TurnInput:
     """What every input that describes a turn has in common."""
@@ -141,7 +175,22 @@ class TurnInput:
 
 
 @strawberry.input
-class NextTurnInput(TurnInput):
+class EditInput(TurnInput):
+    """A turn whose base may be masked."""
+
+    mask: MaskInput | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="Where the edited image may change. If omitted: everywhere. UNSUPPORTED_MASK "
+        "if there is no image to edit.",
+    )
+
+    def to_request(self) -> turns.TurnRequest:
+        mask = given(self.mask)
+        return replace(super().to_request(), mask=mask.to_request() if mask else None)
+
+
+@strawberry.input
+class NextTurnInput(EditInput):
     """A turn that may have earlier ones."""
 
     previous_output_ids: list[strawberry.ID] | None = strawberry.field(

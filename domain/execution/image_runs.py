@@ -118,7 +118,10 @@ class ImageRuns(Failover[ImageModel, Delivery]):
         if not delivery.images:
             raise GenerationFailed(GenerationErrorCode.NO_IMAGE, retryable=True)
         return replace(
-            delivery, images=delivery.images[: request.image_count], provider=route.provider
+            delivery,
+            images=delivery.images[: request.image_count],
+            provider=route.provider,
+            heeds_mask=request.mask is not None,
         )
 
     async def _generate(self) -> Delivery:
@@ -175,6 +178,7 @@ class ImageRuns(Failover[ImageModel, Delivery]):
             deliveries[0],
             provider=_common(one.provider for one in deliveries),
             images=tuple(image for one in deliveries for image in one.images),
+            heeds_mask=all(one.heeds_mask for one in deliveries),
             text=next((one.text for one in deliveries if one.text), None),
             usage=total_usage(one.usage for one in deliveries),
             quality=_common(one.quality for one in deliveries),

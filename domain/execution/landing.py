@@ -3,10 +3,12 @@
 A failure of the database never costs a result that has been delivered.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 from domain.claims import Claim
 from domain.errors import GenerationFailed, Overloaded, StoreUnavailable
@@ -16,12 +18,20 @@ from domain.execution.leases import LeaseLost
 from domain.execution.retries import persist
 from domain.execution.run_progress import RunProgress
 from domain.generation import Delivery
-from domain.images import DigitalSourceType, Image, ImageRecord, ProcessedImage
+from domain.images import DigitalSourceType, Drift, Image, ImageRecord, ProcessedImage
+from domain.models import ImageFormat
 from domain.ports.execution import ClaimRepository
 from domain.ports.imaging import ImageProcessor
 from domain.ports.repositories import ImageRepository
 from domain.retries import RetryPolicy, retry
 
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+_WEBP: Final = "image/webp"
+_COMPARED_WIDTH: Final = 512
+"""Pictures are compared by their thumbnails of this width."""
 _STORE_AWAY: Final = RetryPolicy(first_pause_seconds=0.5, longest_pause_seconds=0.5, max_seconds=60)
 
 
@@ -38,6 +48,8 @@ class Landing:
     clock: Clock
     _stored: list[ImageRecord] = field(default_factory=list)
     """Images that are stored, and that nothing can refer to yet."""
+    _drift: Drift | None = None
+    """Of the first of them."""
     _landed: bool = False
 
     async def store(self, delivery: Delivery) -> None:
@@ -48,11 +60,13 @@ class Landing:
         broken: GenerationFailed | None = None
         for delivered in delivery.images:
             try:
-                processed = await self.image_processor.process(delivered.data, source=source)
+                processed = await self._process(delivered.data, source, delivery)
             except GenerationFailed as failure:
                 broken = failure
                 continue
-            image = await self._store(processed, self.clock.now(), delivered.seed)
+            image = await self._retry(
+                partial(self._store, processed, self.clock.now(), delivered.seed)
+            )
             self._stored.append(ImageRecord(image, self.claim.parent.user_message, made_from))
         if broken is not None and not self._stored:
             raise broken
@@ -60,6 +74,7 @@ class Landing:
     async def land(self, delivery: Delivery) -> None:
         """Write the images that are stored. Raise LeaseLost where that comes too late."""
         records, stored = tuple(self._stored), self._stored
+        report = replace(delivery, drift=self._drift)
         # The database may commit a write although its answer is lost, and a read may not see it
         # yet: until the outcome is certain, the bytes have to stay.
         self._stored, is_sure = [], True
@@ -67,7 +82,7 @@ class Landing:
         async def land() -> bool:
             nonlocal is_sure
             try:
-                return await self.claims.land(self.claim, records, delivery)
+                return await self.claims.land(self.claim, records, report)
             except Overloaded:
                 is_sure = False
                 raise
@@ -88,25 +103,66 @@ class Landing:
             keys.extend(self.progress.shown_previews)
         await self.image_writer.delete(keys)
 
+    async def _process(
+        self, data: bytes, source: DigitalSourceType, delivery: Delivery
+    ) -> ProcessedImage:
+        """Put the base back where a mask says so, and find out how much has been changed."""
+        options, references = self.claim.parent.options, self.claim.output.references
+        base, mask = references[0].image if references else None, options.mask
+        if base is None or mask is None or (delivery.heeds_mask and not options.keep_outside):
+            processed = await self.image_processor.process(data, source=source)
+            if base is not None and not self._stored:
+                self._drift = await self._compare(base, processed)
+            return processed
+        edited = await self.image_processor.put_back(
+            data,
+            await self._retry(partial(self.image_writer.objects.get, base.key)),
+            mask=await self._retry(partial(self.image_writer.objects.get, mask.key)),
+            feather=options.feather or 0,
+            content_type=_WEBP if options.format is ImageFormat.WEBP else None,
+            source=source,
+        )
+        if not self._stored:
+            self._drift = edited.drift
+        return edited.processed
+
+    async def _compare(self, base: Image, processed: ProcessedImage) -> Drift | None:
+        """None where the base cannot be read: that costs no image."""
+        options, get = self.claim.parent.options, self.image_writer.objects.get
+        widths = [width for width in base.rendition_widths if width >= _COMPARED_WIDTH]
+        width = min(widths, default=base.width)
+        large_enough = [one for one in processed.thumbnails if one.width >= _COMPARED_WIDTH]
+        edited = large_enough[0] if large_enough else processed.original
+        try:
+            return await self.image_processor.compare(
+                await get(base.key_at_least(width)),
+                edited.data,
+                mask=await get(options.mask.key) if options.mask is not None else None,
+                feather=round((options.feather or 0) * width / base.width),
+            )
+        except (StoreUnavailable, GenerationFailed) as reason:
+            facts = {"output_id": self.claim.output.id, "reason": str(reason)}
+            log.warning("drift not measured", extra=facts)
+            return None
+
     async def _store(
         self, processed: ProcessedImage, created_at: datetime, seed: str | None
     ) -> Image:
-        """Store an image. Retry while the store is unavailable if it may have been billed."""
         output = self.claim.output
+        return await self.image_writer.store(
+            processed,
+            origin=self.claim.parent.image_origin,
+            created_at=created_at,
+            model_id=output.model_id,
+            seed=seed,
+            output_id=output.id,
+        )
 
-        async def store() -> Image:
-            return await self.image_writer.store(
-                processed,
-                origin=self.claim.parent.image_origin,
-                created_at=created_at,
-                model_id=output.model_id,
-                seed=seed,
-                output_id=output.id,
-            )
-
+    async def _retry(self, work: Callable[[], Awaitable[Result]]) -> Result:
+        """Retry while the store is unavailable, if something may have been billed."""
         if not self.progress.has_asked:
-            return await store()
-        return await retry(store, on=StoreUnavailable, policy=_STORE_AWAY)
+            return await work()
+        return await retry(work, on=StoreUnavailable, policy=_STORE_AWAY)
 
     async def _has_landed(self, records: Sequence[ImageRecord]) -> bool:
         return await self.images.any_refers_to(

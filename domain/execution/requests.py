@@ -3,7 +3,7 @@
 from typing import Final
 
 from domain.claims import Claim
-from domain.generation import GenerationRequest
+from domain.generation import GenerationRequest, Mask
 from domain.mentions import IN_WORDS, spell_mentions
 from domain.models import ImageModel
 from domain.outputs import Run
@@ -45,6 +45,9 @@ def request_of(
         ),
         earlier_messages=earlier_messages,
         references=tuple(reference.image for reference in output.references),
+        mask=Mask(options.mask, options.feather or 0)
+        if options.mask is not None and model.supports_masks
+        else None,
         aspect_ratio=model.fit_aspect_ratio(parent.aspect_ratio),
         resolution=model.fit_resolution(parent.resolution),
         size=size,

@@ -132,6 +132,7 @@ class ConversationService:
         manual = await self.images.find_manual_references(
             viewer, command.turn.manual_reference_ids, refusals
         )
+        mask = await self.images.find_mask(viewer, command.turn.mask, refusals)
         source_missing = command.source_image_id is not None and source is None
         references = None if manual is None or source_missing else _first(source, manual)
         turn = plan_turn(
@@ -140,6 +141,7 @@ class ConversationService:
             inherited=_inherited_from(source),
             references=references,
             previous_were_named=False,
+            mask=mask,
             refusals=refusals,
         )
         return _PlannedStart(source, turn)

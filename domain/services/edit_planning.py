@@ -83,12 +83,14 @@ class EditPlanner:
         manual = await self.images.find_manual_references(
             viewer, command.turn.manual_reference_ids, refusals
         )
+        mask = await self.images.find_mask(viewer, command.turn.mask, refusals)
         turn = plan_turn(
             command.turn,
             registry=self.registry,
             inherited=_inherited_from(before) if before else _NOTHING_INHERITED,
             references=_together(before, manual),
             previous_were_named=command.previous_output_ids is not None,
+            mask=mask,
             refusals=refusals,
         )
         if before is not None and before.waits:
@@ -133,6 +135,7 @@ class EditPlanner:
                 resolution=turn.resolution,
             ),
             references=None if found is None else (*found, *turn.references),
+            mask=turn.options.mask,
             previous_were_named=waiting.previous_output_ids is not None,
             refusals=refusals,
         )
@@ -171,6 +174,7 @@ class EditPlanner:
                 resolution=turn.resolution,
             ),
             references=turn.references,
+            mask=turn.options.mask,
             previous_were_named=turn.previous_were_named,
             refusals=unsupported,
         )

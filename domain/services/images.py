@@ -12,6 +12,7 @@ from domain.pages import Page, PageRequest
 from domain.ports.repositories import ImageRepository
 from domain.references import MAX_MANUAL_REFERENCES, Reference, ReferenceOrigin
 from domain.refusals import Refusals
+from domain.turns import MaskRequest
 from domain.viewers import Viewer
 
 MAX_IMAGES_AT_ONCE: Final = 100
@@ -90,7 +91,16 @@ class ImageService:
     ) -> Image | None:
         if image_id is None:
             return None
-        return (await self._find(viewer, [image_id], field="sourceImageId", refusals=refusals))[0]
+        path = ("sourceImageId",)
+        return (await self._find(viewer, [image_id], path=path, refusals=refusals))[0]
+
+    async def find_mask(
+        self, viewer: Viewer, request: MaskRequest | None, refusals: Refusals
+    ) -> Image | None:
+        if request is None:
+            return None
+        path = ("mask", "imageId")
+        return (await self._find(viewer, [request.image_id], path=path, refusals=refusals))[0]
 
     async def find_manual_references(
         self, viewer: Viewer, image_ids: Sequence[str], refusals: Refusals
@@ -104,7 +114,7 @@ class ImageService:
             )
             return None
         found = await self._find(
-            viewer, image_ids, field="manualReferenceIds", refusals=refusals, numbered=True
+            viewer, image_ids, path=("manualReferenceIds",), refusals=refusals, numbered=True
         )
         references = tuple(Reference(image, ReferenceOrigin.MANUAL) for image in found if image)
         return references if len(references) == len(image_ids) else None
@@ -114,7 +124,7 @@ class ImageService:
         viewer: Viewer,
         names: Sequence[str],
         *,
-        field: str,
+        path: tuple[str, ...],
         refusals: Refusals,
         numbered: bool = False,
     ) -> list[Image | None]:
@@ -125,8 +135,8 @@ class ImageService:
         for index, image_id in enumerate(ids):
             record = records.get(image_id) if image_id is not None else None
             if record is None:
-                path = (field, str(index)) if numbered else (field,)
-                refusals.add(*_why_not_found(names[index]), *path)
+                position = (str(index),) if numbered else ()
+                refusals.add(*_why_not_found(names[index]), *path, *position)
             found.append(record.image if record else None)
         return found
 

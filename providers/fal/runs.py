@@ -52,10 +52,11 @@ class FalRun:
         name, endpoint = endpoint_asked(self._request)
         # What can fail on our side fails before fal is asked.
         read = await references.read(
-            self._request.references, max_bytes=endpoint.max_reference_bytes
+            self._request.references,
+            max_bytes=endpoint.max_reference_bytes,
+            mask=self._request.mask if endpoint.mask else None,
         )
-        reference_links = [one.as_link() for one in read]
-        payload = payload_of(self._request, endpoint, reference_links=reference_links)
+        payload = payload_of(self._request, endpoint, references=read)
         body = orjson.dumps(payload)
         self._policy.check()
         await self._observer.submitting()

@@ -18,6 +18,7 @@ from providers.endpoints import endpoint_of
 from providers.failures import BAD_RESPONSE, NO_IMAGE
 from providers.lenient import Fields, items_of, text_of
 from providers.links import links_in, without_refused
+from providers.references import Reference
 from providers.seeds import seed_of
 from providers.vocabulary import FORMATS, QUALITIES, RESOLUTIONS
 
@@ -104,6 +105,9 @@ class Endpoint:
     """The field that takes a list of links."""
     reference: str | None = None
     """The field that takes one link."""
+    mask: str | None = None
+    """The field that takes a link to a mask, which is clear where the first reference may change.
+    """
     max_reference_bytes: int | None = None
     """Of each."""
     sync_mode: bool = True
@@ -126,7 +130,7 @@ def endpoint_asked(request: GenerationRequest) -> tuple[str, Endpoint]:
 
 
 def payload_of(
-    request: GenerationRequest, endpoint: Endpoint, *, reference_links: Sequence[str]
+    request: GenerationRequest, endpoint: Endpoint, *, references: Sequence[Reference]
 ) -> Fields:
     """The body of a submission."""
     payload: dict[str, object] = {
@@ -140,9 +144,11 @@ def payload_of(
     if endpoint.takes_count:
         payload["num_images"] = request.image_count
     if endpoint.references is not None:
-        payload[endpoint.references] = list(reference_links)
+        payload[endpoint.references] = [one.as_link() for one in references]
     if endpoint.reference is not None:
-        payload[endpoint.reference] = reference_links[0]
+        payload[endpoint.reference] = references[0].as_link()
+    if endpoint.mask is not None and (mask := references[0].mask) is not None:
+        payload[endpoint.mask] = mask.as_link()
     if request.model.supports_negative_prompt and request.negative_prompt is not None:
         payload["negative_prompt"] = request.negative_prompt
     if endpoint.default_quality is not None:

@@ -85,14 +85,15 @@ def body_of(
         fields |= {"stream": True, "partial_images": partial_images}
     if not references:
         return fields
-    return Form(
-        fields={name: _text(value) for name, value in fields.items()},
-        # Without a file name its content type is ignored, and the file refused.
-        files=[
-            ("image[]", f"{number}.{_ending(one)}", one.data, one.content_type)
-            for number, one in enumerate(references, 1)
-        ],
-    )
+    # Without a file name its content type is ignored, and the file refused.
+    files = [
+        ("image[]", f"{number}.{_ending(one)}", one.data, one.content_type)
+        for number, one in enumerate(references, 1)
+    ]
+    mask = references[0].mask
+    if mask is not None:
+        files.append(("mask", "mask.png", mask.data, mask.content_type))
+    return Form(fields={name: _text(value) for name, value in fields.items()}, files=files)
 
 
 def _ending(reference: Reference) -> str:

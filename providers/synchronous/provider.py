@@ -91,6 +91,7 @@ class SynchronousProvider:
             request.references,
             max_bytes=min(share, self._dialect.max_reference_bytes),
             content_types=self._dialect.reference_types,
+            mask=request.mask,
         )
         return self._dialect.body(request, references)
 

@@ -4,7 +4,7 @@ Only shift and scale are looked for, each along both axes: they are what models 
 can be put back by a plain resize.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -17,7 +17,7 @@ Grey: TypeAlias = NDArray[np.float32]
 _LARGEST_STRAY: Final = 0.12
 """How far a picture is looked for, as a fraction of its side."""
 WORKING_SIDE: Final = 512
-"""The longest side, in pixels, in which pictures are compared: time and memory have a limit."""
+"""The longest side, in pixels, of what is compared: time and memory have a limit."""
 _LEVELS: Final = (32, 64, 128, 256)
 """The sides in which they are compared before, from coarse to fine."""
 _ROUNDS: Final = 12
@@ -32,6 +32,12 @@ _SCALES: Final = (0.98, 1.0, 1.02)
 """Where the search begins."""
 _SHIFTED_LEVEL: Final = 2
 """Where it is looked for by how far it has been shifted."""
+_ALIKE: Final = 0.002
+"""Unlike by so little, pictures are where they should be."""
+_FOLLOWED: Final = (8, 8, 4, 2, 1)
+"""How many alignments are followed from a level to the next one: the finer, the fewer."""
+_SAME: Final = 0.002
+"""Alignments that differ by no more, as a fraction of the sides, come to the same in the end."""
 _NEEDED_GAIN: Final = 0.98
 """How much better an alignment must be than none."""
 _FREE_WEIGHT: Final = 0.05
@@ -88,21 +94,42 @@ def align(base: Image.Image, edited: Image.Image, *, free: Image.Image | None = 
 
     Where the base cannot be found, the pictures are taken to have the same frame.
     """
-    pyramid = list(_pyramid(base, edited, free))
+    plain, pyramid = Alignment(), list(_pyramid(base, edited, free))
+    finest = pyramid[-1]
+    if _unlikeness(plain, finest) < _ALIKE:
+        return plain
     found = [
         (begun, start)
         for start in _frames(base.size, edited.size)
         for scaled in (_scaled(start, scale) for scale in _SCALES)
         for begun in (scaled, _shifted(scaled, pyramid[min(_SHIFTED_LEVEL, len(pyramid) - 1)]))
     ]
-    for index, level in enumerate(pyramid):
-        refined = [(_refined(one, start, level), start) for one, start in found]
-        # The finer the level, the fewer are worth following.
-        refined.sort(key=lambda one: _unlikeness(one[0], level))
-        found = refined[: max(1, len(refined) >> index)]
-    plain, (best, _), finest = Alignment(), found[0], pyramid[-1]
+    for level, followed in zip(pyramid, _FOLLOWED, strict=False):
+        # A step may lead astray, above all a coarse one.
+        found += [(_refined(one, start, level), start) for one, start in found]
+        found.sort(key=lambda one: _unlikeness(one[0], level))
+        found = _different(found)[:followed]
+    best, _ = found[0]
     is_better = _unlikeness(best, finest) < _NEEDED_GAIN * _unlikeness(plain, finest)
     return best if is_better else plain
+
+
+def _different(
+    found: Sequence[tuple[Alignment, Alignment]],
+) -> list[tuple[Alignment, Alignment]]:
+    kept: list[tuple[Alignment, Alignment]] = []
+    for one, start in found:
+        if not any(_is_same(one, other) for other, _ in kept):
+            kept.append((one, start))
+    return kept
+
+
+def _is_same(one: Alignment, other: Alignment) -> bool:
+    return all(
+        abs(axis.at(end) - counterpart.at(end)) <= _SAME
+        for axis, counterpart in ((one.across, other.across), (one.down, other.down))
+        for end in (0, 1)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,9 +267,10 @@ def _refined(found: Alignment, start: Alignment, level: _Level) -> Alignment:
             ]
         ).reshape(6, -1)
         weighted = columns * weight.reshape(1, -1)
-        square = weighted @ columns.T
+        # Not by BLAS, whose threads wait for one another where all processors are busy.
+        square = np.einsum("ip,jp->ij", weighted, columns)
         square += np.diag(1e-6 * np.diag(square) + 1e-6)
-        step = np.linalg.solve(square, weighted @ apart.reshape(-1))
+        step = np.linalg.solve(square, np.einsum("ip,p->i", weighted, apart.reshape(-1)))
         found = _moved(found, step)
         if not _is_near(found, start):
             return start

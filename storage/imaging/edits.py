@@ -9,11 +9,17 @@ from PIL import Image, ImageFilter
 from domain.images import Drift
 from storage.imaging.alignment import WORKING_SIDE, Alignment, Axis, align
 
+DRIFT_SIDE: Final = 256
+"""Enough to tell how much has changed; to put a picture in its place takes more."""
 _SEEN: Final = 20
 """Levels of any colour, of 255, by which a pixel is seen to have changed."""
 _BLUR: Final = 1.5
 _EDGE: Final = 5
 """Pixels across in which the edge of a change is looked for."""
+_RIM: Final = 2
+"""Pixels along the sides, in which something may show that a model has put around its picture: they
+count as those beside them do.
+"""
 _ROWS_AT_ONCE: Final = 256
 _STRETCH: Final = 0.03
 """How far the edge of an edited picture is drawn out where it shows less than the base, as a
@@ -22,13 +28,18 @@ fraction of its side. Beyond, the base stays.
 
 
 def compare(
-    base: Image.Image, edited: Image.Image, mask: Image.Image | None = None
+    base: Image.Image,
+    edited: Image.Image,
+    mask: Image.Image | None = None,
+    *,
+    side: int = WORKING_SIDE,
 ) -> tuple[Drift, Alignment]:
     """What has changed, and where the base is in the edited picture; `mask` has the base's shape.
 
-    Pictures may have any size. What the edited picture does not show is not counted as changed.
+    Pictures may have any size; they are compared with so many pixels at their longest side. What
+    the edited picture does not show is not counted as changed.
     """
-    small_base, small_edited = _small(base), _small(edited)
+    small_base, small_edited = _small(base, side), _small(edited, side)
     small_mask = mask.resize(small_base.size, Image.Resampling.BOX) if mask else None
     alignment = align(small_base, small_edited, free=small_mask)
     changed = _changed(small_base, _placed(small_base, small_edited, alignment))
@@ -104,9 +115,9 @@ def _stretched(edited: Image.Image, alignment: Alignment) -> tuple[Image.Image, 
     return wide, Alignment(move(across, width, more_x), move(down, height, more_y))
 
 
-def _small(picture: Image.Image) -> Image.Image:
-    """On white, no longer than pictures are compared in."""
-    factor = min(1.0, WORKING_SIDE / max(picture.size))
+def _small(picture: Image.Image, side: int) -> Image.Image:
+    """On white, no longer than this."""
+    factor = min(1.0, side / max(picture.size))
     size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
     small = picture.resize(size, Image.Resampling.BOX)
     if small.mode == "RGBA":
@@ -133,5 +144,7 @@ def _changed(base: Image.Image, placed: Image.Image) -> NDArray[np.bool_]:
     differs = strength.point(lambda value: 255 * (value > _SEEN))
     inside = np.asarray(differs.filter(ImageFilter.MinFilter(_EDGE))) > 0
     nearby = np.asarray(strength.filter(ImageFilter.MaxFilter(_EDGE)), np.int16)
-    result: NDArray[np.bool_] = (apart > _SEEN) & (inside | (2 * apart >= nearby))
-    return result
+    changed: NDArray[np.bool_] = (apart > _SEEN) & (inside | (2 * apart >= nearby))
+    if min(changed.shape) <= 4 * _RIM:
+        return changed
+    return np.pad(changed[_RIM:-_RIM, _RIM:-_RIM], _RIM, mode="edge")

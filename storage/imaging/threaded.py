@@ -20,7 +20,7 @@ from storage.imaging.container import Container
 from storage.imaging.containers import read_container
 from storage.imaging.content_credentials import ContentCredentials
 from storage.imaging.decoding import UNDECODABLE
-from storage.imaging.edits import compare, put_back
+from storage.imaging.edits import DRIFT_SIDE, compare, put_back
 from storage.imaging.masks import mask_for_model, read_mask
 from storage.imaging.provenance import mark, mark_rendition
 from storage.imaging.renditions import (
@@ -58,16 +58,7 @@ class ThreadedImageProcessor:
         """
 
         def work(container: Container) -> ProcessedImage:
-            processed = process(container)
-            if source is None:
-                return processed
-            return mark(
-                processed,
-                source,
-                delivered=data,
-                bare=container.data,
-                credentials=self._credentials,
-            )
+            return self._marked(process(container), source, delivered=data, bare=container.data)
 
         return await self._run(work, data)
 
@@ -93,7 +84,7 @@ class ThreadedImageProcessor:
         def work(*files: Container) -> Drift:
             one, other = (decode_upright(file) for file in files[:2])
             frame = read_mask(files[2], one.size, feather=feather) if mask is not None else None
-            return compare(one, other, frame)[0]
+            return compare(one, other, frame, side=DRIFT_SIDE)[0]
 
         return await self._run(work, base, edited, *([mask] if mask is not None else []))
 
@@ -114,9 +105,12 @@ class ThreadedImageProcessor:
             drift, alignment = compare(picture, made, frame)
             result = put_back(picture, made, frame, alignment)
             del picture, made, frame
-            processed = keep_losslessly(result, content_type)
-            if source is not None:
-                processed = mark(processed, source, delivered=edited, bare=edited_file.data)
+            processed = self._marked(
+                keep_losslessly(result, content_type),
+                source,
+                delivered=edited,
+                bare=edited_file.data,
+            )
             return EditedImage(processed, drift)
 
         return await self._run(work, edited, base, mask)
@@ -132,6 +126,20 @@ class ThreadedImageProcessor:
     async def aclose(self) -> None:
         """Wait for what is being decoded, drop what has not been begun."""
         await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
+
+    def _marked(
+        self,
+        processed: ProcessedImage,
+        source: DigitalSourceType | None,
+        *,
+        delivered: bytes,
+        bare: bytes,
+    ) -> ProcessedImage:
+        if source is None:
+            return processed
+        return mark(
+            processed, source, delivered=delivered, bare=bare, credentials=self._credentials
+        )
 
     async def _run(self, work: Callable[..., Result], *data: bytes) -> Result:
         loop = asyncio.get_running_loop()

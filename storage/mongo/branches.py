@@ -132,10 +132,12 @@ async def _find_builders(
     conversations = await transaction.conversations.find(
         {"ownerId": viewer_id, "sourceImage.id": wanted}, {"title": 1}
     ).to_list()
-    turns = await transaction.turns.find(
-        {"ownerId": viewer_id, "references.image.id": wanted},
-        {"turnIndex": 1, "userMessage": 1},
-    ).to_list()
+    shown = {"turnIndex": 1, "userMessage": 1}
+    turns = {
+        one["_id"]: one
+        for name in ("references.image.id", "options.mask.id")
+        async for one in transaction.turns.find({"ownerId": viewer_id, name: wanted}, shown)
+    }
     posts = await transaction.posts.find(
         {"ownerId": viewer_id, "references.image.id": wanted}, {"userMessage": 1}
     ).to_list()
@@ -145,7 +147,7 @@ async def _find_builders(
         *(Builder(id=one["_id"], text=one["title"], turn_index=None) for one in conversations),
         *(
             Builder(id=one["_id"], text=one["userMessage"], turn_index=one["turnIndex"])
-            for one in turns
+            for one in turns.values()
             if conversation_of_turn(one["_id"]) not in sharing
         ),
     ]
@@ -223,7 +225,8 @@ def _images_in(turn: Document) -> set[ImageId]:
     seen = read_turn(turn)
     given = (reference.image for reference in seen.references)
     made = (image for output in seen.outputs for image in output.images)
-    return {image.id for image in (*given, *made)}
+    mask = [seen.options.mask] if seen.options.mask else []
+    return {image.id for image in (*given, *made, *mask)}
 
 
 _NOT_COPIED: Final[Document] = {

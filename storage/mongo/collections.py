@@ -69,6 +69,10 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
             name="copies",
             partialFilterExpression={"copied": True},
         ),
+        IndexModel(
+            "options.mask.id",
+            partialFilterExpression={"options.mask.id": {"$exists": True}},
+        ),
     ],
     "posts": [
         *_OF_PARENTS,

@@ -287,8 +287,10 @@ class _NewTurn:
     async def write(self, transaction: Transaction) -> Turn:
         """Last: it ends with the account."""
         owner_id, plan = self.owner_id, self.plan
-        references = {reference.image.id for reference in plan.references}
-        await hold_images(transaction, owner_id, ids=references | self.source_ids)
+        used = {reference.image.id for reference in plan.references} | self.source_ids
+        if plan.options.mask is not None:
+            used |= {plan.options.mask.id}
+        await hold_images(transaction, owner_id, ids=used)
         turn = await insert_turn(
             transaction,
             owner_id=owner_id,

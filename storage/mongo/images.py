@@ -145,22 +145,23 @@ async def find_used_images(
     besides: ConversationId | PostId | None = None,
 ) -> set[ImageId]:
     """Those of the images that a conversation or a post other than `besides` begins from or refers
-    to.
+    to, or that are masks of its turns.
     """
     wanted = {"$in": list(ids)}
     others: Document = {"ownerId": viewer_id, "_id": {"$ne": besides}}
-    turns: Document = {"ownerId": viewer_id, "references.image.id": wanted}
+    turns: Document = {"ownerId": viewer_id}
     conversation_id = parse_conversation_id(besides) if besides is not None else None
     if conversation_id is not None:
         turns["_id"] = outside(conversation_id)
-    sources = await transaction.conversations.distinct(
-        "sourceImage.id", {**others, "sourceImage.id": wanted}
-    )
-    of_turns = await transaction.turns.distinct("references.image.id", turns)
-    of_posts = await transaction.posts.distinct(
-        "references.image.id", {**others, "references.image.id": wanted}
-    )
-    return {*sources, *of_turns, *of_posts} & set(ids)
+    used = set[ImageId]()
+    for collection, query, name in (
+        (transaction.conversations, others, "sourceImage.id"),
+        (transaction.turns, turns, "references.image.id"),
+        (transaction.turns, turns, "options.mask.id"),
+        (transaction.posts, others, "references.image.id"),
+    ):
+        used.update(await collection.distinct(name, {**query, name: wanted}))
+    return used & set(ids)
 
 
 def outside(conversation_id: ConversationId) -> Document:

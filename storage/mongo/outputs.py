@@ -8,6 +8,7 @@ from typing import ClassVar, Final
 from domain.captions import CaptionOptions, PlannedCaption
 from domain.errors import GenerationErrorCode
 from domain.ids import ViewerId, output_id_of
+from domain.images import Drift
 from domain.models import AspectRatio, ImageFormat, Quality, Resolution
 from domain.outputs import GenerationError, Output, OutputStatus, Preview, Report, Run, Usage
 from domain.parents import Parent, TurnOptions
@@ -80,6 +81,7 @@ def _queued(model: RegisteredModel, credits: int) -> Document:
         "size": None,
         "text": None,
         "usage": None,
+        "drift": None,
         "error": None,
         "runs": [],
         "creditsReserved": credits,
@@ -108,6 +110,12 @@ class StoredUsage(Stored, Usage):
         "output_tokens": Key("outputTokens"),
         "total_tokens": Key("totalTokens"),
     }
+
+
+class StoredDrift(Stored, Drift):
+    __slots__ = ("companion", "record")
+    kind = Drift
+    fields: ClassVar = {"changed": Key("changed"), "outside_mask": Key("outsideMask")}
 
 
 class StoredError(Stored, GenerationError):
@@ -167,6 +175,7 @@ class StoredOutput(Stored, Output):
         "size": Key("size", default=None, required=False),
         "text": Key("text"),
         "usage": One("usage", StoredUsage),
+        "drift": One("drift", StoredDrift),
         "error": One("error", StoredError),
         "waits": Key("waits", default=False, required=False),
         "runs": Derived(lambda record: tuple(map(StoredRun.of, record.get("runs", ()))), ("runs",)),
@@ -193,6 +202,9 @@ class StoredOptions(Stored, TurnOptions):
         "negative_prompt": Key("negativePrompt"),
         "earlier_messages": Key("earlierMessages", default=None, required=False),
         "context": Property(("earlierMessages",)),
+        "mask": One("mask", StoredImage),
+        "feather": Key("feather", default=None, required=False),
+        "keep_outside": Key("keepOutside", default=None, required=False),
     }
 
 
@@ -332,6 +344,9 @@ def _options_document(options: TurnOptions) -> Document:
         "seed": options.seed,
         "negativePrompt": options.negative_prompt,
         "earlierMessages": options.earlier_messages,
+        "mask": options.mask and image_document(options.mask),
+        "feather": options.feather,
+        "keepOutside": options.keep_outside,
     }
 
 
@@ -359,7 +374,14 @@ def report_changes(report: Report) -> Document:
         "size": {"$literal": report.size},
         "text": {"$literal": report.text},
         "usage": {"$literal": usage_document(report.usage)},
+        "drift": {"$literal": _drift_document(report.drift)},
     }
+
+
+def _drift_document(drift: Drift | None) -> Document | None:
+    if drift is None:
+        return None
+    return {"changed": drift.changed, "outsideMask": drift.outside_mask}
 
 
 def usage_document(usage: Usage | None) -> Document | None:

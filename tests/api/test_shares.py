@@ -191,6 +191,7 @@ SHOWN: Final = [
             "image",
             "images",
             "error",
+            "drift",
             "provider",
             "quality",
             "size",
@@ -202,6 +203,13 @@ SHOWN: Final = [
             "completedAt",
             "turn",
             "model",
+        )
+    ),
+    *(
+        f"Drift.{name}"
+        for name in (
+            "changed",
+            "outsideMask",
         )
     ),
     *(
@@ -267,6 +275,9 @@ WORDS: Final[Data] = {
     "SharedConversation.title": "",
     "Turn.userMessage": "",
     "TurnOptions.negativePrompt": None,
+    "TurnOptions.mask": None,
+    "TurnOptions.feather": None,
+    "TurnOptions.keepOutside": None,
     "Output.text": None,
     "Image.prompt": None,
     "Conversation.title": "",
@@ -378,6 +389,7 @@ async def rich(darkroom: Darkroom) -> tuple[GraphQLClient, str]:
         userMessage=SECRET,
         sourceImageId=source,
         manualReferenceIds=[elsewhere],
+        mask={"imageId": source, "feather": 7},
         selectedModels=["local-silver", "rehearsal-fails"],
     )
     image = done["turn"]["outputs"][0]["image"]["id"]

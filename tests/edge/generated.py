@@ -121,6 +121,7 @@ class Records:
                 "seed": self._perhaps(str(self._random.getrandbits(60))),
                 "negativePrompt": self._perhaps(self._text()),
                 **self._one([{}, {"earlierMessages": None}, {"earlierMessages": True}]),
+                **self._mask(),
             },
             "outputs": [self.output(parent_id, slot) for slot in range(first_slot, last_slot + 1)],
             "version": self._random.randint(1, 50),
@@ -157,6 +158,7 @@ class Records:
                     "totalTokens": self._perhaps(self._random.randint(0, 9999)),
                 }
             ),
+            **self._drift(),
             "error": self._perhaps(
                 {
                     "code": self._one(GenerationErrorCode).value,
@@ -181,6 +183,17 @@ class Records:
         words = {"provider": "fal", "quality": "high", "size": "1024x1024"}
         known = {name: self._perhaps(word) for name, word in words.items()}
         return known if self._random.random() < 0.7 else {}
+
+    def _mask(self) -> Record:
+        """Turns of earlier releases have none."""
+        given = {"mask": self.image(), "feather": 7, "keepOutside": self._one([True, False])}
+        kinds: list[Record] = [{}, dict.fromkeys(given), given]
+        return kinds[self._random.randrange(3)]
+
+    def _drift(self) -> Record:
+        drift = {"changed": 0.25, "outsideMask": self._one([None, 0.0, 0.125])}
+        kinds: list[Record] = [{}, {"drift": None}, {"drift": drift}]
+        return kinds[self._random.randrange(3)]
 
     def image(self) -> Record:
         name = f"{self._random.getrandbits(160):040x}"

@@ -1,6 +1,7 @@
 """fal, against its simulator: what is asked, and what is told and delivered."""
 
 import io
+from base64 import b64decode
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image as Pictures
 
 from domain.errors import GenerationErrorCode
-from domain.generation import GenerationRequest
+from domain.generation import GenerationRequest, Mask
 from domain.images import Image
 from domain.models import ImageFormat, Quality, Resolution
 from providers.fal.jobs import FalQueue
@@ -218,6 +219,21 @@ async def test_payloads_have_the_models_own_fields_and_no_others(
     assert len(links) == len(references)
     assert len(set(links)) == len(links)
     assert all(link.startswith("data:image/png;base64,iVBORw0KGgo") for link in links)
+
+
+async def test_a_mask_is_a_link_in_its_own_field(fal: Played) -> None:
+    reference = await a_picture(fal.shelf)
+    mask = Mask(await a_picture(fal.shelf, 255), feather=0)
+    request = a_run("", reference, model="img-gpt-image-1-5-edit", aspect_ratio="1:1", mask=mask)
+
+    await fal.made(request)
+
+    (entry,) = fal.bill
+    link = entry.payload["mask_image_url"]
+    picture = Pictures.open(io.BytesIO(b64decode(link.removeprefix("data:image/png;base64,"))))
+    assert entry.endpoint == "fal-ai/gpt-image-1.5/edit"
+    assert (picture.mode, picture.size) == ("RGBA", (reference.width, reference.height))
+    assert len(entry.payload["image_urls"]) == 1
 
 
 async def test_one_image_for_reve_is_edited_and_keeps_its_shape(fal: Played) -> None:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image as Pictures
 
 from domain.errors import GenerationErrorCode
-from domain.generation import GenerationRequest
+from domain.generation import GenerationRequest, Mask
 from domain.images import Image
 from domain.models import ImageFormat, Quality, Resolution
 from domain.outputs import Usage
@@ -222,6 +222,21 @@ async def test_azure_gets_the_files_that_it_takes(
     azure, direct = (entry.payload["image[]"][0].split(" ")[:2] for entry in openai.bill)
     assert azure == [f"1.{kind}", f"image/{kind}"]
     assert direct == [f"1.{format.lower()}", f"image/{format.lower()}"]
+
+
+@pytest.mark.parametrize("azure", [False, True])
+@pytest.mark.parametrize("format", ["PNG", "WEBP"])
+async def test_a_mask_goes_with_the_first_reference_in_its_size(
+    openai: Played, format: str, azure: bool
+) -> None:
+    references = [await a_picture(openai.shelf, format) for _ in range(2)]
+    mask = Mask(await a_picture(openai.shelf, "JPEG", "L"), feather=3)
+    provider = azure_of(openai) if azure else openai.provider()
+
+    await provider.generate(a_run("", *references, mask=mask), Witness())
+
+    assert openai.bill[0].payload["mask"] == "mask.png image/png RGBA as the image"
+    assert len(openai.bill[0].payload["image[]"]) == 2
 
 
 async def test_sixteen_references_keep_their_order(openai: Played) -> None:

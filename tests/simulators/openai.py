@@ -10,9 +10,11 @@ import time
 from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any, ClassVar, Final
 
 import orjson
+from PIL import Image
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -135,10 +137,12 @@ class OpenAISimulator(Simulator):
         if model is None:
             kind = "DeploymentNotFound" if asked.azure else "model_not_found"
             return failure(kind, prompt=prompt, script=Script())
-        scalars = {name: value for name, value in fields.items() if name != self.references}
+        files = (self.references, "mask")
+        scalars = {name: value for name, value in fields.items() if name not in files}
         odd = fault_in(scalars, model=model, azure=asked.azure)
         if odd is None and asked.verb == "edits":
             odd = _fault_of_files(fields[self.references], azure=asked.azure)
+            odd = odd or _fault_of_mask(fields.get("mask"))
         if odd is not None:
             wrong = {"message": f"{odd} is wrong", "param": odd, "code": "invalid_value"}
             return json({"error": wrong | {"type": "invalid_request_error"}}, 400)
@@ -222,10 +226,17 @@ async def _fields(request: Request, verb: str) -> dict[str, Any]:
     if verb == "generations":
         return dict(orjson.loads(body))
     fields: dict[str, Any] = {"image[]": []}
+    first = b""
     for part in parts_of(request.headers.get("content-type", ""), body):
         if part.name in ("image", "image[]"):
             told = f"{part.file_name} {part.content_type} {len(part.data)} {part.data[:4].hex()}"
             fields["image[]"].append(told)
+            first = first or part.data
+            continue
+        if part.name == "mask":
+            mask, base = (Image.open(BytesIO(data)) for data in (part.data, first))
+            same = "as the image" if mask.size == base.size else "another size"
+            fields["mask"] = f"{part.file_name} {part.content_type} {mask.mode} {same}"
             continue
         value = part.data.decode()
         fields[part.name] = int(value) if part.name in _NUMBERS else _SWITCHES.get(value, value)
@@ -239,6 +250,11 @@ def _fault_of_files(files: list[str], *, azure: bool) -> str | None:
     named = [file.split(" ") for file in files]
     good = all(name not in ("", "None") and kind in taken for name, kind, *_ in named)
     return None if good else "image"
+
+
+def _fault_of_mask(mask: str | None) -> str | None:
+    """A PNG with alpha, of the size of the first image."""
+    return None if mask in (None, "mask.png image/png RGBA as the image") else "mask"
 
 
 def _whole(job: Job) -> dict[str, Any]:

@@ -168,6 +168,7 @@ class Claims:
             size=report.size,
             text=report.text,
             usage=report.usage,
+            drift=report.drift,
             preview=None,
             credits_charged=charged,
         )
