@@ -1,6 +1,6 @@
 # One target for each task. A bare machine needs Python 3.11 or newer, and make.
 .DEFAULT_GOAL := help
-.PHONY: help install run worker providers demo token studio format check test resilience schema bench audit lock clean
+.PHONY: help install run worker cluster providers demo token studio format check test resilience schema bench audit lock clean
 
 export UV_PYTHON_DOWNLOADS := never
 export VIEWER ?= ana
@@ -31,6 +31,9 @@ run: .venv/mongod ## Serve on this machine, with a built-in mongod; Ctrl-C stops
 worker: .venv/app ## Run outputs beside `make run` or elsewhere, with DARKROOM_NATS_URL; any number of them
 	@exec $(PYTHON) -m worker
 
+cluster: .venv/dev .venv/s3/installed ## Run what deploy/compose.yaml runs as plain processes: make cluster CHECK=1 tries it, and ends
+	@exec $(PYTHON) -m deploy.cluster $(if $(CHECK),--check)
+
 providers: .venv/app ## Make one cheap image with each provider that has a key: make providers PROVIDER=fal V=1
 	@exec $(PYTHON) -m commands.check_providers $(if $(V),--verbose) $${PROVIDER:+"$$PROVIDER"}
 
@@ -53,9 +56,9 @@ check: .venv/dev ## Check format, lint, types and which layer imports which
 test: .venv/dev .venv/sdks/installed .venv/s3/installed ## Run the tests, or some: make test T=tests/test_auth.py
 	@$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal $(T)
 
-resilience: .venv/dev .venv/sdks/installed ## Kill things, change answers and edit images at random: make resilience KILLS=500 CUTS=1000 ANSWERS=5000 EDITS=200 SEED=…
+resilience: .venv/dev .venv/sdks/installed .venv/s3/installed ## Kill things, change answers and edit images at random: make resilience KILLS=500 CUTS=1000 ANSWERS=5000 EDITS=200 SEED=…
 	@DARKROOM_TEST_KILLS=$(KILLS) DARKROOM_TEST_CUTS=$(CUTS) DARKROOM_TEST_ANSWERS=$(ANSWERS) DARKROOM_TEST_EDITS=$(EDITS) DARKROOM_TEST_SEED=$(SEED) \
-	$(PYTHON) -m pytest -s --timeout 0 tests/resilience tests/providers/test_mutated_answers.py tests/storage/test_edits.py
+	$(PYTHON) -m pytest -s --timeout 0 tests/resilience tests/providers/test_mutated_answers.py tests/deploy tests/storage/test_edits.py
 
 schema: .venv/dev ## Write schema.graphql from the code
 	@$(PYTHON) -m resolvers.root > .schema.new && mv .schema.new schema.graphql

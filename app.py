@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route, Router, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
 from uvicorn._types import ASGI3Application
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
@@ -28,7 +29,9 @@ from bootstrap import (
 from edge.graphql_http import GraphQLOverHTTP
 from edge.graphql_ws import GraphQLOverWebSocket
 from edge.health import HealthRoutes
+from edge.hosts import KnownHosts
 from edge.http_requests import wants_page
+from edge.responses import error_response
 from edge.studio import PATH, studio_routes
 from metrics.requests import ObservedApp, ObservedExecutor
 from settings import Settings, origin_pattern, read_settings
@@ -62,6 +65,8 @@ def create_app(
             settings, grace_left=grace_left, metrics_listener=metrics_listener
         ) as api:
             router: ASGIApp = ObservedApp(_make_router(settings, api), api.metrics)
+            if settings.allowed_hosts:
+                router = KnownHosts(router, settings.allowed_hosts)
             if settings.trusted_proxies:
                 router = cast("ASGIApp", _behind_proxies(router, settings.trusted_proxies))
             yield {"router": router, "limits": settings.limit}
@@ -126,5 +131,15 @@ def _make_router(settings: Settings, api: Api) -> Router:
             ),
             *api.object_routes,
             *api.logo_routes,
-        ]
+        ],
+        # It would lead to the host that the request names.
+        redirect_slashes=False,
+        default=_not_found,
     )
+
+
+async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await WebSocket(scope, receive, send).close()
+    else:
+        await error_response(404, "NOT_FOUND", "There is nothing here.")(scope, receive, send)

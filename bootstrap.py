@@ -18,7 +18,7 @@ from domain.cleanup.collector import OrphanCollector
 from domain.cleanup.erasure import ViewerEraser
 from domain.cursors import PageCursors, TurnCursors
 from domain.delivery.deliverer import Deliverer
-from domain.errors import Overloaded
+from domain.errors import Overloaded, StoreUnavailable
 from domain.execution.dispatcher import Dispatcher
 from domain.execution.exporter import Exporter
 from domain.execution.image_writer import ImageWriter
@@ -478,7 +478,9 @@ def _make_services(
         images=images,
         uploads=_make_upload_service(settings, base, upload_processor=upload_processor),
         prompts=PromptService(prompt_repository),
-        webhooks=WebhookService(MongoWebhookRepository(base.database), base.webhook_sender),
+        webhooks=WebhookService(
+            MongoWebhookRepository(base.database), accounts, base.webhook_sender
+        ),
         favourites=FavouriteService(base.images, prompt_repository),
         exports=ExportService(
             MongoExportRepository(base.database), conversation_repository, accounts, exporter.look
@@ -767,7 +769,12 @@ async def open_objects(
     """The object store, and routes for its signed URLs and presigned uploads if it is a folder."""
     bucket = bucket_of(settings)
     if bucket is not None:
-        async with open_bucket(bucket, operation_seconds=settings.s3_seconds) as store:
+        async with AsyncExitStack() as stack:
+            opening = open_bucket(bucket, operation_seconds=settings.s3_seconds)
+            try:
+                store = await stack.enter_async_context(opening)
+            except StoreUnavailable as error:
+                raise SettingsError([f"{variable_of('s3_bucket')}: {error}."]) from error
             yield store, ()
         return
     folder = FolderObjectStore(
@@ -797,8 +804,6 @@ def bucket_of(settings: Settings) -> Bucket | None:
     """The bucket of the settings, if they name one."""
     if settings.s3_bucket is None:
         return None
-    assert settings.s3_key_id
-    assert settings.s3_secret
     assert settings.s3_addressing
     return Bucket(
         name=settings.s3_bucket,
@@ -806,8 +811,8 @@ def bucket_of(settings: Settings) -> Bucket | None:
         endpoint=settings.s3_endpoint,
         public_endpoint=settings.s3_public_endpoint,
         addressing=settings.s3_addressing,
-        key_id=settings.s3_key_id,
-        secret=settings.s3_secret.get_secret_value(),
+        key_id=settings.s3_key_id or "",
+        secret=settings.s3_secret.get_secret_value() if settings.s3_secret else "",
     )
 
 

@@ -369,6 +369,12 @@ class Settings(BaseSettings):
         description="Addresses or networks of the proxies in front of Darkroom, such as "
         "10.0.0.0/8, separated by commas: their X-Forwarded-For is believed, and nobody else's",
     )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="The names under which clients reach Darkroom, without a port, separated by "
+        "commas; requests with another Host are answered with 400 (default: any in development, "
+        "and that of DARKROOM_PUBLIC_URL in production)",
+    )
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         description="Origins of browser apps that may call the API, separated by commas; * stands "
@@ -439,10 +445,12 @@ class Settings(BaseSettings):
         description="The region of the bucket; leave it where the server has no regions",
     )
     s3_key_id: str | None = Field(
-        default=None, description="The id of an access key for the bucket (needed with a bucket)"
+        default=None,
+        description="The id of an access key for the bucket; without one, the "
+        "credentials are those that the platform gives, as AWS' own tools find them",
     )
     s3_secret: Key | None = Field(
-        default=None, description="The access key's secret (needed with a bucket)"
+        default=None, description="The access key's secret (needed with its id)"
     )
     s3_addressing: Literal["path", "virtual"] | None = Field(
         default=None,
@@ -649,6 +657,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         "trusted_proxies",
+        "allowed_hosts",
         "allowed_origins",
         "default_models",
         "default_caption_models",
@@ -695,6 +704,9 @@ class Settings(BaseSettings):
         problems = list(self._contradictions())
         if problems:
             raise PydanticCustomError("sentences", "{text}", {"text": "\n".join(problems)})
+        if not self.allowed_hosts and self.public_url and self.environment == "production":
+            host = urlsplit(self.public_url).hostname or ""
+            self._fill("allowed_hosts", (f"[{host}]" if ":" in host else host,))
         if not self.public_url:
             host = f"[{self.host}]" if ":" in self.host else self.host
             self._fill("public_url", f"http://{host}:{self.port}")
@@ -721,19 +733,20 @@ class Settings(BaseSettings):
         self.__dict__[name] = value
 
     def _contradictions(self) -> Iterator[str]:
-        if (self.azure.key is None) != (self.azure.url is None):
-            yield f"{PREFIX}AZURE_KEY and {PREFIX}AZURE_URL must be set together."
+        for first, second, names in (
+            (self.azure.key, self.azure.url, ("AZURE_KEY", "AZURE_URL")),
+            (self.s3_key_id, self.s3_secret, ("S3_KEY_ID", "S3_SECRET")),
+            (self.c2pa_certificate, self.c2pa_key, ("C2PA_CERTIFICATE", "C2PA_KEY")),
+        ):
+            if (first is None) != (second is None):
+                yield " and ".join(PREFIX + name for name in names) + " must be set together."
+        if self.s3_key_id is not None and self.s3_bucket is None:
+            yield f"{PREFIX}S3_KEY_ID needs {PREFIX}S3_BUCKET."
         if self.only_trusted_documents and self.trusted_documents is None:
             yield (
                 f"{PREFIX}ONLY_TRUSTED_DOCUMENTS needs {PREFIX}TRUSTED_DOCUMENTS, the file that "
                 "lists them."
             )
-        of_bucket = [self.s3_bucket, self.s3_key_id, self.s3_secret]
-        if any(of_bucket) and not all(of_bucket):
-            names = f"{PREFIX}S3_BUCKET, {PREFIX}S3_KEY_ID and {PREFIX}S3_SECRET"
-            yield f"{names} must be set together."
-        if (self.c2pa_certificate is None) != (self.c2pa_key is None):
-            yield f"{PREFIX}C2PA_CERTIFICATE and {PREFIX}C2PA_KEY must be set together."
         if self.environment == "development":
             if not is_loopback(self.host):
                 yield (

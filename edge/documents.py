@@ -15,6 +15,7 @@ from graphql import (
     DocumentNode,
     GraphQLError,
     GraphQLSchema,
+    GraphQLSyntaxError,
     OperationDefinitionNode,
     Source,
     SourceLocation,
@@ -26,6 +27,7 @@ from graphql.language.parser import Parser, nested_too_deeply_error
 from graphql.validation import OverlappingFieldsCanBeMergedRule
 from graphql.validation.validate import ValidationAbortedError
 
+from domain.errors import QueryTooComplex
 from edge.lexer import make_lexer
 from edge.side_thread import SideThread
 
@@ -164,6 +166,11 @@ def _parse(text: str) -> DocumentNode:
     )
     try:
         return parser.parse_document()
+    except GraphQLSyntaxError as error:
+        if parser._token_counter <= MAX_TOKENS:
+            raise
+        # Nothing is wrong with it but its length.
+        raise QueryTooComplex("tokens", maximum=MAX_TOKENS, actual=MAX_TOKENS + 1) from error
     except RecursionError:
         pass  # raised here, the error would keep all frames of the recursion
     raise nested_too_deeply_error(parser)

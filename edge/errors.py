@@ -1,5 +1,6 @@
 """Errors of operations as clients see them: each has a code, and our own faults are masked."""
 
+import re
 from collections.abc import Iterable
 from itertools import islice
 from typing import Final, NotRequired, TypedDict, cast
@@ -16,6 +17,11 @@ MAX_ERRORS: Final = 50
 MAX_CHARACTERS: Final = 500
 """Of a message, or of a name in a path: errors repeat what a client has sent."""
 INTERNAL: Final = "INTERNAL"
+_BAD_INPUT: Final = "BAD_USER_INPUT"
+_VARIABLE: Final = re.compile(
+    r"Variable '\$(?P<name>\w+)'.*? has invalid value(?: at (?P<path>[\w.\[\]]+))?:"
+)
+_STEP: Final = re.compile(r"\w+")
 _INTERNAL_MESSAGE: Final = "Something went wrong on our side."
 
 
@@ -51,16 +57,29 @@ def _present(error: GraphQLError, request_id: str, invalid_code: str) -> ErrorBo
     if error.extensions and "code" in error.extensions:
         return _body(error, error.message, error.extensions)
     if error.path is None and original is None:
+        if invalid_code == _BAD_INPUT:
+            return _body(error, error.message, _bad_input(error.message))
         return _body(error, error.message, {"code": invalid_code})
     if error.path is None and isinstance(original, ValueError | GraphQLError):
         # No field has run: a scalar or the coercion of variables has refused a value.
-        return _body(error, error.message, {"code": "BAD_USER_INPUT"})
+        return _body(error, error.message, _bad_input(error.message))
 
     log.error("internal error", path=error.path, exc_info=original or error)
     shown = internal_error(request_id)
     if error.path is not None:
         shown["path"] = _shorten_path(error.path)
     return shown
+
+
+def _bad_input(message: str) -> dict[str, object]:
+    """With the path of the value in the variables, which graphql-core only writes into the text."""
+    extensions: dict[str, object] = {"code": _BAD_INPUT}
+    found = _VARIABLE.match(message)
+    if found is not None:
+        steps = (_shorten(step) for step in _STEP.findall(found["path"] or ""))
+        path = [int(step) if step.isdecimal() else step for step in steps]
+        extensions["path"] = [_shorten(found["name"]), *path]
+    return extensions
 
 
 def _body(error: GraphQLError, message: str, extensions: dict[str, object]) -> ErrorBody:

@@ -341,6 +341,8 @@ class OperationExecutor:
                 document = await self._documents.read(operation.document, reader=scope.key)
         except GraphQLSyntaxError as error:
             return _Rejection(reason=Reason.SYNTAX, errors=[error])
+        except QueryTooComplex as error:
+            return _reject_too_complex(error)
         except TimeoutError:
             return _Rejection(reason=Reason.TIME, errors=[_TOO_SLOW])
         return self._plan(operation, document)
@@ -522,7 +524,7 @@ def _limited(
 
 
 def _reject_too_complex(
-    error: QueryTooComplex, kind: OperationType, cost: Cost | None = None
+    error: QueryTooComplex, kind: OperationType | None = None, cost: Cost | None = None
 ) -> _Rejection:
     too_complex = GraphQLError(str(error), original_error=error)
     return _Rejection(reason=Reason.COST, errors=[too_complex], kind=kind, cost=cost)

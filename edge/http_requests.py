@@ -89,17 +89,24 @@ def _check_operation(found: object, kinds: frozenset[OperationType]) -> Operatio
 
 async def _read_body(request: Request) -> bytes:
     body = bytearray()
+    declared = request.headers.get("content-length", "0")
+    if declared.isdecimal() and int(declared[:20]) > MAX_BODY_BYTES:
+        raise _too_large()
     try:
         async with asyncio.timeout(BODY_SECONDS):
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > MAX_BODY_BYTES:
-                    message = f"The body can have at most {MAX_BODY_BYTES} bytes."
-                    raise RequestRefused(413, "PAYLOAD_TOO_LARGE", message, headers=_CLOSE)
+                    raise _too_large()
     except TimeoutError:
         message = "The body took too long to arrive."
         raise RequestRefused(408, "REQUEST_TIMEOUT", message, headers=_CLOSE) from None
     return bytes(body)
+
+
+def _too_large() -> RequestRefused:
+    message = f"The body can have at most {MAX_BODY_BYTES} bytes."
+    return RequestRefused(413, "PAYLOAD_TOO_LARGE", message, headers=_CLOSE)
 
 
 def _decode(data: str | bytes) -> Any:

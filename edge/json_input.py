@@ -16,16 +16,33 @@ _ESCAPE: Final = re.compile(
     re.DOTALL,
 )
 """Every escape, so that an escaped backslash begins no other one."""
+_STRING: Final = rb'"(?:[^"\\]++|\\.)*+"'
+_TOKEN: Final = re.compile(_STRING + rb"[ \t\r\n]*+(:?)", re.DOTALL)
+"""Every string; a colon follows a key."""
+_MAX_QUOTES: Final = 8_000
+"""To look for keys that are there twice takes long in more, which no request of an app has."""
+_LONG_INTEGER: Final = re.compile(rb"[0-9]{21}")
+_STRING_OR_INTEGER: Final = re.compile(
+    _STRING + rb"|(?<![0-9.eE+])(?P<integer>[0-9]{21,}+)(?![.eE])", re.DOTALL
+)
 
 
 def decode_json(data: str | bytes) -> Any:
-    """Raise JSONDecodeError for what is not JSON, or is nested too deeply.
+    """Raise JSONDecodeError for what is not JSON, is nested too deeply, has a key twice in an
+    object, or an integer of more than 20 digits: parsers differ in what they read there.
 
     A lone surrogate in a string is U+FFFD, and NUL is left out: clients that cut a text in the
     middle of a character send them.
     """
-    value = orjson.loads(_repair(data.encode() if isinstance(data, str) else data))
-    _check(value, MAX_NESTING)
+    text = _repair(data.encode() if isinstance(data, str) else data)
+    value = orjson.loads(text)
+    keys = _count_keys(value, MAX_NESTING) if isinstance(value, dict | list) else 0
+    if text.count(b'"') <= _MAX_QUOTES and _TOKEN.findall(text).count(b":") != keys:
+        raise orjson.JSONDecodeError("a key is there twice", "", 0)
+    if _LONG_INTEGER.search(text) and any(
+        found["integer"] is not None for found in _STRING_OR_INTEGER.finditer(text)
+    ):
+        raise orjson.JSONDecodeError("an integer is too long", "", 0)
     return value
 
 
@@ -43,9 +60,12 @@ def _repair_escape(escape: re.Match[bytes]) -> bytes:
     return b"\\ufffd" if escape["lone"] else escape[0]
 
 
-def _check(value: object, nesting: int) -> None:
-    if isinstance(value, dict | list):
-        if nesting == 0:
-            raise orjson.JSONDecodeError("nested too deeply", "", 0)
-        for inner in value.values() if isinstance(value, dict) else value:
-            _check(inner, nesting - 1)
+def _count_keys(value: dict[str, Any] | list[Any], nesting: int) -> int:
+    """The keys of all objects in it. Raise JSONDecodeError where it is nested too deeply."""
+    if nesting == 0:
+        raise orjson.JSONDecodeError("nested too deeply", "", 0)
+    count, parts = (len(value), value.values()) if isinstance(value, dict) else (0, value)
+    for part in parts:
+        if isinstance(part, dict | list):
+            count += _count_keys(part, nesting - 1)
+    return count

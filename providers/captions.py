@@ -158,6 +158,9 @@ def _limit_hashtags(text: str, most: int) -> str:
 
     inside = _HASHTAG.sub(limit, _strip_quotes(text[:end]))
     kept = " ".join(at_end[: max(0, most - count)])
+    if not inside and not kept:
+        # A caption that is nothing else has been paid for, too.
+        return " ".join(hashtag[1:] for hashtag in at_end)
     between = "\n" if text[end:].lstrip(" ").startswith("\n") else " "
     return f"{inside}{between}{kept}".strip()
 

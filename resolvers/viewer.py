@@ -23,8 +23,8 @@ class ViewerQueries:
 @strawberry.type
 class ViewerMutations:
     @strawberry.mutation(
-        description="Delete the viewer with all conversations, images, prompts and uploads, their "
-        "files included. What is running is cancelled, credits are forfeited, subscriptions "
+        description="Delete the viewer with all conversations, posts, images, prompts and uploads, "
+        "their files included. What is running is cancelled, credits are forfeited, subscriptions "
         "complete, and WebSockets are closed with 4403. Entries of the ledger are kept without a "
         "trace of the viewer. A large deletion may end after the response; until then, what would "
         "make something new is answered with OVERLOADED. A later request with a token of the same "

@@ -18,7 +18,7 @@ described_enum(
     NOT_FOUND="The object does not exist, or belongs to another viewer.",
     PROMPT_EMPTY="The message is empty.",
     PROMPT_TOO_LONG="The message is longer than 2,000 characters.",
-    NO_MODELS="The list of models is empty, or no model is available for this turn.",
+    NO_MODELS="The list of models is empty, or no model is available.",
     TOO_MANY_MODELS="More than eight models were selected.",
     UNKNOWN_MODEL="There is no model with this id or alias.",
     DUPLICATE_MODEL="A model was selected twice, possibly by its id and an alias.",
@@ -49,14 +49,15 @@ described_enum(
     TURN_IN_PROGRESS="The previous turn is still running and none of its outputs has an image yet.",
     CONVERSATION_FULL="The conversation has reached the maximum number of turns.",
     TITLE_INVALID="The title is blank, or longer than 120 characters.",
-    NOT_RETRYABLE="The output has neither failed nor been cancelled.",
-    NOT_CANCELLABLE="The output or turn has already ended.",
+    NOT_RETRYABLE="The output has neither failed nor been cancelled, its post has no caption, or "
+    "the caption is being written.",
+    NOT_CANCELLABLE="The output, turn or post has already ended.",
     INSUFFICIENT_CREDITS="The viewer has fewer credits available than this costs.",
     MAX_CREDITS_EXCEEDED="This costs more than `maxCredits`.",
     TOO_MANY_ACTIVE_OUTPUTS="The viewer would have more running outputs than allowed; see "
     "`viewer.limits`.",
-    IMAGE_IN_USE="The image is the source image of a conversation, or a reference of one of "
-    "its turns.",
+    IMAGE_IN_USE="The image is the source image of a conversation, or a reference of a turn or "
+    "a post.",
     UPLOAD_TOO_LARGE="The file is empty, or larger than `viewer.limits.maxUploadBytes`.",
     UPLOAD_TYPE_UNSUPPORTED="The file is not a PNG, JPEG, WebP or HEIC, or another type was "
     "declared, or it is HEIC and this server cannot read that.",

@@ -12,7 +12,7 @@ from schema.node import Node
 
 
 @strawberry.type(
-    description="A text that the viewer has started turns with. It is kept when those turns "
+    description="A text that the viewer has started turns or posts with. It is kept when those "
     "are deleted, until `deletePrompt` deletes it."
 )
 class Prompt(Node):
@@ -20,13 +20,15 @@ class Prompt(Node):
 
     text: str = strawberry.field(description="The text as it was sent.")
     uses: int = strawberry.field(
-        description="The number of turns that were started with it. `retryOutput` does not "
-        "count as a use."
+        description="The number of turns and posts that were started with it. `retryOutput` does "
+        "not count as a use."
     )
     favourite: bool = strawberry.field(
         description="Whether the viewer has marked it as a favourite."
     )
-    last_used_at: datetime = strawberry.field(description="When a turn was last started with it.")
+    last_used_at: datetime = strawberry.field(
+        description="When a turn or post was last started with it."
+    )
 
 
 PromptConnection: TypeAlias = Connection[Prompt]

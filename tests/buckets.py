@@ -137,7 +137,14 @@ class S3Server(ABC):
 
 
 class Ministack(S3Server):
-    """One Python process that keeps its objects in memory."""
+    """One Python process that keeps its objects in memory.
+
+    With a session token, it takes the URLs only that are signed with it too.
+    """
+
+    def __init__(self, folder: Path, *, session_token: str = "") -> None:
+        super().__init__(folder)
+        self._session_token = session_token
 
     async def start(self) -> None:
         await self._run(
@@ -149,6 +156,7 @@ class Ministack(S3Server):
             TMPDIR=os.fspath(self._folder),
             AWS_ACCESS_KEY_ID=_KEY_ID,
             AWS_SECRET_ACCESS_KEY=_SECRET,
+            AWS_SESSION_TOKEN=self._session_token,
         )
         await self._until_it_answers()
 

@@ -466,12 +466,22 @@ def test_a_bucket_elsewhere_stands_in_the_path(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("missing", BUCKET)
-def test_a_bucket_needs_a_key(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+def test_a_key_needs_its_secret_and_a_bucket(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
     some = {name: value for name, value in BUCKET.items() if name != missing}
 
-    assert problems(monkeypatch, some) == [
-        "DARKROOM_S3_BUCKET, DARKROOM_S3_KEY_ID and DARKROOM_S3_SECRET must be set together."
-    ]
+    together = "DARKROOM_S3_KEY_ID and DARKROOM_S3_SECRET must be set together."
+    no_bucket = "DARKROOM_S3_KEY_ID needs DARKROOM_S3_BUCKET."
+    expected = no_bucket if missing == "DARKROOM_S3_BUCKET" else together
+    assert problems(monkeypatch, some) == [expected]
+
+
+def test_a_bucket_without_a_key_takes_the_credentials_of_the_platform(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bucket = bucket_of(read(monkeypatch, {"DARKROOM_S3_BUCKET": "pictures"}))
+
+    assert bucket is not None
+    assert (bucket.key_id, bucket.secret) == ("", "")
 
 
 @pytest.mark.parametrize(

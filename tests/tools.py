@@ -26,6 +26,8 @@ GROUPS: Final[dict[str, str]] = {
     "studio": "the studio's build and its accessibility",
     "promtool": "alert rules and the queries of the dashboard",
     "caddy": "the proxy of a deployment",
+    "buildah": "the image",
+    "debootstrap": "the image",
     "kubectl": "the Kubernetes manifests, rendered",
 }
 """What the tests that need a program are about."""

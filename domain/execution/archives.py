@@ -78,10 +78,13 @@ _NAMES: Final = re.compile(
 _BLOCK_BYTES: Final = 1_000_000
 _MAX_DIRECTORY_BYTES: Final = 5_000_000
 """Some 40,000 entries."""
-_MAX_JSON_BYTES: Final = 20_000_000
-"""Of one part."""
-_MAX_RATIO: Final = 200
-"""How much larger an entry may be than what it is stored in: text of JSON, well compressed."""
+_MAX_JSON_BYTES: Final = 8_000_000
+"""Of one part: twice what the largest turns need. Objects of Python take many times as much."""
+_MAX_ALL_JSON_BYTES: Final = 200_000_000
+_MAX_JSON_RATIO: Final = 200
+"""How much larger an entry may be than what it is stored in."""
+_MAX_IMAGE_RATIO: Final = 2
+"""Images are compressed already."""
 _IS_ENCRYPTED: Final = 0x1
 
 
@@ -127,10 +130,13 @@ class ArchiveReader:
         return data
 
     def _check_entries(self, byte_size: int) -> None:
-        stored = 0
+        stored = in_json = 0
         for name, entry in self._entries.items():
             kind = stat.S_IFMT(entry.external_attr >> 16)
             stored += entry.compress_size
+            is_json = name.endswith(".json")
+            in_json += entry.file_size if is_json else 0
+            ratio = _MAX_JSON_RATIO if is_json else _MAX_IMAGE_RATIO
             if (
                 _NAMES.fullmatch(name) is None
                 # What a name stands for before its first NUL is not what it says.
@@ -138,9 +144,11 @@ class ArchiveReader:
                 or kind not in (0, stat.S_IFREG)
                 or entry.flag_bits & _IS_ENCRYPTED
                 or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-                or entry.file_size > _MAX_RATIO * max(entry.compress_size, 1)
+                or entry.file_size > ratio * max(entry.compress_size, 1)
             ):
                 raise NotAnExport(f"The file has an entry that no export has: {name[:100]!r}.")
+        if in_json > _MAX_ALL_JSON_BYTES:
+            raise NotAnExport("The file has more turns and images than can be read.")
         if stored > byte_size:
             raise NotAnExport("The file has entries that lie one over the other.")
 

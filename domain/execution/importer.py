@@ -39,6 +39,7 @@ from domain.turns import Turn
 
 _KNOWN_AT_ONCE: Final = 100
 _READ_SECONDS: Final = 30.0
+_CHECK_SECONDS: Final = 300.0
 _FOUND_BY: Final = 20
 """A conversation is found by the messages of so many turns."""
 _SANDBOX_BUSY: Final = RetryPolicy(first_pause_seconds=0.5, longest_pause_seconds=4.0, max_tries=8)
@@ -74,13 +75,27 @@ class CheckedExport:
         return data
 
 
+class TookTooLong(Exception):
+    """The file could not be checked in time."""
+
+
 async def check_export(
-    store: ArchiveStore, job: Import, *, byte_size: int, with_files: bool
+    store: ArchiveStore,
+    job: Import,
+    *,
+    byte_size: int,
+    with_files: bool,
+    max_seconds: float = _CHECK_SECONDS,
 ) -> CheckedExport:
-    """Read all but the images, or all. Raise NotAnExport."""
+    """Read all but the images, or all. Raise NotAnExport, or TookTooLong."""
     loop = asyncio.get_running_loop()
+    checked_until = loop.time() + max_seconds
+    is_checked = False
 
     def read(start: int, count: int) -> bytes:
+        # The thread cannot be cancelled: it ends here.
+        if not is_checked and loop.time() > checked_until:
+            raise TookTooLong
         reading = store.read(job.key, start=start, count=count)
         return asyncio.run_coroutine_threadsafe(reading, loop).result(_READ_SECONDS)
 
@@ -103,7 +118,9 @@ async def check_export(
                 export.read_file(image)
         return export
 
-    return await asyncio.to_thread(check)
+    checked = await asyncio.to_thread(check)
+    is_checked = True
+    return checked
 
 
 def _placeholder(image: ImportedImage) -> Image:
@@ -153,7 +170,7 @@ class Importer(JobRunner[Import]):
             conversations = [
                 await self._make_turns(claim, export, one, images) for one in export.conversations
             ]
-        except (NotAnExport, PictureRefused):
+        except (NotAnExport, PictureRefused, TookTooLong):
             await self._imports.fail(claim, _NOT_AN_EXPORT, kept=KEPT)
             return
         if not await self._imports.complete(claim, conversations, kept=KEPT):

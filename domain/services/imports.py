@@ -1,7 +1,8 @@
 """Imports: take an export back."""
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, NoReturn
 
@@ -12,7 +13,7 @@ from domain.errors import (
     StoreUnavailable,
     UserErrorCode,
 )
-from domain.execution.importer import check_export
+from domain.execution.importer import TookTooLong, check_export
 from domain.ids import import_id_of, parse_upload_id
 from domain.import_format import NotAnExport
 from domain.jobs import MAX_RUNNING_JOBS, Import
@@ -23,9 +24,15 @@ from domain.refusals import refuse
 from domain.services.accounts import AccountService
 from domain.uploads import Upload, UploadPurpose
 from domain.viewers import Viewer
+from domain.waiting import holding
 
 _CHECKED_WHOLE_BYTES: Final = 50_000_000
 """A larger file is checked by the job: a request has no time for it."""
+_CHECK_SECONDS: Final = 6.0
+"""Less than an operation may take."""
+_CHECKED_AT_ONCE: Final = 2
+"""Each may hold a part of a file in memory, as objects."""
+_MAX_WAIT_SECONDS: Final = 2.0
 _WAIT_SECONDS: Final = 60
 
 
@@ -37,6 +44,7 @@ class ImportService:
     objects: ArchiveStore
     begin: Callable[[], None]
     """Called once one has been created, which is found without it, too."""
+    _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_CHECKED_AT_ONCE))
 
     async def get_many(self, viewer: Viewer, ids: Iterable[str]) -> Mapping[str, Import]:
         return await self.imports.get_many(viewer.id, ids)
@@ -80,13 +88,19 @@ class ImportService:
             byte_size = await self.objects.size(upload.key)
             if byte_size != upload.file.byte_size:
                 _refuse_missing("The uploaded file is not the declared one.")
-            with_files = byte_size <= _CHECKED_WHOLE_BYTES
-            await check_export(self.objects, job, byte_size=byte_size, with_files=with_files)
+            async with holding(self._slots, max_seconds=_MAX_WAIT_SECONDS):
+                await check_export(
+                    self.objects,
+                    job,
+                    byte_size=byte_size,
+                    with_files=byte_size <= _CHECKED_WHOLE_BYTES,
+                    max_seconds=_CHECK_SECONDS,
+                )
         except NotAnExport as error:
             refuse(UserErrorCode.EXPORT_INVALID, str(error), "uploadId")
         except ObjectMissing:
             _refuse_missing("No file has been uploaded.")
-        except (StoreUnavailable, TimeoutError) as error:
+        except (StoreUnavailable, TookTooLong, TimeoutError) as error:
             raise Overloaded from error
 
 

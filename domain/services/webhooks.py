@@ -18,6 +18,7 @@ from domain.ids import (
 from domain.pages import Page, PageRequest
 from domain.ports.webhooks import WebhookRepository, WebhookSender
 from domain.refusals import Refusals, refuse
+from domain.services.accounts import AccountService
 from domain.viewers import Viewer
 from domain.webhooks import MAX_WEBHOOKS, Delivery, Webhook, WebhookEvent, unique_events
 
@@ -27,6 +28,7 @@ _SECRET_BYTES: Final = 32
 @dataclass(frozen=True, slots=True)
 class WebhookService:
     webhooks: WebhookRepository
+    accounts: AccountService
     sender: WebhookSender
 
     async def create(self, viewer: Viewer, *, url: str, events: Sequence[WebhookEvent]) -> Webhook:
@@ -46,6 +48,7 @@ class WebhookService:
             created_at=_now(),
             secret=f"whsec_{b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()}",
         )
+        await self.accounts.get(viewer.id)  # the first request of a viewer makes it
         if not await self.webhooks.create(viewer.id, webhook, at_most=MAX_WEBHOOKS):
             message = f"A viewer can have at most {MAX_WEBHOOKS} webhooks. Delete one first."
             refuse(UserErrorCode.WEBHOOK_INVALID, message)

@@ -8,7 +8,7 @@ from domain.conflicts import Conflict
 from domain.ids import DeliveryId, ViewerId, WebhookId
 from domain.pages import Page, PageRequest
 from domain.webhooks import Delivery, Webhook, WebhookEvent
-from storage.mongo.accounts import refuse_while_erased
+from storage.mongo.accounts import touch_account
 from storage.mongo.collections import Document
 from storage.mongo.database import Database, repository
 from storage.mongo.outbox import make_due
@@ -25,10 +25,7 @@ class MongoWebhookRepository:
 
     async def create(self, viewer_id: ViewerId, webhook: Webhook, *, at_most: int) -> bool:
         async def work(transaction: Transaction) -> None:
-            await refuse_while_erased(transaction, viewer_id)
-            # Two of a viewer's transactions conflict here, so that the second counts what the first
-            # has made. To listeners of the account nothing has changed.
-            await transaction.accounts.update_one({"_id": viewer_id}, {"$inc": {"webhooks": 1}})
+            await touch_account(transaction, viewer_id, "webhookAt")
             owned = {"ownerId": viewer_id}
             if await transaction.webhooks.count_documents(owned, limit=at_most) >= at_most:
                 raise Abort(Conflict.LIMIT_REACHED)

@@ -10,7 +10,7 @@ import os
 import time
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, Self
@@ -42,6 +42,13 @@ from domain.uploads import (
     UploadOffer,
 )
 from storage.objects.abilities import find_abilities
+from storage.objects.credentials import (
+    LOOK_SECONDS,
+    Credentials,
+    find_credentials,
+    following,
+    read_credentials,
+)
 from storage.objects.links import Links
 from storage.objects.sigv4 import Condition, Signer
 
@@ -62,6 +69,7 @@ _EVERY_OBJECT: Final = {
     "CacheControl": f"private, max-age={_LINK_SECONDS}, immutable",
     "ContentDisposition": "inline",
 }
+_NEVER: Final = datetime.max.replace(tzinfo=UTC)
 _UNTYPED: Final = ("binary/octet-stream", "application/octet-stream")
 """What tools that copy buckets make of a type that they do not know."""
 _NOTHING_OF_THE_MACHINE: Final[dict[str, tuple[None, None, str | None, None]]] = {
@@ -84,8 +92,9 @@ class Bucket:
     """The same, as clients reach it."""
     addressing: Literal["path", "virtual"]
     """Whether the bucket's name stands in the path or before the server's name."""
-    key_id: str
-    secret: str = field(repr=False)
+    key_id: str = ""
+    """Without one, the credentials are the platform's."""
+    secret: str = field(default="", repr=False)
 
     @property
     def url(self) -> str:
@@ -104,8 +113,12 @@ class Bucket:
         return f"{scheme}://{self.name}.{server}"
 
 
+def _session_of(bucket: Bucket) -> AioSession:
+    return AioSession(session_vars=_NOTHING_OF_THE_MACHINE if bucket.key_id else None)
+
+
 @asynccontextmanager
-async def open_client(bucket: Bucket) -> AsyncIterator[Any]:
+async def open_client(bucket: Bucket, session: AioSession | None = None) -> AsyncIterator[Any]:
     """A botocore client of the bucket's server. It lives as long as the process, and is closed."""
     config = AioConfig(
         signature_version="s3v4",
@@ -118,13 +131,13 @@ async def open_client(bucket: Bucket) -> AsyncIterator[Any]:
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
-    session = AioSession(session_vars=_NOTHING_OF_THE_MACHINE)
+    session = session or _session_of(bucket)
     async with session.create_client(
         "s3",
         region_name=bucket.region,
         endpoint_url=bucket.endpoint,
-        aws_access_key_id=bucket.key_id,
-        aws_secret_access_key=bucket.secret,
+        aws_access_key_id=bucket.key_id or None,
+        aws_secret_access_key=bucket.secret or None,
         config=config,
     ) as client:
         yield client
@@ -136,10 +149,25 @@ async def open_bucket(
     *,
     clock: Callable[[], float] = time.time,
     operation_seconds: float = OPERATION_SECONDS,
+    look_seconds: float = LOOK_SECONDS,
 ) -> AsyncIterator["S3ObjectStore"]:
-    """The store, open until the block ends."""
-    async with open_client(bucket) as client:
-        yield S3ObjectStore(client, bucket, clock=clock, operation_seconds=operation_seconds)
+    """The store, open until the block ends. Raise StoreUnavailable where neither the bucket nor the
+    platform has credentials.
+    """
+    session = _session_of(bucket)
+    async with AsyncExitStack() as stack:
+        credentials, kept = Credentials(bucket.key_id, bucket.secret), None
+        if not bucket.key_id:
+            async with answering(operation_seconds):
+                kept = await find_credentials(session)
+                credentials = await read_credentials(kept)
+        client = await stack.enter_async_context(open_client(bucket, session))
+        store = S3ObjectStore(
+            client, bucket, credentials, clock=clock, operation_seconds=operation_seconds
+        )
+        if kept is not None:
+            await stack.enter_async_context(following(kept, store.use, look_seconds=look_seconds))
+        yield store
 
 
 class S3ObjectStore:
@@ -149,6 +177,7 @@ class S3ObjectStore:
         self,
         client: Any,
         bucket: Bucket,
+        credentials: Credentials,
         *,
         clock: Callable[[], float],
         operation_seconds: float,
@@ -157,10 +186,21 @@ class S3ObjectStore:
         self._bucket = bucket
         self._clock = clock
         self._operation_seconds = operation_seconds
-        self._signer = Signer(key_id=bucket.key_id, secret=bucket.secret, region=bucket.region)
         self._public = _Address.of(bucket.public_url)
         # A page asks for each of its links several times, and its reader for the page again.
         self._links = Links(self._sign_link, clock)
+        self.use(credentials)
+
+    def use(self, credentials: Credentials) -> None:
+        """Sign with these from now on. What was signed with others stays valid until those end."""
+        self._signer = Signer(
+            key_id=credentials.key_id,
+            secret=credentials.secret,
+            region=self._bucket.region,
+            token=credentials.token,
+        )
+        self._signed_until = credentials.expires_at or _NEVER
+        self._links.forget()
 
     async def put(self, key: str, data: bytes) -> None:
         checked(key)
@@ -325,7 +365,7 @@ class S3ObjectStore:
         )
         return Link(
             f"{self._public.origin}{path}?{query}",
-            datetime.fromtimestamp(begin + _LINK_SECONDS, UTC),
+            min(datetime.fromtimestamp(begin + _LINK_SECONDS, UTC), self._signed_until),
         )
 
     def _offer_to_put(
@@ -350,13 +390,13 @@ class S3ObjectStore:
             method=UploadMethod.PUT,
             headers=headers,
             fields={},
-            expires_at=now + timedelta(seconds=OFFER_SECONDS),
+            expires_at=min(now + timedelta(seconds=OFFER_SECONDS), self._signed_until),
         )
 
     def _offer_to_post(
         self, address: "_Address", key: str, file: DeclaredFile, now: datetime
     ) -> UploadOffer:
-        expires_at = now + timedelta(seconds=OFFER_SECONDS)
+        expires_at = min(now + timedelta(seconds=OFFER_SECONDS), self._signed_until)
         fields = {"key": key, "Content-Type": file.content_type}
         if file.sha256 is not None:
             fields["x-amz-checksum-algorithm"] = "SHA256"

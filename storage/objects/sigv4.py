@@ -24,11 +24,13 @@ Condition = Mapping[str, str] | Sequence[str | int]
 class Signer:
     """Signs for one owner of a key, in one region. All moments are in UTC."""
 
-    def __init__(self, *, key_id: str, secret: str, region: str) -> None:
+    def __init__(self, *, key_id: str, secret: str, region: str, token: str | None = None) -> None:
         self._key_id = key_id
+        self._token = token
         self._secret = secret
         self._region = region
         self._quoted_id = quote(key_id, safe="")
+        self._quoted_token = f"&X-Amz-Security-Token={quote(token, safe='')}" if token else ""
         self._keys: dict[str, bytes] = {}
 
     def query(
@@ -46,6 +48,7 @@ class Signer:
             f"&X-Amz-Credential={self._quoted_id}%2F{scope.replace('/', '%2F')}"
             f"&X-Amz-Date={moment}"
             f"&X-Amz-Expires={seconds}"
+            f"{self._quoted_token}"
             f"&X-Amz-SignedHeaders={'%3B'.join(names)}"
         )
         signed = "".join(f"{name}:{headers[name]}\n" for name in names)
@@ -65,6 +68,8 @@ class Signer:
             "x-amz-credential": f"{self._key_id}/{scope}",
             "x-amz-date": moment,
         }
+        if self._token:
+            fields["x-amz-security-token"] = self._token
         policy = {
             "expiration": until.strftime("%Y-%m-%dT%H:%M:%SZ"),
             "conditions": [*conditions, *({name: value} for name, value in fields.items())],

@@ -390,6 +390,11 @@ def encrypted(data: bytes) -> bytes:
     return bytes(changed)
 
 
+def bomb_of_text(data: bytes) -> bytes:
+    part = json.dumps({"images": []}).ljust(7_000_000).encode()
+    return zipped({**entries_of(data), "images/part-0999.json": part})
+
+
 MAKE: Final[dict[str, Callable[[bytes], bytes]]] = {
     "no ZIP at all": lambda _: a_picture(),
     "the beginning of one": lambda data: data[: len(data) // 2],
@@ -400,6 +405,7 @@ MAKE: Final[dict[str, Callable[[bytes], bytes]]] = {
     "a name twice": with_names_twice,
     "a bomb": bomb,
     "a false size": with_a_false_size,
+    "a bomb of text": bomb_of_text,
     "an encrypted entry": encrypted,
     "a directory that is too large": lambda data: (
         data[:-10] + struct.pack("<II", 2**31, 0) + b"\x00\x00"

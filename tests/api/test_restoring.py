@@ -13,6 +13,7 @@ from tests.operations import (
     DELETE,
     DELETE_IMAGE,
     DELETE_VIEWER,
+    FOLLOW,
     GALLERY,
     TURN,
     codes,
@@ -106,7 +107,9 @@ async def orphans(darkroom: Darkroom) -> set[str]:
 
 async def test_what_was_running_comes_back_as_cancelled(start_darkroom: StartDarkroom) -> None:
     client = (await start_darkroom(restore_days=1)).client()
-    started = await start(client, selectedModels=["rehearsal-hangs"])
+    started = await start(client, selectedModels=["rehearsal-slow"], options={"previews": 3})
+    async with client.subscribe(FOLLOW, id=started["conversation"]["id"]) as updates:
+        await updates.until(lambda data: data["turnUpdated"]["turn"]["outputs"][0]["preview"])
     credits_before = (await client("{ viewer { credits { available } } }"))["viewer"]["credits"]
     conversation_id = started["conversation"]["id"]
 
@@ -117,6 +120,7 @@ async def test_what_was_running_comes_back_as_cancelled(start_darkroom: StartDar
     (turn,) = conversation["turns"]["nodes"]
     assert (turn["status"], turn["outputs"][0]["status"]) == ("CANCELLED", "CANCELLED")
     assert turn["completedAt"]
+    assert turn["outputs"][0]["preview"] is None  # its bytes are deleted
     viewer = (await client("{ viewer { credits { reserved available } } }"))["viewer"]
     assert viewer["credits"]["reserved"] == 0
     assert viewer["credits"]["available"] >= credits_before["available"]

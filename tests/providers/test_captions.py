@@ -47,7 +47,7 @@ ENDPOINT = CaptionEndpoint()
         (" \n ", ""),
         ("\u200b", ""),
         ('""', ""),
-        ("#soap", ""),
+        ("#soap #new", "soap new"),
     ],
 )
 def test_a_caption_is_tidied(said: str, kept: str) -> None:

@@ -32,10 +32,24 @@ Code = GenerationErrorCode
         ),
         ("Quero que você escreva uma legenda sobre a feira, por favor", "A feira."),
         ("Generate a post", "Generate a post."),
+        ("Write a short, funny post about Mondays", "Mondays."),
+        ("Crie uma bela e curta postagem sobre segundas", "Segundas."),
+        (
+            "Create a post about our soap. Use a friendly tone. Add three hashtags!",
+            "Our soap.",
+        ),
+        (
+            "Crie um post sobre o café. Escreva em português, num tom leve. R$ 12 até sábado.",
+            "O café. R$ 12 até sábado.",
+        ),
+        ("Use our code SOAP10 for 10% off", "Use our code SOAP10 for 10% off."),
+        ("Keep it short", "Keep it short."),
         ("A post about @Image1 and the sea", "The sea."),
         ("Unser neues Brot ist da", "Unser neues Brot ist da."),
         ("新しい石鹸です", "新しい石鹸です."),
         ("☕🎉", "☕🎉"),
+        ("#soap from #Lisbon", "Soap from Lisbon."),
+        ("#soap", "Soap."),
     ],
 )
 def test_a_caption_is_made_of_the_messages_own_words(message: str, caption: str) -> None:
@@ -67,6 +81,18 @@ def test_a_caption_is_made_of_the_messages_own_words(message: str, caption: str)
             "Nosso sabonete já está à venda. Na imagem: um sabonete na mesa.",
         ),
         ("Unser Brot ist da", ("a loaf",), "Unser Brot ist da."),
+        (
+            "Make a caption for this picture",
+            ("a dog on the beach at sunset, 85mm, natural light",),
+            "A dog on the beach at sunset.",
+        ),
+        ("@Image1", ("a dog on the beach",), "A dog on the beach."),
+        ("@Image1 @Image2", ("make it warmer",), "@Image1 @Image2."),
+        (
+            "The new menu",
+            ("a plate of figs, photorealistic, with honey, 8k",),
+            "The new menu. In the picture: a plate of figs, with honey.",
+        ),
     ],
 )
 def test_what_the_references_show_is_said(

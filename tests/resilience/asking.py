@@ -24,6 +24,8 @@ fragment Told on Turn {
 }
 """
 
+_POST: Final = "fragment Told on Post { id userMessage status outputs { id status attempt } } "
+
 
 def _mutation(name: str, kind: str, fields: str) -> str:
     return (
@@ -43,6 +45,11 @@ MUTATIONS: Final = {
         "cancelOutput", "CancelOutputInput", "output { id attempt status } turn { ...Told }"
     ),
     "cancelTurn": _TURN + _mutation("cancelTurn", "CancelTurnInput", "turn { ...Told }"),
+    "generatePost": _POST + _mutation("generatePost", "GeneratePostInput", "post { ...Told }"),
+    "regenerateCaption": _POST
+    + _mutation("regenerateCaption", "RegenerateCaptionInput", "post { ...Told }"),
+    "cancelPost": _POST + _mutation("cancelPost", "CancelPostInput", "post { ...Told }"),
+    "deletePost": _mutation("deletePost", "DeletePostInput", "deletedPostId"),
     "deleteConversation": _mutation(
         "deleteConversation", "DeleteConversationInput", "deletedConversationId"
     ),

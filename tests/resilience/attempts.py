@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from domain.ids import OutputId, parent_of_output
-from domain.outputs import UNFINISHED
+from domain.outputs import CAPTION_SLOT, UNFINISHED
 from tests.clients import Data
 from tests.resilience.evidence import Chronicle, State
 
@@ -27,7 +27,7 @@ class Claimed:
 class Attempt:
     output_id: OutputId
     number: int
-    turn: Data
+    parent: Data
     first: Data
     """The output as it was queued."""
     claims: list[Claimed] = field(default_factory=list)
@@ -49,7 +49,7 @@ class Attempt:
 
     @property
     def prompt(self) -> str:
-        return str(self.turn["userMessage"])
+        return str(self.parent["userMessage"])
 
     @property
     def model(self) -> str:
@@ -57,7 +57,11 @@ class Attempt:
 
     @property
     def images_asked(self) -> int:
-        return int(self.turn["options"]["imagesPerModel"])
+        return int(self.parent["options"]["imagesPerModel"])
+
+    @property
+    def is_caption(self) -> bool:
+        return parent_of_output(self.output_id)[1] == CAPTION_SLOT
 
     @property
     def awaiting(self) -> tuple[float, float] | None:
@@ -80,7 +84,7 @@ def attempts_of(chronicle: Chronicle) -> list[Attempt]:
 def _attempts_of(
     output_id: OutputId, states: list[State], chronicle: Chronicle
 ) -> Iterator[Attempt]:
-    turn = chronicle.turns[parent_of_output(output_id)[0]]
+    parent = chronicle.parents[parent_of_output(output_id)[0]]
     attempt: Attempt | None = None
     before: Data | None = None
     for state in states:
@@ -92,7 +96,7 @@ def _attempts_of(
         if attempt is None or output["attempt"] != attempt.number:
             if attempt is not None:
                 yield attempt
-            attempt, before = Attempt(output_id, output["attempt"], turn, output), None
+            attempt, before = Attempt(output_id, output["attempt"], parent, output), None
         _note(attempt, before, state.at, output)
         before = output
     if attempt is not None:

@@ -12,16 +12,25 @@ from typing import Any, Final
 from bson import Timestamp
 from pymongo.errors import OperationFailure, PyMongoError
 
-from domain.ids import TurnId, output_id_of
+from domain.ids import PostId, TurnId, output_id_of
 from tests.clients import Data
 from tests.resilience.evidence import Chronicle, State
 from tests.resilience.processes import Documents, eventually
 
 CATCH_UP_SECONDS: Final = 30.0
 _HISTORY_LOST: Final = 286
-_OF_TURN: Final = ("ownerId", "userMessage", "turnIndex", "selectedModels", "options", "createdAt")
+_COLLECTIONS: Final = ("turns", "posts")
+_OF_PARENT: Final = (
+    "ownerId",
+    "userMessage",
+    "turnIndex",
+    "selectedModels",
+    "options",
+    "createdAt",
+)
 _OF_OUTPUT: Final = (
     "slot",
+    "waits",
     "model",
     "status",
     "attempt",
@@ -42,6 +51,7 @@ _OF_OUTPUT: Final = (
 )
 """Progress and previews are left out: they tell of a run, and decide nothing."""
 _PIPELINE: Final[list[dict[str, Any]]] = [
+    {"$match": {"ns.coll": {"$in": _COLLECTIONS}}},
     {
         "$project": {
             "operationType": 1,
@@ -49,10 +59,10 @@ _PIPELINE: Final[list[dict[str, Any]]] = [
             "wallTime": 1,
             "clusterTime": 1,
             "fullDocument._id": 1,
-            **{f"fullDocument.{name}": 1 for name in _OF_TURN},
+            **{f"fullDocument.{name}": 1 for name in _OF_PARENT},
             **{f"fullDocument.outputs.{name}": 1 for name in _OF_OUTPUT},
         }
-    }
+    },
 ]
 
 
@@ -60,16 +70,16 @@ class Chronicler:
     def __init__(self, documents: Documents) -> None:
         self.chronicle = Chronicle()
         self._documents = documents
-        self._turns = documents["turns"]
         self._token: Any = None
         self._reached = Timestamp(0, 0)
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[None]:
         """Write until the block ends; to be opened before the first turn is made."""
-        await self._documents.command(
-            {"collMod": "turns", "changeStreamPreAndPostImages": {"enabled": True}}
-        )
+        for name in _COLLECTIONS:
+            await self._documents.command(
+                {"collMod": name, "changeStreamPreAndPostImages": {"enabled": True}}
+            )
         begin = await self._now()
         task = asyncio.create_task(self._write(begin), name="chronicler")
         try:
@@ -104,7 +114,7 @@ class Chronicler:
                 else {"start_at_operation_time": begin}
             )
             try:
-                async with await self._turns.watch(
+                async with await self._documents.watch(
                     _PIPELINE, full_document="required", max_await_time_ms=500, **where
                 ) as stream:
                     while stream.alive:
@@ -126,19 +136,19 @@ class Chronicler:
 
     def _take(self, change: Data) -> None:
         at = change["wallTime"].timestamp()
-        turn_id = change["documentKey"]["_id"]
+        found = change["documentKey"]["_id"]
+        parent_id = PostId(found) if found.startswith("post_") else TurnId(found)
         if change["operationType"] == "delete":
+            outputs_of = output_id_of(parent_id, 0).removesuffix("0")
             for name, states in self.chronicle.outputs.items():
-                if name.startswith(turn_id.replace("turn_", "out_") + "_"):
+                if name.startswith(outputs_of):
                     states.append(State(at, None))
             return
-        turn = change["fullDocument"]
-        outputs = turn.pop("outputs", [])
-        self.chronicle.turns.setdefault(turn_id, {**turn, "at": at})
+        parent = change["fullDocument"]
+        outputs = parent.pop("outputs", [])
+        self.chronicle.parents.setdefault(parent_id, {**parent, "at": at})
         for output in outputs:
-            states = self.chronicle.outputs.setdefault(
-                output_id_of(TurnId(turn_id), output["slot"]), []
-            )
+            states = self.chronicle.outputs.setdefault(output_id_of(parent_id, output["slot"]), [])
             if not states or states[-1].output != output:
                 states.append(State(at, output))
 

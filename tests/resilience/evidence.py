@@ -98,8 +98,10 @@ class State:
 class Chronicle:
     """Every state that every output has had."""
 
-    turns: dict[str, Data] = field(default_factory=dict)
-    """What never changes of each turn that has ever been, by its id; `createdAt` by the feed."""
+    parents: dict[str, Data] = field(default_factory=dict)
+    """What never changes of each turn and post that has ever been, by its id; `createdAt` by the
+    feed.
+    """
     outputs: dict[str, list[State]] = field(default_factory=dict)
     gaps: list[str] = field(default_factory=list)
     """Why the chronicle is not whole, if it is not."""
@@ -129,12 +131,18 @@ class Stored:
 
     conversations: list[Data]
     turns: list[Data]
+    posts: list[Data]
     images: list[Data]
     viewers: list[Data]
     accounts: list[Data]
     ledger: list[Data]
     objects: dict[str, int]
     """Bytes by key; keys of half-written objects as well."""
+
+    @property
+    def parents(self) -> list[Data]:
+        """All that has outputs."""
+        return [*self.turns, *self.posts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +178,7 @@ async def read_stored(documents: Documents, data_dir: Path) -> Stored:
     return Stored(
         conversations=await everything("conversations"),
         turns=await everything("turns"),
+        posts=await everything("posts"),
         images=await everything("images"),
         viewers=await everything("viewers"),
         accounts=await everything("accounts"),

@@ -58,6 +58,7 @@ def figures_of(run: Run) -> Figures:
         **{f"  {kind}": str(answers[kind]) for kind in ("acknowledged", "refused", "unanswered")},
         "keys tried": str(len({(one.viewer, one.key) for one in history.asked if one.key})),
         "jobs": str(len({attempt.output_id for attempt in attempts})),
+        "  captions": str(len({one.output_id for one in attempts if one.is_caption})),
         "attempts": str(len(attempts)),
         **{f"  {end.lower()}": str(ends[end]) for end in _ENDS},
         "  timed out": str(codes["TIMED_OUT"]),

@@ -11,7 +11,7 @@ from tests.resilience.checks.images import against_bytes, against_images, agains
 from tests.resilience.checks.leases import against_deadlines, against_leases
 from tests.resilience.checks.stops import against_stops
 from tests.resilience.checks.subscribers import against_subscriber
-from tests.resilience.checks.turns import against_attempts, against_turns
+from tests.resilience.checks.turns import against_attempts, against_posts, against_turns
 from tests.resilience.evidence import History
 
 
@@ -19,6 +19,7 @@ def objections(history: History) -> list[str]:
     """Everything that must not be."""
     found = [
         *against_turns(history),
+        *against_posts(history),
         *against_images(history.stored),
         *against_bytes(history.stored),
         *against_samples(history.stored),

@@ -14,7 +14,7 @@ from tests.resilience.asking import Asker, Router
 from tests.resilience.evidence import Asked, SubscriberLog
 from tests.resilience.followers import Follower, is_over
 from tests.resilience.operators import Operator
-from tests.resilience.orders import an_order
+from tests.resilience.orders import a_post_order, an_order
 
 SUBSCRIBERS_EACH: Final = 2
 MOST_CONVERSATIONS_EACH: Final = 4
@@ -29,7 +29,12 @@ _DEEDS: Final = {
     "delete": 5,
     "misuse_a_key": 4,
     "be_stingy": 3,
+    "post": 12,
+    "rewrite": 6,
+    "cancel_post": 3,
+    "delete_post": 2,
 }
+_POST_DEEDS: Final = ("post", "rewrite", "cancel_post", "delete_post")
 
 
 @dataclass(slots=True)
@@ -45,6 +50,7 @@ class Viewer:
     name: str
     choice: random.Random
     conversations: list[_Own] = field(default_factory=list)
+    posts: list[str] = field(default_factory=list)
     keys: int = 0
     broke: int = 0
     """How often in a row there were too few credits."""
@@ -172,6 +178,9 @@ class Load:
         if deed == "misuse_a_key":
             await self.misuse_a_key(viewer)
             return
+        if deed in _POST_DEEDS:
+            await self._do_with_post(deed, viewer)
+            return
         if deed == "be_stingy":
             await self.asker.once(viewer.name, "startConversation", {**order, "maxCredits": 1})
             return
@@ -198,6 +207,22 @@ class Load:
             ended = [one for one in turn["outputs"] if one["status"] in ("FAILED", "CANCELLED")]
             if ended:
                 await self.retry(viewer, choice.choice(ended))
+
+    async def _do_with_post(self, deed: str, viewer: Viewer) -> None:
+        if deed == "post" or not viewer.posts:
+            order = a_post_order(viewer.choice, next(self._numbers))
+            asked = await self._ask(viewer, "generatePost", order)
+            if asked is not None and asked.acknowledged:
+                viewer.posts.append(asked.told["post"]["id"])
+            return
+        post_id = viewer.choice.choice(viewer.posts)
+        if deed == "rewrite":
+            await self._ask(viewer, "regenerateCaption", {"postId": post_id})
+        elif deed == "cancel_post":
+            await self.asker.once(viewer.name, "cancelPost", {"postId": post_id})
+        else:
+            viewer.posts.remove(post_id)
+            await self.asker.once(viewer.name, "deletePost", {"postId": post_id})
 
     def _order(self, viewer: Viewer) -> Data:
         return an_order(viewer.choice, next(self._numbers), fal=self._fal)

@@ -17,17 +17,17 @@ from uuid import uuid4
 import bootstrap
 from domain.claims import Claim, Waiting
 from domain.credits import Movement, captured, charge_for, released
-from domain.ids import ModelId, OutputId, ViewerId, output_id_of, parent_of_output
+from domain.ids import ModelId, OutputId, ParentId, ViewerId, output_id_of, parent_of_output
 from domain.images import ImageRecord
 from domain.outputs import GenerationError, Preview, Report, Run
 from storage.mongo.claims import MongoClaimRepository
-from storage.mongo.collections import UNFINISHED_PARENT, Document
+from storage.mongo.collections import PARENTS, UNFINISHED_PARENT, Document
 from storage.mongo.database import Database, repository
 from storage.mongo.images import image_document, record_document
 from storage.mongo.output_rules import UNFINISHED_OUTPUT, is_slot
 from storage.mongo.output_updates import ENDED, moving
 from storage.mongo.outputs import report_changes
-from storage.mongo.turns import read_turn
+from storage.mongo.parents import read_parent
 from worker import main
 
 _SEEMS_LEFT = timedelta(seconds=4)
@@ -41,8 +41,8 @@ class NaiveClaimRepository(MongoClaimRepository):
         self._has_looked = False
 
     async def find_waiting(self, viewer_id: ViewerId, output_id: OutputId) -> Waiting | None:
-        turn_id, slot = parent_of_output(output_id)
-        turn = await self._database.turns.find_one({"_id": turn_id})
+        parent_id, slot = parent_of_output(output_id)
+        turn = await self._database.of_parent(parent_id).find_one({"_id": parent_id})
         found = (
             [_waiting(turn, one) for one in turn["outputs"] if one["slot"] == slot] if turn else []
         )
@@ -62,7 +62,11 @@ class NaiveClaimRepository(MongoClaimRepository):
     ) -> Sequence[Waiting]:
         """At first everything that is not over: this process has just been started again."""
         wanted = set(model_ids)
-        found = await self._database.turns.find({"status": UNFINISHED_PARENT}).to_list()
+        found = [
+            parent
+            for name in PARENTS.values()
+            async for parent in self._database.collection(name).find({"status": UNFINISHED_PARENT})
+        ]
         long_ago = datetime.now(UTC) - (_SEEMS_LEFT if self._has_looked else timedelta(0))
         self._has_looked = True
         return [
@@ -75,16 +79,16 @@ class NaiveClaimRepository(MongoClaimRepository):
         ]
 
     async def claim(self, waiting: Waiting, *, lease: timedelta) -> Claim | None:
-        turn_id, slot = parent_of_output(waiting.output_id)
-        await self._set(turn_id, slot, {"status": "GENERATING", "startedAt": "$$NOW"})
-        found = await self._database.turns.find_one({"_id": turn_id})
+        parent_id, slot = parent_of_output(waiting.output_id)
+        await self._set(parent_id, slot, {"status": "GENERATING", "startedAt": "$$NOW"})
+        found = await self._database.of_parent(parent_id).find_one({"_id": parent_id})
         if found is None:
             return None
-        turn, now = read_turn(found), datetime.now(UTC)
-        output = turn.output(slot)
+        parent, now = read_parent(found), datetime.now(UTC)
+        output = parent.output(slot)
         assert output is not None
         return Claim(
-            parent=turn, output=output, claimed_at=now, deadline_at=now + timedelta(seconds=180)
+            parent=parent, output=output, claimed_at=now, deadline_at=now + timedelta(seconds=180)
         )
 
     async def renew(self, claim: Claim, *, lease: timedelta) -> bool:
@@ -152,8 +156,10 @@ class NaiveClaimRepository(MongoClaimRepository):
     async def end_overdue(self, *, max_queued: timedelta, limit: int) -> Sequence[OutputId]:
         return []
 
-    async def _set(self, turn_id: str, slot: int, changes: Document) -> None:
-        await self._database.turns.update_one({"_id": turn_id}, moving(is_slot(slot), changes))
+    async def _set(self, parent_id: ParentId, slot: int, changes: Document) -> None:
+        await self._database.of_parent(parent_id).update_one(
+            {"_id": parent_id}, moving(is_slot(slot), changes)
+        )
 
     async def _pay(self, claim: Claim, movement: Movement) -> None:
         await self._database.accounts.update_one(

@@ -7,6 +7,8 @@ from typing import Final
 from tests.clients import Data
 from tests.simulators.script import in_prompt
 
+CAPTION = 1
+"""Credits for a caption."""
 FROM_WORDS, WITH_REFERENCES = 2, 4
 """Credits for an image, by every model that is asked here."""
 SCRIPTS: Final[Mapping[str, frozenset[str | None]]] = {
@@ -47,6 +49,9 @@ _LOCAL: Final = (
 _ENDS: Final[Mapping[str, frozenset[str | None]]] = {
     "rehearsal-fails": frozenset({"PROVIDER_UNAVAILABLE", "TIMED_OUT"}),
 }
+CAPTION_MODELS: Final = (
+    *("local-writer", "local-writer", "rehearsal-caption-slow", "rehearsal-caption-fails-once"),
+)
 _DELIVERS: Final = frozenset({None, "TIMED_OUT"})
 _WORDS: Final = ("A red boat at sea", "Make it sepia", "More contrast", "A lighthouse at night")
 
@@ -75,6 +80,16 @@ def an_order(choice: random.Random, number: int, *, fal: bool) -> Data:
     }
 
 
+def a_post_order(choice: random.Random, number: int) -> Data:
+    """The input of a post. No two have the same message."""
+    return {
+        "userMessage": f"A post about {choice.choice(_WORDS)}, number {number}",
+        "captionModel": choice.choice(CAPTION_MODELS),
+        "selectedModels": list(choice.choice(_LOCAL)),
+        "options": {"width": 256, "height": 256, "previews": 1, "imagesPerModel": 1},
+    }
+
+
 def script_of(prompt: str) -> str:
     told = in_prompt("fal").search(prompt)
     return told[1] if told else ""
@@ -94,7 +109,7 @@ def may_end_with(model: str, prompt: str, attempt: int) -> frozenset[str | None]
             "PROVIDER_UNAVAILABLE",
             "TIMED_OUT",
         }
-    if model == "rehearsal-fails-once" and attempt == 1:
+    if model in ("rehearsal-fails-once", "rehearsal-caption-fails-once") and attempt == 1:
         return _ENDS["rehearsal-fails"]
     return _ENDS.get(model, _DELIVERS)
 

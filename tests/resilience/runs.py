@@ -143,7 +143,11 @@ class _Stage:
 
     async def _is_over(self) -> bool:
         unfinished = {"status": {"$in": ["PENDING", "GENERATING"]}}
-        return await self._site.documents["turns"].find_one(unfinished, {"_id": 1}) is None
+        found = [
+            await self._site.documents[name].find_one(unfinished, {"_id": 1})
+            for name in ("turns", "posts")
+        ]
+        return not any(found)
 
     async def _subscribers_caught_up(self) -> None:
         """Until each has seen each end; what one never sees is the checker's matter."""

@@ -106,7 +106,7 @@ def _clocks_seen(attempts: list[Attempt], history: History) -> set[int]:
         f"{attempt.output_id} {attempt.number} {kind}": at
         for attempt in attempts
         for kind, at in (
-            ("RESERVE", attempt.turn["at"]),
+            ("RESERVE", attempt.parent["at"]),
             ("CAPTURE", attempt.ended_at),
             ("RELEASE", attempt.ended_at),
         )

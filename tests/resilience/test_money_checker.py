@@ -137,7 +137,7 @@ def _know_the_job_of_an_unknown_outcome(history: History) -> None:
 def _lose_an_answer_without_a_cut(history: History) -> None:
     assert history.chronicle is not None
     assert history.bill is not None
-    for turn in history.chronicle.turns.values():
+    for turn in history.chronicle.parents.values():
         turn["userMessage"] = turn["userMessage"].replace(" [fal lose-answer]", "")
     for job in history.bill:
         job["prompt"] = job["prompt"].replace(" [fal lose-answer]", "")

@@ -16,7 +16,7 @@ from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.database import Database
 from storage.mongo.outbox import MongoOutboxRepository
 from storage.mongo.webhooks import MongoWebhookRepository
-from tests.storage.builders import ANA, a_claim, a_conversation, a_picture
+from tests.storage.builders import ANA, a_claim, a_conversation, a_picture, an_account
 
 SECRET: Final = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 EVERYTHING: Final = tuple(WebhookEvent)
@@ -37,6 +37,7 @@ async def a_hook(
     events: tuple[WebhookEvent, ...] = EVERYTHING,
     viewer_id: ViewerId = ANA,
 ) -> Webhook:
+    await an_account(database, viewer_id=viewer_id)
     webhook = Webhook(
         id=new_webhook_id(),
         url=url,

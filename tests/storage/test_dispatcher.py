@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from domain.captions import CaptionModelRegistry
+from domain.captions import CaptionDelivery, CaptionModelRegistry, CaptionRequest
 from domain.claims import Hint
 from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
 from domain.execution import dispatcher as dispatching
@@ -24,7 +24,8 @@ from domain.generation import Delivery, GenerationRequest
 from domain.ids import OutputId, ViewerId, viewer_id_of
 from domain.models import ModelRegistry
 from domain.outputs import ProviderJob
-from domain.ports.providers import Provider, RunObserver
+from domain.ports.providers import CaptionObserver, Provider, RunObserver
+from domain.posts import Post, PostStatus
 from domain.signing import Signer
 from domain.turns import Turn
 from storage.imaging.threaded import ThreadedImageProcessor
@@ -32,8 +33,9 @@ from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.database import Database
 from storage.mongo.images import MongoImageRepository
 from storage.mongo.model_availability import MongoModelAvailabilityRepository
+from storage.mongo.posts import MongoPostRepository
 from storage.objects.folder import FolderObjectStore
-from tests.storage.builders import ANA, a_conversation, a_model
+from tests.storage.builders import ANA, a_caption_model, a_conversation, a_model, a_post
 
 BOB = viewer_id_of("tests", "bob")
 ROOM = 6
@@ -92,13 +94,34 @@ class Rejects:
         raise AssertionError(job)
 
 
+class Writes:
+    """A writer that writes two words, and the second one when it may."""
+
+    name = "local"
+    max_concurrent_runs = 1
+
+    def __init__(self) -> None:
+        self.may_end = asyncio.Event()
+        self.asked: list[CaptionRequest] = []
+
+    async def write(self, request: CaptionRequest, observer: CaptionObserver) -> CaptionDelivery:
+        self.asked.append(request)
+        await observer.text("Two")
+        await self.may_end.wait()
+        return CaptionDelivery(text="Two words")
+
+
 @pytest.fixture
 def dispatcher(database: Database, provider: Hangs, tmp_path: Path) -> Dispatcher:
     return a_dispatcher(database, tmp_path, ModelRegistry([a_model()]), [provider])
 
 
 def a_dispatcher(
-    database: Database, folder: Path, registry: ModelRegistry, those: Sequence[Hangs | Rejects]
+    database: Database,
+    folder: Path,
+    registry: ModelRegistry,
+    those: Sequence[Hangs | Rejects],
+    *writers: Writes,
 ) -> Dispatcher:
     claims = MongoClaimRepository(database)
     objects = FolderObjectStore(folder / "objects", public_url="", signer=Signer(b"x" * 32))
@@ -110,8 +133,8 @@ def a_dispatcher(
         image_processor=ThreadedImageProcessor(),
         registry=registry,
         providers=providers,
-        caption_models=CaptionModelRegistry([]),
-        writers={},
+        caption_models=CaptionModelRegistry([a_caption_model()]),
+        writers={one.name: one for one in writers},
         availability=ModelAvailability(MongoModelAvailabilityRepository(database), registry),
     )
     return Dispatcher(claims, runner)
@@ -132,6 +155,64 @@ async def given_back(database: Database, viewer_id: ViewerId, outputs: Iterable[
     """Whether no lease holds any of them."""
     claims = MongoClaimRepository(database)
     return all([await claims.find_waiting(viewer_id, one) is not None for one in outputs])
+
+
+async def test_a_caption_needs_no_room_among_images_and_its_images_follow_at_once(
+    database: Database, provider: Hangs, tmp_path: Path
+) -> None:
+    writer, models = Writes(), ModelRegistry([a_model()])
+    dispatcher = a_dispatcher(database, tmp_path, models, [provider], writer)
+    others = [viewer_id_of("tests", name) for name in ("eve", "tom")]
+    for viewer_id in others:
+        outputs = await outputs_of(database, ROOM // 2, viewer_id=viewer_id)
+        dispatcher.enqueue(viewer_id, outputs)
+    await provider.until_begun(ROOM)
+    post = await a_post(database)
+
+    dispatcher.enqueue(ANA, [post.caption_output.id])
+    await shows(database, post, "Two")
+    assert provider.begun == ROOM
+    provider.may_end.set()
+    async with asyncio.timeout(SOON_SECONDS):
+        while dispatcher.running.get(provider.name):  # noqa: ASYNC110 - runs end without notice
+            await asyncio.sleep(0.02)
+    writer.may_end.set()
+    await provider.until_begun(ROOM + 1)
+
+    assert writer.asked[0].options.tone == "$warm"
+    await dispatcher.stop(grace_seconds=5)
+
+
+async def test_a_caption_that_is_interrupted_is_continued_by_another_process(
+    database: Database, provider: Hangs, tmp_path: Path
+) -> None:
+    models, writer, other = ModelRegistry([a_model()]), Writes(), Writes()
+    stopping = a_dispatcher(database, tmp_path, models, [provider], writer)
+    post = await a_post(database)
+    stopping.enqueue(ANA, [post.caption_output.id])
+    await shows(database, post, "Two")
+    await stopping.stop(grace_seconds=5)
+    other.may_end.set()
+
+    continuing = a_dispatcher(database, tmp_path, models, [provider], other)
+    await continuing.start_waiting(min_queued=timedelta(0), expired=False)
+    await provider.until_begun(1)
+
+    assert await shows(database, post, "Two words") is PostStatus.GENERATING_IMAGES
+    assert [request.attempt for request in (*writer.asked, *other.asked)] == [1, 1]
+    provider.may_end.set()
+    await continuing.stop(grace_seconds=5)
+
+
+async def shows(database: Database, post: Post, caption: str) -> PostStatus:
+    """Wait until the post has this caption, and return its status."""
+    posts = MongoPostRepository(database)
+    async with asyncio.timeout(SOON_SECONDS):
+        while True:
+            found = (await posts.get_many(post.owner_id, [post.id]))[post.id]
+            if found.caption == caption:
+                return found.status
+            await asyncio.sleep(0.02)
 
 
 async def test_a_run_moves_to_another_provider_only_where_there_is_room(

@@ -21,6 +21,8 @@ _MENTION: Final = re.compile(
     r"\s*(?:\b(?:with|using|from|like|of|com|usando|de|como)\s+)?(?<!\w)@image[0-9]+(?!\w)",
     re.IGNORECASE,
 )
+_HASH: Final = re.compile(r"#(?=\w)")
+"""Hashtags are for the end of a caption, and only if they are asked for."""
 _JOINING: Final = re.compile(r"^(?:and|or|e|ou)\s+", re.IGNORECASE)
 """What is left of a list of which the mentions were the beginning."""
 _WORD: Final = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
@@ -40,22 +42,46 @@ _REQUESTS: Final = tuple(
         r"^(?:please,?\s+)?"
         r"(?:(?:can|could) you\s+(?:please\s+)?|i(?:['’]d| would) like (?:you )?to\s+"
         r"|i (?:want|need)\s+(?:you to\s+|to\s+)?)?"
-        r"(?:(?:write|create|make|generate|prepare|draft|post|publish)(?:\s+(?:me|us))?\s+)?"
-        rf"(?:an?|the|some|one)?\s*{_THING}"
+        r"(?:(?:write|create|make|generate|prepare|draft|post|publish)(?:\s+(?:me|us))?\s+"
+        r"(?:an?|the|some|one)?\s*(?:[\w-]+,?\s+){0,3}?|(?:an?|the|some|one)?\s*)"
+        rf"{_THING}"
         r"(?:\s+(?:about|for|on|of|announcing|to announce|promoting|to promote|showing)\b:?|:)\s*",
         r"^(?:por favor,?\s+)?"
         r"(?:(?:você )?(?:pode|poderia)\s+|(?:eu )?(?:quero|gostaria de|preciso de)\s+"
         r"(?:que você\s+)?)?"
         r"(?:(?:cri(?:e|ar|a)|escrev(?:a|er|e)|faça|fazer|faz|ger(?:e|ar)|monte|prepare|publique"
-        r"|poste)(?:-me)?\s+)?"
-        rf"(?:uma?|[oa]s?|alguma?s?)?\s*{_THING}"
+        r"|poste)(?:-me)?\s+(?:uma?|[oa]s?|alguma?s?)?\s*(?:[\w-]+,?\s+){0,3}?"
+        r"|(?:uma?|[oa]s?|alguma?s?)?\s*)"
+        rf"{_THING}"
         r"(?:\s+(?:sobre|para|anunciando|para anunciar|divulgando|mostrando|d[eoa]s?)\b:?|:)\s*",
     )
 )
 """What a message says of the post itself, before it says what the post is about."""
+_ABOUT_WRITING: Final = re.compile(
+    r"(?:please,?\s+|por favor,?\s+)?"
+    r"(?:use|keep|make it|write|add|include|avoid|do not|don['’]t|no|mantenha|escreva|adicione"
+    r"|inclua|evite|não|faça|sem)\b.*"
+    r"\b(?:tone|hashtags?|emojis?|caption|characters|words|short|brief|english|portuguese|style"
+    r"|tom|legenda|caracteres|palavras|curt[oa]|breve|inglês|português|estilo)\b.*",
+    re.IGNORECASE,
+)
+"""A sentence that says how to write, and nothing of what the post is about."""
 _COURTESY: Final = re.compile(
     r"[,;]?\s*(?:please|thanks|thank you|por favor|obrigad[oa])[.!]*$", re.IGNORECASE
 )
+_POINTING: Final = re.compile(
+    r"(?:this|the|these|esta|essa|a|estas|essas|as)\s+"
+    r"(?:pictures?|images?|photos?|imagem|imagens|fotos?)[.!]?",
+    re.IGNORECASE,
+)
+"""A topic that is in the references, and not in the message."""
+_CRAFT: Final = re.compile(
+    r"\b(?:photo(?:graph[a-z]*|realis[a-z]*)?|[248]k|hd|uhd|\d+ ?mm|f/\d|bokeh|render(?:ed|ing)?"
+    r"|(?:studio|soft|natural|cinematic) light(?:ing)?|(?:highly |ultra[- ]?)detailed|realistic"
+    r"|fotografia[a-zà-ú ]*|realista|luz de estúdio)\b",
+    re.IGNORECASE,
+)
+"""What a prompt says of how a picture is made, and not of what is to be seen."""
 _EDITS: Final = frozenset(
     {
         *("make", "add", "put", "change", "turn", "remove", "delete", "replace", "crop", "set"),
@@ -174,6 +200,9 @@ def compose(
     """
     topic = _topic_of(message)
     language = language or guess_language(message)
+    if not topic or _POINTING.fullmatch(topic):
+        described = filter(None, map(_description_of, prompts))
+        topic, prompts = next(described, topic or one_line(message)), ()
     sentences = [_as_sentence(topic, is_lively=bool(_LIVELY.search(tone or "")))]
     words = _SENTENCES.get(language or "")
     if words is not None:
@@ -215,16 +244,16 @@ def _with_prompts(
 
 
 def _topic_of(message: str) -> str:
-    """What the post is about, in the viewer's words."""
-    topic = one_line(_MENTION.sub("", message))
-    topic = _COURTESY.sub("", topic)
+    """What the post is about, in the viewer's words; empty if it only mentions references."""
+    topic = one_line(_HASH.sub("", _MENTION.sub("", message)))
+    kept = [one for one in _SENTENCE.split(topic) if not _ABOUT_WRITING.fullmatch(one)]
+    topic = _COURTESY.sub("", " ".join(kept) or topic)
     for request in _REQUESTS:
         rest = request.sub("", topic, count=1)
         if rest != topic and _WORD.search(rest):
             topic = rest
             break
-    topic = _JOINING.sub("", topic.strip(" ,;:-–—"))
-    return topic or one_line(message)
+    return _JOINING.sub("", topic.strip(" ,;:-–—"))
 
 
 def _as_sentence(topic: str, *, is_lively: bool) -> str:
@@ -249,7 +278,8 @@ def _description_of(prompt: str) -> str:
     words = _WORD.findall(first)
     if not words or words[0].casefold() in _EDITS:
         return ""
-    described = _topic_of(first).rstrip(".!?… ")
+    first, *others = _topic_of(first).rstrip(".!?… ").split(", ")
+    described = ", ".join([first, *(one for one in others if not _CRAFT.search(one))])
     if len(described) > _MAX_PROMPT_LENGTH:
         described = shorten(described, _MAX_PROMPT_LENGTH).rsplit(" ", 1)[0].rstrip(" ,;:-")
     return _small_first(described)
@@ -259,8 +289,10 @@ def _hashtags_of(texts: Iterable[str], most: int) -> list[str]:
     """The first words that say something, each once."""
     words = (word for text in texts for word in _WORD.findall(text))
     telling = (
-        re.sub(r"['’-]", "", word).lower()
+        word.replace("-", "").lower()
         for word in words
         if len(word) >= _SHORTEST_HASHTAG and word.casefold() not in _STOP_WORDS
+        # What has an apostrophe is mostly two words.
+        if not re.search("['’]", word)
     )
     return [f"#{word}" for word in dict.fromkeys(telling)][:most]

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from domain.ids import ConversationId, TurnId, conversation_of_turn
+from domain.ids import OutputId, TurnId, as_post_id, conversation_of_turn, parent_of_output
 from tests.clients import Data
 from tests.resilience.evidence import Asked, Chronicle, History
 
@@ -12,6 +12,7 @@ NO_ANSWERS: Final = frozenset({"INTERNAL", "BAD_USER_INPUT", "GRAPHQL_VALIDATION
 AFTER_THE_EFFECT_SECONDS: Final = 2.0
 """Longer than an answer takes that was made up before its twin had its effect."""
 _MAKE_TURNS: Final = frozenset({"startConversation", "sendEdit"})
+_OF_POSTS: Final = frozenset({"generatePost", "regenerateCaption", "cancelPost", "deletePost"})
 
 
 def against_answers(history: History) -> Iterator[str]:
@@ -32,6 +33,8 @@ def against_answers(history: History) -> Iterator[str]:
             yield from _against_turn(asked, there, history.chronicle, deleted)
         elif asked.mutation == "deleteConversation":
             yield from _against_deletion(asked, history)
+        elif asked.mutation in _OF_POSTS:
+            yield from _against_post(asked, history, deleted)
         else:
             yield from _against_moves(asked, history.chronicle)
 
@@ -57,7 +60,7 @@ def _against_turn(
     if turn is None and conversation_of_turn(turn_id) in deleted:
         if chronicle is None:
             return
-        turn = chronicle.turns.get(turn_id)
+        turn = chronicle.parents.get(turn_id)
     if turn is None:
         yield f"{asked.mutation} was acknowledged with {turn_id}, which is not there"
         return
@@ -79,6 +82,21 @@ def _against_deletion(asked: Asked, history: History) -> Iterator[str]:
     conversation_id = asked.input["conversationId"]
     if any(one["_id"] == conversation_id for one in history.stored.conversations):
         yield f"{conversation_id} was acknowledged as deleted, and is there"
+
+
+def _against_post(asked: Asked, history: History, deleted: set[str]) -> Iterator[str]:
+    there = {post["_id"]: post for post in history.stored.posts}
+    if asked.mutation == "deletePost":
+        if asked.input["postId"] in there:
+            yield f"{asked.input['postId']} was acknowledged as deleted, and is there"
+        return
+    post_id = asked.told["post"]["id"]
+    post = there.get(post_id)
+    if post is None and post_id not in deleted:
+        yield f"{asked.mutation} was acknowledged with {post_id}, which is not there"
+    words = asked.input.get("userMessage")
+    if post is not None and words not in (None, post["userMessage"]):
+        yield f"{post_id} was acknowledged with other words"
 
 
 def _against_moves(asked: Asked, chronicle: Chronicle | None) -> Iterator[str]:
@@ -134,6 +152,8 @@ def _against_group(
 
 def _effect(asked: Asked) -> tuple[str, str]:
     """What a key has done: a turn that was made, or an output that was tried again."""
+    if asked.mutation in _OF_POSTS:
+        return asked.told["post"]["id"], ""
     if asked.mutation == "retryOutput":
         return asked.told["turn"]["id"], asked.told["output"]["id"]
     return asked.told["turn"]["id"], ""
@@ -153,13 +173,15 @@ def _is_too_late(asked: Asked, first: Asked, history: History) -> bool:
 def _effect_at(asked: Asked, history: History) -> float | None:
     if history.chronicle is None:
         return None
-    if asked.mutation != "retryOutput":
-        turn = history.chronicle.turns.get(asked.told["turn"]["id"])
-        return turn["at"] if turn else None
+    if asked.mutation not in ("retryOutput", "regenerateCaption"):
+        parent = history.chronicle.parents.get(_effect(asked)[0])
+        return parent["at"] if parent else None
     return asked.answered_at
 
 
 def _is_gone(asked: Asked, deleted: set[str]) -> bool:
+    if asked.mutation in _OF_POSTS:
+        return asked.told["post"]["id"] in deleted
     return conversation_of_turn(TurnId(asked.told["turn"]["id"])) in deleted
 
 
@@ -176,6 +198,8 @@ def _against_retries(history: History) -> Iterator[str]:
             if asked.acknowledged:
                 accepted[asked.input["outputId"]].add(request)
     for output_id, states in history.chronicle.outputs.items():
+        if as_post_id(parent_of_output(OutputId(output_id))[0]):
+            continue  # nobody tries one again here: they go with their caption
         tries = max(state.output["attempt"] for state in states if state.output) - 1
         if not len(accepted[output_id]) <= tries <= len(sent[output_id]):
             yield (
@@ -186,7 +210,5 @@ def _against_retries(history: History) -> Iterator[str]:
 
 def _deleted(asked: Sequence[Asked]) -> set[str]:
     return {
-        ConversationId(one.input["conversationId"])
-        for one in asked
-        if one.mutation == "deleteConversation"
-    }
+        one.input["conversationId"] for one in asked if one.mutation == "deleteConversation"
+    } | {one.input["postId"] for one in asked if one.mutation == "deletePost"}

@@ -58,7 +58,8 @@ def jobs_of(
 
 def doubled_jobs(attempts: Sequence[Attempt], bill: Sequence[Data]) -> int:
     """How many jobs there are beyond one for an attempt, whatever was written down about them."""
-    attempts_of = Counter((attempt.prompt, _ENDPOINTS[attempt.model]) for attempt in attempts)
+    sold = [attempt for attempt in attempts if is_sold(attempt.model)]
+    attempts_of = Counter((attempt.prompt, _ENDPOINTS[attempt.model]) for attempt in sold)
     jobs_of = Counter((job["prompt"], job["endpoint"]) for job in bill)
     return sum(max(0, count - attempts_of[asked]) for asked, count in jobs_of.items())
 

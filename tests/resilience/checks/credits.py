@@ -7,7 +7,7 @@ from domain.credits import charge_for
 from tests.clients import Data
 from tests.resilience.attempts import Attempt
 from tests.resilience.evidence import Grant, History
-from tests.resilience.orders import price_of
+from tests.resilience.orders import CAPTION, price_of
 
 _MOVED = ("balance", "reserved", "activeOutputs")
 
@@ -96,6 +96,8 @@ def _against_settlements(attempts: Sequence[Attempt], ledger: Sequence[Data]) ->
 def _against_settlement(attempt: Attempt, lines: Sequence[Data]) -> Iterator[str]:
     counts = Counter(line["kind"] for line in lines)
     price = price_of(images=attempt.images_asked, with_references=bool(attempt.first["references"]))
+    if attempt.is_caption:
+        price = CAPTION
     if counts["RESERVE"] != 1:
         yield f"{attempt.name} was reserved for {counts['RESERVE']} times"
     if attempt.ended_as is not None and counts["CAPTURE"] + counts["RELEASE"] != 1:
@@ -105,17 +107,21 @@ def _against_settlement(attempt: Attempt, lines: Sequence[Data]) -> Iterator[str
         )
     delivered = len(attempt.last["images"]) if attempt.ended_as == "COMPLETED" else 0
     due = charge_for(price, delivered=delivered, asked=attempt.images_asked)
+    if attempt.is_caption:
+        due = price if attempt.ended_as == "COMPLETED" else 0
     wanted = {"RESERVE": (0, price, 1), "CAPTURE": (-due, -price, -1), "RELEASE": (0, -price, -1)}
     for line in lines:
         moved = tuple(line[name] for name in _MOVED)
         due_to_move = wanted[line["kind"]]
         if moved != due_to_move:
             yield f"{attempt.name} moved {moved} with its {line['kind']}, not {due_to_move}"
-        if line["ownerId"] != attempt.turn["ownerId"]:
+        if line["ownerId"] != attempt.parent["ownerId"]:
             yield f"{attempt.name} was paid for by {line['ownerId']}"
     if attempt.ended_as == "COMPLETED" and counts["CAPTURE"] == 0:
         yield f"{attempt.name} was delivered for nothing"
     if attempt.ended_as not in ("COMPLETED", None) and counts["CAPTURE"]:
         yield f"{attempt.name} was charged for, and delivered nothing"
-    if attempt.ended_as == "COMPLETED" and attempt.last["creditsCharged"] != due:
+    # What a caption has cost before is still in it.
+    before = attempt.first["creditsCharged"] if attempt.is_caption else 0
+    if attempt.ended_as == "COMPLETED" and attempt.last["creditsCharged"] != before + due:
         yield f"{attempt.name} tells of {attempt.last['creditsCharged']} credits, {due} were due"

@@ -14,13 +14,13 @@ SAMPLES_PER_VIEWER: Final = 4
 def against_images(stored: Stored) -> Iterator[str]:
     landed = {
         image["id"]: (f"{turn['_id']}/{output['slot']}", turn, image)
-        for turn in stored.turns
+        for turn in stored.parents
         for output in turn["outputs"]
         for image in output["images"]
     }
-    if len(landed) != sum(len(o["images"]) for turn in stored.turns for o in turn["outputs"]):
+    if len(landed) != sum(len(o["images"]) for turn in stored.parents for o in turn["outputs"]):
         yield "an image stands in two outputs"
-    made = [record for record in stored.images if record["origin"] == "OUTPUT"]
+    made = [record for record in stored.images if record["origin"] in ("OUTPUT", "POST")]
     referred_to = _referred_to(stored)
     counts = Counter(record["_id"] for record in made)
     for image_id in landed.keys() - counts.keys():
@@ -75,7 +75,7 @@ def orphans(stored: Stored) -> dict[str, int]:
 def _referred_to(stored: Stored) -> set[str]:
     sources = {one["sourceImage"]["id"] for one in stored.conversations if one["sourceImage"]}
     references = {
-        reference["image"]["id"] for turn in stored.turns for reference in turn["references"]
+        reference["image"]["id"] for turn in stored.parents for reference in turn["references"]
     }
     return sources | references
 
@@ -83,7 +83,7 @@ def _referred_to(stored: Stored) -> set[str]:
 def _keys_referred_to(stored: Stored) -> Iterator[str]:
     for record in stored.images:
         yield from _keys_of(record)
-    for turn in stored.turns:
+    for turn in stored.parents:
         for output in turn["outputs"]:
             if output["preview"]:
                 yield output["preview"]["key"]

@@ -5,7 +5,15 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from domain.execution.rules import derive_status
-from domain.ids import TurnId, as_turn_id, conversation_of_turn, output_id_of, parent_of_output
+from domain.ids import (
+    PostId,
+    TurnId,
+    as_post_id,
+    as_turn_id,
+    conversation_of_turn,
+    output_id_of,
+    parent_of_output,
+)
 from domain.outputs import UNFINISHED, OutputStatus
 from tests.clients import Data
 from tests.resilience.attempts import DELETED, Attempt
@@ -41,6 +49,22 @@ def against_turns(history: History) -> Iterator[str]:
     yield from _against_doubles(history)
 
 
+def against_posts(history: History) -> Iterator[str]:
+    """Each has ended, with a caption before the first image and with nothing that waits for one."""
+    for post in history.stored.posts:
+        caption = post["outputs"][0]
+        if post["completedAt"] is None:
+            yield f"{post['_id']} has no end"
+        for output in post["outputs"]:
+            output_id = output_id_of(PostId(post["_id"]), output["slot"])
+            if output["status"] in UNFINISHED:
+                yield f"{output_id} is stuck in {output['status']}"
+            if output["images"] and post["caption"] is None:
+                yield f"{output_id} was made before there was a caption"
+        if caption["status"] == "COMPLETED" and caption["text"] != post["caption"]:
+            yield f"{post['_id']} has a caption that did not land"
+
+
 def against_attempts(attempts: Sequence[Attempt], history: History) -> Iterator[str]:
     """Also those that a later attempt, or a deletion, has left no trace of."""
     wanted_off = _wanted_off(history.asked)
@@ -48,6 +72,8 @@ def against_attempts(attempts: Sequence[Attempt], history: History) -> Iterator[
     for attempt in attempts:
         if attempt.ended_as is None:
             yield f"{attempt.name} has no end"
+        elif as_post_id(parent_of_output(attempt.output_id)[0]):
+            yield from _against_attempt_of_post(attempt, wanted_off)
         elif attempt.ended_as == DELETED:
             turn_id = as_turn_id(parent_of_output(attempt.output_id)[0])
             if turn_id is None or conversation_of_turn(turn_id) not in wanted_off:
@@ -62,6 +88,16 @@ def against_attempts(attempts: Sequence[Attempt], history: History) -> Iterator[
                 yield f"{attempt.name} ended {attempt.code}, and the vendor was always there"
         elif attempt.job_ids and attempt.code not in _ENDS_OF_JOBS:
             yield f"{attempt.name} lost its job {attempt.job_ids[-1]}: it ended {attempt.code}"
+
+
+def _against_attempt_of_post(attempt: Attempt, wanted_off: set[str]) -> Iterator[str]:
+    """What waits for a caption may be cancelled with it."""
+    parent_id, _ = parent_of_output(attempt.output_id)
+    if attempt.ended_as in (DELETED, "CANCELLED"):
+        if parent_id not in wanted_off and not attempt.last["waits"]:
+            yield f"{attempt.name} ended {attempt.ended_as}, which nobody has asked for"
+    elif attempt.code not in may_end_with(attempt.model, attempt.prompt, attempt.number):
+        yield f"{attempt.name} by {attempt.model} ended {attempt.ended_as} with {attempt.code}"
 
 
 def _against_output(turn: Data, output: Data, wanted_off: set[str]) -> Iterator[str]:
@@ -85,9 +121,9 @@ def _against_output(turn: Data, output: Data, wanted_off: set[str]) -> Iterator[
 
 def _against_doubles(history: History) -> Iterator[str]:
     """Each message was asked for once, so it makes one turn, whatever has become of it since."""
-    known = history.chronicle.turns if history.chronicle else {}
+    known = history.chronicle.parents if history.chronicle else {}
     messages = {turn_id: turn["userMessage"] for turn_id, turn in known.items()}
-    messages |= {turn["_id"]: turn["userMessage"] for turn in history.stored.turns}
+    messages |= {one["_id"]: one["userMessage"] for one in history.stored.parents}
     for message, count in Counter(messages.values()).items():
         if count > 1:
             yield f"one request made {count} turns: {message}"
@@ -99,6 +135,8 @@ def _wanted_off(asked: Sequence[Asked]) -> set[str]:
     for one in asked:
         if one.mutation == "cancelOutput":
             found.add(one.input["outputId"])
+        elif one.mutation in ("cancelPost", "deletePost"):
+            found.add(one.input["postId"])
         elif one.mutation == "deleteConversation":
             found.add(one.input["conversationId"])
         elif one.mutation == "cancelTurn":

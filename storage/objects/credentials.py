@@ -1,0 +1,78 @@
+"""Who we are at a bucket's server: a key of the settings, or what the platform gives and renews.
+
+The platform's credentials are found as AWS' own tools find them: in the environment, in files, by
+the identity of a pod, a container or a machine. They end, and are replaced before they do.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import structlog
+from aiobotocore.session import AioSession
+
+from domain.errors import StoreUnavailable
+
+LOOK_SECONDS: Final = 30.0
+"""Between two looks for newer ones, which the library fetches 15 minutes before the end."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    key_id: str
+    secret: str = field(repr=False)
+    token: str | None = field(default=None, repr=False)
+    expires_at: datetime | None = None
+    """Whatever was signed with them ends with them."""
+
+
+async def find_credentials(session: AioSession) -> Any:
+    """The platform's, as the library keeps them. Raise StoreUnavailable if there are none."""
+    found = await session.get_credentials()
+    if found is None:
+        raise StoreUnavailable("no credentials: neither settings nor the platform have any")
+    return found
+
+
+async def read_credentials(kept: Any) -> Credentials:
+    """As they are now, renewed if they end soon."""
+    frozen = await kept.get_frozen_credentials()
+    expires_at = getattr(kept, "_expiry_time", None)  # there is no public way to find out
+    return Credentials(
+        frozen.access_key,
+        frozen.secret_key,
+        frozen.token,
+        expires_at.astimezone(UTC) if expires_at else None,
+    )
+
+
+@asynccontextmanager
+async def following(
+    kept: Any, use: Callable[[Credentials], None], *, look_seconds: float = LOOK_SECONDS
+) -> AsyncIterator[None]:
+    """Have the newest ones used until the block ends."""
+
+    async def follow() -> None:
+        known: Credentials | None = None
+        while True:
+            await asyncio.sleep(look_seconds)
+            try:
+                found = await read_credentials(kept)
+            except Exception as error:
+                log.warning("credentials not renewed", error=type(error).__name__)
+                continue
+            if found != known:
+                use(found)
+                known = found
+
+    task = asyncio.create_task(follow(), name="credentials of the bucket")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
