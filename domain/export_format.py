@@ -105,6 +105,9 @@ def facts_of_turn(turn: Turn) -> Facts:
             "seed": turn.options.seed,
             "negativePrompt": turn.options.negative_prompt,
             "context": turn.options.context,
+            "maskImageId": turn.options.mask.id if turn.options.mask else None,
+            "feather": turn.options.feather,
+            "keepOutside": turn.options.keep_outside,
         },
         "status": turn.status,
         "outputs": [_facts_of_output(output) for output in turn.outputs],
@@ -117,13 +120,15 @@ def facts_of_turn(turn: Turn) -> Facts:
 def images_of_turn(turn: Turn) -> Iterator[Image]:
     """All that it refers to or has made. One may come several times."""
     yield from (reference.image for reference in turn.references)
+    if turn.options.mask is not None:
+        yield turn.options.mask
     for output in turn.outputs:
         yield from (reference.image for reference in output.references)
         yield from output.images
 
 
 def _facts_of_output(output: Output) -> Facts:
-    error, usage = output.error, output.usage
+    error, usage, drift = output.error, output.usage, output.drift
     return {
         "id": output.id,
         "slot": output.slot,
@@ -142,6 +147,7 @@ def _facts_of_output(output: Output) -> Facts:
         }
         if usage
         else None,
+        "drift": {"changed": drift.changed, "outsideMask": drift.outside_mask} if drift else None,
         "provider": output.provider,
         "quality": output.quality,
         "size": output.size,

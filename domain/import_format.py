@@ -34,7 +34,7 @@ from domain.ids import (
     parse_output_id,
     turn_id_of,
 )
-from domain.images import EXTENSIONS, DigitalSourceType, Image, ImageOrigin
+from domain.images import EXTENSIONS, DigitalSourceType, Drift, Image, ImageOrigin
 from domain.models import AspectRatio, ImageFormat, Quality, Resolution
 from domain.outputs import MAX_COUNT, UNFINISHED, GenerationError, Output, OutputStatus, Usage
 from domain.parents import MAX_PROMPT_LENGTH, TurnOptions
@@ -120,6 +120,12 @@ class _Facts:
         if type(value) is not int or not least <= value <= most:
             raise self._wrong(name)
         return value
+
+    def fraction(self, name: str) -> float:
+        value = self._value.get(name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise self._wrong(name)
+        return float(value)
 
     def flag(self, name: str) -> bool:
         value = self._value.get(name)
@@ -286,7 +292,7 @@ class ImportReader:
             previous_were_named=facts.flag("previousWereNamed"),
             aspect_ratio=facts.ratio("aspectRatio"),
             resolution=facts.member("resolution", Resolution),
-            options=_read_options(facts.inside("options")),
+            options=self._read_options(facts.inside("options"), images),
             status=_status_of(outputs),
             outputs=outputs,
             version=1,
@@ -327,6 +333,7 @@ class ImportReader:
             preview=None,
             images=delivered,
             references=self._references(facts, images),
+            drift=_read_drift(facts.optional("drift", facts.inside)),
             provider=facts.optional("provider", facts.word),
             quality=facts.optional("quality", facts.word),
             size=facts.optional("size", facts.word),
@@ -351,6 +358,10 @@ class ImportReader:
                 origin = one.member("origin", ReferenceOrigin)
                 found.append(Reference(images[image_id], origin))
         return tuple(found)
+
+    def _read_options(self, facts: _Facts, images: Mapping[ImageId, Image]) -> TurnOptions:
+        mask_id = facts.optional("maskImageId", self._image_id_in(facts))
+        return _read_options(facts, images.get(mask_id) if mask_id else None)
 
     def _image_id_in(self, facts: _Facts) -> Callable[[str], ImageId]:
         return lambda name: self._image_id(facts.text(name))
@@ -380,8 +391,11 @@ class ImportReader:
         return image_id_of(self.import_id, old)
 
 
-def _read_options(facts: _Facts) -> TurnOptions:
+def _read_options(facts: _Facts, mask: Image | None) -> TurnOptions:
     return TurnOptions(
+        mask=mask,
+        feather=facts.optional("feather", facts.number) if mask else None,
+        keep_outside=facts.optional("keepOutside", facts.flag) if mask else None,
         images_per_model=facts.number("imagesPerModel", least=1, most=100),
         previews=facts.number("previews", most=100),
         quality=facts.optional("quality", lambda name: facts.member(name, Quality)),
@@ -392,6 +406,13 @@ def _read_options(facts: _Facts) -> TurnOptions:
         negative_prompt=facts.optional("negativePrompt", facts.text),
         earlier_messages=facts.optional("context", facts.word) == "CONVERSATION" or None,
     )
+
+
+def _read_drift(facts: _Facts | None) -> Drift | None:
+    if facts is None:
+        return None
+    outside = facts.optional("outsideMask", facts.fraction)
+    return Drift(changed=facts.fraction("changed"), outside_mask=outside)
 
 
 def _read_usage(facts: _Facts | None) -> Usage | None:

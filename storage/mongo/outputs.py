@@ -317,6 +317,7 @@ def _imported_output(output: Output) -> Document:
         "provider": output.provider,
         "quality": output.quality,
         "size": output.size,
+        "drift": _drift_document(output.drift),
         "text": output.text,
         "usage": usage_document(output.usage),
         "error": error and {"code": error.code.value, "retryable": error.retryable},

@@ -83,9 +83,12 @@ async def take_back(
     references = {
         reference["image"]["id"] for turn in kept["turns"] for reference in turn["references"]
     }
+    masks = {turn["options"]["mask"]["id"] for turn in kept["turns"] if turn["options"].get("mask")}
     source_image = conversation["sourceImage"]
     await hold_images(
-        transaction, viewer_id, ids=references | ({source_image["id"]} if source_image else set())
+        transaction,
+        viewer_id,
+        ids=references | masks | ({source_image["id"]} if source_image else set()),
     )
     outputs = [output for turn in kept["turns"] for output in turn["outputs"]]
     ids = [image["id"] for output in outputs for image in output["images"]]

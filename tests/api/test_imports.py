@@ -12,6 +12,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 import pytest
+from PIL import Image
 
 from tests.api.test_exports import EXPORT, EXPORT_VIEWER, collection
 from tests.api.test_exports import ended as export_ended
@@ -50,7 +51,8 @@ READ: Final = (
     """
 query($id: ID!) { conversation(id: $id) {
   title aspectRatio resolution turnCount createdAt sourceImage { width height }
-  turns { nodes { ...Turn outputs { creditsCharged images {
+  turns { nodes { ...Turn options { mask { width height } } outputs {
+    drift { changed outsideMask } creditsCharged images {
     prompt favourite model { id } madeFrom { id } turn { id }
     provenance { digitalSourceType }
   } } } }
@@ -95,15 +97,27 @@ def without_ids(value: Any) -> Any:
     return [without_ids(one) for one in value] if isinstance(value, list) else value
 
 
+def a_mask() -> bytes:
+    """Of a square: its middle may change."""
+    written = io.BytesIO()
+    mask = Image.new("L", (256, 256), 0)
+    mask.paste(255, (64, 64, 192, 192))
+    mask.save(written, "PNG")
+    return written.getvalue()
+
+
 async def test_a_conversation_comes_back_as_it_was(
     darkroom: Darkroom, client: GraphQLClient
 ) -> None:
     """Also to another viewer."""
-    source, manual = (one["id"] for one in (await samples(client))[:2])
+    manual = (await samples(client))[0]["id"]
+    source = (await uploaded(client, a_picture((256, 256))))["id"]
+    mask = (await uploaded(client, a_mask()))["id"]
     done = await conversation_with(
         client,
         sourceImageId=source,
         manualReferenceIds=[manual],
+        mask={"imageId": mask, "feather": 3},
         userMessage="Ébène 狐",
         selectedModels=["local-silver", "rehearsal-fails"],
     )
@@ -126,6 +140,8 @@ async def test_a_conversation_comes_back_as_it_was(
     assert (await other("{ viewer { credits { balance reserved } } }"))["viewer"] == before
     made = copy["turns"]["nodes"][0]["outputs"][0]["images"][0]
     assert made["turn"]["id"] == copy["turns"]["nodes"][0]["id"]
+    assert copy["turns"]["nodes"][0]["options"]["mask"]
+    assert copy["turns"]["nodes"][0]["outputs"][0]["drift"]["outsideMask"] is not None
     before_it = original["turns"]["nodes"][0]["outputs"][0]["images"][0]["madeFrom"]
     assert len(made["madeFrom"]) == len(before_it) > 0
     image = await other.http.get(made["url"])
