@@ -35,7 +35,10 @@ from domain.rates import Allowance, Rate
 from domain.registry import RegisteredModel
 from domain.retries import RetryPolicy, retry
 from domain.services.accounts import AccountService
+from domain.services.albums import AlbumService
 from domain.services.blocked_viewers import BlockedViewers
+from domain.services.branches import BranchService
+from domain.services.choices import ChoiceService
 from domain.services.commands import CommandService
 from domain.services.conversations import ConversationService
 from domain.services.edit_planning import EditPlanner
@@ -52,6 +55,7 @@ from domain.services.shares import ShareService
 from domain.services.turns import TurnService
 from domain.services.uploads import UploadService
 from domain.services.viewers import ViewerService
+from domain.services.waiting_turns import WaitingTurns
 from domain.services.webhooks import WebhookService
 from domain.shares import ShareTokens
 from domain.signing import Signer
@@ -114,9 +118,12 @@ from storage.imaging.samples import load_samples
 from storage.imaging.sandbox import UploadSandbox
 from storage.imaging.threaded import ThreadedImageProcessor
 from storage.mongo.accounts import MongoAccountRepository
+from storage.mongo.albums import MongoAlbumRepository
 from storage.mongo.backlog import MongoBacklogRepository
+from storage.mongo.branches import MongoBranchRepository
 from storage.mongo.buckets import MongoBucketRepository
 from storage.mongo.change_feed import MongoChangeFeed
+from storage.mongo.choices import MongoChoiceRepository
 from storage.mongo.contacts import MongoContactRepository
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database, open_database
@@ -126,6 +133,7 @@ from storage.mongo.idempotency import MongoIdempotencyRepository
 from storage.mongo.images import MongoImageRepository
 from storage.mongo.jobs import MongoExportRepository, MongoImportRepository
 from storage.mongo.model_availability import MongoModelAvailabilityRepository
+from storage.mongo.model_stats import MongoModelStatsRepository
 from storage.mongo.outbox import MongoOutboxRepository
 from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.periodic import MongoPeriodicJobRepository
@@ -136,6 +144,7 @@ from storage.mongo.shares import MongoShareRepository
 from storage.mongo.turns import MongoTurnRepository
 from storage.mongo.uploads import MongoUploadRepository
 from storage.mongo.viewers import MongoViewerRepository
+from storage.mongo.waiting_turns import MongoWaitingTurnRepository
 from storage.mongo.webhooks import MongoWebhookRepository
 from storage.objects.folder import FolderObjectStore
 from storage.objects.s3 import Bucket, open_bucket
@@ -243,6 +252,7 @@ async def open_api(
         stack.push_async_callback(upload_processor.aclose)
         hub = _make_hub(base)
         eraser = _make_viewer_eraser(base)
+        waiting = _make_waiting_turns(settings, base, hints=hints)
         exporter = _make_exporter(base)
         importer = _make_importer(base, upload_processor)
         services = _make_services(
@@ -252,6 +262,7 @@ async def open_api(
             hints=hints,
             upload_processor=upload_processor,
             eraser=eraser,
+            waiting=waiting,
             exporter=exporter,
             importer=importer,
         )
@@ -269,6 +280,7 @@ async def open_api(
         await stack.enter_async_context(_make_sweeper(base, dispatcher).serve())
         await stack.enter_async_context(_make_orphan_collector(base).serve())
         await stack.enter_async_context(eraser.serve())
+        await stack.enter_async_context(waiting.serve())
         await stack.enter_async_context(exporter.serve())
         await stack.enter_async_context(importer.serve())
         await _serve_operators(base, metrics_listener, stack)
@@ -402,6 +414,7 @@ def _make_services(
     hints: HintQueue,
     upload_processor: UploadProcessor,
     eraser: ViewerEraser,
+    waiting: WaitingTurns,
     exporter: Exporter,
     importer: Importer,
 ) -> Services:
@@ -436,9 +449,10 @@ def _make_services(
         conversations=conversation_repository,
         commands=commands,
         accounts=accounts,
-        edits=EditPlanner(turn_repository, conversation_repository, images, base.registry),
+        edits=waiting.edits,
         outputs=output_repository,
         hints=hints,
+        waiting=waiting,
     )
     outputs = OutputService(
         outputs=output_repository,
@@ -472,6 +486,14 @@ def _make_services(
         caption_models=base.caption_models,
         conversations=conversations,
         turns=turns,
+        branches=BranchService(
+            MongoBranchRepository(base.database), turn_repository, hints, base.image_writer
+        ),
+        choices=ChoiceService(
+            turn_repository,
+            MongoChoiceRepository(base.database),
+            MongoModelStatsRepository(base.database),
+        ),
         outputs=outputs,
         posts=posts,
         plans=PlanService(conversations, turns),
@@ -482,6 +504,7 @@ def _make_services(
             MongoWebhookRepository(base.database), accounts, base.webhook_sender
         ),
         favourites=FavouriteService(base.images, prompt_repository),
+        albums=AlbumService(MongoAlbumRepository(base.database), base.images),
         exports=ExportService(
             MongoExportRepository(base.database), conversation_repository, accounts, exporter.look
         ),
@@ -516,6 +539,20 @@ def _make_rate_limits(settings: Settings, database: Database) -> RateLimits:
         MongoBucketRepository(database),
         viewer=Allowance(requests=viewer, cost=cost),
         address=Allowance(requests=address, cost=cost),
+    )
+
+
+def _make_waiting_turns(settings: Settings, base: _Base, *, hints: HintQueue) -> WaitingTurns:
+    turns = MongoTurnRepository(base.database)
+    conversations = MongoConversationRepository(base.database)
+    images = ImageService(base.images, base.image_writer)
+    return WaitingTurns(
+        waiting=MongoWaitingTurnRepository(base.database),
+        turns=turns,
+        conversations=conversations,
+        edits=EditPlanner(turns, conversations, images, base.registry),
+        accounts=_make_account_service(settings, base.database),
+        hints=hints,
     )
 
 

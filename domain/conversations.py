@@ -26,9 +26,17 @@ class Conversation:
     aspect_ratio: AspectRatio
     resolution: Resolution
     turn_count: int
+    """How many turns it has, without those that were deleted."""
     created_at: datetime
     updated_at: datetime
     as_of: ClusterTime
+    deleted_turns: int = 0
+
+    @property
+    def next_turn_index(self) -> int:
+        """No index is ever used again, since ids are made of them."""
+        return self.turn_count + self.deleted_turns
+
     title_was_given: bool = False
     """By the viewer. Otherwise it is the beginning of the first message."""
 

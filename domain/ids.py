@@ -16,6 +16,7 @@ from typing import Final, NewType, TypeAlias
 from typeid import TypeID
 from uuid_utils import UUID
 
+AlbumId = NewType("AlbumId", str)
 ConversationId = NewType("ConversationId", str)
 TurnId = NewType("TurnId", str)
 PostId = NewType("PostId", str)
@@ -37,6 +38,7 @@ ParentId: TypeAlias = TurnId | PostId
 LAST_TURN_INDEX: Final = 9_999
 
 _SUFFIX = r"[0-7][0-9a-hjkmnp-tv-z]{25}"
+_ALBUM = re.compile(rf"album_({_SUFFIX})")
 _CONVERSATION = re.compile(rf"conv_({_SUFFIX})")
 _TURN = re.compile(rf"turn_({_SUFFIX})_([0-9]{{4}})")
 _POST = re.compile(rf"post_({_SUFFIX})")
@@ -50,6 +52,10 @@ _SHARE = re.compile(rf"share_({_SUFFIX})")
 _VIEWER = re.compile(rf"user_({_SUFFIX})")
 _WEBHOOK = re.compile(rf"hook_({_SUFFIX})")
 _DELIVERY = re.compile(rf"dlv_({_SUFFIX})")
+
+
+def new_album_id() -> AlbumId:
+    return AlbumId(str(TypeID(prefix="album")))
 
 
 def new_conversation_id() -> ConversationId:
@@ -143,6 +149,10 @@ def turn_id_range(conversation_id: ConversationId) -> tuple[str, str]:
     """The lowest id that a turn of the conversation can have, and one above the highest."""
     suffix = _suffix_of(conversation_id)
     return f"turn_{suffix}_", f"turn_{suffix}`"
+
+
+def parse_album_id(value: str) -> AlbumId | None:
+    return AlbumId(value) if _ALBUM.fullmatch(value) else None
 
 
 def parse_conversation_id(value: str) -> ConversationId | None:

@@ -212,14 +212,16 @@ class ImportReader:
         *,
         begin: int,
     ) -> Sequence[Turn]:
-        """Turns that follow one another, the first one with this index."""
+        """Turns in their order, the first one with this index or a later one."""
         facts = _Facts(part, "A part with turns")
         turns = [
             self._read_turn(one, conversation, images)
             for one in facts.list("turns", most=_MAX_TURNS - begin)
         ]
-        if [turn.turn_index for turn in turns] != list(range(begin, begin + len(turns))):
-            raise NotAnExport("The turns of a conversation are not complete.")
+        indexes = [turn.turn_index for turn in turns]
+        # There are gaps where turns were deleted.
+        if not turns or indexes[0] < begin or indexes != sorted(set(indexes)):
+            raise NotAnExport("The turns of a conversation are not in order.")
         return turns
 
     def _read_conversation(self, value: object) -> ImportedConversation:

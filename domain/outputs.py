@@ -178,6 +178,8 @@ class Output:
     queued_at: datetime
     started_at: datetime | None
     completed_at: datetime | None
+    chosen: bool = False
+    """Whether the viewer goes on from it: at most one of a turn."""
 
     @property
     def id(self) -> OutputId:
@@ -218,6 +220,9 @@ _MESSAGES: Final = {
     GenerationErrorCode.OUTCOME_UNKNOWN: "The connection was lost; the model may have run.",
     GenerationErrorCode.TIMED_OUT: "The model took too long.",
     GenerationErrorCode.STORAGE_UNAVAILABLE: "The image could not be stored.",
+    GenerationErrorCode.PREVIOUS_TURN_FAILED: "The turn before has not made what this one needs.",
+    GenerationErrorCode.INSUFFICIENT_CREDITS: "There were not enough credits to begin.",
+    GenerationErrorCode.MAX_CREDITS_EXCEEDED: "It would have cost more than was allowed.",
     GenerationErrorCode.EXPORT_INVALID: "The file is not an export that can be read here.",
     GenerationErrorCode.INTERNAL: "Something went wrong on our side.",
 }

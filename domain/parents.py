@@ -4,7 +4,7 @@ Whatever runs outputs knows no more of a parent than this, so that there may be 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -47,6 +47,9 @@ class TurnOptions:
     """Whether the original is put back outside of the mask also where a model was given the mask;
     None without one.
     """
+
+    def with_seed(self, seed: str | None) -> "TurnOptions":
+        return replace(self, seed=seed)
 
     @property
     def context(self) -> PromptContext:

@@ -87,7 +87,7 @@ TABLE: Final[Mapping[type, Mapping[str, Rule]]] = {
         **_as_it_is(
             *("id", "conversation_id", "turn_index", "references", "aspect_ratio", "resolution"),
             *("options", "status", "outputs", "error", "selected_model_ids"),
-            *("created_at", "updated_at", "completed_at"),
+            *("created_at", "updated_at", "completed_at", "chosen_output"),
         ),
         "user_message": _with_prompts("user_message", otherwise=""),
         "output": lambda turn, scope: lambda slot: show(turn.output(slot), scope),
@@ -116,6 +116,7 @@ TABLE: Final[Mapping[type, Mapping[str, Rule]]] = {
                 "started_at",
                 "completed_at",
             ),
+            "chosen",
         ),
         "post_id": _always(None),
         "text": _with_prompts("text", otherwise=None),

@@ -1,10 +1,12 @@
 """A turn: a message, the references that go along, and one output per model."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from domain.changes import Bookmark, ClusterTime
-from domain.ids import ConversationId, ModelId, TurnId, conversation_of_turn
+from domain.ids import ConversationId, ModelId, PostId, TurnId, conversation_of_turn
+from domain.images import Image
 from domain.models import AspectRatio, ImageModel, Resolution
 from domain.outputs import GenerationError, Output
 from domain.parents import Parent, TurnOptions
@@ -12,6 +14,8 @@ from domain.references import Reference
 
 
 class TurnStatus(StrEnum):
+    WAITING = "WAITING"
+    """For the turn before it to end. It has no outputs yet."""
     PENDING = "PENDING"
     GENERATING = "GENERATING"
     COMPLETED = "COMPLETED"
@@ -52,6 +56,17 @@ class SendEdit:
     previous_output_ids: tuple[str, ...] | None = None
     max_credits: int | None = None
     idempotency_key: str | None = None
+    when_ready: bool | None = None
+    """Whether to wait for the latest turn, if it has not ended. None: not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingEdit:
+    """What was asked of a turn that waits, beside what the turn itself has."""
+
+    selected_models: tuple[str, ...] | None
+    previous_output_ids: tuple[str, ...] | None
+    max_credits: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +87,46 @@ class RetryOutput:
     model_id: str | None = None
     max_credits: int | None = None
     idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RerunTurn:
+    """Ask for a turn once more, as the next one. `selected_models` None: by those it had."""
+
+    turn_id: str
+    selected_models: tuple[str, ...] | None = None
+    max_credits: int | None = None
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Builder:
+    """What builds on a turn: a conversation that starts from one of its images, or a turn or post
+    that refers to one.
+    """
+
+    id: ConversationId | TurnId | PostId
+    text: str
+    """The conversation's title, or the message of the turn or post."""
+    turn_index: int | None
+    """None for a conversation or a post."""
+    waits: bool = False
+    """Whether it is a turn that waits for this one, instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptTurn:
+    """Why a turn was not deleted."""
+
+    builders: Sequence[Builder]
+
+
+@dataclass(frozen=True, slots=True)
+class ChooseOutput:
+    """Mark the output that goes on, or take the mark back."""
+
+    output_id: str
+    chosen: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +154,8 @@ class TurnPlan:
     resolution: Resolution
     options: TurnOptions
     outputs: tuple[PlannedOutput, ...]
+    waiting: WaitingEdit | None = None
+    """Of a turn that waits. Its outputs are planned again when the turn before it has ended."""
     caption_credits: int = 0
     """For a caption that is written beside the images."""
 
@@ -114,19 +171,41 @@ class Turn(Parent):
     id: TurnId
     turn_index: int
     status: TurnStatus
+    waiting: WaitingEdit | None = None
+    """None unless it waits."""
+    failure: GenerationError | None = None
+    """Why it could not begin, after it had waited."""
+
+    @property
+    def in_progress(self) -> bool:
+        return self.status is TurnStatus.WAITING or any(one.unfinished for one in self.outputs)
 
     @property
     def conversation_id(self) -> ConversationId:
         return conversation_of_turn(self.id)
 
     @property
-    def error(self) -> GenerationError | None:
-        """Why the whole turn failed: what its outputs' errors have in common, else the first
-        one's.
+    def chosen_output(self) -> Output | None:
+        """The output that the viewer goes on from. Its images may have been deleted since."""
+        return next((output for output in self.outputs if output.chosen), None)
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """What this turn brings along to the next one: the first image of the chosen output, else
+        that of each output that has any.
         """
+        chosen = self.chosen_output
+        if chosen is not None and chosen.image is not None:
+            return (chosen.image,)
+        return tuple(output.image for output in self.outputs if output.image is not None)
+
+    @property
+    def error(self) -> GenerationError | None:
+        """Why the whole turn failed: why it could not begin, or the error of its first output."""
         if self.status is not TurnStatus.FAILED:
             return None
-        return next((output.error for output in self.outputs if output.error), None)
+        errors = (output.error for output in self.outputs if output.error)
+        return self.failure or next(errors, None)
 
 
 def as_turn(parent: Parent) -> Turn | None:

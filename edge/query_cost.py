@@ -60,7 +60,7 @@ MAX_MUTATIONS: Final = 5
 _PAGE_SIZES: Final = ("first", "last")
 _USUAL_LIST: Final = 3
 """The assumed length of an embedded list whose items lead to a look-up each."""
-_LONG_LISTS: Final = {"Query.models": 100, "Viewer.shares": MAX_SHARES}
+_LONG_LISTS: Final = {"Query.models": 100, "Viewer.modelStats": 100, "Viewer.shares": MAX_SHARES}
 """The assumed lengths of others, for the number of values."""
 _MAX_SHOWN: Final = 2**31 - 1
 """Of a number that is too large: more is too large for clients, too."""

@@ -15,6 +15,8 @@ from schema.conversations import (
     Conversation,
     DeleteConversationInput,
     DeleteConversationPayload,
+    ForkConversationInput,
+    ForkConversationPayload,
     RenameConversationInput,
     RenameConversationPayload,
     RestoreConversationInput,
@@ -23,6 +25,7 @@ from schema.conversations import (
     StartConversationPayload,
 )
 from schema.errors import Refusable
+from schema.scalars import given
 
 
 @strawberry.type
@@ -86,9 +89,29 @@ class ConversationMutations:
         return RenameConversationPayload(conversation=conversation)
 
     @strawberry.mutation(
+        description="Start a conversation that begins with copies of a turn and of all turns "
+        "before it. It has the same images, which exist once in the gallery; `Image.turn` and "
+        "`Image.output` lead to where an image was made. No model runs and nothing is charged. "
+        "Outputs that have not ended are CANCELLED in the copies. TURN_IN_PROGRESS if the turn is "
+        "running and has no image yet.",
+        extensions=[Refusable()],
+    )
+    async def fork_conversation(
+        self,
+        info: Info,
+        input: Annotated[
+            ForkConversationInput, strawberry.argument(description="Where to branch off.")
+        ],
+    ) -> ForkConversationPayload:
+        conversation = await info.context.services.branches.fork(
+            info.context.viewer, input.turn_id, given(input.title)
+        )
+        return ForkConversationPayload(conversation=conversation)
+
+    @strawberry.mutation(
         description="Delete a conversation with its turns and the images of its outputs. Images "
         "that are favourites, or that another conversation uses as source image or "
-        "reference, are kept, and so is the source image. Outputs that have not "
+        "reference or has copied, are kept, and so is the source image. Outputs that have not "
         "ended are cancelled.",
         extensions=[Refusable()],
     )

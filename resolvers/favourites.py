@@ -5,9 +5,15 @@ from typing import Annotated
 import strawberry
 
 from domain.images import ImageRecord
+from domain.prompts import Prompt
 from schema.context import Info
 from schema.errors import Refusable
-from schema.favourites import SetFavouriteInput, SetFavouritePayload
+from schema.favourites import (
+    SetFavouriteInput,
+    SetFavouritePayload,
+    SetFavouritesInput,
+    SetFavouritesPayload,
+)
 from schema.images import image_of
 
 
@@ -31,3 +37,24 @@ class FavouriteMutations:
         if isinstance(marked, ImageRecord):
             return SetFavouritePayload(image=image_of(marked))
         return SetFavouritePayload(prompt=marked)
+
+    @strawberry.mutation(
+        description="Mark up to 100 images and prompts as favourites, or remove the marks: all or "
+        "none. NOT_FOUND for each id that is none; its `path` ends with the index in `ids`.",
+        extensions=[Refusable()],
+    )
+    async def set_favourites(
+        self,
+        info: Info,
+        input: Annotated[
+            SetFavouritesInput,
+            strawberry.argument(description="The images and prompts, and their new state."),
+        ],
+    ) -> SetFavouritesPayload:
+        marked = await info.context.services.favourites.set_many(
+            info.context.viewer, input.ids, input.favourite
+        )
+        return SetFavouritesPayload(
+            images=[image_of(one) for one in marked if isinstance(one, ImageRecord)],
+            prompts=[one for one in marked if isinstance(one, Prompt)],
+        )

@@ -6,9 +6,11 @@ from typing import Annotated
 
 import strawberry
 
+from domain.albums import Album
 from domain.conversations import Conversation
 from domain.errors import QueryTooComplex
 from domain.ids import (
+    parse_album_id,
     parse_conversation_id,
     parse_export_id,
     parse_image_id,
@@ -63,6 +65,11 @@ async def _find_prompt(info: Info, name: str) -> Prompt | None:
     return await info.context.load.prompt.load(prompt_id) if prompt_id else None
 
 
+async def _find_album(info: Info, name: str) -> Album | None:
+    album_id = parse_album_id(name)
+    return await info.context.load.album.load(album_id) if album_id else None
+
+
 async def _find_export(info: Info, name: str) -> Export | None:
     export_id = parse_export_id(name)
     return await info.context.load.export.load(export_id) if export_id else None
@@ -86,6 +93,7 @@ _FINDERS = {
     "pout": _find_output,
     "img": find_image,
     "prompt": _find_prompt,
+    "album": _find_album,
     "user": _find_viewer,
     "exp": _find_export,
     "imp": _find_import,

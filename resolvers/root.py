@@ -7,6 +7,7 @@ import strawberry
 from strawberry.printer import print_schema
 from strawberry.schema.config import StrawberryConfig
 
+from resolvers.albums import AlbumMutations
 from resolvers.conversations import (
     ConversationMutations,
     ConversationQueries,
@@ -54,6 +55,7 @@ class Mutation(
     ImageMutations,
     UploadMutations,
     FavouriteMutations,
+    AlbumMutations,
     PromptMutations,
     WebhookMutations,
     ShareMutations,

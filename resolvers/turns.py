@@ -19,6 +19,12 @@ from schema.turns import (
     CancelOutputPayload,
     CancelTurnInput,
     CancelTurnPayload,
+    ChooseOutputInput,
+    ChooseOutputPayload,
+    DeleteTurnInput,
+    DeleteTurnPayload,
+    RerunTurnInput,
+    RerunTurnPayload,
     RetryOutputInput,
     RetryOutputPayload,
     SendEditInput,
@@ -84,6 +90,62 @@ class TurnMutations:
             post=as_post(parent),
             cursor=cursors.make(turn.conversation_id, bookmark) if turn else None,
         )
+
+    @strawberry.mutation(
+        description="Add a turn with the message, the references and the options of another one, "
+        "and with new seeds: a new `options.seed` if all models support seeds. "
+        "To change anything else, send them with `sendEdit`.",
+        extensions=[Refusable()],
+    )
+    async def rerun_turn(
+        self,
+        info: Info,
+        input: Annotated[
+            RerunTurnInput, strawberry.argument(description="The turn to run once more.")
+        ],
+    ) -> RerunTurnPayload:
+        turn, bookmark = await info.context.services.turns.rerun(
+            info.context.viewer, input.to_command()
+        )
+        cursor = info.context.services.turn_cursors.make(turn.conversation_id, bookmark)
+        return RerunTurnPayload(turn=turn, cursor=cursor)
+
+    @strawberry.mutation(
+        description="Delete a turn that nothing builds on, with the images of its outputs, except "
+        "favourites. TURN_IN_USE if a turn has one of its images as a reference, or a conversation "
+        "has one as source image. Outputs that have not ended are cancelled. The other turns keep "
+        "their `turnIndex`. Subscribers of `conversationUpdated` receive the new `turnCount`; "
+        "`turnUpdated` sends nothing.",
+        extensions=[Refusable()],
+    )
+    async def delete_turn(
+        self,
+        info: Info,
+        input: Annotated[DeleteTurnInput, strawberry.argument(description="The turn to delete.")],
+    ) -> DeleteTurnPayload:
+        deleted = await info.context.services.branches.delete_turn(
+            info.context.viewer, input.turn_id
+        )
+        return DeleteTurnPayload(deleted_turn_id=strawberry.ID(deleted))
+
+    @strawberry.mutation(
+        description="Choose the output of a turn that goes on, one at a time. If its turn is the "
+        "latest one with images, it is the base of the next turn, and the other outputs of its "
+        "turn are no longer included automatically; name them in `previousOutputIds` to "
+        "include them. It can be changed and taken back at any time.",
+        extensions=[Refusable()],
+    )
+    async def choose_output(
+        self,
+        info: Info,
+        input: Annotated[
+            ChooseOutputInput, strawberry.argument(description="The output to choose.")
+        ],
+    ) -> ChooseOutputPayload:
+        turn, output = await info.context.services.choices.choose(
+            info.context.viewer, input.to_command()
+        )
+        return ChooseOutputPayload(output=output, turn=turn)
 
     @strawberry.mutation(
         description="Cancel an output that has not ended. The other outputs of the turn or post "

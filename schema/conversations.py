@@ -64,7 +64,7 @@ class Conversation(Node):
     resolution: Resolution = strawberry.field(
         description="The resolution of the next turn, unless `sendEdit` gives another."
     )
-    turn_count: int = strawberry.field(description="The number of turns.")
+    turn_count: int = strawberry.field(description="The number of turns, without deleted ones.")
     created_at: datetime = strawberry.field(description="When the conversation was started.")
     updated_at: datetime = strawberry.field(
         description="When the conversation was last renamed, or its last turn was added."
@@ -89,14 +89,16 @@ class Conversation(Node):
             conversation, info, first=first, after=after, last=last, before=before
         )
 
-    @strawberry.field(graphql_type=Turn | None, description="The newest turn.")
+    @strawberry.field(
+        graphql_type=Turn | None, description="The newest turn. Null if all were deleted."
+    )
     @staticmethod
     async def latest_turn(
         conversation: strawberry.Parent[domain.conversations.Conversation], info: Info
     ) -> domain.turns.Turn | None:
         # Where a turn came with the conversation, one answer never shows two states of it.
         known = companion(conversation, domain.turns.Turn)
-        if known is not None and known.turn_index == conversation.turn_count - 1:
+        if known is not None and known.turn_index == conversation.next_turn_index - 1:
             return known
         return await info.context.reading(conversation).latest_turn.load(conversation.id)
 
@@ -180,6 +182,24 @@ class RenameConversationInput:
 
 @strawberry.type(description="The conversation with its new title.")
 class RenameConversationPayload(ConversationPayload):
+    pass
+
+
+@strawberry.input(description="The input of `forkConversation`.")
+class ForkConversationInput:
+    turn_id: strawberry.ID = strawberry.field(
+        description="The last turn that the new conversation has: it begins with this one and all "
+        "before it, at most 1,000."
+    )
+    title: str | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="The title of the new conversation: one line of 1 to 120 characters. If "
+        "omitted: that of the other one.",
+    )
+
+
+@strawberry.type(description="The new conversation.")
+class ForkConversationPayload(ConversationPayload):
     pass
 
 

@@ -43,11 +43,16 @@ described_enum(
     "feather is not from 0 to 500.",
     UNKNOWN_MENTION="The message mentions an image that is not a reference of the turn, or more "
     "references than a selected model accepts.",
-    TOO_MANY_IMAGES="A selected model cannot make this many images at once.",
+    TOO_MANY_IMAGES="A selected model cannot make this many images at once, or an album would have "
+    "more than 10,000.",
     REFERENCE_NOT_READY="A previous output has no image, or not yet; or the id is that of "
     "an upload instead of its image.",
-    TURN_IN_PROGRESS="The previous turn is still running and none of its outputs has an image yet.",
-    CONVERSATION_FULL="The conversation has reached the maximum number of turns.",
+    TURN_IN_PROGRESS="The turn to go on from is still running and none of its outputs has an image "
+    "yet.",
+    TURN_IN_USE="Something builds on the turn: it uses an image of the turn, or waits for "
+    "it. There is an error for each, at most ten, and its `message` names it with its id.",
+    CONVERSATION_FULL="The conversation has reached the maximum number of turns, or there are too "
+    "many to begin another one with.",
     TITLE_INVALID="The title is blank, or longer than 120 characters.",
     NOT_RETRYABLE="The output has neither failed nor been cancelled, its post has no caption, or "
     "the caption is being written.",

@@ -143,7 +143,7 @@ class Image(Node):
 
     @strawberry.field(
         description="Whether the viewer has marked it as a favourite. A favourite is kept when "
-        "its conversation or post is deleted.",
+        "its conversation or post is deleted, and so is an image in an album.",
         metadata=hints("id", stored=True),
     )
     @staticmethod

@@ -6,9 +6,11 @@ from typing import TypeVar
 
 from strawberry.dataloader import DataLoader
 
+from domain.albums import Album
 from domain.conversations import Conversation
 from domain.credits import Account
 from domain.ids import (
+    AlbumId,
     ConversationId,
     ImageId,
     OutputId,
@@ -112,6 +114,10 @@ class Loaders:
     @cached_property
     def prompt(self) -> DataLoader[PromptId, Prompt | None]:
         return self._make(self._services.prompts.get_many)
+
+    @cached_property
+    def album(self) -> DataLoader[AlbumId, Album | None]:
+        return self._make(self._services.albums.get_many)
 
     @cached_property
     def account(self) -> DataLoader[ViewerId, Account | None]:

@@ -16,9 +16,9 @@ class Node:
 
     id: strawberry.ID = strawberry.field(
         description="A globally unique id with a prefix: `conv_01jd…`, `turn_01jd…_0003`, "
-        "`out_01jd…_0003_1`, `post_01jd…`, `pout_01jd…_1`, `img_01jd…`, `prompt_…`, `exp_…`, "
-        "`imp_…` or `user_…`. Ids sort by creation time, except those of prompts, viewers, imports "
-        "and what was imported."
+        "`out_01jd…_0003_1`, `post_01jd…`, `pout_01jd…_1`, `img_01jd…`, `album_01jd…`, "
+        "`prompt_…`, `exp_…`, `imp_…` or `user_…`. Ids sort by creation time, except those of "
+        "prompts, viewers, imports and what was imported."
     )
 
     @classmethod

@@ -48,6 +48,11 @@ described_enum(
     "the work. Darkroom does not try again automatically.",
     TIMED_OUT="The deadline of the model was exceeded.",
     STORAGE_UNAVAILABLE="The image could not be stored.",
+    PREVIOUS_TURN_FAILED="Of a turn that waited: the turn before has failed, was cancelled, or has "
+    "not made the images that the message or `previousOutputIds` names.",
+    INSUFFICIENT_CREDITS="Of a turn that waited: the viewer had fewer credits available than it "
+    "costs.",
+    MAX_CREDITS_EXCEEDED="Of a turn that waited: it would have cost more than `maxCredits`.",
     EXPORT_INVALID="Of an import: the file is not an export, or it was changed.",
     INTERNAL="An internal error of Darkroom.",
 )
@@ -193,6 +198,11 @@ class Output(Node):
     )
     completed_at: datetime | None = strawberry.field(
         description="When the current attempt ended. Null if it has not."
+    )
+
+    chosen: bool = strawberry.field(
+        description="Whether it is the output of its turn that the viewer goes on from: see "
+        "`chooseOutput`."
     )
 
     @strawberry.field(

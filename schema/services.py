@@ -15,6 +15,9 @@ from domain.ports.changes import Receiver
 from domain.ports.objects import Link
 from domain.posts import Post
 from domain.services.accounts import AccountService
+from domain.services.albums import AlbumService
+from domain.services.branches import BranchService
+from domain.services.choices import ChoiceService
 from domain.services.conversations import ConversationService
 from domain.services.exports import ExportService
 from domain.services.favourites import FavouriteService
@@ -80,6 +83,8 @@ class Services:
     caption_models: CaptionModelRegistry
     conversations: ConversationService
     turns: TurnService
+    choices: ChoiceService
+    branches: BranchService
     outputs: OutputService
     posts: PostService
     plans: PlanService
@@ -87,6 +92,7 @@ class Services:
     uploads: UploadService
     prompts: PromptService
     favourites: FavouriteService
+    albums: AlbumService
     webhooks: WebhookService
     exports: ExportService
     imports: ImportService

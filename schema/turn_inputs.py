@@ -196,11 +196,11 @@ class NextTurnInput(EditInput):
     previous_output_ids: list[strawberry.ID] | None = strawberry.field(
         default=strawberry.UNSET,
         description="The earlier outputs to use as references. They may be of any turn of this "
-        "conversation, so that an edit can branch off anywhere. If omitted: all "
-        "outputs of the previous turn that have an image (TURN_IN_PROGRESS if it is "
-        "running and none has one), otherwise those of the latest turn that has "
-        "images, otherwise the source image. If empty: none, only the manual "
-        "references. Ignored for a new conversation.",
+        "conversation, so that an edit can branch off anywhere. If omitted: the "
+        "chosen output of the previous turn, or all of its outputs that have an image "
+        "if none is chosen (TURN_IN_PROGRESS if it is running and none has one), otherwise "
+        "those of the latest turn that has images, otherwise the source image. If empty: "
+        "none, only the manual references. Ignored for a new conversation.",
     )
 
     def previous(self) -> tuple[str, ...] | None:

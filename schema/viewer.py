@@ -6,8 +6,11 @@ from typing import Annotated, ClassVar
 
 import strawberry
 
+import domain.albums
 import domain.conversations
 import domain.images
+import domain.model_stats
+import domain.models
 import domain.posts
 import domain.prompts
 import domain.shares
@@ -22,6 +25,7 @@ from domain.parents import MAX_PROMPT_LENGTH
 from domain.rates import RateLimitState
 from domain.references import MAX_MANUAL_REFERENCES
 from domain.text_search import searched_words
+from schema.albums import AlbumConnection
 from schema.companions import companion
 from schema.connections import Cursor, First, ListPage, Search, page_request
 from schema.context import Info
@@ -29,6 +33,7 @@ from schema.conversations import ConversationConnection
 from schema.errors import Payload
 from schema.hints import hints
 from schema.images import ImageConnection, image_of
+from schema.models import ImageModel
 from schema.node import Node
 from schema.posts import PostConnection
 from schema.prompts import PromptConnection
@@ -69,6 +74,43 @@ class Limits:
         description="The maximum number of manual references of a turn."
     )
     max_models: int = strawberry.field(description="The maximum number of models of a turn.")
+
+
+@strawberry.type(
+    description="What became of the viewer's outputs by one model. An output counts on the day on "
+    "which its turn began, each attempt by itself; what the viewer cancelled counts as asked only. "
+    "Turns that are deleted still count, copies of turns do not."
+)
+class ModelStats:
+    source: ClassVar[type] = domain.model_stats.ModelStats
+
+    asked: int = strawberry.field(description="How many outputs were requested, retries included.")
+    delivered: int = strawberry.field(description="How many of them have delivered images.")
+    chosen: int = strawberry.field(
+        description="How many of them are chosen, or were when they were deleted."
+    )
+    win_rate: float | None = strawberry.field(
+        description="Of the turns in which an output is chosen and this model has delivered one: "
+        "the share in which it is this model's, 0 to 1. Null if there are none."
+    )
+    median_seconds: float | None = strawberry.field(
+        description="The median time from the start of a delivered output to its end, in seconds, "
+        "within 2 %. Null if none was delivered."
+    )
+    failure_rate: float = strawberry.field(
+        description="The share of failed outputs among those that were delivered or failed, 0 to 1."
+    )
+    credits_per_choice: float | None = strawberry.field(
+        description="All credits that were charged for this model's outputs, divided by `chosen`. "
+        "Null if none is chosen."
+    )
+
+    @strawberry.field(graphql_type=ImageModel, description="The model.", metadata=hints("model_id"))
+    @staticmethod
+    def model(
+        stats: strawberry.Parent[domain.model_stats.ModelStats], info: Info
+    ) -> domain.models.ImageModel:
+        return info.context.services.registry.remembered(stats.model_id)
 
 
 @strawberry.type(
@@ -154,7 +196,8 @@ class Viewer(Node):
 
     @strawberry.field(
         graphql_type=ImageConnection,
-        description="The gallery: all images that the viewer owns, newest first.",
+        description="The gallery: all images that the viewer owns, newest first. "
+        "`search` matches the prompts that images were made from.",
     )
     @staticmethod
     async def images(
@@ -179,9 +222,11 @@ class Viewer(Node):
                 description="Return only images made by this model, by id or alias."
             ),
         ] = strawberry.UNSET,
+        search: Search = strawberry.UNSET,
     ) -> ListPage[domain.images.Image]:
         marked, wanted, model_name = given(favourite), given(origin), given(model_id)
-        name = f"images {viewer.id} {marked} {wanted or ''} {model_name!r}"
+        words = searched_words(given(search))
+        name = f"images {viewer.id} {marked} {wanted or ''} {model_name!r} {' '.join(words)}"
         request = page_request(info, name, first=first, after=after)
         wanted_id = ModelId(model_name) if model_name is not None else None
         model = info.context.services.registry.get(model_name) if model_name is not None else None
@@ -191,8 +236,24 @@ class Viewer(Node):
             favourite=marked,
             origin=wanted,
             model_id=model.id if model else wanted_id,
+            words=words,
         )
         return ListPage(page.map(image_of), name, info.context.services.page_cursors)
+
+    @strawberry.field(
+        graphql_type=AlbumConnection, description="The viewer's albums, newest first."
+    )
+    @staticmethod
+    async def albums(
+        viewer: strawberry.Parent[domain.viewers.Viewer],
+        info: Info,
+        first: First = strawberry.UNSET,
+        after: Cursor = strawberry.UNSET,
+    ) -> ListPage[domain.albums.Album]:
+        name = f"albums {viewer.id}"
+        request = page_request(info, name, first=first, after=after)
+        page = await info.context.services.albums.page(viewer, request)
+        return ListPage(page, name, info.context.services.page_cursors)
 
     @strawberry.field(
         graphql_type=PromptConnection,
@@ -240,7 +301,8 @@ class Viewer(Node):
 
     @strawberry.field(
         graphql_type=list[Turn],
-        description="Turns with an output that has not ended. Query it when an app returns to "
+        description="Turns with an output that has not ended, and turns that wait. "
+        "Query it when an app returns to "
         "the foreground.",
     )
     @staticmethod
@@ -248,6 +310,27 @@ class Viewer(Node):
         viewer: strawberry.Parent[domain.viewers.Viewer], info: Info
     ) -> Sequence[domain.turns.Turn]:
         return await info.context.services.turns.in_progress(viewer)
+
+    @strawberry.field(
+        graphql_type=list[ModelStats],
+        description="What became of the outputs of each model that the viewer has used, those that "
+        "were requested most often first.",
+    )
+    @staticmethod
+    async def model_stats(
+        viewer: strawberry.Parent[domain.viewers.Viewer],
+        info: Info,
+        days: Annotated[
+            int | None,
+            strawberry.argument(
+                description="Count the turns of this many days, today included, 1 to 366. A day "
+                "begins at midnight in UTC."
+            ),
+        ] = 30,
+    ) -> Sequence[domain.model_stats.ModelStats]:
+        return await info.context.services.choices.model_stats(
+            viewer, days=30 if days is None else days
+        )
 
     @strawberry.field(
         graphql_type=list[Webhook],

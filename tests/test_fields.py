@@ -74,7 +74,7 @@ def test_a_node_is_told_by_its_value_with_or_without_a_companion() -> None:
     def kinds_of(value: object) -> list[str]:
         return [one.__name__ for one in nodes if issubclass(one, Node) and one.is_type_of(value, 0)]
 
-    assert len(nodes) == len({one.source for one in nodes}) == 9
+    assert len(nodes) == len({one.source for one in nodes}) == 10
     assert kinds_of(prompt) == kinds_of(with_companion(prompt, "read with it")) == ["Prompt"]
     assert kinds_of("something else") == []
 

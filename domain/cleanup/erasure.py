@@ -115,7 +115,7 @@ class ViewerEraser:
         await self._delete_uploads(viewer_id)
         await self._delete_trash(viewer_id)
         await self._delete_images(viewer_id)
-        await self._erasures.delete_prompts_and_keys(viewer_id)
+        await self._erasures.delete_small_records(viewer_id)
         while await self._erasures.anonymise_ledger(viewer_id, limit=_BATCH):
             await self._renew(viewer_id)
 

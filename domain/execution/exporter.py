@@ -143,7 +143,8 @@ class Exporter(JobRunner[Export]):
             page = await self._turns.page(
                 conversation.owner_id, conversation.id, PageRequest(_TURNS, position)
             )
-            turns = [turn for turn, _ in page.items]
+            # One that has never begun has nothing that could be taken back.
+            turns = [turn for turn, _ in page.items if turn.outputs]
             # The turns first: from them it is clear which images are needed.
             for turn in turns:
                 async for _ in contents.write(images_of_turn(turn)):

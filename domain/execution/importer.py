@@ -62,9 +62,8 @@ class CheckedExport:
         turns: list[Turn] = []
         for name in conversation.turn_parts:
             part = self.archive.read_json(name)
-            turns += self.reader.read_turns(part, conversation, images, begin=len(turns))
-        if not turns:
-            raise NotAnExport("A conversation has no turns.")
+            begin = turns[-1].turn_index + 1 if turns else 0
+            turns += self.reader.read_turns(part, conversation, images, begin=begin)
         return turns
 
     def read_file(self, image: ImportedImage) -> bytes:
@@ -246,6 +245,7 @@ class Importer(JobRunner[Import]):
             aspect_ratio=conversation.aspect_ratio,
             resolution=conversation.resolution,
             turn_count=len(turns),
+            deleted_turns=turns[-1].turn_index + 1 - len(turns) if turns else 0,
             created_at=conversation.created_at,
             updated_at=datetime.now(UTC),
             as_of=ClusterTime(0, 0),

@@ -93,8 +93,9 @@ class ErasureRepository(Protocol):
 
     async def delete_exports(self, viewer_id: ViewerId, ids: Collection[ExportId]) -> None: ...
 
-    async def delete_prompts_and_keys(self, viewer_id: ViewerId) -> None:
-        """Delete the prompts, and the records of idempotency keys."""
+    async def delete_small_records(self, viewer_id: ViewerId) -> None:
+        """Delete what leads to no bytes: prompts, albums, counts of models, records of idempotency
+        keys."""
 
     async def delete_webhooks(self, viewer_id: ViewerId) -> None:
         """Delete webhooks and their deliveries. What is being sent at this moment still arrives."""

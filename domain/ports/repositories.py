@@ -6,9 +6,10 @@ has changed. All raise `Overloaded` where the database cannot be reached.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Protocol
 
+from domain.albums import Album
 from domain.captions import PlannedCaption
 from domain.changes import ClusterTime
 from domain.conflicts import Conflict
@@ -17,6 +18,7 @@ from domain.credits import Account, CreditsOfDay, Proof
 from domain.errors import UserError
 from domain.idempotency import IdempotencyKey, IdempotencyRecord
 from domain.ids import (
+    AlbumId,
     ConversationId,
     ImageId,
     ModelId,
@@ -30,14 +32,15 @@ from domain.ids import (
     ViewerId,
 )
 from domain.images import Image, ImageOrigin, ImageRecord, KeptImages
-from domain.outputs import Output
+from domain.model_stats import ModelStats
+from domain.outputs import GenerationError, Output
 from domain.pages import Page, PageRequest
 from domain.parents import Parent
 from domain.posts import Post, PostPlan
 from domain.prompts import Prompt
 from domain.shares import Share
 from domain.stored import Wanted
-from domain.turns import PlannedOutput, Turn, TurnPlan, TurnsAsOf
+from domain.turns import KeptTurn, PlannedOutput, Turn, TurnPlan, TurnsAsOf
 from domain.uploads import Upload, UploadAbilities
 
 
@@ -48,8 +51,10 @@ class ConversationRepository(Protocol):
 
     async def get_with_latest_turn(
         self, viewer_id: ViewerId, conversation_id: ConversationId
-    ) -> tuple[Conversation, Turn] | None:
-        """A conversation and its last turn, by the conversation's own count."""
+    ) -> tuple[Conversation, Turn | None] | None:
+        """A conversation and its last turn, by the conversation's own count. The turn is None where
+        all have been deleted.
+        """
 
     async def page(
         self,
@@ -256,6 +261,110 @@ class OutputRepository(Protocol):
         """
 
 
+class WaitingTurnRepository(Protocol):
+    async def list(self, *, after: TurnId | None, limit: int) -> Sequence[Turn]:
+        """Turns of all viewers that wait, by their ids, after this one."""
+
+    async def begin(
+        self, viewer_id: ViewerId, turn_id: TurnId, *, plan: TurnPlan, max_active_outputs: int
+    ) -> Turn | Conflict:
+        """Queue the planned outputs of a turn that waits, and reserve their credits.
+
+        The conflict is STALE if it does not wait any more, IMAGE_GONE or LIMIT_REACHED.
+        """
+
+    async def end(
+        self, viewer_id: ViewerId, turn_id: TurnId, failure: GenerationError | None
+    ) -> Turn | None:
+        """End a turn that waits as failed, or as cancelled without a failure; None if it does not
+        wait any more.
+        """
+
+
+class BranchRepository(Protocol):
+    async def fork(
+        self,
+        viewer_id: ViewerId,
+        turn_id: TurnId,
+        new_id: ConversationId,
+        *,
+        title: str | None,
+        max_turns: int,
+    ) -> Conversation | Conflict:
+        """Write a conversation that begins with copies of another one's turns up to this one, and
+        has the same images. What has not ended is cancelled in the copies. None for the title: that
+        of the other one.
+
+        The conflict is STALE, if the turn is gone, IMAGE_GONE, or LIMIT_REACHED: there are more
+        turns than `max_turns`.
+        """
+
+    async def delete_turn(
+        self, viewer_id: ViewerId, turn_id: TurnId
+    ) -> Sequence[str] | KeptTurn | None:
+        """Delete a turn that nothing builds on, with its outputs' images except favourites and
+        those that a copy of the turn has too. Release what unfinished outputs had reserved.
+
+        Return the keys of objects that are orphans from then on, or what builds on it, in which
+        case nothing was written. None if there is no such turn.
+        """
+
+
+class ChoiceRepository(Protocol):
+    async def choose(
+        self, viewer_id: ViewerId, turn_id: TurnId, slot: int, *, chosen: bool
+    ) -> None:
+        """Mark an output that has an image, and no other one of its turn; or take its mark back.
+
+        Nothing is written where that is so already, where there is no such output, or where it has
+        no image.
+        """
+
+
+class AlbumRepository(Protocol):
+    async def get_many(
+        self, viewer_id: ViewerId, ids: Iterable[AlbumId]
+    ) -> Mapping[AlbumId, Album]: ...
+
+    async def page(self, viewer_id: ViewerId, request: PageRequest) -> Page[Album]:
+        """Newest first."""
+
+    async def images(
+        self, viewer_id: ViewerId, album_id: AlbumId, request: PageRequest
+    ) -> Page[ImageRecord]:
+        """In the album's order."""
+
+    async def create(
+        self, viewer_id: ViewerId, album_id: AlbumId, *, title: str, image_ids: Sequence[ImageId]
+    ) -> Album | Conflict:
+        """Write an album with these images, in this order. The conflict is IMAGE_GONE."""
+
+    async def update(
+        self,
+        viewer_id: ViewerId,
+        album_id: AlbumId,
+        *,
+        title: str | None,
+        add: Sequence[ImageId],
+        remove: Sequence[ImageId],
+        max_images: int,
+    ) -> Album | Conflict:
+        """Change the title, unless it is None, take images out, then put others at the end, except
+        those that are in it already.
+
+        The conflict is STALE if there is no such album, IMAGE_GONE, or LIMIT_REACHED: it would have
+        more than `max_images`.
+        """
+
+    async def delete(self, viewer_id: ViewerId, album_id: AlbumId) -> bool:
+        """Delete it, not its images, and return whether there was one."""
+
+
+class ModelStatsRepository(Protocol):
+    async def since(self, viewer_id: ViewerId, day: date) -> Sequence[ModelStats]:
+        """The counts of each day from this one on, in UTC, one for each model and day."""
+
+
 class ImageRepository(Protocol):
     async def get_many(
         self, viewer_id: ViewerId, ids: Iterable[ImageId]
@@ -269,13 +378,14 @@ class ImageRepository(Protocol):
         favourite: bool | None,
         origin: ImageOrigin | None,
         model_id: ModelId | None,
+        words: Sequence[str] = (),
     ) -> Page[ImageRecord]:
-        """Newest first."""
+        """Newest first. Only those whose prompt has words that begin with each of these."""
 
     async def set_favourite(
-        self, viewer_id: ViewerId, image_id: ImageId, favourite: bool
-    ) -> ImageRecord | None:
-        """The record after the change; None if there is none."""
+        self, viewer_id: ViewerId, ids: Collection[ImageId], favourite: bool
+    ) -> Mapping[ImageId, ImageRecord]:
+        """The records after the change, of those that there are."""
 
     async def delete_unless_used(
         self, viewer_id: ViewerId, ids: Collection[ImageId]
@@ -305,9 +415,9 @@ class PromptRepository(Protocol):
         """Last used first. Only those with words that begin with each of these."""
 
     async def set_favourite(
-        self, viewer_id: ViewerId, prompt_id: PromptId, favourite: bool
-    ) -> Prompt | None:
-        """The prompt after the change; None if there is none."""
+        self, viewer_id: ViewerId, ids: Collection[PromptId], favourite: bool
+    ) -> Mapping[PromptId, Prompt]:
+        """The prompts after the change, of those that there are."""
 
     async def delete(self, viewer_id: ViewerId, prompt_id: PromptId) -> bool:
         """Delete it, and return whether there was one."""

@@ -8,7 +8,6 @@ from typing import Final
 
 from domain.conflicts import Conflict
 from domain.conversations import (
-    MAX_TITLE_LENGTH,
     Conversation,
     StartConversation,
     title_from,
@@ -40,12 +39,9 @@ from domain.refusals import Refusals, refuse
 from domain.services.accounts import AccountService
 from domain.services.commands import CommandService, Written
 from domain.services.images import ImageService
-from domain.text import is_blank, one_line
+from domain.services.titles import clean_title
 from domain.turns import PlannedOutput, Turn, TurnPlan
 from domain.viewers import Viewer
-
-_MAX_GIVEN_TITLE_LENGTH: Final = 2_000
-"""Before surplus blanks are removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,15 +148,7 @@ class ConversationService:
 
     async def rename(self, viewer: Viewer, raw_conversation_id: str, title: str) -> Conversation:
         refusals = Refusals()
-        # What is longer is not even looked at: that would take too long.
-        cleaned = one_line(title) if len(title) <= _MAX_GIVEN_TITLE_LENGTH else title
-        if is_blank(cleaned):
-            refusals.add(
-                UserErrorCode.TITLE_INVALID, "A title must contain visible characters.", "title"
-            )
-        elif len(cleaned) > MAX_TITLE_LENGTH:
-            message = f"A title can have at most {MAX_TITLE_LENGTH} characters."
-            refusals.add(UserErrorCode.TITLE_INVALID, message, "title")
+        cleaned = clean_title(title, refusals)
         conversation_id = parse_conversation_id(raw_conversation_id)
         if conversation_id is None or not await self.get_many(viewer, [conversation_id]):
             refusals.add(*CONVERSATION_NOT_FOUND)

@@ -1,7 +1,8 @@
 """Planning an edit: what the next turn of a conversation builds on, and what it would be."""
 
+import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from domain.conversations import Conversation
@@ -14,19 +15,32 @@ from domain.ids import (
     parent_of_output,
     parse_conversation_id,
     parse_output_id,
+    parse_turn_id,
 )
 from domain.model_choice import Inherited
 from domain.models import SQUARE, ModelRegistry, Resolution
 from domain.outputs import Output
 from domain.planning import plan_turn
+from domain.plurals import count
 from domain.ports.repositories import ConversationRepository, TurnRepository
 from domain.references import Reference, ReferenceOrigin
-from domain.refusals import Refusals
+from domain.refusals import Refusals, refuse
 from domain.services.conversations import CONVERSATION_NOT_FOUND
 from domain.services.images import ImageService
-from domain.turns import PlannedOutput, SendEdit, Turn, TurnPlan
+from domain.turns import (
+    PlannedOutput,
+    RerunTurn,
+    SendEdit,
+    Turn,
+    TurnPlan,
+    TurnRequest,
+    TurnStatus,
+    WaitingEdit,
+)
 from domain.viewers import Viewer
 
+MAX_WAITING_TURNS: Final = 20
+"""Of one viewer."""
 _MAX_PREVIOUS_OUTPUTS: Final = 100
 
 
@@ -35,9 +49,12 @@ class TurnBefore:
     """What the next turn of a conversation builds on."""
 
     conversation: Conversation
-    latest: Turn
+    latest: Turn | None
+    """None where all turns have been deleted."""
     previous: tuple[Reference, ...] | None
-    """None where something is wrong with them."""
+    """None where something is wrong with them, or while they are waited for."""
+    waits: bool = False
+    """Whether the next turn is to wait for the latest one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +66,8 @@ class PlannedEdit:
 
     @property
     def outputs(self) -> Sequence[PlannedOutput]:
-        return self.turn.outputs
+        """What has to be paid for. A turn that waits is paid for when it begins."""
+        return () if self.turn.waiting else self.turn.outputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +93,100 @@ class EditPlanner:
             mask=mask,
             refusals=refusals,
         )
+        if before is not None and before.waits:
+            turn = replace(
+                turn,
+                references=manual or (),
+                waiting=WaitingEdit(
+                    selected_models=command.turn.selected_models,
+                    previous_output_ids=command.previous_output_ids,
+                    max_credits=command.max_credits,
+                ),
+            )
         return PlannedEdit(before, turn)
+
+    async def plan_waiting(
+        self,
+        viewer: Viewer,
+        conversation: Conversation,
+        turn: Turn,
+        waiting: WaitingEdit,
+        *,
+        previous: Turn | None,
+        refusals: Refusals,
+    ) -> TurnPlan:
+        """A turn that has waited for the previous one, as it would begin."""
+        if waiting.previous_output_ids is not None:
+            found = await self._find_named(
+                viewer, conversation.id, names=waiting.previous_output_ids, refusals=refusals
+            )
+        else:
+            found = await self._find_previous(viewer, conversation, previous, refusals=refusals)
+        return plan_turn(
+            TurnRequest(
+                user_message=turn.user_message,
+                selected_models=waiting.selected_models,
+                options=turn.options,
+            ),
+            registry=self.registry,
+            inherited=Inherited(
+                model_ids=turn.selected_model_ids,
+                aspect_ratio=turn.aspect_ratio,
+                resolution=turn.resolution,
+            ),
+            references=None if found is None else (*found, *turn.references),
+            mask=turn.options.mask,
+            previous_were_named=waiting.previous_output_ids is not None,
+            refusals=refusals,
+        )
+
+    async def plan_rerun(
+        self, viewer: Viewer, command: RerunTurn, refusals: Refusals
+    ) -> PlannedEdit:
+        """A turn once more, with its own references and new seeds. Add all that is wrong to
+        `refusals`.
+        """
+        turn_id = parse_turn_id(command.turn_id)
+        turn = (await self.turns.get_many(viewer.id, [turn_id])).get(turn_id) if turn_id else None
+        found = (
+            await self.conversations.get_with_latest_turn(viewer.id, turn.conversation_id)
+            if turn is not None
+            else None
+        )
+        if turn is None or found is None:
+            refuse(UserErrorCode.NOT_FOUND, "There is no such turn.", "turnId")
+        conversation, latest = found
+        _check_space(conversation, refusals, field="turnId")
+        if not turn.outputs:
+            _refuse_unbegun(turn, refusals)
+        request = TurnRequest(
+            user_message=turn.user_message,
+            selected_models=command.selected_models,
+            options=turn.options.with_seed(None),
+        )
+        unsupported = Refusals()
+        plan = plan_turn(
+            request,
+            registry=self.registry,
+            inherited=Inherited(
+                model_ids=_requested_of(turn),
+                aspect_ratio=turn.aspect_ratio,
+                resolution=turn.resolution,
+            ),
+            references=turn.references,
+            mask=turn.options.mask,
+            previous_were_named=turn.previous_were_named,
+            refusals=unsupported,
+        )
+        for error in unsupported.found:
+            # Everything but the models is the turn's own.
+            of_models = error.path[1:2] == ("selectedModels",)
+            refusals.add(error.code, error.message, *(error.path[1:] if of_models else ("turnId",)))
+        if all(planned.model.supports_seed for planned in plan.outputs):
+            # Others choose one by themselves, but local models have the same for the same words.
+            seed = str(secrets.randbelow(2**31))
+            plan = replace(plan, options=plan.options.with_seed(seed))
+        return PlannedEdit(TurnBefore(conversation, latest, turn.references), plan)
 
     async def _find_before(
         self, viewer: Viewer, command: SendEdit, refusals: Refusals
@@ -90,9 +201,10 @@ class EditPlanner:
             refusals.add(*CONVERSATION_NOT_FOUND)
             return None
         conversation, latest = found
-        if conversation.turn_count > LAST_TURN_INDEX:
-            message = "This conversation is full. Please start a new one."
-            refusals.add(UserErrorCode.CONVERSATION_FULL, message, "conversationId")
+        _check_space(conversation, refusals, field="conversationId")
+        if command.when_ready and latest is not None and latest.in_progress:
+            await self._check_waiting(viewer, conversation, command, refusals)
+            return TurnBefore(conversation, latest, None, waits=True)
         if command.previous_output_ids is not None:
             previous = await self._find_named(
                 viewer, conversation.id, names=command.previous_output_ids, refusals=refusals
@@ -101,19 +213,42 @@ class EditPlanner:
             previous = await self._find_previous(viewer, conversation, latest, refusals=refusals)
         return TurnBefore(conversation, latest, previous)
 
+    async def _check_waiting(
+        self, viewer: Viewer, conversation: Conversation, command: SendEdit, refusals: Refusals
+    ) -> None:
+        """Refuse what cannot become right by waiting."""
+        if command.previous_output_ids is not None:
+            named = Refusals()
+            await self._find_named(
+                viewer, conversation.id, names=command.previous_output_ids, refusals=named
+            )
+            refusals.found += [
+                one for one in named.found if one.code is not UserErrorCode.REFERENCE_NOT_READY
+            ]
+        open_turns = await self.turns.in_progress(viewer.id)
+        waiting = sum(turn.status is TurnStatus.WAITING for turn in open_turns)
+        if waiting >= MAX_WAITING_TURNS:
+            message = f"{count(waiting, 'turn')} waiting; at most {MAX_WAITING_TURNS} can wait."
+            refusals.add(UserErrorCode.TOO_MANY_ACTIVE_OUTPUTS, message)
+
     async def _find_previous(
-        self, viewer: Viewer, conversation: Conversation, latest: Turn, *, refusals: Refusals
+        self,
+        viewer: Viewer,
+        conversation: Conversation,
+        latest: Turn | None,
+        *,
+        refusals: Refusals,
     ) -> tuple[Reference, ...] | None:
         """The images of the nearest turn that has any, else the source image."""
-        if latest.in_progress and not latest.images:
+        if latest is not None and latest.in_progress and not latest.images:
             refusals.add(
                 UserErrorCode.TURN_IN_PROGRESS,
                 "The previous turn is still running and has no image yet.",
                 "conversationId",
             )
             return None
-        turn: Turn | None = latest
-        if not latest.images:
+        turn = latest
+        if latest is not None and not latest.images:
             turn = await self.turns.latest_with_images(viewer.id, conversation.id)
         if turn is not None:
             return tuple(Reference(image, ReferenceOrigin.PREVIOUS_TURN) for image in turn.images)
@@ -151,10 +286,33 @@ class EditPlanner:
         return tuple(references) if len(references) == len(names) else None
 
 
+def _check_space(conversation: Conversation, refusals: Refusals, *, field: str) -> None:
+    if conversation.next_turn_index > LAST_TURN_INDEX:
+        message = "This conversation is full. Please start a new one."
+        refusals.add(UserErrorCode.CONVERSATION_FULL, message, field)
+
+
+def _refuse_unbegun(turn: Turn, refusals: Refusals) -> None:
+    """What has never begun has no references: they depend on the turn before it."""
+    if turn.status is TurnStatus.WAITING:
+        message = "This turn waits for the one before it."
+        refusals.add(UserErrorCode.TURN_IN_PROGRESS, message, "turnId")
+    else:
+        message = "This turn has never begun. Send its message again."
+        refusals.add(UserErrorCode.NOT_RETRYABLE, message, "turnId")
+
+
+def _requested_of(turn: Turn) -> tuple[str, ...]:
+    # A retry may have put another model in the place of a selected one.
+    requested = tuple(output.requested_model_id for output in turn.outputs)
+    return requested or turn.selected_model_ids
+
+
 def _inherited_from(before: TurnBefore) -> Inherited:
+    source = before.conversation.source_image
+    of_source = (source.model_id,) if source and source.model_id else ()
     return Inherited(
-        # A retry may have put another model in the place of a selected one.
-        model_ids=tuple(output.requested_model_id for output in before.latest.outputs),
+        model_ids=_requested_of(before.latest) if before.latest else of_source,
         aspect_ratio=before.conversation.aspect_ratio,
         resolution=before.conversation.resolution,
     )

@@ -15,8 +15,8 @@ from domain.refusals import Refusals
 from domain.turns import MaskRequest
 from domain.viewers import Viewer
 
-MAX_DELETED_IMAGES: Final = 100
-"""At once."""
+MAX_IMAGES_AT_ONCE: Final = 100
+"""That one command may name."""
 
 _IMAGE_IN_USE: Final = (
     UserErrorCode.IMAGE_IN_USE,
@@ -42,10 +42,11 @@ class ImageService:
         favourite: bool | None = None,
         origin: ImageOrigin | None = None,
         model_id: ModelId | None = None,
+        words: Sequence[str] = (),
     ) -> Page[ImageRecord]:
-        """The gallery, newest first."""
+        """The gallery, newest first. Only images whose prompt has words that begin with these."""
         return await self.images.page(
-            viewer.id, request, favourite=favourite, origin=origin, model_id=model_id
+            viewer.id, request, favourite=favourite, origin=origin, model_id=model_id, words=words
         )
 
     async def delete(self, viewer: Viewer, raw_image_id: str) -> ImageId:
@@ -56,10 +57,9 @@ class ImageService:
     async def delete_many(self, viewer: Viewer, raw_ids: Sequence[str]) -> Sequence[ImageId]:
         """Delete images that nothing uses, and their objects: all or none.
 
-        Return their ids, each once. Raise QueryTooComplex for more than `MAX_DELETED_IMAGES`.
+        Return their ids, each once. Raise QueryTooComplex for more than `MAX_IMAGES_AT_ONCE`.
         """
-        if len(raw_ids) > MAX_DELETED_IMAGES:
-            raise QueryTooComplex("imageIds", maximum=MAX_DELETED_IMAGES, actual=len(raw_ids))
+        check_count(raw_ids, field="imageIds")
         return await self._delete(
             viewer, {("imageIds", str(index)): raw_id for index, raw_id in enumerate(raw_ids)}
         )
@@ -139,6 +139,12 @@ class ImageService:
                 refusals.add(*_why_not_found(names[index]), *path, *position)
             found.append(record.image if record else None)
         return found
+
+
+def check_count(ids: Sequence[object], *, field: str) -> None:
+    """Raise QueryTooComplex where a command names too many at once."""
+    if len(ids) > MAX_IMAGES_AT_ONCE:
+        raise QueryTooComplex(field, maximum=MAX_IMAGES_AT_ONCE, actual=len(ids))
 
 
 def _why_not_found(name: str) -> tuple[UserErrorCode, str]:

@@ -1,15 +1,15 @@
 """Turns: ask for the next one, and read them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 from domain.changes import Bookmark
 from domain.conflicts import Conflict
 from domain.conversations import Conversation
 from domain.errors import UserError, UserErrorCode
-from domain.idempotency import IdempotencyRecord, key_of
+from domain.idempotency import IdempotencyKey, IdempotencyRecord, key_of
 from domain.ids import (
     ConversationId,
     TurnId,
@@ -17,6 +17,7 @@ from domain.ids import (
 )
 from domain.images import Image
 from domain.pages import Page, PageRequest, Position, cut
+from domain.plurals import count
 from domain.ports.execution import HintQueue
 from domain.ports.repositories import ConversationRepository, OutputRepository, TurnRepository
 from domain.refusals import Refusals, refuse
@@ -24,11 +25,19 @@ from domain.services.accounts import AccountService
 from domain.services.commands import CommandService, Written
 from domain.services.edit_planning import EditPlanner, PlannedEdit
 from domain.stored import Wanted
-from domain.turns import SendEdit, Turn, TurnPlan
+from domain.turns import RerunTurn, SendEdit, Turn, TurnPlan, TurnStatus
 from domain.viewers import Viewer
 
 _STRIP_TURNS: Final = 50
 _BEFORE_ALL_TURNS: Final = (-1, 0, 0)
+
+
+class WaitingTurns(Protocol):
+    """See `domain.services.waiting_turns`."""
+
+    def look_soon(self) -> None: ...
+
+    async def cancel(self, viewer: Viewer, turn_id: TurnId) -> Turn | None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +49,7 @@ class TurnService:
     edits: EditPlanner
     outputs: OutputRepository
     hints: HintQueue
+    waiting: WaitingTurns
 
     async def get_many(self, viewer: Viewer, ids: Iterable[TurnId]) -> Mapping[TurnId, Turn]:
         return await self.turns.get_many(viewer.id, ids)
@@ -73,7 +83,7 @@ class TurnService:
             found.append((conversation.source_image, _BEFORE_ALL_TURNS))
         after = request.position or _BEFORE_ALL_TURNS
         # The position's own turn may have more images: pages start after a turn, so the one before.
-        turn_index = max(-1, int(after[0]) - 1)
+        turn_index = max(-1, int(after[0]) - 1)  # there need not be such a turn
         more = True
         while more and len(found) <= request.size:
             page = await self.turns.page(
@@ -86,7 +96,9 @@ class TurnService:
                 for image in output.images
                 if (position := (turn.turn_index, output.slot, image.id)) > after
             )
-            more, turn_index = page.has_next, turn_index + len(page.items)
+            more = page.has_next
+            if page.items:
+                turn_index = page.items[-1][0].turn_index
         return cut(request, found, lambda pair: pair[1]).map(lambda pair: pair[0])
 
     async def send_edit(self, viewer: Viewer, command: SendEdit) -> tuple[Turn, Bookmark]:
@@ -94,8 +106,40 @@ class TurnService:
 
         A subscription that starts from the bookmark misses nothing.
         """
-        key = key_of("sendEdit", command.idempotency_key, command)
+        return await self._append(
+            viewer,
+            key_of("sendEdit", command.idempotency_key, command),
+            plan=partial(self._plan_edit, viewer, command),
+            max_credits=command.max_credits,
+        )
 
+    async def _plan_edit(
+        self, viewer: Viewer, command: SendEdit, refusals: Refusals
+    ) -> PlannedEdit:
+        plan = await self.edits.plan(viewer, command, refusals)
+        wanted, most = len(plan.turn.outputs), self.accounts.max_active_outputs
+        if plan.turn.waiting is not None and wanted > most:
+            message = f"This is {count(wanted, 'output')}; at most {most} at the same time."
+            refusals.add(UserErrorCode.TOO_MANY_ACTIVE_OUTPUTS, message)
+        return plan
+
+    async def rerun(self, viewer: Viewer, command: RerunTurn) -> tuple[Turn, Bookmark]:
+        """Write a turn once more, as the next one, with new seeds. As `send_edit` otherwise."""
+        return await self._append(
+            viewer,
+            key_of("rerunTurn", command.idempotency_key, command),
+            plan=partial(self.edits.plan_rerun, viewer, command),
+            max_credits=command.max_credits,
+        )
+
+    async def _append(
+        self,
+        viewer: Viewer,
+        key: IdempotencyKey | None,
+        *,
+        plan: Callable[[Refusals], Awaitable[PlannedEdit]],
+        max_credits: int | None,
+    ) -> tuple[Turn, Bookmark]:
         async def write(plan: PlannedEdit) -> Written[tuple[Turn, Bookmark]] | Conflict:
             before = plan.before
             assert before is not None
@@ -109,9 +153,12 @@ class TurnService:
             if isinstance(written, Conflict):
                 return written
             conversation, turn = written
+            if turn.status is TurnStatus.WAITING:
+                self.waiting.look_soon()
             # The plan was made from this version of the previous turn: it is not sent again.
-            known = (before.latest.turn_index, before.latest.version)
-            return Written((turn, Bookmark(conversation.as_of, (known,))), queued=turn.outputs)
+            latest = before.latest
+            known = ((latest.turn_index, latest.version),) if latest else ()
+            return Written((turn, Bookmark(conversation.as_of, known)), queued=turn.outputs)
 
         async def answer(record: IdempotencyRecord) -> tuple[Turn, Bookmark]:
             conversation, turn = await self.commands.load_made(viewer, record)
@@ -120,8 +167,8 @@ class TurnService:
         return await self.commands.run(
             viewer,
             key,
-            plan=partial(self.edits.plan, viewer, command),
-            max_credits=command.max_credits,
+            plan=plan,
+            max_credits=max_credits,
             write=write,
             answer=answer,
         )
@@ -136,11 +183,16 @@ class TurnService:
         return plan.turn, refusals.found
 
     async def cancel_turn(self, viewer: Viewer, raw_turn_id: str) -> Turn:
-        """End its unfinished outputs. Those that have ended stay as they are."""
+        """End its unfinished outputs, or its waiting. Those that have ended stay as they are."""
         turn_id = parse_turn_id(raw_turn_id)
         turn = (await self.get_many(viewer, [turn_id])).get(turn_id) if turn_id else None
         if turn is None:
             refuse(UserErrorCode.NOT_FOUND, "There is no such turn.", "turnId")
+        if turn.status is TurnStatus.WAITING:
+            ended = await self.waiting.cancel(viewer, turn.id)
+            if ended is not None:
+                return ended
+            turn = (await self.get_many(viewer, [turn.id])).get(turn.id, turn)  # it has just begun
         slots = [output.slot for output in turn.outputs]
         cancelled = await self.outputs.cancel(viewer.id, turn.id, slots)
         if cancelled is None:

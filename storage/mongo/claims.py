@@ -32,6 +32,7 @@ from storage.mongo.accounts import move_credits
 from storage.mongo.collections import PARENTS, SEARCHED_FIRST, UNFINISHED_PARENT, Document
 from storage.mongo.database import Database, repository
 from storage.mongo.images import image_document, record_document
+from storage.mongo.model_stats import count_ends
 from storage.mongo.outbox import announce_ends
 from storage.mongo.output_rules import (
     FOUND,
@@ -199,6 +200,9 @@ class MongoClaimRepository:
             if not await self._write_seen(claim, changes, inside=transaction):
                 raise Abort(Conflict.STALE)
             await transaction.images.insert_many(documents)
+            await count_ends(
+                transaction, claim.parent.owner_id, claim.parent.id, slots=[output.slot]
+            )
             await announce_ends(
                 transaction, claim.parent.owner_id, claim.parent.id, slots=[output.slot]
             )

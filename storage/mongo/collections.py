@@ -31,6 +31,9 @@ PARENTS: Final = {"turn": "turns", "post": "posts"}
 """The collections whose documents embed outputs, by how their ids begin."""
 SEARCHED_FIRST, *_SEARCHED_NEXT = PARENTS.values()
 
+OPEN_TURN: Final = {"$in": ["WAITING", "PENDING", "GENERATING"]}
+"""Of a turn that has not ended, whether it has begun or not."""
+
 _NAMESPACE_EXISTS: Final = 48
 _OF_PARENTS: Final = [
     IndexModel([("ownerId", ASCENDING), ("status", ASCENDING)]),
@@ -54,6 +57,18 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
     ],
     "turns": [
         *_OF_PARENTS,
+        # Of turns that wait for the one before them, in the order of their ids.
+        IndexModel(
+            [("status", ASCENDING), ("_id", ASCENDING)],
+            name="waiting",
+            partialFilterExpression={"status": "WAITING"},
+        ),
+        # Of turns that were copied into a conversation: who else has an image?
+        IndexModel(
+            [("ownerId", ASCENDING), ("outputs.images.id", ASCENDING)],
+            name="copies",
+            partialFilterExpression={"copied": True},
+        ),
         IndexModel(
             "options.mask.id",
             partialFilterExpression={"options.mask.id": {"$exists": True}},
@@ -70,6 +85,7 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
             name="favourites",
             partialFilterExpression={"favourite": True},
         ),
+        IndexModel([("ownerId", ASCENDING), ("words", ASCENDING)]),
         IndexModel("key"),
     ],
     "prompts": [
@@ -81,6 +97,14 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
             partialFilterExpression={"favourite": True},
         ),
     ],
+    "albums": [
+        IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING), ("_id", DESCENDING)]),
+    ],
+    "albumImages": [
+        IndexModel([("ownerId", ASCENDING), ("albumId", ASCENDING), ("position", ASCENDING)]),
+        IndexModel([("ownerId", ASCENDING), ("imageId", ASCENDING)]),
+    ],
+    "modelDays": [IndexModel([("ownerId", ASCENDING), ("day", ASCENDING)])],
     "shares": [
         IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING), ("_id", DESCENDING)]),
         IndexModel([("ownerId", ASCENDING), ("conversationId", ASCENDING)]),
@@ -203,6 +227,18 @@ class Collections(ABC, Generic[Collection]):
     @property
     def prompts(self) -> Collection:
         return self.collection("prompts")
+
+    @property
+    def albums(self) -> Collection:
+        return self.collection("albums")
+
+    @property
+    def album_images(self) -> Collection:
+        return self.collection("albumImages")
+
+    @property
+    def model_days(self) -> Collection:
+        return self.collection("modelDays")
 
     @property
     def shares(self) -> Collection:

@@ -16,11 +16,12 @@ from domain.images import Image
 from domain.models import AspectRatio, Resolution
 from domain.pages import Page, PageRequest
 from domain.turns import Turn, TurnPlan
-from storage.mongo.accounts import reserve_credits
+from storage.mongo.accounts import refuse_while_erased, reserve_credits
 from storage.mongo.collections import Document
 from storage.mongo.database import Committed, Database, cluster_time_of, repository
 from storage.mongo.idempotency import use_key
 from storage.mongo.images import hold_images, image_document, image_keys, read_image
+from storage.mongo.model_stats import count_asked
 from storage.mongo.pages import beyond, read_page
 from storage.mongo.parents import delete_parents
 from storage.mongo.prompts import count_prompt_use
@@ -45,11 +46,11 @@ class MongoConversationRepository:
         async with self._database.session() as session:
             found = await self._conversations.find(query, _SHOWN, session=session).to_list()
             cluster_time = cluster_time_of(session)
-        return {document["_id"]: _read(document, cluster_time) for document in found}
+        return {document["_id"]: read_conversation(document, cluster_time) for document in found}
 
     async def get_with_latest_turn(
         self, viewer_id: ViewerId, conversation_id: ConversationId
-    ) -> tuple[Conversation, Turn] | None:
+    ) -> tuple[Conversation, Turn | None] | None:
         async with self._database.session() as session:
             found = await self._conversations.find_one(
                 {"_id": conversation_id, "ownerId": viewer_id}, _SHOWN, session=session
@@ -57,12 +58,15 @@ class MongoConversationRepository:
             if found is None:
                 return None
             cluster_time = cluster_time_of(session)
+            conversation = read_conversation(found, cluster_time)
+            if conversation.turn_count == 0:
+                return conversation, None
             # The session is causally consistent: a turn that this read does not find is deleted.
-            turn_id = turn_id_of(conversation_id, found["turnCount"] - 1)
+            turn_id = turn_id_of(conversation_id, last_turn_index(found))
             latest = await self._database.turns.find_one(
                 {"_id": turn_id, "ownerId": viewer_id}, session=session
             )
-        return (_read(found, cluster_time), read_turn(latest)) if latest else None
+        return (conversation, read_turn(latest)) if latest else None
 
     async def page(
         self,
@@ -84,7 +88,7 @@ class MongoConversationRepository:
                 self._conversations.find(query, _SHOWN, session=session),
                 request,
                 sorted_by="updatedAt",
-                read=lambda document: _read(document, cluster_time_of(session)),
+                read=lambda document: read_conversation(document, cluster_time_of(session)),
             )
 
     async def start(
@@ -121,22 +125,7 @@ class MongoConversationRepository:
 
         async def work(transaction: Transaction) -> tuple[Document, Turn]:
             await new_turn.use_key(transaction)
-            found = await transaction.conversations.find_one_and_update(
-                {"_id": conversation_id, "ownerId": viewer_id, "version": {"$exists": False}},
-                [
-                    {
-                        "$replaceWith": {
-                            "$mergeObjects": [
-                                {"$literal": document},
-                                {"createdAt": "$$NOW", "updatedAt": "$$NOW"},
-                            ]
-                        }
-                    }
-                ],
-                upsert=True,
-                return_document=ReturnDocument.AFTER,
-            )
-            assert found is not None
+            found = await insert_conversation(transaction, document)
             return found, await new_turn.write(transaction)
 
         return _as_of(await self._database.transact(work, account=viewer_id))
@@ -150,7 +139,7 @@ class MongoConversationRepository:
         max_active_outputs: int,
         key: IdempotencyKey | None,
     ) -> tuple[Conversation, Turn] | Conflict:
-        turn_index = conversation.turn_count
+        turn_index = conversation.next_turn_index
         new_turn = _NewTurn(
             owner_id=viewer_id,
             conversation_id=conversation.id,
@@ -168,6 +157,7 @@ class MongoConversationRepository:
                     {
                         "$set": {
                             "turnCount": turn_index + 1,
+                            "lastTurnIndex": turn_index,
                             "words": words_added(after=plan.user_message),
                             **_WRITTEN,
                         }
@@ -200,7 +190,7 @@ class MongoConversationRepository:
                 return_document=ReturnDocument.AFTER,
                 session=session,
             )
-            return _read(found, cluster_time_of(session)) if found else None
+            return read_conversation(found, cluster_time_of(session)) if found else None
 
     async def delete(
         self,
@@ -259,7 +249,21 @@ class MongoConversationRepository:
         restored = await self._database.transact(work, account=viewer_id)
         if isinstance(restored, Conflict):
             return restored
-        return _read(restored.result, restored.cluster_time)
+        return read_conversation(restored.result, restored.cluster_time)
+
+
+async def insert_conversation(transaction: Transaction, document: Document) -> Document:
+    """Write a new conversation, and return it with its times."""
+    key = {"_id": document["_id"], "ownerId": document["ownerId"], "version": {"$exists": False}}
+    times = {"createdAt": "$$NOW", "updatedAt": "$$NOW"}
+    found = await transaction.conversations.find_one_and_update(
+        key,
+        [{"$replaceWith": {"$mergeObjects": [{"$literal": document}, times]}}],
+        upsert=True,
+        return_document=ReturnDocument.AFTER,
+    )
+    assert found is not None
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,6 +299,12 @@ class _NewTurn:
             plan=plan,
         )
         await count_prompt_use(transaction, owner_id, text=plan.user_message)
+        await count_asked(
+            transaction, owner_id, turn, slots=[output.slot for output in turn.outputs]
+        )
+        if plan.waiting is not None:
+            await refuse_while_erased(transaction, owner_id)
+            return turn
         await reserve_credits(
             transaction, turn.outputs, owner_id=owner_id, max_active=self.max_active_outputs
         )
@@ -312,7 +322,8 @@ def imported_conversation(conversation: Conversation, texts: str) -> Document:
         "sourceImage": source_image and image_document(source_image),
         "aspectRatio": str(conversation.aspect_ratio),
         "resolution": conversation.resolution.value,
-        "turnCount": conversation.turn_count,
+        "turnCount": conversation.next_turn_index,
+        "deletedTurns": conversation.deleted_turns,
         "words": words_to_find(conversation.title, texts),
         "version": 1,
         "createdAt": conversation.created_at,
@@ -320,7 +331,7 @@ def imported_conversation(conversation: Conversation, texts: str) -> Document:
     }
 
 
-def _read(document: Document, cluster_time: ClusterTime) -> Conversation:
+def read_conversation(document: Document, cluster_time: ClusterTime) -> Conversation:
     source_image = document["sourceImage"]
     return Conversation(
         id=document["_id"],
@@ -329,12 +340,19 @@ def _read(document: Document, cluster_time: ClusterTime) -> Conversation:
         source_image=read_image(source_image) if source_image else None,
         aspect_ratio=AspectRatio.parse(document["aspectRatio"]),
         resolution=Resolution(document["resolution"]),
-        turn_count=document["turnCount"],
+        turn_count=document["turnCount"] - document.get("deletedTurns", 0),
+        deleted_turns=document.get("deletedTurns", 0),
         created_at=document["createdAt"],
         updated_at=document["updatedAt"],
         as_of=cluster_time,
         title_was_given=document.get("titleWasGiven", False),
     )
+
+
+def last_turn_index(document: Document) -> int:
+    """Of the latest turn that is not deleted."""
+    found: int = document.get("lastTurnIndex", document["turnCount"] - 1)
+    return found
 
 
 def _as_of(
@@ -343,7 +361,7 @@ def _as_of(
     if isinstance(written, Conflict):
         return written
     document, turn = written.result
-    return _read(document, written.cluster_time), turn
+    return read_conversation(document, written.cluster_time), turn
 
 
 _SHOWN: Final = {"words": 0}

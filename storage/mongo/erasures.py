@@ -31,7 +31,7 @@ from storage.mongo.transaction import Transaction
 
 _OWNED: Final = (
     *("conversations", *PARENTS.values(), "images", "shares", "exports", "imports", "uploads"),
-    *("trash", "prompts", "webhooks", "deliveries", "ledger"),
+    *("trash", "prompts", "webhooks", "deliveries", "modelDays", "albums", "albumImages", "ledger"),
 )
 """Collections whose documents have an `ownerId`, besides the idempotency records."""
 _IS_UNFINISHED: Final[Document] = {"erasure.leaseUntil": {"$exists": True}}
@@ -134,8 +134,11 @@ class MongoErasureRepository:
     async def delete_exports(self, viewer_id: ViewerId, ids: Collection[ExportId]) -> None:
         await self._database.exports.delete_many(_among(viewer_id, ids))
 
-    async def delete_prompts_and_keys(self, viewer_id: ViewerId) -> None:
+    async def delete_small_records(self, viewer_id: ViewerId) -> None:
         await self._database.prompts.delete_many({"ownerId": viewer_id})
+        await self._database.model_days.delete_many({"ownerId": viewer_id})
+        await self._database.albums.delete_many({"ownerId": viewer_id})
+        await self._database.album_images.delete_many({"ownerId": viewer_id})
         await self._database.idempotency.delete_many(records_of(viewer_id))
 
     async def delete_webhooks(self, viewer_id: ViewerId) -> None:

@@ -1,9 +1,7 @@
 """Images as documents: records of their own, and copies of what never changes inside others."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import ClassVar
-
-from pymongo import ReturnDocument
+from typing import ClassVar, Final
 
 from domain.conflicts import Conflict
 from domain.ids import (
@@ -31,6 +29,7 @@ from storage.mongo.collections import PARENTS, Document
 from storage.mongo.database import SHOWN, Database, repository
 from storage.mongo.output_updates import taking_out
 from storage.mongo.pages import beyond, read_page
+from storage.mongo.text_search import with_words, words_to_find
 from storage.mongo.transaction import Abort, Transaction
 
 
@@ -46,7 +45,8 @@ class MongoImageRepository:
     async def get_many(
         self, viewer_id: ViewerId, ids: Iterable[ImageId]
     ) -> Mapping[ImageId, ImageRecord]:
-        cursor = self._images.find({"_id": {"$in": list(set(ids))}, "ownerId": viewer_id})
+        query = {"_id": {"$in": list(set(ids))}, "ownerId": viewer_id}
+        cursor = self._images.find(query, SHOWN_FIELDS)
         return {ImageId(found["_id"]): read_record(found) async for found in cursor}
 
     async def page(
@@ -57,26 +57,29 @@ class MongoImageRepository:
         favourite: bool | None,
         origin: ImageOrigin | None,
         model_id: ModelId | None,
+        words: Sequence[str] = (),
     ) -> Page[ImageRecord]:
-        query: Document = {"ownerId": viewer_id, **beyond(request, "createdAt")}
+        query: Document = {
+            "ownerId": viewer_id,
+            **with_words(words),
+            **beyond(request, "createdAt"),
+        }
         if favourite is not None:
             query["favourite"] = True if favourite else {"$ne": True}
         if origin is not None:
             query["origin"] = origin.value
         if model_id is not None:
             query["model"] = model_id
-        found = self._shown.find(query)
+        found = self._shown.find(query, SHOWN_FIELDS)
         return await read_page(found, request, sorted_by="createdAt", read=read_record)
 
     async def set_favourite(
-        self, viewer_id: ViewerId, image_id: ImageId, favourite: bool
-    ) -> ImageRecord | None:
-        found = await self._images.find_one_and_update(
-            {"_id": image_id, "ownerId": viewer_id},
-            {"$set": {"favourite": favourite}},
-            return_document=ReturnDocument.AFTER,
-        )
-        return read_record(found) if found else None
+        self, viewer_id: ViewerId, ids: Collection[ImageId], favourite: bool
+    ) -> Mapping[ImageId, ImageRecord]:
+        query = {"_id": {"$in": list(ids)}, "ownerId": viewer_id}
+        await self._images.update_many(query, {"$set": {"favourite": favourite}})
+        cursor = self._images.find(query, SHOWN_FIELDS)
+        return {ImageId(found["_id"]): read_record(found) async for found in cursor}
 
     async def delete_unless_used(
         self, viewer_id: ViewerId, ids: Collection[ImageId]
@@ -91,15 +94,16 @@ class MongoImageRepository:
             if missing or used:
                 return KeptImages(missing=missing, used=frozenset(used))
             # A transaction that begins to use an image writes to its record, and so does this.
-            await transaction.images.delete_many(query)
+            await delete_image_records(transaction, viewer_id, ids=ids)
+            delivered: Document = {"ownerId": viewer_id, "outputs.images.id": {"$in": ids}}
             outputs = [one["outputId"] for one in found if one["outputId"] is not None]
             if outputs:
                 parent_ids = sorted({parent_of_output(output_id)[0] for output_id in outputs})
-                delivered = {"ownerId": viewer_id, "outputs.images.id": {"$in": ids}}
                 for name in PARENTS.values():
                     await transaction.collection(name).update_many(
                         {"_id": {"$in": parent_ids}, **delivered}, taking_out(ids)
                     )
+                await transaction.turns.update_many({"copied": True, **delivered}, taking_out(ids))
             return None
 
         done = await self._database.transact(work)
@@ -124,6 +128,15 @@ async def hold_images(
         raise Abort(Conflict.IMAGE_GONE)
 
 
+async def delete_image_records(
+    transaction: Transaction, viewer_id: ViewerId, *, ids: Sequence[ImageId]
+) -> None:
+    """Delete images that nothing uses, also from albums. The caller deletes their bytes later."""
+    wanted = {"$in": list(ids)}
+    await transaction.images.delete_many({"_id": wanted, "ownerId": viewer_id})
+    await transaction.album_images.delete_many({"ownerId": viewer_id, "imageId": wanted})
+
+
 async def find_used_images(
     transaction: Transaction,
     viewer_id: ViewerId,
@@ -139,8 +152,7 @@ async def find_used_images(
     turns: Document = {"ownerId": viewer_id}
     conversation_id = parse_conversation_id(besides) if besides is not None else None
     if conversation_id is not None:
-        low, high = turn_id_range(conversation_id)
-        turns["_id"] = {"$not": {"$gte": low, "$lt": high}}
+        turns["_id"] = outside(conversation_id)
     used = set[ImageId]()
     for collection, query, name in (
         (transaction.conversations, others, "sourceImage.id"),
@@ -152,6 +164,12 @@ async def find_used_images(
     return used & set(ids)
 
 
+def outside(conversation_id: ConversationId) -> Document:
+    """What the id of another conversation's turn matches."""
+    low, high = turn_id_range(conversation_id)
+    return {"$not": {"$gte": low, "$lt": high}}
+
+
 def record_document(owner_id: ViewerId, record: ImageRecord) -> Document:
     document = image_document(record.image)
     return {
@@ -159,6 +177,7 @@ def record_document(owner_id: ViewerId, record: ImageRecord) -> Document:
         "ownerId": owner_id,
         **document,
         "prompt": record.prompt,
+        "words": words_to_find(record.prompt or ""),
         "madeFrom": list(record.made_from),
         "favourite": record.favourite,
     }
@@ -251,5 +270,7 @@ class StoredImageRecord(Stored, ImageRecord):
     }
 
 
+SHOWN_FIELDS: Final = {"words": 0}
+"""What is read of records. Their words are only searched."""
 read_image = StoredImage.of
 read_record = StoredImageRecord.of

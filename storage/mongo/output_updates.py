@@ -10,9 +10,9 @@ from typing import Final
 
 from domain.ids import ImageId, ParentId
 from storage.mongo.collections import Document
-from storage.mongo.output_rules import IS_CANCELLED_WITH_CAPTION, STATUS, from_now
+from storage.mongo.output_rules import IS_CANCELLED_WITH_CAPTION, STATUS, from_now, is_slot
 
-_WRITTEN: Final[Document] = {
+WRITTEN: Final[Document] = {
     "version": {"$add": ["$version", 1]},
     "changedAt": "$$CLUSTER_TIME",
     "updatedAt": "$$NOW",
@@ -55,15 +55,28 @@ def claim_changes(lease: timedelta) -> Document:
 
 def inserting(parent_id: ParentId, document: Document) -> list[Document]:
     """The update that makes a parent, with the database's time in it and in its outputs."""
-    outputs = {
+    times = {"changedAt": "$$CLUSTER_TIME", "createdAt": "$$NOW", "updatedAt": "$$NOW"}
+    new = {"$literal": {"_id": parent_id, **document}}
+    return [{"$replaceWith": {"$mergeObjects": [new, {"outputs": _queued(document), **times}]}}]
+
+
+def beginning(document: Document) -> list[Document]:
+    """The update that makes a parent that has waited what this document of a new one is."""
+    changes = {name: {"$literal": value} for name, value in document.items() if name != "version"}
+    return [
+        {"$set": changes},
+        {"$set": {"outputs": _queued(document), **WRITTEN}},
+        {"$unset": "waiting"},
+    ]
+
+
+def _queued(document: Document) -> Document:
+    return {
         "$map": {
             "input": {"$literal": document["outputs"]},
             "in": {"$mergeObjects": ["$$this", {"queuedAt": "$$NOW"}]},
         }
     }
-    times = {"changedAt": "$$CLUSTER_TIME", "createdAt": "$$NOW", "updatedAt": "$$NOW"}
-    new = {"$literal": {"_id": parent_id, **document}}
-    return [{"$replaceWith": {"$mergeObjects": [new, {"outputs": outputs, **times}]}}]
 
 
 def moving(which: Document, changes: Document) -> list[Document]:
@@ -81,7 +94,7 @@ def ending(which: Document, changes: Document) -> list[Document]:
 
 def following(*stages: Document, **more: object) -> list[Document]:
     """The update of these stages, with all that follows from them, and `more` of the parent."""
-    return [*stages, *_DERIVED, {"$set": {**_WRITTEN, **more}}]
+    return [*stages, *_DERIVED, {"$set": {**WRITTEN, **more}}]
 
 
 def taking_out(ids: Sequence[ImageId]) -> list[Document]:
@@ -98,8 +111,19 @@ def taking_out(ids: Sequence[ImageId]) -> list[Document]:
     delivered_any = {"$ne": [{"$setIntersection": ["$$output.images.id", ids]}, []]}
     return [
         versioned(delivered_any, {"images": others}),
-        {"$set": _WRITTEN},
+        {"$set": WRITTEN},
     ]
+
+
+def choosing(slot: int, *, chosen: bool) -> tuple[Document, list[Document]]:
+    """Which outputs change where one is chosen or not chosen any more, and the update. How they
+    ended, and when, stays as it is.
+    """
+    is_chosen = {"$eq": ["$$output.chosen", True]}
+    changed = (
+        {"$ne": [is_chosen, is_slot(slot)]} if chosen else {"$and": [is_chosen, is_slot(slot)]}
+    )
+    return changed, [versioned(changed, {"chosen": {"$not": is_chosen}}), {"$set": WRITTEN}]
 
 
 def versioned(which: Document, changes: Document) -> Document:

@@ -184,6 +184,7 @@ class StoredOutput(Stored, Output):
         "queued_at": Instant("queuedAt"),
         "started_at": Instant("startedAt"),
         "completed_at": Instant("completedAt"),
+        "chosen": Key("chosen", default=False, required=False),
     }
 
 

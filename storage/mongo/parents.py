@@ -26,7 +26,9 @@ from storage.mongo.accounts import move_credits, releases, reserve_credits
 from storage.mongo.collections import PARENTS, UNFINISHED_PARENT, Document
 from storage.mongo.database import Database, cluster_time_of, repository
 from storage.mongo.idempotency import use_key
-from storage.mongo.images import find_used_images, read_image
+from storage.mongo.images import delete_image_records, read_image
+from storage.mongo.kept_images import find_kept_images
+from storage.mongo.model_stats import count_asked, count_ends
 from storage.mongo.outbox import announce_ends
 from storage.mongo.output_rules import (
     CAPTION_IS_AWAITED,
@@ -154,6 +156,7 @@ async def queue_again(
     again = [parent.output(output.slot) for output, _ in queued] if parent else []
     if parent is None or any(one is None or _never_runs(one, parent) for one in again):
         raise Abort(Conflict.STALE)
+    await count_asked(transaction, viewer_id, parent, slots=[one.slot for one in again if one])
     await reserve_credits(
         transaction, [one for one in again if one], owner_id=viewer_id, max_active=max_active
     )
@@ -177,7 +180,9 @@ async def end_outputs(
     ended = [one for one in unfinished if one["slot"] in slots]
     if any(one["slot"] == CAPTION_SLOT for one in ended):
         ended += [one for one in unfinished if one.get("waits") and one not in ended]
-    await announce_ends(transaction, owner_id, parent_id, slots=[one["slot"] for one in ended])
+    slots = [one["slot"] for one in ended]
+    await count_ends(transaction, owner_id, parent_id, slots=slots)
+    await announce_ends(transaction, owner_id, parent_id, slots=slots)
     await move_credits(transaction, owner_id, movements=releases(parent_id, ended))
 
 
@@ -190,9 +195,9 @@ async def delete_parents(
     besides: ConversationId | PostId,
     keep_images: bool,
 ) -> list[str]:
-    """Delete parents with their outputs' images, except favourites and those that something besides
-    them uses, or no image at all. Release what unfinished outputs had reserved, last in its
-    transaction. Return the keys of objects that are orphans from then on.
+    """Delete parents with their outputs' images, except those that are kept, or no image at all.
+    Release what unfinished outputs had reserved, last in its transaction. Return the keys of
+    objects that are orphans from then on.
     """
     parents = await among.find(query, {f"outputs.{name}": 1 for name in _DELETED}).to_list()
     outputs = [output for parent in parents for output in parent["outputs"]]
@@ -208,15 +213,9 @@ async def delete_parents(
     previews = [output["preview"]["key"] for output in outputs if output["preview"]]
     gone: list[Image] = []
     if not keep_images:
-        ids = [image.id for image in images]
-        favourites = await transaction.images.distinct(
-            "_id", {"_id": {"$in": ids}, "ownerId": viewer_id, "favourite": True}
-        )
-        used = await find_used_images(transaction, viewer_id, ids=ids, besides=besides)
-        gone = [image for image in images if image.id not in {*favourites, *used}]
-        await transaction.images.delete_many(
-            {"_id": {"$in": [image.id for image in gone]}, "ownerId": viewer_id}
-        )
+        kept = await find_kept_images(transaction, viewer_id, besides=besides, images=images)
+        gone = [image for image in images if image.id not in kept]
+        await delete_image_records(transaction, viewer_id, ids=[image.id for image in gone])
     await among.delete_many(query)
     await move_credits(transaction, viewer_id, movements=released)
     return [key for image in gone for key in image.keys] + previews

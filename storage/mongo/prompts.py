@@ -1,8 +1,7 @@
 """Prompts as documents: one for each text of an owner, written with the turns that use it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from domain.ids import PromptId, ViewerId, prompt_id_of
@@ -48,14 +47,11 @@ class MongoPromptRepository:
         return await read_page(found, request, sorted_by="lastUsedAt", read=_read)
 
     async def set_favourite(
-        self, viewer_id: ViewerId, prompt_id: PromptId, favourite: bool
-    ) -> Prompt | None:
-        found = await self._prompts.find_one_and_update(
-            {"_id": prompt_id, "ownerId": viewer_id},
-            {"$set": {"favourite": favourite}},
-            return_document=ReturnDocument.AFTER,
-        )
-        return _read(found) if found else None
+        self, viewer_id: ViewerId, ids: Collection[PromptId], favourite: bool
+    ) -> Mapping[PromptId, Prompt]:
+        query = {"_id": {"$in": list(ids)}, "ownerId": viewer_id}
+        await self._prompts.update_many(query, {"$set": {"favourite": favourite}})
+        return {PromptId(found["_id"]): _read(found) async for found in self._prompts.find(query)}
 
     async def delete(self, viewer_id: ViewerId, prompt_id: PromptId) -> bool:
         deleted = await self._prompts.delete_one({"_id": prompt_id, "ownerId": viewer_id})

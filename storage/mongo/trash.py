@@ -13,6 +13,7 @@ from domain.conflicts import Conflict
 from domain.execution.rules import derive_status
 from domain.ids import ConversationId, ViewerId
 from domain.outputs import OutputStatus
+from domain.turns import TurnStatus
 from storage.mongo.accounts import touch_account
 from storage.mongo.collections import Document
 from storage.mongo.images import hold_images
@@ -109,6 +110,10 @@ def _end(turn: Document, now: datetime) -> Document:
         if output["status"] in UNFINISHED_OUTPUT:
             output |= {**_ENDED, "version": output["version"] + 1, "completedAt": now}
     statuses = [OutputStatus(output["status"]) for output in turn["outputs"]]
-    turn |= {"status": derive_status(statuses).value, "version": turn["version"] + 1}
+    if turn.pop("waiting", None) is not None:
+        turn["status"] = TurnStatus.CANCELLED.value
+    elif statuses:
+        turn["status"] = derive_status(statuses).value
+    turn["version"] += 1
     turn["completedAt"] = turn["completedAt"] or now
     return turn

@@ -11,30 +11,35 @@ from domain.ids import (
     ConversationId,
     TurnId,
     ViewerId,
+    parent_of_output,
     turn_id_of,
     turn_id_range,
 )
 from domain.pages import Page, PageRequest, cut
 from domain.stored import (
     Coded,
+    Derived,
     Key,
+    One,
     Property,
     Stored,
     Wanted,
     projection,
 )
-from domain.turns import Turn, TurnPlan, TurnsAsOf, TurnStatus
-from storage.mongo.collections import UNFINISHED_PARENT, Document
+from domain.turns import Turn, TurnPlan, TurnsAsOf, TurnStatus, WaitingEdit
+from storage.mongo.collections import OPEN_TURN, Document
 from storage.mongo.database import SHOWN, Database, cluster_time_of, from_cluster_time, repository
 from storage.mongo.output_rules import (
     from_now,
 )
 from storage.mongo.output_updates import inserting
-from storage.mongo.outputs import PARENT_FIELDS, imported_parent, new_parent
+from storage.mongo.outputs import PARENT_FIELDS, StoredError, imported_parent, new_parent
 from storage.mongo.transaction import Transaction
 
 _MAX_IN_PROGRESS: Final = 100
 _PAGE: Final = 50
+LAST_INDEX: Final = {"$ifNull": ["$lastTurnIndex", {"$subtract": ["$turnCount", 1]}]}
+"""Of the conversation's latest turn that is not deleted."""
 
 
 @repository
@@ -59,7 +64,7 @@ class MongoTurnRepository:
     ) -> Mapping[ConversationId, Turn]:
         stages: list[Document] = [
             {"$match": {"_id": {"$in": list(set(ids))}, "ownerId": viewer_id}},
-            {"$project": {"last": {"$subtract": ["$turnCount", 1]}}},
+            {"$project": {"last": LAST_INDEX}},
         ]
         wanted = [
             turn_id_of(found["_id"], found["last"])
@@ -103,7 +108,7 @@ class MongoTurnRepository:
         return read_turn(found) if found else None
 
     async def in_progress(self, viewer_id: ViewerId) -> Sequence[Turn]:
-        query = {"ownerId": viewer_id, "status": UNFINISHED_PARENT}
+        query = {"ownerId": viewer_id, "status": OPEN_TURN}
         found = await self._turns.find(query).sort("_id", 1).limit(_MAX_IN_PROGRESS).to_list()
         return [read_turn(document) for document in found]
 
@@ -118,7 +123,7 @@ class MongoTurnRepository:
         at_least: ClusterTime | None = None,
     ) -> TurnsAsOf:
         alternatives: list[Document] = [
-            {"status": UNFINISHED_PARENT},
+            {"status": OPEN_TURN},
             {"$expr": {"$gte": ["$updatedAt", from_now(-recent)]}},
         ]
         if changed_since is not None:
@@ -166,6 +171,12 @@ async def insert_turn(
     """Write a new turn. One that is there already is never changed: the insertion fails."""
     turn_id = turn_id_of(conversation_id, turn_index)
     document = new_parent(owner_id, plan) | {"turnIndex": turn_index}
+    if plan.waiting is not None:
+        document |= {
+            "status": TurnStatus.WAITING.value,
+            "outputs": [],
+            "waiting": _waiting_document(plan.waiting),
+        }
     found = await transaction.turns.find_one_and_update(
         {"_id": turn_id, "ownerId": owner_id, "version": {"$exists": False}},
         inserting(turn_id, document),
@@ -177,7 +188,25 @@ async def insert_turn(
 
 
 def imported_turn(turn: Turn) -> Document:
-    return imported_parent(turn) | {"turnIndex": turn.turn_index, "status": turn.status.value}
+    document = imported_parent(turn) | {"turnIndex": turn.turn_index, "status": turn.status.value}
+    made = (image.output_id for output in turn.outputs for image in output.images)
+    if any(one is None or parent_of_output(one)[0] != turn.id for one in made):
+        document["copied"] = True  # others may have its images too
+    return document
+
+
+class StoredWaitingEdit(Stored, WaitingEdit):
+    __slots__ = ("companion", "record")
+    kind = WaitingEdit
+    fields: ClassVar = {
+        "selected_models": Derived(
+            lambda record: _names(record["selectedModels"]), ("selectedModels",)
+        ),
+        "previous_output_ids": Derived(
+            lambda record: _names(record["previousOutputIds"]), ("previousOutputIds",)
+        ),
+        "max_credits": Key("maxCredits"),
+    }
 
 
 class StoredTurn(Stored, Turn):
@@ -186,11 +215,27 @@ class StoredTurn(Stored, Turn):
     fields: ClassVar = PARENT_FIELDS | {
         "turn_index": Key("turnIndex"),
         "status": Coded("status", TurnStatus),
-        "error": Property(("status", "outputs.error")),
+        "waiting": One("waiting", StoredWaitingEdit),
+        "failure": One("failure", StoredError),
+        "error": Property(("status", "outputs.error", "failure")),
+        "chosen_output": Property(("outputs",)),
     }
 
 
 read_turn = StoredTurn.of
+
+
+def _names(stored: list[str] | None) -> tuple[str, ...] | None:
+    return None if stored is None else tuple(stored)
+
+
+def _waiting_document(waiting: WaitingEdit) -> Document:
+    named, previous = waiting.selected_models, waiting.previous_output_ids
+    return {
+        "selectedModels": None if named is None else list(named),
+        "previousOutputIds": None if previous is None else list(previous),
+        "maxCredits": waiting.max_credits,
+    }
 
 
 def _range(conversation_id: ConversationId) -> Document:

@@ -310,7 +310,7 @@ HOSTILE: Final[dict[str, Change]] = {
     ),
     "no digest": edit("images/part-", lambda one: one["images"][0].update(sha256="")),
     "another image than was exported": change_image(lambda _: a_picture(), honest=False),
-    "a turn that is missing": turn(lambda one: one.update(turnIndex=1)),
+    "a turn twice": edit("turns-", lambda one: one.update(turns=one["turns"] * 2)),
     "no turns": edit("turns-", lambda one: one.update(turns=[])),
     "no outputs": turn(lambda one: one.update(outputs=[])),
     "two outputs of one slot": turn(lambda one: one.update(outputs=one["outputs"] * 2)),

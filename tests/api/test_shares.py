@@ -163,6 +163,7 @@ SHOWN: Final = [
             "conversation",
             "selectedModels",
             "pendingModels",
+            "chosenOutput",
         )
     ),
     *(
@@ -196,6 +197,7 @@ SHOWN: Final = [
             "size",
             "references",
             "attempt",
+            "chosen",
             "queuedAt",
             "startedAt",
             "completedAt",
@@ -351,7 +353,8 @@ def everything(kind: GraphQLObjectType, above: frozenset[str] = frozenset()) -> 
         assert isinstance(inner, GraphQLObjectType)
         if inner.name in NEVER_REACHED and inner.name.endswith("Connection"):
             parts.append(f"{name} {{ nodes {{ id }} edges {{ cursor }} }}")
-        elif inner.name in above | {kind.name} | CATALOGUE or name == "edges":
+        elif inner.name in above | {kind.name} | CATALOGUE or name in ("edges", "chosenOutput"):
+            # The chosen output is one of the outputs.
             parts.append(f"{name} {{ __typename }}")
         else:
             parts.append(f"{name} {{ {everything(inner, above | {kind.name})} }}")

@@ -175,6 +175,7 @@ class Records:
             "queuedAt": self._instant(),
             "startedAt": self._perhaps(self._instant()),
             "completedAt": self._perhaps(self._instant()),
+            **self._one([{}, {"chosen": False}, {"chosen": True}]),
         }
 
     def _report(self) -> Record:

@@ -127,7 +127,7 @@ async def stored(api: Api, sides: Sides) -> list[dict[str, Any]]:
 def end(turn: dict[str, Any]) -> None:
     """Leave nothing for the API's own workers, which would change it between two reads."""
     for one in (turn, *turn["outputs"]):
-        if one.get("status") in {"PENDING", "QUEUED", "GENERATING"}:
+        if one.get("status") in {"WAITING", "PENDING", "QUEUED", "GENERATING"}:
             one["status"] = "COMPLETED"
 
 

@@ -36,6 +36,7 @@ from storage.mongo.turns import MongoTurnRepository
 from storage.objects.folder import FolderObjectStore
 from storage.queue.connection import NatsConnection
 from storage.queue.publisher import NatsPublisher
+from tests.resilience.nobody_waits import NobodyWaits
 from tests.storage.builders import ANA, a_claim
 
 VIEWER = Viewer(ANA)
@@ -71,7 +72,7 @@ class Conversations(MongoConversationRepository):
 
     async def get_with_latest_turn(
         self, viewer_id: ViewerId, conversation_id: ConversationId
-    ) -> tuple[Conversation, Turn] | None:
+    ) -> tuple[Conversation, Turn | None] | None:
         self.plans += 1
         return await super().get_with_latest_turn(viewer_id, conversation_id)
 
@@ -127,6 +128,7 @@ class Desk:
             edits=edits,
             outputs=outputs,
             hints=hints,
+            waiting=NobodyWaits(),
         )
         self.outputs = OutputService(
             outputs=outputs,

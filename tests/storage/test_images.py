@@ -89,7 +89,7 @@ async def test_pages_have_no_gaps_and_no_doubles_also_at_one_instant(
 ) -> None:
     ids = await many_pictures(database, 31)
     for image_id in ids[::2]:
-        await images.set_favourite(ANA, image_id, True)
+        await images.set_favourite(ANA, [image_id], True)
 
     for size in (1, 2, 4, 50):
         assert await all_pages(images, size) == ids
@@ -124,13 +124,12 @@ async def test_a_page_of_50_is_one_query_on_an_index_however_deep(
 async def test_a_mark_is_the_owners(database: Database, images: MongoImageRepository) -> None:
     (image_id,) = await many_pictures(database, 1)
 
-    assert await images.set_favourite(BOB, image_id, True) is None
-    assert await images.set_favourite(ANA, new_image_id(), True) is None
-    marked = await images.set_favourite(ANA, image_id, True)
+    assert await images.set_favourite(BOB, [image_id], True) == {}
+    assert await images.set_favourite(ANA, [new_image_id()], True) == {}
+    marked = await images.set_favourite(ANA, [image_id, new_image_id()], True)
 
-    assert marked is not None
-    assert marked.favourite
-    assert (await images.get_many(ANA, [image_id]))[image_id] == marked
+    assert marked[image_id].favourite
+    assert await images.get_many(ANA, [image_id]) == marked
 
 
 async def test_a_record_of_before_there_were_favourites_is_none(
@@ -237,7 +236,7 @@ async def test_deleting_a_conversation_keeps_favourites_and_what_others_use(
         assert await MongoClaimRepository(database).land(claim, [record], Report())
         records.append(record)
     marked, used, free = (record.image for record in records)
-    await images.set_favourite(ANA, marked.id, True)
+    await images.set_favourite(ANA, [marked.id], True)
     assert await referring(database, used) is not None
 
     keys = await MongoConversationRepository(database).delete(ANA, conversation.id)
@@ -252,7 +251,7 @@ async def test_an_image_whose_conversation_is_gone_can_be_deleted(
 ) -> None:
     conversation, turn = await a_conversation(database)
     image_id = (await landed(database, turn)).image.id
-    await images.set_favourite(ANA, image_id, True)
+    await images.set_favourite(ANA, [image_id], True)
     await MongoConversationRepository(database).delete(ANA, conversation.id)
 
     assert await images.delete_unless_used(ANA, [image_id]) is None

@@ -5,7 +5,8 @@ Found by watching the commands that the driver sends, so that no filter can be f
 
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,15 +14,19 @@ from pymongo import monitoring
 
 from domain.captions import CaptionDelivery
 from domain.conflicts import Conflict
+from domain.conversations import Conversation
 from domain.errors import GenerationErrorCode, UserError, UserErrorCode
 from domain.idempotency import IdempotencyKey
 from domain.ids import (
     ConversationId,
+    ImageId,
+    new_album_id,
     new_conversation_id,
     new_export_id,
     new_share_id,
     new_upload_id,
     prompt_id_of,
+    turn_id_of,
     viewer_id_of,
 )
 from domain.images import new_key
@@ -31,10 +36,13 @@ from domain.pages import PageRequest
 from domain.posts import Post
 from domain.references import Reference, ReferenceOrigin
 from domain.shares import Share
-from domain.turns import Turn
+from domain.turns import Turn, WaitingEdit
 from domain.uploads import DeclaredFile, Upload
 from domain.webhooks import Answer
 from storage.mongo.accounts import MongoAccountRepository
+from storage.mongo.albums import MongoAlbumRepository
+from storage.mongo.branches import MongoBranchRepository
+from storage.mongo.choices import MongoChoiceRepository
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.collections import UNFINISHED_PARENT
 from storage.mongo.conversations import MongoConversationRepository
@@ -42,6 +50,7 @@ from storage.mongo.database import Database, open_database
 from storage.mongo.idempotency import MongoIdempotencyRepository
 from storage.mongo.images import MongoImageRepository
 from storage.mongo.jobs import MongoExportRepository
+from storage.mongo.model_stats import MongoModelStatsRepository
 from storage.mongo.outbox import MongoOutboxRepository
 from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.posts import MongoPostRepository
@@ -50,6 +59,7 @@ from storage.mongo.shares import MongoShareRepository
 from storage.mongo.turns import MongoTurnRepository
 from storage.mongo.uploads import MongoUploadRepository
 from storage.mongo.viewers import MongoViewerRepository
+from storage.mongo.waiting_turns import MongoWaitingTurnRepository
 from storage.mongo.webhooks import MongoWebhookRepository
 from tests.storage.builders import (
     ANA,
@@ -62,6 +72,7 @@ from tests.storage.builders import (
     a_plan,
     a_post,
     a_post_plan,
+    another_turn,
     as_stored,
 )
 from tests.storage.hooks import a_hook, a_turn_that_ends
@@ -70,6 +81,7 @@ KEY = IdempotencyKey("key", "startConversation", "…")
 OWNED = {
     *("conversations", "turns", "posts", "images", "prompts", "shares", "exports"),
     *("uploads", "idempotency", "ledger", "webhooks", "deliveries"),
+    *("modelDays", "albums", "albumImages"),
 }
 BY_OWNER = {"accounts", "viewers"}
 """Their `_id` is the owner's."""
@@ -252,6 +264,13 @@ async def _do_everything(database: Database) -> None:
         ANA, conversation, plan=a_plan(), max_active_outputs=MANY, key=None
     )
     assert not isinstance(appended, Conflict)
+    await _wait(database, appended[0])
+    await MongoChoiceRepository(database).choose(ANA, turn.id, 1, chosen=True)
+    branches = MongoBranchRepository(database)
+    copied = await branches.fork(ANA, turn.id, new_conversation_id(), title=None, max_turns=9)
+    assert not isinstance(copied, Conflict)
+    assert await branches.delete_turn(ANA, turn_id_of(copied.id, 0)) == []
+    assert await MongoModelStatsRepository(database).since(ANA, date.min)
     assert await MongoOutputRepository(database).cancel(ANA, turn.id, [1])
     output = (await turns.get_many(ANA, [turn.id]))[turn.id].outputs[0]
     (planned,) = a_plan().outputs
@@ -274,10 +293,11 @@ async def _do_everything(database: Database) -> None:
     await prompts.page(ANA, PageRequest(), favourite=True, words=["boat"])
     prompt_id = prompt_id_of(ANA, "A boat")
     assert await prompts.get_many(ANA, [prompt_id])
-    assert await prompts.set_favourite(ANA, prompt_id, True)
+    assert await prompts.set_favourite(ANA, [prompt_id], True)
     await images.get_many(ANA, [source.image.id])
     await images.page(ANA, PageRequest(), favourite=None, origin=None, model_id=None)
-    await images.set_favourite(ANA, source.image.id, True)
+    await images.set_favourite(ANA, [source.image.id], True)
+    await _album(database, source.image.id)
     assert await images.any_refers_to(ANA, [source.image.id])
     assert await images.delete_unless_used(ANA, [source.image.id]) is not None
     assert await images.delete_unless_used(ANA, [unused.image.id]) is None
@@ -287,6 +307,33 @@ async def _do_everything(database: Database) -> None:
     await _share(database, conversation.id)
     await _export(database)
     assert await conversations.delete(ANA, conversation.id) is not None
+
+
+async def _wait(database: Database, conversation: Conversation) -> None:
+    waiting = MongoWaitingTurnRepository(database)
+    asked = WaitingEdit(selected_models=None, previous_output_ids=None, max_credits=None)
+    plan = replace(a_plan(), waiting=asked)
+    for _ in range(2):
+        written = await another_turn(database, conversation, plan)
+        assert not isinstance(written, Conflict)
+        conversation, turn = written
+    begun = await waiting.begin(ANA, turn.id, plan=a_plan(), max_active_outputs=MANY)
+    assert not isinstance(begun, Conflict)
+    assert await waiting.end(ANA, turn.id, None) is None
+
+
+async def _album(database: Database, image_id: ImageId) -> None:
+    albums, album_id = MongoAlbumRepository(database), new_album_id()
+    made = await albums.create(ANA, album_id, title="Boats", image_ids=[image_id])
+    assert not isinstance(made, Conflict)
+    changed = await albums.update(
+        ANA, album_id, title="Ships", add=[image_id], remove=[image_id], max_images=1
+    )
+    assert not isinstance(changed, Conflict)
+    assert await albums.get_many(ANA, [album_id])
+    assert (await albums.page(ANA, PageRequest())).items
+    assert (await albums.images(ANA, album_id, PageRequest())).items
+    assert await albums.delete(ANA, album_id)
 
 
 async def _post(database: Database, reference: Reference) -> None:

@@ -71,7 +71,7 @@ async def test_the_same_text_of_two_viewers_is_two_prompts(
 
     assert [one.id for one in await page(prompts)] == [mine]
     assert set(await prompts.get_many(ANA, [mine, theirs])) == {mine}
-    assert await prompts.set_favourite(ANA, theirs, True) is None
+    assert await prompts.set_favourite(ANA, [theirs], True) == {}
     assert not (await prompts.get_many(BOB, [theirs]))[theirs].favourite
 
 
@@ -79,7 +79,7 @@ async def test_a_mark_outlives_the_next_use(
     database: Database, prompts: MongoPromptRepository
 ) -> None:
     await a_conversation(database)
-    await prompts.set_favourite(ANA, prompt_id_of(ANA, "A boat"), True)
+    await prompts.set_favourite(ANA, [prompt_id_of(ANA, "A boat")], True)
 
     await a_conversation(database)
 

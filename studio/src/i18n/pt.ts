@@ -183,6 +183,7 @@ export const pt: Messages = {
     CONTENT_REFUSED: "As regras de conteúdo do modelo não permitem isto.",
     INTERNAL: "Ocorreu um erro interno do Darkroom.",
     NO_IMAGE: "A resposta do provedor não continha imagem.",
+    PREVIOUS_TURN_FAILED: "A rodada anterior não gerou o que esta precisa.",
     OUTCOME_UNKNOWN:
       "A resposta do provedor se perdeu; ele pode ter feito o trabalho. Nada foi cobrado.",
     PROVIDER_AUTHENTICATION: "O provedor recusou as credenciais configuradas.",
@@ -216,6 +217,7 @@ export const pt: Messages = {
     TOO_MANY_IMAGES: "Um dos modelos não gera tantas imagens de uma vez.",
     TOO_MANY_MODELS: "Escolha no máximo oito modelos.",
     TOO_MANY_REFERENCES: "Há referências demais.",
+    TURN_IN_USE: "Outra rodada ou conversa usa uma imagem desta rodada.",
     TOO_MANY_SHARES: "Há links demais. Revogue algum antes.",
     TURN_IN_PROGRESS: "A rodada anterior ainda não tem nenhuma imagem.",
     UNKNOWN_MENTION: "A mensagem menciona uma imagem que não pode ser usada.",

@@ -40,6 +40,7 @@ from domain.services.images import ImageService
 from domain.services.outputs import OutputService
 from domain.services.posts import PostService
 from domain.services.turns import TurnService
+from tests.resilience.nobody_waits import NobodyWaits
 from tests.resilience.simulated.model.repositories import Accounts, Contacts, Images, Turns
 from tests.resilience.simulated.network import Line, Remote
 from tests.resilience.simulated.site import HEARTBEAT, LEASE, MAX_QUEUED, Site
@@ -171,6 +172,7 @@ class Node:
             edits=EditPlanner(self._turns, self._conversations, images, registry),
             outputs=self._outputs,
             hints=hints,
+            waiting=NobodyWaits(),
         )
         self.outputs = OutputService(
             outputs=self._outputs,

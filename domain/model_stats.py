@@ -1,0 +1,97 @@
+"""What became of a viewer's outputs, counted for each model and each day."""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from math import log
+from typing import Final
+
+from domain.ids import ModelId
+
+MAX_DAYS: Final = 366
+_RATIO: Final = 1.04
+"""Durations are counted in steps of 4 %, so that a median is known to 2 %."""
+_LEAST_SECONDS: Final = 0.001
+
+
+def step_of(seconds: float) -> int:
+    """The step that a duration is counted under; below zero for less than a second."""
+    return round(log(max(seconds, _LEAST_SECONDS)) / log(_RATIO))
+
+
+def seconds_of(step: int) -> float:
+    """The duration in the middle of a step."""
+    return float(_RATIO**step)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelStats:
+    """The counts of one model. Of one fact, of a day, or of several days."""
+
+    model_id: ModelId
+    asked: int = 0
+    """Attempts of outputs that were queued."""
+    delivered: int = 0
+    failed: int = 0
+    compared: int = 0
+    """Outputs that had delivered in turns of which an output was chosen."""
+    chosen: int = 0
+    credits: int = 0
+    """Charged for what was delivered."""
+    steps: Mapping[int, int] = field(default_factory=dict)
+    """How many deliveries took how long, from their start, by `step_of`."""
+
+    @property
+    def win_rate(self) -> float | None:
+        """How often it was chosen where it could be; None if it never could."""
+        return self.chosen / self.compared if self.compared > 0 else None
+
+    @property
+    def failure_rate(self) -> float:
+        """The share of failures in what it ended by itself; 0 if it has ended nothing."""
+        ended = self.delivered + self.failed
+        return self.failed / ended if ended else 0.0
+
+    @property
+    def median_seconds(self) -> float | None:
+        """Of deliveries, from their start; None if there are none."""
+        steps = sorted(self.steps)
+        totals = list(accumulate(self.steps[step] for step in steps))
+        if not totals:
+            return None
+        low, high = (
+            seconds_of(steps[bisect_right(totals, index)])
+            for index in ((totals[-1] - 1) // 2, totals[-1] // 2)
+        )
+        return round((low + high) / 2, 3)
+
+    @property
+    def credits_per_choice(self) -> float | None:
+        """What one chosen output costs, those that were not chosen included; None if none was."""
+        return self.credits / self.chosen if self.chosen > 0 else None
+
+
+def total(stats: Iterable[ModelStats]) -> list[ModelStats]:
+    """One for each model, those that were asked most often first."""
+    by_model: dict[ModelId, list[ModelStats]] = {}
+    for one in stats:
+        by_model.setdefault(one.model_id, []).append(one)
+    return sorted(map(_sum, by_model.values()), key=lambda one: (-one.asked, one.model_id))
+
+
+def _sum(parts: Sequence[ModelStats]) -> ModelStats:
+    steps = dict[int, int]()
+    for part in parts:
+        for step, times in part.steps.items():
+            steps[step] = steps.get(step, 0) + times
+    return ModelStats(
+        model_id=parts[0].model_id,
+        asked=sum(part.asked for part in parts),
+        delivered=sum(part.delivered for part in parts),
+        failed=sum(part.failed for part in parts),
+        compared=sum(part.compared for part in parts),
+        chosen=sum(part.chosen for part in parts),
+        credits=sum(part.credits for part in parts),
+        steps=steps,
+    )

@@ -1,0 +1,241 @@
+"""Turns as a tree: a conversation that begins with another one's turns, and turns taken out."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from domain.conflicts import Conflict
+from domain.conversations import Conversation
+from domain.execution.rules import derive_status
+from domain.ids import (
+    ConversationId,
+    ImageId,
+    TurnId,
+    ViewerId,
+    conversation_of_turn,
+    turn_id_of,
+    turn_id_range,
+)
+from domain.outputs import UNFINISHED, OutputStatus
+from domain.turns import Builder, KeptTurn, TurnStatus
+from storage.mongo.accounts import refuse_while_erased
+from storage.mongo.collections import Document
+from storage.mongo.conversations import (
+    insert_conversation,
+    last_turn_index,
+    read_conversation,
+)
+from storage.mongo.database import Database, repository
+from storage.mongo.images import hold_images, read_image
+from storage.mongo.kept_images import find_sharing_conversations
+from storage.mongo.parents import delete_parents, owned_by
+from storage.mongo.text_search import words_to_find
+from storage.mongo.transaction import Abort, Transaction
+from storage.mongo.turns import read_turn
+
+
+@repository
+class MongoBranchRepository:
+    """See `domain.ports.BranchRepository`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def fork(
+        self,
+        viewer_id: ViewerId,
+        turn_id: TurnId,
+        new_id: ConversationId,
+        *,
+        title: str | None,
+        max_turns: int,
+    ) -> Conversation | Conflict:
+        old_id = conversation_of_turn(turn_id)
+        first, _ = turn_id_range(old_id)
+
+        async def work(transaction: Transaction) -> Document:
+            await refuse_while_erased(transaction, viewer_id)
+            old = await transaction.conversations.find_one({"_id": old_id, "ownerId": viewer_id})
+            up_to = {"_id": {"$gte": first, "$lte": turn_id}, "ownerId": viewer_id}
+            found = transaction.turns.find(up_to).sort("_id", 1).limit(max_turns + 1)
+            turns = await found.to_list()
+            if len(turns) > max_turns:
+                raise Abort(Conflict.LIMIT_REACHED)
+            if old is None or not turns or turns[-1]["_id"] != turn_id:
+                raise Abort(Conflict.STALE)
+            copies = [_copy(turn, new_id) for turn in turns]
+            source = old["sourceImage"]
+            source_ids: set[ImageId] = {source["id"]} if source else set()
+            await hold_images(
+                transaction, viewer_id, ids=source_ids.union(*map(_images_in, copies))
+            )
+            turn_count, name = copies[-1]["turnIndex"] + 1, title or old["title"]
+            document = {
+                "_id": new_id,
+                "ownerId": viewer_id,
+                "title": name,
+                **{field: old[field] for field in ("sourceImage", "aspectRatio", "resolution")},
+                "turnCount": turn_count,
+                "deletedTurns": turn_count - len(copies),
+                "words": words_to_find(name, *(turn["userMessage"] for turn in copies)),
+                "version": 1,
+            }
+            conversation = await insert_conversation(transaction, document)
+            await transaction.turns.insert_many(copies)
+            return conversation
+
+        forked = await self._database.transact(work, account=viewer_id)
+        if isinstance(forked, Conflict):
+            return forked
+        return read_conversation(forked.result, forked.cluster_time)
+
+    async def delete_turn(
+        self, viewer_id: ViewerId, turn_id: TurnId
+    ) -> Sequence[str] | KeptTurn | None:
+        conversation_id = conversation_of_turn(turn_id)
+
+        async def work(transaction: Transaction) -> Sequence[str] | KeptTurn:
+            turn = await transaction.turns.find_one({"_id": turn_id, "ownerId": viewer_id})
+            if turn is None:
+                raise Abort(Conflict.STALE)
+            builders = await _find_builders(transaction, viewer_id, turn)
+            if builders:
+                return KeptTurn(builders)
+            await _take_out(transaction, viewer_id, conversation_id, turn["turnIndex"])
+            return await delete_parents(
+                transaction,
+                viewer_id,
+                owned_by(viewer_id, turn_id),
+                among=transaction.turns,
+                besides=conversation_id,
+                keep_images=False,
+            )
+
+        deleted = await self._database.transact(work, account=viewer_id)
+        return None if isinstance(deleted, Conflict) else deleted.result
+
+
+async def _find_builders(
+    transaction: Transaction, viewer_id: ViewerId, turn: Document
+) -> list[Builder]:
+    """Conversations and turns that use an image of this turn, unless their conversation has it in
+    a turn of its own.
+    """
+    conversation_id = conversation_of_turn(turn["_id"])
+    images = [read_image(image) for output in turn["outputs"] for image in output["images"]]
+    builders = await _find_waiting_for(transaction, viewer_id, turn)
+    if not images:
+        return builders
+    wanted = {"$in": [image.id for image in images]}
+    sharing = await find_sharing_conversations(
+        transaction, viewer_id, besides=conversation_id, images=images
+    )
+    conversations = await transaction.conversations.find(
+        {"ownerId": viewer_id, "sourceImage.id": wanted}, {"title": 1}
+    ).to_list()
+    shown = {"turnIndex": 1, "userMessage": 1}
+    turns = {
+        one["_id"]: one
+        for name in ("references.image.id", "options.mask.id")
+        async for one in transaction.turns.find({"ownerId": viewer_id, name: wanted}, shown)
+    }
+    posts = await transaction.posts.find(
+        {"ownerId": viewer_id, "references.image.id": wanted}, {"userMessage": 1}
+    ).to_list()
+    return [
+        *builders,
+        *(Builder(id=one["_id"], text=one["userMessage"], turn_index=None) for one in posts),
+        *(Builder(id=one["_id"], text=one["title"], turn_index=None) for one in conversations),
+        *(
+            Builder(id=one["_id"], text=one["userMessage"], turn_index=one["turnIndex"])
+            for one in turns.values()
+            if conversation_of_turn(one["_id"]) not in sharing
+        ),
+    ]
+
+
+async def _find_waiting_for(
+    transaction: Transaction, viewer_id: ViewerId, turn: Document
+) -> list[Builder]:
+    """The turn after this one, if it waits for it."""
+    _, high = turn_id_range(conversation_of_turn(turn["_id"]))
+    later = {"_id": {"$gt": turn["_id"], "$lt": high}, "ownerId": viewer_id}
+    shown = {"turnIndex": 1, "userMessage": 1, "status": 1}
+    return [
+        Builder(id=one["_id"], text=one["userMessage"], turn_index=one["turnIndex"], waits=True)
+        async for one in transaction.turns.find(later, shown).sort("_id", 1).limit(1)
+        if one["status"] == TurnStatus.WAITING.value
+    ]
+
+
+async def _take_out(
+    transaction: Transaction, viewer_id: ViewerId, conversation_id: ConversationId, turn_index: int
+) -> None:
+    """Write what the conversation is without a turn, which is still there. Its words are those of
+    the turns that stay.
+    """
+    own = {"_id": conversation_id, "ownerId": viewer_id}
+    conversation = await transaction.conversations.find_one(own)
+    assert conversation is not None, "It is deleted together with its turns."
+    low, high = turn_id_range(conversation_id)
+    others = {
+        "_id": {"$gte": low, "$lt": high, "$ne": turn_id_of(conversation_id, turn_index)},
+        "ownerId": viewer_id,
+    }
+    shown = {"turnIndex": 1, "userMessage": 1}
+    remaining = await transaction.turns.find(others, shown).sort("_id", 1).to_list()
+    words = words_to_find(conversation["title"], *(one["userMessage"] for one in remaining))
+    changes: Document = {"words": words}
+    if turn_index == last_turn_index(conversation):
+        changes["lastTurnIndex"] = remaining[-1]["turnIndex"] if remaining else -1
+    await transaction.conversations.update_one(
+        own, {"$set": changes, "$inc": {"deletedTurns": 1, "version": 1}}
+    )
+
+
+def _copy(turn: Document, conversation_id: ConversationId) -> Document:
+    """The turn as one of another conversation. Its times stay: nobody follows that one yet."""
+    outputs = [_copy_output(output, ended_at=turn["updatedAt"]) for output in turn["outputs"]]
+    status = derive_status(OutputStatus(output["status"]) for output in outputs)
+    if not outputs:  # it has never begun, and will not here
+        ended = turn["status"] != TurnStatus.WAITING.value
+        status = TurnStatus(turn["status"]) if ended else TurnStatus.CANCELLED
+    return {
+        **{name: value for name, value in turn.items() if name != "waiting"},
+        "_id": turn_id_of(conversation_id, turn["turnIndex"]),
+        "outputs": outputs,
+        "status": status.value,
+        "completedAt": turn["completedAt"] or turn["updatedAt"],
+        "copied": True,
+    }
+
+
+def _copy_output(output: Document, *, ended_at: object) -> Document:
+    """The output without what belongs to the original alone: its run, its bytes and its credits."""
+    ended = OutputStatus(output["status"]) not in UNFINISHED
+    return {
+        **output,
+        **_NOT_COPIED,
+        "status": output["status"] if ended else OutputStatus.CANCELLED.value,
+        "completedAt": output["completedAt"] or ended_at,
+    }
+
+
+def _images_in(turn: Document) -> set[ImageId]:
+    """All that a turn shows: what it was given, and what was made of it."""
+    seen = read_turn(turn)
+    given = (reference.image for reference in seen.references)
+    made = (image for output in seen.outputs for image in output.images)
+    mask = [seen.options.mask] if seen.options.mask else []
+    return {image.id for image in (*given, *made, *mask)}
+
+
+_NOT_COPIED: Final[Document] = {
+    "progress": None,
+    "queuePosition": None,
+    "preview": None,
+    "runs": [],
+    "leaseUntil": None,
+    "notBefore": None,
+    "creditsReserved": 0,
+    "creditsCharged": 0,
+}
