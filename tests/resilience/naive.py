@@ -197,6 +197,11 @@ def _waiting(turn: Document, output: Document) -> Waiting:
     )
 
 
+def _open_naive(database: Database, *_: object) -> NaiveClaimRepository:
+    return NaiveClaimRepository(database)
+
+
 if __name__ == "__main__":
-    setattr(bootstrap, "MongoClaimRepository", NaiveClaimRepository)  # noqa: B010 - it is a class
+    assert hasattr(bootstrap, "ObservedClaims"), "What is replaced has another name."
+    setattr(bootstrap, "ObservedClaims", _open_naive)  # noqa: B010 - it is a class
     sys.exit(main())

@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 from domain.captions import CaptionModel, CaptionModelRegistry
 from domain.claims import Hint
+from domain.errors import ObjectMissing
 from domain.execution.sweeper import Sweeper
 from domain.ids import ModelId
 from domain.models import ImageModel, ModelRegistry, Scene
@@ -46,6 +47,8 @@ class Bucket:
         self.kept[key] = data
 
     def get(self, key: str) -> bytes:
+        if key not in self.kept:
+            raise ObjectMissing
         return self.kept[key]
 
     def delete(self, keys: Sequence[str]) -> None:

@@ -111,7 +111,13 @@ class PayLater(Claims):
 class ForgetWhatIsAtWork(Conversations):
     """What was reserved for outputs at work is not released when they are deleted."""
 
-    def delete(self, viewer_id: ViewerId, conversation_id: ConversationId) -> Sequence[str] | None:
+    def delete(
+        self,
+        viewer_id: ViewerId,
+        conversation_id: ConversationId,
+        *,
+        restorable_for: timedelta | None = None,
+    ) -> Sequence[str] | None:
         for turn in self._tables.turns_of(conversation_id):
             self._tables.parents[turn.id].parent = replace(turn, outputs=())
         return super().delete(viewer_id, conversation_id)

@@ -161,7 +161,14 @@ class Conversations:
             completed_at=None,
         )
 
-    def delete(self, viewer_id: ViewerId, conversation_id: ConversationId) -> Sequence[str] | None:
+    def delete(
+        self,
+        viewer_id: ViewerId,
+        conversation_id: ConversationId,
+        *,
+        restorable_for: timedelta | None = None,
+    ) -> Sequence[str] | None:
+        assert restorable_for is None, "The model has no trash."
         tables = self._tables
         found = tables.conversations.get(conversation_id)
         if found is None or found.owner_id != viewer_id:
