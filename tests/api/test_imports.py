@@ -216,11 +216,17 @@ async def test_what_a_process_has_left_is_made_by_another(start_darkroom: StartD
     assert [one["id"] for one in found] == [one["id"] for one in images]
 
 
-async def test_an_import_is_deleted_with_its_viewer(start_darkroom: StartDarkroom) -> None:
+@pytest.mark.parametrize("finished", [True, False], ids=("finished", "left in the middle"))
+async def test_an_import_is_deleted_with_its_viewer(
+    start_darkroom: StartDarkroom, finished: bool
+) -> None:
     darkroom = await start_darkroom()
     client = darkroom.client()
     done = await conversation_with(client)
-    await imported(client, await exported(client, id=done["conversation"]["id"]))
+    job = await imported(client, await exported(client, id=done["conversation"]["id"]))
+    if not finished:  # its turns are there, the conversation is not
+        async with collection(darkroom, "conversations") as conversations:
+            await conversations.delete_one({"_id": job["conversation"]["id"]})
 
     await client(DELETE_VIEWER, id=(await client("{ viewer { id } }"))["viewer"]["id"])
 
