@@ -71,7 +71,7 @@ from edge.signed_uploads import signed_upload_routes
 from edge.studio import SHARED_PATH
 from edge.token_keys import FetchedKeys
 from metrics.backlog import BacklogCollector
-from metrics.outputs import ObservedClaims, ObservedOutputs, ObservedProvider
+from metrics.outputs import ObservedClaims, ObservedOutputs, ObservedProvider, ObservedWriter
 from metrics.series import Metrics
 from metrics.storage import (
     DatabaseMetrics,
@@ -724,7 +724,7 @@ async def _open_base(settings: Settings, stack: AsyncExitStack) -> _Base:
         registry=registry,
         providers={name: ObservedProvider(one, metrics) for name, one in providers.items()},
         caption_models=caption_models,
-        writers=writers,
+        writers={name: ObservedWriter(one, metrics) for name, one in writers.items()},
         image_writer=ImageWriter(objects),
         images=MongoImageRepository(database),
         claims=ObservedClaims(database, metrics, registry, caption_models),
