@@ -90,6 +90,10 @@ async def open_api(
         waiting = make_waiting_turns(settings, base, hints=hints)
         exporter = make_exporter(base)
         importer = make_importer(base, upload_processor)
+        blocked = BlockedViewers(MongoViewerRepository(base.database))
+        # Known before the first request is answered.
+        await retry(blocked.refresh, on=Overloaded, policy=_WHILE_STARTING)
+        await stack.enter_async_context(blocked.serve())
         services = make_services(
             settings,
             base,
@@ -100,11 +104,8 @@ async def open_api(
             waiting=waiting,
             exporter=exporter,
             importer=importer,
+            blocked=blocked,
         )
-        blocked = BlockedViewers(MongoViewerRepository(base.database))
-        # Known before the first request is answered.
-        await retry(blocked.refresh, on=Overloaded, policy=_WHILE_STARTING)
-        await stack.enter_async_context(blocked.serve())
         show_subscriptions(base.metrics, hub)
         admission = Admission(await _open_authenticator(settings, stack), services.viewers, blocked)
         await stack.enter_async_context(hub.serve())

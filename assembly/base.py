@@ -16,7 +16,7 @@ from domain.models import ModelRegistry
 from domain.ports.objects import Objects
 from domain.ports.providers import CaptionWriter, Provider
 from domain.webhooks import DeliveryRules
-from metrics.outputs import ObservedClaims, ObservedProvider
+from metrics.outputs import ObservedClaims, ObservedProvider, ObservedWriter
 from metrics.series import Metrics
 from metrics.storage import (
     DatabaseMetrics,
@@ -104,7 +104,7 @@ async def open_base(settings: Settings, stack: AsyncExitStack) -> Base:
         registry=registry,
         providers={name: ObservedProvider(one, metrics) for name, one in providers.items()},
         caption_models=caption_models,
-        writers=writers,
+        writers={name: ObservedWriter(one, metrics) for name, one in writers.items()},
         image_writer=ImageWriter(objects),
         images=MongoImageRepository(database),
         claims=ObservedClaims(database, metrics, registry, caption_models),

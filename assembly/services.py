@@ -12,6 +12,7 @@ from domain.ports.imaging import UploadProcessor
 from domain.rates import Allowance, Rate
 from domain.services.accounts import AccountService
 from domain.services.albums import AlbumService
+from domain.services.blocked_viewers import BlockedViewers
 from domain.services.branches import BranchService
 from domain.services.choices import ChoiceService
 from domain.services.commands import CommandService
@@ -82,6 +83,7 @@ def make_services(
     waiting: WaitingTurns,
     exporter: Exporter,
     importer: Importer,
+    blocked: BlockedViewers,
 ) -> Services:
     """Put together what resolvers call. It opens nothing."""
     conversation_repository = MongoConversationRepository(base.database)
@@ -144,6 +146,7 @@ def make_services(
         MongoShareRepository(base.database),
         conversation_repository,
         ShareTokens(base.image_tools.signer),
+        blocked,
         page_url=settings.public_url + SHARED_PATH,
     )
     return Services(

@@ -136,6 +136,7 @@ def _facts_of_output(output: Output) -> Facts:
         "requestedModel": output.requested_model_id,
         "status": output.status,
         "attempt": output.attempt,
+        "chosen": output.chosen,
         "images": [image.id for image in output.images],
         "references": _facts_of_references(output.references),
         "text": output.text,

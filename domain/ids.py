@@ -43,6 +43,7 @@ _CONVERSATION = re.compile(rf"conv_({_SUFFIX})")
 _TURN = re.compile(rf"turn_({_SUFFIX})_([0-9]{{4}})")
 _POST = re.compile(rf"post_({_SUFFIX})")
 _OUTPUT = re.compile(rf"(?:out_{_SUFFIX}_[0-9]{{4}}|pout_{_SUFFIX})_[1-9][0-9]?")
+_CAPTION = re.compile(rf"pout_{_SUFFIX}_0")
 _IMAGE = re.compile(rf"img_({_SUFFIX})")
 _PROMPT = re.compile(rf"prompt_({_SUFFIX})")
 _UPLOAD = re.compile(rf"upl_({_SUFFIX})")
@@ -169,6 +170,13 @@ def parse_post_id(value: str) -> PostId | None:
 
 def parse_output_id(value: str) -> OutputId | None:
     return OutputId(value) if _OUTPUT.fullmatch(value) else None
+
+
+def parse_entry_id(value: str) -> OutputId | None:
+    """The id of whatever is run for a parent: an output, or the caption of a post, which clients
+    never name.
+    """
+    return OutputId(value) if _CAPTION.fullmatch(value) else parse_output_id(value)
 
 
 def parse_image_id(value: str) -> ImageId | None:

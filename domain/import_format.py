@@ -279,6 +279,8 @@ class ImportReader:
         )
         if not outputs or len({one.slot for one in outputs}) != len(outputs):
             raise NotAnExport("A turn has no outputs, or two of one slot.")
+        if sum(one.chosen for one in outputs) > 1:
+            raise NotAnExport("Two outputs of one turn are chosen.")
         created_at = facts.instant("createdAt")
         return Turn(
             id=turn_id,
@@ -343,6 +345,7 @@ class ImportReader:
             runs=(),
             credits_reserved=0,
             credits_charged=0,
+            chosen=facts.optional("chosen", facts.flag) or False,
             queued_at=queued_at,
             started_at=facts.optional("startedAt", facts.instant),
             completed_at=facts.optional("completedAt", facts.instant) or queued_at,

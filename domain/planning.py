@@ -87,8 +87,11 @@ def plan_turn(
         )
         for choice in choices
     )
-    options = request.options
+    options, aspect_ratio = request.options, request.aspect_ratio or inherited.aspect_ratio
     if request.mask is not None:
+        # A model is asked for the shape into which its picture is put.
+        if mask is not None and request.aspect_ratio is None:
+            aspect_ratio = _shape_of(mask)
         _check_feather(request.mask.feather, refusals)
         options = replace(
             options,
@@ -102,8 +105,7 @@ def plan_turn(
         user_message=request.user_message.strip(),
         references=tuple(references or ()),
         previous_were_named=previous_were_named,
-        # A model is asked for the shape into which its picture is put.
-        aspect_ratio=request.aspect_ratio or (_shape_of(mask) if mask else inherited.aspect_ratio),
+        aspect_ratio=aspect_ratio,
         resolution=request.resolution or inherited.resolution,
         options=options,
         outputs=outputs,

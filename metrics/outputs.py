@@ -1,12 +1,14 @@
 """Counts what becomes of outputs, from the writes that move them."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
-from domain.captions import CaptionDelivery
+from prometheus_client import Histogram
+
+from domain.captions import CaptionDelivery, CaptionRequest
 from domain.claims import Claim, Waiting
 from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.generation import Delivery, GenerationRequest
@@ -14,12 +16,14 @@ from domain.ids import ModelId, OutputId, ParentId, ViewerId
 from domain.images import ImageRecord
 from domain.outputs import GenerationError, Output, OutputStatus, Preview, ProviderJob, Report, Run
 from domain.parents import Parent
-from domain.ports.providers import Provider, RunObserver
+from domain.ports.providers import CaptionObserver, CaptionWriter, Provider, RunObserver
 from domain.registry import Registry
 from metrics.series import UNKNOWN, Metrics
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.database import Database
 from storage.mongo.parents import MongoOutputRepository
+
+_Made = TypeVar("_Made")
 
 
 def provider_of(model_id: ModelId, *registries: Registry[Any]) -> str:
@@ -140,21 +144,46 @@ class ObservedProvider:
         return self._provider.max_concurrent_runs
 
     async def generate(self, request: GenerationRequest, observer: RunObserver) -> Delivery:
-        began_at, outcome = perf_counter(), "CUT"
-        try:
-            delivery = await self._provider.generate(request, observer)
-            outcome = "DELIVERED"
-            return delivery
-        except GenerationFailed as failure:
-            outcome = failure.code.value
-            raise
-        except asyncio.CancelledError:
-            raise
-        except Exception:
-            outcome = GenerationErrorCode.INTERNAL.value
-            raise
-        finally:
-            self._runs.labels(self.name, outcome).observe(perf_counter() - began_at)
+        run = self._provider.generate(request, observer)
+        return await _measure(run, self._runs, provider=self.name)
 
     async def cancel(self, job: ProviderJob) -> None:
         await self._provider.cancel(job)
+
+
+class ObservedWriter:
+    """A writer whose runs are measured, among those of its provider."""
+
+    def __init__(self, writer: CaptionWriter, metrics: Metrics) -> None:
+        self._writer = writer
+        self._runs = metrics.provider_runs
+
+    @property
+    def name(self) -> str:
+        return self._writer.name
+
+    @property
+    def max_concurrent_runs(self) -> int:
+        return self._writer.max_concurrent_runs
+
+    async def write(self, request: CaptionRequest, observer: CaptionObserver) -> CaptionDelivery:
+        run = self._writer.write(request, observer)
+        return await _measure(run, self._runs, provider=self.name)
+
+
+async def _measure(run: Awaitable[_Made], runs: Histogram, *, provider: str) -> _Made:
+    began_at, outcome = perf_counter(), "CUT"
+    try:
+        made = await run
+        outcome = "DELIVERED"
+        return made
+    except GenerationFailed as failure:
+        outcome = failure.code.value
+        raise
+    except asyncio.CancelledError:
+        raise
+    except Exception:
+        outcome = GenerationErrorCode.INTERNAL.value
+        raise
+    finally:
+        runs.labels(provider, outcome).observe(perf_counter() - began_at)

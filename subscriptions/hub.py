@@ -210,7 +210,8 @@ class Hub:
         self.newest = change.cluster_time
         if change.kind is ChangedKind.TURN:
             turn_id, turn = parse_turn_id(change.id), change.turn
-            # Of one that is deleted, nothing is sent: its conversation is deleted with it.
+            # Of one that is deleted, nothing is sent here: with its conversation, the subscription
+            # ends; by itself, the conversation's record changes, which `conversationUpdated` says.
             if turn_id is None or turn is None:
                 return
             if conversation_of_turn(turn_id) in self._channels:

@@ -138,6 +138,7 @@ class ViewerEraser:
             for conversation_id in found:
                 await self._conversations.delete(viewer_id, conversation_id, keep_images=True)
                 await self._renew(viewer_id)
+        await self._erasures.delete_turns_left(viewer_id)
         while posts := await self._erasures.list_posts(viewer_id, limit=_BATCH):
             for post_id in posts:
                 await self._posts.delete(viewer_id, post_id, keep_images=True)

@@ -62,6 +62,9 @@ class ErasureRepository(Protocol):
         self, viewer_id: ViewerId, *, limit: int
     ) -> Sequence[ConversationId]: ...
 
+    async def delete_turns_left(self, viewer_id: ViewerId) -> None:
+        """Delete turns that have no conversation: those of imports that were not finished."""
+
     async def list_posts(self, viewer_id: ViewerId, *, limit: int) -> Sequence[PostId]: ...
 
     async def list_preview_keys(self, viewer_id: ViewerId) -> Sequence[str]: ...

@@ -18,7 +18,7 @@ class BlockedViewers:
         self._ids: frozenset[ViewerId] = frozenset()
         self._callbacks = Callbacks[ViewerId]()
 
-    def __contains__(self, viewer_id: ViewerId) -> bool:
+    def __contains__(self, viewer_id: object) -> bool:
         return viewer_id in self._ids
 
     @asynccontextmanager

@@ -1,6 +1,6 @@
 """Shares: give a link to a conversation, take it back, and find what it leads to."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -34,6 +34,8 @@ class ShareService:
     shares: ShareRepository
     conversations: ConversationRepository
     tokens: ShareTokens
+    blocked: Container[ViewerId]
+    """Viewers whose shares are shown to nobody."""
     page_url: str
     """Of the page that shows what is shared; a token follows it."""
     _views: JoinedCalls[ShareId, Share | None] = field(default_factory=JoinedCalls)
@@ -89,16 +91,20 @@ class ShareService:
 
     async def find(self, token: str) -> Share | None:
         """None where it has ended, or the token is none."""
-        found = self.tokens.read(token)
+        found = self._read(token)
         return await self.shares.get(*found) if found else None
 
     async def lasts(self, share: Share) -> bool:
-        """Whether it has neither ended nor been revoked since it was read."""
+        """Whether it has neither ended nor been revoked since it was read, and its owner may share
+        it.
+        """
+        if share.owner_id in self.blocked:
+            return False
         return await self.shares.get(share.owner_id, share.id) is not None
 
     async def view(self, token: str) -> SharedConversation | None:
         """What the link leads to, which counts as a view. None where it has ended."""
-        found = self.tokens.read(token)
+        found = self._read(token)
         if found is None:
             return None
         owner_id, share_id = found
@@ -111,3 +117,7 @@ class ShareService:
 
     async def _view(self, owner_id: ViewerId, share_id: ShareId, times: int) -> Share | None:
         return await self.shares.view(owner_id, share_id, times=times)
+
+    def _read(self, token: str) -> tuple[ViewerId, ShareId] | None:
+        found = self.tokens.read(token)
+        return None if found is None or found[0] in self.blocked else found

@@ -77,6 +77,9 @@ class MongoErasureRepository:
     ) -> Sequence[ConversationId]:
         return await self._list_ids("conversations", viewer_id, limit=limit)
 
+    async def delete_turns_left(self, viewer_id: ViewerId) -> None:
+        await self._database.turns.delete_many({"ownerId": viewer_id})
+
     async def list_posts(self, viewer_id: ViewerId, *, limit: int) -> Sequence[PostId]:
         return await self._list_ids("posts", viewer_id, limit=limit)
 

@@ -10,6 +10,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from domain.conflicts import Conflict
 from domain.conversations import Conversation
 from domain.errors import GenerationErrorCode
+from domain.export_format import images_of_turn
 from domain.ids import ViewerId
 from domain.images import ImageRecord
 from domain.jobs import AnyJob, Export, Import, JobClaim
@@ -19,7 +20,7 @@ from storage.mongo.accounts import touch_account
 from storage.mongo.collections import UNFINISHED_JOB, Document
 from storage.mongo.conversations import imported_conversation
 from storage.mongo.database import Database, repository
-from storage.mongo.images import record_document
+from storage.mongo.images import hold_images, record_document
 from storage.mongo.output_rules import from_now
 from storage.mongo.transaction import Abort, Transaction
 from storage.mongo.turns import imported_turn
@@ -173,6 +174,9 @@ class MongoImportRepository(_MongoJobRepository[Import]):
             # Those of an earlier try.
             owned = {"_id": {"$in": ids}, "ownerId": claim.job.owner_id}
             await transaction.turns.delete_many(owned)
+            # One may have been deleted from the gallery meanwhile: the next try makes it again.
+            used = {image.id for turn in turns for image in images_of_turn(turn)}
+            await hold_images(transaction, claim.job.owner_id, ids=used)
             await transaction.turns.insert_many(map(imported_turn, turns))
 
         return not isinstance(await self._database.transact(work), Conflict)
@@ -191,6 +195,8 @@ class MongoImportRepository(_MongoJobRepository[Import]):
             )
             if not done.matched_count:
                 raise Abort(Conflict.STALE)
+            sources = {one.source_image.id for one, _ in conversations if one.source_image}
+            await hold_images(transaction, claim.job.owner_id, ids=sources)
             await transaction.conversations.insert_many(
                 imported_conversation(one, texts) for one, texts in conversations
             )

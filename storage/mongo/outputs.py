@@ -331,6 +331,7 @@ def _imported_output(output: Output) -> Document:
         "queuedAt": output.queued_at,
         "startedAt": output.started_at,
         "completedAt": output.completed_at,
+        "chosen": output.chosen,
     }
 
 

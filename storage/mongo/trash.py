@@ -70,28 +70,35 @@ async def take_back(
     """
     await touch_account(transaction, viewer_id, "restoredAt")
     own = {"ownerId": viewer_id, "conversationId": conversation_id}
-    found = await transaction.trash.find({**own, "until": {"$gt": datetime.now(UTC)}}).to_list()
+    lasting = {"until": {"$gt": datetime.now(UTC)}}
+    found = await transaction.trash.find({**own, **lasting}).to_list()
     kept: dict[str, list[Document]] = {"conversations": [], "turns": [], "images": []}
     for one in found:
         kept[one["collection"]].append(one["document"])
     if not kept["conversations"]:
         raise Abort(Conflict.STALE)
     await transaction.trash.delete_many(own)
-    if kept["images"]:
-        await transaction.images.insert_many(kept["images"])
     [conversation] = kept["conversations"]
     references = {
         reference["image"]["id"] for turn in kept["turns"] for reference in turn["references"]
     }
     masks = {turn["options"]["mask"]["id"] for turn in kept["turns"] if turn["options"].get("mask")}
     source_image = conversation["sourceImage"]
-    await hold_images(
-        transaction,
-        viewer_id,
-        ids=references | masks | ({source_image["id"]} if source_image else set()),
-    )
+    used = references | masks | ({source_image["id"]} if source_image else set())
     outputs = [output for turn in kept["turns"] for output in turn["outputs"]]
     ids = [image["id"] for output in outputs for image in output["images"]]
+    # Of other conversations, which were deleted later and have not been restored.
+    others = {
+        "_id": {"$in": [*used.union(ids)]},
+        "ownerId": viewer_id,
+        "collection": "images",
+        **lasting,
+    }
+    kept["images"] += [one["document"] async for one in transaction.trash.find(others)]
+    if kept["images"]:
+        await transaction.trash.delete_many(others)
+        await transaction.images.insert_many(kept["images"])
+    await hold_images(transaction, viewer_id, ids=used)
     there = set(
         await transaction.images.distinct("_id", {"_id": {"$in": ids}, "ownerId": viewer_id})
     )

@@ -11,7 +11,6 @@ from domain.ids import (
     ConversationId,
     TurnId,
     ViewerId,
-    parent_of_output,
     turn_id_of,
     turn_id_range,
 )
@@ -188,11 +187,12 @@ async def insert_turn(
 
 
 def imported_turn(turn: Turn) -> Document:
-    document = imported_parent(turn) | {"turnIndex": turn.turn_index, "status": turn.status.value}
-    made = (image.output_id for output in turn.outputs for image in output.images)
-    if any(one is None or parent_of_output(one)[0] != turn.id for one in made):
-        document["copied"] = True  # others may have its images too
-    return document
+    return imported_parent(turn) | {
+        "turnIndex": turn.turn_index,
+        "status": turn.status.value,
+        # Others may have its images too, and what it was made of was never counted here.
+        "copied": True,
+    }
 
 
 class StoredWaitingEdit(Stored, WaitingEdit):

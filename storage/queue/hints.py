@@ -9,7 +9,7 @@ from typing import Final
 import orjson
 
 from domain.claims import Hint
-from domain.ids import parse_output_id, parse_viewer_id
+from domain.ids import parse_entry_id, parse_viewer_id
 
 VERSION: Final = 1
 
@@ -29,5 +29,5 @@ def parse_hint(message: bytes) -> Hint | None:
     viewer, output = fields.get("viewer"), fields.get("output")
     if not isinstance(viewer, str) or not isinstance(output, str):
         return None
-    viewer_id, output_id = parse_viewer_id(viewer), parse_output_id(output)
+    viewer_id, output_id = parse_viewer_id(viewer), parse_entry_id(output)
     return Hint(viewer_id, output_id) if viewer_id and output_id else None

@@ -14,6 +14,7 @@ from typing import Any, Final
 import pytest
 from PIL import Image
 
+from tests.api.test_choices import choose
 from tests.api.test_exports import EXPORT, EXPORT_VIEWER, collection
 from tests.api.test_exports import ended as export_ended
 from tests.clients import PATIENCE_SECONDS, Data, GraphQLClient
@@ -51,7 +52,7 @@ READ: Final = (
     """
 query($id: ID!) { conversation(id: $id) {
   title aspectRatio resolution turnCount createdAt sourceImage { width height }
-  turns { nodes { ...Turn options { mask { width height } } outputs {
+  turns { nodes { ...Turn chosenOutput { model { id } } options { mask { width height } } outputs {
     drift { changed outsideMask } creditsCharged images {
     prompt favourite model { id } madeFrom { id } turn { id }
     provenance { digitalSourceType }
@@ -127,6 +128,7 @@ async def test_a_conversation_comes_back_as_it_was(
         "mutation($id: ID!) { cancelTurn(input: {turnId: $id}) { turn { id } } }",
         id=(await send(client, conversation_id))["turn"]["id"],
     )
+    await choose(client, done["turn"]["outputs"][0]["id"])
     original = (await client(READ, id=conversation_id))["conversation"]
     data = await exported(client, id=conversation_id)
     other = darkroom.client()
@@ -139,6 +141,7 @@ async def test_a_conversation_comes_back_as_it_was(
     assert without_ids(copy) == without_ids(original)
     assert (await other("{ viewer { credits { balance reserved } } }"))["viewer"] == before
     made = copy["turns"]["nodes"][0]["outputs"][0]["images"][0]
+    assert copy["turns"]["nodes"][0]["chosenOutput"] is not None
     assert made["turn"]["id"] == copy["turns"]["nodes"][0]["id"]
     assert copy["turns"]["nodes"][0]["options"]["mask"]
     assert copy["turns"]["nodes"][0]["outputs"][0]["drift"]["outsideMask"] is not None
@@ -146,6 +149,11 @@ async def test_a_conversation_comes_back_as_it_was(
     assert len(made["madeFrom"]) == len(before_it) > 0
     image = await other.http.get(made["url"])
     assert image.headers["content-type"] == made["contentType"]
+    # A choice is moved like any other, and counts as none: nothing was made here.
+    first = copy["turns"]["nodes"][0]["outputs"][0]
+    await choose(other, first["id"], chosen=False)
+    stats = (await other("{ viewer { modelStats(days: 366) { chosen } } }"))["viewer"]
+    assert stats["modelStats"] == []
     # It goes on like any other.
     sent_turn = await send(other, job["conversation"]["id"], selectedModels=["local-silver"])
     assert sent_turn["turn"]["turnIndex"] == 2
@@ -216,11 +224,17 @@ async def test_what_a_process_has_left_is_made_by_another(start_darkroom: StartD
     assert [one["id"] for one in found] == [one["id"] for one in images]
 
 
-async def test_an_import_is_deleted_with_its_viewer(start_darkroom: StartDarkroom) -> None:
+@pytest.mark.parametrize("finished", [True, False], ids=("finished", "left in the middle"))
+async def test_an_import_is_deleted_with_its_viewer(
+    start_darkroom: StartDarkroom, finished: bool
+) -> None:
     darkroom = await start_darkroom()
     client = darkroom.client()
     done = await conversation_with(client)
-    await imported(client, await exported(client, id=done["conversation"]["id"]))
+    job = await imported(client, await exported(client, id=done["conversation"]["id"]))
+    if not finished:  # its turns are there, the conversation is not
+        async with collection(darkroom, "conversations") as conversations:
+            await conversations.delete_one({"_id": job["conversation"]["id"]})
 
     await client(DELETE_VIEWER, id=(await client("{ viewer { id } }"))["viewer"]["id"])
 
@@ -314,6 +328,11 @@ HOSTILE: Final[dict[str, Change]] = {
     "no turns": edit("turns-", lambda one: one.update(turns=[])),
     "no outputs": turn(lambda one: one.update(outputs=[])),
     "two outputs of one slot": turn(lambda one: one.update(outputs=one["outputs"] * 2)),
+    "two chosen outputs": turn(
+        lambda one: one.update(
+            outputs=[{**one["outputs"][0], "slot": slot, "chosen": True} for slot in (1, 2)]
+        )
+    ),
     "a message that is too long": turn(lambda one: one.update(userMessage="x" * 2_001)),
     "a NUL in a message": turn(lambda one: one.update(userMessage="a\x00b")),
     "half a letter": turn(lambda one: one.update(userMessage="\ud800")),

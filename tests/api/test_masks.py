@@ -9,6 +9,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 from tests.api.every_model import Simulated
+from tests.api.test_branches import rerun
 from tests.api.test_deleting_viewer import database_of
 from tests.clients import Data, GraphQLClient
 from tests.conftest import Darkroom, darkrooms
@@ -73,6 +74,20 @@ async def masked(client: GraphQLClient, **input: Any) -> Data:
 async def pixels(client: GraphQLClient, image: Data) -> Any:
     response = await client.http.get(image["url"])
     return np.asarray(Image.open(BytesIO(response.content)).convert("RGB"), np.int16)
+
+
+@pytest.mark.parametrize("asked", [{}, {"aspectRatio": "1:1"}], ids=("the mask's", "another"))
+async def test_a_rerun_keeps_the_mask_and_the_aspect_ratio(
+    client: GraphQLClient, asked: Data
+) -> None:
+    first = await masked(client, options={}, **asked)
+
+    again = await rerun(client, first["id"])
+
+    second = (await client(TURN, id=again["turn"]["id"]))["node"]
+    assert second["aspectRatio"] == first["aspectRatio"] == asked.get("aspectRatio", "3:2")
+    assert second["options"] == first["options"]
+    assert second["options"]["mask"]["id"] == first["mask_id"]
 
 
 @pytest.mark.parametrize("feather", [0, 12])

@@ -2,9 +2,12 @@
 
 from typing import Any, Final
 
+import pytest
+
 from domain.images import shard_of
 from storage.mongo.database import open_database
 from storage.mongo.referenced_objects import MongoReferencedObjectRepository
+from tests.api.test_branches import fork
 from tests.api.test_deleting_everything import keys
 from tests.api.test_exports import collection
 from tests.clients import Data, GraphQLClient
@@ -124,6 +127,35 @@ async def test_what_was_running_comes_back_as_cancelled(start_darkroom: StartDar
     viewer = (await client("{ viewer { credits { reserved available } } }"))["viewer"]
     assert viewer["credits"]["reserved"] == 0
     assert viewer["credits"]["available"] >= credits_before["available"]
+
+
+@pytest.mark.parametrize("how", ["forked", "started from its image", "masked by its image"])
+async def test_conversations_that_share_images_come_back_in_any_order(
+    start_darkroom: StartDarkroom, how: str
+) -> None:
+    """Whichever was deleted first, and whether or not the other one comes back."""
+    client = (await start_darkroom(restore_days=1)).client()
+    first = await conversation_with(client)
+    image = first["turn"]["outputs"][0]["image"]["id"]
+    if how == "forked":
+        forked = await fork(client, first["turn"]["id"])
+        second = forked["conversation"]["id"]
+    else:
+        given: Data = {"mask": {"imageId": image}} if how.startswith("masked") else {}
+        done = await conversation_with(client, sourceImageId=image, **given)
+        second = done["conversation"]["id"]
+    ids = [first["conversation"]["id"], second]
+    before = [(await client(READ, id=one))["conversation"] for one in ids]
+    images = await gallery(client)
+    for deleted, restored in ((ids[::-1], ids[::-1]), (ids, ids), (ids[::-1], ids)):
+        for one in deleted:
+            await client(DELETE, id=one)
+        for one in restored:
+            assert (await restore(client, one))["userErrors"] == []
+
+        after = [(await client(READ, id=one))["conversation"] for one in ids]
+        assert without_links(after) == without_links(before)
+        assert await gallery(client) == images
 
 
 async def test_what_it_refers_to_has_to_be_there(start_darkroom: StartDarkroom) -> None:

@@ -12,6 +12,8 @@ from pymongo import AsyncMongoClient
 
 from domain.shares import MAX_SHARES_OF_CONVERSATION
 from edge.execution import executable_schema
+from storage.mongo.database import open_database
+from storage.mongo.viewers import MongoViewerRepository
 from tests.clients import Data, GraphQLClient, Socket, connect_to
 from tests.conftest import Darkroom, StartDarkroom
 from tests.edge.streams import PARTS, streaming
@@ -27,6 +29,7 @@ from tests.operations import (
     conversation_with,
     send,
 )
+from tests.resilience.processes import eventually
 
 SHARE: Final = "id url expiresAt includesPrompts views createdAt conversation { id title }"
 CREATE: Final = f"""
@@ -799,3 +802,22 @@ async def test_a_socket_without_a_token_is_closed_when_it_initialises_again(
         await socket.send(type="connection_init", payload=payload)
 
         assert await socket.closed_with() == 4403
+
+
+async def test_a_blocked_viewer_shares_nothing(
+    start_darkroom: StartDarkroom, mongodb_uri: str
+) -> None:
+    darkroom = await start_darkroom()
+    owner, reader = darkroom.client("the owner"), darkroom.anonymous()
+    owner_id = (await owner("{ viewer { id } }"))["viewer"]["id"]
+    done = await conversation_with(owner)
+    made = await share(owner, done["conversation"]["id"])
+    assert (await reader(READ, token=made["token"]))["shared"]
+
+    async with open_database(mongodb_uri, darkroom.settings.mongodb_database) as database:
+        await MongoViewerRepository(database).block(owner_id, reason=None)
+
+    async def shows_nothing() -> bool:
+        return await reader(READ, token=made["token"]) == {"shared": None}
+
+    await eventually(shows_nothing, within=30, what="the share shows nothing")

@@ -21,6 +21,7 @@ from metrics.storage import DatabaseMetrics, ObservedReconciler
 from storage.mongo.database import Database, open_database
 from storage.mongo.referenced_objects import MongoReferencedObjectRepository
 from storage.objects.folder import FolderObjectStore
+from tests.api.posts import ended, generate
 from tests.conftest import StartDarkroom
 from tests.metrics.scrapes import Scrape, scrape, status_of
 from tests.operations import FOLLOW, SMALL, conversation_with, start
@@ -108,6 +109,22 @@ async def test_a_conversation_is_counted_from_the_request_to_the_last_frame(
     assert seen("process_resident_memory_bytes") > 10_000_000
     await _until(port, lambda now: now("darkroom_loop_lag_seconds_count") > 0)
     assert seen.has("darkroom_collector_pause_seconds_count")
+
+
+async def test_captions_are_counted_among_the_runs_of_their_provider(
+    start_darkroom: StartDarkroom,
+) -> None:
+    port = free_port()
+    client = (await start_darkroom(metrics_port=port)).client()
+
+    for caption_model in ("local-writer", "rehearsal-caption-fails"):
+        await ended(client, await generate(client, captionModel=caption_model))
+
+    seen = await scrape(port)
+    runs = "darkroom_provider_run_seconds_count"
+    assert seen(runs, provider="local", outcome="DELIVERED") == 2  # and one image
+    assert seen(runs, provider="rehearsal") == 1
+    assert seen(runs, provider="rehearsal", outcome="DELIVERED") == 0
 
 
 async def test_labels_are_words_of_ours_and_nothing_that_a_client_sends(

@@ -10,6 +10,8 @@ import pytest
 from pydantic import SecretStr
 
 from domain.claims import Hint
+from domain.ids import OutputId, new_post_id, output_id_of
+from domain.outputs import CAPTION_SLOT
 from storage.queue.connection import HINT_BYTES, NatsConnection
 from storage.queue.hints import encode_hint, parse_hint
 from storage.queue.publisher import NatsPublisher
@@ -39,6 +41,7 @@ UNREADABLE = {
     "no viewer": a_message(viewer=None),
     "no id of a viewer": a_message(viewer="user_1"),
     "no id of an output": a_message(output="out_1"),
+    "a turn has no caption": a_message(output=f"{AN_OUTPUT.rpartition('_')[0]}_0"),
     "an id of something else": a_message(output=AN_OUTPUT.replace("out", "turn")),
     "a number": a_message(output=1),
     "the form of taskiq": json.dumps(
@@ -53,8 +56,13 @@ UNREADABLE = {
 }
 
 
-def test_a_hint_is_read_as_it_was_written() -> None:
-    hint = Hint(ANA, AN_OUTPUT)
+@pytest.mark.parametrize(
+    "output_id",
+    [AN_OUTPUT, *(output_id_of(new_post_id(), slot) for slot in (CAPTION_SLOT, 1, 24))],
+    ids=("of a turn", "caption", "of a post", "last of a post"),
+)
+def test_a_hint_is_read_as_it_was_written(output_id: OutputId) -> None:
+    hint = Hint(ANA, output_id)
 
     assert parse_hint(encode_hint(hint)) == hint
     assert len(encode_hint(hint)) < HINT_BYTES
