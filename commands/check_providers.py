@@ -28,7 +28,15 @@ from providers.catalogue import load_catalogue
 from providers.http import quote
 from runtime.lifecycle import CANNOT_START, FAILED, STOPPED, CannotStart, complain
 from runtime.logs import configure_logs
-from settings import Settings, SettingsError, read_settings, secrets_in, variables
+from settings import (
+    AzureSettings,
+    ProviderSettings,
+    Settings,
+    SettingsError,
+    read_settings,
+    secrets_in,
+    variable_of,
+)
 
 PROMPT: Final = "A red boat"
 
@@ -68,7 +76,11 @@ async def _run(settings: Settings, names: Collection[str], *, verbose: bool) -> 
 
 def _choose(names: Collection[str], remote: Mapping[str, Provider]) -> list[Provider]:
     if not remote:
-        keys = [one.name for one in variables() if one.name.endswith("_KEY")]
+        keys = [
+            variable_of(name, "key")
+            for name, field in Settings.model_fields.items()
+            if isinstance(field.default, ProviderSettings | AzureSettings)
+        ]
         raise CannotStart(f"No provider has a key here: set one of {', '.join(keys)}.")
     missing = [name for name in names if name not in remote]
     if missing:

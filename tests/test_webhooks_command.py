@@ -95,6 +95,7 @@ async def test_a_mistake_is_said_in_a_sentence() -> None:
     async with listening("--secret", "é") as process:
         assert process.stdout
         said = (await process.stdout.read()).decode()
+        await process.wait()  # a signal to a process that has just ended would lose its code
 
     assert process.returncode == 2
     assert said.startswith("--secret is not a secret of a webhook")

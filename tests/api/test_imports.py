@@ -427,7 +427,10 @@ def encrypted(data: bytes) -> bytes:
 
 def bomb_of_text(data: bytes) -> bytes:
     part = json.dumps({"images": []}).ljust(7_000_000).encode()
-    return zipped({**entries_of(data), "images/part-0999.json": part})
+    written = io.BytesIO(data)
+    with zipfile.ZipFile(written, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("images/part-0999.json", part)
+    return written.getvalue()
 
 
 MAKE: Final[dict[str, Callable[[bytes], bytes]]] = {
