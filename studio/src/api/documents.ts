@@ -310,6 +310,27 @@ export const ConversationImages = graphql(
   [ImageFields],
 );
 
+export const SharedPage = graphql(
+  `
+    query SharedPage($token: String!, $first: Int!, $after: String) {
+      shared(token: $token) {
+        title
+        expiresAt
+        turns(first: $first, after: $after) {
+          nodes {
+            ...TurnFields
+          }
+          pageInfo {
+            endCursor
+            hasNextPage
+          }
+        }
+      }
+    }
+  `,
+  [TurnFields],
+);
+
 export const Prompts = graphql(`
   query Prompts($search: String) {
     viewer {
@@ -546,6 +567,20 @@ export const TurnUpdated = graphql(
   `
     subscription TurnUpdated($id: ID!, $after: String) {
       turnUpdated(conversationId: $id, after: $after) {
+        cursor
+        turn {
+          ...TurnFields
+        }
+      }
+    }
+  `,
+  [TurnFields],
+);
+
+export const SharedTurnUpdated = graphql(
+  `
+    subscription SharedTurnUpdated($token: String!, $after: String) {
+      sharedTurnUpdated(token: $token, after: $after) {
         cursor
         turn {
           ...TurnFields

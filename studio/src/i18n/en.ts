@@ -133,6 +133,12 @@ export const en = {
   anotherModel: "Another model",
   anotherModelFor: (model: string) => `Another model instead of ${model}`,
 
+  sharedConversation: "Shared conversation",
+  sharedUntil: (date: string) => `The link works until ${date}.`,
+  sharedEndedTitle: "This link has ended",
+  sharedEndedText: "It has expired, or the person who shared it has taken it back.",
+  moreTurns: "More turns",
+
   compare: "Compare",
   chooseAnother: "Choose another image to compare with.",
   compareSlider: "Where the left image ends",

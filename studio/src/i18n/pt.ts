@@ -135,6 +135,12 @@ export const pt: Messages = {
   anotherModel: "Outro modelo",
   anotherModelFor: (model) => `Outro modelo em vez de ${model}`,
 
+  sharedConversation: "Conversa compartilhada",
+  sharedUntil: (date) => `O link funciona até ${date}.`,
+  sharedEndedTitle: "Este link não funciona mais",
+  sharedEndedText: "Ele expirou, ou a pessoa que o compartilhou o revogou.",
+  moreTurns: "Mais rodadas",
+
   compare: "Comparar",
   chooseAnother: "Escolha outra imagem para comparar.",
   compareSlider: "Onde termina a imagem da esquerda",
