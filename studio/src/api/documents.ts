@@ -82,6 +82,7 @@ const OutputFields = graphql(
       text
       requestedModelId
       creditsCharged
+      chosen
       model {
         id
         label
@@ -118,6 +119,10 @@ const TurnFields = graphql(
       options {
         imagesPerModel
         quality
+      }
+      error {
+        code
+        message
       }
       selectedModels {
         id
@@ -453,6 +458,24 @@ export const CancelTurn = graphql(
   `
     mutation CancelTurn($input: CancelTurnInput!) {
       cancelTurn(input: $input) {
+        turn {
+          ...TurnFields
+        }
+        userErrors {
+          code
+          message
+          path
+        }
+      }
+    }
+  `,
+  [TurnFields],
+);
+
+export const Choose = graphql(
+  `
+    mutation Choose($input: ChooseOutputInput!) {
+      chooseOutput(input: $input) {
         turn {
           ...TurnFields
         }

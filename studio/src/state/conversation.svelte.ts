@@ -3,6 +3,7 @@ import { accepted, follow, mutate, query } from "../api/client";
 import {
   CancelOutput,
   CancelTurn,
+  Choose,
   ConversationImages,
   ConversationPage,
   ConversationUpdated,
@@ -81,6 +82,12 @@ export class Conversation extends Turns {
   async cancelTurn(turn: TurnData): Promise<void> {
     const input = { turnId: turn.id };
     this.show(accepted((await mutate(CancelTurn, { input })).cancelTurn).turn!);
+  }
+
+  /** Let the next turn go on from this output alone, or no longer. */
+  async choose(output: OutputData): Promise<void> {
+    const input = { outputId: output.id, chosen: !output.chosen };
+    this.show(accepted((await mutate(Choose, { input })).chooseOutput).turn!);
   }
 
   async rename(title: string): Promise<void> {
