@@ -122,3 +122,37 @@ async def test_a_long_conversation_is_read_page_by_page(
     await expect(turns).to_have_count(PAGE_TURNS + 3)
     indexes = [await turn.get_attribute("data-turn") for turn in await turns.all()]
     assert indexes == [str(index) for index in range(PAGE_TURNS + 3)]
+
+
+async def test_links_are_made_copied_and_revoked(
+    darkroom: Darkroom, client: GraphQLClient, open_studio: OpenStudio
+) -> None:
+    done = await conversation_with(client)
+    page = await open_studio(
+        darkroom,
+        token=client.token,
+        path=f"conversations/{done['conversation']['id']}",
+        permissions=["clipboard-read", "clipboard-write"],
+    )
+    await page.get_by_role("button", name="Share").click()
+    menu = page.get_by_role("dialog", name="Share")
+
+    await menu.get_by_label("Show the messages too").check()
+    await menu.get_by_role("button", name="New link").click()
+
+    await expect(page.locator(".toasts li")).to_contain_text("The link is copied.")
+    url = await menu.get_by_label("Link", exact=True).input_value()
+    assert await page.evaluate("navigator.clipboard.readText()") == url
+    await page.evaluate("void (navigator.clipboard.writeText = () => Promise.reject(new Error()))")
+    await menu.get_by_role("button", name="Copy link").click()
+    await expect(menu.get_by_label("Link", exact=True)).to_be_focused()
+    if find_tool("studio"):
+        assert await find_barriers(page) == []
+    reader = await open_studio(darkroom, None, path=f"shared/{url.rpartition('/')[2]}")
+    await expect(reader.locator(".message")).to_have_text("A boat")
+    await page.reload()
+    await page.get_by_role("button", name="Share").click()
+    await expect(menu).to_contain_text("With messages · opened 1×")
+    await menu.get_by_role("button", name="Revoke link").click()
+    await expect(menu.get_by_label("Link", exact=True)).to_have_count(0)
+    await expect(reader.get_by_role("heading", level=1)).to_have_text("This link has ended")

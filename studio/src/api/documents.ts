@@ -315,6 +315,64 @@ export const ConversationImages = graphql(
   [ImageFields],
 );
 
+const ShareFields = graphql(`
+  fragment ShareFields on Share {
+    id
+    url
+    expiresAt
+    includesPrompts
+    views
+    conversation {
+      id
+    }
+  }
+`);
+export type ShareData = FragmentOf<typeof ShareFields>;
+
+export const Shares = graphql(
+  `
+    query Shares {
+      viewer {
+        shares {
+          ...ShareFields
+        }
+      }
+    }
+  `,
+  [ShareFields],
+);
+
+export const CreateShare = graphql(
+  `
+    mutation CreateShare($input: CreateShareInput!) {
+      createShare(input: $input) {
+        share {
+          ...ShareFields
+        }
+        userErrors {
+          code
+          message
+          path
+        }
+      }
+    }
+  `,
+  [ShareFields],
+);
+
+export const RevokeShare = graphql(`
+  mutation RevokeShare($input: RevokeShareInput!) {
+    revokeShare(input: $input) {
+      revokedShareId
+      userErrors {
+        code
+        message
+        path
+      }
+    }
+  }
+`);
+
 export const SharedPage = graphql(
   `
     query SharedPage($token: String!, $first: Int!, $after: String) {

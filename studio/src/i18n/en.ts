@@ -137,6 +137,16 @@ export const en = {
   anotherModel: "Another model",
   anotherModelFor: (model: string) => `Another model instead of ${model}`,
 
+  share: "Share",
+  shareText: "Anyone who has a link can read this conversation and follow it.",
+  shareMessages: "Show the messages too",
+  newLink: "New link",
+  link: "Link",
+  linkCopied: "The link is copied.",
+  copyLink: "Copy link",
+  revokeLink: "Revoke link",
+  linkFacts: (withMessages: boolean, views: string) =>
+    `${withMessages ? "With messages" : "Images only"} · opened ${views}×`,
   sharedConversation: "Shared conversation",
   sharedUntil: (date: string) => `The link works until ${date}.`,
   sharedEndedTitle: "This link has ended",

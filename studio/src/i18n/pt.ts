@@ -139,6 +139,16 @@ export const pt: Messages = {
   anotherModel: "Outro modelo",
   anotherModelFor: (model) => `Outro modelo em vez de ${model}`,
 
+  share: "Compartilhar",
+  shareText: "Quem tiver um link pode ler esta conversa e acompanhá-la.",
+  shareMessages: "Mostrar também as mensagens",
+  newLink: "Novo link",
+  link: "Link",
+  linkCopied: "O link foi copiado.",
+  copyLink: "Copiar link",
+  revokeLink: "Revogar link",
+  linkFacts: (withMessages, views) =>
+    `${withMessages ? "Com mensagens" : "Somente imagens"} · aberto ${views}×`,
   sharedConversation: "Conversa compartilhada",
   sharedUntil: (date) => `O link funciona até ${date}.`,
   sharedEndedTitle: "Este link não funciona mais",
