@@ -18,14 +18,9 @@ from starlette.websockets import WebSocket
 from uvicorn._types import ASGI3Application
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from bootstrap import (
-    Api,
-    image_origins,
-    load_caption_registry,
-    load_registry,
-    load_trusted_documents,
-    open_api,
-)
+from assembly.catalogue import load_caption_registry, load_registry, load_trusted_documents
+from assembly.objects import image_origins
+from bootstrap import Api, open_api
 from edge.graphql_http import GraphQLOverHTTP
 from edge.graphql_ws import GraphQLOverWebSocket
 from edge.health import HealthRoutes

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import httpx2
 
-from bootstrap import bucket_of
+from assembly.objects import bucket_of
 from domain.errors import StoreUnavailable
 from domain.images import new_key, shard_of
 from domain.uploads import EVERY_ABILITY, DeclaredFile, UploadMethod, UploadOffer

@@ -17,7 +17,7 @@ from typing import Final
 
 import structlog
 
-from bootstrap import ImageTools, open_image_tools
+from assembly.image_tools import ImageTools, open_image_tools
 from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.generation import Delivery, GenerationRequest, SilentObserver
 from domain.images import Rendition

@@ -11,7 +11,8 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from bootstrap import load_caption_registry, load_registry, open_image_tools
+from assembly.catalogue import load_caption_registry, load_registry
+from assembly.image_tools import open_image_tools
 from commands.opened import opened_database
 from domain.errors import Overloaded
 from domain.ports.execution import SwitchedOff, Unavailable

@@ -11,7 +11,7 @@ from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from bootstrap import open_objects
+from assembly.objects import open_objects
 from commands.opened import opened_database
 from domain.cleanup.reconciliation import ObjectReconciler
 from domain.cleanup.store_ownership import Owners, StoreOwnership

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
-from bootstrap import load_caption_registry, load_registry
+from assembly.catalogue import load_caption_registry, load_registry
 from commands.opened import opened_database
 from domain.errors import Overloaded
 from domain.ids import ModelId, ViewerId

@@ -11,7 +11,7 @@ from secrets import token_bytes
 
 import pytest
 
-from bootstrap import bucket_of
+from assembly.objects import bucket_of
 from settings import (
     Settings,
     SettingsError,

@@ -21,7 +21,7 @@ from uuid import uuid4
 import pytest
 from pydantic import SecretStr
 
-import bootstrap
+from assembly import catalogue
 from domain.ids import ModelId
 from domain.model_choice import MAX_MODELS
 from domain.models import AspectRatio, ImageModel, ModelRegistry
@@ -289,7 +289,7 @@ def keep_catalogue(patch: pytest.MonkeyPatch, models: Iterable[ImageModel] = MOD
     """
     local = [model for model in CATALOGUE.all() if model.provider == "local"]
     rows = {model.id: model for model in (*local, *RETIRED, *models)}
-    patch.setattr(bootstrap, "load_catalogue", lambda **_: ModelRegistry(rows.values()))
+    patch.setattr(catalogue, "load_catalogue", lambda **_: ModelRegistry(rows.values()))
 
 
 @asynccontextmanager

@@ -4,7 +4,7 @@ from typing import cast
 
 import pytest
 
-from bootstrap import bucket_of
+from assembly.objects import bucket_of
 from storage.objects.s3 import Bucket
 from tests.api.test_outputs import retry
 from tests.buckets import settings_of

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from bson import json_util
 
-from bootstrap import open_objects
+from assembly.objects import open_objects
 from domain.cleanup.reconciliation import ObjectReconciler
 from domain.images import SHARDS
 from domain.signing import Signer

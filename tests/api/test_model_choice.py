@@ -46,6 +46,7 @@ async def test_a_key_that_opens_no_model_is_logged_at_the_start(
     assert [line["model"] for line in logs if line["event"] == "default model"] == [
         "img-nano-banana",
         "img-nano-banana-edit",
+        "local-writer",
     ]
 
 

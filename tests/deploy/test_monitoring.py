@@ -74,7 +74,7 @@ def test_every_alert_points_to_a_row_of_the_troubleshooting_table() -> None:
 def test_every_series_is_explained_to_operators() -> None:
     explained = OPERATIONS.read_text()
     declared = set(re.findall(r'"(darkroom_[a-z_]+)"', _source_of("metrics")))
-    declared |= set(re.findall(r'"(darkroom_[a-z_]+)"', _source_of("app.py", "bootstrap.py")))
+    declared |= set(re.findall(r'"(darkroom_[a-z_]+)"', _source_of("app.py", "assembly")))
 
     assert len(declared) > 30
     for name in declared:

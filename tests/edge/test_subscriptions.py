@@ -93,7 +93,11 @@ async def followed(api: Api) -> Followed:
     viewer = Viewer(viewer_id_of("tests", uuid4().hex))
     records = generated.Records(Random(7), viewer.id)
     conversation, turns = records.conversation()
-    while not any(output["images"] for output in turns[-1]["outputs"]):
+    while not any(
+        max(image["renditionWidths"], default=0) >= 1_024
+        for output in turns[-1]["outputs"]
+        for image in output["images"]
+    ):
         conversation, turns = records.conversation()
     for turn in turns:
         # Unfinished outputs would be ended by the API's own sweeper.

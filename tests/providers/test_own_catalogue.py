@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bootstrap import load_caption_registry, load_registry
+from assembly.catalogue import load_caption_registry, load_registry
 from domain.models import Resolution, Scene
 from settings import Settings, SettingsError
 from tests.conftest import StartDarkroom

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
-import bootstrap
+from assembly import base
 from domain.claims import Claim, Waiting
 from domain.credits import Movement, captured, charge_for, released
 from domain.ids import ModelId, OutputId, ParentId, ViewerId, output_id_of, parent_of_output
@@ -202,6 +202,6 @@ def _open_naive(database: Database, *_: object) -> NaiveClaimRepository:
 
 
 if __name__ == "__main__":
-    assert hasattr(bootstrap, "ObservedClaims"), "What is replaced has another name."
-    setattr(bootstrap, "ObservedClaims", _open_naive)  # noqa: B010 - it is a class
+    assert hasattr(base, "ObservedClaims"), "What is replaced has another name."
+    setattr(base, "ObservedClaims", _open_naive)  # noqa: B010 - it is a class
     sys.exit(main())

@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 from typing import Any
 
-import bootstrap
+from assembly import catalogue
 from domain.models import ModelRegistry
 from providers.catalogue import load_catalogue
 from serve import main
@@ -23,5 +23,5 @@ def unretired(**options: Any) -> ModelRegistry:
 
 
 if __name__ == "__main__":
-    setattr(bootstrap, "load_catalogue", unretired)  # noqa: B010 - it is a function
+    setattr(catalogue, "load_catalogue", unretired)  # noqa: B010 - it is a function
     sys.exit(main())

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from PIL import Image
 
-from bootstrap import open_image_tools
+from assembly.image_tools import open_image_tools
 from domain.images import DigitalSourceType
 from settings import Settings, SettingsError
 from storage.imaging.content_credentials import ContentCredentials, CredentialsError

@@ -1,0 +1,134 @@
+"""What a process does beside requests: it runs outputs, delivers, exports, cleans up."""
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+from assembly.base import DELIVERY_RULES, Base
+from domain.cleanup.collector import OrphanCollector
+from domain.cleanup.erasure import ViewerEraser
+from domain.delivery.deliverer import Deliverer
+from domain.execution.dispatcher import Dispatcher
+from domain.execution.exporter import Exporter
+from domain.execution.importer import Importer
+from domain.execution.runner import OutputRunner
+from domain.execution.sweeper import Sweeper
+from domain.ports.execution import HintQueue
+from domain.ports.imaging import UploadProcessor
+from metrics.storage import (
+    ObservedReconciler,
+)
+from settings import (
+    Settings,
+)
+from storage.mongo.contacts import MongoContactRepository
+from storage.mongo.conversations import MongoConversationRepository
+from storage.mongo.erasures import MongoErasureRepository
+from storage.mongo.jobs import MongoExportRepository, MongoImportRepository
+from storage.mongo.outbox import MongoOutboxRepository
+from storage.mongo.parents import MongoOutputRepository
+from storage.mongo.periodic import MongoPeriodicJobRepository
+from storage.mongo.posts import MongoPostRepository
+from storage.mongo.referenced_objects import MongoReferencedObjectRepository
+from storage.mongo.turns import MongoTurnRepository
+from storage.mongo.uploads import MongoUploadRepository
+
+
+def make_dispatcher(base: Base) -> Dispatcher:
+    runner = OutputRunner(
+        claims=base.claims,
+        images=base.images,
+        image_writer=base.image_writer,
+        image_processor=base.image_tools.image_processor,
+        registry=base.registry,
+        providers=base.providers,
+        caption_models=base.caption_models,
+        writers=base.writers,
+        availability=base.availability,
+    )
+    return Dispatcher(base.claims, runner)
+
+
+def stop_at_end(
+    dispatcher: Dispatcher, stack: AsyncExitStack, grace_left: Callable[[], float]
+) -> None:
+    # The stack closes in reverse: what starts outputs has ended before the runs are stopped.
+    stack.push_async_callback(lambda: dispatcher.stop(grace_left()))
+
+
+def make_sweeper(base: Base, dispatcher: Dispatcher | None) -> Sweeper:
+    return Sweeper(base.claims, dispatcher, MongoContactRepository(base.database))
+
+
+def make_deliverer(base: Base) -> Deliverer:
+    outbox = MongoOutboxRepository(base.database)
+    return Deliverer(outbox, base.webhook_sender, rules=DELIVERY_RULES)
+
+
+def make_viewer_eraser(base: Base) -> ViewerEraser:
+    return ViewerEraser(
+        MongoErasureRepository(base.database),
+        MongoOutputRepository(base.database),
+        MongoConversationRepository(base.database),
+        MongoPostRepository(base.database),
+        base.objects,
+    )
+
+
+def make_importer(base: Base, upload_processor: UploadProcessor) -> Importer:
+    """Only API processes have a sandbox."""
+    return Importer(
+        MongoImportRepository(base.database),
+        base.images,
+        base.objects,
+        upload_processor=upload_processor,
+        image_processor=base.image_tools.image_processor,
+    )
+
+
+def make_exporter(base: Base) -> Exporter:
+    return Exporter(
+        MongoExportRepository(base.database),
+        MongoConversationRepository(base.database),
+        MongoTurnRepository(base.database),
+        base.images,
+        base.objects,
+    )
+
+
+def make_orphan_collector(base: Base) -> OrphanCollector:
+    return OrphanCollector(
+        MongoPeriodicJobRepository(base.database),
+        MongoUploadRepository(base.database),
+        ObservedReconciler(
+            base.objects, MongoReferencedObjectRepository(base.database), base.metrics
+        ),
+    )
+
+
+async def open_publisher(settings: Settings, stack: AsyncExitStack) -> HintQueue:
+    # Imported here, because most installations have no NATS.
+    from storage.queue.connection import NatsConnection  # noqa: PLC0415
+    from storage.queue.publisher import NatsPublisher  # noqa: PLC0415
+
+    assert settings.nats_url
+    connection = NatsConnection(
+        settings.nats_url, database=settings.mongodb_database, ca_file=settings.nats_ca_file
+    )
+    await stack.enter_async_context(connection.serve())
+    publisher = NatsPublisher(connection)
+    await stack.enter_async_context(publisher.serve())
+    return publisher
+
+
+async def receive_hints(settings: Settings, dispatcher: Dispatcher, stack: AsyncExitStack) -> None:
+    from storage.queue.connection import NatsConnection  # noqa: PLC0415
+    from storage.queue.consumer import NatsConsumer  # noqa: PLC0415
+
+    assert settings.nats_url
+    connection = NatsConnection(
+        settings.nats_url, database=settings.mongodb_database, ca_file=settings.nats_ca_file
+    )
+    await stack.enter_async_context(connection.serve())
+    limit = dispatcher.max_concurrent_runs
+    consumer = NatsConsumer(connection, dispatcher, max_concurrent_runs=limit)
+    await stack.enter_async_context(consumer.serve())

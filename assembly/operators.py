@@ -1,0 +1,50 @@
+"""What operators see of a process."""
+
+import socket
+from contextlib import AsyncExitStack
+from functools import partial
+
+from assembly.base import Base
+from domain.execution.dispatcher import Dispatcher
+from edge.health import HealthRoutes
+from metrics.backlog import BacklogCollector
+from metrics.series import Metrics
+from storage.mongo.backlog import MongoBacklogRepository
+from subscriptions.hub import Hub
+
+
+async def serve_operators(
+    base: Base, listener: socket.socket | None, stack: AsyncExitStack
+) -> None:
+    if listener is None:
+        return
+    # Imported here, because it is a server that most installations do not start.
+    from metrics.server import serve_metrics  # noqa: PLC0415
+
+    backlog = BacklogCollector(
+        MongoBacklogRepository(base.database), base.registry, base.caption_models
+    )
+    health = HealthRoutes(base.database.ping)
+    await stack.enter_async_context(
+        serve_metrics(listener, base.metrics, backlog=backlog, health=health)
+    )
+
+
+def show_subscriptions(metrics: Metrics, hub: Hub) -> None:
+    metrics.read("darkroom_subscriptions", "Open subscriptions.", lambda: hub.subscriber_count)
+    metrics.read(
+        "darkroom_followed_conversations",
+        "Conversations with subscribers to their turns.",
+        lambda: hub.conversation_count,
+    )
+
+
+def show_slots(metrics: Metrics, dispatcher: Dispatcher) -> None:
+    for provider, limit in dispatcher.limits.items():
+        metrics.slots.labels(provider).set(limit)
+        taken = partial(_count_running, dispatcher, provider)
+        metrics.slots_taken.labels(provider).set_function(taken)
+
+
+def _count_running(dispatcher: Dispatcher, provider: str) -> int:
+    return dispatcher.running.get(provider, 0)

@@ -1,0 +1,261 @@
+"""What resolvers call, put together. Nothing is opened here."""
+
+from datetime import timedelta
+
+from assembly.base import Base
+from domain.cleanup.erasure import ViewerEraser
+from domain.cursors import PageCursors, TurnCursors
+from domain.execution.exporter import Exporter
+from domain.execution.importer import Importer
+from domain.ports.execution import HintQueue
+from domain.ports.imaging import UploadProcessor
+from domain.rates import Allowance, Rate
+from domain.services.accounts import AccountService
+from domain.services.albums import AlbumService
+from domain.services.branches import BranchService
+from domain.services.choices import ChoiceService
+from domain.services.commands import CommandService
+from domain.services.conversations import ConversationService
+from domain.services.edit_planning import EditPlanner
+from domain.services.exports import ExportService
+from domain.services.favourites import FavouriteService
+from domain.services.images import ImageService
+from domain.services.imports import ImportService
+from domain.services.outputs import OutputService
+from domain.services.plans import PlanService
+from domain.services.posts import PostService
+from domain.services.prompts import PromptService
+from domain.services.rate_limits import RateLimits
+from domain.services.shares import ShareService
+from domain.services.turns import TurnService
+from domain.services.uploads import UploadService
+from domain.services.viewers import ViewerService
+from domain.services.waiting_turns import WaitingTurns
+from domain.services.webhooks import WebhookService
+from domain.shares import ShareTokens
+from edge.studio import SHARED_PATH
+from metrics.outputs import ObservedOutputs
+from metrics.storage import (
+    ObservedUploads,
+)
+from metrics.updates import ObservedFeed, UpdateMetrics
+from schema.services import Services
+from settings import (
+    Settings,
+)
+from storage.imaging.samples import load_samples
+from storage.mongo.accounts import MongoAccountRepository
+from storage.mongo.albums import MongoAlbumRepository
+from storage.mongo.branches import MongoBranchRepository
+from storage.mongo.buckets import MongoBucketRepository
+from storage.mongo.change_feed import MongoChangeFeed
+from storage.mongo.choices import MongoChoiceRepository
+from storage.mongo.conversations import MongoConversationRepository
+from storage.mongo.database import Database
+from storage.mongo.idempotency import MongoIdempotencyRepository
+from storage.mongo.jobs import MongoExportRepository, MongoImportRepository
+from storage.mongo.model_stats import MongoModelStatsRepository
+from storage.mongo.posts import MongoPostRepository
+from storage.mongo.prompts import MongoPromptRepository
+from storage.mongo.shares import MongoShareRepository
+from storage.mongo.turns import MongoTurnRepository
+from storage.mongo.uploads import MongoUploadRepository
+from storage.mongo.viewers import MongoViewerRepository
+from storage.mongo.waiting_turns import MongoWaitingTurnRepository
+from storage.mongo.webhooks import MongoWebhookRepository
+from subscriptions.conversations import ConversationUpdates
+from subscriptions.hub import Hub
+from subscriptions.posts import PostUpdates
+from subscriptions.shares import SharedTurnUpdates
+from subscriptions.turns import TurnUpdates
+from subscriptions.viewer import ViewerUpdates
+
+
+def make_services(
+    settings: Settings,
+    base: Base,
+    *,
+    hub: Hub,
+    hints: HintQueue,
+    upload_processor: UploadProcessor,
+    eraser: ViewerEraser,
+    waiting: WaitingTurns,
+    exporter: Exporter,
+    importer: Importer,
+) -> Services:
+    """Put together what resolvers call. It opens nothing."""
+    conversation_repository = MongoConversationRepository(base.database)
+    turn_repository = MongoTurnRepository(base.database)
+    output_repository = ObservedOutputs(
+        base.database, base.metrics, base.registry, base.caption_models
+    )
+    prompt_repository = MongoPromptRepository(base.database)
+    turn_cursors = TurnCursors(base.image_tools.signer)
+    images = ImageService(base.images, base.image_writer)
+    accounts = _make_account_service(settings, base.database)
+    commands = CommandService(
+        records=MongoIdempotencyRepository(base.database),
+        conversations=conversation_repository,
+        turns=turn_repository,
+        accounts=accounts,
+        hints=hints,
+    )
+    conversations = ConversationService(
+        conversation_repository,
+        commands,
+        accounts,
+        images,
+        base.registry,
+        base.image_writer,
+        timedelta(days=settings.restore_days) if settings.restore_days else None,
+    )
+    turns = TurnService(
+        turns=turn_repository,
+        conversations=conversation_repository,
+        commands=commands,
+        accounts=accounts,
+        edits=waiting.edits,
+        outputs=output_repository,
+        hints=hints,
+        waiting=waiting,
+    )
+    outputs = OutputService(
+        outputs=output_repository,
+        commands=commands,
+        accounts=accounts,
+        registry=base.registry,
+        hints=hints,
+        image_writer=base.image_writer,
+    )
+    post_repository = MongoPostRepository(base.database)
+    posts = PostService(
+        posts=post_repository,
+        outputs=output_repository,
+        commands=commands,
+        accounts=accounts,
+        images=images,
+        registry=base.registry,
+        caption_models=base.caption_models,
+        hints=hints,
+        image_writer=base.image_writer,
+    )
+    turn_updates = TurnUpdates(hub, turn_repository, turn_cursors)
+    shares = ShareService(
+        MongoShareRepository(base.database),
+        conversation_repository,
+        ShareTokens(base.image_tools.signer),
+        page_url=settings.public_url + SHARED_PATH,
+    )
+    return Services(
+        registry=base.registry,
+        caption_models=base.caption_models,
+        conversations=conversations,
+        turns=turns,
+        branches=BranchService(
+            MongoBranchRepository(base.database), turn_repository, hints, base.image_writer
+        ),
+        choices=ChoiceService(
+            turn_repository,
+            MongoChoiceRepository(base.database),
+            MongoModelStatsRepository(base.database),
+        ),
+        outputs=outputs,
+        posts=posts,
+        plans=PlanService(conversations, turns),
+        images=images,
+        uploads=_make_upload_service(settings, base, upload_processor=upload_processor),
+        prompts=PromptService(prompt_repository),
+        webhooks=WebhookService(
+            MongoWebhookRepository(base.database), accounts, base.webhook_sender
+        ),
+        favourites=FavouriteService(base.images, prompt_repository),
+        albums=AlbumService(MongoAlbumRepository(base.database), base.images),
+        exports=ExportService(
+            MongoExportRepository(base.database), conversation_repository, accounts, exporter.look
+        ),
+        imports=ImportService(
+            MongoImportRepository(base.database),
+            MongoUploadRepository(base.database),
+            accounts,
+            base.objects,
+            importer.look,
+        ),
+        shares=shares,
+        viewers=_make_viewer_service(settings, base, eraser=eraser),
+        accounts=accounts,
+        rate_limits=_make_rate_limits(settings, base.database),
+        turn_updates=turn_updates,
+        shared_turn_updates=SharedTurnUpdates(hub, turn_updates, shares),
+        conversation_updates=ConversationUpdates(hub, conversation_repository),
+        post_updates=PostUpdates(hub, post_repository),
+        viewer_updates=ViewerUpdates(hub, accounts),
+        links=base.objects,
+        turn_cursors=turn_cursors,
+        page_cursors=PageCursors(base.image_tools.signer),
+    )
+
+
+def make_hub(base: Base) -> Hub:
+    return Hub(
+        ObservedFeed(MongoChangeFeed(base.database), base.metrics),
+        TurnCursors(base.image_tools.signer),
+        MongoAccountRepository(base.database).list_existing,
+        observer=UpdateMetrics(base.metrics),
+    )
+
+
+def _make_rate_limits(settings: Settings, database: Database) -> RateLimits:
+    limit = settings.limit
+    cost = Rate(limit.cost, limit.cost_per_second)
+    viewer = Rate(limit.viewer_requests, limit.viewer_requests_per_second)
+    address = Rate(limit.address_requests, limit.address_requests_per_second)
+    return RateLimits(
+        MongoBucketRepository(database),
+        viewer=Allowance(requests=viewer, cost=cost),
+        address=Allowance(requests=address, cost=cost),
+    )
+
+
+def make_waiting_turns(settings: Settings, base: Base, *, hints: HintQueue) -> WaitingTurns:
+    turns = MongoTurnRepository(base.database)
+    conversations = MongoConversationRepository(base.database)
+    images = ImageService(base.images, base.image_writer)
+    return WaitingTurns(
+        waiting=MongoWaitingTurnRepository(base.database),
+        turns=turns,
+        conversations=conversations,
+        edits=EditPlanner(turns, conversations, images, base.registry),
+        accounts=_make_account_service(settings, base.database),
+        hints=hints,
+    )
+
+
+def _make_upload_service(
+    settings: Settings, base: Base, *, upload_processor: UploadProcessor
+) -> UploadService:
+    return UploadService(
+        ObservedUploads(base.database, base.metrics),
+        base.images,
+        store=base.objects,
+        image_processor=upload_processor,
+        image_writer=base.image_writer,
+        max_bytes=settings.max_upload_bytes,
+        max_import_bytes=settings.max_import_bytes,
+    )
+
+
+def _make_viewer_service(settings: Settings, base: Base, *, eraser: ViewerEraser) -> ViewerService:
+    return ViewerService(
+        MongoViewerRepository(base.database),
+        base.image_writer,
+        load_samples if settings.environment == "development" else None,
+        eraser,
+    )
+
+
+def _make_account_service(settings: Settings, database: Database) -> AccountService:
+    return AccountService(
+        MongoAccountRepository(database),
+        starting_credits=settings.starting_credits or 0,
+        max_active_outputs=settings.max_active_outputs,
+    )
