@@ -12,7 +12,10 @@ from pymongo import AsyncMongoClient
 
 from domain.ids import new_image_id, viewer_id_of
 from edge.dev_tokens import ISSUER, DevelopmentIssuer
+from tests.clients import Data, GraphQLClient
 from tests.conftest import Darkroom, StartDarkroom
+from tests.operations import conversation_with, send
+from tests.operations import start as start_by_api
 from tests.serving import free_port
 from tests.studio.conftest import OpenStudio, find_barriers
 from tests.tools import find_tool
@@ -66,6 +69,10 @@ async def start(page: Page, prompt: str, *labels: str) -> None:
 def outputs(page: Page, turn: int, status: str, model: str = "") -> str:
     of_model = f'[data-model="{model}"]' if model else ""
     return f'[data-turn="{turn}"] [data-status="{status}"]{of_model}'
+
+
+def path_of(payload: Data) -> str:
+    return f"conversations/{payload['conversation']['id']}"
 
 
 async def wait_for(page: Page, turn: int, status: str, model: str = "") -> None:
@@ -395,3 +402,60 @@ async def test_a_view_that_does_not_exist(
     await expect(page.get_by_text("There is nothing at this address")).to_be_visible()
     await page.get_by_role("link", name="Go to the gallery").click()
     await expect(page.locator("figure")).to_have_count(4)
+
+
+async def test_the_next_turn_goes_on_from_the_chosen_output(
+    darkroom: Darkroom, client: GraphQLClient, open_studio: OpenStudio
+) -> None:
+    done = await conversation_with(client, selectedModels=["local-ink", "local-silver"])
+    page = await open_studio(darkroom, token=client.token, path=path_of(done))
+    ink, silver = (
+        page.locator(outputs(page, 0, "COMPLETED", model))
+        for model in ("local-ink", "local-silver")
+    )
+
+    for chosen, label, other in ((silver, "Silver", ink), (ink, "Ink", silver)):
+        choice = page.get_by_role("button", name=f"Go on from the image of {label}")
+        await chosen.hover()
+        await choice.click()
+        await expect(choice).to_have_attribute("aria-pressed", "true")
+        await expect(chosen.get_by_text("Chosen")).to_be_visible()
+        await expect(other.get_by_text("Chosen")).to_have_count(0)
+
+    await page.reload()
+    await expect(ink.get_by_text("Chosen")).to_be_visible()
+    if find_tool("studio"):
+        assert await find_barriers(page) == []
+    await ink.hover()
+    await page.get_by_role("button", name="Go on from the image of Ink").click()
+    await expect(page.get_by_text("Chosen")).to_have_count(0)
+
+
+async def test_a_turn_waits_until_the_one_before_has_ended(
+    darkroom: Darkroom, client: GraphQLClient, open_studio: OpenStudio
+) -> None:
+    started = await start_by_api(client, selectedModels=["rehearsal-hangs", "local-ink"])
+    conversation_id = started["conversation"]["id"]
+    await send(client, conversation_id, whenReady=True, selectedModels=["local-ink"])
+    page = await open_studio(darkroom, token=client.token, path=path_of(started))
+    waits = page.locator('[data-turn="1"]').get_by_text("Waiting for the edit before it")
+
+    await expect(waits).to_be_visible()
+    await wait_for(page, 0, "COMPLETED", "local-ink")
+    await page.get_by_role("button", name="Cancel Hangs").click()
+    await wait_for(page, 1, "COMPLETED", "local-ink")
+    await expect(waits).to_have_count(0)
+
+
+async def test_a_waiting_turn_is_cancelled(
+    darkroom: Darkroom, client: GraphQLClient, open_studio: OpenStudio
+) -> None:
+    started = await start_by_api(client, selectedModels=["rehearsal-hangs"])
+    await send(client, started["conversation"]["id"], whenReady=True)
+    page = await open_studio(darkroom, token=client.token, path=path_of(started))
+    turn = page.locator('[data-turn="1"]')
+
+    await turn.get_by_role("button", name="Cancel").click()
+
+    await expect(turn.get_by_text("Cancelled")).to_be_visible()
+    await expect(turn.get_by_role("button")).to_have_count(0)

@@ -52,7 +52,7 @@ const socket = createClient({
   },
   connectionParams: async () => {
     socketToken = await session.usableToken();
-    return { authorization: `Bearer ${socketToken}` };
+    return authorization(socketToken);
   },
   on: {
     connected: (_socket, _payload, again) => {
@@ -83,9 +83,14 @@ const client = new Client({
   exchanges: [fetchExchange],
   fetchOptions: () => ({
     credentials: "omit",
-    headers: { authorization: `Bearer ${session.token ?? ""}` },
+    headers: authorization(session.token),
   }),
 });
+
+/** Nothing for readers of a share, who are not signed in. */
+function authorization(token: string | null): Record<string, string> {
+  return token === null ? {} : { authorization: `Bearer ${token}` };
+}
 
 /** Read something. What may pass by itself (no network, overload) is waited for, a few times. */
 export async function query<Data, Variables extends AnyVariables>(

@@ -82,6 +82,7 @@ const OutputFields = graphql(
       text
       requestedModelId
       creditsCharged
+      chosen
       model {
         id
         label
@@ -118,6 +119,10 @@ const TurnFields = graphql(
       options {
         imagesPerModel
         quality
+      }
+      error {
+        code
+        message
       }
       selectedModels {
         id
@@ -310,6 +315,85 @@ export const ConversationImages = graphql(
   [ImageFields],
 );
 
+const ShareFields = graphql(`
+  fragment ShareFields on Share {
+    id
+    url
+    expiresAt
+    includesPrompts
+    views
+    conversation {
+      id
+    }
+  }
+`);
+export type ShareData = FragmentOf<typeof ShareFields>;
+
+export const Shares = graphql(
+  `
+    query Shares {
+      viewer {
+        shares {
+          ...ShareFields
+        }
+      }
+    }
+  `,
+  [ShareFields],
+);
+
+export const CreateShare = graphql(
+  `
+    mutation CreateShare($input: CreateShareInput!) {
+      createShare(input: $input) {
+        share {
+          ...ShareFields
+        }
+        userErrors {
+          code
+          message
+          path
+        }
+      }
+    }
+  `,
+  [ShareFields],
+);
+
+export const RevokeShare = graphql(`
+  mutation RevokeShare($input: RevokeShareInput!) {
+    revokeShare(input: $input) {
+      revokedShareId
+      userErrors {
+        code
+        message
+        path
+      }
+    }
+  }
+`);
+
+export const SharedPage = graphql(
+  `
+    query SharedPage($token: String!, $first: Int!, $after: String) {
+      shared(token: $token) {
+        title
+        expiresAt
+        turns(first: $first, after: $after) {
+          nodes {
+            ...TurnFields
+          }
+          pageInfo {
+            endCursor
+            hasNextPage
+          }
+        }
+      }
+    }
+  `,
+  [TurnFields],
+);
+
 export const Prompts = graphql(`
   query Prompts($search: String) {
     viewer {
@@ -446,6 +530,24 @@ export const CancelTurn = graphql(
   [TurnFields],
 );
 
+export const Choose = graphql(
+  `
+    mutation Choose($input: ChooseOutputInput!) {
+      chooseOutput(input: $input) {
+        turn {
+          ...TurnFields
+        }
+        userErrors {
+          code
+          message
+          path
+        }
+      }
+    }
+  `,
+  [TurnFields],
+);
+
 export const Rename = graphql(`
   mutation Rename($input: RenameConversationInput!) {
     renameConversation(input: $input) {
@@ -546,6 +648,20 @@ export const TurnUpdated = graphql(
   `
     subscription TurnUpdated($id: ID!, $after: String) {
       turnUpdated(conversationId: $id, after: $after) {
+        cursor
+        turn {
+          ...TurnFields
+        }
+      }
+    }
+  `,
+  [TurnFields],
+);
+
+export const SharedTurnUpdated = graphql(
+  `
+    subscription SharedTurnUpdated($token: String!, $after: String) {
+      sharedTurnUpdated(token: $token, after: $after) {
         cursor
         turn {
           ...TurnFields

@@ -3,6 +3,7 @@ import { accepted, follow, mutate, query } from "../api/client";
 import {
   CancelOutput,
   CancelTurn,
+  Choose,
   ConversationImages,
   ConversationPage,
   ConversationUpdated,
@@ -10,35 +11,25 @@ import {
   Retry,
   TurnUpdated,
   type ConversationData,
-  type ImageData,
   type OutputData,
   type TurnData,
 } from "../api/documents";
-import { i18n } from "../i18n/index.svelte";
-import { announcer } from "./announcer.svelte";
 import { gallery } from "./gallery.svelte";
 import { imageOf, remember } from "./images.svelte";
+import { Turns } from "./turns.svelte";
 
 const PAGE = 12;
 
-export class Conversation {
+export class Conversation extends Turns {
   readonly id: string;
   state = $state<"loading" | "ready" | "missing" | "failed">("loading");
   data = $state.raw<ConversationData | null>(null);
-  turns = $state.raw<readonly TurnData[]>([]);
   hasEarlier = $state(false);
-  /** All images, in their order, as far as they have been read. */
-  #listed = $state.raw<readonly ImageData[]>([]);
-  images: readonly ImageData[] = $derived([
-    ...new Set([
-      ...this.#listed,
-      ...this.turns.flatMap((turn) => turn.outputs.flatMap(({ images }) => images.map(imageOf))),
-    ]),
-  ]);
   #before: string | null = null;
   #stops: (() => void)[] = [];
 
   constructor(id: string) {
+    super();
     this.id = id;
   }
 
@@ -71,19 +62,8 @@ export class Conversation {
     if (conversation) this.#addEarlier(conversation.turns);
   }
 
-  /** Show a turn, unless a newer state of it is shown already. */
-  show(turn: TurnData): void {
-    const before = this.turns.find(({ id }) => id === turn.id);
-    if (before && before.updatedAt > turn.updatedAt) return;
-    for (const { image } of turn.references) remember(image);
-    for (const output of turn.outputs) {
-      output.images.forEach(remember);
-      const earlier = before?.outputs.find(({ id }) => id === output.id);
-      if (before && earlier?.status !== output.status) this.#announce(output);
-    }
-    this.turns = before
-      ? this.turns.map((other) => (other.id === turn.id ? turn : other))
-      : [...this.turns, turn].sort((one, other) => one.turnIndex - other.turnIndex);
+  override show(turn: TurnData): void {
+    super.show(turn);
     if (this.data && this.data.turnCount <= turn.turnIndex) {
       this.data = { ...this.data, turnCount: turn.turnIndex + 1 };
     }
@@ -102,6 +82,12 @@ export class Conversation {
   async cancelTurn(turn: TurnData): Promise<void> {
     const input = { turnId: turn.id };
     this.show(accepted((await mutate(CancelTurn, { input })).cancelTurn).turn!);
+  }
+
+  /** Let the next turn go on from this output alone, or no longer. */
+  async choose(output: OutputData): Promise<void> {
+    const input = { outputId: output.id, chosen: !output.chosen };
+    this.show(accepted((await mutate(Choose, { input })).chooseOutput).turn!);
   }
 
   async rename(title: string): Promise<void> {
@@ -151,19 +137,15 @@ export class Conversation {
       const variables = { id: this.id, after: page.endCursor };
       const { conversation } = await query(ConversationImages, variables);
       if (!conversation) return;
-      this.#listed = [...this.#listed, ...conversation.images.nodes.map(remember)];
+      this.listed = [...this.listed, ...conversation.images.nodes.map(remember)];
       page = conversation.images.pageInfo;
     }
   }
 
-  #announce(output: OutputData): void {
-    const { label } = output.model;
-    if (output.status === "COMPLETED") {
-      for (const image of output.images) gallery.add(imageOf(image));
-      announcer.speak(i18n.t.landed(label));
-    } else if (output.status === "FAILED") {
-      announcer.speak(`${label}: ${i18n.byCode(output.error!.code, output.error!.message)}`);
-    } else if (output.status === "CANCELLED") announcer.speak(i18n.t.cancelledBy(label));
+  protected override announce(output: OutputData): void {
+    super.announce(output);
+    if (output.status !== "COMPLETED") return;
+    for (const image of output.images) gallery.add(imageOf(image));
   }
 }
 

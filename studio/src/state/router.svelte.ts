@@ -3,6 +3,7 @@ export type Route =
   | { view: "gallery" }
   | { view: "conversations" }
   | { view: "conversation"; id: string }
+  | { view: "shared"; token: string }
   | { view: "lost" };
 
 const BASE = "/studio";
@@ -47,9 +48,19 @@ function match(path: string): Route {
   const [view, id, ...rest] = path.slice(BASE.length).split("/").filter(Boolean);
   if (!view) return { view: "gallery" };
   if (view === "conversations" && !rest.length) {
-    return id ? { view: "conversation", id: decodeURIComponent(id) } : { view: "conversations" };
+    return id ? { view: "conversation", id: decode(id) } : { view: "conversations" };
   }
+  if (view === "shared" && id && !rest.length) return { view: "shared", token: decode(id) };
   return { view: "lost" };
+}
+
+/** What cannot be decoded stays as it is: nothing has such a name. */
+function decode(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
 }
 
 export const router = new Router();

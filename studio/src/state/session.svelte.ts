@@ -1,4 +1,6 @@
 /** Who is signed in: the token, kept for all tabs of this browser, and what happens when it ends. */
+import { router } from "./router.svelte";
+
 const KEY = "darkroom.token";
 
 interface Claims {
@@ -7,6 +9,8 @@ interface Claims {
 }
 
 class Session {
+  /** The page of a share is the same for everybody: it is read without a token, even if there is one. */
+  readonly isReader = router.route.view === "shared";
   token = $state<string | null>(null);
   /** The server has refused the token, or its time is over. What was on the page stays. */
   expired = $state(false);
@@ -15,6 +19,7 @@ class Session {
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor() {
+    if (this.isReader) return;
     const given = new URLSearchParams(location.hash.slice(1)).get("token");
     if (given) {
       // Before anything else reads the address: a token must not end up in history or a screenshot.
@@ -34,7 +39,7 @@ class Session {
   }
 
   get usable(): boolean {
-    return this.token !== null && !this.expired;
+    return this.isReader || (this.token !== null && !this.expired);
   }
 
   signIn(token: string): void {
@@ -56,10 +61,10 @@ class Session {
     if (token === this.token) this.expired = true;
   }
 
-  /** A token that the server has not refused, as soon as there is one. */
-  async usableToken(): Promise<string> {
+  /** A token that the server has not refused, as soon as there is one. Null for readers. */
+  async usableToken(): Promise<string | null> {
     while (!this.usable) await new Promise<void>((resolve) => this.#waiting.push(resolve));
-    return this.token!;
+    return this.token;
   }
 
   #use(token: string | null): void {
