@@ -1,4 +1,7 @@
-"""Decodes providers' images in threads, so that the event loop stays free."""
+"""Decodes providers' images in threads, so that the event loop stays free.
+
+What compares and mixes edits is imported with the first one: numpy takes 22 MB.
+"""
 
 import asyncio
 import functools
@@ -20,8 +23,6 @@ from storage.imaging.container import Container
 from storage.imaging.containers import read_container
 from storage.imaging.content_credentials import ContentCredentials
 from storage.imaging.decoding import UNDECODABLE
-from storage.imaging.edits import DRIFT_SIDE, compare, put_back
-from storage.imaging.masks import mask_for_model, read_mask
 from storage.imaging.provenance import mark, mark_rendition
 from storage.imaging.renditions import (
     decode_upright,
@@ -82,6 +83,9 @@ class ThreadedImageProcessor:
         self, base: bytes, edited: bytes, *, mask: bytes | None = None, feather: int = 0
     ) -> Drift:
         def work(*files: Container) -> Drift:
+            from storage.imaging.edits import DRIFT_SIDE, compare  # noqa: PLC0415
+            from storage.imaging.masks import read_mask  # noqa: PLC0415
+
             one, other = (decode_upright(file) for file in files[:2])
             frame = read_mask(files[2], one.size, feather=feather) if mask is not None else None
             return compare(one, other, frame, side=DRIFT_SIDE)[0]
@@ -99,6 +103,9 @@ class ThreadedImageProcessor:
         source: DigitalSourceType | None = None,
     ) -> EditedImage:
         def work(edited_file: Container, base_file: Container, mask_file: Container) -> EditedImage:
+            from storage.imaging.edits import compare, put_back  # noqa: PLC0415
+            from storage.imaging.masks import read_mask  # noqa: PLC0415
+
             picture = decode_upright(base_file)
             frame = read_mask(mask_file, picture.size, feather=feather)
             made = decode_upright(edited_file)
@@ -119,6 +126,8 @@ class ThreadedImageProcessor:
         self, mask: bytes, *, width: int, height: int, feather: int
     ) -> Rendition:
         def work(file: Container) -> Rendition:
+            from storage.imaging.masks import mask_for_model, read_mask  # noqa: PLC0415
+
             return mask_for_model(read_mask(file, (width, height), feather=feather))
 
         return await self._run(work, mask)
