@@ -10,10 +10,12 @@ import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Final
 
 from domain.conflicts import Conflict
 from domain.errors import GenerationErrorCode, Overloaded, UserError, UserErrorCode
+from domain.execution.rules import MAX_QUEUED, TIMED_OUT
 from domain.ids import TurnId
 from domain.outputs import GenerationError
 from domain.pages import PageRequest
@@ -127,6 +129,8 @@ class WaitingTurns:
         )
         if refusals.found:
             reason = _reason_of(refusals.found)
+            if reason is None and previous is not None and _has_waited_too_long(previous):
+                reason = TIMED_OUT.code
             if reason is not None:
                 await self._fail(turn, reason)
             return
@@ -139,6 +143,12 @@ class WaitingTurns:
 
     async def _fail(self, turn: Turn, code: GenerationErrorCode) -> None:
         await self.waiting.end(turn.owner_id, turn.id, GenerationError(code, retryable=False))
+
+
+def _has_waited_too_long(previous: Turn) -> bool:
+    """Whether a turn that could have begun with the end of this one should not wait any more."""
+    ended_at = previous.completed_at
+    return ended_at is not None and ended_at + MAX_QUEUED <= datetime.now(UTC)
 
 
 def _reason_of(errors: Sequence[UserError]) -> GenerationErrorCode | None:

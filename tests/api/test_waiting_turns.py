@@ -2,9 +2,11 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from storage.mongo.database import open_database
 from tests.api.test_branches import delete_turn, fork, images_of, rerun
 from tests.api.test_choices import choose
 from tests.clients import Data, GraphQLClient
@@ -289,6 +291,29 @@ async def test_at_most_20_turns_of_a_viewer_wait(client: GraphQLClient) -> None:
     assert codes(refused) == [("TOO_MANY_ACTIVE_OUTPUTS", "")]
     await client(DELETE, id=started["conversation"]["id"])
     assert (await client(SPENT))["viewer"]["turnsInProgress"] == []
+
+
+async def test_a_turn_that_finds_no_room_for_15_minutes_ends(
+    start_darkroom: StartDarkroom, mongodb_uri: str
+) -> None:
+    darkroom = await start_darkroom(max_active_outputs=3)
+    client = darkroom.client("ana")
+    started = await running(client, "local-ink")
+    async with client.subscribe(FOLLOW, id=started["conversation"]["id"]) as updates:
+        await updates.until(lambda data: data["turnUpdated"]["turn"]["outputs"][1]["image"])
+    for _ in range(2):
+        await running(client)  # all the room that there is
+    waiting = await wait(client, started, selectedModels=["local-ink", "local-silver"])
+    await cancel(client, started["turn"])
+
+    async with open_database(mongodb_uri, darkroom.settings.mongodb_database) as database:
+        long_ago = datetime.now(UTC) - timedelta(minutes=16)
+        await database.turns.update_one(
+            {"_id": started["turn"]["id"]}, {"$set": {"completedAt": long_ago}}
+        )
+    ended = await over(client, waiting)
+
+    assert (ended["status"], ended["error"]["code"]) == ("FAILED", "TIMED_OUT")
 
 
 async def test_another_process_begins_what_waits(start_darkroom: StartDarkroom) -> None:
