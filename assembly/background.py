@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
 
 from assembly.base import DELIVERY_RULES, Base
 from domain.cleanup.collector import OrphanCollector
@@ -14,12 +15,8 @@ from domain.execution.runner import OutputRunner
 from domain.execution.sweeper import Sweeper
 from domain.ports.execution import HintQueue
 from domain.ports.imaging import UploadProcessor
-from metrics.storage import (
-    ObservedReconciler,
-)
-from settings import (
-    Settings,
-)
+from metrics.storage import ObservedReconciler
+from settings import Settings
 from storage.mongo.contacts import MongoContactRepository
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.erasures import MongoErasureRepository
@@ -31,6 +28,9 @@ from storage.mongo.posts import MongoPostRepository
 from storage.mongo.referenced_objects import MongoReferencedObjectRepository
 from storage.mongo.turns import MongoTurnRepository
 from storage.mongo.uploads import MongoUploadRepository
+
+if TYPE_CHECKING:
+    from storage.queue.connection import NatsConnection
 
 
 def make_dispatcher(base: Base) -> Dispatcher:
@@ -107,28 +107,28 @@ def make_orphan_collector(base: Base) -> OrphanCollector:
 
 async def open_publisher(settings: Settings, stack: AsyncExitStack) -> HintQueue:
     # Imported here, because most installations have no NATS.
-    from storage.queue.connection import NatsConnection  # noqa: PLC0415
     from storage.queue.publisher import NatsPublisher  # noqa: PLC0415
 
-    assert settings.nats_url
-    connection = NatsConnection(
-        settings.nats_url, database=settings.mongodb_database, ca_file=settings.nats_ca_file
-    )
-    await stack.enter_async_context(connection.serve())
-    publisher = NatsPublisher(connection)
+    publisher = NatsPublisher(await _connect(settings, stack))
     await stack.enter_async_context(publisher.serve())
     return publisher
 
 
 async def receive_hints(settings: Settings, dispatcher: Dispatcher, stack: AsyncExitStack) -> None:
-    from storage.queue.connection import NatsConnection  # noqa: PLC0415
     from storage.queue.consumer import NatsConsumer  # noqa: PLC0415
+
+    connection = await _connect(settings, stack)
+    limit = dispatcher.max_concurrent_runs
+    consumer = NatsConsumer(connection, dispatcher, max_concurrent_runs=limit)
+    await stack.enter_async_context(consumer.serve())
+
+
+async def _connect(settings: Settings, stack: AsyncExitStack) -> "NatsConnection":
+    from storage.queue.connection import NatsConnection  # noqa: PLC0415
 
     assert settings.nats_url
     connection = NatsConnection(
         settings.nats_url, database=settings.mongodb_database, ca_file=settings.nats_ca_file
     )
     await stack.enter_async_context(connection.serve())
-    limit = dispatcher.max_concurrent_runs
-    consumer = NatsConsumer(connection, dispatcher, max_concurrent_runs=limit)
-    await stack.enter_async_context(consumer.serve())
+    return connection

@@ -15,21 +15,25 @@ log = logging.getLogger(__name__)
 async def refreshing(
     refresh: Callable[[], Awaitable[None]], *, every_seconds: float, name: str
 ) -> AsyncIterator[None]:
-    """Refresh at once and then again and again, with jitter, until the block ends.
+    """Refresh before the block begins, and then again and again, with jitter, until it ends.
 
     While the database is away, what is known stays.
     """
 
+    async def try_to_refresh() -> None:
+        try:
+            await refresh()
+        except Overloaded:
+            pass  # the next time will tell
+        except Exception:
+            log.exception("not refreshed", extra={"what": name})
+
     async def refresh_forever() -> None:
         while True:
-            try:
-                await refresh()
-            except Overloaded:
-                pass  # the next time will tell
-            except Exception:
-                log.exception("not refreshed", extra={"what": name})
             await asyncio.sleep(every_seconds * random.uniform(0.75, 1.25))
+            await try_to_refresh()
 
+    await try_to_refresh()
     task = asyncio.create_task(refresh_forever(), name=name)
     try:
         yield

@@ -35,9 +35,7 @@ class ModelAvailability:
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[None]:
         """Keep up with what operators and other processes have stored, until the block ends."""
-        with suppress(Overloaded):
-            # Before anything begins: what is switched off is not started once more.
-            await self._refresh()
+        # The first time before anything begins: what is switched off is not started once more.
         async with refreshing(self._refresh, every_seconds=_EVERY_SECONDS, name="availability"):
             yield
 
