@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from domain.credits import Proof
+from storage.mongo.collections import PARENTS, UNFINISHED_PARENT
 from tests.clients import Data
 from tests.resilience.processes import Documents
 
@@ -167,6 +168,14 @@ class History:
     grants: Sequence[Grant] = ()
     kills: Sequence[Kill] = ()
     terms: Terms = Terms()
+
+
+async def all_ended(documents: Documents) -> bool:
+    """Whether no turn and no post has an output that has not ended."""
+    for name in PARENTS.values():
+        if await documents[name].find_one({"status": UNFINISHED_PARENT}, {"_id": 1}) is not None:
+            return False
+    return True
 
 
 async def read_stored(documents: Documents, data_dir: Path) -> Stored:

@@ -14,7 +14,7 @@ from storage.mongo.viewers import MongoViewerRepository
 from tests.resilience.asking import Asker, round_robin
 from tests.resilience.attempts import Attempt, attempts_of
 from tests.resilience.chronicler import Chronicler
-from tests.resilience.evidence import History, Terms, read_stored
+from tests.resilience.evidence import History, Terms, all_ended, read_stored
 from tests.resilience.history import objections
 from tests.resilience.load import Load, end
 from tests.resilience.operators import Operator
@@ -130,7 +130,11 @@ class _Stage:
         async with self._load.working(VIEWERS):
             await eventually(self._has_begun, within=BEGIN_SECONDS, what="work has begun")
             await self._storm.rage(self._plan.kills, quiet_end=self._plan.quiet_end)
-        return await eventually(self._is_over, within=SETTLE_SECONDS, what="every output has ended")
+        return await eventually(
+            lambda: all_ended(self._site.documents),
+            within=SETTLE_SECONDS,
+            what="every output has ended",
+        )
 
     async def _welcome(self) -> None:
         """Make the viewers known, so that no process spends seconds on pictures for them."""
@@ -140,14 +144,6 @@ class _Stage:
 
     async def _has_begun(self) -> bool:
         return len(self._load.acknowledged) >= VIEWERS
-
-    async def _is_over(self) -> bool:
-        unfinished = {"status": {"$in": ["PENDING", "GENERATING"]}}
-        found = [
-            await self._site.documents[name].find_one(unfinished, {"_id": 1})
-            for name in ("turns", "posts")
-        ]
-        return not any(found)
 
     async def _subscribers_caught_up(self) -> None:
         """Until each has seen each end; what one never sees is the checker's matter."""

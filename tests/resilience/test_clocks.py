@@ -21,11 +21,11 @@ from tests.resilience.clocks import (
     set_clock,
     told_by,
 )
-from tests.resilience.evidence import History, read_stored
+from tests.resilience.evidence import History, all_ended, read_stored
 from tests.resilience.history import objections
 from tests.resilience.processes import eventually
 from tests.resilience.scale import THOROUGH, WHY_NOT
-from tests.resilience.sites import Arrangement, Site, open_site
+from tests.resilience.sites import Arrangement, open_site
 
 LOCAL = {"width": 256, "height": 256, "previews": 1, "imagesPerModel": 1}
 SOLD = {"previews": 0, "imagesPerModel": 1}
@@ -73,7 +73,9 @@ async def test_nobody_takes_what_another_holds_and_no_deadline_moves_where_clock
             await _start(asker, message, "rehearsal-hangs", "local-silver", options=LOCAL)
             await asyncio.sleep(STEP_AFTER_SECONDS)
             set_clock(jumping, seconds=-APART_SECONDS)
-            await eventually(lambda: _all_over(site), within=OVER_SECONDS, what="all is over")
+            await eventually(
+                lambda: all_ended(site.documents), within=OVER_SECONDS, what="all is over"
+            )
             await chronicler.caught_up()
         bill = await site.vendor.bill()
         await asker.aclose()
@@ -116,8 +118,3 @@ def _clocks_seen(attempts: list[Attempt], history: History) -> set[int]:
         if (at := moments.get(line["_id"])) is not None:
             seen.add(round((line["createdAt"].timestamp() - at) / 100) * 100)
     return seen
-
-
-async def _all_over(site: Site) -> bool:
-    unfinished = {"status": {"$in": ["PENDING", "GENERATING"]}}
-    return await site.documents["turns"].find_one(unfinished, {"_id": 1}) is None

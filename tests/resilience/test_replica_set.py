@@ -20,7 +20,7 @@ from tests.resilience.asking import Asker, Router, round_robin
 from tests.resilience.checks.images import orphans
 from tests.resilience.chronicler import Chronicler
 from tests.resilience.cuts import Cutter, Kind, hurt_primary, mixed
-from tests.resilience.evidence import Asked, History, read_stored
+from tests.resilience.evidence import Asked, History, all_ended, read_stored
 from tests.resilience.followers import Follower, caught_up
 from tests.resilience.history import objections
 from tests.resilience.load import Load, Viewer
@@ -43,7 +43,6 @@ SETTLE_SECONDS: Final = 180.0
 CATCH_UP_SECONDS: Final = 60.0
 LOGGED_CHARACTERS: Final = 8_000
 SMALL: Final = {"width": 256, "height": 256, "previews": 1, "imagesPerModel": 1}
-UNFINISHED: Final = {"status": {"$in": ["PENDING", "GENERATING"]}}
 READ: Final = "query ($id: ID!) { conversation(id: $id) { id } }"
 
 Timed = tuple[Data, float]
@@ -278,11 +277,9 @@ async def _accepted_again(site: ReplicatedSite, load: Load, viewer: Viewer) -> f
 
 async def _history(site: ReplicatedSite, load: Load, chronicler: Chronicler) -> History:
     """All that has happened, once every output has ended and everybody knows."""
-
-    async def is_over() -> bool:
-        return await site.documents["turns"].find_one(UNFINISHED, {"_id": 1}) is None
-
-    await eventually(is_over, within=SETTLE_SECONDS, what="every output has ended")
+    await eventually(
+        lambda: all_ended(site.documents), within=SETTLE_SECONDS, what="every output has ended"
+    )
     await chronicler.caught_up()
     stored = await read_stored(site.documents, site.data_dir)
     turn_ids = [turn["_id"] for turn in stored.turns]
