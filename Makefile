@@ -3,6 +3,9 @@
 .PHONY: help install run worker cluster providers demo token studio format check test resilience schema bench audit lock clean
 
 export UV_PYTHON_DOWNLOADS := never
+# Some machines ask Python to keep no bytecode. Then each process, of which the tests start hundreds,
+# compiles everything that it imports: that takes longer than all else it does at its start.
+export PYTHONDONTWRITEBYTECODE :=
 export VIEWER ?= ana
 export PROVIDER
 KILLS ?= 500
