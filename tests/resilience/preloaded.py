@@ -66,12 +66,20 @@ class Preloaded:
         self._starting = asyncio.Lock()
 
     async def spawn(
-        self, command: Sequence[str], *, environment: Mapping[str, str], log: Path
+        self, command: Sequence[str], *, environment: Mapping[str, str], log: Path, root: Path
     ) -> Fork:
-        """Run a module with its arguments in a fork. Its output is appended to the log."""
+        """Run a module of the root with its arguments in a fork. Its output is appended to the log.
+
+        What has been imported helps only modules of this repository.
+        """
         async with asyncio.timeout(SPAWN_SECONDS):
             reader, writer = await asyncio.open_unix_connection(await self._listening())
-            wanted = {"command": command, "environment": environment, "log": os.fspath(log)}
+            wanted = {
+                "command": command,
+                "environment": environment,
+                "log": os.fspath(log),
+                "root": os.fspath(root),
+            }
             writer.write(json.dumps(wanted).encode())
             writer.write_eof()
             return Fork(int(await reader.readline()), reader, writer)
@@ -165,7 +173,9 @@ def _become(wanted: Mapping[str, Any], parent: int) -> NoReturn:
     os.dup2(log, sys.stderr.fileno())
     os.close(log)
     command, environment = wanted["command"], wanted["environment"]
-    if "LD_PRELOAD" in environment:  # read where a program is loaded
+    os.chdir(wanted["root"])
+    # LD_PRELOAD is read where a program is loaded.
+    if "LD_PRELOAD" in environment or wanted["root"] != os.fspath(ROOT):
         os.execve(sys.executable, [sys.executable, "-m", *command], environment)
     os.environ.clear()
     os.environ.update(environment)
