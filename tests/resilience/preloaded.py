@@ -67,13 +67,21 @@ class Preloaded:
         self._starting = asyncio.Lock()
 
     async def spawn(
-        self, command: Sequence[str], *, environment: Mapping[str, str], log: Path
+        self, command: Sequence[str], *, environment: Mapping[str, str], log: Path, root: Path
     ) -> Fork:
-        """Run a module with its arguments in a fork. Its output is appended to the log."""
+        """Run a module of the root with its arguments in a fork. Its output is appended to the log.
+
+        What has been imported helps only modules of this repository.
+        """
         async with asyncio.timeout(SPAWN_SECONDS):
             address = await self._listening(environment)
             reader, writer = await asyncio.open_unix_connection(address)
-            wanted = {"command": command, "environment": environment, "log": os.fspath(log)}
+            wanted = {
+                "command": command,
+                "environment": environment,
+                "log": os.fspath(log),
+                "root": os.fspath(root),
+            }
             writer.write(json.dumps(wanted).encode())
             writer.write_eof()
             return Fork(int(await reader.readline()), reader, writer)
@@ -174,6 +182,9 @@ def _become(wanted: Mapping[str, Any], parent: int) -> NoReturn:
     os.dup2(log, sys.stderr.fileno())
     os.close(log)
     command, environment = wanted["command"], wanted["environment"]
+    os.chdir(wanted["root"])
+    if wanted["root"] != os.fspath(ROOT):
+        os.execve(sys.executable, [sys.executable, "-m", *command], environment)
     os.environ.clear()
     os.environ.update(environment)
     gc.unfreeze()
