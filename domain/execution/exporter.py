@@ -105,11 +105,11 @@ class Exporter(JobRunner[Export]):
                 origin=None,
                 model_id=None,
             )
-            async for _ in contents.write(record.image for record, _ in page.items):
+            async for _ in contents.write(record.image for record in page.items):
                 yield None
             if not page.has_next:
                 return
-            position = page.items[-1][1]
+            position = page.positions[-1]
 
     async def _find_conversations(self, export: Export) -> AsyncIterator[Conversation]:
         if export.conversation_id is not None:
@@ -126,11 +126,11 @@ class Exporter(JobRunner[Export]):
                 source_image_id=None,
                 words=(),
             )
-            for conversation, _ in page.items:
+            for conversation in page.items:
                 yield conversation
             if not page.has_next:
                 return
-            position = page.items[-1][1]
+            position = page.positions[-1]
 
     async def _write_conversation(
         self, conversation: Conversation, contents: "_Contents", parts: list[str]
@@ -144,7 +144,7 @@ class Exporter(JobRunner[Export]):
                 conversation.owner_id, conversation.id, PageRequest(_TURNS, position)
             )
             # One that has never begun has nothing that could be taken back.
-            turns = [turn for turn, _ in page.items if turn.outputs]
+            turns = [turn for turn in page.items if turn.outputs]
             # The turns first: from them it is clear which images are needed.
             for turn in turns:
                 async for _ in contents.write(images_of_turn(turn)):
@@ -155,7 +155,7 @@ class Exporter(JobRunner[Export]):
                 await contents.writer.add_json(parts[-1], facts)
             if not page.has_next:
                 return
-            position = page.items[-1][1]
+            position = page.positions[-1]
 
 
 class _Contents:
