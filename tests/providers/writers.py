@@ -44,7 +44,12 @@ WRITERS: Final[Mapping[str, WritingVendor]] = {
     "openai": WritingVendor(
         open=OpenAIWriter,
         model="caption-gpt-6-luna",
-        refusals=("fail=chat-filter", "fail=chat-refusal", "fail=content_filter"),
+        refusals=(
+            "fail=chat-filter",
+            "fail=chat-refusal",
+            "fail=content_filter",
+            "fail=chat-sign",
+        ),
         failures={
             "fail=insufficient_quota": "PROVIDER_AUTHENTICATION",
             "fail=model_not_found": "MODEL_RETIRED",
@@ -57,7 +62,12 @@ WRITERS: Final[Mapping[str, WritingVendor]] = {
     "gemini": WritingVendor(
         open=GeminiWriter,
         model="caption-gemini-3-6-flash",
-        refusals=("fail=SAFETY", "fail=prompt-PROHIBITED_CONTENT", "fail=RECITATION"),
+        refusals=(
+            "fail=SAFETY",
+            "fail=prompt-PROHIBITED_CONTENT",
+            "fail=RECITATION",
+            "fail=chat-sign",
+        ),
         failures={
             "fail=key": "PROVIDER_AUTHENTICATION",
             "fail=404": "MODEL_RETIRED",
@@ -70,7 +80,13 @@ WRITERS: Final[Mapping[str, WritingVendor]] = {
     "openrouter": WritingVendor(
         open=OpenRouterWriter,
         model="caption-gpt-4-1",
-        refusals=("fail=chat-filter", "fail=chat-refusal", "fail=moderation", "fail=policy late"),
+        refusals=(
+            "fail=chat-filter",
+            "fail=chat-refusal",
+            "fail=chat-sign",
+            "fail=moderation",
+            "fail=policy late",
+        ),
         failures={
             "fail=credit": "PROVIDER_AUTHENTICATION",
             "fail=deprecated": "MODEL_RETIRED",
