@@ -2,7 +2,7 @@
 which are one object with a message, or events with its pieces.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,14 +39,27 @@ class ChatWords:
     explain_answer: Callable[[Answer, LeaveOut], GenerationFailed]
 
 
-def chat_dialect(name: str, *, key: str, url: str, words: ChatWords) -> CaptionDialect:
-    """How a provider is asked that has chat completions below this URL."""
-    address = f"{url.rstrip('/')}/chat/completions"
+def chat_dialect(
+    name: str,
+    *,
+    key: str,
+    headers: Mapping[str, str],
+    url: Callable[[str], str],
+    words: ChatWords,
+    model_name: Callable[[str], str] = str,
+) -> CaptionDialect:
+    """How a provider is asked that has chat completions. `url` says where for each model, and
+    `model_name` what the model is called there.
+    """
+
+    def url_of(request: CaptionRequest) -> str:
+        model, _ = endpoint_of(request, CaptionEndpoint)
+        return url(model)
 
     def body_of(request: CaptionRequest, references: Sequence[Reference]) -> Fields:
         model, endpoint = endpoint_of(request, CaptionEndpoint)
         return {
-            "model": model,
+            "model": model_name(model),
             "messages": _messages_for(request, references),
             "stream": True,
             **words.options(endpoint, max_tokens_for(request, endpoint)),
@@ -55,10 +68,10 @@ def chat_dialect(name: str, *, key: str, url: str, words: ChatWords) -> CaptionD
     return CaptionDialect(
         name=name,
         key=key,
-        headers={"authorization": f"Bearer {key}"},
+        headers=headers,
         pause_seconds=PAUSE_SECONDS,
         failure=words.explain_answer,
-        url=lambda _: address,
+        url=url_of,
         body=body_of,
         reply=lambda _, leave_out: ChatReply(leave_out, words=words),
     )

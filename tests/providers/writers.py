@@ -14,11 +14,13 @@ from domain.images import Image
 from domain.ports.providers import CaptionWriter
 from providers.catalogue import load_caption_models
 from providers.gemini.writer import GeminiWriter
+from providers.openai.backends import AzureBackend, OpenAIBackend
 from providers.openai.writer import OpenAIWriter
 from providers.openrouter.writer import OpenRouterWriter
 from providers.polling import Pace
 from providers.references import References
 from tests.providers.runs import QUICK, Played
+from tests.simulators.openai import CHAT_DEPLOYMENTS
 
 MESSAGE: Final = "Our new lavender soap"
 
@@ -40,9 +42,19 @@ class WritingVendor:
     """Scripts and the codes that they end with."""
 
 
+def _open_openai(references: References, /, *, key: str, url: str, **more: Any) -> OpenAIWriter:
+    return OpenAIWriter(references, OpenAIBackend(key=key, url=url), **more)
+
+
+def _open_azure(references: References, /, *, key: str, url: str, **more: Any) -> OpenAIWriter:
+    deployments = {model: name for name, model in CHAT_DEPLOYMENTS.items()}
+    backend = AzureBackend(key=key, url=url, api_version="preview", deployments=deployments)
+    return OpenAIWriter(references, backend, **more)
+
+
 WRITERS: Final[Mapping[str, WritingVendor]] = {
     "openai": WritingVendor(
-        open=OpenAIWriter,
+        open=_open_openai,
         model="caption-gpt-6-luna",
         refusals=(
             "fail=chat-filter",
@@ -57,6 +69,16 @@ WRITERS: Final[Mapping[str, WritingVendor]] = {
             "fail=server_error": "PROVIDER_UNAVAILABLE",
             "fail=server_error late": "PROVIDER_UNAVAILABLE",
             "fail=rate_limit_exceeded late": "PROVIDER_RATE_LIMITED",
+        },
+    ),
+    "azure": WritingVendor(
+        open=_open_azure,
+        model="caption-gpt-4-1",
+        refusals=("fail=chat-filter", "fail=content_filter", "fail=contentFilter"),
+        failures={
+            "fail=DeploymentNotFound": "PROVIDER_AUTHENTICATION",
+            "fail=invalid_value": "PROVIDER_REJECTED_INPUT",
+            "fail=server_error late": "PROVIDER_UNAVAILABLE",
         },
     ),
     "gemini": WritingVendor(
