@@ -145,6 +145,7 @@ class StoredRun(Stored, Run):
         "tries": Key("tries"),
         "rejected": Key("refused"),
         "job": Key("job"),
+        "landed": Key("landed", default=False, required=False),
     }
 
 
