@@ -28,6 +28,7 @@ from edge.hosts import KnownHosts
 from edge.http_requests import wants_page
 from edge.responses import error_response
 from edge.studio import PATH, studio_routes
+from edge.traces import FollowedRequests
 from metrics.requests import ObservedApp, ObservedExecutor
 from settings import Settings, origin_pattern, read_settings
 
@@ -64,7 +65,7 @@ def create_app(
                 router = KnownHosts(router, settings.allowed_hosts)
             if settings.trusted_proxies:
                 router = cast("ASGIApp", _behind_proxies(router, settings.trusted_proxies))
-            yield {"router": router, "limits": settings.limit}
+            yield {"router": FollowedRequests(router), "limits": settings.limit}
 
     return Starlette(routes=[Mount("/", app=_dispatch)], lifespan=lifespan)
 
@@ -106,7 +107,7 @@ def _make_router(settings: Settings, api: Api) -> Router:
         allow_origin_regex=origins,
         allow_methods=["GET", "POST"],
         allow_headers=["*"],  # tracing and client libraries add their own; cookies are never used
-        expose_headers=["retry-after"],
+        expose_headers=["retry-after", "traceparent", "x-request-id"],
         max_age=7200,
     )
 

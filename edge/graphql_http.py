@@ -21,7 +21,7 @@ from domain.errors import (
     Unauthenticated,
 )
 from edge.addresses import address_of
-from edge.admission import Admission, identify_request
+from edge.admission import Admission, logging_viewer
 from edge.errors import INTERNAL, internal_error
 from edge.execution import OperationExecutor
 from edge.http_requests import RequestRefused, choose_media_types, read_operation, wants_page
@@ -36,6 +36,7 @@ from edge.responses import (
     json_response,
 )
 from edge.result_streams import CallWhenGone, ResultStream
+from edge.traces import request_id
 
 _STATUSES: Final = {
     Overloaded.code: 503,
@@ -69,8 +70,8 @@ class GraphQLOverHTTP:
         self._show_ide = show_ide
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with identify_request() as request_id:
-            response = await self._respond(Request(scope, receive), request_id)
+        with logging_viewer():
+            response = await self._respond(Request(scope, receive), request_id())
             await response(scope, receive, partial(_send_not_indexed, send))
 
     async def _respond(self, request: Request, request_id: str) -> ASGIApp:

@@ -106,6 +106,7 @@ class HttpWebhookSender:
                 "webhook-id": message.id,
                 "webhook-timestamp": str(int(now.timestamp())),
                 "webhook-signature": Signer(held.secret).sign(message.id, now, body.decode()),
+                **_trace_headers(message),
             },
             content=body,
         )
@@ -143,6 +144,15 @@ class HttpWebhookSender:
     async def _find_addresses(self, url: httpx2.URL) -> list[str]:
         own = self._is_own_machine(url)
         return list(await find_addresses(url, loopback=own, resolve=self._resolve))
+
+
+def _trace_headers(message: Message) -> dict[str, str]:
+    if message.trace is None:
+        return {}
+    headers = {"x-request-id": message.trace.request_id}
+    if message.trace.traceparent is not None:
+        headers["traceparent"] = message.trace.traceparent
+    return headers
 
 
 def _parse(url: str) -> httpx2.URL | None:

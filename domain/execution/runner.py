@@ -34,6 +34,7 @@ from domain.ports.imaging import ImageProcessor
 from domain.ports.providers import CaptionWriter, Provider
 from domain.ports.repositories import ImageRepository
 from domain.registry import RegisteredModel
+from domain.traces import following
 
 log = logging.getLogger(__name__)
 
@@ -150,6 +151,10 @@ class OutputRun:
         If it is cancelled, it gives the output back for others to claim, or ends it as
         OUTCOME_UNKNOWN if a submission has not been answered.
         """
+        with following(self._claim.trace):
+            await self._run()
+
+    async def _run(self) -> None:
         started = asyncio.get_running_loop().time()
         log.info("output started", extra={**self._facts, "fence": self._claim.output.fence})
         lease = Lease(
