@@ -20,6 +20,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from assembly.catalogue import load_caption_registry, load_registry, load_trusted_documents
 from assembly.objects import image_origins
+from assembly.traces import open_exporters
 from bootstrap import Api, open_api
 from edge.graphql_http import GraphQLOverHTTP
 from edge.graphql_ws import GraphQLOverWebSocket
@@ -52,6 +53,8 @@ def create_app(
     if settings.default_models or settings.catalogue is not None:
         load_registry(settings)
     load_trusted_documents(settings)
+    if settings.traces:
+        open_exporters()
     if settings.default_caption_models:
         load_caption_registry(settings)
 
@@ -65,7 +68,7 @@ def create_app(
                 router = KnownHosts(router, settings.allowed_hosts)
             if settings.trusted_proxies:
                 router = cast("ASGIApp", _behind_proxies(router, settings.trusted_proxies))
-            yield {"router": FollowedRequests(router), "limits": settings.limit}
+            yield {"router": FollowedRequests(router, api.tracer), "limits": settings.limit}
 
     return Starlette(routes=[Mount("/", app=_dispatch)], lifespan=lifespan)
 

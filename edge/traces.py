@@ -11,11 +11,12 @@ from uuid import uuid4
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from domain.traces import Trace, current_trace, following
+from domain.traces import Span, Trace, Tracer, current_trace, following, span
 
 _ID: Final = "x-request-id"
 _PARENT: Final = "traceparent"
 _NAMES: Final = {name.encode(): name for name in (_ID, _PARENT)}
+_ROUTES: Final = ("graphql", "objects", "uploads", "logos", "studio", "healthz", "readyz")
 _ID_FORM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}", re.ASCII)
 _PARENT_FORM: Final = re.compile(
     r"(?!ff)(?P<version>[0-9a-f]{2})"
@@ -27,17 +28,37 @@ _PARENT_FORM: Final = re.compile(
 class FollowedRequests:
     """An ASGI application whose requests and sockets have ids, which its answers name."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, tracer: Tracer | None = None) -> None:
         self._app = app
+        self._tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def name(message: Message) -> None:
-            if message["type"] in {"http.response.start", "websocket.accept"}:
-                message["headers"] = [*message.get("headers", ()), *_write_headers()]
-            await send(message)
+        trace = renamed(None, _read_headers(scope["headers"]))
+        with following(trace, self._tracer):
+            if scope["type"] != "http":
+                # Its operations have spans: one for all of them would end with the socket.
+                await self._app(scope, receive, _naming(send))
+                return
+            facts = {"http.request.method": scope["method"], "http.route": route_of(scope["path"])}
+            with span("request", facts, inwards=True) as answering:
+                await self._app(scope, receive, _naming(send, answering))
 
-        with following(renamed(None, _read_headers(scope["headers"]))):
-            await self._app(scope, receive, name)
+
+def _naming(send: Send, answering: Span | None = None) -> Send:
+    async def name(message: Message) -> None:
+        if message["type"] in {"http.response.start", "websocket.accept"}:
+            message["headers"] = [*message.get("headers", ()), *_write_headers()]
+            if answering is not None and "status" in message:
+                answering.add({"http.response.status_code": message["status"]})
+        await send(message)
+
+    return name
+
+
+def route_of(path: str) -> str:
+    """The part of Darkroom that a path leads to."""
+    first = path.lstrip("/").partition("/")[0]
+    return first if first in _ROUTES else "other"
 
 
 def request_id() -> str:

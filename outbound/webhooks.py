@@ -13,6 +13,7 @@ from typing import Final
 import httpx2
 from standardwebhooks.webhooks import Webhook as Signer
 
+from domain.traces import current_trace
 from domain.webhooks import MAX_URL_LENGTH, Answer, HeldWebhook, Message
 from outbound.guarded import (
     Forbidden,
@@ -106,7 +107,7 @@ class HttpWebhookSender:
                 "webhook-id": message.id,
                 "webhook-timestamp": str(int(now.timestamp())),
                 "webhook-signature": Signer(held.secret).sign(message.id, now, body.decode()),
-                **_trace_headers(message),
+                **_trace_headers(),
             },
             content=body,
         )
@@ -146,12 +147,13 @@ class HttpWebhookSender:
         return list(await find_addresses(url, loopback=own, resolve=self._resolve))
 
 
-def _trace_headers(message: Message) -> dict[str, str]:
-    if message.trace is None:
+def _trace_headers() -> dict[str, str]:
+    trace = current_trace()
+    if trace is None:
         return {}
-    headers = {"x-request-id": message.trace.request_id}
-    if message.trace.traceparent is not None:
-        headers["traceparent"] = message.trace.traceparent
+    headers = {"x-request-id": trace.request_id}
+    if trace.traceparent is not None:
+        headers["traceparent"] = trace.traceparent
     return headers
 
 
