@@ -22,9 +22,16 @@ from domain.errors import (
 )
 from edge.addresses import address_of
 from edge.admission import Admission, logging_viewer
+from edge.early_answers import EarlyAnswer
 from edge.errors import INTERNAL, internal_error
 from edge.execution import OperationExecutor
-from edge.http_requests import RequestRefused, choose_media_types, read_operation, wants_page
+from edge.http_requests import (
+    TOO_LARGE,
+    RequestRefused,
+    choose_media_types,
+    read_operation,
+    wants_page,
+)
 from edge.media_types import STREAMS_IN_WORDS
 from edge.outcomes import Reason, Rejected, Result, Streaming
 from edge.responses import (
@@ -104,13 +111,14 @@ class GraphQLOverHTTP:
                 return _write_cacheable(outcome.result, media_type, request.headers)
             return _write_result(outcome.result, media_type)
         except RequestRefused as refused:
-            return error_response(
+            refusal = error_response(
                 refused.status,
                 refused.code,
                 str(refused),
                 headers=refused.headers,
                 media_type=media_type,
             )
+            return EarlyAnswer(refusal) if refused.status == TOO_LARGE else refusal
         except Unauthenticated as error:
             headers = {"WWW-Authenticate": "Bearer"}
             return error_response(
