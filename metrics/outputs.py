@@ -18,6 +18,7 @@ from domain.outputs import GenerationError, Output, OutputStatus, Preview, Provi
 from domain.parents import Parent
 from domain.ports.providers import CaptionObserver, CaptionWriter, Provider, RunObserver
 from domain.registry import Registry
+from domain.traces import span
 from metrics.series import UNKNOWN, Metrics
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.database import Database
@@ -176,7 +177,8 @@ class ObservedWriter:
 async def _measure(run: Awaitable[_Made], runs: Histogram, *, provider: str) -> _Made:
     began_at, outcome = perf_counter(), "CUT"
     try:
-        made = await run
+        with span("attempt", {"darkroom.provider": provider}):
+            made = await run
         outcome = "DELIVERED"
         return made
     except GenerationFailed as failure:

@@ -61,6 +61,7 @@ from storage.mongo.output_updates import (
 )
 from storage.mongo.outputs import preview_document, report_changes
 from storage.mongo.parents import end_outputs, read_parent
+from storage.mongo.traces import read_trace
 from storage.mongo.transaction import Abort, Transaction
 
 
@@ -123,6 +124,7 @@ class MongoClaimRepository:
             # The database's time of the claim.
             claimed_at=embedded["leaseUntil"] - lease,
             deadline_at=embedded["deadlineAt"],
+            trace=read_trace(embedded) or read_trace(found),
         )
 
     async def earlier_messages(self, claim: Claim, *, limit: int) -> Sequence[str]:

@@ -31,6 +31,7 @@ from domain.stored import (
 from domain.turns import PlannedOutput, TurnPlan, TurnStatus
 from storage.mongo.collections import Document
 from storage.mongo.images import StoredImage, image_document
+from storage.mongo.traces import trace_field
 
 
 def queued_output(planned: PlannedOutput, *, waits: bool = False) -> Document:
@@ -277,6 +278,7 @@ def new_parent(owner_id: ViewerId, plan: TurnPlan, *, waits: bool = False) -> Do
         ],
         "version": 1,
         "completedAt": None,
+        **trace_field(),
     }
 
 

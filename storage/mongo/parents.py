@@ -39,6 +39,7 @@ from storage.mongo.output_rules import (
 )
 from storage.mongo.output_updates import ending, following, versioned
 from storage.mongo.outputs import StoredPost, queued_output
+from storage.mongo.traces import trace_field
 from storage.mongo.transaction import Abort, SessionCollection, Transaction
 from storage.mongo.turns import read_turn
 
@@ -143,7 +144,7 @@ async def queue_again(
         unchanged.append({"outputs": {"$elemMatch": facts}})
         changes: Document = {
             name: {"$literal": value}
-            for name, value in document.items()
+            for name, value in {**document, **trace_field()}.items()
             if name != "creditsCharged"  # a caption that is rewritten has been paid for
         } | {
             "attempt": output.attempt + 1,
