@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any, Final
 
-from domain.import_format import NotAnExport
+from domain.import_format.facts import NotAnExport
 
 STREAMED_BYTES: Final = 4_000_000
 """About how much is held back before it is passed on."""

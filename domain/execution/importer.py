@@ -21,12 +21,12 @@ from domain.execution.leases import LeaseLost
 from domain.export_format import MANIFEST
 from domain.ids import ImageId
 from domain.images import Image, ImageRecord
-from domain.import_format import (
+from domain.import_format.facts import NotAnExport
+from domain.import_format.reader import (
     MAX_IMAGE_BYTES,
     ImportedConversation,
     ImportedImage,
     ImportReader,
-    NotAnExport,
 )
 from domain.jobs import KEPT, Import, JobClaim
 from domain.outputs import GenerationError
