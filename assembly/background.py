@@ -17,10 +17,12 @@ from domain.ports.execution import HintQueue
 from domain.ports.imaging import UploadProcessor
 from metrics.storage import ObservedReconciler
 from settings import Settings
+from storage.mongo.albums import MongoAlbumRepository
 from storage.mongo.contacts import MongoContactRepository
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.erasures import MongoErasureRepository
-from storage.mongo.jobs import MongoExportRepository, MongoImportRepository
+from storage.mongo.imports import MongoImportRepository
+from storage.mongo.jobs import MongoExportRepository
 from storage.mongo.outbox import MongoOutboxRepository
 from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.periodic import MongoPeriodicJobRepository
@@ -88,10 +90,12 @@ def make_importer(base: Base, upload_processor: UploadProcessor) -> Importer:
 def make_exporter(base: Base) -> Exporter:
     return Exporter(
         MongoExportRepository(base.database),
-        MongoConversationRepository(base.database),
-        MongoTurnRepository(base.database),
-        base.images,
-        base.objects,
+        conversations=MongoConversationRepository(base.database),
+        turns=MongoTurnRepository(base.database),
+        posts=MongoPostRepository(base.database),
+        albums=MongoAlbumRepository(base.database),
+        images=base.images,
+        objects=base.objects,
     )
 
 

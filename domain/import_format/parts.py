@@ -2,22 +2,23 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from domain.errors import GenerationErrorCode
-from domain.ids import ImageId, ModelId, ParentId
+from domain.ids import ImageId, ModelId, ParentId, ViewerId
 from domain.images import Drift, Image
 from domain.import_format.facts import Facts, NotAnExport
 from domain.import_format.new_ids import NewIds
-from domain.models import ImageFormat, Quality
+from domain.models import ImageFormat, Quality, Resolution
 from domain.outputs import UNFINISHED, GenerationError, Output, OutputStatus, Usage
-from domain.parents import TurnOptions
+from domain.parents import MAX_PROMPT_LENGTH, TurnOptions
 from domain.references import Reference, ReferenceOrigin
 
-MAX_OUTPUTS: Final = 20
+_MAX_OUTPUTS: Final = 20
 MAX_REFERENCES: Final = 200
 _MAX_IMAGES: Final = 20
 """Of one output."""
+_SLOTS: Final = range(1, 100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +28,33 @@ class PartsReader:
     ids: NewIds
     images: Mapping[ImageId, Image]
 
+    def parent(self, facts: Facts, parent_id: ParentId, owner_id: ViewerId) -> dict[str, Any]:
+        """The attributes that all parents have."""
+        created_at = facts.instant("createdAt")
+        return {
+            "id": parent_id,
+            "owner_id": owner_id,
+            "user_message": facts.text("userMessage", most=MAX_PROMPT_LENGTH),
+            "selected_model_ids": tuple(
+                ModelId(one) for one in facts.texts("selectedModels", most=_MAX_OUTPUTS)
+            ),
+            "references": self.references(facts),
+            "previous_were_named": facts.flag("previousWereNamed"),
+            "aspect_ratio": facts.ratio("aspectRatio"),
+            "resolution": facts.member("resolution", Resolution),
+            "options": self.options(facts.inside("options")),
+            "outputs": self.outputs(facts, parent_id),
+            "version": 1,
+            "created_at": created_at,
+            "updated_at": facts.optional("updatedAt", facts.instant) or created_at,
+            "completed_at": facts.optional("completedAt", facts.instant) or created_at,
+        }
+
     def outputs(self, facts: Facts, parent_id: ParentId) -> tuple[Output, ...]:
         """All have ended: what had not is cancelled."""
         outputs = tuple(
             self.output(Facts(one, "An output"), parent_id)
-            for one in facts.list("outputs", most=MAX_OUTPUTS)
+            for one in facts.list("outputs", most=_MAX_OUTPUTS)
         )
         if not outputs or len({one.slot for one in outputs}) != len(outputs):
             raise NotAnExport("There are no outputs, or two of one slot.")
@@ -39,8 +62,8 @@ class PartsReader:
             raise NotAnExport("Two outputs are chosen.")
         return outputs
 
-    def output(self, facts: Facts, parent_id: ParentId) -> Output:
-        slot = facts.number("slot", least=1, most=99)
+    def output(self, facts: Facts, parent_id: ParentId, *, slots: range = _SLOTS) -> Output:
+        slot = facts.number("slot", least=slots[0], most=slots[-1])
         delivered = tuple(
             self.images[image_id]
             for name in facts.texts("images", most=_MAX_IMAGES)
@@ -71,6 +94,7 @@ class PartsReader:
             text=facts.optional("text", facts.text),
             usage=_read_usage(facts.optional("usage", facts.inside)),
             error=_read_error(facts, status),
+            waits=facts.optional("waits", facts.flag) or False,
             runs=(),
             credits_reserved=0,
             credits_charged=0,

@@ -49,6 +49,12 @@ _OF_PARENTS: Final = [
         partialFilterExpression={"outputs.preview.key": {"$exists": True}},
     ),
 ]
+_OF_IMPORT: Final = IndexModel(
+    [("ownerId", ASCENDING), ("importId", ASCENDING)],
+    name="imported",
+    partialFilterExpression={"importId": {"$exists": True}},
+)
+"""What an import has made is found if it fails."""
 _INDEXES: Final[dict[str, list[IndexModel]]] = {
     "conversations": [
         IndexModel([("ownerId", ASCENDING), ("updatedAt", DESCENDING), ("_id", DESCENDING)]),
@@ -57,6 +63,7 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
     ],
     "turns": [
         *_OF_PARENTS,
+        _OF_IMPORT,
         # Of turns that wait for the one before them, in the order of their ids.
         IndexModel(
             [("status", ASCENDING), ("_id", ASCENDING)],
@@ -76,6 +83,7 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
     ],
     "posts": [
         *_OF_PARENTS,
+        _OF_IMPORT,
         IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING), ("_id", DESCENDING)]),
     ],
     "images": [
@@ -87,6 +95,7 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
         ),
         IndexModel([("ownerId", ASCENDING), ("words", ASCENDING)]),
         IndexModel("key"),
+        _OF_IMPORT,
     ],
     "prompts": [
         IndexModel([("ownerId", ASCENDING), ("lastUsedAt", DESCENDING), ("_id", DESCENDING)]),
