@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from assembly.base import DELIVERY_RULES, Base
 from domain.cleanup.collector import OrphanCollector
 from domain.cleanup.erasure import ViewerEraser
+from domain.cleanup.expiry import ExpiryCleaner
+from domain.cleanup.store_ownership import StoreOwnership
 from domain.delivery.deliverer import Deliverer
 from domain.execution.dispatcher import Dispatcher
 from domain.execution.exporter import Exporter
@@ -28,6 +30,7 @@ from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.periodic import MongoPeriodicJobRepository
 from storage.mongo.posts import MongoPostRepository
 from storage.mongo.referenced_objects import MongoReferencedObjectRepository
+from storage.mongo.trash import MongoTrashRepository
 from storage.mongo.turns import MongoTurnRepository
 from storage.mongo.uploads import MongoUploadRepository
 
@@ -100,13 +103,19 @@ def make_exporter(base: Base) -> Exporter:
 
 
 def make_orphan_collector(base: Base) -> OrphanCollector:
-    return OrphanCollector(
-        MongoPeriodicJobRepository(base.database),
-        MongoUploadRepository(base.database),
-        ObservedReconciler(
-            base.objects, MongoReferencedObjectRepository(base.database), base.metrics
-        ),
+    periodic_jobs = MongoPeriodicJobRepository(base.database)
+    referenced = MongoReferencedObjectRepository(base.database)
+    expiry = ExpiryCleaner(
+        periodic_jobs,
+        StoreOwnership(base.objects, referenced),
+        expiring={
+            "uploads": MongoUploadRepository(base.database),
+            "exports": MongoExportRepository(base.database),
+        },
+        restorable={"trash": MongoTrashRepository(base.database)},
     )
+    reconciler = ObservedReconciler(base.objects, referenced, base.metrics)
+    return OrphanCollector(periodic_jobs, expiry, reconciler)
 
 
 async def open_publisher(settings: Settings, stack: AsyncExitStack) -> HintQueue:

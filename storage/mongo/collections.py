@@ -1,6 +1,7 @@
 """The collections of the database, by name, with their indexes."""
 
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from pymongo import ASCENDING, DESCENDING, IndexModel
@@ -127,7 +128,7 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
             partialFilterExpression={"status": UNFINISHED_JOB},
         ),
         IndexModel("key", partialFilterExpression={"key": {"$type": "string"}}),
-        IndexModel("expiresAt", expireAfterSeconds=0),
+        IndexModel("expiresAt", name="over"),
     ],
     "imports": [
         IndexModel("ownerId"),
@@ -141,7 +142,7 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
     "trash": [
         IndexModel([("ownerId", ASCENDING), ("conversationId", ASCENDING)]),
         IndexModel("key", partialFilterExpression={"key": {"$exists": True}}),
-        IndexModel("until", expireAfterSeconds=0),
+        IndexModel("until", name="over"),
     ],
     "uploads": [
         IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING)]),
@@ -202,6 +203,8 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
     "stores": [IndexModel("foundAt", expireAfterSeconds=ABILITIES_SECONDS)],
     "withdrawals": [IndexModel("createdAt", expireAfterSeconds=WITHDRAWN_SECONDS)],
 }
+_RETIRED_INDEXES: Final = {"exports": ["expiresAt_1"], "trash": ["until_1"]}
+"""By name. The database deleted records by them, and not the bytes."""
 COLLECTIONS: Final = tuple(_INDEXES)
 
 
@@ -330,5 +333,8 @@ async def prepare(database: AsyncDatabase[Document]) -> None:
             except OperationFailure as error:
                 if error.code != _NAMESPACE_EXISTS:  # another process came first
                     raise
+        for retired in _RETIRED_INDEXES.get(name, ()):
+            with suppress(OperationFailure):  # there is none, as in a new database
+                await database[name].drop_index(retired)
         if indexes:
             await database[name].create_indexes(indexes)

@@ -1,6 +1,6 @@
 """Jobs as documents, with a lease that every write of their progress renews."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Generic
 
@@ -16,6 +16,7 @@ from storage.mongo.accounts import touch_account
 from storage.mongo.collections import UNFINISHED_JOB, Document
 from storage.mongo.database import Database, repository
 from storage.mongo.output_rules import from_now
+from storage.mongo.periodic import surely_over
 from storage.mongo.transaction import Abort, Transaction
 
 
@@ -137,6 +138,14 @@ class MongoExportRepository(MongoJobRepository[Export]):
     ) -> bool:
         update = ending(OutputStatus.COMPLETED, kept=kept, key=key, byteSize=byte_size)
         return await self._write(claim, update)
+
+    async def over(self, *, limit: int) -> Mapping[str, Sequence[str]]:
+        # Of all viewers, as uploads.
+        found = self._jobs.find({"expiresAt": {"$lt": surely_over()}}, {"key": 1}).limit(limit)
+        return {one["_id"]: [one["key"]] if one["key"] else [] async for one in found}
+
+    async def forget(self, ids: Iterable[str]) -> None:
+        await self._jobs.delete_many({"_id": {"$in": list(ids)}})
 
     def _to_document(self, job: Export) -> Document:
         return {"conversationId": job.conversation_id, "key": None, "byteSize": None}

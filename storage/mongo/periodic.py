@@ -5,7 +5,7 @@ writes nothing.
 """
 
 import secrets
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from pymongo import ReturnDocument
@@ -15,6 +15,7 @@ from storage.mongo.collections import Document
 from storage.mongo.database import Database, repository
 from storage.mongo.output_rules import from_now
 
+_CLOCKS_DIFFER: Final = timedelta(minutes=1)
 _DUE: Final[Document] = {"$lte": ["$notBefore", "$$NOW"]}
 """Missing sorts before every date, so that a new one is due."""
 
@@ -50,3 +51,8 @@ class MongoPeriodicJobRepository:
         )
         assert found is not None
         return PeriodicJob(found["times"], found["begunAt"]) if found["begunBy"] == ours else None
+
+
+def surely_over() -> datetime:
+    """What ends before has ended by the clock of every process."""
+    return datetime.now(UTC) - _CLOCKS_DIFFER
