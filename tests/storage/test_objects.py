@@ -280,9 +280,9 @@ def test_a_killed_process_leaves_only_whole_objects_and_known_leftovers(tmp_path
 
         async def main():
             store = FolderObjectStore(Path(sys.argv[1]), public_url="", signer=Signer(b"-"))
-            print("ready", flush=True)
             while True:
                 await store.put(new_key("images", "image/png"), b"x" * 6_000_000)
+                print("put", flush=True)
 
         asyncio.run(main())
         """
