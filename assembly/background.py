@@ -49,6 +49,7 @@ def make_dispatcher(base: Base) -> Dispatcher:
         caption_models=base.caption_models,
         writers=base.writers,
         availability=base.availability,
+        tracer=base.tracer,
     )
     return Dispatcher(base.claims, runner)
 
@@ -66,7 +67,7 @@ def make_sweeper(base: Base, dispatcher: Dispatcher | None) -> Sweeper:
 
 def make_deliverer(base: Base) -> Deliverer:
     outbox = MongoOutboxRepository(base.database)
-    return Deliverer(outbox, base.webhook_sender, rules=DELIVERY_RULES)
+    return Deliverer(outbox, base.webhook_sender, rules=DELIVERY_RULES, tracer=base.tracer)
 
 
 def make_viewer_eraser(base: Base) -> ViewerEraser:

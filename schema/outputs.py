@@ -24,7 +24,7 @@ described_enum(
     GENERATING="The model is running.",
     COMPLETED="At least one image was delivered.",
     FAILED="It ended without an image; `error` says why.",
-    CANCELLED="The viewer cancelled it.",
+    CANCELLED="The viewer cancelled it before it had an image.",
 )
 described_enum(
     references.ReferenceOrigin,
@@ -157,7 +157,11 @@ class Output(Node):
         description="The first delivered image: the one that is used when the output is a "
         "reference. Null if there is none."
     )
-    images: list[Image] = strawberry.field(description="All delivered images.")
+    images: list[Image] = strawberry.field(
+        description="All delivered images. If a model makes several one by one, each is here as "
+        "soon as it has landed, while `status` is GENERATING. If the others fail then, or the "
+        "output is cancelled, it is COMPLETED with those that it has."
+    )
     text: str | None = strawberry.field(
         description="The text that the model returned with its image. Null if there is none."
     )
@@ -196,7 +200,7 @@ class Output(Node):
         description="The credits that are reserved for it. 0 once it has ended."
     )
     credits_charged: int = strawberry.field(
-        description="The credits that were charged for its delivered images."
+        description="The credits that were charged for its delivered images: 0 until it ends."
     )
     queued_at: datetime = strawberry.field(description="When the current attempt was requested.")
     started_at: datetime | None = strawberry.field(

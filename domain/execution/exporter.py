@@ -221,7 +221,7 @@ async def _pages(
         page = await read(PageRequest(size, position))
         if not page.items:
             return
-        yield [item for item, _ in page.items]
+        yield page.items
         if not page.has_next:
             return
-        position = page.items[-1][1]
+        position = page.positions[-1]

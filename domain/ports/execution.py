@@ -95,8 +95,19 @@ class ClaimRepository(Protocol):
     ) -> bool:
         """Write what is not None. `text`: a caption as far as it is written."""
 
-    async def land(self, claim: Claim, records: Sequence[ImageRecord], report: Report) -> bool:
-        """End the output with its images, write their records and charge for them, together."""
+    async def add_images(
+        self, claim: Claim, records: Sequence[ImageRecord], report: Report, *, runs: Sequence[Run]
+    ) -> bool:
+        """Show images of an output that goes on, with their records and the state of its runs,
+        together. From then on it ends as completed, whatever happens.
+        """
+
+    async def land(
+        self, claim: Claim, records: Sequence[ImageRecord], report: Report, *, landed: int = 0
+    ) -> bool:
+        """End the output with these images too, write their records and charge for all, together.
+        `landed`: how many it has already.
+        """
 
     async def land_caption(
         self, claim: Claim, delivery: CaptionDelivery
@@ -106,15 +117,16 @@ class ClaimRepository(Protocol):
         """
 
     async def fail(self, claim: Claim, error: GenerationError) -> bool:
-        """End the output without images, and release its credits. With a caption, the outputs that
-        wait for it are cancelled.
+        """End the output, and release its credits. With a caption, the outputs that wait for it are
+        cancelled. If some of its images have landed, it is completed, and they are charged.
         """
 
     async def end_overdue(self, *, max_queued: timedelta, limit: int) -> Sequence[OutputId]:
         """End, as timed out, outputs of all viewers that no worker holds and that are past their
         deadline or have been queued for this long.
 
-        Release their credits. Return what was ended.
+        Release their credits, or complete those of which some images have landed. Return what was
+        ended.
         """
 
 

@@ -125,7 +125,7 @@ class WaitingTurns:
         before = PageRequest(1, (turn.turn_index,), backwards=True)
         page = await self.turns.page(viewer.id, turn.conversation_id, before)
         conversation = conversations.get(turn.conversation_id)
-        previous = page.items[0][0] if page.items else None
+        previous = page.items[0] if page.items else None
         if conversation is None or (previous is not None and previous.in_progress):
             return
         if previous is not None and previous.status is not TurnStatus.COMPLETED:

@@ -46,7 +46,7 @@ class MongoAlbumRepository:
         entries = self._database.album_images.find(query).sort("position", 1)
         found = await entries.limit(request.size + 1).to_list()
         page = cut(request, found, lambda entry: (entry["position"],))
-        ids = [entry["imageId"] for entry, _ in page.items]
+        ids = [entry["imageId"] for entry in page.items]
         records = {
             one["_id"]: read_record(one)
             async for one in self._database.images.find(
@@ -54,10 +54,10 @@ class MongoAlbumRepository:
             )
         }
         # One that has been deleted between the two reads is left out.
-        items = [(entry, at) for entry, at in page.items if entry["imageId"] in records]
-        return Page(tuple(items), page.has_next, page.has_previous).map(
-            lambda entry: records[entry["imageId"]]
-        )
+        kept = [entry for entry in page.items if entry["imageId"] in records]
+        positions = [(entry["position"],) for entry in kept]
+        images = [records[entry["imageId"]] for entry in kept]
+        return Page(images, positions, page.has_next, page.has_previous)
 
     async def create(
         self, viewer_id: ViewerId, album_id: AlbumId, *, title: str, image_ids: Sequence[ImageId]

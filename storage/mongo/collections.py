@@ -1,12 +1,9 @@
 """The collections of the database, by name, with their indexes."""
 
 from abc import ABC, abstractmethod
-from contextlib import suppress
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from pymongo import ASCENDING, DESCENDING, IndexModel
-from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import OperationFailure
 
 from domain.ids import ParentId
 from domain.webhooks import LOG_LIFE
@@ -35,7 +32,6 @@ SEARCHED_FIRST, *_SEARCHED_NEXT = PARENTS.values()
 OPEN_TURN: Final = {"$in": ["WAITING", "PENDING", "GENERATING"]}
 """Of a turn that has not ended, whether it has begun or not."""
 
-_NAMESPACE_EXISTS: Final = 48
 _OF_PARENTS: Final = [
     IndexModel([("ownerId", ASCENDING), ("status", ASCENDING)]),
     IndexModel([("references.image.id", ASCENDING)]),
@@ -56,7 +52,7 @@ _OF_IMPORT: Final = IndexModel(
     partialFilterExpression={"importId": {"$exists": True}},
 )
 """What an import has made is found if it fails."""
-_INDEXES: Final[dict[str, list[IndexModel]]] = {
+INDEXES: Final[dict[str, list[IndexModel]]] = {
     "conversations": [
         IndexModel([("ownerId", ASCENDING), ("updatedAt", DESCENDING), ("_id", DESCENDING)]),
         IndexModel([("ownerId", ASCENDING), ("sourceImage.id", ASCENDING)]),
@@ -203,9 +199,9 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
     "stores": [IndexModel("foundAt", expireAfterSeconds=ABILITIES_SECONDS)],
     "withdrawals": [IndexModel("createdAt", expireAfterSeconds=WITHDRAWN_SECONDS)],
 }
-_RETIRED_INDEXES: Final = {"exports": ["expiresAt_1"], "trash": ["until_1"]}
+RETIRED_INDEXES: Final = {"exports": ["expiresAt_1"], "trash": ["until_1"]}
 """By name. The database deleted records by them, and not the bytes."""
-COLLECTIONS: Final = tuple(_INDEXES)
+COLLECTIONS: Final = tuple(INDEXES)
 
 
 class Collections(ABC, Generic[Collection]):
@@ -321,20 +317,3 @@ def over_all_parents(stages: list[Document]) -> list[Document]:
     """The stages over parents of all kinds, if they are run on `SEARCHED_FIRST`."""
     others = ({"$unionWith": {"coll": name, "pipeline": stages}} for name in _SEARCHED_NEXT)
     return [*stages, *others]
-
-
-async def prepare(database: AsyncDatabase[Document]) -> None:
-    """Make the collections and indexes that are not there yet."""
-    existing = set(await database.list_collection_names())
-    for name, indexes in _INDEXES.items():
-        if name not in existing:
-            try:
-                await database.create_collection(name, check_exists=False)
-            except OperationFailure as error:
-                if error.code != _NAMESPACE_EXISTS:  # another process came first
-                    raise
-        for retired in _RETIRED_INDEXES.get(name, ()):
-            with suppress(OperationFailure):  # there is none, as in a new database
-                await database[name].drop_index(retired)
-        if indexes:
-            await database[name].create_indexes(indexes)

@@ -31,6 +31,7 @@ from domain.stored import (
 from domain.turns import PlannedOutput, TurnPlan, TurnStatus
 from storage.mongo.collections import Document
 from storage.mongo.images import StoredImage, image_document
+from storage.mongo.traces import trace_field
 
 
 def queued_output(planned: PlannedOutput, *, waits: bool = False) -> Document:
@@ -148,6 +149,7 @@ class StoredRun(Stored, Run):
         "tries": Key("tries"),
         "rejected": Key("refused"),
         "job": Key("job"),
+        "landed": Key("landed", default=False, required=False),
     }
 
 
@@ -279,6 +281,7 @@ def new_parent(owner_id: ViewerId, plan: TurnPlan, *, waits: bool = False) -> Do
         ],
         "version": 1,
         "completedAt": None,
+        **trace_field(),
     }
 
 

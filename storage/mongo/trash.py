@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from domain.conflicts import Conflict
-from domain.execution.rules import derive_status
+from domain.credits import charge_for
+from domain.execution.rules import derive_status, end_of
 from domain.ids import ConversationId, ViewerId
 from domain.outputs import OutputStatus
 from domain.turns import TurnStatus
@@ -23,7 +24,6 @@ from storage.mongo.periodic import surely_over
 from storage.mongo.transaction import Abort, Transaction
 
 _ENDED: Final[Document] = {
-    "status": OutputStatus.CANCELLED.value,
     "creditsReserved": 0,
     "progress": None,
     "queuePosition": None,
@@ -129,12 +129,25 @@ async def take_back(
     return conversation
 
 
+def _end_output(output: Document, now: datetime, *, asked: int) -> None:
+    delivered = len(output["images"])
+    status = end_of(OutputStatus.CANCELLED, has_images=delivered > 0)
+    charged = charge_for(output["creditsReserved"], delivered=delivered, asked=asked)
+    output |= {
+        **_ENDED,
+        "status": status.value,
+        "creditsCharged": charged,
+        "version": output["version"] + 1,
+        "completedAt": now,
+    }
+
+
 def _end(turn: Document, now: datetime) -> Document:
     """The turn without what runs, and without previews, whose bytes are deleted."""
     for output in turn["outputs"]:
         output["preview"] = None
         if output["status"] in UNFINISHED_OUTPUT:
-            output |= {**_ENDED, "version": output["version"] + 1, "completedAt": now}
+            _end_output(output, now, asked=turn["options"]["imagesPerModel"])
     statuses = [OutputStatus(output["status"]) for output in turn["outputs"]]
     if turn.pop("waiting", None) is not None:
         turn["status"] = TurnStatus.CANCELLED.value

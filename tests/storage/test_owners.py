@@ -452,7 +452,7 @@ async def _webhook(database: Database) -> None:
     _, turn = await a_conversation(database)
     assert await MongoOutputRepository(database).cancel(ANA, turn.id, [1])
     assert [one.id for one in await webhooks.list(ANA)] == [webhook.id]
-    ((delivery, _), *_) = (await webhooks.page(ANA, webhook.id, PageRequest())).items
+    (delivery, *_) = (await webhooks.page(ANA, webhook.id, PageRequest())).items
     assert await webhooks.replay(ANA, delivery.id)
     assert await webhooks.delete(ANA, webhook.id)
 
