@@ -101,6 +101,7 @@ def _start_at(address: str) -> None:
             [sys.executable, "-m", __name__, str(listener.fileno()), str(os.getpid())],
             cwd=ROOT,
             pass_fds=[listener.fileno()],
+            start_new_session=True,  # Ctrl-C is for whoever stops them in order
             stdin=subprocess.DEVNULL,
         )
     atexit.register(_end, process)
