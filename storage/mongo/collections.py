@@ -46,6 +46,12 @@ _OF_PARENTS: Final = [
         partialFilterExpression={"outputs.preview.key": {"$exists": True}},
     ),
 ]
+_OF_IMPORT: Final = IndexModel(
+    [("ownerId", ASCENDING), ("importId", ASCENDING)],
+    name="imported",
+    partialFilterExpression={"importId": {"$exists": True}},
+)
+"""What an import has made is found if it fails."""
 INDEXES: Final[dict[str, list[IndexModel]]] = {
     "conversations": [
         IndexModel([("ownerId", ASCENDING), ("updatedAt", DESCENDING), ("_id", DESCENDING)]),
@@ -54,6 +60,7 @@ INDEXES: Final[dict[str, list[IndexModel]]] = {
     ],
     "turns": [
         *_OF_PARENTS,
+        _OF_IMPORT,
         # Of turns that wait for the one before them, in the order of their ids.
         IndexModel(
             [("status", ASCENDING), ("_id", ASCENDING)],
@@ -73,6 +80,7 @@ INDEXES: Final[dict[str, list[IndexModel]]] = {
     ],
     "posts": [
         *_OF_PARENTS,
+        _OF_IMPORT,
         IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING), ("_id", DESCENDING)]),
     ],
     "images": [
@@ -84,6 +92,7 @@ INDEXES: Final[dict[str, list[IndexModel]]] = {
         ),
         IndexModel([("ownerId", ASCENDING), ("words", ASCENDING)]),
         IndexModel("key"),
+        _OF_IMPORT,
     ],
     "prompts": [
         IndexModel([("ownerId", ASCENDING), ("lastUsedAt", DESCENDING), ("_id", DESCENDING)]),
@@ -115,7 +124,7 @@ INDEXES: Final[dict[str, list[IndexModel]]] = {
             partialFilterExpression={"status": UNFINISHED_JOB},
         ),
         IndexModel("key", partialFilterExpression={"key": {"$type": "string"}}),
-        IndexModel("expiresAt", expireAfterSeconds=0),
+        IndexModel("expiresAt", name="over"),
     ],
     "imports": [
         IndexModel("ownerId"),
@@ -129,7 +138,7 @@ INDEXES: Final[dict[str, list[IndexModel]]] = {
     "trash": [
         IndexModel([("ownerId", ASCENDING), ("conversationId", ASCENDING)]),
         IndexModel("key", partialFilterExpression={"key": {"$exists": True}}),
-        IndexModel("until", expireAfterSeconds=0),
+        IndexModel("until", name="over"),
     ],
     "uploads": [
         IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING)]),
@@ -190,6 +199,8 @@ INDEXES: Final[dict[str, list[IndexModel]]] = {
     "stores": [IndexModel("foundAt", expireAfterSeconds=ABILITIES_SECONDS)],
     "withdrawals": [IndexModel("createdAt", expireAfterSeconds=WITHDRAWN_SECONDS)],
 }
+RETIRED_INDEXES: Final = {"exports": ["expiresAt_1"], "trash": ["until_1"]}
+"""By name. The database deleted records by them, and not the bytes."""
 COLLECTIONS: Final = tuple(INDEXES)
 
 

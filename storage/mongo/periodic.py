@@ -1,10 +1,13 @@
 """Periodic jobs, each done by one process at a time."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from domain.ports.cleanup import PeriodicJob
 from storage.mongo.database import Database, repository
 from storage.mongo.due import begin_if_due
+
+_CLOCKS_DIFFER: Final = timedelta(minutes=1)
 
 
 @repository
@@ -18,3 +21,8 @@ class MongoPeriodicJobRepository:
     async def begin(self, name: str, *, every: timedelta) -> PeriodicJob | None:
         found = await begin_if_due(self._jobs, name, every=every)
         return PeriodicJob(found["times"], found["begunAt"]) if found else None
+
+
+def surely_over() -> datetime:
+    """What ends before has ended by the clock of every process."""
+    return datetime.now(UTC) - _CLOCKS_DIFFER

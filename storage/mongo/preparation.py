@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from pymongo import IndexModel
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import DuplicateKeyError, OperationFailure
 
-from storage.mongo.collections import INDEXES, Document
+from storage.mongo.collections import INDEXES, RETIRED_INDEXES, Document
 from storage.mongo.due import begin_if_due
 
 log = structlog.get_logger(__name__)
@@ -30,7 +31,9 @@ _MOST_LOOKS: Final = BUILD_SECONDS
 _NAMESPACE_EXISTS: Final = 48
 
 Missing = Mapping[str, Sequence[IndexModel]]
-"""The indexes that are missing, by the names of their collections."""
+"""The indexes that are missing, by the names of their collections. Of one that has retired indexes,
+there may be none.
+"""
 
 
 async def prepare(database: AsyncDatabase[Document]) -> None:
@@ -59,7 +62,8 @@ async def _find_missing(database: AsyncDatabase[Document]) -> Missing:
             continue
         found = [_described(one) async for one in await database[name].list_indexes()]
         lacking = [one for one in indexes if _described(one.document) not in found]
-        if lacking:
+        retired = RETIRED_INDEXES.get(name, ())
+        if lacking or any(one["name"] in retired for one in found):
             missing[name] = lacking
     return missing
 
@@ -79,6 +83,9 @@ async def _build(database: AsyncDatabase[Document], missing: Missing) -> None:
     existing = set(await database.list_collection_names())
     with pymongo.timeout(BUILD_SECONDS):
         for name, indexes in missing.items():
+            for retired in RETIRED_INDEXES.get(name, ()):
+                with suppress(OperationFailure):  # there is none
+                    await database[name].drop_index(retired)
             if name not in existing:
                 await _create(database, name)
             elif indexes:
