@@ -1,7 +1,6 @@
-"""Who a request or socket is for: its id in the logs, and its scope by its token."""
+"""Who a request or socket is for: its scope, by its token."""
 
 import asyncio
-from secrets import token_hex
 from typing import Final
 
 import structlog
@@ -60,15 +59,13 @@ class Admission:
         return viewer
 
 
-class identify_request:  # noqa: N801 (reads as a phrase: `with identify_request() as request_id:`)
-    """Give a request or socket an id, which every log line within it has."""
+class logging_viewer:  # noqa: N801 (reads as a phrase: `with logging_viewer():`)
+    """Let every log line within name the viewer who is admitted there."""
 
     __slots__ = ()
 
-    def __enter__(self) -> str:
-        request_id = token_hex(16)
-        structlog.contextvars.bind_contextvars(request_id=request_id)
-        return request_id
+    def __enter__(self) -> None:
+        return None
 
     def __exit__(self, *_: object) -> None:
-        structlog.contextvars.unbind_contextvars("request_id", "viewer_id")
+        structlog.contextvars.unbind_contextvars("viewer_id")

@@ -18,6 +18,7 @@ from domain.ports.objects import (
     StoredObject,
 )
 from domain.ports.observers import DatabaseObserver
+from domain.traces import span
 from domain.uploads import EVERY_ABILITY, DeclaredFile, UploadAbilities, UploadMethod, UploadOffer
 from metrics.series import Metrics
 from storage.mongo.database import Database
@@ -114,7 +115,8 @@ class ObservedObjects:
     async def _measure(self, call: str, running: Awaitable[_Result]) -> _Result:
         began_at, failure = perf_counter(), None
         try:
-            return await running
+            with span(f"store {call}", outwards=True):
+                return await running
         except BaseException as error:
             failure = error
             raise

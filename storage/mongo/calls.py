@@ -20,6 +20,7 @@ from pymongo.errors import (
 
 from domain.errors import Overloaded
 from domain.ports.observers import DatabaseObserver
+from domain.traces import span
 from domain.waiting import seconds_left
 
 MAX_CALLS: Final = 80
@@ -28,6 +29,7 @@ SLOT_SECONDS: Final = 2
 _LEAST_SECONDS: Final = 0.2
 LAST_SECONDS: Final = 3
 """How long calls may still run when the database is closed."""
+_DATABASE: Final = {"db.system.name": "mongodb"}
 
 Result = TypeVar("Result")
 
@@ -127,7 +129,7 @@ class Calls:
         limit = nullcontext() if left is None else pymongo.timeout(max(left, _LEAST_SECONDS))
         failure: BaseException | None = None
         try:
-            with translated(), limit:
+            with span(f"database {repository}", _DATABASE, outwards=True), translated(), limit:
                 try:
                     return await work()
                 except ConfigurationError:

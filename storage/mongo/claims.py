@@ -5,7 +5,7 @@ Every filter names the parent's owner, the shard key, except those of the two se
 unfinished parents of all viewers: `list_waiting` and `end_overdue`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -61,6 +61,7 @@ from storage.mongo.output_updates import (
 )
 from storage.mongo.outputs import preview_document, report_changes
 from storage.mongo.parents import end_outputs, read_parent
+from storage.mongo.traces import read_trace
 from storage.mongo.transaction import Abort, Transaction
 
 
@@ -123,6 +124,7 @@ class MongoClaimRepository:
             # The database's time of the claim.
             claimed_at=embedded["leaseUntil"] - lease,
             deadline_at=embedded["deadlineAt"],
+            trace=read_trace(embedded) or read_trace(found),
         )
 
     async def earlier_messages(self, claim: Claim, *, limit: int) -> Sequence[str]:
@@ -178,17 +180,41 @@ class MongoClaimRepository:
             changes["text"] = {"$literal": text}
         return await self._write_seen(claim, changes)
 
-    async def land(self, claim: Claim, records: Sequence[ImageRecord], report: Report) -> bool:
+    async def add_images(
+        self, claim: Claim, records: Sequence[ImageRecord], report: Report, *, runs: Sequence[Run]
+    ) -> bool:
+        changes: Document = {
+            "images": _with_images(records),
+            "runs": furthest_runs(runs),
+            **report_changes(report),
+        }
+        # A repeated write, of which the first one's answer was lost, adds nothing.
+        ids = [record.image.id for record in records]
+        query = writable_by(claim, images={"$not": {"$elemMatch": {"id": {"$in": ids}}}})
+        documents = [record_document(claim.parent.owner_id, record) for record in records]
+
+        async def work(transaction: Transaction) -> bool:
+            if not await self._write_seen(claim, changes, query, inside=transaction):
+                raise Abort(Conflict.STALE)
+            await transaction.images.insert_many(documents)
+            return True
+
+        done = await self._database.transact(work, account=claim.parent.owner_id)
+        return not isinstance(done, Conflict)
+
+    async def land(
+        self, claim: Claim, records: Sequence[ImageRecord], report: Report, *, landed: int = 0
+    ) -> bool:
         output = claim.output
         charged = charge_for(
             output.credits_reserved,
-            delivered=len(records),
+            delivered=landed + len(records),
             asked=claim.parent.options.images_per_model,
         )
         changes: Document = {
             **ENDED,
             "status": "COMPLETED",
-            "images": {"$literal": [image_document(record.image) for record in records]},
+            "images": _with_images(records),
             **report_changes(report),
             "preview": None,
             "creditsCharged": charged,
@@ -199,7 +225,8 @@ class MongoClaimRepository:
         async def work(transaction: Transaction) -> bool:
             if not await self._write_seen(claim, changes, inside=transaction):
                 raise Abort(Conflict.STALE)
-            await transaction.images.insert_many(documents)
+            if documents:
+                await transaction.images.insert_many(documents)
             await count_ends(
                 transaction, claim.parent.owner_id, claim.parent.id, slots=[output.slot]
             )
@@ -252,7 +279,7 @@ class MongoClaimRepository:
 
     async def fail(self, claim: Claim, error: GenerationError) -> bool:
         slot = claim.output.slot
-        return await self._end(writable_by(claim), slot, is_slot(slot), error)
+        return bool(await self._end(writable_by(claim), slot, is_slot(slot), error))
 
     async def end_overdue(self, *, max_queued: timedelta, limit: int) -> Sequence[OutputId]:
         overdue = is_overdue(max_queued)
@@ -276,25 +303,31 @@ class MongoClaimRepository:
 
     async def _end(
         self, query: Document, slot: int, which: Document, error: GenerationError
-    ) -> bool:
-        """End an output as failed. False if nothing matches the query."""
+    ) -> Mapping[int, ModelId]:
+        """End an output as failed. Return the models of all that have ended with it, by slot; none
+        if nothing matches the query.
+        """
         stored = {"code": error.code.value, "retryable": error.retryable}
         update = ending(which, {"status": "FAILED", "error": {"$literal": stored}})
 
-        async def work(transaction: Transaction) -> bool:
-            await end_outputs(transaction, query, slots=[slot], update=update)
-            return True
+        async def work(transaction: Transaction) -> Mapping[int, ModelId]:
+            return await end_outputs(transaction, query, slots=[slot], update=update)
 
         done = await self._database.transact(work, account=query["ownerId"])
-        return not isinstance(done, Conflict)
+        return {} if isinstance(done, Conflict) else done.result
 
     async def _write_seen(
-        self, claim: Claim, changes: Document, *, inside: Transaction | None = None
+        self,
+        claim: Claim,
+        changes: Document,
+        query: Document | None = None,
+        *,
+        inside: Transaction | None = None,
     ) -> bool:
         """Write what clients see: it raises the versions and notifies subscribers."""
         parents = (inside or self._database).of_parent(claim.parent.id)
         result = await parents.update_one(
-            writable_by(claim), moving(is_slot(claim.output.slot), changes)
+            query or writable_by(claim), moving(is_slot(claim.output.slot), changes)
         )
         return result.matched_count == 1
 
@@ -309,6 +342,11 @@ class MongoClaimRepository:
 
 
 _WAITED: Final = {f"outputs.{name}": 1 for name in ("slot", "status", "waits")}
+
+
+def _with_images(records: Iterable[ImageRecord]) -> Document:
+    documents = [image_document(record.image) for record in records]
+    return {"$concatArrays": ["$$output.images", {"$literal": documents}]}
 
 
 def _read_waiting(parent: Document, output: Document, viewer_id: ViewerId) -> Waiting:
