@@ -3,6 +3,9 @@
 .PHONY: help install run worker cluster providers demo token studio format check test resilience schema bench audit lock clean
 
 export UV_PYTHON_DOWNLOADS := never
+# Some machines ask Python to keep no bytecode. Then each process, of which the tests start hundreds,
+# compiles everything that it imports: that takes longer than all else it does at its start.
+export PYTHONDONTWRITEBYTECODE :=
 export VIEWER ?= ana
 export PROVIDER
 KILLS ?= 500
@@ -11,6 +14,7 @@ WORKERS ?= 3
 ROUNDS ?= 3
 ANSWERS ?= 5000
 TURNS ?= 100000
+PICTURES ?= 5000
 EDITS ?= 200
 SEED ?=
 PYTHON := .venv/bin/python
@@ -59,8 +63,8 @@ test: .venv/dev .venv/sdks/installed .venv/s3/installed ## Run the tests, or som
 
 resilience: .venv/dev .venv/sdks/installed .venv/s3/installed ## Kill things, change answers and edit images at random: make resilience KILLS=500 CUTS=1000 ANSWERS=5000 EDITS=200 SEED=…
 	@DARKROOM_TEST_KILLS=$(KILLS) DARKROOM_TEST_CUTS=$(CUTS) DARKROOM_TEST_ANSWERS=$(ANSWERS) DARKROOM_TEST_EDITS=$(EDITS) DARKROOM_TEST_SEED=$(SEED) \
-	DARKROOM_TEST_TURNS=$(TURNS) \
-	$(PYTHON) -m pytest -s --timeout 0 tests/resilience tests/providers/test_mutated_answers.py tests/deploy tests/storage/test_edits.py tests/storage/test_model_stats.py
+	DARKROOM_TEST_TURNS=$(TURNS) DARKROOM_TEST_PICTURES=$(PICTURES) \
+	$(PYTHON) -m pytest -s --timeout 0 tests/resilience tests/providers/test_mutated_answers.py tests/deploy tests/storage/test_edits.py tests/storage/test_model_stats.py tests/studio/test_gallery.py
 
 schema: .venv/dev ## Write schema.graphql from the code
 	@$(PYTHON) -m resolvers.root > .schema.new && mv .schema.new schema.graphql
@@ -77,8 +81,9 @@ lock: .venv/bin/uv ## Write requirements/*.txt from *.in: make lock U=--upgrade 
 	@$(LOCK) requirements/uv.in --output-file requirements/uv.txt
 	@$(LOCK) requirements/app.in --output-file requirements/app.txt
 	@$(LOCK) requirements/c2pa.in --constraint requirements/app.txt --output-file requirements/c2pa.txt
+	@$(LOCK) requirements/otel.in --constraint requirements/app.txt --constraint requirements/c2pa.txt --output-file requirements/otel.txt
 	@$(LOCK) requirements/mongod.in --output-file requirements/mongod.txt
-	@$(LOCK) requirements/dev.in --constraint requirements/app.txt --constraint requirements/c2pa.txt --constraint requirements/mongod.txt --output-file requirements/dev.txt
+	@$(LOCK) requirements/dev.in --constraint requirements/app.txt --constraint requirements/c2pa.txt --constraint requirements/otel.txt --constraint requirements/mongod.txt --output-file requirements/dev.txt
 	@$(LOCK) requirements/sdks.in --output-file requirements/sdks.txt
 	@$(LOCK) requirements/s3.in --output-file requirements/s3.txt
 	@$(LOCK) requirements/audit.in --output-file requirements/audit.txt

@@ -225,6 +225,9 @@ _MESSAGES: Final = {
     GenerationErrorCode.PREVIOUS_TURN_FAILED: "The turn before has not made what this one needs.",
     GenerationErrorCode.INSUFFICIENT_CREDITS: "There were not enough credits to begin.",
     GenerationErrorCode.MAX_CREDITS_EXCEEDED: "It would have cost more than was allowed.",
+    GenerationErrorCode.MASK_INVALID: "The mask does not have the shape of the image to edit.",
+    GenerationErrorCode.UNKNOWN_MENTION: "The message mentions images that could not be given.",
+    GenerationErrorCode.MODEL_CANNOT_EDIT: "A selected model cannot edit these images like this.",
     GenerationErrorCode.EXPORT_INVALID: "The file is not an export that can be read here.",
     GenerationErrorCode.INTERNAL: "Something went wrong on our side.",
 }

@@ -49,10 +49,16 @@ described_enum(
     TIMED_OUT="The deadline of the model was exceeded.",
     STORAGE_UNAVAILABLE="The image could not be stored.",
     PREVIOUS_TURN_FAILED="Of a turn that waited: the turn before has failed, was cancelled, or has "
-    "not made the images that the message or `previousOutputIds` names.",
+    "not made an image that this one needs, such as one that `previousOutputIds` names.",
     INSUFFICIENT_CREDITS="Of a turn that waited: the viewer had fewer credits available than it "
     "costs.",
     MAX_CREDITS_EXCEEDED="Of a turn that waited: it would have cost more than `maxCredits`.",
+    MASK_INVALID="Of a turn that waited: the mask does not have the aspect ratio of the image that "
+    "would have been edited.",
+    UNKNOWN_MENTION="Of a turn that waited: the message mentions a reference that it has not, "
+    "or more of them than a model accepts.",
+    MODEL_CANNOT_EDIT="Of a turn that waited: a selected model cannot edit the images that it "
+    "would have been given, or not with these options.",
     EXPORT_INVALID="Of an import: the file is not an export, or it was changed.",
     INTERNAL="An internal error of Darkroom.",
 )

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from domain.albums import Album
 from domain.captions import CaptionDelivery
 from domain.claims import Claim, Waiting
 from domain.conversations import Conversation
-from domain.ids import ModelId, OutputId, ViewerId
+from domain.ids import ImageId, ModelId, OutputId, ViewerId
 from domain.images import ImageRecord
-from domain.jobs import AnyJob, Export, Import, JobClaim
+from domain.jobs import AnyJob, Export, Import, JobClaim, TakenBack
 from domain.outputs import GenerationError, Preview, Report, Run
+from domain.posts import Post
 from domain.turns import Turn
 
 
@@ -160,10 +162,27 @@ class ExportRepository(JobRepository[Export], Protocol):
 
 
 class ImportRepository(JobRepository[Import], Protocol):
+    async def expect_bytes(self, claim: JobClaim[Import], keys: Sequence[str]) -> bool:
+        """Remember the keys of bytes until the next records are added."""
+
     async def add_images(self, claim: JobClaim[Import], records: Sequence[ImageRecord]) -> bool: ...
 
     async def add_turns(self, claim: JobClaim[Import], turns: Sequence[Turn]) -> bool:
-        """They may be there from an earlier try."""
+        """They may be there from an earlier try, and so may posts and albums."""
+
+    async def add_posts(self, claim: JobClaim[Import], posts: Sequence[Post]) -> bool: ...
+
+    async def add_album(
+        self, claim: JobClaim[Import], album: Album, image_ids: Sequence[ImageId]
+    ) -> bool: ...
+
+    async def give_up(self, claim: JobClaim[Import], error: GenerationError) -> bool:
+        """Remember why it has failed. It is claimed until all that it has made is taken back."""
+
+    async def take_back(self, claim: JobClaim[Import], *, limit: int) -> TakenBack | None:
+        """Delete about so many of the records that it has made, but for images that something else
+        uses. The caller deletes their bytes, which are remembered until the next call.
+        """
 
     async def complete(
         self,

@@ -5,7 +5,7 @@ Each is `document` as it was in `collection`, but that its outputs have ended an
 Images have `key` and `renditionWidths` beside it: their bytes are still referred to.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -17,8 +17,10 @@ from domain.outputs import OutputStatus
 from domain.turns import TurnStatus
 from storage.mongo.accounts import touch_account
 from storage.mongo.collections import Document
-from storage.mongo.images import hold_images
+from storage.mongo.database import Database, repository
+from storage.mongo.images import hold_images, image_keys
 from storage.mongo.output_rules import UNFINISHED_OUTPUT
+from storage.mongo.periodic import surely_over
 from storage.mongo.transaction import Abort, Transaction
 
 _ENDED: Final[Document] = {
@@ -29,6 +31,23 @@ _ENDED: Final[Document] = {
     "notBefore": None,
     "deadlineAt": None,
 }
+
+
+@repository
+class MongoTrashRepository:
+    """See `domain.ports.ExpiringRepository`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._trash = database.trash
+
+    async def over(self, *, limit: int) -> Mapping[str, Sequence[str]]:
+        shown = {"key": 1, "renditionWidths": 1}
+        found = self._trash.find({"until": {"$lt": surely_over()}}, shown).limit(limit)
+        return {one["_id"]: image_keys(one) if "key" in one else () async for one in found}
+
+    async def forget(self, ids: Iterable[str]) -> None:
+        await self._trash.delete_many({"_id": {"$in": list(ids)}})
 
 
 async def put_aside(
