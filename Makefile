@@ -70,7 +70,7 @@ schema: .venv/dev ## Write schema.graphql from the code
 	@$(PYTHON) -m resolvers.root > .schema.new && mv .schema.new schema.graphql
 
 bench: .venv/dev ## Measure beside a bare relay, and write docs/performance.md: make bench ROUNDS=3
-	@$(PYTHON) -m bench --rounds $(ROUNDS) --report && $(PYTHON) -m bench.providers
+	@$(PYTHON) -m bench --rounds $(ROUNDS) --report && $(PYTHON) -m bench.providers && $(PYTHON) -m bench.captions
 
 audit: .venv/audit/installed ## Compare what is locked with published advisories; this needs the internet
 	@.venv/audit/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off $(AUDITED:%=--requirement requirements/%.txt) || \
