@@ -1,0 +1,1 @@
+import{kt as e}from"./Picture-6lo61zOq.js";e();
