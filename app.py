@@ -21,6 +21,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from assembly.catalogue import load_caption_registry, load_registry, load_trusted_documents
 from assembly.objects import image_origins
 from bootstrap import Api, open_api
+from edge.graphiql import graphiql_routes
 from edge.graphql_http import GraphQLOverHTTP
 from edge.graphql_ws import GraphQLOverWebSocket
 from edge.health import HealthRoutes
@@ -32,6 +33,7 @@ from metrics.requests import ObservedApp, ObservedExecutor
 from settings import Settings, origin_pattern, read_settings
 
 STUDIO_BUILD: Final = Path(__file__).parent / "studio/build"
+GRAPHIQL_BUILD: Final = Path(__file__).parent / "graphiql/build"
 
 
 def create_app(
@@ -87,10 +89,11 @@ def _make_router(settings: Settings, api: Api) -> Router:
         "Groups of subscribers who get the same answers, each of which is made once.",
         lambda: executor.group_count,
     )
+    in_development = settings.environment == "development"
     http = GraphQLOverHTTP(
         executor,
         api.admission,
-        show_ide=settings.environment == "development",
+        show_ide=in_development,
         call_when_blocked=api.blocked_viewers.call_when_blocked,
     )
     websocket = GraphQLOverWebSocket(
@@ -119,6 +122,7 @@ def _make_router(settings: Settings, api: Api) -> Router:
             WebSocketRoute("/graphql", websocket),
             *HealthRoutes(api.database.ping).routes,
             Route("/", home),
+            *(graphiql_routes(GRAPHIQL_BUILD) if in_development else ()),
             *studio_routes(
                 STUDIO_BUILD,
                 environment=settings.environment,
