@@ -63,7 +63,7 @@ def load_trusted_documents(settings: Settings) -> Mapping[str, str]:
     except (OSError, ValueError, KeyError) as error:
         reason = getattr(error, "strerror", None) or "it is not a list of documents"
         raise SettingsError(
-            [f"{variable_of('trusted_documents')}={path} cannot be read: {reason}."]
+            [f"{variable_of(Settings, 'trusted_documents')}={path} cannot be read: {reason}."]
         ) from error
 
 
@@ -77,9 +77,9 @@ def _catalogue_errors(defaults: str) -> Iterator[None]:
     try:
         yield
     except UnknownDefaultModel as error:
-        raise SettingsError([f"{variable_of(defaults)}: {error}"]) from error
+        raise SettingsError([f"{variable_of(Settings, defaults)}: {error}"]) from error
     except (OwnCatalogueError, CatalogueError) as error:
-        raise SettingsError([f"{variable_of('catalogue')}: {error}"]) from error
+        raise SettingsError([f"{variable_of(Settings, 'catalogue')}: {error}"]) from error
 
 
 def log_defaults(registry: ModelRegistry, caption_models: CaptionModelRegistry) -> None:

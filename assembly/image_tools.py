@@ -108,7 +108,7 @@ def _read_credentials(settings: Settings) -> ContentCredentials | None:
     try:
         return ContentCredentials.read(settings.c2pa_certificate, settings.c2pa_key)
     except CredentialsError as error:
-        raise SettingsError([f"{variable_of('c2pa_certificate')}: {error}"]) from error
+        raise SettingsError([f"{variable_of(Settings, 'c2pa_certificate')}: {error}"]) from error
 
 
 def _open_providers(settings: Settings, references: References) -> Iterator[_RemoteProvider]:

@@ -33,7 +33,7 @@ async def open_objects(
             try:
                 store = await stack.enter_async_context(opening)
             except StoreUnavailable as error:
-                raise SettingsError([f"{variable_of('s3_bucket')}: {error}."]) from error
+                raise SettingsError([f"{variable_of(Settings, 's3_bucket')}: {error}."]) from error
             yield store, ()
         return
     folder = FolderObjectStore(

@@ -77,7 +77,7 @@ async def _run(settings: Settings, names: Collection[str], *, verbose: bool) -> 
 def _choose(names: Collection[str], remote: Mapping[str, Provider]) -> list[Provider]:
     if not remote:
         keys = [
-            variable_of(name, "key")
+            variable_of(Settings, name, "key")
             for name, field in Settings.model_fields.items()
             if isinstance(field.default, ProviderSettings | AzureSettings)
         ]

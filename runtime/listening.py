@@ -49,7 +49,7 @@ def listen_for_operators(settings: Settings) -> Iterator[socket.socket | None]:
 
 
 def why_not_listening(error: OSError, host: str, port: int, *fields: str) -> str:
-    host_variable, port_variable = map(variable_of, fields)
+    host_variable, port_variable = (variable_of(Settings, field) for field in fields)
     if error.errno == errno.EADDRINUSE:
         return f"Port {port} of {host} is in use: set {port_variable} to another one."
     reason = error.strerror or type(error).__name__

@@ -15,9 +15,7 @@ from assembly.objects import bucket_of
 from settings import (
     Settings,
     SettingsError,
-    env_example,
     keep_secret,
-    markdown_table,
     origin_pattern,
     other_secrets_of,
     read_settings,
@@ -26,6 +24,7 @@ from settings import (
     settings_of_worker,
     variables,
 )
+from settings.variables import env_example, markdown_table
 
 ROOT = Path(__file__).parent.parent
 PRODUCTION = {
@@ -396,23 +395,23 @@ def test_processes_that_make_a_secret_at_once_agree(tmp_path: Path) -> None:
 
 
 def test_the_committed_example_is_current() -> None:
-    assert (ROOT / ".env.example").read_text() == env_example()
+    assert (ROOT / ".env.example").read_text() == env_example(Settings)
 
 
 def test_the_table_has_a_row_for_each_setting() -> None:
-    assert len(markdown_table().splitlines()) == 2 + len(list(variables()))
+    assert len(markdown_table(Settings).splitlines()) == 2 + len(list(variables(Settings)))
 
 
 def test_the_documented_table_is_the_printed_one() -> None:
     _, documented, _ = (ROOT / "docs" / "operations.md").read_text().split("<!-- settings -->")
 
-    assert documented.strip() == markdown_table().strip()
+    assert documented.strip() == markdown_table(Settings).strip()
 
 
 def test_the_example_can_be_used_as_it_is(tmp_path: Path) -> None:
     without = read_settings()
 
-    (tmp_path / ".env").write_text(env_example().replace("# DARKROOM_", "DARKROOM_"))
+    (tmp_path / ".env").write_text(env_example(Settings).replace("# DARKROOM_", "DARKROOM_"))
 
     assert read_settings() == without
 
@@ -427,7 +426,7 @@ def test_settings_print_their_example() -> None:
         check=True,
     )
 
-    assert printed.stdout == env_example()
+    assert printed.stdout == env_example(Settings)
 
 
 BUCKET = {
@@ -524,7 +523,7 @@ SECRETS = {
 
 
 def test_every_secret_can_be_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert {one.name for one in variables() if one.is_secret} == SECRETS.keys()
+    assert {one.name for one in variables(Settings) if one.is_secret} == SECRETS.keys()
     for name, value in SECRETS.items():
         (tmp_path / name).write_text(f"{value}\n")
     files = {f"{name}_FILE": str(tmp_path / name) for name in SECRETS}

@@ -1,6 +1,6 @@
 """Limits for tests of something else: all of them are one address, and some are one viewer."""
 
-from settings import Limits, variable_of
+from settings import Limits, Settings, variable_of
 
 UNLIMITED = Limits(
     viewer_requests=1_000_000,
@@ -14,7 +14,7 @@ UNLIMITED = Limits(
     address_subscriptions=10_000,
 )
 UNLIMITED_ENVIRONMENT = {
-    variable_of("limit", name): str(value)
+    variable_of(Settings, "limit", name): str(value)
     for name, value in UNLIMITED.model_dump(exclude_unset=True).items()
 }
 """The same for processes that tests start."""

@@ -13,15 +13,15 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from settings import variables
+from settings import Settings, variables
 from tests.tools import need
 
 ROOT: Final = Path(__file__).parents[2]
 DEPLOY: Final = ROOT / "deploy"
 CONTAINERFILE: Final = (DEPLOY / "Containerfile").read_text()
 KUBERNETES_VERSION: Final = "1.32"
-KNOWN: Final = {variable.name for variable in variables()}
-_ROOT_MODULES: Final = {"app", "bootstrap", "serve", "settings", "worker"}
+KNOWN: Final = {variable.name for variable in variables(Settings)}
+_ROOT_MODULES: Final = {"app", "bootstrap", "serve", "worker"}
 _FOR_CADDY: Final = {"DARKROOM_SITE", "DARKROOM_APIS", "DARKROOM_CADDY_OPTIONS"}
 
 

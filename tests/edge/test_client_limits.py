@@ -15,7 +15,7 @@ from graphql import get_introspection_query
 from commands import viewers
 from domain.ids import viewer_id_of
 from domain.services import blocked_viewers
-from settings import Limits, variable_of
+from settings import Limits, Settings, variable_of
 from storage.mongo.database import Database
 from storage.mongo.erasures import MongoErasureRepository
 from storage.mongo.viewers import MongoViewerRepository
@@ -345,7 +345,7 @@ class Command:
             "mongodb_database": settings.mongodb_database,
             "data_dir": str(settings.data_dir),
         }.items():
-            monkeypatch.setenv(variable_of(name), value)
+            monkeypatch.setenv(variable_of(Settings, name), value)
 
     async def __call__(self, *arguments: str) -> int:
         return await asyncio.to_thread(viewers.main, list(arguments))

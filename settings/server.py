@@ -1,0 +1,118 @@
+"""Where Darkroom listens, for whom, and how long it takes to start and to stop."""
+
+import re
+from collections.abc import Iterable
+from ipaddress import ip_network
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field, field_validator
+from pydantic_core import PydanticCustomError
+
+from settings.values import PREFIX, HttpUrl, InLowerCase, Names, Secret
+
+_ORIGIN = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9a-f:.]+\])(:(\*|[0-9]{1,5}))?")
+
+
+class ServerSettings(BaseModel):
+    environment: Annotated[Literal["development", "production"], InLowerCase] = Field(
+        default="development",
+        description="`development` listens on this machine only and issues its own tokens; "
+        "`production` accepts the tokens of an identity provider and requires the settings that "
+        "are needed there",
+    )
+    host: str = Field(
+        default="127.0.0.1",
+        description="The address to listen on; in development it must be a loopback address",
+    )
+    port: int = Field(default=8000, ge=1, le=65535, description="The port to listen on")
+    public_url: HttpUrl = Field(
+        default="",
+        description="The URL at which clients reach Darkroom, without a slash at the end; image "
+        "URLs begin with it (default: http://<host>:<port>)",
+    )
+    metrics_host: str = Field(
+        default="127.0.0.1",
+        description="The address for operators: it answers /metrics, /healthz and /readyz. Keep it "
+        "away from clients",
+    )
+    metrics_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="The port of that address; without it, there is none",
+    )
+    trusted_proxies: Names = Field(
+        default=(),
+        description="Addresses or networks of the proxies in front of Darkroom, such as "
+        "10.0.0.0/8, separated by commas: their X-Forwarded-For is believed, and nobody else's",
+    )
+    allowed_hosts: Names = Field(
+        default=(),
+        description="The names under which clients reach Darkroom, without a port, separated by "
+        "commas; requests with another Host are answered with 400 (default: any in development, "
+        "and that of DARKROOM_PUBLIC_URL in production)",
+    )
+    allowed_origins: Names = Field(
+        default=(),
+        description="Origins of browser apps that may call the API, separated by commas; * stands "
+        "for any port (development default: any port of localhost and 127.0.0.1)",
+    )
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], InLowerCase] = Field(
+        default="info", description="The lowest level that is logged: debug, info, warning or error"
+    )
+    secret: Secret | None = Field(
+        default=None,
+        description="At least 32 random characters that sign cursors and URLs; development "
+        "generates its own (needed in production)",
+    )
+    other_secret: Secret | None = Field(
+        default=None,
+        description="A second secret, whose signatures are accepted too while DARKROOM_SECRET is "
+        "being replaced",
+    )
+    start_seconds: float = Field(
+        default=60.0,
+        ge=0,
+        le=3_600,
+        description="How many seconds a process that starts waits for its database",
+    )
+    shutdown_grace: float = Field(
+        default=20.0,
+        ge=0,
+        le=600,
+        validation_alias=f"{PREFIX}GRACE",
+        description="How many seconds requests, and runs that no other process could continue, get "
+        "to finish when Darkroom is stopped (default of a worker: 200)",
+    )
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            try:
+                ip_network(network)
+            except ValueError:
+                raise PydanticCustomError(
+                    "sentence",
+                    "should list addresses and networks such as 10.0.0.0/8; {network} is none",
+                    {"network": repr(network)},
+                ) from None
+        return value
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if not _ORIGIN.fullmatch(origin):
+                raise PydanticCustomError(
+                    "sentence",
+                    "should list origins such as https://app.example.com, without a path; "
+                    "{origin} is not one",
+                    {"origin": repr(origin)},
+                )
+        return value
+
+
+def origin_pattern(origins: Iterable[str]) -> str:
+    """A regular expression that matches, as a whole, each origin that is allowed."""
+    return "|".join(re.escape(origin).replace(r"\*", "[0-9]{1,5}") for origin in origins) or r"(?!)"
