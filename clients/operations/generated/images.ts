@@ -4,8 +4,10 @@ import type { Operation } from "./operation";
 import type * as T from "./types";
 
 export const ImageFields = `fragment ImageFields on Image{id width height origin prompt thumbhash favourite createdAt contentType byteSize url small:url(width:512)large:url(width:1024)model{id label}}`;
-export const Gallery: Operation<T.GalleryQuery, T.GalleryQueryVariables> = `query Gallery($first:Int!$after:String$favourite:Boolean$origin:ImageOrigin){viewer{images(first:$first after:$after favourite:$favourite origin:$origin){nodes{...ImageFields}pageInfo{endCursor hasNextPage}}}}${ImageFields}`;
+export const Gallery: Operation<T.GalleryQuery, T.GalleryQueryVariables> = `query Gallery($first:Int!$after:String$favourite:Boolean$origin:ImageOrigin$modelId:ID$search:String){viewer{images(first:$first after:$after favourite:$favourite origin:$origin modelId:$modelId search:$search){nodes{...ImageFields}pageInfo{endCursor hasNextPage}}}}${ImageFields}`;
 export const ImagesById: Operation<T.ImagesByIdQuery, T.ImagesByIdQueryVariables> = `query ImagesById($ids:[ID!]!){nodes(ids:$ids){__typename ...ImageFields}}${ImageFields}`;
-export const ImageDetails: Operation<T.ImageDetailsQuery, T.ImageDetailsQueryVariables> = `query ImageDetails($id:ID!){image(id:$id){...ImageFields turn{id conversation{id title}}madeFrom{...ImageFields}}}${ImageFields}`;
+export const ImageDetails: Operation<T.ImageDetailsQuery, T.ImageDetailsQueryVariables> = `query ImageDetails($id:ID!){image(id:$id){...ImageFields turn{id conversation{id title}}post{id}madeFrom{...ImageFields}}}${ImageFields}`;
 export const SetFavourite: Operation<T.SetFavouriteMutation, T.SetFavouriteMutationVariables> = `mutation SetFavourite($input:SetFavouriteInput!){setFavourite(input:$input){image{id favourite}userErrors{...UserErrorFields}}}${UserErrorFields}`;
 export const DeleteImage: Operation<T.DeleteImageMutation, T.DeleteImageMutationVariables> = `mutation DeleteImage($input:DeleteImageInput!){deleteImage(input:$input){deletedImageId userErrors{...UserErrorFields}}}${UserErrorFields}`;
+export const SetFavourites: Operation<T.SetFavouritesMutation, T.SetFavouritesMutationVariables> = `mutation SetFavourites($input:SetFavouritesInput!){setFavourites(input:$input){images{id favourite}userErrors{...UserErrorFields}}}${UserErrorFields}`;
+export const DeleteImages: Operation<T.DeleteImagesMutation, T.DeleteImagesMutationVariables> = `mutation DeleteImages($input:DeleteImagesInput!){deleteImages(input:$input){deletedImageIds userErrors{...UserErrorFields}}}${UserErrorFields}`;

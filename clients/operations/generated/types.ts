@@ -9,10 +9,28 @@ export type CancelOutputInput = {
   readonly outputId: string;
 };
 
+/** The input of `cancelPost`. */
+export type CancelPostInput = {
+  /** A post that has not ended. */
+  readonly postId: string;
+};
+
 /** The input of `cancelTurn`. */
 export type CancelTurnInput = {
   /** A turn that has not ended, or that waits. */
   readonly turnId: string;
+};
+
+/** Options of a caption. One that is out of its limits is refused with CAPTION_OPTIONS_INVALID. */
+export type CaptionOptions = {
+  /** The maximum number of hashtags at the end of the caption: 0 to 10. */
+  readonly hashtags?: number | null | undefined;
+  /** A BCP 47 tag, e.g. `en` or `pt-BR`. If omitted: the language of the message. */
+  readonly language?: string | null | undefined;
+  /** The maximum number of characters, hashtags included: 50 to 2,200. */
+  readonly maxLength?: number | null | undefined;
+  /** The tone in a few words, e.g. `warm`, `factual`, `playful`: at most 60 characters. */
+  readonly tone?: string | null | undefined;
 };
 
 /** The input of `chooseOutput`. */
@@ -27,6 +45,14 @@ export type ChooseOutputInput = {
 export type CompleteUploadInput = {
   /** The id of the upload. */
   readonly uploadId: string;
+};
+
+/** The input of `createAlbum`. */
+export type CreateAlbumInput = {
+  /** The ids of up to 100 images to begin with, in this order. An id may be there twice, and counts once. */
+  readonly imageIds?: ReadonlyArray<string> | null | undefined;
+  /** The title: one line of 1 to 120 characters. */
+  readonly title: string;
 };
 
 /** The input of `createShare`. */
@@ -45,6 +71,12 @@ export type CreateUploadsInput = {
   readonly files: ReadonlyArray<UploadFileInput>;
 };
 
+/** The input of `deleteAlbum`. */
+export type DeleteAlbumInput = {
+  /** The id of the album. */
+  readonly albumId: string;
+};
+
 /** The input of `deleteConversation`. */
 export type DeleteConversationInput = {
   /** The id of the conversation. */
@@ -57,10 +89,28 @@ export type DeleteImageInput = {
   readonly imageId: string;
 };
 
+/** The input of `deleteImages`. */
+export type DeleteImagesInput = {
+  /** The ids of up to 100 images. An id may be there twice. */
+  readonly imageIds: ReadonlyArray<string>;
+};
+
+/** The input of `deletePost`. */
+export type DeletePostInput = {
+  /** The id of the post. */
+  readonly postId: string;
+};
+
 /** The input of `deleteTurn`. */
 export type DeleteTurnInput = {
   /** A turn that nothing builds on. */
   readonly turnId: string;
+};
+
+/** The input of `exportConversation`. */
+export type ExportConversationInput = {
+  /** The conversation to export. */
+  readonly conversationId: string;
 };
 
 /** The input of `forkConversation`. */
@@ -69,6 +119,30 @@ export type ForkConversationInput = {
   readonly title?: string | null | undefined;
   /** The last turn that the new conversation has: it begins with this one and all before it, at most 1,000. */
   readonly turnId: string;
+};
+
+/** The input of `generatePost`. */
+export type GeneratePostInput = {
+  /** If omitted: 1:1, adapted to each model. A ratio that a selected model does not support is refused. */
+  readonly aspectRatio?: string | null | undefined;
+  /** The model that writes the caption, by id or alias: one of `captionModels`. If omitted: the default one. */
+  readonly captionModel?: string | null | undefined;
+  /** If omitted, each option has its default. */
+  readonly captionOptions?: CaptionOptions | null | undefined;
+  /** A key for safe retries: 1 to 255 characters. Another call with the same key and input does nothing and returns the same objects in their current state. A refused call does not use the key up. Keys are kept for 48 hours. */
+  readonly idempotencyKey?: string | null | undefined;
+  /** Images to use as references, in this order: at most 10. Any image of the viewer, also one that was made in a conversation. The caption is written about them too. */
+  readonly manualReferenceIds?: ReadonlyArray<string> | null | undefined;
+  /** Refuse the mutation if it would cost more than this many credits. */
+  readonly maxCredits?: number | null | undefined;
+  /** If omitted, each option has its default. */
+  readonly options?: GenerationOptions | null | undefined;
+  /** If omitted: ONE_K, adapted to each model. A resolution that a selected model does not support is refused. */
+  readonly resolution?: Resolution | null | undefined;
+  /** The models that make images, 1 to 8, by id or alias. If omitted: the default model. */
+  readonly selectedModels?: ReadonlyArray<string> | null | undefined;
+  /** What the post is about, and how its images should look: 1 to 2,000 characters. It may mention references as @Image1, @Image2, … */
+  readonly userMessage: string;
 };
 
 /** Why an output failed. Codes may be added. */
@@ -148,6 +222,12 @@ export type ImageOrigin =
   /** The viewer uploaded it. */
   | 'UPLOAD';
 
+/** The input of `importConversation`. */
+export type ImportConversationInput = {
+  /** An upload with the purpose IMPORT, whose file has been sent. */
+  readonly uploadId: string;
+};
+
 /** A mask of an edit: where the image that is edited may change. What a model makes elsewhere is replaced by the original, pixel for pixel, after the two have been aligned. */
 export type MaskInput = {
   /** The width of a soft edge around what may change, in pixels of the image that is edited: 0 to 500. */
@@ -182,6 +262,26 @@ export type OutputStatus =
   /** It waits for a worker. */
   | 'QUEUED';
 
+/** The input of `planPost`: that of the `generatePost` to plan. */
+export type PlanPostInput = {
+  /** If omitted: 1:1, adapted to each model. A ratio that a selected model does not support is refused. */
+  readonly aspectRatio?: string | null | undefined;
+  /** The model that writes the caption, by id or alias: one of `captionModels`. If omitted: the default one. */
+  readonly captionModel?: string | null | undefined;
+  /** If omitted, each option has its default. */
+  readonly captionOptions?: CaptionOptions | null | undefined;
+  /** Images to use as references, in this order: at most 10. Any image of the viewer, also one that was made in a conversation. The caption is written about them too. */
+  readonly manualReferenceIds?: ReadonlyArray<string> | null | undefined;
+  /** If omitted, each option has its default. */
+  readonly options?: GenerationOptions | null | undefined;
+  /** If omitted: ONE_K, adapted to each model. A resolution that a selected model does not support is refused. */
+  readonly resolution?: Resolution | null | undefined;
+  /** The models that make images, 1 to 8, by id or alias. If omitted: the default model. */
+  readonly selectedModels?: ReadonlyArray<string> | null | undefined;
+  /** What the post is about, and how its images should look: 1 to 2,000 characters. It may mention references as @Image1, @Image2, … */
+  readonly userMessage: string;
+};
+
 /** The input of `planTurn`: that of the `startConversation` or `sendEdit` to plan. */
 export type PlanTurnInput = {
   /** If omitted: that of the conversation. In the first turn: the standard ratio that is nearest to the source image, or 1:1 without one. A ratio that is given here and that a selected model does not support is refused; an inherited one is adapted to each model. */
@@ -205,6 +305,19 @@ export type PlanTurnInput = {
   /** What to make or to change: 1 to 2,000 characters. It may mention references as @Image1, @Image2, … */
   readonly userMessage: string;
 };
+
+/** The status of a post, which follows from those of its caption and its outputs. `regenerateCaption` and `retryOutput` set a post that has ended back. */
+export type PostStatus =
+  /** All have ended without an image, and at least one was cancelled. */
+  | 'CANCELLED'
+  /** The caption has failed, or all outputs have. See `error`. */
+  | 'FAILED'
+  /** All have ended, and at least one output has delivered an image. */
+  | 'GENERATED'
+  /** The caption is waiting, or being written. */
+  | 'GENERATING_CAPTION'
+  /** There is a caption, and at least one output has not ended. */
+  | 'GENERATING_IMAGES';
 
 /** What a model reads of a conversation. */
 export type PromptContext =
@@ -230,6 +343,20 @@ export type ReferenceOrigin =
   | 'PREVIOUS_TURN'
   /** It is the source image of the conversation. */
   | 'SOURCE';
+
+/** The input of `regenerateCaption`. */
+export type RegenerateCaptionInput = {
+  /** The model that writes the caption, by id or alias. If omitted: the same as before, or what replaces it if that costs no more. */
+  readonly captionModel?: string | null | undefined;
+  /** If omitted: the same options as before. */
+  readonly captionOptions?: CaptionOptions | null | undefined;
+  /** A key for safe retries: 1 to 255 characters. Another call with the same key and input does nothing and returns the same objects in their current state. A refused call does not use the key up. Keys are kept for 48 hours. */
+  readonly idempotencyKey?: string | null | undefined;
+  /** Refuse the mutation if it would cost more than this many credits. */
+  readonly maxCredits?: number | null | undefined;
+  /** A post whose caption is not being written. */
+  readonly postId: string;
+};
 
 /** The input of `renameConversation`. */
 export type RenameConversationInput = {
@@ -259,6 +386,12 @@ export type Resolution =
   | 'ONE_K'
   /** The area of 2048 × 2048 pixels. */
   | 'TWO_K';
+
+/** The input of `restoreConversation`. */
+export type RestoreConversationInput = {
+  /** The id of the deleted conversation. */
+  readonly conversationId: string;
+};
 
 /** The input of `retryOutput`. */
 export type RetryOutputInput = {
@@ -321,6 +454,14 @@ export type SetFavouriteInput = {
   readonly id: string;
 };
 
+/** The input of `setFavourites`. */
+export type SetFavouritesInput = {
+  /** True to mark them as favourites, false to remove the marks. */
+  readonly favourite: boolean;
+  /** The ids of up to 100 images and prompts. An id may be there twice. */
+  readonly ids: ReadonlyArray<string>;
+};
+
 /** The input of `startConversation`: a conversation and its first turn. */
 export type StartConversationInput = {
   /** If omitted: that of the conversation. In the first turn: the standard ratio that is nearest to the source image, or 1:1 without one. A ratio that is given here and that a selected model does not support is refused; an inherited one is adapted to each model. */
@@ -359,6 +500,18 @@ export type TurnStatus =
   | 'PENDING'
   /** It waits for the turn before it to end, and has no outputs yet. */
   | 'WAITING';
+
+/** The input of `updateAlbum`. */
+export type UpdateAlbumInput = {
+  /** The ids of up to 100 images to add at the end, in this order. Those that are in the album already stay where they are, unless they are in `removeImageIds` too. */
+  readonly addImageIds?: ReadonlyArray<string> | null | undefined;
+  /** The id of the album. */
+  readonly albumId: string;
+  /** The ids of up to 100 images to take out, before others are added. They stay in the gallery. Ids that are not in the album are ignored. */
+  readonly removeImageIds?: ReadonlyArray<string> | null | undefined;
+  /** The new title. If omitted, it stays. */
+  readonly title?: string | null | undefined;
+};
 
 /** A file to upload. */
 export type UploadFileInput = {
@@ -483,6 +636,57 @@ export type UserErrorCode =
   /** The URL of the webhook cannot be used, it names no event, or the viewer has as many webhooks as allowed. */
   | 'WEBHOOK_INVALID';
 
+export type AlbumCardFieldsFragment = { readonly id: string, readonly title: string, readonly createdAt: string, readonly images: { readonly nodes: ReadonlyArray<{ readonly id: string, readonly width: number, readonly height: number, readonly origin: ImageOrigin, readonly prompt: string | null, readonly thumbhash: string | null, readonly favourite: boolean, readonly createdAt: string, readonly contentType: string, readonly byteSize: number, readonly url: string, readonly small: string, readonly large: string, readonly model: { readonly id: string, readonly label: string } | null }> } };
+
+export type AlbumsQueryVariables = Exact<{
+  first: number;
+  after?: string | null | undefined;
+}>;
+
+
+export type AlbumsQuery = { readonly viewer: { readonly albums: { readonly nodes: ReadonlyArray<{ readonly id: string, readonly title: string, readonly createdAt: string, readonly images: { readonly nodes: ReadonlyArray<{ readonly id: string, readonly width: number, readonly height: number, readonly origin: ImageOrigin, readonly prompt: string | null, readonly thumbhash: string | null, readonly favourite: boolean, readonly createdAt: string, readonly contentType: string, readonly byteSize: number, readonly url: string, readonly small: string, readonly large: string, readonly model: { readonly id: string, readonly label: string } | null }> } }>, readonly pageInfo: { readonly endCursor: string | null, readonly hasNextPage: boolean } } } };
+
+export type AlbumPageQueryVariables = Exact<{
+  id: string;
+  first: number;
+  after?: string | null | undefined;
+}>;
+
+
+export type AlbumPageQuery = { readonly node:
+    | { readonly __typename: 'Album', readonly id: string, readonly title: string, readonly images: { readonly nodes: ReadonlyArray<{ readonly id: string, readonly width: number, readonly height: number, readonly origin: ImageOrigin, readonly prompt: string | null, readonly thumbhash: string | null, readonly favourite: boolean, readonly createdAt: string, readonly contentType: string, readonly byteSize: number, readonly url: string, readonly small: string, readonly large: string, readonly model: { readonly id: string, readonly label: string } | null }>, readonly pageInfo: { readonly endCursor: string | null, readonly hasNextPage: boolean } } }
+    | { readonly __typename: 'Conversation' }
+    | { readonly __typename: 'Export' }
+    | { readonly __typename: 'Image' }
+    | { readonly __typename: 'Import' }
+    | { readonly __typename: 'Output' }
+    | { readonly __typename: 'Post' }
+    | { readonly __typename: 'Prompt' }
+    | { readonly __typename: 'Turn' }
+    | { readonly __typename: 'Viewer' }
+   | null };
+
+export type CreateAlbumMutationVariables = Exact<{
+  input: CreateAlbumInput;
+}>;
+
+
+export type CreateAlbumMutation = { readonly createAlbum: { readonly album: { readonly id: string, readonly title: string, readonly createdAt: string, readonly images: { readonly nodes: ReadonlyArray<{ readonly id: string, readonly width: number, readonly height: number, readonly origin: ImageOrigin, readonly prompt: string | null, readonly thumbhash: string | null, readonly favourite: boolean, readonly createdAt: string, readonly contentType: string, readonly byteSize: number, readonly url: string, readonly small: string, readonly large: string, readonly model: { readonly id: string, readonly label: string } | null }> } } | null, readonly userErrors: ReadonlyArray<{ readonly code: UserErrorCode, readonly message: string, readonly path: ReadonlyArray<string> | null }> } };
+
+export type UpdateAlbumMutationVariables = Exact<{
+  input: UpdateAlbumInput;
+}>;
+
+
+export type UpdateAlbumMutation = { readonly updateAlbum: { readonly album: { readonly id: string, readonly title: string, readonly createdAt: string, readonly images: { readonly nodes: ReadonlyArray<{ readonly id: string, readonly width: number, readonly height: number, readonly origin: ImageOrigin, readonly prompt: string | null, readonly thumbhash: string | null, readonly favourite: boolean, readonly createdAt: string, readonly contentType: string, readonly byteSize: number, readonly url: string, readonly small: string, readonly large: string, readonly model: { readonly id: string, readonly label: string } | null }> } } | null, readonly userErrors: ReadonlyArray<{ readonly code: UserErrorCode, readonly message: string, readonly path: ReadonlyArray<string> | null }> } };
+
+export type DeleteAlbumMutationVariables = Exact<{
+  input: DeleteAlbumInput;
+}>;
+
+
+export type DeleteAlbumMutation = { readonly deleteAlbum: { readonly deletedAlbumId: string | null, readonly userErrors: ReadonlyArray<{ readonly code: UserErrorCode, readonly message: string, readonly path: ReadonlyArray<string> | null }> } };
+
 export type ConversationFieldsFragment = { readonly id: string, readonly title: string, readonly turnCount: number, readonly aspectRatio: string, readonly resolution: Resolution, readonly sourceImage: { readonly id: string, readonly width: number, readonly height: number, readonly origin: ImageOrigin, readonly prompt: string | null, readonly thumbhash: string | null, readonly favourite: boolean, readonly createdAt: string, readonly contentType: string, readonly byteSize: number, readonly url: string, readonly small: string, readonly large: string, readonly model: { readonly id: string, readonly label: string } | null } | null };
 
 export type ConversationsQueryVariables = Exact<{
@@ -548,6 +752,61 @@ export type ConversationUpdatedSubscriptionVariables = Exact<{
 
 export type ConversationUpdatedSubscription = { readonly conversationUpdated: { readonly id: string, readonly title: string, readonly turnCount: number } };
 
+export type ExportFieldsFragment = { readonly id: string, readonly status: OutputStatus, readonly progress: number | null, readonly url: string | null, readonly byteSize: number | null, readonly expiresAt: string | null, readonly error: { readonly code: GenerationErrorCode, readonly message: string } | null };
+
+export type ImportFieldsFragment = { readonly id: string, readonly status: OutputStatus, readonly progress: number | null, readonly conversation: { readonly id: string, readonly title: string } | null, readonly error: { readonly code: GenerationErrorCode, readonly message: string } | null };
+
+export type ExportConversationMutationVariables = Exact<{
+  input: ExportConversationInput;
+}>;
+
+
+export type ExportConversationMutation = { readonly exportConversation: { readonly export: { readonly id: string, readonly status: OutputStatus, readonly progress: number | null, readonly url: string | null, readonly byteSize: number | null, readonly expiresAt: string | null, readonly error: { readonly code: GenerationErrorCode, readonly message: string } | null } | null, readonly userErrors: ReadonlyArray<{ readonly code: UserErrorCode, readonly message: string, readonly path: ReadonlyArray<string> | null }> } };
+
+export type ExportViewerMutationVariables = Exact<{ [key: string]: never; }>;
+
+
+export type ExportViewerMutation = { readonly exportViewer: { readonly export: { readonly id: string, readonly status: OutputStatus, readonly progress: number | null, readonly url: string | null, readonly byteSize: number | null, readonly expiresAt: string | null, readonly error: { readonly code: GenerationErrorCode, readonly message: string } | null } | null, readonly userErrors: ReadonlyArray<{ readonly code: UserErrorCode, readonly message: string, readonly path: ReadonlyArray<string> | null }> } };
+
+export type ImportConversationMutationVariables = Exact<{
+  input: ImportConversationInput;
+}>;
+
+
+export type ImportConversationMutation = { readonly importConversation: { readonly import: { readonly id: string, readonly status: OutputStatus, readonly progress: number | null, readonly conversation: { readonly id: string, readonly title: string } | null, readonly error: { readonly code: GenerationErrorCode, readonly message: string } | null } | null, readonly userErrors: ReadonlyArray<{ readonly code: UserErrorCode, readonly message: string, readonly path: ReadonlyArray<string> | null }> } };
+
+export type JobsByIdQueryVariables = Exact<{
+  ids: ReadonlyArray<string> | string;
+}>;
+
+
+export type JobsByIdQuery = { readonly nodes: ReadonlyArray<
+    | { readonly __typename: 'Album' }
+    | { readonly __typename: 'Conversation' }
+    | { readonly __typename: 'Export', readonly id: string, readonly status: OutputStatus, readonly progress: number | null, readonly url: string | null, readonly byteSize: number | null, readonly expiresAt: string | null, readonly error: { readonly code: GenerationErrorCode, readonly message: string } | null }
+    | { readonly __typename: 'Image' }
+    | { readonly __typename: 'Import', readonly id: string, readonly status: OutputStatus, readonly progress: number | null, readonly conversation: { readonly id: string, readonly title: string } | null, readonly error: { readonly code: GenerationErrorCode, readonly message: string } | null }
+    | { readonly __typename: 'Output' }
+    | { readonly __typename: 'Post' }
+    | { readonly __typename: 'Prompt' }
+    | { readonly __typename: 'Turn' }
+    | { readonly __typename: 'Viewer' }
+   | null> };
+
+export type RestoreConversationMutationVariables = Exact<{
+  input: RestoreConversationInput;
+}>;
+
+
+export type RestoreConversationMutation = { readonly restoreConversation: { readonly conversation: { readonly id: string, readonly title: string } | null, readonly userErrors: ReadonlyArray<{ readonly code: UserErrorCode, readonly message: string, readonly path: ReadonlyArray<string> | null }> } };
+
+export type StatisticsQueryVariables = Exact<{
+  days: number;
+}>;
+
+
+export type StatisticsQuery = { readonly viewer: { readonly modelStats: ReadonlyArray<{ readonly asked: number, readonly delivered: number, readonly chosen: number, readonly failureRate: number, readonly medianSeconds: number | null, readonly winRate: number | null, readonly creditsPerChoice: number | null, readonly model: { readonly id: string, readonly label: string, readonly company: string } }> } };
+
 export type ImageFieldsFragment = { readonly id: string, readonly width: number, readonly height: number, readonly origin: ImageOrigin, readonly prompt: string | null, readonly thumbhash: string | null, readonly favourite: boolean, readonly createdAt: string, readonly contentType: string, readonly byteSize: number, readonly url: string, readonly small: string, readonly large: string, readonly model: { readonly id: string, readonly label: string } | null };
 
 export type GalleryQueryVariables = Exact<{
@@ -555,6 +814,8 @@ export type GalleryQueryVariables = Exact<{
   after?: string | null | undefined;
   favourite?: boolean | null | undefined;
   origin?: ImageOrigin | null | undefined;
+  modelId?: string | null | undefined;
+  search?: string | null | undefined;
 }>;
 
 
@@ -583,7 +844,7 @@ export type ImageDetailsQueryVariables = Exact<{
 }>;
 
 
-export type ImageDetailsQuery = { readonly image: { readonly id: string, readonly width: number, readonly height: number, readonly origin: ImageOrigin, readonly prompt: string | null, readonly thumbhash: string | null, readonly favourite: boolean, readonly createdAt: string, readonly contentType: string, readonly byteSize: number, readonly url: string, readonly small: string, readonly large: string, readonly turn: { readonly id: string, readonly conversation: { readonly id: string, readonly title: string } } | null, readonly madeFrom: ReadonlyArray<{ readonly id: string, readonly width: number, readonly height: number, readonly origin: ImageOrigin, readonly prompt: string | null, readonly thumbhash: string | null, readonly favourite: boolean, readonly createdAt: string, readonly contentType: string, readonly byteSize: number, readonly url: string, readonly small: string, readonly large: string, readonly model: { readonly id: string, readonly label: string } | null }>, readonly model: { readonly id: string, readonly label: string } | null } | null };
+export type ImageDetailsQuery = { readonly image: { readonly id: string, readonly width: number, readonly height: number, readonly origin: ImageOrigin, readonly prompt: string | null, readonly thumbhash: string | null, readonly favourite: boolean, readonly createdAt: string, readonly contentType: string, readonly byteSize: number, readonly url: string, readonly small: string, readonly large: string, readonly turn: { readonly id: string, readonly conversation: { readonly id: string, readonly title: string } } | null, readonly post: { readonly id: string } | null, readonly madeFrom: ReadonlyArray<{ readonly id: string, readonly width: number, readonly height: number, readonly origin: ImageOrigin, readonly prompt: string | null, readonly thumbhash: string | null, readonly favourite: boolean, readonly createdAt: string, readonly contentType: string, readonly byteSize: number, readonly url: string, readonly small: string, readonly large: string, readonly model: { readonly id: string, readonly label: string } | null }>, readonly model: { readonly id: string, readonly label: string } | null } | null };
 
 export type SetFavouriteMutationVariables = Exact<{
   input: SetFavouriteInput;
@@ -599,12 +860,103 @@ export type DeleteImageMutationVariables = Exact<{
 
 export type DeleteImageMutation = { readonly deleteImage: { readonly deletedImageId: string | null, readonly userErrors: ReadonlyArray<{ readonly code: UserErrorCode, readonly message: string, readonly path: ReadonlyArray<string> | null }> } };
 
+export type SetFavouritesMutationVariables = Exact<{
+  input: SetFavouritesInput;
+}>;
+
+
+export type SetFavouritesMutation = { readonly setFavourites: { readonly images: ReadonlyArray<{ readonly id: string, readonly favourite: boolean }>, readonly userErrors: ReadonlyArray<{ readonly code: UserErrorCode, readonly message: string, readonly path: ReadonlyArray<string> | null }> } };
+
+export type DeleteImagesMutationVariables = Exact<{
+  input: DeleteImagesInput;
+}>;
+
+
+export type DeleteImagesMutation = { readonly deleteImages: { readonly deletedImageIds: ReadonlyArray<string>, readonly userErrors: ReadonlyArray<{ readonly code: UserErrorCode, readonly message: string, readonly path: ReadonlyArray<string> | null }> } };
+
 export type ModelFieldsFragment = { readonly id: string, readonly label: string, readonly company: string, readonly description: string, readonly provider: string, readonly available: boolean, readonly unavailableReason: ModelUnavailableReason | null, readonly isNew: boolean, readonly isDefault: boolean, readonly listed: boolean, readonly scenes: ReadonlyArray<Scene>, readonly minReferences: number, readonly maxReferences: number, readonly maxImages: number, readonly aspectRatios: ReadonlyArray<string>, readonly resolutions: ReadonlyArray<Resolution>, readonly qualities: ReadonlyArray<Quality>, readonly formats: ReadonlyArray<ImageFormat>, readonly supportsContext: boolean, readonly supportsMasks: boolean, readonly supportsMentions: boolean, readonly supportsNegativePrompt: boolean, readonly supportsPreviews: boolean, readonly supportsSeed: boolean, readonly fromText: number | null, readonly fromImages: number | null, readonly customSize: { readonly minimum: number, readonly maximum: number, readonly step: number } | null, readonly editModel: { readonly id: string } | null, readonly replacement: { readonly id: string, readonly label: string } | null };
 
 export type ModelsQueryVariables = Exact<{ [key: string]: never; }>;
 
 
 export type ModelsQuery = { readonly models: ReadonlyArray<{ readonly id: string, readonly label: string, readonly company: string, readonly description: string, readonly provider: string, readonly available: boolean, readonly unavailableReason: ModelUnavailableReason | null, readonly isNew: boolean, readonly isDefault: boolean, readonly listed: boolean, readonly scenes: ReadonlyArray<Scene>, readonly minReferences: number, readonly maxReferences: number, readonly maxImages: number, readonly aspectRatios: ReadonlyArray<string>, readonly resolutions: ReadonlyArray<Resolution>, readonly qualities: ReadonlyArray<Quality>, readonly formats: ReadonlyArray<ImageFormat>, readonly supportsContext: boolean, readonly supportsMasks: boolean, readonly supportsMentions: boolean, readonly supportsNegativePrompt: boolean, readonly supportsPreviews: boolean, readonly supportsSeed: boolean, readonly fromText: number | null, readonly fromImages: number | null, readonly customSize: { readonly minimum: number, readonly maximum: number, readonly step: number } | null, readonly editModel: { readonly id: string } | null, readonly replacement: { readonly id: string, readonly label: string } | null }> };
+
+export type ReferenceFieldsFragment = { readonly origin: ReferenceOrigin, readonly image: { readonly id: string, readonly width: number, readonly height: number, readonly origin: ImageOrigin, readonly prompt: string | null, readonly thumbhash: string | null, readonly favourite: boolean, readonly createdAt: string, readonly contentType: string, readonly byteSize: number, readonly url: string, readonly small: string, readonly large: string, readonly model: { readonly id: string, readonly label: string } | null } };
+
+export type OutputFieldsFragment = { readonly id: string, readonly status: OutputStatus, readonly attempt: number, readonly progress: number | null, readonly queuePosition: number | null, readonly text: string | null, readonly requestedModelId: string, readonly creditsCharged: number, readonly chosen: boolean, readonly drift: { readonly changed: number, readonly outsideMask: number | null } | null, readonly model: { readonly id: string, readonly label: string }, readonly preview: { readonly index: number, readonly url: string } | null, readonly images: ReadonlyArray<{ readonly id: string, readonly width: number, readonly height: number, readonly origin: ImageOrigin, readonly prompt: string | null, readonly thumbhash: string | null, readonly favourite: boolean, readonly createdAt: string, readonly contentType: string, readonly byteSize: number, readonly url: string, readonly small: string, readonly large: string, readonly model: { readonly id: string, readonly label: string } | null }>, readonly error: { readonly code: GenerationErrorCode, readonly message: string, readonly retryable: boolean } | null };
+
+export type PostCardFieldsFragment = { readonly id: string, readonly status: PostStatus, readonly userMessage: string, readonly caption: string, readonly createdAt: string, readonly totalModels: number, readonly pendingModels: ReadonlyArray<{ readonly id: string }>, readonly image: { readonly id: string, readonly width: number, readonly height: number, readonly origin: ImageOrigin, readonly prompt: string | null, readonly thumbhash: string | null, readonly favourite: boolean, readonly createdAt: string, readonly contentType: string, readonly byteSize: number, readonly url: string, readonly small: string, readonly large: string, readonly model: { readonly id: string, readonly label: string } | null } | null };
+
+export type PostFieldsFragment = { readonly id: string, readonly status: PostStatus, readonly userMessage: string, readonly caption: string, readonly aspectRatio: string, readonly resolution: Resolution, readonly createdAt: string, readonly updatedAt: string, readonly creditsCharged: number, readonly captionOptions: { readonly language: string | null, readonly tone: string | null, readonly hashtags: number, readonly maxLength: number }, readonly captionModel: { readonly id: string, readonly label: string } | null, readonly captionError: { readonly code: GenerationErrorCode, readonly message: string, readonly retryable: boolean } | null, readonly options: { readonly imagesPerModel: number, readonly quality: Quality | null }, readonly references: ReadonlyArray<{ readonly origin: ReferenceOrigin, readonly image: { readonly id: string, readonly width: number, readonly height: number, readonly origin: ImageOrigin, readonly prompt: string | null, readonly thumbhash: string | null, readonly favourite: boolean, readonly createdAt: string, readonly contentType: string, readonly byteSize: number, readonly url: string, readonly small: string, readonly large: string, readonly model: { readonly id: string, readonly label: string } | null } }>, readonly outputs: ReadonlyArray<{ readonly id: string, readonly status: OutputStatus, readonly attempt: number, readonly progress: number | null, readonly queuePosition: number | null, readonly text: string | null, readonly requestedModelId: string, readonly creditsCharged: number, readonly chosen: boolean, readonly drift: { readonly changed: number, readonly outsideMask: number | null } | null, readonly model: { readonly id: string, readonly label: string }, readonly preview: { readonly index: number, readonly url: string } | null, readonly images: ReadonlyArray<{ readonly id: string, readonly width: number, readonly height: number, readonly origin: ImageOrigin, readonly prompt: string | null, readonly thumbhash: string | null, readonly favourite: boolean, readonly createdAt: string, readonly contentType: string, readonly byteSize: number, readonly url: string, readonly small: string, readonly large: string, readonly model: { readonly id: string, readonly label: string } | null }>, readonly error: { readonly code: GenerationErrorCode, readonly message: string, readonly retryable: boolean } | null }> };
+
+export type CaptionModelsQueryVariables = Exact<{ [key: string]: never; }>;
+
+
+export type CaptionModelsQuery = { readonly captionModels: ReadonlyArray<{ readonly id: string, readonly label: string, readonly company: string, readonly description: string, readonly available: boolean, readonly isDefault: boolean, readonly credits: number, readonly languages: ReadonlyArray<string> }> };
+
+export type PostsQueryVariables = Exact<{
+  first: number;
+  after?: string | null | undefined;
+}>;
+
+
+export type PostsQuery = { readonly viewer: { readonly posts: { readonly nodes: ReadonlyArray<{ readonly id: string, readonly status: PostStatus, readonly userMessage: string, readonly caption: string, readonly createdAt: string, readonly totalModels: number, readonly pendingModels: ReadonlyArray<{ readonly id: string }>, readonly image: { readonly id: string, readonly width: number, readonly height: number, readonly origin: ImageOrigin, readonly prompt: string | null, readonly thumbhash: string | null, readonly favourite: boolean, readonly createdAt: string, readonly contentType: string, readonly byteSize: number, readonly url: string, readonly small: string, readonly large: string, readonly model: { readonly id: string, readonly label: string } | null } | null }>, readonly pageInfo: { readonly endCursor: string | null, readonly hasNextPage: boolean } } } };
+
+export type PlanOfPostQueryVariables = Exact<{
+  input: PlanPostInput;
+}>;
+
+
+export type PlanOfPostQuery = { readonly planPost: { readonly credits: number, readonly models: ReadonlyArray<{ readonly requestedModelId: string, readonly model: { readonly id: string, readonly label: string }, readonly droppedReferences: ReadonlyArray<{ readonly image: { readonly id: string } }> }>, readonly references: ReadonlyArray<{ readonly origin: ReferenceOrigin, readonly image: { readonly id: string, readonly width: number, readonly height: number, readonly origin: ImageOrigin, readonly prompt: string | null, readonly thumbhash: string | null, readonly favourite: boolean, readonly createdAt: string, readonly contentType: string, readonly byteSize: number, readonly url: string, readonly small: string, readonly large: string, readonly model: { readonly id: string, readonly label: string } | null } }>, readonly userErrors: ReadonlyArray<{ readonly code: UserErrorCode, readonly message: string, readonly path: ReadonlyArray<string> | null }> } };
+
+export type GeneratePostMutationVariables = Exact<{
+  input: GeneratePostInput;
+}>;
+
+
+export type GeneratePostMutation = { readonly generatePost: { readonly post: { readonly id: string } | null, readonly userErrors: ReadonlyArray<{ readonly code: UserErrorCode, readonly message: string, readonly path: ReadonlyArray<string> | null }> } };
+
+export type RegenerateCaptionMutationVariables = Exact<{
+  input: RegenerateCaptionInput;
+}>;
+
+
+export type RegenerateCaptionMutation = { readonly regenerateCaption: { readonly post: { readonly id: string, readonly status: PostStatus, readonly userMessage: string, readonly caption: string, readonly aspectRatio: string, readonly resolution: Resolution, readonly createdAt: string, readonly updatedAt: string, readonly creditsCharged: number, readonly captionOptions: { readonly language: string | null, readonly tone: string | null, readonly hashtags: number, readonly maxLength: number }, readonly captionModel: { readonly id: string, readonly label: string } | null, readonly captionError: { readonly code: GenerationErrorCode, readonly message: string, readonly retryable: boolean } | null, readonly options: { readonly imagesPerModel: number, readonly quality: Quality | null }, readonly references: ReadonlyArray<{ readonly origin: ReferenceOrigin, readonly image: { readonly id: string, readonly width: number, readonly height: number, readonly origin: ImageOrigin, readonly prompt: string | null, readonly thumbhash: string | null, readonly favourite: boolean, readonly createdAt: string, readonly contentType: string, readonly byteSize: number, readonly url: string, readonly small: string, readonly large: string, readonly model: { readonly id: string, readonly label: string } | null } }>, readonly outputs: ReadonlyArray<{ readonly id: string, readonly status: OutputStatus, readonly attempt: number, readonly progress: number | null, readonly queuePosition: number | null, readonly text: string | null, readonly requestedModelId: string, readonly creditsCharged: number, readonly chosen: boolean, readonly drift: { readonly changed: number, readonly outsideMask: number | null } | null, readonly model: { readonly id: string, readonly label: string }, readonly preview: { readonly index: number, readonly url: string } | null, readonly images: ReadonlyArray<{ readonly id: string, readonly width: number, readonly height: number, readonly origin: ImageOrigin, readonly prompt: string | null, readonly thumbhash: string | null, readonly favourite: boolean, readonly createdAt: string, readonly contentType: string, readonly byteSize: number, readonly url: string, readonly small: string, readonly large: string, readonly model: { readonly id: string, readonly label: string } | null }>, readonly error: { readonly code: GenerationErrorCode, readonly message: string, readonly retryable: boolean } | null }> } | null, readonly userErrors: ReadonlyArray<{ readonly code: UserErrorCode, readonly message: string, readonly path: ReadonlyArray<string> | null }> } };
+
+export type CancelPostMutationVariables = Exact<{
+  input: CancelPostInput;
+}>;
+
+
+export type CancelPostMutation = { readonly cancelPost: { readonly post: { readonly id: string, readonly status: PostStatus, readonly userMessage: string, readonly caption: string, readonly aspectRatio: string, readonly resolution: Resolution, readonly createdAt: string, readonly updatedAt: string, readonly creditsCharged: number, readonly captionOptions: { readonly language: string | null, readonly tone: string | null, readonly hashtags: number, readonly maxLength: number }, readonly captionModel: { readonly id: string, readonly label: string } | null, readonly captionError: { readonly code: GenerationErrorCode, readonly message: string, readonly retryable: boolean } | null, readonly options: { readonly imagesPerModel: number, readonly quality: Quality | null }, readonly references: ReadonlyArray<{ readonly origin: ReferenceOrigin, readonly image: { readonly id: string, readonly width: number, readonly height: number, readonly origin: ImageOrigin, readonly prompt: string | null, readonly thumbhash: string | null, readonly favourite: boolean, readonly createdAt: string, readonly contentType: string, readonly byteSize: number, readonly url: string, readonly small: string, readonly large: string, readonly model: { readonly id: string, readonly label: string } | null } }>, readonly outputs: ReadonlyArray<{ readonly id: string, readonly status: OutputStatus, readonly attempt: number, readonly progress: number | null, readonly queuePosition: number | null, readonly text: string | null, readonly requestedModelId: string, readonly creditsCharged: number, readonly chosen: boolean, readonly drift: { readonly changed: number, readonly outsideMask: number | null } | null, readonly model: { readonly id: string, readonly label: string }, readonly preview: { readonly index: number, readonly url: string } | null, readonly images: ReadonlyArray<{ readonly id: string, readonly width: number, readonly height: number, readonly origin: ImageOrigin, readonly prompt: string | null, readonly thumbhash: string | null, readonly favourite: boolean, readonly createdAt: string, readonly contentType: string, readonly byteSize: number, readonly url: string, readonly small: string, readonly large: string, readonly model: { readonly id: string, readonly label: string } | null }>, readonly error: { readonly code: GenerationErrorCode, readonly message: string, readonly retryable: boolean } | null }> } | null, readonly userErrors: ReadonlyArray<{ readonly code: UserErrorCode, readonly message: string, readonly path: ReadonlyArray<string> | null }> } };
+
+export type DeletePostMutationVariables = Exact<{
+  input: DeletePostInput;
+}>;
+
+
+export type DeletePostMutation = { readonly deletePost: { readonly deletedPostId: string | null, readonly userErrors: ReadonlyArray<{ readonly code: UserErrorCode, readonly message: string, readonly path: ReadonlyArray<string> | null }> } };
+
+export type RetryInPostMutationVariables = Exact<{
+  input: RetryOutputInput;
+}>;
+
+
+export type RetryInPostMutation = { readonly retryOutput: { readonly post: { readonly id: string, readonly status: PostStatus, readonly userMessage: string, readonly caption: string, readonly aspectRatio: string, readonly resolution: Resolution, readonly createdAt: string, readonly updatedAt: string, readonly creditsCharged: number, readonly captionOptions: { readonly language: string | null, readonly tone: string | null, readonly hashtags: number, readonly maxLength: number }, readonly captionModel: { readonly id: string, readonly label: string } | null, readonly captionError: { readonly code: GenerationErrorCode, readonly message: string, readonly retryable: boolean } | null, readonly options: { readonly imagesPerModel: number, readonly quality: Quality | null }, readonly references: ReadonlyArray<{ readonly origin: ReferenceOrigin, readonly image: { readonly id: string, readonly width: number, readonly height: number, readonly origin: ImageOrigin, readonly prompt: string | null, readonly thumbhash: string | null, readonly favourite: boolean, readonly createdAt: string, readonly contentType: string, readonly byteSize: number, readonly url: string, readonly small: string, readonly large: string, readonly model: { readonly id: string, readonly label: string } | null } }>, readonly outputs: ReadonlyArray<{ readonly id: string, readonly status: OutputStatus, readonly attempt: number, readonly progress: number | null, readonly queuePosition: number | null, readonly text: string | null, readonly requestedModelId: string, readonly creditsCharged: number, readonly chosen: boolean, readonly drift: { readonly changed: number, readonly outsideMask: number | null } | null, readonly model: { readonly id: string, readonly label: string }, readonly preview: { readonly index: number, readonly url: string } | null, readonly images: ReadonlyArray<{ readonly id: string, readonly width: number, readonly height: number, readonly origin: ImageOrigin, readonly prompt: string | null, readonly thumbhash: string | null, readonly favourite: boolean, readonly createdAt: string, readonly contentType: string, readonly byteSize: number, readonly url: string, readonly small: string, readonly large: string, readonly model: { readonly id: string, readonly label: string } | null }>, readonly error: { readonly code: GenerationErrorCode, readonly message: string, readonly retryable: boolean } | null }> } | null, readonly userErrors: ReadonlyArray<{ readonly code: UserErrorCode, readonly message: string, readonly path: ReadonlyArray<string> | null }> } };
+
+export type CancelInPostMutationVariables = Exact<{
+  input: CancelOutputInput;
+}>;
+
+
+export type CancelInPostMutation = { readonly cancelOutput: { readonly post: { readonly id: string, readonly status: PostStatus, readonly userMessage: string, readonly caption: string, readonly aspectRatio: string, readonly resolution: Resolution, readonly createdAt: string, readonly updatedAt: string, readonly creditsCharged: number, readonly captionOptions: { readonly language: string | null, readonly tone: string | null, readonly hashtags: number, readonly maxLength: number }, readonly captionModel: { readonly id: string, readonly label: string } | null, readonly captionError: { readonly code: GenerationErrorCode, readonly message: string, readonly retryable: boolean } | null, readonly options: { readonly imagesPerModel: number, readonly quality: Quality | null }, readonly references: ReadonlyArray<{ readonly origin: ReferenceOrigin, readonly image: { readonly id: string, readonly width: number, readonly height: number, readonly origin: ImageOrigin, readonly prompt: string | null, readonly thumbhash: string | null, readonly favourite: boolean, readonly createdAt: string, readonly contentType: string, readonly byteSize: number, readonly url: string, readonly small: string, readonly large: string, readonly model: { readonly id: string, readonly label: string } | null } }>, readonly outputs: ReadonlyArray<{ readonly id: string, readonly status: OutputStatus, readonly attempt: number, readonly progress: number | null, readonly queuePosition: number | null, readonly text: string | null, readonly requestedModelId: string, readonly creditsCharged: number, readonly chosen: boolean, readonly drift: { readonly changed: number, readonly outsideMask: number | null } | null, readonly model: { readonly id: string, readonly label: string }, readonly preview: { readonly index: number, readonly url: string } | null, readonly images: ReadonlyArray<{ readonly id: string, readonly width: number, readonly height: number, readonly origin: ImageOrigin, readonly prompt: string | null, readonly thumbhash: string | null, readonly favourite: boolean, readonly createdAt: string, readonly contentType: string, readonly byteSize: number, readonly url: string, readonly small: string, readonly large: string, readonly model: { readonly id: string, readonly label: string } | null }>, readonly error: { readonly code: GenerationErrorCode, readonly message: string, readonly retryable: boolean } | null }> } | null, readonly userErrors: ReadonlyArray<{ readonly code: UserErrorCode, readonly message: string, readonly path: ReadonlyArray<string> | null }> } };
+
+export type PostUpdatedSubscriptionVariables = Exact<{
+  id: string;
+}>;
+
+
+export type PostUpdatedSubscription = { readonly postUpdated: { readonly id: string, readonly status: PostStatus, readonly userMessage: string, readonly caption: string, readonly aspectRatio: string, readonly resolution: Resolution, readonly createdAt: string, readonly updatedAt: string, readonly creditsCharged: number, readonly captionOptions: { readonly language: string | null, readonly tone: string | null, readonly hashtags: number, readonly maxLength: number }, readonly captionModel: { readonly id: string, readonly label: string } | null, readonly captionError: { readonly code: GenerationErrorCode, readonly message: string, readonly retryable: boolean } | null, readonly options: { readonly imagesPerModel: number, readonly quality: Quality | null }, readonly references: ReadonlyArray<{ readonly origin: ReferenceOrigin, readonly image: { readonly id: string, readonly width: number, readonly height: number, readonly origin: ImageOrigin, readonly prompt: string | null, readonly thumbhash: string | null, readonly favourite: boolean, readonly createdAt: string, readonly contentType: string, readonly byteSize: number, readonly url: string, readonly small: string, readonly large: string, readonly model: { readonly id: string, readonly label: string } | null } }>, readonly outputs: ReadonlyArray<{ readonly id: string, readonly status: OutputStatus, readonly attempt: number, readonly progress: number | null, readonly queuePosition: number | null, readonly text: string | null, readonly requestedModelId: string, readonly creditsCharged: number, readonly chosen: boolean, readonly drift: { readonly changed: number, readonly outsideMask: number | null } | null, readonly model: { readonly id: string, readonly label: string }, readonly preview: { readonly index: number, readonly url: string } | null, readonly images: ReadonlyArray<{ readonly id: string, readonly width: number, readonly height: number, readonly origin: ImageOrigin, readonly prompt: string | null, readonly thumbhash: string | null, readonly favourite: boolean, readonly createdAt: string, readonly contentType: string, readonly byteSize: number, readonly url: string, readonly small: string, readonly large: string, readonly model: { readonly id: string, readonly label: string } | null }>, readonly error: { readonly code: GenerationErrorCode, readonly message: string, readonly retryable: boolean } | null }> } };
 
 export type ShareFieldsFragment = { readonly id: string, readonly url: string, readonly expiresAt: string | null, readonly includesPrompts: boolean, readonly views: number, readonly conversation: { readonly id: string } };
 
@@ -643,10 +995,6 @@ export type SharedTurnUpdatedSubscriptionVariables = Exact<{
 
 
 export type SharedTurnUpdatedSubscription = { readonly sharedTurnUpdated: { readonly cursor: string, readonly turn: { readonly id: string, readonly turnIndex: number, readonly status: TurnStatus, readonly userMessage: string, readonly aspectRatio: string, readonly resolution: Resolution, readonly createdAt: string, readonly updatedAt: string, readonly options: { readonly imagesPerModel: number, readonly quality: Quality | null, readonly format: ImageFormat | null, readonly seed: string | null, readonly negativePrompt: string | null, readonly width: number | null, readonly height: number | null, readonly keepOutside: boolean | null, readonly mask: { readonly id: string, readonly width: number, readonly height: number, readonly origin: ImageOrigin, readonly prompt: string | null, readonly thumbhash: string | null, readonly favourite: boolean, readonly createdAt: string, readonly contentType: string, readonly byteSize: number, readonly url: string, readonly small: string, readonly large: string, readonly model: { readonly id: string, readonly label: string } | null } | null }, readonly error: { readonly code: GenerationErrorCode, readonly message: string } | null, readonly selectedModels: ReadonlyArray<{ readonly id: string }>, readonly references: ReadonlyArray<{ readonly origin: ReferenceOrigin, readonly image: { readonly id: string, readonly width: number, readonly height: number, readonly origin: ImageOrigin, readonly prompt: string | null, readonly thumbhash: string | null, readonly favourite: boolean, readonly createdAt: string, readonly contentType: string, readonly byteSize: number, readonly url: string, readonly small: string, readonly large: string, readonly model: { readonly id: string, readonly label: string } | null } }>, readonly outputs: ReadonlyArray<{ readonly id: string, readonly status: OutputStatus, readonly attempt: number, readonly progress: number | null, readonly queuePosition: number | null, readonly text: string | null, readonly requestedModelId: string, readonly creditsCharged: number, readonly chosen: boolean, readonly drift: { readonly changed: number, readonly outsideMask: number | null } | null, readonly model: { readonly id: string, readonly label: string }, readonly preview: { readonly index: number, readonly url: string } | null, readonly images: ReadonlyArray<{ readonly id: string, readonly width: number, readonly height: number, readonly origin: ImageOrigin, readonly prompt: string | null, readonly thumbhash: string | null, readonly favourite: boolean, readonly createdAt: string, readonly contentType: string, readonly byteSize: number, readonly url: string, readonly small: string, readonly large: string, readonly model: { readonly id: string, readonly label: string } | null }>, readonly error: { readonly code: GenerationErrorCode, readonly message: string, readonly retryable: boolean } | null }> } } };
-
-export type ReferenceFieldsFragment = { readonly origin: ReferenceOrigin, readonly image: { readonly id: string, readonly width: number, readonly height: number, readonly origin: ImageOrigin, readonly prompt: string | null, readonly thumbhash: string | null, readonly favourite: boolean, readonly createdAt: string, readonly contentType: string, readonly byteSize: number, readonly url: string, readonly small: string, readonly large: string, readonly model: { readonly id: string, readonly label: string } | null } };
-
-export type OutputFieldsFragment = { readonly id: string, readonly status: OutputStatus, readonly attempt: number, readonly progress: number | null, readonly queuePosition: number | null, readonly text: string | null, readonly requestedModelId: string, readonly creditsCharged: number, readonly chosen: boolean, readonly drift: { readonly changed: number, readonly outsideMask: number | null } | null, readonly model: { readonly id: string, readonly label: string }, readonly preview: { readonly index: number, readonly url: string } | null, readonly images: ReadonlyArray<{ readonly id: string, readonly width: number, readonly height: number, readonly origin: ImageOrigin, readonly prompt: string | null, readonly thumbhash: string | null, readonly favourite: boolean, readonly createdAt: string, readonly contentType: string, readonly byteSize: number, readonly url: string, readonly small: string, readonly large: string, readonly model: { readonly id: string, readonly label: string } | null }>, readonly error: { readonly code: GenerationErrorCode, readonly message: string, readonly retryable: boolean } | null };
 
 export type TurnFieldsFragment = { readonly id: string, readonly turnIndex: number, readonly status: TurnStatus, readonly userMessage: string, readonly aspectRatio: string, readonly resolution: Resolution, readonly createdAt: string, readonly updatedAt: string, readonly options: { readonly imagesPerModel: number, readonly quality: Quality | null, readonly format: ImageFormat | null, readonly seed: string | null, readonly negativePrompt: string | null, readonly width: number | null, readonly height: number | null, readonly keepOutside: boolean | null, readonly mask: { readonly id: string, readonly width: number, readonly height: number, readonly origin: ImageOrigin, readonly prompt: string | null, readonly thumbhash: string | null, readonly favourite: boolean, readonly createdAt: string, readonly contentType: string, readonly byteSize: number, readonly url: string, readonly small: string, readonly large: string, readonly model: { readonly id: string, readonly label: string } | null } | null }, readonly error: { readonly code: GenerationErrorCode, readonly message: string } | null, readonly selectedModels: ReadonlyArray<{ readonly id: string }>, readonly references: ReadonlyArray<{ readonly origin: ReferenceOrigin, readonly image: { readonly id: string, readonly width: number, readonly height: number, readonly origin: ImageOrigin, readonly prompt: string | null, readonly thumbhash: string | null, readonly favourite: boolean, readonly createdAt: string, readonly contentType: string, readonly byteSize: number, readonly url: string, readonly small: string, readonly large: string, readonly model: { readonly id: string, readonly label: string } | null } }>, readonly outputs: ReadonlyArray<{ readonly id: string, readonly status: OutputStatus, readonly attempt: number, readonly progress: number | null, readonly queuePosition: number | null, readonly text: string | null, readonly requestedModelId: string, readonly creditsCharged: number, readonly chosen: boolean, readonly drift: { readonly changed: number, readonly outsideMask: number | null } | null, readonly model: { readonly id: string, readonly label: string }, readonly preview: { readonly index: number, readonly url: string } | null, readonly images: ReadonlyArray<{ readonly id: string, readonly width: number, readonly height: number, readonly origin: ImageOrigin, readonly prompt: string | null, readonly thumbhash: string | null, readonly favourite: boolean, readonly createdAt: string, readonly contentType: string, readonly byteSize: number, readonly url: string, readonly small: string, readonly large: string, readonly model: { readonly id: string, readonly label: string } | null }>, readonly error: { readonly code: GenerationErrorCode, readonly message: string, readonly retryable: boolean } | null }> };
 

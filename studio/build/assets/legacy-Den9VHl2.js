@@ -1,1 +1,0 @@
-import{kt as e}from"./Picture-6lo61zOq.js";e();
