@@ -155,15 +155,19 @@ export type GenerationErrorCode =
   | 'INSUFFICIENT_CREDITS'
   /** An internal error of Darkroom. */
   | 'INTERNAL'
+  /** Of a turn that waited: the mask does not have the aspect ratio of the image that would have been edited. */
+  | 'MASK_INVALID'
   /** Of a turn that waited: it would have cost more than `maxCredits`. */
   | 'MAX_CREDITS_EXCEEDED'
+  /** Of a turn that waited: a selected model cannot edit the images that it would have been given, or not with these options. */
+  | 'MODEL_CANNOT_EDIT'
   /** The provider does not serve the model any more. */
   | 'MODEL_RETIRED'
   /** The provider's response contained no image. */
   | 'NO_IMAGE'
   /** The provider's response to the submission was lost, so it may have done the work. Darkroom does not try again automatically. */
   | 'OUTCOME_UNKNOWN'
-  /** Of a turn that waited: the turn before has failed, was cancelled, or has not made the images that the message or `previousOutputIds` names. */
+  /** Of a turn that waited: the turn before has failed, was cancelled, or has not made an image that this one needs, such as one that `previousOutputIds` names. */
   | 'PREVIOUS_TURN_FAILED'
   /** The provider rejected the credentials that are configured here. */
   | 'PROVIDER_AUTHENTICATION'
@@ -178,7 +182,9 @@ export type GenerationErrorCode =
   /** The image could not be stored. */
   | 'STORAGE_UNAVAILABLE'
   /** The deadline of the model was exceeded. */
-  | 'TIMED_OUT';
+  | 'TIMED_OUT'
+  /** Of a turn that waited: the message mentions a reference that it has not, or more of them than a model accepts. */
+  | 'UNKNOWN_MENTION';
 
 /** Options of a turn. One that a selected model does not support is a user error; nothing is ignored silently, except `previews` and `context`. */
 export type GenerationOptions = {
@@ -251,7 +257,7 @@ export type ModelUnavailableReason =
 
 /** The status of an output. Within one attempt it only moves forward. */
 export type OutputStatus =
-  /** The viewer cancelled it. */
+  /** The viewer cancelled it before it had an image. */
   | 'CANCELLED'
   /** At least one image was delivered. */
   | 'COMPLETED'
