@@ -22,6 +22,7 @@ from assembly.catalogue import load_caption_registry, load_registry, load_truste
 from assembly.objects import image_origins
 from assembly.traces import open_exporters
 from bootstrap import Api, open_api
+from edge.graphiql import graphiql_routes
 from edge.graphql_http import GraphQLOverHTTP
 from edge.graphql_ws import GraphQLOverWebSocket
 from edge.health import HealthRoutes
@@ -35,6 +36,7 @@ from settings import Settings, origin_pattern, read_settings
 
 OPERATIONS: Final = "/graphql"
 STUDIO_BUILD: Final = Path(__file__).parent / "studio/build"
+GRAPHIQL_BUILD: Final = Path(__file__).parent / "graphiql/build"
 
 
 def create_app(
@@ -135,6 +137,8 @@ class _Routes:
 
 
 def _make_router(settings: Settings, api: Api) -> Router:
+    in_development = settings.environment == "development"
+
     async def home(request: Request) -> Response:
         return RedirectResponse(PATH if wants_page(request) else OPERATIONS)
 
@@ -142,6 +146,7 @@ def _make_router(settings: Settings, api: Api) -> Router:
         [
             *HealthRoutes(api.database.ping).routes,
             Route("/", home),
+            *(graphiql_routes(GRAPHIQL_BUILD) if in_development else ()),
             *studio_routes(
                 STUDIO_BUILD,
                 environment=settings.environment,
