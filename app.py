@@ -21,13 +21,15 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from assembly.catalogue import load_caption_registry, load_registry, load_trusted_documents
 from assembly.objects import image_origins
 from bootstrap import Api, open_api
+from edge.dev_renewal import renewal_route
+from edge.dev_tokens import DevelopmentIssuer
 from edge.graphql_http import GraphQLOverHTTP
 from edge.graphql_ws import GraphQLOverWebSocket
 from edge.health import HealthRoutes
 from edge.hosts import KnownHosts
 from edge.http_requests import wants_page
 from edge.responses import error_response
-from edge.studio import PATH, studio_routes
+from edge.studio import PATH, SignIn, studio_routes
 from metrics.requests import ObservedApp, ObservedExecutor
 from settings import Settings, origin_pattern, read_settings
 
@@ -67,6 +69,20 @@ def create_app(
             yield {"router": router, "limits": settings.limit}
 
     return Starlette(routes=[Mount("/", app=_dispatch)], lifespan=lifespan)
+
+
+def _sign_in(settings: Settings) -> SignIn | None:
+    """Where people sign in to the studio, if there is such a place."""
+    if settings.studio_client_id is None or settings.token_issuer is None:
+        return None
+    audience = next(iter(settings.token_audience), None)
+    return SignIn(
+        settings.token_issuer,
+        settings.studio_client_id,
+        settings.studio_scopes,
+        audience if audience != settings.studio_client_id else None,
+        settings.studio_sign_in_urls,
+    )
 
 
 def _behind_proxies(app: ASGIApp, trusted: Sequence[str]) -> object:
@@ -110,6 +126,13 @@ def _make_router(settings: Settings, api: Api) -> Router:
         max_age=7200,
     )
 
+    in_development = settings.environment == "development"
+    renewals = (
+        [renewal_route(api.admission, DevelopmentIssuer(settings.data_dir))]
+        if in_development
+        else []
+    )
+
     async def home(request: Request) -> Response:
         return RedirectResponse(PATH if wants_page(request) else "/graphql")
 
@@ -119,10 +142,12 @@ def _make_router(settings: Settings, api: Api) -> Router:
             WebSocketRoute("/graphql", websocket),
             *HealthRoutes(api.database.ping).routes,
             Route("/", home),
+            *renewals,
             *studio_routes(
                 STUDIO_BUILD,
                 environment=settings.environment,
                 image_origins=image_origins(settings),
+                sign_in=_sign_in(settings),
             ),
             *api.object_routes,
             *api.logo_routes,
