@@ -3,6 +3,9 @@
 .PHONY: help install run worker cluster providers demo token studio format check test resilience schema bench audit lock clean
 
 export UV_PYTHON_DOWNLOADS := never
+# Some machines ask Python to keep no bytecode. Then each process, of which the tests start hundreds,
+# compiles everything that it imports: that takes longer than all else it does at its start.
+export PYTHONDONTWRITEBYTECODE :=
 export VIEWER ?= ana
 export PROVIDER
 KILLS ?= 500
@@ -78,8 +81,9 @@ lock: .venv/bin/uv ## Write requirements/*.txt from *.in: make lock U=--upgrade 
 	@$(LOCK) requirements/uv.in --output-file requirements/uv.txt
 	@$(LOCK) requirements/app.in --output-file requirements/app.txt
 	@$(LOCK) requirements/c2pa.in --constraint requirements/app.txt --output-file requirements/c2pa.txt
+	@$(LOCK) requirements/otel.in --constraint requirements/app.txt --constraint requirements/c2pa.txt --output-file requirements/otel.txt
 	@$(LOCK) requirements/mongod.in --output-file requirements/mongod.txt
-	@$(LOCK) requirements/dev.in --constraint requirements/app.txt --constraint requirements/c2pa.txt --constraint requirements/mongod.txt --output-file requirements/dev.txt
+	@$(LOCK) requirements/dev.in --constraint requirements/app.txt --constraint requirements/c2pa.txt --constraint requirements/otel.txt --constraint requirements/mongod.txt --output-file requirements/dev.txt
 	@$(LOCK) requirements/sdks.in --output-file requirements/sdks.txt
 	@$(LOCK) requirements/s3.in --output-file requirements/s3.txt
 	@$(LOCK) requirements/audit.in --output-file requirements/audit.txt

@@ -20,6 +20,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from assembly.catalogue import load_caption_registry, load_registry, load_trusted_documents
 from assembly.objects import image_origins
+from assembly.traces import open_exporters
 from bootstrap import Api, open_api
 from edge.dev_renewal import renewal_route
 from edge.dev_tokens import DevelopmentIssuer
@@ -30,6 +31,7 @@ from edge.hosts import KnownHosts
 from edge.http_requests import wants_page
 from edge.responses import error_response
 from edge.studio import PATH, SignIn, studio_routes
+from edge.traces import FollowedRequests
 from metrics.requests import ObservedApp, ObservedExecutor
 from settings import Settings, origin_pattern, read_settings
 
@@ -53,6 +55,8 @@ def create_app(
     if settings.default_models or settings.catalogue is not None:
         load_registry(settings)
     load_trusted_documents(settings)
+    if settings.traces:
+        open_exporters()
     if settings.default_caption_models:
         load_caption_registry(settings)
 
@@ -66,7 +70,7 @@ def create_app(
                 router = KnownHosts(router, settings.allowed_hosts)
             if settings.trusted_proxies:
                 router = cast("ASGIApp", _behind_proxies(router, settings.trusted_proxies))
-            yield {"router": router, "limits": settings.limit}
+            yield {"router": FollowedRequests(router, api.tracer), "limits": settings.limit}
 
     return Starlette(routes=[Mount("/", app=_dispatch)], lifespan=lifespan)
 
@@ -122,7 +126,7 @@ def _make_router(settings: Settings, api: Api) -> Router:
         allow_origin_regex=origins,
         allow_methods=["GET", "POST"],
         allow_headers=["*"],  # tracing and client libraries add their own; cookies are never used
-        expose_headers=["retry-after"],
+        expose_headers=["retry-after", "traceparent", "x-request-id"],
         max_age=7200,
     )
 

@@ -33,6 +33,7 @@ from assembly.services import make_hub, make_services, make_waiting_turns
 from domain.errors import Overloaded
 from domain.retries import RetryPolicy, retry
 from domain.services.blocked_viewers import BlockedViewers
+from domain.traces import Tracer
 from edge.admission import Admission
 from edge.auth import Authenticator
 from edge.dev_tokens import DevelopmentIssuer
@@ -65,6 +66,7 @@ class Api:
     blocked_viewers: BlockedViewers
     database: Database
     metrics: Metrics
+    tracer: Tracer | None
     persisted_documents: PersistedDocuments
     object_routes: Sequence[Route]
     """Where signed URLs lead to, if they lead to this process."""
@@ -126,6 +128,7 @@ async def open_api(
             blocked_viewers=blocked,
             database=base.database,
             metrics=base.metrics,
+            tracer=base.tracer,
             persisted_documents=PersistedDocuments(
                 MongoDocumentRepository(base.database),
                 trusted=load_trusted_documents(settings),

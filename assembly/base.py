@@ -9,12 +9,14 @@ import structlog
 
 from assembly.catalogue import load_caption_registry, load_registry, log_defaults
 from assembly.image_tools import ImageTools, open_image_tools
+from assembly.traces import open_tracer
 from domain.captions import CaptionModelRegistry
 from domain.execution.image_writer import ImageWriter
 from domain.execution.model_availability import ModelAvailability
 from domain.models import ModelRegistry
 from domain.ports.objects import Objects
 from domain.ports.providers import CaptionWriter, Provider
+from domain.traces import Tracer
 from domain.webhooks import DeliveryRules
 from metrics.outputs import ObservedClaims, ObservedProvider, ObservedWriter
 from metrics.series import Metrics
@@ -45,6 +47,8 @@ class Base:
     """What every process has, whether it answers requests or runs outputs."""
 
     metrics: Metrics
+    tracer: Tracer | None
+    """None where operators want no traces."""
     database: Database
     image_tools: ImageTools
     objects: Objects
@@ -64,6 +68,7 @@ async def open_base(settings: Settings, stack: AsyncExitStack) -> Base:
     if settings.mongodb_uri is None:
         raise SettingsError(["DARKROOM_MONGODB_URI is needed here; `make run` starts a mongod."])
     metrics = Metrics()
+    tracer = await open_tracer(stack) if settings.traces else None
     database = await stack.enter_async_context(
         open_database(
             settings.mongodb_uri.get_secret_value(),
@@ -98,6 +103,7 @@ async def open_base(settings: Settings, stack: AsyncExitStack) -> Base:
     objects = ObservedObjects(tools.objects, metrics)
     return Base(
         metrics=metrics,
+        tracer=tracer,
         database=database,
         image_tools=tools,
         objects=objects,

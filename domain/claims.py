@@ -6,6 +6,7 @@ from datetime import datetime
 from domain.ids import ModelId, OutputId, ViewerId
 from domain.outputs import Output
 from domain.parents import Parent
+from domain.traces import Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class Claim:
     claimed_at: datetime
     deadline_at: datetime
     """Both by the database's clock."""
+    trace: Trace | None = None
+    """Of the request that it is run for."""
 
     @property
     def seconds_left(self) -> float:

@@ -13,6 +13,7 @@ from typing import Final
 
 from domain.ids import DeliveryId, ViewerId, WebhookId
 from domain.retries import RetryPolicy
+from domain.traces import Trace
 
 MAX_WEBHOOKS: Final = 10
 """Of one viewer."""
@@ -89,6 +90,8 @@ class Message:
     happened_at: datetime
     facts: Mapping[str, object]
     attempts: int
+    trace: Trace | None = None
+    """Of the request that led to it: a receiver finds it in headers."""
 
     @property
     def body(self) -> bytes:

@@ -1,10 +1,9 @@
-"""Who a request or socket is for: its id in the logs, and its scope by its token."""
+"""Who a request or socket is for: its scope, by its token."""
 
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
-from uuid import uuid4
 
 import structlog
 
@@ -63,11 +62,9 @@ class Admission:
 
 
 @contextmanager
-def identify_request() -> Iterator[str]:
-    """Give a request or socket an id, which every log line within it has."""
-    request_id = uuid4().hex
-    structlog.contextvars.bind_contextvars(request_id=request_id)
+def logging_viewer() -> Iterator[None]:
+    """Let every log line within name the viewer who is admitted there."""
     try:
-        yield request_id
+        yield
     finally:
-        structlog.contextvars.unbind_contextvars("request_id", "viewer_id")
+        structlog.contextvars.unbind_contextvars("viewer_id")

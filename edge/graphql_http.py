@@ -21,10 +21,17 @@ from domain.errors import (
     Unauthenticated,
 )
 from edge.addresses import address_of
-from edge.admission import Admission, identify_request
+from edge.admission import Admission, logging_viewer
+from edge.early_answers import EarlyAnswer
 from edge.errors import INTERNAL, internal_error
 from edge.execution import OperationExecutor
-from edge.http_requests import RequestRefused, choose_media_types, read_operation, wants_page
+from edge.http_requests import (
+    TOO_LARGE,
+    RequestRefused,
+    choose_media_types,
+    read_operation,
+    wants_page,
+)
 from edge.media_types import STREAMS_IN_WORDS
 from edge.outcomes import Reason, Rejected, Result, Streaming
 from edge.responses import (
@@ -36,6 +43,7 @@ from edge.responses import (
     json_response,
 )
 from edge.result_streams import CallWhenGone, ResultStream
+from edge.traces import request_id
 
 _STATUSES: Final = {
     Overloaded.code: 503,
@@ -69,8 +77,8 @@ class GraphQLOverHTTP:
         self._show_ide = show_ide
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with identify_request() as request_id:
-            response = await self._respond(Request(scope, receive), request_id)
+        with logging_viewer():
+            response = await self._respond(Request(scope, receive), request_id())
             await response(scope, receive, partial(_send_not_indexed, send))
 
     async def _respond(self, request: Request, request_id: str) -> ASGIApp:
@@ -103,13 +111,14 @@ class GraphQLOverHTTP:
                 return _write_cacheable(outcome.result, media_type, request.headers)
             return _write_result(outcome.result, media_type)
         except RequestRefused as refused:
-            return error_response(
+            refusal = error_response(
                 refused.status,
                 refused.code,
                 str(refused),
                 headers=refused.headers,
                 media_type=media_type,
             )
+            return EarlyAnswer(refusal) if refused.status == TOO_LARGE else refusal
         except Unauthenticated as error:
             headers = {"WWW-Authenticate": "Bearer"}
             return error_response(

@@ -20,16 +20,18 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from strawberry.http.websocket_origin import is_same_origin
 
 from domain.errors import Forbidden, Overloaded, Unauthenticated
+from domain.traces import current_trace, follow
 from domain.viewers import Viewer
 from edge.addresses import address_of
-from edge.admission import Admission, identify_request
+from edge.admission import Admission, logging_viewer
 from edge.capacity import Tally
 from edge.errors import ErrorBody, internal_error
 from edge.execution import OperationExecutor
 from edge.frames import Frames, frames_of, text_frame
-from edge.outcomes import Operation, Outcome, Result, Streaming, read_results
+from edge.outcomes import Outcome, Result, Streaming, read_results
 from edge.rates import RateLimit
 from edge.result_streams import CallWhenGone
+from edge.traces import renamed, request_id
 from edge.ws_messages import (
     Complete,
     ConnectionInit,
@@ -132,7 +134,7 @@ class GraphQLOverWebSocket:
     async def _serve(self, websocket: WebSocket) -> None:
         address = address_of(websocket.scope)
         leave, stop_waiting = self._open.enter(""), self.waiting.enter(address)
-        with ExitStack() as stack, identify_request() as request_id:
+        with ExitStack() as stack, logging_viewer():
             for end in (leave, stop_waiting):
                 if end is not None:
                     stack.callback(end)
@@ -147,7 +149,6 @@ class GraphQLOverWebSocket:
                     self,
                     address=address,
                     stop_waiting=stop_waiting,
-                    request_id=request_id,
                 ).serve()
 
     def _is_origin_allowed(self, headers: Headers) -> bool:
@@ -170,14 +171,12 @@ class _Socket:
         *,
         address: str,
         stop_waiting: Callable[[], None],
-        request_id: str,
     ) -> None:
         self._websocket = websocket
         self._endpoint = endpoint
         self._executor = endpoint.executor
         self._admission = endpoint.admission
         self._limits = endpoint.limits
-        self._request_id = request_id
         self._address = address
         self._stop_waiting = stop_waiting
         self._scope: context.Scope | None = None
@@ -228,7 +227,7 @@ class _Socket:
             case Pong():
                 pass
             case Subscribe():
-                await self._subscribe(message.id, message.operation)
+                await self._subscribe(message)
             case Complete():
                 task = self._operations.pop(message.id, None)
                 if task is not None:
@@ -245,11 +244,13 @@ class _Socket:
             return
         self._init_received = True
         self._cancel_deadline()
+        if message.names:
+            follow(renamed(current_trace(), message.names))
         if not message.has_authorization:
             scope = context.Scope(address=self._address)
             if not await self._take_place(scope):
                 return
-            await self._send({"type": "connection_ack"})
+            await self._acknowledge(message)
             self._scope = scope
             self._limit_rest()
             return
@@ -267,8 +268,14 @@ class _Socket:
         self._stack.enter_context(
             self._endpoint.call_when_blocked(viewer.id, self._end_of_blocked_viewer)
         )
-        await self._send({"type": "connection_ack"})
+        await self._acknowledge(message)
         self._serve_viewer(viewer)
+
+    async def _acknowledge(self, message: ConnectionInit) -> None:
+        acknowledged: dict[str, object] = {"type": "connection_ack"}
+        if message.names:  # it cannot read the headers of its handshake, or it would have set them
+            acknowledged["payload"] = {"requestId": request_id()}
+        await self._send(acknowledged)
 
     async def _take_place(self, scope: context.Scope) -> bool:
         """Count the socket for its client. Close it where there are too many."""
@@ -314,7 +321,8 @@ class _Socket:
             seconds = (viewer.valid_until - datetime.now(UTC)).total_seconds()
             self._close_later(seconds, Close.FORBIDDEN, "The token has expired")
 
-    async def _subscribe(self, operation_id: str, operation: Operation) -> None:
+    async def _subscribe(self, message: Subscribe) -> None:
+        operation_id = message.id
         if self._scope is None:
             await self._close(Close.UNAUTHORIZED, "Unauthorized")
         elif operation_id in self._operations:
@@ -325,14 +333,17 @@ class _Socket:
             if self._scope.viewer is None:
                 self._cancel_deadline()
             self._operations[operation_id] = asyncio.create_task(
-                self._run(operation_id, operation, self._scope), name="operation of a socket"
+                self._run(message, self._scope), name="operation of a socket"
             )
 
-    async def _run(self, operation_id: str, operation: Operation, scope: context.Scope) -> None:
+    async def _run(self, message: Subscribe, scope: context.Scope) -> None:
+        if message.names:
+            follow(renamed(current_trace(), message.names))
+        operation_id = message.id
         with suppress(WebSocketDisconnect):  # nobody is left to write to
             try:
                 outcome = await self._executor.execute(
-                    operation, scope=scope, request_id=self._request_id, waits=True
+                    message.operation, scope=scope, request_id=request_id(), waits=True
                 )
                 try:
                     last = await self._write(operation_id, outcome, scope)
@@ -346,7 +357,7 @@ class _Socket:
                 raise
             except Exception:
                 log.exception("operation failed")
-                last = {"type": "error", "payload": [internal_error(self._request_id)]}
+                last = {"type": "error", "payload": [internal_error(request_id())]}
             # The client may use the id again as soon as it reads the last message.
             del self._operations[operation_id]
             await self._send({"id": operation_id, **last})

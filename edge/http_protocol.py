@@ -67,6 +67,8 @@ class HttpProtocol(HttpToolsProtocol):
     """Of the names and values that are complete, and of the URL."""
     _unparsed_bytes = 0
     """Fed to the parser since it last reported anything; it keeps incomplete names and values."""
+    _hosts = 0
+    """How many `Host` headers it has."""
     _refusal: _Refusal = _MALFORMED
     _stopped = False
     """Whether the rest of what the client sends is dropped."""
@@ -141,7 +143,7 @@ class HttpProtocol(HttpToolsProtocol):
             raise _Stop
         self._in_head = True
         self._head_began = self.loop.time()
-        self._head_bytes = self._unparsed_bytes = 0
+        self._head_bytes = self._unparsed_bytes = self._hosts = 0
         super().on_message_begin()
         self.scope["extensions"] = {}
 
@@ -158,6 +160,7 @@ class HttpProtocol(HttpToolsProtocol):
             return
         self._unparsed_bytes = 0
         self._head_bytes += len(name) + len(value)
+        self._hosts += name.lower() == b"host"
         if self._head_bytes > MAX_HEAD_BYTES or len(self.headers) >= MAX_HEADERS:
             self._stop(_HEAD_TOO_LARGE)
         super().on_header(name, value)
@@ -167,7 +170,9 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_head = False
         self._unparsed_bytes = 0
         self._unset_keepalive_if_required()
-        if not self.url.isascii():
+        # Whoever stands before us may have read another of two hosts than we would.
+        is_named = self._hosts == 1 or (not self._hosts and self.parser.get_http_version() < "1.1")
+        if not is_named or not self.url.isascii():
             self._stop(_MALFORMED)
         may_upgrade = self.parser.get_method() == b"GET" and self._is_answered()
         if not may_upgrade and self.parser.should_upgrade() and self._should_upgrade():

@@ -16,6 +16,7 @@ from edge.responses import GRAPHQL_JSON, JSON
 
 MAX_BODY_BYTES: Final = 256 * 1024
 BODY_SECONDS: Final = 10.0
+TOO_LARGE: Final = 413
 _GET_KINDS: Final = frozenset({OperationType.QUERY})
 _POST_KINDS: Final = frozenset({OperationType.QUERY, OperationType.MUTATION})
 _SUBSCRIPTIONS: Final = frozenset({OperationType.SUBSCRIPTION})
@@ -60,9 +61,11 @@ async def read_operation(request: Request, *, streams: bool) -> Operation:
         raise RequestRefused(405, "METHOD_NOT_ALLOWED", message, headers=_ALLOW)
     more = _SUBSCRIPTIONS if streams else frozenset()
     if request.method == "GET":
-        found: dict[str, Any] = {
-            name: drop_nul(value) for name, value in request.query_params.items()
-        }
+        found: dict[str, Any] = {}
+        for name, value in request.query_params.multi_items():
+            if name in found:
+                raise _bad_request("A parameter can be there once.")
+            found[name] = drop_nul(value)
         for part in ("variables", "extensions"):
             found[part] = _decode(found[part]) if found.get(part) else None
         return _check_operation(found, _GET_KINDS | more)
@@ -106,7 +109,7 @@ async def _read_body(request: Request) -> bytes:
 
 def _too_large() -> RequestRefused:
     message = f"The body can have at most {MAX_BODY_BYTES} bytes."
-    return RequestRefused(413, "PAYLOAD_TOO_LARGE", message, headers=_CLOSE)
+    return RequestRefused(TOO_LARGE, "PAYLOAD_TOO_LARGE", message, headers=_CLOSE)
 
 
 def _decode(data: str | bytes) -> Any:

@@ -361,12 +361,13 @@ def _measure_value(value: object) -> VariableSize:
 
 
 def _measure_parts(value: object) -> tuple[int, int]:
-    """The length of the longest list, and all letters."""
+    """The length of the longest list, or of an object with too many fields, and all letters."""
     if isinstance(value, str):
         return 0, len(value)
     if not isinstance(value, list | dict):
         return 0, 0
-    length, text = (len(value), 0) if isinstance(value, list) else (0, 0)
+    is_counted = isinstance(value, list) or len(value) > MAX_ITEMS
+    length, text = len(value) if is_counted else 0, 0
     for part in value if isinstance(value, list) else value.values():
         if isinstance(part, str):
             text += len(part)

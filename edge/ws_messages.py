@@ -9,6 +9,7 @@ import orjson
 from edge.json_input import NUL_ESCAPE, decode_json
 from edge.outcomes import Operation
 from edge.parameters import InvalidParameters, read_parameters
+from edge.traces import find_names
 
 MAX_ID_LENGTH: Final = 64
 
@@ -19,6 +20,8 @@ class ConnectionInit:
     """None where it is not text."""
     has_authorization: bool
     """Without, the client is nobody."""
+    names: Mapping[str, str]
+    """Of the trace that the socket belongs to: see `edge.traces`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,8 @@ class Pong:
 class Subscribe:
     id: str
     operation: Operation
+    names: Mapping[str, str]
+    """Of the trace that the operation belongs to, if it is not the socket's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,9 @@ def read_message(text: str | None) -> Message:
     match message["type"]:
         case "connection_init":
             found = _find_authorization(payload)
-            return ConnectionInit(_text(found), has_authorization=found is not None)
+            return ConnectionInit(
+                _text(found), has_authorization=found is not None, names=find_names(payload)
+            )
         case "ping":
             found = _find_authorization(payload)
             return Ping(_text(found), has_authorization=found is not None)
@@ -103,6 +110,7 @@ def _read_subscribe(message: Mapping[str, Any], *, emptied: bool) -> Subscribe:
     if not isinstance(payload, dict):
         raise InvalidMessage("The payload must be an object")
     try:
-        return Subscribe(operation_id, read_parameters(payload))
+        operation = read_parameters(payload)
+        return Subscribe(operation_id, operation, find_names(payload.get("extensions")))
     except InvalidParameters as invalid:
         raise InvalidMessage(str(invalid)) from invalid

@@ -18,6 +18,7 @@ from domain.outputs import GenerationError, Output, OutputStatus, Preview, Provi
 from domain.parents import Parent
 from domain.ports.providers import CaptionObserver, CaptionWriter, Provider, RunObserver
 from domain.registry import Registry
+from domain.traces import span
 from metrics.series import UNKNOWN, Metrics
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.database import Database
@@ -75,11 +76,13 @@ class ObservedClaims(MongoClaimRepository):
             self._metrics.outputs_postponed.labels(self._provider_of(claim)).inc()
         return postponed
 
-    async def land(self, claim: Claim, records: Sequence[ImageRecord], report: Report) -> bool:
-        landed = await super().land(claim, records, report)
-        if landed:
+    async def land(
+        self, claim: Claim, records: Sequence[ImageRecord], report: Report, *, landed: int = 0
+    ) -> bool:
+        has_landed = await super().land(claim, records, report, landed=landed)
+        if has_landed:
             self._count_landing(claim, report)
-        return landed
+        return has_landed
 
     async def land_caption(
         self, claim: Claim, delivery: CaptionDelivery
@@ -174,7 +177,8 @@ class ObservedWriter:
 async def _measure(run: Awaitable[_Made], runs: Histogram, *, provider: str) -> _Made:
     began_at, outcome = perf_counter(), "CUT"
     try:
-        made = await run
+        with span("attempt", {"darkroom.provider": provider}):
+            made = await run
         outcome = "DELIVERED"
         return made
     except GenerationFailed as failure:

@@ -1,20 +1,23 @@
 """Counts requests, operations and sockets, whatever the transport."""
 
+from functools import cache
 from time import perf_counter
 from typing import Final
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from domain.traces import span
+from edge.errors import INTERNAL
 from edge.execution import OperationExecutor
 from edge.outcomes import Operation, Outcome, Streaming
 from edge.persisted import PersistedDocuments
+from edge.traces import route_of
 from metrics.series import UNKNOWN, Metrics
 from schema import context
 from schema.services import Services
 from settings import Limits
 
-_ROUTES: Final = ("graphql", "objects", "uploads", "logos", "studio", "healthz", "readyz")
 _CLOSES: Final = frozenset(
     {1000, 1001, 1002, 1003, 1007, 1008, 1009, 1011, 1012, 1013}
     | {4400, 4401, 4403, 4406, 4408, 4409, 4429}
@@ -30,7 +33,7 @@ class ObservedExecutor(OperationExecutor):
         metrics: Metrics,
     ) -> None:
         super().__init__(services, limits, persisted)
-        self._operations_seconds = metrics.operations
+        self._seconds_of = cache(metrics.operations.labels)
 
     async def execute(
         self,
@@ -42,15 +45,19 @@ class ObservedExecutor(OperationExecutor):
         waits: bool = False,
     ) -> Outcome:
         began_at = perf_counter()
-        outcome = await super().execute(
-            operation, scope=scope, request_id=request_id, ends_at=ends_at, waits=waits
-        )
-        if isinstance(outcome, Streaming):
-            kind, code = "subscription", "OK"
-        else:
-            kind = outcome.kind.value if outcome.kind is not None else UNKNOWN
-            code = next(iter(outcome.result.codes), "OK")
-        self._operations_seconds.labels(kind, code).observe(perf_counter() - began_at)
+        with span("operation") as running:
+            outcome = await super().execute(
+                operation, scope=scope, request_id=request_id, ends_at=ends_at, waits=waits
+            )
+            if isinstance(outcome, Streaming):
+                kind, code = "subscription", "OK"
+            else:
+                kind = outcome.kind.value if outcome.kind is not None else UNKNOWN
+                code = next(iter(outcome.result.codes), "OK")
+            running.add({"graphql.operation.type": kind, "darkroom.code": code})
+            if code == INTERNAL:
+                running.fail(code)
+        self._seconds_of(kind, code).observe(perf_counter() - began_at)
         return outcome
 
 
@@ -60,6 +67,7 @@ class ObservedApp:
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
+        self._responses_of = cache(metrics.http_responses.labels)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -80,7 +88,7 @@ class ObservedApp:
         return count
 
     def _count(self, scope: Scope, status: int) -> None:
-        self._metrics.http_responses.labels(_route(scope["path"]), str(status)).inc()
+        self._responses_of(route_of(scope["path"]), str(status)).inc()
 
     async def _follow_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         accepted, code = False, "client"
@@ -109,11 +117,6 @@ class ObservedApp:
             if accepted:
                 self._metrics.sockets.dec()
                 self._metrics.socket_closes.labels(code).inc()
-
-
-def _route(path: str) -> str:
-    first = path.lstrip("/").partition("/")[0]
-    return first if first in _ROUTES else "other"
 
 
 def _close(code: int) -> str:

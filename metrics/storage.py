@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from time import perf_counter
 from typing import Final, TypeVar
 
@@ -17,6 +18,7 @@ from domain.ports.objects import (
     StoredObject,
 )
 from domain.ports.observers import DatabaseObserver
+from domain.traces import span
 from domain.uploads import EVERY_ABILITY, DeclaredFile, UploadAbilities, UploadMethod, UploadOffer
 from metrics.series import Metrics
 from storage.mongo.database import Database
@@ -28,9 +30,10 @@ _Result = TypeVar("_Result")
 class DatabaseMetrics(DatabaseObserver):
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        self._seconds_of = cache(metrics.database_calls.labels)
 
     def call_ended(self, repository: str, seconds: float, failure: BaseException | None) -> None:
-        self._metrics.database_calls.labels(repository, _outcome(failure)).observe(seconds)
+        self._seconds_of(repository, _outcome(failure)).observe(seconds)
 
     def credits_moved(self, movements: Sequence[Movement]) -> None:
         for one in movements:
@@ -112,7 +115,8 @@ class ObservedObjects:
     async def _measure(self, call: str, running: Awaitable[_Result]) -> _Result:
         began_at, failure = perf_counter(), None
         try:
-            return await running
+            with span(f"store {call}", outwards=True):
+                return await running
         except BaseException as error:
             failure = error
             raise

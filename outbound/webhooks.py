@@ -13,6 +13,7 @@ from typing import Final
 import httpx2
 from standardwebhooks.webhooks import Webhook as Signer
 
+from domain.traces import current_trace
 from domain.webhooks import MAX_URL_LENGTH, Answer, HeldWebhook, Message
 from outbound.guarded import (
     Forbidden,
@@ -106,6 +107,7 @@ class HttpWebhookSender:
                 "webhook-id": message.id,
                 "webhook-timestamp": str(int(now.timestamp())),
                 "webhook-signature": Signer(held.secret).sign(message.id, now, body.decode()),
+                **_trace_headers(),
             },
             content=body,
         )
@@ -143,6 +145,16 @@ class HttpWebhookSender:
     async def _find_addresses(self, url: httpx2.URL) -> list[str]:
         own = self._is_own_machine(url)
         return list(await find_addresses(url, loopback=own, resolve=self._resolve))
+
+
+def _trace_headers() -> dict[str, str]:
+    trace = current_trace()
+    if trace is None:
+        return {}
+    headers = {"x-request-id": trace.request_id}
+    if trace.traceparent is not None:
+        headers["traceparent"] = trace.traceparent
+    return headers
 
 
 def _parse(url: str) -> httpx2.URL | None:

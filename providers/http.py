@@ -15,7 +15,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from io import BytesIO
@@ -24,6 +24,7 @@ from typing import Final
 
 import httpx2
 
+from domain.traces import Span, span
 from outbound.guarded import trusted_authorities
 from outbound.retry_after import retry_after_seconds
 from providers.lenient import parse_object
@@ -140,9 +141,10 @@ async def ask(
     An answer with any status is an answer.
     """
     request = _build_request(client, method, url=url, headers=headers or {}, content=content)
-    with _translate_errors():
+    with _translate_errors(), _traced(request) as call:
         async with asyncio.timeout(within):
             response = await client.send(request, stream=True)
+            call.add({"http.response.status_code": response.status_code})
             try:
                 body = await read_body(response, max_bytes=max_bytes)
             finally:
@@ -165,9 +167,10 @@ async def open_response(
     Raise `Unanswered` where none comes.
     """
     request = _build_request(client, method, url=url, headers=headers or {}, content=content)
-    with _translate_errors():
+    with _translate_errors(), _traced(request) as call:
         async with asyncio.timeout(within):
             response = await client.send(request, stream=True)
+        call.add({"http.response.status_code": response.status_code})
     try:
         yield response
     finally:
@@ -203,6 +206,12 @@ async def read_pieces(
             yield piece
             # A fast body would otherwise never give way to other tasks.
             await asyncio.sleep(0)
+
+
+def _traced(request: httpx2.Request) -> AbstractContextManager[Span]:
+    """Of the URL only the host: a path may name a job, and a query a key."""
+    facts = {"http.request.method": request.method, "server.address": request.url.host}
+    return span("provider call", facts, outwards=True)
 
 
 def _build_request(

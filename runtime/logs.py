@@ -13,6 +13,7 @@ from typing import Any, Final
 import structlog
 from structlog.typing import EventDict, Processor
 
+from domain.traces import current_trace
 from settings import Settings
 
 _VERBOSE_LOGGERS: Final = (
@@ -37,6 +38,7 @@ def configure_logs(settings: Settings) -> None:
     production = settings.environment == "production"
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        _with_trace,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso" if production else "%H:%M:%S", utc=production),
     ]
@@ -69,6 +71,16 @@ def configure_logs(settings: Settings) -> None:
     for name in _VERBOSE_LOGGERS:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     logging.captureWarnings(True)
+
+
+def _with_trace(_: Any, __: str, event: MutableMapping[str, Any]) -> EventDict:
+    """Name the request that the line is about, in whichever process."""
+    trace = current_trace()
+    if trace is not None:
+        event.setdefault("request_id", trace.request_id)
+        if trace.trace_id is not None:
+            event.setdefault("trace_id", trace.trace_id)
+    return event
 
 
 def _rendered_for(*, production: bool) -> Processor:

@@ -41,6 +41,11 @@ class ServerSettings(BaseModel):
         le=65535,
         description="The port of that address; without it, there is none",
     )
+    traces: bool = Field(
+        default=False,
+        description="Whether traces are sent to an OpenTelemetry collector, which the standard "
+        "variables OTEL_… describe; needs requirements/otel.txt",
+    )
     trusted_proxies: Names = Field(
         default=(),
         description="Addresses or networks of the proxies in front of Darkroom, such as "

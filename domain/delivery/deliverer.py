@@ -15,6 +15,7 @@ from typing import Final
 
 from domain.errors import Overloaded
 from domain.ports.webhooks import OutboxRepository, WebhookSender
+from domain.traces import Tracer, following, span
 from domain.webhooks import Answer, DeliveryRules, HeldWebhook, Message
 
 log = logging.getLogger(__name__)
@@ -37,11 +38,13 @@ class Deliverer:
         *,
         rules: DeliveryRules,
         max_held: int = MAX_HELD,
+        tracer: Tracer | None = None,
     ) -> None:
         self._outbox = outbox
         self._sender = sender
         self._rules = rules
         self._max_held = max_held
+        self._tracer = tracer
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[None]:
@@ -94,11 +97,34 @@ class Deliverer:
     async def _deliver(self, held: HeldWebhook) -> None:
         """Deliver what is due to one webhook, for a while."""
         try:
-            await _Round(held, self._outbox, self._sender, rules=self._rules).run()
+            sender = _TracedSender(self._sender, self._tracer)
+            await _Round(held, self._outbox, sender, rules=self._rules).run()
         except* Overloaded:
             pass  # its lease expires, and it is taken again
         except* Exception:
             log.exception("deliveries failed unexpectedly", extra={"webhook_id": held.id})
+
+
+class _TracedSender(WebhookSender):
+    """Sends in the trace of what is sent."""
+
+    def __init__(self, sender: WebhookSender, tracer: Tracer | None) -> None:
+        self._sender = sender
+        self._tracer = tracer
+
+    async def find_problem(self, url: str) -> str | None:
+        return await self._sender.find_problem(url)
+
+    async def send(self, held: HeldWebhook, message: Message) -> Answer:
+        facts = {"darkroom.delivery.id": message.id, "darkroom.event": message.event.type}
+        with (
+            following(message.trace, self._tracer),
+            span("webhook", facts, outwards=True) as sending,
+        ):
+            answer = await self._sender.send(held, message)
+            if not answer.delivered:
+                sending.fail("not delivered")
+            return answer
 
 
 class _Round:

@@ -34,6 +34,7 @@ from domain.ports.imaging import ImageProcessor
 from domain.ports.providers import CaptionWriter, Provider
 from domain.ports.repositories import ImageRepository
 from domain.registry import RegisteredModel
+from domain.traces import Tracer, following, span
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class OutputRunner:
     caption_models: CaptionModelRegistry
     writers: Mapping[str, CaptionWriter]
     availability: ModelAvailability
+    tracer: Tracer | None = None
     lease: timedelta = LEASE
     heartbeat: timedelta = HEARTBEAT
 
@@ -150,6 +152,17 @@ class OutputRun:
         If it is cancelled, it gives the output back for others to claim, or ends it as
         OUTCOME_UNKNOWN if a submission has not been answered.
         """
+        output = self._claim.output
+        facts: dict[str, str | int] = {
+            "darkroom.output.id": output.id,
+            "darkroom.output.attempt": output.attempt,
+            "darkroom.output.fence": output.fence,
+            "darkroom.model": output.model_id,
+        }
+        with following(self._claim.trace, self._runner.tracer), span("job", facts) as job:
+            job.add({"darkroom.outcome": await self._run()})
+
+    async def _run(self) -> str:
         started = asyncio.get_running_loop().time()
         log.info("output started", extra={**self._facts, "fence": self._claim.output.fence})
         lease = Lease(
@@ -179,13 +192,15 @@ class OutputRun:
             await self._work.clear_away()
         seconds = round(asyncio.get_running_loop().time() - started, 3)
         log.info("output finished", extra={**self._facts, "outcome": outcome, "seconds": seconds})
+        return outcome
 
     async def _finish(self) -> str:
         """Run the model and write the result. Return how it ended, for the log."""
         try:
             async with asyncio.timeout(max(0.0, self._claim.seconds_left)):
                 made = await self._work.make()
-            self.queued = await self._work.land(made)
+            with span("landing"):
+                self.queued = await self._work.land(made)
             return "COMPLETED"
         except TryLater as later:
             return await self._postpone(later.delay)

@@ -37,12 +37,13 @@ from storage.mongo.collections import Document
 from storage.mongo.database import Database, repository
 from storage.mongo.output_rules import from_now
 from storage.mongo.outputs import StoredPost
+from storage.mongo.traces import read_trace, trace_field
 from storage.mongo.transaction import Transaction
 
 _IS_DUE: Final[Document] = {"dueAt": {"$exists": True}, "$expr": {"$lte": ["$dueAt", "$$NOW"]}}
 _IS_HELD: Final[Document] = {"$gt": ["$heldBy", None]}
 _WAITS: Final[Document] = {"dueAt": {"$exists": True}}
-_SENT: Final = ("subject", "sequence", "event", "createdAt", "facts", "attempts", "dueAt")
+_SENT: Final = ("subject", "sequence", "event", "createdAt", "facts", "attempts", "dueAt", "trace")
 """The stored fields that sending needs."""
 _LOOKED_AT: Final = 8
 """Due webhooks that one search reads: another process may come first to some."""
@@ -169,6 +170,7 @@ def _new_delivery(owner_id: ViewerId, webhook_id: str, notice: Notice, sequence:
         "subject": notice.subject,
         "event": notice.event.value,
         "facts": notice.facts,
+        **trace_field(),
         "createdAt": notice.happened_at,
         "since": notice.happened_at,
         "dueAt": notice.happened_at,
@@ -388,4 +390,5 @@ def _read_message(document: Document) -> Message:
         happened_at=document["createdAt"],
         facts=document["facts"],
         attempts=document["attempts"],
+        trace=read_trace(document),
     )

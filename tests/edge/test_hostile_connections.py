@@ -37,6 +37,20 @@ HEADS: Final = {
     "a URL that never ends": (b"GET /" + b"x" * 8 * MEGABYTE, 414),
     "a method that is none": (b"X" * 8 * MEGABYTE, 400),
     "a URL that is not ASCII": (b"GET /graphql\xff HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+    "no host": (b"GET /healthz HTTP/1.1\r\n\r\n", 400),
+    "two hosts": (GET + b"Host: y\r\n\r\n", 400),
+    "a length and chunks": (GET + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+    "two lengths": (GET + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello", 400),
+    "a length with a sign": (GET + b"Content-Length: +5\r\n\r\nhello", 400),
+    "lines without a carriage return": (GET.replace(b"\r", b"") + b"\n", 400),
+    "a header without a colon": (GET + b"X\r\n\r\n", 400),
+    "a header with NUL": (GET + b"X: \0\r\n\r\n", 400),
+    "HTTP/2 without a negotiation": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+    "TLS": (b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03" + bytes(500), 400),
+    "an extension of a chunk that never ends": (
+        GET + b"Transfer-Encoding: chunked\r\n\r\n5;" + b"x" * 8 * MEGABYTE,
+        431,
+    ),
     "a WebSocket with a long value": (UPGRADE + b"X: %b\r\n\r\n" % (b"x" * MEGABYTE), 431),
     "a WebSocket with a value longer than a line": (
         UPGRADE + b"X: %b\r\n\r\n" % (b"x" * 10_000),
@@ -165,7 +179,9 @@ async def test_requests_behind_one_another_are_answered_in_their_order(api: Api)
         assert status_of(await connection.read_until(b"Not Found")) == 404
 
 
-@pytest.mark.parametrize("request_", [GET + b"\r\n", b"GET / HTTP/1.1\r\n\r\n"])
+@pytest.mark.parametrize(
+    "request_", [GET + b"\r\n", b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"]
+)
 async def test_megabytes_of_requests_are_answered_up_to_a_limit(api: Api, request_: bytes) -> None:
     flood = request_ * (16 * MEGABYTE // len(request_))
     before = memory_of(api)

@@ -73,6 +73,23 @@ async def test_a_declared_length_is_refused_before_the_body_arrives(darkroom: Da
     writer.close()
 
 
+async def test_a_body_that_is_too_large_is_refused_although_it_is_still_being_sent(
+    darkroom: Darkroom,
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", darkroom.settings.port)
+    writer.write(
+        b"POST /graphql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 2000000\r\n\r\n"
+    )
+    async with asyncio.timeout(10):
+        for _ in range(20):  # a connection that is closed meanwhile is reset
+            writer.write(b" " * 100_000)
+            await writer.drain()
+            await asyncio.sleep(0.005)
+        assert b"PAYLOAD_TOO_LARGE" in await reader.read()
+    writer.close()
+
+
 @pytest.mark.parametrize("separator", [" ", " a: b ", " ...on Query { x } "])
 async def test_a_document_with_too_many_tokens_is_too_complex(
     client: GraphQLClient, separator: str
@@ -181,3 +198,23 @@ async def test_a_variable_that_is_refused_is_named(
     (error,) = (await client.execute(document, **variables))["errors"]
 
     assert error["extensions"] == {"code": "BAD_USER_INPUT", "path": path}
+
+
+async def test_a_parameter_of_a_url_can_be_there_once(client: GraphQLClient) -> None:
+    query = ("query", "{ __typename }")
+
+    answer = await client.http.get("/graphql", params=[query, query])
+
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["extensions"]["code"] == "BAD_REQUEST"
+
+
+async def test_an_object_of_thousands_of_fields_is_too_complex(client: GraphQLClient) -> None:
+    document = "mutation($i: StartConversationInput!) { startConversation(input: $i) { cursor } }"
+    fields = {f"userMessage{number}": 1 for number in range(9_000)}
+
+    answer = await client.post({"query": document, "variables": {"i": fields}}, accept=NEW)
+
+    (error,) = answer.json()["errors"]
+    assert answer.status_code == 400
+    assert (error["extensions"]["limit"], error["extensions"]["actual"]) == ("items", 9_000)

@@ -1,0 +1,33 @@
+"""Opens the traces of a process, where its operators want some."""
+
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, TypeAlias
+
+from domain.traces import Tracer
+from settings import Settings, SettingsError, variable_of
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace.export import SpanExporter
+
+Exporters: TypeAlias = "list[SpanExporter]"
+
+
+def open_exporters() -> Exporters:
+    """What spans are sent with. Raise SettingsError where it is not installed."""
+    variable = variable_of(Settings, "traces")
+    try:
+        from tracing import opening  # noqa: PLC0415 - most installations do not have it
+    except ImportError as error:
+        needed = f"{variable} needs OpenTelemetry: requirements/otel.txt has to be installed."
+        raise SettingsError([needed]) from error
+    try:
+        return opening.open_exporters()
+    except opening.UnknownExporter as error:
+        raise SettingsError([f"{variable}: {error}"]) from error
+
+
+async def open_tracer(stack: AsyncExitStack) -> Tracer:
+    exporters = open_exporters()
+    from tracing import opening  # noqa: PLC0415 - it is installed
+
+    return await stack.enter_async_context(opening.open_tracer(exporters))

@@ -1,0 +1,101 @@
+"""The id of each request and socket, and the W3C Trace Context that it belongs to.
+
+A client may bring both, in headers or in a socket's messages. What is not of their form is ignored:
+it would be copied into logs and headers.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+from uuid import uuid4
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from domain.traces import Span, Trace, Tracer, current_trace, following, span
+
+_ID: Final = "x-request-id"
+_PARENT: Final = "traceparent"
+_NAMES: Final = {name.encode(): name for name in (_ID, _PARENT)}
+_ROUTES: Final = ("graphql", "objects", "uploads", "logos", "studio", "healthz", "readyz")
+_ID_FORM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}", re.ASCII)
+_PARENT_FORM: Final = re.compile(
+    r"(?!ff)(?P<version>[0-9a-f]{2})"
+    r"-(?P<context>(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2})(?P<later>-.*)?",
+    re.ASCII,
+)
+
+
+class FollowedRequests:
+    """An ASGI application whose requests and sockets have ids, which its answers name."""
+
+    def __init__(self, app: ASGIApp, tracer: Tracer | None = None) -> None:
+        self._app = app
+        self._tracer = tracer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        trace = renamed(None, _read_headers(scope["headers"]))
+        with following(trace, self._tracer):
+            if scope["type"] != "http":
+                # Its operations have spans: one for all of them would end with the socket.
+                await self._app(scope, receive, _naming(send))
+                return
+            facts = {"http.request.method": scope["method"], "http.route": route_of(scope["path"])}
+            with span("request", facts, inwards=True) as answering:
+                await self._app(scope, receive, _naming(send, answering))
+
+
+def _naming(send: Send, answering: Span | None = None) -> Send:
+    async def name(message: Message) -> None:
+        if message["type"] in {"http.response.start", "websocket.accept"}:
+            message["headers"] = [*message.get("headers", ()), *_write_headers()]
+            if answering is not None and "status" in message:
+                answering.add({"http.response.status_code": message["status"]})
+        await send(message)
+
+    return name
+
+
+def route_of(path: str) -> str:
+    """The part of Darkroom that a path leads to."""
+    first = path.lstrip("/").partition("/")[0]
+    return first if first in _ROUTES else "other"
+
+
+def request_id() -> str:
+    """Of the request or operation that is being answered."""
+    trace = current_trace()
+    return uuid4().hex if trace is None else trace.request_id
+
+
+def find_names(payload: Mapping[str, Any] | None) -> Mapping[str, str]:
+    """The names that a client has put into a socket's message, called as the headers are, in any
+    case.
+    """
+    lowered = ((name.lower(), value) for name, value in (payload or {}).items())
+    wanted = {_ID, _PARENT}
+    return {name: value for name, value in lowered if name in wanted and isinstance(value, str)}
+
+
+def renamed(trace: Trace | None, names: Mapping[str, str]) -> Trace:
+    """A trace with these names, and those that it has where they are missing. A new id if it has
+    none.
+    """
+    given, parent = names.get(_ID, ""), _PARENT_FORM.fullmatch(names.get(_PARENT, ""))
+    known_id, known_parent = (trace.request_id, trace.traceparent) if trace else (None, None)
+    if parent and (parent["version"] == "00") and parent["later"]:
+        parent = None
+    return Trace(
+        given if _ID_FORM.fullmatch(given) else known_id or uuid4().hex,
+        f"00-{parent['context']}" if parent else known_parent,
+    )
+
+
+def _read_headers(headers: Iterable[tuple[bytes, bytes]]) -> Mapping[str, str]:
+    return {_NAMES[name]: value.decode("latin-1") for name, value in headers if name in _NAMES}
+
+
+def _write_headers() -> list[tuple[bytes, bytes]]:
+    trace = current_trace()
+    assert trace is not None
+    written = [(_ID, trace.request_id), (_PARENT, trace.traceparent)]
+    return [(name.encode(), value.encode()) for name, value in written if value is not None]

@@ -1,0 +1,126 @@
+"""The ids of requests: brought by clients or made here, named by answers, kept by what follows."""
+
+import re
+from typing import Final
+
+import pytest
+
+from domain.traces import Trace
+from edge.traces import find_names, renamed
+from tests.api.test_webhooks import a_webhook
+from tests.clients import GraphQLClient, Socket, connect_to
+from tests.conftest import Darkroom
+from tests.edge.streams import EVENTS, TITLES, a_conversation
+from tests.operations import SMALL, START
+from tests.receivers import a_receiver
+
+TRACE_ID: Final = "4bf92f3577b34da6a3ce929d0e0e4736"
+PARENT: Final = f"00-{TRACE_ID}-00f067aa0ba902b7-01"
+MADE: Final = re.compile(r"[0-9a-f]{32}")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/graphql"), ("PUT", "/graphql"), ("GET", "/healthz"), ("GET", "/nothing")],
+)
+async def test_every_answer_names_the_request(
+    client: GraphQLClient, method: str, path: str
+) -> None:
+    mine = {"X-Request-Id": "mine-1", "traceparent": PARENT}
+
+    named = await client.http.request(method, path, headers=mine)
+    unnamed = await client.http.request(method, path)
+
+    assert named.headers["x-request-id"] == "mine-1"
+    assert named.headers["traceparent"] == PARENT
+    assert MADE.fullmatch(unnamed.headers["x-request-id"])
+    assert "traceparent" not in unnamed.headers
+
+
+@pytest.mark.parametrize(
+    ("given", "id_", "parent"),
+    [
+        ({"x-request-id": "a" * 128}, "a" * 128, None),
+        ({"x-request-id": "a" * 129}, None, None),
+        ({"x-request-id": "two words"}, None, None),
+        ({"x-request-id": "line\nbreak"}, None, None),
+        ({"x-request-id": "é"}, None, None),
+        ({"traceparent": PARENT}, None, PARENT),
+        ({"traceparent": PARENT.upper()}, None, None),
+        ({"traceparent": f"{PARENT}-more"}, None, None),
+        ({"traceparent": f"01{PARENT[2:]}-more"}, None, PARENT),
+        ({"traceparent": f"ff{PARENT[2:]}"}, None, None),
+        ({"traceparent": f"00-{'0' * 32}-00f067aa0ba902b7-01"}, None, None),
+        ({"traceparent": f"00-{TRACE_ID}-{'0' * 16}-01"}, None, None),
+        ({"traceparent": ""}, None, None),
+    ],
+)
+def test_what_is_not_of_the_form_is_ignored(
+    given: dict[str, str], id_: str | None, parent: str | None
+) -> None:
+    trace = renamed(None, given)
+
+    assert trace.request_id == id_ or (id_ is None and MADE.fullmatch(trace.request_id))
+    assert trace.traceparent == parent
+
+
+def test_a_message_renames_what_it_names() -> None:
+    socket = Trace("socket", PARENT)
+
+    assert renamed(socket, find_names({"X-REQUEST-ID": "one", "cost": True})) == Trace(
+        "one", PARENT
+    )
+    assert renamed(socket, find_names({"traceparent": 7, "x-request-id": None})) == socket
+    assert renamed(socket, find_names(None)) == socket
+
+
+async def test_a_stream_names_the_request(client: GraphQLClient) -> None:
+    variables = {"id": await a_conversation(client)}
+    async with client.http.stream(
+        "POST",
+        "/graphql",
+        json={"query": TITLES, "variables": variables},
+        headers={"accept": EVENTS, "x-request-id": "mine-2"},
+    ) as response:
+        assert response.headers["x-request-id"] == "mine-2"
+
+
+async def test_a_socket_is_named_by_its_handshake_or_by_its_first_message(
+    client: GraphQLClient,
+) -> None:
+    headers = {"X-Request-Id": "mine-3", "traceparent": PARENT}
+    async with connect_to(client.url, additional_headers=headers) as connection:
+        assert connection.response is not None
+        assert connection.response.headers["x-request-id"] == "mine-3"
+        assert connection.response.headers["traceparent"] == PARENT
+    async with connect_to(client.url) as connection:
+        assert connection.response is not None
+        assert MADE.fullmatch(connection.response.headers["x-request-id"])
+        socket = Socket(connection)
+        payload = {"authorization": f"Bearer {client.token}", "X-Request-Id": "mine-4"}
+        await socket.send(type="connection_init", payload=payload)
+        assert await socket.receive() == {
+            "type": "connection_ack",
+            "payload": {"requestId": "mine-4"},
+        }
+
+
+@pytest.mark.parametrize("over", ["HTTP", "a socket"])
+async def test_a_webhook_names_the_request_that_led_to_it(darkroom: Darkroom, over: str) -> None:
+    client = darkroom.client()
+    names = {"x-request-id": "mine-5", "traceparent": PARENT}
+    given = {"userMessage": "A boat", "selectedModels": ["local-ink"], "options": SMALL}
+    body = {"query": START, "variables": {"input": given}}
+    async with a_receiver() as receiver:
+        await a_webhook(client, f"{receiver.url}/", "TURN_ENDED")
+        if over == "HTTP":
+            assert (await client.post(body, **names)).status_code == 200
+        else:
+            async with client.socket() as socket:
+                payload = {**body, "extensions": names}
+                await socket.send(id="1", type="subscribe", payload=payload)
+                assert (await socket.receive())["type"] == "next"
+        (ended,) = await receiver.until_received(1)
+
+    assert ended.headers["x-request-id"] == "mine-5"
+    assert ended.headers["traceparent"] == PARENT

@@ -1,0 +1,81 @@
+"""Opens what sends spans to a collector, as the standard variables of OpenTelemetry say.
+
+`OTEL_TRACES_EXPORTER`, `OTEL_EXPORTER_OTLP_…`, `OTEL_TRACES_SAMPLER`, `OTEL_SERVICE_NAME` and the
+others are read here and by the SDK, so that they mean what they mean everywhere. What must stay
+true: a collector that is away, or that hangs, costs nobody anything but its spans.
+"""
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
+from importlib.metadata import entry_points
+from typing import Final
+
+from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+
+from tracing.tracer import OpenTelemetryTracer
+
+LAST_SECONDS: Final = 2.0
+"""What spans that are unsent at the end get."""
+_EXPORTERS: Final = "opentelemetry_traces_exporter"
+"""The name under which packages offer exporters."""
+_OTLP: Final = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
+
+
+class UnknownExporter(Exception):
+    """The message is a sentence for operators."""
+
+
+def open_exporters() -> list[SpanExporter]:
+    """What `OTEL_TRACES_EXPORTER` lists. Raise UnknownExporter."""
+    names = [name.strip() for name in os.environ.get("OTEL_TRACES_EXPORTER", "otlp").split(",")]
+    return [_open_exporter(name) for name in names if name not in {"", "none"}]
+
+
+@asynccontextmanager
+async def open_tracer(exporters: Iterable[SpanExporter]) -> AsyncIterator[OpenTelemetryTracer]:
+    """Send spans until the block ends, from threads of their own."""
+    resource = Resource({SERVICE_NAME: "darkroom"}).merge(OTELResourceDetector().detect())
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    for exporter in exporters:
+        provider.add_span_processor(BatchSpanProcessor(exporter))
+    try:
+        yield OpenTelemetryTracer(provider.get_tracer("darkroom"))
+    finally:
+        await _shut_down(provider)
+
+
+def _open_exporter(name: str) -> SpanExporter:
+    if name == "otlp":
+        protocol = (
+            os.environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")
+            or os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
+            or "http/protobuf"
+        )
+        name = _OTLP.get(protocol, protocol)
+    found = list(entry_points(group=_EXPORTERS, name=name))
+    if not found:
+        raise UnknownExporter(f"There is no exporter {name} of traces: is its package installed?")
+    exporter: SpanExporter = found[0].load()()
+    return exporter
+
+
+async def _shut_down(provider: TracerProvider) -> None:
+    """Send what is left. A collector that hangs holds up no end of a process."""
+    loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+    def shut_down() -> None:
+        try:
+            provider.shutdown()
+        finally:
+            with suppress(RuntimeError):  # the loop has not waited for it
+                loop.call_soon_threadsafe(done.set)
+
+    threading.Thread(target=shut_down, name="end of traces", daemon=True).start()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LAST_SECONDS):
+            await done.wait()
