@@ -1,6 +1,6 @@
 # One target for each task. A bare machine needs Python 3.11 or newer, and make.
 .DEFAULT_GOAL := help
-.PHONY: help install run worker cluster providers demo token studio format check test resilience schema bench audit lock clean
+.PHONY: help install run worker cluster providers demo token studio graphiql screenshots format check test resilience schema bench audit lock clean
 
 export UV_PYTHON_DOWNLOADS := never
 # Some machines ask Python to keep no bytecode. Then each process, of which the tests start hundreds,
@@ -51,6 +51,13 @@ token: .venv/app ## Print a development token: make -s token VIEWER=ana
 studio: studio/node_modules/.package-lock.json ## Build the studio into studio/build, which is committed (needs Node)
 	@cd studio && npm run --silent check && npm run --silent build
 
+graphiql: graphiql/node_modules/.package-lock.json ## Build GraphiQL into graphiql/build, for /graphiql in development (needs Node)
+	@cd graphiql && npm run --silent build -- --logLevel error
+
+screenshots: .venv/dev ## Take pictures of every view of the studio, to be looked at: make screenshots OUT=folder
+	@$(PYTHON) -m tests.studio.screenshots $(OUT)
+OUT ?= .screenshots
+
 format: .venv/dev ## Format the code, and fix what can be fixed automatically
 	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .
 
@@ -91,7 +98,7 @@ LOCK = .venv/bin/uv pip compile $(U) --quiet --universal --python-version 3.11 -
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 clean: ## Remove .venv and all caches; the data in .data stays
-	@rm -rf .venv studio/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf .venv studio/node_modules graphiql/node_modules graphiql/build .screenshots .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/app: requirements/app.txt | $(PYTHON)
@@ -112,8 +119,8 @@ clean: ## Remove .venv and all caches; the data in .data stays
 	.venv/$*/bin/python -m pip --quiet install --require-hashes --requirement requirements/$*.txt; } >&2
 	@touch $@
 
-studio/node_modules/.package-lock.json: studio/package-lock.json
-	@npm ci --prefix studio --silent && touch $@
+studio/node_modules/.package-lock.json graphiql/node_modules/.package-lock.json: %/node_modules/.package-lock.json: %/package-lock.json
+	@npm ci --prefix $* --silent && touch $@
 
 .venv/bin/uv: requirements/uv.txt | $(PYTHON)
 	@$(FETCH_UV) >&2 && touch $@

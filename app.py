@@ -24,6 +24,7 @@ from assembly.traces import open_exporters
 from bootstrap import Api, open_api
 from edge.dev_renewal import renewal_route
 from edge.dev_tokens import DevelopmentIssuer
+from edge.graphiql import graphiql_routes
 from edge.graphql_http import GraphQLOverHTTP
 from edge.graphql_ws import GraphQLOverWebSocket
 from edge.health import HealthRoutes
@@ -36,6 +37,7 @@ from metrics.requests import ObservedApp, ObservedExecutor
 from settings import Settings, origin_pattern, read_settings
 
 STUDIO_BUILD: Final = Path(__file__).parent / "studio/build"
+GRAPHIQL_BUILD: Final = Path(__file__).parent / "graphiql/build"
 
 
 def create_app(
@@ -107,10 +109,11 @@ def _make_router(settings: Settings, api: Api) -> Router:
         "Groups of subscribers who get the same answers, each of which is made once.",
         lambda: executor.group_count,
     )
+    in_development = settings.environment == "development"
     http = GraphQLOverHTTP(
         executor,
         api.admission,
-        show_ide=settings.environment == "development",
+        show_ide=in_development,
         call_when_blocked=api.blocked_viewers.call_when_blocked,
     )
     websocket = GraphQLOverWebSocket(
@@ -130,12 +133,10 @@ def _make_router(settings: Settings, api: Api) -> Router:
         max_age=7200,
     )
 
-    in_development = settings.environment == "development"
-    renewals = (
-        [renewal_route(api.admission, DevelopmentIssuer(settings.data_dir))]
-        if in_development
-        else []
-    )
+    for_developers: list[Route] = []
+    if in_development:
+        issuer = DevelopmentIssuer(settings.data_dir)
+        for_developers = [renewal_route(api.admission, issuer), *graphiql_routes(GRAPHIQL_BUILD)]
 
     async def home(request: Request) -> Response:
         return RedirectResponse(PATH if wants_page(request) else "/graphql")
@@ -146,7 +147,7 @@ def _make_router(settings: Settings, api: Api) -> Router:
             WebSocketRoute("/graphql", websocket),
             *HealthRoutes(api.database.ping).routes,
             Route("/", home),
-            *renewals,
+            *for_developers,
             *studio_routes(
                 STUDIO_BUILD,
                 environment=settings.environment,

@@ -8,6 +8,8 @@ import type { Operation, UserErrorData } from "./documents";
 
 const URL_PATH = "/graphql";
 const PONG_MILLISECONDS = 5_000;
+/** A page that was hidden for so long may have slept, and its socket have died unnoticed. */
+const ASLEEP_MILLISECONDS = 30_000;
 const ATTEMPTS = 5;
 const PASSING = new Set(["OFFLINE", "OVERLOADED", "RATE_LIMITED", "DEADLINE_EXCEEDED"]);
 
@@ -51,7 +53,7 @@ const socket = createClient({
     connected: (opened, _payload, again) => {
       openSocket = opened as WebSocket;
       network.reconnecting = false;
-      if (again) network.returns += 1;
+      if (again) network.return();
     },
     closed: (event) => {
       clearTimeout(watchdog);
@@ -76,6 +78,11 @@ session.onRenewal = (token) => {
 
 // A phone that wakes up, or a laptop that changes its network, has a socket that looks alive.
 addEventListener("online", () => socket.terminate());
+let hiddenAt = 0;
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) hiddenAt = Date.now();
+  else if (hiddenAt && Date.now() - hiddenAt > ASLEEP_MILLISECONDS) socket.terminate();
+});
 addEventListener("offline", () => (network.reconnecting = true));
 
 const client = new Client({

@@ -11,6 +11,7 @@ interface Stored {
   ratio: string;
   resolution: string;
   quality: string;
+  format: string;
   count: number;
 }
 
@@ -23,6 +24,7 @@ const DEFAULTS: Stored = {
   ratio: "",
   resolution: "",
   quality: "",
+  format: "",
   count: 1,
 };
 

@@ -1,0 +1,1 @@
+import{Mt as e}from"./Icon-C81iDY6Q.js";e();
