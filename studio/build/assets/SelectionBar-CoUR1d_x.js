@@ -1,0 +1,1 @@
+export{t as default}from"./SelectionBar-Ch1Hy8zt.js";

@@ -1,1 +1,0 @@
-import{Mt as e}from"./Icon-C81iDY6Q.js";e();

@@ -1,0 +1,1 @@
+import{Mt as e}from"./Icon-v9zMUecP.js";e();
