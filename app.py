@@ -22,6 +22,8 @@ from assembly.catalogue import load_caption_registry, load_registry, load_truste
 from assembly.objects import image_origins
 from assembly.traces import open_exporters
 from bootstrap import Api, open_api
+from edge.dev_renewal import renewal_route
+from edge.dev_tokens import DevelopmentIssuer
 from edge.graphiql import graphiql_routes
 from edge.graphql_http import GraphQLOverHTTP
 from edge.graphql_ws import GraphQLOverWebSocket
@@ -29,7 +31,7 @@ from edge.health import HealthRoutes
 from edge.hosts import KnownHosts
 from edge.http_requests import wants_page
 from edge.responses import error_response
-from edge.studio import PATH, studio_routes
+from edge.studio import PATH, SignIn, studio_routes
 from edge.traces import FollowedRequests
 from metrics.requests import ObservedApp, ObservedExecutor
 from settings import Settings, origin_pattern, read_settings
@@ -88,6 +90,20 @@ class _Application(Starlette):
             await scope["state"]["router"](scope, receive, send)
 
 
+def _sign_in(settings: Settings) -> SignIn | None:
+    """Where people sign in to the studio, if there is such a place."""
+    if settings.studio_client_id is None or settings.token_issuer is None:
+        return None
+    audience = next(iter(settings.token_audience), None)
+    return SignIn(
+        settings.token_issuer,
+        settings.studio_client_id,
+        settings.studio_scopes,
+        audience if audience != settings.studio_client_id else None,
+        settings.studio_sign_in_urls,
+    )
+
+
 def _behind_proxies(app: ASGIApp, trusted: Sequence[str]) -> object:
     """Take the client's address from what these proxies forward."""
     return ProxyHeadersMiddleware(cast("ASGI3Application", app), list(trusted))
@@ -139,6 +155,11 @@ class _Routes:
 def _make_router(settings: Settings, api: Api) -> Router:
     in_development = settings.environment == "development"
 
+    for_developers: list[Route] = []
+    if in_development:
+        issuer = DevelopmentIssuer(settings.data_dir)
+        for_developers = [renewal_route(api.admission, issuer), *graphiql_routes(GRAPHIQL_BUILD)]
+
     async def home(request: Request) -> Response:
         return RedirectResponse(PATH if wants_page(request) else OPERATIONS)
 
@@ -146,11 +167,12 @@ def _make_router(settings: Settings, api: Api) -> Router:
         [
             *HealthRoutes(api.database.ping).routes,
             Route("/", home),
-            *(graphiql_routes(GRAPHIQL_BUILD) if in_development else ()),
+            *for_developers,
             *studio_routes(
                 STUDIO_BUILD,
                 environment=settings.environment,
                 image_origins=image_origins(settings),
+                sign_in=_sign_in(settings),
             ),
             *api.object_routes,
             *api.logo_routes,
