@@ -3,6 +3,9 @@
 .PHONY: help install run worker cluster providers demo token studio format check test resilience schema bench audit lock clean
 
 export UV_PYTHON_DOWNLOADS := never
+# Some machines ask Python to keep no bytecode. Then each process, of which the tests start hundreds,
+# compiles everything that it imports: that takes longer than all else it does at its start.
+export PYTHONDONTWRITEBYTECODE :=
 export VIEWER ?= ana
 export PROVIDER
 KILLS ?= 500
@@ -11,6 +14,7 @@ WORKERS ?= 3
 ROUNDS ?= 3
 ANSWERS ?= 5000
 TURNS ?= 100000
+PICTURES ?= 5000
 EDITS ?= 200
 SEED ?=
 PYTHON := .venv/bin/python
@@ -59,8 +63,8 @@ test: .venv/dev .venv/sdks/installed .venv/s3/installed ## Run the tests, or som
 
 resilience: .venv/dev .venv/sdks/installed .venv/s3/installed ## Kill things, change answers and edit images at random: make resilience KILLS=500 CUTS=1000 ANSWERS=5000 EDITS=200 SEED=…
 	@DARKROOM_TEST_KILLS=$(KILLS) DARKROOM_TEST_CUTS=$(CUTS) DARKROOM_TEST_ANSWERS=$(ANSWERS) DARKROOM_TEST_EDITS=$(EDITS) DARKROOM_TEST_SEED=$(SEED) \
-	DARKROOM_TEST_TURNS=$(TURNS) \
-	$(PYTHON) -m pytest -s --timeout 0 tests/resilience tests/providers/test_mutated_answers.py tests/deploy tests/storage/test_edits.py tests/storage/test_model_stats.py
+	DARKROOM_TEST_TURNS=$(TURNS) DARKROOM_TEST_PICTURES=$(PICTURES) \
+	$(PYTHON) -m pytest -s --timeout 0 tests/resilience tests/providers/test_mutated_answers.py tests/deploy tests/storage/test_edits.py tests/storage/test_model_stats.py tests/studio/test_gallery.py
 
 schema: .venv/dev ## Write schema.graphql from the code
 	@$(PYTHON) -m resolvers.root > .schema.new && mv .schema.new schema.graphql

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from assembly.base import DELIVERY_RULES, Base
 from domain.cleanup.collector import OrphanCollector
 from domain.cleanup.erasure import ViewerEraser
+from domain.cleanup.expiry import ExpiryCleaner
+from domain.cleanup.store_ownership import StoreOwnership
 from domain.delivery.deliverer import Deliverer
 from domain.execution.dispatcher import Dispatcher
 from domain.execution.exporter import Exporter
@@ -17,15 +19,18 @@ from domain.ports.execution import HintQueue
 from domain.ports.imaging import UploadProcessor
 from metrics.storage import ObservedReconciler
 from settings import Settings
+from storage.mongo.albums import MongoAlbumRepository
 from storage.mongo.contacts import MongoContactRepository
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.erasures import MongoErasureRepository
-from storage.mongo.jobs import MongoExportRepository, MongoImportRepository
+from storage.mongo.imports import MongoImportRepository
+from storage.mongo.jobs import MongoExportRepository
 from storage.mongo.outbox import MongoOutboxRepository
 from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.periodic import MongoPeriodicJobRepository
 from storage.mongo.posts import MongoPostRepository
 from storage.mongo.referenced_objects import MongoReferencedObjectRepository
+from storage.mongo.trash import MongoTrashRepository
 from storage.mongo.turns import MongoTurnRepository
 from storage.mongo.uploads import MongoUploadRepository
 
@@ -89,21 +94,29 @@ def make_importer(base: Base, upload_processor: UploadProcessor) -> Importer:
 def make_exporter(base: Base) -> Exporter:
     return Exporter(
         MongoExportRepository(base.database),
-        MongoConversationRepository(base.database),
-        MongoTurnRepository(base.database),
-        base.images,
-        base.objects,
+        conversations=MongoConversationRepository(base.database),
+        turns=MongoTurnRepository(base.database),
+        posts=MongoPostRepository(base.database),
+        albums=MongoAlbumRepository(base.database),
+        images=base.images,
+        objects=base.objects,
     )
 
 
 def make_orphan_collector(base: Base) -> OrphanCollector:
-    return OrphanCollector(
-        MongoPeriodicJobRepository(base.database),
-        MongoUploadRepository(base.database),
-        ObservedReconciler(
-            base.objects, MongoReferencedObjectRepository(base.database), base.metrics
-        ),
+    periodic_jobs = MongoPeriodicJobRepository(base.database)
+    referenced = MongoReferencedObjectRepository(base.database)
+    expiry = ExpiryCleaner(
+        periodic_jobs,
+        StoreOwnership(base.objects, referenced),
+        expiring={
+            "uploads": MongoUploadRepository(base.database),
+            "exports": MongoExportRepository(base.database),
+        },
+        restorable={"trash": MongoTrashRepository(base.database)},
     )
+    reconciler = ObservedReconciler(base.objects, referenced, base.metrics)
+    return OrphanCollector(periodic_jobs, expiry, reconciler)
 
 
 async def open_publisher(settings: Settings, stack: AsyncExitStack) -> HintQueue:

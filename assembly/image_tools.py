@@ -132,13 +132,14 @@ def _open_providers(settings: Settings, references: References) -> Iterator[_Rem
 
 
 def _open_writers(settings: Settings, references: References) -> Iterator[_RemoteWriter]:
-    openers: list[tuple[_OpenWriter, ProviderSettings]] = [
-        (OpenAIWriter, settings.openai),
+    openers: list[tuple[_OpenWriter, ProviderSettings | AzureSettings]] = [
+        (_open_openai_writer, settings.openai),
+        (partial(_open_azure_writer, settings.azure), settings.azure),
         (GeminiWriter, settings.gemini),
         (OpenRouterWriter, settings.openrouter),
     ]
     for open_writer, provider_settings in openers:
-        if provider_settings.key is not None:
+        if provider_settings.key is not None and provider_settings.url is not None:
             yield open_writer(
                 references,
                 key=provider_settings.key.get_secret_value(),
@@ -154,6 +155,13 @@ def _open_openai(
     return OpenAIProvider(references, backend, max_concurrent_runs=max_concurrent_runs)
 
 
+def _open_openai_writer(
+    references: References, *, key: str, url: str, max_concurrent_runs: int
+) -> OpenAIWriter:
+    backend = OpenAIBackend(key=key, url=url)
+    return OpenAIWriter(references, backend, max_concurrent_runs=max_concurrent_runs)
+
+
 def _open_azure(
     settings: AzureSettings,
     references: References,
@@ -162,7 +170,23 @@ def _open_azure(
     url: str,
     max_concurrent_runs: int,
 ) -> OpenAIProvider:
-    backend = AzureBackend(
+    backend = _azure_backend(settings, key=key, url=url)
+    return OpenAIProvider(references, backend, max_concurrent_runs=max_concurrent_runs)
+
+
+def _open_azure_writer(
+    settings: AzureSettings,
+    references: References,
+    *,
+    key: str,
+    url: str,
+    max_concurrent_runs: int,
+) -> OpenAIWriter:
+    backend = _azure_backend(settings, key=key, url=url)
+    return OpenAIWriter(references, backend, max_concurrent_runs=max_concurrent_runs)
+
+
+def _azure_backend(settings: AzureSettings, *, key: str, url: str) -> AzureBackend:
+    return AzureBackend(
         key=key, url=url, api_version=settings.api_version, deployments=settings.deployments
     )
-    return OpenAIProvider(references, backend, max_concurrent_runs=max_concurrent_runs)

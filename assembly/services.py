@@ -54,7 +54,8 @@ from storage.mongo.choices import MongoChoiceRepository
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database
 from storage.mongo.idempotency import MongoIdempotencyRepository
-from storage.mongo.jobs import MongoExportRepository, MongoImportRepository
+from storage.mongo.imports import MongoImportRepository
+from storage.mongo.jobs import MongoExportRepository
 from storage.mongo.model_stats import MongoModelStatsRepository
 from storage.mongo.posts import MongoPostRepository
 from storage.mongo.prompts import MongoPromptRepository

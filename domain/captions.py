@@ -18,7 +18,7 @@ MAX_CAPTION_LENGTH: Final = 2_200
 """What Instagram accepts, which accepts the least of those that take long captions."""
 MAX_HASHTAGS: Final = 10
 MAX_TONE_LENGTH: Final = 60
-_MAX_LANGUAGE_LENGTH: Final = 35
+MAX_LANGUAGE_LENGTH: Final = 35
 _BETWEEN: Final = "\n\n"
 
 _LANGUAGE: Final = re.compile(
@@ -173,7 +173,7 @@ def check_caption_options(
     if options.language is None:
         return
     spelled = _spell(options.language)
-    if _LANGUAGE.fullmatch(spelled) is None or len(spelled) > _MAX_LANGUAGE_LENGTH:
+    if _LANGUAGE.fullmatch(spelled) is None or len(spelled) > MAX_LANGUAGE_LENGTH:
         refuse("A language is a BCP 47 tag, such as en or pt-BR.", "language")
     elif model is not None and not writes(model, spelled):
         known = ", ".join(model.languages)

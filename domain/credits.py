@@ -71,6 +71,16 @@ def released(output_id: OutputId, attempt: int, credits: int) -> Movement:
     return Movement(MovementKind.RELEASE, _cause(output_id, attempt), 0, -credits, -1)
 
 
+def settled(
+    output_id: OutputId, attempt: int, credits: int, *, delivered: int, asked: int
+) -> Movement:
+    """Of an output that ends before it has delivered all: pay for what it has."""
+    if not delivered:
+        return released(output_id, attempt, credits)
+    charged = charge_for(credits, delivered=delivered, asked=asked)
+    return captured(output_id, attempt, credits, charged=charged)
+
+
 def forfeited(account: Account, *, key: str) -> Movement:
     """Everything that is left in the account of a viewer who is deleted."""
     return Movement(

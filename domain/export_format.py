@@ -4,15 +4,21 @@ manifest.json                     format, version, and the names of the parts be
 images/part-0001.json             facts of up to 100 images, with the names of their files
 images/img_01jd….png              an original, byte for byte
 conversations/conv_01jd…/turns-0001.json    up to 50 turns
+posts/part-0001.json          up to 50 posts
+albums/part-0001.json         up to 10 albums, with the ids of their images in order
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
+from domain.albums import Album
 from domain.conversations import Conversation
+from domain.ids import ImageId
 from domain.images import EXTENSIONS, Image, ImageRecord
 from domain.outputs import Output
+from domain.parents import Parent
+from domain.posts import Post
 from domain.references import Reference
 from domain.turns import Turn
 
@@ -35,8 +41,21 @@ def turn_part_name(conversation: Conversation, number: int) -> str:
     return f"conversations/{conversation.id}/turns-{number:04d}.json"
 
 
+def post_part_name(number: int) -> str:
+    return f"posts/part-{number:04d}.json"
+
+
+def album_part_name(number: int) -> str:
+    return f"albums/part-{number:04d}.json"
+
+
 def manifest(
-    conversations: Sequence[Facts], image_parts: Sequence[str], *, exported_at: datetime
+    conversations: Sequence[Facts],
+    image_parts: Sequence[str],
+    *,
+    post_parts: Sequence[str],
+    album_parts: Sequence[str],
+    exported_at: datetime,
 ) -> Facts:
     return {
         "format": FORMAT,
@@ -44,6 +63,8 @@ def manifest(
         "exportedAt": exported_at.isoformat(),
         "conversations": conversations,
         "images": image_parts,
+        "posts": post_parts,
+        "albums": album_parts,
     }
 
 
@@ -86,43 +107,71 @@ def facts_of_image(image: Image, record: ImageRecord | None, *, sha256: str | No
 
 
 def facts_of_turn(turn: Turn) -> Facts:
+    return {"turnIndex": turn.turn_index, "status": turn.status, **_facts_of_parent(turn)}
+
+
+def facts_of_post(post: Post) -> Facts:
+    options = post.caption_options
     return {
-        "id": turn.id,
-        "turnIndex": turn.turn_index,
-        "userMessage": turn.user_message,
-        "selectedModels": list(turn.selected_model_ids),
-        "references": _facts_of_references(turn.references),
-        "previousWereNamed": turn.previous_were_named,
-        "aspectRatio": str(turn.aspect_ratio),
-        "resolution": turn.resolution,
-        "options": {
-            "imagesPerModel": turn.options.images_per_model,
-            "previews": turn.options.previews,
-            "quality": turn.options.quality,
-            "format": turn.options.format,
-            "width": turn.options.width,
-            "height": turn.options.height,
-            "seed": turn.options.seed,
-            "negativePrompt": turn.options.negative_prompt,
-            "context": turn.options.context,
-            "maskImageId": turn.options.mask.id if turn.options.mask else None,
-            "feather": turn.options.feather,
-            "keepOutside": turn.options.keep_outside,
+        "status": post.status,
+        "caption": post.landed_caption,
+        "captionOptions": {
+            "language": options.language,
+            "maxLength": options.max_length,
+            "hashtags": options.hashtags,
+            "tone": options.tone,
         },
-        "status": turn.status,
-        "outputs": [_facts_of_output(output) for output in turn.outputs],
-        "createdAt": _iso(turn.created_at),
-        "updatedAt": _iso(turn.updated_at),
-        "completedAt": _iso(turn.completed_at),
+        "captionOutput": _facts_of_output(post.caption_output),
+        "referencePrompts": post.reference_prompts,
+        **_facts_of_parent(post),
     }
 
 
-def images_of_turn(turn: Turn) -> Iterator[Image]:
+def facts_of_album(album: Album, images: Sequence[ImageId]) -> Facts:
+    return {
+        "id": album.id,
+        "title": album.title,
+        "images": images,
+        "createdAt": album.created_at.isoformat(),
+    }
+
+
+def _facts_of_parent(parent: Parent) -> Facts:
+    return {
+        "id": parent.id,
+        "userMessage": parent.user_message,
+        "selectedModels": list(parent.selected_model_ids),
+        "references": _facts_of_references(parent.references),
+        "previousWereNamed": parent.previous_were_named,
+        "aspectRatio": str(parent.aspect_ratio),
+        "resolution": parent.resolution,
+        "options": {
+            "imagesPerModel": parent.options.images_per_model,
+            "previews": parent.options.previews,
+            "quality": parent.options.quality,
+            "format": parent.options.format,
+            "width": parent.options.width,
+            "height": parent.options.height,
+            "seed": parent.options.seed,
+            "negativePrompt": parent.options.negative_prompt,
+            "context": parent.options.context,
+            "maskImageId": parent.options.mask.id if parent.options.mask else None,
+            "feather": parent.options.feather,
+            "keepOutside": parent.options.keep_outside,
+        },
+        "outputs": [_facts_of_output(output) for output in parent.outputs],
+        "createdAt": _iso(parent.created_at),
+        "updatedAt": _iso(parent.updated_at),
+        "completedAt": _iso(parent.completed_at),
+    }
+
+
+def images_of(parent: Parent) -> Iterator[Image]:
     """All that it refers to or has made. One may come several times."""
-    yield from (reference.image for reference in turn.references)
-    if turn.options.mask is not None:
-        yield turn.options.mask
-    for output in turn.outputs:
+    yield from (reference.image for reference in parent.references)
+    if parent.options.mask is not None:
+        yield parent.options.mask
+    for output in parent.outputs:
         yield from (reference.image for reference in output.references)
         yield from output.images
 
@@ -137,6 +186,7 @@ def _facts_of_output(output: Output) -> Facts:
         "status": output.status,
         "attempt": output.attempt,
         "chosen": output.chosen,
+        "waits": output.waits,
         "images": [image.id for image in output.images],
         "references": _facts_of_references(output.references),
         "text": output.text,

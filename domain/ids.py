@@ -220,6 +220,16 @@ def conversation_id_of(import_id: ImportId, old: str) -> ConversationId:
     return ConversationId(_digest_id("conv", f"{import_id}\n{old}"))
 
 
+def post_id_of(import_id: ImportId, old: str) -> PostId:
+    """What a post of an export becomes, the same each time."""
+    return PostId(_digest_id("post", f"{import_id}\n{old}"))
+
+
+def album_id_of(import_id: ImportId, old: str) -> AlbumId:
+    """What an album of an export becomes, the same each time."""
+    return AlbumId(_digest_id("album", f"{import_id}\n{old}"))
+
+
 def image_id_of(import_id: ImportId, old: str) -> ImageId:
     """What an image of an export becomes, the same each time."""
     return ImageId(_digest_id("img", f"{import_id}\n{old}"))

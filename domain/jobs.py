@@ -1,5 +1,6 @@
 """Jobs of a viewer that take longer than a request: exports, and imports of what was exported."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Generic, TypeVar
@@ -45,7 +46,21 @@ class Import(Job):
     key: str
     """Of the ZIP in the object store, as it was uploaded."""
     conversation_id: ConversationId | None = None
-    """The new one, or the first of several, once it is complete."""
+    """The new one, or the first of several, once it is complete; None where there is none."""
+    failure: GenerationError | None = None
+    """Why it has failed, while what it has made is taken back."""
+    keys_left: Sequence[str] = ()
+    """Of bytes that its last process may have left, to which nothing refers."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakenBack:
+    """A part of what an import has made, which is there no longer."""
+
+    keys: Sequence[str]
+    """Of bytes that nothing refers to any more."""
+    is_all: bool
+    """Whether there is no more."""
 
 
 AnyJob = TypeVar("AnyJob", Export, Import)

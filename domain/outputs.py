@@ -127,16 +127,18 @@ class Run:
     rejected: bool
     """Whether it is certain that the latest submission was not accepted."""
     job: ProviderJob | None
+    landed: bool = False
+    """Whether its images are among the output's while other runs go on. It is not asked again."""
 
     @property
     def answer_is_awaited(self) -> bool:
         """Whether the provider may have accepted a submission whose answer is not known."""
-        return not self.rejected and self.job is None
+        return not self.rejected and self.job is None and not self.landed
 
     @property
     def step(self) -> int:
         """How far it has come: each change adds one step, so that a late write is recognised."""
-        return 2 * self.tries + (not self.answer_is_awaited)
+        return 2 * self.tries + (self.rejected or self.job is not None) + self.landed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,6 +225,9 @@ _MESSAGES: Final = {
     GenerationErrorCode.PREVIOUS_TURN_FAILED: "The turn before has not made what this one needs.",
     GenerationErrorCode.INSUFFICIENT_CREDITS: "There were not enough credits to begin.",
     GenerationErrorCode.MAX_CREDITS_EXCEEDED: "It would have cost more than was allowed.",
+    GenerationErrorCode.MASK_INVALID: "The mask does not have the shape of the image to edit.",
+    GenerationErrorCode.UNKNOWN_MENTION: "The message mentions images that could not be given.",
+    GenerationErrorCode.MODEL_CANNOT_EDIT: "A selected model cannot edit these images like this.",
     GenerationErrorCode.EXPORT_INVALID: "The file is not an export that can be read here.",
     GenerationErrorCode.INTERNAL: "Something went wrong on our side.",
 }

@@ -1,7 +1,7 @@
 """Pages of a list that grows: where a page starts, and what lies on either side of it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final, Generic, TypeAlias, TypeVar
 
 Item = TypeVar("Item")
@@ -23,17 +23,34 @@ class PageRequest:
     backwards: bool = False
 
 
+class Positions(Sequence[Position]):
+    """The positions of some items, each made when it is read: most pages need two of them."""
+
+    __slots__ = ("_items", "_position_of")
+
+    def __init__(self, items: Sequence[Item], position_of: Callable[[Item], Position]) -> None:
+        self._items: Sequence[object] = items
+        self._position_of: Callable[..., Position] = position_of
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: int) -> Position:  # type: ignore[override]
+        return self._position_of(self._items[index])
+
+
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Item]):
-    """Items in the list's order, each with its position."""
+    """Items in the list's order, and the position of each."""
 
-    items: tuple[tuple[Item, Position], ...]
+    items: Sequence[Item] = ()
+    positions: Sequence[Position] = ()
     has_next: bool = False
     has_previous: bool = False
 
     def map(self, convert: Callable[[Item], Other]) -> "Page[Other]":
-        items = tuple((convert(item), position) for item, position in self.items)
-        return Page(items, self.has_next, self.has_previous)
+        items = tuple(map(convert, self.items))
+        return Page(items, self.positions, self.has_next, self.has_previous)
 
 
 def cut(
@@ -46,7 +63,7 @@ def cut(
     came_from = request.position is not None
     if request.backwards:
         kept.reverse()
-    page = Page(tuple((item, position_of(item)) for item in kept))
+    positions = Positions(kept, position_of)
     if request.backwards:
-        return replace(page, has_next=came_from, has_previous=more)
-    return replace(page, has_next=more, has_previous=came_from)
+        return Page(kept, positions, has_next=came_from, has_previous=more)
+    return Page(kept, positions, has_next=more, has_previous=came_from)

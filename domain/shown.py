@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any, Final, TypeAlias, TypeVar, cast
 
 from domain.conversations import Conversation
-from domain.ids import as_turn_id, conversation_of_turn, parent_of_output
+from domain.ids import TurnId, as_turn_id, index_of_turn, parent_of_output, turn_id_of
 from domain.images import Drift, Image, ImageRecord, Provenance
 from domain.models import SQUARE, AspectRatio, Resolution
 from domain.outputs import GenerationError, Output, Preview
@@ -58,16 +58,6 @@ def _within(name: str) -> Rule:
 def _title(conversation: Conversation, scope: ShareScope) -> str:
     """An automatic title is the beginning of the first message."""
     return conversation.title if scope.includes_prompts or conversation.title_was_given else ""
-
-
-def _prompt(record: ImageRecord, scope: ShareScope) -> str | None:
-    """Not that of a reference from another conversation."""
-    made_by = record.image.output_id
-    if not scope.includes_prompts or made_by is None:
-        return None
-    turn_id = as_turn_id(parent_of_output(made_by)[0])
-    is_within = turn_id is not None and conversation_of_turn(turn_id) == scope.conversation_id
-    return record.prompt if is_within else None
 
 
 TABLE: Final[Mapping[type, Mapping[str, Rule]]] = {
@@ -136,7 +126,9 @@ TABLE: Final[Mapping[type, Mapping[str, Rule]]] = {
         "key_at_least": _within("key_at_least"),
     },
     ImageRecord: {
-        "prompt": _prompt,
+        # Loaders find the records of images that the conversation's own turns have made, and no
+        # others: not that of a reference from another conversation.
+        "prompt": _with_prompts("prompt", otherwise=None),
         "favourite": _always(False),
         "made_from": _always(()),
     },
@@ -170,6 +162,18 @@ def show(value: Value, scope: ShareScope) -> Value:
         return cast(Value, tuple(show(one, scope) for one in value))
     _rules_of(_class_of(value))
     return cast(Value, Shown(value, scope))
+
+
+def output_within(image: Image, scope: ShareScope) -> tuple[TurnId, int] | None:
+    """The turn and the slot that have the image, if the conversation's own outputs have it.
+
+    A fork has copies of turns, whose images are the original's: they have its index and slots.
+    """
+    parent_id, slot = parent_of_output(image.output_id) if image.output_id else (None, 0)
+    turn_id = as_turn_id(parent_id) if parent_id else None
+    if turn_id is None:
+        return None
+    return turn_id_of(scope.conversation_id, index_of_turn(turn_id)), slot
 
 
 def show_update(update: TurnUpdate, scope: ShareScope) -> TurnUpdate:

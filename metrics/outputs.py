@@ -76,11 +76,13 @@ class ObservedClaims(MongoClaimRepository):
             self._metrics.outputs_postponed.labels(self._provider_of(claim)).inc()
         return postponed
 
-    async def land(self, claim: Claim, records: Sequence[ImageRecord], report: Report) -> bool:
-        landed = await super().land(claim, records, report)
-        if landed:
+    async def land(
+        self, claim: Claim, records: Sequence[ImageRecord], report: Report, *, landed: int = 0
+    ) -> bool:
+        has_landed = await super().land(claim, records, report, landed=landed)
+        if has_landed:
             self._count_landing(claim, report)
-        return landed
+        return has_landed
 
     async def land_caption(
         self, claim: Claim, delivery: CaptionDelivery

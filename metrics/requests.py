@@ -1,5 +1,6 @@
 """Counts requests, operations and sockets, whatever the transport."""
 
+from functools import cache
 from time import perf_counter
 from typing import Final
 
@@ -32,7 +33,7 @@ class ObservedExecutor(OperationExecutor):
         metrics: Metrics,
     ) -> None:
         super().__init__(services, limits, persisted)
-        self._operations_seconds = metrics.operations
+        self._seconds_of = cache(metrics.operations.labels)
 
     async def execute(
         self,
@@ -56,7 +57,7 @@ class ObservedExecutor(OperationExecutor):
             running.add({"graphql.operation.type": kind, "darkroom.code": code})
             if code == INTERNAL:
                 running.fail(code)
-        self._operations_seconds.labels(kind, code).observe(perf_counter() - began_at)
+        self._seconds_of(kind, code).observe(perf_counter() - began_at)
         return outcome
 
 
@@ -66,6 +67,7 @@ class ObservedApp:
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
+        self._responses_of = cache(metrics.http_responses.labels)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -86,7 +88,7 @@ class ObservedApp:
         return count
 
     def _count(self, scope: Scope, status: int) -> None:
-        self._metrics.http_responses.labels(route_of(scope["path"]), str(status)).inc()
+        self._responses_of(route_of(scope["path"]), str(status)).inc()
 
     async def _follow_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         accepted, code = False, "client"

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from time import perf_counter
 from typing import Final, TypeVar
 
@@ -29,9 +30,10 @@ _Result = TypeVar("_Result")
 class DatabaseMetrics(DatabaseObserver):
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        self._seconds_of = cache(metrics.database_calls.labels)
 
     def call_ended(self, repository: str, seconds: float, failure: BaseException | None) -> None:
-        self._metrics.database_calls.labels(repository, _outcome(failure)).observe(seconds)
+        self._seconds_of(repository, _outcome(failure)).observe(seconds)
 
     def credits_moved(self, movements: Sequence[Movement]) -> None:
         for one in movements:

@@ -16,6 +16,11 @@ from domain.text import balance_directions, is_blank, shorten
 MAX_REFERENCE_BYTES: Final = 1_000_000
 """Of each reference that a model is shown: enough to see what is in it."""
 
+REFUSAL_SIGN: Final = "[no caption]"
+"""What a model is asked to answer with where it does not want to write: no provider says by itself
+that an answer which ends well is an apology.
+"""
+
 _MAX_PROMPT_LENGTH: Final = 300
 _SPARE_TOKENS: Final = 64
 _MIN_KEPT: Final = 0.5
@@ -76,6 +81,7 @@ def instruct(request: CaptionRequest) -> str:
         "Be concrete and brief, without clichés.",
         "Do not make up facts, names, prices, dates or links.",
         "Answer with the caption alone: no title, no quotation marks, no Markdown, no comment.",
+        f"If you cannot or may not write one, answer with {REFUSAL_SIGN} in any language.",
     ]
     return " ".join(sentences)
 
@@ -99,6 +105,14 @@ def max_tokens_for(request: CaptionRequest, endpoint: CaptionEndpoint) -> int:
     length = request.options.max_length
     dense = request.options.language is not None or _DENSE.search(request.message) is not None
     return (length if dense else length // 2) + _SPARE_TOKENS + endpoint.thinking_tokens
+
+
+def is_refusal(text: str, *, is_draft: bool = False) -> bool:
+    """Whether a model has answered that it does not write the caption; of a draft: whether it may
+    be about to.
+    """
+    said = text.strip().casefold()
+    return REFUSAL_SIGN in said or (is_draft and REFUSAL_SIGN.startswith(said))
 
 
 def tidy_caption(

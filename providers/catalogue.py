@@ -42,7 +42,7 @@ WIRES: Final[Mapping[str, type]] = {
 }
 """What the `wire` of an image model's row is, by the row's provider."""
 CAPTION_WIRES: Final[Mapping[str, type]] = dict.fromkeys(
-    ("openai", "gemini", "openrouter"), CaptionEndpoint
+    ("openai", "azure", "gemini", "openrouter"), CaptionEndpoint
 )
 """The same for caption models."""
 _WIRES_OF: Final[Mapping[type, Mapping[str, type]]] = {

@@ -45,6 +45,15 @@ KINDS: Final[Mapping[str, Meaning]] = {
 }
 """Names of errors that mean the same at every provider that uses them."""
 
+REFUSING_ENDS: Final = frozenset(
+    {
+        *("content_filter", "refusal"),
+        *("SAFETY", "IMAGE_SAFETY", "PROHIBITED_CONTENT", "IMAGE_PROHIBITED_CONTENT"),
+        *("BLOCKLIST", "SPII", "RECITATION", "IMAGE_RECITATION", "ESCALATION", "MODEL_ARMOR"),
+    }
+)
+"""Why an answer ends that was refused, in the words of OpenAI, Anthropic and Gemini."""
+
 _NOT_TAKEN: Final = frozenset({429, 500, 503, 529})
 """Answers to a submission that say for certain that no job was taken."""
 _UNCLEAR: Final = frozenset({408, 499})

@@ -92,8 +92,8 @@ class ConversationMutations:
         description="Start a conversation that begins with copies of a turn and of all turns "
         "before it. It has the same images, which exist once in the gallery; `Image.turn` and "
         "`Image.output` lead to where an image was made. No model runs and nothing is charged. "
-        "Outputs that have not ended are CANCELLED in the copies. TURN_IN_PROGRESS if the turn is "
-        "running and has no image yet.",
+        "Outputs that have not ended are COMPLETED in the copies if they have images, otherwise "
+        "CANCELLED. TURN_IN_PROGRESS if the turn is running and has no image yet.",
         extensions=[Refusable()],
     )
     async def fork_conversation(

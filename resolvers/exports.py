@@ -34,7 +34,7 @@ class ExportMutations:
         return ExportPayload(export=export)
 
     @strawberry.mutation(
-        description="Make a ZIP of all conversations and images of the viewer.",
+        description="Make a ZIP of all conversations, posts, albums and images of the viewer.",
         extensions=[Refusable()],
     )
     async def export_viewer(self, info: Info) -> ExportPayload:
@@ -42,8 +42,9 @@ class ExportMutations:
         return ExportPayload(export=export)
 
     @strawberry.mutation(
-        description="Take an export back as new conversations and images, with new IDs and at no "
-        "cost. Images are checked as uploads are. Calling it again returns the same import.",
+        description="Take an export back as new conversations, posts, albums and images, with new "
+        "IDs and at no cost. Images are checked as uploads are. Calling it again returns the same "
+        "import.",
         extensions=[Refusable()],
     )
     async def import_conversation(

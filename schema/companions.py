@@ -4,10 +4,12 @@ The value stays the source of its GraphQL type: all its attributes can be read a
 say that it is the value itself. Only a resolver that needs the companion asks for it.
 """
 
-from typing import TypeVar, cast
+from typing import Final, TypeVar, cast
 
 from domain.shown import Shown, without_scope
 from domain.stored import Stored
+
+_set: Final = object.__setattr__
 
 Value = TypeVar("Value")
 Kind = TypeVar("Kind")
@@ -25,10 +27,10 @@ class _Accompanied:
 
 def with_companion(value: Value, companion: object) -> Value:
     """The value with its companion; without, where a share shows it: it says all by itself."""
-    if isinstance(value, Shown):
-        return value
     if isinstance(value, Stored):
-        object.__setattr__(value, "companion", companion)  # no attribute of the frozen value
+        _set(value, "companion", companion)  # no attribute of the frozen value
+        return value
+    if isinstance(value, Shown):
         return value
     return cast(Value, _Accompanied(value, companion))
 

@@ -45,22 +45,6 @@ Search: TypeAlias = Annotated[
 ]
 
 
-@strawberry.type(description="The position of a page in its list.")
-class PageInfo:
-    has_next_page: bool = strawberry.field(
-        description="Whether there are more items after this page."
-    )
-    has_previous_page: bool = strawberry.field(
-        description="Whether there are items before this page."
-    )
-    start_cursor: str | None = strawberry.field(
-        description="The cursor of the first item, to pass as `before`. Null if the page is empty."
-    )
-    end_cursor: str | None = strawberry.field(
-        description="The cursor of the last item, to pass as `after`. Null if the page is empty."
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class ListEdge(Generic[Item]):
     """The source of an edge."""
@@ -85,24 +69,66 @@ class ListPage(Generic[Item]):
 
     @property
     def edges(self) -> Sequence[ListEdge[Item]]:
-        return [ListEdge(item, position, self) for item, position in self.page.items]
+        return [
+            ListEdge(item, position, self)
+            for item, position in zip(self.page.items, self.page.positions, strict=True)
+        ]
 
     @property
     def nodes(self) -> Sequence[Item]:
-        return [item for item, _ in self.page.items]
+        return self.page.items
 
     @property
-    def page_info(self) -> PageInfo:
-        positions = [position for _, position in self.page.items]
-        return PageInfo(
-            has_next_page=self.page.has_next,
-            has_previous_page=self.page.has_previous,
-            start_cursor=self.cursor(positions[0]) if positions else None,
-            end_cursor=self.cursor(positions[-1]) if positions else None,
-        )
+    def page_info(self) -> "PagePlace[Item]":
+        return PagePlace(self)
 
     def cursor(self, position: Position) -> str:
         return self.cursors.make(self.name, position)
+
+
+@dataclass(frozen=True, slots=True)
+class PagePlace(Generic[Item]):
+    """The source of a page's position."""
+
+    list: ListPage[Item]
+
+    @property
+    def has_next_page(self) -> bool:
+        return self.list.page.has_next
+
+    @property
+    def has_previous_page(self) -> bool:
+        return self.list.page.has_previous
+
+    @property
+    def start_cursor(self) -> str | None:
+        return self._cursor(0)
+
+    @property
+    def end_cursor(self) -> str | None:
+        return self._cursor(-1)
+
+    def _cursor(self, index: int) -> str | None:
+        positions = self.list.page.positions
+        return self.list.cursor(positions[index]) if positions else None
+
+
+@strawberry.type(description="The position of a page in its list.")
+class PageInfo:
+    source: ClassVar[type] = PagePlace
+
+    has_next_page: bool = strawberry.field(
+        description="Whether there are more items after this page."
+    )
+    has_previous_page: bool = strawberry.field(
+        description="Whether there are items before this page."
+    )
+    start_cursor: str | None = strawberry.field(
+        description="The cursor of the first item, to pass as `before`. Null if the page is empty."
+    )
+    end_cursor: str | None = strawberry.field(
+        description="The cursor of the last item, to pass as `after`. Null if the page is empty."
+    )
 
 
 @strawberry.type(description="An item of a page, with its cursor.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, TypeAlias
 import strawberry
 
 from domain import images, models, outputs, posts, turns
-from domain.ids import as_post_id, as_turn_id, parent_of_output
+from domain.ids import as_post_id, parent_of_output
 from domain.object_keys import LINK_WINDOW_SECONDS
 from domain.ports.objects import Link
 from schema.companions import companion, with_companion
@@ -175,8 +175,7 @@ class Image(Node):
     )
     @staticmethod
     async def turn(image: strawberry.Parent[images.Image], info: Info) -> turns.Turn | None:
-        turn_id = as_turn_id(parent_of_output(image.output_id)[0]) if image.output_id else None
-        return await info.context.reading(image).turn.load(turn_id) if turn_id else None
+        return await info.context.reading(image).turn_that_made(image)
 
     @strawberry.field(
         graphql_type=Annotated["Post", strawberry.lazy("schema.posts")] | None,
@@ -197,8 +196,7 @@ class Image(Node):
     )
     @staticmethod
     async def output(image: strawberry.Parent[images.Image], info: Info) -> outputs.Output | None:
-        load = info.context.reading(image)
-        return await load.output(image.output_id) if image.output_id else None
+        return await info.context.reading(image).output_that_made(image)
 
 
 def image_of(record: images.ImageRecord) -> images.Image:

@@ -1,5 +1,6 @@
 """Loaders: a list costs one query for each kind of object that its items lead to."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TypeVar
@@ -23,7 +24,7 @@ from domain.ids import (
     conversation_of_turn,
     parent_of_output,
 )
-from domain.images import ImageRecord
+from domain.images import Image, ImageRecord
 from domain.jobs import Export, Import
 from domain.outputs import Output
 from domain.pages import Page
@@ -31,7 +32,7 @@ from domain.parents import Parent
 from domain.posts import Post
 from domain.prompts import Prompt
 from domain.shares import ShareScope
-from domain.shown import show
+from domain.shown import output_within, show
 from domain.turns import Turn
 from domain.viewers import Viewer
 from schema.services import Services
@@ -100,8 +101,22 @@ class Loaders:
 
     @cached_property
     def image(self) -> DataLoader[ImageId, ImageRecord | None]:
-        # An image's id comes with the image, which is shown already.
-        return self._make(self._services.images.get_many, lambda _key, _scope: True)
+        scope = self.scope
+        if scope is None or not scope.includes_prompts:
+            return self._make(self._services.images.get_many)
+
+        async def get_many(viewer: Viewer, ids: Iterable[ImageId]) -> Mapping[ImageId, ImageRecord]:
+            records = await self._services.images.get_many(viewer, ids)
+            made_by = await asyncio.gather(
+                *(self.output_that_made(record.image) for record in records.values())
+            )
+            return {
+                record.image.id: record
+                for record, output in zip(records.values(), made_by, strict=True)
+                if output is not None
+            }
+
+        return self._make(get_many, lambda _key, _scope: True)
 
     @cached_property
     def export(self) -> DataLoader[str, Export | None]:
@@ -133,6 +148,23 @@ class Loaders:
         elif post_id is not None:
             parent = await self.post.load(post_id)
         return parent.output(slot) if parent is not None else None
+
+    async def turn_that_made(self, image: Image) -> Turn | None:
+        if self.scope is not None:
+            within = output_within(image, self.scope)
+            has_it = await self.output_that_made(image) is not None
+            return await self.turn.load(within[0]) if within and has_it else None
+        turn_id = as_turn_id(parent_of_output(image.output_id)[0]) if image.output_id else None
+        return await self.turn.load(turn_id) if turn_id else None
+
+    async def output_that_made(self, image: Image) -> Output | None:
+        if self.scope is None:
+            return await self.output(image.output_id) if image.output_id else None
+        within = output_within(image, self.scope)
+        turn = await self.turn.load(within[0]) if within else None
+        output = turn.output(within[1]) if turn and within else None
+        has_it = output is not None and any(one.id == image.id for one in output.images)
+        return output if has_it else None
 
     def _make(
         self,

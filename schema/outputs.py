@@ -24,7 +24,7 @@ described_enum(
     GENERATING="The model is running.",
     COMPLETED="At least one image was delivered.",
     FAILED="It ended without an image; `error` says why.",
-    CANCELLED="The viewer cancelled it.",
+    CANCELLED="The viewer cancelled it before it had an image.",
 )
 described_enum(
     references.ReferenceOrigin,
@@ -49,10 +49,16 @@ described_enum(
     TIMED_OUT="The deadline of the model was exceeded.",
     STORAGE_UNAVAILABLE="The image could not be stored.",
     PREVIOUS_TURN_FAILED="Of a turn that waited: the turn before has failed, was cancelled, or has "
-    "not made the images that the message or `previousOutputIds` names.",
+    "not made an image that this one needs, such as one that `previousOutputIds` names.",
     INSUFFICIENT_CREDITS="Of a turn that waited: the viewer had fewer credits available than it "
     "costs.",
     MAX_CREDITS_EXCEEDED="Of a turn that waited: it would have cost more than `maxCredits`.",
+    MASK_INVALID="Of a turn that waited: the mask does not have the aspect ratio of the image that "
+    "would have been edited.",
+    UNKNOWN_MENTION="Of a turn that waited: the message mentions a reference that it has not, "
+    "or more of them than a model accepts.",
+    MODEL_CANNOT_EDIT="Of a turn that waited: a selected model cannot edit the images that it "
+    "would have been given, or not with these options.",
     EXPORT_INVALID="Of an import: the file is not an export, or it was changed.",
     INTERNAL="An internal error of Darkroom.",
 )
@@ -151,7 +157,11 @@ class Output(Node):
         description="The first delivered image: the one that is used when the output is a "
         "reference. Null if there is none."
     )
-    images: list[Image] = strawberry.field(description="All delivered images.")
+    images: list[Image] = strawberry.field(
+        description="All delivered images. If a model makes several one by one, each is here as "
+        "soon as it has landed, while `status` is GENERATING. If the others fail then, or the "
+        "output is cancelled, it is COMPLETED with those that it has."
+    )
     text: str | None = strawberry.field(
         description="The text that the model returned with its image. Null if there is none."
     )
@@ -190,7 +200,7 @@ class Output(Node):
         description="The credits that are reserved for it. 0 once it has ended."
     )
     credits_charged: int = strawberry.field(
-        description="The credits that were charged for its delivered images."
+        description="The credits that were charged for its delivered images: 0 until it ends."
     )
     queued_at: datetime = strawberry.field(description="When the current attempt was requested.")
     started_at: datetime | None = strawberry.field(

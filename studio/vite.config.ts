@@ -1,21 +1,29 @@
 // Builds the studio into `build/`, which is committed: a machine without Node serves it all the same.
 import { createHash } from "node:crypto";
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { join, relative, resolve } from "node:path";
 import { brotliCompressSync, constants } from "node:zlib";
 import { svelte } from "@sveltejs/vite-plugin-svelte";
 import { defineConfig, type Plugin, type ResolvedConfig } from "vite";
 
 const ROOT = import.meta.dirname;
-const SOURCES = ["index.html", "package.json", "package-lock.json", "tsconfig.json", "vite.config.ts"];
+const SOURCES = [
+  "generate-operations.js",
+  "index.html",
+  "package.json",
+  "package-lock.json",
+  "tsconfig.json",
+  "vite.config.ts",
+];
+const FOLDERS = ["src", "public", "../clients/operations/generated"];
 const LICENCE = /^(licen[cs]e|copying|notice)(\.|$)/i;
 
 /** Every file that the build is made of, in the order of their names. */
 function sources(): string[] {
-  const below = ["src", "public"].flatMap((folder) =>
+  const below = FOLDERS.flatMap((folder) =>
     readdirSync(join(ROOT, folder), { recursive: true, withFileTypes: true })
-      .filter((entry) => entry.isFile() && entry.name !== "schema.d.ts")
-      .map((entry) => join(entry.parentPath, entry.name).slice(ROOT.length + 1)),
+      .filter((entry) => entry.isFile())
+      .map((entry) => relative(ROOT, join(entry.parentPath, entry.name))),
   );
   return [...SOURCES, ...below].sort();
 }

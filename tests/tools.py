@@ -13,7 +13,9 @@ from typing import Final
 import pytest
 
 from runtime.local_mongod import find_mongod
+from tests.releases import previous_release
 
+ROOT: Final = Path(__file__).parents[1]
 GROUPS: Final[dict[str, str]] = {
     "nats-server": "the job engine on NATS",
     "faketime": "processes whose clocks differ",
@@ -29,6 +31,7 @@ GROUPS: Final[dict[str, str]] = {
     "buildah": "the image",
     "debootstrap": "the image",
     "kubectl": "the Kubernetes manifests, rendered",
+    "history": "a release beside the one before it",
 }
 """What the tests that need a program are about."""
 PACKAGES: Final = {
@@ -39,7 +42,7 @@ PACKAGES: Final = {
 """What Debian calls a program's packages, where they are not called as the program is."""
 ENVIRONMENTS: Final = {"sdks": ".venv/sdks", "ministack": ".venv/s3"}
 """Where what comes as Python packages lives apart: `need` gives the Python that has them."""
-STUDIO_PACKAGES: Final = Path(__file__).parents[1] / "studio/node_modules"
+STUDIO_PACKAGES: Final = ROOT / "studio/node_modules"
 
 _NEEDS: Final = "needs "
 _WHERE_DEBIAN_KEEPS_SERVERS: Final = "/usr/sbin:/usr/local/sbin"
@@ -48,8 +51,10 @@ _WHERE_DEBIAN_KEEPS_SERVERS: Final = "/usr/sbin:/usr/local/sbin"
 def find_tool(name: str) -> Path | None:
     if name == "studio":
         return STUDIO_PACKAGES if STUDIO_PACKAGES.is_dir() else None
+    if name == "history":
+        return ROOT if previous_release() else None
     if name in ENVIRONMENTS:
-        python = Path(__file__).parents[1] / ENVIRONMENTS[name] / "bin/python"
+        python = ROOT / ENVIRONMENTS[name] / "bin/python"
         return python if python.exists() else None
     found = shutil.which(name) or shutil.which(name, path=_WHERE_DEBIAN_KEEPS_SERVERS)
     return Path(found) if found else None
@@ -84,4 +89,6 @@ def left_out(reasons: Iterable[str]) -> Iterator[str]:
             where, how = "", f"make {ENVIRONMENTS[name]}/installed"
         if name == "studio":
             where, how = "its packages; ", "make studio"
+        if name == "history":
+            where, how = "", "git fetch --unshallow --tags"
         yield f"Left out: {tests} of {GROUPS.get(name, name)}. {they} {name} ({where}{how})."

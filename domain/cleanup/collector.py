@@ -1,4 +1,4 @@
-"""Deletes orphaned objects and the files of expired uploads.
+"""Deletes orphaned objects, and has what is over cleaned up (`expiry`).
 
 Every process checks periodically; the database decides which one does a job. A job that fails is
 retried at its next interval.
@@ -18,24 +18,21 @@ from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Final
 
+from domain.cleanup.expiry import ExpiryCleaner
 from domain.cleanup.reconciliation import LEFT_ALONE, Comparison, ObjectReconciler
 from domain.cleanup.store_ownership import StoreOwnership
 from domain.errors import Overloaded, StoreUnavailable
 from domain.images import SHARDS
 from domain.ports.cleanup import PeriodicJob, PeriodicJobRepository
 from domain.ports.objects import StoredObject
-from domain.ports.repositories import UploadRepository
 
 log = logging.getLogger(__name__)
 
 _LOOK_SECONDS: Final = 60.0
 _LATEST: Final = 1.25
-UPLOADS_EVERY: Final = timedelta(seconds=45)
-"""Shorter than the interval between two checks, so that a single process runs it every time."""
 SHARD_EVERY: Final = timedelta(minutes=4)
 """Together with the interval between checks, all shards take 22.4 hours."""
 _STEP_SECONDS: Final = 120.0
-_UPLOADS_AT_ONCE: Final = 1000
 _FEW: Final = 20
 """Up to this many orphans in one shard are deleted, whatever else it holds."""
 _OF: Final = 4
@@ -46,18 +43,16 @@ class OrphanCollector:
     def __init__(
         self,
         periodic_jobs: PeriodicJobRepository,
-        uploads: UploadRepository,
+        expiry: ExpiryCleaner,
         comparer: ObjectReconciler,
         *,
-        uploads_every: timedelta = UPLOADS_EVERY,
         shard_every: timedelta = SHARD_EVERY,
         left_alone: timedelta = LEFT_ALONE,
     ) -> None:
         self._chores = periodic_jobs
-        self._uploads = uploads
+        self._expiry = expiry
         self._comparer = comparer
         self._marker = StoreOwnership(comparer.objects, comparer.keys)
-        self._uploads_every = uploads_every
         self._shard_every = shard_every
         self._left_alone = left_alone
         self._warned: set[str] = set()
@@ -77,7 +72,7 @@ class OrphanCollector:
         """Do what is due, unless another process does it."""
         try:
             async with asyncio.timeout(_STEP_SECONDS):
-                await self._delete_uploads()
+                await self._expiry.clean()
                 await self._compare_a_shard()
         except StoreUnavailable:
             self._warn_once("orphaned objects kept: object store unavailable")
@@ -96,15 +91,6 @@ class OrphanCollector:
             except Exception:
                 log.exception("orphan collection failed")
             await asyncio.sleep(_LOOK_SECONDS * random.uniform(0.75, _LATEST))
-
-    async def _delete_uploads(self) -> None:
-        if await self._chores.begin("uploads", every=self._uploads_every) is None:
-            return
-        over = await self._uploads.over(limit=_UPLOADS_AT_ONCE)
-        if over:
-            # Forgotten only after the deletion: an interrupted job runs again.
-            await self._comparer.objects.delete(list(over.values()))
-            await self._uploads.forget_bytes(over)
 
     async def _compare_a_shard(self) -> None:
         periodic_job = await self._chores.begin("shards", every=self._shard_every)

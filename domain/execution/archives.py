@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any, Final
 
-from domain.import_format import NotAnExport
+from domain.import_format.facts import NotAnExport
 
 STREAMED_BYTES: Final = 4_000_000
 """About how much is held back before it is passed on."""
@@ -72,7 +72,7 @@ class _Outgoing(io.RawIOBase):
 
 
 _NAMES: Final = re.compile(
-    r"manifest\.json|images/part-[0-9]{4,6}\.json|images/img_[0-9a-z]{26}\.(?:png|jpg|webp)|"
+    r"manifest\.json|(?:images|posts|albums)/part-[0-9]{4,6}\.json|images/img_[0-9a-z]{26}\.(?:png|jpg|webp)|"
     r"conversations/conv_[0-9a-z]{26}/turns-[0-9]{4,6}\.json"
 )
 _BLOCK_BYTES: Final = 1_000_000

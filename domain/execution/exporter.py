@@ -4,38 +4,50 @@ A job that is begun again writes under a new key. What an earlier try has writte
 collected as orphaned.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from hashlib import sha256
-from typing import Final
+from typing import Final, TypeVar
 
+from domain.albums import Album
 from domain.conversations import Conversation
-from domain.errors import ObjectMissing
 from domain.execution.archives import STREAMED_BYTES, ArchiveWriter
+from domain.execution.export_contents import ExportContents
 from domain.execution.image_writer import ImageWriter
 from domain.execution.jobs import JobRunner
 from domain.export_format import (
     MANIFEST,
     Facts,
+    album_part_name,
+    facts_of_album,
     facts_of_conversation,
-    facts_of_image,
+    facts_of_post,
     facts_of_turn,
-    file_name,
-    image_part_name,
-    images_of_turn,
+    images_of,
     manifest,
+    post_part_name,
     turn_part_name,
 )
-from domain.ids import ImageId, ViewerId
-from domain.images import ARCHIVE, Image, new_key
+from domain.ids import AlbumId, ImageId, ViewerId
+from domain.images import ARCHIVE, ImageRecord, new_key
 from domain.jobs import KEPT, Export, JobClaim
-from domain.pages import MAX_PAGE_SIZE, PageRequest, Position
+from domain.pages import MAX_PAGE_SIZE, Page, PageRequest, Position
 from domain.ports.execution import ExportRepository
 from domain.ports.objects import ArchiveStore
-from domain.ports.repositories import ConversationRepository, ImageRepository, TurnRepository
+from domain.ports.repositories import (
+    AlbumRepository,
+    ConversationRepository,
+    ImageRepository,
+    PostRepository,
+    TurnRepository,
+)
+from domain.posts import Post
+from domain.turns import Turn
 
-_TURNS: Final = 50
+Item = TypeVar("Item")
+
+_PARENTS: Final = 50
+"""Turns or posts of one part."""
+_ALBUMS: Final = 10
 """Of one part."""
 
 
@@ -45,8 +57,11 @@ class Exporter(JobRunner[Export]):
     def __init__(
         self,
         exports: ExportRepository,
+        *,
         conversations: ConversationRepository,
         turns: TurnRepository,
+        posts: PostRepository,
+        albums: AlbumRepository,
         images: ImageRepository,
         objects: ArchiveStore,
     ) -> None:
@@ -54,6 +69,8 @@ class Exporter(JobRunner[Export]):
         self._exports = exports
         self._conversations = conversations
         self._turns = turns
+        self._posts = posts
+        self._albums = albums
         self._images = images
         self._objects = objects
 
@@ -82,9 +99,15 @@ class Exporter(JobRunner[Export]):
 
     async def _write(self, export: Export, writer: ArchiveWriter) -> AsyncIterator[float | None]:
         """Write all of it, and yield the progress after each image."""
-        contents = _Contents(self._images, self._objects, writer, export.owner_id)
+        contents = ExportContents(self._images, self._objects, writer, export.owner_id)
+        posts: list[str] = []
+        albums: list[str] = []
         if export.conversation_id is None:
             async for progress in self._write_gallery(contents):
+                yield progress
+            async for progress in self._write_posts(contents, posts):
+                yield progress
+            async for progress in self._write_albums(contents, albums):
                 yield progress
         conversations: list[Facts] = []
         async for conversation in self._find_conversations(export):
@@ -92,24 +115,63 @@ class Exporter(JobRunner[Export]):
             async for progress in self._write_conversation(conversation, contents, parts):
                 yield progress if export.conversation_id else None
             conversations.append(facts_of_conversation(conversation, parts))
-        facts = manifest(conversations, contents.parts, exported_at=datetime.now(UTC))
+        facts = manifest(
+            conversations,
+            contents.parts,
+            post_parts=posts,
+            album_parts=albums,
+            exported_at=datetime.now(UTC),
+        )
         await writer.add_json(MANIFEST, facts)
 
-    async def _write_gallery(self, contents: "_Contents") -> AsyncIterator[None]:
-        position: Position | None = None
-        while True:
-            page = await self._images.page(
-                contents.owner_id,
-                PageRequest(MAX_PAGE_SIZE, position),
-                favourite=None,
-                origin=None,
-                model_id=None,
+    async def _write_gallery(self, contents: ExportContents) -> AsyncIterator[None]:
+        def read(request: PageRequest) -> Awaitable[Page[ImageRecord]]:
+            return self._images.page(
+                contents.owner_id, request, favourite=None, origin=None, model_id=None
             )
-            async for _ in contents.write(record.image for record, _ in page.items):
+
+        async for records in _pages(read, size=MAX_PAGE_SIZE):
+            async for _ in contents.write(record.image for record in records):
                 yield None
-            if not page.has_next:
-                return
-            position = page.items[-1][1]
+
+    async def _write_posts(self, contents: ExportContents, parts: list[str]) -> AsyncIterator[None]:
+        def read(request: PageRequest) -> Awaitable[Page[Post]]:
+            return self._posts.page(contents.owner_id, request)
+
+        async for posts in _pages(read, size=_PARENTS):
+            for post in posts:
+                async for _ in contents.write(images_of(post)):
+                    yield None
+            parts.append(post_part_name(len(parts) + 1))
+            facts = {"posts": [facts_of_post(post) for post in posts]}
+            await contents.writer.add_json(parts[-1], facts)
+
+    async def _write_albums(
+        self, contents: ExportContents, parts: list[str]
+    ) -> AsyncIterator[None]:
+        """Their images are those of the gallery."""
+
+        def read(request: PageRequest) -> Awaitable[Page[Album]]:
+            return self._albums.page(contents.owner_id, request)
+
+        async for albums in _pages(read, size=_ALBUMS):
+            facts = []
+            for album in albums:
+                images = await self._find_images_of(contents.owner_id, album.id)
+                facts.append(facts_of_album(album, images))
+                yield None
+            parts.append(album_part_name(len(parts) + 1))
+            await contents.writer.add_json(parts[-1], {"albums": facts})
+
+    async def _find_images_of(self, owner_id: ViewerId, album_id: AlbumId) -> list[ImageId]:
+        def read(request: PageRequest) -> Awaitable[Page[ImageRecord]]:
+            return self._albums.images(owner_id, album_id, request)
+
+        return [
+            record.image.id
+            async for records in _pages(read, size=MAX_PAGE_SIZE)
+            for record in records
+        ]
 
     async def _find_conversations(self, export: Export) -> AsyncIterator[Conversation]:
         if export.conversation_id is not None:
@@ -118,83 +180,48 @@ class Exporter(JobRunner[Export]):
             for conversation in found.values():
                 yield conversation
             return
-        position: Position | None = None
-        while True:
-            page = await self._conversations.page(
-                export.owner_id,
-                PageRequest(MAX_PAGE_SIZE, position),
-                source_image_id=None,
-                words=(),
+
+        def read(request: PageRequest) -> Awaitable[Page[Conversation]]:
+            return self._conversations.page(
+                export.owner_id, request, source_image_id=None, words=()
             )
-            for conversation, _ in page.items:
+
+        async for conversations in _pages(read, size=MAX_PAGE_SIZE):
+            for conversation in conversations:
                 yield conversation
-            if not page.has_next:
-                return
-            position = page.items[-1][1]
 
     async def _write_conversation(
-        self, conversation: Conversation, contents: "_Contents", parts: list[str]
+        self, conversation: Conversation, contents: ExportContents, parts: list[str]
     ) -> AsyncIterator[float]:
+        def read(request: PageRequest) -> Awaitable[Page[Turn]]:
+            return self._turns.page(conversation.owner_id, conversation.id, request)
+
         source = conversation.source_image
         async for _ in contents.write([source] if source else []):
             yield 0.0
-        position: Position | None = None
-        while True:
-            page = await self._turns.page(
-                conversation.owner_id, conversation.id, PageRequest(_TURNS, position)
-            )
+        async for found in _pages(read, size=_PARENTS):
             # One that has never begun has nothing that could be taken back.
-            turns = [turn for turn, _ in page.items if turn.outputs]
+            turns = [turn for turn in found if turn.outputs]
             # The turns first: from them it is clear which images are needed.
             for turn in turns:
-                async for _ in contents.write(images_of_turn(turn)):
+                async for _ in contents.write(images_of(turn)):
                     yield min(1.0, turn.turn_index / max(1, conversation.turn_count))
             if turns:
                 parts.append(turn_part_name(conversation, len(parts) + 1))
                 facts = {"turns": [facts_of_turn(turn) for turn in turns]}
                 await contents.writer.add_json(parts[-1], facts)
-            if not page.has_next:
-                return
-            position = page.items[-1][1]
 
 
-class _Contents:
-    """The images of one export, each once."""
-
-    def __init__(
-        self,
-        images: ImageRepository,
-        objects: ArchiveStore,
-        writer: ArchiveWriter,
-        owner_id: ViewerId,
-    ) -> None:
-        self.parts: list[str] = []
-        self.writer = writer
-        self.owner_id = owner_id
-        self._images = images
-        self._objects = objects
-        self._written: set[ImageId] = set()
-
-    async def write(self, images: Iterable[Image]) -> AsyncIterator[None]:
-        """Write those that are not there yet, and a part with their facts."""
-        new = {image.id: image for image in images if image.id not in self._written}
-        if not new:
+async def _pages(
+    read: Callable[[PageRequest], Awaitable[Page[Item]]], *, size: int
+) -> AsyncIterator[Sequence[Item]]:
+    """The items of each page that has any."""
+    position: Position | None = None
+    while True:
+        page = await read(PageRequest(size, position))
+        if not page.items:
             return
-        records = await self._images.get_many(self.owner_id, new)
-        facts = []
-        for image in new.values():
-            digest = await self._write_file(image)
-            facts.append(facts_of_image(image, records.get(image.id), sha256=digest))
-            yield
-        self._written.update(new)
-        self.parts.append(image_part_name(len(self.parts) + 1))
-        await self.writer.add_json(self.parts[-1], {"images": facts})
-
-    async def _write_file(self, image: Image) -> str | None:
-        """Return the digest of its bytes; None where they are not there any more."""
-        try:
-            data = await self._objects.get(image.key)
-        except ObjectMissing:
-            return None
-        await self.writer.add(file_name(image), data)
-        return (await asyncio.to_thread(sha256, data)).hexdigest()
+        yield page.items
+        if not page.has_next:
+            return
+        position = page.positions[-1]

@@ -17,7 +17,7 @@ from domain.generation import Delivery
 from domain.ids import OutputId
 from domain.mentions import blur_mentions
 from domain.models import ImageModel
-from domain.outputs import total_usage
+from domain.outputs import Output, total_usage
 from domain.ports.execution import ClaimRepository
 from domain.ports.providers import Provider
 from domain.routes import may_take_over
@@ -48,9 +48,15 @@ class ImageRuns(Failover[ImageModel, Delivery]):
         self._providers = providers
         self._landing = landing
         self._earlier_messages: tuple[str, ...] = ()
+        self._unfinished = [one for one in progress.runs if not one.run.landed]
+        self._delivered = [_delivery_before(claim.output)] if claim.output.images else []
+        """By all runs so far, whichever worker has asked for them."""
 
     async def make(self) -> Delivery:
-        delivery = await self._generate()
+        await self._read_earlier_messages()
+        if len(self.progress.runs) > 1:
+            return await self._make_each()
+        delivery = await self.ask_only(self.progress.runs[0])
         await self._landing.store(delivery)
         return delivery
 
@@ -69,7 +75,9 @@ class ImageRuns(Failover[ImageModel, Delivery]):
         cancellations = [
             self._providers[one.run.provider].cancel(one.run.job)
             for one in self.progress.runs
-            if one.run.job is not None and one.run.provider in self._providers
+            if one.run.job is not None
+            and not one.run.landed
+            and one.run.provider in self._providers
         ]
         if cancellations:
             with suppress(TimeoutError):
@@ -124,66 +132,92 @@ class ImageRuns(Failover[ImageModel, Delivery]):
             heeds_mask=request.mask is not None,
         )
 
-    async def _generate(self) -> Delivery:
-        runs = self.progress.runs
+    async def _read_earlier_messages(self) -> None:
         if self.claim.parent.options.earlier_messages and any(
             route.supports_context for route in self.routes
         ):
             found = await self._claims.earlier_messages(self.claim, limit=_MAX_EARLIER_MESSAGES)
             self._earlier_messages = tuple(map(blur_mentions, found))
-        if len(runs) == 1:
-            return await self.ask_only(runs[0])
-        tasks = [asyncio.create_task(self._ask_patiently(run)) for run in runs]
+
+    async def _make_each(self) -> Delivery:
+        """Make what is left of several runs. Raise if a job is to be continued, or if no run has
+        delivered.
+        """
+        tasks = [asyncio.create_task(self._make_one(run)) for run in tuple(self._unfinished)]
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            if tasks:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.wait(tasks)
+            await asyncio.gather(*tasks, return_exceptions=True)
         for task in tasks:
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error
-        return self._merge([task.result() for task in tasks])
+        ends = [end for task in tasks if (end := task.result()) is not None]
+        for end in ends:
+            if isinstance(end, HandedOver):
+                raise end
+        for failure in ends:
+            if not self._delivered:
+                raise failure
+            log.warning("run without an image", extra={**self.facts, "reason": str(failure)})
+        return _merge(self._delivered)
 
-    async def _ask_patiently(
-        self, observer: RunReporter
-    ) -> Delivery | GenerationFailed | HandedOver:
-        """Run one of several runs. Return its failure, which may not be the output's."""
+    async def _make_one(self, observer: RunReporter) -> GenerationFailed | HandedOver | None:
+        """Make the images of one run. They are shown at once if other runs go on. Return its
+        failure, which may not be the output's.
+        """
+        try:
+            delivery = await self._ask_patiently(observer)
+            records = await self._landing.store(delivery)
+        except (GenerationFailed, HandedOver) as end:
+            return end
+        finally:
+            self._unfinished.remove(observer)
+        self._delivered.append(delivery)
+        if self._unfinished:
+            async with self.progress.landing(observer) as runs:
+                await self._landing.add(records, _merge(self._delivered), runs=runs)
+        return None
+
+    async def _ask_patiently(self, observer: RunReporter) -> Delivery:
+        """Ask for one of several runs, again after each rejection that is worth it."""
         while True:
             try:
                 return await self.ask(observer)
             except NotSubmitted as rejection:
                 delay = self.delay_after(observer, rejection)
                 if delay is None:
-                    return GenerationFailed(rejection.code, retryable=True, detail=str(rejection))
+                    raise GenerationFailed(
+                        rejection.code, retryable=True, detail=str(rejection)
+                    ) from rejection
                 await self.progress.save_runs()
                 await asyncio.sleep(delay)
-            except (GenerationFailed, HandedOver) as end:
-                return end
 
-    def _merge(self, ends: Sequence[Delivery | GenerationFailed | HandedOver]) -> Delivery:
-        """One delivery from those of all runs. Raise if a job is to be continued, or if no run
-        delivered.
-        """
-        for end in ends:
-            if isinstance(end, HandedOver):
-                raise end
-        deliveries = [end for end in ends if isinstance(end, Delivery)]
-        for end in ends:
-            if isinstance(end, GenerationFailed):
-                if not deliveries:
-                    raise end
-                log.warning("run without an image", extra={**self.facts, "reason": str(end)})
-        return replace(
-            deliveries[0],
-            provider=_common(one.provider for one in deliveries),
-            images=tuple(image for one in deliveries for image in one.images),
-            heeds_mask=all(one.heeds_mask for one in deliveries),
-            text=next((one.text for one in deliveries if one.text), None),
-            usage=total_usage(one.usage for one in deliveries),
-            quality=_common(one.quality for one in deliveries),
-            size=_common(one.size for one in deliveries),
-        )
+
+def _delivery_before(output: Output) -> Delivery:
+    """What is known of the images that an earlier worker has delivered."""
+    return Delivery(
+        images=(),
+        provider=output.provider,
+        quality=output.quality,
+        size=output.size,
+        text=output.text,
+        usage=output.usage,
+    )
+
+
+def _merge(deliveries: Sequence[Delivery]) -> Delivery:
+    """One delivery from those of all runs, without their images: those are stored."""
+    return Delivery(
+        images=(),
+        provider=_common(one.provider for one in deliveries),
+        text=next((one.text for one in deliveries if one.text), None),
+        usage=total_usage(one.usage for one in deliveries),
+        quality=_common(one.quality for one in deliveries),
+        size=_common(one.size for one in deliveries),
+    )
 
 
 def _common(words: Iterable[str | None]) -> str | None:

@@ -37,27 +37,22 @@ class ImageWriter:
 
         Raise StoreUnavailable after several tries.
         """
-        original = processed.original
-        image = Image(
-            id=new_image_id(),
-            key=new_key("images", original.content_type),
-            width=original.width,
-            height=original.height,
-            content_type=original.content_type,
-            byte_size=len(original.data),
-            thumbhash=processed.thumbhash,
-            rendition_widths=tuple(thumbnail.width for thumbnail in processed.thumbnails),
+        image = new_image(
+            processed,
             origin=origin,
+            created_at=created_at,
             model_id=model_id,
             seed=seed,
             output_id=output_id,
-            created_at=created_at,
-            provenance=processed.provenance,
         )
+        await self.put(image, processed)
+        return image
+
+    async def put(self, image: Image, processed: ProcessedImage) -> None:
+        """Store the original and its thumbnails. Raise StoreUnavailable after several tries."""
         for thumbnail in processed.thumbnails:
             await self._put(rendition_key(image.key, thumbnail.width), thumbnail.data)
-        await self._put(image.key, original.data)
-        return image
+        await self._put(image.key, processed.original.data)
 
     async def delete(self, keys: Sequence[str]) -> None:
         """Delete orphaned objects. What takes too long is left to the orphan collection."""
@@ -68,3 +63,32 @@ class ImageWriter:
     async def _put(self, key: str, data: bytes) -> None:
         put = partial(self.objects.put, key, data)
         await retry(put, on=StoreUnavailable, policy=_STORE_AWAY)
+
+
+def new_image(
+    processed: ProcessedImage,
+    *,
+    origin: ImageOrigin,
+    created_at: datetime,
+    model_id: ModelId | None,
+    seed: str | None,
+    output_id: OutputId | None,
+) -> Image:
+    """The facts of an image that is to be stored, with a new id and a new key."""
+    original = processed.original
+    return Image(
+        id=new_image_id(),
+        key=new_key("images", original.content_type),
+        width=original.width,
+        height=original.height,
+        content_type=original.content_type,
+        byte_size=len(original.data),
+        thumbhash=processed.thumbhash,
+        rendition_widths=tuple(thumbnail.width for thumbnail in processed.thumbnails),
+        origin=origin,
+        model_id=model_id,
+        seed=seed,
+        output_id=output_id,
+        created_at=created_at,
+        provenance=processed.provenance,
+    )

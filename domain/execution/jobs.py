@@ -58,6 +58,9 @@ class JobRunner(ABC, Generic[AnyJob]):
     async def run(self, claim: JobClaim[AnyJob]) -> None:
         """Do the job to its end. What it raises makes it begin again, or end as failed."""
 
+    async def fail(self, claim: JobClaim[AnyJob], error: GenerationError) -> None:
+        await self._jobs.fail(claim, error, kept=KEPT)
+
     async def renew(self, claim: JobClaim[AnyJob], *, progress: float | None) -> None:
         """Called often. Raise LeaseLost where the job was deleted, or is another process'."""
         if monotonic() - self._renewed_at > _RENEW_SECONDS:
@@ -94,7 +97,7 @@ class JobRunner(ABC, Generic[AnyJob]):
             log.warning("%s interrupted", self.kind, extra={"reason": reason})
         except Exception:
             log.exception("%s failed", self.kind)
-            await self._jobs.fail(claim, _BROKEN, kept=KEPT)
+            await self.fail(claim, _BROKEN)
         else:
             seconds = round(monotonic() - begun_at, 3)
             log.info("%s made", self.kind, extra={"seconds": seconds})

@@ -1,4 +1,5 @@
-"""Landing the images of one output: their bytes are stored first, then what refers to them.
+"""Landing the images of one output: their bytes are stored first, then what refers to them. Where
+it has several runs, each one's images land as they come.
 
 A failure of the database never costs a result that has been delivered.
 """
@@ -20,6 +21,7 @@ from domain.execution.run_progress import RunProgress
 from domain.generation import Delivery
 from domain.images import DigitalSourceType, Drift, Image, ImageRecord, ProcessedImage
 from domain.models import ImageFormat
+from domain.outputs import Report, Run
 from domain.ports.execution import ClaimRepository
 from domain.ports.imaging import ImageProcessor
 from domain.ports.repositories import ImageRepository
@@ -49,15 +51,21 @@ class Landing:
     _stored: list[ImageRecord] = field(default_factory=list)
     """Images that are stored, and that nothing can refer to yet."""
     _drift: Drift | None = None
-    """Of the first of them."""
+    """Of the output's first image."""
     _landed: bool = False
+    _count: int = 0
+    """How many images the output has already."""
 
-    async def store(self, delivery: Delivery) -> None:
+    def __post_init__(self) -> None:
+        self._count, self._drift = len(self.claim.output.images), self.claim.output.drift
+
+    async def store(self, delivery: Delivery) -> Sequence[ImageRecord]:
         """Process and store each delivered image. Leave broken ones out if another is intact."""
         output = self.claim.output
         made_from = tuple(reference.image.id for reference in output.references)
         source = DigitalSourceType.of_model(edited=bool(made_from))
         broken: GenerationFailed | None = None
+        records: list[ImageRecord] = []
         for delivered in delivery.images:
             try:
                 processed = await self._process(delivered.data, source, delivery)
@@ -67,32 +75,57 @@ class Landing:
             image = await self._retry(
                 partial(self._store, processed, self.clock.now(), delivered.seed)
             )
-            self._stored.append(ImageRecord(image, self.claim.parent.user_message, made_from))
-        if broken is not None and not self._stored:
+            records.append(ImageRecord(image, self.claim.parent.user_message, made_from))
+            self._stored.append(records[-1])
+        if broken is not None and not records:
             raise broken
+        return records
 
-    async def land(self, delivery: Delivery) -> None:
-        """Write the images that are stored. Raise LeaseLost where that comes too late."""
-        records, stored = tuple(self._stored), self._stored
-        report = replace(delivery, drift=self._drift)
+    async def add(
+        self, records: Sequence[ImageRecord], report: Report, *, runs: Sequence[Run]
+    ) -> None:
+        """Write some of the stored images; the output goes on. Raise LeaseLost where that comes too
+        late.
+        """
+        report = replace(report, drift=self._drift)
+        await self._refer_to(
+            records, lambda: self.claims.add_images(self.claim, records, report, runs=runs)
+        )
+        self._count += len(records)
+
+    async def land(self, report: Report) -> None:
+        """Write the images that are stored, and end the output. Raise LeaseLost where that comes
+        too late.
+        """
+        records, report = tuple(self._stored), replace(report, drift=self._drift)
+        await self._refer_to(
+            records,
+            lambda: self.claims.land(self.claim, records, report, landed=self._count),
+        )
+        self._landed = True
+
+    async def _refer_to(
+        self, records: Sequence[ImageRecord], write: Callable[[], Awaitable[bool]]
+    ) -> None:
         # The database may commit a write although its answer is lost, and a read may not see it
         # yet: until the outcome is certain, the bytes have to stay.
-        self._stored, is_sure = [], True
+        self._stored = [one for one in self._stored if one not in records]
+        is_sure = True
 
-        async def land() -> bool:
+        async def write_once() -> bool:
             nonlocal is_sure
             try:
-                return await self.claims.land(self.claim, records, report)
+                return await write()
             except Overloaded:
                 is_sure = False
                 raise
 
-        self._landed = await persist(land)
-        if not self._landed and is_sure:
-            self._stored = stored  # the only write was rejected: nothing refers to the bytes
-        elif not self._landed:
-            self._landed = await persist(lambda: self._has_landed(records))
-        if not self._landed:
+        is_written = await persist(write_once)
+        if not is_written and is_sure:
+            self._stored += records  # the only write was rejected: nothing refers to the bytes
+        elif not is_written:
+            is_written = await persist(lambda: self._has_landed(records))
+        if not is_written:
             raise LeaseLost
 
     async def clear_away(self) -> None:
@@ -103,6 +136,10 @@ class Landing:
             keys.extend(self.progress.shown_previews)
         await self.image_writer.delete(keys)
 
+    @property
+    def _is_first(self) -> bool:
+        return not self._count and not self._stored
+
     async def _process(
         self, data: bytes, source: DigitalSourceType, delivery: Delivery
     ) -> ProcessedImage:
@@ -111,7 +148,7 @@ class Landing:
         base, mask = references[0].image if references else None, options.mask
         if base is None or mask is None or (delivery.heeds_mask and not options.keep_outside):
             processed = await self.image_processor.process(data, source=source)
-            if base is not None and not self._stored:
+            if base is not None and self._is_first:
                 self._drift = await self._compare(base, processed)
             return processed
         edited = await self.image_processor.put_back(
@@ -122,7 +159,7 @@ class Landing:
             content_type=_WEBP if options.format is ImageFormat.WEBP else None,
             source=source,
         )
-        if not self._stored:
+        if self._is_first:
             self._drift = edited.drift
         return edited.processed
 

@@ -203,14 +203,14 @@ def may_write(claimed: Output, output: Output) -> bool:
 def is_abandoned(claimed: Output, output: Output | None) -> bool:
     """Whether the result of a claim's provider is no longer wanted. None: the output was deleted.
 
-    A completed output is not abandoned: the claim's own write may have completed it although its
-    answer was lost, and there is nothing left to cancel.
+    A completed output that has no other runs is not abandoned: the claim's own write may have
+    completed it although its answer was lost, and there is nothing left to cancel.
     """
-    return (
-        output is None
-        or output.attempt != claimed.attempt
-        or output.status in {OutputStatus.FAILED, OutputStatus.CANCELLED}
-    )
+    if output is None or output.attempt != claimed.attempt:
+        return True
+    if output.status is OutputStatus.COMPLETED:
+        return any(run.landed for run in output.runs)
+    return output.status not in UNFINISHED
 
 
 def furthest_runs(stored: Sequence[Run], written: Sequence[Run]) -> Sequence[Run]:
@@ -232,6 +232,13 @@ def derive_status(outputs: Iterable[OutputStatus]) -> TurnStatus:
     if OutputStatus.COMPLETED in statuses:
         return TurnStatus.COMPLETED
     return TurnStatus.CANCELLED if OutputStatus.CANCELLED in statuses else TurnStatus.FAILED
+
+
+def end_of(status: OutputStatus, *, has_images: bool) -> OutputStatus:
+    """How an output ends that fails or is cancelled: where some of its images have landed, it is
+    completed with those.
+    """
+    return OutputStatus.COMPLETED if has_images else status
 
 
 def may_be_cancelled(status: OutputStatus) -> bool:

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Final
 
@@ -73,6 +75,16 @@ class RunProgress:
             )
         if not saved:
             raise LeaseLost
+
+    @asynccontextmanager
+    async def landing(self, landed: "RunReporter") -> AsyncIterator[Sequence[Run]]:
+        """The state of all runs once this one's images are shown. Nothing else writes it meanwhile:
+        a journal that says so before they are there would lose them.
+        """
+        async with self._saving:
+            run = replace(landed.run, landed=True)
+            yield [run if one is landed else one.run for one in self.runs]
+            landed.run = run
 
     async def show_position(self, position: int) -> None:
         if position != self._position and self._may_show():

@@ -1,6 +1,6 @@
 """What the clean-up needs to know of the database."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -42,6 +42,16 @@ class PeriodicJobRepository(Protocol):
 
         None: it is not due, or another process came first.
         """
+
+
+class ExpiringRepository(Protocol):
+    """Records of all viewers that are there for some time, some of them with bytes."""
+
+    async def over(self, *, limit: int) -> Mapping[str, Sequence[str]]:
+        """Those that have had their time, with the keys under which there may be bytes."""
+
+    async def forget(self, ids: Iterable[str]) -> None:
+        """Their bytes are gone."""
 
 
 class ErasureRepository(Protocol):

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from domain.albums import Album
 from domain.captions import CaptionDelivery
 from domain.claims import Claim, Waiting
 from domain.conversations import Conversation
-from domain.ids import ModelId, OutputId, ViewerId
+from domain.ids import ImageId, ModelId, OutputId, ViewerId
 from domain.images import ImageRecord
-from domain.jobs import AnyJob, Export, Import, JobClaim
+from domain.jobs import AnyJob, Export, Import, JobClaim, TakenBack
 from domain.outputs import GenerationError, Preview, Report, Run
+from domain.posts import Post
 from domain.turns import Turn
 
 
@@ -93,8 +95,19 @@ class ClaimRepository(Protocol):
     ) -> bool:
         """Write what is not None. `text`: a caption as far as it is written."""
 
-    async def land(self, claim: Claim, records: Sequence[ImageRecord], report: Report) -> bool:
-        """End the output with its images, write their records and charge for them, together."""
+    async def add_images(
+        self, claim: Claim, records: Sequence[ImageRecord], report: Report, *, runs: Sequence[Run]
+    ) -> bool:
+        """Show images of an output that goes on, with their records and the state of its runs,
+        together. From then on it ends as completed, whatever happens.
+        """
+
+    async def land(
+        self, claim: Claim, records: Sequence[ImageRecord], report: Report, *, landed: int = 0
+    ) -> bool:
+        """End the output with these images too, write their records and charge for all, together.
+        `landed`: how many it has already.
+        """
 
     async def land_caption(
         self, claim: Claim, delivery: CaptionDelivery
@@ -104,15 +117,16 @@ class ClaimRepository(Protocol):
         """
 
     async def fail(self, claim: Claim, error: GenerationError) -> bool:
-        """End the output without images, and release its credits. With a caption, the outputs that
-        wait for it are cancelled.
+        """End the output, and release its credits. With a caption, the outputs that wait for it are
+        cancelled. If some of its images have landed, it is completed, and they are charged.
         """
 
     async def end_overdue(self, *, max_queued: timedelta, limit: int) -> Sequence[OutputId]:
         """End, as timed out, outputs of all viewers that no worker holds and that are past their
         deadline or have been queued for this long.
 
-        Release their credits. Return what was ended.
+        Release their credits, or complete those of which some images have landed. Return what was
+        ended.
         """
 
 
@@ -148,10 +162,27 @@ class ExportRepository(JobRepository[Export], Protocol):
 
 
 class ImportRepository(JobRepository[Import], Protocol):
+    async def expect_bytes(self, claim: JobClaim[Import], keys: Sequence[str]) -> bool:
+        """Remember the keys of bytes until the next records are added."""
+
     async def add_images(self, claim: JobClaim[Import], records: Sequence[ImageRecord]) -> bool: ...
 
     async def add_turns(self, claim: JobClaim[Import], turns: Sequence[Turn]) -> bool:
-        """They may be there from an earlier try."""
+        """They may be there from an earlier try, and so may posts and albums."""
+
+    async def add_posts(self, claim: JobClaim[Import], posts: Sequence[Post]) -> bool: ...
+
+    async def add_album(
+        self, claim: JobClaim[Import], album: Album, image_ids: Sequence[ImageId]
+    ) -> bool: ...
+
+    async def give_up(self, claim: JobClaim[Import], error: GenerationError) -> bool:
+        """Remember why it has failed. It is claimed until all that it has made is taken back."""
+
+    async def take_back(self, claim: JobClaim[Import], *, limit: int) -> TakenBack | None:
+        """Delete about so many of the records that it has made, but for images that something else
+        uses. The caller deletes their bytes, which are remembered until the next call.
+        """
 
     async def complete(
         self,

@@ -460,14 +460,6 @@ class UploadRepository(Protocol):
     async def refuse(self, viewer_id: ViewerId, upload_id: UploadId, refusal: UserError) -> None:
         """Mark it as refused, unless it has become an image."""
 
-    async def over(self, *, limit: int) -> Mapping[UploadId, str]:
-        """Uploads of all viewers that can no more become images, with their keys, whose bytes may
-        still be there.
-        """
-
-    async def forget_bytes(self, ids: Iterable[UploadId]) -> None:
-        """Their bytes are gone."""
-
     async def get_abilities(self, store: str) -> UploadAbilities | None:
         """What is remembered of the object store of this name."""
 

@@ -91,14 +91,14 @@ class TurnService:
             )
             found.extend(
                 (image, position)
-                for turn, _ in page.items
+                for turn in page.items
                 for output in turn.outputs
                 for image in output.images
                 if (position := (turn.turn_index, output.slot, image.id)) > after
             )
             more = page.has_next
             if page.items:
-                turn_index = page.items[-1][0].turn_index
+                turn_index = page.items[-1].turn_index
         return cut(request, found, lambda pair: pair[1]).map(lambda pair: pair[0])
 
     async def send_edit(self, viewer: Viewer, command: SendEdit) -> tuple[Turn, Bookmark]:

@@ -36,14 +36,25 @@ log = logging.getLogger(__name__)
 _SECONDS: Final = 2.0
 _SECONDS_WHILE_SOME_WAIT: Final = 0.25
 _BATCH: Final = 100
-_OF_MODELS: Final = frozenset(
-    {
-        UserErrorCode.NO_MODELS,
-        UserErrorCode.UNKNOWN_MODEL,
-        UserErrorCode.MODEL_UNAVAILABLE,
-        UserErrorCode.MODEL_RETIRED,
-    }
-)
+_REASONS: Final = {
+    UserErrorCode.NO_MODELS: GenerationErrorCode.MODEL_RETIRED,
+    UserErrorCode.UNKNOWN_MODEL: GenerationErrorCode.MODEL_RETIRED,
+    UserErrorCode.MODEL_UNAVAILABLE: GenerationErrorCode.MODEL_RETIRED,
+    UserErrorCode.MODEL_RETIRED: GenerationErrorCode.MODEL_RETIRED,
+    UserErrorCode.NOT_FOUND: GenerationErrorCode.PREVIOUS_TURN_FAILED,
+    UserErrorCode.REFERENCE_NOT_READY: GenerationErrorCode.PREVIOUS_TURN_FAILED,
+    UserErrorCode.MODEL_NEEDS_REFERENCE: GenerationErrorCode.PREVIOUS_TURN_FAILED,
+    UserErrorCode.UNSUPPORTED_MASK: GenerationErrorCode.PREVIOUS_TURN_FAILED,
+    UserErrorCode.UNKNOWN_MENTION: GenerationErrorCode.UNKNOWN_MENTION,
+    UserErrorCode.MASK_INVALID: GenerationErrorCode.MASK_INVALID,
+}
+"""Why a turn cannot begin, the first one that applies. What was checked when it was sent can only
+have changed with the model that edits what the turn before has made.
+"""
+_SPENDING: Final = {
+    UserErrorCode.MAX_CREDITS_EXCEEDED: GenerationErrorCode.MAX_CREDITS_EXCEEDED,
+    UserErrorCode.INSUFFICIENT_CREDITS: GenerationErrorCode.INSUFFICIENT_CREDITS,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +125,7 @@ class WaitingTurns:
         before = PageRequest(1, (turn.turn_index,), backwards=True)
         page = await self.turns.page(viewer.id, turn.conversation_id, before)
         conversation = conversations.get(turn.conversation_id)
-        previous = page.items[0][0] if page.items else None
+        previous = page.items[0] if page.items else None
         if conversation is None or (previous is not None and previous.in_progress):
             return
         if previous is not None and previous.status is not TurnStatus.COMPLETED:
@@ -153,14 +164,10 @@ def _has_waited_too_long(previous: Turn) -> bool:
 
 def _reason_of(errors: Sequence[UserError]) -> GenerationErrorCode | None:
     """Why a turn cannot begin; None if it can as soon as other outputs have ended."""
-    codes = {error.code for error in errors}
-    spending = {
-        UserErrorCode.MAX_CREDITS_EXCEEDED: GenerationErrorCode.MAX_CREDITS_EXCEEDED,
-        UserErrorCode.INSUFFICIENT_CREDITS: GenerationErrorCode.INSUFFICIENT_CREDITS,
-    }
-    others = codes - spending.keys() - {UserErrorCode.TOO_MANY_ACTIVE_OUTPUTS}
-    if others & _OF_MODELS:
-        return GenerationErrorCode.MODEL_RETIRED
-    if others:
-        return GenerationErrorCode.PREVIOUS_TURN_FAILED
-    return next((reason for code, reason in spending.items() if code in codes), None)
+    codes = {error.code for error in errors} - {UserErrorCode.TOO_MANY_ACTIVE_OUTPUTS}
+    if not codes:
+        return None
+    known = next((reason for code, reason in _REASONS.items() if code in codes), None)
+    if known is None and codes - _SPENDING.keys():
+        return GenerationErrorCode.MODEL_CANNOT_EDIT
+    return known or next(reason for code, reason in _SPENDING.items() if code in codes)

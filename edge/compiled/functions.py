@@ -16,7 +16,7 @@ from graphql.execution.values import VariableValues
 
 from domain.stored import Stored
 from edge.compiled.fields import DEFINITION, Argued, Selected, select
-from edge.compiled.leaves import Surprised
+from edge.compiled.leaves import Surprised, listed
 from edge.compiled.remembered import Answers
 from edge.compiled.runs import Arguments, Run
 from edge.compiled.selections import Selections
@@ -113,14 +113,18 @@ class ByClass:
             function = self._find(value)
         return function(value, run)
 
+    def all(self, values: Any, run: Run) -> list[Any]:
+        """The answers of a list's values, none of which may be null."""
+        known = self._known.get
+        return [(known(one.__class__) or self._find(one))(one, run) for one in listed(values)]
+
     def of_records(self, stored: type[Stored]) -> Callable[..., Answer]:
-        """The function that takes a record, the run, and the record's value where there is one."""
+        """The function that takes a record and the run."""
         found = self._records.get(stored)
         if found is None:
-            kind = self._concrete(stored)
-            found = self._records[stored] = FunctionText(self._functions, stored=stored).answer(
-                self._fields(kind)
-            )
+            fields = self._fields(self._concrete(stored))
+            text = FunctionText(self._functions, stored=stored, has_value=False)
+            found = self._records[stored] = text.answer(fields)
         return found
 
     def _find(self, value: object) -> Function:
@@ -128,8 +132,8 @@ class ByClass:
             raise Surprised
         actual = without_companion(value).__class__
         if value.__class__ is actual and issubclass(actual, Stored):
-            of_record = self.of_records(actual)
-            self._known[actual] = lambda value, run: of_record(value.record, run, value)
+            text = FunctionText(self._functions, stored=actual)
+            self._known[actual] = text.answer(self._fields(self._concrete(actual)))
             return self._known[actual]
         made = self._plain[self._concrete(actual).name]
         if value.__class__ is actual:

@@ -24,6 +24,13 @@ class Surprised(Exception):
     """A value is not what its field promises."""
 
 
+def listed(value: Any) -> Any:
+    """The value of a list. Raise for what is none."""
+    if value.__class__ is tuple or value.__class__ is list:
+        return value
+    raise Surprised
+
+
 def writer(kind: GraphQLLeafType) -> Callable[[Any], Any]:
     """Write any value as the type does. Raise for what it does not accept."""
     serialize = kind.serialize

@@ -25,7 +25,7 @@ from graphql import (
 
 from domain.stored import Coded, Instant, Key, Listed, Many, One, Property, Stored, Written
 from edge.compiled.fields import Argued, Selected, argued_field
-from edge.compiled.leaves import USUAL, Surprised, enum_names, writer
+from edge.compiled.leaves import USUAL, Surprised, enum_names, listed, writer
 from edge.compiled.selections import Uncovered, variables_of
 from edge.compiled.wanted import wanted_items
 from schema.hints import hints_of
@@ -44,9 +44,17 @@ _numbers: Final = count()
 class FunctionText:
     """The text of one function, and the objects that its names stand for."""
 
-    def __init__(self, functions: "Functions", *, stored: type[Stored] | None = None) -> None:
+    def __init__(
+        self,
+        functions: "Functions",
+        *,
+        stored: type[Stored] | None = None,
+        has_value: bool = True,
+    ) -> None:
+        """`has_value`: whether it is given the stored value, rather than its record only."""
         self._functions = functions
         self._stored = stored
+        self._has_value = has_value
         self._globals: dict[str, Any] = {}
         self._temporaries = count()
         self._uses_value = False
@@ -65,7 +73,9 @@ class FunctionText:
         body = "\n".join(f"    {line}" for line in [*self._before, *lines, "return answer"])
         if self._stored is None:
             return self.function(body)
-        return self.function(body, parameters="record, run, value=None")
+        if self._has_value:
+            return self.function(f"    record = value.record\n{body}")
+        return self.function(body, parameters="record, run")
 
     def _answer(self, fields: "list[Selected]", filled: "list[Selected]") -> list[str]:
         """The lines that make the answer, with the values of those fields that are to be filled."""
@@ -141,7 +151,7 @@ class FunctionText:
 
     def _make_value(self, stored: type[Stored]) -> list[str]:
         """The lines that make a value where none is given, and fill in what resolvers read."""
-        lines = [f"value = {self._name(stored.of)}(record) if value is None else value"]
+        lines = [] if self._has_value else [f"value = {self._name(stored.of)}(record)"]
         for name in sorted(self._attributes):
             read = stored.fields.get(name)
             if isinstance(read, Listed) or (isinstance(read, Key) and read.required):
@@ -216,24 +226,34 @@ class FunctionText:
     def _resolve(self, one: Selected) -> str:
         """The expression that calls a resolver which does not wait."""
         assert one.definition is not None
-        call = self._call(one)
-        completed = self.complete(one.definition.type, call, one.nodes)
         reads = hints_of(one.declared).constant_by
         if reads is None or one.definition.args:
-            return completed
+            return self.complete(one.definition.type, self._call(one), one.nodes)
         # The same for all values of this attribute, so a run answers it once for each.
         memo, key, found = self._temporary(), self._temporary(), self._temporary()
         stored = self._stored.fields.get(reads) if self._stored else None
-        if isinstance(stored, Key) and stored.required:
+        if self._stored is not None and isinstance(stored, Key) and stored.required:
             source = f"record[{stored.name!r}]"
+            completed = self._complete_of_record(one, self._stored)
         else:
             self._uses_value = True
             source = f"value.{reads}"
+            completed = self.complete(one.definition.type, self._call(one), one.nodes)
         self._before.append(f"{memo} = run.memos[{next(self._functions.memos)}]")
         return (
             f"({found} if ({found} := {memo}.get({key} := {source}, {self._name(_MISSING)}))"
             f" is not {self._name(_MISSING)} else {memo}.setdefault({key}, {completed}))"
         )
+
+    def _complete_of_record(self, one: Selected, stored: type[Stored]) -> str:
+        """The expression that makes the record's value, and completes what a resolver makes of it:
+        for what is rarely evaluated.
+        """
+        assert one.definition is not None
+        before, self._uses_value = self._uses_value, False
+        completed = self.complete(one.definition.type, self._call(one), one.nodes)
+        self._uses_value = before
+        return f"(lambda value, run: {completed})({self._name(stored.of)}(record), run)"
 
     def _call(self, one: Selected, instead: Callable[..., Any] | None = None) -> str:
         """The expression that calls a resolver, or another function as it is called. Of one that
@@ -295,9 +315,12 @@ class FunctionText:
     def _complete_given(self, kind: GraphQLOutputType, value: str, nodes: list[FieldNode]) -> str:
         if isinstance(kind, GraphQLList):
             item = self._temporary()
+            inner = kind.of_type.of_type if isinstance(kind.of_type, GraphQLNonNull) else None
+            if isinstance(inner, GraphQLObjectType | GraphQLInterfaceType):
+                return f"{self._name(self._functions.objects(inner, nodes).all)}({value}, run)"
             # A list inside needs a function of its own: an assignment cannot be to a loop's name.
             function = self._name(self._functions.of(kind.of_type, nodes))
-            items = f"{self._name(_listed)}({value})"
+            items = f"{self._name(listed)}({value})"
             return f"[{function}({item}, run) for {item} in {items}]"
         if is_leaf_type(kind):
             return self._complete_leaf(kind, value)
@@ -330,12 +353,6 @@ class FunctionText:
 
     def _temporary(self) -> str:
         return f"t{next(self._temporaries)}"
-
-
-def _listed(value: object) -> object:
-    if value.__class__ is tuple or value.__class__ is list:
-        return value
-    raise Surprised
 
 
 def _surprise() -> Any:

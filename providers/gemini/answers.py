@@ -5,7 +5,14 @@ from typing import Final, Generic, TypeVar
 
 from domain.errors import GenerationFailed
 from domain.outputs import Usage
-from providers.failures import BAD_RESPONSE, NO_CREDENTIALS, REFUSED, REJECTED_INPUT, Meaning
+from providers.failures import (
+    BAD_RESPONSE,
+    NO_CREDENTIALS,
+    REFUSED,
+    REFUSING_ENDS,
+    REJECTED_INPUT,
+    Meaning,
+)
 from providers.gemini.failures import error_in, explain_error
 from providers.http import quote
 from providers.lenient import Fields, object_of, objects_of, pick, text_of
@@ -13,14 +20,8 @@ from providers.streaming_json import InlineJson
 from providers.synchronous.dialect import LeaveOut
 from providers.usage import usage_of
 
-_REFUSALS: Final = frozenset(
-    {
-        *("SAFETY", "IMAGE_SAFETY", "PROHIBITED_CONTENT", "IMAGE_PROHIBITED_CONTENT"),
-        *("BLOCKLIST", "SPII", "RECITATION", "IMAGE_RECITATION", "ESCALATION", "MODEL_ARMOR"),
-    }
-)
 _FINISHES: Final[Mapping[str, Meaning]] = {
-    **dict.fromkeys(_REFUSALS, REFUSED),
+    **dict.fromkeys(REFUSING_ENDS, REFUSED),
     "LANGUAGE": REJECTED_INPUT,
     "PUP_LIMITED_DISABLED": NO_CREDENTIALS,
 }

@@ -19,8 +19,9 @@ _PNG_AND_JPEG: Final = frozenset({"image/png", "image/jpeg"})
 
 
 class Verb(StrEnum):
-    GENERATE = "generations"
-    EDIT = "edits"
+    GENERATE = "images/generations"
+    EDIT = "images/edits"
+    WRITE = "chat/completions"
 
 
 class Backend(Protocol):
@@ -64,7 +65,7 @@ class OpenAIBackend:
         self._url = url.rstrip("/")
 
     def url(self, verb: Verb, _model: str, /) -> str:
-        return f"{self._url}/images/{verb}"
+        return f"{self._url}/{verb}"
 
     def model_name(self, model: str) -> str:
         return model
@@ -94,7 +95,7 @@ class AzureBackend:
     def url(self, verb: Verb, model: str, /) -> str:
         name = quote(self.model_name(model), safe="")
         below = f"deployments/{name}" if self._is_dated else "v1"
-        return f"{self._root}/{below}/images/{verb}{self._query}"
+        return f"{self._root}/{below}/{verb}{self._query}"
 
     def model_name(self, model: str) -> str:
         """Its deployment, which has the model's name unless the settings name another."""

@@ -1,9 +1,11 @@
-"""The writer of captions by OpenAI's chat models."""
+"""The writer of captions by OpenAI's chat models, at OpenAI or at Azure."""
 
+from functools import partial
 from typing import Final
 
 from providers.captions import CaptionEndpoint
 from providers.lenient import Fields
+from providers.openai.backends import Backend, Verb
 from providers.openai.failures import error_in, explain_answer, explain_error
 from providers.polling import Pace
 from providers.references import References
@@ -17,13 +19,19 @@ class OpenAIWriter(SynchronousWriter):
     def __init__(
         self,
         references: References,
+        backend: Backend,
         *,
-        key: str,
-        url: str,
         max_concurrent_runs: int,
         pace: Pace | None = None,
     ) -> None:
-        dialect = chat_dialect("openai", key=key, url=url, words=_WORDS)
+        dialect = chat_dialect(
+            backend.provider,
+            key=backend.key,
+            headers=backend.headers,
+            url=partial(backend.url, Verb.WRITE),
+            model_name=backend.model_name,
+            words=_WORDS,
+        )
         super().__init__(dialect, references, max_concurrent_runs=max_concurrent_runs, pace=pace)
 
 

@@ -23,7 +23,14 @@ class OpenRouterWriter(SynchronousWriter):
         max_concurrent_runs: int,
         pace: Pace | None = None,
     ) -> None:
-        dialect = chat_dialect("openrouter", key=key, url=url, words=_WORDS)
+        address = f"{url.rstrip('/')}/chat/completions"
+        dialect = chat_dialect(
+            "openrouter",
+            key=key,
+            headers={"authorization": f"Bearer {key}"},
+            url=lambda _: address,
+            words=_WORDS,
+        )
         super().__init__(dialect, references, max_concurrent_runs=max_concurrent_runs, pace=pace)
 
 

@@ -2,7 +2,7 @@
 which are one object with a message, or events with its pieces.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,7 +11,7 @@ from domain.errors import GenerationFailed
 from domain.outputs import Usage
 from providers.captions import CaptionEndpoint, instruct, max_tokens_for, words_for
 from providers.endpoints import endpoint_of
-from providers.failures import BAD_RESPONSE, REFUSED
+from providers.failures import BAD_RESPONSE, REFUSED, REFUSING_ENDS
 from providers.http import Answer
 from providers.lenient import Fields, items_of, object_of, objects_of, text_of
 from providers.references import Reference
@@ -24,7 +24,6 @@ PAUSE_SECONDS: Final = 60.0
 MAX_TEXT_LENGTH: Final = 20_000
 """More than any caption has: a model that does not stop is not read on."""
 
-_FILTERED: Final = "content_filter"
 _FAILED: Final = "error"
 _CUT: Final = "length"
 
@@ -40,14 +39,27 @@ class ChatWords:
     explain_answer: Callable[[Answer, LeaveOut], GenerationFailed]
 
 
-def chat_dialect(name: str, *, key: str, url: str, words: ChatWords) -> CaptionDialect:
-    """How a provider is asked that has chat completions below this URL."""
-    address = f"{url.rstrip('/')}/chat/completions"
+def chat_dialect(
+    name: str,
+    *,
+    key: str,
+    headers: Mapping[str, str],
+    url: Callable[[str], str],
+    words: ChatWords,
+    model_name: Callable[[str], str] = str,
+) -> CaptionDialect:
+    """How a provider is asked that has chat completions. `url` says where for each model, and
+    `model_name` what the model is called there.
+    """
+
+    def url_of(request: CaptionRequest) -> str:
+        model, _ = endpoint_of(request, CaptionEndpoint)
+        return url(model)
 
     def body_of(request: CaptionRequest, references: Sequence[Reference]) -> Fields:
         model, endpoint = endpoint_of(request, CaptionEndpoint)
         return {
-            "model": model,
+            "model": model_name(model),
             "messages": _messages_for(request, references),
             "stream": True,
             **words.options(endpoint, max_tokens_for(request, endpoint)),
@@ -56,10 +68,10 @@ def chat_dialect(name: str, *, key: str, url: str, words: ChatWords) -> CaptionD
     return CaptionDialect(
         name=name,
         key=key,
-        headers={"authorization": f"Bearer {key}"},
+        headers=headers,
         pause_seconds=PAUSE_SECONDS,
         failure=words.explain_answer,
-        url=lambda _: address,
+        url=url_of,
         body=body_of,
         reply=lambda _, leave_out: ChatReply(leave_out, words=words),
     )
@@ -87,6 +99,8 @@ class ChatReply:
         self._length = 0
         self._refusal = ""
         self._finish = ""
+        self._native_finish = ""
+        """In the words of the provider to which OpenRouter has passed the request on."""
         self._is_answered = False
         self._has_ended = False
         self.usage: Usage | None = None
@@ -144,9 +158,10 @@ class ChatReply:
 
     def failure(self) -> GenerationFailed:
         """Why there is no caption."""
+        ends = ", ".join(filter(None, dict.fromkeys([self._finish, self._native_finish])))
         if self._is_refused:
-            return REFUSED.failure(f"refused inside a good answer, {self._finish or 'no reason'}")
-        return BAD_RESPONSE.failure(f"no caption, {self._finish or 'no reason'}")
+            return REFUSED.failure(f"refused inside a good answer, {ends or 'no reason'}")
+        return BAD_RESPONSE.failure(f"no caption, {ends or 'no reason'}")
 
     @property
     def _is_endless(self) -> bool:
@@ -154,7 +169,7 @@ class ChatReply:
 
     @property
     def _is_refused(self) -> bool:
-        return bool(self._refusal) or self._finish == _FILTERED
+        return bool(self._refusal or REFUSING_ENDS & {self._finish, self._native_finish})
 
     def _take_choice(self, choice: Fields) -> None:
         self._is_answered = True
@@ -165,6 +180,7 @@ class ChatReply:
             self._pieces.append(piece)
             self._length += len(piece)
         self._finish = text_of(choice.get("finish_reason")) or self._finish
+        self._native_finish = text_of(choice.get("native_finish_reason")) or self._native_finish
         self._has_ended = self._has_ended or is_whole
 
 

@@ -7,8 +7,8 @@ from domain.captions import CaptionDelivery, CaptionRequest
 from domain.errors import GenerationFailed
 from domain.ports.providers import CaptionObserver
 from providers.alerts import alert_operator
-from providers.captions import MAX_REFERENCE_BYTES, tidy_caption
-from providers.failures import OUTCOME_UNKNOWN
+from providers.captions import MAX_REFERENCE_BYTES, is_refusal, tidy_caption
+from providers.failures import OUTCOME_UNKNOWN, REFUSED
 from providers.polling import Pace, PollingPolicy
 from providers.references import References
 from providers.synchronous.client import ANSWERED, SynchronousClient
@@ -74,6 +74,8 @@ class SynchronousWriter:
         answer = await self._call.ask(url, body, reply, show=draft.show, policy=policy)
         if answer.status not in ANSWERED:
             raise self._dialect.failure(answer, leave_out)
+        if is_refusal(reply.text):
+            raise REFUSED.failure("the model says that it does not write this caption")
         text = tidy_caption(reply.text, request, is_cut=reply.is_cut)
         if not text:
             raise reply.failure()
@@ -91,7 +93,7 @@ class _Draft:
 
     async def show(self, text: str) -> None:
         now = asyncio.get_running_loop().time()
-        if now < self._next_at:
+        if now < self._next_at or is_refusal(text, is_draft=True):
             return
         tidied = tidy_caption(text, self._request, is_draft=True)
         if tidied and tidied != self._shown:

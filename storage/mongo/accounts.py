@@ -16,11 +16,11 @@ from domain.credits import (
     MovementKind,
     Proof,
     granted,
-    released,
     reserved,
+    settled,
 )
 from domain.errors import Overloaded, ViewerBeingDeleted
-from domain.ids import ParentId, ViewerId, output_id_of
+from domain.ids import ViewerId, output_id_of
 from domain.outputs import Output
 from storage.mongo.collections import SEARCHED_FIRST, UNFINISHED_PARENT, Document, over_all_parents
 from storage.mongo.database import Database, repository
@@ -185,10 +185,18 @@ async def reserve_credits(
         raise Abort(Conflict.LIMIT_REACHED)
 
 
-def releases(parent_id: ParentId, outputs: Sequence[Document]) -> list[Movement]:
-    """What is released when these outputs, as they stood, end without images."""
+def settlements(parent: Document, outputs: Sequence[Document]) -> list[Movement]:
+    """What is moved when these outputs of a parent, as they stood, end before they have delivered
+    all.
+    """
     return [
-        released(output_id_of(parent_id, one["slot"]), one["attempt"], one["creditsReserved"])
+        settled(
+            output_id_of(parent["_id"], one["slot"]),
+            one["attempt"],
+            one["creditsReserved"],
+            delivered=len(one["images"]),
+            asked=parent["options"]["imagesPerModel"],
+        )
         for one in outputs
     ]
 

@@ -46,7 +46,7 @@ class MongoAlbumRepository:
         entries = self._database.album_images.find(query).sort("position", 1)
         found = await entries.limit(request.size + 1).to_list()
         page = cut(request, found, lambda entry: (entry["position"],))
-        ids = [entry["imageId"] for entry, _ in page.items]
+        ids = [entry["imageId"] for entry in page.items]
         records = {
             one["_id"]: read_record(one)
             async for one in self._database.images.find(
@@ -54,27 +54,23 @@ class MongoAlbumRepository:
             )
         }
         # One that has been deleted between the two reads is left out.
-        items = [(entry, at) for entry, at in page.items if entry["imageId"] in records]
-        return Page(tuple(items), page.has_next, page.has_previous).map(
-            lambda entry: records[entry["imageId"]]
-        )
+        kept = [entry for entry in page.items if entry["imageId"] in records]
+        positions = [(entry["position"],) for entry in kept]
+        images = [records[entry["imageId"]] for entry in kept]
+        return Page(images, positions, page.has_next, page.has_previous)
 
     async def create(
         self, viewer_id: ViewerId, album_id: AlbumId, *, title: str, image_ids: Sequence[ImageId]
     ) -> Album | Conflict:
-        document = {
-            "_id": album_id,
-            "ownerId": viewer_id,
-            "title": title,
-            "createdAt": from_epoch_ms(epoch_ms(datetime.now(UTC))),
-            "nextPosition": len(image_ids),
-        }
+        created_at = from_epoch_ms(epoch_ms(datetime.now(UTC)))
+        album = Album(id=album_id, title=title, created_at=created_at)
+        document = new_album(viewer_id, album, image_count=len(image_ids))
 
         async def work(transaction: Transaction) -> Album:
             await refuse_while_erased(transaction, viewer_id)
             await transaction.albums.insert_one(document)
             await _put(transaction, viewer_id, album_id, image_ids, first=0)
-            return _read(document)
+            return album
 
         made = await self._database.transact(work)
         return made if isinstance(made, Conflict) else made.result
@@ -132,6 +128,27 @@ class MongoAlbumRepository:
             await transaction.album_images.delete_many({"ownerId": viewer_id, "albumId": album_id})
 
         return not isinstance(await self._database.transact(work), Conflict)
+
+
+def new_album(owner_id: ViewerId, album: Album, *, image_count: int) -> Document:
+    return {
+        "_id": album.id,
+        "ownerId": owner_id,
+        "title": album.title,
+        "createdAt": album.created_at,
+        "nextPosition": image_count,
+    }
+
+
+async def replace_images(
+    transaction: Transaction,
+    viewer_id: ViewerId,
+    album_id: AlbumId,
+    image_ids: Sequence[ImageId],
+) -> None:
+    """Put these into an album, in this order, and no others."""
+    await transaction.album_images.delete_many({"ownerId": viewer_id, "albumId": album_id})
+    await _put(transaction, viewer_id, album_id, image_ids, first=0)
 
 
 async def _put(

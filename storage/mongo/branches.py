@@ -5,7 +5,7 @@ from typing import Final
 
 from domain.conflicts import Conflict
 from domain.conversations import Conversation
-from domain.execution.rules import derive_status
+from domain.execution.rules import derive_status, end_of
 from domain.ids import (
     ConversationId,
     ImageId,
@@ -211,11 +211,13 @@ def _copy(turn: Document, conversation_id: ConversationId) -> Document:
 
 def _copy_output(output: Document, *, ended_at: object) -> Document:
     """The output without what belongs to the original alone: its run, its bytes and its credits."""
-    ended = OutputStatus(output["status"]) not in UNFINISHED
+    status = OutputStatus(output["status"])
+    if status in UNFINISHED:
+        status = end_of(OutputStatus.CANCELLED, has_images=bool(output["images"]))
     return {
         **output,
         **_NOT_COPIED,
-        "status": output["status"] if ended else OutputStatus.CANCELLED.value,
+        "status": status.value,
         "completedAt": output["completedAt"] or ended_at,
     }
 

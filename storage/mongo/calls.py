@@ -81,10 +81,11 @@ class Calls:
         except Overloaded as failure:
             self._observer.call_ended(repository, perf_counter() - began_at, failure)
             raise
-        task = asyncio.create_task(self._to_its_end(work, repository, began_at))
+        answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(self._answer(answer, work, repository, began_at))
         self._under_way.add(task)
         task.add_done_callback(self._ended)
-        return await asyncio.shield(task)
+        return await answer
 
     async def _wait_for_slot(self) -> None:
         try:
@@ -97,6 +98,27 @@ class Calls:
         """Wait for what is still under way."""
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=LAST_SECONDS)
+
+    async def _answer(
+        self,
+        answer: "asyncio.Future[Result]",
+        work: Callable[[], Coroutine[Any, Any, Result]],
+        repository: str,
+        began_at: float,
+    ) -> None:
+        """Give the caller the result, unless it has been cancelled: then nobody waits for it."""
+        try:
+            result = await self._to_its_end(work, repository, began_at)
+        except asyncio.CancelledError:
+            answer.cancel()
+            raise
+        except BaseException as error:
+            if not answer.done():
+                answer.set_exception(error)
+                answer.exception()  # the caller may still be cancelled before it sees it
+        else:
+            if not answer.done():
+                answer.set_result(result)
 
     async def _to_its_end(
         self, work: Callable[[], Coroutine[Any, Any, Result]], repository: str, began_at: float
@@ -122,8 +144,6 @@ class Calls:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._slots.release()
         self._under_way.discard(task)
-        if not task.cancelled():
-            task.exception()  # its caller, if there still is one, gets it from the shield
 
 
 class translated:  # noqa: N801 (reads as a phrase: `with translated():`)

@@ -180,17 +180,41 @@ class MongoClaimRepository:
             changes["text"] = {"$literal": text}
         return await self._write_seen(claim, changes)
 
-    async def land(self, claim: Claim, records: Sequence[ImageRecord], report: Report) -> bool:
+    async def add_images(
+        self, claim: Claim, records: Sequence[ImageRecord], report: Report, *, runs: Sequence[Run]
+    ) -> bool:
+        changes: Document = {
+            "images": _with_images(records),
+            "runs": furthest_runs(runs),
+            **report_changes(report),
+        }
+        # A repeated write, of which the first one's answer was lost, adds nothing.
+        ids = [record.image.id for record in records]
+        query = writable_by(claim, images={"$not": {"$elemMatch": {"id": {"$in": ids}}}})
+        documents = [record_document(claim.parent.owner_id, record) for record in records]
+
+        async def work(transaction: Transaction) -> bool:
+            if not await self._write_seen(claim, changes, query, inside=transaction):
+                raise Abort(Conflict.STALE)
+            await transaction.images.insert_many(documents)
+            return True
+
+        done = await self._database.transact(work, account=claim.parent.owner_id)
+        return not isinstance(done, Conflict)
+
+    async def land(
+        self, claim: Claim, records: Sequence[ImageRecord], report: Report, *, landed: int = 0
+    ) -> bool:
         output = claim.output
         charged = charge_for(
             output.credits_reserved,
-            delivered=len(records),
+            delivered=landed + len(records),
             asked=claim.parent.options.images_per_model,
         )
         changes: Document = {
             **ENDED,
             "status": "COMPLETED",
-            "images": {"$literal": [image_document(record.image) for record in records]},
+            "images": _with_images(records),
             **report_changes(report),
             "preview": None,
             "creditsCharged": charged,
@@ -201,7 +225,8 @@ class MongoClaimRepository:
         async def work(transaction: Transaction) -> bool:
             if not await self._write_seen(claim, changes, inside=transaction):
                 raise Abort(Conflict.STALE)
-            await transaction.images.insert_many(documents)
+            if documents:
+                await transaction.images.insert_many(documents)
             await count_ends(
                 transaction, claim.parent.owner_id, claim.parent.id, slots=[output.slot]
             )
@@ -291,12 +316,17 @@ class MongoClaimRepository:
         return not isinstance(done, Conflict)
 
     async def _write_seen(
-        self, claim: Claim, changes: Document, *, inside: Transaction | None = None
+        self,
+        claim: Claim,
+        changes: Document,
+        query: Document | None = None,
+        *,
+        inside: Transaction | None = None,
     ) -> bool:
         """Write what clients see: it raises the versions and notifies subscribers."""
         parents = (inside or self._database).of_parent(claim.parent.id)
         result = await parents.update_one(
-            writable_by(claim), moving(is_slot(claim.output.slot), changes)
+            query or writable_by(claim), moving(is_slot(claim.output.slot), changes)
         )
         return result.matched_count == 1
 
@@ -311,6 +341,11 @@ class MongoClaimRepository:
 
 
 _WAITED: Final = {f"outputs.{name}": 1 for name in ("slot", "status", "waits")}
+
+
+def _with_images(records: Iterable[ImageRecord]) -> Document:
+    documents = [image_document(record.image) for record in records]
+    return {"$concatArrays": ["$$output.images", {"$literal": documents}]}
 
 
 def _read_waiting(parent: Document, output: Document, viewer_id: ViewerId) -> Waiting:

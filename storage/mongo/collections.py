@@ -4,8 +4,6 @@ from abc import ABC, abstractmethod
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from pymongo import ASCENDING, DESCENDING, IndexModel
-from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import OperationFailure
 
 from domain.ids import ParentId
 from domain.webhooks import LOG_LIFE
@@ -34,7 +32,6 @@ SEARCHED_FIRST, *_SEARCHED_NEXT = PARENTS.values()
 OPEN_TURN: Final = {"$in": ["WAITING", "PENDING", "GENERATING"]}
 """Of a turn that has not ended, whether it has begun or not."""
 
-_NAMESPACE_EXISTS: Final = 48
 _OF_PARENTS: Final = [
     IndexModel([("ownerId", ASCENDING), ("status", ASCENDING)]),
     IndexModel([("references.image.id", ASCENDING)]),
@@ -49,7 +46,13 @@ _OF_PARENTS: Final = [
         partialFilterExpression={"outputs.preview.key": {"$exists": True}},
     ),
 ]
-_INDEXES: Final[dict[str, list[IndexModel]]] = {
+_OF_IMPORT: Final = IndexModel(
+    [("ownerId", ASCENDING), ("importId", ASCENDING)],
+    name="imported",
+    partialFilterExpression={"importId": {"$exists": True}},
+)
+"""What an import has made is found if it fails."""
+INDEXES: Final[dict[str, list[IndexModel]]] = {
     "conversations": [
         IndexModel([("ownerId", ASCENDING), ("updatedAt", DESCENDING), ("_id", DESCENDING)]),
         IndexModel([("ownerId", ASCENDING), ("sourceImage.id", ASCENDING)]),
@@ -57,6 +60,7 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
     ],
     "turns": [
         *_OF_PARENTS,
+        _OF_IMPORT,
         # Of turns that wait for the one before them, in the order of their ids.
         IndexModel(
             [("status", ASCENDING), ("_id", ASCENDING)],
@@ -76,6 +80,7 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
     ],
     "posts": [
         *_OF_PARENTS,
+        _OF_IMPORT,
         IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING), ("_id", DESCENDING)]),
     ],
     "images": [
@@ -87,6 +92,7 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
         ),
         IndexModel([("ownerId", ASCENDING), ("words", ASCENDING)]),
         IndexModel("key"),
+        _OF_IMPORT,
     ],
     "prompts": [
         IndexModel([("ownerId", ASCENDING), ("lastUsedAt", DESCENDING), ("_id", DESCENDING)]),
@@ -118,7 +124,7 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
             partialFilterExpression={"status": UNFINISHED_JOB},
         ),
         IndexModel("key", partialFilterExpression={"key": {"$type": "string"}}),
-        IndexModel("expiresAt", expireAfterSeconds=0),
+        IndexModel("expiresAt", name="over"),
     ],
     "imports": [
         IndexModel("ownerId"),
@@ -132,7 +138,7 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
     "trash": [
         IndexModel([("ownerId", ASCENDING), ("conversationId", ASCENDING)]),
         IndexModel("key", partialFilterExpression={"key": {"$exists": True}}),
-        IndexModel("until", expireAfterSeconds=0),
+        IndexModel("until", name="over"),
     ],
     "uploads": [
         IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING)]),
@@ -193,7 +199,9 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
     "stores": [IndexModel("foundAt", expireAfterSeconds=ABILITIES_SECONDS)],
     "withdrawals": [IndexModel("createdAt", expireAfterSeconds=WITHDRAWN_SECONDS)],
 }
-COLLECTIONS: Final = tuple(_INDEXES)
+RETIRED_INDEXES: Final = {"exports": ["expiresAt_1"], "trash": ["until_1"]}
+"""By name. The database deleted records by them, and not the bytes."""
+COLLECTIONS: Final = tuple(INDEXES)
 
 
 class Collections(ABC, Generic[Collection]):
@@ -309,17 +317,3 @@ def over_all_parents(stages: list[Document]) -> list[Document]:
     """The stages over parents of all kinds, if they are run on `SEARCHED_FIRST`."""
     others = ({"$unionWith": {"coll": name, "pipeline": stages}} for name in _SEARCHED_NEXT)
     return [*stages, *others]
-
-
-async def prepare(database: AsyncDatabase[Document]) -> None:
-    """Make the collections and indexes that are not there yet."""
-    existing = set(await database.list_collection_names())
-    for name, indexes in _INDEXES.items():
-        if name not in existing:
-            try:
-                await database.create_collection(name, check_exists=False)
-            except OperationFailure as error:
-                if error.code != _NAMESPACE_EXISTS:  # another process came first
-                    raise
-        if indexes:
-            await database[name].create_indexes(indexes)

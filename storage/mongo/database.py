@@ -31,7 +31,8 @@ from domain.ports.observers import DatabaseObserver, Unobserved
 from domain.retries import RetryPolicy, retry
 from domain.waiting import SemaphoresByKey, holding, seconds_left
 from storage.mongo.calls import Calls, Inside, NestedCall, inside, translated
-from storage.mongo.collections import Collections, Document, prepare
+from storage.mongo.collections import Collections, Document
+from storage.mongo.preparation import prepare
 from storage.mongo.transaction import Abort, Transaction
 
 Session: TypeAlias = AsyncClientSession

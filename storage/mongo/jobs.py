@@ -8,30 +8,26 @@ from pymongo import ReturnDocument
 from pymongo.asynchronous.collection import AsyncCollection
 
 from domain.conflicts import Conflict
-from domain.conversations import Conversation
 from domain.errors import GenerationErrorCode
-from domain.export_format import images_of_turn
 from domain.ids import ViewerId
-from domain.images import ImageRecord
-from domain.jobs import AnyJob, Export, Import, JobClaim
+from domain.jobs import AnyJob, Export, JobClaim
 from domain.outputs import MAX_COUNT, GenerationError, OutputStatus
-from domain.turns import Turn
 from storage.mongo.accounts import touch_account
 from storage.mongo.collections import UNFINISHED_JOB, Document
-from storage.mongo.conversations import imported_conversation
 from storage.mongo.database import Database, repository
-from storage.mongo.images import hold_images, record_document
 from storage.mongo.output_rules import from_now
+from storage.mongo.periodic import surely_over
 from storage.mongo.transaction import Abort, Transaction
-from storage.mongo.turns import imported_turn
 
 
 @repository
-class _MongoJobRepository(Generic[AnyJob]):
+class MongoJobRepository(Generic[AnyJob]):
     """See `domain.ports.JobRepository`."""
 
     _name: str
     """Of the collection."""
+    _takes_back = False
+    """Whether what a job has made is taken back before it ends as failed."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -71,7 +67,11 @@ class _MongoJobRepository(Generic[AnyJob]):
         # Missing sorts before every date: one that was never claimed has no lease.
         is_free = {"$expr": {"$lte": ["$leaseUntil", "$$NOW"]}}
         found = await self._jobs.find_one_and_update(
-            {"status": UNFINISHED_JOB, "fence": {"$lt": max_tries}, **is_free},
+            {
+                "status": UNFINISHED_JOB,
+                "$or": [{"fence": {"$lt": max_tries}}, {"failure": {"$exists": True}}],
+                **is_free,
+            },
             [
                 {
                     "$set": {
@@ -93,7 +93,9 @@ class _MongoJobRepository(Generic[AnyJob]):
                 "fence": {"$gte": max_tries},
                 "$expr": {"$lte": ["$leaseUntil", "$$NOW"]},
             },
-            _ending(OutputStatus.FAILED, kept=kept, error=_error_document(error)),
+            giving_up(error)
+            if self._takes_back
+            else ending(OutputStatus.FAILED, kept=kept, error=error_document(error)),
         )
 
     async def renew(
@@ -107,7 +109,7 @@ class _MongoJobRepository(Generic[AnyJob]):
         self, claim: JobClaim[AnyJob], error: GenerationError, *, kept: timedelta
     ) -> bool:
         return await self._write(
-            claim, _ending(OutputStatus.FAILED, kept=kept, error=_error_document(error))
+            claim, ending(OutputStatus.FAILED, kept=kept, error=error_document(error))
         )
 
     @property
@@ -115,7 +117,7 @@ class _MongoJobRepository(Generic[AnyJob]):
         return self._database.collection(self._name)
 
     async def _write(self, claim: JobClaim[AnyJob], update: list[Document]) -> bool:
-        written = await self._jobs.update_one(_held(claim), update)
+        written = await self._jobs.update_one(held(claim), update)
         return written.matched_count == 1
 
     def _to_document(self, job: AnyJob) -> Document:
@@ -126,7 +128,7 @@ class _MongoJobRepository(Generic[AnyJob]):
 
 
 @repository
-class MongoExportRepository(_MongoJobRepository[Export]):
+class MongoExportRepository(MongoJobRepository[Export]):
     """See `domain.ports.ExportRepository`."""
 
     _name = "exports"
@@ -134,8 +136,16 @@ class MongoExportRepository(_MongoJobRepository[Export]):
     async def complete(
         self, claim: JobClaim[Export], *, key: str, byte_size: int, kept: timedelta
     ) -> bool:
-        update = _ending(OutputStatus.COMPLETED, kept=kept, key=key, byteSize=byte_size)
+        update = ending(OutputStatus.COMPLETED, kept=kept, key=key, byteSize=byte_size)
         return await self._write(claim, update)
+
+    async def over(self, *, limit: int) -> Mapping[str, Sequence[str]]:
+        # Of all viewers, as uploads.
+        found = self._jobs.find({"expiresAt": {"$lt": surely_over()}}, {"key": 1}).limit(limit)
+        return {one["_id"]: [one["key"]] if one["key"] else [] async for one in found}
+
+    async def forget(self, ids: Iterable[str]) -> None:
+        await self._jobs.delete_many({"_id": {"$in": list(ids)}})
 
     def _to_document(self, job: Export) -> Document:
         return {"conversationId": job.conversation_id, "key": None, "byteSize": None}
@@ -147,82 +157,11 @@ class MongoExportRepository(_MongoJobRepository[Export]):
             conversation_id=document["conversationId"],
             key=document["key"],
             byte_size=byte_size if byte_size is None or byte_size <= MAX_COUNT else None,
-            **_common(document),
+            **common_fields(document),
         )
 
 
-@repository
-class MongoImportRepository(_MongoJobRepository[Import]):
-    """See `domain.ports.ImportRepository`. All that is written together with a claim conflicts with
-    the deletion of its job, which is the first thing that is deleted of a viewer.
-    """
-
-    _name = "imports"
-
-    async def add_images(self, claim: JobClaim[Import], records: Sequence[ImageRecord]) -> bool:
-        async def work(transaction: Transaction) -> None:
-            await _touch(transaction, claim)
-            documents = [record_document(claim.job.owner_id, one) for one in records]
-            await transaction.images.insert_many(documents)
-
-        return not isinstance(await self._database.transact(work), Conflict)
-
-    async def add_turns(self, claim: JobClaim[Import], turns: Sequence[Turn]) -> bool:
-        async def work(transaction: Transaction) -> None:
-            await _touch(transaction, claim)
-            ids = [turn.id for turn in turns]
-            # Those of an earlier try.
-            owned = {"_id": {"$in": ids}, "ownerId": claim.job.owner_id}
-            await transaction.turns.delete_many(owned)
-            # One may have been deleted from the gallery meanwhile: the next try makes it again.
-            used = {image.id for turn in turns for image in images_of_turn(turn)}
-            await hold_images(transaction, claim.job.owner_id, ids=used)
-            await transaction.turns.insert_many(map(imported_turn, turns))
-
-        return not isinstance(await self._database.transact(work), Conflict)
-
-    async def complete(
-        self,
-        claim: JobClaim[Import],
-        conversations: Sequence[tuple[Conversation, str]],
-        *,
-        kept: timedelta,
-    ) -> bool:
-        async def work(transaction: Transaction) -> None:
-            first, _ = conversations[0]
-            done = await transaction.imports.update_one(
-                _held(claim), _ending(OutputStatus.COMPLETED, kept=kept, conversationId=first.id)
-            )
-            if not done.matched_count:
-                raise Abort(Conflict.STALE)
-            sources = {one.source_image.id for one, _ in conversations if one.source_image}
-            await hold_images(transaction, claim.job.owner_id, ids=sources)
-            await transaction.conversations.insert_many(
-                imported_conversation(one, texts) for one, texts in conversations
-            )
-
-        return not isinstance(await self._database.transact(work), Conflict)
-
-    def _to_document(self, job: Import) -> Document:
-        return {"uploadId": job.upload_id, "key": job.key, "conversationId": None}
-
-    def _read(self, document: Document) -> Import:
-        return Import(
-            id=document["_id"],
-            upload_id=document["uploadId"],
-            key=document["key"],
-            conversation_id=document["conversationId"],
-            **_common(document),
-        )
-
-
-async def _touch(transaction: Transaction, claim: JobClaim[Import]) -> None:
-    touched = await transaction.imports.update_one(_held(claim), {"$inc": {"writes": 1}})
-    if not touched.matched_count:
-        raise Abort(Conflict.STALE)
-
-
-def _held(claim: JobClaim[AnyJob]) -> Document:
+def held(claim: JobClaim[AnyJob]) -> Document:
     return {
         "_id": claim.job.id,
         "ownerId": claim.job.owner_id,
@@ -231,24 +170,31 @@ def _held(claim: JobClaim[AnyJob]) -> Document:
     }
 
 
-def _ending(status: OutputStatus, *, kept: timedelta, **more: object) -> list[Document]:
+def ending(status: OutputStatus, *, kept: timedelta, **more: object) -> list[Document]:
     ended = {"status": status.value, "progress": None, "expiresAt": from_now(kept)}
     return [{"$set": {**ended, **{name: {"$literal": value} for name, value in more.items()}}}]
 
 
-def _error_document(error: GenerationError) -> Document:
+def giving_up(error: GenerationError) -> list[Document]:
+    failure = {"$ifNull": ["$failure", {"$literal": error_document(error)}]}
+    return [{"$set": {"progress": None, "failure": failure}}]
+
+
+def error_document(error: GenerationError) -> Document:
     return {"code": error.code.value, "retryable": error.retryable}
 
 
-def _common(document: Document) -> Document:
+def read_error(document: Document) -> GenerationError:
+    return GenerationError(GenerationErrorCode(document["code"]), document["retryable"])
+
+
+def common_fields(document: Document) -> Document:
     error = document["error"]
     return {
         "owner_id": document["ownerId"],
         "status": OutputStatus(document["status"]),
         "progress": document["progress"],
-        "error": GenerationError(GenerationErrorCode(error["code"]), error["retryable"])
-        if error
-        else None,
+        "error": read_error(error) if error else None,
         "created_at": document["createdAt"],
         "expires_at": document["expiresAt"],
     }

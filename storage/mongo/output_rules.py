@@ -68,6 +68,23 @@ STATUS: Final[Document] = {
 """`rules.derive_status`"""
 
 
+HAS_IMAGES: Final[Document] = {"$ne": ["$$output.images", []]}
+CHARGE_FOR_IMAGES: Final[Document] = {
+    "$floor": {
+        "$divide": [
+            {
+                "$multiply": [
+                    "$$output.creditsReserved",
+                    {"$min": [{"$size": "$$output.images"}, "$options.imagesPerModel"]},
+                ]
+            },
+            "$options.imagesPerModel",
+        ]
+    }
+}
+"""`domain.credits.charge_for`: for the images that have landed."""
+
+
 def may_be_started_by_search(*, min_queued: timedelta, expired: bool) -> Document:
     """`rules.may_be_started_by_search`"""
     is_due = {"$or": [_IS_GENERATING, {"$lte": ["$$output.queuedAt", from_now(-min_queued)]}]}
@@ -183,7 +200,10 @@ def is_wanted(claim: Claim) -> Document:
             "$elemMatch": {
                 "slot": claim.output.slot,
                 "attempt": claim.output.attempt,
-                "status": {"$in": [*UNFINISHED_OUTPUT, "COMPLETED"]},
+                "$or": [
+                    {"status": {"$in": UNFINISHED_OUTPUT}},
+                    {"status": "COMPLETED", "runs.landed": {"$ne": True}},
+                ],
             }
         },
     }
@@ -192,7 +212,14 @@ def is_wanted(claim: Claim) -> Document:
 def furthest_runs(runs: Sequence[Run]) -> Document:
     """`rules.furthest_runs`"""
     answered = {"$or": ["$$run.refused", {"$ne": ["$$run.job", None]}]}
-    step = {"$add": [{"$multiply": [2, "$$run.tries"]}, {"$cond": [answered, 1, 0]}]}
+    landed = {"$eq": ["$$run.landed", True]}
+    step = {
+        "$add": [
+            {"$multiply": [2, "$$run.tries"]},
+            {"$cond": [answered, 1, 0]},
+            {"$cond": [landed, 1, 0]},
+        ]
+    }
     stored = {"$sum": {"$map": {"input": "$$output.runs", "as": "run", "in": step}}}
     written = sum(run.step for run in runs)
     documents = {"$literal": _run_documents(runs)}
@@ -206,6 +233,7 @@ def _run_documents(runs: Iterable[Run]) -> list[Document]:
             "tries": run.tries,
             "refused": run.rejected,
             "job": run.job and dict(run.job),
+            "landed": run.landed,
         }
         for run in runs
     ]

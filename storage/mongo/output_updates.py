@@ -10,7 +10,14 @@ from typing import Final
 
 from domain.ids import ImageId, ParentId
 from storage.mongo.collections import Document
-from storage.mongo.output_rules import IS_CANCELLED_WITH_CAPTION, STATUS, from_now, is_slot
+from storage.mongo.output_rules import (
+    CHARGE_FOR_IMAGES,
+    HAS_IMAGES,
+    IS_CANCELLED_WITH_CAPTION,
+    STATUS,
+    from_now,
+    is_slot,
+)
 
 WRITTEN: Final[Document] = {
     "version": {"$add": ["$version", 1]},
@@ -85,11 +92,27 @@ def moving(which: Document, changes: Document) -> list[Document]:
 
 
 def ending(which: Document, changes: Document) -> list[Document]:
-    """The update that ends outputs without a result. With a caption, what waits for it ends."""
+    """The update that ends outputs before they have delivered all: those of which some images have
+    landed are completed. With a caption, what waits for it ends.
+    """
     return following(
-        versioned(which, {**ENDED, **changes}),
+        versioned(which, {**ENDED, **changes, **_unless_some_landed(changes)}),
         versioned(IS_CANCELLED_WITH_CAPTION, {**ENDED, "status": "CANCELLED"}),
     )
+
+
+def _unless_some_landed(changes: Document) -> Document:
+    """`rules.end_of`"""
+    completed: Document = {
+        "status": "COMPLETED",
+        "error": None,
+        "preview": None,
+        "creditsCharged": {"$toInt": CHARGE_FOR_IMAGES},
+    }
+    return {
+        name: {"$cond": [HAS_IMAGES, value, changes.get(name, f"$$output.{name}")]}
+        for name, value in completed.items()
+    }
 
 
 def following(*stages: Document, **more: object) -> list[Document]:

@@ -2,7 +2,7 @@
 wishes that they were made for.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar, Final
 
 from domain.captions import CaptionOptions, PlannedCaption
@@ -46,7 +46,10 @@ def queued_output(planned: PlannedOutput, *, waits: bool = False) -> Document:
 
 def caption_wishes(planned: PlannedCaption) -> Document:
     """What a post has of how its caption is to be."""
-    options = planned.options
+    return caption_documents(planned.options, planned.reference_prompts)
+
+
+def caption_documents(options: CaptionOptions, reference_prompts: Sequence[str]) -> Document:
     return {
         "captionOptions": {
             "language": options.language,
@@ -54,7 +57,7 @@ def caption_wishes(planned: PlannedCaption) -> Document:
             "hashtags": options.hashtags,
             "tone": options.tone,
         },
-        "referencePrompts": list(planned.reference_prompts),
+        "referencePrompts": list(reference_prompts),
     }
 
 
@@ -146,6 +149,7 @@ class StoredRun(Stored, Run):
         "tries": Key("tries"),
         "rejected": Key("refused"),
         "job": Key("job"),
+        "landed": Key("landed", default=False, required=False),
     }
 
 
@@ -293,7 +297,7 @@ def imported_parent(parent: Parent) -> Document:
         "aspectRatio": str(parent.aspect_ratio),
         "resolution": parent.resolution.value,
         "options": _options_document(parent.options),
-        "outputs": [_imported_output(output) for output in parent.outputs],
+        "outputs": [imported_output(output) for output in parent.outputs],
         "version": parent.version,
         "createdAt": parent.created_at,
         "updatedAt": parent.updated_at,
@@ -301,7 +305,7 @@ def imported_parent(parent: Parent) -> Document:
     }
 
 
-def _imported_output(output: Output) -> Document:
+def imported_output(output: Output) -> Document:
     error = output.error
     return {
         "slot": output.slot,
@@ -334,6 +338,7 @@ def _imported_output(output: Output) -> Document:
         "startedAt": output.started_at,
         "completedAt": output.completed_at,
         "chosen": output.chosen,
+        "waits": output.waits,
     }
 
 

@@ -22,7 +22,7 @@ from domain.outputs import CAPTION_SLOT, Output
 from domain.parents import Parent
 from domain.posts import as_post
 from domain.turns import PlannedOutput
-from storage.mongo.accounts import move_credits, releases, reserve_credits
+from storage.mongo.accounts import move_credits, reserve_credits, settlements
 from storage.mongo.collections import PARENTS, UNFINISHED_PARENT, Document
 from storage.mongo.database import Database, cluster_time_of, repository
 from storage.mongo.idempotency import use_key
@@ -44,10 +44,16 @@ from storage.mongo.transaction import Abort, SessionCollection, Transaction
 from storage.mongo.turns import read_turn
 
 _AT_ONCE: Final = 100
-_ENDING: Final = ("slot", "status", "attempt", "creditsReserved", "waits")
-"""What is read of outputs that are ended."""
-_DELETED: Final = (*_ENDING, "images", "preview")
-"""The same of outputs that are deleted."""
+_ENDING: Final[Document] = {
+    **dict.fromkeys(
+        (
+            *("outputs.slot", "outputs.status", "outputs.attempt", "outputs.creditsReserved"),
+            *("outputs.waits", "outputs.images", "options.imagesPerModel"),
+        ),
+        1,
+    )
+}
+"""What is read of parents whose outputs are ended."""
 
 
 @repository
@@ -167,13 +173,13 @@ async def queue_again(
 async def end_outputs(
     transaction: Transaction, query: Document, *, slots: Collection[int], update: Sequence[Document]
 ) -> None:
-    """End outputs of one parent without images, and release what they had reserved, and what those
-    had that end with them: last in its transaction. Abort it where no parent matches the query,
-    which names it and its owner.
+    """End outputs of one parent that have not delivered all, pay for what they have, and release
+    what else they had reserved, and what those had that end with them: last in its transaction.
+    Abort it where no parent matches the query, which names it and its owner.
     """
     parent_id, owner_id = query["_id"], query["ownerId"]
     before = await transaction.of_parent(parent_id).find_one_and_update(
-        query, update, projection={f"outputs.{name}": 1 for name in _ENDING}
+        query, update, projection=_ENDING
     )
     if before is None:
         raise Abort(Conflict.STALE)
@@ -184,7 +190,7 @@ async def end_outputs(
     slots = [one["slot"] for one in ended]
     await count_ends(transaction, owner_id, parent_id, slots=slots)
     await announce_ends(transaction, owner_id, parent_id, slots=slots)
-    await move_credits(transaction, owner_id, movements=releases(parent_id, ended))
+    await move_credits(transaction, owner_id, movements=settlements(before, ended))
 
 
 async def delete_parents(
@@ -197,17 +203,16 @@ async def delete_parents(
     keep_images: bool,
 ) -> list[str]:
     """Delete parents with their outputs' images, except those that are kept, or no image at all.
-    Release what unfinished outputs had reserved, last in its transaction. Return the keys of
-    objects that are orphans from then on.
+    Settle what unfinished outputs had reserved, last in its transaction. Return the keys of objects
+    that are orphans from then on.
     """
-    parents = await among.find(query, {f"outputs.{name}": 1 for name in _DELETED}).to_list()
+    parents = await among.find(query, {**_ENDING, "outputs.preview": 1}).to_list()
     outputs = [output for parent in parents for output in parent["outputs"]]
-    released = [
+    settled = [
         movement
         for parent in parents
-        for movement in releases(
-            parent["_id"],
-            [one for one in parent["outputs"] if one["status"] in UNFINISHED_OUTPUT],
+        for movement in settlements(
+            parent, [one for one in parent["outputs"] if one["status"] in UNFINISHED_OUTPUT]
         )
     ]
     images = [read_image(image) for output in outputs for image in output["images"]]
@@ -218,7 +223,7 @@ async def delete_parents(
         gone = [image for image in images if image.id not in kept]
         await delete_image_records(transaction, viewer_id, ids=[image.id for image in gone])
     await among.delete_many(query)
-    await move_credits(transaction, viewer_id, movements=released)
+    await move_credits(transaction, viewer_id, movements=settled)
     return [key for image in gone for key in image.keys] + previews
 
 

@@ -6,6 +6,7 @@ from pymongo import ReturnDocument
 
 from domain.captions import PlannedCaption
 from domain.conflicts import Conflict
+from domain.execution.rules import derive_status
 from domain.idempotency import IdempotencyKey
 from domain.ids import PostId, ViewerId
 from domain.outputs import CAPTION_SLOT
@@ -20,7 +21,10 @@ from storage.mongo.images import hold_images
 from storage.mongo.output_updates import inserting
 from storage.mongo.outputs import (
     StoredPost,
+    caption_documents,
     caption_wishes,
+    imported_output,
+    imported_parent,
     new_entry,
     new_parent,
     queued_caption,
@@ -131,6 +135,18 @@ class MongoPostRepository:
 
         deleted = await self._database.transact(work, account=viewer_id)
         return None if isinstance(deleted, Conflict) else deleted.result
+
+
+def imported_post(post: Post) -> Document:
+    document = imported_parent(post)
+    status = derive_status(entry.status for entry in post.entries)
+    return {
+        **document,
+        "outputs": [imported_output(post.caption_output), *document["outputs"]],
+        "status": status.value,
+        "caption": post.landed_caption,
+        **caption_documents(post.caption_options, post.reference_prompts),
+    }
 
 
 def _new_post(owner_id: ViewerId, plan: PostPlan) -> Document:

@@ -5,23 +5,25 @@ Each is `document` as it was in `collection`, but that its outputs have ended an
 Images have `key` and `renditionWidths` beside it: their bytes are still referred to.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from domain.conflicts import Conflict
-from domain.execution.rules import derive_status
+from domain.credits import charge_for
+from domain.execution.rules import derive_status, end_of
 from domain.ids import ConversationId, ViewerId
 from domain.outputs import OutputStatus
 from domain.turns import TurnStatus
 from storage.mongo.accounts import touch_account
 from storage.mongo.collections import Document
-from storage.mongo.images import hold_images
+from storage.mongo.database import Database, repository
+from storage.mongo.images import hold_images, image_keys
 from storage.mongo.output_rules import UNFINISHED_OUTPUT
+from storage.mongo.periodic import surely_over
 from storage.mongo.transaction import Abort, Transaction
 
 _ENDED: Final[Document] = {
-    "status": OutputStatus.CANCELLED.value,
     "creditsReserved": 0,
     "progress": None,
     "queuePosition": None,
@@ -29,6 +31,23 @@ _ENDED: Final[Document] = {
     "notBefore": None,
     "deadlineAt": None,
 }
+
+
+@repository
+class MongoTrashRepository:
+    """See `domain.ports.ExpiringRepository`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._trash = database.trash
+
+    async def over(self, *, limit: int) -> Mapping[str, Sequence[str]]:
+        shown = {"key": 1, "renditionWidths": 1}
+        found = self._trash.find({"until": {"$lt": surely_over()}}, shown).limit(limit)
+        return {one["_id"]: image_keys(one) if "key" in one else () async for one in found}
+
+    async def forget(self, ids: Iterable[str]) -> None:
+        await self._trash.delete_many({"_id": {"$in": list(ids)}})
 
 
 async def put_aside(
@@ -110,12 +129,25 @@ async def take_back(
     return conversation
 
 
+def _end_output(output: Document, now: datetime, *, asked: int) -> None:
+    delivered = len(output["images"])
+    status = end_of(OutputStatus.CANCELLED, has_images=delivered > 0)
+    charged = charge_for(output["creditsReserved"], delivered=delivered, asked=asked)
+    output |= {
+        **_ENDED,
+        "status": status.value,
+        "creditsCharged": charged,
+        "version": output["version"] + 1,
+        "completedAt": now,
+    }
+
+
 def _end(turn: Document, now: datetime) -> Document:
     """The turn without what runs, and without previews, whose bytes are deleted."""
     for output in turn["outputs"]:
         output["preview"] = None
         if output["status"] in UNFINISHED_OUTPUT:
-            output |= {**_ENDED, "version": output["version"] + 1, "completedAt": now}
+            _end_output(output, now, asked=turn["options"]["imagesPerModel"])
     statuses = [OutputStatus(output["status"]) for output in turn["outputs"]]
     if turn.pop("waiting", None) is not None:
         turn["status"] = TurnStatus.CANCELLED.value

@@ -85,11 +85,11 @@ class MongoUploadRepository:
             {"$set": {"refusal": {"code": refusal.code, "message": refusal.message}}},
         )
 
-    async def over(self, *, limit: int) -> Mapping[UploadId, str]:
+    async def over(self, *, limit: int) -> Mapping[str, Sequence[str]]:
         found = self._uploads.find({"sweepAt": {"$lt": datetime.now(UTC)}}, {"key": 1})
-        return {one["_id"]: one["key"] async for one in found.limit(limit)}
+        return {one["_id"]: [one["key"]] async for one in found.limit(limit)}
 
-    async def forget_bytes(self, ids: Iterable[UploadId]) -> None:
+    async def forget(self, ids: Iterable[str]) -> None:
         await self._uploads.update_many({"_id": {"$in": list(ids)}}, {"$unset": {"sweepAt": ""}})
 
     async def get_abilities(self, store: str) -> UploadAbilities | None:

@@ -14,6 +14,9 @@ from typing import Any, Final
 import pytest
 from PIL import Image
 
+from tests.api.posts import CANCEL_POST, POST, generate, regenerate
+from tests.api.posts import ended as post_ended
+from tests.api.test_albums import create as create_album
 from tests.api.test_choices import choose
 from tests.api.test_exports import EXPORT, EXPORT_VIEWER, collection
 from tests.api.test_exports import ended as export_ended
@@ -61,6 +64,25 @@ query($id: ID!) { conversation(id: $id) {
 """
     + TURN
 )
+
+
+ALL: Final = (
+    """
+{ viewer {
+  conversations { nodes { id } }
+  images(first: 100) { nodes { id origin prompt model { id } madeFrom { id } } }
+  posts { nodes {
+    ...Post image { id post { id } }
+    outputs { images { prompt } } references { image { contentType } }
+  } }
+  albums { nodes { id title createdAt images { nodes { id origin } } } }
+} }
+"""
+    + POST
+)
+RETRY: Final = """
+mutation($id: ID!) { retryOutput(input: {outputId: $id}) { output { id } userErrors { code } } }
+"""
 
 
 async def exported(client: GraphQLClient, mutation: str = EXPORT, **variables: Any) -> bytes:
@@ -181,6 +203,44 @@ async def test_all_conversations_of_a_viewer_come_back(
     images = (await other(GALLERY, first=100))["viewer"]["images"]["nodes"]
     origins = [one["origin"] for one in images if one["origin"] != "SAMPLE"]
     assert sorted(origins) == ["OUTPUT", "OUTPUT", "UPLOAD"]
+
+
+async def test_posts_and_albums_of_a_viewer_without_conversations_come_back(
+    darkroom: Darkroom, client: GraphQLClient
+) -> None:
+    unneeded = [one["id"] for one in await samples(client)]
+    await client(DELETE_IMAGES, ids=unneeded)
+    first = await uploaded(client)
+    post = await post_ended(
+        client,
+        await generate(
+            client,
+            manualReferenceIds=[first["id"]],
+            selectedModels=["local-silver", "rehearsal-fails"],
+        ),
+    )
+    silent = await generate(client, captionModel="rehearsal-caption-hangs")
+    await client(CANCEL_POST, id=silent["id"])
+    images = [post["image"]["id"], first["id"]]
+    assert (await create_album(client, "Soap", imageIds=images))["userErrors"] == []
+    original = (await client(ALL))["viewer"]
+    data = await exported(client, EXPORT_VIEWER)
+    other = darkroom.client()
+    await other(DELETE_IMAGES, ids=[one["id"] for one in await samples(other)])
+
+    job = await imported(other, data)
+
+    assert job["conversation"] is None
+    copy = (await other(ALL))["viewer"]
+    assert without_ids(copy) == without_ids(original)
+    [_, again] = copy["posts"]["nodes"]
+    assert again["id"] != post["id"]
+    assert again["image"]["post"]["id"] == again["id"]
+    # It goes on like any other.
+    retried = await other(RETRY, id=again["outputs"][1]["id"])
+    assert retried["retryOutput"]["userErrors"] == []
+    [waiting, _] = copy["posts"]["nodes"]
+    assert (await regenerate(other, waiting, captionModel="local-writer"))["status"]
 
 
 async def test_an_upload_is_imported_once(client: GraphQLClient) -> None:
@@ -305,7 +365,10 @@ HOSTILE: Final[dict[str, Change]] = {
     "a number that is not finite": put("manifest.json", b'{"format":NaN}'),
     "another version": edit("manifest", lambda one: one.update(version=2)),
     "a truth for a version": edit("manifest", lambda one: one.update(version=True)),
-    "no conversation": edit("manifest", lambda one: one.update(conversations=[])),
+    "no conversations": edit("manifest", lambda one: one.pop("conversations")),
+    "a part of posts that is not there": edit(
+        "manifest", lambda one: one.update(posts=["posts/part-0001.json"])
+    ),
     "a conversation twice": edit(
         "manifest", lambda one: one.update(conversations=one["conversations"] * 2)
     ),
@@ -468,9 +531,9 @@ async def test_an_image_that_is_none_fails_the_import(client: GraphQLClient, exp
 
     assert (job["status"], job["error"]["code"]) == ("FAILED", "EXPORT_INVALID")
     assert job["conversation"] is None
-    assert (await client("{ viewer { conversations { nodes { id } } } }"))["viewer"] == {
-        "conversations": {"nodes": []}
-    }
+    left = (await client(ALL))["viewer"]
+    assert all(left[name]["nodes"] == [] for name in ("conversations", "posts", "albums"))
+    assert [one["origin"] for one in left["images"]["nodes"] if one["origin"] != "SAMPLE"] == []
 
 
 async def test_imports_have_limits_and_types_of_their_own(start_darkroom: StartDarkroom) -> None:

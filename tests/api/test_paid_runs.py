@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 from pydantic import SecretStr
 
+from domain.ids import conversation_of_turn
 from tests.api.test_credits import STARTING, account, adds_up, spent
 from tests.api.test_outputs import CANCEL_TURN, cancel, retry
 from tests.clients import Data, GraphQLClient
@@ -19,6 +20,8 @@ from tests.simulators.bill import Entry
 from tests.simulators.fal import KEY, FalSimulator, serving_fal
 
 MODEL = "img-nano-banana"
+ONE_AT_A_TIME = "img-flux-2-max"
+"""A model that makes one image at a time: as many runs as images."""
 PATIENCE_SECONDS = 20.0
 STANDS = "query($id: ID!) { turn(id: $id) { ...Turn } }" + TURN
 
@@ -53,6 +56,14 @@ class Paid:
             **{"selectedModels": [MODEL], "options": {}, **input},
         )
         turn: Data = payload["turn"]
+        return turn
+
+    async def start_two(self, script: str) -> Data:
+        """A turn of which one of two jobs does this, and the other one delivers at once."""
+        self.simulator.play(script, words=self.words, times=1)
+        two = {"imagesPerModel": 2, "previews": 0}
+        wanted = {"userMessage": self.words, "selectedModels": [ONE_AT_A_TIME], "options": two}
+        turn: Data = (await start(self.client, **wanted))["turn"]
         return turn
 
     async def stands(self, turn: Data) -> Data:
@@ -267,9 +278,7 @@ async def test_an_answer_that_does_not_come_within_the_grace_is_unknown(
         await adds_up(second)
 
 
-# A model that makes one image at a time: as many runs as images
-
-ONE_AT_A_TIME = "img-flux-2-max"
+# Several runs of one output
 
 
 async def test_several_images_of_a_model_that_makes_one_are_several_jobs(paid: Paid) -> None:
@@ -287,6 +296,66 @@ async def test_several_images_of_a_model_that_makes_one_are_several_jobs(paid: P
     assert sorted(entry.payload["seed"] for entry in paid.bill) == [7, 8, 9]
     assert await spent(paid.client, turn) == [("COMPLETED", 0, 6)]
     await paid.adds_up()
+
+
+async def first_image_of(paid: Paid, turn: Data) -> Data:
+    """The output as it is when one of its images has landed, and others have not."""
+    async with paid.client.subscribe(FOLLOW, id=conversation_of_turn(turn["id"])) as updates:
+        seen = await updates.until(
+            lambda data: bool(data["turnUpdated"]["turn"]["outputs"][0]["images"])
+        )
+    output: Data = seen[-1]["turnUpdated"]["turn"]["outputs"][0]
+    return output
+
+
+async def test_images_of_several_runs_land_one_by_one(paid: Paid) -> None:
+    turn = await paid.start_two("seconds=2")
+
+    shown = await first_image_of(paid, turn)
+    turn = await over(paid.client, turn)
+
+    assert (shown["status"], len(shown["images"])) == ("GENERATING", 1)
+    (output,) = turn["outputs"]
+    assert (output["status"], len(output["images"])) == ("COMPLETED", 2)
+    assert output["images"][0]["id"] == shown["images"][0]["id"]
+    assert await spent(paid.client, turn) == [("COMPLETED", 0, 4)]
+    await paid.adds_up()
+
+
+async def test_what_has_landed_stays_and_is_charged_if_the_rest_is_cancelled(paid: Paid) -> None:
+    turn = await paid.start_two("hang=running")
+    shown = await first_image_of(paid, turn)
+
+    await cancel(paid.client, turn["outputs"][0]["id"])
+
+    stands = await paid.stands(turn)
+    (output,) = stands["outputs"]
+    assert (stands["status"], output["status"], output["error"]) == ("COMPLETED", "COMPLETED", None)
+    assert output["images"] == shown["images"]
+    assert await spent(paid.client, turn) == [("COMPLETED", 0, 2)]
+    assert await account(paid.client) == (STARTING - 2, 0, 0)
+    await paid.until(lambda: sum(entry.cancelled for entry in paid.bill) == 1)
+    await paid.adds_up()
+
+
+async def test_what_has_landed_is_not_made_again_by_the_next_process(
+    start_darkroom: StartDarkroom, fal: tuple[FalSimulator, dict[str, Any]]
+) -> None:
+    simulator, settings = fal
+    async with AsyncExitStack() as stack:
+        first = await start_darkroom(**settings, within=stack)
+        paid = Paid(first, first.client("ana"), simulator)
+        turn = await paid.start_two("seconds=3")
+        shown = await first_image_of(paid, turn)
+
+        await stack.aclose()
+        second = await start_darkroom(**settings)
+        turn = await over(second.client("ana"), turn)
+
+        images = turn["outputs"][0]["images"]
+        assert [image["id"] for image in images[:1]] == [one["id"] for one in shown["images"]]
+        assert len(images) == len(paid.bill) == 2
+        await adds_up(second)
 
 
 async def test_what_some_runs_make_is_delivered_whatever_becomes_of_the_others(paid: Paid) -> None:

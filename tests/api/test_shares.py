@@ -1,6 +1,7 @@
 """Shares: who has the link reads one conversation and follows it, and nothing else."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -14,6 +15,7 @@ from domain.shares import MAX_SHARES_OF_CONVERSATION
 from edge.execution import executable_schema
 from storage.mongo.database import open_database
 from storage.mongo.viewers import MongoViewerRepository
+from tests.api.test_branches import fork
 from tests.clients import Data, GraphQLClient, Socket, connect_to
 from tests.conftest import Darkroom, StartDarkroom
 from tests.edge.streams import PARTS, streaming
@@ -27,6 +29,7 @@ from tests.operations import (
     a_sample,
     codes,
     conversation_with,
+    over,
     send,
 )
 from tests.resilience.processes import eventually
@@ -453,6 +456,51 @@ async def test_each_field_shows_what_is_decided(
 
 def is_plain(value: object) -> bool:
     return not isinstance(value, dict | list)
+
+
+async def test_a_forks_readers_see_in_its_copies_what_readers_of_the_original_see(
+    darkroom: Darkroom, client: GraphQLClient
+) -> None:
+    """Images of copies lead to the copies, with their prompts; and neither share shows the other
+    conversation.
+    """
+    done = await conversation_with(client, sourceImageId=(await a_sample(client))["id"])
+    conversation_id = done["conversation"]["id"]
+    sent = (await send(client, conversation_id, userMessage="Once more"))["turn"]
+    await over(client, sent)
+    forked = (await fork(client, sent["id"], title="A fork"))["conversation"]["id"]
+    own = (await send(client, forked, userMessage=f"Elsewhere: {SECRET}"))["turn"]
+    elsewhere = (await over(client, own))["outputs"][0]["image"]["id"]
+    # It is a reference in the original, in a turn of the same index.
+    await send(client, conversation_id, manualReferenceIds=[elsewhere], previousOutputIds=[])
+    text = """
+    query($token: String!) { shared(token: $token) { turns(first: 5) { nodes {
+      id userMessage
+      references { origin image { id prompt turn { id userMessage } output { id } } }
+      outputs { image { id prompt turn { id userMessage } output { id } } }
+    } } } }
+    """
+    reader = darkroom.anonymous()
+
+    for with_prompts in (True, False):
+        shown = []
+        for one in (conversation_id, forked):
+            made = await share(client, one, includePrompts=with_prompts)
+            answers = [await reader(text, token=made["token"]) for _ in range(2)]  # compiled, too
+            assert answers[0] == answers[1]
+            shown.append(answers[0]["shared"]["turns"]["nodes"])
+        originals, copies = shown
+
+        suffixes = (conversation_id.removeprefix("conv_"), forked.removeprefix("conv_"))
+        assert copies[:2] == json.loads(json.dumps(originals[:2]).replace(*suffixes))
+        image = copies[1]["outputs"][0]["image"]
+        assert image["turn"]["id"] == copies[1]["id"]
+        assert image["prompt"] == ("Once more" if with_prompts else None)
+        assert copies[1]["references"][0]["image"]["turn"]["id"] == copies[0]["id"]
+        # Of what the fork has made, the original shows the picture alone.
+        foreign = originals[2]["references"][-1]["image"]
+        assert foreign == {"id": elsewhere, "prompt": None, "turn": None, "output": None}
+        assert "Elsewhere" not in str(originals)
 
 
 async def test_no_way_round_leads_out_of_the_share(

@@ -24,6 +24,7 @@ from tests.operations import (
     send_or_refuse,
     start,
 )
+from tests.uploads import a_picture, uploaded
 
 CANCEL = (
     """
@@ -246,9 +247,25 @@ async def test_a_mention_of_what_was_never_made_ends_what_waits(client: GraphQLC
     )
     await cancel(client, again["turn"])
 
-    assert first["error"]["code"] == "PREVIOUS_TURN_FAILED"
+    assert first["error"]["code"] == "UNKNOWN_MENTION"
     assert (await over(client, naming))["error"]["code"] == "PREVIOUS_TURN_FAILED"
     assert codes(elsewhere) == [("NOT_FOUND", "previousOutputIds.0")]
+
+
+async def test_a_mask_of_another_shape_than_what_was_made_ends_what_waits(
+    client: GraphQLClient,
+) -> None:
+    mask = await uploaded(client, a_picture((300, 100)))
+    started = await running(client, "local-ink")
+    async with client.subscribe(FOLLOW, id=started["conversation"]["id"]) as updates:
+        await updates.until(lambda data: data["turnUpdated"]["turn"]["outputs"][1]["image"])
+    waiting = await wait(
+        client, started, selectedModels=["local-ink"], mask={"imageId": mask["id"]}
+    )
+
+    await cancel(client, started["turn"])
+
+    assert (await over(client, waiting))["error"]["code"] == "MASK_INVALID"
 
 
 async def test_one_key_makes_one_turn_that_waits(client: GraphQLClient) -> None:

@@ -241,7 +241,8 @@ def test_a_page_knows_what_lies_on_either_side(
 ) -> None:
     page = cut(request_, found, lambda item: (item,))
 
-    assert [item for item, _ in page.items] == items
+    assert page.items == items
+    assert list(page.positions) == [(item,) for item in items]
     assert (page.has_previous, page.has_next) == (has_previous, has_next)
 
 

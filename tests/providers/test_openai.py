@@ -187,6 +187,8 @@ async def test_azures_addresses(openai: Played, api_version: str, url: str) -> N
     )
 
     assert backend.url(Verb.EDIT, "gpt-image-2") == root + url
+    written = url.replace("images/edits", "chat/completions")
+    assert backend.url(Verb.WRITE, "gpt-image-2") == root + written
     assert backend.model_name("gpt-image-1.5") == "gpt-image-1.5"
     edit = a_run("", await a_picture(openai.shelf), model="img-gpt-image-2", preview_count=1)
     for request in (edit, replace(edit, references=())):

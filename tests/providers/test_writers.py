@@ -100,9 +100,11 @@ async def test_every_row_is_taken(name: str, stage: Stage) -> None:
 
 async def test_a_refusal_is_a_refusal(writing: Writing) -> None:
     for script in writing.vendor.refusals:
-        failure = await writing.failed(writing.request(script))
+        witness = WritingWitness()
+        failure = await writing.failed(writing.request(script), witness)
         assert (failure.code, failure.retryable) == (Code.CONTENT_REFUSED, False), script
         assert MESSAGE not in failure.detail
+        assert not any("sorry" in text for text in witness.texts), script
 
 
 async def test_failures_have_their_codes(writing: Writing) -> None:

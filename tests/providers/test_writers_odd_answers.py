@@ -67,6 +67,12 @@ def piece(content: Any, finish: str | None = None) -> dict[str, Any]:
     return {"choices": [{"index": 0, "delta": {"content": content}, "finish_reason": finish}]}
 
 
+def native(content: str, reason: str) -> dict[str, Any]:
+    """What OpenRouter tells of the end of another provider's answer."""
+    delta = {"delta": {"content": content}, "finish_reason": "stop"}
+    return {"choices": [{**delta, "native_finish_reason": reason}]}
+
+
 def chat(*values: Any, done: bool = True) -> bytes:
     return canned.events(*values, done=done)
 
@@ -143,11 +149,15 @@ async def test_usage_is_read_from_wherever_it_stands(answers: Answers, name: str
         (chat(piece("", "stop")), Code.PROVIDER_BAD_RESPONSE),
         (chat(piece(" \u200b ", "stop")), Code.PROVIDER_BAD_RESPONSE),
         (chat(piece("Soap", "content_filter")), Code.CONTENT_REFUSED),
+        (chat(native("Sorry.", "SAFETY")), Code.CONTENT_REFUSED),
+        (chat(native("Sorry.", "refusal")), Code.CONTENT_REFUSED),
+        (chat(native("", "MALFORMED_RESPONSE")), Code.PROVIDER_BAD_RESPONSE),
+        (chat(piece("Sorry. [no"), piece(" caption]", "stop")), Code.CONTENT_REFUSED),
         (canned.json({"error": {"message": "no", "code": "content_filter"}}), Code.CONTENT_REFUSED),
         (chat(SPLIT[0], piece("", "error")), None),
         (canned.json({"error": "broken"}), None),
     ],
-    ids=range(10),
+    ids=range(14),
 )
 async def test_what_is_no_caption_has_its_reason(
     answers: Answers, name: str, answer: bytes, code: Code | None

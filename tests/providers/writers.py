@@ -14,11 +14,13 @@ from domain.images import Image
 from domain.ports.providers import CaptionWriter
 from providers.catalogue import load_caption_models
 from providers.gemini.writer import GeminiWriter
+from providers.openai.backends import AzureBackend, OpenAIBackend
 from providers.openai.writer import OpenAIWriter
 from providers.openrouter.writer import OpenRouterWriter
 from providers.polling import Pace
 from providers.references import References
 from tests.providers.runs import QUICK, Played
+from tests.simulators.openai import CHAT_DEPLOYMENTS
 
 MESSAGE: Final = "Our new lavender soap"
 
@@ -40,11 +42,26 @@ class WritingVendor:
     """Scripts and the codes that they end with."""
 
 
+def _open_openai(references: References, /, *, key: str, url: str, **more: Any) -> OpenAIWriter:
+    return OpenAIWriter(references, OpenAIBackend(key=key, url=url), **more)
+
+
+def _open_azure(references: References, /, *, key: str, url: str, **more: Any) -> OpenAIWriter:
+    deployments = {model: name for name, model in CHAT_DEPLOYMENTS.items()}
+    backend = AzureBackend(key=key, url=url, api_version="preview", deployments=deployments)
+    return OpenAIWriter(references, backend, **more)
+
+
 WRITERS: Final[Mapping[str, WritingVendor]] = {
     "openai": WritingVendor(
-        open=OpenAIWriter,
+        open=_open_openai,
         model="caption-gpt-6-luna",
-        refusals=("fail=chat-filter", "fail=chat-refusal", "fail=content_filter"),
+        refusals=(
+            "fail=chat-filter",
+            "fail=chat-refusal",
+            "fail=content_filter",
+            "fail=chat-sign",
+        ),
         failures={
             "fail=insufficient_quota": "PROVIDER_AUTHENTICATION",
             "fail=model_not_found": "MODEL_RETIRED",
@@ -54,10 +71,25 @@ WRITERS: Final[Mapping[str, WritingVendor]] = {
             "fail=rate_limit_exceeded late": "PROVIDER_RATE_LIMITED",
         },
     ),
+    "azure": WritingVendor(
+        open=_open_azure,
+        model="caption-gpt-4-1",
+        refusals=("fail=chat-filter", "fail=content_filter", "fail=contentFilter"),
+        failures={
+            "fail=DeploymentNotFound": "PROVIDER_AUTHENTICATION",
+            "fail=invalid_value": "PROVIDER_REJECTED_INPUT",
+            "fail=server_error late": "PROVIDER_UNAVAILABLE",
+        },
+    ),
     "gemini": WritingVendor(
         open=GeminiWriter,
         model="caption-gemini-3-6-flash",
-        refusals=("fail=SAFETY", "fail=prompt-PROHIBITED_CONTENT", "fail=RECITATION"),
+        refusals=(
+            "fail=SAFETY",
+            "fail=prompt-PROHIBITED_CONTENT",
+            "fail=RECITATION",
+            "fail=chat-sign",
+        ),
         failures={
             "fail=key": "PROVIDER_AUTHENTICATION",
             "fail=404": "MODEL_RETIRED",
@@ -70,7 +102,13 @@ WRITERS: Final[Mapping[str, WritingVendor]] = {
     "openrouter": WritingVendor(
         open=OpenRouterWriter,
         model="caption-gpt-4-1",
-        refusals=("fail=chat-filter", "fail=chat-refusal", "fail=moderation", "fail=policy late"),
+        refusals=(
+            "fail=chat-filter",
+            "fail=chat-refusal",
+            "fail=chat-sign",
+            "fail=moderation",
+            "fail=policy late",
+        ),
         failures={
             "fail=credit": "PROVIDER_AUTHENTICATION",
             "fail=deprecated": "MODEL_RETIRED",

@@ -119,25 +119,38 @@ class NaiveClaimRepository(MongoClaimRepository):
         await self._set(claim.parent.id, claim.output.slot, {"progress": progress})
         return True
 
-    async def land(self, claim: Claim, records: Sequence[ImageRecord], report: Report) -> bool:
+    async def add_images(
+        self, claim: Claim, records: Sequence[ImageRecord], report: Report, *, runs: Sequence[Run]
+    ) -> bool:
+        await self._database.images.insert_many(
+            [record_document(claim.parent.owner_id, record) for record in records]
+        )
+        await asyncio.sleep(_BETWEEN_TWO_WRITES_SECONDS)
+        await self._set(claim.parent.id, claim.output.slot, {"images": _with(records)})
+        return True
+
+    async def land(
+        self, claim: Claim, records: Sequence[ImageRecord], report: Report, *, landed: int = 0
+    ) -> bool:
         output, owner_id = claim.output, claim.parent.owner_id
         charged = charge_for(
             output.credits_reserved,
-            delivered=len(records),
+            delivered=landed + len(records),
             asked=claim.parent.options.images_per_model,
         )
         await self._pay(
             claim,
             captured(output.id, output.attempt, output.credits_reserved, charged=charged),
         )
-        await self._database.images.insert_many(
-            [record_document(owner_id, record) for record in records]
-        )
+        if records:
+            await self._database.images.insert_many(
+                [record_document(owner_id, record) for record in records]
+            )
         await asyncio.sleep(_BETWEEN_TWO_WRITES_SECONDS)
         changes: Document = {
             **ENDED,
             "status": "COMPLETED",
-            "images": {"$literal": [image_document(record.image) for record in records]},
+            "images": _with(records),
             **report_changes(report),
             "preview": None,
             "creditsCharged": charged,
@@ -184,6 +197,11 @@ class NaiveClaimRepository(MongoClaimRepository):
                 "createdAt": datetime.now(UTC),
             }
         )
+
+
+def _with(records: Sequence[ImageRecord]) -> Document:
+    documents = [image_document(record.image) for record in records]
+    return {"$concatArrays": ["$$output.images", {"$literal": documents}]}
 
 
 def _waiting(turn: Document, output: Document) -> Waiting:

@@ -1,4 +1,4 @@
-"""Starts processes as forks of one that has imported Darkroom: a storm starts dozens of them, and
+"""Starts processes as forks of some that have imported Darkroom: a storm starts dozens of them, and
 imports are most of what a start costs.
 
 What must stay true: a fork is what `python -m module` would be: it has its own environment, log
@@ -26,6 +26,7 @@ from typing import Any, Final, NoReturn
 ROOT: Final = Path(__file__).parents[2]
 SPAWN_SECONDS: Final = 60.0
 _IMPORTS: Final = ("app", "serve", "worker", "tests.simulators.fal")
+_READ_WHERE_A_PROGRAM_IS_LOADED: Final = ("LD_PRELOAD", "FAKETIME")
 _MAX_REQUEST_BYTES: Final = 1 << 20
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -59,39 +60,55 @@ class Fork:
 
 
 class Preloaded:
-    """One process that has imported everything, and what asks it for forks."""
+    """Processes that have imported everything, one for each clock, and what asks them for forks."""
 
     def __init__(self) -> None:
-        self._address: str | None = None
+        self._addresses: dict[frozenset[tuple[str, str]], str] = {}
         self._starting = asyncio.Lock()
 
     async def spawn(
-        self, command: Sequence[str], *, environment: Mapping[str, str], log: Path
+        self, command: Sequence[str], *, environment: Mapping[str, str], log: Path, root: Path
     ) -> Fork:
-        """Run a module with its arguments in a fork. Its output is appended to the log."""
+        """Run a module of the root with its arguments in a fork. Its output is appended to the log.
+
+        What has been imported helps only modules of this repository.
+        """
         async with asyncio.timeout(SPAWN_SECONDS):
-            reader, writer = await asyncio.open_unix_connection(await self._listening())
-            wanted = {"command": command, "environment": environment, "log": os.fspath(log)}
+            address = await self._listening(environment)
+            reader, writer = await asyncio.open_unix_connection(address)
+            wanted = {
+                "command": command,
+                "environment": environment,
+                "log": os.fspath(log),
+                "root": os.fspath(root),
+            }
             writer.write(json.dumps(wanted).encode())
             writer.write_eof()
             return Fork(int(await reader.readline()), reader, writer)
 
-    async def _listening(self) -> str:
+    async def _listening(self, environment: Mapping[str, str]) -> str:
+        loaded_with = frozenset(
+            (name, value)
+            for name, value in environment.items()
+            if name.startswith(_READ_WHERE_A_PROGRAM_IS_LOADED)
+        )
         async with self._starting:
-            if self._address is None:
+            if loaded_with not in self._addresses:
                 # In the abstract namespace: no file is left behind.
-                self._address = f"\0darkroom-tests-{os.getpid()}-{id(self)}"
-                _start_at(self._address)
-            return self._address
+                address = f"\0darkroom-tests-{os.getpid()}-{id(self)}-{len(self._addresses)}"
+                _start_at(address, {**os.environ, **dict(loaded_with)})
+                self._addresses[loaded_with] = address
+            return self._addresses[loaded_with]
 
 
-def _start_at(address: str) -> None:
+def _start_at(address: str, environment: Mapping[str, str]) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(address)
         listener.listen(64)
         process = subprocess.Popen(
             [sys.executable, "-m", __name__, str(listener.fileno()), str(os.getpid())],
             cwd=ROOT,
+            env=environment,
             pass_fds=[listener.fileno()],
             stdin=subprocess.DEVNULL,
         )
@@ -165,7 +182,8 @@ def _become(wanted: Mapping[str, Any], parent: int) -> NoReturn:
     os.dup2(log, sys.stderr.fileno())
     os.close(log)
     command, environment = wanted["command"], wanted["environment"]
-    if "LD_PRELOAD" in environment:  # read where a program is loaded
+    os.chdir(wanted["root"])
+    if wanted["root"] != os.fspath(ROOT):
         os.execve(sys.executable, [sys.executable, "-m", *command], environment)
     os.environ.clear()
     os.environ.update(environment)

@@ -78,6 +78,8 @@ class Process(ABC):
     ) -> None:
         self.name = name
         self.log_path = log_dir / f"{name}.log"
+        self.root = ROOT
+        """Where the code is that its next start runs."""
         self.starts = 0
         self.most_memory_bytes = 0
         """The most that any start of it has used, as far as it was looked at."""
@@ -134,6 +136,7 @@ class Process(ABC):
             self._command,
             environment={**inherited, **UNLIMITED_ENVIRONMENT, **self._environment},
             log=self.log_path,
+            root=self.root,
         )
 
     async def _end(self, number: signal.Signals) -> int:

@@ -19,6 +19,7 @@ from tests.resilience.history import objections
 from tests.resilience.load import Load, end
 from tests.resilience.operators import Operator
 from tests.resilience.processes import eventually
+from tests.resilience.rollouts import Rollout
 from tests.resilience.scale import SEED, THOROUGH
 from tests.resilience.sites import Arrangement, Site, open_site, viewer_id
 from tests.resilience.snapshots import Auditor
@@ -50,6 +51,8 @@ class Plan:
     """Whether viewers use idempotency keys."""
     quiet_end: bool = True
     """Whether one that runs outputs is hurt at the end, while all else is well."""
+    other_release: Path | None = None
+    """Where the code of a release is whose processes change places with ours, instead of kills."""
 
 
 @dataclass(slots=True)
@@ -80,13 +83,12 @@ class _Stage:
         route = round_robin([api.url for api in site.apis])
         self._plan = plan
         self._site = site
+        self._tell = tell
         self._asker = Asker(route=route, token=site.token)
         self._operator = Operator(site.database)
         self._auditor = Auditor(site.database)
         self._chronicler = Chronicler(site.documents)
-        self._storm = Storm(
-            site, randomness, plan.weights, tell=lambda line: tell(f"{plan.name}: {line}")
-        )
+        self._storm = self._make_storm(randomness)
         self._load = Load(
             self._asker,
             route=route,
@@ -123,13 +125,25 @@ class _Stage:
             max(runner.most_memory_bytes for runner in runners),
         )
 
+    def _make_storm(self, randomness: random.Random) -> Storm | Rollout:
+        plan, site = self._plan, self._site
+        if plan.other_release:
+            return Rollout(site, plan.other_release)
+        return Storm(
+            site,
+            randomness,
+            plan.weights,
+            quiet_end=plan.quiet_end,
+            tell=lambda line: self._tell(f"{plan.name}: {line}"),
+        )
+
     async def _work(self) -> float:
         """The storm, and how long it then took until everything had come to its end."""
         if not THOROUGH:
             await self._welcome()
         async with self._load.working(VIEWERS):
             await eventually(self._has_begun, within=BEGIN_SECONDS, what="work has begun")
-            await self._storm.rage(self._plan.kills, quiet_end=self._plan.quiet_end)
+            await self._storm.rage(self._plan.kills)
         return await eventually(
             lambda: all_ended(self._site.documents),
             within=SETTLE_SECONDS,

@@ -37,6 +37,8 @@ class Arrangement:
     """For all of them."""
     clocks: Clocks = field(default_factory=dict)
     """What makes a process's clock differ, by its name."""
+    roots: Mapping[str, Path] = field(default_factory=dict)
+    """Where the code of a process is that runs another release, by its name."""
 
     @property
     def is_distributed(self) -> bool:
@@ -87,6 +89,8 @@ class BareSite:
             )
             for name in (f"worker-{number}" for number in range(arrangement.workers))
         ]
+        for process in self.processes:
+            process.root = arrangement.roots.get(process.name, process.root)
         self._issuer = DevelopmentIssuer(data_dir)
         self._clients = AsyncExitStack()
 

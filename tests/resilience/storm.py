@@ -56,14 +56,16 @@ class Storm:
     site: Site
     randomness: random.Random
     weights: Mapping[str, int]
+    quiet_end: bool = True
+    """Whether the last kill is a quiet one."""
     kills: list[Kill] = field(default_factory=list)
     tell: Callable[[str], None] = field(default=lambda _: None)
     _restarts: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
-    async def rage(self, count: int, *, quiet_end: bool = True) -> None:
-        """So many kills, the last one quiet; return once all are back."""
+    async def rage(self, count: int) -> None:
+        """So many kills; return once all are back."""
         try:
-            kinds = self._kinds(count - 1 if quiet_end else count)
+            kinds = self._kinds(count - 1 if self.quiet_end else count)
             for number, kind in enumerate(kinds, start=1):
                 await asyncio.sleep(self.randomness.uniform(*GAP_SECONDS))
                 if self.randomness.random() < BREATHERS:
@@ -74,7 +76,7 @@ class Storm:
                 if number % KILLS_UNTIL_CALM == 0:
                     await self.hurt_quietly()
                     await asyncio.sleep(CALM_SECONDS)
-            if quiet_end:
+            if self.quiet_end:
                 await self.hurt_quietly()
             await asyncio.gather(*self._restarts.values())
         finally:
@@ -150,7 +152,7 @@ class Storm:
     async def _stop(self, kind: str, victim: Process) -> None:
         kill = await self._begin(kind, victim.name, quiet=False)
         kill.stopped = True
-        self._restarts[victim.name] = asyncio.create_task(_stop_and_restart(kill, victim))
+        self._restarts[victim.name] = asyncio.create_task(stop_and_restart(kill, victim))
 
     async def _begin(self, kind: str, name: str, *, quiet: bool) -> Kill:
         await self._ready(name)
@@ -165,7 +167,7 @@ class Storm:
             await self._restarts[name]
 
 
-async def _stop_and_restart(kill: Kill, victim: Process) -> None:
+async def stop_and_restart(kill: Kill, victim: Process) -> None:
     kill.exit_code = await victim.terminate()
     kill.ended_after = time() - kill.at
     await _restart(kill, victim, 0.0)

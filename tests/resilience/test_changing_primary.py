@@ -89,13 +89,15 @@ class ConfirmedLate(MongoClaimRepository):
         self._others = others
         self.returned: asyncio.Task[None] | None = None
 
-    async def land(self, claim: Claim, records: Sequence[ImageRecord], report: Report) -> bool:
+    async def land(
+        self, claim: Claim, records: Sequence[ImageRecord], report: Report, *, landed: int = 0
+    ) -> bool:
         if self.returned is not None:
-            return await super().land(claim, records, report)
+            return await super().land(claim, records, report, landed=landed)
         await asyncio.gather(*(member.freeze() for member in self._others))
         self.returned = asyncio.create_task(self._return())
         with pymongo.timeout(CONFIRMED_SECONDS):
-            return await super().land(claim, records, report)
+            return await super().land(claim, records, report, landed=landed)
 
     async def _return(self) -> None:
         await asyncio.sleep(AWAY_SECONDS)

@@ -36,13 +36,15 @@ class CommitOnItsWay(MongoClaimRepository):
         self.arrives = asyncio.Event()
         self.committed: asyncio.Task[bool] | None = None
 
-    async def land(self, claim: Claim, records: Sequence[ImageRecord], report: Report) -> bool:
+    async def land(
+        self, claim: Claim, records: Sequence[ImageRecord], report: Report, *, landed: int = 0
+    ) -> bool:
         landing, told = super().land, tuple(records)
 
         async def commit() -> bool:
             self.sent.set()
             await self.arrives.wait()
-            return await landing(claim, told, report)
+            return await landing(claim, told, report, landed=landed)
 
         self.committed = asyncio.create_task(commit())
         return await asyncio.shield(self.committed)

@@ -30,7 +30,7 @@ async def test_nothing_is_lost_or_doubled_where_the_apis_run_outputs_themselves(
 
     run = await run_storm(plan, tmp_path, tell=to_terminal)
 
-    _publish(plan, run, record_property)
+    publish(plan, run, record_property)
     _assert_sound(run)
 
 
@@ -54,7 +54,7 @@ async def test_nothing_is_lost_or_doubled_where_workers_run_outputs(
 
     run = await run_storm(plan, tmp_path, tell=to_terminal)
 
-    _publish(plan, run, record_property)
+    publish(plan, run, record_property)
     _assert_sound(run)
 
 
@@ -75,14 +75,14 @@ async def test_a_naive_runner_is_objected_to_in_the_same_storm(
 
     run = await run_storm(plan, tmp_path, tell=to_terminal)
 
-    _publish(plan, run, record_property)
+    publish(plan, run, record_property)
     damage = damage_of(run)
     assert damage.double_bills > 0
     assert damage.wrong_charges > 0
     assert damage.doubled_outputs > 0
 
 
-def _publish(plan: Plan, run: Run, record_property: Record) -> None:
+def publish(plan: Plan, run: Run, record_property: Record) -> None:
     record_property("figures", json.dumps({plan.name: figures_of(run)}))
 
 

@@ -15,8 +15,12 @@ from tests.simulators.jobs import Job
 
 Fields = Mapping[str, Any]
 
-CHAT_ENDS: Final = frozenset({"chat-filter", "chat-refusal", "chat-length", "chat-nothing"})
-"""Good answers without a whole caption: `finish_reason`, a refusal in words, a limit, no words."""
+CHAT_ENDS: Final = frozenset(
+    {"chat-filter", "chat-refusal", "chat-sign", "chat-length", "chat-nothing"}
+)
+"""Good answers without a whole caption: `finish_reason`, a refusal in its own field, one in words
+with the sign that models are told to use, a limit, no words.
+"""
 INPUT_TOKENS: Final = 120
 OUTPUT_TOKENS: Final = 40
 _FINISHES: Final = {"chat-filter": "content_filter", "chat-length": "length"}
@@ -27,6 +31,8 @@ def words_of(job: Job) -> str:
     """What a model writes: a caption, in an untidy answer where the script wants it."""
     if job.script.fail == "chat-nothing":
         return ""
+    if job.script.fail == "chat-sign":
+        return "[No caption] I am sorry, I cannot help with that."
     about = " ".join(job.entry.prompt.split("[")[0].split())[:40].strip()
     caption = f"About {about}. It was written by a model, piece by piece. Read on!"
     if job.script.fail == "chat-length":

@@ -45,6 +45,8 @@ _CHAT_MODELS: Final[Mapping[str, frozenset[str]]] = {
     "gpt-4.1": frozenset(),
 }
 """How much each can be asked to think."""
+CHAT_DEPLOYMENTS: Final[Mapping[str, str]] = {"our-words": "gpt-4.1"}
+"""At Azure: names that somebody has chosen, and their models."""
 CHAT_MODELS: Final = frozenset(_CHAT_MODELS)
 _CHAT_FIELDS: Final = frozenset(
     {
@@ -93,17 +95,19 @@ class OpenAISimulator(Simulator):
             wrong = {"message": "Incorrect API key provided", "code": "invalid_api_key"}
             return json({"error": wrong}, 401)
         if asked.verb == _CHAT:
-            return await self._written(request, orjson.loads(await request.body()))
+            return await self._written(request, asked, orjson.loads(await request.body()))
         try:
             fields = await _fields(request, asked.verb)
         except (KeyError, TypeError, ValueError):
             return json({"error": {"message": "no such body", "code": None}}, 400)
         return await self._made(request, asked, fields)
 
-    async def _written(self, request: Request, fields: Fields) -> Response:
-        model = str(fields.get("model"))
+    async def _written(self, request: Request, asked: Asked, fields: Fields) -> Response:
+        name = str(fields.get("model"))
+        model = CHAT_DEPLOYMENTS.get(name, "") if asked.azure else name
         if model not in _CHAT_MODELS:
-            return failure("model_not_found", prompt="", script=Script())
+            kind = "DeploymentNotFound" if asked.azure else "model_not_found"
+            return failure(kind, prompt="", script=Script())
         try:
             prompt, _ = question_in(fields["messages"])
             if set(fields) - _CHAT_FIELDS:
@@ -202,6 +206,8 @@ def _asked(path: str, api_version: str | None) -> Asked | None:
     match path.split("/"):
         case ["v1", "chat", "completions"]:
             return Asked(verb=_CHAT, azure=False)
+        case ["openai", "v1", "chat", "completions"] if api_version in (None, "preview"):
+            return Asked(verb=_CHAT, azure=True)
         case ["v1", "images", ("generations" | "edits") as verb] if api_version is None:
             return Asked(verb=verb, azure=False)
         case ["openai", "v1", "images", ("generations" | "edits") as verb]:

@@ -5,10 +5,19 @@ from contextlib import AsyncExitStack
 from uuid import uuid4
 
 import pytest
+from pymongo import AsyncMongoClient
+from pymongo.monitoring import (
+    CommandFailedEvent,
+    CommandListener,
+    CommandStartedEvent,
+    CommandSucceededEvent,
+)
 
 from domain.errors import Overloaded
 from storage.mongo.calls import MAX_CALLS
+from storage.mongo.collections import INDEXES
 from storage.mongo.database import Database, open_database
+from storage.mongo.preparation import prepare
 from storage.mongo.transaction import Transaction
 
 
@@ -23,6 +32,38 @@ async def test_many_may_begin_with_an_empty_database_at_once(mongodb_uri: str) -
         async with AsyncExitStack() as stack:
             opened = await asyncio.gather(*(begin(stack, number) for number in range(8)))
             await opened[0].client.drop_database(name)
+
+
+async def test_each_index_is_built_by_one_of_those_that_begin_at_once(mongodb_uri: str) -> None:
+    builds = _Builds()
+    name = f"test_{uuid4().hex}"
+    client = AsyncMongoClient[dict[str, object]](mongodb_uri, event_listeners=[builds])
+    async with client:
+        try:
+            await asyncio.gather(*(prepare(client[name]) for _ in range(10)))
+            await client[name]["turns"].drop_index("waiting")
+            await asyncio.gather(*(prepare(client[name]) for _ in range(10)))
+        finally:
+            await client.drop_database(name)
+
+    with_indexes = [one for one, indexes in INDEXES.items() if indexes]
+    assert sorted(builds.built) == sorted([*with_indexes, "turns"])
+    assert len(builds.built) < len(INDEXES) + 2
+
+
+class _Builds(CommandListener):
+    """Counts in which collections indexes were built."""
+
+    def __init__(self) -> None:
+        self.built: list[str] = []
+
+    def started(self, event: CommandStartedEvent) -> None:
+        if event.command_name == "createIndexes":
+            self.built.append(event.command["createIndexes"])
+
+    def succeeded(self, event: CommandSucceededEvent) -> None: ...
+
+    def failed(self, event: CommandFailedEvent) -> None: ...
 
 
 async def test_a_call_that_nobody_waits_for_comes_to_its_own_end(database: Database) -> None:

@@ -45,7 +45,7 @@ def outbox(database: Database) -> OutboxRepository:
 
 async def deliveries(database: Database, webhook: Webhook) -> list[Delivery]:
     page = await MongoWebhookRepository(database).page(ANA, webhook.id, PageRequest(100))
-    return [delivery for delivery, _ in page.items]
+    return list(page.items)
 
 
 async def until_nothing_waits(database: Database) -> None:

@@ -62,10 +62,10 @@ async def all_pages(
     request = PageRequest(size)
     while True:
         page = await images.page(ANA, request, favourite=favourite, origin=None, model_id=None)
-        seen += [record.image.id for record, _ in page.items]
+        seen += [record.image.id for record in page.items]
         if not page.has_next:
             return seen
-        request = PageRequest(size, page.items[-1][1])
+        request = PageRequest(size, page.positions[-1])
 
 
 async def landed(database: Database, turn: Turn) -> ImageRecord:
@@ -112,13 +112,13 @@ async def test_a_page_of_50_is_one_query_on_an_index_however_deep(
             page = await images.page(ANA, request, favourite=favourite, origin=None, model_id=None)
 
         (command,) = profile.commands
-        assert [record.image.id for record, _ in page.items] == shown[number * 50 :][:50]
+        assert [record.image.id for record in page.items] == shown[number * 50 :][:50]
         assert "IXSCAN" in command["planSummary"]
         assert "COLLSCAN" not in command["planSummary"]
         assert not command.get("hasSortStage")
         assert command["nreturned"] == 51
         assert command["docsExamined"] <= 51 + 3  # those of the position's own instant again
-        request = PageRequest(50, page.items[-1][1])
+        request = PageRequest(50, page.positions[-1])
 
 
 async def test_a_mark_is_the_owners(database: Database, images: MongoImageRepository) -> None:

@@ -1,19 +1,42 @@
-"""Imports in MongoDB: what they write refers to no image that is not there."""
+"""Imports in MongoDB: what they write refers to images that are there, and is taken back if they
+fail.
+"""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
+from domain.albums import Album
 from domain.conflicts import Conflict
-from domain.ids import UploadId, import_id_of, new_conversation_id
+from domain.errors import GenerationErrorCode
+from domain.ids import UploadId, import_id_of, new_album_id, new_conversation_id
 from domain.jobs import MAX_TRIES, Import, JobClaim
+from domain.outputs import GenerationError
+from domain.posts import Post
 from domain.references import Reference, ReferenceOrigin
+from storage.mongo.accounts import MongoAccountRepository
+from storage.mongo.albums import MongoAlbumRepository
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database
 from storage.mongo.images import MongoImageRepository
-from storage.mongo.jobs import MongoImportRepository
-from tests.storage.builders import ANA, LONG, MANY, a_gallery, a_picture, a_plan, an_account
+from storage.mongo.imports import MongoImportRepository
+from storage.mongo.parents import MongoOutputRepository
+from storage.mongo.posts import MongoPostRepository
+from tests.storage.builders import (
+    ANA,
+    LONG,
+    MANY,
+    OVER,
+    a_conversation,
+    a_gallery,
+    a_picture,
+    a_plan,
+    a_post,
+    an_account,
+)
+
+FAILURE = GenerationError(GenerationErrorCode.INTERNAL, retryable=True)
 
 
-async def a_claim(imports: MongoImportRepository) -> JobClaim[Import]:
+async def a_claim(imports: MongoImportRepository, *, lease: timedelta = LONG) -> JobClaim[Import]:
     upload_id = UploadId("upl_1")
     job = Import(
         id=import_id_of(upload_id),
@@ -23,7 +46,7 @@ async def a_claim(imports: MongoImportRepository) -> JobClaim[Import]:
         created_at=datetime.now(UTC),
     )
     assert await imports.create(job, at_most=1)
-    claim = await imports.claim(lease=LONG, max_tries=MAX_TRIES)
+    claim = await imports.claim(lease=lease, max_tries=MAX_TRIES)
     assert claim is not None
     return claim
 
@@ -58,3 +81,68 @@ async def test_an_image_that_was_deleted_meanwhile_is_made_again(database: Datab
     assert await imports.add_turns(claim, [turn])
     assert await images.delete_unless_used(ANA, [picture.image.id]) is not None
     assert await imports.complete(claim, [(conversation, "")], kept=LONG)
+
+
+async def test_what_a_failed_import_has_made_is_taken_back_by_whoever_goes_on(
+    database: Database,
+) -> None:
+    """Its images stay where the viewer has used them since."""
+    await an_account(database)
+    imports, pictures = MongoImportRepository(database), [a_picture() for _ in range(3)]
+    claim = await a_claim(imports, lease=OVER)
+    conversation, turn = await a_conversation(database)
+    await MongoConversationRepository(database).delete(ANA, conversation.id)
+    running = await a_post(database)
+    post = await MongoOutputRepository(database).cancel(ANA, running.id, [0, 1])
+    assert isinstance(post, Post)
+    await MongoPostRepository(database).delete(ANA, post.id)
+    album = Album(id=new_album_id(), title="Boats", created_at=datetime.now(UTC))
+    ids = [one.image.id for one in pictures]
+    own = a_picture()
+    assert await imports.add_images(claim, pictures)
+    assert await imports.add_turns(claim, [turn])
+    assert await imports.add_posts(claim, [post])
+    assert await imports.add_album(claim, album, ids[:2])
+    await a_gallery(database, own)
+    mine = await MongoAlbumRepository(database).create(
+        ANA, new_album_id(), title="Mine", image_ids=[ids[0], own.image.id]
+    )
+    assert not isinstance(mine, Conflict)
+    assert await imports.expect_bytes(claim, ["images/00/left.png"])
+
+    assert await imports.give_up(claim, FAILURE)
+    again = await imports.claim(lease=LONG, max_tries=1)  # it has been tried often enough
+    assert again is not None
+    assert (again.job.failure, list(again.job.keys_left)) == (FAILURE, ["images/00/left.png"])
+    assert await imports.take_back(claim, limit=2) is None  # its process is too late
+    keys: list[str] = []
+    while taken := await imports.take_back(again, limit=2):
+        keys += taken.keys
+        if taken.is_all:
+            break
+    assert await imports.fail(again, FAILURE, kept=LONG)
+
+    assert keys == [key for one in pictures[1:] for key in one.image.keys]
+    left = {one["_id"] async for one in database.images.find({})}
+    assert left == {ids[0], own.image.id}
+    for documents in (database.turns, database.posts, database.images):
+        assert await documents.count_documents({"importId": claim.job.id}) == 0
+    assert [one["_id"] async for one in database.albums.find({})] == [mine.id]
+    assert await database.album_images.count_documents({}) == 2
+    assert (await MongoAccountRepository(database).prove()).discrepancies == ()
+
+
+async def test_an_abandoned_import_fails_once_all_is_taken_back(database: Database) -> None:
+    await an_account(database)
+    imports = MongoImportRepository(database)
+    claim = await a_claim(imports, lease=OVER)
+    assert await imports.add_images(claim, [a_picture()])
+
+    await imports.abandon(max_tries=1, error=FAILURE, kept=LONG)
+    again = await imports.claim(lease=LONG, max_tries=1)
+
+    assert again is not None
+    assert again.job.failure == FAILURE
+    taken = await imports.take_back(again, limit=2)
+    assert taken is not None
+    assert len(taken.keys) == 1

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from domain.claims import Claim
 from domain.execution import rules
 from domain.ids import ModelId, ParentId, PostId, TurnId, ViewerId
-from domain.outputs import CAPTION_SLOT, OutputStatus, Run
+from domain.outputs import CAPTION_SLOT, Output, OutputStatus, Run
 from storage.mongo import output_rules
 from storage.mongo.collections import UNFINISHED_PARENT, Document
 from storage.mongo.database import Database
@@ -132,9 +132,11 @@ async def test_the_status_of_a_turn(database: Database) -> None:
 
 async def test_what_a_claim_may_write_and_whether_it_is_wanted(database: Database) -> None:
     _, turn = await a_conversation(database)
+    run = Run(provider="vendor", tries=1, rejected=False, job=None)
+    journals = ((), (run,), (replace(run, landed=True), run))
     versions = [
-        replace(turn.outputs[0], attempt=attempt, fence=fence, status=status)
-        for attempt, fence, status in product((1, 2), (1, 2, 3), OutputStatus)
+        replace(turn.outputs[0], attempt=attempt, fence=fence, status=status, runs=runs)
+        for attempt, fence, status, runs in product((1, 2), (1, 2, 3), OutputStatus, journals)
     ]
     claims = [Claim(parent=turn, output=one, claimed_at=NOW, deadline_at=NOW) for one in versions]
     documents = [
@@ -142,7 +144,7 @@ async def test_what_a_claim_may_write_and_whether_it_is_wanted(database: Databas
             "_id": turn.id,
             "ownerId": turn.owner_id,
             "number": number,
-            "outputs": [_stored(one.slot, one.attempt, one.fence, one.status)],
+            "outputs": [_stored(one)],
         }
         for number, one in enumerate(versions)
     ]
@@ -167,6 +169,9 @@ async def test_which_runs_a_write_stores(database: Database) -> None:
     known = [
         Run(provider="vendor", tries=tries, rejected=rejected, job=job)
         for tries, rejected, job in product((0, 1, 2), (True, False), (None, {"id": "job"}))
+    ] + [
+        Run(provider="vendor", tries=tries, rejected=not tries, job=None, landed=True)
+        for tries in (0, 1)
     ]
     stored = [(), *((one,) for one in known), *product(known, known)]
     written = [*((one,) for one in known), *product(known[:6], known[6:])]
@@ -305,8 +310,14 @@ def _present(**fields: object) -> Document:
     return {name: value for name, value in fields.items() if value is not MISSING}
 
 
-def _stored(slot: int, attempt: int, fence: int, status: OutputStatus) -> Document:
-    return {"slot": slot, "attempt": attempt, "fence": fence, "status": status.value}
+def _stored(output: Output) -> Document:
+    return {
+        "slot": output.slot,
+        "attempt": output.attempt,
+        "fence": output.fence,
+        "status": output.status.value,
+        "runs": [_run_document(run) for run in output.runs],
+    }
 
 
 def _run_document(run: Run) -> Document:
@@ -315,4 +326,5 @@ def _run_document(run: Run) -> Document:
         "tries": run.tries,
         "refused": run.rejected,
         "job": run.job,
+        "landed": run.landed,
     }

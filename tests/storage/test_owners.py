@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from pymongo import monitoring
 
+from domain.albums import Album
 from domain.captions import CaptionDelivery
 from domain.conflicts import Conflict
 from domain.conversations import Conversation
@@ -20,6 +21,7 @@ from domain.idempotency import IdempotencyKey
 from domain.ids import (
     ConversationId,
     ImageId,
+    import_id_of,
     new_album_id,
     new_conversation_id,
     new_export_id,
@@ -30,7 +32,7 @@ from domain.ids import (
     viewer_id_of,
 )
 from domain.images import new_key
-from domain.jobs import Export, JobClaim
+from domain.jobs import Export, Import, JobClaim
 from domain.outputs import GenerationError, Report
 from domain.pages import PageRequest
 from domain.posts import Post
@@ -49,6 +51,7 @@ from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database, open_database
 from storage.mongo.idempotency import MongoIdempotencyRepository
 from storage.mongo.images import MongoImageRepository
+from storage.mongo.imports import MongoImportRepository
 from storage.mongo.jobs import MongoExportRepository
 from storage.mongo.model_stats import MongoModelStatsRepository
 from storage.mongo.outbox import MongoOutboxRepository
@@ -80,7 +83,7 @@ from tests.storage.hooks import a_hook, a_turn_that_ends
 KEY = IdempotencyKey("key", "startConversation", "…")
 OWNED = {
     *("conversations", "turns", "posts", "images", "prompts", "shares", "exports"),
-    *("uploads", "idempotency", "ledger", "webhooks", "deliveries"),
+    *("uploads", "idempotency", "ledger", "webhooks", "deliveries", "imports", "trash"),
     *("modelDays", "albums", "albumImages"),
 }
 BY_OWNER = {"accounts", "viewers"}
@@ -306,6 +309,10 @@ async def _do_everything(database: Database) -> None:
     await _webhook(database)
     await _share(database, conversation.id)
     await _export(database)
+    await _import(database)
+    keep = timedelta(days=1)
+    assert await conversations.delete(ANA, conversation.id, restorable_for=keep) is not None
+    assert not isinstance(await conversations.restore(ANA, conversation.id), Conflict)
     assert await conversations.delete(ANA, conversation.id) is not None
 
 
@@ -397,6 +404,38 @@ async def _export(database: Database) -> None:
     assert not await exports.fail(claim, failure, kept=LONG)
 
 
+async def _import(database: Database) -> None:
+    """Imports are found by workers, and all else names the owner."""
+    imports, picture = MongoImportRepository(database), a_picture()
+    upload = _an_upload()
+    job = Import(
+        id=import_id_of(upload.id),
+        owner_id=ANA,
+        upload_id=upload.id,
+        key=upload.key,
+        created_at=datetime.now(UTC),
+    )
+    assert await imports.create(job, at_most=1)
+    assert await imports.get_many(ANA, [job.id])
+    claim = JobClaim(job, fence=0)
+    assert await imports.expect_bytes(claim, picture.image.keys)
+    assert await imports.add_images(claim, [picture])
+    album = Album(id=new_album_id(), title="Boats", created_at=datetime.now(UTC))
+    _, turn = await a_conversation(database)
+    post = await a_post(database)
+    ended = await MongoOutputRepository(database).cancel(ANA, post.id, [0, 1])
+    assert isinstance(ended, Post)
+    assert await imports.add_turns(claim, [turn])
+    assert await imports.add_posts(claim, [ended])
+    assert await imports.add_album(claim, album, [picture.image.id])
+    failure = GenerationError(GenerationErrorCode.INTERNAL, retryable=True)
+    assert await imports.give_up(claim, failure)
+    while taken := await imports.take_back(claim, limit=9):
+        if taken.is_all:
+            break
+    assert await imports.complete(claim, [], kept=LONG)
+
+
 async def _upload(database: Database) -> None:
     uploads = MongoUploadRepository(database)
     completed, refused = _an_upload(), _an_upload()
@@ -413,7 +452,7 @@ async def _webhook(database: Database) -> None:
     _, turn = await a_conversation(database)
     assert await MongoOutputRepository(database).cancel(ANA, turn.id, [1])
     assert [one.id for one in await webhooks.list(ANA)] == [webhook.id]
-    ((delivery, _), *_) = (await webhooks.page(ANA, webhook.id, PageRequest())).items
+    (delivery, *_) = (await webhooks.page(ANA, webhook.id, PageRequest())).items
     assert await webhooks.replay(ANA, delivery.id)
     assert await webhooks.delete(ANA, webhook.id)
 

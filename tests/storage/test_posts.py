@@ -312,10 +312,10 @@ async def test_posts_come_newest_first(database: Database, posts: MongoPostRepos
 
     page = await posts.page(ANA, PageRequest(2))
 
-    assert [post.id for post, _ in page.items] == [made[2].id, made[1].id]
+    assert [post.id for post in page.items] == [made[2].id, made[1].id]
     assert page.has_next
-    rest = await posts.page(ANA, PageRequest(2, page.items[-1][1]))
-    assert [post.id for post, _ in rest.items] == [made[0].id]
+    rest = await posts.page(ANA, PageRequest(2, page.positions[-1]))
+    assert [post.id for post in rest.items] == [made[0].id]
 
 
 def test_a_caption_has_the_id_of_its_post() -> None:

@@ -32,7 +32,7 @@ async def page(
     size: int = 100,
 ) -> list[Prompt]:
     found = await prompts.page(ANA, PageRequest(size), favourite=favourite, words=words_of(search))
-    return [prompt for prompt, _ in found.items]
+    return list(found.items)
 
 
 async def test_a_use_is_counted_with_its_turn_or_not_at_all(
@@ -98,10 +98,10 @@ async def test_pages_have_no_gaps_also_at_one_instant(
     seen, request = [], PageRequest(2)
     while True:
         found = await prompts.page(ANA, request, favourite=None, words=("boat",))
-        seen += [prompt.id for prompt, _ in found.items]
+        seen += [prompt.id for prompt in found.items]
         if not found.has_next:
             break
-        request = PageRequest(2, found.items[-1][1])
+        request = PageRequest(2, found.positions[-1])
 
     assert seen == ids == sorted(ids, reverse=True)
 
@@ -188,7 +188,7 @@ async def test_a_deep_page_of_conversations_costs_no_more_than_the_first(
         (command,) = profile.commands
         assert command["docsExamined"] <= 12
         assert not command.get("hasSortStage")
-        seen += [conversation.id for conversation, _ in found.items]
-        request = PageRequest(10, found.items[-1][1])
+        seen += [conversation.id for conversation in found.items]
+        request = PageRequest(10, found.positions[-1])
 
     assert len(set(seen)) == 30

@@ -15,6 +15,7 @@ import pytest
 
 from domain.claims import Claim
 from domain.cleanup.collector import OrphanCollector
+from domain.cleanup.expiry import ExpiryCleaner
 from domain.cleanup.reconciliation import LEFT_ALONE, ObjectReconciler
 from domain.cleanup.store_ownership import StoreOwnership, mark_key
 from domain.errors import GenerationErrorCode
@@ -27,9 +28,11 @@ from runtime.local_mongod import Mongod
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database, open_database
+from storage.mongo.jobs import MongoExportRepository
 from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.periodic import MongoPeriodicJobRepository
 from storage.mongo.referenced_objects import MongoReferencedObjectRepository
+from storage.mongo.trash import MongoTrashRepository
 from storage.mongo.turns import MongoTurnRepository
 from storage.mongo.uploads import MongoUploadRepository
 from storage.objects.folder import FolderObjectStore
@@ -53,6 +56,7 @@ from tests.tools import need_mongod
 TWO_DAYS = timedelta(days=2)
 AT_ONCE = timedelta(0)
 MANY_TURNS = 60
+ZIPS = [f"exports/00/00{number:038x}.zip" for number in range(30)]
 ERROR = GenerationError(GenerationErrorCode.INTERNAL, retryable=True)
 
 
@@ -103,11 +107,21 @@ class Shelf:
         store: ObjectStore | None = None,
     ) -> OrphanCollector:
         keys = MongoReferencedObjectRepository(database)
+        jobs = MongoPeriodicJobRepository(database)
+        expiry = ExpiryCleaner(
+            jobs,
+            StoreOwnership(store or self.store, keys),
+            expiring={
+                "uploads": uploads or Uploads(database),
+                "exports": MongoExportRepository(database),
+            },
+            restorable={"trash": MongoTrashRepository(database)},
+            every=every,
+        )
         return OrphanCollector(
-            MongoPeriodicJobRepository(database),
-            uploads or Uploads(database),
+            jobs,
+            expiry,
             ObjectReconciler(store or self.store, keys),
-            uploads_every=every,
             shard_every=every,
             left_alone=self.left_alone,
         )
@@ -221,6 +235,49 @@ async def test_bytes_of_uploads_that_are_over_go_at_once(database: Database, she
 
     assert await shelf.keys() == {at_work}
     assert await uploads.left() == [left]
+
+
+async def test_what_is_over_goes_with_its_bytes_however_much_it_is(
+    database: Database, in_folder: Shelf
+) -> None:
+    """Orphan collection would keep so many in one shard."""
+    lasting, over = ZIPS[0], ZIPS[1:]
+    await in_folder.put(*ZIPS)
+    for key in ZIPS:
+        expires_at = datetime.now(UTC) + (TWO_DAYS if key == lasting else -TWO_DAYS)
+        await database.exports.insert_one({"_id": key, "key": key, "expiresAt": expires_at})
+    failed = {"_id": "failed", "key": None, "expiresAt": datetime.now(UTC) - TWO_DAYS}
+    await database.exports.insert_one(failed)
+
+    await in_folder.tidier(database).tidy()
+
+    assert await in_folder.keys() == {lasting}
+    assert len(over) > 20
+    assert [one["_id"] async for one in database.exports.find({})] == [lasting]
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=("own", "shared with another database"))
+async def test_deleted_conversations_go_at_their_time(
+    database: Database, in_folder: Shelf, shared: bool
+) -> None:
+    conversation, turn = await a_conversation(database)
+    made = a_picture(turn.outputs[0].id)
+    claim = await a_claim(database, turn.outputs[0].id)
+    assert await MongoClaimRepository(database).land(claim, [made], Report())
+    await in_folder.put(*made.image.keys)
+    deleted = MongoConversationRepository(database)
+    assert await deleted.delete(ANA, conversation.id, restorable_for=TWO_DAYS) == []
+    if shared:
+        await in_folder.put(mark_key("another database"))
+
+    await in_folder.tidier(database).tidy()
+    assert await in_folder.keys() == {*made.image.keys}
+    before = {"$set": {"until": datetime.now(UTC) - TWO_DAYS}}
+    await database.trash.update_many({}, before)
+    await in_folder.tidier(database).tidy()
+
+    assert await in_folder.keys() == ({*made.image.keys} if shared else set())
+    assert await database.trash.count_documents({}) == (3 if shared else 0)
 
 
 # What runs leave behind. Each is done as its service would, but for the clearing away after it.

@@ -1,12 +1,13 @@
-"""The committed build is what its sources make, and small; its documents fit the schema."""
+"""The committed build is what its sources make, and small; its operations fit the schema."""
 
 import filecmp
+import os
 import re
 import subprocess
 from hashlib import sha256
 from pathlib import Path
 
-from graphql import build_schema, parse, validate
+from graphql import FragmentDefinitionNode, build_schema, parse, validate
 
 from tests.tools import need
 
@@ -14,17 +15,17 @@ ROOT = Path(__file__).parents[2]
 STUDIO = ROOT / "studio"
 BUILD = STUDIO / "build"
 FIRST_VIEW_BYTES = 60_000
-DOCUMENT = re.compile(r"graphql\(\s*`([^`]*)`")
+OPERATIONS = ROOT / "clients/operations"
 
 
 def test_the_build_is_made_of_the_sources_that_are_here() -> None:
     lines = (BUILD / "sources.sha256").read_text().splitlines()
     recorded = {path: digest for digest, _, path in (line.partition("  ") for line in lines)}
     below = [
-        path.relative_to(STUDIO).as_posix()
-        for folder in ("src", "public")
-        for path in (STUDIO / folder).rglob("*")
-        if path.is_file() and path.name != "schema.d.ts"
+        Path(os.path.relpath(path, STUDIO)).as_posix()
+        for folder in (STUDIO / "src", STUDIO / "public", OPERATIONS / "generated")
+        for path in folder.rglob("*")
+        if path.is_file()
     ]
 
     assert set(below) <= recorded.keys()
@@ -83,14 +84,28 @@ def test_the_first_view_is_small() -> None:
     assert sum(sizes) + len(page) <= FIRST_VIEW_BYTES
 
 
-def test_the_documents_fit_the_schema() -> None:
+def test_the_operations_fit_the_schema() -> None:
     schema = build_schema((ROOT / "schema.graphql").read_text())
-    text = (STUDIO / "src/api/documents.ts").read_text()
 
-    document = parse("\n".join(DOCUMENT.findall(text)))
+    document = parse("\n".join(path.read_text() for path in sorted(OPERATIONS.glob("*.graphql"))))
 
-    assert len(document.definitions) > 20
+    names = [node.name.value for node in document.definitions]  # type: ignore[attr-defined]
+    fragments = [node for node in document.definitions if isinstance(node, FragmentDefinitionNode)]
+    assert len(names) - len(fragments) > 20
+    assert len(names) == len(set(names))
     assert validate(schema, document) == []
+
+
+def test_types_and_texts_are_generated_from_the_operations(tmp_path: Path) -> None:
+    node = need("node")
+    need("studio")
+    generated = OPERATIONS / "generated"
+
+    subprocess.run([node, "generate-operations.js", tmp_path], cwd=STUDIO, check=True, timeout=120)
+
+    made = sorted(path.name for path in tmp_path.iterdir())
+    assert made == sorted(path.name for path in generated.iterdir())
+    assert filecmp.cmpfiles(tmp_path, generated, made, shallow=False)[1:] == ([], [])
 
 
 def test_no_address_of_a_registry_is_kept() -> None:

@@ -3,15 +3,12 @@
 import re
 from contextlib import AsyncExitStack
 from datetime import timedelta
-from typing import Any
 from uuid import uuid4
 
 import pytest
 from playwright.async_api import FilePayload, Page, expect
-from pymongo import AsyncMongoClient
 
-from domain.ids import new_image_id, viewer_id_of
-from edge.dev_tokens import ISSUER, DevelopmentIssuer
+from edge.dev_tokens import DevelopmentIssuer
 from tests.clients import Data, GraphQLClient
 from tests.conftest import Darkroom, StartDarkroom
 from tests.operations import conversation_with, send
@@ -22,20 +19,6 @@ from tests.tools import find_tool
 from tests.uploads import a_picture
 
 LANDING_MILLISECONDS = 40_000
-SCROLL_TO_THE_END = """
-new Promise((resolve) => {
-  let height = 0, still = 0;
-  const step = () => {
-    scrollTo(0, document.body.scrollHeight);
-    still = document.body.scrollHeight === height ? still + 1 : 0;
-    height = document.body.scrollHeight;
-    if (document.querySelectorAll("figure").length === 200 || still > 600) resolve();
-    else requestAnimationFrame(step);
-  };
-  step();
-})
-"""
-"""At the speed of the screen: faster than any person."""
 
 
 @pytest.fixture
@@ -78,19 +61,6 @@ def path_of(payload: Data) -> str:
 async def wait_for(page: Page, turn: int, status: str, model: str = "") -> None:
     found = page.locator(outputs(page, turn, status, model))
     await expect(found.first).to_be_visible(timeout=LANDING_MILLISECONDS)
-
-
-async def copy_images(darkroom: Darkroom, viewer: str, count: int) -> None:
-    """Give the viewer many images, which share the files of the samples."""
-    uri = darkroom.settings.mongodb_uri
-    assert uri is not None
-    async with AsyncMongoClient[dict[str, Any]](uri.get_secret_value()) as client:
-        images = client[darkroom.settings.mongodb_database]["images"]
-        owner = viewer_id_of(ISSUER, viewer)
-        samples = await images.find({"ownerId": owner}).to_list()
-        await images.insert_many(
-            [samples[number % len(samples)] | {"_id": new_image_id()} for number in range(count)]
-        )
 
 
 async def size_of(page: Page, selector: str) -> tuple[float, float]:
@@ -296,20 +266,6 @@ async def test_files_are_uploaded_and_a_bad_one_says_why(
     await expect(page.locator("figure")).to_have_count(5)
     await page.get_by_role("radio", name="Uploads").check(force=True)
     await expect(page.locator("figure")).to_have_count(1)
-
-
-async def test_the_gallery_goes_on_as_long_as_there_are_images(
-    darkroom: Darkroom, viewer: str, open_studio: OpenStudio
-) -> None:
-    assert await darkroom.client(viewer)("{ viewer { id } }")
-    await copy_images(darkroom, viewer, 196)
-
-    page = await open_studio(darkroom, viewer)
-    await expect(page.locator("figure").first).to_be_visible()
-    await page.evaluate(SCROLL_TO_THE_END)
-
-    assert await page.locator("figure").count() == 200
-    await expect(page.get_by_text("That is everything.")).to_be_visible()
 
 
 async def test_the_keyboard_is_enough(

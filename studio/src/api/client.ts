@@ -1,18 +1,10 @@
 /** The API: queries and mutations over HTTP, live updates over one WebSocket. */
-import {
-  Client,
-  fetchExchange,
-  stringifyDocument,
-  type AnyVariables,
-  type CombinedError,
-  type OperationResult,
-  type TypedDocumentNode,
-} from "@urql/core";
+import { Client, fetchExchange, type AnyVariables, type CombinedError, type OperationResult } from "@urql/core";
 import type { GraphQLError } from "graphql";
 import { createClient } from "graphql-ws";
 import { backoff, network } from "../state/network.svelte";
 import { session } from "../state/session.svelte";
-import type { UserErrorData } from "./documents";
+import type { Operation, UserErrorData } from "./documents";
 
 const URL_PATH = "/graphql";
 const PONG_MILLISECONDS = 5_000;
@@ -94,18 +86,18 @@ function authorization(token: string | null): Record<string, string> {
 
 /** Read something. What may pass by itself (no network, overload) is waited for, a few times. */
 export async function query<Data, Variables extends AnyVariables>(
-  document: TypedDocumentNode<Data, Variables>,
+  operation: Operation<Data, Variables>,
   variables: Variables,
 ): Promise<Data> {
-  return await persist(() => run(client.query(document, variables).toPromise()));
+  return await persist(() => run(client.query<Data, Variables>(operation, variables).toPromise()));
 }
 
 /** Change something, once. */
 export async function mutate<Data, Variables extends AnyVariables>(
-  document: TypedDocumentNode<Data, Variables>,
+  operation: Operation<Data, Variables>,
   variables: Variables,
 ): Promise<Data> {
-  return await run(client.mutation(document, variables).toPromise());
+  return await run(client.mutation<Data, Variables>(operation, variables).toPromise());
 }
 
 /** The payload of a mutation, or `Refused` with all that is wrong. */
@@ -135,7 +127,7 @@ export async function persist<Result>(attempt: () => Promise<Result>): Promise<R
  * `variables` may be changed by `onData`: each connection sends them as they are then.
  */
 export function follow<Data, Variables extends AnyVariables>(
-  document: TypedDocumentNode<Data, Variables>,
+  operation: Operation<Data, Variables>,
   variables: Variables,
   { onData, onEnd }: { onData: (data: Data) => void; onEnd?: (code: string | null) => void },
 ): () => void {
@@ -155,7 +147,7 @@ export function follow<Data, Variables extends AnyVariables>(
       void network.pause(backoff((failures += 1))).then(() => stopped || start());
     };
     unsubscribe = socket.subscribe<Data>(
-      { query: stringifyDocument(document), variables: variables as Record<string, unknown> },
+      { query: operation, variables: variables as Record<string, unknown> },
       {
         next: ({ data, errors }) => {
           failures = 0;

@@ -5,19 +5,28 @@ import { remember } from "./images.svelte";
 
 export type Filter = "all" | "favourites" | "uploads";
 
-const PAGE = 60;
+const PAGE = 100;
 
 class GalleryState {
   filter = $state<Filter>("all");
-  images = $state.raw<ImageData[]>([]);
+  /** Words of the prompts that images were made from. */
+  search = $state("");
+  /** The model that made them; "" for any. */
+  modelId = $state("");
+  images = $state.raw<readonly ImageData[]>([]);
   state = $state<"loading" | "ready" | "failed">("loading");
   complete = $state(false);
   #cursor: string | null = null;
   #reading = false;
   #version = 0;
 
-  show(filter: Filter): void {
-    this.filter = filter;
+  /** Only some of the images are wanted. */
+  get narrowed(): boolean {
+    return this.search.trim() !== "" || this.modelId !== "";
+  }
+
+  show(wanted: { filter?: Filter; search?: string; modelId?: string }): void {
+    Object.assign(this, wanted);
     this.images = [];
     this.complete = false;
     this.#cursor = null;
@@ -48,17 +57,18 @@ class GalleryState {
   /** Put in front what has been added since. */
   async refresh(): Promise<void> {
     const version = this.#version;
-    if (!this.images.length) return this.show(this.filter);
+    if (!this.images.length) return this.show({});
     const page = await this.#read(null);
     if (version === this.#version) this.#add(page.nodes, "before");
   }
 
   add(image: ImageData): void {
-    if (this.filter !== "favourites") this.#add([image], "before");
+    // Only the server knows what a search finds.
+    if (this.filter !== "favourites" && !this.narrowed) this.#add([image], "before");
   }
 
-  remove(id: string): void {
-    this.images = this.images.filter((image) => image.id !== id);
+  remove(ids: readonly string[]): void {
+    this.images = this.images.filter((image) => !ids.includes(image.id));
   }
 
   async #read(after: string | null) {
@@ -67,6 +77,8 @@ class GalleryState {
       after,
       favourite: this.filter === "favourites" ? true : null,
       origin: this.filter === "uploads" ? "UPLOAD" : null,
+      modelId: this.modelId || null,
+      search: this.search.trim() || null,
     });
     return viewer.images;
   }

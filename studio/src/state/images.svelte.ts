@@ -1,6 +1,6 @@
 /** One object for each image, wherever it is shown: a favourite here is a favourite everywhere. */
-import { accepted, mutate, query } from "../api/client";
-import { ImagesById, SetFavourite, type ImageData } from "../api/documents";
+import { accepted, mutate, query, Refused } from "../api/client";
+import { DeleteImages, ImagesById, SetFavourite, SetFavourites, type ImageData } from "../api/documents";
 
 const BATCH_MILLISECONDS = 20;
 const MOST_AT_ONCE = 50;
@@ -58,5 +58,24 @@ export async function toggleFavourite(image: ImageData): Promise<void> {
   } catch (error) {
     Object.assign(image, { favourite: !favourite });
     throw error;
+  }
+}
+
+/** Mark all of them, or none where one cannot be marked. */
+export async function setFavourites(ids: readonly string[], favourite: boolean): Promise<void> {
+  const { images } = accepted((await mutate(SetFavourites, { input: { ids, favourite } })).setFavourites);
+  for (const { id } of images) Object.assign(known.get(id) ?? {}, { favourite });
+}
+
+/** Delete those that nothing uses. Returns the ids of the deleted ones. */
+export async function deleteUnused(ids: readonly string[]): Promise<readonly string[]> {
+  if (!ids.length) return [];
+  try {
+    return accepted((await mutate(DeleteImages, { input: { imageIds: ids } })).deleteImages).deletedImageIds;
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    const stay = new Set(error.userErrors.map(({ path }) => Number(path?.at(-1) ?? NaN)));
+    if (stay.has(NaN)) throw error;
+    return await deleteUnused(ids.filter((_, index) => !stay.has(index)));
   }
 }

@@ -3,6 +3,12 @@ export type Route =
   | { view: "gallery" }
   | { view: "conversations" }
   | { view: "conversation"; id: string }
+  | { view: "posts" }
+  | { view: "post"; id: string }
+  | { view: "albums" }
+  | { view: "album"; id: string }
+  | { view: "statistics" }
+  | { view: "deleted" }
   | { view: "shared"; token: string }
   | { view: "lost" };
 
@@ -12,7 +18,17 @@ export const links = {
   gallery: `${BASE}/`,
   conversations: `${BASE}/conversations`,
   conversation: (id: string) => `${BASE}/conversations/${encodeURIComponent(id)}`,
+  posts: `${BASE}/posts`,
+  post: (id: string) => `${BASE}/posts/${encodeURIComponent(id)}`,
+  albums: `${BASE}/albums`,
+  album: (id: string) => `${BASE}/albums/${encodeURIComponent(id)}`,
+  statistics: `${BASE}/statistics`,
+  deleted: `${BASE}/deleted`,
 };
+
+/** Lists, and what one of their items is called. */
+const ITEMS = { conversations: "conversation", posts: "post", albums: "album" } as const;
+const PAGES = ["conversations", "posts", "albums", "statistics", "deleted"] as const;
 
 class Router {
   #path = $state(location.pathname);
@@ -47,11 +63,14 @@ class Router {
 function match(path: string): Route {
   const [view, id, ...rest] = path.slice(BASE.length).split("/").filter(Boolean);
   if (!view) return { view: "gallery" };
-  if (view === "conversations" && !rest.length) {
-    return id ? { view: "conversation", id: decode(id) } : { view: "conversations" };
+  if (rest.length) return { view: "lost" };
+  if (id) {
+    if (view === "shared") return { view, token: decode(id) };
+    if (view in ITEMS) return { view: ITEMS[view as keyof typeof ITEMS], id: decode(id) };
+    return { view: "lost" };
   }
-  if (view === "shared" && id && !rest.length) return { view: "shared", token: decode(id) };
-  return { view: "lost" };
+  const page = PAGES.find((name) => name === view);
+  return page ? { view: page } : { view: "lost" };
 }
 
 /** What cannot be decoded stays as it is: nothing has such a name. */

@@ -15,6 +15,10 @@ export interface Shown {
 class Studio {
   /** What a new conversation is being started from: an image, or null for words alone. */
   starting = $state.raw<{ source: ImageData | null } | null>(null);
+  /** The references that a new post is being made with. */
+  posting = $state.raw<readonly ImageData[] | null>(null);
+  /** The images that are being put in an album, in lists that a mutation takes. */
+  filing = $state.raw<readonly string[][] | null>(null);
   shown = $state.raw<Shown | null>(null);
   /** The first of two images to compare, and both. */
   comparing = $state.raw<ImageData | null>(null);
@@ -25,6 +29,11 @@ class Studio {
   start(source: ImageData | null): void {
     this.shown = null;
     this.starting = { source };
+  }
+
+  post(references: readonly ImageData[]): void {
+    this.shown = null;
+    this.posting = references;
   }
 
   show(image: ImageData, among: readonly ImageData[]): void {

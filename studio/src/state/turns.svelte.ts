@@ -32,10 +32,13 @@ export class Turns {
   }
 
   protected announce(output: OutputData): void {
-    const { label } = output.model;
-    if (output.status === "COMPLETED") announcer.speak(i18n.t.landed(label));
-    else if (output.status === "FAILED") {
-      announcer.speak(`${label}: ${i18n.byCode(output.error!.code, output.error!.message)}`);
-    } else if (output.status === "CANCELLED") announcer.speak(i18n.t.cancelledBy(label));
+    announceOutput(output);
   }
+}
+
+/** Tell who does not see it that an output has ended. */
+export function announceOutput({ status, error, model: { label } }: OutputData): void {
+  if (status === "COMPLETED") announcer.speak(i18n.t.landed(label));
+  else if (status === "FAILED") announcer.speak(`${label}: ${i18n.byCode(error!.code, error!.message)}`);
+  else if (status === "CANCELLED") announcer.speak(i18n.t.cancelledBy(label));
 }

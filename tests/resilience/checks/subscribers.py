@@ -44,6 +44,7 @@ def against_subscriber(subscriber: SubscriberLog, stored: Stored) -> Iterator[st
 def _against_order(subscriber: SubscriberLog) -> Iterator[str]:
     reached: dict[str, tuple[int, int]] = {}
     landed: dict[str, list[str]] = {}
+    complete: set[str] = set()
     for seen in subscriber.seen:
         for output in seen.turn["outputs"]:
             rank = output["attempt"], stage_of(OutputStatus(output["status"]))
@@ -51,8 +52,11 @@ def _against_order(subscriber: SubscriberLog) -> Iterator[str]:
             if rank < before:
                 yield f"{subscriber.name} saw {output['id']} go back from {before} to {rank}"
             images = [image["id"] for image in output["images"]]
-            if landed.get(output["id"], images) != images:
+            known = landed.get(output["id"], [])
+            if images[: len(known)] != known or (output["id"] in complete and images != known):
                 yield f"{subscriber.name} saw {output['id']} land twice"
+            if output["status"] == "COMPLETED":
+                complete.add(output["id"])
             if images:
                 landed[output["id"]] = images
             reached[output["id"]] = max(rank, before)

@@ -113,7 +113,9 @@ def _against_output(turn: Data, output: Data, wanted_off: set[str]) -> Iterator[
     elif code not in may_end_with(output["model"], turn["userMessage"], output["attempt"]):
         yield f"{output_id} by {output['model']} ended {status} with {code}"
     wanted = turn["options"]["imagesPerModel"] if status == "COMPLETED" else 0
-    if len(images) != wanted:
+    # What is cancelled when some of its images have landed is completed with those.
+    fewest = 1 if status == "COMPLETED" and output_id in wanted_off else wanted
+    if not fewest <= len(images) <= wanted:
         yield f"{output_id} is {status} with {len(images)} images, {wanted} were asked for"
     if output["completedAt"] is None or output["leaseUntil"] is not None:
         yield f"{output_id} is over, but has no end or a lease still"

@@ -139,8 +139,14 @@ class Invariants:
             or not (rules.may_be_retried(before.status) or _may_be_rewritten(before))
         ):
             self.object(f"{after.id} begins attempt {after.attempt} in {before.status}")
+        known = before.images if before is not None and after.attempt == before.attempt else ()
+        if after.images[: len(known)] != known:
+            self.object(f"{after.id} has lost images that had landed")
         if after.unfinished:
+            self._check_shown(parent, after)
             return
+        if after.images and after.status is not OutputStatus.COMPLETED:
+            self.object(f"{after.id} is {after.status}, with images")
         bill = bill_for(parent, after)
         self.ended[bill] = after
         self._check_money(after.id, after.attempt, _ENDS[after.status])
@@ -172,6 +178,17 @@ class Invariants:
         _, line = self.tables.ledger[cause, end]
         if line.reserved != -reserve.reserved or -line.balance > reserve.reserved:
             self.object(f"{output_id} in attempt {attempt} reserved {reserve}, then {line}")
+
+    def _check_shown(self, parent: Parent, output: Output) -> None:
+        """What has landed of an output that goes on is this attempt's own, and each run's once."""
+        bill = bill_for(parent, output)
+        for image in output.images:
+            if image.id not in self.tables.images:
+                self.object(f"{image.id} of {output.id} has no record")
+            if not self.bytes_kept.get(image.key, b"").endswith(str(bill).encode()):
+                self.object(f"{output.id} shows {image.id}, which was made for something else")
+        if len(output.images) > sum(run.landed for run in output.runs):
+            self.object(f"{output.id} has more images than runs that have landed")
 
     def _check_landing(self, parent: Parent, output: Output, bill: Bill) -> None:
         """What landed is this attempt's own, has records and bytes, and is paid for as it is."""
@@ -211,7 +228,8 @@ class Invariants:
         self.parents_deleted.add(parent.id)
         for output in parent.entries:
             if output.unfinished:
-                self._check_money(output.id, output.attempt, MovementKind.RELEASE)
+                end = MovementKind.CAPTURE if output.images else MovementKind.RELEASE
+                self._check_money(output.id, output.attempt, end)
                 self.deleted[bill_for(parent, output)] = output.id
 
     # The vendor and the object store

@@ -8,7 +8,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
@@ -23,7 +23,7 @@ from domain.conversations import Conversation
 from domain.errors import GenerationErrorCode
 from domain.idempotency import IdempotencyKey
 from domain.ids import ModelId, new_conversation_id, new_post_id, viewer_id_of
-from domain.images import Image
+from domain.images import Image, ImageRecord
 from domain.models import SQUARE, Resolution
 from domain.outputs import GenerationError, Preview, Report, Run, Usage
 from domain.parents import Parent, TurnOptions
@@ -309,7 +309,7 @@ async def work(both: Both) -> None:
         rejected=both.random.choice((True, False)),
         job=both.random.choice((None, {"id": "job"})),
     )
-    match both.random.randrange(9):
+    match both.random.randrange(11):
         case 0:
             await both.ask_with_claims("renew", lease=both.random.choice((OVER, LONG)))
         case 1:
@@ -326,16 +326,26 @@ async def work(both: Both) -> None:
         case 7:
             error = GenerationError(GenerationErrorCode.NO_IMAGE, retryable=True)
             await both.ask_with_claims("fail", error)
+        case 8 | 9:
+            runs = [replace(run, landed=True)]
+            await both.ask_with_claims("add_images", *delivered(both), runs=runs, caption=False)
         case _:
             await land(both)
 
 
-async def land(both: Both) -> None:
+def delivered(both: Both) -> tuple[list[ImageRecord], Report]:
     ours, _ = both.claimed[-1]
     records = [a_picture(ours.output.id) for _ in range(both.random.randint(1, 2))]
     usage = both.random.choice((None, Usage(1, None, 3)))
     report = Report(provider="$p", quality=None, size="$s", text="Done $x", usage=usage)
-    await both.ask_with_claims("land", records, report, caption=False)
+    return records, report
+
+
+async def land(both: Both) -> None:
+    records, report = delivered(both)
+    landed = both.random.choice((0, 0, 1))
+    await both.ask_with_claims("land", records, report, landed=landed, caption=False)
+    usage = report.usage
     delivery = CaptionDelivery(text="A $caption", provider="$p", usage=usage)
     await both.ask_with_claims("land_caption", delivery, caption=True)
     ids = [record.image.id for record in records]

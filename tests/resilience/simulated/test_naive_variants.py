@@ -33,6 +33,7 @@ from domain.outputs import (
     Report,
     Run,
 )
+from domain.parents import Parent
 from domain.services.commands import CommandService
 from domain.viewers import Viewer
 from tests.resilience.simulated.history import play
@@ -82,7 +83,7 @@ class AnyLease(Claims):
 class NoRelease(Claims):
     """A failure keeps what was reserved."""
 
-    def _fail(self, row: Row, output: Output, holding: Output, error: GenerationError) -> None:
+    def _fail(self, row: Row, output: Output, error: GenerationError) -> None:
         failed = self._tables.end(row, output, status=OutputStatus.FAILED, error=error)
         before = self._tables.put(row, [failed])
         self._tables.observer.committed(row.parent.owner_id, before, row.parent)
@@ -91,21 +92,35 @@ class NoRelease(Claims):
 class ReleaseAndCapture(Claims):
     """What landed is paid for, and given back as well."""
 
-    def land(self, claim: Claim, records: Sequence[ImageRecord], report: Report) -> bool:
-        landed = super().land(claim, records, report)
-        if landed:
-            self._tables.release(claim.parent.owner_id, [claim.output])
-        return landed
+    def land(
+        self, claim: Claim, records: Sequence[ImageRecord], report: Report, *, landed: int = 0
+    ) -> bool:
+        has_landed = super().land(claim, records, report, landed=landed)
+        if has_landed:
+            self._tables.settle(claim.parent, [replace(claim.output, images=())])
+        return has_landed
 
 
 class PayLater(Claims):
     """The state moves in one transaction, the money in another: never, if the worker dies."""
 
-    def land(self, claim: Claim, records: Sequence[ImageRecord], report: Report) -> bool:
+    def land(
+        self, claim: Claim, records: Sequence[ImageRecord], report: Report, *, landed: int = 0
+    ) -> bool:
         ledger, accounts = dict(self._tables.ledger), dict(self._tables.accounts)
-        landed = super().land(claim, records, report)
+        has_landed = super().land(claim, records, report, landed=landed)
         self._tables.ledger, self._tables.accounts = ledger, accounts
-        return landed
+        return has_landed
+
+
+class ForgetWhoHasLanded(Claims):
+    """Images are shown before the journal says whose they are."""
+
+    def add_images(
+        self, claim: Claim, records: Sequence[ImageRecord], report: Report, *, runs: Sequence[Run]
+    ) -> bool:
+        forgetful = [replace(run, landed=False) for run in runs]
+        return super().add_images(claim, records, report, runs=forgetful)
 
 
 class ForgetWhatIsAtWork(Conversations):
@@ -161,8 +176,8 @@ class KeepWhatWaits(Tables):
 class ForgetWhatWaits(Tables):
     """What ends with a caption keeps what was reserved for it."""
 
-    def release(self, viewer_id: ViewerId, outputs: Iterable[Output]) -> None:
-        super().release(viewer_id, [one for one in outputs if not one.waits])
+    def settle(self, parent: Parent, outputs: Iterable[Output]) -> None:
+        super().settle(parent, [one for one in outputs if not one.waits])
 
 
 class SayNothing(Claims):
@@ -197,6 +212,7 @@ class LateBucket(Bucket):
         (Parts(claims=NoFence), "the vendor was paid 2 times"),
         (Parts(claims=NoStatus), "within an attempt"),
         (Parts(claims=NoAttempt), "in attempt 2 ended with"),
+        (Parts(claims=ForgetWhoHasLanded), "more images than runs that have landed"),
         (Parts(claims=AnyLease), "is claimed while its lease is alive"),
         (Parts(claims=NoRelease), "the outputs hold"),
         (Parts(claims=ReleaseAndCapture), "the outputs hold"),
@@ -243,6 +259,10 @@ async def _cancel_jobs_at_once(self: OutputRun) -> None:
     await self._work.cancel_jobs()
 
 
+def _end_as_asked(status: OutputStatus, *, has_images: bool) -> OutputStatus:
+    return status
+
+
 def _is_free_without_caption(output: rules.OutputState, now: datetime) -> bool:
     return output.status in UNFINISHED and not rules.is_held(output, now)
 
@@ -269,6 +289,7 @@ async def _take_what_has_run_out(self: Sweeper, min_queued: timedelta, *, expire
             _cancel_jobs_at_once,
             "cancelled, but still wanted",
         ),
+        (rules, "end_of", _end_as_asked, "with images"),
         (rules, "_is_free", _is_free_without_caption, "is begun before its caption is there"),
         (Lease, "_keep", _renew_nothing, "which is well"),
         (Claim, "seconds_left", 10_000.0, "is stuck"),

@@ -1,8 +1,9 @@
 """What workers read and write of outputs: the model of `storage/mongo/claims.py`."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import timedelta
+from typing import Any
 
 from domain.captions import CaptionDelivery
 from domain.claims import Claim, Waiting
@@ -151,32 +152,44 @@ class Claims:
         self._tables.observer.committed(row.parent.owner_id, before, row.parent)
         return True
 
-    def land(self, claim: Claim, records: Sequence[ImageRecord], report: Report) -> bool:
+    def add_images(
+        self, claim: Claim, records: Sequence[ImageRecord], report: Report, *, runs: Sequence[Run]
+    ) -> bool:
+        tables = self._tables
+        row, output = self._held(claim)
+        if row is None or output is None or {one.image for one in records} & {*output.images}:
+            return False
+        self._insert(claim, records)
+        shown = replace(
+            output,
+            images=(*output.images, *(record.image for record in records)),
+            runs=tuple(rules.furthest_runs(output.runs, runs)),
+            **_reported(report),
+        )
+        before = tables.put(row, [shown])
+        tables.observer.committed(row.parent.owner_id, before, row.parent)
+        return True
+
+    def land(
+        self, claim: Claim, records: Sequence[ImageRecord], report: Report, *, landed: int = 0
+    ) -> bool:
         tables, held = self._tables, claim.output.credits_reserved
         row, output = self._held(claim)
         if row is None or output is None:
             return False
         asked = claim.parent.options.images_per_model
-        charged = charge_for(held, delivered=len(records), asked=asked)
-        landed = tables.end(
+        charged = charge_for(held, delivered=landed + len(records), asked=asked)
+        completed = tables.end(
             row,
             output,
             status=OutputStatus.COMPLETED,
-            images=tuple(record.image for record in records),
-            provider=report.provider,
-            quality=report.quality,
-            size=report.size,
-            text=report.text,
-            usage=report.usage,
-            drift=report.drift,
+            images=(*output.images, *(record.image for record in records)),
             preview=None,
             credits_charged=charged,
+            **_reported(report),
         )
-        for record in records:
-            if record.image.id in tables.images:
-                raise WrittenTwice(record.image.id)
-            tables.images[record.image.id] = claim.parent.owner_id, record
-        before = tables.put(row, [landed])
+        self._insert(claim, records)
+        before = tables.put(row, [completed])
         movement = captured(claim.output.id, claim.output.attempt, held, charged=charged)
         tables.move(claim.parent.owner_id, [movement])
         tables.observer.committed(row.parent.owner_id, before, row.parent)
@@ -216,7 +229,7 @@ class Claims:
         row, output = self._held(claim)
         if row is None or output is None:
             return False
-        self._fail(row, output, claim.output, error)
+        self._fail(row, output, error)
         return True
 
     def end_overdue(self, *, max_queued: timedelta, limit: int) -> Sequence[OutputId]:
@@ -229,7 +242,7 @@ class Claims:
         parent_ids = list(dict.fromkeys(row.parent.id for row, _ in overdue))[:limit]
         ended = [(row, output) for row, output in overdue if row.parent.id in parent_ids]
         for row, output in ended:
-            self._fail(row, output, output, rules.TIMED_OUT)
+            self._fail(row, output, rules.TIMED_OUT)
         return [output.id for _, output in ended]
 
     def may_be_claimed(self, row: Row, output: Output) -> bool:
@@ -242,13 +255,20 @@ class Claims:
     def holds(self, claim: Claim, output: Output) -> bool:
         return rules.may_write(claim.output, output)
 
-    def _fail(self, row: Row, output: Output, holding: Output, error: GenerationError) -> None:
+    def _fail(self, row: Row, output: Output, error: GenerationError) -> None:
         tables = self._tables
-        failed = tables.end(row, output, status=OutputStatus.FAILED, error=error)
+        failed = tables.end_early(row, output, status=OutputStatus.FAILED, error=error)
         others = tables.end_with_caption(row, [failed])
         before = tables.put(row, [failed, *tables.cancel(row, others)])
-        tables.release(row.parent.owner_id, [holding, *others])
+        tables.settle(row.parent, [output, *others])
         tables.observer.committed(row.parent.owner_id, before, row.parent)
+
+    def _insert(self, claim: Claim, records: Sequence[ImageRecord]) -> None:
+        images = self._tables.images
+        for record in records:
+            if record.image.id in images:
+                raise WrittenTwice(record.image.id)
+            images[record.image.id] = claim.parent.owner_id, record
 
     def _find(
         self, output_id: OutputId, tables: Tables, *, owner_id: ViewerId
@@ -274,6 +294,10 @@ class Claims:
             for output in row.parent.entries
             if output.unfinished
         ]
+
+
+def _reported(report: Report) -> dict[str, Any]:
+    return {one.name: getattr(report, one.name) for one in fields(Report)}
 
 
 def _waiting(row: Row, output: Output) -> Waiting:

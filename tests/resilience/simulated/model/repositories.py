@@ -277,7 +277,7 @@ class Outputs:
         ]
         others = tables.end_with_caption(row, cancelled)
         before = tables.put(row, [*cancelled, *tables.cancel(row, others)])
-        tables.release(viewer_id, [*ended, *others])
+        tables.settle(row.parent, [*ended, *others])
         tables.observer.committed(viewer_id, before, row.parent)
         return row.parent
 
@@ -415,8 +415,8 @@ def delete_parents(
     gone = [one for output in outputs for one in output.images if one.id not in kept]
     for image in gone:
         del tables.images[image.id]
-    entries = [entry for parent in parents for entry in parent.entries]
-    tables.release(viewer_id, [entry for entry in entries if entry.unfinished])
+    for parent in parents:
+        tables.settle(parent, [entry for entry in parent.entries if entry.unfinished])
     for parent in parents:
         tables.observer.committed(viewer_id, parent, None)
     previews = [output.preview.key for output in outputs if output.preview]

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeAlias
 from domain.captions import PlannedCaption
 from domain.changes import ClusterTime
 from domain.conversations import Conversation
-from domain.credits import Account, Movement, MovementKind, released, reserved
+from domain.credits import Account, Movement, MovementKind, charge_for, reserved, settled
 from domain.errors import DarkroomError
 from domain.execution import rules
 from domain.idempotency import IdempotencyKey, IdempotencyRecord
@@ -221,8 +221,23 @@ class Tables:
             and rules.is_cancelled_with_caption(row.state(output), caption)
         ]
 
+    def end_early(self, row: Row, output: Output, **changes: Any) -> Output:
+        """One that has not delivered all: what has images is completed with those."""
+        if not output.images:
+            return self.end(row, output, **changes)
+        asked = row.parent.options.images_per_model
+        return self.end(
+            row,
+            output,
+            status=rules.end_of(changes["status"], has_images=True),
+            preview=None,
+            credits_charged=charge_for(
+                output.credits_reserved, delivered=len(output.images), asked=asked
+            ),
+        )
+
     def cancel(self, row: Row, outputs: Iterable[Output]) -> list[Output]:
-        return [self.end(row, one, status=OutputStatus.CANCELLED) for one in outputs]
+        return [self.end_early(row, one, status=OutputStatus.CANCELLED) for one in outputs]
 
     def move(self, viewer_id: ViewerId, movements: Iterable[Movement]) -> None:
         for movement in movements:
@@ -252,10 +267,21 @@ class Tables:
             viewer_id, [reserved(one.id, one.attempt, one.credits_reserved) for one in outputs]
         )
 
-    def release(self, viewer_id: ViewerId, outputs: Iterable[Output]) -> None:
-        """What these outputs, as they stood, had reserved."""
+    def settle(self, parent: Parent, outputs: Iterable[Output]) -> None:
+        """What these outputs of a parent, as they stood, had reserved."""
+        asked = parent.options.images_per_model
         self.move(
-            viewer_id, [released(one.id, one.attempt, one.credits_reserved) for one in outputs]
+            parent.owner_id,
+            [
+                settled(
+                    one.id,
+                    one.attempt,
+                    one.credits_reserved,
+                    delivered=len(one.images),
+                    asked=asked,
+                )
+                for one in outputs
+            ],
         )
 
     def is_used(self, viewer_id: ViewerId, key: IdempotencyKey | None) -> bool:

@@ -1,0 +1,50 @@
+"""Deletes what has had its time, with its bytes: files of uploads, ZIPs of exports, and deleted
+conversations that can no longer be restored.
+
+These are known, and need no search: the caution of orphan collection is not for them. Only the
+images of deleted conversations are left alone where another database uses the store, since a copy
+of this one may have restored them.
+"""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Final
+
+from domain.cleanup.store_ownership import StoreOwnership
+from domain.ports.cleanup import ExpiringRepository, PeriodicJobRepository
+
+EVERY: Final = timedelta(seconds=45)
+"""Shorter than the interval between two checks, so that a single process runs it every time."""
+_AT_ONCE: Final = 1000
+
+
+class ExpiryCleaner:
+    def __init__(
+        self,
+        periodic_jobs: PeriodicJobRepository,
+        ownership: StoreOwnership,
+        *,
+        expiring: Mapping[str, ExpiringRepository],
+        restorable: Mapping[str, ExpiringRepository],
+        every: timedelta = EVERY,
+    ) -> None:
+        self._periodic_jobs = periodic_jobs
+        self._ownership = ownership
+        self._expiring = {**expiring, **restorable}
+        self._restorable = restorable.keys()
+        self._every = every
+
+    async def clean(self) -> None:
+        """Do what is due, unless another process does it."""
+        for name, records in self._expiring.items():
+            if await self._periodic_jobs.begin(name, every=self._every) is None:
+                continue
+            over = await records.over(limit=_AT_ONCE)
+            if not over or (name in self._restorable and await self._is_shared()):
+                continue
+            # Forgotten only after the deletion: an interrupted job runs again.
+            await self._ownership.objects.delete([key for keys in over.values() for key in keys])
+            await records.forget(over)
+
+    async def _is_shared(self) -> bool:
+        return bool((await self._ownership.owners()).others)

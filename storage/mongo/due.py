@@ -1,0 +1,37 @@
+"""Which process does a job next, by the database's clock.
+
+The document of a job is made by the first process that asks for it. To ask for one that is not due
+writes nothing.
+"""
+
+import secrets
+from datetime import timedelta
+from typing import Final
+
+from pymongo import ReturnDocument
+from pymongo.asynchronous.collection import AsyncCollection
+
+from storage.mongo.collections import Document
+from storage.mongo.output_rules import from_now
+
+_DUE: Final[Document] = {"$lte": ["$notBefore", "$$NOW"]}
+"""Missing sorts before every date, so that a new one is due."""
+
+
+async def begin_if_due(
+    jobs: AsyncCollection[Document], name: str, *, every: timedelta
+) -> Document | None:
+    """Begin the job, which nobody else then does for so long. None if another process does it."""
+    ours = secrets.token_hex(8)
+    begun: Document = {
+        "times": {"$add": [{"$ifNull": ["$times", -1]}, 1]},
+        "begunBy": ours,
+        "begunAt": "$$NOW",
+        "notBefore": from_now(every),
+    }
+    changes = {field: {"$cond": [_DUE, value, f"${field}"]} for field, value in begun.items()}
+    found = await jobs.find_one_and_update(
+        {"_id": name}, [{"$set": changes}], upsert=True, return_document=ReturnDocument.AFTER
+    )
+    assert found is not None, "It is made where there is none."
+    return found if found["begunBy"] == ours else None

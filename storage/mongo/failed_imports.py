@@ -1,0 +1,75 @@
+"""What an import that failed has made, to be taken back: found by `importId`."""
+
+from domain.ids import ImportId, PostId, ViewerId
+from storage.mongo.collections import Document
+from storage.mongo.images import delete_image_records, find_used_images, image_keys
+from storage.mongo.parents import delete_parents
+from storage.mongo.transaction import Transaction
+
+
+async def take_some_back(
+    transaction: Transaction, viewer_id: ViewerId, import_id: ImportId, *, limit: int
+) -> tuple[list[str], bool]:
+    """Delete about so many of its records, last in the transaction. Return the keys of bytes that
+    nothing refers to from then on, and whether there is nothing left.
+    """
+    made: Document = {"ownerId": viewer_id, "importId": import_id}
+    # In this order: turns, posts and albums use its images.
+    turns = await _find_ids(transaction, "turns", made, limit=limit)
+    if turns:
+        await transaction.turns.delete_many({"_id": {"$in": turns}, "ownerId": viewer_id})
+        return [], False
+    if await _find_ids(transaction, "posts", made, limit=1):
+        return await _delete_a_post(transaction, viewer_id, made), False
+    albums = await _find_ids(transaction, "albums", made, limit=limit)
+    if albums:
+        entries: Document = {"ownerId": viewer_id, "albumId": {"$in": albums}}
+        await transaction.albums.delete_many({"_id": {"$in": albums}, "ownerId": viewer_id})
+        await transaction.album_images.delete_many(entries)
+        return [], False
+    return await _delete_images(transaction, viewer_id, made, limit=limit)
+
+
+async def _delete_a_post(
+    transaction: Transaction, viewer_id: ViewerId, made: Document
+) -> list[str]:
+    """The viewer has seen it, and may have something run for it: one post at a time."""
+    [post_id] = await _find_ids(transaction, "posts", made, limit=1)
+    return await delete_parents(
+        transaction,
+        viewer_id,
+        {"_id": post_id, "ownerId": viewer_id},
+        among=transaction.posts,
+        besides=PostId(post_id),
+        keep_images=True,
+    )
+
+
+async def _delete_images(
+    transaction: Transaction, viewer_id: ViewerId, made: Document, *, limit: int
+) -> tuple[list[str], bool]:
+    shown = {"key": 1, "renditionWidths": 1}
+    images = await transaction.images.find(made, shown).limit(limit).to_list()
+    ids = [image["_id"] for image in images]
+    if not ids:
+        return [], True
+    used = await find_used_images(transaction, viewer_id, ids=ids)
+    used |= set(
+        await transaction.album_images.distinct(
+            "imageId", {"ownerId": viewer_id, "imageId": {"$in": ids}}
+        )
+    )
+    # What the viewer has used since is theirs.
+    await transaction.images.update_many(
+        {"_id": {"$in": [*used]}, "ownerId": viewer_id}, {"$unset": {"importId": 1}}
+    )
+    gone = [image for image in images if image["_id"] not in used]
+    await delete_image_records(transaction, viewer_id, ids=[image["_id"] for image in gone])
+    return [key for image in gone for key in image_keys(image)], False
+
+
+async def _find_ids(
+    transaction: Transaction, name: str, made: Document, *, limit: int
+) -> list[str]:
+    found = transaction.collection(name).find(made, {"_id": 1}).limit(limit)
+    return [one["_id"] for one in await found.to_list()]

@@ -1,0 +1,172 @@
+"""Imports: what they make, in transactions that conflict with the deletion of their job."""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import timedelta
+from typing import Final
+
+from domain.albums import Album
+from domain.conflicts import Conflict
+from domain.conversations import Conversation
+from domain.export_format import images_of
+from domain.ids import ImageId
+from domain.images import ImageRecord
+from domain.jobs import Import, JobClaim, TakenBack
+from domain.outputs import GenerationError, OutputStatus
+from domain.parents import Parent
+from domain.posts import Post
+from domain.turns import Turn
+from storage.mongo.albums import new_album, replace_images
+from storage.mongo.collections import Document
+from storage.mongo.conversations import imported_conversation
+from storage.mongo.database import repository
+from storage.mongo.failed_imports import take_some_back
+from storage.mongo.images import hold_images, record_document
+from storage.mongo.jobs import (
+    MongoJobRepository,
+    common_fields,
+    ending,
+    giving_up,
+    held,
+    read_error,
+)
+from storage.mongo.posts import imported_post
+from storage.mongo.transaction import Abort, SessionCollection, Transaction
+from storage.mongo.turns import imported_turn
+
+_AT_ONCE: Final = 100
+
+
+@repository
+class MongoImportRepository(MongoJobRepository[Import]):
+    """See `domain.ports.ImportRepository`. All that is written together with a claim conflicts with
+    the deletion of its job, which is the first thing that is deleted of a viewer.
+    """
+
+    _name = "imports"
+    _takes_back = True
+
+    async def expect_bytes(self, claim: JobClaim[Import], keys: Sequence[str]) -> bool:
+        return await self._write(claim, [{"$set": {"keysLeft": list(keys)}}])
+
+    async def add_images(self, claim: JobClaim[Import], records: Sequence[ImageRecord]) -> bool:
+        async def work(transaction: Transaction) -> None:
+            await _touch(transaction, claim)
+            documents = [record_document(claim.job.owner_id, one) for one in records]
+            await transaction.images.insert_many(_marked(documents, claim))
+
+        return await self._do(work)
+
+    async def add_turns(self, claim: JobClaim[Import], turns: Sequence[Turn]) -> bool:
+        async def work(transaction: Transaction) -> None:
+            await _touch(transaction, claim)
+            await _hold(transaction, claim, turns)
+            await _replace(transaction.turns, claim, map(imported_turn, turns))
+
+        return await self._do(work)
+
+    async def add_posts(self, claim: JobClaim[Import], posts: Sequence[Post]) -> bool:
+        async def work(transaction: Transaction) -> None:
+            await _touch(transaction, claim)
+            await _hold(transaction, claim, posts)
+            await _replace(transaction.posts, claim, map(imported_post, posts))
+
+        return await self._do(work)
+
+    async def add_album(
+        self, claim: JobClaim[Import], album: Album, image_ids: Sequence[ImageId]
+    ) -> bool:
+        async def work(transaction: Transaction) -> None:
+            await _touch(transaction, claim)
+            document = new_album(claim.job.owner_id, album, image_count=len(image_ids))
+            await _replace(transaction.albums, claim, [document])
+            await replace_images(transaction, claim.job.owner_id, album.id, image_ids)
+
+        return await self._do(work)
+
+    async def give_up(self, claim: JobClaim[Import], error: GenerationError) -> bool:
+        return await self._write(claim, giving_up(error))
+
+    async def take_back(self, claim: JobClaim[Import], *, limit: int) -> TakenBack | None:
+        async def work(transaction: Transaction) -> TakenBack:
+            await _touch(transaction, claim)
+            keys, is_all = await take_some_back(
+                transaction, claim.job.owner_id, claim.job.id, limit=limit
+            )
+            left = {"$set": {"keysLeft": keys}}
+            await transaction.imports.update_one(held(claim), left)
+            return TakenBack(keys, is_all)
+
+        done = await self._database.transact(work, account=claim.job.owner_id)
+        return None if isinstance(done, Conflict) else done.result
+
+    async def complete(
+        self,
+        claim: JobClaim[Import],
+        conversations: Sequence[tuple[Conversation, str]],
+        *,
+        kept: timedelta,
+    ) -> bool:
+        async def work(transaction: Transaction) -> None:
+            first_id = conversations[0][0].id if conversations else None
+            done = await transaction.imports.update_one(
+                held(claim), ending(OutputStatus.COMPLETED, kept=kept, conversationId=first_id)
+            )
+            if not done.matched_count:
+                raise Abort(Conflict.STALE)
+            sources = {one.source_image.id for one, _ in conversations if one.source_image}
+            await hold_images(transaction, claim.job.owner_id, ids=sources)
+            for begin in range(0, len(conversations), _AT_ONCE):
+                some = conversations[begin : begin + _AT_ONCE]
+                await transaction.conversations.insert_many(
+                    imported_conversation(one, texts) for one, texts in some
+                )
+
+        return await self._do(work)
+
+    async def _do(self, work: Callable[[Transaction], Awaitable[None]]) -> bool:
+        return not isinstance(await self._database.transact(work), Conflict)
+
+    def _to_document(self, job: Import) -> Document:
+        return {"uploadId": job.upload_id, "key": job.key, "conversationId": None}
+
+    def _read(self, document: Document) -> Import:
+        return Import(
+            id=document["_id"],
+            upload_id=document["uploadId"],
+            key=document["key"],
+            conversation_id=document["conversationId"],
+            failure=read_error(document["failure"]) if "failure" in document else None,
+            keys_left=document.get("keysLeft", ()),
+            **common_fields(document),
+        )
+
+
+async def _touch(transaction: Transaction, claim: JobClaim[Import]) -> None:
+    touched = await transaction.imports.update_one(
+        held(claim), {"$inc": {"writes": 1}, "$unset": {"keysLeft": 1}}
+    )
+    if not touched.matched_count:
+        raise Abort(Conflict.STALE)
+
+
+async def _hold(
+    transaction: Transaction, claim: JobClaim[Import], parents: Iterable[Parent]
+) -> None:
+    # One may have been deleted from the gallery meanwhile: the next try makes it again.
+    used = {image.id for parent in parents for image in images_of(parent)}
+    await hold_images(transaction, claim.job.owner_id, ids=used)
+
+
+async def _replace(
+    collection: SessionCollection, claim: JobClaim[Import], documents: Iterable[Document]
+) -> None:
+    """Insert the documents, in place of those of an earlier try."""
+    marked = list(_marked(documents, claim))
+    ids = [one["_id"] for one in marked]
+    await collection.delete_many({"_id": {"$in": ids}, "ownerId": claim.job.owner_id})
+    await collection.insert_many(marked)
+
+
+def _marked(documents: Iterable[Document], claim: JobClaim[Import]) -> Iterable[Document]:
+    """By the import, so that they are found if it fails."""
+    return ({**one, "importId": claim.job.id} for one in documents)

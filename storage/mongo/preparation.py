@@ -1,0 +1,102 @@
+"""Collections and indexes are made by one process, however many start at the same time."""
+
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any, Final
+
+import pymongo
+import structlog
+from pymongo import IndexModel
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import DuplicateKeyError, OperationFailure
+
+from storage.mongo.collections import INDEXES, RETIRED_INDEXES, Document
+from storage.mongo.due import begin_if_due
+
+log = structlog.get_logger(__name__)
+
+BUILD_SECONDS: Final = 6 * 3600
+"""How long the index of a large collection may take. Meanwhile others wait, and do not serve."""
+_LEASE: Final = timedelta(seconds=30)
+"""After which another process builds as well. It does no harm: the database builds an index once,
+and has the second one wait for it.
+"""
+_JOBS: Final = "chores"
+_JOB: Final = "indexes"
+_LOOK_AGAIN_SECONDS: Final = (0.1, 0.4)
+_MOST_LOOKS: Final = BUILD_SECONDS
+_NAMESPACE_EXISTS: Final = 48
+
+Missing = Mapping[str, Sequence[IndexModel]]
+"""The indexes that are missing, by the names of their collections. Of one that has retired indexes,
+there may be none.
+"""
+
+
+async def prepare(database: AsyncDatabase[Document]) -> None:
+    """Make the collections and indexes that are not there yet, or wait until another has made
+    them.
+    """
+    for _ in range(_MOST_LOOKS):
+        if not await _find_missing(database):
+            return
+        if await _may_build(database):
+            try:
+                # Another process may have been faster than the look above.
+                await _build(database, await _find_missing(database))
+            finally:
+                await database[_JOBS].delete_one({"_id": _JOB})
+            return
+        await asyncio.sleep(random.uniform(*_LOOK_AGAIN_SECONDS))
+
+
+async def _find_missing(database: AsyncDatabase[Document]) -> Missing:
+    existing = set(await database.list_collection_names())
+    missing: dict[str, Sequence[IndexModel]] = {}
+    for name, indexes in INDEXES.items():
+        if name not in existing:
+            missing[name] = indexes
+            continue
+        found = [_described(one) async for one in await database[name].list_indexes()]
+        lacking = [one for one in indexes if _described(one.document) not in found]
+        retired = RETIRED_INDEXES.get(name, ())
+        if lacking or any(one["name"] in retired for one in found):
+            missing[name] = lacking
+    return missing
+
+
+def _described(index: Mapping[str, Any]) -> Document:
+    return {**index, "key": list(index["key"].items()), "v": None}
+
+
+async def _may_build(database: AsyncDatabase[Document]) -> bool:
+    try:
+        return await begin_if_due(database[_JOBS], _JOB, every=_LEASE) is not None
+    except DuplicateKeyError:  # another process has made it at the same time
+        return False
+
+
+async def _build(database: AsyncDatabase[Document], missing: Missing) -> None:
+    existing = set(await database.list_collection_names())
+    with pymongo.timeout(BUILD_SECONDS):
+        for name, indexes in missing.items():
+            for retired in RETIRED_INDEXES.get(name, ()):
+                with suppress(OperationFailure):  # there is none
+                    await database[name].drop_index(retired)
+            if name not in existing:
+                await _create(database, name)
+            elif indexes:
+                log.info("building indexes", collection=name, count=len(indexes))
+            if indexes:
+                await database[name].create_indexes(list(indexes))
+
+
+async def _create(database: AsyncDatabase[Document], name: str) -> None:
+    try:
+        await database.create_collection(name, check_exists=False)
+    except OperationFailure as error:
+        if error.code != _NAMESPACE_EXISTS:  # another process came first
+            raise

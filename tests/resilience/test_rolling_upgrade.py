@@ -1,0 +1,51 @@
+"""Two releases side by side on one database, under load, and then each in the other's place."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.releases import check_out, previous_release
+from tests.resilience.runs import SETTINGS, Plan, run_storm
+from tests.resilience.scale import THOROUGH, kills
+from tests.resilience.sites import Arrangement
+from tests.resilience.storm import to_terminal
+from tests.resilience.test_storm import Record, publish
+from tests.tools import need
+
+
+@pytest.fixture(scope="module")
+def previous(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the code of the release before this one is."""
+    need("history")
+    revision = previous_release()
+    assert revision is not None
+    return check_out(revision, tmp_path_factory.mktemp("previous"))
+
+
+async def test_nothing_is_lost_while_two_releases_run_side_by_side_and_change_places(
+    previous: Path, tmp_path: Path, record_property: Record
+) -> None:
+    arrangement = Arrangement(
+        apis=2 if THOROUGH else 1,
+        workers=2,
+        fal=True,
+        settings=SETTINGS,
+        roots={"api-1": previous, "worker-0": previous},
+    )
+    plan = Plan(
+        name="rollout",
+        arrangement=arrangement,
+        kills=kills(3, share=0.16),
+        weights={},
+        other_release=previous,
+    )
+
+    run = await run_storm(plan, tmp_path, tell=to_terminal)
+
+    publish(plan, run, record_property)
+    assert run.objections == []
+    assert _with_tracebacks(tmp_path) == []
+
+
+def _with_tracebacks(folder: Path) -> list[str]:
+    return [path.name for path in folder.glob("*-?.log") if "Traceback" in path.read_text()]

@@ -1,0 +1,213 @@
+"""Many images in a real browser: found, selected, put in albums, and scrolled through."""
+
+import os
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from playwright.async_api import Page, expect
+from pymongo import AsyncMongoClient
+
+from domain.ids import new_image_id, viewer_id_of
+from edge.dev_tokens import ISSUER
+from tests.conftest import Darkroom
+from tests.operations import conversation_with
+from tests.studio.conftest import OpenStudio, find_barriers
+from tests.tools import find_tool
+
+PICTURES = int(os.environ.get("DARKROOM_TEST_PICTURES", "400"))
+"""`make resilience PICTURES=5000` scrolls through more."""
+MOST_TILES = 120
+"""As many as there are on three screens, and some."""
+SCROLL_THROUGH = """
+async () => {
+  const frame = () => new Promise(requestAnimationFrame);
+  const list = document.querySelector("[role=list]");
+  let blank = 0, tiles = 0, frames = 0, slow = 0, still = 0, before = performance.now();
+  const look = () => {
+    const { top, bottom } = list.getBoundingClientRect();
+    const from = Math.max(top, 0), to = Math.min(bottom, innerHeight);
+    const rows = [...list.children].map((row) => row.getBoundingClientRect());
+    rows.sort((one, other) => one.top - other.top);
+    let covered = from;
+    for (const row of rows) if (row.top - covered <= 8.5) covered = Math.max(covered, row.bottom);
+    if (covered < to - 8.5) blank += 1;
+    tiles = Math.max(tiles, list.querySelectorAll("figure").length);
+  };
+  while (still < 200) {
+    const at = scrollY;
+    scrollBy(0, 300);
+    await frame();
+    const now = performance.now();
+    if (now - before > 50) slow += 1;
+    before = now;
+    frames += 1;
+    still = scrollY === at ? still + 1 : 0;
+    if (still > 20 && document.querySelector(".end")) break;
+    look();
+  }
+  for (const part of [0.5, 0, 0.8, 0.2]) {
+    scrollTo(0, part * document.body.scrollHeight);
+    await frame();
+    look();
+  }
+  return { blank, tiles, frames, slow };
+}
+"""
+"""At 300 pixels a frame, which no person can read, then with jumps."""
+
+
+async def copy_images(darkroom: Darkroom, viewer: str, count: int) -> None:
+    """Give the viewer many images, which share the files of the samples."""
+    uri = darkroom.settings.mongodb_uri
+    assert uri is not None
+    async with AsyncMongoClient[dict[str, Any]](uri.get_secret_value()) as client:
+        images = client[darkroom.settings.mongodb_database]["images"]
+        owner = viewer_id_of(ISSUER, viewer)
+        samples = await images.find({"ownerId": owner}).to_list()
+        await images.insert_many(
+            [samples[number % len(samples)] | {"_id": new_image_id()} for number in range(count)]
+        )
+
+
+async def heap_megabytes(page: Page) -> float:
+    session = await page.context.new_cdp_session(page)
+    await session.send("HeapProfiler.collectGarbage")
+    usage = await session.send("Runtime.getHeapUsage")
+    return float(usage["usedSize"]) / 1e6
+
+
+async def select(page: Page, *positions: int) -> None:
+    await page.get_by_role("button", name="Select", exact=True).click()
+    for position in positions:
+        await page.locator("figure .open").nth(position).click()
+    await expect(page.get_by_text(f"{len(positions)} selected")).to_be_visible()
+
+
+@pytest.fixture
+def viewer() -> str:
+    return f"viewer {uuid4().hex}"
+
+
+async def test_thousands_of_images_are_scrolled_through_without_a_blank_frame(
+    darkroom: Darkroom, viewer: str, open_studio: OpenStudio
+) -> None:
+    """Only what is near the screen exists, and memory does not grow with what was passed."""
+    assert await darkroom.client(viewer)("{ viewer { id } }")
+    await copy_images(darkroom, viewer, PICTURES - 4)
+    page = await open_studio(darkroom, viewer)
+    await expect(page.locator("figure").first).to_be_visible()
+    before = await heap_megabytes(page)
+
+    seen = await page.evaluate(SCROLL_THROUGH)
+
+    after = await heap_megabytes(page)
+    print(f"{PICTURES} pictures: {seen}, {before:.1f} to {after:.1f} MB")  # noqa: T201
+    await expect(page.get_by_text("That is everything.")).to_be_attached()
+    assert seen["blank"] == 0
+    assert seen["frames"] > PICTURES / 20
+    assert seen["tiles"] <= MOST_TILES
+    # An image is known by its texts and URLs, some 3 KB.
+    assert after - before < 12 + PICTURES * 0.008
+
+
+async def test_images_are_found_by_their_prompts_and_models(
+    darkroom: Darkroom, viewer: str, open_studio: OpenStudio
+) -> None:
+    await conversation_with(darkroom.client(viewer), userMessage="A green heron by a pond")
+    page = await open_studio(darkroom, viewer)
+    await expect(page.locator("figure")).to_have_count(5)
+
+    await page.get_by_label("Search pictures").fill("heron")
+    await expect(page.locator("figure")).to_have_count(1)
+    await page.get_by_label("Search pictures").fill("zebra")
+    await expect(page.get_by_text("Nothing found")).to_be_visible()
+    await page.get_by_label("Search pictures").fill("")
+    await expect(page.locator("figure")).to_have_count(5)
+    await page.get_by_label("Pictures by model").select_option("local-silver")
+    await expect(page.locator("figure")).not_to_have_count(5)
+
+
+async def test_several_are_selected_marked_and_deleted(
+    darkroom: Darkroom, viewer: str, open_studio: OpenStudio
+) -> None:
+    """What a conversation needs stays, and the person is told."""
+    client = darkroom.client(viewer)
+    images = (await client("{ viewer { images { nodes { id } } } }"))["viewer"]["images"]["nodes"]
+    await conversation_with(client, sourceImageId=images[0]["id"])
+    page = await open_studio(darkroom, viewer)
+    await expect(page.locator("figure")).to_have_count(5)
+
+    await select(page, 1, 2, 3)
+    if find_tool("studio"):
+        assert await find_barriers(page) == []
+    await page.get_by_role("button", name="Favourite", exact=True).click()
+    await expect(page.get_by_role("button", name="No favourite")).to_be_visible()
+    page.on("dialog", lambda dialog: dialog.accept())
+    await page.get_by_role("button", name="Delete", exact=True).click()
+
+    await expect(page.locator("figure")).to_have_count(3)
+    said = "2 images are deleted. 1 is used elsewhere and stays."
+    await expect(page.locator(".toasts li")).to_contain_text(said)
+    await page.keyboard.press("Escape")
+    await page.get_by_role("radio", name="Favourites").check(force=True)
+    await expect(page.locator("figure")).to_have_count(1)
+
+
+async def test_a_range_is_selected_by_the_keyboard(
+    darkroom: Darkroom, viewer: str, open_studio: OpenStudio
+) -> None:
+    page = await open_studio(darkroom, viewer)
+    await expect(page.locator("figure")).to_have_count(4)
+
+    await page.get_by_role("button", name="Select", exact=True).press("Enter")
+    await page.locator("figure .open").first.focus()
+    await page.keyboard.press("Enter")
+    for _ in range(2):
+        await page.keyboard.press("Tab")
+    await page.keyboard.press("Shift+Enter")
+
+    await expect(page.get_by_text("3 selected")).to_be_visible()
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_role("button", name="Upload", exact=True)).to_be_visible()
+
+
+async def test_an_album_from_its_first_image_to_its_end(
+    darkroom: Darkroom, viewer: str, open_studio: OpenStudio
+) -> None:
+    page = await open_studio(darkroom, viewer)
+    await expect(page.locator("figure")).to_have_count(4)
+
+    await select(page, 0, 1, 2)
+    await page.get_by_role("button", name="Add to album").click()
+    dialog = page.get_by_role("dialog", name="Add to album")
+    await dialog.get_by_label("Name of the album").fill("Boats")
+    await dialog.get_by_role("button", name="Create").click()
+    await expect(page.locator(".toasts li")).to_contain_text("Added to “Boats”")
+    await expect(dialog).to_have_count(0)
+
+    await page.get_by_role("link", name="Albums").click()
+    await page.get_by_role("link", name="Boats").click()
+    tiles = page.locator("figure img")
+    await expect(tiles).to_have_count(3)
+    order = [await tile.get_attribute("src") for tile in await tiles.all()]
+    await select(page, 0)
+    await page.get_by_role("button", name="To the end").click()
+    await expect(tiles.last).to_have_attribute("src", order[0] or "")
+    await page.get_by_role("button", name="Earlier").click()
+    await expect(tiles.nth(1)).to_have_attribute("src", order[0] or "")
+    if find_tool("studio"):
+        assert await find_barriers(page) == []
+    await page.reload()
+    await expect(tiles.nth(1)).to_have_attribute("src", order[0] or "")
+
+    await select(page, 1)
+    await page.get_by_role("button", name="Remove from album").click()
+    await expect(tiles).to_have_count(2)
+    await page.get_by_label("Name of the album").fill("Ships")
+    await page.keyboard.press("Enter")
+    page.on("dialog", lambda dialog: dialog.accept())
+    await page.get_by_role("link", name="Back to the albums").click()
+    await page.get_by_role("link", name="Ships").click()
+    await page.get_by_role("button", name="Delete album").click()
+    await expect(page.get_by_text("No albums yet")).to_be_visible()

@@ -1,0 +1,100 @@
+"""Posts in a real browser: the caption as it is written, the images, and how they can end."""
+
+from uuid import uuid4
+
+import pytest
+from playwright.async_api import Page, expect
+
+from tests.api.posts import generate
+from tests.conftest import Darkroom
+from tests.studio.conftest import OpenStudio, find_barriers
+from tests.tools import find_tool
+
+LANDING_MILLISECONDS = 40_000
+
+
+@pytest.fixture
+def viewer() -> str:
+    return f"viewer {uuid4().hex}"
+
+
+async def wait_for(page: Page, status: str, model: str) -> None:
+    strip = page.get_by_role("button", name=f"Show the image of {model}")
+    await expect(strip).to_have_attribute("data-strip", status, timeout=LANDING_MILLISECONDS)
+
+
+async def test_a_post_from_its_caption_to_the_last_image(
+    darkroom: Darkroom, viewer: str, open_studio: OpenStudio
+) -> None:
+    client = darkroom.client(viewer)
+    post = await generate(
+        client,
+        userMessage="A boat at dawn",
+        captionModel="rehearsal-caption-slow",
+        selectedModels=["local-ink", "rehearsal-fails-once", "rehearsal-hangs"],
+    )
+    page = await open_studio(darkroom, viewer, path=f"posts/{post['id']}")
+    caption = page.locator("[data-caption]")
+    await expect(page.get_by_role("heading", level=1)).to_have_text("A boat at dawn")
+
+    skeleton = page.get_by_role("button", name="Show the image of Hangs")
+    await expect(skeleton).to_have_attribute("title", "Begins once the caption is written")
+    await expect(caption.locator(".text")).to_contain_text("A boat", timeout=LANDING_MILLISECONDS)
+    await expect(caption.get_by_role("button", name="Copy caption")).to_be_visible()
+    await expect(skeleton).to_have_attribute("title", "Do not worry, this takes a few seconds")
+    await wait_for(page, "COMPLETED", "Ink")
+    await expect(page.locator(".output .open")).to_be_visible()
+    await wait_for(page, "FAILED", "Fails once")
+    await expect(page.locator(".badge")).to_have_text("2/3")
+    if find_tool("studio"):
+        assert await find_barriers(page) == []
+
+    await page.reload()
+    await page.get_by_role("button", name="Show the image of Fails once").click()
+    await page.get_by_role("button", name="Try again").click()
+    await wait_for(page, "COMPLETED", "Fails once")
+    await page.get_by_role("button", name="Cancel", exact=True).click()
+    await wait_for(page, "CANCELLED", "Hangs")
+    await caption.get_by_role("button", name="Write again").click()
+    await expect(caption).to_have_attribute("data-caption", "GENERATING_CAPTION")
+
+    await page.get_by_role("button", name="Show the image of Ink").click()
+    await page.locator(".output").hover()
+    await page.get_by_role("button", name="Edit the image of Ink").click()
+    await expect(page.get_by_role("dialog", name="Start editing")).to_be_visible()
+
+
+async def test_a_caption_that_fails_says_why_and_is_written_again(
+    darkroom: Darkroom, viewer: str, open_studio: OpenStudio
+) -> None:
+    client = darkroom.client(viewer)
+    await generate(
+        client, captionModel="rehearsal-caption-fails-once", selectedModels=["local-ink"]
+    )
+    page = await open_studio(darkroom, viewer, path="posts")
+
+    await expect(page.get_by_text("Failed", exact=True)).to_be_visible()
+    await page.get_by_role("list").get_by_role("link").click()
+    await expect(page.get_by_text("The content could not be generated")).to_be_visible()
+    caption = page.locator("[data-caption]")
+    await caption.get_by_role("button", name="again").click()
+    await wait_for(page, "COMPLETED", "Ink")
+
+    page.on("dialog", lambda dialog: dialog.accept())
+    await page.get_by_role("button", name="Delete post").click()
+    await expect(page.get_by_text("No posts yet")).to_be_visible()
+
+
+async def test_where_no_image_is_made_the_caption_stays(
+    darkroom: Darkroom, viewer: str, open_studio: OpenStudio
+) -> None:
+    post = await generate(
+        darkroom.client(viewer),
+        userMessage="Um barco ao amanhecer",
+        selectedModels=["rehearsal-refuses"],
+    )
+    page = await open_studio(darkroom, viewer, path=f"posts/{post['id']}", locale="pt-BR")
+
+    await expect(page.get_by_text("Nenhuma imagem foi gerada")).to_be_visible()
+    await expect(page.locator("[data-caption] .text")).to_contain_text("barco")
+    await expect(page.get_by_text("Imagens geradas")).to_be_visible()
