@@ -96,6 +96,7 @@ def _make_router(settings: Settings, api: Api) -> Router:
         api.admission,
         show_ide=settings.environment == "development",
         call_when_blocked=api.blocked_viewers.call_when_blocked,
+        limits=settings.limit,
     )
     websocket = GraphQLOverWebSocket(
         executor,
