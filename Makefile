@@ -69,7 +69,7 @@ check: .venv/dev ## Check format, lint, types and which layer imports which
 	@.venv/bin/mypy && .venv/bin/lint-imports
 
 test: .venv/dev .venv/sdks/installed .venv/s3/installed ## Run the tests, or some: make test T=tests/test_auth.py
-	@$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal $(T)
+	@MAKEFLAGS= $(PYTHON) -m pytest -n $(WORKERS) --dist worksteal $(T)
 
 resilience: .venv/dev .venv/sdks/installed .venv/s3/installed ## Kill things, change answers and edit images at random: make resilience KILLS=500 CUTS=1000 ANSWERS=5000 EDITS=200 SEED=…
 	@DARKROOM_TEST_KILLS=$(KILLS) DARKROOM_TEST_CUTS=$(CUTS) DARKROOM_TEST_ANSWERS=$(ANSWERS) DARKROOM_TEST_EDITS=$(EDITS) DARKROOM_TEST_SEED=$(SEED) \
