@@ -12,7 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import Route, Router
+from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from uvicorn._types import ASGI3Application
@@ -22,19 +22,23 @@ from assembly.catalogue import load_caption_registry, load_registry, load_truste
 from assembly.objects import image_origins
 from assembly.traces import open_exporters
 from bootstrap import Api, open_api
+from edge.dev_renewal import renewal_route
+from edge.dev_tokens import DevelopmentIssuer
+from edge.graphiql import graphiql_routes
 from edge.graphql_http import GraphQLOverHTTP
 from edge.graphql_ws import GraphQLOverWebSocket
 from edge.health import HealthRoutes
 from edge.hosts import KnownHosts
 from edge.http_requests import wants_page
 from edge.responses import error_response
-from edge.studio import PATH, studio_routes
+from edge.studio import PATH, SignIn, studio_routes
 from edge.traces import FollowedRequests
 from metrics.requests import ObservedApp, ObservedExecutor
 from settings import Settings, origin_pattern, read_settings
 
 OPERATIONS: Final = "/graphql"
 STUDIO_BUILD: Final = Path(__file__).parent / "studio/build"
+GRAPHIQL_BUILD: Final = Path(__file__).parent / "graphiql/build"
 
 
 def create_app(
@@ -86,6 +90,20 @@ class _Application(Starlette):
             await scope["state"]["router"](scope, receive, send)
 
 
+def _sign_in(settings: Settings) -> SignIn | None:
+    """Where people sign in to the studio, if there is such a place."""
+    if settings.studio_client_id is None or settings.token_issuer is None:
+        return None
+    audience = next(iter(settings.token_audience), None)
+    return SignIn(
+        settings.token_issuer,
+        settings.studio_client_id,
+        settings.studio_scopes,
+        audience if audience != settings.studio_client_id else None,
+        settings.studio_sign_in_urls,
+    )
+
+
 def _behind_proxies(app: ASGIApp, trusted: Sequence[str]) -> object:
     """Take the client's address from what these proxies forward."""
     return ProxyHeadersMiddleware(cast("ASGI3Application", app), list(trusted))
@@ -108,6 +126,7 @@ class _Routes:
             api.admission,
             show_ide=settings.environment == "development",
             call_when_blocked=api.blocked_viewers.call_when_blocked,
+            limits=limits,
         )
         self._http = CORSMiddleware(
             http,
@@ -135,6 +154,13 @@ class _Routes:
 
 
 def _make_router(settings: Settings, api: Api) -> Router:
+    in_development = settings.environment == "development"
+
+    for_developers: list[BaseRoute] = []
+    if in_development:
+        issuer = DevelopmentIssuer(settings.data_dir)
+        for_developers = [renewal_route(api.admission, issuer), *graphiql_routes(GRAPHIQL_BUILD)]
+
     async def home(request: Request) -> Response:
         return RedirectResponse(PATH if wants_page(request) else OPERATIONS)
 
@@ -142,10 +168,12 @@ def _make_router(settings: Settings, api: Api) -> Router:
         [
             *HealthRoutes(api.database.ping).routes,
             Route("/", home),
+            *for_developers,
             *studio_routes(
                 STUDIO_BUILD,
                 environment=settings.environment,
                 image_origins=image_origins(settings),
+                sign_in=_sign_in(settings),
             ),
             *api.object_routes,
             *api.logo_routes,

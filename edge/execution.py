@@ -65,6 +65,9 @@ VALUES_AT_ONCE: Final = 2_000
 """Operations that may return more take turns, so that several at once do not hold up the loop."""
 ITEMS_AT_ONCE: Final = 10
 """Within longer lists graphql-core gives way to others."""
+_WAITING_OF_ADDRESS: Final = 100
+"""How many operations without a token may wait over HTTP until others of their address have ended.
+"""
 _MARGIN: Final = 0.1
 """The part of an operation's time that is left when calls to the database give up."""
 MAX_COSTS: Final = 64
@@ -141,6 +144,7 @@ class OperationExecutor:
         self._limits = limits = limits or Limits()
         self._running = SemaphoresByKey(limits.requests_in_flight)
         self._running_in_all = asyncio.Semaphore(limits.process_requests_in_flight)
+        self._waiting_of_nobody = Tally(_WAITING_OF_ADDRESS)
         self._subscriptions = Tally(limits.viewer_subscriptions)
         self._subscriptions_of_nobody = Tally(limits.address_subscriptions)
         # graphql-core's schema: Strawberry's own `execute` parses, validates and runs in one call.
@@ -177,16 +181,17 @@ class OperationExecutor:
         """Run an operation for a scope. What goes wrong with it is in the outcome.
 
         `ends_at`: when its time is over, in the time of the event loop. `waits`: whether it waits
-        where too many are running, instead of being rejected at once.
+        where too many are running, instead of being rejected at once. Without a token some wait in
+        any case: many may be behind one address.
         """
         ends_at = self.ends_at if ends_at is None else ends_at
         own = self._running.get(scope.client)
         try:
-            if not waits and own.locked():
-                raise RateLimited("Too many operations are running.", retry_after_seconds=1)
             if not waits and self._running_in_all.locked():
                 raise Overloaded
             async with AsyncExitStack() as held:
+                if not waits and own.locked():
+                    self._wait_among_nobody(scope, held)
                 async with asyncio.timeout_at(ends_at):
                     await held.enter_async_context(own)
                     await held.enter_async_context(self._running_in_all)
@@ -199,6 +204,13 @@ class OperationExecutor:
         except TimeoutError:
             rejection = _Rejection(reason=Reason.TIME, errors=[_TOO_SLOW])
         return self._reject(rejection, request_id)
+
+    def _wait_among_nobody(self, scope: Scope, held: AsyncExitStack) -> None:
+        """Raise RateLimited where it is not to wait."""
+        leave = self._waiting_of_nobody.enter(scope.client) if scope.viewer is None else None
+        if leave is None:
+            raise RateLimited("Too many operations are running.", retry_after_seconds=1)
+        held.callback(leave)
 
     def _reject(
         self,
