@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
-from bench.growth import CURVES, Curve, Grown, grow
+from bench.growth import CURVES, Grown, grow
 from bench.load import Sockets
 from bench.report import Measured, write_report
 from bench.rows import ROWS, Figures, Row
@@ -75,15 +75,6 @@ async def measure(
     return measured
 
 
-async def draw(bench: Bench, curve: Curve, budget: Budget, ends_at: float, scale: float) -> Grown:
-    try:
-        return await grow(bench, curve, say=budget.say, ends_at=ends_at, scale=scale)
-    except Exception as failure:
-        await Sockets.close_all()
-        budget.say(f"{curve.name}: {failure!r:.200}")
-        return Grown(curve, {name: {} for name in SERVERS})
-
-
 async def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=3, help="at most")
@@ -107,7 +98,9 @@ async def main() -> None:
                     write_report(measured, grown)
             for number, curve in enumerate(curves):
                 ends_at = budget.end_of_next(curves[number:])
-                grown.append(await draw(bench, curve, budget, ends_at, options.scale))
+                grown.append(
+                    await grow(bench, curve, say=budget.say, ends_at=ends_at, scale=options.scale)
+                )
                 if options.report:
                     write_report(measured, grown)
 

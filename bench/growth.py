@@ -1,13 +1,18 @@
 """How cost grows: with the subscribers of a conversation, with conversations, with turns."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from bench.load import Sockets
 from bench.rows import Figures, follow_many, follow_one, read_conversation
 from bench.servers import PLAIN, SERVERS, Bench, Server
 from domain.pages import MAX_PAGE_SIZE
+
+POINT_SECONDS: Final = 120
+"""How long one server may take for one size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +59,21 @@ async def grow(
     """Measure each size once, on all servers, for as long as there is time."""
     points: dict[str, dict[int, float]] = {name: {} for name in SERVERS}
     for size in curve.sizes:
+        if time.monotonic() > ends_at:
+            say(f"{curve.name}: no time is left for {size} {curve.what} and more")
+            break
         for name in SERVERS:
             if name == PLAIN and size > curve.longest_plain:
                 continue
-            if time.monotonic() > ends_at:
-                say(f"{curve.name}: no time is left for {name} at {size} {curve.what}")
-                continue
             own_scale = scale * (0.25 if name == PLAIN else 1)
-            found = await curve.measure(bench, bench.servers[name], size, own_scale)
-            points[name][size] = found[curve.figure]
+            try:
+                async with asyncio.timeout(POINT_SECONDS):
+                    found = await curve.measure(bench, bench.servers[name], size, own_scale)
+            except Exception as failure:
+                await Sockets.close_all()
+                say(f"{curve.name}: {name} at {size}: {failure!r:.200}")
+            else:
+                points[name][size] = found[curve.figure]
         known = ", ".join(f"{name} {of[size]:.0f}" for name, of in points.items() if size in of)
         say(f"{curve.name}: {size} {curve.what}: {curve.figure}: {known}")
     return Grown(curve, points)

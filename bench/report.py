@@ -155,6 +155,8 @@ def _chapter(one: Grown) -> Iterator[str]:
         f"|--:|{'--:|' * len(lines)}",
     )
     for size in curve.sizes:
+        if not any(size in points for points in lines.values()):
+            continue
         cells = (f"{points[size]:.1f}" if size in points else "" for points in lines.values())
         yield f"| {size:,} | {' | '.join(cells)} |"
 
