@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,8 @@ RAISED_LIMITS: Final = {
     "DARKROOM_LIMIT_VIEWER_SOCKETS": "10000",
     "DARKROOM_LIMIT_ADDRESS_SOCKETS": "10000",
     "DARKROOM_LIMIT_VIEWER_SUBSCRIPTIONS": "10000",
+    "DARKROOM_LIMIT_ADDRESS_REQUESTS": "1000000",
+    "DARKROOM_LIMIT_ADDRESS_SUBSCRIPTIONS": "10000",
 }
 """All load is one viewer's, from one address. Everything else has its usual limit."""
 
@@ -109,8 +111,10 @@ class Bench:
 
 
 @asynccontextmanager
-async def open_bench(folder: Path) -> AsyncIterator[Bench]:
-    """Start mongod and all servers."""
+async def open_bench(
+    folder: Path, *, others: Sequence[str] = ("relay", PLAIN)
+) -> AsyncIterator[Bench]:
+    """Start mongod, Darkroom, and the other servers."""
     async with _open_mongod(folder) as uri, AsyncExitStack() as stack:
         client = await stack.enter_async_context(AsyncMongoClient[Record](uri))
         servers: dict[str, Server] = {}
@@ -118,7 +122,7 @@ async def open_bench(folder: Path) -> AsyncIterator[Bench]:
         api = GraphQLClient(f"http://127.0.0.1:{darkroom.port}", darkroom.token)
         owner = (await api("{ viewer { id } }"))["viewer"]["id"]
         await api.aclose()
-        for name in ("relay", PLAIN):
+        for name in others:
             servers[name] = await _start(stack, name, uri, folder, owner)
         records = Records(owner)
         yield Bench(servers, records, client[DATABASE], owner, {})
