@@ -115,22 +115,34 @@ async def open_bench(
     folder: Path, *, others: Sequence[str] = ("relay", PLAIN)
 ) -> AsyncIterator[Bench]:
     """Start mongod, Darkroom, and the other servers."""
+    async with _open_mongod(folder) as uri, AsyncExitStack() as stack:
+        client = await stack.enter_async_context(AsyncMongoClient[Record](uri))
+        servers: dict[str, Server] = {}
+        darkroom = servers["darkroom"] = await _start(stack, "darkroom", uri, folder)
+        api = GraphQLClient(f"http://127.0.0.1:{darkroom.port}", darkroom.token)
+        owner = (await api("{ viewer { id } }"))["viewer"]["id"]
+        await api.aclose()
+        for name in others:
+            servers[name] = await _start(stack, name, uri, folder, owner)
+        records = Records(owner)
+        yield Bench(servers, records, client[DATABASE], owner, {})
+
+
+@asynccontextmanager
+async def open_darkroom(folder: Path) -> AsyncIterator[Server]:
+    """Start mongod and a Darkroom alone."""
+    async with _open_mongod(folder) as uri, AsyncExitStack() as stack:
+        yield await _start(stack, "darkroom", uri, folder)
+
+
+@asynccontextmanager
+async def _open_mongod(folder: Path) -> AsyncIterator[str]:
     binary = find_mongod()
     assert binary is not None, "`make bench` installs a mongod."
     mongod = Mongod(folder, binary=binary)
     await mongod.start()
     try:
-        async with AsyncExitStack() as stack:
-            client = await stack.enter_async_context(AsyncMongoClient[Record](mongod.uri))
-            servers: dict[str, Server] = {}
-            darkroom = servers["darkroom"] = await _start(stack, "darkroom", mongod.uri, folder)
-            api = GraphQLClient(f"http://127.0.0.1:{darkroom.port}", darkroom.token)
-            owner = (await api("{ viewer { id } }"))["viewer"]["id"]
-            await api.aclose()
-            for name in others:
-                servers[name] = await _start(stack, name, mongod.uri, folder, owner)
-            records = Records(owner)
-            yield Bench(servers, records, client[DATABASE], owner, {})
+        yield mongod.uri
     finally:
         await mongod.stop()
 

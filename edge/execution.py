@@ -278,7 +278,7 @@ class OperationExecutor:
             held.pop_all()
         results = (_present(result, request.id) async for result in started)
         return Streaming(
-            results=_ended_by_errors(results, request.id), cost=plan.cost, release=release
+            open=lambda: _ended_by_errors(results, request.id), cost=plan.cost, release=release
         )
 
     async def _start_in_time(
@@ -481,14 +481,17 @@ class OperationExecutor:
         if compiled is None:
             return None
 
-        def run(event: object) -> Result | Awaitable[Result]:
-            result = self._run(plan, request, event)
-            if isinstance(result, ExecutionResult):
-                return _present(result, request.id)
-            return _present_later(result, request.id)
-
         self.counts["compiled"] += 1
+        run = partial(self._run_event, plan, request)
         return Subscription(compiled, request, variables, self._shared, run)
+
+    def _run_event(
+        self, plan: _Runnable, request: Request, event: object
+    ) -> Result | Awaitable[Result]:
+        result = self._run(plan, request, event)
+        if isinstance(result, ExecutionResult):
+            return _present(result, request.id)
+        return _present_later(result, request.id)
 
     async def _compile(
         self,
@@ -543,20 +546,21 @@ def _reject_too_complex(
 
 
 def _stream(subscription: Subscription, cost: Cost, release: Callable[[], None]) -> Streaming:
-    request_id = subscription.request.id
-    results = _ended_by_errors(subscription.results(), request_id)
-
-    async def deliver(to: Receiver[Result]) -> Result | None:
-        try:
-            await subscription.deliver(to)
-        except Exception as failure:
-            return _present(_failed_result(failure), request_id)
-        return None
-
     delivers = subscription.compiled.delivers
     return Streaming(
-        results=results, cost=cost, deliver=deliver if delivers else None, release=release
+        open=lambda: _ended_by_errors(subscription.results(), subscription.request.id),
+        cost=cost,
+        deliver=partial(_deliver, subscription) if delivers else None,
+        release=release,
     )
+
+
+async def _deliver(subscription: Subscription, to: Receiver[Result]) -> Result | None:
+    try:
+        await subscription.deliver(to)
+    except Exception as failure:
+        return _present(_failed_result(failure), subscription.request.id)
+    return None
 
 
 async def _ended_by_errors(
