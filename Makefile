@@ -14,6 +14,7 @@ WORKERS ?= 3
 ROUNDS ?= 3
 ANSWERS ?= 5000
 TURNS ?= 100000
+INPUTS ?= 5000
 PICTURES ?= 5000
 EDITS ?= 200
 SEED ?=
@@ -70,8 +71,8 @@ test: .venv/dev .venv/sdks/installed .venv/s3/installed ## Run the tests, or som
 
 resilience: .venv/dev .venv/sdks/installed .venv/s3/installed ## Kill things, change answers and edit images at random: make resilience KILLS=500 CUTS=1000 ANSWERS=5000 EDITS=200 SEED=…
 	@DARKROOM_TEST_KILLS=$(KILLS) DARKROOM_TEST_CUTS=$(CUTS) DARKROOM_TEST_ANSWERS=$(ANSWERS) DARKROOM_TEST_EDITS=$(EDITS) DARKROOM_TEST_SEED=$(SEED) \
-	DARKROOM_TEST_TURNS=$(TURNS) DARKROOM_TEST_PICTURES=$(PICTURES) \
-	$(PYTHON) -m pytest -s --timeout 0 tests/resilience tests/providers/test_mutated_answers.py tests/deploy tests/storage/test_edits.py tests/storage/test_model_stats.py tests/studio/test_gallery.py
+	DARKROOM_TEST_TURNS=$(TURNS) DARKROOM_TEST_INPUTS=$(INPUTS) DARKROOM_TEST_PICTURES=$(PICTURES) \
+	$(PYTHON) -m pytest -s --timeout 0 tests/resilience tests/promises tests/providers/test_mutated_answers.py tests/deploy tests/storage/test_edits.py tests/storage/test_model_stats.py tests/studio/test_gallery.py
 
 schema: .venv/dev ## Write schema.graphql from the code
 	@$(PYTHON) -m resolvers.root > .schema.new && mv .schema.new schema.graphql

@@ -12,7 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import Route, Router
+from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from uvicorn._types import ASGI3Application
@@ -126,6 +126,7 @@ class _Routes:
             api.admission,
             show_ide=settings.environment == "development",
             call_when_blocked=api.blocked_viewers.call_when_blocked,
+            limits=limits,
         )
         self._http = CORSMiddleware(
             http,
@@ -155,7 +156,7 @@ class _Routes:
 def _make_router(settings: Settings, api: Api) -> Router:
     in_development = settings.environment == "development"
 
-    for_developers: list[Route] = []
+    for_developers: list[BaseRoute] = []
     if in_development:
         issuer = DevelopmentIssuer(settings.data_dir)
         for_developers = [renewal_route(api.admission, issuer), *graphiql_routes(GRAPHIQL_BUILD)]

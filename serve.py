@@ -36,8 +36,6 @@ from runtime.listening import listen, listen_for_operators, why_not_listening
 from runtime.mongod_owner import OwnedMongod
 from settings import Settings
 
-WEBSOCKET_MESSAGE_BYTES: Final = 262_144
-KEEP_ALIVE_SECONDS: Final = 5
 BACKLOG: Final = 1_024
 REQUEST_SECONDS: Final = 10
 """How long requests get to finish; runs get the rest of the grace period."""
@@ -124,11 +122,11 @@ def _server(settings: Settings, stop: Stop, metrics_listener: socket.socket | No
             # The application does this itself, for the proxies in its settings.
             proxy_headers=False,
             backlog=BACKLOG,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_keep_alive=settings.limit.idle_seconds,
             timeout_graceful_shutdown=math.ceil(min(REQUEST_SECONDS, settings.shutdown_grace)),
             http=HttpProtocol,
             ws=WebSocketProtocol,
-            ws_max_size=WEBSOCKET_MESSAGE_BYTES,
+            ws_max_size=settings.limit.body_bytes,
             # Images are fetched by URL; the rest is not worth a compressor's memory per socket.
             ws_per_message_deflate=False,
         )

@@ -11,6 +11,31 @@ class Limits(BaseModel, frozen=True):
     sends no token is known by their address.
     """
 
+    head_bytes: int = Field(
+        default=32_768,
+        ge=4_096,
+        description="How long the names and values of a request's headers may be together",
+    )
+    head_fields: int = Field(default=100, ge=20, description="How many headers a request may have")
+    url_bytes: int = Field(default=8_192, ge=1_024, description="How long a URL may be")
+    head_seconds: float = Field(
+        default=5, gt=0, description="How long the head of a request may take to arrive"
+    )
+    body_bytes: int = Field(
+        default=262_144,
+        ge=16_384,
+        le=16_777_216,
+        description="How long the body of a GraphQL request may be, and a message of a WebSocket",
+    )
+    body_seconds: float = Field(
+        default=10, gt=0, description="How long the body of a GraphQL request may take to arrive"
+    )
+    idle_seconds: int = Field(
+        default=5,
+        ge=1,
+        description="How long a connection may be without a request; more than a proxy in front "
+        "keeps its own",
+    )
     viewer_requests: int = Field(
         default=100, ge=1, description="How many operations a viewer may run at once"
     )
