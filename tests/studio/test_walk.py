@@ -168,6 +168,7 @@ async def test_a_session_that_ends_asks_for_another_and_keeps_what_was_typed(
 ) -> None:
     issuer = DevelopmentIssuer(darkroom.settings.data_dir)
     page = await open_studio(darkroom, token=issuer.token(viewer, life=timedelta(seconds=6)))
+    await page.route("**/studio/token", lambda route: route.fulfill(status=401))
     await page.get_by_role("button", name="New picture").click()
     await page.get_by_label("What would you like to see?").fill("A boat at dawn")
 

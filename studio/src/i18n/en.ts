@@ -259,6 +259,11 @@ export const en = {
   fileEmpty: "The file is empty.",
   dropHere: "Drop to upload",
 
+  signingIn: {
+    at: (host: string) => `You sign in at ${host}, and come back here.`,
+    arriving: "Signing in …",
+    failed: "Signing in did not work. Please try again.",
+  },
   posts: {
     title: "Posts",
     new: "New post",

@@ -261,6 +261,11 @@ export const pt: Messages = {
   fileEmpty: "O arquivo está vazio.",
   dropHere: "Solte para enviar",
 
+  signingIn: {
+    at: (host) => `Você entra em ${host} e volta para cá.`,
+    arriving: "Entrando…",
+    failed: "Não foi possível entrar. Tente novamente.",
+  },
   posts: {
     title: "Publicações",
     new: "Nova publicação",

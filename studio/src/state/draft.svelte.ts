@@ -16,10 +16,16 @@ import { remember } from "./images.svelte";
 import { models } from "./models.svelte";
 import { Options, type OptionValues } from "./options.svelte";
 import { preferences } from "./preferences.svelte";
+import { links } from "./router.svelte";
 import { uploads, type Upload } from "./uploads.svelte";
 
 /** What the turn would be: the first of a new conversation, or the next one of this. */
-export type Target = { source: ImageData | null } | { conversationId: string };
+export type Target = { source: ImageData | null } | { conversationId: string } | { post: true };
+/** Where to follow what was sent; with the turn, where it belongs to a conversation that is open. */
+export interface Sent {
+  path: string;
+  turn: TurnData | null;
+}
 /** The earlier output to continue from, instead of all of the previous turn. */
 export interface Base {
   outputId: string;
@@ -118,13 +124,18 @@ export class Draft {
   /** Whether images go along, so that models edit. */
   get withImages(): boolean {
     const { target } = this;
-    return !("source" in target) || target.source !== null || this.references.length > 0;
+    return "conversationId" in target || this.source !== null || this.references.length > 0;
+  }
+
+  /** The image that a new conversation would start from. */
+  get source(): ImageData | null {
+    return "source" in this.target ? this.target.source : null;
   }
 
   /** What would be edited. Null where a picture is made from words or references alone. */
   get subject(): Subject | null {
-    if (!("source" in this.target)) return this.base ?? this.next;
-    const { source } = this.target;
+    if ("conversationId" in this.target) return this.base ?? this.next;
+    const { source } = this;
     return source && { outputId: null, image: source };
   }
 
@@ -145,16 +156,9 @@ export class Draft {
 
   /** Everything that the person has chosen, as the API takes it. */
   get wish(): PlanInput {
-    const target =
-      "source" in this.target
-        ? { sourceImageId: this.target.source?.id }
-        : {
-            conversationId: this.target.conversationId,
-            previousOutputIds: this.base ? [this.base.outputId] : undefined,
-          };
     const { mask } = this;
     return {
-      ...target,
+      ...this.place,
       ...this.options.wish,
       userMessage: this.prompt,
       selectedModels: this.models,
@@ -165,6 +169,13 @@ export class Draft {
         keepOutside: mask.keepOutside,
       },
     };
+  }
+
+  /** What a turn would be added to, or begin with. */
+  protected get place(): Partial<PlanInput> {
+    if (!("conversationId" in this.target)) return { sourceImageId: this.source?.id };
+    const previousOutputIds = this.base ? [this.base.outputId] : undefined;
+    return { conversationId: this.target.conversationId, previousOutputIds };
   }
 
   toggleModel(id: string): void {
@@ -216,21 +227,21 @@ export class Draft {
     const wish = this.wish;
     const text = JSON.stringify(wish);
     try {
-      const { planTurn } = await query(Plan, { input: wish });
+      const plan = await this.planFor(wish);
       if (JSON.stringify(this.wish) !== text) return;
-      this.plan = planTurn;
+      this.plan = plan;
       this.planned = true;
-      this.#errors = planTurn.userErrors.filter(({ code }) => code !== "PROMPT_EMPTY");
+      this.#errors = plan.userErrors.filter(({ code }) => code !== "PROMPT_EMPTY");
     } catch {
       this.planned = false;
     }
   }
 
-  /** Start the conversation, or send the turn. Returns what there is to follow. */
-  async send(): Promise<{ conversationId: string; turn: TurnData | null }> {
+  /** Start the conversation, or send the turn. */
+  async send(): Promise<Sent> {
     this.sending = true;
     try {
-      const sent = await this.#deliver(this.#input() as never);
+      const sent = await this.deliver(this.#input() as never);
       this.#rememberChoices();
       this.clear();
       return sent;
@@ -251,7 +262,7 @@ export class Draft {
       options: $state.snapshot(this.options.values),
       sent: this.#sent,
     };
-    sessionStorage.setItem(this.#key, JSON.stringify(stored));
+    sessionStorage.setItem(this.key, JSON.stringify(stored));
   }
 
   /** Forget what has been sent; models and options stay for the next turn. */
@@ -265,16 +276,28 @@ export class Draft {
     this.planned = false;
     this.#errors = [];
     this.#sent = null;
-    sessionStorage.removeItem(this.#key);
+    sessionStorage.removeItem(this.key);
   }
 
-  get #key(): string {
-    const { target } = this;
-    return `draft:${"source" in target ? (target.source?.id ?? "new") : target.conversationId}`;
+  protected get key(): string {
+    return `draft:${"conversationId" in this.target ? this.target.conversationId : (this.source?.id ?? "new")}`;
+  }
+
+  protected async planFor(input: PlanInput): Promise<PlanData> {
+    return (await query(Plan, { input })).planTurn;
+  }
+
+  protected async deliver(input: never): Promise<Sent> {
+    if ("conversationId" in this.target) {
+      const { sendEdit } = await persist(() => mutate(Send, { input }));
+      return { path: links.conversation(this.target.conversationId), turn: accepted(sendEdit).turn };
+    }
+    const { startConversation } = await persist(() => mutate(Start, { input }));
+    return { path: links.conversation(accepted(startConversation).conversation!.id), turn: null };
   }
 
   #read(): Stored | null {
-    const text = sessionStorage.getItem(this.#key);
+    const text = sessionStorage.getItem(this.key);
     return text === null ? null : (JSON.parse(text) as Stored);
   }
 
@@ -289,21 +312,12 @@ export class Draft {
         ...this.wish,
         maxCredits: known ? this.plan?.credits : undefined,
         idempotencyKey: makeKey(),
-        ...("source" in this.target ? {} : { whenReady: waits }),
+        ...("conversationId" in this.target ? { whenReady: waits } : {}),
       };
       this.#sent = { wish, input };
       this.save();
     }
     return this.#sent.input;
-  }
-
-  async #deliver(input: never): Promise<{ conversationId: string; turn: TurnData | null }> {
-    if ("source" in this.target) {
-      const { startConversation } = await persist(() => mutate(Start, { input }));
-      return { conversationId: accepted(startConversation).conversation!.id, turn: null };
-    }
-    const { sendEdit } = await persist(() => mutate(Send, { input }));
-    return { conversationId: this.target.conversationId, turn: accepted(sendEdit).turn };
   }
 
   #land(upload: Upload): void {

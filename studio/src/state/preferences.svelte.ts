@@ -13,6 +13,16 @@ interface Stored {
   quality: string;
   format: string;
   count: number;
+  caption: CaptionChoice;
+}
+
+/** Who writes the captions of posts, and how. Empty: the default, the language of the message. */
+export interface CaptionChoice {
+  model: string;
+  language: string;
+  tone: string;
+  maxLength: number;
+  hashtags: number;
 }
 
 const KEY = "darkroom.preferences";
@@ -26,6 +36,7 @@ const DEFAULTS: Stored = {
   quality: "",
   format: "",
   count: 1,
+  caption: { model: "", language: "", tone: "", maxLength: 600, hashtags: 0 },
 };
 
 class Preferences {
