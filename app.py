@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import Mount, Route, Router, WebSocketRoute
+from starlette.routing import BaseRoute, Mount, Route, Router, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from uvicorn._types import ASGI3Application
@@ -133,7 +133,7 @@ def _make_router(settings: Settings, api: Api) -> Router:
         max_age=7200,
     )
 
-    for_developers: list[Route] = []
+    for_developers: list[BaseRoute] = []
     if in_development:
         issuer = DevelopmentIssuer(settings.data_dir)
         for_developers = [renewal_route(api.admission, issuer), *graphiql_routes(GRAPHIQL_BUILD)]

@@ -1,1 +1,0 @@
-export{t as default}from"./SelectionBar-Ch1Hy8zt.js";

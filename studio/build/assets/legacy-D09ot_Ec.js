@@ -1,1 +1,0 @@
-import{Mt as e}from"./Icon-v9zMUecP.js";e();
