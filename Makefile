@@ -14,6 +14,7 @@ WORKERS ?= 3
 ROUNDS ?= 3
 ANSWERS ?= 5000
 TURNS ?= 100000
+INPUTS ?= 5000
 PICTURES ?= 5000
 EDITS ?= 200
 SEED ?=
@@ -36,8 +37,8 @@ run: .venv/mongod ## Serve on this machine, with a built-in mongod; Ctrl-C stops
 worker: .venv/app ## Run outputs beside `make run` or elsewhere, with DARKROOM_NATS_URL; any number of them
 	@exec $(PYTHON) -m worker
 
-cluster: .venv/dev .venv/s3/installed ## Run what deploy/compose.yaml runs as plain processes: make cluster CHECK=1 tries it, and ends
-	@exec $(PYTHON) -m deploy.cluster $(if $(CHECK),--check)
+cluster: .venv/dev .venv/s3/installed ## Run what deploy/compose.yaml runs as plain processes: CHECK=1 tries it, TRIALS=1 takes each part away once
+	@exec $(PYTHON) -m $(if $(TRIALS),deploy.trials --rounds $(TRIALS),deploy.cluster $(if $(CHECK),--check))
 
 providers: .venv/app ## Make one cheap image with each provider that has a key: make providers PROVIDER=fal V=1
 	@exec $(PYTHON) -m commands.check_providers $(if $(V),--verbose) $${PROVIDER:+"$$PROVIDER"}
@@ -70,14 +71,14 @@ test: .venv/dev .venv/sdks/installed .venv/s3/installed ## Run the tests, or som
 
 resilience: .venv/dev .venv/sdks/installed .venv/s3/installed ## Kill things, change answers and edit images at random: make resilience KILLS=500 CUTS=1000 ANSWERS=5000 EDITS=200 SEED=…
 	@DARKROOM_TEST_KILLS=$(KILLS) DARKROOM_TEST_CUTS=$(CUTS) DARKROOM_TEST_ANSWERS=$(ANSWERS) DARKROOM_TEST_EDITS=$(EDITS) DARKROOM_TEST_SEED=$(SEED) \
-	DARKROOM_TEST_TURNS=$(TURNS) DARKROOM_TEST_PICTURES=$(PICTURES) \
-	$(PYTHON) -m pytest -s --timeout 0 tests/resilience tests/providers/test_mutated_answers.py tests/deploy tests/storage/test_edits.py tests/storage/test_model_stats.py tests/studio/test_gallery.py
+	DARKROOM_TEST_TURNS=$(TURNS) DARKROOM_TEST_INPUTS=$(INPUTS) DARKROOM_TEST_PICTURES=$(PICTURES) \
+	$(PYTHON) -m pytest -s --timeout 0 tests/resilience tests/promises tests/providers/test_mutated_answers.py tests/deploy tests/storage/test_edits.py tests/storage/test_model_stats.py tests/studio/test_gallery.py
 
 schema: .venv/dev ## Write schema.graphql from the code
 	@$(PYTHON) -m resolvers.root > .schema.new && mv .schema.new schema.graphql
 
 bench: .venv/dev ## Measure beside a bare relay, and write docs/performance.md: make bench ROUNDS=3
-	@$(PYTHON) -m bench --rounds $(ROUNDS) --report && $(PYTHON) -m bench.providers
+	@$(PYTHON) -m bench --rounds $(ROUNDS) --report && $(PYTHON) -m bench.providers && $(PYTHON) -m bench.captions
 
 audit: .venv/audit/installed ## Compare what is locked with published advisories; this needs the internet
 	@.venv/audit/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off $(AUDITED:%=--requirement requirements/%.txt) || \

@@ -44,6 +44,7 @@ from edge.responses import (
 )
 from edge.result_streams import CallWhenGone, ResultStream
 from edge.traces import request_id
+from settings import Limits
 
 _STATUSES: Final = {
     Overloaded.code: 503,
@@ -67,7 +68,9 @@ class GraphQLOverHTTP:
         *,
         show_ide: bool,
         call_when_blocked: CallWhenGone,
+        limits: Limits | None = None,
     ) -> None:
+        self._limits = limits or Limits()
         self._executor = executor
         self._call_when_blocked = call_when_blocked
         self._admission = admission
@@ -85,7 +88,9 @@ class GraphQLOverHTTP:
         try:
             accepted = choose_media_types(request)
             media_type = accepted.json or GRAPHQL_JSON
-            operation = await read_operation(request, streams=accepted.stream is not None)
+            operation = await read_operation(
+                request, streams=accepted.stream is not None, limits=self._limits
+            )
             ends_at = self._executor.ends_at
             scope = await self._admission.admit(
                 request.headers.get("authorization"), address=address_of(request.scope)

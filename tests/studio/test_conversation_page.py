@@ -30,7 +30,7 @@ async def test_a_turn_is_run_again_forked_and_deleted(
     turns = page.locator("[data-turn]")
 
     await page.locator('[data-turn="0"]').hover()
-    await page.get_by_role("button", name="Run edit 1 again").click()
+    await page.get_by_role("button", name="Run again: edit 1").click()
     await wait_for(page, 1, "COMPLETED")
     await expect(page.get_by_text("2 turns")).to_be_visible()
     await wait_for(other, 1, "COMPLETED")

@@ -181,7 +181,7 @@ export const en = {
   missed: (count: number) =>
     count === 1 ? "While you were away, 1 output ended. It is marked." : `While you were away, ${count} outputs ended. They are marked.`,
   rerun: "Run again",
-  rerunTurn: (number: number) => `Run edit ${number} again`,
+  rerunTurn: (number: number) => `Run again: edit ${number}`,
   fork: "Fork",
   forkTurn: (number: number) => `Fork after edit ${number}`,
   forkWhy: "Begin another conversation with the turns up to this one",

@@ -183,7 +183,7 @@ export const pt: Messages = {
   missed: (count) =>
     count === 1 ? "Enquanto você esteve ausente, 1 resultado terminou. Ele está marcado." : `Enquanto você esteve ausente, ${count} resultados terminaram. Eles estão marcados.`,
   rerun: "Executar de novo",
-  rerunTurn: (number) => `Executar a edição ${number} de novo`,
+  rerunTurn: (number) => `Executar de novo: edição ${number}`,
   fork: "Bifurcar",
   forkTurn: (number) => `Bifurcar depois da edição ${number}`,
   forkWhy: "Começar outra conversa com as rodadas até esta",

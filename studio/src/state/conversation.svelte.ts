@@ -69,10 +69,11 @@ export class Conversation extends Turns {
   }
 
   override show(turn: TurnData): void {
-    const isNew = turn.turnIndex > (this.turns.at(-1)?.turnIndex ?? Infinity);
     super.show(turn);
-    // The number of turns comes by itself, a moment later.
-    if (this.data && isNew) this.data = { ...this.data, turnCount: this.data.turnCount + 1 };
+    // Their number comes by itself, a moment later.
+    if (this.data && this.data.turnCount < this.turns.length) {
+      this.data = { ...this.data, turnCount: this.turns.length };
+    }
   }
 
   /** The latest turn, while it has not ended. */

@@ -36,11 +36,12 @@ export class Turns {
   show(turn: TurnData): void {
     const before = this.turns.find(({ id }) => id === turn.id);
     if (before && before.updatedAt > turn.updatedAt) return;
+    const isNew = turn.turnIndex > (this.turns.at(-1)?.turnIndex ?? Infinity);
     for (const { image } of turn.references) remember(image);
     for (const output of turn.outputs) {
       output.images.forEach(remember);
       const earlier = before?.outputs.find(({ id }) => id === output.id);
-      if (before && earlier?.status !== output.status) this.#notice(output);
+      if ((before && earlier?.status !== output.status) || (isNew && network.isCatchingUp)) this.#notice(output);
     }
     this.turns = before
       ? this.turns.map((other) => (other.id === turn.id ? turn : other))
