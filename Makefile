@@ -1,6 +1,6 @@
 # One target for each task. A bare machine needs Python 3.11 or newer, and make.
 .DEFAULT_GOAL := help
-.PHONY: help install run worker cluster providers demo token studio format check test resilience schema bench audit sbom lock clean
+.PHONY: help install run worker cluster providers demo token studio graphiql screenshots format check test resilience schema bench audit sbom lock clean
 
 export UV_PYTHON_DOWNLOADS := never
 # Some machines ask Python to keep no bytecode. Then each process, of which the tests start hundreds,
@@ -14,6 +14,7 @@ WORKERS ?= 3
 ROUNDS ?= 3
 ANSWERS ?= 5000
 TURNS ?= 100000
+INPUTS ?= 5000
 PICTURES ?= 5000
 EDITS ?= 200
 SEED ?=
@@ -51,6 +52,13 @@ token: .venv/app ## Print a development token: make -s token VIEWER=ana
 studio: studio/node_modules/.package-lock.json ## Build the studio into studio/build, which is committed (needs Node)
 	@cd studio && npm run --silent check && npm run --silent build
 
+graphiql: graphiql/node_modules/.package-lock.json ## Build GraphiQL into graphiql/build, for /graphiql in development (needs Node)
+	@cd graphiql && npm run --silent build -- --logLevel error
+
+screenshots: .venv/dev ## Take pictures of every view of the studio, to be looked at: make screenshots OUT=folder
+	@$(PYTHON) -m tests.studio.screenshots $(OUT)
+OUT ?= .screenshots
+
 format: .venv/dev ## Format the code, and fix what can be fixed automatically
 	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .
 
@@ -63,14 +71,14 @@ test: .venv/dev .venv/sdks/installed .venv/s3/installed ## Run the tests, or som
 
 resilience: .venv/dev .venv/sdks/installed .venv/s3/installed ## Kill things, change answers and edit images at random: make resilience KILLS=500 CUTS=1000 ANSWERS=5000 EDITS=200 SEED=…
 	@DARKROOM_TEST_KILLS=$(KILLS) DARKROOM_TEST_CUTS=$(CUTS) DARKROOM_TEST_ANSWERS=$(ANSWERS) DARKROOM_TEST_EDITS=$(EDITS) DARKROOM_TEST_SEED=$(SEED) \
-	DARKROOM_TEST_TURNS=$(TURNS) DARKROOM_TEST_PICTURES=$(PICTURES) \
-	$(PYTHON) -m pytest -s --timeout 0 tests/resilience tests/providers/test_mutated_answers.py tests/deploy tests/storage/test_edits.py tests/storage/test_model_stats.py tests/studio/test_gallery.py
+	DARKROOM_TEST_TURNS=$(TURNS) DARKROOM_TEST_INPUTS=$(INPUTS) DARKROOM_TEST_PICTURES=$(PICTURES) \
+	$(PYTHON) -m pytest -s --timeout 0 tests/resilience tests/promises tests/providers/test_mutated_answers.py tests/deploy tests/storage/test_edits.py tests/storage/test_model_stats.py tests/studio/test_gallery.py
 
 schema: .venv/dev ## Write schema.graphql from the code
 	@$(PYTHON) -m resolvers.root > .schema.new && mv .schema.new schema.graphql
 
 bench: .venv/dev ## Measure beside a bare relay, and write docs/performance.md: make bench ROUNDS=3
-	@$(PYTHON) -m bench --rounds $(ROUNDS) --report && $(PYTHON) -m bench.providers
+	@$(PYTHON) -m bench --rounds $(ROUNDS) --report && $(PYTHON) -m bench.providers && $(PYTHON) -m bench.captions
 
 audit: .venv/audit/installed ## Compare what is locked with published advisories; this needs the internet
 	@.venv/audit/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off $(AUDITED:%=--requirement requirements/%.txt) || \
@@ -95,7 +103,7 @@ LOCK = .venv/bin/uv pip compile $(U) --quiet --universal --python-version 3.11 -
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 clean: ## Remove .venv and all caches; the data in .data stays
-	@rm -rf .venv studio/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf .venv studio/node_modules graphiql/node_modules graphiql/build .screenshots .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/app: requirements/app.txt | $(PYTHON)
@@ -116,8 +124,8 @@ clean: ## Remove .venv and all caches; the data in .data stays
 	.venv/$*/bin/python -m pip --quiet install --require-hashes --requirement requirements/$*.txt; } >&2
 	@touch $@
 
-studio/node_modules/.package-lock.json: studio/package-lock.json
-	@npm ci --prefix studio --silent && touch $@
+studio/node_modules/.package-lock.json graphiql/node_modules/.package-lock.json: %/node_modules/.package-lock.json: %/package-lock.json
+	@npm ci --prefix $* --silent && touch $@
 
 .venv/bin/uv: requirements/uv.txt | $(PYTHON)
 	@$(FETCH_UV) >&2 && touch $@

@@ -10,6 +10,7 @@ import math
 import os
 import socket
 import sys
+from collections.abc import Awaitable
 from typing import Final
 
 import structlog
@@ -35,8 +36,6 @@ from runtime.listening import listen, listen_for_operators, why_not_listening
 from runtime.mongod_owner import OwnedMongod
 from settings import Settings
 
-WEBSOCKET_MESSAGE_BYTES: Final = 262_144
-KEEP_ALIVE_SECONDS: Final = 5
 BACKLOG: Final = 1_024
 REQUEST_SECONDS: Final = 10
 """How long requests get to finish; runs get the rest of the grace period."""
@@ -115,6 +114,7 @@ def _server(settings: Settings, stop: Stop, metrics_listener: socket.socket | No
             ),
             host=settings.host,
             port=settings.port,
+            interface="asgi3",
             lifespan="on",
             log_config=None,
             access_log=False,
@@ -122,11 +122,11 @@ def _server(settings: Settings, stop: Stop, metrics_listener: socket.socket | No
             # The application does this itself, for the proxies in its settings.
             proxy_headers=False,
             backlog=BACKLOG,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_keep_alive=settings.limit.idle_seconds,
             timeout_graceful_shutdown=math.ceil(min(REQUEST_SECONDS, settings.shutdown_grace)),
             http=HttpProtocol,
             ws=WebSocketProtocol,
-            ws_max_size=WEBSOCKET_MESSAGE_BYTES,
+            ws_max_size=settings.limit.body_bytes,
             # Images are fetched by URL; the rest is not worth a compressor's memory per socket.
             ws_per_message_deflate=False,
         )
@@ -136,7 +136,7 @@ def _server(settings: Settings, stop: Stop, metrics_listener: socket.socket | No
 def _explaining(app: ASGIApp) -> ASGIApp:
     """Say it in a sentence where the database goes away during the start."""
 
-    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+    def serve(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         async def explain(message: Message) -> None:
             # The message is the traceback of the exception that is being handled.
             is_failure = message["type"] == "lifespan.startup.failed"
@@ -144,7 +144,7 @@ def _explaining(app: ASGIApp) -> ASGIApp:
                 message = {**message, "message": DATABASE_AWAY}
             await send(message)
 
-        await app(scope, receive, explain if scope["type"] == "lifespan" else send)
+        return app(scope, receive, explain if scope["type"] == "lifespan" else send)
 
     return serve
 

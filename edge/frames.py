@@ -35,7 +35,7 @@ MAX_FRAMES: Final = 1_000
 MAX_CONTROL_FRAMES: Final = 100
 """Pings and pongs, in a window."""
 LINGER_SECONDS: Final = 2.0
-"""How long a client gets to read why it was closed."""
+"""How long a client gets to read why it was closed, and to answer."""
 _SLICE_BYTES: Final = 4 * 1024
 """What is parsed before the limits are looked at again: at most 682 frames."""
 
@@ -81,6 +81,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         limits: Limits = self.app_state.get("limits") or Limits()
         # uvicorn's own setting closes with 1011, after which clients do not reconnect.
         self.ping_interval, self.ping_timeout = limits.ping_seconds, limits.pong_seconds
+        self.close_timeout = LINGER_SECONDS
         self._send_seconds = limits.send_seconds
         self._sending: SendLimit | None = None
         self._held = b""

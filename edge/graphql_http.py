@@ -8,9 +8,8 @@ import structlog
 from graphql import OperationType
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from strawberry.http.ides import get_graphql_ide_html
 
 from domain.errors import (
     BadUserInput,
@@ -20,6 +19,7 @@ from domain.errors import (
     RateLimited,
     Unauthenticated,
 )
+from edge import graphiql
 from edge.addresses import address_of
 from edge.admission import Admission, logging_viewer
 from edge.early_answers import EarlyAnswer
@@ -44,6 +44,7 @@ from edge.responses import (
 )
 from edge.result_streams import CallWhenGone, ResultStream
 from edge.traces import request_id
+from settings import Limits
 
 _STATUSES: Final = {
     Overloaded.code: 503,
@@ -53,9 +54,6 @@ _STATUSES: Final = {
 }
 """Of results without data, by the code of an error."""
 _MISTAKES: Final = (BadUserInput.code, QueryTooComplex.code)
-_PAGE: Final = get_graphql_ide_html(graphql_ide="graphiql").replace(
-    "Strawberry GraphiQL", "Darkroom · GraphiQL"
-)
 
 log = structlog.get_logger(__name__)
 
@@ -70,7 +68,9 @@ class GraphQLOverHTTP:
         *,
         show_ide: bool,
         call_when_blocked: CallWhenGone,
+        limits: Limits | None = None,
     ) -> None:
+        self._limits = limits or Limits()
         self._executor = executor
         self._call_when_blocked = call_when_blocked
         self._admission = admission
@@ -83,12 +83,14 @@ class GraphQLOverHTTP:
 
     async def _respond(self, request: Request, request_id: str) -> ASGIApp:
         if self._show_ide and _wants_ide(request):
-            return HTMLResponse(_PAGE)
+            return RedirectResponse(graphiql.PATH)
         media_type = JSON
         try:
             accepted = choose_media_types(request)
             media_type = accepted.json or GRAPHQL_JSON
-            operation = await read_operation(request, streams=accepted.stream is not None)
+            operation = await read_operation(
+                request, streams=accepted.stream is not None, limits=self._limits
+            )
             ends_at = self._executor.ends_at
             scope = await self._admission.admit(
                 request.headers.get("authorization"), address=address_of(request.scope)

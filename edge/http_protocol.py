@@ -26,11 +26,6 @@ ENDLESS: Final = "darkroom.endless"
 """The extension by which an answer says that it ends when its client leaves. A server that stops
 cuts it: to a client, an answer that ends in order is one that is complete.
 """
-MAX_HEAD_BYTES: Final = 32 * 1024
-MAX_URL_BYTES: Final = 8 * 1024
-MAX_HEADERS: Final = 100
-HEAD_SECONDS: Final = 5.0
-"""From the first byte of a request until its head is complete."""
 MAX_PIPELINED: Final = 16
 """Requests that may wait behind an unanswered one."""
 LINGER_SECONDS: Final = 2.0
@@ -44,13 +39,10 @@ _Refusal = tuple[int, str, str]
 """Status, code and message."""
 _MALFORMED: Final = (400, "BAD_REQUEST", "The request is not valid HTTP.")
 _WRONG_UPGRADE: Final = (400, "BAD_REQUEST", "A WebSocket is opened with GET.")
-_URL_TOO_LONG: Final = (414, "URL_TOO_LONG", f"A URL can have at most {MAX_URL_BYTES} bytes.")
-_HEAD_TOO_LARGE: Final = (
-    431,
-    "HEADERS_TOO_LARGE",
-    f"The headers can have at most {MAX_HEAD_BYTES} bytes, and there can be {MAX_HEADERS} of them.",
-)
 _HEAD_TOO_SLOW: Final = (408, "REQUEST_TIMEOUT", "The headers took too long to arrive.")
+
+
+_DEFAULTS: Final = Limits()
 
 
 class _Stop(Exception):
@@ -77,6 +69,8 @@ class HttpProtocol(HttpToolsProtocol):
     _sending: SendLimit | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Called when a client has connected."""
+        self._limits: Limits = self.app_state.get("limits") or _DEFAULTS
         super().connection_made(transport)
         self._limit_idle_time()
 
@@ -84,8 +78,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Called when the connection is full."""
         super().pause_writing()
         if self._sending is None:
-            limits: Limits = self.app_state.get("limits") or Limits()
-            seconds, give_up = limits.send_seconds, self.transport.abort
+            seconds, give_up = self._limits.send_seconds, self.transport.abort
             self._sending = SendLimit(self.transport, seconds=seconds, give_up=give_up)
         self._sending.begin()
 
@@ -131,7 +124,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._stopped or not self._in_head:
             self.transport.close()
             return
-        left = self._head_began + HEAD_SECONDS - self.loop.time()
+        left = self._head_began + self._limits.head_seconds - self.loop.time()
         if left > 0:
             self._limit_idle_time(left)
         else:
@@ -151,8 +144,9 @@ class HttpProtocol(HttpToolsProtocol):
         """httptools: a part of the URL has arrived."""
         super().on_url(url)
         self._unparsed_bytes = 0
-        if len(self.url) > MAX_URL_BYTES:
-            self._stop(_URL_TOO_LONG)
+        if len(self.url) > self._limits.url_bytes:
+            message = f"A URL can have at most {self._limits.url_bytes} bytes."
+            self._stop((414, "URL_TOO_LONG", message))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """httptools: a header is complete, or what follows a chunked body, which is dropped."""
@@ -161,8 +155,9 @@ class HttpProtocol(HttpToolsProtocol):
         self._unparsed_bytes = 0
         self._head_bytes += len(name) + len(value)
         self._hosts += name.lower() == b"host"
-        if self._head_bytes > MAX_HEAD_BYTES or len(self.headers) >= MAX_HEADERS:
-            self._stop(_HEAD_TOO_LARGE)
+        limits = self._limits
+        if self._head_bytes > limits.head_bytes or len(self.headers) >= limits.head_fields:
+            self._stop(self._head_too_large)
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -170,7 +165,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_head = False
         self._unparsed_bytes = 0
         self._unset_keepalive_if_required()
-        # Whoever stands before us may have read another of two hosts than we would.
+        # A proxy in front may have read the other one of two hosts.
         is_named = self._hosts == 1 or (not self._hosts and self.parser.get_http_version() < "1.1")
         if not is_named or not self.url.isascii():
             self._stop(_MALFORMED)
@@ -213,8 +208,16 @@ class HttpProtocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._refuse(self._refusal)
         else:
-            if self._unparsed_bytes > MAX_HEAD_BYTES:
-                self._refuse(_HEAD_TOO_LARGE)
+            if self._unparsed_bytes > self._limits.head_bytes:
+                self._refuse(self._head_too_large)
+
+    @property
+    def _head_too_large(self) -> _Refusal:
+        message = (
+            f"The headers can have at most {self._limits.head_bytes} bytes, and there can be "
+            f"{self._limits.head_fields} of them."
+        )
+        return 431, "HEADERS_TOO_LARGE", message
 
     def _stop(self, refusal: _Refusal) -> None:
         self._refusal = refusal

@@ -13,9 +13,8 @@ from edge.media_types import STREAMS_IN_WORDS, Accepted, read_accept
 from edge.outcomes import Operation
 from edge.parameters import InvalidParameters, read_parameters
 from edge.responses import GRAPHQL_JSON, JSON
+from settings import Limits
 
-MAX_BODY_BYTES: Final = 256 * 1024
-BODY_SECONDS: Final = 10.0
 TOO_LARGE: Final = 413
 _GET_KINDS: Final = frozenset({OperationType.QUERY})
 _POST_KINDS: Final = frozenset({OperationType.QUERY, OperationType.MUTATION})
@@ -51,7 +50,7 @@ def choose_media_types(request: Request) -> Accepted:
     return accepted
 
 
-async def read_operation(request: Request, *, streams: bool) -> Operation:
+async def read_operation(request: Request, *, streams: bool, limits: Limits) -> Operation:
     """Read an operation, which may be a subscription if the client accepts streams.
 
     Raise RequestRefused where the request is not for one operation.
@@ -74,7 +73,7 @@ async def read_operation(request: Request, *, streams: bool) -> Operation:
         if content_type != JSON or "content-encoding" in request.headers:
             message = f"Send {JSON} without a Content-Encoding."
             raise RequestRefused(415, "UNSUPPORTED_MEDIA_TYPE", message)
-        return _check_operation(_decode(await _read_body(request)), _POST_KINDS | more)
+        return _check_operation(_decode(await _read_body(request, limits)), _POST_KINDS | more)
     raise RequestRefused(405, "METHOD_NOT_ALLOWED", "Use POST or GET.", headers=_ALLOW)
 
 
@@ -90,25 +89,25 @@ def _check_operation(found: object, kinds: frozenset[OperationType]) -> Operatio
     return operation
 
 
-async def _read_body(request: Request) -> bytes:
-    body = bytearray()
+async def _read_body(request: Request, limits: Limits) -> bytes:
+    body, longest = bytearray(), limits.body_bytes
     declared = request.headers.get("content-length", "0")
-    if declared.isdecimal() and int(declared[:20]) > MAX_BODY_BYTES:
-        raise _too_large()
+    if declared.isdecimal() and int(declared[:20]) > longest:
+        raise _too_large(longest)
     try:
-        async with asyncio.timeout(BODY_SECONDS):
+        async with asyncio.timeout(limits.body_seconds):
             async for chunk in request.stream():
                 body += chunk
-                if len(body) > MAX_BODY_BYTES:
-                    raise _too_large()
+                if len(body) > longest:
+                    raise _too_large(longest)
     except TimeoutError:
         message = "The body took too long to arrive."
         raise RequestRefused(408, "REQUEST_TIMEOUT", message, headers=_CLOSE) from None
     return bytes(body)
 
 
-def _too_large() -> RequestRefused:
-    message = f"The body can have at most {MAX_BODY_BYTES} bytes."
+def _too_large(longest: int) -> RequestRefused:
+    message = f"The body can have at most {longest} bytes."
     return RequestRefused(TOO_LARGE, "PAYLOAD_TOO_LARGE", message, headers=_CLOSE)
 
 

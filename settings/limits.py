@@ -11,6 +11,31 @@ class Limits(BaseModel, frozen=True):
     sends no token is known by their address.
     """
 
+    head_bytes: int = Field(
+        default=32_768,
+        ge=4_096,
+        description="How long the names and values of a request's headers may be together",
+    )
+    head_fields: int = Field(default=100, ge=20, description="How many headers a request may have")
+    url_bytes: int = Field(default=8_192, ge=1_024, description="How long a URL may be")
+    head_seconds: float = Field(
+        default=5, gt=0, description="How long the head of a request may take to arrive"
+    )
+    body_bytes: int = Field(
+        default=262_144,
+        ge=16_384,
+        le=16_777_216,
+        description="How long the body of a GraphQL request may be, and a message of a WebSocket",
+    )
+    body_seconds: float = Field(
+        default=10, gt=0, description="How long the body of a GraphQL request may take to arrive"
+    )
+    idle_seconds: int = Field(
+        default=5,
+        ge=1,
+        description="How long a connection may be without a request; more than a proxy in front "
+        "keeps its own",
+    )
     viewer_requests: int = Field(
         default=100, ge=1, description="How many operations a viewer may run at once"
     )
@@ -18,23 +43,33 @@ class Limits(BaseModel, frozen=True):
         default=20, gt=0, description="How many more operations a viewer may run each second"
     )
     address_requests: int = Field(
-        default=60,
+        default=300,
         ge=1,
         description="How many operations clients without a token may run at once, by address",
     )
     address_requests_per_second: float = Field(
-        default=5,
+        default=50,
         gt=0,
         description="How many more operations clients without a token may run each second",
     )
     cost: int = Field(
         default=20_000,
         ge=1,
-        description="The cost that a viewer's operations, or those of an address without a token, "
-        "may have at once",
+        description="The cost that a viewer's operations may have at once",
     )
     cost_per_second: float = Field(
         default=500, gt=0, description="The cost that their further operations may have each second"
+    )
+    address_cost: int = Field(
+        default=200_000,
+        ge=1,
+        description="The same for all that an address asks for without a token: a class that reads "
+        "what is shared",
+    )
+    address_cost_per_second: float = Field(
+        default=5_000,
+        gt=0,
+        description="The cost that their further operations may have each second",
     )
     requests_in_flight: int = Field(
         default=20,

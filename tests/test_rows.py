@@ -1,7 +1,8 @@
 """Every row of the tables of bad input, and of limits, has tests. A row without one fails here.
 
 The rows are those of the reliability page: over HTTP (2.1), in GraphQL (2.2), over WebSocket (2.3),
-in mutations (2.4), and limits (3); and what the protocols of streams say. Each names its tests, by
+in mutations (2.4), and limits (3); what the protocols of streams say; and promises about clients
+(1). Each names its tests, by
 file and function.
 """
 
@@ -319,6 +320,53 @@ SERVER_SENT_EVENTS = {
         "edge/test_sse.py::test_the_single_connection_mode_is_not_spoken"
     ],
 }
+PROMISES = {
+    "P7: foreign ids": [
+        "promises/test_foreign_ids.py::test_a_foreign_id_is_answered_as_one_that_nobody_has",
+        "promises/test_foreign_ids.py::test_a_token_that_has_ended_is_no_token",
+    ],
+    "P8: no input is an error of ours": [
+        "promises/test_inputs.py::test_no_body_is_an_error_of_ours",
+        "promises/test_inputs.py::test_no_frame_is_an_error_of_ours",
+        "edge/test_hostile_inputs.py::test_no_input_is_an_error_of_ours",
+    ],
+    "P9: no request starves the others": [
+        "edge/test_hostile_documents.py::test_a_document_is_refused_in_few_words",
+        "edge/test_hostile_documents.py::test_what_asks_for_too_much_is_refused",
+        "edge/test_hostile_documents.py::test_what_is_served_holds_up_nobody",
+        "edge/test_hostile_documents.py"
+        "::test_many_long_documents_of_one_client_do_not_hold_up_another",
+    ],
+    "P10: slow and silent clients": [
+        "promises/test_clients_that_stall.py::test_sockets_that_never_say_who_they_are_are_dropped",
+        "promises/test_clients_that_stall.py::test_sockets_that_read_nothing_are_dropped",
+        "edge/test_hostile_connections.py::test_what_comes_in_drips_is_dropped",
+    ],
+    "P12: the database may go away": [
+        "resilience/test_frozen_database.py"
+        "::test_while_the_database_is_away_each_mutation_is_told_so_and_what_was_bought_is_kept",
+        "resilience/test_frozen_database.py"
+        "::test_a_database_that_stands_still_closes_no_socket_and_everything_goes_on_by_itself",
+    ],
+    "P15: rights end when they end": [
+        "edge/test_websocket.py::test_a_socket_is_closed_when_its_token_ends",
+        "edge/test_client_limits.py::test_who_is_blocked_is_locked_out_also_while_subscribed",
+        "api/test_subscriptions.py::test_deleting_the_conversation_completes_both_subscriptions",
+        "test_auth.py::test_a_withdrawn_key_lets_nobody_in_any_more",
+    ],
+    "P18: no leak over time": [
+        "promises/test_clients_that_stall.py::test_who_comes_and_goes_leaves_nothing"
+    ],
+    "P19: secrets stay secret": [
+        "promises/test_inputs.py::test_nothing_secret_is_in_what_operators_read",
+        "tracing/test_traces.py"
+        "::test_one_trace_leads_from_the_request_to_the_landing_in_a_worker_and_to_the_webhook",
+    ],
+    "P20: the protocols are kept": [
+        "edge/test_npm_clients.py::test_the_audits_of_graphql_http_find_nothing",
+        "test_contract.py::test_the_exported_schema_is_the_committed_one",
+    ],
+}
 TABLES = {
     "2.1": HTTP,
     "2.2": GRAPHQL,
@@ -327,6 +375,7 @@ TABLES = {
     "3": LIMITS,
     "graphql-transport-ws": TRANSPORT_WS,
     "server-sent events": SERVER_SENT_EVENTS,
+    "promises": PROMISES,
 }
 ROWS = [(f"{table}: {row}", tests) for table, rows in TABLES.items() for row, tests in rows.items()]
 
@@ -355,4 +404,5 @@ def test_no_table_has_lost_a_row() -> None:
         "3": 14,
         "graphql-transport-ws": 8,
         "server-sent events": 8,
+        "promises": 9,
     }

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from time import monotonic
@@ -21,13 +21,16 @@ _CHUNK: Final = 64 * 1024
 
 
 @asynccontextmanager
-async def an_api(mongodb_uri: str, folder: Path) -> AsyncIterator[Api]:
+async def an_api(
+    mongodb_uri: str, folder: Path, *, settings: Mapping[str, str] | None = None
+) -> AsyncIterator[Api]:
     """A process on a database of its own."""
     async with a_database_name(mongodb_uri) as name:
         environment = {
             "DARKROOM_MONGODB_URI": mongodb_uri,
             "DARKROOM_MONGODB_DATABASE": name,
             "DARKROOM_DATA_DIR": str(folder),
+            **(settings or {}),
         }
         api = Api("api", data_dir=folder, environment=environment)
         await api.start()

@@ -1,9 +1,8 @@
-"""Subscriptions over HTTP, read by clients as they come from npm."""
+"""Clients as they come from npm: queries, live updates over what each speaks, cuts, audits."""
 
 import asyncio
 import json
 import os
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -12,28 +11,15 @@ from typing import Final
 import pytest
 
 from tests.clients import PATIENCE_SECONDS, GraphQLClient
-from tests.conftest import StartDarkroom
-from tests.operations import DELETE, RENAME, start
+from tests.conftest import Darkroom, StartDarkroom
+from tests.operations import DELETE, RENAME, SMALL, conversation_with, send, start
 from tests.serving import free_port
 from tests.tools import need
 
-PROJECT: Final = Path(__file__).parents[1] / "npm"
-INSTALL_SECONDS: Final = 120
+AUDITS: Final = 61
 PROMPT_SECONDS: Final = 10
 """Less than until the next heartbeat, with which a client may read what was framed wrongly."""
 UNKNOWN: Final = "conv_00000000000000000000000000"
-
-
-@pytest.fixture(scope="session")
-async def clients(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the clients and the script that uses them."""
-    need("node")
-    folder = tmp_path_factory.mktemp("npm") / "clients"
-    shutil.copytree(PROJECT, folder, ignore=shutil.ignore_patterns("node_modules"))
-    npm = await asyncio.create_subprocess_exec(need("npm"), "ci", "--silent", cwd=folder)
-    async with asyncio.timeout(INSTALL_SECONDS):
-        assert await npm.wait() == 0
-    return folder
 
 
 class Follower:
@@ -49,15 +35,28 @@ class Follower:
         said = json.loads(line)
         return said["event"], said.get("told")
 
+    async def until(self, wanted: str) -> list[str]:
+        """All that it reports up to this."""
+        seen: list[str] = []
+        while wanted not in seen:
+            event, said = await self.next(within=PATIENCE_SECONDS)
+            assert event == "next", (event, said)
+            seen.append(str(said))
+        return seen
+
 
 @asynccontextmanager
 async def following(
-    folder: Path, name: str, client: GraphQLClient, conversation_id: str
+    folder: Path,
+    name: str,
+    client: GraphQLClient,
+    conversation_id: str,
+    what: str = "title",
 ) -> AsyncIterator[Follower]:
     process = await asyncio.create_subprocess_exec(
         need("node"),
         "follow.mjs",
-        *(name, f"{client.url}/graphql", client.token or "", conversation_id),
+        *(name, f"{client.url}/graphql", client.token or "", conversation_id, what),
         cwd=folder,
         env={**os.environ, "NODE_ENV": "production"},
         stdout=asyncio.subprocess.PIPE,
@@ -72,7 +71,18 @@ async def following(
         await process.communicate()
 
 
-@pytest.mark.parametrize("name", ["graphql-sse", "urql", "apollo"])
+FOLLOWING: Final = (
+    "graphql-ws",
+    "graphql-sse",
+    "urql",
+    "urql over graphql-ws",
+    "apollo",
+    "apollo over graphql-ws",
+    "relay",
+)
+
+
+@pytest.mark.parametrize("name", FOLLOWING)
 async def test_a_client_of_npm_queries_and_follows(
     clients: Path, client: GraphQLClient, name: str
 ) -> None:
@@ -86,7 +96,7 @@ async def test_a_client_of_npm_queries_and_follows(
 
 
 @pytest.mark.parametrize("name", ["graphql-sse", "urql", "apollo"])
-async def test_a_client_of_npm_reports_why_a_subscription_ends(
+async def test_a_stream_of_npm_reports_why_a_subscription_ends(
     clients: Path, client: GraphQLClient, name: str
 ) -> None:
     async with following(clients, name, client, UNKNOWN) as follower:
@@ -94,20 +104,49 @@ async def test_a_client_of_npm_reports_why_a_subscription_ends(
         assert await follower.next() == ("complete", None)
 
 
-async def test_graphql_sse_comes_back_to_a_server_that_has_stopped(
+@pytest.mark.parametrize(
+    "name", ["graphql-request", "apollo with persisted queries", "urql with persisted queries"]
+)
+async def test_a_client_of_npm_only_queries(
+    clients: Path, client: GraphQLClient, name: str
+) -> None:
+    async with following(clients, name, client, UNKNOWN, "nothing"):
+        pass
+
+
+async def test_clients_of_npm_that_are_cut_miss_nothing(
     clients: Path, start_darkroom: StartDarkroom
 ) -> None:
     port = free_port()
     async with AsyncExitStack() as followers:
         async with AsyncExitStack() as first:
             client = (await start_darkroom(within=first, port=port)).client("ana")
-            conversation_id = (await start(client))["conversation"]["id"]
-            follower = await followers.enter_async_context(
-                following(clients, "graphql-sse", client, conversation_id)
-            )
-            assert await follower.next() == ("next", "A boat")
+            started = await conversation_with(client)
+            conversation_id = started["conversation"]["id"]
+            following_all = [
+                await followers.enter_async_context(
+                    following(clients, name, client, conversation_id, "turns")
+                )
+                for name in FOLLOWING
+            ]
+            for follower in following_all:
+                await follower.until("0 COMPLETED")
 
-        second = await start_darkroom(port=port)
-        assert await follower.next() == ("next", "A boat")
-        await second.client("ana")(RENAME, id=conversation_id, title="Harbour")
-        assert await follower.next() == ("next", "Harbour")
+        client = (await start_darkroom(port=port)).client("ana")
+        await send(client, conversation_id, userMessage="At dusk", options=SMALL)
+        for name, follower in zip(FOLLOWING, following_all, strict=True):
+            seen = await follower.until("1 COMPLETED")
+            assert {turn.split()[0] for turn in seen} <= {"0", "1"}, name
+
+
+async def test_the_audits_of_graphql_http_find_nothing(clients: Path, darkroom: Darkroom) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(need("node"), "audit.mjs", f"{darkroom.url}/graphql"),
+        cwd=clients,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    printed, _ = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS * 3)
+
+    audits = [json.loads(line) for line in printed.splitlines()]
+    assert len(audits) == AUDITS
+    assert [audit for audit in audits if audit["status"] != "ok"] == []

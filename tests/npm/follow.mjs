@@ -1,59 +1,28 @@
-// Follows a conversation's title over HTTP with a client as it comes from npm:
-// node follow.mjs <client> <url> <token> <conversation>. Prints what the client reports, as JSON.
-import { ApolloClient, HttpLink, InMemoryCache, gql } from "@apollo/client";
-import { Client, fetchExchange } from "@urql/core";
-import { createClient } from "graphql-sse";
+// Follows a conversation with a client as it comes from npm:
+// node follow.mjs <client> <url> <token> <conversation> <what>. Prints what the client reports, as
+// JSON: `title` follows the title, `turns` the turns, from the last cursor where it is cut.
+import { openClient, read } from "./clients.mjs";
 
-const [client, url, token, id] = process.argv.slice(2);
-const headers = { authorization: `Bearer ${token}` };
-const viewer = "{ viewer { id } }";
-const subscription =
-  "subscription($id: ID!) { conversationUpdated(conversationId: $id) { title } }";
-const say = (event, told) => console.log(JSON.stringify({ event, told }));
-const tell = ({ data, errors, error }) => {
-  const found = errors ?? error?.graphQLErrors ?? error?.errors;
-  if (found?.length) say("errors", found.map(({ extensions }) => extensions.code));
-  else if (error) say("failed", error.message);
-  else say("next", data.conversationUpdated?.title ?? Object.keys(data));
+const [name, url, token, id, what] = process.argv.slice(2);
+const documents = {
+  title: "subscription($id: ID!) { conversationUpdated(conversationId: $id) { title } }",
+  turns:
+    "subscription($id: ID!, $after: String) { turnUpdated(conversationId: $id, after: $after) { cursor turn { turnIndex status } } }",
 };
-const sink = {
+const shown = (data) => {
+  const turn = data.turnUpdated?.turn;
+  return data.conversationUpdated?.title ?? (turn ? `${turn.turnIndex} ${turn.status}` : Object.keys(data));
+};
+const say = (event, told) => console.log(JSON.stringify({ event, told }));
+const tell = (result) => say(...read(result, shown));
+const client = openClient(name, url, token);
+tell(await client.query("{ viewer { id } }"));
+if (what === "nothing") process.exit(0);
+client.subscribe(documents[what], what === "turns" ? { id, after: undefined } : { id }, {
   next: tell,
-  error: (error) => say("failed", error.message),
+  error: (error) => (Array.isArray(error) ? tell({ errors: error }) : say("failed", String(error?.message ?? error))),
   complete: () => {
     say("complete");
     process.exit(0);
   },
-};
-
-const follow = {
-  "graphql-sse": async () => {
-    const retry = () => new Promise((go) => setTimeout(go, 100));
-    const sse = createClient({ url, headers, retry, retryAttempts: Infinity });
-    const query = sse.iterate({ query: viewer });
-    tell((await query.next()).value);
-    sse.subscribe({ query: subscription, variables: { id } }, sink);
-  },
-  urql: async () => {
-    const urql = new Client({
-      url,
-      exchanges: [fetchExchange],
-      fetchOptions: { headers },
-      fetchSubscriptions: true,
-      preferGetMethod: false,
-    });
-    tell(await urql.query(viewer, {}).toPromise());
-    urql.subscription(subscription, { id }).subscribe((result) => {
-      // It repeats the last result when the stream ends.
-      if (result.hasNext) tell(result);
-      else sink.complete();
-    });
-  },
-  apollo: async () => {
-    const link = new HttpLink({ uri: url, headers });
-    const apollo = new ApolloClient({ link, cache: new InMemoryCache() });
-    const { data } = await apollo.query({ query: gql(viewer) });
-    tell({ data: { viewer: data.viewer } });
-    apollo.subscribe({ query: gql(subscription), variables: { id } }).subscribe(sink);
-  },
-};
-await follow[client]();
+});

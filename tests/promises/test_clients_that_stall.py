@@ -1,0 +1,173 @@
+"""P10, P18: who is silent or slow is dropped and leaves nothing, as who comes and goes."""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from time import monotonic
+from typing import Final
+
+import httpx2
+import pytest
+
+from edge.dev_tokens import DevelopmentIssuer
+from tests.clients import GraphQLClient
+from tests.edge.hostile import an_api, connection_to, memory_of
+from tests.edge.test_hostile_sockets import FINAL, TEXT, connect, frame, read_close_code
+from tests.promises.figures import count, noticed, open_files_of
+from tests.resilience.processes import Api, eventually
+from tests.serving import free_port
+
+INIT_SECONDS: Final = 1.0
+SEND_SECONDS: Final = 1.0
+IDLE_BYTES: Final = 64 * 1024
+STALLED_BYTES: Final = 2 * 1024 * 1024
+DRIFT_BYTES: Final = 10_000_000
+SOCKETS_WITHOUT_INIT: Final = count(40, each=0.4)
+SOCKETS_WITHOUT_READING: Final = count(8, each=0.04)
+LARGE: Final = (
+    "fragment m on ImageModel { id label description company aspectRatios resolutions scenes } "
+    "query { " + " ".join(f"a{number}: models {{ ...m }}" for number in range(10)) + " }"
+)
+GAUGE: Final = re.compile(r"^darkroom_(sockets|subscriptions) ([0-9.]+)$", re.MULTILINE)
+
+
+class Stalled:
+    def __init__(self, api: Api, client: GraphQLClient, metrics_url: str) -> None:
+        self.api, self.client, self._metrics_url = api, client, metrics_url
+
+    async def until_nobody_is_left(self, files: int) -> None:
+        """Wait until no socket and no subscription is counted, and its files are closed."""
+
+        async def is_over() -> bool:
+            metrics = (await self.client.http.get(self._metrics_url)).text
+            left = {name: float(value) for name, value in GAUGE.findall(metrics)}
+            return not any(left.values()) and open_files_of(self.api) <= files + 5
+
+        await eventually(is_over, within=60, what="nobody is left")
+
+
+@pytest.fixture(scope="module")
+async def stalled(
+    mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Stalled]:
+    folder, port = tmp_path_factory.mktemp("stalled"), free_port()
+    settings = {
+        "DARKROOM_METRICS_PORT": str(port),
+        "DARKROOM_LIMIT_INIT_SECONDS": str(INIT_SECONDS),
+        "DARKROOM_LIMIT_SEND_SECONDS": str(SEND_SECONDS),
+        "DARKROOM_LIMIT_ADDRESS_SOCKETS": "5000",
+    }
+    async with an_api(mongodb_uri, folder, settings=settings) as api:
+        client = GraphQLClient(api.url, DevelopmentIssuer(folder).token("ana"))
+        await client("{ viewer { id } }")
+        yield Stalled(api, client, f"http://127.0.0.1:{port}/metrics")
+        await client.aclose()
+
+
+async def test_sockets_that_never_say_who_they_are_are_dropped(stalled: Stalled) -> None:
+    files = open_files_of(stalled.api)
+    await _twice(
+        stalled,
+        f"{SOCKETS_WITHOUT_INIT} sockets without connection_init",
+        lambda stack: _sockets_without_init(stalled.api, stack),
+        most_each=IDLE_BYTES,
+        sockets=SOCKETS_WITHOUT_INIT,
+    )
+    await stalled.until_nobody_is_left(files)
+
+
+async def test_sockets_that_read_nothing_are_dropped(stalled: Stalled) -> None:
+    files = open_files_of(stalled.api)
+    await _twice(
+        stalled,
+        f"{SOCKETS_WITHOUT_READING} sockets that read nothing",
+        lambda stack: _sockets_without_reading(stalled, stack),
+        most_each=STALLED_BYTES,
+        sockets=SOCKETS_WITHOUT_READING,
+    )
+    await stalled.until_nobody_is_left(files)
+
+
+async def test_who_comes_and_goes_leaves_nothing(stalled: Stalled) -> None:
+    await _come_and_go(stalled, 10)
+    files, before = open_files_of(stalled.api), memory_of(stalled.api)
+
+    rounds = count(10, each=0.2)
+    async with noticed(stalled.api, f"{rounds} rounds of 45 subscriptions and 10 requests"):
+        await _come_and_go(stalled, rounds)
+
+    await stalled.until_nobody_is_left(files)
+    assert memory_of(stalled.api) - before < DRIFT_BYTES
+
+
+async def _twice(
+    stalled: Stalled,
+    what: str,
+    attack: Callable[[AsyncExitStack], Awaitable[None]],
+    *,
+    most_each: int,
+    sockets: int,
+) -> None:
+    """A wave, and a second one, which adds nothing."""
+    async with noticed(stalled.api, what) as first, AsyncExitStack() as stack:
+        await attack(stack)
+    async with noticed(stalled.api, f"{what}, again") as second, AsyncExitStack() as stack:
+        await attack(stack)
+    assert first.grown < most_each * sockets + DRIFT_BYTES
+    assert second.grown < first.grown + DRIFT_BYTES
+
+
+async def _sockets_without_init(api: Api, stack: AsyncExitStack) -> None:
+    connections = []
+    for _ in range(SOCKETS_WITHOUT_INIT):
+        connection = await stack.enter_async_context(connection_to(api))
+        await connect(connection)
+        connections.append(connection)
+    codes = await asyncio.gather(*map(read_close_code, connections))
+    assert set(codes) == {4408}
+
+
+async def _sockets_without_reading(stalled: Stalled, stack: AsyncExitStack) -> None:
+    init = {
+        "type": "connection_init",
+        "payload": {"authorization": f"Bearer {stalled.client.token}"},
+    }
+    asked = {"type": "subscribe", "payload": {"query": LARGE}}
+    before = open_files_of(stalled.api)
+    for _ in range(SOCKETS_WITHOUT_READING):
+        connection = await stack.enter_async_context(connection_to(stalled.api, has_room=False))
+        await connect(connection)
+        connection.stop_reading()
+        messages = [init, *({"id": str(number), **asked} for number in range(40))]
+        for message in messages:
+            await connection.send(frame(FINAL | TEXT, json.dumps(message).encode()))
+    began = monotonic()
+
+    async def are_dropped() -> bool:
+        return open_files_of(stalled.api) <= before + 5
+
+    await eventually(are_dropped, within=30, what="who reads nothing is dropped")
+    assert monotonic() - began < SEND_SECONDS + 30
+
+
+async def _come_and_go(stalled: Stalled, rounds: int) -> None:
+    for _ in range(rounds):
+        async with stalled.client.socket() as socket:
+            for number in range(45):
+                query = {"query": "subscription { viewerUpdated { id } }"}
+                await socket.send(id=str(number), type="subscribe", payload=query)
+                await socket.send(id=str(number), type="complete")
+        await asyncio.gather(*(_leave(stalled) for _ in range(10)))
+
+
+async def _leave(stalled: Stalled) -> None:
+    """Ask, and close the connection without waiting for the answer."""
+    async with httpx2.AsyncClient(
+        base_url=stalled.api.url, headers=stalled.client.http.headers, verify=False
+    ) as http:
+        asking = asyncio.create_task(http.post("/graphql", json={"query": LARGE}))
+        await asyncio.sleep(0.005)
+        asking.cancel()
+        await asyncio.wait([asking])

@@ -1,0 +1,180 @@
+"""P7: a foreign id is answered as one that nobody has: over HTTP, a socket, `node` and `nodes`."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Final
+
+import pytest
+from graphql import (
+    GraphQLField,
+    GraphQLInputType,
+    GraphQLList,
+    GraphQLNonNull,
+    get_named_type,
+    is_input_object_type,
+    is_required_argument,
+)
+from websockets.exceptions import ConnectionClosed
+
+from edge.execution import executable_schema
+from tests.api.posts import generate
+from tests.api.test_webhooks import a_webhook
+from tests.clients import Data, GraphQLClient
+from tests.conftest import Darkroom
+from tests.edge.test_hostile_inputs import a_value, selection_of
+from tests.operations import conversation_with
+from tests.promises.figures import count
+from tests.resilience.scale import SEED
+
+SETTLED: Final = re.compile(r'"(clientMutationId|cursor|requestId)":"[^"]*"')
+UNKNOWN: Final = "00000000000000000000000000"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An operation about an id, which stands in its variables as `$id`."""
+
+    name: str
+    document: str
+    variables: str
+    is_subscription: bool
+
+    def with_id(self, found: str) -> dict[str, Any]:
+        return {
+            "query": self.document,
+            "variables": json.loads(self.variables.replace("$id", found)),
+        }
+
+
+def places_of(kind: GraphQLInputType) -> Iterator[Any]:
+    """Values of the kind, each with one place for an id."""
+    match kind:
+        case GraphQLNonNull():
+            yield from places_of(kind.of_type)
+        case GraphQLList():
+            yield from ([value] for value in places_of(kind.of_type))
+        case _ if is_input_object_type(kind):
+            for name, field in kind.fields.items():
+                for value in places_of(field.type):
+                    yield {**a_value(kind), name: value}
+        case _ if get_named_type(kind).name == "ID":
+            yield "$id"
+
+
+def operations() -> Iterator[Asked]:
+    schema = executable_schema()._schema
+    kinds = (
+        ("query", schema.query_type),
+        ("mutation", schema.mutation_type),
+        ("subscription", schema.subscription_type),
+    )
+    for kind, root in kinds:
+        assert root is not None
+        for name, field in root.fields.items():
+            yield from _about(kind, name, field)
+
+
+def _about(kind: str, name: str, field: GraphQLField) -> Iterator[Asked]:
+    required = {
+        one: a_value(argument.type)
+        for one, argument in field.args.items()
+        if is_required_argument(argument)
+    }
+    for argued, argument in field.args.items():
+        for value in places_of(argument.type):
+            variables = {**required, argued: value}
+            declared = ", ".join(f"${one}: {field.args[one].type}" for one in variables)
+            given = ", ".join(f"{one}: ${one}" for one in variables)
+            document = f"{kind}({declared}) {{ {name}({given}) {selection_of(field)} }}"
+            yield Asked(name, document, json.dumps(variables), kind == "subscription")
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    ids: list[str]
+    """Of all that the owner has."""
+    owner: GraphQLClient
+    other: GraphQLClient
+    nobody: GraphQLClient
+    expired: GraphQLClient
+
+
+@pytest.fixture(scope="module")
+async def site(darkroom: Darkroom) -> Site:
+    owner, other = darkroom.client(), darkroom.client()
+    started = await conversation_with(owner, userMessage="A boat")
+    posted = await generate(owner)
+    webhook = await a_webhook(owner, "http://127.0.0.1:9/")
+    turn = started["turn"]
+    found = await owner("{ viewer { id prompts(first: 1) { nodes { id } } } }")
+    ids = [
+        *(started["conversation"]["id"], turn["id"], turn["outputs"][0]["id"]),
+        *(turn["outputs"][0]["image"]["id"], posted["id"], webhook["id"]),
+        *(found["viewer"]["id"], found["viewer"]["prompts"]["nodes"][0]["id"]),
+    ]
+    await other("{ viewer { id } }")
+    expired = darkroom.with_token(darkroom.ending_token("late", in_seconds=-5))
+    return Site(ids, owner, other, darkroom.anonymous(), expired)
+
+
+def unknown_of(found: str) -> str:
+    """An id of the same kind that nobody has."""
+    prefix, _, rest = found.partition("_")
+    return f"{prefix}_{UNKNOWN}{rest[len(UNKNOWN) :]}"
+
+
+def settled(answer: str, asked: str) -> str:
+    """Without the id that was asked for, and what is random."""
+    return SETTLED.sub("", answer.replace(asked, "$id"))
+
+
+async def test_a_foreign_id_is_answered_as_one_that_nobody_has(site: Site) -> None:
+    random, every = Random(f"{SEED} ids"), list(operations())
+    assert len(every) > 40
+    rows = [(asked, found) for asked in every for found in site.ids]
+    random.shuffle(rows)
+    before = await _snapshot(site)
+
+    for asked, found in rows[: count(120, each=4)] * max(1, count(0, each=4) // len(rows)):
+        for client in (site.other, site.nobody):
+            ask = _ask_socket if asked.is_subscription or random.random() < 0.2 else _ask
+            answers = [
+                settled(await ask(client, asked.with_id(one)), one)
+                for one in (found, unknown_of(found))
+            ]
+            assert answers[0] == answers[1], (SEED, asked.document, found)
+
+    assert await _snapshot(site) == before
+
+
+async def test_a_token_that_has_ended_is_no_token(site: Site) -> None:
+    for asked in list(operations())[:: 1 if count(0) else 10]:
+        if not asked.is_subscription:
+            answer = await site.expired.post(asked.with_id(site.ids[0]))
+            assert answer.status_code == 401
+
+
+async def _snapshot(site: Site) -> Data:
+    """What the owner has, as far as it does not change by itself."""
+    document = (
+        "query($ids: [ID!]!) { viewer { conversations { nodes { id title turnCount updatedAt } } "
+        "webhooks { id enabled } prompts { nodes { id uses } } } nodes(ids: $ids) { id } }"
+    )
+    return await site.owner(document, ids=site.ids[:4])
+
+
+async def _ask(client: GraphQLClient, body: dict[str, Any]) -> str:
+    return (await client.post(body)).text
+
+
+async def _ask_socket(client: GraphQLClient, body: dict[str, Any]) -> str:
+    """The first message, or why there is none."""
+    async with client.socket() as socket:
+        await socket.send(id="1", type="subscribe", payload=body)
+        try:
+            return json.dumps(await socket.receive())
+        except ConnectionClosed as closed:  # nobody needs a token
+            return str(closed)
