@@ -42,6 +42,10 @@ class ObservedClaims(MongoClaimRepository):
         super().__init__(database)
         self._registries = registries
         self._metrics = metrics
+        # Prometheus sees no increase where a series begins with its first event.
+        for provider in frozenset().union(*(one.providers_in_use() for one in registries)):
+            metrics.leases_taken_over.labels(provider)
+            metrics.outputs_postponed.labels(provider)
 
     async def claim(self, waiting: Waiting, *, lease: timedelta) -> Claim | None:
         claim = await super().claim(waiting, lease=lease)

@@ -5,13 +5,14 @@ import itertools
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import pymongo.monitoring
 import pytest
 from pydantic import SecretStr
 from pymongo import AsyncMongoClient
@@ -32,6 +33,7 @@ from tests.buckets import Ceph, Ministack, S3Server, bucket_at
 from tests.clients import GraphQLClient
 from tests.order import dealt
 from tests.serving import free_port, serving
+from tests.shard_keys import ShardKeys
 from tests.storage.places import new_bucket
 from tests.tools import left_out, need, need_mongod
 from tests.unlimited import UNLIMITED
@@ -224,6 +226,12 @@ def client(darkroom: Darkroom) -> GraphQLClient:
     return darkroom.client()
 
 
+@pytest.fixture
+def shard_keys() -> ShardKeys:
+    """What is objected to in the commands of the test so far."""
+    return _shard_keys
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
@@ -231,9 +239,22 @@ def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
+_shard_keys = ShardKeys()
+
+
 def pytest_configure() -> None:
     _restore_signals()
     _keep_files_in_memory()
+    pymongo.monitoring.register(_shard_keys)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    """Fail the test during which a command was sent that goes to all shards, and is not to."""
+    result = yield
+    objections, _shard_keys.objections = _shard_keys.objections, []
+    assert objections == []
+    return result
 
 
 def _restore_signals() -> None:

@@ -15,6 +15,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
 
 import pymongo
 from bson import CodecOptions, Timestamp
+from bson.raw_bson import RawBSONDocument
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
@@ -76,7 +77,8 @@ class Database(Collections[AsyncCollection[Document]]):
 
     client: AsyncMongoClient[Document]
     commands: AsyncDatabase[Document]
-    watched: AsyncDatabase[Document]
+    watched: AsyncDatabase[RawBSONDocument]
+    """Its documents stay in bytes until they are looked at."""
     calls: Calls
     observer: DatabaseObserver
     _queues: SemaphoresByKey = field(default_factory=lambda: SemaphoresByKey(1))
@@ -176,7 +178,7 @@ async def open_database(
         maxPoolSize=100,
         **options,
     )
-    feed_client: AsyncMongoClient[Document] = AsyncMongoClient(
+    feed_client: AsyncMongoClient[RawBSONDocument] = AsyncMongoClient(
         uri,
         maxPoolSize=4,
         socketTimeoutMS=FEED_SILENCE_SECONDS * 1000,
@@ -195,7 +197,8 @@ async def open_database(
         )
         await retry(functools.partial(_prepare, commands), on=Overloaded, policy=starting)
         calls = Calls(functools.partial(_reconnect, client), observer=observer)
-        watched = feed_client.get_database(name, codec_options=SHOWN, read_concern=_MAJORITY)
+        in_bytes = CodecOptions(document_class=RawBSONDocument)
+        watched = feed_client.get_database(name, codec_options=in_bytes, read_concern=_MAJORITY)
         try:
             yield Database(client, commands, watched, calls, observer)
         finally:

@@ -133,7 +133,7 @@ class Process(ABC):
         self._began_at = self.log_path.stat().st_size
         self._process = await PRELOADED.spawn(
             self._command,
-            environment={**inherited, **UNLIMITED_ENVIRONMENT, **self._environment},
+            environment={**inherited, **_unlimited_at(self.root), **self._environment},
             log=self.log_path,
             root=self.root,
         )
@@ -232,6 +232,14 @@ async def away(mongod: Mongod) -> AsyncIterator[None]:
     finally:
         if mongod.pid is None:
             await mongod.start()
+
+
+def _unlimited_at(root: Path) -> Mapping[str, str]:
+    """Without settings that a release does not know: it would not start."""
+    if root == ROOT:
+        return UNLIMITED_ENVIRONMENT
+    known = (root / ".env.example").read_text()
+    return {name: value for name, value in UNLIMITED_ENVIRONMENT.items() if f"{name}=" in known}
 
 
 def _memory_of(pid: int) -> int:
