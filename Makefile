@@ -1,6 +1,6 @@
 # One target for each task. A bare machine needs Python 3.11 or newer, and make.
 .DEFAULT_GOAL := help
-.PHONY: help install run worker cluster providers demo token studio format check test resilience schema bench audit lock clean
+.PHONY: help install run worker cluster providers demo token studio graphiql screenshots format check test resilience schema bench audit lock clean
 
 export UV_PYTHON_DOWNLOADS := never
 # Some machines ask Python to keep no bytecode. Then each process, of which the tests start hundreds,
@@ -37,8 +37,8 @@ run: .venv/mongod ## Serve on this machine, with a built-in mongod; Ctrl-C stops
 worker: .venv/app ## Run outputs beside `make run` or elsewhere, with DARKROOM_NATS_URL; any number of them
 	@exec $(PYTHON) -m worker
 
-cluster: .venv/dev .venv/s3/installed ## Run what deploy/compose.yaml runs as plain processes: make cluster CHECK=1 tries it, and ends
-	@exec $(PYTHON) -m deploy.cluster $(if $(CHECK),--check)
+cluster: .venv/dev .venv/s3/installed ## Run what deploy/compose.yaml runs as plain processes: CHECK=1 tries it, TRIALS=1 takes each part away once
+	@exec $(PYTHON) -m $(if $(TRIALS),deploy.trials --rounds $(TRIALS),deploy.cluster $(if $(CHECK),--check))
 
 providers: .venv/app ## Make one cheap image with each provider that has a key: make providers PROVIDER=fal V=1
 	@exec $(PYTHON) -m commands.check_providers $(if $(V),--verbose) $${PROVIDER:+"$$PROVIDER"}
@@ -51,6 +51,13 @@ token: .venv/app ## Print a development token: make -s token VIEWER=ana
 
 studio: studio/node_modules/.package-lock.json ## Build the studio into studio/build, which is committed (needs Node)
 	@cd studio && npm run --silent check && npm run --silent build
+
+graphiql: graphiql/node_modules/.package-lock.json ## Build GraphiQL into graphiql/build, for /graphiql in development (needs Node)
+	@cd graphiql && npm run --silent build -- --logLevel error
+
+screenshots: .venv/dev ## Take pictures of every view of the studio, to be looked at: make screenshots OUT=folder
+	@$(PYTHON) -m tests.studio.screenshots $(OUT)
+OUT ?= .screenshots
 
 format: .venv/dev ## Format the code, and fix what can be fixed automatically
 	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .
@@ -71,7 +78,7 @@ schema: .venv/dev ## Write schema.graphql from the code
 	@$(PYTHON) -m resolvers.root > .schema.new && mv .schema.new schema.graphql
 
 bench: .venv/dev ## Measure beside a bare relay, and write docs/performance.md: make bench ROUNDS=3
-	@$(PYTHON) -m bench --rounds $(ROUNDS) --report && $(PYTHON) -m bench.providers
+	@$(PYTHON) -m bench --rounds $(ROUNDS) --report && $(PYTHON) -m bench.providers && $(PYTHON) -m bench.captions
 
 audit: .venv/audit/installed ## Compare what is locked with published advisories; this needs the internet
 	@.venv/audit/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off $(AUDITED:%=--requirement requirements/%.txt) || \
@@ -92,7 +99,7 @@ LOCK = .venv/bin/uv pip compile $(U) --quiet --universal --python-version 3.11 -
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 clean: ## Remove .venv and all caches; the data in .data stays
-	@rm -rf .venv studio/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf .venv studio/node_modules graphiql/node_modules graphiql/build .screenshots .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/app: requirements/app.txt | $(PYTHON)
@@ -113,8 +120,8 @@ clean: ## Remove .venv and all caches; the data in .data stays
 	.venv/$*/bin/python -m pip --quiet install --require-hashes --requirement requirements/$*.txt; } >&2
 	@touch $@
 
-studio/node_modules/.package-lock.json: studio/package-lock.json
-	@npm ci --prefix studio --silent && touch $@
+studio/node_modules/.package-lock.json graphiql/node_modules/.package-lock.json: %/node_modules/.package-lock.json: %/package-lock.json
+	@npm ci --prefix $* --silent && touch $@
 
 .venv/bin/uv: requirements/uv.txt | $(PYTHON)
 	@$(FETCH_UV) >&2 && touch $@

@@ -2,17 +2,17 @@
 
 import re
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, cast
 
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import Mount, Route, Router, WebSocketRoute
+from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from uvicorn._types import ASGI3Application
@@ -22,18 +22,23 @@ from assembly.catalogue import load_caption_registry, load_registry, load_truste
 from assembly.objects import image_origins
 from assembly.traces import open_exporters
 from bootstrap import Api, open_api
+from edge.dev_renewal import renewal_route
+from edge.dev_tokens import DevelopmentIssuer
+from edge.graphiql import graphiql_routes
 from edge.graphql_http import GraphQLOverHTTP
 from edge.graphql_ws import GraphQLOverWebSocket
 from edge.health import HealthRoutes
 from edge.hosts import KnownHosts
 from edge.http_requests import wants_page
 from edge.responses import error_response
-from edge.studio import PATH, studio_routes
+from edge.studio import PATH, SignIn, studio_routes
 from edge.traces import FollowedRequests
 from metrics.requests import ObservedApp, ObservedExecutor
 from settings import Settings, origin_pattern, read_settings
 
+OPERATIONS: Final = "/graphql"
 STUDIO_BUILD: Final = Path(__file__).parent / "studio/build"
+GRAPHIQL_BUILD: Final = Path(__file__).parent / "graphiql/build"
 
 
 def create_app(
@@ -63,14 +68,40 @@ def create_app(
         async with open_api(
             settings, grace_left=grace_left, metrics_listener=metrics_listener
         ) as api:
-            router: ASGIApp = ObservedApp(_make_router(settings, api), api.metrics)
+            router: ASGIApp = ObservedApp(_Routes(settings, api), api.metrics)
             if settings.allowed_hosts:
                 router = KnownHosts(router, settings.allowed_hosts)
             if settings.trusted_proxies:
                 router = cast("ASGIApp", _behind_proxies(router, settings.trusted_proxies))
             yield {"router": FollowedRequests(router, api.tracer), "limits": settings.limit}
 
-    return Starlette(routes=[Mount("/", app=_dispatch)], lifespan=lifespan)
+    return _Application(lifespan=lifespan)
+
+
+class _Application(Starlette):
+    """Hands requests and sockets to what the lifespan has made, past Starlette's own layers: each
+    of them would cost every message a little, and be there for as long as a socket is open.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await super().__call__(scope, receive, send)
+        else:
+            await scope["state"]["router"](scope, receive, send)
+
+
+def _sign_in(settings: Settings) -> SignIn | None:
+    """Where people sign in to the studio, if there is such a place."""
+    if settings.studio_client_id is None or settings.token_issuer is None:
+        return None
+    audience = next(iter(settings.token_audience), None)
+    return SignIn(
+        settings.token_issuer,
+        settings.studio_client_id,
+        settings.studio_scopes,
+        audience if audience != settings.studio_client_id else None,
+        settings.studio_sign_in_urls,
+    )
 
 
 def _behind_proxies(app: ASGIApp, trusted: Sequence[str]) -> object:
@@ -78,56 +109,71 @@ def _behind_proxies(app: ASGIApp, trusted: Sequence[str]) -> object:
     return ProxyHeadersMiddleware(cast("ASGI3Application", app), list(trusted))
 
 
-async def _dispatch(scope: Scope, receive: Receive, send: Send) -> None:
-    """Hand over to the routes that the lifespan has made."""
-    await scope["state"]["router"](scope, receive, send)
+class _Routes:
+    """Operations first: everything else comes more rarely."""
+
+    def __init__(self, settings: Settings, api: Api) -> None:
+        origins = origin_pattern(settings.allowed_origins)
+        limits, metrics = settings.limit, api.metrics
+        executor = ObservedExecutor(api.services, limits, api.persisted_documents, metrics)
+        metrics.read(
+            "darkroom_subscription_groups",
+            "Groups of subscribers who get the same answers, each of which is made once.",
+            lambda: executor.group_count,
+        )
+        http = GraphQLOverHTTP(
+            executor,
+            api.admission,
+            show_ide=settings.environment == "development",
+            call_when_blocked=api.blocked_viewers.call_when_blocked,
+            limits=limits,
+        )
+        self._http = CORSMiddleware(
+            http,
+            allow_origin_regex=origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],  # tracing and client libraries add their own; cookies are unused
+            expose_headers=["retry-after", "traceparent", "x-request-id"],
+            max_age=7200,
+        )
+        self._websocket = GraphQLOverWebSocket(
+            executor,
+            api.admission,
+            allowed_origins=re.compile(origins),
+            call_when_deleted=api.services.viewer_updates.call_when_deleted,
+            call_when_blocked=api.blocked_viewers.call_when_blocked,
+            limits=limits,
+        )
+        self._others = ExceptionMiddleware(_make_router(settings, api))
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope["path"] != OPERATIONS:
+            return self._others(scope, receive, send)
+        answer = self._http if scope["type"] == "http" else self._websocket
+        return answer(scope, receive, send)
 
 
 def _make_router(settings: Settings, api: Api) -> Router:
-    origins = origin_pattern(settings.allowed_origins)
-    executor = ObservedExecutor(api.services, settings.limit, api.persisted_documents, api.metrics)
-    api.metrics.read(
-        "darkroom_subscription_groups",
-        "Groups of subscribers who get the same answers, each of which is made once.",
-        lambda: executor.group_count,
-    )
-    http = GraphQLOverHTTP(
-        executor,
-        api.admission,
-        show_ide=settings.environment == "development",
-        call_when_blocked=api.blocked_viewers.call_when_blocked,
-        limits=settings.limit,
-    )
-    websocket = GraphQLOverWebSocket(
-        executor,
-        api.admission,
-        allowed_origins=re.compile(origins),
-        call_when_deleted=api.services.viewer_updates.call_when_deleted,
-        call_when_blocked=api.blocked_viewers.call_when_blocked,
-        limits=settings.limit,
-    )
-    cors = Middleware(
-        CORSMiddleware,
-        allow_origin_regex=origins,
-        allow_methods=["GET", "POST"],
-        allow_headers=["*"],  # tracing and client libraries add their own; cookies are never used
-        expose_headers=["retry-after", "traceparent", "x-request-id"],
-        max_age=7200,
-    )
+    in_development = settings.environment == "development"
+
+    for_developers: list[BaseRoute] = []
+    if in_development:
+        issuer = DevelopmentIssuer(settings.data_dir)
+        for_developers = [renewal_route(api.admission, issuer), *graphiql_routes(GRAPHIQL_BUILD)]
 
     async def home(request: Request) -> Response:
-        return RedirectResponse(PATH if wants_page(request) else "/graphql")
+        return RedirectResponse(PATH if wants_page(request) else OPERATIONS)
 
     return Router(
         [
-            Route("/graphql", http, middleware=[cors]),
-            WebSocketRoute("/graphql", websocket),
             *HealthRoutes(api.database.ping).routes,
             Route("/", home),
+            *for_developers,
             *studio_routes(
                 STUDIO_BUILD,
                 environment=settings.environment,
                 image_origins=image_origins(settings),
+                sign_in=_sign_in(settings),
             ),
             *api.object_routes,
             *api.logo_routes,

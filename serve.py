@@ -10,6 +10,7 @@ import math
 import os
 import socket
 import sys
+from collections.abc import Awaitable
 from typing import Final
 
 import structlog
@@ -113,6 +114,7 @@ def _server(settings: Settings, stop: Stop, metrics_listener: socket.socket | No
             ),
             host=settings.host,
             port=settings.port,
+            interface="asgi3",
             lifespan="on",
             log_config=None,
             access_log=False,
@@ -134,7 +136,7 @@ def _server(settings: Settings, stop: Stop, metrics_listener: socket.socket | No
 def _explaining(app: ASGIApp) -> ASGIApp:
     """Say it in a sentence where the database goes away during the start."""
 
-    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+    def serve(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         async def explain(message: Message) -> None:
             # The message is the traceback of the exception that is being handled.
             is_failure = message["type"] == "lifespan.startup.failed"
@@ -142,7 +144,7 @@ def _explaining(app: ASGIApp) -> ASGIApp:
                 message = {**message, "message": DATABASE_AWAY}
             await send(message)
 
-        await app(scope, receive, explain if scope["type"] == "lifespan" else send)
+        return app(scope, receive, explain if scope["type"] == "lifespan" else send)
 
     return serve
 

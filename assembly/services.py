@@ -210,13 +210,14 @@ def make_hub(base: Base) -> Hub:
 
 def _make_rate_limits(settings: Settings, database: Database) -> RateLimits:
     limit = settings.limit
-    cost = Rate(limit.cost, limit.cost_per_second)
+    viewer_cost = Rate(limit.cost, limit.cost_per_second)
+    address_cost = Rate(limit.address_cost, limit.address_cost_per_second)
     viewer = Rate(limit.viewer_requests, limit.viewer_requests_per_second)
     address = Rate(limit.address_requests, limit.address_requests_per_second)
     return RateLimits(
         MongoBucketRepository(database),
-        viewer=Allowance(requests=viewer, cost=cost),
-        address=Allowance(requests=address, cost=cost),
+        viewer=Allowance(requests=viewer, cost=viewer_cost),
+        address=Allowance(requests=address, cost=address_cost),
     )
 
 

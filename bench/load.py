@@ -18,6 +18,9 @@ _UPGRADE: Final = (
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
     "Sec-WebSocket-Protocol: graphql-transport-ws\r\n\r\n"
 )
+_TEXT: Final = 1
+_PING: Final = 9
+_PONG: Final = 10
 PATIENCE_SECONDS: Final = 60.0
 
 
@@ -37,6 +40,7 @@ class Socket(asyncio.Protocol):
         self.marker = -1
         """The newest."""
         self.heard_at = 0.0
+        self.has_completed = False
         self.transport: asyncio.Transport | None = None
         self.subscribed = asyncio.get_running_loop().create_future()
         """Done with the first state."""
@@ -72,12 +76,16 @@ class Socket(asyncio.Protocol):
                 break
             if data[position] & 15 == 1:
                 self._read(data[start : start + length])
+            elif data[position] & 15 == _PING and self.transport is not None:
+                self.transport.write(masked(data[start : start + length], kind=_PONG))
             position = start + length
         self._rest = data[position:]
 
     def _read(self, message: bytes) -> None:
         if b'"next"' not in message[:40] and b'"type":"next"' not in message[:120]:
             assert b'"error"' not in message, message
+            self.has_completed |= b'"complete"' in message[:60]
+            self._heard(self)
             return
         self.frames += 1
         self.heard_at = time.perf_counter()
@@ -92,11 +100,10 @@ class Socket(asyncio.Protocol):
 class Sockets:
     """Sockets on one server."""
 
-    def __init__(self, port: int, token: str) -> None:
+    def __init__(self, port: int, token: str | None) -> None:
         self._port = port
-        self._init = orjson.dumps(
-            {"type": "connection_init", "payload": {"Authorization": f"Bearer {token}"}}
-        )
+        payload = {"Authorization": f"Bearer {token}"} if token else {}
+        self._init = orjson.dumps({"type": "connection_init", "payload": payload})
         self.all: list[Socket] = []
         self._waiting: tuple[Callable[[], bool], asyncio.Event] | None = None
 
@@ -182,10 +189,11 @@ class Requests:
         return times
 
 
-def masked(message: bytes) -> bytes:
-    """A client's frame of a text message."""
+def masked(message: bytes, *, kind: int = _TEXT) -> bytes:
+    """A client's frame of a message."""
     size, key = len(message), os.urandom(4)
-    head = bytes((0x81, 0x80 | size)) if size < 126 else b"\x81\xfe" + size.to_bytes(2, "big")
+    head = bytes((0x80 | kind, 0x80 | size if size < 126 else 0xFE))
+    head += size.to_bytes(2, "big") if size >= 126 else b""
     repeated = (key * (size // 4 + 1))[:size]
     mask = int.from_bytes(repeated, "big") ^ int.from_bytes(message, "big")
     return head + key + mask.to_bytes(size, "big")

@@ -71,13 +71,14 @@ class Relay:
                 elif message["type"] == "subscribe":
                     conversation_id = message["payload"]["variables"]["id"]
                     self._subscribers.setdefault(conversation_id, set()).add(websocket)
-                    turn = await self._database.turns.find_one(
-                        turns_of(conversation_id), sort=[("_id", -1)]
-                    )
-                    assert turn is not None
-                    await websocket.send_text(_next(turn))
+                    await websocket.send_text(await self._first_state(conversation_id))
         except WebSocketDisconnect:
             self._subscribers.get(conversation_id, set()).discard(websocket)
+
+    async def _first_state(self, conversation_id: str) -> str:
+        turn = await self._database.turns.find_one(turns_of(conversation_id), sort=[("_id", -1)])
+        assert turn is not None
+        return _next(turn)
 
     async def post(self, request: Request) -> Response:
         asked = orjson.loads(await request.body())

@@ -41,6 +41,14 @@ async def follow_one(bench: Bench, server: Server, *, subscribers: int, commits:
     (conversation_id,) = await bench.add(1, turns=3)
     sockets = Sockets(server.port, server.token)
     await sockets.subscribe(FOLLOW, [conversation_id] * subscribers)
+    return await land_on(bench, server, sockets, conversation_id, commits=commits)
+
+
+async def land_on(
+    bench: Bench, server: Server, sockets: Sockets, conversation_id: str, *, commits: int
+) -> Figures:
+    """Commits, each once all of these sockets have the one before; then close them."""
+    subscribers = len(sockets.all)
 
     async def land(marker: int) -> float:
         began = time.perf_counter()

@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,8 @@ RAISED_LIMITS: Final = {
     "DARKROOM_LIMIT_VIEWER_SOCKETS": "10000",
     "DARKROOM_LIMIT_ADDRESS_SOCKETS": "10000",
     "DARKROOM_LIMIT_VIEWER_SUBSCRIPTIONS": "10000",
+    "DARKROOM_LIMIT_ADDRESS_REQUESTS": "1000000",
+    "DARKROOM_LIMIT_ADDRESS_SUBSCRIPTIONS": "10000",
 }
 """All load is one viewer's, from one address. Everything else has its usual limit."""
 
@@ -109,24 +111,38 @@ class Bench:
 
 
 @asynccontextmanager
-async def open_bench(folder: Path) -> AsyncIterator[Bench]:
-    """Start mongod and all servers."""
+async def open_bench(
+    folder: Path, *, others: Sequence[str] = ("relay", PLAIN)
+) -> AsyncIterator[Bench]:
+    """Start mongod, Darkroom, and the other servers."""
+    async with _open_mongod(folder) as uri, AsyncExitStack() as stack:
+        client = await stack.enter_async_context(AsyncMongoClient[Record](uri))
+        servers: dict[str, Server] = {}
+        darkroom = servers["darkroom"] = await _start(stack, "darkroom", uri, folder)
+        api = GraphQLClient(f"http://127.0.0.1:{darkroom.port}", darkroom.token)
+        owner = (await api("{ viewer { id } }"))["viewer"]["id"]
+        await api.aclose()
+        for name in others:
+            servers[name] = await _start(stack, name, uri, folder, owner)
+        records = Records(owner)
+        yield Bench(servers, records, client[DATABASE], owner, {})
+
+
+@asynccontextmanager
+async def open_darkroom(folder: Path) -> AsyncIterator[Server]:
+    """Start mongod and a Darkroom alone."""
+    async with _open_mongod(folder) as uri, AsyncExitStack() as stack:
+        yield await _start(stack, "darkroom", uri, folder)
+
+
+@asynccontextmanager
+async def _open_mongod(folder: Path) -> AsyncIterator[str]:
     binary = find_mongod()
     assert binary is not None, "`make bench` installs a mongod."
     mongod = Mongod(folder, binary=binary)
     await mongod.start()
     try:
-        async with AsyncExitStack() as stack:
-            client = await stack.enter_async_context(AsyncMongoClient[Record](mongod.uri))
-            servers: dict[str, Server] = {}
-            darkroom = servers["darkroom"] = await _start(stack, "darkroom", mongod.uri, folder)
-            api = GraphQLClient(f"http://127.0.0.1:{darkroom.port}", darkroom.token)
-            owner = (await api("{ viewer { id } }"))["viewer"]["id"]
-            await api.aclose()
-            for name in ("relay", PLAIN):
-                servers[name] = await _start(stack, name, mongod.uri, folder, owner)
-            records = Records(owner)
-            yield Bench(servers, records, client[DATABASE], owner, {})
+        yield mongod.uri
     finally:
         await mongod.stop()
 

@@ -6,7 +6,6 @@ is followed through the proxy, and Prometheus answers every query of the dashboa
 """
 
 import asyncio
-import json
 import os
 import shutil
 import signal
@@ -15,17 +14,22 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import httpx2
 
+from deploy.programs import running, until_answered
+from deploy.scraping import dashboard_queries, start_prometheus, values
 from edge.dev_tokens import DevelopmentIssuer
 from runtime.local_mongod import find_mongod
+from storage.objects.s3 import Bucket
 from tests.brokers import NatsServer
 from tests.buckets import Ministack, bucket_at
 from tests.clients import GraphQLClient, Socket, connect_to
 from tests.operations import FOLLOW, start
+from tests.resilience.processes import Api, Process, Worker
 from tests.resilience.replica_set import ReplicaSet
 from tests.serving import free_port
 from tests.storage.places import make_bucket
@@ -42,46 +46,73 @@ _PROGRAMS: Final = ("mongod", "nats-server", "ministack")
 class Cluster:
     """What runs, and where."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, with_proxy: bool) -> None:
         self.folder = folder
-        self.apis = [f"127.0.0.1:{free_port()}" for _ in range(2)]
         self.metrics = {f"{kind}-{i}": free_port() for kind in ("api", "worker") for i in (1, 2)}
-        self.proxy: str | None = None
+        self.proxy = f"https://localhost:{free_port()}" if with_proxy else None
         self.prometheus: str | None = None
+        self.apis: list[Api] = []
+        self.workers: list[Worker] = []
 
     @property
     def url(self) -> str:
-        return self.proxy or f"http://{self.apis[0]}"
+        return self.proxy or self.apis[0].url
+
+    @property
+    def processes(self) -> list[Process]:
+        return [*self.apis, *self.workers]
+
+    def add_processes(self, environment: Mapping[str, str]) -> None:
+        for name, port in self.metrics.items():
+            own = {**environment, "DARKROOM_METRICS_PORT": str(port)}
+            if name.startswith("api"):
+                self.apis.append(Api(name, data_dir=self.folder, environment=own))
+            else:
+                self.workers.append(Worker(name, data_dir=self.folder, environment=own))
+
+    def token(self, viewer: str) -> str:
+        return DevelopmentIssuer(self.folder / "data").token(viewer)
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What the processes share."""
+
+    replica_set: ReplicaSet
+    broker: NatsServer
+    server: Ministack
+    bucket: Bucket
 
 
 @asynccontextmanager
-async def cluster(folder: Path) -> AsyncIterator[Cluster]:
-    """Start it, and stop it in reverse."""
-    one = Cluster(folder)
+async def cluster(
+    folder: Path, *, settings: Mapping[str, str] | None = None, hurried: bool = False
+) -> AsyncIterator[tuple[Cluster, Stores]]:
+    """Start it, and stop it in reverse. `hurried`: a minute of the alert rules is a second."""
+    caddy, prometheus = find_tool("caddy"), find_tool("prometheus")
+    one = Cluster(folder, with_proxy=caddy is not None)
     async with AsyncExitStack() as stack:
-        environment = await _start_stores(folder, stack)
-        caddy, prometheus = find_tool("caddy"), find_tool("prometheus")
-        if caddy is not None:
-            one.proxy = f"https://localhost:{free_port()}"
-        environment["DARKROOM_PUBLIC_URL"] = one.url
-        for name, port in one.metrics.items():
-            kind, number = name.split("-")
-            own = {**environment, "DARKROOM_METRICS_PORT": str(port)}
-            if kind == "api":
-                own["DARKROOM_PORT"] = one.apis[int(number) - 1].split(":")[1]
-            command = [sys.executable, "-m", {"api": "serve"}.get(kind, kind)]
-            await stack.enter_async_context(_running(name, command, folder, environment=own))
-        for port in one.metrics.values():
-            await _until_answered(f"http://127.0.0.1:{port}/readyz")
+        stores = await _start_stores(folder, stack)
+        public = {"DARKROOM_PUBLIC_URL": one.proxy} if one.proxy else {}
+        one.add_processes({**_settings_for(folder, stores), **public, **(settings or {})})
+        for process in one.processes:
+            stack.push_async_callback(_stop, process)
+        await asyncio.gather(*(process.start() for process in one.processes))
         if caddy is not None:
             await _start_caddy(one, caddy, stack)
         if prometheus is not None:
-            await _start_prometheus(one, prometheus, stack)
-        yield one
+            one.prometheus = await start_prometheus(
+                folder, one.metrics, stack, binary=prometheus, hurried=hurried
+            )
+        yield one, stores
 
 
-async def _start_stores(folder: Path, stack: AsyncExitStack) -> dict[str, str]:
-    """The settings of processes that use them."""
+async def _stop(process: Process) -> None:
+    if process.pid is not None:
+        await process.terminate()
+
+
+async def _start_stores(folder: Path, stack: AsyncExitStack) -> Stores:
     mongod, nats = find_mongod(), find_tool("nats-server")
     if mongod is None or nats is None or find_tool("ministack") is None:
         raise SystemExit(f"A cluster needs these programs: {', '.join(_PROGRAMS)}.")
@@ -96,14 +127,18 @@ async def _start_stores(folder: Path, stack: AsyncExitStack) -> dict[str, str]:
     await store.start()
     bucket = bucket_at(store.url, "darkroom")
     await make_bucket(bucket)
+    return Stores(replica_set, broker, store, bucket)
+
+
+def _settings_for(folder: Path, stores: Stores) -> dict[str, str]:
     return {
         "DARKROOM_DATA_DIR": os.fspath(folder / "data"),
-        "DARKROOM_MONGODB_URI": replica_set.uri,
-        "DARKROOM_NATS_URL": broker.url,
-        "DARKROOM_S3_BUCKET": bucket.name,
-        "DARKROOM_S3_ENDPOINT": bucket.endpoint,
-        "DARKROOM_S3_KEY_ID": bucket.key_id,
-        "DARKROOM_S3_SECRET": bucket.secret,
+        "DARKROOM_MONGODB_URI": stores.replica_set.uri,
+        "DARKROOM_NATS_URL": stores.broker.url,
+        "DARKROOM_S3_BUCKET": stores.bucket.name,
+        "DARKROOM_S3_ENDPOINT": stores.bucket.endpoint,
+        "DARKROOM_S3_KEY_ID": stores.bucket.key_id,
+        "DARKROOM_S3_SECRET": stores.bucket.secret,
         "DARKROOM_GRACE": "10",
     }
 
@@ -111,80 +146,20 @@ async def _start_stores(folder: Path, stack: AsyncExitStack) -> dict[str, str]:
 async def _start_caddy(one: Cluster, caddy: Path, stack: AsyncExitStack) -> None:
     environment = {
         "DARKROOM_SITE": one.url,
-        "DARKROOM_APIS": " ".join(one.apis),
+        "DARKROOM_APIS": " ".join(api.url.removeprefix("http://") for api in one.apis),
         "DARKROOM_CADDY_OPTIONS": "auto_https disable_redirects\n\tdefault_bind 127.0.0.1",
         "XDG_DATA_HOME": os.fspath(one.folder / "caddy"),
         "XDG_CONFIG_HOME": os.fspath(one.folder / "caddy"),
     }
     config = ROOT / "deploy/caddy/Caddyfile"
     command: list[str | Path] = [caddy, "run", "--config", config, "--adapter", "caddyfile"]
-    await stack.enter_async_context(_running("caddy", command, one.folder, environment=environment))
-    await _until_answered(f"{one.url}/healthz")
-
-
-async def _start_prometheus(one: Cluster, prometheus: Path, stack: AsyncExitStack) -> None:
-    folder = one.folder / "prometheus"
-    shutil.copytree(ROOT / "deploy/prometheus", folder)
-    (folder / "targets").mkdir()
-    for kind in ("api", "worker"):
-        found = [f"127.0.0.1:{port}" for name, port in one.metrics.items() if kind in name]
-        (folder / f"targets/{kind}.json").write_text(json.dumps([{"targets": found}]))
-    config = folder / "prometheus.yml"
-    often = config.read_text().replace("15s", "2s")
-    config.write_text(often)
-    address = f"127.0.0.1:{free_port()}"
-    command: list[str | Path] = [
-        *(prometheus, f"--config.file={config}", f"--web.listen-address={address}"),
-        f"--storage.tsdb.path={folder / 'data'}",
-    ]
-    await stack.enter_async_context(_running("prometheus", command, one.folder, environment={}))
-    one.prometheus = f"http://{address}"
-    await _until_answered(f"{one.prometheus}/-/ready")
-
-
-@asynccontextmanager
-async def _running(
-    name: str, command: Sequence[str | Path], folder: Path, *, environment: Mapping[str, str]
-) -> AsyncIterator[None]:
-    """A process that writes its log into the folder, and is asked to stop at the end."""
-    inherited = {key: value for key, value in os.environ.items() if "DARKROOM_" not in key}
-    with (folder / f"{name}.log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            cwd=ROOT,
-            env={**inherited, **environment},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,  # Ctrl-C is for this script, which stops them in order
-        )
-    try:
-        yield
-    finally:
-        if process.returncode is None:
-            process.send_signal(signal.SIGTERM)
-        try:
-            await asyncio.wait_for(process.wait(), STOP_SECONDS)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-
-
-async def _until_answered(url: str) -> None:
-    async with asyncio.timeout(READY_SECONDS), httpx2.AsyncClient(verify=False) as http:
-        while True:
-            try:
-                if (await http.get(url)).is_success:
-                    return
-            except httpx2.HTTPError:
-                pass
-            await asyncio.sleep(0.1)
+    await stack.enter_async_context(running("caddy", command, one.folder, environment=environment))
+    await until_answered(f"{one.url}/healthz")
 
 
 async def check(one: Cluster) -> bool:
     """Follow a conversation through the proxy, and ask Prometheus everything that is drawn."""
-    token = DevelopmentIssuer(one.folder / "data").token("ana")
-    client = GraphQLClient(one.url, token)
+    client = GraphQLClient(one.url, one.token("ana"))
     try:
         await _follow_conversation(client)
     finally:
@@ -195,17 +170,16 @@ async def check(one: Cluster) -> bool:
     async with httpx2.AsyncClient(base_url=one.prometheus) as http:
         async with asyncio.timeout(SCRAPED_SECONDS):
             while True:
-                up = await _ask(http, 'sum(up{job=~"darkroom-.*"})')
-                landed = await _ask(http, "count(darkroom_outputs_ended_total)")
-                if landed is not None and up == str(len(one.metrics)):
+                up = await values(http, 'sum(up{job=~"darkroom-.*"})')
+                landed = await values(http, "count(darkroom_outputs_ended_total)")
+                if landed and up == [str(len(one.metrics))]:
                     break
                 await asyncio.sleep(0.5)
-        print(f"Prometheus scrapes all {up} processes.")
-        failed = [query for query in _queries() if not await _is_answered(http, query)]
-    for query in failed:
-        print(f"Prometheus does not answer: {query}")
-    print(f"Prometheus answers {len(_queries()) - len(failed)} of {len(_queries())} queries.")
-    return not failed
+        print(f"Prometheus scrapes all {up[0]} processes.")
+        asked = dashboard_queries()
+        answered = [await values(http, query) for query in asked]
+    print(f"Prometheus answers all {len(asked)} queries, {sum(map(bool, answered))} with data.")
+    return True
 
 
 async def _follow_conversation(client: GraphQLClient) -> None:
@@ -225,36 +199,16 @@ async def _follow_conversation(client: GraphQLClient) -> None:
     print("An image landed, and its updates came through the proxy.")
 
 
-def _queries() -> list[str]:
-    panels = json.loads((ROOT / "deploy/grafana/darkroom.json").read_text())["panels"]
-    return [
-        target["expr"].replace("$__rate_interval", "1m")
-        for panel in panels
-        for target in panel.get("targets", ())
-    ]
-
-
-async def _ask(http: httpx2.AsyncClient, query: str) -> str | None:
-    """The first value of the answer, if there is one."""
-    answer: Any = (await http.get("/api/v1/query", params={"query": query})).json()
-    found = answer["data"]["result"]
-    return str(found[0]["value"][1]) if found else None
-
-
-async def _is_answered(http: httpx2.AsyncClient, query: str) -> bool:
-    answer: Any = (await http.get("/api/v1/query", params={"query": query})).json()
-    return bool(answer["status"] == "success")
-
-
 async def _run(folder: Path, *, only_check: bool) -> int:
     asked = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, asked.set)
-    async with cluster(folder) as one:
-        print(f"Darkroom    {one.url}/graphql  (API processes: {', '.join(one.apis)})")
+    async with cluster(folder) as (one, _):
+        apis = ", ".join(api.url for api in one.apis)
+        print(f"Darkroom    {one.url}/graphql  (API processes: {apis})")
         print(f"Metrics     {', '.join(f'{name} {port}' for name, port in one.metrics.items())}")
         print(f"Prometheus  {one.prometheus or 'is not installed'}")
-        print(f"Token       {DevelopmentIssuer(folder / 'data').token('ana')}")
+        print(f"Token       {one.token('ana')}")
         print(f"Logs        {folder}")
         if only_check:
             return 0 if await check(one) else 1
@@ -268,10 +222,15 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--folder", type=Path, default=ROOT / ".cluster", help="for data and logs")
     parser.add_argument("--check", action="store_true", help="try it, and end")
     asked = parser.parse_args(arguments)
-    folder: Path = asked.folder.absolute()
-    shutil.rmtree(folder, ignore_errors=True)  # the replica set has other ports each time
+    return asyncio.run(_run(empty_folder(asked.folder), only_check=asked.check))
+
+
+def empty_folder(path: Path) -> Path:
+    """The folder, without what an earlier run has left: its replica set had other ports."""
+    folder = path.absolute()
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    return asyncio.run(_run(folder, only_check=asked.check))
+    return folder
 
 
 if __name__ == "__main__":

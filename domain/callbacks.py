@@ -1,7 +1,6 @@
 """Functions to call when something happens to somebody."""
 
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from typing import Generic, TypeVar
 
 Key = TypeVar("Key")
@@ -9,25 +8,42 @@ Key = TypeVar("Key")
 
 class Callbacks(Generic[Key]):
     def __init__(self) -> None:
-        self._callbacks: dict[Key, list[Callable[[], None]]] = {}
+        self._registered: dict[Key, dict[Registration[Key], None]] = {}
 
     @property
     def keys(self) -> Collection[Key]:
         """For which there are any."""
-        return self._callbacks.keys()
+        return self._registered.keys()
 
-    @contextmanager
-    def registered(self, key: Key, callback: Callable[[], None]) -> Iterator[None]:
+    def registered(self, key: Key, callback: Callable[[], None]) -> "Registration[Key]":
         """Within the context, the callback is called."""
-        callbacks = self._callbacks.setdefault(key, [])
-        callbacks.append(callback)
-        try:
-            yield
-        finally:
-            callbacks.remove(callback)
-            if not callbacks:
-                self._callbacks.pop(key, None)
+        return Registration(self._registered, key, callback)
 
     def call(self, key: Key) -> None:
-        for callback in tuple(self._callbacks.get(key, ())):
-            callback()
+        for registration in tuple(self._registered.get(key, ())):
+            registration.callback()
+
+
+class Registration(Generic[Key]):
+    """A context that takes little memory: there are two for each open socket."""
+
+    __slots__ = ("_key", "_registered", "callback")
+
+    def __init__(
+        self,
+        registered: "dict[Key, dict[Registration[Key], None]]",
+        key: Key,
+        callback: Callable[[], None],
+    ) -> None:
+        self._registered = registered
+        self._key = key
+        self.callback = callback
+
+    def __enter__(self) -> None:
+        self._registered.setdefault(self._key, {})[self] = None
+
+    def __exit__(self, *_: object) -> None:
+        same = self._registered[self._key]
+        del same[self]
+        if not same:
+            del self._registered[self._key]

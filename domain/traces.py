@@ -4,8 +4,8 @@ A request, or an operation on a socket, has one; what it leaves behind, such as 
 for a worker, keeps it. Where operators want traces, a stretch of work is a span of it.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -60,15 +60,21 @@ def current_trace() -> Trace | None:
     return _current.get()
 
 
-@contextmanager
-def following(trace: Trace | None, tracer: Tracer | None = None) -> Iterator[None]:
+class following:  # noqa: N801 (reads as a phrase: `with following(trace):`)
     """Work for a request. `tracer` makes the spans of what is done within, if any are made."""
-    token, token_of_tracer = _current.set(trace), _tracer.set(tracer or _tracer.get())
-    try:
-        yield
-    finally:
-        _current.reset(token)
-        _tracer.reset(token_of_tracer)
+
+    __slots__ = ("_token", "_token_of_tracer", "_trace", "_tracer")
+
+    def __init__(self, trace: Trace | None, tracer: Tracer | None = None) -> None:
+        self._trace, self._tracer = trace, tracer
+
+    def __enter__(self) -> None:
+        self._token = _current.set(self._trace)
+        self._token_of_tracer = _tracer.set(self._tracer or _tracer.get())
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._token)
+        _tracer.reset(self._token_of_tracer)
 
 
 def follow(trace: Trace) -> None:

@@ -3,11 +3,13 @@
 Behind trusted proxies the server has already replaced the peer by what they forward.
 """
 
+from functools import lru_cache
 from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Final
 
 from starlette.types import Scope
 
+REMEMBERED: Final = 1_024
 _PREFIX: Final = 64
 """Bits of an IPv6 address: a client usually has all addresses that share them."""
 
@@ -15,8 +17,13 @@ _PREFIX: Final = 64
 def address_of(scope: Scope) -> str:
     """The IPv4 address, or the network of the IPv6 address. `unknown` where there is neither."""
     client = scope.get("client")
+    return _read(str(client[0]) if client else "")
+
+
+@lru_cache(REMEMBERED)
+def _read(host: str) -> str:
     try:
-        address = ip_address(str(client[0]).partition("%")[0] if client else "")
+        address = ip_address(host.partition("%")[0])
     except ValueError:
         return "unknown"
     if not isinstance(address, IPv6Address):

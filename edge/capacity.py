@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack
 
 
 class Tally:
@@ -20,11 +19,24 @@ class Tally:
         if self._held[client] >= self._limit:
             return None
         self._held[client] += 1
-        stack = ExitStack()
-        stack.callback(self._leave, client)
-        return stack.close
+        return _Place(self, client)
 
-    def _leave(self, client: str) -> None:
+    def leave(self, client: str) -> None:
         self._held[client] -= 1
         if not self._held[client]:
             del self._held[client]
+
+
+class _Place:
+    """What ends it: it takes little memory, since each socket has several."""
+
+    __slots__ = ("_client", "_tally")
+
+    def __init__(self, tally: Tally, client: str) -> None:
+        self._tally: Tally | None = tally
+        self._client = client
+
+    def __call__(self) -> None:
+        tally, self._tally = self._tally, None
+        if tally is not None:
+            tally.leave(self._client)

@@ -65,6 +65,9 @@ VALUES_AT_ONCE: Final = 2_000
 """Operations that may return more take turns, so that several at once do not hold up the loop."""
 ITEMS_AT_ONCE: Final = 10
 """Within longer lists graphql-core gives way to others."""
+_WAITING_OF_ADDRESS: Final = 100
+"""How many operations without a token may wait over HTTP until others of their address have ended.
+"""
 _MARGIN: Final = 0.1
 """The part of an operation's time that is left when calls to the database give up."""
 MAX_COSTS: Final = 64
@@ -141,6 +144,7 @@ class OperationExecutor:
         self._limits = limits = limits or Limits()
         self._running = SemaphoresByKey(limits.requests_in_flight)
         self._running_in_all = asyncio.Semaphore(limits.process_requests_in_flight)
+        self._waiting_of_nobody = Tally(_WAITING_OF_ADDRESS)
         self._subscriptions = Tally(limits.viewer_subscriptions)
         self._subscriptions_of_nobody = Tally(limits.address_subscriptions)
         # graphql-core's schema: Strawberry's own `execute` parses, validates and runs in one call.
@@ -177,16 +181,17 @@ class OperationExecutor:
         """Run an operation for a scope. What goes wrong with it is in the outcome.
 
         `ends_at`: when its time is over, in the time of the event loop. `waits`: whether it waits
-        where too many are running, instead of being rejected at once.
+        where too many are running, instead of being rejected at once. Without a token some wait in
+        any case: many may be behind one address.
         """
         ends_at = self.ends_at if ends_at is None else ends_at
         own = self._running.get(scope.client)
         try:
-            if not waits and own.locked():
-                raise RateLimited("Too many operations are running.", retry_after_seconds=1)
             if not waits and self._running_in_all.locked():
                 raise Overloaded
             async with AsyncExitStack() as held:
+                if not waits and own.locked():
+                    self._wait_among_nobody(scope, held)
                 async with asyncio.timeout_at(ends_at):
                     await held.enter_async_context(own)
                     await held.enter_async_context(self._running_in_all)
@@ -199,6 +204,13 @@ class OperationExecutor:
         except TimeoutError:
             rejection = _Rejection(reason=Reason.TIME, errors=[_TOO_SLOW])
         return self._reject(rejection, request_id)
+
+    def _wait_among_nobody(self, scope: Scope, held: AsyncExitStack) -> None:
+        """Raise RateLimited where it is not to wait."""
+        leave = self._waiting_of_nobody.enter(scope.client) if scope.viewer is None else None
+        if leave is None:
+            raise RateLimited("Too many operations are running.", retry_after_seconds=1)
+        held.callback(leave)
 
     def _reject(
         self,
@@ -266,7 +278,7 @@ class OperationExecutor:
             held.pop_all()
         results = (_present(result, request.id) async for result in started)
         return Streaming(
-            results=_ended_by_errors(results, request.id), cost=plan.cost, release=release
+            open=lambda: _ended_by_errors(results, request.id), cost=plan.cost, release=release
         )
 
     async def _start_in_time(
@@ -469,14 +481,17 @@ class OperationExecutor:
         if compiled is None:
             return None
 
-        def run(event: object) -> Result | Awaitable[Result]:
-            result = self._run(plan, request, event)
-            if isinstance(result, ExecutionResult):
-                return _present(result, request.id)
-            return _present_later(result, request.id)
-
         self.counts["compiled"] += 1
+        run = partial(self._run_event, plan, request)
         return Subscription(compiled, request, variables, self._shared, run)
+
+    def _run_event(
+        self, plan: _Runnable, request: Request, event: object
+    ) -> Result | Awaitable[Result]:
+        result = self._run(plan, request, event)
+        if isinstance(result, ExecutionResult):
+            return _present(result, request.id)
+        return _present_later(result, request.id)
 
     async def _compile(
         self,
@@ -531,20 +546,21 @@ def _reject_too_complex(
 
 
 def _stream(subscription: Subscription, cost: Cost, release: Callable[[], None]) -> Streaming:
-    request_id = subscription.request.id
-    results = _ended_by_errors(subscription.results(), request_id)
-
-    async def deliver(to: Receiver[Result]) -> Result | None:
-        try:
-            await subscription.deliver(to)
-        except Exception as failure:
-            return _present(_failed_result(failure), request_id)
-        return None
-
     delivers = subscription.compiled.delivers
     return Streaming(
-        results=results, cost=cost, deliver=deliver if delivers else None, release=release
+        open=lambda: _ended_by_errors(subscription.results(), subscription.request.id),
+        cost=cost,
+        deliver=partial(_deliver, subscription) if delivers else None,
+        release=release,
     )
+
+
+async def _deliver(subscription: Subscription, to: Receiver[Result]) -> Result | None:
+    try:
+        await subscription.deliver(to)
+    except Exception as failure:
+        return _present(_failed_result(failure), subscription.request.id)
+    return None
 
 
 async def _ended_by_errors(

@@ -8,9 +8,8 @@ import structlog
 from graphql import OperationType
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from strawberry.http.ides import get_graphql_ide_html
 
 from domain.errors import (
     BadUserInput,
@@ -20,6 +19,7 @@ from domain.errors import (
     RateLimited,
     Unauthenticated,
 )
+from edge import graphiql
 from edge.addresses import address_of
 from edge.admission import Admission, logging_viewer
 from edge.early_answers import EarlyAnswer
@@ -54,9 +54,6 @@ _STATUSES: Final = {
 }
 """Of results without data, by the code of an error."""
 _MISTAKES: Final = (BadUserInput.code, QueryTooComplex.code)
-_PAGE: Final = get_graphql_ide_html(graphql_ide="graphiql").replace(
-    "Strawberry GraphiQL", "Darkroom · GraphiQL"
-)
 
 log = structlog.get_logger(__name__)
 
@@ -86,7 +83,7 @@ class GraphQLOverHTTP:
 
     async def _respond(self, request: Request, request_id: str) -> ASGIApp:
         if self._show_ide and _wants_ide(request):
-            return HTMLResponse(_PAGE)
+            return RedirectResponse(graphiql.PATH)
         media_type = JSON
         try:
             accepted = choose_media_types(request)

@@ -6,9 +6,10 @@ sends), 1013, 4403 and 4408. 1008 is final too, where it reaches a client as a c
 
 import asyncio
 from collections.abc import Callable
-from contextlib import ExitStack, aclosing, suppress
+from contextlib import AbstractContextManager, aclosing, suppress
 from datetime import UTC, datetime
 from enum import IntEnum
+from functools import partial
 from re import Pattern
 from typing import Final
 
@@ -138,22 +139,21 @@ class GraphQLOverWebSocket:
     async def _serve(self, websocket: WebSocket) -> None:
         address = address_of(websocket.scope)
         leave, stop_waiting = self._open.enter(""), self.waiting.enter(address)
-        with ExitStack() as stack, logging_viewer():
-            for end in (leave, stop_waiting):
-                if end is not None:
-                    stack.callback(end)
+        try:
             if leave is None:
                 await websocket.close(Close.TRY_AGAIN_LATER, "The server has too many sockets")
             elif stop_waiting is None:
                 reason = "Too many sockets of this address wait for a token"
                 await websocket.close(Close.TRY_AGAIN_LATER, reason)
             else:
-                await _Socket(
-                    websocket,
-                    self,
-                    address=address,
-                    stop_waiting=stop_waiting,
-                ).serve()
+                with logging_viewer():
+                    await _Socket(
+                        websocket, self, address=address, stop_waiting=stop_waiting
+                    ).serve()
+        finally:
+            for end in (leave, stop_waiting):
+                if end is not None:
+                    end()
 
     def _is_origin_allowed(self, headers: Headers) -> bool:
         origin = headers.get("origin")
@@ -167,6 +167,24 @@ class GraphQLOverWebSocket:
 
 class _Socket:
     """One connection: reads its messages in order, and runs its operations side by side."""
+
+    __slots__ = (
+        "_address",
+        "_admission",
+        "_answering",
+        "_closing",
+        "_deadline",
+        "_endings",
+        "_endpoint",
+        "_executor",
+        "_init_received",
+        "_limits",
+        "_messages",
+        "_operations",
+        "_scope",
+        "_stop_waiting",
+        "_websocket",
+    )
 
     def __init__(
         self,
@@ -189,8 +207,8 @@ class _Socket:
         self._deadline: asyncio.TimerHandle | None = None
         """Closes the socket: at first if no init arrives, later when the token expires."""
         self._closing: asyncio.Task[None] | None = None
-        self._stack = ExitStack()
-        """Left when the socket has ended."""
+        self._endings: list[Callable[[], object]] = []
+        """Called when the socket has ended. An `ExitStack` would take ten times the memory."""
         self._operations: dict[str, asyncio.Task[None]] = {}
         self._answering = asyncio.Semaphore(ANSWERS_AT_ONCE)
         self._messages = RateLimit(self._limits.socket_messages, WINDOW_SECONDS)
@@ -203,7 +221,7 @@ class _Socket:
         ageing = loop.call_later(
             self._limits.socket_age_seconds, self._begin_to_close, Close.RESTART, "Please reconnect"
         )
-        self._stack.callback(ageing.cancel)
+        self._endings.append(ageing.cancel)
         try:
             while self._is_open:
                 event = await self._websocket.receive()
@@ -269,10 +287,9 @@ class _Socket:
             return
         if not await self._take_place(context.Scope(viewer, self._address)):
             return
-        self._stack.enter_context(self._endpoint.call_when_deleted(viewer.id, self._end_of_viewer))
-        self._stack.enter_context(
-            self._endpoint.call_when_blocked(viewer.id, self._end_of_blocked_viewer)
-        )
+        endpoint = self._endpoint
+        self._enter(endpoint.call_when_deleted(viewer.id, self._end_of_viewer))
+        self._enter(endpoint.call_when_blocked(viewer.id, self._end_of_blocked_viewer))
         await self._acknowledge(message)
         self._serve_viewer(viewer)
 
@@ -290,9 +307,13 @@ class _Socket:
         if leave is None:
             await self._close(Close.TRY_AGAIN_LATER, "Too many sockets")
             return False
-        self._stack.callback(leave)
+        self._endings.append(leave)
         self._stop_waiting()
         return True
+
+    def _enter(self, context: AbstractContextManager[None]) -> None:
+        context.__enter__()
+        self._endings.append(partial(context.__exit__, None, None, None))
 
     async def _answer_ping(self, ping: Ping) -> None:
         """Send a pong, with the end of the new token where the ping has brought one.
@@ -347,7 +368,15 @@ class _Socket:
         operation_id = message.id
         with suppress(WebSocketDisconnect):  # nobody is left to write to
             try:
-                last = await self._run_to_its_end(message, scope)
+                answered = await self._answer(message, scope)
+                del message  # the document's text would be held while a subscription is open
+                if not isinstance(answered, Streaming):
+                    last = answered
+                else:
+                    try:
+                        last = await self._write(operation_id, answered, scope)
+                    finally:
+                        answered.release()
             except _TokenNeeded:
                 await self._close(Close.FORBIDDEN, _TOKEN_NEEDED)
                 return
@@ -361,18 +390,19 @@ class _Socket:
             await self._send({"id": operation_id, **last})
             self._limit_rest()
 
-    async def _run_to_its_end(self, message: Subscribe, scope: context.Scope) -> dict[str, object]:
-        """Run an operation, and send all its messages but the last, which is returned."""
+    async def _answer(
+        self, message: Subscribe, scope: context.Scope
+    ) -> Streaming | dict[str, object]:
+        """Run an operation. Unless it is a stream, send all its messages but the last, which is
+        returned.
+        """
         async with self._answering:
             outcome = await self._executor.execute(
                 message.operation, scope=scope, request_id=request_id(), waits=True
             )
-            if not isinstance(outcome, Streaming):
-                return await self._write(message.id, outcome, scope)
-        try:
+            if isinstance(outcome, Streaming):
+                return outcome
             return await self._write(message.id, outcome, scope)
-        finally:
-            outcome.release()
 
     def _limit_rest(self) -> None:
         """Close the socket of nobody unless an operation begins soon: who has forgotten the token
@@ -453,7 +483,8 @@ class _Socket:
 
     async def _end_tasks(self) -> None:
         self._cancel_deadline()
-        self._stack.close()
+        for end in reversed(self._endings):
+            end()
         for task in self._operations.values():
             task.cancel()
         ending = [*self._operations.values(), *([self._closing] if self._closing else [])]

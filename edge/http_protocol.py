@@ -165,7 +165,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_head = False
         self._unparsed_bytes = 0
         self._unset_keepalive_if_required()
-        # Of two hosts, a proxy may have read the other one.
+        # A proxy in front may have read the other one of two hosts.
         is_named = self._hosts == 1 or (not self._hosts and self.parser.get_http_version() < "1.1")
         if not is_named or not self.url.isascii():
             self._stop(_MALFORMED)

@@ -142,13 +142,14 @@ Deliver: TypeAlias = Callable[[Receiver[Result]], Awaitable[Result | None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Streaming:
-    """The operation has results until its stream ends. The transport closes the stream."""
+    """The operation has results until its stream ends. The transport opens and closes it."""
 
-    results: AsyncGenerator[Result, None]
+    open: Callable[[], AsyncGenerator[Result, None]]
+    """Called once, if at all."""
     cost: Cost
     deliver: Deliver | None = None
     """Gives the same results to a receiver, which is cheaper for many subscribers; where there is
-    this, `results` need not be read. Returns a last result that is an error, or None at the end.
+    this, `open` need not be called. Returns a last result that is an error, or None at the end.
     """
     release: Callable[[], None] = lambda: None
     """Called by the transport when it has ended, however it has ended."""
@@ -162,6 +163,6 @@ async def read_results(outcome: Outcome) -> AsyncGenerator[Result, None]:
     if not isinstance(outcome, Streaming):
         yield outcome.result
         return
-    async with aclosing(outcome.results) as results:
+    async with aclosing(outcome.open()) as results:
         async for result in results:
             yield result

@@ -9,9 +9,12 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from html import escape
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
+import orjson
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
@@ -33,7 +36,8 @@ _MEDIA_TYPES: Final = {
 }
 """What a build may contain. Its other files (compressed copies, digests) are not served as such."""
 _COMPRESSIBLE_BYTES: Final = 500
-_ENVIRONMENT: Final = re.compile(r'(<meta name="darkroom-environment" content=")[a-z]*"')
+_FACT: Final = re.compile(r'(<meta name="darkroom-([a-z-]+)" content=")[^"]*"')
+"""What the page is told by its server."""
 _EVERY_ANSWER: Final = {
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -47,6 +51,33 @@ _EVERY_PAGE: Final = {
 
 
 @dataclass(frozen=True, slots=True)
+class SignIn:
+    """Where people sign in to the studio: OpenID Connect, the authorization code flow with PKCE."""
+
+    issuer: str
+    client_id: str
+    scopes: str
+    audience: str | None = None
+    """What the token is to be for, where the issuer asks which."""
+    urls: tuple[str, ...] = ()
+    """What the page connects to beside the issuer."""
+
+    @property
+    def origins(self) -> list[str]:
+        parts = [urlsplit(url) for url in (self.issuer, *self.urls)]
+        return [f"{part.scheme}://{part.netloc}" for part in parts]
+
+    def as_text(self) -> str:
+        facts = {
+            "issuer": self.issuer,
+            "clientId": self.client_id,
+            "scopes": self.scopes,
+            "audience": self.audience,
+        }
+        return orjson.dumps(facts).decode()
+
+
+@dataclass(frozen=True, slots=True)
 class _File:
     """A file of the build, in every encoding that it is served in."""
 
@@ -55,17 +86,24 @@ class _File:
     headers: Mapping[str, str]
 
 
-def studio_routes(build: Path, *, environment: str, image_origins: Iterable[str]) -> list[Route]:
+def studio_routes(
+    build: Path,
+    *,
+    environment: str,
+    image_origins: Iterable[str],
+    sign_in: SignIn | None = None,
+) -> list[Route]:
     """Routes for `/studio/` and everything below it; none where there is no build.
 
     `image_origins` are the origins, other than the page's own, that images are shown from and
-    uploads are sent to.
+    uploads are sent to. Without `sign_in` the page is opened with a token.
     """
     if not (build / PAGE).is_file():
         return []
-    policy = _content_security_policy(image_origins)
+    policy = _content_security_policy(image_origins, sign_in.origins if sign_in else ())
+    facts = {"environment": environment, "sign-in": sign_in.as_text() if sign_in else ""}
     files = {
-        path.relative_to(build).as_posix(): _read(path, build, policy, environment)
+        path.relative_to(build).as_posix(): _read(path, build, policy, facts)
         for path in sorted(build.rglob("*"))
         if path.is_file() and path.suffix in _MEDIA_TYPES
     }
@@ -91,8 +129,9 @@ def studio_routes(build: Path, *, environment: str, image_origins: Iterable[str]
     return [Route(PATH.removesuffix("/"), enter), Route(PATH + "{name:path}", serve)]
 
 
-def _content_security_policy(image_origins: Iterable[str]) -> str:
+def _content_security_policy(image_origins: Iterable[str], issuers: Iterable[str]) -> str:
     origins = " ".join(["'self'", *dict.fromkeys(image_origins)])
+    connected = " ".join([origins, *dict.fromkeys(issuers)])
     return "; ".join(
         [
             "default-src 'none'",
@@ -100,7 +139,7 @@ def _content_security_policy(image_origins: Iterable[str]) -> str:
             "style-src 'self'",
             # Placeholders are data URLs, previews of files that are being uploaded are blobs.
             f"img-src {origins} blob: data:",
-            f"connect-src {origins}",
+            f"connect-src {connected}",
             "base-uri 'none'",
             "form-action 'none'",
             "frame-ancestors 'none'",
@@ -108,11 +147,13 @@ def _content_security_policy(image_origins: Iterable[str]) -> str:
     )
 
 
-def _read(path: Path, build: Path, policy: str, environment: str) -> _File:
+def _read(path: Path, build: Path, policy: str, facts: Mapping[str, str]) -> _File:
     data = path.read_bytes()
     headers = {**_EVERY_ANSWER, "Content-Type": _MEDIA_TYPES[path.suffix]}
     if path.name == PAGE:
-        data = _ENVIRONMENT.sub(rf'\g<1>{environment}"', data.decode()).encode()
+        data = _FACT.sub(
+            lambda found: f'{found[1]}{escape(facts[found[2]])}"', data.decode()
+        ).encode()
         headers |= {**_EVERY_PAGE, "Content-Security-Policy": policy}
     # The name of an asset contains the digest of its content.
     hashed = path.relative_to(build).parts[0] == "assets"

@@ -6,8 +6,8 @@ write to its socket.
 """
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterator
-from contextlib import aclosing, contextmanager, nullcontext
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
@@ -35,16 +35,14 @@ class SharedAnswers:
     def __len__(self) -> int:
         return len(self._answers)
 
-    @contextmanager
-    def joined(self, group: Hashable) -> Iterator[None]:
-        """Within it, the group has one subscriber more."""
+    def join(self, group: Hashable) -> None:
+        """From here until it leaves, the group has one subscriber more."""
         self.groups[group] += 1
-        try:
-            yield
-        finally:
-            self.groups[group] -= 1
-            if not self.groups[group]:
-                del self.groups[group]
+
+    def leave(self, group: Hashable) -> None:
+        self.groups[group] -= 1
+        if not self.groups[group]:
+            del self.groups[group]
 
     def find(self, group: Hashable, event: object) -> Result | None:
         answers = self._answers.get(event)
@@ -71,18 +69,25 @@ class Subscription:
     async def results(self) -> AsyncGenerator[Result, None]:
         """The answer to each event. Raise where the source does."""
         answers = _Answers(self) if self.compiled.delivers else None
-        joined = self.shared.joined(answers.group) if answers else nullcontext()
-        with joined:
+        if answers:
+            self.shared.join(answers.group)
+        try:
             async with aclosing(self.compiled.events(self.request, self.variables)) as events:
                 async for event in events:
                     yield answers.of(event) if answers else await self._answer(event)
+        finally:
+            if answers:
+                self.shared.leave(answers.group)
 
     async def deliver(self, to: Receiver[Result]) -> None:
         """The same, to a receiver, for a subscription that delivers."""
         answers = _Answers(self)
-        with self.shared.joined(answers.group):
+        self.shared.join(answers.group)
+        try:
             answering = _Answering(answers, to)
             await self.compiled.deliver(self.request, self.variables, to=answering)
+        finally:
+            self.shared.leave(answers.group)
 
     async def _answer(self, event: object) -> Result:
         try:

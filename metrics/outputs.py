@@ -1,7 +1,7 @@
 """Counts what becomes of outputs, from the writes that move them."""
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from time import perf_counter
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from domain.registry import Registry
 from domain.traces import span
 from metrics.series import UNKNOWN, Metrics
 from storage.mongo.claims import MongoClaimRepository
+from storage.mongo.collections import Document
 from storage.mongo.database import Database
 from storage.mongo.parents import MongoOutputRepository
 
@@ -92,11 +93,16 @@ class ObservedClaims(MongoClaimRepository):
             self._count_landing(claim, delivery)
         return queued
 
-    async def fail(self, claim: Claim, error: GenerationError) -> bool:
-        failed = await super().fail(claim, error)
-        if failed:
-            self._metrics.outputs_ended.labels(self._provider_of(claim), error.code.value).inc()
-        return failed
+    async def _end(
+        self, query: Document, slot: int, which: Document, error: GenerationError
+    ) -> Mapping[int, ModelId]:
+        ended = await super()._end(query, slot, which, error)
+        for number, model_id in ended.items():
+            # Others are cancelled for want of a caption.
+            outcome = error.code.value if number == slot else OutputStatus.CANCELLED.value
+            provider = provider_of(model_id, *self._registries)
+            self._metrics.outputs_ended.labels(provider, outcome).inc()
+        return ended
 
     async def end_overdue(self, *, max_queued: timedelta, limit: int) -> Sequence[OutputId]:
         ended = await super().end_overdue(max_queued=max_queued, limit=limit)
@@ -121,11 +127,10 @@ class ObservedOutputs(MongoOutputRepository):
     async def cancel(
         self, viewer_id: ViewerId, parent_id: ParentId, slots: Iterable[int]
     ) -> Parent | None:
-        cancelled = set(slots)
-        parent = await super().cancel(viewer_id, parent_id, cancelled)
+        parent = await super().cancel(viewer_id, parent_id, slots)
         for output in parent.entries if parent is not None else ():
             is_now = parent is not None and output.completed_at == parent.updated_at
-            if output.slot in cancelled and output.status is OutputStatus.CANCELLED and is_now:
+            if output.status is OutputStatus.CANCELLED and is_now:
                 provider = provider_of(output.model_id, *self._registries)
                 self._metrics.outputs_ended.labels(provider, OutputStatus.CANCELLED.value).inc()
         return parent

@@ -4,7 +4,6 @@ from functools import cache
 from time import perf_counter
 from typing import Final
 
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from domain.traces import span
@@ -71,11 +70,7 @@ class ObservedApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            try:
-                await self._app(scope, receive, self._counted(scope, send))
-            except HTTPException as error:  # answered by what is around us: no such route
-                self._count(scope, error.status_code)
-                raise
+            await self._app(scope, receive, self._counted(scope, send))
         else:
             await self._follow_socket(scope, receive, send)
 

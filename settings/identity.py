@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 from settings.values import (
     HttpsUrl,
+    HttpsUrls,
     Names,
     TokenAlgorithm,
     TokenAlgorithms,
@@ -52,6 +53,25 @@ class IdentitySettings(BaseModel):
         le=2_592_000,
         description="The longest accepted life of a token in seconds, from `iat` to `exp` (only "
         "used in production)",
+    )
+    studio_client_id: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=255,
+        description="The studio's client id at the token issuer, a public client whose redirect "
+        "URI is <public URL>/studio/: with it people sign in to the studio there (only used in "
+        "production)",
+    )
+    studio_scopes: str = Field(
+        default="openid",
+        pattern=r"^openid( [!#-\[\]-~]+)*$",
+        description="What the studio asks the token issuer for when people sign in; with "
+        "offline_access many issuers let it renew tokens (only used in production)",
+    )
+    studio_sign_in_urls: HttpsUrls = Field(
+        default=(),
+        description="https URLs that the studio may connect to beside the token issuer's, "
+        "separated by commas: where its token endpoint has another host (only used in production)",
     )
 
 

@@ -43,23 +43,33 @@ class Limits(BaseModel, frozen=True):
         default=20, gt=0, description="How many more operations a viewer may run each second"
     )
     address_requests: int = Field(
-        default=60,
+        default=300,
         ge=1,
         description="How many operations clients without a token may run at once, by address",
     )
     address_requests_per_second: float = Field(
-        default=5,
+        default=50,
         gt=0,
         description="How many more operations clients without a token may run each second",
     )
     cost: int = Field(
         default=20_000,
         ge=1,
-        description="The cost that a viewer's operations, or those of an address without a token, "
-        "may have at once",
+        description="The cost that a viewer's operations may have at once",
     )
     cost_per_second: float = Field(
         default=500, gt=0, description="The cost that their further operations may have each second"
+    )
+    address_cost: int = Field(
+        default=200_000,
+        ge=1,
+        description="The same for all that an address asks for without a token: a class that reads "
+        "what is shared",
+    )
+    address_cost_per_second: float = Field(
+        default=5_000,
+        gt=0,
+        description="The cost that their further operations may have each second",
     )
     requests_in_flight: int = Field(
         default=20,

@@ -31,6 +31,9 @@ ONLY_IN_PRODUCTION: Final = (
     "token_authorized_parties",
     "token_algorithms",
     "token_max_seconds",
+    "studio_client_id",
+    "studio_scopes",
+    "studio_sign_in_urls",
 )
 _LOCAL_ORIGINS = (
     "http://localhost",
@@ -138,14 +141,25 @@ class Settings(
                         f"{PREFIX}ENVIRONMENT=production."
                     )
         else:
-            for name in NEEDED_IN_PRODUCTION:
-                if getattr(self, name) is None:
-                    yield f"{variable(name)} is needed in production."
-            if self.token_issuer and not self.jwks_url and not may_discover(self.token_issuer):
-                yield (
-                    f"{variable('jwks_url')} is needed, since {variable('token_issuer')} is "
-                    "no https URL that names it."
-                )
+            yield from self._contradictions_of_production()
+
+    def _contradictions_of_production(self) -> Iterator[str]:
+        variable = partial(variable_of, type(self))
+        for name in NEEDED_IN_PRODUCTION:
+            if getattr(self, name) is None:
+                yield f"{variable(name)} is needed in production."
+        if self.token_issuer is None or may_discover(self.token_issuer):
+            return
+        if not self.jwks_url:
+            yield (
+                f"{variable('jwks_url')} is needed, since {variable('token_issuer')} is "
+                "no https URL that names it."
+            )
+        if self.studio_client_id:
+            yield (
+                f"{variable('studio_client_id')} cannot be used, since "
+                f"{variable('token_issuer')} is no https URL where people can sign in."
+            )
 
 
 def settings_of_worker(settings: Settings) -> Settings:

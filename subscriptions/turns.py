@@ -79,14 +79,20 @@ class TurnUpdates:
             subscriber = following.subscriber
             while not subscriber.ended:
                 subscriber.receive = None
-                async with aclosing(self._catch_up(viewer, following)) as read:
-                    async for update in read:
-                        while not to.take(update):
-                            await to.ready()
+                await self._deliver_missed(viewer, following, to)
                 while not subscriber.behind and not subscriber.ended:
                     subscriber.receive = to.take
                     subscriber.push()
                     await subscriber.wait()
+                    await to.ready()
+
+    async def _deliver_missed(
+        self, viewer: Viewer, following: "_Following", to: Receiver[TurnUpdate]
+    ) -> None:
+        """Apart from what waits for changes, which would hold the last update for as long."""
+        async with aclosing(self._catch_up(viewer, following)) as read:
+            async for update in read:
+                while not to.take(update):
                     await to.ready()
 
     @contextmanager

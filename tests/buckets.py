@@ -104,6 +104,13 @@ class S3Server(ABC):
                 process.kill()
                 await process.wait()
 
+    def freeze(self) -> None:
+        """Stop it in its tracks: connections stay open, and nobody answers."""
+        self._running[-1].send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._running[-1].send_signal(signal.SIGCONT)
+
     async def _run(self, *command: str | Path, **environment: str) -> asyncio.subprocess.Process:
         with (self._folder / "output.log").open("ab") as output:
             process = await asyncio.create_subprocess_exec(

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from domain.execution.rules import MAX_QUEUED
+from tests.api.test_albums import SEARCH
 from tests.api.test_switching_off import NO_WORKER, database_of
 from tests.commands import run_command
 from tests.conftest import StartDarkroom
@@ -64,3 +65,22 @@ async def test_credits_are_shown_by_day(start_darkroom: StartDarkroom) -> None:
     assert len(latest.said.splitlines()) == 3
     assert nobody.code == 1
     assert nobody.said.endswith("has no account.\n")
+
+
+async def test_images_of_earlier_releases_can_be_found_by_words(
+    start_darkroom: StartDarkroom,
+) -> None:
+    darkroom = await start_darkroom()
+    client = darkroom.client("ana")
+    for words in ("A red boat", "A red house"):
+        await conversation_with(client, userMessage=words)
+    async with database_of(darkroom) as database:
+        await database.images.update_many({"prompt": "A red boat"}, {"$unset": {"words": 1}})
+
+    ran = await run_command(darkroom.settings, "search_words")
+    again = await run_command(darkroom.settings, "search_words")
+
+    assert (ran.code, ran.said) == (0, "1 image can be found by words now.\n")
+    assert again.said == "0 images can be found by words now.\n"
+    found = (await client(SEARCH, search="red"))["viewer"]["images"]["nodes"]
+    assert [one["prompt"] for one in found] == ["A red house", "A red boat"]

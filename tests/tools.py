@@ -26,6 +26,7 @@ GROUPS: Final[dict[str, str]] = {
     "radosgw": "the object store in a bucket of a Ceph",
     "chromium": "pages in a real browser",
     "studio": "the studio's build and its accessibility",
+    "graphiql": "GraphiQL in development",
     "promtool": "alert rules and the queries of the dashboard",
     "caddy": "the proxy of a deployment",
     "buildah": "the image",
@@ -42,15 +43,16 @@ PACKAGES: Final = {
 """What Debian calls a program's packages, where they are not called as the program is."""
 ENVIRONMENTS: Final = {"sdks": ".venv/sdks", "ministack": ".venv/s3"}
 """Where what comes as Python packages lives apart: `need` gives the Python that has them."""
-STUDIO_PACKAGES: Final = ROOT / "studio/node_modules"
+MADE: Final = {"studio": "studio/node_modules", "graphiql": "graphiql/build"}
+"""What `make` has brought or built, by its target."""
 
 _NEEDS: Final = "needs "
 _WHERE_DEBIAN_KEEPS_SERVERS: Final = "/usr/sbin:/usr/local/sbin"
 
 
 def find_tool(name: str) -> Path | None:
-    if name == "studio":
-        return STUDIO_PACKAGES if STUDIO_PACKAGES.is_dir() else None
+    if name in MADE:
+        return ROOT / MADE[name] if (ROOT / MADE[name]).is_dir() else None
     if name == "history":
         return ROOT if previous_release() else None
     if name in ENVIRONMENTS:
@@ -87,8 +89,8 @@ def left_out(reasons: Iterable[str]) -> Iterator[str]:
         where, how = "on Debian: ", f"apt-get install {package}"
         if name in ENVIRONMENTS:
             where, how = "", f"make {ENVIRONMENTS[name]}/installed"
-        if name == "studio":
-            where, how = "its packages; ", "make studio"
+        if name in MADE:
+            where, how = "", f"make {name}"
         if name == "history":
             where, how = "", "git fetch --unshallow --tags"
         yield f"Left out: {tests} of {GROUPS.get(name, name)}. {they} {name} ({where}{how})."

@@ -6,6 +6,7 @@ UNLIMITED = Limits(
     viewer_requests=1_000_000,
     address_requests=1_000_000,
     cost=1_000_000_000,
+    address_cost=1_000_000_000,
     requests_in_flight=1_000,
     process_requests_in_flight=10_000,
     viewer_sockets=1_000,

@@ -12,7 +12,7 @@ from typing import Final, Generic, NoReturn, Protocol, TypeVar
 from domain.conflicts import Conflict
 from domain.conversations import Conversation
 from domain.credits import Priced
-from domain.errors import Overloaded, UserErrorCode
+from domain.errors import Overloaded, UserError, UserErrorCode
 from domain.idempotency import IdempotencyKey, IdempotencyRecord
 from domain.ids import as_turn_id, conversation_of_turn
 from domain.outputs import Output
@@ -107,6 +107,21 @@ class CommandService:
                 continue  # to say why
             if not await retries.pause():
                 raise Overloaded
+
+    async def foresee(
+        self,
+        viewer: Viewer,
+        plan: Callable[[Refusals], Awaitable[AnyPlan]],
+        *,
+        max_credits: int | None,
+    ) -> tuple[AnyPlan, Sequence[UserError]]:
+        """What `run` would do, and what it would refuse. Nothing is written."""
+        refusals = Refusals()
+        planned = await plan(refusals)
+        await self.accounts.check(
+            viewer, planned.outputs, max_credits=max_credits, refusals=refusals
+        )
+        return planned, refusals.found
 
     async def load_made(
         self, viewer: Viewer, record: IdempotencyRecord

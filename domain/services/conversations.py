@@ -117,12 +117,10 @@ class ConversationService:
         self, viewer: Viewer, command: StartConversation
     ) -> tuple[TurnPlan, Sequence[UserError]]:
         """What `start` would do, and what it would refuse. Nothing is written."""
-        refusals = Refusals()
-        plan = await self._plan(viewer, command, refusals)
-        await self.accounts.check(
-            viewer, plan.outputs, max_credits=command.max_credits, refusals=refusals
+        plan, found = await self.commands.foresee(
+            viewer, partial(self._plan, viewer, command), max_credits=command.max_credits
         )
-        return plan.turn, refusals.found
+        return plan.turn, found
 
     async def _plan(
         self, viewer: Viewer, command: StartConversation, refusals: Refusals

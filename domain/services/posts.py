@@ -21,7 +21,7 @@ from domain.posts import GeneratePost, Post, PostPlan, RegenerateCaption
 from domain.references import Reference
 from domain.refusals import Refusals, refuse
 from domain.services.accounts import AccountService
-from domain.services.commands import CommandService, Written
+from domain.services.commands import CommandService, Written, refuse_deleted_result
 from domain.services.images import ImageService
 from domain.text import shorten
 from domain.turns import PlannedOutput, TurnPlan
@@ -90,9 +90,7 @@ class PostService:
                 max_active_outputs=self.accounts.max_active_outputs,
                 key=key,
             )
-            if isinstance(post, Conflict):
-                return post
-            return Written(post, queued=[post.caption_output])
+            return _written(post)
 
         return await self.commands.run(
             viewer,
@@ -107,13 +105,11 @@ class PostService:
         self, viewer: Viewer, command: GeneratePost
     ) -> tuple[TurnPlan, Sequence[UserError]]:
         """What `generate` would do, and what it would refuse. Nothing is written."""
-        refusals = Refusals()
-        plan = await self._plan(viewer, command, refusals)
-        await self.accounts.check(
-            viewer, plan.outputs, max_credits=command.max_credits, refusals=refusals
+        plan, found = await self.commands.foresee(
+            viewer, partial(self._plan, viewer, command), max_credits=command.max_credits
         )
         price = plan.caption.credits if plan.caption else 0
-        return replace(plan.images, caption_credits=price), refusals.found
+        return replace(plan.images, caption_credits=price), found
 
     async def regenerate_caption(self, viewer: Viewer, command: RegenerateCaption) -> Post:
         """Enqueue the caption as its next attempt, and what was cancelled for want of one."""
@@ -130,9 +126,7 @@ class PostService:
                 max_active_outputs=self.accounts.max_active_outputs,
                 key=key,
             )
-            if isinstance(post, Conflict):
-                return post
-            return Written(post, queued=[post.caption_output])
+            return _written(post)
 
         return await self.commands.run(
             viewer,
@@ -259,6 +253,9 @@ class PostService:
         assert post_id is not None
         post = (await self.posts.get_many(viewer.id, [post_id])).get(post_id)
         if post is None:
-            message = "The result stored under this key has been deleted."
-            refuse(UserErrorCode.NOT_FOUND, message, "idempotencyKey")
+            refuse_deleted_result()
         return post
+
+
+def _written(post: Post | Conflict) -> Written[Post] | Conflict:
+    return post if isinstance(post, Conflict) else Written(post, queued=[post.caption_output])

@@ -175,12 +175,10 @@ class TurnService:
 
     async def plan(self, viewer: Viewer, command: SendEdit) -> tuple[TurnPlan, Sequence[UserError]]:
         """What `send_edit` would do, and what it would refuse. Nothing is written."""
-        refusals = Refusals()
-        plan = await self.edits.plan(viewer, command, refusals)
-        await self.accounts.check(
-            viewer, plan.outputs, max_credits=command.max_credits, refusals=refusals
+        plan, found = await self.commands.foresee(
+            viewer, partial(self.edits.plan, viewer, command), max_credits=command.max_credits
         )
-        return plan.turn, refusals.found
+        return plan.turn, found
 
     async def cancel_turn(self, viewer: Viewer, raw_turn_id: str) -> Turn:
         """End its unfinished outputs, or its waiting. Those that have ended stay as they are."""

@@ -5,7 +5,7 @@ Every filter names the parent's owner, the shard key, except those of the two se
 unfinished parents of all viewers: `list_waiting` and `end_overdue`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -279,7 +279,7 @@ class MongoClaimRepository:
 
     async def fail(self, claim: Claim, error: GenerationError) -> bool:
         slot = claim.output.slot
-        return await self._end(writable_by(claim), slot, is_slot(slot), error)
+        return bool(await self._end(writable_by(claim), slot, is_slot(slot), error))
 
     async def end_overdue(self, *, max_queued: timedelta, limit: int) -> Sequence[OutputId]:
         overdue = is_overdue(max_queued)
@@ -303,17 +303,18 @@ class MongoClaimRepository:
 
     async def _end(
         self, query: Document, slot: int, which: Document, error: GenerationError
-    ) -> bool:
-        """End an output as failed. False if nothing matches the query."""
+    ) -> Mapping[int, ModelId]:
+        """End an output as failed. Return the models of all that have ended with it, by slot; none
+        if nothing matches the query.
+        """
         stored = {"code": error.code.value, "retryable": error.retryable}
         update = ending(which, {"status": "FAILED", "error": {"$literal": stored}})
 
-        async def work(transaction: Transaction) -> bool:
-            await end_outputs(transaction, query, slots=[slot], update=update)
-            return True
+        async def work(transaction: Transaction) -> Mapping[int, ModelId]:
+            return await end_outputs(transaction, query, slots=[slot], update=update)
 
         done = await self._database.transact(work, account=query["ownerId"])
-        return not isinstance(done, Conflict)
+        return {} if isinstance(done, Conflict) else done.result
 
     async def _write_seen(
         self,

@@ -1,6 +1,7 @@
 """Posts through the API: what S2 promises of the backend, one test for each promise or a few."""
 
 import asyncio
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -207,6 +208,48 @@ async def test_all_that_is_wrong_is_said_at_once(client: GraphQLClient) -> None:
     ]
     unavailable = await generate_or_refuse(client, captionModel="openai/gpt-4.1")
     assert codes(unavailable) == [("MODEL_UNAVAILABLE", "captionModel")]
+
+
+LABELS = {
+    "gemini-2.5-flash-image": "Nano Banana",
+    "gemini-3-pro-image-preview": "Nano Banana Pro",
+    "bytedance-seed/seedream-4.5": "Seedream v4.5",
+    "black-forest-labs/flux.2-flex": "Flux 2 Flex",
+    "openai/gpt-5-image": "GPT-5 Image",
+}
+
+
+async def test_a_place_that_waits_has_a_name_a_shape_and_codes(client: GraphQLClient) -> None:
+    """S2.13, S2.14, S2.15"""
+    post = await writing_post(client, selectedModels=["local-silver", "rehearsal-fails"])
+
+    data = await client(
+        "query($id: ID!) { post(id: $id) { status aspectRatio pendingModels { label } } }",
+        id=post["id"],
+    )
+
+    assert data["post"] == {
+        "status": "GENERATING_CAPTION",
+        "aspectRatio": "1:1",
+        "pendingModels": [{"label": "Silver"}, {"label": "Fails"}],
+    }
+    for alias, label in LABELS.items():
+        shown = await client("query($id: ID!) { model(id: $id) { label } }", id=alias)
+        assert shown["model"] == {"label": label}
+
+
+async def test_a_caption_and_the_first_image_are_there_in_time(client: GraphQLClient) -> None:
+    """S2.16"""
+    states = await followed_post(client, await generate(client))
+
+    last = states[-1]
+    (output,) = last["outputs"]
+    asked, begun, ended_at = (
+        datetime.fromisoformat(one)
+        for one in (last["createdAt"], output["startedAt"], last["completedAt"])
+    )
+    assert begun - asked < timedelta(seconds=10)
+    assert ended_at - begun < timedelta(seconds=20)
 
 
 # --- away and back

@@ -1,7 +1,10 @@
-"""An open API without a server, and a folder store, served."""
+"""An open API without a server, a folder store, served, and clients as they come from npm."""
 
+import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 from pydantic import SecretStr
@@ -11,7 +14,23 @@ from edge.execution import OperationExecutor
 from settings import Settings
 from tests.conftest import a_database_name
 from tests.storage.places import Place, place_in_folder
+from tests.tools import need
 from tests.unlimited import UNLIMITED
+
+PROJECT: Final = Path(__file__).parents[1] / "npm"
+INSTALL_SECONDS: Final = 120
+
+
+@pytest.fixture(scope="session")
+async def clients(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the clients and the script that uses them."""
+    need("node")
+    folder = tmp_path_factory.mktemp("npm") / "clients"
+    shutil.copytree(PROJECT, folder, ignore=shutil.ignore_patterns("node_modules"))
+    npm = await asyncio.create_subprocess_exec(need("npm"), "ci", "--silent", cwd=folder)
+    async with asyncio.timeout(INSTALL_SECONDS):
+        assert await npm.wait() == 0
+    return folder
 
 
 @pytest.fixture

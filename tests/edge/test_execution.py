@@ -169,7 +169,7 @@ async def test_a_subscription_is_a_stream_and_ends_with_it(
 
     outcome = await run(executor, CREDITS, a_scope())
     assert isinstance(outcome, Streaming)
-    async with aclosing(outcome.results) as results:
+    async with aclosing(outcome.open()) as results:
         async with asyncio.timeout(10):
             first = await anext(results)
         while_open = hub.subscriber_count
@@ -192,7 +192,7 @@ async def test_a_stream_whose_source_fails_ends_with_the_error(
     outcome = await run(executor, document, NOBODY if code == "UNAUTHENTICATED" else a_scope())
 
     assert isinstance(outcome, Streaming)
-    async with aclosing(outcome.results) as results, asyncio.timeout(10):
+    async with aclosing(outcome.open()) as results, asyncio.timeout(10):
         found = [result async for result in results]
     assert [result.codes for result in found] == [(code,)]
     assert not found[0].has_run

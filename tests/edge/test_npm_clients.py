@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -17,24 +16,10 @@ from tests.operations import DELETE, RENAME, SMALL, conversation_with, send, sta
 from tests.serving import free_port
 from tests.tools import need
 
-PROJECT: Final = Path(__file__).parents[1] / "npm"
-INSTALL_SECONDS: Final = 120
 AUDITS: Final = 61
 PROMPT_SECONDS: Final = 10
 """Less than until the next heartbeat, with which a client may read what was framed wrongly."""
 UNKNOWN: Final = "conv_00000000000000000000000000"
-
-
-@pytest.fixture(scope="session")
-async def clients(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the clients and the script that uses them."""
-    need("node")
-    folder = tmp_path_factory.mktemp("npm") / "clients"
-    shutil.copytree(PROJECT, folder, ignore=shutil.ignore_patterns("node_modules"))
-    npm = await asyncio.create_subprocess_exec(need("npm"), "ci", "--silent", cwd=folder)
-    async with asyncio.timeout(INSTALL_SECONDS):
-        assert await npm.wait() == 0
-    return folder
 
 
 class Follower:

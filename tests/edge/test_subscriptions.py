@@ -264,7 +264,7 @@ async def _open(
     )
     assert isinstance(outcome, Streaming)
     assert outcome.deliver is not None
-    return await stack.enter_async_context(aclosing(outcome.results))
+    return await stack.enter_async_context(aclosing(outcome.open()))
 
 
 async def _first_states(streams: list[Results], followed: Followed) -> None:

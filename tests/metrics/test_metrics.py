@@ -21,7 +21,7 @@ from metrics.storage import DatabaseMetrics, ObservedReconciler
 from storage.mongo.database import Database, open_database
 from storage.mongo.referenced_objects import MongoReferencedObjectRepository
 from storage.objects.folder import FolderObjectStore
-from tests.api.posts import ended, generate
+from tests.api.posts import CANCEL_POST, ended, generate
 from tests.conftest import StartDarkroom
 from tests.metrics.scrapes import Scrape, scrape, status_of
 from tests.operations import FOLLOW, SMALL, conversation_with, start
@@ -125,6 +125,24 @@ async def test_captions_are_counted_among_the_runs_of_their_provider(
     assert seen(runs, provider="local", outcome="DELIVERED") == 2  # and one image
     assert seen(runs, provider="rehearsal") == 1
     assert seen(runs, provider="rehearsal", outcome="DELIVERED") == 0
+    outputs = "darkroom_outputs_ended_total"
+    assert seen(outputs, provider="local", outcome="COMPLETED") == 2
+    # The image that waited for the caption which failed.
+    assert seen(outputs, provider="local", outcome="CANCELLED") == 1
+
+
+async def test_what_is_cancelled_with_a_caption_is_counted(start_darkroom: StartDarkroom) -> None:
+    port = free_port()
+    client = (await start_darkroom(metrics_port=port)).client()
+    post = await generate(client, captionModel="rehearsal-caption-hangs")
+
+    for _ in range(2):
+        await client(CANCEL_POST, id=post["id"])
+
+    seen = await scrape(port)
+    outputs = "darkroom_outputs_ended_total"
+    assert seen(outputs, provider="rehearsal", outcome="CANCELLED") == 1
+    assert seen(outputs, provider="local", outcome="CANCELLED") == 1
 
 
 async def test_labels_are_words_of_ours_and_nothing_that_a_client_sends(

@@ -210,7 +210,7 @@ class Load:
 
     async def _do_with_post(self, deed: str, viewer: Viewer) -> None:
         if deed == "post" or not viewer.posts:
-            order = a_post_order(viewer.choice, next(self._numbers))
+            order = a_post_order(viewer.choice, next(self._numbers), fal=self._fal)
             asked = await self._ask(viewer, "generatePost", order)
             if asked is not None and asked.acknowledged:
                 viewer.posts.append(asked.told["post"]["id"])

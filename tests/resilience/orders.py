@@ -80,11 +80,20 @@ def an_order(choice: random.Random, number: int, *, fal: bool) -> Data:
     }
 
 
-def a_post_order(choice: random.Random, number: int) -> Data:
+def a_post_order(choice: random.Random, number: int, *, fal: bool) -> Data:
     """The input of a post. No two have the same message."""
+    words = f"A post about {choice.choice(_WORDS)}, number {number}"
+    caption_model = choice.choice(CAPTION_MODELS)
+    if fal and choice.random() < 0.5:
+        return {
+            "userMessage": f"{words} [fal {choice.choice(_OFTEN)}]",
+            "captionModel": caption_model,
+            "selectedModels": choice.sample(FAL_FROM_WORDS, choice.choice((1, 2))),
+            "options": {"previews": 0, "imagesPerModel": 1},
+        }
     return {
-        "userMessage": f"A post about {choice.choice(_WORDS)}, number {number}",
-        "captionModel": choice.choice(CAPTION_MODELS),
+        "userMessage": words,
+        "captionModel": caption_model,
         "selectedModels": list(choice.choice(_LOCAL)),
         "options": {"width": 256, "height": 256, "previews": 1, "imagesPerModel": 1},
     }

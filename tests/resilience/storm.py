@@ -13,6 +13,7 @@ from pymongo.errors import PyMongoError
 
 from domain.execution.leases import LEASE
 from runtime.local_mongod import MongodFailed
+from storage.mongo.collections import PARENTS
 from tests.resilience.evidence import Kill
 from tests.resilience.processes import Process, eventually
 from tests.resilience.sites import Site
@@ -121,8 +122,10 @@ class Storm:
         """Wait for a moment in which somebody has asked a vendor, and does not know the answer."""
 
         async def being_asked() -> bool:
-            found = await self.site.documents["turns"].find_one(_BEING_ASKED, {"_id": 1})
-            return found is not None
+            for name in PARENTS.values():
+                if await self.site.documents[name].find_one(_BEING_ASKED, {"_id": 1}):
+                    return True
+            return False
 
         with suppress(AssertionError, PyMongoError):
             await eventually(being_asked, within=AIM_SECONDS, what="a vendor is asked", every=0.01)

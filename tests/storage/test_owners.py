@@ -225,6 +225,7 @@ async def _calls_of_a_worker(
         "show_progress": lambda: claims.show_progress(claim, progress=0.5),
         "give_back": lambda: claims.give_back(claim),
         "postpone": lambda: claims.postpone(claim, [], delay=OVER),
+        "add_images": lambda: claims.add_images(claim, [a_picture(first.id)], Report(), runs=[]),
         "land": lambda: claims.land(claim, [a_picture(first.id)], Report()),
         "land_caption": lambda: claims.land_caption(caption, CaptionDelivery(text="Words")),
         "fail": lambda: claims.fail(other, failure),

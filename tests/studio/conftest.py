@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
@@ -82,6 +83,11 @@ async def open_studio(browser: Browser) -> AsyncIterator[OpenStudio]:
     for context in contexts:
         await context.close()
     assert complaints == []
+
+
+@pytest.fixture
+def viewer() -> str:
+    return f"viewer {uuid4().hex}"
 
 
 async def find_barriers(page: Page) -> list[str]:

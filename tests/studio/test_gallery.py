@@ -2,9 +2,7 @@
 
 import os
 from typing import Any
-from uuid import uuid4
 
-import pytest
 from playwright.async_api import Page, expect
 from pymongo import AsyncMongoClient
 
@@ -82,11 +80,6 @@ async def select(page: Page, *positions: int) -> None:
     for position in positions:
         await page.locator("figure .open").nth(position).click()
     await expect(page.get_by_text(f"{len(positions)} selected")).to_be_visible()
-
-
-@pytest.fixture
-def viewer() -> str:
-    return f"viewer {uuid4().hex}"
 
 
 async def test_thousands_of_images_are_scrolled_through_without_a_blank_frame(

@@ -1,21 +1,14 @@
 """Posts in a real browser: the caption as it is written, the images, and how they can end."""
 
-from uuid import uuid4
+import re
 
-import pytest
 from playwright.async_api import Page, expect
 
 from tests.api.posts import generate
 from tests.conftest import Darkroom
 from tests.studio.conftest import OpenStudio, find_barriers
+from tests.studio.steps import LANDING_MILLISECONDS, choose_models
 from tests.tools import find_tool
-
-LANDING_MILLISECONDS = 40_000
-
-
-@pytest.fixture
-def viewer() -> str:
-    return f"viewer {uuid4().hex}"
 
 
 async def wait_for(page: Page, status: str, model: str) -> None:
@@ -98,3 +91,31 @@ async def test_where_no_image_is_made_the_caption_stays(
     await expect(page.get_by_text("Nenhuma imagem foi gerada")).to_be_visible()
     await expect(page.locator("[data-caption] .text")).to_contain_text("barco")
     await expect(page.get_by_text("Imagens geradas")).to_be_visible()
+
+
+async def test_a_new_post_with_an_image_of_the_gallery(
+    darkroom: Darkroom, viewer: str, open_studio: OpenStudio
+) -> None:
+    page = await open_studio(darkroom, viewer)
+    await page.locator("figure .open").first.click()
+    await page.get_by_role("dialog").get_by_role("button", name="New post").click()
+    dialog = page.get_by_role("dialog", name="New post")
+    await expect(
+        dialog.get_by_role("list", name="References").get_by_role("listitem")
+    ).to_have_count(1)
+    await choose_models(page, "Ink")
+
+    await dialog.get_by_label("What is the post about?").fill("A quiet evening")
+    await dialog.get_by_label("Hashtags").select_option("2")
+    await dialog.get_by_label("Tone").fill("warm")
+    await expect(dialog).to_contain_text(re.compile(r"[45] credits"))
+    await expect(dialog.locator(".stale")).to_have_count(0)
+    if find_tool("studio"):
+        assert await find_barriers(page) == []
+    await page.keyboard.press("Control+Enter")
+
+    await page.wait_for_url(re.compile(r"/studio/posts/post_\w+$"))
+    await expect(page.locator("[data-caption] .text")).to_contain_text("#")
+    await wait_for(page, "COMPLETED", "Ink")
+    await page.get_by_role("link", name="Posts").first.click()
+    await expect(page.get_by_role("main").get_by_role("link")).to_have_count(1)

@@ -2,5 +2,5 @@
 import type { Operation } from "./operation";
 import type * as T from "./types";
 
-export const ModelFields = `fragment ModelFields on ImageModel{id label company description provider available unavailableReason isNew isDefault listed scenes minReferences maxReferences maxImages aspectRatios resolutions qualities supportsMentions supportsPreviews editModel{id}replacement{id label}fromText:creditsPerImage(scene:TEXT_TO_IMAGE)fromImages:creditsPerImage(scene:IMAGE_TO_IMAGE)}`;
+export const ModelFields = `fragment ModelFields on ImageModel{id label company description provider available unavailableReason isNew isDefault listed scenes minReferences maxReferences maxImages aspectRatios resolutions qualities formats customSize{minimum maximum step}supportsContext supportsMasks supportsMentions supportsNegativePrompt supportsPreviews supportsSeed editModel{id}replacement{id label}fromText:creditsPerImage(scene:TEXT_TO_IMAGE)fromImages:creditsPerImage(scene:IMAGE_TO_IMAGE)}`;
 export const Models: Operation<T.ModelsQuery, T.ModelsQueryVariables> = `query Models{models(includeUnlisted:true){...ModelFields}}${ModelFields}`;

@@ -8,6 +8,8 @@ import type { Operation, UserErrorData } from "./documents";
 
 const URL_PATH = "/graphql";
 const PONG_MILLISECONDS = 5_000;
+/** A page that was hidden for so long may have slept, and its socket have died unnoticed. */
+const ASLEEP_MILLISECONDS = 30_000;
 const ATTEMPTS = 5;
 const PASSING = new Set(["OFFLINE", "OVERLOADED", "RATE_LIMITED", "DEADLINE_EXCEEDED"]);
 
@@ -31,6 +33,7 @@ export class Refused extends Error {
 
 /** What the open socket was opened with: by its end there may be a newer one. */
 let socketToken: string | null = null;
+let openSocket: WebSocket | null = null;
 let watchdog: ReturnType<typeof setTimeout> | undefined;
 const socket = createClient({
   url: () => new URL(URL_PATH, location.href).href.replace(/^http/, "ws"),
@@ -47,12 +50,14 @@ const socket = createClient({
     return authorization(socketToken);
   },
   on: {
-    connected: (_socket, _payload, again) => {
+    connected: (opened, _payload, again) => {
+      openSocket = opened as WebSocket;
       network.reconnecting = false;
-      if (again) network.returns += 1;
+      if (again) network.return();
     },
     closed: (event) => {
       clearTimeout(watchdog);
+      openSocket = null;
       const { code } = event as CloseEvent;
       if (code === 4403) session.refuse(socketToken);
       if (code !== 1000) network.reconnecting = true;
@@ -64,8 +69,20 @@ const socket = createClient({
   },
 });
 
+// A renewed token goes into the open socket, which would end with the old one.
+session.onRenewal = (token) => {
+  if (!openSocket || token === socketToken) return;
+  socketToken = token;
+  openSocket.send(JSON.stringify({ type: "ping", payload: authorization(token) }));
+};
+
 // A phone that wakes up, or a laptop that changes its network, has a socket that looks alive.
 addEventListener("online", () => socket.terminate());
+let hiddenAt = 0;
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) hiddenAt = Date.now();
+  else if (hiddenAt && Date.now() - hiddenAt > ASLEEP_MILLISECONDS) socket.terminate();
+});
 addEventListener("offline", () => (network.reconnecting = true));
 
 const client = new Client({

@@ -7,18 +7,24 @@ import {
   ConversationImages,
   ConversationPage,
   ConversationUpdated,
+  DeleteTurn,
+  Fork,
   Rename,
+  Rerun,
   Retry,
+  TurnIds,
   TurnUpdated,
   type ConversationData,
   type OutputData,
   type TurnData,
 } from "../api/documents";
+import type { Subject } from "./draft.svelte";
 import { gallery } from "./gallery.svelte";
 import { imageOf, remember } from "./images.svelte";
-import { Turns } from "./turns.svelte";
+import { isUnfinished, Turns } from "./turns.svelte";
 
 const PAGE = 12;
+const MOST_AT_ONCE = 100;
 
 export class Conversation extends Turns {
   readonly id: string;
@@ -64,9 +70,45 @@ export class Conversation extends Turns {
 
   override show(turn: TurnData): void {
     super.show(turn);
-    if (this.data && this.data.turnCount <= turn.turnIndex) {
-      this.data = { ...this.data, turnCount: turn.turnIndex + 1 };
+    // Their number comes by itself, a moment later.
+    if (this.data && this.data.turnCount < this.turns.length) {
+      this.data = { ...this.data, turnCount: this.turns.length };
     }
+  }
+
+  /** The latest turn, while it has not ended. */
+  get unfinished(): TurnData | null {
+    const last = this.turns.at(-1);
+    return last && isUnfinished(last) ? last : null;
+  }
+
+  /** What the next turn edits: the chosen or first image of the nearest turn that has any, or the source. */
+  get next(): Subject | null {
+    for (const turn of this.turns.toReversed()) {
+      const made = turn.outputs.filter(({ images }) => images.length);
+      const output = made.find(({ chosen }) => chosen) ?? made[0];
+      if (output) return { outputId: output.id, image: imageOf(output.images[0]!) };
+    }
+    const source = this.data?.sourceImage;
+    return source ? { outputId: null, image: imageOf(source) } : null;
+  }
+
+  /** Run a turn once more, as a new one with new seeds. */
+  async rerun(turn: TurnData): Promise<void> {
+    const input = { turnId: turn.id };
+    this.show(accepted((await mutate(Rerun, { input })).rerunTurn).turn!);
+  }
+
+  /** Begin another conversation with the turns up to this one; returns its id. */
+  async fork(turn: TurnData): Promise<string> {
+    const input = { turnId: turn.id };
+    return accepted((await mutate(Fork, { input })).forkConversation).conversation!.id;
+  }
+
+  async deleteTurn(turn: TurnData): Promise<void> {
+    const input = { turnId: turn.id };
+    accepted((await mutate(DeleteTurn, { input })).deleteTurn);
+    this.#remove([turn]);
   }
 
   async retry(output: OutputData, modelId?: string): Promise<void> {
@@ -117,12 +159,34 @@ export class Conversation extends Turns {
         { id: this.id },
         {
           onData: ({ conversationUpdated: { title, turnCount } }) => {
-            if (this.data) this.data = { ...this.data, title, turnCount };
+            if (!this.data) return;
+            this.data = { ...this.data, title, turnCount };
+            if (this.#showsMoreThan(turnCount)) void this.#removeDeleted().catch(() => {});
           },
           onEnd: gone,
         },
       ),
     );
+  }
+
+  /** A turn has been deleted, in another tab for example. */
+  #showsMoreThan(turnCount: number): boolean {
+    return !this.hasEarlier && this.turns.length > turnCount;
+  }
+
+  async #removeDeleted(): Promise<void> {
+    const last = Math.min(this.turns.length, MOST_AT_ONCE);
+    const { conversation } = await query(TurnIds, { id: this.id, last });
+    if (!conversation) return;
+    const there = new Set(conversation.turns.nodes.map(({ id }) => id));
+    this.#remove(this.turns.slice(-last).filter(({ id }) => !there.has(id)));
+  }
+
+  #remove(turns: readonly TurnData[]): void {
+    const gone = new Set(turns.map(({ id }) => id));
+    const images = new Set(turns.flatMap(({ outputs }) => outputs.flatMap((output) => output.images.map(({ id }) => id))));
+    this.turns = this.turns.filter(({ id }) => !gone.has(id));
+    this.listed = this.listed.filter(({ id }) => !images.has(id));
   }
 
   #addEarlier(page: { nodes: readonly TurnData[]; pageInfo: PageInfo }): void {
@@ -142,8 +206,7 @@ export class Conversation extends Turns {
     }
   }
 
-  protected override announce(output: OutputData): void {
-    super.announce(output);
+  protected override arrived(output: OutputData): void {
     if (output.status !== "COMPLETED") return;
     for (const image of output.images) gallery.add(imageOf(image));
   }

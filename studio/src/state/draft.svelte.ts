@@ -11,17 +11,41 @@ import {
   type TurnData,
   type UserErrorData,
 } from "../api/documents";
+import type { Mark } from "../lib/mask";
 import { remember } from "./images.svelte";
 import { models } from "./models.svelte";
+import { Options, type OptionValues } from "./options.svelte";
 import { preferences } from "./preferences.svelte";
+import { links } from "./router.svelte";
 import { uploads, type Upload } from "./uploads.svelte";
 
 /** What the turn would be: the first of a new conversation, or the next one of this. */
-export type Target = { source: ImageData | null } | { conversationId: string };
+export type Target = { source: ImageData | null } | { conversationId: string } | { post: true };
+/** Where to follow what was sent; with the turn, where it belongs to a conversation that is open. */
+export interface Sent {
+  path: string;
+  turn: TurnData | null;
+}
 /** The earlier output to continue from, instead of all of the previous turn. */
 export interface Base {
   outputId: string;
   image: ImageData;
+}
+
+/** What is edited: an output, or the source image. */
+export interface Subject {
+  outputId: string | null;
+  image: ImageData;
+}
+
+/** Where the edited image may change. */
+export interface Mask {
+  image: ImageData;
+  /** The id of the image that it was painted on. */
+  on: string;
+  feather: number;
+  keepOutside: boolean;
+  marks: readonly Mark[];
 }
 
 interface Stored {
@@ -29,30 +53,35 @@ interface Stored {
   models: string[] | null;
   references: ImageData[];
   base: Base | null;
-  ratio: string;
-  resolution: string;
-  quality: string;
-  count: number;
+  mask: Mask | null;
+  options: OptionValues;
   /** What was sent last, in case its answer was lost: sent again, it is not done twice. */
   sent: { wish: string; input: Record<string, unknown> } | null;
 }
 
+/** What a turn that waits is planned again for, once it begins. */
+const PASSING = ["TURN_IN_PROGRESS", "REFERENCE_NOT_READY"];
+
 export class Draft {
   readonly target: Target;
+  readonly options = new Options(() => this.running);
   prompt = $state("");
   models = $state.raw<string[]>([]);
   references = $state.raw<ImageData[]>([]);
   uploading = $state.raw<Upload[]>([]);
   base = $state.raw<Base | null>(null);
-  ratio = $state("");
-  resolution = $state("");
-  quality = $state("");
-  count = $state(1);
+  mask = $state.raw<Mask | null>(null);
+  /** What the next turn edits, where no `base` is named. */
+  next = $state.raw<Subject | null>(null);
+  /** The latest turn, while it has not ended. */
+  unfinished = $state.raw<TurnData | null>(null);
+  /** Let the turn wait for the unfinished one, rather than go on from what has landed. */
+  patient = $state(true);
   plan = $state.raw<PlanData | null>(null);
   /** The plan is that of what is in the form now. */
   planned = $state(false);
   sending = $state(false);
-  errors = $state.raw<readonly UserErrorData[]>([]);
+  #errors = $state.raw<readonly UserErrorData[]>([]);
   #sent: Stored["sent"] = null;
   #wanted: string[] | null = null;
   #fallback: string | undefined;
@@ -61,19 +90,18 @@ export class Draft {
     this.target = target;
     this.#fallback = defaults.model;
     const stored = this.#read();
-    const { ratio, resolution, quality, count } = preferences.current;
-    Object.assign(this, { ratio, resolution, quality, count });
     if (!stored) {
       // An image keeps its own shape, unless another one is asked for.
-      if (this.withImages) this.ratio = "";
+      if (this.withImages) this.options.values.ratio = "";
       return;
     }
-    const { sent, models: chosen, references, base, ...rest } = stored;
-    Object.assign(this, rest);
-    this.references = references.map(remember);
-    this.base = base && { ...base, image: remember(base.image) };
-    this.#sent = sent;
-    this.#wanted = chosen;
+    this.prompt = stored.prompt;
+    this.references = stored.references.map(remember);
+    this.base = stored.base && { ...stored.base, image: remember(stored.base.image) };
+    this.mask = stored.mask ?? null;
+    this.options.restore(stored.options ?? {});
+    this.#sent = stored.sent;
+    this.#wanted = stored.models;
   }
 
   /** Choose what to begin with, once the catalogue is there. */
@@ -96,53 +124,58 @@ export class Draft {
   /** Whether images go along, so that models edit. */
   get withImages(): boolean {
     const { target } = this;
-    return !("source" in target) || target.source !== null || this.references.length > 0;
+    return "conversationId" in target || this.source !== null || this.references.length > 0;
   }
 
-  get ratios(): string[] {
-    return shared(this.running.map((model) => model.aspectRatios));
+  /** The image that a new conversation would start from. */
+  get source(): ImageData | null {
+    return "source" in this.target ? this.target.source : null;
   }
 
-  get resolutions(): string[] {
-    return shared(this.running.map((model) => model.resolutions));
-  }
-
-  get qualities(): string[] {
-    return shared(this.running.map((model) => model.qualities));
-  }
-
-  get mostImages(): number {
-    return Math.min(4, ...this.running.map((model) => model.maxImages));
+  /** What would be edited. Null where a picture is made from words or references alone. */
+  get subject(): Subject | null {
+    if ("conversationId" in this.target) return this.base ?? this.next;
+    const { source } = this;
+    return source && { outputId: null, image: source };
   }
 
   get ready(): boolean {
-    const waiting = this.uploading.some((upload) => upload.pending);
-    return !!this.prompt.trim() && this.models.length > 0 && !this.sending && !waiting;
+    const uploading = this.uploading.some((upload) => upload.pending);
+    return !!this.prompt.trim() && this.models.length > 0 && !this.sending && !uploading;
+  }
+
+  /** It would wait for the turn before it. */
+  get waits(): boolean {
+    return this.unfinished !== null && this.patient && this.base === null;
+  }
+
+  /** Everything that the mutation would be refused for. */
+  get errors(): readonly UserErrorData[] {
+    return this.waits ? this.#errors.filter(({ code }) => !PASSING.includes(code)) : this.#errors;
   }
 
   /** Everything that the person has chosen, as the API takes it. */
   get wish(): PlanInput {
-    const target =
-      "source" in this.target
-        ? { sourceImageId: this.target.source?.id }
-        : {
-            conversationId: this.target.conversationId,
-            previousOutputIds: this.base ? [this.base.outputId] : undefined,
-          };
-    const one = <Value extends string>(value: string, all: string[]): Value | undefined =>
-      all.includes(value) ? (value as Value) : undefined;
+    const { mask } = this;
     return {
-      ...target,
+      ...this.place,
+      ...this.options.wish,
       userMessage: this.prompt,
       selectedModels: this.models,
       manualReferenceIds: this.references.map((image) => image.id),
-      aspectRatio: one(this.ratio, this.ratios),
-      resolution: one(this.resolution, this.resolutions),
-      options: {
-        imagesPerModel: Math.min(this.count, this.mostImages),
-        quality: one(this.quality, this.qualities),
+      mask: mask && {
+        imageId: mask.image.id,
+        feather: mask.feather,
+        keepOutside: mask.keepOutside,
       },
     };
+  }
+
+  /** What a turn would be added to, or begin with. */
+  protected get place(): Partial<PlanInput> {
+    if (!("conversationId" in this.target)) return { sourceImageId: this.source?.id };
+    const previousOutputIds = this.base ? [this.base.outputId] : undefined;
+    return { conversationId: this.target.conversationId, previousOutputIds };
   }
 
   toggleModel(id: string): void {
@@ -151,14 +184,29 @@ export class Draft {
       : [...this.models, id];
   }
 
+  /** Continue from an earlier output, or from what the conversation goes on with. */
+  continueFrom(base: Base | null): void {
+    this.base = base;
+    if (this.mask && this.mask.on !== this.subject?.image.id) this.mask = null;
+  }
+
+  /** Let only a part of the subject change. Its output is named, so that no other one is edited. */
+  useMask(mask: Mask, subject: Subject): void {
+    this.mask = mask;
+    const { outputId, image } = subject;
+    if (outputId !== null) this.base = { outputId, image };
+  }
+
   /** Upload files; each becomes a reference when it is there. */
   async addFiles(files: readonly File[]): Promise<void> {
     const started = uploads.start(files);
     this.uploading = [...this.uploading, ...started];
-    while (started.some((upload) => upload.pending)) {
-      await new Promise((resolve) => setTimeout(resolve, 100));
-      for (const upload of started) if (upload.image) this.#land(upload);
-    }
+    await Promise.all(
+      started.map(async (upload) => {
+        await upload.end;
+        if (upload.image) this.#land(upload);
+      }),
+    );
   }
 
   addReference(image: ImageData): void {
@@ -179,40 +227,24 @@ export class Draft {
     const wish = this.wish;
     const text = JSON.stringify(wish);
     try {
-      const { planTurn } = await query(Plan, { input: wish });
+      const plan = await this.planFor(wish);
       if (JSON.stringify(this.wish) !== text) return;
-      this.plan = planTurn;
+      this.plan = plan;
       this.planned = true;
-      this.errors = planTurn.userErrors.filter(({ code }) => code !== "PROMPT_EMPTY");
+      this.#errors = plan.userErrors.filter(({ code }) => code !== "PROMPT_EMPTY");
     } catch {
       this.planned = false;
     }
   }
 
-  /** Start the conversation, or send the turn. Returns what there is to follow. */
-  async send(): Promise<{ conversationId: string; turn: TurnData | null }> {
+  /** Start the conversation, or send the turn. */
+  async send(): Promise<Sent> {
     this.sending = true;
     try {
-      const wish = JSON.stringify(this.wish);
-      if (this.#sent?.wish !== wish) {
-        const maxCredits = this.planned ? this.plan?.credits : undefined;
-        this.#sent = { wish, input: { ...this.wish, maxCredits, idempotencyKey: makeKey() } };
-        this.save();
-      }
-      const input = this.#sent.input as never;
-      let conversationId: string;
-      let turn: TurnData | null = null;
-      if ("source" in this.target) {
-        const { startConversation } = await persist(() => mutate(Start, { input }));
-        conversationId = accepted(startConversation).conversation!.id;
-      } else {
-        const { sendEdit } = await persist(() => mutate(Send, { input }));
-        conversationId = this.target.conversationId;
-        turn = accepted(sendEdit).turn;
-      }
+      const sent = await this.deliver(this.#input() as never);
       this.#rememberChoices();
       this.clear();
-      return { conversationId, turn };
+      return sent;
     } finally {
       this.sending = false;
     }
@@ -220,11 +252,17 @@ export class Draft {
 
   /** Keep it for this tab. Call it whenever something has changed. */
   save(): void {
-    const { prompt, models, references, base, ratio, resolution, quality, count } = this;
-    const sent = this.#sent;
-    const chosen = models.length ? models : this.#wanted;
-    const all = { prompt, models: chosen, references, base, ratio, resolution, quality, count, sent };
-    sessionStorage.setItem(this.#key, JSON.stringify(all));
+    const { prompt, models, references, base, mask } = this;
+    const stored: Stored = {
+      prompt,
+      models: models.length ? models : this.#wanted,
+      references,
+      base,
+      mask,
+      options: $state.snapshot(this.options.values),
+      sent: this.#sent,
+    };
+    sessionStorage.setItem(this.key, JSON.stringify(stored));
   }
 
   /** Forget what has been sent; models and options stay for the next turn. */
@@ -233,21 +271,53 @@ export class Draft {
     this.references = [];
     this.uploading = [];
     this.base = null;
+    this.mask = null;
     this.plan = null;
     this.planned = false;
-    this.errors = [];
+    this.#errors = [];
     this.#sent = null;
-    sessionStorage.removeItem(this.#key);
+    sessionStorage.removeItem(this.key);
   }
 
-  get #key(): string {
-    const { target } = this;
-    return `draft:${"source" in target ? (target.source?.id ?? "new") : target.conversationId}`;
+  protected get key(): string {
+    return `draft:${"conversationId" in this.target ? this.target.conversationId : (this.source?.id ?? "new")}`;
+  }
+
+  protected async planFor(input: PlanInput): Promise<PlanData> {
+    return (await query(Plan, { input })).planTurn;
+  }
+
+  protected async deliver(input: never): Promise<Sent> {
+    if ("conversationId" in this.target) {
+      const { sendEdit } = await persist(() => mutate(Send, { input }));
+      return { path: links.conversation(this.target.conversationId), turn: accepted(sendEdit).turn };
+    }
+    const { startConversation } = await persist(() => mutate(Start, { input }));
+    return { path: links.conversation(accepted(startConversation).conversation!.id), turn: null };
   }
 
   #read(): Stored | null {
-    const text = sessionStorage.getItem(this.#key);
+    const text = sessionStorage.getItem(this.key);
     return text === null ? null : (JSON.parse(text) as Stored);
+  }
+
+  /** What to send: the same as before where it is the same wish, so that it is not done twice. */
+  #input(): Record<string, unknown> {
+    const { waits } = this;
+    const wish = JSON.stringify({ ...this.wish, waits });
+    if (this.#sent?.wish !== wish) {
+      // What waits is planned when it begins: a plan that could not see its references is no limit.
+      const known = this.planned && !this.#errors.some(({ code }) => PASSING.includes(code));
+      const input = {
+        ...this.wish,
+        maxCredits: known ? this.plan?.credits : undefined,
+        idempotencyKey: makeKey(),
+        ...("conversationId" in this.target ? { whenReady: waits } : {}),
+      };
+      this.#sent = { wish, input };
+      this.save();
+    }
+    return this.#sent.input;
   }
 
   #land(upload: Upload): void {
@@ -257,15 +327,9 @@ export class Draft {
   }
 
   #rememberChoices(): void {
-    const { ratio, resolution, quality, count } = this;
-    const chosen = this.withImages ? { fromImages: this.models } : { fromText: this.models };
-    preferences.change({ ratio, resolution, quality, count, ...chosen });
+    this.options.remember();
+    preferences.change(this.withImages ? { fromImages: this.models } : { fromText: this.models });
   }
-}
-
-function shared(lists: readonly (readonly string[])[]): string[] {
-  const [first = [], ...rest] = lists;
-  return first.filter((value) => rest.every((list) => list.includes(value)));
 }
 
 /** Not `randomUUID`, which a page without TLS does not have. */

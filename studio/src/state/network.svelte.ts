@@ -1,3 +1,5 @@
+const CATCH_UP_MILLISECONDS = 3_000;
+
 /** Whether the server can be reached, as far as this page knows. */
 class Network {
   /** The browser has a network at all. */
@@ -7,9 +9,22 @@ class Network {
   /** How often the connection has come back: what is not followed live is read again then. */
   returns = $state(0);
 
+  #returnedAt = -Infinity;
+
   constructor() {
     addEventListener("online", () => (this.online = true));
     addEventListener("offline", () => (this.online = false));
+  }
+
+  /** Updates that come are those that were missed: the server sends them first. */
+  get isCatchingUp(): boolean {
+    return performance.now() - this.#returnedAt < CATCH_UP_MILLISECONDS;
+  }
+
+  /** The socket is open again, after it was lost. */
+  return(): void {
+    this.returns += 1;
+    this.#returnedAt = performance.now();
   }
 
   /** Wait this long, or until the browser is back online. */

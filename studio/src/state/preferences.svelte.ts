@@ -11,7 +11,18 @@ interface Stored {
   ratio: string;
   resolution: string;
   quality: string;
+  format: string;
   count: number;
+  caption: CaptionChoice;
+}
+
+/** Who writes the captions of posts, and how. Empty: the default, the language of the message. */
+export interface CaptionChoice {
+  model: string;
+  language: string;
+  tone: string;
+  maxLength: number;
+  hashtags: number;
 }
 
 const KEY = "darkroom.preferences";
@@ -23,7 +34,9 @@ const DEFAULTS: Stored = {
   ratio: "",
   resolution: "",
   quality: "",
+  format: "",
   count: 1,
+  caption: { model: "", language: "", tone: "", maxLength: 600, hashtags: 0 },
 };
 
 class Preferences {

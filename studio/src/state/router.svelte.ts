@@ -48,6 +48,12 @@ class Router {
     scrollTo(0, 0);
   }
 
+  /** Show another view in place of this one. */
+  replace(path: string): void {
+    history.replaceState(null, "", path);
+    this.#path = path;
+  }
+
   /** Follow links inside the studio without loading the page again. */
   follow = (event: MouseEvent): void => {
     const link = (event.target as Element).closest?.("a[href]");

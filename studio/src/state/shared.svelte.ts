@@ -2,10 +2,9 @@
 import { follow, query } from "../api/client";
 import { SharedPage, SharedTurnUpdated, type TurnData } from "../api/documents";
 import { renewBy } from "./images.svelte";
-import { Turns } from "./turns.svelte";
+import { isUnfinished, Turns } from "./turns.svelte";
 
 const PAGE = 20;
-const UNFINISHED: ReadonlySet<TurnData["status"]> = new Set(["WAITING", "PENDING", "GENERATING"]);
 
 export class SharedConversation extends Turns {
   state = $state<"loading" | "ready" | "ended" | "failed">("loading");
@@ -93,7 +92,7 @@ export class SharedConversation extends Turns {
     try {
       if (!this.hasMore && turn.turnIndex > this.#end + 1) await this.readOn();
       else if (!this.hasMore) this.#end = Math.max(this.#end, turn.turnIndex);
-      if (isFirst && this.shown.some((other) => other.id !== turn.id && UNFINISHED.has(other.status))) {
+      if (isFirst && this.shown.some((other) => other.id !== turn.id && isUnfinished(other))) {
         await this.#readAgain();
       }
     } catch {

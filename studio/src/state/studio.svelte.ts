@@ -1,9 +1,9 @@
 /** What the views ask of the frame: dialogs that lie over all of them, and messages. */
-import type { ImageData } from "../api/documents";
+import type { ImageData, TurnData } from "../api/documents";
 import { i18n } from "../i18n/index.svelte";
 import { announcer } from "./announcer.svelte";
 import type { Base } from "./draft.svelte";
-import { toggleFavourite } from "./images.svelte";
+import { imageOf, toggleFavourite } from "./images.svelte";
 import { uploads } from "./uploads.svelte";
 
 /** An image shown large, among those that it can be left for. */
@@ -11,6 +11,8 @@ export interface Shown {
   image: ImageData;
   among: readonly ImageData[];
 }
+
+const MOST_COMPARED = 6;
 
 class Studio {
   /** What a new conversation is being started from: an image, or null for words alone. */
@@ -20,9 +22,9 @@ class Studio {
   /** The images that are being put in an album, in lists that a mutation takes. */
   filing = $state.raw<readonly string[][] | null>(null);
   shown = $state.raw<Shown | null>(null);
-  /** The first of two images to compare, and both. */
-  comparing = $state.raw<ImageData | null>(null);
-  compared = $state.raw<[ImageData, ImageData] | null>(null);
+  /** Images that are being picked to be compared, and those that are. */
+  comparing = $state.raw<readonly ImageData[]>([]);
+  compared = $state.raw<readonly ImageData[] | null>(null);
   /** How the open conversation continues from one of its outputs; null where none is open. */
   continueFrom = $state.raw<((base: Base) => void) | null>(null);
 
@@ -40,16 +42,27 @@ class Studio {
     this.shown = { image, among };
   }
 
-  /** Take it as one of two; with the second, show both. */
+  /** Pick it to be compared, or no longer. */
   compare(image: ImageData): void {
-    if (this.comparing === image) this.comparing = null;
-    else if (this.comparing) {
-      this.compared = [this.comparing, image];
-      this.comparing = null;
-    } else {
-      this.comparing = image;
-      announcer.show(i18n.t.chooseAnother);
+    if (this.comparing.includes(image)) {
+      this.comparing = this.comparing.filter((other) => other !== image);
+    } else if (this.comparing.length < MOST_COMPARED) {
+      this.comparing = [...this.comparing, image];
+      if (this.comparing.length === 1) announcer.speak(i18n.t.chooseAnother);
     }
+  }
+
+  /** Show what has been picked. */
+  showCompared(): void {
+    this.compared = this.comparing;
+    this.comparing = [];
+  }
+
+  /** Show all that a turn has made, after what it was made from. */
+  compareTurn({ references, outputs }: TurnData): void {
+    const made = outputs.flatMap(({ images }) => images).slice(0, MOST_COMPARED);
+    const from = references.slice(0, 1).map(({ image }) => image);
+    this.compared = [...from, ...made].map(imageOf);
   }
 
   upload(files: readonly File[]): void {

@@ -30,10 +30,18 @@ export class Upload {
   reason = $state("");
   image = $state.raw<ImageData | null>(null);
   readonly previewUrl: string;
+  /** Resolves once it is done, failed or cancelled. */
+  readonly end: Promise<void>;
   #request: XMLHttpRequest | undefined;
+  #resolve!: () => void;
 
-  constructor(readonly file: File) {
+  /** `listed`: whether it is shown in the gallery. A mask is not. */
+  constructor(
+    readonly file: File,
+    readonly listed = true,
+  ) {
     this.previewUrl = URL.createObjectURL(file);
+    this.end = new Promise((resolve) => (this.#resolve = resolve));
   }
 
   get pending(): boolean {
@@ -44,6 +52,7 @@ export class Upload {
     if (!this.pending) return;
     this.state = "cancelled";
     this.#request?.abort();
+    this.#resolve();
   }
 
   /** Send it; afterwards it is done, failed with a reason, or cancelled. */
@@ -65,11 +74,13 @@ export class Upload {
       );
       this.image = remember(image!);
       this.state = "done";
-      gallery.add(this.image);
+      if (this.listed) gallery.add(this.image);
     } catch (error) {
       if ((this.state as State) === "cancelled") return;
       this.state = "failed";
       this.reason = error instanceof TooLarge ? error.message : i18n.explain(error);
+    } finally {
+      this.#resolve();
     }
   }
 
@@ -127,8 +138,8 @@ class Uploads {
   }
 
   /** Upload files for somebody who shows them. */
-  start(files: readonly File[]): Upload[] {
-    const started = files.map((file) => new Upload(file));
+  start(files: readonly File[], { listed = true } = {}): Upload[] {
+    const started = files.map((file) => new Upload(file, listed));
     this.#queue.push(...started);
     for (let slot = 0; slot < AT_ONCE; slot += 1) void this.#pump();
     return started;
@@ -155,7 +166,7 @@ class Uploads {
     this.#running += 1;
     await upload.run();
     this.#running -= 1;
-    if (upload.state === "done") announcer.speak(i18n.t.uploaded(upload.file.name));
+    if (upload.state === "done" && upload.listed) announcer.speak(i18n.t.uploaded(upload.file.name));
     if (upload.state === "failed") announcer.speak(`${upload.file.name}: ${upload.reason}`);
     void this.#pump();
   }

@@ -47,7 +47,7 @@ def jobs_of(
     strangers: list[Data] = []
     for job in sorted(bill, key=lambda job: job["request_id"] not in owners):
         owner = owners.get(job["request_id"]) or _owner_by_time(
-            job, askers.get((job["prompt"], job["endpoint"]), []), taken
+            job, askers.get((_message_of(job), job["endpoint"]), []), taken
         )
         if owner is None:
             strangers.append(job)
@@ -60,13 +60,19 @@ def doubled_jobs(attempts: Sequence[Attempt], bill: Sequence[Data]) -> int:
     """How many jobs there are beyond one for an attempt, whatever was written down about them."""
     sold = [attempt for attempt in attempts if is_sold(attempt.model)]
     attempts_of = Counter((attempt.prompt, _ENDPOINTS[attempt.model]) for attempt in sold)
-    jobs_of = Counter((job["prompt"], job["endpoint"]) for job in bill)
+    jobs_of = Counter((_message_of(job), job["endpoint"]) for job in bill)
     return sum(max(0, count - attempts_of[asked]) for asked, count in jobs_of.items())
 
 
 def hits(attempts: Sequence[Attempt], kills: Sequence[Kill]) -> list[Attempt]:
     """Attempts that were being asked for when whoever asked, or was asked, was hurt."""
     return [attempt for attempt in attempts if _was_hit(attempt, kills)]
+
+
+def _message_of(job: Data) -> str:
+    """What the viewer wrote: in the prompt of a post, its caption follows."""
+    message: str = job["prompt"].partition("\n")[0]
+    return message
 
 
 def _owner_by_time(

@@ -1,0 +1,53 @@
+"""For operators: give images of earlier releases the words by which their viewers find them.
+
+`python -m commands.search_words`, once, beside running processes: it rests as long as it works. It
+can be interrupted and run again.
+"""
+
+import asyncio
+import sys
+from argparse import ArgumentParser
+from time import monotonic
+from typing import Final
+
+from commands.opened import opened_database
+from domain.errors import Overloaded
+from domain.ids import ImageId
+from domain.plurals import count
+from runtime.lifecycle import CANNOT_START, STOPPED, CannotStart, complain
+from settings import Settings, SettingsError, read_settings
+from storage.mongo.image_words import MongoImageWordRepository
+
+_BATCH: Final = 500
+
+
+def main(arguments: list[str]) -> int:
+    """Do it. Return 2 if it cannot run."""
+    ArgumentParser(prog="python -m commands.search_words", description=__doc__).parse_args(
+        arguments
+    )
+    try:
+        return asyncio.run(_run(read_settings()))
+    except (SettingsError, CannotStart, Overloaded) as error:
+        complain(error)
+        return CANNOT_START
+
+
+async def _run(settings: Settings) -> int:
+    changed, last = 0, ImageId("")
+    async with opened_database(settings) as (_, opened):
+        words = MongoImageWordRepository(opened)
+        while True:
+            begun_at = monotonic()
+            done = await words.add_missing(after=last, limit=_BATCH)
+            changed += done.changed
+            if done.last is None:
+                break
+            last = done.last
+            await asyncio.sleep(monotonic() - begun_at)
+    print(f"{count(changed, 'image')} can be found by words now.")
+    return STOPPED
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

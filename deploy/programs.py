@@ -1,0 +1,53 @@
+"""Programs that are not ours, as processes of a script."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import httpx2
+
+READY_SECONDS: Final = 120
+STOP_SECONDS: Final = 30
+
+
+@asynccontextmanager
+async def running(
+    name: str, command: Sequence[str | Path], folder: Path, *, environment: Mapping[str, str]
+) -> AsyncIterator[None]:
+    """A process that writes its log into the folder, and is asked to stop at the end."""
+    inherited = {key: value for key, value in os.environ.items() if "DARKROOM_" not in key}
+    with (folder / f"{name}.log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            cwd=folder,
+            env={**inherited, **environment},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C is for this script, which stops them in order
+        )
+    try:
+        yield
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(process.wait(), STOP_SECONDS)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+async def until_answered(url: str) -> None:
+    async with asyncio.timeout(READY_SECONDS), httpx2.AsyncClient(verify=False) as http:
+        while True:
+            try:
+                if (await http.get(url)).is_success:
+                    return
+            except httpx2.HTTPError:
+                pass
+            await asyncio.sleep(0.1)

@@ -1,0 +1,318 @@
+"""`make cluster TRIALS=20`: each part of a cluster is taken away under load, so many times, and
+what was promised is checked from all that was written, answered and seen.
+
+Meanwhile Prometheus is asked every query of the dashboard, and which alerts fire.
+"""
+
+import asyncio
+import random
+import sys
+from argparse import ArgumentParser
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from time import monotonic, time
+from typing import Any, Final
+from uuid import uuid4
+
+import httpx2
+from pymongo import AsyncMongoClient
+
+from deploy.cluster import ROOT, Cluster, Stores, cluster, empty_folder
+from deploy.scraping import dashboard_queries, firing_alerts, values
+from domain.ids import viewer_id_of
+from edge.dev_tokens import ISSUER
+from storage.mongo.database import open_database
+from tests.clients import GraphQLClient
+from tests.operations import start
+from tests.resilience.asking import Asker, round_robin
+from tests.resilience.chronicler import Chronicler
+from tests.resilience.evidence import History, Kill, Terms, all_ended, read_stored
+from tests.resilience.history import objections
+from tests.resilience.load import Load
+from tests.resilience.operators import Operator
+from tests.resilience.processes import Process, eventually
+from tests.storage.places import keys_in
+
+AWAY_SECONDS: Final = 6.0
+"""Longer than an election, and than anybody retries silently."""
+STORE_AWAY_SECONDS: Final = 20.0
+"""Longer than a call waits for an answer."""
+LANDED_SECONDS: Final = 120.0
+SETTLE_SECONDS: Final = 240.0
+CLEARED_SECONDS: Final = 90.0
+VIEWERS: Final = 3
+TERMS: Final = Terms(starting_credits=80, max_active_outputs=8)
+SETTINGS: Final = {
+    "DARKROOM_STARTING_CREDITS": str(TERMS.starting_credits),
+    "DARKROOM_MAX_ACTIVE_OUTPUTS": str(TERMS.max_active_outputs),
+}
+DATABASE: Final = "darkroom"
+
+
+@dataclass(slots=True)
+class Trials:
+    """What is taken away, by its name, and comes back before the trial returns."""
+
+    cluster: Cluster
+    stores: Stores
+    randomness: random.Random
+    kills: list[Kill] = field(default_factory=list)
+
+    def all(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
+        return {
+            "worker killed": lambda: self._kill(self.randomness.choice(self.cluster.workers)),
+            "API killed": lambda: self._kill(self.randomness.choice(self.cluster.apis)),
+            "primary stepped down": self._step_down,
+            "primary killed": self._kill_primary,
+            "secondary killed": self._kill_secondary,
+            "NATS away": self._take_away_nats,
+            "object store away": self._take_away_store,
+            "workers rolled": lambda: self._roll(self.cluster.workers),
+            "APIs rolled": lambda: self._roll(self.cluster.apis),
+        }
+
+    async def _kill(self, process: Process) -> None:
+        kill = self._hurt(process.name, process in self.cluster.workers)
+        await process.kill()
+        await process.start()
+        kill.back_at = time()
+
+    async def _roll(self, processes: list[Any]) -> None:
+        for process in processes:
+            kill = self._hurt(process.name, process in self.cluster.workers)
+            kill.stopped = True
+            kill.exit_code = await process.terminate()
+            kill.ended_after = time() - kill.at
+            await process.start()
+            kill.back_at = time()
+
+    async def _step_down(self) -> None:
+        kill = self._hurt("primary", False, kind="mongod")
+        await self.stores.replica_set.step_down()
+        await self._until_healthy(kill)
+
+    async def _kill_primary(self) -> None:
+        primary = await self.stores.replica_set.until_primary()
+        kill = self._hurt("primary", False, kind="mongod")
+        await primary.kill()
+        await asyncio.sleep(AWAY_SECONDS)
+        await primary.start()
+        await self._until_healthy(kill)
+
+    async def _kill_secondary(self) -> None:
+        primary = await self.stores.replica_set.until_primary()
+        members = [one for one in self.stores.replica_set.members if one is not primary]
+        kill = self._hurt("secondary", False, kind="mongod")
+        secondary = self.randomness.choice(members)
+        await secondary.kill()
+        await asyncio.sleep(AWAY_SECONDS)
+        await secondary.start()
+        await self._until_healthy(kill)
+
+    async def _take_away_nats(self) -> None:
+        kill = self._hurt("nats", False, kind="nats")
+        await self.stores.broker.kill()
+        await asyncio.sleep(AWAY_SECONDS)
+        await self.stores.broker.start()
+        kill.back_at = time()
+
+    async def _take_away_store(self) -> None:
+        """Frozen, since it keeps its objects in memory."""
+        self.stores.server.freeze()
+        try:
+            await asyncio.sleep(STORE_AWAY_SECONDS)
+        finally:
+            self.stores.server.thaw()
+
+    async def _until_healthy(self, kill: Kill) -> None:
+        await self.stores.replica_set.until_healthy()
+        kill.back_at = time()
+
+    def _hurt(self, who: str, ran_outputs: bool, *, kind: str = "") -> Kill:
+        kind = kind or ("worker" if ran_outputs else "api")
+        kill = Kill(who, kind, time(), ran_outputs=ran_outputs)
+        self.kills.append(kill)
+        return kill
+
+
+@dataclass(slots=True)
+class Watcher:
+    """Asks Prometheus again and again."""
+
+    http: httpx2.AsyncClient
+    with_data: set[str] = field(default_factory=set)
+    fired: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    firing: set[str] = field(default_factory=set)
+
+    async def watch(self) -> None:
+        while True:
+            for query in dashboard_queries("10s"):
+                if query not in self.with_data and await values(self.http, query):
+                    self.with_data.add(query)
+            firing = await firing_alerts(self.http)
+            for name in firing - self.firing:
+                self.fired[name] += 1
+            self.firing = firing
+            await asyncio.sleep(1)
+
+    async def has_cleared(self) -> bool:
+        return not self.firing
+
+
+async def try_all(folder: Path, *, rounds: int, seed: str) -> bool:
+    """Print what came of it. Whether nothing that was promised was broken."""
+    randomness = random.Random(seed)
+    async with (
+        cluster(folder, settings=SETTINGS, hurried=True) as (one, stores),
+        _watched(one) as watcher,
+        AsyncMongoClient[dict[str, Any]](stores.replica_set.uri, tz_aware=True) as client,
+        open_database(stores.replica_set.uri, DATABASE) as database,
+    ):
+        trials = Trials(one, stores, randomness)
+        documents, operator = client[DATABASE], Operator(database)
+        route = round_robin([api.url for api in one.apis])
+        asker = Asker(route=route, token=one.token)
+        load = Load(
+            asker,
+            route=route,
+            token=one.token,
+            randomness=randomness,
+            operator=operator,
+            viewer_id=lambda name: viewer_id_of(ISSUER, name),
+        )
+        chronicler = Chronicler(documents)
+        try:
+            async with chronicler.writing():
+                async with load.working(VIEWERS):
+                    await _make(trials, rounds)
+                await eventually(
+                    lambda: all_ended(documents), within=SETTLE_SECONDS, what="every output ended"
+                )
+                await chronicler.caught_up()
+        finally:
+            await load.close()
+            await asker.aclose()
+        stored = await read_stored(documents, one.folder)
+        stored.objects = await keys_in(stores.bucket)
+        broken = objections(
+            History(
+                load.subscribers,
+                asker.asked,
+                stored,
+                chronicle=chronicler.chronicle,
+                grants=operator.grants,
+                kills=trials.kills,
+                terms=TERMS,
+            )
+        )
+        cleared = await _report_monitoring(watcher)
+    print(f"{len(load.asker.asked)} requests, {len(load.acknowledged)} acknowledged; seed {seed}")
+    print(f"Promises broken: {len(broken)}")
+    for sentence in broken:
+        print(f"  {sentence}")
+    return not broken and cleared
+
+
+async def _make(trials: Trials, rounds: int) -> None:
+    """Every trial, so many times, and how long it then takes until an image lands."""
+    for name, trial in trials.all().items():
+        took, landed = [], []
+        for _ in range(rounds):
+            began = monotonic()
+            await trial()
+            took.append(monotonic() - began)
+            landed.append(await _until_landed(trials.cluster))
+        print(
+            f"{name}: {rounds} times; away for {median(took):.1f} s (worst {max(took):.1f} s); "
+            f"then an image landed within {median(landed):.1f} s (worst {max(landed):.1f} s)",
+            flush=True,
+        )
+
+
+async def _until_landed(one: Cluster) -> float:
+    """Ask each API for an image; the seconds until the last one has landed."""
+    began = monotonic()
+
+    async def land(url: str, number: int) -> None:
+        client = GraphQLClient(url, one.token(f"visitor {number} {began}"))
+        try:
+            await eventually(lambda: _lands(client), within=LANDED_SECONDS, what="an image lands")
+        finally:
+            await client.aclose()
+
+    await asyncio.gather(*(land(api.url, number) for number, api in enumerate(one.apis)))
+    return monotonic() - began
+
+
+async def _lands(client: GraphQLClient) -> bool:
+    try:
+        payload = await start(
+            client, userMessage=f"A boat, {uuid4().hex}", selectedModels=["local-silver"]
+        )
+    except (AssertionError, httpx2.HTTPError, KeyError):
+        return False
+
+    async def completed() -> bool:
+        try:
+            answer = await client.execute(
+                "query ($id: ID!) { turn(id: $id) { status } }", id=payload["turn"]["id"]
+            )
+        except httpx2.HTTPError:
+            return False
+        return "errors" not in answer and answer["data"]["turn"]["status"] == "COMPLETED"
+
+    await eventually(completed, within=LANDED_SECONDS, what="an image lands", every=0.1)
+    return True
+
+
+@asynccontextmanager
+async def _watched(one: Cluster) -> AsyncIterator[Watcher | None]:
+    if one.prometheus is None:
+        yield None
+        return
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(httpx2.AsyncClient(base_url=one.prometheus))
+        watcher = Watcher(http)
+        watching = asyncio.create_task(watcher.watch(), name="prometheus")
+        try:
+            yield watcher
+        finally:
+            watching.cancel()
+            await asyncio.wait([watching])
+
+
+async def _report_monitoring(watcher: Watcher | None) -> bool:
+    """Whether all that fired has cleared."""
+    if watcher is None:
+        print("Prometheus is not installed: nothing was watched.")
+        return True
+    asked = dashboard_queries("10s")
+    try:
+        await eventually(watcher.has_cleared, within=CLEARED_SECONDS, what="alerts have cleared")
+    except AssertionError:
+        print(f"Alerts that still fire: {', '.join(sorted(watcher.firing))}")
+    print(f"Queries with data: {len(watcher.with_data)} of {len(asked)}")
+    for query in asked:
+        if query not in watcher.with_data:
+            print(f"  without: {query}")
+    fired = ", ".join(f"{count} × {name}" for name, count in sorted(watcher.fired.items()))
+    print(f"Alerts that fired, and cleared: {fired or 'none'}")
+    return not watcher.firing
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = ArgumentParser(prog="python -m deploy.trials", description=__doc__)
+    parser.add_argument("--folder", type=Path, default=ROOT / ".cluster", help="for data and logs")
+    parser.add_argument("--rounds", type=int, default=1, help="how often each part is taken away")
+    parser.add_argument("--seed", default=uuid4().hex[:8], help="decides what viewers do")
+    asked = parser.parse_args(arguments)
+    folder = empty_folder(asked.folder)
+    return 0 if asyncio.run(try_all(folder, rounds=asked.rounds, seed=asked.seed)) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,40 @@
+"""The words of images that were made by releases which stored none."""
+
+from dataclasses import dataclass
+
+from pymongo import UpdateOne
+
+from domain.ids import ImageId
+from storage.mongo.collections import Document
+from storage.mongo.database import Database, repository
+from storage.mongo.text_search import words_to_find
+
+
+@dataclass(frozen=True, slots=True)
+class AddedWords:
+    changed: int
+    """How many images had none."""
+    last: ImageId | None
+    """The last image that was looked at; None if there was none."""
+
+
+@repository
+class MongoImageWordRepository:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._images = database.images
+
+    async def add_missing(self, *, after: ImageId, limit: int) -> AddedWords:
+        """Look at the next images of all viewers, in the order of their ids."""
+        shown = {"ownerId": 1, "prompt": 1, "words": {"$slice": 1}}
+        found = self._images.find({"_id": {"$gt": after}}, shown).sort("_id", 1).limit(limit)
+        images = await found.to_list()
+        updates = [_update(one) for one in images if "words" not in one]
+        if updates:
+            await self._images.bulk_write(updates, ordered=False)
+        return AddedWords(len(updates), images[-1]["_id"] if images else None)
+
+
+def _update(image: Document) -> UpdateOne:
+    lacking = {"_id": image["_id"], "ownerId": image["ownerId"], "words": {"$exists": False}}
+    return UpdateOne(lacking, {"$set": {"words": words_to_find(image["prompt"] or "")}})

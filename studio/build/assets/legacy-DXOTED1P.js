@@ -1,0 +1,1 @@
+import{Mt as e}from"./Icon-xeOFZbdG.js";e();

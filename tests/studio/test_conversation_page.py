@@ -1,0 +1,110 @@
+"""What can be done with the turns of a conversation; and images, compared."""
+
+import re
+
+from playwright.async_api import expect
+
+from tests.clients import GraphQLClient
+from tests.conftest import Darkroom
+from tests.operations import conversation_with, send
+from tests.operations import start as start_by_api
+from tests.studio.conftest import OpenStudio, find_barriers
+from tests.studio.steps import path_of, wait_for
+from tests.tools import find_tool
+
+SHIFTS = """
+window.shift = 0;
+new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shift += entry.value;
+}).observe({ type: "layout-shift", buffered: true });
+"""
+MOST_SHIFT = 0.02
+
+
+async def test_a_turn_is_run_again_forked_and_deleted(
+    darkroom: Darkroom, client: GraphQLClient, open_studio: OpenStudio
+) -> None:
+    done = await conversation_with(client, selectedModels=["local-ink"])
+    page = await open_studio(darkroom, token=client.token, path=path_of(done))
+    other = await open_studio(darkroom, None, path=path_of(done), beside=page)
+    turns = page.locator("[data-turn]")
+
+    await page.locator('[data-turn="0"]').hover()
+    await page.get_by_role("button", name="Run again: edit 1").click()
+    await wait_for(page, 1, "COMPLETED")
+    await expect(page.get_by_text("2 turns")).to_be_visible()
+    await wait_for(other, 1, "COMPLETED")
+
+    page.on("dialog", lambda dialog: dialog.accept())
+    await page.get_by_role("button", name="Delete edit 2").click()
+    await expect(turns).to_have_count(1)
+    await expect(page.get_by_text("1 turn", exact=True)).to_be_visible()
+    await expect(other.locator("[data-turn]")).to_have_count(1)
+
+    await page.get_by_role("button", name="Fork after edit 1").click()
+    await page.wait_for_url(lambda url: not url.endswith(path_of(done)))
+    await wait_for(page, 0, "COMPLETED")
+    await expect(turns).to_have_count(1)
+
+
+async def test_a_turn_that_others_build_on_stays(
+    darkroom: Darkroom, client: GraphQLClient, open_studio: OpenStudio
+) -> None:
+    done = await conversation_with(client, turns=2, selectedModels=["local-ink"])
+    page = await open_studio(darkroom, token=client.token, path=path_of(done))
+    page.on("dialog", lambda dialog: dialog.accept())
+
+    await page.get_by_role("button", name="Delete edit 1").click()
+
+    await expect(page.locator(".toasts li")).to_be_visible()
+    await expect(page.locator("[data-turn]")).to_have_count(2)
+
+
+async def test_images_are_compared_in_three_ways(
+    darkroom: Darkroom, client: GraphQLClient, open_studio: OpenStudio
+) -> None:
+    done = await conversation_with(client, selectedModels=["local-ink", "local-silver"])
+    await send(client, done["conversation"]["id"], selectedModels=["local-ink"])
+    page = await open_studio(darkroom, token=client.token, path=path_of(done))
+    await wait_for(page, 1, "COMPLETED")
+
+    await page.get_by_role("button", name="Compare the images of edit 1").click()
+    dialog = page.get_by_role("dialog", name="Compare")
+    await dialog.get_by_text("Side by side").click()
+    await expect(dialog.get_by_role("button", name="Enlarge all")).to_have_count(2)
+    if find_tool("studio"):
+        assert await find_barriers(page) == []
+    await page.keyboard.press("Escape")
+
+    for name in ("Compare the image of Ink", "Compare the image of Silver"):
+        await page.get_by_role("button", name=name).first.click()
+    await page.get_by_role("button", name="Compare the image of Ink").last.click()
+    await page.get_by_role("button", name="Compare 3 images").click()
+    await expect(dialog.get_by_role("button", name="Enlarge all")).to_have_count(3)
+    await dialog.get_by_text("Slider").click()
+    slider = dialog.get_by_role("slider", name="Where the left image ends")
+    await slider.press("ArrowRight")
+    await expect(slider).to_have_attribute("aria-valuetext", re.compile(r"5[01] %"))
+    await dialog.get_by_label("Right image").select_option("2")
+    await dialog.get_by_text("Hold", exact=True).click()
+    hold = dialog.get_by_role("button", name="Hold to see Ink")
+    await hold.focus()
+    await page.keyboard.down(" ")
+    await expect(hold).to_have_attribute("aria-pressed", "true")
+    await page.keyboard.up(" ")
+    await expect(hold).to_have_attribute("aria-pressed", "false")
+
+
+async def test_nothing_jumps_while_an_image_develops(
+    darkroom: Darkroom, client: GraphQLClient, open_studio: OpenStudio
+) -> None:
+    models = ["local-ink", "rehearsal-lands-last", "rehearsal-fails"]
+    started = await start_by_api(client, selectedModels=models)
+    page = await open_studio(darkroom, token=client.token, path=path_of(started))
+    await page.locator("[data-turn]").wait_for()
+    await page.evaluate(SHIFTS)
+
+    await wait_for(page, 0, "FAILED")
+    await wait_for(page, 0, "COMPLETED", "rehearsal-lands-last")
+
+    assert await page.evaluate("window.shift") <= MOST_SHIFT

@@ -1,0 +1,106 @@
+"""What a page survives: a phone that slept, a network that went away.
+
+Each time the page says so, marks exactly what ended meanwhile, and keeps what was typed.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, suppress
+
+import pytest
+from playwright.async_api import expect
+
+from tests.clients import GraphQLClient
+from tests.conftest import Darkroom
+from tests.operations import conversation_with, over, send
+from tests.serving import free_port
+from tests.studio.conftest import OpenStudio
+from tests.studio.steps import outputs, path_of, wait_for
+
+PLACE = "What should change next?"
+NOTICED_MILLISECONDS = 40_000
+"""A dead socket is noticed by a ping that is not answered."""
+
+
+class Relay:
+    """Forwards connections. It can stop to, without closing one: their ends notice nothing."""
+
+    def __init__(self, url: str) -> None:
+        self._target = int(url.rpartition(":")[2])
+        self._flowing: list[asyncio.Event] = []
+        self.port = free_port()
+
+    def freeze(self) -> None:
+        """Nothing goes through what is connected any more. New connections work."""
+        for flowing in self._flowing:
+            flowing.clear()
+
+    async def connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", self._target)
+        flowing = asyncio.Event()
+        flowing.set()
+        self._flowing.append(flowing)
+        await asyncio.gather(_forward(reader, back, flowing), _forward(there, writer, flowing))
+
+
+async def _forward(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flowing: asyncio.Event
+) -> None:
+    with suppress(OSError):
+        while data := await reader.read(65_536):
+            await flowing.wait()
+            writer.write(data)
+            await writer.drain()
+    writer.close()
+
+
+@pytest.fixture
+async def relay(darkroom: Darkroom) -> AsyncIterator[Relay]:
+    relay = Relay(darkroom.url)
+    server = await asyncio.start_server(relay.connect, "127.0.0.1", relay.port)
+    yield relay
+    server.close()
+
+
+async def test_a_phone_that_slept_shows_exactly_what_it_missed(
+    darkroom: Darkroom, client: GraphQLClient, open_studio: OpenStudio, relay: Relay
+) -> None:
+    done = await conversation_with(client, selectedModels=["local-ink"])
+    async with AsyncExitStack() as stack:
+        through_relay = Darkroom(f"http://127.0.0.1:{relay.port}", darkroom.settings, stack)
+        page = await open_studio(through_relay, token=client.token, path=path_of(done))
+        await wait_for(page, 0, "COMPLETED")
+        await page.get_by_label(PLACE).fill("And a moon")
+
+        relay.freeze()
+        sent = await send(client, done["conversation"]["id"], selectedModels=["local-silver"])
+        await over(client, sent["turn"])
+        missed = page.locator(outputs(page, 1, "COMPLETED", "local-silver"))
+        await expect(missed).to_be_visible(timeout=NOTICED_MILLISECONDS)
+
+        await expect(page.locator(".toasts li")).to_contain_text("While you were away, 1 output")
+        mark = page.get_by_text("New", exact=True)
+        await expect(mark).to_have_count(1)
+        await expect(missed).to_contain_text("New")
+        await missed.hover()
+        await expect(mark).to_have_count(0)
+        await expect(page.get_by_label(PLACE)).to_have_value("And a moon")
+
+
+async def test_what_is_sent_while_offline_arrives_once(
+    darkroom: Darkroom, client: GraphQLClient, open_studio: OpenStudio
+) -> None:
+    done = await conversation_with(client, selectedModels=["local-ink"])
+    page = await open_studio(darkroom, token=client.token, path=path_of(done))
+    await page.get_by_label(PLACE).fill("And a moon")
+    await page.get_by_role("button", name="Send").is_enabled()
+
+    await page.context.set_offline(True)
+    await expect(page.get_by_text("You are offline.")).to_be_visible()
+    await page.get_by_label(PLACE).press("Control+Enter")
+    await expect(page.get_by_role("button", name="Sending")).to_be_visible()
+    await page.context.set_offline(False)
+
+    await wait_for(page, 1, "COMPLETED")
+    await expect(page.get_by_text("2 turns")).to_be_visible()
+    await expect(page.get_by_label(PLACE)).to_have_value("")
