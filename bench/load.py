@@ -8,7 +8,8 @@ import os
 import re
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, ClassVar, Final
+from weakref import WeakSet
 
 import orjson
 
@@ -100,7 +101,10 @@ class Socket(asyncio.Protocol):
 class Sockets:
     """Sockets on one server."""
 
+    opened: ClassVar["WeakSet[Sockets]"] = WeakSet()
+
     def __init__(self, port: int, token: str | None) -> None:
+        Sockets.opened.add(self)
         self._port = port
         payload = {"Authorization": f"Bearer {token}"} if token else {}
         self._init = orjson.dumps({"type": "connection_init", "payload": payload})
@@ -145,6 +149,12 @@ class Sockets:
     def _hear(self, _: Socket) -> None:
         if self._waiting is not None and self._waiting[0]():
             self._waiting[1].set()
+
+    @classmethod
+    async def close_all(cls) -> None:
+        """After a row that has failed."""
+        for sockets in tuple(cls.opened):
+            await sockets.close()
 
     async def close(self) -> None:
         for socket in self.all:
