@@ -44,13 +44,15 @@ async def follow_one(bench: Bench, server: Server, *, subscribers: int, commits:
     (conversation_id,) = await bench.add(1, turns=3)
     sockets = Sockets(server.port, server.token)
     await sockets.subscribe(FOLLOW, [conversation_id] * subscribers)
-    return await land_on(bench, server, sockets, conversation_id, commits=commits)
+    figures = await land_on(bench, server, sockets, conversation_id, commits=commits)
+    await sockets.close()
+    return figures
 
 
 async def land_on(
     bench: Bench, server: Server, sockets: Sockets, conversation_id: str, *, commits: int
 ) -> Figures:
-    """Commits, each once all of these sockets have the one before; then close them."""
+    """Commits, each once all of these sockets have the one before."""
     subscribers = len(sockets.all)
 
     async def land(marker: int) -> float:
@@ -67,7 +69,6 @@ async def land_on(
     times = [await land(marker) for marker in range(3, 3 + commits)]
     used, frames = server.processor() - used, sockets.frames - frames
     probed = await server.probe()
-    await sockets.close()
     assert frames >= subscribers * commits, "updates were lost"
     return {"µs per update": 1e6 * used / frames, "last ms": 1000 * median(times), **probed}
 

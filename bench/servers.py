@@ -35,8 +35,11 @@ RAISED_LIMITS: Final = {
     "DARKROOM_LIMIT_VIEWER_SUBSCRIPTIONS": "20000",
     "DARKROOM_LIMIT_ADDRESS_REQUESTS": "1000000",
     "DARKROOM_LIMIT_ADDRESS_SUBSCRIPTIONS": "10000",
+    "DARKROOM_LIMIT_INIT_SECONDS": "60",
 }
-"""All load is one viewer's, from one address. Everything else has its usual limit."""
+"""All load is one viewer's, from one address. A busy machine is given time.
+Everything else has its usual limit.
+"""
 
 
 @dataclass(frozen=True, slots=True)
