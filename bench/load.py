@@ -150,6 +150,15 @@ class Sockets:
             await asyncio.wait_for(event.wait(), PATIENCE_SECONDS)
         self._waiting = None
 
+    async def until_quiet(self, expected: int) -> None:
+        """Return once so many frames have come, or none for a second: states of a turn that follow
+        one another closely may come as one.
+        """
+        while (had := self.frames) < expected:
+            await asyncio.sleep(1)
+            if self.frames == had:
+                return
+
     def _hear(self, _: Socket) -> None:
         if self._waiting is not None and self._waiting[0]():
             self._waiting[1].set()
