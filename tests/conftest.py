@@ -31,6 +31,7 @@ from storage.objects.s3 import Bucket
 from tests.brokers import NatsServer
 from tests.buckets import Ceph, Ministack, S3Server, bucket_at
 from tests.clients import GraphQLClient
+from tests.order import dealt
 from tests.serving import free_port, serving
 from tests.shard_keys import ShardKeys
 from tests.storage.places import new_bucket
@@ -277,9 +278,9 @@ def _keep_files_in_memory() -> None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY_FOLDER))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest tests, so that no process waits for one that began last."""
-    items.sort(key=lambda item: item.path.name != "test_storm.py")
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    processes = getattr(config, "workerinput", {}).get("workercount", 1)
+    items[:] = dealt(items, [item.nodeid for item in items], processes=processes)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

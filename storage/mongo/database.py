@@ -52,9 +52,7 @@ second.
 """
 SHOWN: Final = CodecOptions[Document](tz_aware=False)
 """For documents that are only shown: times without a zone take half as long to decode."""
-_WHILE_STARTING: Final = RetryPolicy(
-    first_pause_seconds=0.2, longest_pause_seconds=1.0, max_seconds=60
-)
+START_SECONDS: Final = 60.0
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_WITHOUT_ZONE: Final = _EPOCH.replace(tzinfo=None)
 _MILLISECOND: Final = timedelta(milliseconds=1)
@@ -154,9 +152,16 @@ class Database(Collections[AsyncCollection[Document]]):
 
 @asynccontextmanager
 async def open_database(
-    uri: str, name: str, *, observer: DatabaseObserver | None = None
+    uri: str,
+    name: str,
+    *,
+    observer: DatabaseObserver | None = None,
+    start_seconds: float = START_SECONDS,
 ) -> AsyncIterator[Database]:
-    """Connect, make collections and indexes, close at the end."""
+    """Connect, make collections and indexes, close at the end.
+
+    Raise Overloaded if the database cannot be reached for `start_seconds`.
+    """
     observer = observer or Unobserved()
     options: Document = {
         "appname": "darkroom",
@@ -187,7 +192,10 @@ async def open_database(
             read_concern=_MAJORITY,
             write_concern=_DURABLE,
         )
-        await retry(functools.partial(_prepare, commands), on=Overloaded, policy=_WHILE_STARTING)
+        starting = RetryPolicy(
+            first_pause_seconds=0.2, longest_pause_seconds=1.0, max_seconds=start_seconds
+        )
+        await retry(functools.partial(_prepare, commands), on=Overloaded, policy=starting)
         calls = Calls(functools.partial(_reconnect, client), observer=observer)
         in_bytes = CodecOptions(document_class=RawBSONDocument)
         watched = feed_client.get_database(name, codec_options=in_bytes, read_concern=_MAJORITY)
