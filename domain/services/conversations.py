@@ -7,7 +7,9 @@ from typing import Final
 
 from domain.conflicts import Conflict
 from domain.conversations import (
+    MAX_DELETED_LISTED,
     Conversation,
+    DeletedConversation,
     StartConversation,
     title_from,
 )
@@ -169,6 +171,11 @@ class ConversationService:
             refuse(*CONVERSATION_NOT_FOUND)
         await self.image_writer.delete(keys)
         return conversation_id
+
+    async def list_restorable(self, viewer: Viewer) -> Sequence[DeletedConversation]:
+        if self.restorable_for is None:
+            return ()
+        return await self.conversations.list_restorable(viewer.id, limit=MAX_DELETED_LISTED)
 
     async def restore(self, viewer: Viewer, raw_conversation_id: str) -> Conversation:
         """Undo a deletion, but for shares and exports."""
