@@ -124,7 +124,7 @@ INDEXES: Final[dict[str, list[IndexModel]]] = {
             partialFilterExpression={"status": UNFINISHED_JOB},
         ),
         IndexModel("key", partialFilterExpression={"key": {"$type": "string"}}),
-        IndexModel("expiresAt", name="over"),
+        IndexModel([("expiresAt", ASCENDING), ("_id", ASCENDING)], name="over"),
     ],
     "imports": [
         IndexModel("ownerId"),
@@ -138,7 +138,7 @@ INDEXES: Final[dict[str, list[IndexModel]]] = {
     "trash": [
         IndexModel([("ownerId", ASCENDING), ("conversationId", ASCENDING)]),
         IndexModel("key", partialFilterExpression={"key": {"$exists": True}}),
-        IndexModel("until", name="over"),
+        IndexModel([("until", ASCENDING), ("_id", ASCENDING)], name="over"),
     ],
     "uploads": [
         IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING)]),
