@@ -1,6 +1,6 @@
 # One target for each task. A bare machine needs Python 3.11 or newer, and make.
 .DEFAULT_GOAL := help
-.PHONY: help install run worker cluster providers demo token studio graphiql screenshots format check test resilience schema bench audit lock clean
+.PHONY: help install run worker cluster providers demo token studio graphiql screenshots format check test resilience schema bench audit sbom lock clean
 
 export UV_PYTHON_DOWNLOADS := never
 # Some machines ask Python to keep no bytecode. Then each process, of which the tests start hundreds,
@@ -10,13 +10,15 @@ export VIEWER ?= ana
 export PROVIDER
 KILLS ?= 500
 CUTS ?= 1000
-WORKERS ?= 3
+# More than a small machine has cores: much of a test's time is waiting.
+WORKERS ?= 6
 ROUNDS ?= 3
 ANSWERS ?= 5000
 TURNS ?= 100000
 INPUTS ?= 5000
 PICTURES ?= 5000
 EDITS ?= 200
+DOCUMENTS ?= 1000
 SEED ?=
 PYTHON := .venv/bin/python
 PIP := $(PYTHON) -m pip --disable-pip-version-check --quiet install
@@ -67,12 +69,13 @@ check: .venv/dev ## Check format, lint, types and which layer imports which
 	@.venv/bin/mypy && .venv/bin/lint-imports
 
 test: .venv/dev .venv/sdks/installed .venv/s3/installed ## Run the tests, or some: make test T=tests/test_auth.py
-	@$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal $(T)
+	@MAKEFLAGS= $(PYTHON) -m pytest -n $(WORKERS) --dist worksteal $(T)
 
 resilience: .venv/dev .venv/sdks/installed .venv/s3/installed ## Kill things, change answers and edit images at random: make resilience KILLS=500 CUTS=1000 ANSWERS=5000 EDITS=200 SEED=…
 	@DARKROOM_TEST_KILLS=$(KILLS) DARKROOM_TEST_CUTS=$(CUTS) DARKROOM_TEST_ANSWERS=$(ANSWERS) DARKROOM_TEST_EDITS=$(EDITS) DARKROOM_TEST_SEED=$(SEED) \
 	DARKROOM_TEST_TURNS=$(TURNS) DARKROOM_TEST_INPUTS=$(INPUTS) DARKROOM_TEST_PICTURES=$(PICTURES) \
-	$(PYTHON) -m pytest -s --timeout 0 tests/resilience tests/promises tests/providers/test_mutated_answers.py tests/deploy tests/storage/test_edits.py tests/storage/test_model_stats.py tests/studio/test_gallery.py
+	DARKROOM_TEST_DOCUMENTS=$(DOCUMENTS) \
+	$(PYTHON) -m pytest -s --timeout 0 tests/resilience tests/promises tests/providers/test_mutated_answers.py tests/deploy tests/storage/test_edits.py tests/storage/test_model_stats.py tests/studio/test_gallery.py tests/edge/test_compiled.py
 
 schema: .venv/dev ## Write schema.graphql from the code
 	@$(PYTHON) -m resolvers.root > .schema.new && mv .schema.new schema.graphql
@@ -83,7 +86,10 @@ bench: .venv/dev ## Measure beside a bare relay, and write docs/performance.md: 
 audit: .venv/audit/installed ## Compare what is locked with published advisories; this needs the internet
 	@.venv/audit/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off $(AUDITED:%=--requirement requirements/%.txt) || \
 	{ echo "Not audited, or not all is well: the lines above say which. Without the internet nothing is checked." >&2; exit 1; }
-AUDITED ?= app mongod dev s3 sdks uv
+AUDITED ?= app mongod dev s3 sdks sbom uv
+
+sbom: .venv/sbom/installed ## Write what the image contains to sbom.cdx.json, as CycloneDX
+	@.venv/sbom/bin/cyclonedx-py requirements requirements/app.txt --pyproject pyproject.toml --output-reproducible --output-file sbom.cdx.json 2>/dev/null
 
 lock: .venv/bin/uv ## Write requirements/*.txt from *.in: make lock U=--upgrade for newer ones
 	@$(LOCK) requirements/uv.in --output-file requirements/uv.txt
@@ -95,6 +101,7 @@ lock: .venv/bin/uv ## Write requirements/*.txt from *.in: make lock U=--upgrade 
 	@$(LOCK) requirements/sdks.in --output-file requirements/sdks.txt
 	@$(LOCK) requirements/s3.in --output-file requirements/s3.txt
 	@$(LOCK) requirements/audit.in --output-file requirements/audit.txt
+	@$(LOCK) requirements/sbom.in --output-file requirements/sbom.txt
 LOCK = .venv/bin/uv pip compile $(U) --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
@@ -113,7 +120,7 @@ clean: ## Remove .venv and all caches; the data in .data stays
 	@$(call fetch,dev,sync) && touch .venv/app .venv/mongod $@
 
 # Each of these has a virtual environment of its own: what they need is not what Darkroom needs.
-.venv/sdks/installed .venv/s3/installed .venv/audit/installed: .venv/%/installed: requirements/%.txt | .venv/dev
+.venv/sdks/installed .venv/s3/installed .venv/audit/installed .venv/sbom/installed: .venv/%/installed: requirements/%.txt | .venv/dev
 	@echo "Installing requirements/$*.txt into .venv/$*" >&2
 	@$(PYTHON) -m venv .venv/$* >&2
 	@{ .venv/bin/uv pip sync requirements/$*.txt --quiet --require-hashes --python .venv/$*/bin/python || \

@@ -154,10 +154,8 @@ class _Routes:
 
 
 def _make_router(settings: Settings, api: Api) -> Router:
-    in_development = settings.environment == "development"
-
     for_developers: list[BaseRoute] = []
-    if in_development:
+    if settings.environment == "development":
         issuer = DevelopmentIssuer(settings.data_dir)
         for_developers = [renewal_route(api.admission, issuer), *graphiql_routes(GRAPHIQL_BUILD)]
 

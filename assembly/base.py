@@ -74,6 +74,7 @@ async def open_base(settings: Settings, stack: AsyncExitStack) -> Base:
             settings.mongodb_uri.get_secret_value(),
             settings.mongodb_database,
             observer=DatabaseMetrics(metrics),
+            start_seconds=settings.start_seconds,
         )
     )
     tools = await stack.enter_async_context(open_image_tools(settings))

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from starlette.routing import Route
@@ -18,7 +19,9 @@ from settings import (
     variable_of,
 )
 from storage.objects.folder import FolderObjectStore
-from storage.objects.s3 import Bucket, open_bucket
+
+if TYPE_CHECKING:
+    from storage.objects.s3 import Bucket
 
 
 @asynccontextmanager
@@ -28,6 +31,8 @@ async def open_objects(
     """The object store, and routes for its signed URLs and presigned uploads if it is a folder."""
     bucket = bucket_of(settings)
     if bucket is not None:
+        from storage.objects.s3 import open_bucket  # noqa: PLC0415 - see `bucket_of`
+
         async with AsyncExitStack() as stack:
             opening = open_bucket(bucket, operation_seconds=settings.s3_seconds)
             try:
@@ -59,10 +64,13 @@ def image_origins(settings: Settings) -> Sequence[str]:
     return [f"{url.scheme}://{url.netloc}"]
 
 
-def bucket_of(settings: Settings) -> Bucket | None:
+def bucket_of(settings: Settings) -> "Bucket | None":
     """The bucket of the settings, if they name one."""
     if settings.s3_bucket is None:
         return None
+    # A quarter of the imports of an API process; without a bucket they are not needed.
+    from storage.objects.s3 import Bucket  # noqa: PLC0415
+
     assert settings.s3_addressing
     return Bucket(
         name=settings.s3_bucket,

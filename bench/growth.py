@@ -1,11 +1,18 @@
 """How cost grows: with the subscribers of a conversation, with conversations, with turns."""
 
+import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from bench.load import Sockets
 from bench.rows import Figures, follow_many, follow_one, read_conversation
 from bench.servers import PLAIN, SERVERS, Bench, Server
+from domain.pages import MAX_PAGE_SIZE
+
+POINT_SECONDS: Final = 120
+"""How long one server may take for one size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +40,8 @@ class Grown:
     def bend(self, server: str) -> int | None:
         """The first size beyond the cheapest one that costs half as much again, if there is one."""
         points = self.points[server]
+        if not points:
+            return None
         cheapest = min(points, key=points.__getitem__)
         return next(
             (
@@ -44,18 +53,29 @@ class Grown:
         )
 
 
-async def grow(bench: Bench, curve: Curve, *, scale: float) -> Grown:
-    """Measure each size once, on all servers."""
+async def grow(
+    bench: Bench, curve: Curve, *, say: Callable[[str], None], ends_at: float, scale: float
+) -> Grown:
+    """Measure each size once, on all servers, for as long as there is time."""
     points: dict[str, dict[int, float]] = {name: {} for name in SERVERS}
     for size in curve.sizes:
+        if time.monotonic() > ends_at:
+            say(f"{curve.name}: no time is left for {size} {curve.what} and more")
+            break
         for name in SERVERS:
             if name == PLAIN and size > curve.longest_plain:
                 continue
             own_scale = scale * (0.25 if name == PLAIN else 1)
-            found = await curve.measure(bench, bench.servers[name], size, own_scale)
-            points[name][size] = found[curve.figure]
+            try:
+                async with asyncio.timeout(POINT_SECONDS):
+                    found = await curve.measure(bench, bench.servers[name], size, own_scale)
+            except Exception as failure:
+                await Sockets.close_all()
+                say(f"{curve.name}: {name} at {size}: {failure!r:.200}")
+            else:
+                points[name][size] = found[curve.figure]
         known = ", ".join(f"{name} {of[size]:.0f}" for name, of in points.items() if size in of)
-        print(f"{curve.name}: {size} {curve.what}: {curve.figure}: {known}", flush=True)
+        say(f"{curve.name}: {size} {curve.what}: {curve.figure}: {known}")
     return Grown(curve, points)
 
 
@@ -73,7 +93,7 @@ async def _conversations(bench: Bench, server: Server, size: int, scale: float) 
 async def _turns(bench: Bench, server: Server, size: int, scale: float) -> Figures:
     requests = max(20, int(scale * min(400, 8_000 / size)))
     found = await read_conversation(bench, server, turns=size, requests=requests)
-    return {"µs per turn": found["µs per request"] / size}
+    return {"µs per turn": found["µs per request"] / min(size, MAX_PAGE_SIZE)}
 
 
 CURVES: Final = (
@@ -99,12 +119,13 @@ CURVES: Final = (
     ),
     Curve(
         "growth with turns",
-        "turns on the page",
+        "turns of the conversation",
         "µs per turn",
-        (1, 5, 20, 50, 100),
+        (1, 5, 20, 50, 100, 200),
         _turns,
         longest_plain=100,
         why="With few turns, the request itself dominates (token, cost, one read); then the "
-        "decoding of the stored turns.",
+        "decoding of the stored turns. A page has at most 100 of them, and costs the same however "
+        "long the conversation is.",
     ),
 )

@@ -8,7 +8,8 @@ import os
 import re
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, ClassVar, Final
+from weakref import WeakSet
 
 import orjson
 
@@ -19,6 +20,7 @@ _UPGRADE: Final = (
     "Sec-WebSocket-Protocol: graphql-transport-ws\r\n\r\n"
 )
 _TEXT: Final = 1
+_CLOSE: Final = 8
 _PING: Final = 9
 _PONG: Final = 10
 PATIENCE_SECONDS: Final = 60.0
@@ -41,6 +43,7 @@ class Socket(asyncio.Protocol):
         """The newest."""
         self.heard_at = 0.0
         self.has_completed = False
+        self.closed_with: int | None = None
         self.transport: asyncio.Transport | None = None
         self.subscribed = asyncio.get_running_loop().create_future()
         """Done with the first state."""
@@ -51,7 +54,7 @@ class Socket(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.subscribed.done():
-            self.subscribed.set_exception(exc or ConnectionError("closed"))
+            self.subscribed.set_exception(exc or ConnectionError(f"closed with {self.closed_with}"))
 
     def data_received(self, data: bytes) -> None:
         data = self._rest + data
@@ -76,6 +79,8 @@ class Socket(asyncio.Protocol):
                 break
             if data[position] & 15 == 1:
                 self._read(data[start : start + length])
+            elif data[position] & 15 == _CLOSE:
+                self.closed_with = int.from_bytes(data[start : start + 2], "big")
             elif data[position] & 15 == _PING and self.transport is not None:
                 self.transport.write(masked(data[start : start + length], kind=_PONG))
             position = start + length
@@ -100,7 +105,10 @@ class Socket(asyncio.Protocol):
 class Sockets:
     """Sockets on one server."""
 
+    opened: ClassVar["WeakSet[Sockets]"] = WeakSet()
+
     def __init__(self, port: int, token: str | None) -> None:
+        Sockets.opened.add(self)
         self._port = port
         payload = {"Authorization": f"Bearer {token}"} if token else {}
         self._init = orjson.dumps({"type": "connection_init", "payload": payload})
@@ -145,6 +153,12 @@ class Sockets:
     def _hear(self, _: Socket) -> None:
         if self._waiting is not None and self._waiting[0]():
             self._waiting[1].set()
+
+    @classmethod
+    async def close_all(cls) -> None:
+        """After a row that has failed."""
+        for sockets in tuple(cls.opened):
+            await sockets.close()
 
     async def close(self) -> None:
         for socket in self.all:

@@ -3,7 +3,7 @@
 One change stream, a queue for each subscriber, types with a class method that copies from a
 record; no tokens, no signed links, no limits. Where Darkroom is slower than this, it has no excuse.
 
-`python -m bench.plain URI DATABASE PORT`
+`python -m bench.plain URI DATABASE PORT OWNER FILE`: into the file goes what its probe sees.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Self
 
 import strawberry
@@ -23,6 +24,7 @@ from starlette.routing import Route, WebSocketRoute
 from strawberry.asgi import GraphQL
 
 from bench.documents import Record, Records
+from bench.probe import probe_at_signal
 from bench.relay import LINK, PATTERN, turns_of
 from domain.ids import ViewerId
 
@@ -301,11 +303,12 @@ class Subscription:
 
 
 class Plain(GraphQL[Any, None]):
-    def __init__(self, uri: str, name: str, owner_id: str) -> None:
+    def __init__(self, uri: str, name: str, owner_id: str, probe: str) -> None:
         super().__init__(strawberry.Schema(Query, Mutation, Subscription))
         self._client = AsyncMongoClient[Record](uri)
         self.database = self._client[name]
         self.owner_id = owner_id
+        self._probe = Path(probe)
         self.subscribers: dict[str, set[asyncio.Queue[Record]]] = {}
 
     async def get_context(self, request: Any, response: Any) -> Any:
@@ -313,6 +316,7 @@ class Plain(GraphQL[Any, None]):
 
     @asynccontextmanager
     async def serve(self, _: Starlette) -> AsyncIterator[None]:
+        probe_at_signal(self._probe)
         task = asyncio.create_task(self._follow())
         yield
         task.cancel()
@@ -344,8 +348,8 @@ class Plain(GraphQL[Any, None]):
             await session.with_transaction(work)
 
 
-def main(uri: str, name: str, port: str, owner_id: str) -> None:
-    plain = Plain(uri, name, owner_id)
+def main(uri: str, name: str, port: str, owner_id: str, probe: str) -> None:
+    plain = Plain(uri, name, owner_id, probe)
     routes: list[Any] = [
         Route("/graphql", plain),
         WebSocketRoute("/graphql", plain),

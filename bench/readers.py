@@ -41,7 +41,6 @@ async def measure_readers(bench: Bench, *, readers: int, commits: int) -> Figure
     sockets = Sockets(server.port, None)
     await sockets.subscribe(FOLLOW_SHARED, [token] * readers)
     figures = await land_on(bench, server, sockets, conversation_id, commits=commits)
-    await sockets.subscribe(FOLLOW_SHARED, [token] * readers)
     began = time.perf_counter()
     assert (await owner(REVOKE, id=share["id"]))["revokeShare"]["userErrors"] == []
     await sockets.until(lambda: all(socket.has_completed for socket in sockets.all))
@@ -56,7 +55,9 @@ async def measure_owners(bench: Bench, *, readers: int, commits: int) -> Figures
     (conversation_id,) = await bench.add(1, turns=3)
     sockets = Sockets(server.port, server.token)
     await sockets.subscribe(FOLLOW, [conversation_id] * readers)
-    return await land_on(bench, server, sockets, conversation_id, commits=commits)
+    figures = await land_on(bench, server, sockets, conversation_id, commits=commits)
+    await sockets.close()
+    return figures
 
 
 async def main() -> None:

@@ -3,7 +3,7 @@
 Starlette and uvicorn as Darkroom runs them, one change stream, no GraphQL, tokens or signatures.
 It speaks as much of graphql-transport-ws as its one client needs.
 
-`python -m bench.relay URI DATABASE PORT`
+`python -m bench.relay URI DATABASE PORT FILE`: into the file goes what its probe sees.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
@@ -24,6 +25,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from bench.documents import Record
+from bench.probe import probe_at_signal
 
 LINK: Final = "http://127.0.0.1:8000/objects/%s?expires=1900000000&signature=abcdefghijklmnopqrstuv"
 PATTERN: Final = [
@@ -37,13 +39,15 @@ PATTERN: Final = [
 
 
 class Relay:
-    def __init__(self, uri: str, name: str) -> None:
+    def __init__(self, uri: str, name: str, probe: str) -> None:
+        self._probe = Path(probe)
         self._client = AsyncMongoClient[Record](uri)
         self._database = self._client[name]
         self._subscribers: dict[str, set[WebSocket]] = {}
 
     @asynccontextmanager
     async def serve(self, _: Starlette) -> AsyncIterator[None]:
+        probe_at_signal(self._probe)
         task = asyncio.create_task(self._follow())
         yield
         task.cancel()
@@ -226,8 +230,8 @@ def _gallery_image(image: Record) -> Record:
     }
 
 
-def main(uri: str, name: str, port: str) -> None:
-    relay = Relay(uri, name)
+def main(uri: str, name: str, port: str, probe: str) -> None:
+    relay = Relay(uri, name, probe)
     routes: list[Any] = [
         WebSocketRoute("/graphql", relay.socket),
         Route("/graphql", relay.post, methods=["POST"]),

@@ -27,15 +27,19 @@ SERVERS: Final = ("relay", "darkroom", PLAIN)
 RAISED_LIMITS: Final = {
     "DARKROOM_LIMIT_VIEWER_REQUESTS": "1000000",
     "DARKROOM_LIMIT_COST": "100000000",
+    "DARKROOM_LIMIT_COST_PER_SECOND": "1000000",
     "DARKROOM_LIMIT_REQUESTS_IN_FLIGHT": "1000",
     "DARKROOM_LIMIT_PROCESS_REQUESTS_IN_FLIGHT": "1000",
-    "DARKROOM_LIMIT_VIEWER_SOCKETS": "10000",
-    "DARKROOM_LIMIT_ADDRESS_SOCKETS": "10000",
-    "DARKROOM_LIMIT_VIEWER_SUBSCRIPTIONS": "10000",
+    "DARKROOM_LIMIT_VIEWER_SOCKETS": "20000",
+    "DARKROOM_LIMIT_ADDRESS_SOCKETS": "20000",
+    "DARKROOM_LIMIT_VIEWER_SUBSCRIPTIONS": "20000",
     "DARKROOM_LIMIT_ADDRESS_REQUESTS": "1000000",
     "DARKROOM_LIMIT_ADDRESS_SUBSCRIPTIONS": "10000",
+    "DARKROOM_LIMIT_INIT_SECONDS": "60",
 }
-"""All load is one viewer's, from one address. Everything else has its usual limit."""
+"""All load is one viewer's, from one address. A busy machine is given time.
+Everything else has its usual limit.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,8 @@ class Server:
     token: str
     pid: int
     folder: Path
+    idle_megabytes: float
+    """What it held at its start."""
 
     def processor(self) -> float:
         """Seconds of processor time so far, of all threads."""
@@ -54,14 +60,11 @@ class Server:
         return used / 1e9
 
     def megabytes(self) -> float:
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        return next(int(line.split()[1]) for line in status.splitlines() if "VmRSS" in line) / 1024
+        return _megabytes_of(self.pid)
 
     async def probe(self) -> dict[str, Any]:
-        """Begin to watch its loop, or end it and return what was seen. Nothing for the others."""
-        path = self.folder / "probe.json"
-        if self.name != "darkroom":
-            return {}
+        """Begin to watch its loop, or end it and return what was seen."""
+        path = _probe_of(self.folder, self.name)
         path.unlink(missing_ok=True)
         os.kill(self.pid, signal.SIGUSR1)
         for _ in range(200):
@@ -160,10 +163,11 @@ async def _start(
         "DARKROOM_MAX_ACTIVE_OUTPUTS": "10000",
         **RAISED_LIMITS,
     }
+    probe = str(_probe_of(folder, name))
     arguments = {
-        "darkroom": ["bench.probe", str(folder / "probe.json")],
-        "relay": ["bench.relay", uri, DATABASE, str(port)],
-        PLAIN: ["bench.plain", uri, DATABASE, str(port), owner_id],
+        "darkroom": ["bench.darkroom", probe],
+        "relay": ["bench.relay", uri, DATABASE, str(port), probe],
+        PLAIN: ["bench.plain", uri, DATABASE, str(port), owner_id, probe],
     }[name]
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -175,7 +179,16 @@ async def _start(
     stack.push_async_callback(_stop, process)
     await _until_it_answers(port)
     token = DevelopmentIssuer(folder).token("bench") if name == "darkroom" else "-"
-    return Server(name, port, token, process.pid, folder)
+    return Server(name, port, token, process.pid, folder, _megabytes_of(process.pid))
+
+
+def _megabytes_of(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if "VmRSS" in line) / 1024
+
+
+def _probe_of(folder: Path, name: str) -> Path:
+    return folder / f"probe-{name}.json"
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:

@@ -3,14 +3,13 @@
 import re
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from domain.errors import UserErrorCode
-from domain.ids import ModelId
 from domain.images import Image
 from domain.outputs import ProviderJob, Report
 from domain.refusals import Refusals
-from domain.registry import ModelUnavailableReason, RegisteredModel, Registry
+from domain.registry import RegisteredModel, Registry
 from domain.text import is_blank, one_line, shorten
 
 MIN_CAPTION_LENGTH: Final = 50
@@ -62,17 +61,8 @@ class CaptionModel(RegisteredModel):
 class CaptionModelRegistry(Registry[CaptionModel]):
     """The caption models. A stored id that is not here still resolves."""
 
-    def remembered(self, name: str) -> CaptionModel:
-        """By id or alias; a model that has left the registry is shown unlisted and unavailable."""
-        return self.get(name) or CaptionModel(
-            id=ModelId(name),
-            label=name.rsplit("/", 1)[-1],
-            description="This model is no longer offered.",
-            company="",
-            provider="",
-            listed=False,
-            unavailable_reason=ModelUnavailableReason.RETIRED,
-        )
+    def _make_retired(self, **facts: Any) -> CaptionModel:
+        return CaptionModel(**facts)
 
     def default(self) -> CaptionModel | None:
         """What is used where no model is named."""

@@ -12,6 +12,7 @@ from domain.text import balance_directions, one_line, shorten
 from domain.turns import TurnRequest
 
 MAX_TITLE_LENGTH: Final = 120
+MAX_DELETED_LISTED: Final = 100
 _AUTOMATIC_TITLE_LENGTH: Final = 60
 
 
@@ -39,6 +40,16 @@ class Conversation:
 
     title_was_given: bool = False
     """By the viewer. Otherwise it is the beginning of the first message."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeletedConversation:
+    """A conversation that was deleted, and can be restored."""
+
+    id: ConversationId
+    title: str
+    turn_count: int
+    restorable_until: datetime
 
 
 @dataclass(frozen=True, slots=True)

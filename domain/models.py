@@ -5,11 +5,11 @@ import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from domain.errors import BadUserInput
 from domain.ids import ModelId
-from domain.registry import ModelUnavailableReason, RegisteredModel, Registry
+from domain.registry import RegisteredModel, Registry
 from domain.text_search import MAX_SEARCH_LENGTH
 
 
@@ -216,18 +216,8 @@ class ModelRegistry(Registry[ImageModel]):
             and _has_all(model, words)
         )
 
-    def remembered(self, name: str) -> ImageModel:
-        """By id or alias; a model that has left the registry is shown unlisted and unavailable."""
-        return self.get(name) or ImageModel(
-            id=ModelId(name),
-            label=name.rsplit("/", 1)[-1],
-            description="This model is no longer offered.",
-            company="",
-            provider="",
-            scenes=frozenset(),
-            listed=False,
-            unavailable_reason=ModelUnavailableReason.RETIRED,
-        )
+    def _make_retired(self, **facts: Any) -> ImageModel:
+        return ImageModel(scenes=frozenset(), **facts)
 
     def default(self, scene: Scene) -> ImageModel | None:
         """What is used where no model is named and none can be inherited."""

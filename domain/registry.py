@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Final, Generic, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar, cast
 
 from domain.ids import ModelId
 
@@ -140,6 +140,21 @@ class Registry(Generic[ModelT]):
         """By id or alias."""
         model_id = self._ids.get(name)
         return self._as_it_stands(self._models[model_id]) if model_id is not None else None
+
+    def remembered(self, name: str) -> ModelT:
+        """By id or alias; a model that has left the registry is shown unlisted and unavailable."""
+        return self.get(name) or self._make_retired(
+            id=ModelId(name),
+            label=name.rsplit("/", 1)[-1],
+            description="This model is no longer offered.",
+            company="",
+            provider="",
+            listed=False,
+            unavailable_reason=ModelUnavailableReason.RETIRED,
+        )
+
+    def _make_retired(self, **facts: Any) -> ModelT:
+        raise NotImplementedError
 
     def routes(self, name: str) -> tuple[ModelT, ...]:
         """The model by each of its routes here whose day has not come, in the order of preference;

@@ -221,6 +221,8 @@ class TurnsAsOf:
     cluster_time: ClusterTime
     more: bool
     """Whether later turns follow, the latest among them."""
+    exists: bool = True
+    """Whether there is such a conversation: all its turns may have been deleted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, weakref_slot=True)

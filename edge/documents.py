@@ -67,6 +67,8 @@ class Document:
     """What `edge.query_cost` has measured of it."""
     compiled: dict[Hashable, Any] = field(default_factory=dict)
     """What `edge.compiled` has made of it."""
+    variables: dict[int, Any] = field(default_factory=dict)
+    """How `edge.compiled` reads the variables of each operation."""
 
     def find_operation(self, name: str | None) -> OperationDefinitionNode | None:
         """The operation of this name, or the first one where no name is given."""

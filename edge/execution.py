@@ -380,16 +380,18 @@ class OperationExecutor:
             message = "The document has several operations: set `operationName`."
             return _Rejection(reason=Reason.NAME_MISSING, errors=[GraphQLError(message)], kind=kind)
         given = operation.variables or {}
-        sizes = measure_variables(node, given)
-        longest = max((size.list_length for _, size in sizes), default=0)
+        longest = 0
+        if any(isinstance(value, list | dict) for value in given.values()):
+            sizes = measure_variables(node, given)
+            longest = max((size.list_length for _, size in sizes), default=0)
         if longest > MAX_ITEMS:
             # To coerce it would take long, and it could only be refused after that.
             lists = QueryTooComplex("items", maximum=MAX_ITEMS, actual=longest)
             return _reject_too_complex(lists, kind)
-        variables = self._compiler.variables(node, given)
+        variables = self._compiler.variables(document, node, given)
         if variables is None:
             given = clamp_variables(self._schema, node, given)
-            variables = self._compiler.variables(node, given)
+            variables = self._compiler.variables(document, node, given)
         cost = self._measure(document, node, variables.coerced if variables else {})
         try:
             check_cost(cost, kind)

@@ -56,6 +56,10 @@ REST_SECONDS: Final = 2.0
 """For the operations of a viewer who has been deleted to end by themselves."""
 NOBODY_SECONDS: Final = 3.0
 """How long a socket without a token may be without an operation."""
+ANSWERS_AT_ONCE: Final = 4
+"""How many answers of a socket may be made and not yet be written: further operations begin when
+the client has read some. Streams make what they send when there is room for it.
+"""
 MAX_REASON_BYTES: Final = 123
 """What a close frame has room for."""
 _TOO_MANY: Final[ErrorBody] = {
@@ -167,6 +171,7 @@ class _Socket:
     __slots__ = (
         "_address",
         "_admission",
+        "_answering",
         "_closing",
         "_deadline",
         "_endings",
@@ -205,6 +210,7 @@ class _Socket:
         self._endings: list[Callable[[], object]] = []
         """Called when the socket has ended. An `ExitStack` would take ten times the memory."""
         self._operations: dict[str, asyncio.Task[None]] = {}
+        self._answering = asyncio.Semaphore(ANSWERS_AT_ONCE)
         self._messages = RateLimit(self._limits.socket_messages, WINDOW_SECONDS)
 
     async def serve(self) -> None:
@@ -362,15 +368,15 @@ class _Socket:
         operation_id = message.id
         with suppress(WebSocketDisconnect):  # nobody is left to write to
             try:
-                outcome = await self._executor.execute(
-                    message.operation, scope=scope, request_id=request_id(), waits=True
-                )
+                answered = await self._answer(message, scope)
                 del message  # the document's text would be held while a subscription is open
-                try:
-                    last = await self._write(operation_id, outcome, scope)
-                finally:
-                    if isinstance(outcome, Streaming):
-                        outcome.release()
+                if not isinstance(answered, Streaming):
+                    last = answered
+                else:
+                    try:
+                        last = await self._write(operation_id, answered, scope)
+                    finally:
+                        answered.release()
             except _TokenNeeded:
                 await self._close(Close.FORBIDDEN, _TOKEN_NEEDED)
                 return
@@ -383,6 +389,20 @@ class _Socket:
             del self._operations[operation_id]
             await self._send({"id": operation_id, **last})
             self._limit_rest()
+
+    async def _answer(
+        self, message: Subscribe, scope: context.Scope
+    ) -> Streaming | dict[str, object]:
+        """Run an operation. Unless it is a stream, send all its messages but the last, which is
+        returned.
+        """
+        async with self._answering:
+            outcome = await self._executor.execute(
+                message.operation, scope=scope, request_id=request_id(), waits=True
+            )
+            if isinstance(outcome, Streaming):
+                return outcome
+            return await self._write(message.id, outcome, scope)
 
     def _limit_rest(self) -> None:
         """Close the socket of nobody unless an operation begins soon: who has forgotten the token

@@ -36,6 +36,7 @@ from graphql import (
     is_list_type,
 )
 
+from domain.conversations import MAX_DELETED_LISTED
 from domain.errors import QueryTooComplex
 from domain.pages import DEFAULT_PAGE_SIZE
 from domain.shares import MAX_SHARES
@@ -60,7 +61,12 @@ MAX_MUTATIONS: Final = 5
 _PAGE_SIZES: Final = ("first", "last")
 _USUAL_LIST: Final = 3
 """The assumed length of an embedded list whose items lead to a look-up each."""
-_LONG_LISTS: Final = {"Query.models": 100, "Viewer.modelStats": 100, "Viewer.shares": MAX_SHARES}
+_LONG_LISTS: Final = {
+    "Query.models": 100,
+    "Viewer.modelStats": 100,
+    "Viewer.shares": MAX_SHARES,
+    "Viewer.deletedConversations": MAX_DELETED_LISTED,
+}
 """The assumed lengths of others, for the number of values."""
 _MAX_SHOWN: Final = 2**31 - 1
 """Of a number that is too large: more is too large for clients, too."""

@@ -37,7 +37,7 @@ _MEDIA_TYPES: Final = {
 """What a build may contain. Its other files (compressed copies, digests) are not served as such."""
 _COMPRESSIBLE_BYTES: Final = 500
 _FACT: Final = re.compile(r'(<meta name="darkroom-([a-z-]+)" content=")[^"]*"')
-"""What the page is told by its server."""
+"""What the server tells the page."""
 _EVERY_ANSWER: Final = {
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Resource-Policy": "same-origin",

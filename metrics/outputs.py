@@ -1,7 +1,7 @@
 """Counts what becomes of outputs, from the writes that move them."""
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from time import perf_counter
 from typing import Any, TypeVar
@@ -42,6 +42,10 @@ class ObservedClaims(MongoClaimRepository):
         super().__init__(database)
         self._registries = registries
         self._metrics = metrics
+        # Prometheus sees no increase where a series begins with its first event.
+        for provider in frozenset().union(*(one.providers_in_use() for one in registries)):
+            metrics.leases_taken_over.labels(provider)
+            metrics.outputs_postponed.labels(provider)
 
     async def claim(self, waiting: Waiting, *, lease: timedelta) -> Claim | None:
         claim = await super().claim(waiting, lease=lease)
@@ -95,12 +99,14 @@ class ObservedClaims(MongoClaimRepository):
 
     async def _end(
         self, query: Document, slot: int, which: Document, error: GenerationError
-    ) -> Mapping[int, ModelId]:
+    ) -> list[Document]:
         ended = await super()._end(query, slot, which, error)
-        for number, model_id in ended.items():
+        for one in ended:
             # Others are cancelled for want of a caption.
-            outcome = error.code.value if number == slot else OutputStatus.CANCELLED.value
-            provider = provider_of(model_id, *self._registries)
+            outcome = error.code.value if one["slot"] == slot else OutputStatus.CANCELLED.value
+            if one["images"]:
+                outcome = OutputStatus.COMPLETED.value
+            provider = provider_of(one["model"], *self._registries)
             self._metrics.outputs_ended.labels(provider, outcome).inc()
         return ended
 
@@ -130,9 +136,10 @@ class ObservedOutputs(MongoOutputRepository):
         parent = await super().cancel(viewer_id, parent_id, slots)
         for output in parent.entries if parent is not None else ():
             is_now = parent is not None and output.completed_at == parent.updated_at
-            if output.status is OutputStatus.CANCELLED and is_now:
+            # Of which some images have landed is completed.
+            if not output.unfinished and is_now:
                 provider = provider_of(output.model_id, *self._registries)
-                self._metrics.outputs_ended.labels(provider, OutputStatus.CANCELLED.value).inc()
+                self._metrics.outputs_ended.labels(provider, output.status.value).inc()
         return parent
 
 

@@ -22,8 +22,8 @@ class ObservedFeed:
         async for change in self._feed.follow():
             if isinstance(change, HistoryLost):
                 self._metrics.feed_losses.inc()
-            elif change is not None and change.turn is not None:
-                _observe_age(self._metrics.feed_lag, change.turn)
+            elif change is not None and change.written_at is not None:
+                _observe_age(self._metrics.feed_lag, change.written_at)
             yield change
 
 
@@ -32,11 +32,10 @@ class UpdateMetrics(UpdateObserver):
         self._commit_to_frame = metrics.commit_to_frame
 
     def pushed(self, turn: Turn) -> None:
-        _observe_age(self._commit_to_frame, turn)
+        _observe_age(self._commit_to_frame, turn.updated_at)
 
 
-def _observe_age(histogram: Histogram, turn: Turn) -> None:
-    written_at = turn.updated_at
+def _observe_age(histogram: Histogram, written_at: datetime) -> None:
     if written_at.tzinfo is None:  # as the feed decodes it
         written_at = written_at.replace(tzinfo=UTC)
     histogram.observe(max(0.0, (datetime.now(UTC) - written_at).total_seconds()))

@@ -1,7 +1,7 @@
 """Conversations, and how to start, rename and delete one."""
 
 from datetime import datetime
-from typing import Annotated, TypeAlias
+from typing import Annotated, ClassVar, TypeAlias
 
 import strawberry
 
@@ -201,6 +201,16 @@ class ForkConversationInput:
 @strawberry.type(description="The new conversation.")
 class ForkConversationPayload(ConversationPayload):
     pass
+
+
+@strawberry.type(description="A conversation that was deleted, and can be restored for a while.")
+class DeletedConversation:
+    source: ClassVar[type] = domain.conversations.DeletedConversation
+
+    id: strawberry.ID = strawberry.field(description="The id, for `restoreConversation`.")
+    title: str = strawberry.field(description="The title that it had.")
+    turn_count: int = strawberry.field(description="How many turns it had.")
+    restorable_until: datetime = strawberry.field(description="When it is gone for good.")
 
 
 @strawberry.input(description="The input of `restoreConversation`.")

@@ -29,7 +29,7 @@ from schema.albums import AlbumConnection
 from schema.companions import companion
 from schema.connections import Cursor, First, ListPage, Search, page_request
 from schema.context import Info
-from schema.conversations import ConversationConnection
+from schema.conversations import ConversationConnection, DeletedConversation
 from schema.errors import Payload
 from schema.hints import hints
 from schema.images import ImageConnection, image_of
@@ -74,6 +74,9 @@ class Limits:
         description="The maximum number of manual references of a turn."
     )
     max_models: int = strawberry.field(description="The maximum number of models of a turn.")
+    restore_days: int = strawberry.field(
+        description="How many days a deleted conversation can be restored for. 0: not at all."
+    )
 
 
 @strawberry.type(
@@ -144,6 +147,7 @@ class Viewer(Node):
     @strawberry.field(description="What the viewer may request, and how many outputs are running.")
     @staticmethod
     async def limits(viewer: strawberry.Parent[domain.viewers.Viewer], info: Info) -> Limits:
+        restorable_for = info.context.services.conversations.restorable_for
         return Limits(
             max_active_outputs=info.context.services.accounts.max_active_outputs,
             active_outputs=(await _account(info, viewer)).active_outputs,
@@ -151,6 +155,7 @@ class Viewer(Node):
             max_upload_bytes=info.context.services.uploads.max_bytes,
             max_manual_references=MAX_MANUAL_REFERENCES,
             max_models=MAX_MODELS,
+            restore_days=restorable_for.days if restorable_for else 0,
         )
 
     @strawberry.field(
@@ -341,6 +346,17 @@ class Viewer(Node):
         viewer: strawberry.Parent[domain.viewers.Viewer], info: Info
     ) -> Sequence[domain.webhooks.Webhook]:
         return await info.context.services.webhooks.list(viewer)
+
+    @strawberry.field(
+        graphql_type=list[DeletedConversation],
+        description="The conversations that `restoreConversation` can bring back, the latest "
+        "deletion first: 100 at most. Empty where `limits.restoreDays` is 0.",
+    )
+    @staticmethod
+    async def deleted_conversations(
+        viewer: strawberry.Parent[domain.viewers.Viewer], info: Info
+    ) -> Sequence[domain.conversations.DeletedConversation]:
+        return await info.context.services.conversations.list_restorable(viewer)
 
     @strawberry.field(
         graphql_type=list[Share],

@@ -209,13 +209,13 @@ class Hub:
             return
         self.newest = change.cluster_time
         if change.kind is ChangedKind.TURN:
-            turn_id, turn = parse_turn_id(change.id), change.turn
+            turn_id = parse_turn_id(change.id)
             # Of one that is deleted, nothing is sent here: with its conversation, the subscription
             # ends; by itself, the conversation's record changes, which `conversationUpdated` says.
-            if turn_id is None or turn is None:
+            if turn_id is None or change.read_turn is None:
                 return
             if conversation_of_turn(turn_id) in self._channels:
-                self._changed[turn_id] = (change.cluster_time, turn)
+                self._changed[turn_id] = (change.cluster_time, change.read_turn())
                 self._work.set()
             return
         for listener in self._listeners.get(change.id, ()):

@@ -122,8 +122,7 @@ class TurnUpdates:
                 catching_up.start()
                 while not catching_up.done:
                     page = await self._read(viewer, conversation_id, catching_up)
-                    if not page.turns and catching_up.after_index < 0:
-                        # A conversation has turns for as long as it is there.
+                    if not page.exists:
                         if subscriber.bookmark is None:
                             raise NotFound
                         subscriber.end()

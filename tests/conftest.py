@@ -5,13 +5,14 @@ import itertools
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import pymongo.monitoring
 import pytest
 from pydantic import SecretStr
 from pymongo import AsyncMongoClient
@@ -30,7 +31,9 @@ from storage.objects.s3 import Bucket
 from tests.brokers import NatsServer
 from tests.buckets import Ceph, Ministack, S3Server, bucket_at
 from tests.clients import GraphQLClient
+from tests.order import dealt
 from tests.serving import free_port, serving
+from tests.shard_keys import ShardKeys
 from tests.storage.places import new_bucket
 from tests.tools import left_out, need, need_mongod
 from tests.unlimited import UNLIMITED
@@ -223,6 +226,12 @@ def client(darkroom: Darkroom) -> GraphQLClient:
     return darkroom.client()
 
 
+@pytest.fixture
+def shard_keys() -> ShardKeys:
+    """What is objected to in the commands of the test so far."""
+    return _shard_keys
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
@@ -230,9 +239,22 @@ def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
+_shard_keys = ShardKeys()
+
+
 def pytest_configure() -> None:
     _restore_signals()
     _keep_files_in_memory()
+    pymongo.monitoring.register(_shard_keys)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    """Fail the test during which a command was sent that goes to all shards, and is not to."""
+    result = yield
+    objections, _shard_keys.objections = _shard_keys.objections, []
+    assert objections == []
+    return result
 
 
 def _restore_signals() -> None:
@@ -256,9 +278,9 @@ def _keep_files_in_memory() -> None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY_FOLDER))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest tests, so that no process waits for one that began last."""
-    items.sort(key=lambda item: item.path.name != "test_storm.py")
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    processes = getattr(config, "workerinput", {}).get("workercount", 1)
+    items[:] = dealt(items, [item.nodeid for item in items], processes=processes)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,8 +1,6 @@
 """The operators' comparison of object store and database."""
 
-import asyncio
 import os
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
@@ -21,6 +19,7 @@ from storage.mongo.database import open_database
 from storage.mongo.referenced_objects import MongoReferencedObjectRepository
 from storage.objects.folder import FolderObjectStore
 from tests.clients import GraphQLClient
+from tests.commands import run_command
 from tests.conftest import Darkroom, StartDarkroom
 from tests.operations import DELETE_IMAGE, FOLLOW, a_sample, conversation_with, start
 from tests.resilience.processes import eventually
@@ -33,27 +32,9 @@ async def compare(
     settings: Settings, *arguments: str, database: str | None = None
 ) -> tuple[int, str]:
     """The command as an operator runs it: its exit code and what it says."""
-    assert settings.mongodb_uri is not None
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "commands.objects",
-        "compare",
-        *arguments,
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "DARKROOM_DATA_DIR": str(settings.data_dir),
-            "DARKROOM_MONGODB_URI": settings.mongodb_uri.get_secret_value(),
-            "DARKROOM_MONGODB_DATABASE": database or settings.mongodb_database,
-        },
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    async with asyncio.timeout(60):
-        told, _ = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, told.decode()
+    environ = {} if database is None else {"DARKROOM_MONGODB_DATABASE": database}
+    ran = await run_command(settings, "objects", "compare", *arguments, environ=environ)
+    return ran.code, ran.said
 
 
 @pytest.fixture

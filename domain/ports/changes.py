@@ -1,7 +1,8 @@
 """How a process learns what others have written, and passes it on."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
@@ -27,8 +28,12 @@ class Change:
     id: str
     deleted: bool
     cluster_time: ClusterTime
-    turn: Turn | None = None
-    """The turn after this change or a later one. None where it is deleted meanwhile."""
+    read_turn: Callable[[], Turn] | None = None
+    """Reads the turn after this change or a later one, for those who need it: most processes do
+    not. None where it is deleted meanwhile.
+    """
+    written_at: datetime | None = None
+    """When the turn was written, in UTC without a zone; as `read_turn`."""
 
 
 @dataclass(frozen=True, slots=True)

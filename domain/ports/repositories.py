@@ -13,7 +13,7 @@ from domain.albums import Album
 from domain.captions import PlannedCaption
 from domain.changes import ClusterTime
 from domain.conflicts import Conflict
-from domain.conversations import Conversation
+from domain.conversations import Conversation, DeletedConversation
 from domain.credits import Account, CreditsOfDay, Proof
 from domain.errors import UserError
 from domain.idempotency import IdempotencyKey, IdempotencyRecord
@@ -118,6 +118,11 @@ class ConversationRepository(Protocol):
         Return the keys of objects that are orphans from then on; None if there was no such
         conversation.
         """
+
+    async def list_restorable(
+        self, viewer_id: ViewerId, *, limit: int
+    ) -> Sequence[DeletedConversation]:
+        """The conversations that `restore` could bring back, the latest deletion first."""
 
     async def restore(
         self, viewer_id: ViewerId, conversation_id: ConversationId

@@ -13,7 +13,7 @@ from domain.conflicts import Conflict
 from domain.conversations import Conversation
 from domain.credits import Priced
 from domain.errors import Overloaded, UserError, UserErrorCode
-from domain.idempotency import IdempotencyKey, IdempotencyRecord
+from domain.idempotency import IdempotencyKey, IdempotencyRecord, key_of
 from domain.ids import as_turn_id, conversation_of_turn
 from domain.outputs import Output
 from domain.ports.execution import HintQueue
@@ -37,7 +37,18 @@ class Plan(Protocol):
         """What has to be paid for."""
 
 
+class Command(Protocol):
+    """What may spend credits, once."""
+
+    @property
+    def max_credits(self) -> int | None: ...
+
+    @property
+    def idempotency_key(self) -> str | None: ...
+
+
 AnyPlan = TypeVar("AnyPlan", bound=Plan)
+AnyCommand = TypeVar("AnyCommand", bound=Command)
 Result = TypeVar("Result")
 
 
@@ -65,40 +76,39 @@ class CommandService:
     async def run(
         self,
         viewer: Viewer,
-        key: IdempotencyKey | None,
+        mutation: str,
+        command: AnyCommand,
         *,
-        plan: Callable[[Refusals], Awaitable[AnyPlan]],
-        max_credits: int | None,
-        write: Callable[[AnyPlan], Awaitable[Written[Result] | Conflict]],
-        answer: Callable[[IdempotencyRecord], Awaitable[Result]],
+        plan: Callable[[Viewer, AnyCommand, Refusals], Awaitable[AnyPlan]],
+        write: Callable[[AnyPlan, IdempotencyKey | None], Awaitable[Written[Result] | Conflict]],
+        answer: Callable[[Viewer, IdempotencyRecord], Awaitable[Result]],
     ) -> Result:
         """Do a command, or answer with what was stored under its key.
 
         Raise Refused with all that is wrong with it, Overloaded where conflicts do not end.
         """
+        key = key_of(mutation, command.idempotency_key, command)
         retries = _AFTER_CONFLICTS.begin()
         planned: AnyPlan | None = None
         conflict: Conflict | None = None
         while True:
             record = await self._find(viewer, key)
             if record is not None:
-                return await answer(record)
+                return await answer(viewer, record)
             refusals = Refusals()
             if planned is None or conflict in _PLAN_AGAIN:
-                planned = await plan(refusals)
+                planned = await plan(viewer, command, refusals)
             # The write checks the account too. It is read where something is to be said about it.
             limited = conflict is Conflict.LIMIT_REACHED
-            checks = limited or bool(refusals.found) or max_credits is not None
+            checks = limited or bool(refusals.found) or command.max_credits is not None
             if checks and conflict is not Conflict.KEY_USED:
-                await self.accounts.check(
-                    viewer, planned.outputs, max_credits=max_credits, refusals=refusals
-                )
+                await self._check(viewer, command, planned, refusals)
             if refusals.found:
                 record = await self._find_after_refusal(viewer, key)
                 if record is not None:
-                    return await answer(record)
+                    return await answer(viewer, record)
                 refusals.raise_if_any()
-            written = await write(planned)
+            written = await write(planned, key)
             if not isinstance(written, Conflict):
                 self.hints.enqueue(viewer.id, [output.id for output in written.queued])
                 return written.result
@@ -111,16 +121,14 @@ class CommandService:
     async def foresee(
         self,
         viewer: Viewer,
-        plan: Callable[[Refusals], Awaitable[AnyPlan]],
+        command: AnyCommand,
         *,
-        max_credits: int | None,
+        plan: Callable[[Viewer, AnyCommand, Refusals], Awaitable[AnyPlan]],
     ) -> tuple[AnyPlan, Sequence[UserError]]:
         """What `run` would do, and what it would refuse. Nothing is written."""
         refusals = Refusals()
-        planned = await plan(refusals)
-        await self.accounts.check(
-            viewer, planned.outputs, max_credits=max_credits, refusals=refusals
-        )
+        planned = await plan(viewer, command, refusals)
+        await self._check(viewer, command, planned, refusals)
         return planned, refusals.found
 
     async def load_made(
@@ -135,6 +143,13 @@ class CommandService:
         if not conversations or not turns:
             refuse_deleted_result()
         return conversations[conversation_id], turns[turn_id]
+
+    async def _check(
+        self, viewer: Viewer, command: Command, plan: Plan, refusals: Refusals
+    ) -> None:
+        await self.accounts.check(
+            viewer, plan.outputs, max_credits=command.max_credits, refusals=refusals
+        )
 
     async def _find(self, viewer: Viewer, key: IdempotencyKey | None) -> IdempotencyRecord | None:
         """What the same command has stored before, or None. Raise Refused for another input."""

@@ -3,18 +3,19 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from typing import Final
 
 from domain.conflicts import Conflict
 from domain.conversations import (
+    MAX_DELETED_LISTED,
     Conversation,
+    DeletedConversation,
     StartConversation,
     title_from,
 )
 from domain.errors import UserError, UserErrorCode
 from domain.execution.image_writer import ImageWriter
-from domain.idempotency import IdempotencyRecord, key_of
+from domain.idempotency import IdempotencyKey
 from domain.ids import (
     ConversationId,
     ImageId,
@@ -85,9 +86,10 @@ class ConversationService:
 
     async def start(self, viewer: Viewer, command: StartConversation) -> tuple[Conversation, Turn]:
         """Write a conversation with its first turn and enqueue its outputs. Wait for none."""
-        key = key_of("startConversation", command.idempotency_key, command)
 
-        async def write(plan: _PlannedStart) -> Written[tuple[Conversation, Turn]] | Conflict:
+        async def write(
+            plan: _PlannedStart, key: IdempotencyKey | None
+        ) -> Written[tuple[Conversation, Turn]] | Conflict:
             started = await self.conversations.start(
                 viewer.id,
                 new_conversation_id(),
@@ -101,25 +103,20 @@ class ConversationService:
                 return started
             return Written(started, queued=started[1].outputs)
 
-        async def answer(record: IdempotencyRecord) -> tuple[Conversation, Turn]:
-            return await self.commands.load_made(viewer, record)
-
         return await self.commands.run(
             viewer,
-            key,
-            plan=partial(self._plan, viewer, command),
-            max_credits=command.max_credits,
+            "startConversation",
+            command,
+            plan=self._plan,
             write=write,
-            answer=answer,
+            answer=self.commands.load_made,
         )
 
     async def plan(
         self, viewer: Viewer, command: StartConversation
     ) -> tuple[TurnPlan, Sequence[UserError]]:
         """What `start` would do, and what it would refuse. Nothing is written."""
-        plan, found = await self.commands.foresee(
-            viewer, partial(self._plan, viewer, command), max_credits=command.max_credits
-        )
+        plan, found = await self.commands.foresee(viewer, command, plan=self._plan)
         return plan.turn, found
 
     async def _plan(
@@ -174,6 +171,11 @@ class ConversationService:
             refuse(*CONVERSATION_NOT_FOUND)
         await self.image_writer.delete(keys)
         return conversation_id
+
+    async def list_restorable(self, viewer: Viewer) -> Sequence[DeletedConversation]:
+        if self.restorable_for is None:
+            return ()
+        return await self.conversations.list_restorable(viewer.id, limit=MAX_DELETED_LISTED)
 
     async def restore(self, viewer: Viewer, raw_conversation_id: str) -> Conversation:
         """Undo a deletion, but for shares and exports."""

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from domain.changes import Bookmark
 from domain.conflicts import Conflict
 from domain.errors import UserErrorCode
 from domain.execution.image_writer import ImageWriter
 from domain.execution.rules import may_be_retried
-from domain.idempotency import IdempotencyRecord, key_of
+from domain.idempotency import IdempotencyKey, IdempotencyRecord
 from domain.ids import output_id_of, parent_of_output, parse_output_id
 from domain.models import ModelRegistry
 from domain.outputs import Output
@@ -51,10 +50,11 @@ class OutputService:
 
         A subscription that starts from the bookmark misses nothing.
         """
-        key = key_of("retryOutput", command.idempotency_key, command)
         old_preview_keys: list[str] = []
 
-        async def write(plan: _PlannedRetry) -> Written[tuple[Parent, Output, Bookmark]] | Conflict:
+        async def write(
+            plan: _PlannedRetry, key: IdempotencyKey | None
+        ) -> Written[tuple[Parent, Output, Bookmark]] | Conflict:
             output = plan.output
             assert plan.planned is not None
             written = await self.outputs.retry(
@@ -72,7 +72,9 @@ class OutputService:
             queued = _output_at(parent, output.slot)
             return Written((parent, queued, Bookmark(cluster_time)), queued=[queued])
 
-        async def answer(record: IdempotencyRecord) -> tuple[Parent, Output, Bookmark]:
+        async def answer(
+            viewer: Viewer, record: IdempotencyRecord
+        ) -> tuple[Parent, Output, Bookmark]:
             assert record.slot is not None
             output_id = output_id_of(record.parent_id, record.slot)
             found = await self.outputs.find_parent(viewer.id, output_id)
@@ -82,12 +84,7 @@ class OutputService:
             return parent, _output_at(parent, record.slot), Bookmark(cluster_time)
 
         retried = await self.commands.run(
-            viewer,
-            key,
-            plan=partial(self._plan_retry, viewer, command),
-            max_credits=command.max_credits,
-            write=write,
-            answer=answer,
+            viewer, "retryOutput", command, plan=self._plan_retry, write=write, answer=answer
         )
         if old_preview_keys:
             await self.image_writer.delete(old_preview_keys)

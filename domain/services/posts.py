@@ -2,14 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Final
 
 from domain.captions import CaptionModelRegistry, PlannedCaption
 from domain.conflicts import Conflict
 from domain.errors import UserError, UserErrorCode
 from domain.execution.image_writer import ImageWriter
-from domain.idempotency import IdempotencyRecord, key_of
+from domain.idempotency import IdempotencyKey, IdempotencyRecord
 from domain.ids import PostId, as_post_id, new_post_id, parse_post_id
 from domain.model_choice import Inherited
 from domain.models import SQUARE, ModelRegistry, Resolution
@@ -79,9 +78,8 @@ class PostService:
 
     async def generate(self, viewer: Viewer, command: GeneratePost) -> Post:
         """Write a post and enqueue its caption. Wait for nothing."""
-        key = key_of("generatePost", command.idempotency_key, command)
 
-        async def write(plan: _PlannedPost) -> Written[Post] | Conflict:
+        async def write(plan: _PlannedPost, key: IdempotencyKey | None) -> Written[Post] | Conflict:
             assert plan.caption is not None
             post = await self.posts.start(
                 viewer.id,
@@ -93,29 +91,23 @@ class PostService:
             return _written(post)
 
         return await self.commands.run(
-            viewer,
-            key,
-            plan=partial(self._plan, viewer, command),
-            max_credits=command.max_credits,
-            write=write,
-            answer=partial(self._load_made, viewer),
+            viewer, "generatePost", command, plan=self._plan, write=write, answer=self._load_made
         )
 
     async def plan(
         self, viewer: Viewer, command: GeneratePost
     ) -> tuple[TurnPlan, Sequence[UserError]]:
         """What `generate` would do, and what it would refuse. Nothing is written."""
-        plan, found = await self.commands.foresee(
-            viewer, partial(self._plan, viewer, command), max_credits=command.max_credits
-        )
+        plan, found = await self.commands.foresee(viewer, command, plan=self._plan)
         price = plan.caption.credits if plan.caption else 0
         return replace(plan.images, caption_credits=price), found
 
     async def regenerate_caption(self, viewer: Viewer, command: RegenerateCaption) -> Post:
         """Enqueue the caption as its next attempt, and what was cancelled for want of one."""
-        key = key_of("regenerateCaption", command.idempotency_key, command)
 
-        async def write(plan: _PlannedCaption) -> Written[Post] | Conflict:
+        async def write(
+            plan: _PlannedCaption, key: IdempotencyKey | None
+        ) -> Written[Post] | Conflict:
             assert plan.post is not None
             assert plan.caption is not None
             post = await self.posts.rewrite_caption(
@@ -130,11 +122,11 @@ class PostService:
 
         return await self.commands.run(
             viewer,
-            key,
-            plan=partial(self._plan_caption, viewer, command),
-            max_credits=command.max_credits,
+            "regenerateCaption",
+            command,
+            plan=self._plan_caption,
             write=write,
-            answer=partial(self._load_made, viewer),
+            answer=self._load_made,
         )
 
     async def cancel(self, viewer: Viewer, raw_post_id: str) -> Post:

@@ -2,14 +2,13 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Final, Protocol
 
 from domain.changes import Bookmark
 from domain.conflicts import Conflict
 from domain.conversations import Conversation
 from domain.errors import UserError, UserErrorCode
-from domain.idempotency import IdempotencyKey, IdempotencyRecord, key_of
+from domain.idempotency import IdempotencyKey, IdempotencyRecord
 from domain.ids import (
     ConversationId,
     TurnId,
@@ -22,7 +21,7 @@ from domain.ports.execution import HintQueue
 from domain.ports.repositories import ConversationRepository, OutputRepository, TurnRepository
 from domain.refusals import Refusals, refuse
 from domain.services.accounts import AccountService
-from domain.services.commands import CommandService, Written
+from domain.services.commands import AnyCommand, CommandService, Written
 from domain.services.edit_planning import EditPlanner, PlannedEdit
 from domain.stored import Wanted
 from domain.turns import RerunTurn, SendEdit, Turn, TurnPlan, TurnStatus
@@ -106,12 +105,7 @@ class TurnService:
 
         A subscription that starts from the bookmark misses nothing.
         """
-        return await self._append(
-            viewer,
-            key_of("sendEdit", command.idempotency_key, command),
-            plan=partial(self._plan_edit, viewer, command),
-            max_credits=command.max_credits,
-        )
+        return await self._append(viewer, "sendEdit", command, plan=self._plan_edit)
 
     async def _plan_edit(
         self, viewer: Viewer, command: SendEdit, refusals: Refusals
@@ -125,22 +119,19 @@ class TurnService:
 
     async def rerun(self, viewer: Viewer, command: RerunTurn) -> tuple[Turn, Bookmark]:
         """Write a turn once more, as the next one, with new seeds. As `send_edit` otherwise."""
-        return await self._append(
-            viewer,
-            key_of("rerunTurn", command.idempotency_key, command),
-            plan=partial(self.edits.plan_rerun, viewer, command),
-            max_credits=command.max_credits,
-        )
+        return await self._append(viewer, "rerunTurn", command, plan=self.edits.plan_rerun)
 
     async def _append(
         self,
         viewer: Viewer,
-        key: IdempotencyKey | None,
+        mutation: str,
+        command: AnyCommand,
         *,
-        plan: Callable[[Refusals], Awaitable[PlannedEdit]],
-        max_credits: int | None,
+        plan: Callable[[Viewer, AnyCommand, Refusals], Awaitable[PlannedEdit]],
     ) -> tuple[Turn, Bookmark]:
-        async def write(plan: PlannedEdit) -> Written[tuple[Turn, Bookmark]] | Conflict:
+        async def write(
+            plan: PlannedEdit, key: IdempotencyKey | None
+        ) -> Written[tuple[Turn, Bookmark]] | Conflict:
             before = plan.before
             assert before is not None
             written = await self.conversations.append_turn(
@@ -160,24 +151,17 @@ class TurnService:
             known = ((latest.turn_index, latest.version),) if latest else ()
             return Written((turn, Bookmark(conversation.as_of, known)), queued=turn.outputs)
 
-        async def answer(record: IdempotencyRecord) -> tuple[Turn, Bookmark]:
+        async def answer(viewer: Viewer, record: IdempotencyRecord) -> tuple[Turn, Bookmark]:
             conversation, turn = await self.commands.load_made(viewer, record)
             return turn, Bookmark(conversation.as_of)
 
         return await self.commands.run(
-            viewer,
-            key,
-            plan=plan,
-            max_credits=max_credits,
-            write=write,
-            answer=answer,
+            viewer, mutation, command, plan=plan, write=write, answer=answer
         )
 
     async def plan(self, viewer: Viewer, command: SendEdit) -> tuple[TurnPlan, Sequence[UserError]]:
         """What `send_edit` would do, and what it would refuse. Nothing is written."""
-        plan, found = await self.commands.foresee(
-            viewer, partial(self.edits.plan, viewer, command), max_credits=command.max_credits
-        )
+        plan, found = await self.commands.foresee(viewer, command, plan=self.edits.plan)
         return plan.turn, found
 
     async def cancel_turn(self, viewer: Viewer, raw_turn_id: str) -> Turn:

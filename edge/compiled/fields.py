@@ -1,15 +1,20 @@
 """Selected fields, and what a field's declaration in the schema says of it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, cast
 
-from graphql import FieldNode, GraphQLField, GraphQLObjectType
+import strawberry
+from graphql import FieldNode, GraphQLField, GraphQLObjectType, VariableNode
+from strawberry.types.base import StrawberryOptional
 from strawberry.types.field import StrawberryField
+from strawberry.utils.str_converters import to_camel_case
 
 from edge.compiled.selections import Uncovered, variables_of
 
 DEFINITION: Final = "strawberry-definition"
 """The extension in which Strawberry keeps what a GraphQL type or field was made from."""
+_PLAIN: Final = (str, int, bool, strawberry.ID)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +25,33 @@ class Argued:
     definition: GraphQLField
     declared: StrawberryField
     variable_names: tuple[str, ...]
+    plain: Mapping[str, str] | None
+    """Where each argument is a variable of a built-in scalar: the variables, by the names that the
+    resolver knows them by. A value that is there, and is not null, is passed on as it is.
+    """
 
 
 def argued_field(node: FieldNode, definition: GraphQLField, declared: StrawberryField) -> Argued:
-    return Argued(node, definition, declared, variables_of(node.arguments or ()))
+    names = variables_of(node.arguments or ())
+    return Argued(node, definition, declared, names, _plain_arguments(node, definition, declared))
+
+
+def _plain_arguments(
+    node: FieldNode, definition: GraphQLField, declared: StrawberryField
+) -> Mapping[str, str] | None:
+    given = {one.name.value: one.value for one in node.arguments or ()}
+    found: dict[str, str] = {}
+    for argument in declared.arguments:
+        name = argument.graphql_name or to_camel_case(argument.python_name)
+        value, kind = given.pop(name, None), argument.type
+        plain = kind.of_type if kind.__class__ is StrawberryOptional else kind
+        if plain not in _PLAIN or definition.args[name].default is not None:
+            return None
+        if isinstance(value, VariableNode):
+            found[argument.python_name] = value.name.value
+        elif value is not None:
+            return None
+    return None if given else found
 
 
 @dataclass(frozen=True, slots=True)

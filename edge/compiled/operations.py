@@ -22,6 +22,7 @@ from edge.compiled.selections import (
     fragments_of,
     variables_below,
 )
+from edge.compiled.variables import PlainVariables
 from edge.documents import Document
 from schema.context import CompiledInfo, Request
 from schema.hints import Hints, hints_of
@@ -122,13 +123,19 @@ class Compiler:
         self._answers = Answers()
 
     def variables(
-        self, operation: OperationDefinitionNode, given: Mapping[str, Any] | None
+        self, document: Document, operation: OperationDefinitionNode, given: Mapping[str, Any]
     ) -> VariableValues | None:
         """None where they are not valid."""
+        plain = document.variables.get(id(operation))
+        if plain is None:
+            plain = document.variables[id(operation)] = PlainVariables(self._schema, operation)
+        coerced = plain.coerce(given)
+        if coerced is not None:
+            return coerced
         found = get_variable_values(
             self._schema,
             operation.variable_definitions or (),
-            dict(given or {}),
+            dict(given),
             max_errors=1,
             hide_suggestions=True,
         )
@@ -194,6 +201,11 @@ class Compiler:
         )
 
     def _bind(self, argued: Argued, variables: VariableValues | None) -> dict[str, Any]:
+        if variables is not None and argued.plain is not None:
+            given = variables.coerced
+            found = {name: given[one] for name, one in argued.plain.items() if one in given}
+            if None not in found.values():
+                return found
         return convert_arguments(
             get_argument_values(argued.definition, argued.node, variables),
             argued.declared.arguments,

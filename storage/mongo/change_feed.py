@@ -2,20 +2,24 @@
 error.
 
 A turn's change brings the turn, which is what most listeners are sent: the database looks it up, as
-it is at the time of the event or later. Of other changes only the ids are brought.
+it is at the time of the event or later. It stays in bytes until somebody asks for it, since every
+process hears of every turn and has listeners to few. Of other changes only the ids are brought.
 """
 
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from typing import Any, Final
 
+import bson
 import structlog
+from bson.raw_bson import RawBSONDocument
 from pymongo.asynchronous.change_stream import AsyncChangeStream
 from pymongo.errors import OperationFailure, PyMongoError
 
 from domain.ports.changes import Change, ChangedKind, HistoryLost
 from domain.retries import RetryPolicy
-from storage.mongo.collections import Document
-from storage.mongo.database import Database, to_cluster_time
+from domain.turns import Turn
+from storage.mongo.database import SHOWN, Database, to_cluster_time
 from storage.mongo.turns import read_turn
 
 log = structlog.get_logger(__name__)
@@ -94,7 +98,7 @@ class MongoChangeFeed:
                 )
                 await retries.pause()
 
-    async def _open(self, position: "_Position") -> AsyncChangeStream[Document]:
+    async def _open(self, position: "_Position") -> AsyncChangeStream[RawBSONDocument]:
         return await self._watched.watch(
             _PIPELINE,
             full_document="updateLookup",
@@ -137,7 +141,7 @@ class _Position:
 
 
 async def _read(
-    stream: AsyncChangeStream[Document], position: _Position
+    stream: AsyncChangeStream[RawBSONDocument], position: _Position
 ) -> AsyncIterator[Change | HistoryLost]:
     while stream.alive:
         event = await stream.try_next()
@@ -158,5 +162,10 @@ async def _read(
             id=str(event["documentKey"]["_id"]),
             deleted=operation == "delete",
             cluster_time=to_cluster_time(event["clusterTime"]),
-            turn=read_turn(document) if document else None,
+            read_turn=partial(_read_turn, document) if document else None,
+            written_at=document["updatedAt"] if document else None,
         )
+
+
+def _read_turn(document: RawBSONDocument) -> Turn:
+    return read_turn(bson.decode(document.raw, SHOWN))

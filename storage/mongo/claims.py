@@ -5,7 +5,7 @@ Every filter names the parent's owner, the shard key, except those of the two se
 unfinished parents of all viewers: `list_waiting` and `end_overdue`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -303,18 +303,18 @@ class MongoClaimRepository:
 
     async def _end(
         self, query: Document, slot: int, which: Document, error: GenerationError
-    ) -> Mapping[int, ModelId]:
-        """End an output as failed. Return the models of all that have ended with it, by slot; none
+    ) -> list[Document]:
+        """End an output as failed. Return it and all that have ended with it, as they stood; none
         if nothing matches the query.
         """
         stored = {"code": error.code.value, "retryable": error.retryable}
         update = ending(which, {"status": "FAILED", "error": {"$literal": stored}})
 
-        async def work(transaction: Transaction) -> Mapping[int, ModelId]:
+        async def work(transaction: Transaction) -> list[Document]:
             return await end_outputs(transaction, query, slots=[slot], update=update)
 
         done = await self._database.transact(work, account=query["ownerId"])
-        return {} if isinstance(done, Conflict) else done.result
+        return [] if isinstance(done, Conflict) else done.result
 
     async def _write_seen(
         self,

@@ -9,7 +9,7 @@ from pymongo import ReturnDocument
 
 from domain.changes import ClusterTime
 from domain.conflicts import Conflict
-from domain.conversations import Conversation
+from domain.conversations import Conversation, DeletedConversation
 from domain.idempotency import IdempotencyKey
 from domain.ids import ConversationId, ImageId, ViewerId, turn_id_of, turn_id_range
 from domain.images import Image
@@ -27,7 +27,7 @@ from storage.mongo.parents import delete_parents
 from storage.mongo.prompts import count_prompt_use
 from storage.mongo.text_search import with_words, words_added, words_to_find
 from storage.mongo.transaction import Abort, Transaction
-from storage.mongo.trash import put_aside, take_back
+from storage.mongo.trash import list_put_aside, put_aside, take_back
 from storage.mongo.turns import insert_turn, read_turn
 
 
@@ -239,6 +239,11 @@ class MongoConversationRepository:
 
         deleted = await self._database.transact(work, account=viewer_id)
         return None if isinstance(deleted, Conflict) else deleted.result
+
+    async def list_restorable(
+        self, viewer_id: ViewerId, *, limit: int
+    ) -> Sequence[DeletedConversation]:
+        return await list_put_aside(self._database, viewer_id, limit=limit)
 
     async def restore(
         self, viewer_id: ViewerId, conversation_id: ConversationId

@@ -15,6 +15,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
 
 import pymongo
 from bson import CodecOptions, Timestamp
+from bson.raw_bson import RawBSONDocument
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
@@ -51,9 +52,7 @@ second.
 """
 SHOWN: Final = CodecOptions[Document](tz_aware=False)
 """For documents that are only shown: times without a zone take half as long to decode."""
-_WHILE_STARTING: Final = RetryPolicy(
-    first_pause_seconds=0.2, longest_pause_seconds=1.0, max_seconds=60
-)
+START_SECONDS: Final = 60.0
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_WITHOUT_ZONE: Final = _EPOCH.replace(tzinfo=None)
 _MILLISECOND: Final = timedelta(milliseconds=1)
@@ -78,7 +77,8 @@ class Database(Collections[AsyncCollection[Document]]):
 
     client: AsyncMongoClient[Document]
     commands: AsyncDatabase[Document]
-    watched: AsyncDatabase[Document]
+    watched: AsyncDatabase[RawBSONDocument]
+    """Its documents stay in bytes until they are looked at."""
     calls: Calls
     observer: DatabaseObserver
     _queues: SemaphoresByKey = field(default_factory=lambda: SemaphoresByKey(1))
@@ -152,9 +152,16 @@ class Database(Collections[AsyncCollection[Document]]):
 
 @asynccontextmanager
 async def open_database(
-    uri: str, name: str, *, observer: DatabaseObserver | None = None
+    uri: str,
+    name: str,
+    *,
+    observer: DatabaseObserver | None = None,
+    start_seconds: float = START_SECONDS,
 ) -> AsyncIterator[Database]:
-    """Connect, make collections and indexes, close at the end."""
+    """Connect, make collections and indexes, close at the end.
+
+    Raise Overloaded if the database cannot be reached for `start_seconds`.
+    """
     observer = observer or Unobserved()
     options: Document = {
         "appname": "darkroom",
@@ -171,7 +178,7 @@ async def open_database(
         maxPoolSize=100,
         **options,
     )
-    feed_client: AsyncMongoClient[Document] = AsyncMongoClient(
+    feed_client: AsyncMongoClient[RawBSONDocument] = AsyncMongoClient(
         uri,
         maxPoolSize=4,
         socketTimeoutMS=FEED_SILENCE_SECONDS * 1000,
@@ -185,9 +192,13 @@ async def open_database(
             read_concern=_MAJORITY,
             write_concern=_DURABLE,
         )
-        await retry(functools.partial(_prepare, commands), on=Overloaded, policy=_WHILE_STARTING)
+        starting = RetryPolicy(
+            first_pause_seconds=0.2, longest_pause_seconds=1.0, max_seconds=start_seconds
+        )
+        await retry(functools.partial(_prepare, commands), on=Overloaded, policy=starting)
         calls = Calls(functools.partial(_reconnect, client), observer=observer)
-        watched = feed_client.get_database(name, codec_options=SHOWN, read_concern=_MAJORITY)
+        in_bytes = CodecOptions(document_class=RawBSONDocument)
+        watched = feed_client.get_database(name, codec_options=in_bytes, read_concern=_MAJORITY)
         try:
             yield Database(client, commands, watched, calls, observer)
         finally:

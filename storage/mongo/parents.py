@@ -1,6 +1,6 @@
 """Outputs whose parent may be of any kind: ending them, queueing them again, deleting them."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 from pymongo import ReturnDocument
@@ -10,7 +10,6 @@ from domain.conflicts import Conflict
 from domain.idempotency import IdempotencyKey
 from domain.ids import (
     ConversationId,
-    ModelId,
     OutputId,
     ParentId,
     PostId,
@@ -173,11 +172,11 @@ async def queue_again(
 
 async def end_outputs(
     transaction: Transaction, query: Document, *, slots: Collection[int], update: Sequence[Document]
-) -> Mapping[int, ModelId]:
+) -> list[Document]:
     """End outputs of one parent that have not delivered all, pay for what they have, and release
     what else they had reserved, and what those had that end with them: last in its transaction.
     Abort it where no parent matches the query, which names it and its owner. Return
-    the models of all that have ended, by slot.
+    all that have ended, as they stood.
     """
     parent_id, owner_id = query["_id"], query["ownerId"]
     before = await transaction.of_parent(parent_id).find_one_and_update(
@@ -193,7 +192,7 @@ async def end_outputs(
     await count_ends(transaction, owner_id, parent_id, slots=slots)
     await announce_ends(transaction, owner_id, parent_id, slots=slots)
     await move_credits(transaction, owner_id, movements=settlements(before, ended))
-    return {one["slot"]: one["model"] for one in ended}
+    return ended
 
 
 async def delete_parents(

@@ -9,7 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from pymongo import DESCENDING
+
 from domain.conflicts import Conflict
+from domain.conversations import DeletedConversation
 from domain.credits import charge_for
 from domain.execution.rules import derive_status, end_of
 from domain.ids import ConversationId, ViewerId
@@ -77,6 +80,28 @@ async def put_aside(
         }
         for name, document in documents
     )
+
+
+async def list_put_aside(
+    database: Database, viewer_id: ViewerId, *, limit: int
+) -> list[DeletedConversation]:
+    """The latest deletion first."""
+    wanted = {
+        "ownerId": viewer_id,
+        "collection": "conversations",
+        "until": {"$gt": datetime.now(UTC)},
+    }
+    shown = {"until": 1, "document.title": 1, "document.turnCount": 1}
+    found = database.trash.find(wanted, shown).sort("until", DESCENDING).limit(limit)
+    return [
+        DeletedConversation(
+            id=one["_id"],
+            title=one["document"]["title"],
+            turn_count=one["document"]["turnCount"],
+            restorable_until=one["until"],
+        )
+        async for one in found
+    ]
 
 
 async def take_back(

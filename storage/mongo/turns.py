@@ -27,7 +27,14 @@ from domain.stored import (
 )
 from domain.turns import Turn, TurnPlan, TurnsAsOf, TurnStatus, WaitingEdit
 from storage.mongo.collections import OPEN_TURN, Document
-from storage.mongo.database import SHOWN, Database, cluster_time_of, from_cluster_time, repository
+from storage.mongo.database import (
+    SHOWN,
+    Database,
+    Session,
+    cluster_time_of,
+    from_cluster_time,
+    repository,
+)
 from storage.mongo.output_rules import (
     from_now,
 )
@@ -151,12 +158,18 @@ class MongoTurnRepository:
             cursor = await self._shown.aggregate(stages, session=session)
             latest, *found = await cursor.to_list() or [{}]
             # It may be newer than what was read, by less time than a read may take: see `recent`.
+            own_record = {"_id": conversation_id, "ownerId": viewer_id}
+            exists = bool(latest) or after_index >= 0 or await self._exists(own_record, session)
             cluster_time = cluster_time_of(session)
         more = len(found) > _PAGE
         page = found[:_PAGE]
         if latest and not more and all(one["_id"] < latest["_id"] for one in page):
             page.append(latest)
-        return TurnsAsOf(tuple(map(read_turn, page)), cluster_time, more)
+        return TurnsAsOf(tuple(map(read_turn, page)), cluster_time, more, exists)
+
+    async def _exists(self, conversation: Document, session: Session) -> bool:
+        found = self._database.conversations.find_one(conversation, {"_id": 1}, session=session)
+        return await found is not None
 
 
 async def insert_turn(

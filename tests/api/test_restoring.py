@@ -209,3 +209,24 @@ async def test_nothing_is_kept_of_a_viewer_who_is_deleted(start_darkroom: StartD
     async with collection(darkroom, "trash") as trash:
         assert await trash.count_documents({}) == 0
     assert await keys(darkroom) == set()
+
+
+async def test_what_can_be_restored_is_listed(start_darkroom: StartDarkroom) -> None:
+    darkroom = await start_darkroom(restore_days=7)
+    client = darkroom.client()
+    first = await conversation_with(client, userMessage="First")
+    second = await conversation_with(client, userMessage="Second")
+    listed = "{ viewer { limits { restoreDays } deletedConversations { id title turnCount } } }"
+    assert (await client(listed))["viewer"]["deletedConversations"] == []
+
+    for one in (first, second):
+        await client(DELETE, id=one["conversation"]["id"])
+
+    viewer = (await client(listed))["viewer"]
+    assert viewer["limits"]["restoreDays"] == 7
+    titles = [one["title"] for one in viewer["deletedConversations"]]
+    assert titles == ["Second", "First"]
+    assert (await darkroom.client()(listed))["viewer"]["deletedConversations"] == []
+    await restore(client, second["conversation"]["id"])
+    titles = [one["title"] for one in (await client(listed))["viewer"]["deletedConversations"]]
+    assert titles == ["First"]

@@ -15,7 +15,7 @@ from domain.shares import MAX_SHARES_OF_CONVERSATION
 from edge.execution import executable_schema
 from storage.mongo.database import open_database
 from storage.mongo.viewers import MongoViewerRepository
-from tests.api.test_branches import fork
+from tests.api.test_branches import delete_turn, fork
 from tests.clients import Data, GraphQLClient, Socket, connect_to
 from tests.conftest import Darkroom, StartDarkroom
 from tests.edge.streams import PARTS, streaming
@@ -67,6 +67,7 @@ subscription Follow($token: String!, $after: String) {
 """
     + TURN
 )
+COUNT: Final = "subscription($id: ID!) { conversationUpdated(conversationId: $id) { turnCount } }"
 CATALOGUE: Final = {"ImageModel"}
 """Public: anyone may read it without a share."""
 SECRET: Final = "a secret of the owner"
@@ -637,6 +638,37 @@ async def test_anyone_follows_it_live_over_http(darkroom: Darkroom, client: Grap
         assert update["sharedTurnUpdated"]["turn"]["id"] == done["turn"]["id"]
         assert part["sharedTurnUpdated"]["turn"] == update["sharedTurnUpdated"]["turn"]
         assert robots == ["noindex", "noindex"]
+
+
+async def test_who_follows_the_turns_goes_on_after_the_last_one_was_deleted(
+    client: GraphQLClient,
+) -> None:
+    """Only `conversationUpdated` says that there is none left."""
+    done = await conversation_with(client)
+    conversation_id = done["conversation"]["id"]
+    token = (await share(client, conversation_id))["token"]
+
+    async with (
+        client.subscribe(FOLLOW, id=conversation_id) as before,
+        client.subscribe(COUNT, id=conversation_id) as conversation,
+    ):
+        await before.next()
+        await conversation.next()
+        assert (await delete_turn(client, done["turn"]["id"]))["userErrors"] == []
+        left = await conversation.next()
+        async with (
+            client.subscribe(FOLLOW, id=conversation_id) as after,
+            client.subscribe(FOLLOW, id=conversation_id, after=done["cursor"]) as resumed,
+            client.subscribe(FOLLOW_SHARED, token=token) as reader,
+        ):
+            sent = (await send(client, conversation_id))["turn"]
+            seen = [await one.next() for one in (before, after, resumed)]
+            read_by_reader = await reader.next()
+
+    assert left["conversationUpdated"]["turnCount"] == 0
+    assert {one["turnUpdated"]["turn"]["id"] for one in seen} == {sent["id"]}
+    assert read_by_reader["sharedTurnUpdated"]["turn"]["id"] == sent["id"]
+    assert sent["turnIndex"] == 1
 
 
 async def revoke(client: GraphQLClient, made: Data) -> None:

@@ -4,6 +4,7 @@ registry may be out of reach; DARKROOM_TEST_ROOTFS names a folder that has one a
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,7 @@ import pytest
 from tests.tools import need
 
 ROOT: Final = Path(__file__).parents[2]
+REQUIREMENTS: Final = ROOT / "requirements/app.txt"
 LIMIT_SECONDS: Final = 1_200
 BASE: Final = "localhost/base"
 _OF_PIP: Final = ("/etc/pip.conf", "/etc/xdg/pip", "/etc/ssl/certs/ca-certificates.crt")
@@ -72,6 +74,10 @@ def test_the_image_builds_and_says_what_it_needs(tmp_path: Path) -> None:
     assert "Traceback" not in said
     looked = "import os, app, worker, commands.status; print(os.getuid(), os.listdir('/data'))"
     assert "10001 []" in buildah("run", container, "--", "python", "-c", looked)
+    bill = json.loads(buildah("run", container, "--", "cat", "/opt/darkroom/sbom.cdx.json"))
+    assert bill["bomFormat"] == "CycloneDX"
+    named = {f"{one['name']}=={one['version']}" for one in bill["components"]}
+    assert named == set(re.findall(r"^(\S+==[^ ;]+)", REQUIREMENTS.read_text(), re.MULTILINE))
     absent = "import importlib.util as u; print([n for n in ('pip', 'fiftyone') if u.find_spec(n)])"
     assert "[]" in buildah("run", container, "--", "python", "-c", absent)
 

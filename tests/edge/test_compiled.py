@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import orjson
 import pytest
-from graphql import ExecutionResult, execute, parse, validate
+from graphql import ExecutionResult, Undefined, execute, parse, validate
+from graphql.execution.values import get_variable_values
 
 from bootstrap import Api
 from domain.changes import Bookmark, ClusterTime
@@ -25,6 +26,7 @@ from domain.shown import show_update
 from domain.turns import TurnUpdate
 from domain.viewers import Viewer
 from edge.compiled.operations import Compiler
+from edge.compiled.variables import PlainVariables
 from edge.documents import read_document
 from edge.execution import executable_schema
 from schema.context import NOBODY, Request, Scope
@@ -32,7 +34,8 @@ from schema.loaders import Loaders
 from storage.mongo.turns import read_turn
 from tests.edge import generated
 
-SEEDS: Final = int(os.environ.get("DARKROOM_TEST_DOCUMENTS", "150"))
+SEEDS: Final = int(os.environ.get("DARKROOM_TEST_DOCUMENTS", "60"))
+"""Documents of each kind: a small count in `make test`, more in `make resilience`."""
 # It is the time of the read, and each execution reads for itself.
 TIMED: Final = frozenset({"Conversation.cursor"})
 # These stand for a viewer's state outside of what is generated.
@@ -84,7 +87,7 @@ class Sides:
         document = read_document(schema, text)
         assert not document.errors, (text, document.errors)
         (operation,) = document.operations
-        coerced = self.compiler.variables(operation, variables)
+        coerced = self.compiler.variables(document, operation, variables)
         assert coerced is not None
         of = self.compiler.query if text.startswith("query") else self.compiler.subscription
         return of(document, operation, coerced), coerced
@@ -292,3 +295,43 @@ async def same(plain: ExecutionResult, compiled: Any, text: str) -> bool:
     answer = await compiled
     assert orjson.dumps(answer) == orjson.dumps(plain.data), text
     return True
+
+
+_DECLARED: Final = (
+    "query Q($id: ID!, $text: String, $size: Int = 5, $most: Int! = 7, $full: Boolean) "
+    "{ node(id: $id) { id } }"
+)
+_VALUES: Final[tuple[Any, ...]] = (
+    Undefined,
+    None,
+    "",
+    "x",
+    0,
+    7,
+    -(2**31),
+    2**31,
+    1.0,
+    1.5,
+    True,
+    False,
+    [],
+    {},
+)
+
+
+def test_plain_variables_are_those_of_graphql_core_or_none() -> None:
+    """None is the answer where graphql-core might do something to a value, or refuse it."""
+    (operation,) = read_document(schema, _DECLARED).operations
+    plain, random = PlainVariables(schema, operation), Random(1)
+    covered = 0
+    for _ in range(2_000):
+        drawn = {name: random.choice(_VALUES) for name in ("id", "text", "size", "most", "full")}
+        given = {name: value for name, value in drawn.items() if value is not Undefined}
+        found = plain.coerce(given)
+        covered += found is not None
+        expected = get_variable_values(schema, operation.variable_definitions or (), given)
+        if found is not None:
+            assert not isinstance(expected, list), expected
+            assert repr(found.coerced) == repr(expected.coerced)  # 1, 1.0 and True are equal
+            assert list(found.sources) == list(expected.sources)
+    assert covered

@@ -87,6 +87,7 @@ FLOODS: Final = {
     "a close with a code that is none": (frame(FINAL | CLOSE, b"\x00\x01"), PING_MESSAGE, 1002),
 }
 CONNECTIONS: Final = 5
+STALLED_SECONDS: Final = 3.0
 LARGE: Final = (
     "fragment m on ImageModel { id label description company logoUrl aspectRatios resolutions "
     "qualities formats scenes aliases }"
@@ -150,6 +151,25 @@ async def test_who_reads_no_answers_is_closed(api: Api) -> None:
         await connection.read_to_the_end()
 
     assert memory_of(api) - before < 2 * MEGABYTE
+
+
+async def test_answers_that_are_not_read_are_few(api: Api) -> None:
+    token = DevelopmentIssuer(api.log_path.parent).token("ana")
+    init = {"type": "connection_init", "payload": {"authorization": f"Bearer {token}"}}
+    query = f"{{ {' '.join(f'a{n}: models {{ ...m }}' for n in range(20))} }} {LARGE}"
+    asked = [
+        {"id": str(number), "type": "subscribe", "payload": {"query": query}}
+        for number in range(49)
+    ]
+    before = memory_of(api)
+
+    async with others_are_served(api), connection_to(api, has_room=False) as connection:
+        await connect(connection)
+        connection.stop_reading()
+        for message in (init, *asked):
+            await connection.send(frame(FINAL | TEXT, json.dumps(message).encode()))
+        await asyncio.sleep(STALLED_SECONDS)
+        assert memory_of(api) - before < 20 * MEGABYTE  # all of them would be about 90
 
 
 async def test_a_signal_ends_the_process_whatever_its_sockets_do(

@@ -183,6 +183,8 @@ async def test_what_is_queued_is_shown_by_provider_while_no_worker_runs(
     darkroom = await start_darkroom(metrics_port=port, nats_url=SecretStr(nowhere()))
     client = darkroom.client()
     before = await scrape(port)
+    for name in ("darkroom_leases_taken_over_total", "darkroom_outputs_postponed_total"):
+        assert before.has(name), "its first event would be no increase"
     database = open_database(
         darkroom.settings.mongodb_uri.get_secret_value(),  # type: ignore[union-attr]
         darkroom.settings.mongodb_database,

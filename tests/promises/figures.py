@@ -24,7 +24,9 @@ INPUTS: Final = int(os.environ.get("DARKROOM_TEST_INPUTS", "0"))
 """0: the small count of each test."""
 ASK_EVERY: Final = 0.02
 MAX_P99_SECONDS: Final = 1.0
-"""On a machine that has nothing else to do it is 0.01; what this is about has been seconds."""
+"""On a machine that has nothing else to do it is 0.01; what this is about has been seconds. It may
+be longer by as much as more processes want to run than there are processors.
+"""
 
 
 def count(small: int, *, each: float = 1) -> int:
@@ -67,7 +69,8 @@ async def noticed(api: Api, what: str) -> AsyncIterator[Figures]:
         f"neighbours' p99 {figures.p99 * 1000:.0f} ms, most memory +{figures.grown / 1e6:.1f} MB, "
         f"load {os.getloadavg()[0]:.1f}\n"
     )
-    assert figures.p99 < MAX_P99_SECONDS
+    crowd = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    assert figures.p99 < MAX_P99_SECONDS * crowd
 
 
 async def _ask(api: Api, figures: Figures) -> None:

@@ -120,12 +120,15 @@ async def _twice(
 
 
 async def _sockets_without_init(api: Api, stack: AsyncExitStack) -> None:
-    connections = []
-    for _ in range(SOCKETS_WITHOUT_INIT):
-        connection = await stack.enter_async_context(connection_to(api))
-        await connect(connection)
-        connections.append(connection)
-    codes = await asyncio.gather(*map(read_close_code, connections))
+    opening = asyncio.Semaphore(200)
+
+    async def be_silent() -> int:
+        async with opening:
+            connection = await stack.enter_async_context(connection_to(api))
+            await connect(connection)
+        return await read_close_code(connection)
+
+    codes = await asyncio.gather(*(be_silent() for _ in range(SOCKETS_WITHOUT_INIT)))
     assert set(codes) == {4408}
 
 
@@ -140,7 +143,7 @@ async def _sockets_without_reading(stalled: Stalled, stack: AsyncExitStack) -> N
         connection = await stack.enter_async_context(connection_to(stalled.api, has_room=False))
         await connect(connection)
         connection.stop_reading()
-        messages = [init, *({"id": str(number), **asked} for number in range(40))]
+        messages = [init, *({"id": str(number), **asked} for number in range(3))]
         for message in messages:
             await connection.send(frame(FINAL | TEXT, json.dumps(message).encode()))
     began = monotonic()

@@ -101,6 +101,10 @@ class Preloaded:
             return self._addresses[loaded_with]
 
 
+PRELOADED: Final = Preloaded()
+"""Those of this process."""
+
+
 def _start_at(address: str, environment: Mapping[str, str]) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(address)

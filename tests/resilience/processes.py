@@ -19,7 +19,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from runtime.local_mongod import Mongod
 from tests.clients import Data, GraphQLClient
-from tests.resilience.preloaded import Fork, Preloaded
+from tests.resilience.preloaded import PRELOADED, Fork
 from tests.serving import free_port
 from tests.simulators.fal import KEY as FAL_KEY
 from tests.simulators.replicate import KEY as REPLICATE_KEY
@@ -38,7 +38,6 @@ _KEYS_AND_PATHS: Final = {
     "replicate": (REPLICATE_KEY, "/v1"),
     "wavespeed": (WAVESPEED_KEY, "/api/v3"),
 }
-_PRELOADED: Final = Preloaded()
 
 
 async def eventually(
@@ -132,9 +131,9 @@ class Process(ABC):
         self.starts += 1
         self.log_path.touch()
         self._began_at = self.log_path.stat().st_size
-        self._process = await _PRELOADED.spawn(
+        self._process = await PRELOADED.spawn(
             self._command,
-            environment={**inherited, **UNLIMITED_ENVIRONMENT, **self._environment},
+            environment={**inherited, **_unlimited_at(self.root), **self._environment},
             log=self.log_path,
             root=self.root,
         )
@@ -233,6 +232,14 @@ async def away(mongod: Mongod) -> AsyncIterator[None]:
     finally:
         if mongod.pid is None:
             await mongod.start()
+
+
+def _unlimited_at(root: Path) -> Mapping[str, str]:
+    """Without settings that a release does not know: it would not start."""
+    if root == ROOT:
+        return UNLIMITED_ENVIRONMENT
+    known = (root / ".env.example").read_text()
+    return {name: value for name, value in UNLIMITED_ENVIRONMENT.items() if f"{name}=" in known}
 
 
 def _memory_of(pid: int) -> int:

@@ -4,23 +4,23 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeAlias
 
+from domain.errors import PictureRefused
 from domain.images import ProcessedImage
-from storage.imaging.containers import read_container
-from storage.imaging.decoding import decode
-from storage.imaging.renditions import develop_anew
 from storage.imaging.sandbox import UploadSandbox
-from storage.imaging.sandbox_child import MAX_PIXELS
+from storage.imaging.sandbox_child import Limits, Refusal, answer_to
 from storage.imaging.threaded import ThreadedImageProcessor
 
 PATIENCE_SECONDS = 20.0
+NO_LIMITS = Limits(decoding_seconds=1e6, seconds=1e6)
+ALL_MEMORY = 2**46
 
 Process: TypeAlias = Callable[[bytes], Awaitable[ProcessedImage]]
 
 
 @asynccontextmanager
 async def processing(whose: str) -> AsyncIterator[Process]:
-    """`uploaded`, `delivered`, or `uploaded here`: by the same code, but in this process, since a
-    process for each takes longer than all the rest.
+    """`uploaded`, `delivered`, or `uploaded here`: by what a child does, but in this process, since
+    a child for each takes longer than all the rest.
     """
     if whose == "uploaded here":
         yield _process_here
@@ -35,5 +35,7 @@ async def processing(whose: str) -> AsyncIterator[Process]:
 
 
 async def _process_here(data: bytes) -> ProcessedImage:
-    container = read_container(data, max_pixels=MAX_PIXELS)
-    return develop_anew(decode(container), container)
+    answer = answer_to(data, NO_LIMITS, memory_before=ALL_MEMORY)
+    if isinstance(answer, Refusal):
+        raise PictureRefused(answer.code, answer.message)
+    return answer

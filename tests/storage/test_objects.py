@@ -280,9 +280,9 @@ def test_a_killed_process_leaves_only_whole_objects_and_known_leftovers(tmp_path
 
         async def main():
             store = FolderObjectStore(Path(sys.argv[1]), public_url="", signer=Signer(b"-"))
-            print("ready", flush=True)
             while True:
                 await store.put(new_key("images", "image/png"), b"x" * 6_000_000)
+                print("put", flush=True)
 
         asyncio.run(main())
         """
@@ -508,9 +508,9 @@ def test_a_page_of_links_costs_next_to_nothing(store: FolderObjectStore) -> None
     keys = [new_key("images", "image/png") for _ in range(100)]
 
     def seconds() -> float:
-        begun = time.perf_counter()
+        begun = time.thread_time()
         for key in keys:
             store.link(key)
-        return time.perf_counter() - begun
+        return time.thread_time() - begun
 
     assert min(seconds() for _ in range(20)) < 0.005

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
@@ -81,13 +81,17 @@ class Shelf:
     store: Objects
     folder: Path | None
     left_alone: timedelta = LEFT_ALONE
+    _shards: set[str] = field(default_factory=lambda: {shard_of(mark_key("any"))})
+    """To list all of them takes more than a thousand requests."""
 
     async def put(self, *keys: str) -> None:
         for key in keys:
+            self._shards.add(shard_of(key))
             await self.store.put(key, b"1234567")
 
     async def keys(self) -> set[str]:
-        return {one.key for shard in SHARDS async for one in self.store.keys(shard)}
+        """In the shards of the marks, and of all that was put."""
+        return {one.key for shard in self._shards async for one in self.store.keys(shard)}
 
     async def grow_old(self, *keys: str) -> None:
         """These, and the marks; in a bucket everything that is there."""

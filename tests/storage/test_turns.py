@@ -289,7 +289,8 @@ async def test_turns_changed_since_a_moment_come_with_the_latest_and_those_at_wo
 
 
 async def test_a_database_that_is_away_is_told_as_overloaded(database: Database) -> None:
-    nowhere = open_database(f"mongodb://127.0.0.1:{free_port()}/", "nothing")
+    uri = f"mongodb://127.0.0.1:{free_port()}/"
+    nowhere = open_database(uri, "nothing", start_seconds=0.5)
 
     with pytest.raises(Overloaded):
         await nowhere.__aenter__()

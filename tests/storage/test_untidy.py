@@ -21,7 +21,7 @@ PATIENCE_SECONDS = 20.0
 THUMBNAIL_APART = 5.0
 
 
-@pytest.fixture(params=["uploaded", "delivered"])
+@pytest.fixture(params=["uploaded here", "delivered"])
 async def process(request: pytest.FixtureRequest) -> AsyncIterator[Process]:
     async with processing(request.param) as process:
         yield process
@@ -82,6 +82,17 @@ async def test_what_has_several_frames_is_refused(process: Process, row: str) ->
     message = await assert_refused(process, SEVERAL_FRAMES[row]())
 
     assert message == MOVES or "frame" in message
+
+
+async def test_a_child_does_the_same() -> None:
+    async with processing("uploaded") as process:
+        row = next(iter(UNTIDY))
+        processed = await process(UNTIDY[row].make())
+        assert processed.original.content_type == CONTENT_TYPES[UNTIDY[row].image_format]
+
+        await assert_refused(process, INCOMPLETE[next(iter(INCOMPLETE))]())
+
+        assert await assert_refused(process, next(iter(SEVERAL_FRAMES.values()))()) == MOVES
 
 
 @pytest.mark.parametrize("name", SCANS)

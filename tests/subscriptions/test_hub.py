@@ -39,7 +39,11 @@ class Feed:
 
 def a_change(turn: Turn, seconds: int) -> Change:
     return Change(
-        ChangedKind.TURN, turn.id, deleted=False, cluster_time=ClusterTime(seconds, 0), turn=turn
+        ChangedKind.TURN,
+        turn.id,
+        deleted=False,
+        cluster_time=ClusterTime(seconds, 0),
+        read_turn=lambda: turn,
     )
 
 

@@ -813,6 +813,11 @@ export type StatisticsQueryVariables = Exact<{
 
 export type StatisticsQuery = { readonly viewer: { readonly modelStats: ReadonlyArray<{ readonly asked: number, readonly delivered: number, readonly chosen: number, readonly failureRate: number, readonly medianSeconds: number | null, readonly winRate: number | null, readonly creditsPerChoice: number | null, readonly model: { readonly id: string, readonly label: string, readonly company: string } }> } };
 
+export type DeletedConversationsQueryVariables = Exact<{ [key: string]: never; }>;
+
+
+export type DeletedConversationsQuery = { readonly viewer: { readonly limits: { readonly restoreDays: number }, readonly deletedConversations: ReadonlyArray<{ readonly id: string, readonly title: string, readonly turnCount: number, readonly restorableUntil: string }> } };
+
 export type ImageFieldsFragment = { readonly id: string, readonly width: number, readonly height: number, readonly origin: ImageOrigin, readonly prompt: string | null, readonly thumbhash: string | null, readonly favourite: boolean, readonly createdAt: string, readonly contentType: string, readonly byteSize: number, readonly url: string, readonly small: string, readonly large: string, readonly model: { readonly id: string, readonly label: string } | null };
 
 export type GalleryQueryVariables = Exact<{
@@ -1091,12 +1096,12 @@ export type CompleteUploadMutation = { readonly completeUpload: { readonly image
 
 export type UserErrorFieldsFragment = { readonly code: UserErrorCode, readonly message: string, readonly path: ReadonlyArray<string> | null };
 
-export type ViewerFieldsFragment = { readonly id: string, readonly credits: { readonly available: number, readonly reserved: number }, readonly limits: { readonly activeOutputs: number, readonly maxActiveOutputs: number, readonly maxModels: number, readonly maxManualReferences: number, readonly maxPromptLength: number, readonly maxUploadBytes: number } };
+export type ViewerFieldsFragment = { readonly id: string, readonly credits: { readonly available: number, readonly reserved: number }, readonly limits: { readonly activeOutputs: number, readonly maxActiveOutputs: number, readonly maxModels: number, readonly maxManualReferences: number, readonly maxPromptLength: number, readonly maxUploadBytes: number, readonly restoreDays: number } };
 
 export type ViewerUpdatedSubscriptionVariables = Exact<{ [key: string]: never; }>;
 
 
-export type ViewerUpdatedSubscription = { readonly viewerUpdated: { readonly id: string, readonly credits: { readonly available: number, readonly reserved: number }, readonly limits: { readonly activeOutputs: number, readonly maxActiveOutputs: number, readonly maxModels: number, readonly maxManualReferences: number, readonly maxPromptLength: number, readonly maxUploadBytes: number } } };
+export type ViewerUpdatedSubscription = { readonly viewerUpdated: { readonly id: string, readonly credits: { readonly available: number, readonly reserved: number }, readonly limits: { readonly activeOutputs: number, readonly maxActiveOutputs: number, readonly maxModels: number, readonly maxManualReferences: number, readonly maxPromptLength: number, readonly maxUploadBytes: number, readonly restoreDays: number } } };
 
 export type PromptsQueryVariables = Exact<{
   search?: string | null | undefined;

@@ -2,6 +2,6 @@
 import type { Operation } from "./operation";
 import type * as T from "./types";
 
-export const ViewerFields = `fragment ViewerFields on Viewer{id credits{available reserved}limits{activeOutputs maxActiveOutputs maxModels maxManualReferences maxPromptLength maxUploadBytes}}`;
+export const ViewerFields = `fragment ViewerFields on Viewer{id credits{available reserved}limits{activeOutputs maxActiveOutputs maxModels maxManualReferences maxPromptLength maxUploadBytes restoreDays}}`;
 export const ViewerUpdated: Operation<T.ViewerUpdatedSubscription, T.ViewerUpdatedSubscriptionVariables> = `subscription ViewerUpdated{viewerUpdated{...ViewerFields}}${ViewerFields}`;
 export const Prompts: Operation<T.PromptsQuery, T.PromptsQueryVariables> = `query Prompts($search:String){viewer{prompts(first:8 search:$search){nodes{id text}}}}`;

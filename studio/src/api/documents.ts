@@ -35,4 +35,5 @@ export type GeneratePostInput = Types.GeneratePostInput;
 export type AlbumCard = Types.AlbumCardFieldsFragment;
 export type ExportData = Types.ExportFieldsFragment;
 export type ImportData = Types.ImportFieldsFragment;
+export type DeletedData = Types.DeletedConversationsQuery["viewer"]["deletedConversations"][number];
 export type ModelStatsData = Types.StatisticsQuery["viewer"]["modelStats"][number];

@@ -64,7 +64,12 @@ export class Upload {
       if (this.file.size > most) throw new TooLarge(i18n.t.fileTooLarge(megabytes(most)));
       if (!this.file.size) throw new TooLarge(i18n.t.fileEmpty);
       const upload = await persist(() => this.#declare());
-      await persist(() => this.#send(upload));
+      await persist(() =>
+        sendFile(this.file, upload, {
+          onProgress: (progress) => (this.progress = progress),
+          onRequest: (request) => (this.#request = request),
+        }),
+      );
       this.state = "checking";
       const { image } = accepted(
         await persist(async () => {
@@ -91,32 +96,38 @@ export class Upload {
     const input = { files: [{ contentType, byteSize: size, filename: name }] };
     return accepted((await mutate(CreateUploads, { input })).createUploads).uploads[0]!;
   }
-
-  /** `fetch` cannot tell how much of a body has been sent. */
-  #send({ url, headers }: Declared): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const request = new XMLHttpRequest();
-      this.#request = request;
-      request.open("PUT", url);
-      for (const { name, value } of headers) request.setRequestHeader(name, value);
-      request.upload.onprogress = ({ loaded, total }) => (this.progress = loaded / total);
-      request.onload = () => {
-        // 412: it has arrived before, and the answer was lost.
-        if (request.status < 300 || request.status === 412) resolve();
-        else if (request.status === 503) reject(new ApiError("OVERLOADED", ""));
-        else reject(new SendFailed(String(request.status)));
-      };
-      request.onerror = () => reject(new ApiError("OFFLINE", ""));
-      request.onabort = () => reject(new SendFailed("cancelled"));
-      request.send(this.file);
-    });
-  }
 }
 
-interface Declared {
+export interface Declared {
   id: string;
   url: string;
   headers: readonly { name: string; value: string }[];
+}
+
+interface Sending {
+  onProgress: (progress: number) => void;
+  /** Called with what can be aborted. */
+  onRequest?: (request: XMLHttpRequest) => void;
+}
+
+/** Send a file to the store. `fetch` cannot tell how much of a body has been sent. */
+export function sendFile(file: File, { url, headers }: Declared, sending: Sending): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    sending.onRequest?.(request);
+    request.open("PUT", url);
+    for (const { name, value } of headers) request.setRequestHeader(name, value);
+    request.upload.onprogress = ({ loaded, total }) => sending.onProgress(loaded / total);
+    request.onload = () => {
+      // 412: it has arrived before, and the answer was lost.
+      if (request.status < 300 || request.status === 412) resolve();
+      else if (request.status === 503) reject(new ApiError("OVERLOADED", ""));
+      else reject(new SendFailed(String(request.status)));
+    };
+    request.onerror = () => reject(new ApiError("OFFLINE", ""));
+    request.onabort = () => reject(new SendFailed("cancelled"));
+    request.send(file);
+  });
 }
 
 class TooLarge extends Refused {

@@ -1,0 +1,1 @@
+export{t as jobs}from"./jobs.svelte-C4W2bRjs.js";

@@ -1,0 +1,83 @@
+"""One conversation is chosen from, shared, exported, forked, deleted and restored at once."""
+
+import asyncio
+import random
+from typing import Final
+
+from tests.api.test_branches import DELETE_TURN, FORK, RERUN
+from tests.api.test_choices import CHOOSE
+from tests.api.test_exports import EXPORT, ended
+from tests.api.test_restoring import RESTORE, orphans
+from tests.api.test_shares import CREATE as SHARE
+from tests.clients import Data, GraphQLClient
+from tests.conftest import StartDarkroom
+from tests.operations import DELETE, conversation_with
+from tests.resilience.processes import eventually
+from tests.resilience.scale import SEED
+
+ROUNDS: Final = 4
+SETTLED_SECONDS: Final = 30.0
+LEFT: Final = """
+{ viewer {
+  conversations(first: 50) { nodes { id turns(first: 5) { nodes {
+    references { image { id } } outputs { chosen images { id } }
+  } } } }
+  images(first: 100) { nodes { id } }
+  turnsInProgress { id }
+} }
+"""
+
+
+async def test_whatever_comes_first_nothing_is_lost_or_left(start_darkroom: StartDarkroom) -> None:
+    chance = random.Random(SEED)
+    darkroom = await start_darkroom(restore_days=1)
+    client = darkroom.client()
+    for _ in range(ROUNDS):
+        done = await conversation_with(client, turns=2)
+        await at_once(client, done, chance)
+
+    async def is_settled() -> bool:
+        found: Data = (await client(LEFT))["viewer"]
+        return not found["turnsInProgress"]
+
+    await eventually(is_settled, within=SETTLED_SECONDS, what=f"nothing runs, seed {SEED}")
+    left = (await client(LEFT))["viewer"]
+    there = {image["id"] for image in left["images"]["nodes"]}
+    turns = [turn for one in left["conversations"]["nodes"] for turn in one["turns"]["nodes"]]
+    shown = {
+        image["id"] for turn in turns for output in turn["outputs"] for image in output["images"]
+    }
+    used = {one["image"]["id"] for turn in turns for one in turn["references"]}
+    assert shown | used <= there, f"seed {SEED}"
+    assert all(sum(output["chosen"] for output in turn["outputs"]) <= 1 for turn in turns)
+
+    async def nothing_is_orphaned() -> bool:
+        return not await orphans(darkroom)
+
+    await eventually(nothing_is_orphaned, within=SETTLED_SECONDS, what=f"no orphans, seed {SEED}")
+
+
+async def at_once(client: GraphQLClient, done: Data, chance: random.Random) -> None:
+    """Every answer is a result or a user error."""
+    conversation_id, turn_id = done["conversation"]["id"], done["turn"]["id"]
+    asked = [
+        client.execute(CHOOSE, id=done["turn"]["outputs"][0]["id"]),
+        client.execute(SHARE, input={"conversationId": conversation_id}),
+        client.execute(EXPORT, id=conversation_id),
+        client.execute(FORK, id=turn_id),
+        client.execute(RERUN, input={"turnId": turn_id}),
+        client.execute(DELETE_TURN, id=turn_id),
+        client.execute(DELETE, id=conversation_id),
+        client.execute(RESTORE, id=conversation_id),
+    ]
+    chance.shuffle(asked)
+    answers = await asyncio.gather(*asked)
+
+    assert not [one["errors"] for one in answers if "errors" in one], f"seed {SEED}"
+    for answer in answers:
+        export = answer["data"].get("exportConversation", {}).get("export")
+        if export is not None:
+            # It is deleted with its conversation.
+            found = await client("query($id: ID!) { node(id: $id) { id } }", id=export["id"])
+            if found["node"] is not None:
+                await ended(client, export)

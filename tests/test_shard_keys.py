@@ -1,0 +1,51 @@
+"""The objection to commands that go to all shards; see `shard_keys.py`."""
+
+import pytest
+
+from storage.mongo.collections import COLLECTIONS, Document
+from storage.mongo.database import Database, repository
+from tests.shard_keys import SHARD_KEYS, ShardKeys
+
+NOT_SHARDED = {"chores", "stores", "withdrawals", "documents"}
+
+
+@repository
+class CarelessRepository:
+    """Asks all shards for what one has."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def find(self) -> None:
+        await self._database.turns.find_one({"_id": "turn_x"})
+
+    async def count(self) -> None:
+        owners = {"ownerId": {"$in": ["a", "b"]}}
+        stages: list[Document] = [{"$match": {"_id": "turn_x"}}, {"$match": owners}]
+        await (await self._database.turns.aggregate(stages)).to_list()
+
+    async def find_own(self) -> None:
+        await self._database.turns.find_one({"_id": "turn_x", "ownerId": "a"})
+
+
+async def test_a_command_without_the_owner_is_objected_to(
+    database: Database, shard_keys: ShardKeys
+) -> None:
+    careless = CarelessRepository(database)
+
+    await careless.find_own()
+    assert shard_keys.objections == []
+
+    await careless.find()
+    await careless.count()
+    found, shard_keys.objections = shard_keys.objections, []
+    stages = "{$and: [{_id: …}, {ownerId: {$in: […, …]}}]}"
+    assert found == [
+        "CarelessRepository.find: find in turns: {_id: …}",
+        f"CarelessRepository.count: aggregate in turns: {stages}",
+    ]
+
+
+@pytest.mark.parametrize("name", COLLECTIONS)
+def test_it_is_known_of_every_collection_whether_it_is_sharded(name: str) -> None:
+    assert (name in SHARD_KEYS) != (name in NOT_SHARDED)
