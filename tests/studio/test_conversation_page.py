@@ -108,3 +108,15 @@ async def test_nothing_jumps_while_an_image_develops(
     await wait_for(page, 0, "COMPLETED", "rehearsal-lands-last")
 
     assert await page.evaluate("window.shift") <= MOST_SHIFT
+
+
+async def test_a_phone_has_room_for_a_conversation(
+    darkroom: Darkroom, client: GraphQLClient, open_studio: OpenStudio
+) -> None:
+    done = await conversation_with(client, selectedModels=["local-ink"])
+    page = await open_studio(darkroom, token=client.token, path=path_of(done), width=320)
+    await wait_for(page, 0, "COMPLETED")
+
+    assert await page.evaluate("document.documentElement.scrollWidth") == 320
+    await expect(page.get_by_role("button", name="Settings")).to_be_in_viewport(ratio=1)
+    await expect(page.get_by_role("button", name="Send")).to_be_in_viewport(ratio=1)
