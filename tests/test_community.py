@@ -58,3 +58,13 @@ def test_security_and_conduct_are_named_where_people_begin() -> None:
 
     assert "SECURITY.md" in readme
     assert "CODE_OF_CONDUCT.md" in readme
+
+
+def test_every_decision_is_listed_under_its_title() -> None:
+    folder = ROOT / "docs/decisions"
+    pages = sorted(folder.glob("0*.md"))
+    titles = [(page.name, page.read_text().partition("\n")[0].removeprefix("# ")) for page in pages]
+
+    listed = re.findall(r"(?m)^- \[(\d{4})\]\((.+)\) (.+)$", (folder / "README.md").read_text())
+
+    assert [(name, f"{number} {title}") for number, name, title in listed] == titles
