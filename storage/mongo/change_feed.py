@@ -163,7 +163,7 @@ async def _read(
             deleted=operation == "delete",
             cluster_time=to_cluster_time(event["clusterTime"]),
             read_turn=partial(_read_turn, document) if document else None,
-            written_at=document["updatedAt"] if document else None,
+            written_at=document.get("updatedAt") if document else None,
         )
 
 
