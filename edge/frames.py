@@ -118,7 +118,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._fail(CloseCode.GOING_AWAY, "A ping was not answered")
 
     def _give_up_sending(self) -> None:
-        self._fail(CloseCode.GOING_AWAY, "Messages were not read")
+        if self.close_sent:
+            self.transport.abort()
+        else:
+            self._fail(CloseCode.GOING_AWAY, "Messages were not read")
 
     async def run_asgi(self) -> None:
         extensions: dict[str, Any] = self.scope["extensions"]
@@ -208,8 +211,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self._failed:
             return
         if self.close_sent:
+            # It is still to read why. Until the timer ends the connection, the rest is dropped.
             self._failed = True
-            self.transport.abort()
             return
         self.conn.fail(code, reason)
         self.handle_parser_exception()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -224,7 +225,7 @@ async def test_a_hundred_messages_are_taken_and_one_more_is_not(client: GraphQLC
         assert await socket.closed_with() == 1008
 
 
-async def test_messages_that_come_at_once_are_answered_in_their_order(darkroom: Darkroom) -> None:
+async def test_messages_that_come_at_once_are_all_answered(darkroom: Darkroom) -> None:
     client = darkroom.client()
     async with client.socket() as socket:
         for number in range(50):
@@ -234,7 +235,9 @@ async def test_messages_that_come_at_once_are_answered_in_their_order(darkroom: 
             )
         answered = [await socket.receive() for _ in range(100)]
 
-    assert [one["id"] for one in answered if one["type"] == "next"] == [str(n) for n in range(50)]
+    # Operations run side by side: one that has to ask the database for its rate comes later.
+    seen = Counter((one["id"], one["type"]) for one in answered)
+    assert seen == Counter((str(n), kind) for n in range(50) for kind in ("next", "complete"))
 
 
 async def test_a_large_message_may_come_in_many_frames(client: GraphQLClient) -> None:
