@@ -191,7 +191,8 @@ async def test_megabytes_of_requests_are_answered_up_to_a_limit(api: Api, reques
         answers = await connection.read_to_the_end()
         await sending
 
-    assert answers.startswith(b"HTTP/1.1 ")
+    # HTTP/1.0 is answered once and closed: the reset may reach who still sends before the answer.
+    assert answers.startswith(b"HTTP/1.1 ") or (not answers and b"HTTP/1.0" in request_)
     assert memory_of(api) - before < 4 * MEGABYTE
 
 
