@@ -87,6 +87,7 @@ export class Draft {
   #fallback: string | undefined;
 
   constructor(target: Target, defaults: { model?: string | undefined } = {}) {
+    models.load();
     this.target = target;
     this.#fallback = defaults.model;
     const stored = this.#read();
