@@ -1,9 +1,12 @@
 """Many images in a real browser: found, selected, put in albums, and scrolled through."""
 
+import asyncio
+import json
 import os
+import re
 from typing import Any
 
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 from pymongo import AsyncMongoClient
 
 from domain.ids import new_image_id, viewer_id_of
@@ -13,6 +16,8 @@ from tests.operations import conversation_with
 from tests.studio.conftest import OpenStudio, find_barriers
 from tests.tools import find_tool
 
+IDLE_MILLISECONDS = 1_500
+"""Longer than the page waits for a moment without work."""
 PICTURES = int(os.environ.get("DARKROOM_TEST_PICTURES", "400"))
 """`make resilience PICTURES=5000` scrolls through more."""
 MOST_TILES = 120
@@ -204,3 +209,30 @@ async def test_an_album_from_its_first_image_to_its_end(
     await page.get_by_role("link", name="Ships").click()
     await page.get_by_role("button", name="Delete album").click()
     await expect(page.get_by_text("No albums yet")).to_be_visible()
+
+
+async def test_the_models_are_read_after_the_images_or_for_a_form(
+    darkroom: Darkroom, viewer: str, open_studio: OpenStudio
+) -> None:
+    let_through = asyncio.Event()
+    asked: list[str] = []
+
+    async def hold_images(route: Route) -> None:
+        asked.append(json.loads(route.request.post_data or "{}")["operationName"])
+        if asked[-1] == "Gallery":
+            await let_through.wait()
+        await route.continue_()
+
+    page = await open_studio(darkroom, viewer)
+    choice = page.get_by_label("Pictures by model")
+    await expect(choice.get_by_role("option", name="Ink")).to_be_attached()
+    await page.route("**/graphql", hold_images)
+
+    await page.reload()
+    await page.wait_for_timeout(IDLE_MILLISECONDS)
+    assert "Gallery" in asked
+    assert "Models" not in asked
+    await page.get_by_role("button", name="New picture").click()
+    await expect(page.get_by_role("button", name=re.compile("^Remove "))).to_be_visible()
+    let_through.set()
+    await page.unroute_all(behavior="wait")

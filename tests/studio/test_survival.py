@@ -18,6 +18,7 @@ from tests.studio.conftest import OpenStudio
 from tests.studio.steps import outputs, path_of, wait_for
 
 PLACE = "What should change next?"
+CLOSING_SECONDS = 5
 NOTICED_MILLISECONDS = 40_000
 """A dead socket is noticed by a ping that is not answered."""
 
@@ -28,6 +29,8 @@ class Relay:
     def __init__(self, url: str) -> None:
         self._target = int(url.rpartition(":")[2])
         self._flowing: list[asyncio.Event] = []
+        self._writers: list[asyncio.StreamWriter] = []
+        self._connections: list[asyncio.Task[None]] = []
         self.port = free_port()
 
     def freeze(self) -> None:
@@ -35,11 +38,24 @@ class Relay:
         for flowing in self._flowing:
             flowing.clear()
 
-    async def connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def close(self) -> None:
+        """End all connections, frozen ones too: what is left open fails a later test."""
+        for flowing in self._flowing:
+            flowing.set()
+        for writer in self._writers:
+            writer.close()
+        async with asyncio.timeout(CLOSING_SECONDS):
+            await asyncio.gather(*self._connections)
+
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections.append(asyncio.create_task(self._connect(reader, writer)))
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection("127.0.0.1", self._target)
         flowing = asyncio.Event()
         flowing.set()
         self._flowing.append(flowing)
+        self._writers += [writer, back]
         await asyncio.gather(_forward(reader, back, flowing), _forward(there, writer, flowing))
 
 
@@ -57,9 +73,10 @@ async def _forward(
 @pytest.fixture
 async def relay(darkroom: Darkroom) -> AsyncIterator[Relay]:
     relay = Relay(darkroom.url)
-    server = await asyncio.start_server(relay.connect, "127.0.0.1", relay.port)
+    server = await asyncio.start_server(relay.accept, "127.0.0.1", relay.port)
     yield relay
     server.close()
+    await relay.close()
 
 
 async def test_a_phone_that_slept_shows_exactly_what_it_missed(

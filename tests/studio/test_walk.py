@@ -167,11 +167,15 @@ async def test_a_session_that_ends_asks_for_another_and_keeps_what_was_typed(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio
 ) -> None:
     issuer = DevelopmentIssuer(darkroom.settings.data_dir)
-    page = await open_studio(darkroom, token=issuer.token(viewer, life=timedelta(seconds=6)))
-    await page.route("**/studio/token", lambda route: route.fulfill(status=401))
+    page = await open_studio(darkroom, None)
+    await page.clock.install()
+    await page.route("**/studio/token", lambda route: route.abort())
+    token = issuer.token(viewer, life=timedelta(minutes=10))
+    await page.goto(f"{darkroom.url}/studio/#token={token}")
     await page.get_by_role("button", name="New picture").click()
     await page.get_by_label("What would you like to see?").fill("A boat at dawn")
 
+    await page.clock.fast_forward("10:00")
     await expect(page.get_by_role("dialog", name="Your session has ended")).to_be_visible()
     await page.get_by_label("Token").fill(darkroom.token(viewer))
     await page.get_by_role("button", name="Sign in").click()

@@ -87,6 +87,7 @@ export class Draft {
   #fallback: string | undefined;
 
   constructor(target: Target, defaults: { model?: string | undefined } = {}) {
+    models.load();
     this.target = target;
     this.#fallback = defaults.model;
     const stored = this.#read();
@@ -132,7 +133,12 @@ export class Draft {
     return "source" in this.target ? this.target.source : null;
   }
 
-  /** What would be edited. Null where a picture is made from words or references alone. */
+  /** Whether it edits an image, even one that has not landed yet: not from words or references alone. */
+  get edits(): boolean {
+    return "conversationId" in this.target || this.source !== null;
+  }
+
+  /** What would be edited. Null where nothing is, and until the image to edit has landed. */
   get subject(): Subject | null {
     if ("conversationId" in this.target) return this.base ?? this.next;
     const { source } = this;

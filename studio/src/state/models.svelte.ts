@@ -3,19 +3,29 @@ import { query } from "../api/client";
 import { Models, type ModelData } from "../api/documents";
 import { preferences } from "./preferences.svelte";
 
+const IDLE_MILLISECONDS = 1_000;
+
 class ModelsState {
   all = $state.raw<readonly ModelData[]>([]);
   #reading: Promise<void> | undefined;
 
-  /** Read the catalogue, once. */
-  async load(): Promise<void> {
-    this.#reading ??= query(Models, {}).then(({ models }) => void (this.all = models));
-    try {
-      await this.#reading;
-    } catch (error) {
-      this.#reading = undefined;
-      throw error;
+  /** Read the catalogue, once. Where that fails, who needs it next tries again. */
+  load(): void {
+    this.#reading ??= query(Models, {}).then(
+      ({ models }) => void (this.all = models),
+      () => void (this.#reading = undefined),
+    );
+  }
+
+  /** Read it when the page has nothing more urgent to do. Returns what calls that off. */
+  loadWhenIdle(): () => void {
+    // Safari has no idle time.
+    if (!("requestIdleCallback" in window)) {
+      const timer = setTimeout(() => this.load(), IDLE_MILLISECONDS);
+      return () => clearTimeout(timer);
     }
+    const request = requestIdleCallback(() => this.load(), { timeout: IDLE_MILLISECONDS });
+    return () => cancelIdleCallback(request);
   }
 
   get(id: string): ModelData | undefined {
