@@ -37,6 +37,11 @@ from tests.simulators.simulator import Simulator, serving
 PATIENCE_SECONDS: Final = 30.0
 _PLACES: Final = 500
 """So many that nothing waits for one."""
+_ASKING_AT_ONCE: Final = 6
+"""How many viewers ask something of a Darkroom at the same time. Each request has some seconds of
+real time: where more than these share a busy processor, they are refused as too many, which is
+right, and tested elsewhere.
+"""
 
 
 CATALOGUE: Final = load_catalogue(rehearsals=False, with_credentials=VENDORS)
@@ -119,6 +124,7 @@ class House:
 
     darkroom: Darkroom
     simulators: Mapping[str, Simulator]
+    asking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_ASKING_AT_ONCE))
     _begun: dict[tuple[str, str], asyncio.Task[None]] = field(default_factory=dict)
     _gallery: asyncio.Task[Gallery] | None = None
 
@@ -130,7 +136,8 @@ class House:
 
     def story(self, model: ImageModel, *, viewer: str | None = None) -> "Story":
         """A viewer, who has never been here where none is named, and will ask this model."""
-        return Story(model, self.simulators[model.provider], self.darkroom.client(viewer))
+        client = self.darkroom.client(viewer)
+        return Story(model, self.simulators[model.provider], client, asking=self.asking)
 
     def begin(self, test: "Body", model: ImageModel) -> asyncio.Task[None]:
         """The test of this model, which is begun once."""
@@ -173,10 +180,18 @@ def of_each(models: Sequence[ImageModel], *, ahead: int = 6) -> Callable[[Body],
 class Story:
     """What one viewer asks of one model, and what the model's provider has on the bill for it."""
 
-    def __init__(self, model: ImageModel, simulator: Simulator, client: GraphQLClient) -> None:
+    def __init__(
+        self,
+        model: ImageModel,
+        simulator: Simulator,
+        client: GraphQLClient,
+        *,
+        asking: asyncio.Semaphore,
+    ) -> None:
         self.model = model
         self.simulator = simulator
         self.client = client
+        self.asking = asking
         self._words = uuid4().hex
         """In every prompt, by which the bill is told from others'."""
 
@@ -219,11 +234,13 @@ class Story:
 
     async def samples(self) -> list[str]:
         """The viewer's sample pictures, which may take a while to come."""
-        return [image["id"] for image in await samples(self.client)]
+        async with self.asking:
+            return [image["id"] for image in await samples(self.client)]
 
     async def start(self, script: str, **input: Any) -> Data:
         """The output as it is at first."""
-        payload = await start(self.client, **self.input(script, **input))
+        async with self.asking:
+            payload = await start(self.client, **self.input(script, **input))
         turn: Data = payload["turn"]
         return turn
 
@@ -232,7 +249,8 @@ class Story:
         return await self.end_of(await self.start(script, **input))
 
     async def send(self, conversation_id: str, **input: Any) -> Data:
-        payload = await send(self.client, conversation_id, **self.input(**input))
+        async with self.asking:
+            payload = await send(self.client, conversation_id, **self.input(**input))
         turn: Data = payload["turn"]
         return turn
 

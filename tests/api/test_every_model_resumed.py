@@ -25,7 +25,6 @@ from tests.api.every_model import (
 from tests.api.test_credits import STARTING, adds_up
 from tests.clients import Data
 from tests.conftest import Darkroom, darkrooms
-from tests.simulators.simulator import Simulator
 
 IMAGES = 2
 
@@ -67,8 +66,6 @@ async def resumed(
                 if entry.outcome is None
             }
             second = await start_one(**settings)
-        for simulator in simulators.values():
-            _let_end(simulator)
         ended = {
             model_id: asyncio.create_task(_end(second, one, running))
             for model_id, one in begun.items()
@@ -85,8 +82,9 @@ async def _begin(house: House, model: ImageModel) -> tuple[Story, Data]:
     return story, turn
 
 
-def _let_end(simulator: Simulator) -> None:
-    for job in simulator.jobs.values():
+def _let_end(story: Story) -> None:
+    for entry in story.bill:
+        job = story.simulator.jobs[entry.request_id]
         if job.ends_at == inf:
             job.ends_at = time.time()
 
@@ -94,10 +92,13 @@ def _let_end(simulator: Simulator) -> None:
 async def _end(darkroom: Darkroom, begun: Begun, running: Collection[str]) -> Resumed:
     story, turn = await begun
     story.client = darkroom.client(story.model.id)
-    output = await story.end_of(turn)
+    async with story.asking:
+        _let_end(story)
+        output = await story.end_of(turn)
+        account = await story.account()
     jobs = [entry.request_id for entry in story.bill]
     between = [request_id for request_id in jobs if request_id in running]
-    return Resumed(output, jobs, between, await story.account())
+    return Resumed(output, jobs, between, account)
 
 
 @pytest.mark.parametrize("model", WITH_JOBS, ids=lambda one: str(one.id))
