@@ -33,6 +33,8 @@ from tests.operations import (
 )
 
 IMAGES: Final = int(os.environ.get("DARKROOM_TEST_EXPORTED", "100"))
+SECONDS_PER_IMAGE: Final = 0.1
+"""Of a megabyte, while memory is traced."""
 FIELDS: Final = "id status progress url byteSize expiresAt error { code message retryable }"
 EXPORT: Final = f"""
 mutation Export($id: ID!) {{
@@ -47,8 +49,8 @@ mutation {{ exportViewer {{ export {{ {FIELDS} }} userErrors {{ code message pat
 NODE: Final = f"query($id: ID!) {{ node(id: $id) {{ ... on Export {{ {FIELDS} }} }} }}"
 
 
-async def ended(client: GraphQLClient, export: Data) -> Data:
-    async with asyncio.timeout(PATIENCE_SECONDS):
+async def ended(client: GraphQLClient, export: Data, *, within: float = PATIENCE_SECONDS) -> Data:
+    async with asyncio.timeout(within):
         while export["status"] in ("QUEUED", "GENERATING"):
             export = (await client(NODE, id=export["id"]))["node"]
     return export
@@ -229,7 +231,8 @@ async def test_an_export_is_never_whole_in_memory(start_darkroom: StartDarkroom)
     tracemalloc.start()
     try:
         payload = (await client(EXPORT_VIEWER))["exportViewer"]
-        export = await ended(client, payload["export"])
+        within = PATIENCE_SECONDS + IMAGES * SECONDS_PER_IMAGE
+        export = await ended(client, payload["export"], within=within)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
