@@ -13,7 +13,7 @@ from typing import Final
 
 from bench.documents import FOLLOW
 from bench.load import Sockets
-from bench.rows import Figures, land_on
+from bench.rows import Figures, follow_one, land_on
 from bench.servers import Bench, open_bench
 from tests.clients import GraphQLClient
 
@@ -52,12 +52,7 @@ async def measure_readers(bench: Bench, *, readers: int, commits: int) -> Figure
 
 async def measure_owners(bench: Bench, *, readers: int, commits: int) -> Figures:
     server = bench.servers["darkroom"]
-    (conversation_id,) = await bench.add(1, turns=3)
-    sockets = Sockets(server.port, server.token)
-    await sockets.subscribe(FOLLOW, [conversation_id] * readers)
-    figures = await land_on(bench, server, sockets, conversation_id, commits=commits)
-    await sockets.close()
-    return figures
+    return await follow_one(bench, server, subscribers=readers, commits=commits)
 
 
 async def main() -> None:

@@ -5,7 +5,6 @@ alias, or a provider's name. Processes know it within five seconds. What is runn
 what waits fails over to another provider of its model, or waits until the name is switched on.
 """
 
-import asyncio
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
@@ -13,12 +12,11 @@ from typing import Any, TypeAlias
 
 from assembly.catalogue import load_caption_registry, load_registry
 from assembly.image_tools import open_image_tools
-from commands.opened import opened_database
-from domain.errors import Overloaded
+from commands.opened import opened_database, run_with_settings
 from domain.ports.execution import SwitchedOff, Unavailable
 from domain.registry import RegisteredModel, Registry
-from runtime.lifecycle import CANNOT_START, FAILED, STOPPED, CannotStart, complain
-from settings import Settings, SettingsError, read_settings
+from runtime.lifecycle import FAILED, STOPPED, complain
+from settings import Settings
 from storage.mongo.model_availability import MongoModelAvailabilityRepository
 
 Registries: TypeAlias = Sequence[Registry[Any]]
@@ -28,11 +26,7 @@ Registries: TypeAlias = Sequence[Registry[Any]]
 def main(arguments: list[str]) -> int:
     """Run the command. Return 1 if there is nothing of this name, 2 if it cannot run."""
     asked = _parser().parse_args(arguments)
-    try:
-        return asyncio.run(_run(read_settings(), asked))
-    except (SettingsError, CannotStart, Overloaded) as error:
-        complain(error)
-        return CANNOT_START
+    return run_with_settings(lambda settings: _run(settings, asked))
 
 
 async def _run(settings: Settings, asked: Namespace) -> int:

@@ -1,11 +1,23 @@
-"""The database of a Darkroom, opened for a command."""
+"""What commands need: the settings, and the database of a Darkroom."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any
 
-from runtime.lifecycle import database
-from settings import Settings
+from domain.errors import Overloaded
+from runtime.lifecycle import CANNOT_START, CannotStart, complain, database
+from settings import Settings, SettingsError, read_settings
 from storage.mongo.database import Database, open_database
+
+
+def run_with_settings(run: Callable[[Settings], Coroutine[Any, Any, int]]) -> int:
+    """Run a command to its end. Where it cannot be run, say why, and return `CANNOT_START`."""
+    try:
+        return asyncio.run(run(read_settings()))
+    except (SettingsError, CannotStart, Overloaded) as error:
+        complain(error)
+        return CANNOT_START
 
 
 @asynccontextmanager

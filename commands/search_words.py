@@ -10,12 +10,11 @@ from argparse import ArgumentParser
 from time import monotonic
 from typing import Final
 
-from commands.opened import opened_database
-from domain.errors import Overloaded
+from commands.opened import opened_database, run_with_settings
 from domain.ids import ImageId
 from domain.plurals import count
-from runtime.lifecycle import CANNOT_START, STOPPED, CannotStart, complain
-from settings import Settings, SettingsError, read_settings
+from runtime.lifecycle import STOPPED
+from settings import Settings
 from storage.mongo.image_words import MongoImageWordRepository
 
 _BATCH: Final = 500
@@ -26,11 +25,7 @@ def main(arguments: list[str]) -> int:
     ArgumentParser(prog="python -m commands.search_words", description=__doc__).parse_args(
         arguments
     )
-    try:
-        return asyncio.run(_run(read_settings()))
-    except (SettingsError, CannotStart, Overloaded) as error:
-        complain(error)
-        return CANNOT_START
+    return run_with_settings(_run)
 
 
 async def _run(settings: Settings) -> int:

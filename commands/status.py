@@ -3,7 +3,6 @@
 `python -m commands.status`. Exit code 1: outputs are stuck.
 """
 
-import asyncio
 import sys
 from argparse import ArgumentParser
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,14 +10,13 @@ from datetime import timedelta
 from typing import Final
 
 from assembly.catalogue import load_caption_registry, load_registry
-from commands.opened import opened_database
-from domain.errors import Overloaded
+from commands.opened import opened_database, run_with_settings
 from domain.ids import ModelId, ViewerId
 from domain.plurals import count
 from domain.ports.execution import Unavailable
 from domain.ports.operators import Backlog, StuckOutput
-from runtime.lifecycle import CANNOT_START, FAILED, STOPPED, CannotStart, complain
-from settings import Settings, SettingsError, read_settings
+from runtime.lifecycle import FAILED, STOPPED
+from settings import Settings
 from storage.mongo.backlog import MongoBacklogRepository
 from storage.mongo.model_availability import MongoModelAvailabilityRepository
 
@@ -28,11 +26,7 @@ _SHOWN: Final = 50
 def main(arguments: list[str]) -> int:
     """Show it. Return 1 if outputs are stuck, 2 if it cannot run."""
     ArgumentParser(prog="python -m commands.status", description=__doc__).parse_args(arguments)
-    try:
-        return asyncio.run(_run(read_settings()))
-    except (SettingsError, CannotStart, Overloaded) as error:
-        complain(error)
-        return CANNOT_START
+    return run_with_settings(_run)
 
 
 async def _run(settings: Settings) -> int:

@@ -27,16 +27,18 @@ class EarlyAnswer:
             await send(message)
 
         await self._answer(scope, receive, send_open)
-        await _drop_rest(receive)
+        await drop_rest(receive, most_bytes=REST_BYTES, seconds=REST_SECONDS)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _drop_rest(receive: Receive) -> None:
+async def drop_rest(receive: Receive, *, most_bytes: int, seconds: float) -> bool:
+    """Skip what is left of a request's body, within limits. Return whether that was all of it."""
     dropped = 0
     with suppress(TimeoutError):
-        async with asyncio.timeout(REST_SECONDS):
-            while dropped < REST_BYTES:
+        async with asyncio.timeout(seconds):
+            while dropped < most_bytes:
                 message = await receive()
                 dropped += len(message.get("body", b""))
                 if not message.get("more_body", False):
-                    return
+                    return True
+    return False

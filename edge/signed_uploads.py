@@ -27,6 +27,7 @@ from starlette.types import Message, Receive, Scope, Send
 from domain.errors import StoreUnavailable
 from domain.images import ARCHIVE
 from domain.uploads import DeclaredFile
+from edge.early_answers import drop_rest
 from edge.responses import error_response
 
 UPLOAD_SECONDS: Final = 300.0
@@ -110,14 +111,9 @@ class _Body:
 
         A client that is cut off while it sends cannot read the response.
         """
-        count = 0
-        try:
-            async with asyncio.timeout(_REST_SECONDS):
-                while not self._is_complete and count < _REST_BYTES:
-                    count += len((await self.receive()).get("body", b""))
-        except TimeoutError:
-            pass
-        return self._is_complete
+        return self._is_complete or await drop_rest(
+            self.receive, most_bytes=_REST_BYTES, seconds=_REST_SECONDS
+        )
 
 
 class _SignedUploads:
