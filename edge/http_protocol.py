@@ -233,6 +233,8 @@ class HttpProtocol(HttpToolsProtocol):
         if not self._in_body:
             if self._is_answered():
                 self._answer(refusal)
+        elif cycle.response_complete and not self.pipeline:
+            self._linger()  # the client may still have to read the answer
         elif cycle.response_started or self.pipeline:
             self.transport.close()
         else:
