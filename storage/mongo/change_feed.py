@@ -32,6 +32,12 @@ _KINDS: Final = {
     "shares": ChangedKind.SHARE,
 }
 _WRITES: Final = ["insert", "update", "replace", "delete"]
+
+
+def _of_a_turn(path: str) -> Mapping[str, Any]:
+    return {"$cond": [{"$eq": ["$ns.coll", "turns"]}, path, "$$REMOVE"]}
+
+
 _PIPELINE: Final[list[Mapping[str, Any]]] = [
     {
         "$match": {
@@ -49,15 +55,15 @@ _PIPELINE: Final[list[Mapping[str, Any]]] = [
             ]
         }
     },
+    # Flat: what is nested would be decoded by itself, and a whole turn for its time.
     {
         "$project": {
             "operationType": 1,
-            "ns.coll": 1,
-            "documentKey._id": 1,
+            "collection": "$ns.coll",
+            "documentId": "$documentKey._id",
             "clusterTime": 1,
-            "fullDocument": {
-                "$cond": [{"$eq": ["$ns.coll", "turns"]}, "$fullDocument", "$$REMOVE"]
-            },
+            "writtenAt": _of_a_turn("$fullDocument.updatedAt"),
+            "fullDocument": _of_a_turn("$fullDocument"),
         }
     },
 ]
@@ -158,12 +164,12 @@ async def _read(
             continue
         document = event.get("fullDocument")
         yield Change(
-            kind=_KINDS[event["ns"]["coll"]],
-            id=str(event["documentKey"]["_id"]),
+            kind=_KINDS[event["collection"]],
+            id=str(event["documentId"]),
             deleted=operation == "delete",
             cluster_time=to_cluster_time(event["clusterTime"]),
-            read_turn=partial(_read_turn, document) if document else None,
-            written_at=document.get("updatedAt") if document else None,
+            read_turn=None if document is None else partial(_read_turn, document),
+            written_at=event.get("writtenAt"),
         )
 
 
