@@ -68,12 +68,12 @@ class Measuring:
 
     async def used(self, work: Callable[[], Awaitable[object]]) -> Usage:
         """By the work, beyond what is used when nothing happens."""
-        before = await read_usage(self.site, at=time.monotonic())
+        before = await read_usage(self.site)
         await work()
         await eventually(
             lambda: all_ended(self.site.documents), within=SETTLE_SECONDS, what="all has ended"
         )
-        after = await read_usage(self.site, at=time.monotonic())
+        after = await read_usage(self.site)
         return replace((after - before).beyond(self.idle), seconds=after.seconds - before.seconds)
 
     async def land(self, count: int, model: str, **options: Any) -> None:

@@ -200,9 +200,9 @@ async def _measure(
                 await sockets[-1].subscribe(FOLLOW, ids)
             await m.land(8, FAL_MODEL, previews=0)
             await asyncio.sleep(_SETTLE_SECONDS)
-            before = await read_usage(site, at=time.monotonic())
+            before = await read_usage(site)
             done = await _work(m, site.apis[-1].port, ids, seconds=seconds)
-            after = await read_usage(site, at=time.monotonic())
+            after = await read_usage(site)
             for one in sockets:
                 await one.close()
     used = after - before

@@ -14,6 +14,7 @@ from typing import Any, Final
 from pymongo import AsyncMongoClient
 
 from bench.documents import Record, Records
+from bench.usage import resident_bytes
 from domain.ids import ViewerId
 from edge.dev_tokens import DevelopmentIssuer
 from runtime.local_mongod import Mongod, find_mongod
@@ -60,7 +61,7 @@ class Server:
         return used / 1e9
 
     def megabytes(self) -> float:
-        return _megabytes_of(self.pid)
+        return resident_bytes(self.pid) / 2**20
 
     async def probe(self) -> dict[str, Any]:
         """Begin to watch its loop, or end it and return what was seen."""
@@ -179,12 +180,7 @@ async def _start(
     stack.push_async_callback(_stop, process)
     await _until_it_answers(port)
     token = DevelopmentIssuer(folder).token("bench") if name == "darkroom" else "-"
-    return Server(name, port, token, process.pid, folder, _megabytes_of(process.pid))
-
-
-def _megabytes_of(pid: int) -> float:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if "VmRSS" in line) / 1024
+    return Server(name, port, token, process.pid, folder, resident_bytes(process.pid) / 2**20)
 
 
 def _probe_of(folder: Path, name: str) -> Path:

@@ -1,6 +1,7 @@
 """What the processes of a site use: processor time, memory, and operations of the database."""
 
 import os
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -44,7 +45,8 @@ def _values(usage: Usage) -> list[float]:
     return list(asdict(usage).values())
 
 
-async def read_usage(site: Site, *, at: float) -> Usage:
+async def read_usage(site: Site) -> Usage:
+    at = time.monotonic()
     assert site.mongod.pid is not None
     counters = (await site.documents.command("serverStatus"))["opcounters"]
     return Usage(

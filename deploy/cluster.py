@@ -36,8 +36,6 @@ from tests.storage.places import make_bucket
 from tests.tools import find_tool
 
 ROOT: Final = Path(__file__).parents[1]
-READY_SECONDS: Final = 120
-STOP_SECONDS: Final = 30
 LANDED_SECONDS: Final = 60
 SCRAPED_SECONDS: Final = 60
 _PROGRAMS: Final = ("mongod", "nats-server", "ministack")

@@ -35,6 +35,7 @@ from tests.resilience.history import objections
 from tests.resilience.load import Load
 from tests.resilience.operators import Operator
 from tests.resilience.processes import Process, eventually
+from tests.resilience.storm import stop_and_restart
 from tests.storage.places import keys_in
 
 AWAY_SECONDS: Final = 6.0
@@ -85,10 +86,7 @@ class Trials:
         for process in processes:
             kill = self._hurt(process.name, process in self.cluster.workers)
             kill.stopped = True
-            kill.exit_code = await process.terminate()
-            kill.ended_after = time() - kill.at
-            await process.start()
-            kill.back_at = time()
+            await stop_and_restart(kill, process)
 
     async def _step_down(self) -> None:
         kill = self._hurt("primary", False, kind="mongod")
