@@ -20,7 +20,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from assembly.catalogue import load_caption_registry, load_registry, load_trusted_documents
 from assembly.objects import image_origins
-from assembly.traces import open_exporters
+from assembly.traces import find_exporters
 from bootstrap import Api, open_api
 from edge.dev_renewal import renewal_route
 from edge.dev_tokens import DevelopmentIssuer
@@ -59,7 +59,7 @@ def create_app(
         load_registry(settings)
     load_trusted_documents(settings)
     if settings.traces:
-        open_exporters()
+        find_exporters()
     if settings.default_caption_models:
         load_caption_registry(settings)
 

@@ -1,5 +1,6 @@
 """Opens the traces of a process, where its operators want some."""
 
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -9,11 +10,11 @@ from settings import Settings, SettingsError, variable_of
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
 
-Exporters: TypeAlias = "list[SpanExporter]"
+Exporters: TypeAlias = "list[Callable[[], SpanExporter]]"
 
 
-def open_exporters() -> Exporters:
-    """What spans are sent with. Raise SettingsError where it is not installed."""
+def find_exporters() -> Exporters:
+    """What opens what spans are sent with. Raise SettingsError where it is not installed."""
     variable = variable_of(Settings, "traces")
     try:
         from tracing import opening  # noqa: PLC0415 - most installations do not have it
@@ -21,13 +22,13 @@ def open_exporters() -> Exporters:
         needed = f"{variable} needs OpenTelemetry: requirements/otel.txt has to be installed."
         raise SettingsError([needed]) from error
     try:
-        return opening.open_exporters()
+        return opening.find_exporters()
     except opening.UnknownExporter as error:
         raise SettingsError([f"{variable}: {error}"]) from error
 
 
 async def open_tracer(stack: AsyncExitStack) -> Tracer:
-    exporters = open_exporters()
+    exporters = find_exporters()
     from tracing import opening  # noqa: PLC0415 - it is installed
 
     return await stack.enter_async_context(opening.open_tracer(exporters))

@@ -68,9 +68,9 @@ class GraphQLOverHTTP:
         *,
         show_ide: bool,
         call_when_blocked: CallWhenGone,
-        limits: Limits | None = None,
+        limits: Limits,
     ) -> None:
-        self._limits = limits or Limits()
+        self._limits = limits
         self._executor = executor
         self._call_when_blocked = call_when_blocked
         self._admission = admission

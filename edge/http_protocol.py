@@ -59,8 +59,6 @@ class HttpProtocol(HttpToolsProtocol):
     """Of the names and values that are complete, and of the URL."""
     _unparsed_bytes = 0
     """Fed to the parser since it last reported anything; it keeps incomplete names and values."""
-    _hosts = 0
-    """How many `Host` headers it has."""
     _refusal: _Refusal = _MALFORMED
     _stopped = False
     """Whether the rest of what the client sends is dropped."""
@@ -136,7 +134,7 @@ class HttpProtocol(HttpToolsProtocol):
             raise _Stop
         self._in_head = True
         self._head_began = self.loop.time()
-        self._head_bytes = self._unparsed_bytes = self._hosts = 0
+        self._head_bytes = self._unparsed_bytes = 0
         super().on_message_begin()
         self.scope["extensions"] = {}
 
@@ -154,7 +152,6 @@ class HttpProtocol(HttpToolsProtocol):
             return
         self._unparsed_bytes = 0
         self._head_bytes += len(name) + len(value)
-        self._hosts += name.lower() == b"host"
         limits = self._limits
         if self._head_bytes > limits.head_bytes or len(self.headers) >= limits.head_fields:
             self._stop(self._head_too_large)
@@ -166,7 +163,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._unparsed_bytes = 0
         self._unset_keepalive_if_required()
         # A proxy in front may have read the other one of two hosts.
-        is_named = self._hosts == 1 or (not self._hosts and self.parser.get_http_version() < "1.1")
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        is_named = hosts == 1 or (not hosts and self.parser.get_http_version() < "1.1")
         if not is_named or not self.url.isascii():
             self._stop(_MALFORMED)
         may_upgrade = self.parser.get_method() == b"GET" and self._is_answered()

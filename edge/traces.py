@@ -35,8 +35,8 @@ class FollowedRequests:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         trace = renamed(None, _read_headers(scope["headers"]))
         with following(trace, self._tracer):
-            if scope["type"] != "http":
-                # Its operations have spans: one for all of them would end with the socket.
+            if scope["type"] != "http" or self._tracer is None:
+                # A socket's operations have spans: one for all would end with the socket.
                 await self._app(scope, receive, _naming(send))
                 return
             facts = {"http.request.method": scope["method"], "http.route": route_of(scope["path"])}
@@ -48,7 +48,7 @@ def _naming(send: Send, answering: Span | None = None) -> Send:
     async def name(message: Message) -> None:
         if message["type"] in {"http.response.start", "websocket.accept"}:
             message["headers"] = [*message.get("headers", ()), *_write_headers()]
-            if answering is not None and "status" in message:
+            if answering is not None:
                 answering.add({"http.response.status_code": message["status"]})
         await send(message)
 
@@ -72,8 +72,9 @@ def find_names(payload: Mapping[str, Any] | None) -> Mapping[str, str]:
     case.
     """
     lowered = ((name.lower(), value) for name, value in (payload or {}).items())
-    wanted = {_ID, _PARENT}
-    return {name: value for name, value in lowered if name in wanted and isinstance(value, str)}
+    return {
+        name: value for name, value in lowered if name in (_ID, _PARENT) and isinstance(value, str)
+    }
 
 
 def renamed(trace: Trace | None, names: Mapping[str, str]) -> Trace:

@@ -103,9 +103,10 @@ class ObservedClaims(MongoClaimRepository):
         ended = await super()._end(query, slot, which, error)
         for one in ended:
             # Others are cancelled for want of a caption.
-            outcome = error.code.value if one["slot"] == slot else OutputStatus.CANCELLED.value
             if one["images"]:
                 outcome = OutputStatus.COMPLETED.value
+            else:
+                outcome = error.code.value if one["slot"] == slot else OutputStatus.CANCELLED.value
             provider = provider_of(one["model"], *self._registries)
             self._metrics.outputs_ended.labels(provider, outcome).inc()
         return ended
@@ -134,10 +135,11 @@ class ObservedOutputs(MongoOutputRepository):
         self, viewer_id: ViewerId, parent_id: ParentId, slots: Iterable[int]
     ) -> Parent | None:
         parent = await super().cancel(viewer_id, parent_id, slots)
-        for output in parent.entries if parent is not None else ():
-            is_now = parent is not None and output.completed_at == parent.updated_at
-            # Of which some images have landed is completed.
-            if not output.unfinished and is_now:
+        if parent is None:
+            return None
+        for output in parent.entries:
+            # One of which some images have landed is completed.
+            if not output.unfinished and output.completed_at == parent.updated_at:
                 provider = provider_of(output.model_id, *self._registries)
                 self._metrics.outputs_ended.labels(provider, output.status.value).inc()
         return parent

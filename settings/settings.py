@@ -24,17 +24,6 @@ NEEDED_IN_PRODUCTION: Final = (
     "token_issuer",
 )
 WORKER_GRACE_SECONDS: Final = 200.0
-ONLY_IN_PRODUCTION: Final = (
-    "jwks_url",
-    "token_issuer",
-    "token_audience",
-    "token_authorized_parties",
-    "token_algorithms",
-    "token_max_seconds",
-    "studio_client_id",
-    "studio_scopes",
-    "studio_sign_in_urls",
-)
 _LOCAL_ORIGINS = (
     "http://localhost",
     "http://localhost:*",
@@ -134,8 +123,8 @@ class Settings(
                     "development anyone could issue tokens: use 127.0.0.1, or set "
                     f"{PREFIX}ENVIRONMENT=production."
                 )
-            for name in ONLY_IN_PRODUCTION:
-                if getattr(self, name) != type(self).model_fields[name].default:
+            for name, field in IdentitySettings.model_fields.items():
+                if getattr(self, name) != field.default:
                     yield (
                         f"{variable(name)} has no effect in development: leave it out, or set "
                         f"{PREFIX}ENVIRONMENT=production."

@@ -101,8 +101,4 @@ Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_at_commas)]
 """Separated by commas."""
 TokenAlgorithms = Annotated[tuple[TokenAlgorithm, ...], NoDecode, BeforeValidator(_split_at_commas)]
 InLowerCase = BeforeValidator(_lower)
-HttpsUrls = Annotated[
-    tuple[Annotated[str, AfterValidator(_https_url)], ...],
-    NoDecode,
-    BeforeValidator(_split_at_commas),
-]
+HttpsUrls = Annotated[tuple[HttpsUrl, ...], NoDecode, BeforeValidator(_split_at_commas)]

@@ -8,7 +8,7 @@ true: a collector that is away, or that hangs, costs nobody anything but its spa
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import entry_points
 from typing import Final
@@ -30,26 +30,28 @@ class UnknownExporter(Exception):
     """The message is a sentence for operators."""
 
 
-def open_exporters() -> list[SpanExporter]:
-    """What `OTEL_TRACES_EXPORTER` lists. Raise UnknownExporter."""
+def find_exporters() -> list[Callable[[], SpanExporter]]:
+    """What opens each that `OTEL_TRACES_EXPORTER` lists. Raise UnknownExporter."""
     names = [name.strip() for name in os.environ.get("OTEL_TRACES_EXPORTER", "otlp").split(",")]
-    return [_open_exporter(name) for name in names if name not in {"", "none"}]
+    return [_find_exporter(name) for name in names if name not in {"", "none"}]
 
 
 @asynccontextmanager
-async def open_tracer(exporters: Iterable[SpanExporter]) -> AsyncIterator[OpenTelemetryTracer]:
+async def open_tracer(
+    exporters: Iterable[Callable[[], SpanExporter]],
+) -> AsyncIterator[OpenTelemetryTracer]:
     """Send spans until the block ends, from threads of their own."""
     resource = Resource({SERVICE_NAME: "darkroom"}).merge(OTELResourceDetector().detect())
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    for exporter in exporters:
-        provider.add_span_processor(BatchSpanProcessor(exporter))
+    for open_exporter in exporters:
+        provider.add_span_processor(BatchSpanProcessor(open_exporter()))
     try:
         yield OpenTelemetryTracer(provider.get_tracer("darkroom"))
     finally:
         await _shut_down(provider)
 
 
-def _open_exporter(name: str) -> SpanExporter:
+def _find_exporter(name: str) -> Callable[[], SpanExporter]:
     if name == "otlp":
         protocol = (
             os.environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")
@@ -60,7 +62,7 @@ def _open_exporter(name: str) -> SpanExporter:
     found = list(entry_points(group=_EXPORTERS, name=name))
     if not found:
         raise UnknownExporter(f"There is no exporter {name} of traces: is its package installed?")
-    exporter: SpanExporter = found[0].load()()
+    exporter: Callable[[], SpanExporter] = found[0].load()
     return exporter
 
 

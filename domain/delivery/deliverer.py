@@ -97,34 +97,13 @@ class Deliverer:
     async def _deliver(self, held: HeldWebhook) -> None:
         """Deliver what is due to one webhook, for a while."""
         try:
-            sender = _TracedSender(self._sender, self._tracer)
-            await _Round(held, self._outbox, sender, rules=self._rules).run()
+            await _Round(
+                held, self._outbox, self._sender, rules=self._rules, tracer=self._tracer
+            ).run()
         except* Overloaded:
             pass  # its lease expires, and it is taken again
         except* Exception:
             log.exception("deliveries failed unexpectedly", extra={"webhook_id": held.id})
-
-
-class _TracedSender(WebhookSender):
-    """Sends in the trace of what is sent."""
-
-    def __init__(self, sender: WebhookSender, tracer: Tracer | None) -> None:
-        self._sender = sender
-        self._tracer = tracer
-
-    async def find_problem(self, url: str) -> str | None:
-        return await self._sender.find_problem(url)
-
-    async def send(self, held: HeldWebhook, message: Message) -> Answer:
-        facts = {"darkroom.delivery.id": message.id, "darkroom.event": message.event.type}
-        with (
-            following(message.trace, self._tracer),
-            span("webhook", facts, outwards=True) as sending,
-        ):
-            answer = await self._sender.send(held, message)
-            if not answer.delivered:
-                sending.fail("not delivered")
-            return answer
 
 
 class _Round:
@@ -137,11 +116,13 @@ class _Round:
         sender: WebhookSender,
         *,
         rules: DeliveryRules,
+        tracer: Tracer | None,
     ) -> None:
         self._held = held
         self._outbox = outbox
         self._sender = sender
         self._rules = rules
+        self._tracer = tracer
         self._failing = held.failing
         self._is_lost = False
         self._has_failed = False
@@ -182,10 +163,22 @@ class _Round:
 
     async def _attempt(self, message: Message) -> Answer:
         try:
-            return await self._sender.send(self._held, message)
+            return await self._send(message)
         except Exception:
             log.exception("webhook not sent", extra={"webhook_id": self._held.id})
             return _INTERNAL
+
+    async def _send(self, message: Message) -> Answer:
+        """Send it in the trace of what it tells of."""
+        facts = {"darkroom.delivery.id": message.id, "darkroom.event": message.event.type}
+        with (
+            following(message.trace, self._tracer),
+            span("webhook", facts, outwards=True) as sending,
+        ):
+            answer = await self._sender.send(self._held, message)
+            if not answer.delivered:
+                sending.fail("not delivered")
+            return answer
 
     async def _record(self, message: Message, answer: Answer) -> bool:
         """Whether the next message of the subject may be sent."""

@@ -59,7 +59,7 @@ from storage.mongo.output_updates import (
     set_on_outputs,
     versioned,
 )
-from storage.mongo.outputs import preview_document, report_changes
+from storage.mongo.outputs import error_document, preview_document, report_changes
 from storage.mongo.parents import end_outputs, read_parent
 from storage.mongo.traces import read_trace
 from storage.mongo.transaction import Abort, Transaction
@@ -307,8 +307,8 @@ class MongoClaimRepository:
         """End an output as failed. Return it and all that have ended with it, as they stood; none
         if nothing matches the query.
         """
-        stored = {"code": error.code.value, "retryable": error.retryable}
-        update = ending(which, {"status": "FAILED", "error": {"$literal": stored}})
+        failed = {"status": "FAILED", "error": {"$literal": error_document(error)}}
+        update = ending(which, failed)
 
         async def work(transaction: Transaction) -> list[Document]:
             return await end_outputs(transaction, query, slots=[slot], update=update)

@@ -19,8 +19,9 @@ async def take_some_back(
     if turns:
         await transaction.turns.delete_many({"_id": {"$in": turns}, "ownerId": viewer_id})
         return [], False
-    if await _find_ids(transaction, "posts", made, limit=1):
-        return await _delete_a_post(transaction, viewer_id, made), False
+    # The viewer has seen it, and may have something run for it: one post at a time.
+    for post_id in await _find_ids(transaction, "posts", made, limit=1):
+        return await _delete_post(transaction, viewer_id, PostId(post_id)), False
     albums = await _find_ids(transaction, "albums", made, limit=limit)
     if albums:
         entries: Document = {"ownerId": viewer_id, "albumId": {"$in": albums}}
@@ -30,17 +31,13 @@ async def take_some_back(
     return await _delete_images(transaction, viewer_id, made, limit=limit)
 
 
-async def _delete_a_post(
-    transaction: Transaction, viewer_id: ViewerId, made: Document
-) -> list[str]:
-    """The viewer has seen it, and may have something run for it: one post at a time."""
-    [post_id] = await _find_ids(transaction, "posts", made, limit=1)
+async def _delete_post(transaction: Transaction, viewer_id: ViewerId, post_id: PostId) -> list[str]:
     return await delete_parents(
         transaction,
         viewer_id,
         {"_id": post_id, "ownerId": viewer_id},
         among=transaction.posts,
-        besides=PostId(post_id),
+        besides=post_id,
         keep_images=True,
     )
 

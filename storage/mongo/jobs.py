@@ -16,6 +16,7 @@ from storage.mongo.accounts import touch_account
 from storage.mongo.collections import UNFINISHED_JOB, Document
 from storage.mongo.database import Database, repository
 from storage.mongo.output_rules import from_now
+from storage.mongo.outputs import error_document
 from storage.mongo.periodic import surely_over
 from storage.mongo.transaction import Abort, Transaction
 
@@ -178,10 +179,6 @@ def ending(status: OutputStatus, *, kept: timedelta, **more: object) -> list[Doc
 def giving_up(error: GenerationError) -> list[Document]:
     failure = {"$ifNull": ["$failure", {"$literal": error_document(error)}]}
     return [{"$set": {"progress": None, "failure": failure}}]
-
-
-def error_document(error: GenerationError) -> Document:
-    return {"code": error.code.value, "retryable": error.retryable}
 
 
 def read_error(document: Document) -> GenerationError:

@@ -132,6 +132,10 @@ class StoredError(Stored, GenerationError):
     }
 
 
+def error_document(error: GenerationError) -> Document:
+    return {"code": error.code.value, "retryable": error.retryable}
+
+
 class StoredReference(Stored, Reference):
     __slots__ = ("companion", "record")
     kind = Reference
@@ -326,7 +330,7 @@ def imported_output(output: Output) -> Document:
         "drift": _drift_document(output.drift),
         "text": output.text,
         "usage": usage_document(output.usage),
-        "error": error and {"code": error.code.value, "retryable": error.retryable},
+        "error": error and error_document(error),
         "runs": [],
         "creditsReserved": 0,
         "creditsCharged": 0,

@@ -80,23 +80,24 @@ async def _may_build(database: AsyncDatabase[Document]) -> bool:
 
 
 async def _build(database: AsyncDatabase[Document], missing: Missing) -> None:
-    existing = set(await database.list_collection_names())
     with pymongo.timeout(BUILD_SECONDS):
         for name, indexes in missing.items():
             for retired in RETIRED_INDEXES.get(name, ()):
                 with suppress(OperationFailure):  # there is none
                     await database[name].drop_index(retired)
-            if name not in existing:
-                await _create(database, name)
-            elif indexes:
+            is_new = await _create(database, name)
+            if indexes and not is_new:
                 log.info("building indexes", collection=name, count=len(indexes))
             if indexes:
                 await database[name].create_indexes(list(indexes))
 
 
-async def _create(database: AsyncDatabase[Document], name: str) -> None:
+async def _create(database: AsyncDatabase[Document], name: str) -> bool:
+    """Return False where it is there already, of which another process may have been first."""
     try:
         await database.create_collection(name, check_exists=False)
     except OperationFailure as error:
-        if error.code != _NAMESPACE_EXISTS:  # another process came first
+        if error.code != _NAMESPACE_EXISTS:
             raise
+        return False
+    return True

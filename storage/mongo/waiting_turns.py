@@ -16,7 +16,7 @@ from storage.mongo.images import hold_images
 from storage.mongo.model_stats import count_asked
 from storage.mongo.outbox import announce_ends
 from storage.mongo.output_updates import WRITTEN, beginning
-from storage.mongo.outputs import new_parent
+from storage.mongo.outputs import error_document, new_parent
 from storage.mongo.transaction import Abort, Transaction
 from storage.mongo.turns import read_turn
 
@@ -64,7 +64,7 @@ class MongoWaitingTurnRepository:
         self, viewer_id: ViewerId, turn_id: TurnId, failure: GenerationError | None
     ) -> Turn | None:
         status = TurnStatus.FAILED if failure else TurnStatus.CANCELLED
-        error = failure and {"code": failure.code.value, "retryable": failure.retryable}
+        error = failure and error_document(failure)
         changes: Document = {"status": status.value, "failure": error, "completedAt": "$$NOW"}
 
         async def work(transaction: Transaction) -> Turn:
