@@ -151,20 +151,25 @@ class Loaders:
 
     async def turn_that_made(self, image: Image) -> Turn | None:
         if self.scope is not None:
-            within = output_within(image, self.scope)
-            has_it = await self.output_that_made(image) is not None
-            return await self.turn.load(within[0]) if within and has_it else None
+            made = await self._made_within(image, self.scope)
+            return made[0] if made else None
         turn_id = as_turn_id(parent_of_output(image.output_id)[0]) if image.output_id else None
         return await self.turn.load(turn_id) if turn_id else None
 
     async def output_that_made(self, image: Image) -> Output | None:
-        if self.scope is None:
-            return await self.output(image.output_id) if image.output_id else None
-        within = output_within(image, self.scope)
+        if self.scope is not None:
+            made = await self._made_within(image, self.scope)
+            return made[1] if made else None
+        return await self.output(image.output_id) if image.output_id else None
+
+    async def _made_within(self, image: Image, scope: ShareScope) -> tuple[Turn, Output] | None:
+        """The turn of a share that has the image, and the output."""
+        within = output_within(image, scope)
         turn = await self.turn.load(within[0]) if within else None
         output = turn.output(within[1]) if turn and within else None
-        has_it = output is not None and any(one.id == image.id for one in output.images)
-        return output if has_it else None
+        if turn is None or output is None or all(one.id != image.id for one in output.images):
+            return None
+        return turn, output
 
     def _make(
         self,
