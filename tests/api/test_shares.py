@@ -579,11 +579,6 @@ async def test_all_else_is_closed(darkroom: Darkroom, client: GraphQLClient, que
 # ---------------------------------------------------------------- live
 
 
-async def follow_by_socket(client: GraphQLClient, token: str) -> list[Data]:
-    async with client.subscribe(FOLLOW_SHARED, token=token) as updates:
-        return [await updates.next()]
-
-
 async def test_anyone_follows_it_live_over_a_socket(
     darkroom: Darkroom, client: GraphQLClient
 ) -> None:

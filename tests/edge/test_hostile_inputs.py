@@ -16,13 +16,12 @@ from graphql import (
     is_enum_type,
     is_input_object_type,
     is_leaf_type,
-    is_required_argument,
-    is_required_input_field,
 )
 
 from edge.dev_tokens import DevelopmentIssuer
 from edge.execution import executable_schema
 from tests.edge.hostile import an_api, others_are_served
+from tests.edge.schema_calls import a_value, calls_of
 from tests.resilience.processes import Api
 
 LONG: Final = 240_000
@@ -44,24 +43,6 @@ ITEMS: Final = (0, 101, 250, 20_000)
 MAX_ANSWER_BYTES: Final = 64 * 1024
 
 
-def a_value(kind: GraphQLInputType) -> Any:
-    """One that is valid, and as short as can be."""
-    match kind:
-        case GraphQLNonNull():
-            return a_value(kind.of_type)
-        case GraphQLList():
-            return [a_value(kind.of_type)]
-    if is_input_object_type(kind):
-        return {
-            name: a_value(field.type)
-            for name, field in kind.fields.items()
-            if is_required_input_field(field) or name in ("selectedModels", "modelId")
-        }
-    if is_enum_type(kind):
-        return next(iter(kind.values))
-    return {"Int": 1, "Boolean": True}.get(get_named_type(kind).name, "local-ink")
-
-
 def hostile_values(kind: GraphQLInputType) -> Iterator[Any]:
     match kind:
         case GraphQLNonNull():
@@ -79,31 +60,11 @@ def hostile_values(kind: GraphQLInputType) -> Iterator[Any]:
             yield from STRINGS.values()
 
 
-def selection_of(field: GraphQLField) -> str:
-    kind = get_named_type(field.type)
-    if is_leaf_type(kind):
-        return ""
-    if not isinstance(kind, GraphQLObjectType):
-        return "{ __typename }"
-    shown = {name for name in ("userErrors", "credits") if name in kind.fields} or {"__typename"}
-    return f"{{ {' '.join(sorted(shown)).replace('userErrors', 'userErrors { message }')} }}"
-
-
 def operations_of(name: str, field: GraphQLField, around: str) -> Iterator[dict[str, Any]]:
     """Each with one hostile value. `around` names the place of the field, as `$field`."""
-    required = {
-        name: a_value(argument.type)
-        for name, argument in field.args.items()
-        if is_required_argument(argument)
-    }
-    for argued, argument in field.args.items():
-        for value in hostile_values(argument.type):
-            variables = {**required, argued: value}
-            declared = ", ".join(f"${one}: {field.args[one].type}" for one in variables)
-            given = ", ".join(f"{one}: ${one}" for one in variables)
-            asked = f"{name}({given}) {selection_of(field)}"
-            document = around.replace("$declared", declared).replace("$field", asked)
-            yield {"query": document, "variables": variables}
+    for call in calls_of(name, field, hostile_values):
+        document = around.replace("$declared", call.declared).replace("$field", call.text)
+        yield {"query": document, "variables": call.variables}
 
 
 def fields() -> Iterator[tuple[str, GraphQLField, str]]:

@@ -15,7 +15,6 @@ from graphql import (
     GraphQLNonNull,
     get_named_type,
     is_input_object_type,
-    is_required_argument,
 )
 from websockets.exceptions import ConnectionClosed
 
@@ -24,7 +23,7 @@ from tests.api.posts import generate
 from tests.api.test_webhooks import a_webhook
 from tests.clients import Data, GraphQLClient
 from tests.conftest import Darkroom
-from tests.edge.test_hostile_inputs import a_value, selection_of
+from tests.edge.schema_calls import a_value, calls_of
 from tests.operations import conversation_with
 from tests.promises.figures import count
 from tests.resilience.scale import SEED
@@ -78,18 +77,9 @@ def operations() -> Iterator[Asked]:
 
 
 def _about(kind: str, name: str, field: GraphQLField) -> Iterator[Asked]:
-    required = {
-        one: a_value(argument.type)
-        for one, argument in field.args.items()
-        if is_required_argument(argument)
-    }
-    for argued, argument in field.args.items():
-        for value in places_of(argument.type):
-            variables = {**required, argued: value}
-            declared = ", ".join(f"${one}: {field.args[one].type}" for one in variables)
-            given = ", ".join(f"{one}: ${one}" for one in variables)
-            document = f"{kind}({declared}) {{ {name}({given}) {selection_of(field)} }}"
-            yield Asked(name, document, json.dumps(variables), kind == "subscription")
+    for call in calls_of(name, field, places_of):
+        document = f"{kind}({call.declared}) {{ {call.text} }}"
+        yield Asked(name, document, json.dumps(call.variables), kind == "subscription")
 
 
 @dataclass(frozen=True, slots=True)
