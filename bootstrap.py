@@ -42,9 +42,7 @@ from edge.persisted import PersistedDocuments
 from edge.token_keys import FetchedKeys
 from metrics.series import Metrics
 from schema.services import Services
-from settings import (
-    Settings,
-)
+from settings import Settings
 from storage.imaging.sandbox import UploadSandbox
 from storage.mongo.database import Database
 from storage.mongo.documents import MongoDocumentRepository

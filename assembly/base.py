@@ -28,10 +28,7 @@ from outbound.webhooks import HttpWebhookSender
 from providers.local.provider import LocalProvider
 from providers.local.writer import LocalWriter, compose_caption
 from providers.rehearsal import RehearsalProvider, RehearsalWriter
-from settings import (
-    Settings,
-    SettingsError,
-)
+from settings import Settings, SettingsError
 from storage.mongo.database import Database, open_database
 from storage.mongo.images import MongoImageRepository
 from storage.mongo.model_availability import MongoModelAvailabilityRepository

@@ -17,11 +17,7 @@ from providers.catalogue import (
     load_catalogue,
 )
 from providers.own_catalogue import OwnCatalogue, OwnCatalogueError, read_own_catalogue
-from settings import (
-    Settings,
-    SettingsError,
-    variable_of,
-)
+from settings import Settings, SettingsError, variable_of
 
 log = structlog.get_logger(__name__)
 

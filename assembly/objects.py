@@ -12,12 +12,7 @@ from domain.ports.objects import Objects
 from domain.signing import Signer
 from edge.signed_objects import signed_object_routes
 from edge.signed_uploads import signed_upload_routes
-from settings import (
-    Settings,
-    SettingsError,
-    origin_pattern,
-    variable_of,
-)
+from settings import Settings, SettingsError, origin_pattern, variable_of
 from storage.objects.folder import FolderObjectStore
 
 if TYPE_CHECKING:

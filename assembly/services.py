@@ -41,9 +41,7 @@ from metrics.storage import (
 )
 from metrics.updates import ObservedFeed, UpdateMetrics
 from schema.services import Services
-from settings import (
-    Settings,
-)
+from settings import Settings
 from storage.imaging.samples import load_samples
 from storage.mongo.accounts import MongoAccountRepository
 from storage.mongo.albums import MongoAlbumRepository
