@@ -95,6 +95,27 @@ class Listener:
         self._changed.set()
 
 
+class _Subscribed:
+    """A context that takes little memory: there is one for each subscriber."""
+
+    __slots__ = ("_channels", "_subscriber")
+
+    def __init__(self, channels: dict[ConversationId, TurnChannel], subscriber: Subscriber) -> None:
+        self._channels = channels
+        self._subscriber = subscriber
+
+    def __enter__(self) -> Subscriber:
+        self._subscriber.channel.subscribers.add(self._subscriber)
+        return self._subscriber
+
+    def __exit__(self, *_: object) -> None:
+        subscriber, channel = self._subscriber, self._subscriber.channel
+        channel.subscribers.discard(subscriber)
+        subscriber.receive = None
+        if not channel.subscribers:
+            del self._channels[channel.conversation_id]
+
+
 class Hub:
     def __init__(
         self,
@@ -137,25 +158,14 @@ class Hub:
         finally:
             await _end(tasks)
 
-    @contextmanager
-    def subscribe(
-        self, conversation_id: ConversationId
-    ) -> Iterator[tuple[TurnChannel, Subscriber]]:
+    def subscribe(self, conversation_id: ConversationId) -> AbstractContextManager[Subscriber]:
         """Subscribe to a conversation's turns. Every change after this call is offered, so: first
         subscribe, then read.
         """
         channel = self._channels.get(conversation_id)
         if channel is None:
             channel = self._channels[conversation_id] = TurnChannel(conversation_id, self._cursors)
-        subscriber = Subscriber(channel)
-        channel.subscribers.add(subscriber)
-        try:
-            yield channel, subscriber
-        finally:
-            channel.subscribers.discard(subscriber)
-            subscriber.receive = None
-            if not channel.subscribers:
-                del self._channels[conversation_id]
+        return _Subscribed(self._channels, Subscriber(channel))
 
     @contextmanager
     def listen(self, subject: Subject) -> Iterator[Listener]:
