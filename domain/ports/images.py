@@ -6,6 +6,7 @@ from typing import Protocol
 from domain.ids import ImageId, ModelId, ViewerId
 from domain.images import ImageOrigin, ImageRecord, KeptImages
 from domain.pages import Page, PageRequest
+from domain.stored import Wanted
 
 
 class ImageRepository(Protocol):
@@ -22,8 +23,11 @@ class ImageRepository(Protocol):
         origin: ImageOrigin | None,
         model_id: ModelId | None,
         words: Sequence[str] = (),
+        wanted: Wanted | None = None,
     ) -> Page[ImageRecord]:
-        """Newest first. Only those whose prompt has words that begin with each of these."""
+        """Newest first. Only those whose prompt has words that begin with each of these. Attributes
+        of the images that are not wanted need not be there.
+        """
 
     async def set_favourite(
         self, viewer_id: ViewerId, ids: Collection[ImageId], favourite: bool
