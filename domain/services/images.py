@@ -9,7 +9,7 @@ from domain.execution.image_writer import ImageWriter
 from domain.ids import ImageId, ModelId, parse_image_id, parse_upload_id
 from domain.images import Image, ImageOrigin, ImageRecord
 from domain.pages import Page, PageRequest
-from domain.ports.repositories import ImageRepository
+from domain.ports.images import ImageRepository
 from domain.references import MAX_MANUAL_REFERENCES, Reference, ReferenceOrigin
 from domain.refusals import Refusals
 from domain.stored import Wanted
