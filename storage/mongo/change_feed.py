@@ -149,28 +149,35 @@ class _Position:
 async def _read(
     stream: AsyncChangeStream[RawBSONDocument], position: _Position
 ) -> AsyncIterator[Change | HistoryLost]:
-    while stream.alive:
-        event = await stream.try_next()
+    invalidated = False
+    try:
+        while stream.alive:
+            event = await stream.try_next()
+            if event is None:
+                continue
+            operation = event["operationType"]
+            if operation == "invalidate":
+                invalidated = True
+                return
+            # Where a collection was dropped or renamed, anything may have changed.
+            yield _change_of(event, operation) if operation in _WRITES else HistoryLost()
+    finally:
+        # Each look at it makes a deep copy, which takes longer than all that is done of an event.
         position.reached(stream.resume_token)
-        if event is None:
-            continue
-        operation = event["operationType"]
-        if operation == "invalidate":
+        if invalidated:
             position.invalidated()
-            return
-        if operation not in _WRITES:
-            # A collection was dropped or renamed: anything may have changed.
-            yield HistoryLost()
-            continue
-        document = event.get("fullDocument")
-        yield Change(
-            kind=_KINDS[event["collection"]],
-            id=str(event["documentId"]),
-            deleted=operation == "delete",
-            cluster_time=to_cluster_time(event["clusterTime"]),
-            read_turn=None if document is None else partial(_read_turn, document),
-            written_at=event.get("writtenAt"),
-        )
+
+
+def _change_of(event: RawBSONDocument, operation: str) -> Change:
+    document = event.get("fullDocument")
+    return Change(
+        kind=_KINDS[event["collection"]],
+        id=str(event["documentId"]),
+        deleted=operation == "delete",
+        cluster_time=to_cluster_time(event["clusterTime"]),
+        read_turn=None if document is None else partial(_read_turn, document),
+        written_at=event.get("writtenAt"),
+    )
 
 
 def _read_turn(document: RawBSONDocument) -> Turn:
