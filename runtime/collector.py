@@ -3,13 +3,11 @@
 import gc
 from typing import Final
 
-_YOUNG: Final = 20_000
+_YOUNG: Final = 10_000
 """How many more objects are made than freed before the young ones are looked through."""
-_OLDER: Final = 4
-"""A pass over what has survived looks at this many times as much: it stops the event loop for about
-20 ms while many connect at once, instead of 100 ms with 20.
-"""
-_OLDEST: Final = 250
+_OLDER: Final = 3
+"""After how many times as much those that have survived are looked through, once more."""
+_OLDEST: Final = 500
 """A full collection looks at every object of every subscriber, and stops the event loop for it."""
 
 
