@@ -6,8 +6,11 @@ it is at the time of the event or later. It stays in bytes until somebody asks f
 process hears of every turn and has listeners to few. Of other changes only the ids are brought.
 """
 
-from collections.abc import AsyncIterator, Mapping
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
+from time import monotonic
 from typing import Any, Final
 
 import bson
@@ -68,6 +71,13 @@ _PIPELINE: Final[list[Mapping[str, Any]]] = [
     },
 ]
 _MAX_AWAIT_MS: Final = 1_000
+TOGETHER_SECONDS: Final = 0.01
+"""How long the feed waits before a read while events come fast. A read takes as much of a processor
+as some ten events do, so that one for each event would be most of what a busy process does.
+"""
+FAST_EVENTS: Final = 16
+FAST_SECONDS: Final = 0.2
+"""Events come fast where so many came in this time."""
 _AFTER_ERRORS: Final = RetryPolicy(first_pause_seconds=0.05, longest_pause_seconds=0.25)
 """One stream for each process: to ask often costs little, and subscribers hear nothing meanwhile.
 """
@@ -149,12 +159,16 @@ class _Position:
 async def _read(
     stream: AsyncChangeStream[RawBSONDocument], position: _Position
 ) -> AsyncIterator[Change | HistoryLost]:
-    invalidated = False
+    invalidated, pace = False, Pace()
     try:
         while stream.alive:
+            # What has been read already waits for nothing.
+            if pace.is_fast and not stream._cursor._has_next():
+                await asyncio.sleep(TOGETHER_SECONDS)
             event = await stream.try_next()
             if event is None:
                 continue
+            pace.count()
             operation = event["operationType"]
             if operation == "invalidate":
                 invalidated = True
@@ -166,6 +180,23 @@ async def _read(
         position.reached(stream.resume_token)
         if invalidated:
             position.invalidated()
+
+
+class Pace:
+    """Whether events come so fast that it is better to read several together."""
+
+    def __init__(self, now: Callable[[], float] = monotonic) -> None:
+        self._now = now
+        self._times: deque[float] = deque(maxlen=FAST_EVENTS)
+
+    def count(self) -> None:
+        """An event has come."""
+        self._times.append(self._now())
+
+    @property
+    def is_fast(self) -> bool:
+        times = self._times
+        return len(times) == FAST_EVENTS and self._now() - times[0] < FAST_SECONDS
 
 
 def _change_of(event: RawBSONDocument, operation: str) -> Change:
