@@ -152,8 +152,9 @@ class OperationExecutor:
         self._executor_class = executable_schema().execution_context_class
         self._pace = Pace()
         self._paced_class = _paced(self._executor_class, self._pace)
-        self._thread = SideThread()
-        self._documents = Documents(self._schema, self._thread)
+        self.thread = SideThread()
+        """For what would hold up the event loop."""
+        self._documents = Documents(self._schema, self.thread)
         self._compiler = Compiler(executable_schema())
         self._shared = SharedAnswers()
         self.counts: Counter[str] = Counter()
@@ -415,7 +416,7 @@ class OperationExecutor:
     ) -> ExecutionResult | AsyncGenerator[ExecutionResult, None]:
         """Run a query or mutation to its end, or open the stream of a subscription."""
         if plan.cost.is_introspection:
-            return await self._thread.call(
+            return await self.thread.call(
                 request.scope.key, lambda: self._introspect(plan, request)
             )
         if plan.cost.values > VALUES_AT_ONCE:
@@ -507,7 +508,7 @@ class OperationExecutor:
         is_known = self._compiler.has_compiled(plan.document, plan.operation, variables)
         if is_known or not plan.document.is_long:
             return compiling()
-        return await self._thread.call(request.scope.key, compiling)
+        return await self.thread.call(request.scope.key, compiling)
 
 
 def _paced(executor_class: type[Executor[Any]], pace: Pace) -> type[Executor[Any]]:

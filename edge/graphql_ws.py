@@ -29,6 +29,7 @@ from edge.capacity import Tally
 from edge.errors import ErrorBody, internal_error
 from edge.execution import OperationExecutor
 from edge.frames import Frames, frames_of, text_frame
+from edge.json_input import AT_ONCE_BYTES
 from edge.outcomes import Outcome, Result, Streaming, read_results
 from edge.rates import RateLimit
 from edge.result_streams import CallWhenGone
@@ -230,7 +231,7 @@ class _Socket:
                 if self._messages.is_exceeded(asyncio.get_running_loop().time()):
                     await self._close(Close.POLICY_VIOLATION, "Too many messages")
                     return
-                await self._handle(read_message(event.get("text")))
+                await self._handle(await self._read(event.get("text")))
         except InvalidMessage as invalid:
             await self._close(Close.INVALID_MESSAGE, str(invalid))
         except WebSocketDisconnect:
@@ -240,6 +241,11 @@ class _Socket:
             await self._close(Close.INTERNAL_ERROR, "Internal error")
         finally:
             await self._end_tasks()
+
+    async def _read(self, text: str | None) -> Message:
+        if text is None or len(text) <= AT_ONCE_BYTES:
+            return read_message(text)
+        return await self._executor.thread.call(self._address, partial(read_message, text))
 
     async def _handle(self, message: Message) -> None:
         match message:
