@@ -492,6 +492,9 @@ class AccountRepository(Protocol):
     async def grant(self, viewer_id: ViewerId, credits: int, *, key: str) -> Account | None:
         """Add credits; None if the viewer has been granted credits under this key before."""
 
+    async def limit_days(self, viewer_id: ViewerId, credits: int | None) -> bool:
+        """Let the viewer spend so much on a day, or all there is. False if there is no account."""
+
     async def list_days(self, viewer_id: ViewerId, *, limit: int) -> Sequence[CreditsOfDay]:
         """What was moved on each day with movements, the latest day first."""
 
