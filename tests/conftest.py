@@ -136,7 +136,13 @@ async def _empty(database: AsyncDatabase[dict[str, object]]) -> bool:
     names = await database.list_collection_names()
     if sorted(names) != sorted(COLLECTIONS):
         return False
-    await asyncio.gather(*(database[name].delete_many({}) for name in names))
+    # Most are empty: to ask at once which are not takes a third of the time of emptying all.
+    stages: list[dict[str, Any]] = []
+    for name in names:
+        named: list[dict[str, Any]] = [{"$limit": 1}, {"$project": {"_id": {"$literal": name}}}]
+        stages += [{"$unionWith": {"coll": name, "pipeline": named}}] if stages else named
+    async with await database[names[0]].aggregate(stages) as filled:
+        await asyncio.gather(*[database[str(one["_id"])].delete_many({}) async for one in filled])
     return True
 
 
