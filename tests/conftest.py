@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import pymongo.monitoring
 import pytest
+import structlog
 from pydantic import SecretStr
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
@@ -252,6 +253,7 @@ _shard_keys = ShardKeys()
 def pytest_configure() -> None:
     _restore_signals()
     _keep_files_in_memory()
+    _write_plain_tracebacks()
     pymongo.monitoring.register(_shard_keys)
 
 
@@ -296,6 +298,15 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def _write_plain_tracebacks() -> None:
+    """As the product does. With the values of variables, as structlog has it, one takes seconds."""
+    *others, _ = structlog.get_config()["processors"]
+    plain = structlog.dev.ConsoleRenderer(
+        colors=False, exception_formatter=structlog.dev.plain_traceback
+    )
+    structlog.configure(processors=[*others, plain])
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
