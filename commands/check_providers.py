@@ -18,6 +18,7 @@ from typing import Final
 import structlog
 
 from assembly.image_tools import ImageTools, open_image_tools
+from commands.opened import run_with_settings
 from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.generation import Delivery, GenerationRequest, SilentObserver
 from domain.images import Rendition
@@ -26,14 +27,12 @@ from domain.outputs import GenerationError
 from domain.ports.providers import Provider
 from providers.catalogue import load_catalogue
 from providers.http import quote
-from runtime.lifecycle import CANNOT_START, FAILED, STOPPED, CannotStart, complain
+from runtime.lifecycle import FAILED, STOPPED, CannotStart
 from runtime.logs import configure_logs
 from settings import (
     AzureSettings,
     ProviderSettings,
     Settings,
-    SettingsError,
-    read_settings,
     secrets_in,
     variable_of,
 )
@@ -48,22 +47,20 @@ log = structlog.get_logger(__name__)
 
 def main(arguments: list[str]) -> int:
     """Check the providers; 1 where one has failed, 2 where there is none to check."""
-    arguments_read = _parser().parse_args(arguments)
+    asked = _parser().parse_args(arguments)
     try:
-        settings = read_settings()
-        configure_logs(settings)
-        if not arguments_read.verbose:
-            # The line about a failure says what the log would say.
-            logging.disable(logging.ERROR)
-        return asyncio.run(_run(settings, arguments_read.providers, verbose=arguments_read.verbose))
-    except (SettingsError, CannotStart) as error:
-        complain(error)
-        return CANNOT_START
+        return run_with_settings(
+            lambda settings: _run(settings, asked.providers, verbose=asked.verbose)
+        )
     except KeyboardInterrupt:
         return FAILED
 
 
 async def _run(settings: Settings, names: Collection[str], *, verbose: bool) -> int:
+    configure_logs(settings)
+    if not verbose:
+        # The line about a failure says what the log would say.
+        logging.disable(logging.ERROR)
     async with open_image_tools(settings) as tools:
         chosen = _choose(names, tools.remote)
         async with asyncio.TaskGroup() as group:

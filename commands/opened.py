@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
-from domain.errors import Overloaded
+from domain.errors import Overloaded, StoreUnavailable
 from runtime.lifecycle import CANNOT_START, CannotStart, complain, database
 from settings import Settings, SettingsError, read_settings
 from storage.mongo.database import Database, open_database
@@ -15,7 +15,7 @@ def run_with_settings(run: Callable[[Settings], Coroutine[Any, Any, int]]) -> in
     """Run a command to its end. Where it cannot be run, say why, and return `CANNOT_START`."""
     try:
         return asyncio.run(run(read_settings()))
-    except (SettingsError, CannotStart, Overloaded) as error:
+    except (SettingsError, CannotStart, Overloaded, StoreUnavailable) as error:
         complain(error)
         return CANNOT_START
 
