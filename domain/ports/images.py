@@ -23,12 +23,14 @@ class ImageRepository(Protocol):
         model_id: ModelId | None,
         words: Sequence[str] = (),
     ) -> Page[ImageRecord]:
-        """Newest first. Only those whose prompt has words that begin with each of these."""
+        """Newest first. Only images whose prompt has, for each of these words, a word that begins
+        with it.
+        """
 
     async def set_favourite(
         self, viewer_id: ViewerId, ids: Collection[ImageId], favourite: bool
     ) -> Mapping[ImageId, ImageRecord]:
-        """The records after the change, of those that there are."""
+        """Mark them. Return those records that exist, as they are after the change."""
 
     async def delete_unless_used(
         self, viewer_id: ViewerId, ids: Collection[ImageId]
