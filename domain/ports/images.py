@@ -6,6 +6,7 @@ from typing import Protocol
 from domain.ids import ImageId, ModelId, ViewerId
 from domain.images import ImageOrigin, ImageRecord, KeptImages
 from domain.pages import Page, PageRequest
+from domain.stored import Wanted
 
 
 class ImageRepository(Protocol):
@@ -22,9 +23,10 @@ class ImageRepository(Protocol):
         origin: ImageOrigin | None,
         model_id: ModelId | None,
         words: Sequence[str] = (),
+        wanted: Wanted | None = None,
     ) -> Page[ImageRecord]:
         """Newest first. Only images whose prompt has, for each of these words, a word that begins
-        with it.
+        with it. Attributes of the images that are not wanted need not be there.
         """
 
     async def set_favourite(
