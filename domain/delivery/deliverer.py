@@ -138,9 +138,8 @@ class _Round:
         try:
             await self._deliver_for_a_while()
         except asyncio.CancelledError:
-            await self._outbox.release(
-                self._held
-            )  # The next process need not wait for the end of the lease.
+            # The next process need not wait for the end of the lease.
+            await self._outbox.release(self._held)
             raise
         if not self._is_lost:
             await self._outbox.release(self._held)

@@ -71,9 +71,8 @@ class Sweeper:
         # not count once this process has failed to reach the database: it may then have leases of
         # its own to renew first.
         has_missed = False
-        min_queued = timedelta(
-            0
-        )  # After the start, no hints will come for outputs that were waiting before.
+        # After the start, no hints will come for outputs that were waiting before.
+        min_queued = timedelta(0)
         while True:
             now = asyncio.get_running_loop().time()
             if was_suspended(now - swept_at, lease_seconds=self._lease_seconds):
