@@ -1,8 +1,8 @@
-"""Checks provider credentials: one cheap picture from each, asked for as workers ask for it.
+"""Checks provider credentials: requests one cheap image from each provider, as workers do.
 
 `python -m commands.check_providers` checks all of them at the same time, with a name only that one.
-Each picture is paid for. What must stay true: neither a key nor a URL is printed, whatever a
-provider says.
+Each image is billed. What must stay true: neither a key nor a URL is printed, whatever a provider
+answers.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ log = structlog.get_logger(__name__)
 
 
 def main(arguments: list[str]) -> int:
-    """Check the providers; 1 where one has failed, 2 where there is none to check."""
+    """Check the providers. Return 1 where one has failed, 2 where there is none to check."""
     asked = _parser().parse_args(arguments)
     try:
         return run_with_settings(
@@ -88,7 +88,7 @@ def _choose(names: Collection[str], remote: Mapping[str, Provider]) -> list[Prov
 
 @dataclass(frozen=True, slots=True)
 class _Check:
-    """One provider's picture, and the line about it."""
+    """Requests one image from a provider, and prints a line about it."""
 
     tools: ImageTools
     provider: Provider
@@ -96,7 +96,7 @@ class _Check:
     verbose: bool
 
     async def run(self) -> bool:
-        """Whether a picture came."""
+        """Run the check. Return whether an image was delivered."""
         model = _cheapest(self.provider.name)
         if model is None:
             self._fail(GenerationErrorCode.MODEL_RETIRED, "none of the catalogue's is available")
@@ -137,7 +137,7 @@ class _Check:
 
 
 class _ProgressPrinter(SilentObserver):
-    """Prints how far a run is."""
+    """Prints the progress of a run."""
 
     def __init__(self, provider: str) -> None:
         self._provider = provider
@@ -156,7 +156,7 @@ class _ProgressPrinter(SilentObserver):
 
 
 def _cheapest(provider: str) -> ImageModel | None:
-    """The first of the provider's models whose picture costs the fewest credits."""
+    """The first of the provider's models whose image costs the fewest credits."""
     registry = load_catalogue(rehearsals=False, with_credentials={provider})
     return min(
         (

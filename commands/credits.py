@@ -1,4 +1,5 @@
-"""For operators: give a viewer credits, show them by day, and prove that all accounts add up.
+"""For operators: grant credits to a viewer, show them by day, and prove that all accounts agree
+with the ledger.
 
 `python -m commands.credits grant VIEWER CREDITS --key KEY`, `show VIEWER` and `prove`. A viewer is
 named by id (`user_…`) or by the `sub` of their tokens.
@@ -78,7 +79,7 @@ def _show(proof: Proof) -> int:
 
 
 def viewer_id_named(settings: Settings, name: str) -> ViewerId:
-    """A viewer's id, by itself or by the `sub` of their tokens."""
+    """A viewer's id, from the id itself or from the `sub` of their tokens."""
     issuer = ISSUER if settings.environment == "development" else settings.token_issuer
     assert issuer is not None
     return parse_viewer_id(name) or viewer_id_of(issuer, name)

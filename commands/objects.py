@@ -23,7 +23,7 @@ from storage.mongo.referenced_objects import MongoReferencedObjectRepository
 
 
 def main(arguments: list[str]) -> int:
-    """Compare. Return 1 if objects are missing or none belongs here, 2 if it cannot run."""
+    """Run the command. Return 1 if objects are missing or none belongs here, 2 if it cannot run."""
     asked = _parser().parse_args(arguments)
     return run_with_settings(lambda settings: _run(settings, asked))
 
@@ -87,7 +87,7 @@ async def _delete(comparer: ObjectReconciler, total: _Total, owners: Owners) -> 
         )
         return FAILED
     deleted = byte_size = 0
-    for shard in SHARDS:  # compared again, since only totals were kept
+    for shard in SHARDS:  # Each shard is compared again, since only totals were kept.
         old = (await comparer.compare(shard)).old_orphans(datetime.now(UTC))
         await comparer.delete(old)
         deleted, byte_size = deleted + len(old), byte_size + sum(one.byte_size for one in old)

@@ -1,4 +1,4 @@
-"""What commands need: the settings, and the database of a Darkroom."""
+"""What commands have in common: reading the settings, and opening the database."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -12,7 +12,7 @@ from storage.mongo.database import Database, open_database
 
 
 def run_with_settings(run: Callable[[Settings], Coroutine[Any, Any, int]]) -> int:
-    """Run a command to its end. Where it cannot be run, say why, and return `CANNOT_START`."""
+    """Run a command to its end. If it cannot run, print the reason, and return `CANNOT_START`."""
     try:
         return asyncio.run(run(read_settings()))
     except (SettingsError, CannotStart, Overloaded, StoreUnavailable) as error:
@@ -22,7 +22,9 @@ def run_with_settings(run: Callable[[Settings], Coroutine[Any, Any, int]]) -> in
 
 @asynccontextmanager
 async def opened_database(settings: Settings) -> AsyncIterator[tuple[Settings, Database]]:
-    """The database, and the settings with its URI: that of a mongod that is shared or started."""
+    """Open the database. Also yield the settings, completed with the URI of a mongod that is shared
+    or started.
+    """
     async with database(settings) as (complete, _):
         assert complete.mongodb_uri is not None
         uri = complete.mongodb_uri.get_secret_value()

@@ -16,7 +16,7 @@ from storage.mongo.viewers import MongoViewerRepository
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command. Return 1 if there was nobody to unblock, 2 if it cannot run."""
+    """Run the command. Return 1 if the viewer to unblock was not blocked, 2 if it cannot run."""
     asked = _parser().parse_args(arguments)
     return run_with_settings(lambda settings: _run(settings, asked))
 
