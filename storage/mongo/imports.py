@@ -1,4 +1,4 @@
-"""Imports: what they make, in transactions that conflict with the deletion of their job."""
+"""Writes what imports make, in transactions that conflict with the deletion of their job."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
@@ -39,8 +39,10 @@ _AT_ONCE: Final = 100
 
 @repository
 class MongoImportRepository(MongoJobRepository[Import]):
-    """See `domain.ports.ImportRepository`. All that is written together with a claim conflicts with
-    the deletion of its job, which is the first thing that is deleted of a viewer.
+    """See `domain.ports.ImportRepository`.
+
+    All writes that belong to a claim conflict with the deletion of its job, the first thing that is
+    deleted of a viewer.
     """
 
     _name = "imports"
@@ -180,5 +182,5 @@ async def _replace(
 
 
 def _marked(documents: Iterable[Document], claim: JobClaim[Import]) -> Iterable[Document]:
-    """By the import, so that they are found if it fails."""
+    """Mark the documents with their import, so that they are found if it fails."""
     return ({**one, "importId": claim.job.id} for one in documents)
