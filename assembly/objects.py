@@ -16,7 +16,7 @@ from settings import Settings, SettingsError, origin_pattern, variable_of
 from storage.objects.folder import FolderObjectStore
 
 if TYPE_CHECKING:
-    from storage.objects.s3 import Bucket
+    from storage.objects.bucket import Bucket
 
 
 @asynccontextmanager
@@ -64,7 +64,7 @@ def bucket_of(settings: Settings) -> "Bucket | None":
     if settings.s3_bucket is None:
         return None
     # A quarter of the imports of an API process; without a bucket they are not needed.
-    from storage.objects.s3 import Bucket  # noqa: PLC0415
+    from storage.objects.bucket import Bucket  # noqa: PLC0415
 
     assert settings.s3_addressing
     return Bucket(

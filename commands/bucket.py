@@ -5,9 +5,8 @@ page show what links open; with `--create` it makes the bucket first. `python -m
 check` does to it all that Darkroom and its clients do.
 """
 
-import asyncio
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections.abc import Awaitable, Callable, Sequence
 from hashlib import sha256
 from typing import Any, Final
@@ -15,12 +14,14 @@ from typing import Any, Final
 import httpx2
 
 from assembly.objects import bucket_of
+from commands.opened import run_with_settings
 from domain.errors import StoreUnavailable
 from domain.images import new_key, shard_of
 from domain.uploads import EVERY_ABILITY, DeclaredFile, UploadMethod, UploadOffer
-from runtime.lifecycle import CANNOT_START, FAILED, STOPPED, CannotStart, complain
-from settings import Settings, SettingsError, read_settings
-from storage.objects.s3 import Bucket, S3ObjectStore, answering, open_bucket, open_client
+from runtime.lifecycle import FAILED, STOPPED, CannotStart, complain
+from settings import Settings
+from storage.objects.bucket import Bucket, answering, open_client
+from storage.objects.s3 import S3ObjectStore, open_bucket
 
 _TYPE: Final = "image/png"
 _DATA: Final = b"Darkroom checks its bucket with this."
@@ -31,17 +32,17 @@ _LIMIT_SECONDS: Final = 30.0
 def main(arguments: list[str]) -> int:
     """Run the command. Return 1 if the bucket lacks something, 2 if there is no bucket."""
     asked = _parser().parse_args(arguments)
+    return run_with_settings(lambda settings: _run(settings, asked))
+
+
+async def _run(settings: Settings, asked: Namespace) -> int:
+    bucket = bucket_of(settings)
+    if bucket is None:
+        raise CannotStart("Set DARKROOM_S3_BUCKET to the name of the bucket.")
     try:
-        settings = read_settings()
-        bucket = bucket_of(settings)
-        if bucket is None:
-            raise CannotStart("Set DARKROOM_S3_BUCKET to the name of the bucket.")
         if asked.command == "cors":
-            return asyncio.run(_prepare(settings, bucket, create=asked.create))
-        return asyncio.run(_check(bucket, settings.allowed_origins))
-    except (SettingsError, CannotStart) as error:
-        complain(error)
-        return CANNOT_START
+            return await _prepare(settings, bucket, create=asked.create)
+        return await _check(bucket, settings.allowed_origins)
     except StoreUnavailable as error:
         complain(f"{error}.")
         return FAILED

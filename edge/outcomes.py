@@ -7,11 +7,11 @@ from enum import Enum, auto
 from typing import Any, Final, TypeAlias
 
 import orjson
-from graphql import OperationType
+from graphql import ExecutionResult, OperationType
 
 from domain.ports.changes import Receiver
-from edge.errors import ErrorBody
-from edge.query_cost import Cost
+from edge.errors import ErrorBody, present_errors
+from edge.query_limits import Cost
 
 ALL_KINDS: Final = frozenset(OperationType)
 MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
@@ -78,6 +78,11 @@ class Result:
         if self.extensions:
             body["extensions"] = self.extensions
         return body
+
+
+def present_result(result: ExecutionResult, request_id: str) -> Result:
+    """What graphql-core has answered, as a client sees it."""
+    return Result(result.data, present_errors(result.errors or (), request_id=request_id))
 
 
 def _too_large(data: Mapping[str, Any]) -> ErrorBody:

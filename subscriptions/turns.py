@@ -16,7 +16,7 @@ from domain.cursors import TurnCursors
 from domain.errors import NotFound, Overloaded
 from domain.ids import ConversationId, parse_conversation_id
 from domain.ports.changes import Receiver
-from domain.ports.repositories import TurnRepository
+from domain.ports.turns import TurnRepository
 from domain.turns import Turn, TurnsAsOf, TurnUpdate
 from domain.viewers import Viewer
 from subscriptions.first_pages import FirstPages

@@ -17,8 +17,10 @@ from typing import Final
 from domain.errors import Overloaded, StoreUnavailable
 from domain.ids import ViewerId
 from domain.ports.cleanup import ErasureRepository
+from domain.ports.conversations import ConversationRepository
 from domain.ports.objects import ObjectStore
-from domain.ports.repositories import ConversationRepository, OutputRepository, PostRepository
+from domain.ports.outputs import OutputRepository
+from domain.ports.posts import PostRepository
 
 log = logging.getLogger(__name__)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from domain.batches import in_batches
 from domain.ports.cleanup import ReferencedObjectRepository
 from domain.ports.objects import ObjectStore, StoredObject
 
@@ -62,5 +63,5 @@ class ObjectReconciler:
 
     async def delete(self, orphans: Iterable[StoredObject]) -> None:
         keys = [orphan.key for orphan in orphans]
-        for start in range(0, len(keys), _BATCH):
-            await self.objects.delete(keys[start : start + _BATCH])
+        for batch in in_batches(keys, _BATCH):
+            await self.objects.delete(batch)

@@ -18,12 +18,12 @@ from typing import Any, Final, TypeAlias, TypeVar
 from domain.claims import Hint, Waiting
 from domain.errors import Overloaded
 from domain.execution.dropped_hints import DroppedHints
-from domain.execution.rules import FEW_RUNS, has_room
 from domain.execution.runner import LETTING_GO_SECONDS, OutputRun, OutputRunner
 from domain.ids import ModelId, OutputId, ViewerId, parent_of_output
 from domain.outputs import CAPTION_SLOT
 from domain.ports.execution import ClaimRepository
 from domain.registry import Registry
+from domain.rules import FEW_RUNS, has_room
 
 log = logging.getLogger(__name__)
 

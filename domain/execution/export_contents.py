@@ -9,8 +9,8 @@ from domain.execution.archives import ArchiveWriter
 from domain.export_format import facts_of_image, file_name, image_part_name
 from domain.ids import ImageId, ViewerId
 from domain.images import Image
+from domain.ports.images import ImageRepository
 from domain.ports.objects import ArchiveStore
-from domain.ports.repositories import ImageRepository
 
 
 class ExportContents:

@@ -31,15 +31,13 @@ from domain.ids import AlbumId, ImageId, ViewerId
 from domain.images import ARCHIVE, ImageRecord, new_key
 from domain.jobs import KEPT, Export, JobClaim
 from domain.pages import MAX_PAGE_SIZE, Page, PageRequest, Position
+from domain.ports.albums import AlbumRepository
+from domain.ports.conversations import ConversationRepository
 from domain.ports.execution import ExportRepository
+from domain.ports.images import ImageRepository
 from domain.ports.objects import ArchiveStore
-from domain.ports.repositories import (
-    AlbumRepository,
-    ConversationRepository,
-    ImageRepository,
-    PostRepository,
-    TurnRepository,
-)
+from domain.ports.posts import PostRepository
+from domain.ports.turns import TurnRepository
 from domain.posts import Post
 from domain.turns import Turn
 

@@ -16,9 +16,9 @@ from typing import Final, Generic, Protocol, TypeVar
 from domain.claims import Claim
 from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
 from domain.execution.clock import Clock
-from domain.execution.rules import next_try_seconds
 from domain.execution.run_progress import RunProgress, RunReporter
 from domain.ids import OutputId
+from domain.rules import next_try_seconds
 
 log = logging.getLogger(__name__)
 

@@ -9,11 +9,12 @@ that another process goes on with that if this one dies.
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Final, TypeVar
+from typing import Final
 
+from domain.batches import in_batches
 from domain.changes import ClusterTime
 from domain.conversations import Conversation
 from domain.errors import GenerationErrorCode, Overloaded, PictureRefused
@@ -28,12 +29,10 @@ from domain.import_format.reader import ImportedConversation, ImportedImage
 from domain.jobs import KEPT, Import, JobClaim
 from domain.outputs import GenerationError
 from domain.ports.execution import ImportRepository
+from domain.ports.images import ImageRepository
 from domain.ports.imaging import ImageProcessor, UploadProcessor
 from domain.ports.objects import ArchiveStore
-from domain.ports.repositories import ImageRepository
 from domain.retries import RetryPolicy, retry
-
-Item = TypeVar("Item")
 
 _AT_ONCE: Final = 100
 _FOUND_BY: Final = 20
@@ -108,7 +107,7 @@ class Importer(JobRunner[Import]):
     ) -> Mapping[ImageId, Image]:
         made: dict[ImageId, Image] = {}
         wanted = list(export.images.values())
-        for some in _in_batches(wanted):
+        for some in in_batches(wanted, _AT_ONCE):
             known = await self._images.get_many(claim.job.owner_id, [one.id for one in some])
             made.update((image_id, record.image) for image_id, record in known.items())
             for image in some:
@@ -157,7 +156,7 @@ class Importer(JobRunner[Import]):
     ) -> None:
         for name in export.manifest.post_parts:
             posts = await asyncio.to_thread(export.read_posts, name, images)
-            for some in _in_batches(posts):
+            for some in in_batches(posts, _AT_ONCE):
                 if not await self._imports.add_posts(claim, some):
                     raise LeaseLost
                 await self.renew(claim, progress=None)
@@ -180,7 +179,7 @@ class Importer(JobRunner[Import]):
     ) -> tuple[Conversation, str]:
         """Write the turns, and return the conversation with the texts that it is found by."""
         turns = await asyncio.to_thread(export.read_turns, conversation, images)
-        for some in _in_batches(turns):
+        for some in in_batches(turns, _AT_ONCE):
             if not await self._imports.add_turns(claim, some):
                 raise LeaseLost
             await self.renew(claim, progress=None)
@@ -200,8 +199,3 @@ class Importer(JobRunner[Import]):
             as_of=ClusterTime(0, 0),
         )
         return made, " ".join(turn.user_message for turn in turns[:_FOUND_BY])
-
-
-def _in_batches(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
-    for begin in range(0, len(items), _AT_ONCE):
-        yield items[begin : begin + _AT_ONCE]

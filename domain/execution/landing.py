@@ -23,8 +23,8 @@ from domain.images import DigitalSourceType, Drift, Image, ImageRecord, Processe
 from domain.models import ImageFormat
 from domain.outputs import Report, Run
 from domain.ports.execution import ClaimRepository
+from domain.ports.images import ImageRepository
 from domain.ports.imaging import ImageProcessor
-from domain.ports.repositories import ImageRepository
 from domain.retries import RetryPolicy, retry
 
 log = logging.getLogger(__name__)

@@ -30,9 +30,9 @@ from domain.ids import OutputId
 from domain.models import ModelRegistry
 from domain.outputs import GenerationError
 from domain.ports.execution import ClaimRepository
+from domain.ports.images import ImageRepository
 from domain.ports.imaging import ImageProcessor
 from domain.ports.providers import CaptionWriter, Provider
-from domain.ports.repositories import ImageRepository
 from domain.registry import RegisteredModel
 from domain.traces import Tracer, following, span
 

@@ -16,13 +16,13 @@ from typing import Final
 from domain.errors import Overloaded
 from domain.execution.dispatcher import Dispatcher
 from domain.execution.leases import LEASE
-from domain.execution.rules import (
+from domain.ports.execution import ClaimRepository, ContactRepository
+from domain.rules import (
     LONGEST_GAP_LEASES,
     MAX_QUEUED,
     expiry_means_death,
     was_suspended,
 )
-from domain.ports.execution import ClaimRepository, ContactRepository
 
 log = logging.getLogger(__name__)
 

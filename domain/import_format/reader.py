@@ -1,7 +1,7 @@
 """Reads an export part by part: its manifest, its images, its turns, posts and albums."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -23,9 +23,10 @@ from domain.import_format.facts import Facts, NotAnExport
 from domain.import_format.new_ids import NewIds
 from domain.import_format.parts import MAX_REFERENCES, PartsReader
 from domain.models import AspectRatio, Resolution
-from domain.outputs import CAPTION_SLOT, Output, OutputStatus
+from domain.outputs import CAPTION_SLOT
 from domain.posts import Post
-from domain.turns import Turn, TurnStatus
+from domain.rules import derive_status
+from domain.turns import Turn
 
 MAX_CONVERSATIONS: Final = 5_000
 MAX_POSTS: Final = 10_000
@@ -201,7 +202,8 @@ class ImportReader:
         facts, parts = Facts(value, "A turn"), PartsReader(self.ids, images)
         index = facts.number("turnIndex", most=_MAX_TURNS - 1)
         common = parts.parent(facts, turn_id_of(conversation.id, index), self.owner_id)
-        return Turn(**common, turn_index=index, status=_status_of(common["outputs"]))
+        status = derive_status(output.status for output in common["outputs"])
+        return Turn(**common, turn_index=index, status=status)
 
     def _read_post(self, value: object, images: Mapping[ImageId, Image]) -> Post:
         facts, parts = Facts(value, "A post"), PartsReader(self.ids, images)
@@ -249,15 +251,6 @@ def _read_caption_options(facts: Facts) -> CaptionOptions:
 def _read_prompts(facts: Facts) -> tuple[str, ...]:
     found = facts.list("referencePrompts", most=MAX_REFERENCES)
     return tuple(Facts({"prompt": one}, "A reference").text("prompt") for one in found)
-
-
-def _status_of(outputs: Iterable[Output]) -> TurnStatus:
-    """As `execution.rules.derive_status`, of outputs that have all ended."""
-    statuses = {output.status for output in outputs}
-    for status in (TurnStatus.COMPLETED, TurnStatus.CANCELLED):
-        if OutputStatus(status.value) in statuses:
-            return status
-    return TurnStatus.FAILED
 
 
 def _model_id(name: str | None) -> ModelId | None:

@@ -30,6 +30,10 @@ _STRAY: Final = 0
 _COEFFICIENTS: Final = 64
 _ALL_BITS: Final = 16
 """More than a scan can leave to others."""
+_LENGTH_BYTES: Final = 2
+"""Of a segment: its length counts them too."""
+_PASSED_OVER: Final = frozenset((*range(0xE0, 0xF0), 0xFE))
+"""Those that libjpeg knows how to do without: of applications, and comments."""
 _KEPT: Final = _FRAMES | {0xC4, 0xCC, 0xDA, 0xDB, 0xDC, 0xDD}
 
 
@@ -87,7 +91,7 @@ class _Picture:
                 self.kept.append(b"\xff\xe0\x00\x10" + body[:12] + b"\0\0")
             case 0xE1 if body.startswith(EXIF) and self.exif is None:
                 self.exif = body[len(EXIF) :]
-            case 0xE2 if body.startswith(_ICC):
+            case 0xE2 if body.startswith(_ICC) and len(body) > len(_ICC) + 1:
                 self._profile_parts[body[len(_ICC)]] = body[len(_ICC) + 2 :]
             case 0xEE if body.startswith(b"Adobe") and len(body) >= 12:
                 # It tells how the colours are coded.
@@ -156,8 +160,10 @@ def _segment(data: bytes, start: int) -> tuple[int, bytes, int] | None:
     if marker == _END:
         return marker, b"", start + 2
     length = int.from_bytes(data[start + 2 : start + 4], "big")
+    if length < _LENGTH_BYTES and marker in _PASSED_OVER:
+        return _STRAY, b"", start + 4
     body = data[start + 4 : start + 2 + length]
-    if marker < 0xC0 or marker == _START or length < 2 or len(body) != length - 2:
+    if marker < 0xC0 or marker == _START or len(body) != length - _LENGTH_BYTES:
         return None
     return marker, body, start + 2 + length
 

@@ -23,11 +23,15 @@ PNG_MAGIC: Final = b"\x89PNG\r\n\x1a\n"
 _SURPLUS_BYTES: Final = 64 * 1024
 """Behind the pixels, unpacked: so much, or once more as much as the pixels, is only untidy."""
 _KEPT: Final = frozenset((b"IHDR", b"PLTE", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"cICP", b"sBIT"))
+_BEFORE_PIXELS: Final = _KEPT | {b"iCCP", b"acTL"}
+_ANIMATION_BYTES: Final = 8
 _PACKED_TEXTS: Final = {
     b"zTXt": re.compile(rb"[^\0]*\0\0(.*)", re.DOTALL),
     b"iTXt": re.compile(rb"[^\0]*\0\x01\0[^\0]*\0[^\0]*\0(.*)", re.DOTALL),
 }
 """What stands before texts that are packed."""
+_PACKED_PROFILE: Final = re.compile(rb"[^\0]{1,79}\0\0(.*)", re.DOTALL)
+"""Behind a name of a length that other decoders take, and the only way of packing."""
 _ANCILLARY: Final = 0x20
 """In the first letter of a chunk: set where decoders may do without it."""
 _GREY, _RGB, _PALETTE = 0, 2, 3
@@ -120,14 +124,18 @@ class _Chunks:
                     raise BadContainer("PNG with a wrong checksum")
                 self.ended = True
             return
-        if kind == b"fdAT" or (kind == b"acTL" and struct.unpack_from(">I", body)[0] > 1):
+        if kind == b"fdAT" and b"acTL" in self.found:
             raise SeveralFrames("PNG with several frames")
         if kind == b"IDAT":
             # The stream that it is a part of ends with a checksum, too.
             self.checked &= correct
             self.packed.append(body)
-        elif (self.packed and kind in _KEPT) or (kind == b"tRNS" and not self._has_key(body)):
+        elif (self.packed and kind in _BEFORE_PIXELS) or not self._fits(kind, body):
             # Other decoders pass over what stands behind the pixels, or does not fit them.
+            return
+        elif kind in _KEPT and kind in self.found:
+            # Of two that differ decoders take either.
+            self.tidy = False
             return
         elif kind in _PACKED_TEXTS:
             self.texts.append((kind, body))
@@ -136,8 +144,10 @@ class _Chunks:
         if kind in _KEPT:
             self.kept.append(png_chunk(kind, body))
 
-    def _has_key(self, body: memoryview) -> bool:
-        """Whether a `tRNS` says something of a picture of this kind."""
+    def _fits(self, kind: bytes, body: memoryview) -> bool:
+        """Whether a `tRNS` or an `acTL` says something of a picture of this kind."""
+        if kind != b"tRNS":
+            return kind != b"acTL" or len(body) == _ANIMATION_BYTES
         colour_type = self.found[b"IHDR"][9]
         if colour_type == _PALETTE:
             return 0 < len(body) <= _MAX_PALETTE
@@ -156,9 +166,10 @@ def _colours(found: dict[bytes, bytes]) -> tuple[bytes | None, Colours | None]:
         primaries, transfer, matrix, full_range = code_points
         if matrix == 0:
             colours = colours_of_code_points(primaries, transfer, full_range=full_range != 0)
-    if colours is None and b"iCCP" in found:
-        profile = found[b"iCCP"].partition(b"\0")[2][1:]
-        return inflated(profile, MAX_PROFILE_BYTES), None
+    if colours is None and (packed := _PACKED_PROFILE.fullmatch(found.get(b"iCCP", b""))):
+        profile = inflated(packed[1], MAX_PROFILE_BYTES)
+        if profile is not None:
+            return profile, None
     if colours is None and b"sRGB" not in found:
         gamma = _fractions(found.get(b"gAMA"), 1)
         colours = colours_of_gamma(gamma[0] if gamma else None, _fractions(found.get(b"cHRM"), 8))
@@ -230,6 +241,9 @@ def _repaired_pixels(packed: list[memoryview], expected: int, *, checked: bool) 
         raise BadContainer("PNG with pixels missing")
     if size == expected and behind == end:
         return None
+    if not unpacking.eof:
+        # All rows are there, and what would say that no more follow is not.
+        return b"".join(packed)
     return b"".join(packed)[:taken] + end
 
 

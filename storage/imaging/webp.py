@@ -18,6 +18,8 @@ from storage.imaging.jpeg import EXIF
 
 ALPHA_FLAG: Final = 0x10
 _ANIMATION_FLAG: Final = 0x02
+_EXIF_FLAG: Final = 0x08
+_PROFILE_FLAG: Final = 0x20
 _FRAME_HEADER: Final = 16
 _KEPT: Final = frozenset((b"VP8 ", b"VP8L", b"ALPH"))
 
@@ -66,9 +68,9 @@ class _Picture:
             self.tidy = False
         elif kind == b"VP8X" and self.canvas is None:
             self.canvas, self._header = _size_at(body, 4), body[:10]
-        elif kind == b"EXIF":
+        elif kind == b"EXIF" and self._announces(_EXIF_FLAG):
             self.exif = body.removeprefix(EXIF)
-        elif kind == b"ICCP":
+        elif kind == b"ICCP" and self._announces(_PROFILE_FLAG):
             self.profile = body[:MAX_PROFILE_BYTES]
         elif kind == b"ANMF":
             self.tidy, self._frame = False, body[:_FRAME_HEADER]
@@ -77,6 +79,10 @@ class _Picture:
             if self._frame is not None:
                 raise SeveralFrames("WebP with a frame and a picture")
             self._add_picture([(kind, body)])
+
+    def _announces(self, flag: int) -> bool:
+        """Decoders pass over what the header does not announce."""
+        return self._header is not None and bool(self._header[0] & flag)
 
     def _add_picture(self, chunks: Iterable[tuple[bytes, bytes | None]]) -> None:
         for kind, body in chunks:

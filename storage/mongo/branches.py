@@ -5,7 +5,6 @@ from typing import Final
 
 from domain.conflicts import Conflict
 from domain.conversations import Conversation
-from domain.execution.rules import derive_status, end_of
 from domain.ids import (
     ConversationId,
     ImageId,
@@ -16,6 +15,7 @@ from domain.ids import (
     turn_id_range,
 )
 from domain.outputs import UNFINISHED, OutputStatus
+from domain.rules import derive_status, end_of
 from domain.turns import Builder, KeptTurn, TurnStatus
 from storage.mongo.accounts import refuse_while_erased
 from storage.mongo.collections import Document

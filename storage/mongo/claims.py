@@ -15,7 +15,6 @@ from domain.captions import CaptionDelivery
 from domain.claims import Claim, Waiting
 from domain.conflicts import Conflict
 from domain.credits import captured, charge_for
-from domain.execution.rules import TIMED_OUT
 from domain.ids import (
     ModelId,
     OutputId,
@@ -28,6 +27,7 @@ from domain.ids import (
 )
 from domain.images import ImageRecord
 from domain.outputs import GenerationError, Preview, Report, Run
+from domain.rules import TIMED_OUT
 from storage.mongo.accounts import move_credits
 from storage.mongo.collections import PARENTS, SEARCHED_FIRST, UNFINISHED_PARENT, Document
 from storage.mongo.database import Database, repository

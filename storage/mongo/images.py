@@ -24,11 +24,23 @@ from domain.images import (
     rendition_key,
 )
 from domain.pages import Page, PageRequest
-from domain.stored import Coded, Derived, Instant, Key, Listed, One, Stored
+from domain.stored import (
+    Coded,
+    Derived,
+    Instant,
+    Key,
+    Listed,
+    One,
+    Same,
+    Stored,
+    StoredValues,
+    Wanted,
+    projection,
+)
 from storage.mongo.collections import PARENTS, Document
 from storage.mongo.database import SHOWN, Database, repository
 from storage.mongo.output_updates import taking_out
-from storage.mongo.pages import beyond, read_page
+from storage.mongo.pages import beyond, read_documents
 from storage.mongo.text_search import with_words, words_to_find
 from storage.mongo.transaction import Abort, Transaction
 
@@ -58,6 +70,7 @@ class MongoImageRepository:
         origin: ImageOrigin | None,
         model_id: ModelId | None,
         words: Sequence[str] = (),
+        wanted: Wanted | None = None,
     ) -> Page[ImageRecord]:
         query: Document = {
             "ownerId": viewer_id,
@@ -70,8 +83,17 @@ class MongoImageRepository:
             query["origin"] = origin.value
         if model_id is not None:
             query["model"] = model_id
-        found = self._shown.find(query, SHOWN_FIELDS)
-        return await read_page(found, request, sorted_by="createdAt", read=read_record)
+        shown = projection(StoredGalleryImage, wanted)
+        found = self._shown.find(
+            query, SHOWN_FIELDS if shown is None else {**shown, "createdAt": 1}
+        )
+        page = await read_documents(found, request, sorted_by="createdAt")
+        return Page(
+            StoredValues[ImageRecord](StoredImageRecord, page.items),
+            page.positions,
+            page.has_next,
+            page.has_previous,
+        )
 
     async def set_favourite(
         self, viewer_id: ViewerId, ids: Collection[ImageId], favourite: bool
@@ -243,7 +265,13 @@ class StoredImage(Stored, Image):
         "output_id": Key("outputId"),
         "created_at": Instant("createdAt"),
         "provenance": One("provenance", StoredProvenance),
+        # What is only in the record of the gallery.
+        "companion": Derived(lambda _: None, ()),
     }
+
+
+def _record_of(document: Document) -> ImageRecord:
+    return StoredImageRecord.of(document)
 
 
 class StoredGalleryImage(StoredImage):
@@ -256,6 +284,7 @@ class StoredGalleryImage(StoredImage):
         "id": Key("_id"),
         "prompt": Key("prompt"),
         "favourite": Key("favourite", default=False, required=False),
+        "companion": Derived(_record_of, ("prompt", "madeFrom", "favourite")),
     }
 
 
@@ -263,7 +292,7 @@ class StoredImageRecord(Stored, ImageRecord):
     __slots__ = ("companion", "record")
     kind = ImageRecord
     fields: ClassVar = {
-        "image": Derived(StoredGalleryImage.of, ("_id",)),
+        "image": Same(StoredGalleryImage, ("_id",)),
         "prompt": Key("prompt"),
         "made_from": Listed("madeFrom"),
         "favourite": Key("favourite", default=False, required=False),

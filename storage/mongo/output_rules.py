@@ -1,4 +1,4 @@
-"""The rules of `domain/execution/rules.py` as MongoDB expressions.
+"""The rules of `domain/rules.py` as MongoDB expressions.
 
 They are here for decisions that must be one operation with their write, or that MongoDB makes about
 more outputs than a process wants to read. Each names its rule, and
@@ -13,9 +13,9 @@ from datetime import timedelta
 from typing import Final
 
 from domain.claims import Claim, Waiting
-from domain.execution.rules import STUCK_AFTER
 from domain.ids import ModelId
 from domain.outputs import CAPTION_SLOT, UNFINISHED, OutputStatus, Run
+from domain.rules import STUCK_AFTER
 from storage.mongo.collections import UNFINISHED_PARENT, Document, over_all_parents
 
 UNFINISHED_OUTPUT: Final = [status.value for status in OutputStatus if status in UNFINISHED]

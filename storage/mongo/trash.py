@@ -14,9 +14,9 @@ from pymongo import DESCENDING
 from domain.conflicts import Conflict
 from domain.conversations import DeletedConversation
 from domain.credits import charge_for
-from domain.execution.rules import derive_status, end_of
 from domain.ids import ConversationId, ViewerId
 from domain.outputs import OutputStatus
+from domain.rules import derive_status, end_of
 from domain.turns import TurnStatus
 from storage.mongo.accounts import touch_account
 from storage.mongo.collections import Document

@@ -16,10 +16,6 @@ class Links:
     _known: dict[str, tuple[int, Link]] = field(default_factory=dict)
     """With the moment when each one's window ends, oldest first."""
 
-    def forget(self) -> None:
-        """Sign all of them again. Those that have been given out stay valid."""
-        self._known.clear()
-
     def find(self, key: str) -> Link:
         """Raise ValueError for what is not a key that has links."""
         now = self.clock()

@@ -1,0 +1,32 @@
+"""Prompts as use cases read and write them."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Protocol
+
+from domain.ids import PromptId, ViewerId
+from domain.pages import Page, PageRequest
+from domain.prompts import Prompt
+
+
+class PromptRepository(Protocol):
+    async def get_many(
+        self, viewer_id: ViewerId, ids: Iterable[PromptId]
+    ) -> Mapping[PromptId, Prompt]: ...
+
+    async def page(
+        self,
+        viewer_id: ViewerId,
+        request: PageRequest,
+        *,
+        favourite: bool | None,
+        words: Sequence[str],
+    ) -> Page[Prompt]:
+        """Last used first. Only those with words that begin with each of these."""
+
+    async def set_favourite(
+        self, viewer_id: ViewerId, ids: Collection[PromptId], favourite: bool
+    ) -> Mapping[PromptId, Prompt]:
+        """The prompts after the change, of those that there are."""
+
+    async def delete(self, viewer_id: ViewerId, prompt_id: PromptId) -> bool:
+        """Delete it, and return whether there was one."""
