@@ -29,7 +29,7 @@ from runtime.local_mongod import Mongod
 from settings import Settings
 from storage.mongo.collections import COLLECTIONS
 from storage.mongo.database import Database, open_database
-from storage.objects.s3 import Bucket
+from storage.objects.bucket import Bucket
 from tests.brokers import NatsServer
 from tests.buckets import Ceph, Ministack, S3Server, bucket_at
 from tests.clients import GraphQLClient
