@@ -150,7 +150,7 @@ class WaitingTurns:
         )
         # After a conflict, the next look finds out what has changed.
         if not isinstance(begun, Conflict):
-            self.hints.enqueue(viewer.id, [output.id for output in begun.outputs])
+            self.hints.enqueue_written(viewer.id, begun.outputs)
 
     async def _fail(self, turn: Turn, code: GenerationErrorCode) -> None:
         await self.waiting.end(turn.owner_id, turn.id, GenerationError(code, retryable=False))
