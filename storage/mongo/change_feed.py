@@ -67,7 +67,7 @@ _PIPELINE: Final[list[Mapping[str, Any]]] = [
         }
     },
 ]
-_MAX_AWAIT_MS: Final = 1_000
+_MAX_AWAIT_MS: Final = 3_000
 _AFTER_ERRORS: Final = RetryPolicy(first_pause_seconds=0.05, longest_pause_seconds=0.25)
 """One stream for each process: to ask often costs little, and subscribers hear nothing meanwhile.
 """

@@ -48,7 +48,7 @@ _LEAST_SECONDS: Final = 2.0
 CLOSE_SECONDS: Final = 1
 FEED_SILENCE_SECONDS: Final = 8
 """After which an unanswered read of the change stream is given up. A quiet one answers every
-second.
+three seconds.
 """
 SHOWN: Final = CodecOptions[Document](tz_aware=False)
 """For documents that are only shown: times without a zone take half as long to decode."""
