@@ -15,7 +15,8 @@ from domain.models import SQUARE, ModelRegistry, Resolution
 from domain.pages import Page, PageRequest
 from domain.planning import plan_caption, plan_retry, plan_turn
 from domain.ports.execution import HintQueue
-from domain.ports.repositories import OutputRepository, PostRepository
+from domain.ports.outputs import OutputRepository
+from domain.ports.posts import PostRepository
 from domain.posts import GeneratePost, Post, PostPlan, RegenerateCaption
 from domain.references import Reference
 from domain.refusals import Refusals, refuse

@@ -17,8 +17,10 @@ from domain.ids import (
 from domain.images import Image
 from domain.pages import Page, PageRequest, Position, cut
 from domain.plurals import count
+from domain.ports.conversations import ConversationRepository
 from domain.ports.execution import HintQueue
-from domain.ports.repositories import ConversationRepository, OutputRepository, TurnRepository
+from domain.ports.outputs import OutputRepository
+from domain.ports.turns import TurnRepository
 from domain.refusals import Refusals, refuse
 from domain.services.accounts import AccountService
 from domain.services.commands import AnyCommand, CommandService, Written
