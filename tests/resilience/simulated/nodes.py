@@ -20,6 +20,7 @@ from domain.images import (
     Provenance,
     Rendition,
 )
+from domain.outputs import Output
 from domain.ports.accounts import AccountRepository
 from domain.ports.conversations import ConversationRepository
 from domain.ports.execution import ClaimRepository, ContactRepository, Unavailable
@@ -199,10 +200,10 @@ class _Hints:
     def __init__(self, node: Node) -> None:
         self._node = node
 
-    def enqueue(self, viewer_id: ViewerId, output_ids: Iterable[OutputId]) -> None:
+    def enqueue_written(self, viewer_id: ViewerId, outputs: Iterable[Output]) -> None:
         if self._node.process.is_alive:
-            for output_id in output_ids:
-                self._node.site.carry(Hint(viewer_id, output_id))
+            for output in outputs:
+                self._node.site.carry(Hint(viewer_id, output.id))
 
     def recall(self, output_ids: Iterable[OutputId]) -> None:
         if self._node.process.is_alive and self._node.dispatcher is not None:
