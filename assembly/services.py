@@ -1,4 +1,4 @@
-"""What resolvers call, put together. Nothing is opened here."""
+"""Makes the services that resolvers call. Nothing is opened here."""
 
 from datetime import timedelta
 

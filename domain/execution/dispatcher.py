@@ -18,23 +18,25 @@ from typing import Any, Final, TypeAlias, TypeVar
 from domain.claims import Hint, Waiting
 from domain.errors import Overloaded
 from domain.execution.dropped_hints import DroppedHints
-from domain.execution.rules import FEW_RUNS, has_room
 from domain.execution.runner import LETTING_GO_SECONDS, OutputRun, OutputRunner
 from domain.ids import ModelId, OutputId, ViewerId, parent_of_output
 from domain.outputs import CAPTION_SLOT
 from domain.ports.execution import ClaimRepository
 from domain.registry import Registry
+from domain.rules import FEW_RUNS, has_room
 
 log = logging.getLogger(__name__)
 
 MAX_HINTS: Final = 2_000
-"""Hints that wait in this process for their claims. Searches find what is dropped."""
+"""How many hints may wait in this process for their claims. Searches find outputs whose hints are
+dropped.
+"""
 _CLAIMS_AT_ONCE: Final = 16
-"""Hints that ask the database at the same time. Requests need its connections as well."""
+"""How many hints are claimed at the same time: requests need the database's connections as well."""
 _SEARCH_LIMIT: Final = 200
 _SEARCH_PAUSE_SECONDS: Final = 0.05
 _SURE_SECONDS: Final = 3.0
-"""A little longer than from one sweep to the next."""
+"""A little longer than the time between two sweeps."""
 
 _Attempt: TypeAlias = tuple[OutputId, int]
 _Result = TypeVar("_Result")
@@ -42,7 +44,7 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """Where runs count against one limit: a provider's images, or its captions."""
+    """What shares one limit of concurrent runs: a provider's images, or its captions."""
 
     provider: str
     is_caption: bool = False
@@ -53,7 +55,7 @@ class Lane:
 
 @dataclass(slots=True, eq=False)
 class _Run:
-    """Reserved before the claim, and removed when the run has ended."""
+    """The room for one run: reserved before the claim, and freed when the run has ended."""
 
     lane: Lane
     viewer_id: ViewerId
@@ -61,7 +63,9 @@ class _Run:
 
 
 class Dispatcher:
-    """Also the `HintQueue` of a process that answers requests and runs outputs."""
+    """Runs outputs; also the `HintQueue` of a process that both answers requests and
+    runs outputs.
+    """
 
     def __init__(self, claims: ClaimRepository, runner: OutputRunner) -> None:
         self._claims = claims
@@ -78,9 +82,9 @@ class Dispatcher:
         self._contended: set[Lane] = set()
         """Lanes in which an output waits: a later hint does not overtake it."""
         self._has_room = asyncio.Event()
-        """A lane in which an output waits has room for a run."""
+        """Set when a lane in which an output waits has room for a run."""
         self._sure_until = 0.0
-        """Until this time of the event loop, an expired lease means a dead worker."""
+        """Until this time of the event loop, an expired lease means that its worker is dead."""
         self._hints: set[asyncio.Task[Any]] = set()
         self._claiming: set[asyncio.Task[Any]] = set()
         self._hint_limit = asyncio.Semaphore(_CLAIMS_AT_ONCE)
@@ -103,7 +107,9 @@ class Dispatcher:
         return Counter(str(run.lane) for run in self._runs.values())
 
     def enqueue(self, viewer_id: ViewerId, output_ids: Iterable[OutputId]) -> None:
-        """Start the outputs soon. Never waits and never fails: a search finds what is dropped."""
+        """Start the outputs soon. Never waits and never fails: a search finds outputs whose hints
+        are dropped.
+        """
         for output_id in output_ids:
             if self._stopping:
                 return
@@ -133,7 +139,7 @@ class Dispatcher:
             if waiting is None or self._is_off(waiting.model_id):
                 return None
             if self._lane_of(waiting) in self._contended:
-                self._has_room.set()  # a search starts it in fair order, if there is room
+                self._has_room.set()  # A search starts it in fair order, when there is room.
                 return None
             return await self._claim(waiting)
         except Overloaded:
@@ -148,7 +154,7 @@ class Dispatcher:
 
     async def _start_waiting(self, *, min_queued: timedelta, expired: bool) -> None:
         free = self._with_room()
-        # The search leaves out lanes without room: outputs may be waiting for them.
+        # The search leaves out lanes that are full: outputs may be waiting for them.
         self._contended = set(self._limits) - free
         models = [
             model.id
@@ -158,7 +164,8 @@ class Dispatcher:
         ]
         if self._stopping or not models:
             return
-        # What waits for a model that is switched off waits on. What has begun may have been paid.
+        # Outputs of models that are switched off keep waiting. Those that a worker has begun are
+        # run, since they may have been paid for.
         off = set(filter(self._is_off, models))
         found = await self._claims.list_waiting(
             [model_id for model_id in models if model_id not in off],
@@ -189,9 +196,9 @@ class Dispatcher:
                 log.exception("dispatch failed")
 
     async def stop(self, grace_seconds: float) -> None:
-        """Start nothing new, hand over what another process can continue, wait for the rest.
+        """Start nothing new, give back what another process can continue, and wait for the rest.
 
-        What has no answer within the grace ends as OUTCOME_UNKNOWN.
+        Runs that have no answer after the grace period end as OUTCOME_UNKNOWN.
         """
         self._stopping = True
         for hint in self._hints:
@@ -210,8 +217,9 @@ class Dispatcher:
             try:
                 await asyncio.wait(tasks, timeout=grace_seconds)
             finally:
-                # Also where this stop is cancelled before the grace has ended. The others have been
-                # cancelled: a second time would keep them from giving their outputs back.
+                # Runs are cancelled even if this stop is cancelled before the grace period has
+                # ended. The others have been cancelled before: a second time would keep them from
+                # giving their outputs back.
                 for task in handed_over:
                     task.cancel()
             await asyncio.wait(tasks, timeout=LETTING_GO_SECONDS + 1)
@@ -226,7 +234,7 @@ class Dispatcher:
     async def _claim(self, waiting: Waiting) -> asyncio.Task[None] | None:
         """Claim an output and start its run, if there is room and no other worker was faster.
 
-        A cancelled caller does not interrupt the claim: nobody would run what it got.
+        Cancelling the caller does not interrupt the claim: nobody would run the claimed output.
         """
         if self._stopping or not self._reserve(waiting):
             return None
@@ -245,7 +253,7 @@ class Dispatcher:
             self._release(waiting)
             return None
         run.ask_before_moving(partial(self._move, waiting))
-        # A run belongs to no request: it starts without anybody's context variables.
+        # A run belongs to no request: it starts without the caller's context variables.
         task = asyncio.create_task(
             self._run(waiting, run), name=f"run {waiting.output_id}", context=Context()
         )
@@ -272,7 +280,7 @@ class Dispatcher:
         return True
 
     def _move(self, waiting: Waiting, provider: str) -> bool:
-        """Move a run to another provider, if there is room for it there."""
+        """Move a run to another provider, if that one has room."""
         run = self._runs[_attempt_of(waiting)]
         lane = replace(run.lane, provider=provider)
         if run.lane == lane:
@@ -310,14 +318,14 @@ class Dispatcher:
 
 
 def _attempt_of(waiting: Waiting) -> _Attempt:
-    """The key of a run here: a cancelled run may still wait for its provider when the output's next
-    attempt starts.
+    """The key of a run in this process: a cancelled run may still wait for its provider when the
+    output's next attempt starts.
     """
     return waiting.output_id, waiting.attempt
 
 
 def _cancel(task: asyncio.Task[None]) -> None:
-    # Cancelled before its first step, a run would never give its output back.
+    # A run that is cancelled before its first step could not give its output back.
     asyncio.get_running_loop().call_soon(task.cancel)
 
 

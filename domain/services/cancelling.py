@@ -8,7 +8,7 @@ from domain.errors import UserErrorCode
 from domain.outputs import Output
 from domain.parents import Parent
 from domain.ports.execution import HintQueue
-from domain.ports.repositories import OutputRepository
+from domain.ports.outputs import OutputRepository
 from domain.refusals import refuse
 from domain.viewers import Viewer
 

@@ -7,16 +7,16 @@ from domain.changes import Bookmark
 from domain.conflicts import Conflict
 from domain.errors import UserErrorCode
 from domain.execution.image_writer import ImageWriter
-from domain.execution.rules import may_be_retried
 from domain.idempotency import IdempotencyKey, IdempotencyRecord
 from domain.ids import output_id_of, parent_of_output, parse_output_id
 from domain.models import ModelRegistry
 from domain.outputs import Output
 from domain.parents import Parent
 from domain.planning import plan_retry
-from domain.ports.repositories import OutputRepository
+from domain.ports.outputs import OutputRepository
 from domain.posts import as_post
 from domain.refusals import Refusals, refuse
+from domain.rules import may_be_retried
 from domain.services.accounts import AccountService
 from domain.services.cancelling import Cancelling
 from domain.services.commands import CommandService, Written, refuse_deleted_result

@@ -14,7 +14,7 @@ from domain.model_choice import Inherited
 from domain.models import SQUARE, ModelRegistry, Resolution
 from domain.pages import Page, PageRequest
 from domain.planning import plan_caption, plan_retry, plan_turn
-from domain.ports.repositories import PostRepository
+from domain.ports.posts import PostRepository
 from domain.posts import GeneratePost, Post, PostPlan, RegenerateCaption
 from domain.references import Reference
 from domain.refusals import Refusals, refuse

@@ -17,7 +17,8 @@ from domain.ids import (
 from domain.images import Image
 from domain.pages import Page, PageRequest, Position, cut
 from domain.plurals import count
-from domain.ports.repositories import ConversationRepository, TurnRepository
+from domain.ports.conversations import ConversationRepository
+from domain.ports.turns import TurnRepository
 from domain.refusals import Refusals, refuse
 from domain.services.accounts import AccountService
 from domain.services.cancelling import Cancelling

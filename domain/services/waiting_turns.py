@@ -15,17 +15,15 @@ from typing import Final
 
 from domain.conflicts import Conflict
 from domain.errors import GenerationErrorCode, Overloaded, UserError, UserErrorCode
-from domain.execution.rules import MAX_QUEUED, TIMED_OUT
 from domain.ids import TurnId
 from domain.outputs import GenerationError
 from domain.pages import PageRequest
+from domain.ports.conversations import ConversationRepository
 from domain.ports.execution import HintQueue
-from domain.ports.repositories import (
-    ConversationRepository,
-    TurnRepository,
-    WaitingTurnRepository,
-)
+from domain.ports.turns import TurnRepository
+from domain.ports.waiting_turns import WaitingTurnRepository
 from domain.refusals import Refusals
+from domain.rules import MAX_QUEUED, TIMED_OUT
 from domain.services.accounts import AccountService
 from domain.services.edit_planning import EditPlanner
 from domain.turns import Turn, TurnStatus

@@ -45,7 +45,8 @@ _PIPELINE: Final[list[Mapping[str, Any]]] = [
                 {
                     "operationType": {"$in": _WRITES},
                     "ns.coll": {"$in": list(_KINDS)},
-                    # An update that raises no version, such as a renewed lease, wakes no listener.
+                    # An update that raises no version, such as the renewal of a lease, wakes no
+                    # listener.
                     "$or": [
                         {"operationType": {"$ne": "update"}},
                         {"updateDescription.updatedFields.version": {"$exists": True}},
@@ -55,7 +56,7 @@ _PIPELINE: Final[list[Mapping[str, Any]]] = [
             ]
         }
     },
-    # Flat: what is nested would be decoded by itself, and a whole turn for its time.
+    # Flat: nested documents would be decoded one by one, and a whole turn only for its time.
     {
         "$project": {
             "operationType": 1,
@@ -69,10 +70,11 @@ _PIPELINE: Final[list[Mapping[str, Any]]] = [
 ]
 _MAX_AWAIT_MS: Final = 1_000
 _AFTER_ERRORS: Final = RetryPolicy(first_pause_seconds=0.05, longest_pause_seconds=0.25)
-"""One stream for each process: to ask often costs little, and subscribers hear nothing meanwhile.
+"""The time between two reads. There is one stream for each process, so frequent reads
+cost little.
 """
 _HISTORY_LOST_CODES: Final = frozenset({280, 286})
-"""The position is not in the oplog, or not any more."""
+"""The stream's position is not in the oplog, or not any more."""
 
 
 class MongoChangeFeed:
@@ -133,14 +135,14 @@ class _Position:
         self.lost = True
 
     def after_error(self, error: PyMongoError) -> None:
-        """Continue from the same token; from now on where there is none or it has failed twice."""
+        """Continue from the same token; from now on where there is none, or it has failed twice."""
         server_refused = isinstance(error, OperationFailure) and not error.has_error_label(
             "ResumableChangeStreamError"
         )
         token = self.token or self.invalidated_token
         forgotten = isinstance(error, OperationFailure) and error.code in _HISTORY_LOST_CODES
         if token is None or forgotten or (server_refused and token == self._failed_token):
-            # The events between are lost, or cannot be read: listeners read the state again.
+            # The events in between are lost, or cannot be read: listeners read the state again.
             self.token = self.invalidated_token = None
             self.lost = True
         self._failed_token = token if server_refused else None

@@ -61,7 +61,7 @@ class MongoConversationRepository:
             conversation = read_conversation(found, cluster_time)
             if conversation.turn_count == 0:
                 return conversation, None
-            # The session is causally consistent: a turn that this read does not find is deleted.
+            # The session is causally consistent: if this read does not find a turn, it is deleted.
             turn_id = turn_id_of(conversation_id, last_turn_index(found))
             latest = await self._database.turns.find_one(
                 {"_id": turn_id, "ownerId": viewer_id}, session=session
@@ -273,7 +273,7 @@ async def insert_conversation(transaction: Transaction, document: Document) -> D
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _NewTurn:
-    """A turn with everything that is written together with it."""
+    """Write a turn with everything that belongs to its transaction."""
 
     owner_id: ViewerId
     conversation_id: ConversationId
@@ -282,7 +282,7 @@ class _NewTurn:
     max_active_outputs: int
     key: IdempotencyKey | None
     source_ids: frozenset[ImageId] = frozenset()
-    """The source image of a conversation that is started with this turn."""
+    """The source image of a conversation that starts with this turn."""
 
     async def use_key(self, transaction: Transaction) -> None:
         """First, so that a second request under the key is distinguished from other conflicts."""
@@ -290,7 +290,7 @@ class _NewTurn:
         await use_key(transaction, self.owner_id, key=self.key, parent_id=turn_id)
 
     async def write(self, transaction: Transaction) -> Turn:
-        """Last: it ends with the account."""
+        """Last, since it ends with the account."""
         owner_id, plan = self.owner_id, self.plan
         used = {reference.image.id for reference in plan.references} | self.source_ids
         if plan.options.mask is not None:
@@ -317,7 +317,7 @@ class _NewTurn:
 
 
 def imported_conversation(conversation: Conversation, texts: str) -> Document:
-    """As it is stored. `texts` are those that it is found by, besides its title."""
+    """The document of a conversation. Searches find it by `texts` and its title."""
     source_image = conversation.source_image
     return {
         "_id": conversation.id,
@@ -355,7 +355,7 @@ def read_conversation(document: Document, cluster_time: ClusterTime) -> Conversa
 
 
 def last_turn_index(document: Document) -> int:
-    """Of the latest turn that is not deleted."""
+    """The time of the latest turn that is not deleted."""
     found: int = document.get("lastTurnIndex", document["turnCount"] - 1)
     return found
 
@@ -370,6 +370,6 @@ def _as_of(
 
 
 _SHOWN: Final = {"words": 0}
-"""What is read of conversations. Their words are only searched."""
+"""The fields that are read. Words are only searched."""
 _WRITTEN: Final[Document] = {"version": {"$add": ["$version", 1]}, "updatedAt": "$$NOW"}
 """Set by every write that a client can see."""

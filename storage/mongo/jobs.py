@@ -26,9 +26,9 @@ class MongoJobRepository(Generic[AnyJob]):
     """See `domain.ports.JobRepository`."""
 
     _name: str
-    """Of the collection."""
+    """The name of the collection."""
     _takes_back = False
-    """Whether what a job has made is taken back before it ends as failed."""
+    """Whether a job that has failed takes back what it has made before it ends."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -65,7 +65,7 @@ class MongoJobRepository(Generic[AnyJob]):
         return {found["_id"]: self._read(found) async for found in self._jobs.find(query)}
 
     async def claim(self, *, lease: timedelta, max_tries: int) -> JobClaim[AnyJob] | None:
-        # Missing sorts before every date: one that was never claimed has no lease.
+        # Missing sorts before every date: a job that was never claimed has no lease.
         is_free = {"$expr": {"$lte": ["$leaseUntil", "$$NOW"]}}
         found = await self._jobs.find_one_and_update(
             {
@@ -141,7 +141,7 @@ class MongoExportRepository(MongoJobRepository[Export]):
         return await self._write(claim, update)
 
     async def over(self, *, limit: int) -> Mapping[str, Sequence[str]]:
-        # Of all viewers, as uploads.
+        # For all viewers, as for uploads.
         found = self._jobs.find({"expiresAt": {"$lt": surely_over()}}, {"key": 1}).limit(limit)
         return {one["_id"]: [one["key"]] if one["key"] else [] async for one in found}
 

@@ -20,18 +20,16 @@ from domain.images import (
     Provenance,
     Rendition,
 )
+from domain.ports.accounts import AccountRepository
+from domain.ports.conversations import ConversationRepository
 from domain.ports.execution import ClaimRepository, ContactRepository, Unavailable
+from domain.ports.idempotency import IdempotencyRepository
+from domain.ports.images import ImageRepository
 from domain.ports.objects import ObjectStore
+from domain.ports.outputs import OutputRepository
+from domain.ports.posts import PostRepository
 from domain.ports.providers import CaptionWriter, Provider
-from domain.ports.repositories import (
-    AccountRepository,
-    ConversationRepository,
-    IdempotencyRepository,
-    ImageRepository,
-    OutputRepository,
-    PostRepository,
-    TurnRepository,
-)
+from domain.ports.turns import TurnRepository
 from domain.services.accounts import AccountService
 from domain.services.cancelling import Cancelling
 from domain.services.commands import CommandService
