@@ -160,6 +160,9 @@ class JobRepository(Protocol[AnyJob]):
         self, claim: JobClaim[AnyJob], *, progress: float | None, lease: timedelta
     ) -> bool: ...
 
+    async def expect_bytes(self, claim: JobClaim[AnyJob], keys: Sequence[str]) -> bool:
+        """Remember the keys of bytes that are about to be written, until records refer to them."""
+
     async def fail(
         self, claim: JobClaim[AnyJob], error: GenerationError, *, kept: timedelta
     ) -> bool: ...
@@ -172,11 +175,6 @@ class ExportRepository(JobRepository[Export], Protocol):
 
 
 class ImportRepository(JobRepository[Import], Protocol):
-    async def expect_bytes(self, claim: JobClaim[Import], keys: Sequence[str]) -> bool:
-        """Remember the keys of bytes that are about to be written, until the next records are
-        added.
-        """
-
     async def add_images(self, claim: JobClaim[Import], records: Sequence[ImageRecord]) -> bool: ...
 
     async def add_turns(self, claim: JobClaim[Import], turns: Sequence[Turn]) -> bool:

@@ -230,8 +230,7 @@ class MongoClaimRepository:
         async def work(transaction: Transaction) -> bool:
             if not await self._write_seen(claim, changes, inside=transaction):
                 raise Abort(Conflict.STALE)
-            if documents:
-                await transaction.images.insert_many(documents)
+            await transaction.images.insert_many(documents)
             await count_ends(
                 transaction, claim.parent.owner_id, claim.parent.id, slots=[output.slot]
             )
