@@ -30,9 +30,9 @@ from storage.mongo.transaction import Abort, Transaction
 
 _START: Final = "start"
 NOT_ERASED: Final[Document] = {"erasure": {"$exists": False}}
-"""Of an account whose viewer is not about to be deleted."""
+"""Matches an account whose viewer is not being deleted."""
 _FIELDS: Final = {"balance": "balance", "reserved": "reserved", "activeOutputs": "active_outputs"}
-"""What is held against the ledger, as stored and as in the domain."""
+"""What is compared with the ledger: the stored field and the attribute of the domain."""
 
 
 @repository
@@ -50,7 +50,7 @@ class MongoAccountRepository:
                 return made
             found = await self._find(viewer_id)
         if found is None:
-            raise Overloaded  # another call has just made it, and a majority does not have it yet
+            raise Overloaded  # Another call has just made it, and a majority does not have it yet.
         return found
 
     async def find(self, viewer_id: ViewerId) -> Account | None:
@@ -92,7 +92,7 @@ class MongoAccountRepository:
         added = await self._database.transact(work, account=viewer_id)
         return None if isinstance(added, Conflict) else added.result
 
-    async def limit_days(self, viewer_id: ViewerId, credits: int | None) -> bool:
+    async def set_daily_limit(self, viewer_id: ViewerId, credits: int | None) -> bool:
         change = {"$unset" if credits is None else "$set": {"dailyLimit": credits or 0}}
         limited = await self._database.accounts.update_one({"_id": viewer_id}, change)
         return limited.matched_count > 0
@@ -143,9 +143,9 @@ class MongoAccountRepository:
 async def move_credits(
     transaction: Transaction, viewer_id: ViewerId, *, movements: Sequence[Movement]
 ) -> None:
-    """Write movements and what they make of the account: last in its transaction.
+    """Write movements and change the account by them: the last writes of a transaction.
 
-    All of a viewer's transactions write to the account, so the later one does, the shorter the
+    All of a viewer's transactions write to the account. The later one does so, the shorter the
     others wait for it.
     """
     if not movements:
@@ -155,14 +155,14 @@ async def move_credits(
 
 
 async def refuse_while_erased(transaction: Transaction, viewer_id: ViewerId) -> None:
-    """Raise ViewerBeingDeleted, for what is made without moving credits."""
+    """Raise ViewerBeingDeleted. For writes that move no credits."""
     if await transaction.accounts.find_one({"_id": viewer_id, "erasure": {"$exists": True}}):
         raise ViewerBeingDeleted
 
 
 async def touch_account(transaction: Transaction, viewer_id: ViewerId, name: str) -> None:
     """Note the time in the account, for what is counted but moves no credits: two of a viewer's
-    transactions conflict here, so that the second counts what the first has made.
+    transactions conflict here, so that the second one counts what the first has made.
 
     Raise ViewerBeingDeleted.
     """
@@ -176,7 +176,9 @@ async def touch_account(transaction: Transaction, viewer_id: ViewerId, name: str
 async def reserve_credits(
     transaction: Transaction, outputs: Sequence[Output], *, owner_id: ViewerId, max_active: int
 ) -> None:
-    """Reserve the credits of outputs that have just been queued: last in its transaction."""
+    """Reserve the credits of outputs that have just been queued: the last write of a
+    transaction.
+    """
     movements = [reserved(one.id, one.attempt, one.credits_reserved) for one in outputs]
     await write_ledger(transaction, owner_id, movements)
     needed = sum(movement.reserved for movement in movements)
@@ -210,9 +212,7 @@ async def _spent_today(collections: Database | Transaction, account: Document) -
 
 
 def settlements(parent: Document, outputs: Sequence[Document]) -> list[Movement]:
-    """What is moved when these outputs of a parent, as they stood, end before they have delivered
-    all.
-    """
+    """The movements when these outputs of a parent end before they have delivered everything."""
     return [
         settled(
             output_id_of(parent["_id"], one["slot"]),
@@ -283,7 +283,7 @@ _BY_DAY: Final[list[Document]] = [
     },
     {"$sort": {"_id": -1}},
 ]
-"""A viewer's lines of the ledger, summed up by day, the latest first."""
+"""A viewer's ledger entries, summed up by day, the latest day first."""
 
 _SPENT: Final[list[Document]] = [
     {
@@ -316,7 +316,7 @@ _HELD: Final[list[Document]] = [
         }
     },
 ]
-"""What the unfinished outputs hold, by their owner."""
+"""The reservations of unfinished outputs, by their owner."""
 
 
 def _proof(
@@ -325,7 +325,7 @@ def _proof(
     held: dict[ViewerId, Document],
 ) -> Proof:
     discrepancies: list[Discrepancy] = []
-    # Of a viewer who is being deleted, some lines of the ledger have the new name already.
+    # Of a viewer who is being deleted, some entries of the ledger have the new name already.
     for viewer_id, account in accounts.items():
         if "erasure" in account and account["erasure"]["name"] in sums:
             renamed, own = sums.pop(account["erasure"]["name"]), sums.get(viewer_id, {})

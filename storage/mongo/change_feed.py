@@ -45,7 +45,8 @@ _PIPELINE: Final[list[Mapping[str, Any]]] = [
                 {
                     "operationType": {"$in": _WRITES},
                     "ns.coll": {"$in": list(_KINDS)},
-                    # An update that raises no version, such as a renewed lease, wakes no listener.
+                    # An update that raises no version, such as the renewal of a lease, wakes no
+                    # listener.
                     "$or": [
                         {"operationType": {"$ne": "update"}},
                         {"updateDescription.updatedFields.version": {"$exists": True}},
@@ -55,7 +56,7 @@ _PIPELINE: Final[list[Mapping[str, Any]]] = [
             ]
         }
     },
-    # Flat: what is nested would be decoded by itself, and a whole turn for its time.
+    # Flat: nested documents would be decoded one by one, and a whole turn only for its time.
     {
         "$project": {
             "operationType": 1,
@@ -67,12 +68,13 @@ _PIPELINE: Final[list[Mapping[str, Any]]] = [
         }
     },
 ]
-_MAX_AWAIT_MS: Final = 1_000
+_MAX_AWAIT_MS: Final = 3_000
 _AFTER_ERRORS: Final = RetryPolicy(first_pause_seconds=0.05, longest_pause_seconds=0.25)
-"""One stream for each process: to ask often costs little, and subscribers hear nothing meanwhile.
+"""The time between two reads. There is one stream for each process, so frequent reads
+cost little.
 """
 _HISTORY_LOST_CODES: Final = frozenset({280, 286})
-"""The position is not in the oplog, or not any more."""
+"""The stream's position is not in the oplog, or not any more."""
 
 
 class MongoChangeFeed:
@@ -95,8 +97,11 @@ class MongoChangeFeed:
                         yield HistoryLost()
                     position.lost = False
                     retries = _AFTER_ERRORS.begin()
-                    async for change in _read(stream, position):
-                        yield change
+                    try:
+                        async for change in _read(stream, position):
+                            yield change
+                    finally:
+                        position.settle()
             except PyMongoError as error:
                 position.after_error(error)
                 log.warning(
@@ -122,25 +127,36 @@ class _Position:
         self.invalidated_token: Mapping[str, Any] | None = None
         self.lost = False
         self._failed_token: Mapping[str, Any] | None = None
+        self._stream: AsyncChangeStream[RawBSONDocument] | None = None
 
-    def reached(self, token: Mapping[str, Any] | None) -> None:
+    def follow(self, stream: AsyncChangeStream[RawBSONDocument]) -> None:
+        """It moves with this stream, which has been read from."""
+        self._stream = stream
+
+    def settle(self) -> None:
+        """The stream is not read from any more: keep where it was. Only then, since the driver
+        makes a deep copy of its token, which would be a tenth of what a change costs.
+        """
+        token = None if self._stream is None else self._stream.resume_token
+        self._stream = None
         if token is not None:
             self.token, self.invalidated_token = token, None
 
     def invalidated(self) -> None:
         """The stream has ended: open another one after the event that ended it."""
+        self.settle()
         self.token, self.invalidated_token = None, self.token
         self.lost = True
 
     def after_error(self, error: PyMongoError) -> None:
-        """Continue from the same token; from now on where there is none or it has failed twice."""
+        """Continue from the same token; from now on where there is none, or it has failed twice."""
         server_refused = isinstance(error, OperationFailure) and not error.has_error_label(
             "ResumableChangeStreamError"
         )
         token = self.token or self.invalidated_token
         forgotten = isinstance(error, OperationFailure) and error.code in _HISTORY_LOST_CODES
         if token is None or forgotten or (server_refused and token == self._failed_token):
-            # The events between are lost, or cannot be read: listeners read the state again.
+            # The events in between are lost, or cannot be read: listeners read the state again.
             self.token = self.invalidated_token = None
             self.lost = True
         self._failed_token = token if server_refused else None
@@ -151,7 +167,7 @@ async def _read(
 ) -> AsyncIterator[Change | HistoryLost]:
     while stream.alive:
         event = await stream.try_next()
-        position.reached(stream.resume_token)
+        position.follow(stream)
         if event is None:
             continue
         operation = event["operationType"]

@@ -1,1 +1,0 @@
-import{xt as e}from"./user-errors-Csdge8A5.js";e();
