@@ -10,6 +10,7 @@ from typing import Any
 
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.asynchronous.command_cursor import AsyncCommandCursor
 from pymongo.asynchronous.cursor import AsyncCursor
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError
@@ -53,6 +54,9 @@ class SessionCollection:
 
     def find(self, query: Filter, projection: Filter | None = None) -> AsyncCursor[Document]:
         return self._collection.find(query, projection, session=self._session)
+
+    async def aggregate(self, stages: Sequence[Document]) -> AsyncCommandCursor[Document]:
+        return await self._collection.aggregate(stages, session=self._session)
 
     async def find_one(self, query: Filter) -> Document | None:
         return await self._collection.find_one(query, session=self._session)
