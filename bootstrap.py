@@ -92,7 +92,7 @@ async def open_api(
         hints = dispatcher or await open_publisher(settings, stack)
         upload_processor = UploadSandbox()
         stack.push_async_callback(upload_processor.aclose)
-        hub = make_hub(base)
+        hub = make_hub(settings, base)
         eraser = make_viewer_eraser(base)
         waiting = make_waiting_turns(settings, base, hints=hints)
         exporter = make_exporter(base)

@@ -26,6 +26,11 @@ TokenAlgorithm = Literal[
 ]
 """Signatures by a private key: who can verify one can make none."""
 
+FeedPartitions = Annotated[
+    Literal[1, 32, 1024, 32768],
+    BeforeValidator(lambda given: int(given) if str(given).isdecimal() else given),
+]
+
 _KEY = re.compile(r"[!-~]+")
 
 
