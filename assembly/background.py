@@ -1,4 +1,6 @@
-"""What a process does beside requests: it runs outputs, delivers, exports, cleans up."""
+"""What a process does besides answering requests: it runs outputs, delivers webhooks, exports,
+cleans up.
+"""
 
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -68,7 +70,8 @@ def make_dispatcher(base: Base, permits: Permits) -> Dispatcher:
 def stop_at_end(
     dispatcher: Dispatcher, stack: AsyncExitStack, grace_left: Callable[[], float]
 ) -> None:
-    # The stack closes in reverse: what starts outputs has ended before the runs are stopped.
+    # The stack closes in reverse: everything that starts outputs has ended before the runs are
+    # stopped.
     stack.push_async_callback(lambda: dispatcher.stop(grace_left()))
 
 

@@ -45,13 +45,15 @@ class Base:
 
     metrics: Metrics
     tracer: Tracer | None
-    """None where operators want no traces."""
+    """None where operators have not enabled traces."""
     database: Database
     image_tools: ImageTools
     objects: Objects
     registry: ModelRegistry
     providers: Mapping[str, Provider]
-    """All that can be used here: with credentials, local, and rehearsals."""
+    """All providers that can be used here: remote ones with credentials, local ones, and
+    rehearsals.
+    """
     caption_models: CaptionModelRegistry
     writers: Mapping[str, CaptionWriter]
     image_writer: ImageWriter

@@ -1,4 +1,4 @@
-"""What resolvers call, put together. Nothing is opened here."""
+"""Makes the services that resolvers call. Nothing is opened here."""
 
 from datetime import timedelta
 
@@ -15,6 +15,7 @@ from domain.services.accounts import AccountService
 from domain.services.albums import AlbumService
 from domain.services.blocked_viewers import BlockedViewers
 from domain.services.branches import BranchService
+from domain.services.cancelling import Cancelling
 from domain.services.choices import ChoiceService
 from domain.services.commands import CommandService
 from domain.services.conversations import ConversationService
@@ -111,14 +112,14 @@ def make_services(
         base.image_writer,
         timedelta(days=settings.restore_days) if settings.restore_days else None,
     )
+    cancelling = Cancelling(outputs=output_repository, hints=hints)
     turns = TurnService(
         turns=turn_repository,
         conversations=conversation_repository,
         commands=commands,
         accounts=accounts,
         edits=waiting.edits,
-        outputs=output_repository,
-        hints=hints,
+        cancelling=cancelling,
         waiting=waiting,
     )
     outputs = OutputService(
@@ -126,19 +127,18 @@ def make_services(
         commands=commands,
         accounts=accounts,
         registry=base.registry,
-        hints=hints,
+        cancelling=cancelling,
         image_writer=base.image_writer,
     )
     post_repository = MongoPostRepository(base.database)
     posts = PostService(
         posts=post_repository,
-        outputs=output_repository,
+        cancelling=cancelling,
         commands=commands,
         accounts=accounts,
         images=images,
         registry=base.registry,
         caption_models=base.caption_models,
-        hints=hints,
         image_writer=base.image_writer,
     )
     turn_updates = TurnUpdates(hub, turn_repository, turn_cursors)

@@ -1,22 +1,21 @@
-"""For operators: give a viewer credits, show them by day, and prove that all accounts add up.
+"""For operators: grant credits to a viewer, show them by day, and prove that all accounts agree
+with the ledger.
 
 `python -m commands.credits grant VIEWER CREDITS --key KEY`, `show VIEWER` and `prove`. A viewer is
 named by id (`user_…`) or by the `sub` of their tokens.
 """
 
-import asyncio
 import sys
 from argparse import ArgumentParser, Namespace
 from typing import Final
 
-from commands.opened import opened_database
+from commands.opened import opened_database, run_with_settings
 from domain.credits import Account, Proof
-from domain.errors import Overloaded
 from domain.ids import ViewerId, parse_viewer_id, viewer_id_of
 from domain.plurals import count
 from edge.dev_tokens import ISSUER
-from runtime.lifecycle import CANNOT_START, FAILED, STOPPED, complain
-from settings import Settings, SettingsError, read_settings
+from runtime.lifecycle import FAILED, STOPPED, complain
+from settings import Settings
 from storage.mongo.accounts import MongoAccountRepository
 
 _MOST: Final = 1_000_000_000
@@ -26,11 +25,7 @@ _MOST_DAYS: Final = 10_000
 def main(arguments: list[str]) -> int:
     """Run the command. Return 1 if accounts do not agree, 2 if it cannot run."""
     asked = _parser().parse_args(arguments)
-    try:
-        return asyncio.run(_run(read_settings(), asked))
-    except (SettingsError, Overloaded) as error:
-        complain(error)
-        return CANNOT_START
+    return run_with_settings(lambda settings: _run(settings, asked))
 
 
 async def _run(settings: Settings, asked: Namespace) -> int:
@@ -84,7 +79,7 @@ def _show(proof: Proof) -> int:
 
 
 def viewer_id_named(settings: Settings, name: str) -> ViewerId:
-    """A viewer's id, by itself or by the `sub` of their tokens."""
+    """A viewer's id, from the id itself or from the `sub` of their tokens."""
     issuer = ISSUER if settings.environment == "development" else settings.token_issuer
     assert issuer is not None
     return parse_viewer_id(name) or viewer_id_of(issuer, name)

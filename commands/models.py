@@ -20,11 +20,13 @@ from settings import Settings
 from storage.mongo.model_availability import MongoModelAvailabilityRepository
 
 Registries: TypeAlias = Sequence[Registry[Any]]
-"""One for each kind of models."""
+"""One registry for each kind of models."""
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command. Return 1 if there is nothing of this name, 2 if it cannot run."""
+    """Run the command. Return 1 if there is no model or provider of this name, 2 if it
+    cannot run.
+    """
     asked = _parser().parse_args(arguments)
     return run_with_settings(lambda settings: _run(settings, asked))
 

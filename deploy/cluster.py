@@ -24,7 +24,7 @@ from deploy.programs import running, until_answered
 from deploy.scraping import dashboard_queries, start_prometheus, values
 from edge.dev_tokens import DevelopmentIssuer
 from runtime.local_mongod import find_mongod
-from storage.objects.s3 import Bucket
+from storage.objects.bucket import Bucket
 from tests.brokers import NatsServer
 from tests.buckets import Ministack, bucket_at
 from tests.clients import GraphQLClient, Socket, connect_to

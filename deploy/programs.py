@@ -1,14 +1,14 @@
-"""Programs that are not ours, as processes of a script."""
+"""Other people's programs as processes of a script."""
 
 import asyncio
-import os
-import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
 import httpx2
+
+from tests.programs import end_process, environment_without_settings
 
 READY_SECONDS: Final = 120
 STOP_SECONDS: Final = 30
@@ -19,12 +19,11 @@ async def running(
     name: str, command: Sequence[str | Path], folder: Path, *, environment: Mapping[str, str]
 ) -> AsyncIterator[None]:
     """A process that writes its log into the folder, and is asked to stop at the end."""
-    inherited = {key: value for key, value in os.environ.items() if "DARKROOM_" not in key}
     with (folder / f"{name}.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             *command,
             cwd=folder,
-            env={**inherited, **environment},
+            env={**environment_without_settings(), **environment},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -33,13 +32,7 @@ async def running(
     try:
         yield
     finally:
-        if process.returncode is None:
-            process.send_signal(signal.SIGTERM)
-        try:
-            await asyncio.wait_for(process.wait(), STOP_SECONDS)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+        await end_process(process, seconds=STOP_SECONDS)
 
 
 async def until_answered(url: str) -> None:

@@ -1,4 +1,4 @@
-"""Functions to call when something happens to somebody."""
+"""Functions that are called when something happens to a viewer."""
 
 from collections.abc import Callable, Collection
 from typing import Generic, TypeVar
@@ -20,11 +20,11 @@ class Callbacks(Generic[Key]):
 
     @property
     def keys(self) -> Collection[Key]:
-        """For which there are any."""
+        """The keys that have callbacks."""
         return self._registered.keys()
 
     def registered(self, key: Key, callback: Callable[[], None]) -> "Registration[Key]":
-        """Within the context, the callback is called."""
+        """Have the callback called for the key, within the context."""
         return Registration(self, key, callback)
 
     def add(self, registration: "Registration[Key]") -> None:

@@ -1,4 +1,4 @@
-"""Plans a turn: what each model is given, what it costs, and everything that is wrong with it.
+"""Plans a turn: what each model receives, what it costs, and everything that is wrong with it.
 
 Only values from the input are refused. Inherited values are fitted to each model.
 """
@@ -38,10 +38,10 @@ from domain.text import is_blank
 from domain.turns import PlannedOutput, TurnPlan, TurnRequest
 
 MAX_FEATHER: Final = 500
-"""Pixels of the base."""
+"""The largest feather, in pixels of the base."""
 _MAX_NAMED: Final = 5
 _ROUNDED_SHAPE: Final = 0.03
-"""By which ratios may differ at most. More is no rounding, however small an image is."""
+"""How far ratios may differ by rounding, however small an image is."""
 
 
 def plan_turn(
@@ -57,7 +57,7 @@ def plan_turn(
     """Plan a turn as far as possible, and add its user errors to `refusals`.
 
     `references` are in the turn's numbering. None means that they could not be determined: checks
-    that depend on them are skipped. So are those of the mask where that is None.
+    that depend on them are skipped. So are the checks of the mask where that is None.
     """
     _check_message(request.user_message, refusals)
     check_options(request, refusals)
@@ -89,7 +89,7 @@ def plan_turn(
     )
     options, aspect_ratio = request.options, request.aspect_ratio or inherited.aspect_ratio
     if request.mask is not None:
-        # A model is asked for the shape into which its picture is put.
+        # The model is asked for the shape of the image into which its result is put.
         if mask is not None and request.aspect_ratio is None:
             aspect_ratio = _shape_of(mask)
         _check_feather(request.mask.feather, refusals)
@@ -234,7 +234,7 @@ def _plan_output(
         choice.requested.id,
         given,
         tuple(reference for reference in references if reference not in given),
-        # Of more the plan is refused; what it shows is still a number that GraphQL can have.
+        # More are refused, but a plan shows the price: it must be a number that GraphQL can show.
         price * min(options.images_per_model, MAX_IMAGES_PER_MODEL),
     )
 
@@ -242,8 +242,8 @@ def _plan_output(
 def _own_model_ids(
     choice: ModelChoice, references: Sequence[Reference], registry: ModelRegistry
 ) -> list[ModelId]:
-    """The ids under which this model has made references: its own, that by which it was selected,
-    and those of models that it replaces or for which it edits.
+    """The ids under which this model may have made references: its own, the one that was selected,
+    and those of models that it replaces or edits for.
     """
     made_by = dict.fromkeys(one.image.model_id for one in references if one.image.model_id)
     predecessors = (
@@ -297,7 +297,7 @@ def _check_mask(
 
 
 def _has_shape_of(mask: Image, base: Image) -> bool:
-    """Whether they differ by no more than what is rounded when one is scaled to the other."""
+    """Whether the aspect ratios differ by no more than the rounding of a scaled image."""
     ratio = (mask.width * base.height) / (mask.height * base.width)
     smallest = min(mask.width, mask.height, base.width, base.height)
     return abs(ratio - 1) <= min(1 / smallest, _ROUNDED_SHAPE)

@@ -5,11 +5,11 @@ was made in another way. `fields` says how each attribute is stored, once for al
 the value itself, a projection of a database's read, and the compiler of selections.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any, ClassVar, Final, Self, TypeAlias
+from typing import Any, ClassVar, Final, Generic, Self, TypeAlias, TypeVar, cast
 
 Record: TypeAlias = dict[str, Any]
 """A stored document, decoded as far as its database's driver does. It belongs to its value."""
@@ -161,6 +161,17 @@ class Derived:
 
 
 @dataclass(frozen=True, slots=True)
+class Same:
+    """The same record, as a value of another kind, of which `keys` are read."""
+
+    kind: type["Stored"]
+    keys: tuple[str, ...]
+
+    def __call__(self, record: Record) -> Any:
+        return self.kind.of(record)
+
+
+@dataclass(frozen=True, slots=True)
 class Property:
     """Not stored: a property of the domain class, which reads these keys."""
 
@@ -170,7 +181,7 @@ class Property:
         raise AttributeError  # the class's own property has raised it
 
 
-Field: TypeAlias = Key | Instant | Coded | Written | Listed | One | Many | Derived | Property
+Field: TypeAlias = Key | Instant | Coded | Written | Listed | One | Many | Derived | Same | Property
 
 
 class Stored:
@@ -196,10 +207,10 @@ class Stored:
 
     def __getattr__(self, name: str) -> Any:
         """Called where the attribute's slot is empty."""
-        if name == "companion":
-            return None
         stored = self.fields.get(name)
         if stored is None:
+            if name == "companion":
+                return None
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.")
         value = stored(self.record)
         _set(self, name, value)
@@ -217,6 +228,30 @@ class Stored:
 
 
 _set: Final = object.__setattr__
+Value = TypeVar("Value")
+
+
+class StoredValues(Sequence[Value], Generic[Value]):
+    """The values of records, each made when it is read: most selections read the records only."""
+
+    __slots__ = ("kind", "records")
+
+    def __init__(self, kind: type[Stored], records: Sequence[Record]) -> None:
+        self.kind = kind
+        self.records = records
+
+    def each(self, name: str) -> "StoredValues[Any]":
+        """An attribute of each of them, which is the same record."""
+        same = self.kind.fields[name]
+        assert isinstance(same, Same)
+        return StoredValues(same.kind, self.records)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Value:  # type: ignore[override]
+        value: Any = self.kind.of(self.records[index])
+        return cast("Value", value)
 
 
 def projection(kind: type[Stored], wanted: Wanted | None) -> dict[str, int] | None:

@@ -25,7 +25,7 @@ from settings import SettingsError, keep_secret
 ISSUER: Final = "urn:darkroom:development"
 AUDIENCE: Final = "darkroom"
 TOKEN_LIFE: Final = timedelta(hours=12)
-"""A working day."""
+"""The life of a token: a working day."""
 _ALGORITHM: Final = "EdDSA"
 
 
@@ -62,7 +62,7 @@ class DevelopmentIssuer:
         return {"keys": [self._public_key]}
 
     def authenticator(self) -> Authenticator:
-        """Takes this issuer's tokens, and nobody else's."""
+        """Accepts the tokens of this issuer, and no others."""
         return Authenticator(
             StaticKeys(self.public_keys()),
             issuer=ISSUER,
@@ -74,7 +74,7 @@ class DevelopmentIssuer:
     def _public_key(self) -> dict[str, Any]:
         x = _base64url(self._key.public_key().public_bytes_raw())
         required = {"crv": "Ed25519", "kty": "OKP", "x": x}
-        # RFC 7638: a key's name is the digest of what it is made of.
+        # RFC 7638: the name of a key is a digest of its members.
         kid = _base64url(sha256(orjson.dumps(required, option=orjson.OPT_SORT_KEYS)).digest())
         return {**required, "kid": kid, "alg": _ALGORITHM, "use": "sig"}
 

@@ -52,14 +52,14 @@ _STATUSES: Final = {
     "TOO_MANY_SUBSCRIPTIONS": 429,
     "DEADLINE_EXCEEDED": 504,
 }
-"""Of results without data, by the code of an error."""
+"""The status of results without data, by the code of an error."""
 _MISTAKES: Final = (BadUserInput.code, QueryTooComplex.code)
 
 log = structlog.get_logger(__name__)
 
 
 class GraphQLOverHTTP:
-    """An ASGI application, so that every method gets here and is answered in one form."""
+    """An ASGI application, so that every method is handled here and answered in one form."""
 
     def __init__(
         self,
@@ -133,7 +133,7 @@ class GraphQLOverHTTP:
             headers = {"Retry-After": str(error.retry_after_seconds)}
             return json_response(failure.body, 503, headers=headers, media_type=media_type)
         except ClientDisconnect:
-            return Response()  # nobody is left to read it
+            return Response()  # The client has left.
         except Exception:
             log.exception("request failed")
             failure = Result(None, (internal_error(request_id),))
@@ -141,7 +141,7 @@ class GraphQLOverHTTP:
 
 
 async def _send_not_indexed(send: Send, message: Message) -> None:
-    """Every answer may be that of a link which a robot has found."""
+    """Keep search engines away: any answer may be reached by a link that a robot has found."""
     if message["type"] == "http.response.start":
         headers = MutableHeaders(scope=message)
         headers.update(NOT_INDEXED)
@@ -161,7 +161,7 @@ def _write_result(result: Result, media_type: str) -> Response:
 
 
 def _write_cacheable(result: Result, media_type: str, asked: Headers) -> Response:
-    """Answer a GET so that its client need not be sent again what it has."""
+    """Answer a GET with 304 where the client already has this answer."""
     tag = f'"{sha256(result.encoded).hexdigest()[:32]}"'
     headers = {"Cache-Control": "private, no-cache", "ETag": tag, "Vary": "Authorization, Accept"}
     if has_entity_tag(asked, "if-none-match", tag):
@@ -190,12 +190,12 @@ def _write_rejection(rejected: Rejected, media_type: str, *, is_get: bool) -> Re
     if rejected.reason in {Reason.UNKNOWN_OPERATION, Reason.DIGEST, Reason.UNTRUSTED}:
         status = 400
     elif rejected.reason is Reason.PERSISTED:
-        status = 200  # with which Apollo and urql send the document instead
+        status = 200  # On this code, Apollo and urql send the document instead.
     return json_response(rejected.result.body, status, media_type=media_type)
 
 
 def _find_status(result: Result, media_type: str) -> tuple[int, dict[str, str]]:
-    """The status and headers of a result without data. Its codes say the same more precisely."""
+    """The status and headers of a result without data. The error codes are more precise."""
     for error, code in zip(result.errors, result.codes, strict=True):
         status = _STATUSES.get(code)
         if status is not None:

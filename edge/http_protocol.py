@@ -1,8 +1,9 @@
-"""The server's side of an HTTP connection: uvicorn's, with limits for what comes before a request.
+"""The server's side of an HTTP connection: uvicorn's, with limits for what precedes a request.
 
-uvicorn and httptools limit neither the head of a request, nor how long it may take, nor how many
-requests may wait behind an unanswered one. What must stay true: what one connection holds in memory
-is bounded, no call of the parser takes long, and every connection ends, whatever the client does.
+uvicorn and httptools limit neither the head of a request, nor the time that it takes, nor the
+number of requests that wait behind an unanswered one. What must stay true: what one connection
+holds in memory is bounded, no call of the parser takes long, and every connection ends, whatever
+the client does.
 """
 
 import asyncio
@@ -23,17 +24,17 @@ from edge.send_limits import SendLimit
 from settings import Limits
 
 ENDLESS: Final = "darkroom.endless"
-"""The extension by which an answer says that it ends when its client leaves. A server that stops
-cuts it: to a client, an answer that ends in order is one that is complete.
+"""The extension by which a response says that it ends only when its client leaves. A server that
+stops cuts such a response, since one that ends in order is complete to a client.
 """
 MAX_PIPELINED: Final = 16
 """Requests that may wait behind an unanswered one."""
 LINGER_SECONDS: Final = 2.0
-"""How long a client gets to read a refusal: a socket that is closed before everything that was sent
-to it has been read resets the connection, and the refusal may be lost.
+"""How long a client has to read a refusal. If a socket is closed before everything that was sent
+has been read, the system resets the connection, and the refusal may be lost.
 """
 _SLICE_BYTES: Final = 16 * 1024
-"""What is parsed before the limits are looked at again."""
+"""How much is parsed between two checks of the limits."""
 
 _Refusal = tuple[int, str, str]
 """Status, code and message."""
@@ -46,7 +47,7 @@ _DEFAULTS: Final = Limits()
 
 
 class _Stop(Exception):
-    """Ends the parser's call from within a callback."""
+    """Ends a call of the parser from within a callback."""
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -56,14 +57,14 @@ class HttpProtocol(HttpToolsProtocol):
     _in_body = False
     _head_began = 0.0
     _head_bytes = 0
-    """Of the names and values that are complete, and of the URL."""
+    """The bytes of all complete names and values, and of the URL."""
     _unparsed_bytes = 0
-    """Fed to the parser since it last reported anything; it keeps incomplete names and values."""
+    """Bytes given to the parser since its last report; it holds incomplete names and values."""
     _refusal: _Refusal = _MALFORMED
     _stopped = False
     """Whether the rest of what the client sends is dropped."""
     _running: RequestResponseCycle | None = None
-    """The request that is being answered: `cycle` is the latest, which may wait behind it."""
+    """The request that is being answered. `cycle` is the latest one, which may wait behind it."""
     _sending: SendLimit | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -87,7 +88,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._sending.end()
 
     def data_received(self, data: bytes) -> None:
-        """Parse what has arrived, unless nothing more is read of this connection."""
+        """Parse what has arrived, unless this connection is not read any more."""
         if len(data) <= _SLICE_BYTES:
             if not self._stopped:
                 self._parse(data)
@@ -108,7 +109,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._running.message_event.set()
 
     def shutdown(self) -> None:
-        """Called when the server stops. An answer gets time to end, if it is one that ends."""
+        """Called when the server stops. A response may end, unless it never does by itself."""
         running = self._running
         if running is None or ENDLESS not in running.scope["extensions"]:
             super().shutdown()
@@ -118,7 +119,9 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def timeout_keep_alive_handler(self) -> None:
-        """Called when the connection has been idle for long, or waits for the rest of a request."""
+        """Called when the connection has been idle for too long, or the rest of a request does not
+        arrive.
+        """
         if self._stopped or not self._in_head:
             self.transport.close()
             return
@@ -147,7 +150,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._stop((414, "URL_TOO_LONG", message))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """httptools: a header is complete, or what follows a chunked body, which is dropped."""
+        """httptools: a header is complete, or a trailer after a chunked body, which is dropped."""
         if not self._in_head:
             return
         self._unparsed_bytes = 0
@@ -162,7 +165,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_head = False
         self._unparsed_bytes = 0
         self._unset_keepalive_if_required()
-        # A proxy in front may have read the other one of two hosts.
+        # With two hosts, a proxy in front may have read the other one.
         hosts = sum(name == b"host" for name, _ in self.headers)
         is_named = hosts == 1 or (not hosts and self.parser.get_http_version() < "1.1")
         if not is_named or not self.url.isascii():
@@ -202,7 +205,7 @@ class HttpProtocol(HttpToolsProtocol):
             if self._should_upgrade():
                 self.handle_websocket_upgrade()
             else:
-                self._stopped = True  # what follows may be another protocol
+                self._stopped = True  # What follows may be another protocol.
         except httptools.HttpParserError:
             self._refuse(self._refusal)
         else:
@@ -222,7 +225,7 @@ class HttpProtocol(HttpToolsProtocol):
         raise _Stop
 
     def _refuse(self, refusal: _Refusal) -> None:
-        """Read nothing more of this connection, and say why unless an answer is still under way.
+        """Stop reading this connection. Send the refusal, unless a response is still being written.
 
         Requests that were complete before are answered.
         """
@@ -232,7 +235,7 @@ class HttpProtocol(HttpToolsProtocol):
             if self._is_answered():
                 self._answer(refusal)
         elif cycle.response_complete and not self.pipeline:
-            self._linger()  # the client may still have to read the answer
+            self._linger()  # The client may not have read the response yet.
         elif cycle.response_started or self.pipeline:
             self.transport.close()
         else:
@@ -252,7 +255,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._linger()
 
     def _linger(self) -> None:
-        """Close the connection once the client has read what was written, and had time to."""
+        """Close the connection once the client has had time to read what was written."""
         with suppress(OSError, RuntimeError):
             self.transport.write_eof()
         self._limit_idle_time(LINGER_SECONDS)

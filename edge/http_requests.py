@@ -20,13 +20,15 @@ _GET_KINDS: Final = frozenset({OperationType.QUERY})
 _POST_KINDS: Final = frozenset({OperationType.QUERY, OperationType.MUTATION})
 _SUBSCRIPTIONS: Final = frozenset({OperationType.SUBSCRIPTION})
 _SINGLE_CONNECTION: Final = "x-graphql-event-stream-token"
-"""A header of graphql-sse's other mode, in which one stream has the results of many requests."""
+"""A header of graphql-sse's single-connection mode, in which one stream has the results of many
+requests.
+"""
 _ALLOW: Final = {"Allow": "GET, POST"}
 _CLOSE: Final = {"Connection": "close"}
 
 
 class RequestRefused(Exception):
-    """The request is not one for an operation."""
+    """The request does not contain an operation."""
 
     def __init__(
         self, status: int, code: str, message: str, *, headers: Mapping[str, str] | None = None
@@ -36,12 +38,12 @@ class RequestRefused(Exception):
 
 
 def wants_page(request: Request) -> bool:
-    """Whether a person's browser asks, rather than a program."""
+    """Whether the request comes from a person's browser instead of a program."""
     return "text/html" in request.headers.get("accept", "")
 
 
 def choose_media_types(request: Request) -> Accepted:
-    """Raise RequestRefused where nothing that may be answered with is accepted."""
+    """Choose the form of the answer. Raise RequestRefused where the client accepts none of them."""
     accepted = read_accept(request.headers.get("accept", "*/*"))
     if accepted.json is None and accepted.stream is None:
         raise RequestRefused(

@@ -1,8 +1,8 @@
-"""What an introspection costs: how many values its answer can have, known before it is run.
+"""The cost of an introspection: how many values its answer can have, known before it runs.
 
-The schema is known, so the number of its types, fields and arguments is, too. Where a selection
-leads to all of them, they are counted together; where it leads to one type that can be any, it
-counts as the largest. Each fragment is measured once for each place of the schema that it is about.
+The schema is known, and so is the number of its types, fields and arguments. A selection that leads
+to all of them is counted for all together; one that leads to a single, unknown type counts as the
+largest type. Each fragment is measured once for each place of the schema where it is spread.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,12 +26,12 @@ from graphql import (
 INTROSPECTIVE: Final = frozenset({"__schema", "__type"})
 
 _Steps: TypeAlias = Mapping[str, tuple[str, int]]
-"""By field: where it leads, and how many objects there are in all."""
+"""For each field: where it leads, and how many objects there are in total."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Objects of introspection that are selected together."""
+    """Objects of the schema that one selection selects together."""
 
     size: int
     steps: _Steps
@@ -48,7 +48,7 @@ class IntrospectionCost:
         self._measured: dict[tuple[str, str], int] = {}
 
     def measure(self, field: FieldNode) -> int:
-        """The values below `__schema` or `__type`, at most."""
+        """The number of values below `__schema` or `__type`, at most."""
         assert field.selection_set is not None
         place = "schema" if field.name.value == "__schema" else "a type"
         return self._measure(field.selection_set, place)
@@ -66,7 +66,7 @@ class IntrospectionCost:
                 values += count
                 if to and selection.selection_set is not None:
                     within = self._measure(selection.selection_set, to)
-                    # Places that stand for one object are measured for one.
+                    # Places that stand for a single object are measured for one object.
                     values += within * count if to in _ONE else within
         return values
 

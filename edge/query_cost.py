@@ -1,15 +1,15 @@
-"""The cost of an operation, known before anything is read: objects, values, text, depth, aliases.
+"""Measures the cost of an operation before anything is read: objects, values, text, depth, aliases.
 
 Page sizes multiply down the tree, so a small document cannot ask for millions of objects. What is
 stored inside another record, such as a turn's outputs, is read with it and counts nothing; an edge
 that has to be looked up counts one, times the lists that it is in. Each fragment is measured once,
-however often it is spread. Values are what an answer is made of, text is what its fields are given:
-both multiply in the same way, stored lists included.
+however often it is spread. Values are the leaves and objects of an answer, text is the characters
+in arguments: both multiply in the same way, stored lists included.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from graphql import (
     DocumentNode,
@@ -25,7 +25,6 @@ from graphql import (
     ListValueNode,
     ObjectValueNode,
     OperationDefinitionNode,
-    OperationType,
     SelectionSetNode,
     StringValueNode,
     ValueNode,
@@ -37,39 +36,22 @@ from graphql import (
 )
 
 from domain.conversations import MAX_DELETED_LISTED
-from domain.errors import QueryTooComplex
 from domain.pages import DEFAULT_PAGE_SIZE
 from domain.shares import MAX_SHARES
 from edge.introspection import INTROSPECTIVE, IntrospectionCost
+from edge.query_limits import Cost
+from edge.variable_sizes import measure_value
 
-MAX_ITEMS: Final = 1_000
-MAX_DEPTH: Final = 12
-MAX_INTROSPECTION_DEPTH: Final = 16
-MAX_INTROSPECTION_VALUES: Final = 30_000
-MAX_INTROSPECTION_BESIDE: Final = 1_000
-"""Values of an introspection that is not alone in its operation: only alone it runs in a thread."""
-MAX_ALIASES: Final = 30
-MAX_ALIAS_LENGTH: Final = 100
-MAX_DIRECTIVES: Final = 50
-MAX_VALUES: Final = 100_000
-MAX_TEXT: Final = 300_000
-"""Characters that fields are given: what a request can have, if no variable is used twice."""
-_TEXT_STEP: Final = 256
-"""The text of a variable is rounded up to a multiple: texts of about one length cost the same."""
-MAX_ROOT_FIELDS: Final = 20
-MAX_MUTATIONS: Final = 5
 _PAGE_SIZES: Final = ("first", "last")
 _USUAL_LIST: Final = 3
-"""The assumed length of an embedded list whose items lead to a look-up each."""
+"""The assumed length of an embedded list whose items each lead to a look-up."""
 _LONG_LISTS: Final = {
     "Query.models": 100,
     "Viewer.modelStats": 100,
     "Viewer.shares": MAX_SHARES,
     "Viewer.deletedConversations": MAX_DELETED_LISTED,
 }
-"""The assumed lengths of others, for the number of values."""
-_MAX_SHOWN: Final = 2**31 - 1
-"""Of a number that is too large: more is too large for clients, too."""
+"""The assumed lengths of longer lists, for the number of values."""
 _LOOKED_UP: Final = frozenset(
     {
         "Conversation.latestTurn",
@@ -84,51 +66,6 @@ _LOOKED_UP: Final = frozenset(
     }
 )
 """Edges that lead to another stored object, or in a circle."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What an operation asks for, in all."""
-
-    items: int
-    depth: int
-    aliases: int
-    root_fields: int
-    introspections: int
-    introspection_depth: int
-    introspection_values: int
-    values: int
-    text: int
-    directives: int
-    alias_length: int
-    """Of the longest."""
-
-    @property
-    def total(self) -> int:
-        """What is taken from a client's cost bucket: at least one."""
-        return max(self.items, 1)
-
-    @property
-    def is_introspection(self) -> bool:
-        """Whether the operation is about the schema only."""
-        return 0 < self.introspections == self.root_fields
-
-
-class VariableSize(NamedTuple):
-    """What of a variable's value matters for the cost."""
-
-    number: float | None
-    list_length: int
-    """Of the longest in it."""
-    text: int
-
-
-def measure_variables(
-    operation: OperationDefinitionNode, variables: Mapping[str, Any]
-) -> tuple[tuple[str, VariableSize], ...]:
-    """Of those that the operation has, by name: where these are equal, so is the cost."""
-    names = (one.variable.name.value for one in operation.variable_definitions or ())
-    return tuple((name, _measure_value(variables[name])) for name in names if name in variables)
 
 
 def measure_cost(
@@ -161,32 +98,9 @@ def measure_cost(
     )
 
 
-def check_cost(cost: Cost, kind: OperationType) -> None:
-    """Raise QueryTooComplex where an operation asks for too much."""
-    max_root_fields = MAX_MUTATIONS if kind is OperationType.MUTATION else MAX_ROOT_FIELDS
-    max_introspection_values = (
-        MAX_INTROSPECTION_VALUES if cost.is_introspection else MAX_INTROSPECTION_BESIDE
-    )
-    for limit, maximum, actual in (
-        ("introspections", 1, cost.introspections),
-        ("introspectionDepth", MAX_INTROSPECTION_DEPTH, cost.introspection_depth),
-        ("introspectionValues", max_introspection_values, cost.introspection_values),
-        ("depth", MAX_DEPTH, cost.depth),
-        ("aliases", MAX_ALIASES, cost.aliases),
-        ("aliasLength", MAX_ALIAS_LENGTH, cost.alias_length),
-        ("directives", MAX_DIRECTIVES, cost.directives),
-        ("rootFields", max_root_fields, cost.root_fields),
-        ("items", MAX_ITEMS, cost.items),
-        ("values", MAX_VALUES, cost.values),
-        ("text", MAX_TEXT, cost.text),
-    ):
-        if actual > maximum:
-            raise QueryTooComplex(limit, maximum=maximum, actual=min(actual, _MAX_SHOWN))
-
-
 @dataclass(frozen=True, slots=True)
 class _Size:
-    """Of a selection: the objects that it leads to, how deep it goes, what it returns and takes."""
+    """The size of a selection: objects, depth, values in the answer, characters in arguments."""
 
     items: int
     depth: int
@@ -295,11 +209,11 @@ class _Measurement:
         return _Size(items, depth, values, text_within + text)
 
     def _measure_text(self, value: ValueNode) -> int:
-        """The letters of all strings in an argument."""
+        """The characters of all strings in an argument."""
         if isinstance(value, VariableNode):
             name = value.name.value
             if name not in self._texts:
-                self._texts[name] = _measure_value(self._variables.get(name)).text
+                self._texts[name] = measure_value(self._variables.get(name)).text
             return self._texts[name]
         if isinstance(value, StringValueNode):
             return len(value.value)
@@ -310,7 +224,7 @@ class _Measurement:
         return 0
 
     def _measure_introspection(self, field: FieldNode) -> _Size:
-        """Introspection has limits of its own: once, and deep enough for tools."""
+        """Introspection has limits of its own: once in an operation, and deep enough for tools."""
         assert field.selection_set is not None
         self.introspections += 1
         depth = 1 + self._find_depth(field.selection_set, {})
@@ -333,7 +247,7 @@ class _Measurement:
         return deepest
 
     def _find_page_size(self, field: FieldNode, inner: GraphQLCompositeType) -> int | None:
-        """How many items a page may have; None for a field that is not a page."""
+        """How many items the page of a connection may have; None for any other field."""
         given = {argument.name.value: argument.value for argument in field.arguments or ()}
         if field.name.value == "nodes" and "ids" in given:
             return self._count_ids(given["ids"])
@@ -355,29 +269,5 @@ class _Measurement:
         return len(found) if isinstance(found, list) else 1
 
     def _resolve(self, value: ValueNode) -> Any:
-        """A literal as it is; a variable's value."""
+        """The value of a variable, or a literal as it is."""
         return self._variables.get(value.name.value) if isinstance(value, VariableNode) else value
-
-
-def _measure_value(value: object) -> VariableSize:
-    if isinstance(value, int | float):
-        return VariableSize(value, 0, 0)
-    length, text = _measure_parts(value)
-    return VariableSize(None, length, -(-text // _TEXT_STEP) * _TEXT_STEP)
-
-
-def _measure_parts(value: object) -> tuple[int, int]:
-    """The length of the longest list, or of an object with too many fields, and all letters."""
-    if isinstance(value, str):
-        return 0, len(value)
-    if not isinstance(value, list | dict):
-        return 0, 0
-    is_counted = isinstance(value, list) or len(value) > MAX_ITEMS
-    length, text = len(value) if is_counted else 0, 0
-    for part in value if isinstance(value, list) else value.values():
-        if isinstance(part, str):
-            text += len(part)
-        elif isinstance(part, list | dict):
-            longest, letters = _measure_parts(part)
-            length, text = max(length, longest), text + letters
-    return length, text

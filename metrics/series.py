@@ -1,8 +1,8 @@
-"""Every series that a process counts, with its labels. Those that are read when they are asked for
-are declared where they are read: `backlog.py` and `process.py`.
+"""Every series that a process counts, with its labels.
 
-What must stay true: labels are bounded. They are words of ours, such as a code or a provider of the
-catalogue, never an id, a model or anything that a client writes.
+Series that are read on request are declared where they are read: `backlog.py` and `process.py`.
+What must stay true: labels are bounded. Their values are Darkroom's own words, such as a code or a
+provider of the catalogue, never an id, a model or anything that a client writes.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 UNKNOWN: Final = "unknown"
-"""In place of a label's value that is not one of ours."""
+"""Replaces a label's value that is not one of Darkroom's own words."""
 
 _SHORT: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _LONG: Final = (0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 180, 300, 600)
@@ -159,7 +159,7 @@ class Metrics:
         )
 
     def read(self, name: str, text: str, value: Callable[[], float]) -> None:
-        """Add a gauge whose value is read when it is asked for."""
+        """Add a gauge whose value is read on request."""
         self._gauge(name, text).set_function(value)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

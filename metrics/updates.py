@@ -1,4 +1,6 @@
-"""Measures how long changes take to subscribers: once for each update, not for each subscriber."""
+"""Measures how long changes take to reach subscribers: once for each update, not for each
+subscriber.
+"""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -36,6 +38,6 @@ class UpdateMetrics(UpdateObserver):
 
 
 def _observe_age(histogram: Histogram, written_at: datetime) -> None:
-    if written_at.tzinfo is None:  # as the feed decodes it
+    if written_at.tzinfo is None:  # in the form in which the feed decodes it
         written_at = written_at.replace(tzinfo=UTC)
     histogram.observe(max(0.0, (datetime.now(UTC) - written_at).total_seconds()))

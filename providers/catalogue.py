@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -121,8 +122,14 @@ def load_caption_models(
 
 
 def _document(path: Path, own: OwnCatalogue | None) -> dict[str, Any]:
-    document = tomllib.loads(path.read_text(encoding="utf-8"))
+    document = _parse(path.read_text(encoding="utf-8"))
     return own.adapt(document, _TABLES.values()) if own is not None else document
+
+
+# Image models and caption models are read of one file, which nobody changes once it is parsed.
+@lru_cache(maxsize=1)
+def _parse(text: str) -> dict[str, Any]:
+    return tomllib.loads(text)
 
 
 def _read(

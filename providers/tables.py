@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import cache
 from typing import Any, Final, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
 
 RowT = TypeVar("RowT")
@@ -34,13 +35,19 @@ def build(kind: type[RowT], table: Mapping[str, Any], *, path: str = "") -> RowT
     for name in table:
         if name not in known:
             raise TableError(path + name, "there is no such field")
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     for name, field in known.items():
         required = field.default is MISSING and field.default_factory is MISSING
         if required and name not in table:
             raise TableError(path + name, "it is missing")
     values = {name: _read(hints[name], value, path + name) for name, value in table.items()}
     return kind(**values)
+
+
+# To evaluate them takes longer than to read a row, and there are many rows of few types.
+@cache
+def _hints(kind: type) -> Mapping[str, Any]:
+    return get_type_hints(kind)
 
 
 def _read(kind: Any, value: Any, path: str) -> Any:

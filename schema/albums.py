@@ -10,7 +10,7 @@ from domain import albums
 from schema.connections import Connection, Cursor, First, ListPage, page_request
 from schema.context import Info
 from schema.errors import Payload
-from schema.images import ImageConnection, image_of
+from schema.images import ImageConnection, images_of
 from schema.node import Node
 from schema.scalars import given
 
@@ -40,7 +40,7 @@ class Album(Node):
         name = f"images {album.id}"
         request = page_request(info, name, first=first, after=after)
         page = await info.context.services.albums.images_of(info.context.viewer, album.id, request)
-        return ListPage(page.map(image_of), name, info.context.services.page_cursors)
+        return ListPage(images_of(page), name, info.context.services.page_cursors)
 
 
 AlbumConnection: TypeAlias = Connection[Album]

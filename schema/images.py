@@ -9,7 +9,9 @@ import strawberry
 from domain import images, models, outputs, posts, turns
 from domain.ids import as_post_id, parent_of_output
 from domain.object_keys import LINK_WINDOW_SECONDS
+from domain.pages import Page
 from domain.ports.objects import Link
+from domain.stored import StoredValues
 from schema.companions import companion, with_companion
 from schema.connections import Connection
 from schema.context import Info
@@ -134,7 +136,7 @@ class Image(Node):
 
     @strawberry.field(
         description="The prompt that the image was made from. Null if it was not made from one.",
-        metadata=hints("id", stored=True),
+        metadata=hints("id", "companion", stored=True),
     )
     @staticmethod
     async def prompt(image: strawberry.Parent[images.Image], info: Info) -> str | None:
@@ -144,7 +146,7 @@ class Image(Node):
     @strawberry.field(
         description="Whether the viewer has marked it as a favourite. A favourite is kept when "
         "its conversation or post is deleted, and so is an image in an album.",
-        metadata=hints("id", stored=True),
+        metadata=hints("id", "companion", stored=True),
     )
     @staticmethod
     async def favourite(image: strawberry.Parent[images.Image], info: Info) -> bool:
@@ -155,7 +157,7 @@ class Image(Node):
         graphql_type=list[Annotated["Image", strawberry.lazy("schema.images")]],
         description="The images that it was made from, without those that have been deleted. "
         "Empty if it was made from text alone.",
-        metadata=hints("id"),
+        metadata=hints("id", "companion"),
     )
     @staticmethod
     async def made_from(
@@ -202,6 +204,14 @@ class Image(Node):
 def image_of(record: images.ImageRecord) -> images.Image:
     """The record's image, with the record at hand, so that a page of images costs one query."""
     return with_companion(record.image, record)
+
+
+def images_of(page: Page[images.ImageRecord]) -> Page[images.Image]:
+    """The same for a page."""
+    records = page.items
+    if not isinstance(records, StoredValues):
+        return page.map(image_of)
+    return Page(records.each("image"), page.positions, page.has_next, page.has_previous)
 
 
 async def _record(info: Info, image: images.Image) -> images.ImageRecord | None:

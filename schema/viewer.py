@@ -28,11 +28,11 @@ from domain.text_search import searched_words
 from schema.albums import AlbumConnection
 from schema.companions import companion
 from schema.connections import Cursor, First, ListPage, Search, page_request
-from schema.context import Info
+from schema.context import Info, wanted
 from schema.conversations import ConversationConnection, DeletedConversation
 from schema.errors import Payload
 from schema.hints import hints
-from schema.images import ImageConnection, image_of
+from schema.images import ImageConnection, images_of
 from schema.models import ImageModel
 from schema.node import Node
 from schema.posts import PostConnection
@@ -203,6 +203,7 @@ class Viewer(Node):
         graphql_type=ImageConnection,
         description="The gallery: all images that the viewer owns, newest first. "
         "`search` matches the prompts that images were made from.",
+        metadata=hints(projects=True),
     )
     @staticmethod
     async def images(
@@ -229,9 +230,9 @@ class Viewer(Node):
         ] = strawberry.UNSET,
         search: Search = strawberry.UNSET,
     ) -> ListPage[domain.images.Image]:
-        marked, wanted, model_name = given(favourite), given(origin), given(model_id)
+        marked, made_by, model_name = given(favourite), given(origin), given(model_id)
         words = searched_words(given(search))
-        name = f"images {viewer.id} {marked} {wanted or ''} {model_name!r} {' '.join(words)}"
+        name = f"images {viewer.id} {marked} {made_by or ''} {model_name!r} {' '.join(words)}"
         request = page_request(info, name, first=first, after=after)
         wanted_id = ModelId(model_name) if model_name is not None else None
         model = info.context.services.registry.get(model_name) if model_name is not None else None
@@ -239,11 +240,12 @@ class Viewer(Node):
             viewer,
             request,
             favourite=marked,
-            origin=wanted,
+            origin=made_by,
             model_id=model.id if model else wanted_id,
             words=words,
+            wanted=wanted(info),
         )
-        return ListPage(page.map(image_of), name, info.context.services.page_cursors)
+        return ListPage(images_of(page), name, info.context.services.page_cursors)
 
     @strawberry.field(
         graphql_type=AlbumConnection, description="The viewer's albums, newest first."

@@ -1,4 +1,4 @@
-"""Where Darkroom keeps its documents and images, and how it notifies workers."""
+"""Where Darkroom stores its documents and images, and how it notifies workers."""
 
 import re
 from pathlib import Path
@@ -144,7 +144,9 @@ class StoreSettings(BaseModel):
 
 
 def with_authorities(uri: str, path: Path) -> str:
-    """A MongoDB URI by which connections are encrypted, and certificates checked with this file."""
+    """A MongoDB URI whose connections are encrypted, with certificates checked against
+    this file.
+    """
     start, question_mark, options = uri.partition("?")
     if not question_mark and "/" not in start.partition("://")[2]:
         start += "/"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from domain.conversations import Conversation
 from domain.errors import NotFound
 from domain.ids import parse_conversation_id
-from domain.ports.repositories import ConversationRepository
+from domain.ports.conversations import ConversationRepository
 from domain.viewers import Viewer
 from subscriptions.hub import Hub
 from subscriptions.records import follow

@@ -42,11 +42,11 @@ from subscriptions.turn_channel import Subscriber, TurnChannel
 log = structlog.get_logger(__name__)
 
 Subject: TypeAlias = ConversationId | PostId | ShareId | ViewerId
-"""What has a record that can be listened to."""
+"""Records that can be listened to."""
 
 _BATCH: Final = 256
 _PORTION: Final = 200
-"""How many updates are pushed before others get a turn of the event loop."""
+"""How many updates are pushed before the event loop runs others."""
 _OPEN_SECONDS: Final = 60
 _PAUSE_SECONDS: Final = 0.25
 _CANCEL_AGAIN_SECONDS: Final = 0.5
@@ -73,21 +73,25 @@ async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
 
 
 async def pause_before_reading() -> None:
-    """Wait until a subscriber reads again that could not: jitter, so that not all read at once."""
+    """Pause before a failed read is repeated, with jitter, so that subscribers do not all read at
+    once.
+    """
     await asyncio.sleep(_READ_AGAIN.pause_seconds(1))
 
 
 class Listener:
-    """Is notified when one conversation, post, account or share has changed: read it then."""
+    """Is notified when one conversation, post, account or share has changed, so that it can be
+    read.
+    """
 
     def __init__(self) -> None:
         self.ended = False
         """Whether it is deleted."""
         self._changed = asyncio.Event()
-        self._changed.set()  # nothing is known yet
+        self._changed.set()  # Nothing is known yet.
 
     async def wait(self) -> None:
-        """Return once it may have changed since the last call."""
+        """Return once the record may have changed since the last call."""
         await self._changed.wait()
         self._changed.clear()
 
@@ -106,7 +110,7 @@ class Hub:
         observer: UpdateObserver | None = None,
         partitions: FollowedPartitions | None = None,
     ) -> None:
-        """`find_accounts` is needed where anybody calls `call_when_deleted`. `partitions`: those of
+        """`find_accounts` is only needed if `call_when_deleted` is called. `partitions`: those of
         the feed, if it is divided.
         """
         self._partitions = partitions = partitions or FollowedPartitions(1)
@@ -148,8 +152,9 @@ class Hub:
     def subscribe(
         self, conversation_id: ConversationId
     ) -> Iterator[tuple[TurnChannel, Subscriber]]:
-        """Subscribe to a conversation's turns. Every change after this call is offered, so: first
-        subscribe, then read.
+        """Subscribe to a conversation's turns.
+
+        Every change after this call is offered: subscribe first, then read.
         """
         channel = self._channels.get(conversation_id)
         if channel is None:
@@ -168,8 +173,8 @@ class Hub:
 
     @contextmanager
     def listen(self, subject: Subject) -> Iterator[Listener]:
-        """Listen to the own record of a conversation (not to its turns), a post, an account or a
-        share.
+        """Listen to a conversation's own record (not to its turns), a post, an account
+        or a share.
         """
         listener = Listener()
         listeners = self._listeners.setdefault(subject, set())
@@ -212,7 +217,8 @@ class Hub:
     def _route(self, change: FeedItem | None) -> None:
         if change is None:
             if self._opened.is_set():
-                self._fall_behind()  # another feed: changes may have been missed before it opened
+                # Another feed has opened: changes before that may have been missed.
+                self._fall_behind()
             self._opened.set()
             return
         if isinstance(change, HistoryLost):
@@ -239,7 +245,7 @@ class Hub:
             self._end(change.id)
 
     def _end(self, subject: str) -> None:
-        """End what cannot go on without what has been deleted."""
+        """End the subscriptions to what has been deleted."""
         self._when_deleted.call(ViewerId(subject))
         channel = self._channels.get(ConversationId(subject))
         for subscriber in channel.subscribers if channel else ():
@@ -255,9 +261,9 @@ class Hub:
                 listener.notify()
 
     async def _find_deleted(self) -> None:
-        """After changes that may have been missed, look which viewers have no account any more.
+        """After changes that may have been missed, find the viewers who have no account any more.
 
-        The sockets of one who never had one are closed as well: the client reconnects.
+        The sockets of a viewer who never had one are closed as well: the client reconnects.
         """
         while True:
             await self._history_lost.wait()
@@ -297,7 +303,7 @@ class Hub:
             by_conversation.setdefault(conversation_id, []).append(turn)
             latest = complete_until.get(conversation_id, cluster_time)
             complete_until[conversation_id] = max(cluster_time, latest)
-        # No cursor may be newer than a change that still has to be given out.
+        # No cursor may be newer than a change that has not been offered yet.
         for turn_id, (cluster_time, _) in self._changed.items():
             conversation_id = conversation_of_turn(turn_id)
             if conversation_id in complete_until:
@@ -313,9 +319,9 @@ class Hub:
                 self._observer.pushed(turn)
 
     async def _push(self, channel: TurnChannel) -> None:
-        """Push what is pending to all subscribers, and give way to others now and then.
+        """Push what is pending to all subscribers, and let other tasks run now and then.
 
-        A receiver that fails is not to concern the others: its own task reads again, and fails.
+        A receiver that fails must not affect the others: its own task reads again, and fails.
         """
         for subscriber in tuple(channel.subscribers):
             try:

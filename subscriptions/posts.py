@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from domain.errors import NotFound
 from domain.ids import parse_post_id
-from domain.ports.repositories import PostRepository
+from domain.ports.posts import PostRepository
 from domain.posts import Post
 from domain.viewers import Viewer
 from subscriptions.hub import Hub

@@ -1,8 +1,8 @@
 """`sharedTurnUpdated`: a shared conversation's updates, as its readers may see them.
 
-They are those of `turnUpdated`, made once for all readers of shares that show the same. A
-subscription ends when its share does, however that happens: one task for each share that has
-subscribers in this process finds it out, by the change feed at once, and by a look in any case.
+They are the updates of `turnUpdated`, made once for all readers of shares that show the same. A
+subscription ends with its share, for whatever reason that ends: for each share with subscribers in
+this process, one task notices it, at once by the change feed, and by a periodic check in any case.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from subscriptions.turns import TurnUpdates
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS: Final = 15.0
-"""How long a share that has ended is noticed after, where the change feed says nothing."""
+"""How long it may take to notice that a share has ended, if the change feed does not say so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,10 @@ class SharedTurnUpdates:
     _watches: dict[ShareId, "_Watch"] = field(default_factory=dict)
 
     async def of(self, token: str, *, after: str | None = None) -> AsyncGenerator[TurnUpdate, None]:
-        """Ends when the share does. Raise NotFound where it has, InvalidCursor as `turnUpdated`."""
+        """Yield the updates. Ends with the share.
+
+        Raise NotFound where it has ended, InvalidCursor as `turnUpdated`.
+        """
         share = await self._find(token)
         updates = self.updates.of(
             Viewer(share.owner_id),
@@ -59,7 +62,7 @@ class SharedTurnUpdates:
     async def deliver(
         self, token: str, *, after: str | None = None, to: Receiver[TurnUpdate]
     ) -> None:
-        """Give the same updates to a receiver. Raise as `of`."""
+        """Deliver the same updates to a receiver. Raise as `of`."""
         share = await self._find(token)
         await self.updates.deliver(
             Viewer(share.owner_id),
@@ -76,7 +79,7 @@ class SharedTurnUpdates:
         return share
 
     def _show(self, update: TurnUpdate, scope: ShareScope) -> TurnUpdate:
-        """The same object for all that are given the same update."""
+        """The update as it is shown: the same object for all that are given the same update."""
         shown = self._shown.setdefault(update, {})
         if scope not in shown:
             shown[scope] = show_update(update, scope)
@@ -84,7 +87,7 @@ class SharedTurnUpdates:
 
     @contextmanager
     def _watch(self, share: Share, end: Callable[[], None]) -> Iterator[None]:
-        """Call `end` once the share has ended, within the context."""
+        """Have `end` called once the share has ended, within the context."""
         watch = self._watches.get(share.id)
         if watch is None:
             watch = self._watches[share.id] = _Watch(share, self.hub, self.shares)
@@ -115,7 +118,7 @@ class _Showing:
 
 
 class _Watch:
-    """Finds out when a share ends, and ends its subscriptions then."""
+    """Notices when a share ends, and ends its subscriptions."""
 
     def __init__(self, share: Share, hub: Hub, shares: ShareService) -> None:
         self.ends: set[Callable[[], None]] = set()
@@ -134,7 +137,8 @@ class _Watch:
                     except TimeoutError:
                         pass
         except Exception:
-            log.exception("share could not be watched")  # what is not certain is not shown
+            # Its subscriptions end: nothing is shown of a share that cannot be read.
+            log.exception("share could not be watched")
         for end in tuple(self.ends):
             end()
 

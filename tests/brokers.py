@@ -4,10 +4,10 @@ import asyncio
 import os
 import shutil
 import signal
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from tests.programs import end_process
 from tests.serving import free_port
 
 START_SECONDS: Final = 20.0
@@ -71,13 +71,7 @@ class NatsServer:
     async def _end(self, number: signal.Signals) -> None:
         if self._process is None or self._process.returncode is not None:
             return
-        with suppress(ProcessLookupError):
-            self._process.send_signal(number)
-        try:
-            await asyncio.wait_for(self._process.wait(), STOP_SECONDS)
-        except TimeoutError:
-            self._process.kill()
-            await self._process.wait()
+        await end_process(self._process, number, seconds=STOP_SECONDS)
 
     async def _listens(self) -> bool:
         try:

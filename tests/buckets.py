@@ -10,7 +10,8 @@ from uuid import uuid4
 
 from pydantic import SecretStr
 
-from storage.objects.s3 import Bucket
+from storage.objects.bucket import Bucket
+from tests.programs import end_process
 from tests.serving import free_port
 from tests.tools import need
 
@@ -96,13 +97,7 @@ class S3Server(ABC):
 
     async def stop(self) -> None:
         for process in reversed(self._running):
-            if process.returncode is None:
-                process.send_signal(signal.SIGTERM)
-            try:
-                await asyncio.wait_for(process.wait(), STOP_SECONDS)
-            except TimeoutError:
-                process.kill()
-                await process.wait()
+            await end_process(process, seconds=STOP_SECONDS)
 
     def freeze(self) -> None:
         """Stop it in its tracks: connections stay open, and nobody answers."""

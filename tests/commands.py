@@ -9,6 +9,7 @@ from tempfile import NamedTemporaryFile
 from typing import Final
 
 from settings import Settings
+from tests.programs import environment_without_settings
 from tests.resilience.preloaded import PRELOADED, ROOT
 
 PATIENCE_SECONDS: Final = 180
@@ -27,14 +28,11 @@ async def run_command(
 ) -> Ran:
     """`python -m commands.<name>` with these arguments."""
     assert settings.mongodb_uri is not None
-    inherited = {
-        name: value for name, value in os.environ.items() if not name.startswith("DARKROOM_")
-    }
     with NamedTemporaryFile() as log:
         process = await PRELOADED.spawn(
             [f"commands.{name}", *arguments],
             environment={
-                **inherited,
+                **environment_without_settings(),
                 "DARKROOM_DATA_DIR": os.fspath(settings.data_dir),
                 "DARKROOM_MONGODB_URI": settings.mongodb_uri.get_secret_value(),
                 "DARKROOM_MONGODB_DATABASE": settings.mongodb_database,

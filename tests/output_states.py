@@ -1,7 +1,7 @@
 """Outputs as they are stored, read for the rules."""
 
-from domain.execution.rules import OutputState
 from domain.outputs import OutputStatus
+from domain.rules import OutputState
 from tests.clients import Data
 
 

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from domain.execution.rules import MAX_QUEUED
+from domain.rules import MAX_QUEUED
 from tests.api.test_albums import SEARCH
 from tests.api.test_switching_off import NO_WORKER, database_of
 from tests.commands import run_command

@@ -1,19 +1,20 @@
-"""Takes exports back: checks the whole file, then makes its images, then what refers to them.
+"""Imports exports: checks the whole file, makes its images, then what refers to them.
 
-A job that is begun again finds the images that it has made before, and makes the others. Images
+A job that is started again finds the images that it has made before, and makes the others. Images
 appear in the gallery as they are made; posts and albums after them; conversations all at once, at
 the end.
 
-What an import that fails has made is taken back before it ends. It remembers that it has failed, so
-that another process goes on with that if this one dies.
+A failed import takes back what it has made before it ends. It remembers the failure, so that
+another process continues with that if this one dies.
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Final, TypeVar
+from typing import Final
 
+from domain.batches import in_batches
 from domain.changes import ClusterTime
 from domain.conversations import Conversation
 from domain.errors import GenerationErrorCode, Overloaded, PictureRefused
@@ -28,16 +29,14 @@ from domain.import_format.reader import ImportedConversation, ImportedImage
 from domain.jobs import KEPT, Import, JobClaim
 from domain.outputs import GenerationError
 from domain.ports.execution import ImportRepository
+from domain.ports.images import ImageRepository
 from domain.ports.imaging import ImageProcessor, UploadProcessor
 from domain.ports.objects import ArchiveStore
-from domain.ports.repositories import ImageRepository
 from domain.retries import RetryPolicy, retry
-
-Item = TypeVar("Item")
 
 _AT_ONCE: Final = 100
 _FOUND_BY: Final = 20
-"""A conversation is found by the messages of so many turns."""
+"""The number of turns whose messages a search for the conversation compares."""
 _SANDBOX_BUSY: Final = RetryPolicy(first_pause_seconds=0.5, longest_pause_seconds=4.0, max_tries=8)
 _NOT_AN_EXPORT: Final = GenerationError(GenerationErrorCode.EXPORT_INVALID, retryable=False)
 
@@ -91,7 +90,7 @@ class Importer(JobRunner[Import]):
         await self._take_back(claim, error)
 
     async def _take_back(self, claim: JobClaim[Import], error: GenerationError) -> None:
-        """Delete what was made, but for images that the viewer has used since, and end the job."""
+        """Delete what was made, except images that the viewer has used since, and end the job."""
         while True:
             taken = await self._imports.take_back(claim, limit=_AT_ONCE)
             if taken is None:
@@ -108,7 +107,7 @@ class Importer(JobRunner[Import]):
     ) -> Mapping[ImageId, Image]:
         made: dict[ImageId, Image] = {}
         wanted = list(export.images.values())
-        for some in _in_batches(wanted):
+        for some in in_batches(wanted, _AT_ONCE):
             known = await self._images.get_many(claim.job.owner_id, [one.id for one in some])
             made.update((image_id, record.image) for image_id, record in known.items())
             for image in some:
@@ -125,7 +124,7 @@ class Importer(JobRunner[Import]):
         async def process() -> bytes:
             return (await self._upload_processor.process_upload(data)).original.data
 
-        # From here on it is a picture, and may be marked again as what it is.
+        # From here on it is decoded, and may be marked again with its source.
         safe = await retry(process, on=Overloaded, policy=_SANDBOX_BUSY)
         processed = await self._image_processor.process(safe, source=image.source)
         new = new_image(
@@ -137,7 +136,7 @@ class Importer(JobRunner[Import]):
             output_id=image.output_id,
         )
         stored = replace(new, id=image.id)
-        # If this process dies before the record is written, the next one deletes its bytes.
+        # If this process dies before the record is written, the next process deletes the bytes.
         if not await self._imports.expect_bytes(claim, stored.keys):
             raise LeaseLost
         await self._writer.put(stored, processed)
@@ -157,7 +156,7 @@ class Importer(JobRunner[Import]):
     ) -> None:
         for name in export.manifest.post_parts:
             posts = await asyncio.to_thread(export.read_posts, name, images)
-            for some in _in_batches(posts):
+            for some in in_batches(posts, _AT_ONCE):
                 if not await self._imports.add_posts(claim, some):
                     raise LeaseLost
                 await self.renew(claim, progress=None)
@@ -178,9 +177,9 @@ class Importer(JobRunner[Import]):
         conversation: ImportedConversation,
         images: Mapping[ImageId, Image],
     ) -> tuple[Conversation, str]:
-        """Write the turns, and return the conversation with the texts that it is found by."""
+        """Write the turns. Return the conversation, and the text by which searches find it."""
         turns = await asyncio.to_thread(export.read_turns, conversation, images)
-        for some in _in_batches(turns):
+        for some in in_batches(turns, _AT_ONCE):
             if not await self._imports.add_turns(claim, some):
                 raise LeaseLost
             await self.renew(claim, progress=None)
@@ -200,8 +199,3 @@ class Importer(JobRunner[Import]):
             as_of=ClusterTime(0, 0),
         )
         return made, " ".join(turn.user_message for turn in turns[:_FOUND_BY])
-
-
-def _in_batches(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
-    for begin in range(0, len(items), _AT_ONCE):
-        yield items[begin : begin + _AT_ONCE]

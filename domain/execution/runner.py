@@ -1,8 +1,7 @@
 """Runs one claimed output until it ends, or is given back.
 
-Every write names the claim's fence. What is made, and how it lands, is the business of
-`image_runs.py` or `caption_runs.py`; here the claim is kept alive, and is ended or given back
-whatever comes of it.
+Every write names the claim's fence. `image_runs.py` and `caption_runs.py` make and land the result;
+here the claim is renewed, and ended or given back in every case.
 """
 
 import asyncio
@@ -30,9 +29,9 @@ from domain.ids import OutputId
 from domain.models import ModelRegistry
 from domain.outputs import GenerationError
 from domain.ports.execution import ClaimRepository
+from domain.ports.images import ImageRepository
 from domain.ports.imaging import ImageProcessor
 from domain.ports.providers import CaptionWriter, Provider
-from domain.ports.repositories import ImageRepository
 from domain.registry import RegisteredModel
 from domain.traces import Tracer, following, span
 
@@ -43,7 +42,7 @@ LETTING_GO_SECONDS: Final = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputRunner:
-    """What every run needs, and the way to claim an output."""
+    """What every run needs, and the method that claims an output."""
 
     claims: ClaimRepository
     images: ImageRepository
@@ -59,12 +58,12 @@ class OutputRunner:
     heartbeat: timedelta = HEARTBEAT
 
     async def claim(self, waiting: Waiting) -> "OutputRun | None":
-        """Claim the output, or return None if it is no longer as it was found, or has ended."""
+        """Claim the output, or return None if it has changed since it was found, or has ended."""
         claim = await self.claims.claim(waiting, lease=self.lease)
         return OutputRun(self, claim) if claim is not None else None
 
     def work_of(self, claim: Claim) -> Failover[Any, Any]:
-        """What has to be done for a claim."""
+        """The run of a claim, by the kind of its output."""
         return self._caption_of(claim) if claim.output.is_caption else self._images_of(claim)
 
     def _caption_of(self, claim: Claim) -> CaptionRuns:
@@ -131,7 +130,7 @@ class OutputRun:
         self._progress = self._work.progress
         self._facts = self._work.facts
         self.queued: Sequence[OutputId] = ()
-        """Outputs that wait for a worker from now on, because this one has landed."""
+        """Outputs that may run now that this one has landed."""
         self._is_left = False
 
     @property
@@ -150,13 +149,13 @@ class OutputRun:
         self._progress.hand_over = True
 
     def ask_before_moving(self, move_to: Callable[[str], Awaitable[bool]]) -> None:
-        """Call this before another provider is asked: whether the run may move there."""
+        """Called before another provider is asked: whether the run may move there."""
         self._work.move_to = move_to
 
     async def run(self) -> None:
         """Run the output until it ends.
 
-        If it is cancelled, it gives the output back for others to claim, or ends it as
+        If it is cancelled, it gives the output back for other workers, or ends it as
         OUTCOME_UNKNOWN if a submission has not been answered.
         """
         output = self._claim.output

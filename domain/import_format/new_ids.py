@@ -1,5 +1,6 @@
 """What the ids of an export become, the same each time for one import."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from domain.ids import (
@@ -34,27 +35,23 @@ class NewIds:
     import_id: ImportId
 
     def conversation(self, old: str) -> ConversationId:
-        if parse_conversation_id(old) is None:
-            raise NotAnExport("A conversation's id is not valid.")
-        return conversation_id_of(self.import_id, old)
+        return conversation_id_of(
+            self.import_id, _check("A conversation", old, parse_conversation_id)
+        )
 
     def post(self, old: str) -> PostId:
-        if parse_post_id(old) is None:
-            raise NotAnExport("A post's id is not valid.")
-        return post_id_of(self.import_id, old)
+        return post_id_of(self.import_id, _check("A post", old, parse_post_id))
 
     def album(self, old: str) -> AlbumId:
-        if parse_album_id(old) is None:
-            raise NotAnExport("An album's id is not valid.")
-        return album_id_of(self.import_id, old)
+        return album_id_of(self.import_id, _check("An album", old, parse_album_id))
 
     def image(self, old: str) -> ImageId:
-        if parse_image_id(old) is None:
-            raise NotAnExport("An image's id is not valid.")
-        return image_id_of(self.import_id, old)
+        return image_id_of(self.import_id, _check("An image", old, parse_image_id))
 
     def output(self, old: str | None) -> OutputId | None:
-        """Leads nowhere where what made the image is not part of the export."""
+        """The id of the output that an image is from. There may be no such output: an export can
+        have an image without the turn or post that it was made for.
+        """
         parsed = parse_output_id(old) if old is not None else None
         if parsed is None:
             return None
@@ -65,3 +62,9 @@ class NewIds:
         assert turn_id is not None
         conversation_id = self.conversation(conversation_of_turn(turn_id))
         return output_id_of(turn_id_of(conversation_id, index_of_turn(turn_id)), slot)
+
+
+def _check(noun: str, old: str, parse: Callable[[str], object]) -> str:
+    if parse(old) is None:
+        raise NotAnExport(f"{noun}'s id is not valid.")
+    return old

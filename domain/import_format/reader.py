@@ -1,7 +1,7 @@
 """Reads an export part by part: its manifest, its images, its turns, posts and albums."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -23,9 +23,10 @@ from domain.import_format.facts import Facts, NotAnExport
 from domain.import_format.new_ids import NewIds
 from domain.import_format.parts import MAX_REFERENCES, PartsReader
 from domain.models import AspectRatio, Resolution
-from domain.outputs import CAPTION_SLOT, Output, OutputStatus
+from domain.outputs import CAPTION_SLOT
 from domain.posts import Post
-from domain.turns import Turn, TurnStatus
+from domain.rules import derive_status
+from domain.turns import Turn
 
 MAX_CONVERSATIONS: Final = 5_000
 MAX_POSTS: Final = 10_000
@@ -41,7 +42,7 @@ _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportedImage:
-    """An image before its bytes are read."""
+    """The facts of an image, before its bytes are read."""
 
     id: ImageId
     file: str
@@ -59,7 +60,7 @@ class ImportedImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportedConversation:
-    """A conversation before its turns are read."""
+    """The facts of a conversation, before its turns are read."""
 
     id: ConversationId
     title: str
@@ -82,7 +83,7 @@ class ImportedAlbum:
 class ImportedManifest:
     conversations: Sequence[ImportedConversation]
     image_parts: Sequence[str]
-    """Names of the parts that have the images' facts; the others likewise."""
+    """The names of the parts that contain the facts of images; likewise below."""
     post_parts: Sequence[str]
     album_parts: Sequence[str]
 
@@ -111,13 +112,13 @@ class ImportReader:
         return ImportedManifest(
             conversations=conversations,
             image_parts=facts.texts("images", most=MAX_PARTS),
-            # Not in exports of conversations that were made before there were any.
+            # Missing in exports that were made before there were posts and albums.
             post_parts=_part_names(facts, "posts"),
             album_parts=_part_names(facts, "albums"),
         )
 
     def read_images(self, part: object) -> Sequence[ImportedImage]:
-        """Those that have a file."""
+        """Read the images of a part that have a file."""
         facts = Facts(part, "A part with images")
         images = (self._read_image(one) for one in facts.list("images", most=MAX_PARTS))
         return [image for image in images if image is not None]
@@ -130,7 +131,7 @@ class ImportReader:
         *,
         begin: int,
     ) -> Sequence[Turn]:
-        """Turns in their order, the first one with this index or a later one."""
+        """Read turns in their order, the first one with this index or a later one."""
         facts = Facts(part, "A part with turns")
         turns = [
             self._read_turn(one, conversation, images)
@@ -201,7 +202,8 @@ class ImportReader:
         facts, parts = Facts(value, "A turn"), PartsReader(self.ids, images)
         index = facts.number("turnIndex", most=_MAX_TURNS - 1)
         common = parts.parent(facts, turn_id_of(conversation.id, index), self.owner_id)
-        return Turn(**common, turn_index=index, status=_status_of(common["outputs"]))
+        status = derive_status(output.status for output in common["outputs"])
+        return Turn(**common, turn_index=index, status=status)
 
     def _read_post(self, value: object, images: Mapping[ImageId, Image]) -> Post:
         facts, parts = Facts(value, "A post"), PartsReader(self.ids, images)
@@ -249,15 +251,6 @@ def _read_caption_options(facts: Facts) -> CaptionOptions:
 def _read_prompts(facts: Facts) -> tuple[str, ...]:
     found = facts.list("referencePrompts", most=MAX_REFERENCES)
     return tuple(Facts({"prompt": one}, "A reference").text("prompt") for one in found)
-
-
-def _status_of(outputs: Iterable[Output]) -> TurnStatus:
-    """As `execution.rules.derive_status`, of outputs that have all ended."""
-    statuses = {output.status for output in outputs}
-    for status in (TurnStatus.COMPLETED, TurnStatus.CANCELLED):
-        if OutputStatus(status.value) in statuses:
-            return status
-    return TurnStatus.FAILED
 
 
 def _model_id(name: str | None) -> ModelId | None:

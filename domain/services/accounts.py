@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from domain.credits import Account, Priced
 from domain.ids import ViewerId
 from domain.planning import check_spending
-from domain.ports.repositories import AccountRepository
+from domain.ports.accounts import AccountRepository
 from domain.refusals import Refusals
 from domain.viewers import Viewer
 

@@ -10,7 +10,8 @@ from domain.errors import Overloaded, UserErrorCode
 from domain.ids import AlbumId, ImageId, new_album_id, parse_album_id, parse_image_id
 from domain.images import ImageRecord
 from domain.pages import Page, PageRequest
-from domain.ports.repositories import AlbumRepository, ImageRepository
+from domain.ports.albums import AlbumRepository
+from domain.ports.images import ImageRepository
 from domain.refusals import Refusals, refuse
 from domain.services.images import check_count
 from domain.services.titles import clean_title

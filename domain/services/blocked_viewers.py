@@ -6,7 +6,7 @@ from typing import Final
 
 from domain.callbacks import Callbacks
 from domain.ids import ViewerId
-from domain.ports.repositories import ViewerRepository
+from domain.ports.viewers import ViewerRepository
 from domain.refreshing import refreshing
 
 _EVERY_SECONDS: Final = 5.0

@@ -8,8 +8,9 @@ from domain.conversations import Conversation
 from domain.errors import Overloaded, Refused, UserErrorCode
 from domain.execution.image_writer import ImageWriter
 from domain.ids import TurnId, new_conversation_id, parse_turn_id
+from domain.ports.branches import BranchRepository
 from domain.ports.execution import HintQueue
-from domain.ports.repositories import BranchRepository, TurnRepository
+from domain.ports.turns import TurnRepository
 from domain.refusals import Refusals, refuse
 from domain.services.titles import clean_title
 from domain.text import one_line, shorten

@@ -8,7 +8,9 @@ from domain.errors import BadUserInput, UserErrorCode
 from domain.ids import as_turn_id, parent_of_output, parse_output_id
 from domain.model_stats import MAX_DAYS, ModelStats, total
 from domain.outputs import Output
-from domain.ports.repositories import ChoiceRepository, ModelStatsRepository, TurnRepository
+from domain.ports.choices import ChoiceRepository
+from domain.ports.model_stats import ModelStatsRepository
+from domain.ports.turns import TurnRepository
 from domain.refusals import refuse
 from domain.turns import ChooseOutput, Turn
 from domain.viewers import Viewer

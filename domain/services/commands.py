@@ -16,8 +16,10 @@ from domain.errors import Overloaded, UserError, UserErrorCode
 from domain.idempotency import IdempotencyKey, IdempotencyRecord, key_of
 from domain.ids import as_turn_id, conversation_of_turn
 from domain.outputs import Output
+from domain.ports.conversations import ConversationRepository
 from domain.ports.execution import HintQueue
-from domain.ports.repositories import ConversationRepository, IdempotencyRepository, TurnRepository
+from domain.ports.idempotency import IdempotencyRepository
+from domain.ports.turns import TurnRepository
 from domain.refusals import Refusals, refuse
 from domain.retries import RetryPolicy
 from domain.services.accounts import AccountService
@@ -110,7 +112,7 @@ class CommandService:
                 refusals.raise_if_any()
             written = await write(planned, key)
             if not isinstance(written, Conflict):
-                self.hints.enqueue(viewer.id, [output.id for output in written.queued])
+                self.hints.enqueue_written(viewer.id, written.queued)
                 return written.result
             conflict = written
             if conflict is Conflict.LIMIT_REACHED and not checks:

@@ -34,7 +34,7 @@ from domain.models import (
 )
 from domain.pages import Page, PageRequest
 from domain.planning import plan_turn
-from domain.ports.repositories import ConversationRepository
+from domain.ports.conversations import ConversationRepository
 from domain.references import Reference, ReferenceOrigin
 from domain.refusals import Refusals, refuse
 from domain.services.accounts import AccountService

@@ -22,7 +22,8 @@ from domain.models import SQUARE, ModelRegistry, Resolution
 from domain.outputs import Output
 from domain.planning import plan_turn
 from domain.plurals import count
-from domain.ports.repositories import ConversationRepository, TurnRepository
+from domain.ports.conversations import ConversationRepository
+from domain.ports.turns import TurnRepository
 from domain.references import Reference, ReferenceOrigin
 from domain.refusals import Refusals, refuse
 from domain.services.conversations import CONVERSATION_NOT_FOUND

@@ -7,7 +7,8 @@ from typing import Final
 from domain.errors import UserErrorCode
 from domain.ids import parse_image_id, parse_prompt_id
 from domain.images import ImageRecord
-from domain.ports.repositories import ImageRepository, PromptRepository
+from domain.ports.images import ImageRepository
+from domain.ports.prompts import PromptRepository
 from domain.prompts import Prompt
 from domain.refusals import Refusals, refuse
 from domain.services.images import check_count

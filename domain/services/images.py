@@ -9,9 +9,10 @@ from domain.execution.image_writer import ImageWriter
 from domain.ids import ImageId, ModelId, parse_image_id, parse_upload_id
 from domain.images import Image, ImageOrigin, ImageRecord
 from domain.pages import Page, PageRequest
-from domain.ports.repositories import ImageRepository
+from domain.ports.images import ImageRepository
 from domain.references import MAX_MANUAL_REFERENCES, Reference, ReferenceOrigin
 from domain.refusals import Refusals
+from domain.stored import Wanted
 from domain.turns import MaskRequest
 from domain.viewers import Viewer
 
@@ -43,10 +44,19 @@ class ImageService:
         origin: ImageOrigin | None = None,
         model_id: ModelId | None = None,
         words: Sequence[str] = (),
+        wanted: Wanted | None = None,
     ) -> Page[ImageRecord]:
-        """The gallery, newest first. Only images whose prompt has words that begin with these."""
+        """The gallery, newest first. Only images whose prompt has words that begin with these.
+        Attributes of the images that are not wanted need not be there.
+        """
         return await self.images.page(
-            viewer.id, request, favourite=favourite, origin=origin, model_id=model_id, words=words
+            viewer.id,
+            request,
+            favourite=favourite,
+            origin=origin,
+            model_id=model_id,
+            words=words,
+            wanted=wanted,
         )
 
     async def delete(self, viewer: Viewer, raw_image_id: str) -> ImageId:

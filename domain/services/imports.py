@@ -19,7 +19,7 @@ from domain.import_format.facts import NotAnExport
 from domain.jobs import MAX_RUNNING_JOBS, Import
 from domain.ports.execution import ImportRepository
 from domain.ports.objects import ArchiveStore
-from domain.ports.repositories import UploadRepository
+from domain.ports.uploads import UploadRepository
 from domain.refusals import refuse
 from domain.services.accounts import AccountService
 from domain.uploads import Upload, UploadPurpose

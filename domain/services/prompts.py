@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from domain.errors import UserErrorCode
 from domain.ids import PromptId, parse_prompt_id
 from domain.pages import Page, PageRequest
-from domain.ports.repositories import PromptRepository
+from domain.ports.prompts import PromptRepository
 from domain.prompts import Prompt
 from domain.refusals import refuse
 from domain.viewers import Viewer

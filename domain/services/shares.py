@@ -14,7 +14,8 @@ from domain.ids import (
     parse_conversation_id,
     parse_share_id,
 )
-from domain.ports.repositories import ConversationRepository, ShareRepository
+from domain.ports.conversations import ConversationRepository
+from domain.ports.shares import ShareRepository
 from domain.refusals import Refusals, refuse
 from domain.services.conversations import CONVERSATION_NOT_FOUND
 from domain.shares import (

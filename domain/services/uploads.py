@@ -22,9 +22,10 @@ from domain.errors import (
 from domain.execution.image_writer import ImageWriter
 from domain.ids import new_upload_id, parse_upload_id
 from domain.images import ARCHIVE, UPLOAD_EXTENSIONS, ImageOrigin, ImageRecord, new_key
+from domain.ports.images import ImageRepository
 from domain.ports.imaging import HEIC_UNSUPPORTED, UploadProcessor
 from domain.ports.objects import UploadStore
-from domain.ports.repositories import ImageRepository, UploadRepository
+from domain.ports.uploads import UploadRepository
 from domain.refusals import Refusals, refuse
 from domain.text import is_blank, shorten
 from domain.uploads import (

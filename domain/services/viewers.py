@@ -13,7 +13,7 @@ from domain.errors import StoreUnavailable, UserErrorCode
 from domain.execution.image_writer import ImageWriter
 from domain.ids import ModelId, ViewerId
 from domain.images import ImageOrigin, ImageRecord, ProcessedImage
-from domain.ports.repositories import ViewerRepository
+from domain.ports.viewers import ViewerRepository
 from domain.refusals import refuse
 from domain.viewers import Viewer
 

@@ -15,17 +15,15 @@ from typing import Final
 
 from domain.conflicts import Conflict
 from domain.errors import GenerationErrorCode, Overloaded, UserError, UserErrorCode
-from domain.execution.rules import MAX_QUEUED, TIMED_OUT
 from domain.ids import TurnId
 from domain.outputs import GenerationError
 from domain.pages import PageRequest
+from domain.ports.conversations import ConversationRepository
 from domain.ports.execution import HintQueue
-from domain.ports.repositories import (
-    ConversationRepository,
-    TurnRepository,
-    WaitingTurnRepository,
-)
+from domain.ports.turns import TurnRepository
+from domain.ports.waiting_turns import WaitingTurnRepository
 from domain.refusals import Refusals
+from domain.rules import MAX_QUEUED, TIMED_OUT
 from domain.services.accounts import AccountService
 from domain.services.edit_planning import EditPlanner
 from domain.turns import Turn, TurnStatus
@@ -33,7 +31,8 @@ from domain.viewers import Viewer
 
 log = logging.getLogger(__name__)
 
-_SECONDS: Final = 2.0
+_SECONDS: Final = 5.0
+"""For turns that another process has left behind: of its own, it is told."""
 _SECONDS_WHILE_SOME_WAIT: Final = 0.25
 _BATCH: Final = 100
 _REASONS: Final = {
@@ -150,7 +149,7 @@ class WaitingTurns:
         )
         # After a conflict, the next look finds out what has changed.
         if not isinstance(begun, Conflict):
-            self.hints.enqueue(viewer.id, [output.id for output in begun.outputs])
+            self.hints.enqueue_written(viewer.id, begun.outputs)
 
     async def _fail(self, turn: Turn, code: GenerationErrorCode) -> None:
         await self.waiting.end(turn.owner_id, turn.id, GenerationError(code, retryable=False))

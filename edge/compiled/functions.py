@@ -14,7 +14,7 @@ from graphql import (
 )
 from graphql.execution.values import VariableValues
 
-from domain.stored import Stored
+from domain.stored import Stored, StoredValues
 from edge.compiled.fields import DEFINITION, Argued, Selected, select
 from edge.compiled.leaves import Surprised, listed
 from edge.compiled.remembered import Answers
@@ -115,6 +115,9 @@ class ByClass:
 
     def all(self, values: Any, run: Run) -> list[Any]:
         """The answers of a list's values, none of which may be null."""
+        if values.__class__ is StoredValues:
+            function = self.of_records(values.kind)
+            return [function(one, run) for one in values.records]
         known = self._known.get
         return [(known(one.__class__) or self._find(one))(one, run) for one in listed(values)]
 

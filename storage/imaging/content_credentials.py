@@ -17,9 +17,9 @@ from domain.images import DigitalSourceType, Rendition
 log = logging.getLogger(__name__)
 
 _SETTINGS: Final = {
-    # The provider's file is only read: no request may follow from what it says.
+    # The provider's file is only read: nothing in it may cause a request.
     "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False, "verify_trust": False},
-    # It would be half a megabyte more in each file.
+    # It would add half a megabyte to each file.
     "builder": {"thumbnail": {"enabled": False}},
 }
 _INGREDIENT: Final = "delivered"
@@ -37,9 +37,8 @@ class ContentCredentials:
     """Signs files. Safe in several threads at once: every signature has objects of its own."""
 
     def __init__(self, certificates: bytes, key: bytes) -> None:
-        """PEM: the certificate, followed by those above it, and its private key without a password.
-
-        Raises CredentialsError if they cannot sign.
+        """PEM: the certificate chain, and its private key without a password. Raises
+        CredentialsError if they cannot sign.
         """
         try:
             import c2pa  # noqa: PLC0415
@@ -71,8 +70,9 @@ class ContentCredentials:
     ) -> Rendition | None:
         """The rendition with a manifest that says how it was made.
 
-        `delivered` is the provider's file, if it has a manifest: ours then refers to it. None if
-        the file cannot be signed, which the log says: an image is worth more than its signature.
+        `delivered` is the provider's file, if it has a manifest: the new one then refers to it.
+        None if the file cannot be signed, which is logged: an image is worth more than its
+        signature.
         """
         try:
             data = self._signed(rendition.data, rendition.content_type, _created(source), delivered)
@@ -113,7 +113,7 @@ def _created(source: DigitalSourceType) -> dict[str, Any]:
 
 
 def _algorithm_of(key: bytes) -> str:
-    """The signature that fits the private key, by its name in C2PA."""
+    """The name in C2PA of the signature that fits the private key."""
     match load_pem_private_key(key, password=None):
         case ec.EllipticCurvePrivateKey(curve=ec.SECP256R1()):
             return "es256"

@@ -29,9 +29,9 @@ from storage.mongo.transaction import Abort, Transaction
 
 _START: Final = "start"
 NOT_ERASED: Final[Document] = {"erasure": {"$exists": False}}
-"""Of an account whose viewer is not about to be deleted."""
+"""Matches an account whose viewer is not being deleted."""
 _FIELDS: Final = {"balance": "balance", "reserved": "reserved", "activeOutputs": "active_outputs"}
-"""What is held against the ledger, as stored and as in the domain."""
+"""What is compared with the ledger: the stored field and the attribute of the domain."""
 
 
 @repository
@@ -49,7 +49,7 @@ class MongoAccountRepository:
                 return made
             found = await self._find(viewer_id)
         if found is None:
-            raise Overloaded  # another call has just made it, and a majority does not have it yet
+            raise Overloaded  # Another call has just made it, and a majority does not have it yet.
         return found
 
     async def find(self, viewer_id: ViewerId) -> Account | None:
@@ -135,9 +135,9 @@ class MongoAccountRepository:
 async def move_credits(
     transaction: Transaction, viewer_id: ViewerId, *, movements: Sequence[Movement]
 ) -> None:
-    """Write movements and what they make of the account: last in its transaction.
+    """Write movements and change the account by them: the last writes of a transaction.
 
-    All of a viewer's transactions write to the account, so the later one does, the shorter the
+    All of a viewer's transactions write to the account. The later one does so, the shorter the
     others wait for it.
     """
     if not movements:
@@ -147,14 +147,14 @@ async def move_credits(
 
 
 async def refuse_while_erased(transaction: Transaction, viewer_id: ViewerId) -> None:
-    """Raise ViewerBeingDeleted, for what is made without moving credits."""
+    """Raise ViewerBeingDeleted. For writes that move no credits."""
     if await transaction.accounts.find_one({"_id": viewer_id, "erasure": {"$exists": True}}):
         raise ViewerBeingDeleted
 
 
 async def touch_account(transaction: Transaction, viewer_id: ViewerId, name: str) -> None:
     """Note the time in the account, for what is counted but moves no credits: two of a viewer's
-    transactions conflict here, so that the second counts what the first has made.
+    transactions conflict here, so that the second one counts what the first has made.
 
     Raise ViewerBeingDeleted.
     """
@@ -168,7 +168,9 @@ async def touch_account(transaction: Transaction, viewer_id: ViewerId, name: str
 async def reserve_credits(
     transaction: Transaction, outputs: Sequence[Output], *, owner_id: ViewerId, max_active: int
 ) -> None:
-    """Reserve the credits of outputs that have just been queued: last in its transaction."""
+    """Reserve the credits of outputs that have just been queued: the last write of a
+    transaction.
+    """
     movements = [reserved(one.id, one.attempt, one.credits_reserved) for one in outputs]
     await write_ledger(transaction, owner_id, movements)
     needed = sum(movement.reserved for movement in movements)
@@ -186,9 +188,7 @@ async def reserve_credits(
 
 
 def settlements(parent: Document, outputs: Sequence[Document]) -> list[Movement]:
-    """What is moved when these outputs of a parent, as they stood, end before they have delivered
-    all.
-    """
+    """The movements when these outputs of a parent end before they have delivered everything."""
     return [
         settled(
             output_id_of(parent["_id"], one["slot"]),
@@ -248,7 +248,8 @@ _BY_DAY: Final[list[Document]] = [
             "granted": _sum_of(MovementKind.GRANT, "$balance"),
             "reserved": _sum_of(MovementKind.RESERVE, "$reserved"),
             "charged": _sum_of(MovementKind.CAPTURE, {"$multiply": ["$balance", -1]}),
-            # Of a charge, the balance falls by less than what is not reserved any more.
+            # The part of a charge that comes out of what is reserved does not change the available
+            # balance.
             "released": {
                 "$sum": {
                     "$cond": [
@@ -262,7 +263,7 @@ _BY_DAY: Final[list[Document]] = [
     },
     {"$sort": {"_id": -1}},
 ]
-"""A viewer's lines of the ledger, summed up by day, the latest first."""
+"""A viewer's ledger entries, summed up by day, the latest day first."""
 
 _UNFINISHED: Final[list[Document]] = [
     {"$match": {"status": UNFINISHED_PARENT}},
@@ -280,7 +281,7 @@ _HELD: Final[list[Document]] = [
         }
     },
 ]
-"""What the unfinished outputs hold, by their owner."""
+"""The reservations of unfinished outputs, by their owner."""
 
 
 def _proof(
@@ -289,7 +290,7 @@ def _proof(
     held: dict[ViewerId, Document],
 ) -> Proof:
     discrepancies: list[Discrepancy] = []
-    # Of a viewer who is being deleted, some lines of the ledger have the new name already.
+    # Of a viewer who is being deleted, some entries of the ledger have the new name already.
     for viewer_id, account in accounts.items():
         if "erasure" in account and account["erasure"]["name"] in sums:
             renamed, own = sums.pop(account["erasure"]["name"]), sums.get(viewer_id, {})

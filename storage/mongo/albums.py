@@ -1,4 +1,4 @@
-"""Albums as documents, and one for each image in each album, which says where it is in it."""
+"""Albums as documents, and one document for each image in each album, which has its position."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -53,7 +53,7 @@ class MongoAlbumRepository:
                 {"_id": {"$in": ids}, "ownerId": viewer_id}, SHOWN_FIELDS
             )
         }
-        # One that has been deleted between the two reads is left out.
+        # An image that has been deleted between the two reads is left out.
         kept = [entry for entry in page.items if entry["imageId"] in records]
         positions = [(entry["position"],) for entry in kept]
         images = [records[entry["imageId"]] for entry in kept]
@@ -146,7 +146,7 @@ async def replace_images(
     album_id: AlbumId,
     image_ids: Sequence[ImageId],
 ) -> None:
-    """Put these into an album, in this order, and no others."""
+    """Put these images into an album, in this order, and no others."""
     await transaction.album_images.delete_many({"ownerId": viewer_id, "albumId": album_id})
     await _put(transaction, viewer_id, album_id, image_ids, first=0)
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
-from domain.execution.rules import MAX_QUEUED
 from domain.ids import ViewerId, output_id_of
 from domain.outputs import OutputStatus
 from domain.ports.operators import Backlog, StuckOutput
+from domain.rules import MAX_QUEUED
 from storage.mongo.collections import SEARCHED_FIRST, UNFINISHED_PARENT, Document, over_all_parents
 from storage.mongo.database import Database, repository
 from storage.mongo.output_rules import UNFINISHED_OUTPUT, is_stuck, of_output

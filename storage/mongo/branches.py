@@ -1,11 +1,10 @@
-"""Turns as a tree: a conversation that begins with another one's turns, and turns taken out."""
+"""Branches: conversations that begin with another one's turns, and the deletion of single turns."""
 
 from collections.abc import Sequence
 from typing import Final
 
 from domain.conflicts import Conflict
 from domain.conversations import Conversation
-from domain.execution.rules import derive_status, end_of
 from domain.ids import (
     ConversationId,
     ImageId,
@@ -16,6 +15,7 @@ from domain.ids import (
     turn_id_range,
 )
 from domain.outputs import UNFINISHED, OutputStatus
+from domain.rules import derive_status, end_of
 from domain.turns import Builder, KeptTurn, TurnStatus
 from storage.mongo.accounts import refuse_while_erased
 from storage.mongo.collections import Document
@@ -117,8 +117,8 @@ class MongoBranchRepository:
 async def _find_builders(
     transaction: Transaction, viewer_id: ViewerId, turn: Document
 ) -> list[Builder]:
-    """Conversations and turns that use an image of this turn, unless their conversation has it in
-    a turn of its own.
+    """Conversations and turns that use an image of this turn. A conversation that has the image in
+    a turn of its own does not count.
     """
     conversation_id = conversation_of_turn(turn["_id"])
     images = [read_image(image) for output in turn["outputs"] for image in output["images"]]
@@ -170,8 +170,8 @@ async def _find_waiting_for(
 async def _take_out(
     transaction: Transaction, viewer_id: ViewerId, conversation_id: ConversationId, turn_index: int
 ) -> None:
-    """Write what the conversation is without a turn, which is still there. Its words are those of
-    the turns that stay.
+    """Update the conversation for the deletion of a turn, which still exists. Its search words are
+    those of the turns that stay.
     """
     own = {"_id": conversation_id, "ownerId": viewer_id}
     conversation = await transaction.conversations.find_one(own)
@@ -193,10 +193,12 @@ async def _take_out(
 
 
 def _copy(turn: Document, conversation_id: ConversationId) -> Document:
-    """The turn as one of another conversation. Its times stay: nobody follows that one yet."""
+    """The turn as a copy in another conversation. It keeps its times: nobody follows that
+    conversation yet.
+    """
     outputs = [_copy_output(output, ended_at=turn["updatedAt"]) for output in turn["outputs"]]
     status = derive_status(OutputStatus(output["status"]) for output in outputs)
-    if not outputs:  # it has never begun, and will not here
+    if not outputs:  # It has never begun, and its copy never will.
         ended = turn["status"] != TurnStatus.WAITING.value
         status = TurnStatus(turn["status"]) if ended else TurnStatus.CANCELLED
     return {
@@ -210,7 +212,9 @@ def _copy(turn: Document, conversation_id: ConversationId) -> Document:
 
 
 def _copy_output(output: Document, *, ended_at: object) -> Document:
-    """The output without what belongs to the original alone: its run, its bytes and its credits."""
+    """A copy of the output, without what belongs to the original alone: runs, previews
+    and credits.
+    """
     status = OutputStatus(output["status"])
     if status in UNFINISHED:
         status = end_of(OutputStatus.CANCELLED, has_images=bool(output["images"]))
@@ -223,7 +227,7 @@ def _copy_output(output: Document, *, ended_at: object) -> Document:
 
 
 def _images_in(turn: Document) -> set[ImageId]:
-    """All that a turn shows: what it was given, and what was made of it."""
+    """All images that a turn shows: its references, and those that were made."""
     seen = read_turn(turn)
     given = (reference.image for reference in seen.references)
     made = (image for output in seen.outputs for image in output.images)

@@ -9,7 +9,6 @@ Where the feed is divided, the stream has only partitions with subscribers (`cha
 and is replaced when there are more of these (`resumed_streams.py`).
 """
 
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Final
@@ -17,27 +16,25 @@ from typing import Any, Final
 import bson
 import structlog
 from bson.raw_bson import RawBSONDocument
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import PyMongoError
 
-from domain.changes import ClusterTime
 from domain.partitions import FollowedPartitions
 from domain.ports.changes import Change, FeedItem, HistoryLost, Reached
 from domain.retries import RetryPolicy
 from domain.turns import Turn
 from storage.mongo.change_pipeline import KINDS, WRITES, pipeline
 from storage.mongo.database import SHOWN, Database, to_cluster_time
-from storage.mongo.resumed_streams import ReplacementDue, Replacements, Stream
+from storage.mongo.resumed_streams import LONGEST_ANSWER_MS, ReplacementDue, Replacements
+from storage.mongo.stream_position import Position, Stream
 from storage.mongo.turns import read_turn
 
 log = structlog.get_logger(__name__)
 
-_MAX_AWAIT_MS: Final = 1_000
+_MAX_AWAIT_MS: Final = 3_000
 _AFTER_ERRORS: Final = RetryPolicy(first_pause_seconds=0.05, longest_pause_seconds=0.25)
-"""One stream for each process: to ask often costs little, and subscribers hear nothing meanwhile.
+"""The time between two reads. There is one stream for each process, so frequent reads
+cost little.
 """
-_BEGINS_WITH_TIME: Final = re.compile("82[0-9A-F]{16}")
-_HISTORY_LOST_CODES: Final = frozenset({280, 286})
-"""The position is not in the oplog, or not any more."""
 
 
 class MongoChangeFeed:
@@ -49,7 +46,7 @@ class MongoChangeFeed:
         self._replacements = Replacements(partitions) if partitions.are_divided else None
 
     async def follow(self) -> AsyncIterator[FeedItem | None]:
-        position = _Position()
+        position = Position()
         retries = _AFTER_ERRORS.begin()
         opened_before = False
         while True:
@@ -62,8 +59,11 @@ class MongoChangeFeed:
                     yield HistoryLost()
                 position.lost = False
                 retries = _AFTER_ERRORS.begin()
-                async for change in self._read(stream, position):
-                    yield change
+                try:
+                    async for change in self._read(stream, position):
+                        yield change
+                finally:
+                    position.settle()
             except PyMongoError as error:
                 position.after_error(error)
                 log.warning(
@@ -71,23 +71,25 @@ class MongoChangeFeed:
                 )
                 await retries.pause()
 
-    async def _open(self, position: "_Position") -> Stream:
+    async def _open(self, position: Position) -> Stream:
         if self._replacements is not None:
             self._replacements.open_after(position)
         stream = await self._watched.watch(
             pipeline(self._partitions, last=position.partition),
             full_document="updateLookup",
-            max_await_time_ms=_MAX_AWAIT_MS,
+            max_await_time_ms=_MAX_AWAIT_MS if self._replacements is None else LONGEST_ANSWER_MS,
             resume_after=position.token,
             start_after=position.invalidated_token,
         )
         while self._replacements is not None and position.token is None:
-            # What is followed from now on needs a position. Nothing was followed before.
+            # What is followed from now on needs a position. Nothing was followed before, or has to
+            # be read again anyway.
             await stream.try_next()
-            position.reached(stream.resume_token)
+            position.follow(stream)
+            position.settle()
         return stream
 
-    async def _read(self, stream: Stream, position: "_Position") -> AsyncIterator[FeedItem]:
+    async def _read(self, stream: Stream, position: Position) -> AsyncIterator[FeedItem]:
         """Until the stream ends, or is to be replaced."""
         ask: Callable[[], Awaitable[Mapping[str, Any] | None]] = stream.try_next
         if self._replacements is not None:
@@ -95,14 +97,16 @@ class MongoChangeFeed:
         try:
             while stream.alive:
                 event = await ask()
-                position.reached(stream.resume_token)
+                position.follow(stream)
                 if event is not None:
                     if event["operationType"] == "invalidate":
                         position.invalidated()
                         break
                     yield self._told(event, position)
-                elif self._replacements is not None and position.time is not None:
-                    yield Reached(position.time)
+                elif self._replacements is not None:
+                    position.settle()
+                    if position.time is not None:
+                        yield Reached(position.time)
         except ReplacementDue:
             return
         except PyMongoError:
@@ -110,7 +114,7 @@ class MongoChangeFeed:
             raise
         await stream.close()
 
-    def _told(self, event: Mapping[str, Any], position: "_Position") -> Change | HistoryLost:
+    def _told(self, event: Mapping[str, Any], position: Position) -> Change | HistoryLost:
         if event["operationType"] not in WRITES:
             # A collection was dropped or renamed: anything may have changed.
             return HistoryLost()
@@ -125,50 +129,6 @@ class MongoChangeFeed:
             read_turn=None if document is None else partial(_read_turn, document),
             written_at=event.get("writtenAt"),
         )
-
-
-class _Position:
-    """Where to continue in the stream. At most one of the tokens is set; none means from now on."""
-
-    def __init__(self) -> None:
-        self.token: Mapping[str, Any] | None = None
-        self.invalidated_token: Mapping[str, Any] | None = None
-        self.lost = False
-        self.partition: str | None = None
-        """Of the last change: the token may be its."""
-        self._failed_token: Mapping[str, Any] | None = None
-
-    @property
-    def time(self) -> ClusterTime | None:
-        """Read from the token, where it has the form that all servers have given it so far: a byte,
-        and the cluster time.
-        """
-        data = str(self.token["_data"]) if self.token is not None else ""
-        if not _BEGINS_WITH_TIME.match(data):
-            return None
-        return ClusterTime(int(data[2:10], 16), int(data[10:18], 16))
-
-    def reached(self, token: Mapping[str, Any] | None) -> None:
-        if token is not None:
-            self.token, self.invalidated_token = token, None
-
-    def invalidated(self) -> None:
-        """The stream has ended: open another one after the event that ended it."""
-        self.token, self.invalidated_token = None, self.token
-        self.lost = True
-
-    def after_error(self, error: PyMongoError) -> None:
-        """Continue from the same token; from now on where there is none or it has failed twice."""
-        server_refused = isinstance(error, OperationFailure) and not error.has_error_label(
-            "ResumableChangeStreamError"
-        )
-        token = self.token or self.invalidated_token
-        forgotten = isinstance(error, OperationFailure) and error.code in _HISTORY_LOST_CODES
-        if token is None or forgotten or (server_refused and token == self._failed_token):
-            # The events between are lost, or cannot be read: listeners read the state again.
-            self.token = self.invalidated_token = None
-            self.lost = True
-        self._failed_token = token if server_refused else None
 
 
 def _read_turn(document: RawBSONDocument) -> Turn:

@@ -24,11 +24,23 @@ from domain.images import (
     rendition_key,
 )
 from domain.pages import Page, PageRequest
-from domain.stored import Coded, Derived, Instant, Key, Listed, One, Stored
+from domain.stored import (
+    Coded,
+    Derived,
+    Instant,
+    Key,
+    Listed,
+    One,
+    Same,
+    Stored,
+    StoredValues,
+    Wanted,
+    projection,
+)
 from storage.mongo.collections import PARENTS, Document
 from storage.mongo.database import SHOWN, Database, repository
 from storage.mongo.output_updates import taking_out
-from storage.mongo.pages import beyond, read_page
+from storage.mongo.pages import beyond, read_documents
 from storage.mongo.text_search import with_words, words_to_find
 from storage.mongo.transaction import Abort, Transaction
 
@@ -58,6 +70,7 @@ class MongoImageRepository:
         origin: ImageOrigin | None,
         model_id: ModelId | None,
         words: Sequence[str] = (),
+        wanted: Wanted | None = None,
     ) -> Page[ImageRecord]:
         query: Document = {
             "ownerId": viewer_id,
@@ -70,8 +83,17 @@ class MongoImageRepository:
             query["origin"] = origin.value
         if model_id is not None:
             query["model"] = model_id
-        found = self._shown.find(query, SHOWN_FIELDS)
-        return await read_page(found, request, sorted_by="createdAt", read=read_record)
+        shown = projection(StoredGalleryImage, wanted)
+        found = self._shown.find(
+            query, SHOWN_FIELDS if shown is None else {**shown, "createdAt": 1}
+        )
+        page = await read_documents(found, request, sorted_by="createdAt")
+        return Page(
+            StoredValues[ImageRecord](StoredImageRecord, page.items),
+            page.positions,
+            page.has_next,
+            page.has_previous,
+        )
 
     async def set_favourite(
         self, viewer_id: ViewerId, ids: Collection[ImageId], favourite: bool
@@ -118,7 +140,9 @@ class MongoImageRepository:
 async def hold_images(
     transaction: Transaction, viewer_id: ViewerId, *, ids: Collection[ImageId]
 ) -> None:
-    """Write to the images: of this transaction and one that deletes any, only one can commit."""
+    """Write to the images, so that this transaction and one that deletes any of them cannot both
+    commit.
+    """
     if not ids:
         return
     held = await transaction.images.update_many(
@@ -131,7 +155,9 @@ async def hold_images(
 async def delete_image_records(
     transaction: Transaction, viewer_id: ViewerId, *, ids: Sequence[ImageId]
 ) -> None:
-    """Delete images that nothing uses, also from albums. The caller deletes their bytes later."""
+    """Delete images that nothing uses, also from albums. The caller deletes their bytes
+    afterwards.
+    """
     wanted = {"$in": list(ids)}
     await transaction.images.delete_many({"_id": wanted, "ownerId": viewer_id})
     await transaction.album_images.delete_many({"ownerId": viewer_id, "imageId": wanted})
@@ -144,7 +170,7 @@ async def find_used_images(
     ids: Sequence[ImageId],
     besides: ConversationId | PostId | None = None,
 ) -> set[ImageId]:
-    """Those of the images that a conversation or a post other than `besides` begins from or refers
+    """Those of the images that a conversation or post other than `besides` starts from or refers
     to, or that are masks of its turns.
     """
     wanted = {"$in": list(ids)}
@@ -165,7 +191,7 @@ async def find_used_images(
 
 
 def outside(conversation_id: ConversationId) -> Document:
-    """What the id of another conversation's turn matches."""
+    """A condition that the ids of other conversations' turns match."""
     low, high = turn_id_range(conversation_id)
     return {"$not": {"$gte": low, "$lt": high}}
 
@@ -210,7 +236,9 @@ def _provenance_document(provenance: Provenance) -> Document:
 
 
 def image_keys(document: Document) -> tuple[str, ...]:
-    """Every key whose bytes belong to an image; the document needs no more than is read here."""
+    """The keys of all bytes that belong to an image; the document needs only the fields that are
+    read here.
+    """
     widths = document["renditionWidths"]
     return (document["key"], *(rendition_key(document["key"], width) for width in widths))
 
@@ -243,11 +271,17 @@ class StoredImage(Stored, Image):
         "output_id": Key("outputId"),
         "created_at": Instant("createdAt"),
         "provenance": One("provenance", StoredProvenance),
+        # What is only in the record of the gallery.
+        "companion": Derived(lambda _: None, ()),
     }
 
 
+def _record_of(document: Document) -> ImageRecord:
+    return StoredImageRecord.of(document)
+
+
 class StoredGalleryImage(StoredImage):
-    """An image whose record is that of the gallery, which has more."""
+    """An image as it is in its record, which has more than the copies."""
 
     __slots__ = ()
     identity = "_id"
@@ -256,6 +290,7 @@ class StoredGalleryImage(StoredImage):
         "id": Key("_id"),
         "prompt": Key("prompt"),
         "favourite": Key("favourite", default=False, required=False),
+        "companion": Derived(_record_of, ("prompt", "madeFrom", "favourite")),
     }
 
 
@@ -263,7 +298,7 @@ class StoredImageRecord(Stored, ImageRecord):
     __slots__ = ("companion", "record")
     kind = ImageRecord
     fields: ClassVar = {
-        "image": Derived(StoredGalleryImage.of, ("_id",)),
+        "image": Same(StoredGalleryImage, ("_id",)),
         "prompt": Key("prompt"),
         "made_from": Listed("madeFrom"),
         "favourite": Key("favourite", default=False, required=False),
@@ -271,6 +306,6 @@ class StoredImageRecord(Stored, ImageRecord):
 
 
 SHOWN_FIELDS: Final = {"words": 0}
-"""What is read of records. Their words are only searched."""
+"""The fields that are read of records. Words are only searched."""
 read_image = StoredImage.of
 read_record = StoredImageRecord.of

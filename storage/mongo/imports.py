@@ -1,10 +1,11 @@
-"""Imports: what they make, in transactions that conflict with the deletion of their job."""
+"""Writes what imports make, in transactions that conflict with the deletion of their job."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Final
 
 from domain.albums import Album
+from domain.batches import in_batches
 from domain.conflicts import Conflict
 from domain.conversations import Conversation
 from domain.export_format import images_of
@@ -38,50 +39,42 @@ _AT_ONCE: Final = 100
 
 @repository
 class MongoImportRepository(MongoJobRepository[Import]):
-    """See `domain.ports.ImportRepository`. All that is written together with a claim conflicts with
-    the deletion of its job, which is the first thing that is deleted of a viewer.
+    """See `domain.ports.ImportRepository`.
+
+    All writes that belong to a claim conflict with the deletion of its job, the first thing that is
+    deleted of a viewer.
     """
 
     _name = "imports"
     _takes_back = True
 
-    async def expect_bytes(self, claim: JobClaim[Import], keys: Sequence[str]) -> bool:
-        return await self._write(claim, [{"$set": {"keysLeft": list(keys)}}])
-
     async def add_images(self, claim: JobClaim[Import], records: Sequence[ImageRecord]) -> bool:
-        async def work(transaction: Transaction) -> None:
-            await _touch(transaction, claim)
-            documents = [record_document(claim.job.owner_id, one) for one in records]
-            await transaction.images.insert_many(_marked(documents, claim))
-
-        return await self._do(work)
+        documents = [record_document(claim.job.owner_id, one) for one in records]
+        return await self._add(
+            claim, lambda transaction: transaction.images.insert_many(_marked(documents, claim))
+        )
 
     async def add_turns(self, claim: JobClaim[Import], turns: Sequence[Turn]) -> bool:
-        async def work(transaction: Transaction) -> None:
-            await _touch(transaction, claim)
-            await _hold(transaction, claim, turns)
-            await _replace(transaction.turns, claim, map(imported_turn, turns))
-
-        return await self._do(work)
+        return await self._add_parents(
+            claim, turns, collection="turns", documents=map(imported_turn, turns)
+        )
 
     async def add_posts(self, claim: JobClaim[Import], posts: Sequence[Post]) -> bool:
-        async def work(transaction: Transaction) -> None:
-            await _touch(transaction, claim)
-            await _hold(transaction, claim, posts)
-            await _replace(transaction.posts, claim, map(imported_post, posts))
-
-        return await self._do(work)
+        return await self._add_parents(
+            claim, posts, collection="posts", documents=map(imported_post, posts)
+        )
 
     async def add_album(
         self, claim: JobClaim[Import], album: Album, image_ids: Sequence[ImageId]
     ) -> bool:
-        async def work(transaction: Transaction) -> None:
-            await _touch(transaction, claim)
-            document = new_album(claim.job.owner_id, album, image_count=len(image_ids))
-            await _replace(transaction.albums, claim, [document])
-            await replace_images(transaction, claim.job.owner_id, album.id, image_ids)
+        owner_id = claim.job.owner_id
 
-        return await self._do(work)
+        async def write(transaction: Transaction) -> None:
+            document = new_album(owner_id, album, image_count=len(image_ids))
+            await _replace(transaction.albums, claim, [document])
+            await replace_images(transaction, owner_id, album.id, image_ids)
+
+        return await self._add(claim, write)
 
     async def give_up(self, claim: JobClaim[Import], error: GenerationError) -> bool:
         return await self._write(claim, giving_up(error))
@@ -115,15 +108,41 @@ class MongoImportRepository(MongoJobRepository[Import]):
                 raise Abort(Conflict.STALE)
             sources = {one.source_image.id for one, _ in conversations if one.source_image}
             await hold_images(transaction, claim.job.owner_id, ids=sources)
-            for begin in range(0, len(conversations), _AT_ONCE):
-                some = conversations[begin : begin + _AT_ONCE]
+            for batch in in_batches(conversations, _AT_ONCE):
                 await transaction.conversations.insert_many(
-                    imported_conversation(one, texts) for one, texts in some
+                    imported_conversation(one, texts) for one, texts in batch
                 )
 
-        return await self._do(work)
+        return not isinstance(await self._database.transact(work), Conflict)
 
-    async def _do(self, work: Callable[[Transaction], Awaitable[None]]) -> bool:
+    async def _add_parents(
+        self,
+        claim: JobClaim[Import],
+        parents: Iterable[Parent],
+        *,
+        collection: str,
+        documents: Iterable[Document],
+    ) -> bool:
+        """Write parents of one kind, as documents for this collection."""
+        # An image may have been deleted from the gallery meanwhile: the next try writes it again.
+        used = {image.id for parent in parents for image in images_of(parent)}
+        written = list(documents)
+
+        async def write(transaction: Transaction) -> None:
+            await hold_images(transaction, claim.job.owner_id, ids=used)
+            await _replace(transaction.collection(collection), claim, written)
+
+        return await self._add(claim, write)
+
+    async def _add(
+        self, claim: JobClaim[Import], write: Callable[[Transaction], Awaitable[object]]
+    ) -> bool:
+        """Write in a transaction, unless the claim is lost. Return whether it was written."""
+
+        async def work(transaction: Transaction) -> None:
+            await _touch(transaction, claim)
+            await write(transaction)
+
         return not isinstance(await self._database.transact(work), Conflict)
 
     def _to_document(self, job: Import) -> Document:
@@ -136,7 +155,6 @@ class MongoImportRepository(MongoJobRepository[Import]):
             key=document["key"],
             conversation_id=document["conversationId"],
             failure=read_error(document["failure"]) if "failure" in document else None,
-            keys_left=document.get("keysLeft", ()),
             **common_fields(document),
         )
 
@@ -147,14 +165,6 @@ async def _touch(transaction: Transaction, claim: JobClaim[Import]) -> None:
     )
     if not touched.matched_count:
         raise Abort(Conflict.STALE)
-
-
-async def _hold(
-    transaction: Transaction, claim: JobClaim[Import], parents: Iterable[Parent]
-) -> None:
-    # One may have been deleted from the gallery meanwhile: the next try makes it again.
-    used = {image.id for parent in parents for image in images_of(parent)}
-    await hold_images(transaction, claim.job.owner_id, ids=used)
 
 
 async def _replace(
@@ -168,5 +178,5 @@ async def _replace(
 
 
 def _marked(documents: Iterable[Document], claim: JobClaim[Import]) -> Iterable[Document]:
-    """By the import, so that they are found if it fails."""
+    """Mark the documents with their import, so that they are found if it fails."""
     return ({**one, "importId": claim.job.id} for one in documents)

@@ -1,4 +1,4 @@
-"""The rules of `domain/execution/rules.py` as MongoDB expressions.
+"""The rules of `domain/rules.py` as MongoDB expressions.
 
 They are here for decisions that must be one operation with their write, or that MongoDB makes about
 more outputs than a process wants to read. Each names its rule, and
@@ -13,9 +13,9 @@ from datetime import timedelta
 from typing import Final
 
 from domain.claims import Claim, Waiting
-from domain.execution.rules import STUCK_AFTER
 from domain.ids import ModelId
 from domain.outputs import CAPTION_SLOT, UNFINISHED, OutputStatus, Run
+from domain.rules import STUCK_AFTER
 from storage.mongo.collections import UNFINISHED_PARENT, Document, over_all_parents
 
 UNFINISHED_OUTPUT: Final = [status.value for status in OutputStatus if status in UNFINISHED]
@@ -50,7 +50,7 @@ IS_CANCELLED_WITH_CAPTION: Final[Document] = {
 CAPTION_IS_AWAITED: Final[Document] = {
     "$and": [{"$eq": [{"$first": "$outputs.slot"}, CAPTION_SLOT]}, {"$lte": ["$caption", None]}]
 }
-"""Of a parent: whether it is a post that has never had a caption, so that its outputs wait."""
+"""Whether a parent is a post that has never had a caption, so that its outputs wait."""
 STATUS: Final[Document] = {
     "$switch": {
         "branches": [
@@ -134,7 +134,7 @@ def in_fair_order(
         {
             "$setWindowFields": {
                 "partitionBy": "$ownerId",
-                # Those that are held come before all that are found.
+                # Running outputs come before those that are found.
                 "sortBy": {"found": 1, "output.queuedAt": 1, "_id": 1, "output.slot": 1},
                 "output": {
                     "before": {"$sum": 1, "window": {"documents": ["unbounded", "current"]}}

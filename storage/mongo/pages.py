@@ -19,8 +19,8 @@ def beyond(request: PageRequest, field: str) -> Document:
     milliseconds, document_id = request.position
     instant = from_epoch_ms(int(milliseconds))
     return {
-        # The bound is what lets the database begin here in its index. By the alternatives alone it
-        # would read, and leave out, all that comes before.
+        # The bound lets the database begin here in its index. With the alternatives alone it would
+        # read, and leave out, everything before.
         field: {"$lte": instant},
         "$or": [{field: {"$lt": instant}}, {"_id": {"$lt": document_id}}],
     }
@@ -34,11 +34,16 @@ async def read_page(
     read: Callable[[Document], Item],
 ) -> Page[Item]:
     """The page of what was found `beyond` its position."""
+    return (await read_documents(found, request, sorted_by=sorted_by)).map(read)
+
+
+async def read_documents(
+    found: AsyncCursor[Document], request: PageRequest, *, sorted_by: str
+) -> Page[Document]:
     newest_first = {sorted_by: -1, "_id": -1}
     documents = await found.sort(newest_first).limit(request.size + 1).to_list()
-    page = cut(
+    return cut(
         request,
         documents,
         lambda document: (epoch_ms(document[sorted_by]), document["_id"]),
     )
-    return page.map(read)

@@ -6,12 +6,12 @@ from pymongo import ReturnDocument
 
 from domain.captions import PlannedCaption
 from domain.conflicts import Conflict
-from domain.execution.rules import derive_status
 from domain.idempotency import IdempotencyKey
 from domain.ids import PostId, ViewerId
 from domain.outputs import CAPTION_SLOT
 from domain.pages import Page, PageRequest
 from domain.posts import Post, PostPlan
+from domain.rules import derive_status
 from domain.turns import PlannedOutput
 from storage.mongo.accounts import reserve_credits
 from storage.mongo.collections import Document

@@ -8,25 +8,19 @@ was when its newcomers came; what that has brought since is brought again.
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from bson.raw_bson import RawBSONDocument
-from pymongo.asynchronous.change_stream import AsyncChangeStream
 from pymongo.errors import PyMongoError
 
 from domain.partitions import FollowedPartitions
+from storage.mongo.stream_position import Position, Stream
 
 _LEAST_SECONDS: Final = 0.25
 """From one stream to the next: newcomers of this time share one."""
 
-Stream = AsyncChangeStream[RawBSONDocument]
-
-
-class Position(Protocol):
-    """Where a stream is."""
-
-    token: Mapping[str, Any] | None
-    partition: str | None
+LONGEST_ANSWER_MS: Final = 1_000
+"""How long a quiet stream takes to answer, and so one that was replaced to end."""
 
 
 class Replacements:
@@ -77,6 +71,7 @@ class Replacements:
     def _plan(self) -> None:
         if self._begin_at is not None or self._brings_all or self._position is None:
             return
+        self._position.settle()
         self._begin_at = self._position.token, self._position.partition
         loop = asyncio.get_running_loop()
         loop.call_at(max(loop.time(), self._opened_at + _LEAST_SECONDS), self._due.set)

@@ -1,7 +1,8 @@
 """One transaction: the collections as it sees them, and the ways in which it ends.
 
-What may only be written together with something else takes a `Transaction`, which only
-`Database.transact` makes. Its collections add the session to every call, so none can be forgotten.
+A function whose writes must be part of a transaction takes a `Transaction`, which only
+`Database.transact` makes. Its collections add the session to every call, so that none can be
+forgotten.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,9 +33,9 @@ class Abort(Exception):
 
 class Contended(PyMongoError):
     """Raised by a repository inside a transaction that met another one, but does not depend on what
-    that one wrote: two turns that store the same new prompt.
+    that one wrote: for example, two turns that store the same new prompt.
 
-    The driver begins it again, as it does if the server itself finds the two in conflict.
+    The driver starts the transaction again, as it does if the server finds the two in conflict.
     """
 
     def __init__(self) -> None:
@@ -90,7 +91,9 @@ class SessionCollection:
         await self._collection.insert_one(document, session=self._session)
 
     async def insert_many(self, documents: Iterable[Document]) -> None:
-        await self._collection.insert_many(documents, session=self._session)
+        """Insert all of them. MongoDB itself does not take none."""
+        if inserted := list(documents):
+            await self._collection.insert_many(inserted, session=self._session)
 
     async def delete_one(self, query: Filter) -> DeleteResult:
         return await self._collection.delete_one(query, session=self._session)
@@ -106,7 +109,7 @@ class Transaction(Collections[SessionCollection]):
 
     def __init__(self, database: AsyncDatabase[Document], session: AsyncClientSession) -> None:
         self.movements: list[Movement] = []
-        """The lines of the ledger that it writes."""
+        """The entries of the ledger that it writes."""
         self._database = database
         self._session = session
         self._open = True

@@ -1,8 +1,8 @@
-"""Deleted conversations that can be restored: their documents, kept apart, so that no query finds
-them, until their time is over or they are restored.
+"""Deleted conversations that can be restored: their documents, kept in another collection, so that
+no query finds them, until they expire or are restored.
 
-Each is `document` as it was in `collection`, but that its outputs have ended and show no preview.
-Images have `key` and `renditionWidths` beside it: their bytes are still referred to.
+Each has `document` as it was in `collection`, except that its outputs have ended and show no
+preview. Images have `key` and `renditionWidths` beside it: their bytes are still referred to.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,9 +14,9 @@ from pymongo import DESCENDING
 from domain.conflicts import Conflict
 from domain.conversations import DeletedConversation
 from domain.credits import charge_for
-from domain.execution.rules import derive_status, end_of
 from domain.ids import ConversationId, ViewerId
 from domain.outputs import OutputStatus
+from domain.rules import derive_status, end_of
 from domain.turns import TurnStatus
 from storage.mongo.accounts import touch_account
 from storage.mongo.collections import Document
@@ -61,7 +61,7 @@ async def put_aside(
     *,
     keep: timedelta,
 ) -> None:
-    """Keep what has just been deleted. `images` are those that are gone."""
+    """Keep what has just been deleted. `images` are the deleted ones."""
     now = datetime.now(UTC)
     documents = [
         ("conversations", conversation),
@@ -107,10 +107,10 @@ async def list_put_aside(
 async def take_back(
     transaction: Transaction, viewer_id: ViewerId, conversation_id: ConversationId
 ) -> Document:
-    """Restore the documents of a conversation, and return its own.
+    """Restore the documents of a conversation, and return the conversation's own.
 
-    Abort with STALE where they are not there, with IMAGE_GONE where something that it refers to has
-    been deleted meanwhile.
+    Abort with STALE where they do not exist, with IMAGE_GONE where something that they refer to has
+    been deleted in the meantime.
     """
     await touch_account(transaction, viewer_id, "restoredAt")
     own = {"ownerId": viewer_id, "conversationId": conversation_id}
@@ -131,7 +131,7 @@ async def take_back(
     used = references | masks | ({source_image["id"]} if source_image else set())
     outputs = [output for turn in kept["turns"] for output in turn["outputs"]]
     ids = [image["id"] for output in outputs for image in output["images"]]
-    # Of other conversations, which were deleted later and have not been restored.
+    # Images of other conversations, which were deleted later and have not been restored.
     others = {
         "_id": {"$in": [*used.union(ids)]},
         "ownerId": viewer_id,
@@ -141,7 +141,7 @@ async def take_back(
     kept["images"] += [one["document"] async for one in transaction.trash.find(others)]
     if kept["images"]:
         await transaction.trash.delete_many(others)
-        await transaction.images.insert_many(kept["images"])
+    await transaction.images.insert_many(kept["images"])
     await hold_images(transaction, viewer_id, ids=used)
     there = set(
         await transaction.images.distinct("_id", {"_id": {"$in": ids}, "ownerId": viewer_id})
@@ -168,7 +168,7 @@ def _end_output(output: Document, now: datetime, *, asked: int) -> None:
 
 
 def _end(turn: Document, now: datetime) -> Document:
-    """The turn without what runs, and without previews, whose bytes are deleted."""
+    """The turn without running outputs, and without previews, whose bytes are deleted."""
     for output in turn["outputs"]:
         output["preview"] = None
         if output["status"] in UNFINISHED_OUTPUT:

@@ -1,10 +1,10 @@
-"""Finding out what uploads a bucket takes: servers of the S3 API differ, and none of them tells.
+"""What kinds of uploads a bucket takes. Servers of the S3 API differ, and no call says it.
 
-It is sent small files as clients send theirs, and they are deleted.
+Small files are sent as clients send theirs, and deleted again.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import httpx2
 from botocore.awsrequest import AWSPreparedRequest, AWSRequest
@@ -20,17 +20,25 @@ _NOT_CONDITIONAL: Final = UploadAbilities(takes_once=False)
 _UNABLE: Final = frozenset({501, 505})
 _BUSY: Final = frozenset({408, 409, 425, 429})
 
-Offer: TypeAlias = Callable[[str, DeclaredFile, UploadMethod, UploadAbilities], UploadOffer]
+
+class Offer(Protocol):
+    def __call__(
+        self, key: str, file: DeclaredFile, *, method: UploadMethod, abilities: UploadAbilities
+    ) -> UploadOffer: ...
+
+
 Send: TypeAlias = Callable[[AWSPreparedRequest], Awaitable[int]]
 """Returns the status of the answer."""
 Delete: TypeAlias = Callable[[Sequence[str]], Awaitable[None]]
 
 
 async def find_abilities(offer: Offer, send: Send, delete: Delete) -> UploadAbilities:
-    """Raise StoreUnavailable where it takes no upload by PUT at the moment: all servers can."""
+    """Try each kind of upload. Raise StoreUnavailable where the bucket takes no PUT at the moment,
+    which every server can.
+    """
 
     async def takes(key: str, method: UploadMethod, abilities: UploadAbilities) -> bool:
-        status = await send(_request(offer(key, _FILE, method, abilities)))
+        status = await send(_request(offer(key, _FILE, method=method, abilities=abilities)))
         if status in _BUSY or (status >= 500 and status not in _UNABLE):
             raise StoreUnavailable(f"the bucket answered {status}")
         return 200 <= status < 300
@@ -38,12 +46,12 @@ async def find_abilities(offer: Offer, send: Send, delete: Delete) -> UploadAbil
     keys = [new_key("uploads", _TYPE) for _ in range(3)]
     try:
         takes_once = await takes(keys[0], UploadMethod.PUT, EVERY_ABILITY)
-        # Only where the same upload is taken without the condition was it the condition's fault.
+        # The condition is to blame only if the same upload is taken without it.
         if not takes_once and not await takes(keys[1], UploadMethod.PUT, _NOT_CONDITIONAL):
             raise StoreUnavailable("the bucket takes no uploads")
         takes_forms = await _unless_unavailable(takes(keys[2], UploadMethod.POST, EVERY_ABILITY))
     except StoreUnavailable:
-        # What is left where this is cut short otherwise is collected as orphans.
+        # If this task is cancelled, orphan collection deletes what is left.
         await delete(keys)
         raise
     await delete(keys)

@@ -1,7 +1,7 @@
-"""Who we are at a bucket's server: a key of the settings, or what the platform gives and renews.
+"""The credentials for a bucket: a key from the settings, or what the platform gives and renews.
 
 The platform's credentials are found as AWS' own tools find them: in the environment, in files, by
-the identity of a pod, a container or a machine. They end, and are replaced before they do.
+the identity of a pod, a container or a machine. They expire, and are replaced before they do.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from aiobotocore.session import AioSession
 from domain.errors import StoreUnavailable
 
 LOOK_SECONDS: Final = 30.0
-"""Between two looks for newer ones, which the library fetches 15 minutes before the end."""
+"""Between two checks for newer ones. The library fetches those 15 minutes before the end."""
 
 log = structlog.get_logger(__name__)
 
@@ -28,7 +28,7 @@ class Credentials:
     secret: str = field(repr=False)
     token: str | None = field(default=None, repr=False)
     expires_at: datetime | None = None
-    """Whatever was signed with them ends with them."""
+    """What was signed with them is valid until then, at most."""
 
 
 async def find_credentials(session: AioSession) -> Any:
@@ -52,10 +52,10 @@ async def read_credentials(kept: Any) -> Credentials:
 
 
 @asynccontextmanager
-async def following(
+async def renewing(
     kept: Any, use: Callable[[Credentials], None], *, look_seconds: float = LOOK_SECONDS
 ) -> AsyncIterator[None]:
-    """Have the newest ones used until the block ends."""
+    """Call `use` with each newer credentials, until the block ends."""
 
     async def follow() -> None:
         known: Credentials | None = None

@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from commands.bucket import set_cors
-from storage.objects.s3 import Bucket
+from storage.objects.bucket import Bucket
 from tests.buckets import settings_of
 from tests.conftest import Darkroom, StartDarkroom
 from tests.operations import GALLERY

@@ -5,7 +5,7 @@ from typing import cast
 import pytest
 
 from assembly.objects import bucket_of
-from storage.objects.s3 import Bucket
+from storage.objects.bucket import Bucket
 from tests.api.test_outputs import retry
 from tests.buckets import settings_of
 from tests.clients import Data, GraphQLClient

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.execution import rules
-from domain.execution.rules import Candidate, OutputState
+from domain import rules
 from domain.ids import ModelId, TurnId, ViewerId
 from domain.outputs import OutputStatus
+from domain.rules import Candidate, OutputState
 from domain.turns import TurnStatus
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)

@@ -293,10 +293,13 @@ class Documents:
         self._fragments: dict[str, str] = {}
 
     def operation(self, kind: str, root: str, returned: str, *, depth: int) -> str:
-        """A query or subscription of one root field, which returns this type."""
+        """A query or subscription of one root field, which returns this type, or a field below it
+        does.
+        """
         self._fragments = {}
         selected = self._selection(self._schema.type_map[returned], depth)
-        text = "\n".join([f"{root} {selected} }}", *self._fragments.values()])
+        closing = "}" * (1 + root.count("{"))
+        text = "\n".join([f"{root} {selected} {closing}", *self._fragments.values()])
         used = [one for name, one in _VARIABLES.items() if re.search(rf"\${name}\b", text)]
         declared = f"({', '.join(used)})" if used else ""
         return f"{kind} {declared} {{ {text}"

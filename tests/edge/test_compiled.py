@@ -241,10 +241,11 @@ async def a_share(sides: Sides, conversation_id: ConversationId, includes_prompt
         ("post(id: $post)", "Post"),
         ("nodes(ids: [$conversation, $turn, $post, $image, $output])", "Node"),
         ("viewer", "Viewer"),
+        ("viewer { images(first: 7)", "ImageConnection"),
         ("models", "ImageModel"),
         ("captionModels", "CaptionModel"),
     ],
-    ids=["conversation", "turn", "node", "post", "nodes", "viewer", "models", "writers"],
+    ids=["conversation", "turn", "node", "post", "nodes", "viewer", "gallery", "models", "writers"],
 )
 async def test_a_query_is_answered_as_by_graphql_core(
     sides: Sides,

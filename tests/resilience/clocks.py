@@ -52,6 +52,9 @@ def _preloaded() -> Mapping[str, str]:
         "LD_PRELOAD": os.fspath(library),
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         "DONT_FAKE_MONOTONIC": "1",
+        # Else a thread that waits for the interpreter's lock spins instead of sleeping, and takes
+        # the processor from the one that holds it.
+        "FAKETIME_FORCE_MONOTONIC_FIX": "0",
     }
 
 

@@ -19,6 +19,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from runtime.local_mongod import Mongod
 from tests.clients import Data, GraphQLClient
+from tests.programs import end_process, environment_without_settings
 from tests.resilience.preloaded import PRELOADED, Fork
 from tests.serving import free_port
 from tests.simulators.fal import KEY as FAL_KEY
@@ -125,15 +126,16 @@ class Process(ABC):
             return log.read().decode(errors="replace")
 
     async def _spawn(self) -> None:
-        inherited = {
-            name: value for name, value in os.environ.items() if not name.startswith("DARKROOM_")
-        }
         self.starts += 1
         self.log_path.touch()
         self._began_at = self.log_path.stat().st_size
         self._process = await PRELOADED.spawn(
             self._command,
-            environment={**inherited, **_unlimited_at(self.root), **self._environment},
+            environment={
+                **environment_without_settings(),
+                **_unlimited_at(self.root),
+                **self._environment,
+            },
             log=self.log_path,
             root=self.root,
         )
@@ -143,13 +145,7 @@ class Process(ABC):
         assert process is not None
         if process.returncode is None:
             self.most_memory_bytes = max(self.most_memory_bytes, _memory_of(process.pid))
-            with suppress(ProcessLookupError):
-                process.send_signal(number)
-        try:
-            return await asyncio.wait_for(process.wait(), END_SECONDS)
-        except TimeoutError:
-            process.kill()
-            return await process.wait()
+        return await end_process(process, number, seconds=END_SECONDS)
 
 
 class Api(Process):

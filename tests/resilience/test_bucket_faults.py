@@ -34,7 +34,8 @@ from app import create_app
 from domain.ports.objects import Objects
 from edge.dev_tokens import DevelopmentIssuer
 from settings import ProviderSettings, Settings
-from storage.objects.s3 import Bucket, open_bucket
+from storage.objects.bucket import Bucket
+from storage.objects.s3 import open_bucket
 from tests.clients import Data, GraphQLClient
 from tests.operations import send, start
 from tests.resilience.checks.credits import against_credits

@@ -6,7 +6,7 @@ from typing import cast
 
 import pytest
 
-from storage.objects.s3 import Bucket
+from storage.objects.bucket import Bucket
 from tests.storage.places import Place, place_in_bucket, place_in_folder
 
 

@@ -18,8 +18,9 @@ from domain.signing import Signer
 from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
 from edge.signed_objects import signed_object_routes
 from edge.signed_uploads import signed_upload_routes
+from storage.objects.bucket import Bucket, open_client
 from storage.objects.folder import FolderObjectStore
-from storage.objects.s3 import Bucket, open_bucket, open_client
+from storage.objects.s3 import open_bucket
 from tests.serving import free_port, serving
 
 PICTURE = bytes(range(250)) * 4

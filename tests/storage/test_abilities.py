@@ -10,7 +10,8 @@ import pytest
 
 from domain.uploads import UploadAbilities
 from storage.mongo.database import open_database
-from storage.objects.s3 import Bucket, open_bucket
+from storage.objects.bucket import Bucket
+from storage.objects.s3 import open_bucket
 from tests.buckets import settings_of
 from tests.clients import GraphQLClient
 from tests.conftest import Darkroom, StartDarkroom

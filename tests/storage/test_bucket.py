@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from storage.objects.s3 import Bucket
+from storage.objects.bucket import Bucket
 from tests.storage.places import a_bucket_name, keys_in
 
 ROOT = Path(__file__).parents[2]

@@ -208,6 +208,14 @@ async def test_what_names_no_colour_leaves_all_of_it_opaque(process: Process, wr
     assert seen(opened(processed.original), 2) == [(0, 0, 0, 255), (255,) * 4]
 
 
+async def test_of_two_keys_the_first_counts(process: Process) -> None:
+    keys = [(b"tRNS", struct.pack(">H", key)) for key in (0, 255)]
+
+    processed = await process(png_of([(0,), (255,)], GREY, 8, *keys))
+
+    assert seen(opened(processed.original), 2) == [(0, 0, 0, CLEAR), (255,) * 4]
+
+
 # Grey by a profile
 
 
@@ -312,6 +320,16 @@ MEANT = {
     "cICP that cannot be": ([cicp(12, 13, 1), gama(100_000)], IDENTITY, lambda v: v),
     "cHRM that cannot be": ([gama(100_000), chrm((0,) * 8)], IDENTITY, lambda v: v),
     "gAMA that cannot be": ([gama(0)], IDENTITY, from_srgb),
+    **{
+        f"iCCP that {name}": ([(b"iCCP", body), gama(100_000)], IDENTITY, lambda v: v)
+        for name, body in {
+            "is empty": b"",
+            "is broken": b"ICC\0\0broken",
+            "has no name": b"\0\0" + zlib.compress(swapped_profile()),
+            "has too long a name": b"N" * 80 + b"\0\0" + zlib.compress(swapped_profile()),
+            "is packed by nobody knows what": b"ICC\0\1" + zlib.compress(swapped_profile()),
+        }.items()
+    },
 }
 
 

@@ -13,8 +13,8 @@ from typing import Any, Final
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from domain import rules
 from domain.claims import Claim
-from domain.execution import rules
 from domain.ids import ModelId, ParentId, PostId, TurnId, ViewerId
 from domain.outputs import CAPTION_SLOT, Output, OutputStatus, Run
 from storage.mongo import output_rules

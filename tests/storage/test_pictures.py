@@ -8,6 +8,7 @@ import zlib
 from base64 import b64decode
 from collections.abc import AsyncIterator, Callable
 from io import BytesIO
+from typing import Any
 
 import pytest
 from PIL import Image, ImageCms
@@ -183,6 +184,28 @@ async def test_a_broken_profile_is_no_reason_to_lose_a_picture(
     )
 
     assert difference(opened(processed.original), a_picture()) < 4
+
+
+async def test_a_profile_behind_the_pixels_of_a_png_comes_too_late(
+    processor: ImageProcessor,
+) -> None:
+    data = encoded(a_picture(), "PNG")
+    profile = png_chunk(b"iCCP", b"ICC\0\0" + zlib.compress(swapped_profile()))
+
+    processed = await processor.process(data[:-12] + profile + data[-12:])
+
+    assert difference(opened(processed.original), a_picture()) == 0
+
+
+async def test_a_webp_is_only_what_its_header_announces(processor: ImageProcessor) -> None:
+    """Other decoders do without the profile and the orientation."""
+    options: dict[str, Any] = {"icc_profile": swapped_profile(), "exif": exif(6), "lossless": True}
+    data = bytearray(encoded(a_picture(), "WEBP", **options))
+    data[20] = 0
+
+    processed = await processor.process(bytes(data))
+
+    assert difference(opened(processed.original), a_picture()) == 0
 
 
 async def test_text_that_unpacks_without_end_is_not_unpacked(

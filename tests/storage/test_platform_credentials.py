@@ -17,7 +17,8 @@ from starlette.routing import Route
 from domain.errors import StoreUnavailable
 from domain.images import new_key
 from domain.uploads import DeclaredFile, UploadMethod
-from storage.objects.s3 import Bucket, open_bucket, open_client
+from storage.objects.bucket import Bucket, open_client
+from storage.objects.s3 import open_bucket
 from storage.objects.sigv4 import Signer
 from tests.buckets import Ministack, bucket_at
 from tests.clients import PATIENCE_SECONDS

@@ -15,7 +15,8 @@ from domain.errors import ObjectMissing, StoreUnavailable
 from domain.execution.image_writer import ImageWriter
 from domain.images import new_key
 from domain.ports.objects import Objects
-from storage.objects.s3 import Bucket, open_bucket, open_client
+from storage.objects.bucket import Bucket, open_client
+from storage.objects.s3 import open_bucket
 from storage.objects.sigv4 import Signer
 from tests.conftest import StartDarkroom
 from tests.operations import SMALL, over, start

@@ -35,8 +35,9 @@ from storage.mongo.referenced_objects import MongoReferencedObjectRepository
 from storage.mongo.trash import MongoTrashRepository
 from storage.mongo.turns import MongoTurnRepository
 from storage.mongo.uploads import MongoUploadRepository
+from storage.objects.bucket import Bucket
 from storage.objects.folder import FolderObjectStore
-from storage.objects.s3 import Bucket, open_bucket
+from storage.objects.s3 import open_bucket
 from tests.resilience.processes import away
 from tests.storage.builders import (
     ANA,

@@ -9,10 +9,10 @@ from domain.changes import ClusterTime
 from domain.claims import Claim
 from domain.conflicts import Conflict
 from domain.errors import GenerationErrorCode, Overloaded
-from domain.execution.rules import derive_status
 from domain.images import ImageRecord
 from domain.outputs import GenerationError, OutputStatus, Preview, Report, Usage
 from domain.references import Reference, ReferenceOrigin
+from domain.rules import derive_status
 from domain.turns import Turn
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.conversations import MongoConversationRepository

@@ -97,6 +97,11 @@ def with_surplus_rows(rows: int) -> bytes:
     return repacked(a_png(), lambda packed: zlib.compress(zlib.decompress(packed) + surplus))
 
 
+def endless(packed: bytes) -> bytes:
+    packing = zlib.compressobj()
+    return packing.compress(zlib.decompress(packed)) + packing.flush(zlib.Z_SYNC_FLUSH)
+
+
 def animated_png() -> bytes:
     """As it is written by those who know of animations only: of one frame."""
     control = struct.pack(">IIIIIHHBB", 0, 300, 200, 0, 0, 1, 10, 0, 0)
@@ -251,6 +256,24 @@ UNTIDY: dict[str, Untidy] = {
     "PNG, an animation of no frame": png(
         lambda: with_png_chunk(a_png(), b"acTL", struct.pack(">II", 0, 0))
     ),
+    "PNG, an animation that does not say of how many frames": png(
+        lambda: with_png_chunk(a_png(), b"acTL", b"\0")
+    ),
+    "PNG, an animation of two frames without its second": png(
+        lambda: with_png_chunk(a_png(), b"acTL", struct.pack(">II", 2, 0))
+    ),
+    "PNG with a frame of no animation": png(
+        lambda: with_png_chunk(a_png(), b"fdAT", b"\0\0\0\1frame")
+    ),
+    "PNG that says behind its pixels that it moves": png(
+        lambda: (
+            without_end(a_png())
+            + png_chunk(b"acTL", struct.pack(">II", 2, 0))
+            + png_chunk(b"fdAT", b"\0\0\0\1frame")
+            + a_png()[-END_OF_PNG:]
+        )
+    ),
+    "PNG whose pixels do not say that no more follow": png(lambda: repacked(a_png(), endless)),
     "interlaced PNG with alpha without IEND": png(
         lambda: without_end(encoded(a_picture(mode="RGBA"))), lambda: a_picture(mode="RGBA")
     ),
@@ -284,6 +307,16 @@ UNTIDY: dict[str, Untidy] = {
             "8 KB": CANARY * 430,
         }.items()
     },
+    **{
+        f"JPEG with {name} of {length} bytes": jpeg(
+            partial(with_stray, bytes((0xFF, marker, 0, length)), a_jpeg(), 0xDB), shown_of
+        )
+        for name, marker in (("a comment", 0xFE), ("data of an application", 0xED))
+        for length in (0, 1)
+    },
+    "JPEG with a part of a profile that has no number": jpeg(
+        lambda: with_jpeg_segment(a_jpeg(), 0xE2, b"ICC_PROFILE\0"), shown_of
+    ),
     "JPEG with something in front of its end": jpeg(
         lambda: a_jpeg()[:-2] + with_jpeg_segment(b"\xff\xd8", 0xFE, CANARY)[2:] + b"\0\0\xff\xd9",
         shown_of,

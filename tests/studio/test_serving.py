@@ -5,7 +5,7 @@ import re
 import httpx2
 import pytest
 
-from storage.objects.s3 import Bucket
+from storage.objects.bucket import Bucket
 from tests.buckets import settings_of
 from tests.conftest import Darkroom, StartDarkroom
 from tests.storage.places import new_bucket

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Final
 
-from domain.execution import rules
+from domain import rules
 from domain.outputs import CAPTION_SLOT, UNFINISHED, OutputStatus
 from tests.clients import Data
 from tests.output_states import state_of

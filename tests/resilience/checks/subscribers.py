@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final
 
-from domain.execution.rules import stage_of
 from domain.outputs import OutputStatus
+from domain.rules import stage_of
 from tests.clients import Data
 from tests.resilience.evidence import Stored, SubscriberLog
 

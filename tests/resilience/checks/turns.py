@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Final
 
-from domain.execution.rules import derive_status
 from domain.ids import (
     PostId,
     TurnId,
@@ -16,6 +15,7 @@ from domain.ids import (
     parent_of_output,
 )
 from domain.outputs import UNFINISHED, OutputStatus
+from domain.rules import derive_status
 from tests.clients import Data
 from tests.resilience.attempts import DELETED, Attempt
 from tests.resilience.evidence import Asked, History

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from domain import rules
 from domain.credits import MovementKind, charge_for
 from domain.errors import GenerationErrorCode
-from domain.execution import rules
 from domain.ids import OutputId, ParentId, ViewerId
 from domain.outputs import Output, OutputStatus
 from domain.parents import Parent

@@ -21,24 +21,24 @@ from domain.images import (
     Provenance,
     Rendition,
 )
+from domain.outputs import Output
+from domain.ports.accounts import AccountRepository
+from domain.ports.conversations import ConversationRepository
 from domain.ports.execution import (
     ClaimRepository,
     ContactRepository,
     PermitRepository,
     Unavailable,
 )
+from domain.ports.idempotency import IdempotencyRepository
+from domain.ports.images import ImageRepository
 from domain.ports.objects import ObjectStore
+from domain.ports.outputs import OutputRepository
+from domain.ports.posts import PostRepository
 from domain.ports.providers import CaptionWriter, Provider
-from domain.ports.repositories import (
-    AccountRepository,
-    ConversationRepository,
-    IdempotencyRepository,
-    ImageRepository,
-    OutputRepository,
-    PostRepository,
-    TurnRepository,
-)
+from domain.ports.turns import TurnRepository
 from domain.services.accounts import AccountService
+from domain.services.cancelling import Cancelling
 from domain.services.commands import CommandService
 from domain.services.conversations import ConversationService
 from domain.services.edit_planning import EditPlanner
@@ -172,14 +172,14 @@ class Node:
         self.conversations = ConversationService(
             self._conversations, commands, accounts, images, registry, self._image_writer
         )
+        cancelling = Cancelling(outputs=self._outputs, hints=hints)
         self.turns = TurnService(
             turns=self._turns,
             conversations=self._conversations,
             commands=commands,
             accounts=accounts,
             edits=EditPlanner(self._turns, self._conversations, images, registry),
-            outputs=self._outputs,
-            hints=hints,
+            cancelling=cancelling,
             waiting=NobodyWaits(),
         )
         self.outputs = OutputService(
@@ -187,18 +187,17 @@ class Node:
             commands=commands,
             accounts=accounts,
             registry=registry,
-            hints=hints,
+            cancelling=cancelling,
             image_writer=self._image_writer,
         )
         self.posts = PostService(
             posts=self._posts,
-            outputs=self._outputs,
+            cancelling=cancelling,
             commands=commands,
             accounts=accounts,
             images=images,
             registry=registry,
             caption_models=site.caption_models,
-            hints=hints,
             image_writer=self._image_writer,
         )
 
@@ -209,10 +208,10 @@ class _Hints:
     def __init__(self, node: Node) -> None:
         self._node = node
 
-    def enqueue(self, viewer_id: ViewerId, output_ids: Iterable[OutputId]) -> None:
+    def enqueue_written(self, viewer_id: ViewerId, outputs: Iterable[Output]) -> None:
         if self._node.process.is_alive:
-            for output_id in output_ids:
-                self._node.site.carry(Hint(viewer_id, output_id))
+            for output in outputs:
+                self._node.site.carry(Hint(viewer_id, output.id))
 
     def recall(self, output_ids: Iterable[OutputId]) -> None:
         if self._node.process.is_alive and self._node.dispatcher is not None:

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from domain import rules
 from domain.captions import CaptionDelivery
 from domain.claims import Claim, Waiting
-from domain.execution import rules
 from domain.execution.landing import Landing
 from domain.execution.leases import Lease, LeaseLost
 from domain.execution.run_progress import RunReporter

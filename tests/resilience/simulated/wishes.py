@@ -10,12 +10,12 @@ from typing import Final, TypeAlias
 
 from domain.captions import CaptionOptions
 from domain.conversations import StartConversation
-from domain.execution.rules import may_be_retried
 from domain.idempotency import IdempotencyRecord, key_of
 from domain.ids import ParentId, ViewerId
 from domain.outputs import Output
 from domain.parents import Parent, TurnOptions
 from domain.posts import GeneratePost, Post, RegenerateCaption, as_post
+from domain.rules import may_be_retried
 from domain.turns import RetryOutput, SendEdit, Turn, TurnRequest, as_turn
 from domain.viewers import Viewer
 from tests.resilience.simulated.nodes import Node

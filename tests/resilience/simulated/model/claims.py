@@ -5,10 +5,10 @@ from dataclasses import fields, replace
 from datetime import timedelta
 from typing import Any
 
+from domain import rules
 from domain.captions import CaptionDelivery
 from domain.claims import Claim, Waiting
 from domain.credits import captured, charge_for
-from domain.execution import rules
 from domain.ids import ModelId, OutputId, ViewerId, parent_of_output
 from domain.images import ImageRecord
 from domain.outputs import GenerationError, Output, OutputStatus, Preview, Report, Run

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeAlias
 
+from domain import rules
 from domain.captions import PlannedCaption
 from domain.changes import ClusterTime
 from domain.conversations import Conversation
 from domain.credits import Account, Movement, MovementKind, charge_for, reserved, settled
 from domain.errors import DarkroomError
-from domain.execution import rules
 from domain.idempotency import IdempotencyKey, IdempotencyRecord
 from domain.ids import ConversationId, ImageId, ParentId, ViewerId
 from domain.images import ImageRecord

@@ -1,0 +1,21 @@
+"""Which viewers are known, and which are blocked."""
+
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+from domain.ids import ViewerId
+from domain.images import ImageRecord
+
+
+class ViewerRepository(Protocol):
+    async def is_known(self, viewer_id: ViewerId) -> bool: ...
+
+    async def welcome(self, viewer_id: ViewerId, samples: Sequence[ImageRecord]) -> bool:
+        """Store a new viewer with some images; False if the viewer is known."""
+
+    async def block(self, viewer_id: ViewerId, *, reason: str | None) -> None: ...
+
+    async def unblock(self, viewer_id: ViewerId) -> bool:
+        """Return whether the viewer was blocked."""
+
+    async def list_blocked(self) -> Collection[ViewerId]: ...

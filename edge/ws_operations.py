@@ -1,0 +1,179 @@
+"""Runs the operations of one WebSocket side by side, and writes their results as messages."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing, suppress
+from typing import Final
+
+import orjson
+import structlog
+from starlette.websockets import WebSocketDisconnect
+
+from domain.errors import Unauthenticated
+from domain.traces import current_trace, follow
+from edge.errors import ErrorBody, internal_error
+from edge.execution import OperationExecutor
+from edge.frames import Frames, text_frame
+from edge.outcomes import Outcome, Result, Streaming, read_results
+from edge.traces import renamed, request_id
+from edge.ws_connection import Close, Connection
+from edge.ws_messages import Subscribe
+from schema.context import Scope
+
+ANSWERS_AT_ONCE: Final = 4
+"""How many answers of a socket may be computed and not yet be written: further operations begin
+when the client has read some. Streams compute what they send when there is room for it.
+"""
+TOKEN_NEEDED: Final = "A token is needed"
+_TOO_MANY: Final[ErrorBody] = {
+    "message": "A WebSocket cannot run more operations at the same time.",
+    "extensions": {"code": "TOO_MANY_SUBSCRIPTIONS"},
+}
+_COMPLETE: Final[dict[str, object]] = {"type": "complete"}
+
+log = structlog.get_logger(__name__)
+
+
+class SocketOperations:
+    """The running operations of a socket, by their ids.
+
+    `call_after_each` is called when an operation has ended without being cancelled.
+    """
+
+    __slots__ = ("_answering", "_call_after_each", "_connection", "_executor", "_limit", "_tasks")
+
+    def __init__(
+        self,
+        connection: Connection,
+        executor: OperationExecutor,
+        *,
+        limit: int,
+        call_after_each: Callable[[], None],
+    ) -> None:
+        self._connection = connection
+        self._executor = executor
+        self._limit = limit
+        self._call_after_each = call_after_each
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._answering = asyncio.Semaphore(ANSWERS_AT_ONCE)
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    async def start(self, message: Subscribe, scope: Scope) -> None:
+        """Run an operation in a task. Close the socket where its id is in use."""
+        if message.id in self._tasks:
+            reason = f"Subscriber for {message.id} already exists"
+            await self._connection.close(Close.ID_IN_USE, reason)
+        elif len(self._tasks) >= self._limit:
+            await self._connection.send({"id": message.id, "type": "error", "payload": [_TOO_MANY]})
+        else:
+            self._tasks[message.id] = asyncio.create_task(
+                self._run(message, scope), name="operation of a socket"
+            )
+
+    def cancel(self, operation_id: str) -> bool:
+        """Cancel an operation, and return whether it was running."""
+        task = self._tasks.pop(operation_id, None)
+        return task is not None and task.cancel()
+
+    def cancel_all(self) -> list[asyncio.Task[None]]:
+        """Cancel every operation. Return the tasks, which are still ending."""
+        for task in self._tasks.values():
+            task.cancel()
+        return [*self._tasks.values()]
+
+    async def wait(self, seconds: float) -> None:
+        """Wait until those that are running have ended, or for this time."""
+        if self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=seconds)
+
+    async def _run(self, message: Subscribe, scope: Scope) -> None:
+        if message.names:
+            follow(renamed(current_trace(), message.names))
+        operation_id = message.id
+        with suppress(WebSocketDisconnect):  # After a disconnect there is no client to write to.
+            try:
+                answered = await self._answer(message, scope)
+                # While a subscription is open, the message would keep its document in memory.
+                del message
+                if not isinstance(answered, Streaming):
+                    last = answered
+                else:
+                    try:
+                        last = await self._write(operation_id, answered, scope)
+                    finally:
+                        answered.release()
+            except _TokenNeeded:
+                await self._connection.close(Close.FORBIDDEN, TOKEN_NEEDED)
+                return
+            except WebSocketDisconnect:
+                raise
+            except Exception:
+                log.exception("operation failed")
+                last = {"type": "error", "payload": [internal_error(request_id())]}
+            # The client may use the id again as soon as it reads the last message.
+            del self._tasks[operation_id]
+            await self._connection.send({"id": operation_id, **last})
+            self._call_after_each()
+
+    async def _answer(self, message: Subscribe, scope: Scope) -> Streaming | dict[str, object]:
+        """Run an operation. Unless it is a stream, send all its messages but the last, and return
+        that one.
+        """
+        async with self._answering:
+            outcome = await self._executor.execute(
+                message.operation, scope=scope, request_id=request_id(), waits=True
+            )
+            if isinstance(outcome, Streaming):
+                return outcome
+            return await self._write(message.id, outcome, scope)
+
+    async def _write(self, operation_id: str, outcome: Outcome, scope: Scope) -> dict[str, object]:
+        """Send all messages of an outcome but the last, and return that one.
+
+        Raise _TokenNeeded where it runs for nobody, and needs a viewer.
+        """
+        frames = self._connection.frames
+        if isinstance(outcome, Streaming) and outcome.deliver is not None and frames is not None:
+            writer = _FrameWriter(operation_id, frames)
+            failure = await outcome.deliver(writer)
+            await writer.ready()
+            _require_token(failure, scope)
+            return {"type": "error", "payload": failure.errors} if failure else _COMPLETE
+        async with aclosing(read_results(outcome)) as results:
+            async for result in results:
+                _require_token(result, scope)
+                if not result.has_run:
+                    return {"type": "error", "payload": result.errors}
+                head = _head_of_next(operation_id)
+                await self._connection.send_text(b"%b%b}" % (head, result.encoded))
+        return _COMPLETE
+
+
+class _TokenNeeded(Exception):
+    pass
+
+
+def _require_token(result: Result | None, scope: Scope) -> None:
+    if result is not None and scope.viewer is None and Unauthenticated.code in result.codes:
+        raise _TokenNeeded
+
+
+def _head_of_next(operation_id: str) -> bytes:
+    """The beginning of a message with a result. The result and a brace complete it."""
+    return b'{"id":%b,"type":"next","payload":' % orjson.dumps(operation_id)
+
+
+class _FrameWriter:
+    """Receives the results of an operation, and writes them as frames."""
+
+    __slots__ = ("_frames", "_head", "ready")
+
+    def __init__(self, operation_id: str, frames: Frames) -> None:
+        self._head = _head_of_next(operation_id)
+        self._frames = frames
+        self.ready = frames.ready
+
+    def take(self, item: Result) -> bool:
+        return self._frames.write(item.framed(self._head, text_frame))
