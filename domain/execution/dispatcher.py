@@ -18,6 +18,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 from domain.claims import Hint, Waiting
 from domain.errors import Overloaded
 from domain.execution.dropped_hints import DroppedHints
+from domain.execution.permits import Permits
 from domain.execution.runner import LETTING_GO_SECONDS, OutputRun, OutputRunner
 from domain.ids import ModelId, OutputId, ViewerId, parent_of_output
 from domain.outputs import CAPTION_SLOT, Output
@@ -67,9 +68,10 @@ class Dispatcher:
     runs outputs.
     """
 
-    def __init__(self, claims: ClaimRepository, runner: OutputRunner) -> None:
+    def __init__(self, claims: ClaimRepository, runner: OutputRunner, permits: Permits) -> None:
         self._claims = claims
         self._runner = runner
+        self._permits = permits
         self._registries: Mapping[bool, Registry[Any]] = {
             False: runner.registry,
             True: runner.caption_models,
@@ -83,6 +85,7 @@ class Dispatcher:
         """Lanes in which an output waits: a later hint does not overtake it."""
         self._has_room = asyncio.Event()
         """Set when a lane in which an output waits has room for a run."""
+        permits.when_free = self._has_room.set
         self._sure_until = 0.0
         """Until this time of the event loop, an expired lease means that its worker is dead."""
         self._hints: set[asyncio.Task[Any]] = set()
@@ -161,23 +164,26 @@ class Dispatcher:
         """Search the database for outputs that no worker holds, and start what may run here."""
         if expired:
             self._sure_until = asyncio.get_running_loop().time() + _SURE_SECONDS
+            self._permits.look_again()
         await self._start_waiting(min_queued=min_queued, expired=expired)
 
     async def _start_waiting(self, *, min_queued: timedelta, expired: bool) -> None:
         free = self._with_room()
+        full = {lane for lane in free if self._permits.is_full(lane.provider)}
         # The search leaves out lanes that are full: outputs may be waiting for them.
-        self._contended = set(self._limits) - free
-        models = [
-            model.id
+        self._contended = set(self._limits) - free | full
+        models = {
+            model.id: Lane(model.provider, is_caption)
             for is_caption, registry in self._registries.items()
             for model in registry.all()
-            if Lane(model.provider, is_caption) in free
-        ]
+        }
+        models = {model_id: lane for model_id, lane in models.items() if lane in free}
         if self._stopping or not models:
             return
-        # Outputs of models that are switched off keep waiting. Those that a worker has begun are
-        # run, since they may have been paid for.
-        off = set(filter(self._is_off, models))
+        # Outputs of models that are switched off keep waiting, and so do those that need a permit.
+        # Those that a worker has begun are run: they may have been paid for, and have a permit that
+        # nobody else is given.
+        off = {one for one, lane in models.items() if lane in full or self._is_off(one)}
         found = await self._claims.list_waiting(
             [model_id for model_id in models if model_id not in off],
             begun_only=off,
@@ -202,9 +208,8 @@ class Dispatcher:
             await self._has_room.wait()
             await asyncio.sleep(_SEARCH_PAUSE_SECONDS)
             self._has_room.clear()
-            is_sure = asyncio.get_running_loop().time() < self._sure_until
             try:
-                await self._start_waiting(min_queued=timedelta(0), expired=is_sure)
+                await self._start_waiting(min_queued=timedelta(0), expired=self._is_sure())
             except Overloaded:
                 log.warning("waiting outputs left for the sweeper")
             except Exception:
@@ -270,7 +275,7 @@ class Dispatcher:
 
     async def _claim_and_run(self, waiting: Waiting) -> asyncio.Task[None] | None:
         try:
-            run = await self._runner.claim(waiting)
+            run = await self._claim_permitted(waiting)
         except BaseException:
             self._release(waiting)
             raise
@@ -287,6 +292,13 @@ class Dispatcher:
             _cancel(task)
         return task
 
+    async def _claim_permitted(self, waiting: Waiting) -> OutputRun | None:
+        lane = self._runs[_attempt_of(waiting)].lane
+        if not await self._permits.take(lane.provider, waiting, expired=self._is_sure()):
+            self._contended.add(lane)
+            return None
+        return await self._runner.claim(waiting)
+
     async def _run(self, waiting: Waiting, run: OutputRun) -> None:
         try:
             await run.run()
@@ -294,7 +306,7 @@ class Dispatcher:
         except Exception:
             log.exception("output failed unexpectedly", extra={"output_id": waiting.output_id})
         finally:
-            self._release(waiting)
+            self._release(waiting, continues=run.continues)
 
     def _reserve(self, waiting: Waiting) -> bool:
         lane, attempt = self._lane_of(waiting), _attempt_of(waiting)
@@ -304,7 +316,7 @@ class Dispatcher:
         self._runs[attempt] = _Run(lane, waiting.viewer_id)
         return True
 
-    def _move(self, waiting: Waiting, provider: str) -> bool:
+    async def _move(self, waiting: Waiting, provider: str) -> bool:
         """Move a run to another provider, if that one has room."""
         run = self._runs[_attempt_of(waiting)]
         lane = replace(run.lane, provider=provider)
@@ -313,14 +325,26 @@ class Dispatcher:
         if not self._has_room_for(waiting.viewer_id, lane):
             return False
         left, run.lane = run.lane, lane
+        try:
+            moved = await self._permits.take(provider, waiting, expired=self._is_sure())
+        except Overloaded:
+            moved = False
+        if not moved:
+            left, run.lane = lane, left
         if left in self._contended:
             self._has_room.set()
-        return True
+        return moved
 
-    def _release(self, waiting: Waiting) -> None:
-        run = self._runs.pop(_attempt_of(waiting))
+    def _release(self, waiting: Waiting, *, continues: bool = False) -> None:
+        attempt = _attempt_of(waiting)
+        self._permits.give_back(*attempt, continues=continues)
+        run = self._runs.pop(attempt)
         if run.lane in self._contended:
             self._has_room.set()
+
+    def _is_sure(self) -> bool:
+        """Whether an expired lease means a dead worker."""
+        return asyncio.get_running_loop().time() < self._sure_until
 
     def _is_off(self, model_id: ModelId) -> bool:
         return any(registry.is_off(model_id) for registry in self._registries.values())

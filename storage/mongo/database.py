@@ -183,7 +183,7 @@ async def open_database(
     )
     feed_client: AsyncMongoClient[RawBSONDocument] = AsyncMongoClient(
         uri,
-        maxPoolSize=4,
+        maxPoolSize=8,
         socketTimeoutMS=FEED_SILENCE_SECONDS * 1000,
         **options,
     )
