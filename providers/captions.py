@@ -54,8 +54,8 @@ class CaptionEndpoint:
     """How one model is asked for captions: the `wire` of a row."""
 
     effort: str | None = None
-    """How much it thinks before it writes, in its provider's word; None for a model that is not
-    told.
+    """How much it thinks before it writes, in its provider's word; None where it
+    is not sent.
     """
     thinking_tokens: int = 0
     """Tokens for thinking, in addition to those of the caption."""
