@@ -16,6 +16,7 @@ from domain.services.accounts import AccountService
 from domain.services.albums import AlbumService
 from domain.services.blocked_viewers import BlockedViewers
 from domain.services.branches import BranchService
+from domain.services.cancelling import Cancelling
 from domain.services.choices import ChoiceService
 from domain.services.commands import CommandService
 from domain.services.conversations import ConversationService
@@ -87,18 +88,21 @@ class _Shared:
     images: ImageService
     accounts: AccountService
     commands: CommandService
+    cancelling: Cancelling
 
     @classmethod
     def of(cls, settings: Settings, base: Base, hints: HintQueue) -> Self:
         database = base.database
         conversations, turns = MongoConversationRepository(database), MongoTurnRepository(database)
+        outputs = ObservedOutputs(database, base.metrics, base.registry, base.caption_models)
         accounts = _make_account_service(settings, database)
         return cls(
             base=base,
             hints=hints,
             conversations=conversations,
             turns=turns,
-            outputs=ObservedOutputs(database, base.metrics, base.registry, base.caption_models),
+            outputs=outputs,
+            cancelling=Cancelling(outputs=outputs, hints=hints),
             posts=MongoPostRepository(database),
             prompts=MongoPromptRepository(database),
             images=ImageService(base.images, base.image_writer),
@@ -253,8 +257,7 @@ def _make_turn_service(shared: _Shared, waiting: WaitingTurns) -> TurnService:
         commands=shared.commands,
         accounts=shared.accounts,
         edits=waiting.edits,
-        outputs=shared.outputs,
-        hints=shared.hints,
+        cancelling=shared.cancelling,
         waiting=waiting,
     )
 
@@ -277,7 +280,7 @@ def _make_output_service(shared: _Shared) -> OutputService:
         commands=shared.commands,
         accounts=shared.accounts,
         registry=shared.base.registry,
-        hints=shared.hints,
+        cancelling=shared.cancelling,
         image_writer=shared.base.image_writer,
     )
 
@@ -285,13 +288,12 @@ def _make_output_service(shared: _Shared) -> OutputService:
 def _make_post_service(shared: _Shared) -> PostService:
     return PostService(
         posts=shared.posts,
-        outputs=shared.outputs,
+        cancelling=shared.cancelling,
         commands=shared.commands,
         accounts=shared.accounts,
         images=shared.images,
         registry=shared.base.registry,
         caption_models=shared.base.caption_models,
-        hints=shared.hints,
         image_writer=shared.base.image_writer,
     )
 

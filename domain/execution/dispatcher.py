@@ -8,7 +8,7 @@ the end of a run finds it, in fair order.
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextvars import Context
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -20,7 +20,7 @@ from domain.errors import Overloaded
 from domain.execution.dropped_hints import DroppedHints
 from domain.execution.runner import LETTING_GO_SECONDS, OutputRun, OutputRunner
 from domain.ids import ModelId, OutputId, ViewerId, parent_of_output
-from domain.outputs import CAPTION_SLOT
+from domain.outputs import CAPTION_SLOT, Output
 from domain.ports.execution import ClaimRepository
 from domain.registry import Registry
 from domain.rules import FEW_RUNS, has_room
@@ -111,13 +111,13 @@ class Dispatcher:
         are dropped.
         """
         for output_id in output_ids:
-            if self._stopping:
-                return
-            if len(self._hints) >= MAX_HINTS:
-                self._dropped.count("too many hints")
-                continue
-            hint = Hint(viewer_id, output_id)
-            _create_task(self._follow(hint), self._hints, name=f"hint {output_id}")
+            self._follow_soon(output_id, partial(self.start, Hint(viewer_id, output_id)))
+
+    def enqueue_written(self, viewer_id: ViewerId, outputs: Iterable[Output]) -> None:
+        for output in outputs:
+            waiting = Waiting.as_written(viewer_id, output)
+            if self._is_next(waiting):
+                self._follow_soon(output.id, partial(self._start_next, waiting))
 
     def recall(self, output_ids: Iterable[OutputId]) -> None:
         """Stop the runs of outputs that have ended. A run that waits for its provider's answer
@@ -136,15 +136,26 @@ class Dispatcher:
             return None
         try:
             waiting = await self._claims.find_waiting(hint.viewer_id, hint.output_id)
-            if waiting is None or self._is_off(waiting.model_id):
-                return None
-            if self._lane_of(waiting) in self._contended:
-                self._has_room.set()  # A search starts it in fair order, when there is room.
-                return None
-            return await self._claim(waiting)
+            return None if waiting is None else await self._start_next(waiting)
         except Overloaded:
             log.warning("hint left for the sweeper", extra={"output_id": hint.output_id})
             return None
+
+    async def _start_next(self, waiting: Waiting) -> asyncio.Task[None] | None:
+        return await self._claim(waiting) if self._is_next(waiting) else None
+
+    def _is_next(self, waiting: Waiting) -> bool:
+        """Whether no other output comes before this one, which a hint has told of."""
+        if self._is_off(waiting.model_id):
+            return False
+        lane = self._lane_of(waiting)
+        if lane not in self._contended:
+            return True
+        # A search starts it in fair order, if there is room. Otherwise the end of a run does that:
+        # to search for each hint would read a long list again for each output that joins it.
+        if self._has_room_for(waiting.viewer_id, lane):
+            self._has_room.set()
+        return False
 
     async def start_waiting(self, *, min_queued: timedelta, expired: bool) -> None:
         """Search the database for outputs that no worker holds, and start what may run here."""
@@ -174,7 +185,11 @@ class Dispatcher:
             expired=expired,
             limit=_SEARCH_LIMIT,
         )
-        tasks = await asyncio.gather(*map(self._claim, found), return_exceptions=True)
+        if self._stopping:
+            return
+        # Most of a long list finds no room: that is not worth a task for each.
+        claiming = [self._claim_reserved(one) for one in found if self._reserve(one)]
+        tasks = await asyncio.gather(*claiming, return_exceptions=True)
         if started := sum(isinstance(task, asyncio.Task) for task in tasks):
             log.info("outputs recovered", extra={"count": started})
         for task in tasks:
@@ -224,26 +239,36 @@ class Dispatcher:
                     task.cancel()
             await asyncio.wait(tasks, timeout=LETTING_GO_SECONDS + 1)
 
-    async def _follow(self, hint: Hint) -> None:
+    def _follow_soon(self, output_id: OutputId, start: Callable[[], Awaitable[object]]) -> None:
+        if self._stopping:
+            return
+        if len(self._hints) >= MAX_HINTS:
+            self._dropped.count("too many hints")
+            return
+        _create_task(self._follow(output_id, start), self._hints, name=f"hint {output_id}")
+
+    async def _follow(self, output_id: OutputId, start: Callable[[], Awaitable[object]]) -> None:
         async with self._hint_limit:
             try:
-                await self.start(hint)
+                await start()
+            except Overloaded:
+                log.warning("hint left for the sweeper", extra={"output_id": output_id})
             except Exception:
-                log.exception("hint failed", extra={"output_id": hint.output_id})
+                log.exception("hint failed", extra={"output_id": output_id})
 
     async def _claim(self, waiting: Waiting) -> asyncio.Task[None] | None:
-        """Claim an output and start its run, if there is room and no other worker was faster.
-
-        Cancelling the caller does not interrupt the claim: nobody would run the claimed output.
-        """
+        """Claim an output and start its run, if there is room and no other worker was faster."""
         if self._stopping or not self._reserve(waiting):
             return None
-        claiming = _create_task(
-            self._claim_reserved(waiting), self._claiming, name=f"claim {waiting.output_id}"
-        )
-        return await asyncio.shield(claiming)
+        return await self._claim_reserved(waiting)
 
-    async def _claim_reserved(self, waiting: Waiting) -> asyncio.Task[None] | None:
+    def _claim_reserved(self, waiting: Waiting) -> asyncio.Future[asyncio.Task[None] | None]:
+        """Cancelling the caller does not interrupt the claim: nobody would run its output."""
+        claiming = self._claim_and_run(waiting)
+        name = f"claim {waiting.output_id}"
+        return asyncio.shield(_create_task(claiming, self._claiming, name=name))
+
+    async def _claim_and_run(self, waiting: Waiting) -> asyncio.Task[None] | None:
         try:
             run = await self._runner.claim(waiting)
         except BaseException:

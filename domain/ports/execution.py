@@ -15,7 +15,7 @@ from domain.conversations import Conversation
 from domain.ids import ImageId, ModelId, OutputId, ViewerId
 from domain.images import ImageRecord
 from domain.jobs import AnyJob, Export, Import, JobClaim, TakenBack
-from domain.outputs import GenerationError, Preview, Report, Run
+from domain.outputs import GenerationError, Output, Preview, Report, Run
 from domain.posts import Post
 from domain.turns import Turn
 
@@ -160,6 +160,9 @@ class JobRepository(Protocol[AnyJob]):
         self, claim: JobClaim[AnyJob], *, progress: float | None, lease: timedelta
     ) -> bool: ...
 
+    async def expect_bytes(self, claim: JobClaim[AnyJob], keys: Sequence[str]) -> bool:
+        """Remember the keys of bytes that are about to be written, until records refer to them."""
+
     async def fail(
         self, claim: JobClaim[AnyJob], error: GenerationError, *, kept: timedelta
     ) -> bool: ...
@@ -172,11 +175,6 @@ class ExportRepository(JobRepository[Export], Protocol):
 
 
 class ImportRepository(JobRepository[Import], Protocol):
-    async def expect_bytes(self, claim: JobClaim[Import], keys: Sequence[str]) -> bool:
-        """Remember the keys of bytes that are about to be written, until the next records are
-        added.
-        """
-
     async def add_images(self, claim: JobClaim[Import], records: Sequence[ImageRecord]) -> bool: ...
 
     async def add_turns(self, claim: JobClaim[Import], turns: Sequence[Turn]) -> bool:
@@ -246,8 +244,10 @@ class ModelAvailabilityRepository(Protocol):
 class HintQueue(Protocol):
     """Notifies workers of waiting outputs: a hint, not a promise. The sweeper finds the rest."""
 
-    def enqueue(self, viewer_id: ViewerId, output_ids: Iterable[OutputId]) -> None:
-        """Notify a worker of these outputs of the viewer. Never waits and never fails."""
+    def enqueue_written(self, viewer_id: ViewerId, outputs: Iterable[Output]) -> None:
+        """Notify a worker of these outputs of the viewer, as they have just been written: a worker
+        in this process reads them no more. Never waits and never fails.
+        """
 
     def recall(self, output_ids: Iterable[OutputId]) -> None:
         """Stop the runs of these outputs in this process. Other workers notice when they renew

@@ -31,7 +31,8 @@ from domain.viewers import Viewer
 
 log = logging.getLogger(__name__)
 
-_SECONDS: Final = 2.0
+_SECONDS: Final = 5.0
+"""For turns that another process has left behind: of its own, it is told."""
 _SECONDS_WHILE_SOME_WAIT: Final = 0.25
 _BATCH: Final = 100
 _REASONS: Final = {
@@ -148,7 +149,7 @@ class WaitingTurns:
         )
         # After a conflict, the next look finds out what has changed.
         if not isinstance(begun, Conflict):
-            self.hints.enqueue(viewer.id, [output.id for output in begun.outputs])
+            self.hints.enqueue_written(viewer.id, begun.outputs)
 
     async def _fail(self, turn: Turn, code: GenerationErrorCode) -> None:
         await self.waiting.end(turn.owner_id, turn.id, GenerationError(code, retryable=False))

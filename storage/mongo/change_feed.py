@@ -68,7 +68,7 @@ _PIPELINE: Final[list[Mapping[str, Any]]] = [
         }
     },
 ]
-_MAX_AWAIT_MS: Final = 1_000
+_MAX_AWAIT_MS: Final = 3_000
 _AFTER_ERRORS: Final = RetryPolicy(first_pause_seconds=0.05, longest_pause_seconds=0.25)
 """The time between two reads. There is one stream for each process, so frequent reads
 cost little.
@@ -97,8 +97,11 @@ class MongoChangeFeed:
                         yield HistoryLost()
                     position.lost = False
                     retries = _AFTER_ERRORS.begin()
-                    async for change in _read(stream, position):
-                        yield change
+                    try:
+                        async for change in _read(stream, position):
+                            yield change
+                    finally:
+                        position.settle()
             except PyMongoError as error:
                 position.after_error(error)
                 log.warning(
@@ -124,13 +127,24 @@ class _Position:
         self.invalidated_token: Mapping[str, Any] | None = None
         self.lost = False
         self._failed_token: Mapping[str, Any] | None = None
+        self._stream: AsyncChangeStream[RawBSONDocument] | None = None
 
-    def reached(self, token: Mapping[str, Any] | None) -> None:
+    def follow(self, stream: AsyncChangeStream[RawBSONDocument]) -> None:
+        """It moves with this stream, which has been read from."""
+        self._stream = stream
+
+    def settle(self) -> None:
+        """The stream is not read from any more: keep where it was. Only then, since the driver
+        makes a deep copy of its token, which would be a tenth of what a change costs.
+        """
+        token = None if self._stream is None else self._stream.resume_token
+        self._stream = None
         if token is not None:
             self.token, self.invalidated_token = token, None
 
     def invalidated(self) -> None:
         """The stream has ended: open another one after the event that ended it."""
+        self.settle()
         self.token, self.invalidated_token = None, self.token
         self.lost = True
 
@@ -153,7 +167,7 @@ async def _read(
 ) -> AsyncIterator[Change | HistoryLost]:
     while stream.alive:
         event = await stream.try_next()
-        position.reached(stream.resume_token)
+        position.follow(stream)
         if event is None:
             continue
         operation = event["operationType"]

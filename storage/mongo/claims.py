@@ -29,7 +29,12 @@ from domain.images import ImageRecord
 from domain.outputs import GenerationError, Preview, Report, Run
 from domain.rules import TIMED_OUT
 from storage.mongo.accounts import move_credits
-from storage.mongo.collections import PARENTS, SEARCHED_FIRST, UNFINISHED_PARENT, Document
+from storage.mongo.collections import (
+    SEARCHED_FIRST,
+    UNFINISHED_PARENT,
+    Document,
+    over_all_parents,
+)
 from storage.mongo.database import Database, repository
 from storage.mongo.images import image_document, record_document
 from storage.mongo.model_stats import count_ends
@@ -225,8 +230,7 @@ class MongoClaimRepository:
         async def work(transaction: Transaction) -> bool:
             if not await self._write_seen(claim, changes, inside=transaction):
                 raise Abort(Conflict.STALE)
-            if documents:
-                await transaction.images.insert_many(documents)
+            await transaction.images.insert_many(documents)
             await count_ends(
                 transaction, claim.parent.owner_id, claim.parent.id, slots=[output.slot]
             )
@@ -290,15 +294,16 @@ class MongoClaimRepository:
             {"$project": {"ownerId": 1, "outputs.slot": 1}},
         ]
         ended: list[OutputId] = []
-        for name in PARENTS.values():
-            async for found in await self._database.collection(name).aggregate(stages):
-                owned = {"_id": found["_id"], "ownerId": found["ownerId"]}
-                for output in found["outputs"]:
-                    slot = output["slot"]
-                    which = {"$and": [is_slot(slot), overdue]}
-                    query = {**owned, "$expr": any_output(which)}
-                    if await self._end(query, slot, which=which, error=TIMED_OUT):
-                        ended.append(output_id_of(found["_id"], slot))
+        async for found in await self._database.collection(SEARCHED_FIRST).aggregate(
+            [*over_all_parents(stages), {"$limit": limit}]
+        ):
+            owned = {"_id": found["_id"], "ownerId": found["ownerId"]}
+            for output in found["outputs"]:
+                slot = output["slot"]
+                which = {"$and": [is_slot(slot), overdue]}
+                query = {**owned, "$expr": any_output(which)}
+                if await self._end(query, slot, which=which, error=TIMED_OUT):
+                    ended.append(output_id_of(found["_id"], slot))
         return ended
 
     async def _end(

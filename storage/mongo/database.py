@@ -52,7 +52,7 @@ unknown.
 CLOSE_SECONDS: Final = 1
 FEED_SILENCE_SECONDS: Final = 8
 """After this time an unanswered read of the change stream is given up. A quiet stream answers every
-second.
+three seconds.
 """
 SHOWN: Final = CodecOptions[Document](tz_aware=False)
 """For documents that are only shown: times without a zone take half the time to decode."""

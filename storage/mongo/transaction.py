@@ -91,7 +91,9 @@ class SessionCollection:
         await self._collection.insert_one(document, session=self._session)
 
     async def insert_many(self, documents: Iterable[Document]) -> None:
-        await self._collection.insert_many(documents, session=self._session)
+        """Insert all of them. MongoDB itself does not take none."""
+        if inserted := list(documents):
+            await self._collection.insert_many(inserted, session=self._session)
 
     async def delete_one(self, query: Filter) -> DeleteResult:
         return await self._collection.delete_one(query, session=self._session)

@@ -136,7 +136,7 @@ async def take_back(
     kept["images"] += [one["document"] async for one in transaction.trash.find(others)]
     if kept["images"]:
         await transaction.trash.delete_many(others)
-        await transaction.images.insert_many(kept["images"])
+    await transaction.images.insert_many(kept["images"])
     await hold_images(transaction, viewer_id, ids=used)
     there = set(
         await transaction.images.distinct("_id", {"_id": {"$in": ids}, "ownerId": viewer_id})

@@ -32,7 +32,7 @@ export const pt: Messages = {
   signInText:
     "Diga o que mudar, e vários modelos de imagem respondem lado a lado. Cada rodada continua a anterior.",
   signInDevelopment:
-    "Para entrar neste computador, abra o link que make run mostra ou cole um token aqui.",
+    "Para entrar neste computador, abra o link que `make run` mostra ou cole um token aqui.",
   signInCommand: "make -s token VIEWER=ana",
   signInToken: "Token",
   signIn: "Entrar",
@@ -111,7 +111,7 @@ export const pt: Messages = {
   negativePrompt: "O que não deve aparecer",
   negativePromptExample: "texto, bordas, pessoas",
   seed: "Semente",
-  anySeed: "escolhida pelo modelo",
+  anySeed: "qualquer",
   format: "Formato do arquivo",
   anyFormat: "Automático",
   formats: { PNG: "PNG, sem perdas", JPEG: "JPEG, pequeno", WEBP: "WebP, pequeno" },

@@ -20,6 +20,7 @@ from domain.images import (
     Provenance,
     Rendition,
 )
+from domain.outputs import Output
 from domain.ports.accounts import AccountRepository
 from domain.ports.conversations import ConversationRepository
 from domain.ports.execution import ClaimRepository, ContactRepository, Unavailable
@@ -31,6 +32,7 @@ from domain.ports.posts import PostRepository
 from domain.ports.providers import CaptionWriter, Provider
 from domain.ports.turns import TurnRepository
 from domain.services.accounts import AccountService
+from domain.services.cancelling import Cancelling
 from domain.services.commands import CommandService
 from domain.services.conversations import ConversationService
 from domain.services.edit_planning import EditPlanner
@@ -162,14 +164,14 @@ class Node:
         self.conversations = ConversationService(
             self._conversations, commands, accounts, images, registry, self._image_writer
         )
+        cancelling = Cancelling(outputs=self._outputs, hints=hints)
         self.turns = TurnService(
             turns=self._turns,
             conversations=self._conversations,
             commands=commands,
             accounts=accounts,
             edits=EditPlanner(self._turns, self._conversations, images, registry),
-            outputs=self._outputs,
-            hints=hints,
+            cancelling=cancelling,
             waiting=NobodyWaits(),
         )
         self.outputs = OutputService(
@@ -177,18 +179,17 @@ class Node:
             commands=commands,
             accounts=accounts,
             registry=registry,
-            hints=hints,
+            cancelling=cancelling,
             image_writer=self._image_writer,
         )
         self.posts = PostService(
             posts=self._posts,
-            outputs=self._outputs,
+            cancelling=cancelling,
             commands=commands,
             accounts=accounts,
             images=images,
             registry=registry,
             caption_models=site.caption_models,
-            hints=hints,
             image_writer=self._image_writer,
         )
 
@@ -199,10 +200,10 @@ class _Hints:
     def __init__(self, node: Node) -> None:
         self._node = node
 
-    def enqueue(self, viewer_id: ViewerId, output_ids: Iterable[OutputId]) -> None:
+    def enqueue_written(self, viewer_id: ViewerId, outputs: Iterable[Output]) -> None:
         if self._node.process.is_alive:
-            for output_id in output_ids:
-                self._node.site.carry(Hint(viewer_id, output_id))
+            for output in outputs:
+                self._node.site.carry(Hint(viewer_id, output.id))
 
     def recall(self, output_ids: Iterable[OutputId]) -> None:
         if self._node.process.is_alive and self._node.dispatcher is not None:

@@ -1,0 +1,1 @@
+export{t as jobs}from"./jobs.svelte-1C_QEZ9D.js";

@@ -1,0 +1,1 @@
+import{xt as e}from"./user-errors-D1uR6xu5.js";e();
