@@ -91,7 +91,12 @@ class SessionCollection:
         await self._collection.insert_one(document, session=self._session)
 
     async def insert_many(self, documents: Iterable[Document]) -> None:
-        await self._collection.insert_many(documents, session=self._session)
+        # The driver's way for many costs as much again as the one for one.
+        match list(documents):
+            case [only]:
+                await self.insert_one(only)
+            case many:
+                await self._collection.insert_many(many, session=self._session)
 
     async def delete_one(self, query: Filter) -> DeleteResult:
         return await self._collection.delete_one(query, session=self._session)
