@@ -28,6 +28,13 @@ SCHEMES: Final = ("light", "dark")
 MODELS: Final = ["local-silver", "local-ink", "rehearsal-lands-last"]
 SETTLED_MILLISECONDS: Final = 900
 Act = Callable[[Page], Awaitable[object]]
+MAKE: Final = """
+mutation Make($post: GeneratePostInput!, $album: CreateAlbumInput!, $share: CreateShareInput!) {
+  generatePost(input: $post) { post { id } }
+  createAlbum(input: $album) { album { id } }
+  createShare(input: $share) { share { url } }
+}
+"""
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,10 @@ class World:
     client: GraphQLClient
     done: Data
     failed: Data
+    post: str
+    album: str
+    share: str
+    """The paths of a post, an album and a shared conversation."""
 
 
 async def build(darkroom: Darkroom) -> World:
@@ -76,7 +87,21 @@ async def build(darkroom: Darkroom) -> World:
         selectedModels=["rehearsal-fails", "rehearsal-refuses"],
         **large,
     )
-    return World(client, done, failed)
+    pictures = [image["id"] for image in await samples(client)]
+    made = await client(
+        MAKE,
+        post={"userMessage": "A weekend at the lighthouse", "selectedModels": MODELS[:2]},
+        album={"title": "Lighthouses", "imageIds": pictures},
+        share={"conversationId": done["conversation"]["id"], "includePrompts": True},
+    )
+    return World(
+        client,
+        done,
+        failed,
+        post=f"posts/{made['generatePost']['post']['id']}",
+        album=f"albums/{made['createAlbum']['album']['id']}",
+        share=f"shared/{made['createShare']['share']['url'].rsplit('/', 1)[1]}",
+    )
 
 
 async def start_half_landed(client: GraphQLClient) -> str:
@@ -155,6 +180,15 @@ def scenes(world: World, half_landed: str) -> list[Scene]:
         Scene("mask", done, paint),
         Scene("compare", done, click("^Compare the images of edit 1")),
         Scene("lost", "conversations/conv_none"),
+        Scene("posts", "posts"),
+        Scene("post", world.post),
+        Scene("post-new", "posts", click("^New post")),
+        Scene("albums", "albums"),
+        Scene("album", world.album),
+        Scene("album-selecting", world.album, click("^Select$", "^Select “")),
+        Scene("shared", world.share, to_the_top, signed_in=False),
+        Scene("statistics", "statistics"),
+        Scene("settings", act=click("^Settings$")),
     ]
 
 

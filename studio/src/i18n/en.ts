@@ -29,7 +29,7 @@ export const en = {
   signInTitle: "Pictures that develop as you talk",
   signInText:
     "Say what to change, and several image models answer side by side. Each turn builds on the one before.",
-  signInDevelopment: "To sign in on this machine, open the link that make run prints, or paste a token here.",
+  signInDevelopment: "To sign in on this machine, open the link that `make run` prints, or paste a token here.",
   signInCommand: "make -s token VIEWER=ana",
   signInToken: "Token",
   signIn: "Sign in",
@@ -109,7 +109,7 @@ export const en = {
   negativePrompt: "What it should not show",
   negativePromptExample: "text, borders, people",
   seed: "Seed",
-  anySeed: "chosen by the model",
+  anySeed: "any",
   format: "File format",
   anyFormat: "Automatic",
   formats: { PNG: "PNG, without loss", JPEG: "JPEG, small", WEBP: "WebP, small" } as Record<string, string>,

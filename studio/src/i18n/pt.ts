@@ -32,7 +32,7 @@ export const pt: Messages = {
   signInText:
     "Diga o que mudar, e vários modelos de imagem respondem lado a lado. Cada rodada continua a anterior.",
   signInDevelopment:
-    "Para entrar neste computador, abra o link que make run mostra ou cole um token aqui.",
+    "Para entrar neste computador, abra o link que `make run` mostra ou cole um token aqui.",
   signInCommand: "make -s token VIEWER=ana",
   signInToken: "Token",
   signIn: "Entrar",
@@ -111,7 +111,7 @@ export const pt: Messages = {
   negativePrompt: "O que não deve aparecer",
   negativePromptExample: "texto, bordas, pessoas",
   seed: "Semente",
-  anySeed: "escolhida pelo modelo",
+  anySeed: "qualquer",
   format: "Formato do arquivo",
   anyFormat: "Automático",
   formats: { PNG: "PNG, sem perdas", JPEG: "JPEG, pequeno", WEBP: "WebP, pequeno" },
@@ -411,6 +411,7 @@ export const pt: Messages = {
     STORAGE_UNAVAILABLE: "A imagem não pôde ser armazenada.",
     TIMED_OUT: "O modelo excedeu o tempo limite.",
     CONVERSATION_FULL: "A conversa atingiu o número máximo de rodadas.",
+    DAILY_LIMIT_REACHED: "O limite de créditos de hoje foi atingido.",
     EXPORT_INVALID: "O arquivo não é uma exportação válida.",
     EXPIRY_INVALID: "O prazo precisa estar no futuro.",
     IMAGE_IN_USE: "A imagem é usada em uma conversa ou publicação.",
