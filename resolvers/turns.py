@@ -1,8 +1,8 @@
 """Root fields of turns: read one, ask for one, follow them."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
-from typing import Annotated
+from typing import Annotated, Any
 
 import strawberry
 
@@ -178,15 +178,15 @@ class TurnMutations:
         return CancelTurnPayload(turn=turn)
 
 
-async def _deliver_updates(
+def _deliver_updates(
     info: Info,
     *,
     conversation_id: str,
     after: str | None = strawberry.UNSET,
     to: Receiver[turns.TurnUpdate],
-) -> None:
+) -> Coroutine[Any, Any, None]:
     updates = info.context.services.turn_updates
-    await updates.deliver(info.context.viewer, conversation_id, after=given(after), to=to)
+    return updates.deliver(info.context.viewer, conversation_id, after=given(after), to=to)
 
 
 @strawberry.type
