@@ -73,7 +73,7 @@ async def read_operation(
         found: dict[str, Any] = {}
         for name, value in request.query_params.multi_items():
             if name in found:
-                raise _bad_request("A parameter can be there once.")
+                raise _bad_request("A parameter can be given only once.")
             found[name] = drop_nul(value)
         for part in ("variables", "extensions"):
             found[part] = _decode(found[part]) if found.get(part) else None

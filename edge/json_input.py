@@ -41,7 +41,7 @@ def decode_json(data: str | bytes) -> Any:
     value = orjson.loads(text)
     keys = _count_keys(value, MAX_NESTING) if isinstance(value, dict | list) else 0
     if text.count(b'"') <= _MAX_QUOTES and _TOKEN.findall(text).count(b":") != keys:
-        raise orjson.JSONDecodeError("a key is there twice", "", 0)
+        raise orjson.JSONDecodeError("a key occurs twice", "", 0)
     if _LONG_INTEGER.search(text) and any(
         found["integer"] is not None for found in _STRING_OR_INTEGER.finditer(text)
     ):

@@ -97,7 +97,7 @@ class WaitingTurns:
                 except Overloaded:
                     pass  # the next look will tell
                 except Exception:
-                    log.exception("turn that waits could not begin", extra={"turn_id": turn.id})
+                    log.exception("waiting turn could not begin", extra={"turn_id": turn.id})
             last = found[-1].id
         return last is not None
 
@@ -110,7 +110,7 @@ class WaitingTurns:
             except Overloaded:
                 pass  # the next look will tell
             except Exception:
-                log.exception("search for turns that wait failed")
+                log.exception("search for waiting turns failed")
             seconds = _SECONDS_WHILE_SOME_WAIT if some_wait else _SECONDS
             try:
                 async with asyncio.timeout(seconds * random.uniform(0.75, 1.25)):
