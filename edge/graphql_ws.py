@@ -192,6 +192,7 @@ class _Socket:
     async def _read_messages(self) -> None:
         """Read messages until the socket is closed. Raise InvalidMessage at one that is invalid."""
         while self._connection.is_open:
+            await self._operations.wait_for_room()
             event = await self._websocket.receive()
             if event["type"] == "websocket.disconnect":
                 return
