@@ -27,7 +27,7 @@ from assembly.background import (
     receive_hints,
     stop_at_end,
 )
-from assembly.base import open_base
+from assembly.base import Base, open_base
 from assembly.catalogue import load_trusted_documents
 from assembly.operators import (
     serve_operators,
@@ -122,12 +122,12 @@ async def open_api(
             await stack.enter_async_context(make_deliverer(base).serve())
             show_slots(base.metrics, dispatcher)
             show_permits(base.metrics, permits)
-        await stack.enter_async_context(make_sweeper(base, dispatcher).serve())
-        await stack.enter_async_context(make_orphan_collector(base).serve())
-        await stack.enter_async_context(eraser.serve())
-        await stack.enter_async_context(waiting.serve())
-        await stack.enter_async_context(exporter.serve())
-        await stack.enter_async_context(importer.serve())
+        for one in (
+            make_sweeper(base, dispatcher),
+            make_orphan_collector(base),
+            *(eraser, waiting, exporter, importer),
+        ):
+            await stack.enter_async_context(one.serve())
         await serve_operators(base, metrics_listener, stack)
         yield Api(
             services=services,
@@ -136,14 +136,18 @@ async def open_api(
             database=base.database,
             metrics=base.metrics,
             tracer=base.tracer,
-            persisted_documents=PersistedDocuments(
-                MongoDocumentRepository(base.database),
-                trusted=load_trusted_documents(settings),
-                only_trusted=settings.only_trusted_documents,
-            ),
+            persisted_documents=_make_persisted_documents(settings, base),
             object_routes=base.image_tools.object_routes,
             logo_routes=logo_routes({model.company for model in base.registry.all()}),
         )
+
+
+def _make_persisted_documents(settings: Settings, base: Base) -> PersistedDocuments:
+    return PersistedDocuments(
+        MongoDocumentRepository(base.database),
+        trusted=load_trusted_documents(settings),
+        only_trusted=settings.only_trusted_documents,
+    )
 
 
 @asynccontextmanager
@@ -178,7 +182,7 @@ async def _open_authenticator(settings: Settings, stack: AsyncExitStack) -> Auth
     assert settings.token_issuer
     if not settings.token_audience and not settings.token_authorized_parties:
         log.warning(
-            "tokens for any application accepted",
+            "tokens for every application are accepted",
             reason="neither DARKROOM_TOKEN_AUDIENCE nor DARKROOM_TOKEN_AUTHORIZED_PARTIES is set",
         )
     http = await stack.enter_async_context(httpx2.AsyncClient())

@@ -87,10 +87,10 @@ def make_deliverer(base: Base) -> Deliverer:
 def make_viewer_eraser(base: Base) -> ViewerEraser:
     return ViewerEraser(
         MongoErasureRepository(base.database),
-        MongoOutputRepository(base.database),
-        MongoConversationRepository(base.database),
-        MongoPostRepository(base.database),
-        base.objects,
+        outputs=MongoOutputRepository(base.database),
+        conversations=MongoConversationRepository(base.database),
+        posts=MongoPostRepository(base.database),
+        objects=base.objects,
     )
 
 

@@ -291,7 +291,7 @@ class Hub:
                 try:
                     await self._give_out(batch)
                 except Exception:
-                    log.exception("changed turns could not be given out")
+                    log.exception("updates could not be made")
                     self._fall_behind()
                     await asyncio.sleep(_PAUSE_SECONDS)
 

@@ -37,6 +37,7 @@ class ViewerEraser:
     def __init__(
         self,
         erasures: ErasureRepository,
+        *,
         outputs: OutputRepository,
         conversations: ConversationRepository,
         posts: PostRepository,

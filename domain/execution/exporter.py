@@ -102,7 +102,9 @@ class Exporter(JobRunner[Export]):
 
     async def _write(self, export: Export, writer: ArchiveWriter) -> AsyncIterator[float | None]:
         """Write everything, and yield the progress after each image."""
-        contents = ExportContents(self._images, self._objects, writer, export.owner_id)
+        contents = ExportContents(
+            self._images, self._objects, writer=writer, owner_id=export.owner_id
+        )
         posts: list[str] = []
         albums: list[str] = []
         if export.conversation_id is None:

@@ -191,7 +191,7 @@ class OutputRun:
                 await self._claims.give_back(self._claim)
             outcome = "handed over"
         except LeaseLost:
-            outcome = "lost to another worker, or over"
+            outcome = "lost to another worker, or ended"
             await self._cancel_jobs_if_abandoned()
         except Overloaded:
             self._is_left = True

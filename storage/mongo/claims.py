@@ -283,7 +283,7 @@ class MongoClaimRepository:
 
     async def fail(self, claim: Claim, error: GenerationError) -> bool:
         slot = claim.output.slot
-        return bool(await self._end(writable_by(claim), slot, is_slot(slot), error))
+        return bool(await self._end(writable_by(claim), slot, which=is_slot(slot), error=error))
 
     async def end_overdue(self, *, max_queued: timedelta, limit: int) -> Sequence[OutputId]:
         overdue = is_overdue(max_queued)
@@ -302,12 +302,12 @@ class MongoClaimRepository:
                 slot = output["slot"]
                 which = {"$and": [is_slot(slot), overdue]}
                 query = {**owned, "$expr": any_output(which)}
-                if await self._end(query, slot, which, TIMED_OUT):
+                if await self._end(query, slot, which=which, error=TIMED_OUT):
                     ended.append(output_id_of(found["_id"], slot))
         return ended
 
     async def _end(
-        self, query: Document, slot: int, which: Document, error: GenerationError
+        self, query: Document, slot: int, *, which: Document, error: GenerationError
     ) -> list[Document]:
         """End an output as failed. Return it and all outputs that have ended with it, as they were
         before; none if nothing matches the query.

@@ -233,7 +233,7 @@ class MongoConversationRepository:
             if restorable_for is not None:
                 left = set(await transaction.images.distinct("_id", own_images))
                 gone = [image for image in images if image["_id"] not in left]
-                await put_aside(transaction, deleted, turns, gone, keep=restorable_for)
+                await put_aside(transaction, deleted, turns=turns, images=gone, keep=restorable_for)
                 needed = {key for image in gone for key in image_keys(image)}
                 keys = [key for key in keys if key not in needed]
             return keys

@@ -72,7 +72,7 @@ class MongoImportRepository(MongoJobRepository[Import]):
         async def write(transaction: Transaction) -> None:
             document = new_album(owner_id, album, image_count=len(image_ids))
             await _replace(transaction.albums, claim, [document])
-            await replace_images(transaction, owner_id, album.id, image_ids)
+            await replace_images(transaction, owner_id, album.id, image_ids=image_ids)
 
         return await self._add(claim, write)
 
