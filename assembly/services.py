@@ -9,6 +9,7 @@ from domain.cleanup.erasure import ViewerEraser
 from domain.cursors import PageCursors, TurnCursors
 from domain.execution.exporter import Exporter
 from domain.execution.importer import Importer
+from domain.partitions import FollowedPartitions
 from domain.ports.execution import HintQueue
 from domain.ports.imaging import UploadProcessor
 from domain.rates import Allowance, Rate
@@ -171,12 +172,14 @@ def make_services(
     )
 
 
-def make_hub(base: Base) -> Hub:
+def make_hub(settings: Settings, base: Base) -> Hub:
+    partitions = FollowedPartitions(settings.feed_partitions)
     return Hub(
-        ObservedFeed(MongoChangeFeed(base.database), base.metrics),
+        ObservedFeed(MongoChangeFeed(base.database, partitions), base.metrics),
         TurnCursors(base.image_tools.signer),
         MongoAccountRepository(base.database).list_existing,
         observer=UpdateMetrics(base.metrics),
+        partitions=partitions,
     )
 
 

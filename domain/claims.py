@@ -44,6 +44,16 @@ class Waiting:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """The right to one of the runs that a provider takes from all processes together."""
+
+    id: str
+    provider: str
+    taken_as: str
+    """Made up when it was taken: the next process that takes it makes up another."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """A worker's right to run an output. Every write names it, and does nothing once another worker

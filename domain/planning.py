@@ -206,6 +206,12 @@ def check_spending(
             UserErrorCode.INSUFFICIENT_CREDITS,
             f"This costs {count(price, 'credit')}; available: {account.available:,}.",
         )
+    if account.left_today is not None and price > account.left_today:
+        refusals.add(
+            UserErrorCode.DAILY_LIMIT_REACHED,
+            f"This costs {count(price, 'credit')}; left for today: {account.left_today:,} of "
+            f"{account.daily_limit:,}. The day ends at 00:00 UTC.",
+        )
     if max_credits is not None and price > max_credits:
         refusals.add(
             UserErrorCode.MAX_CREDITS_EXCEEDED,

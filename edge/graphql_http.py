@@ -89,7 +89,10 @@ class GraphQLOverHTTP:
             accepted = choose_media_types(request)
             media_type = accepted.json or GRAPHQL_JSON
             operation = await read_operation(
-                request, streams=accepted.stream is not None, limits=self._limits
+                request,
+                streams=accepted.stream is not None,
+                limits=self._limits,
+                thread=self._executor.thread,
             )
             ends_at = self._executor.ends_at
             scope = await self._admission.admit(

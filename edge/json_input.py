@@ -6,6 +6,8 @@ from typing import Any, Final
 import orjson
 
 MAX_NESTING: Final = 32
+AT_ONCE_BYTES: Final = 16 * 1024
+"""Up to this length JSON is read within the event loop, in about 3 ms at most."""
 NUL_ESCAPE: Final = "\\u0000"
 _SUSPECT: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 _ESCAPE: Final = re.compile(

@@ -119,6 +119,15 @@ class Metrics:
         self.slots_taken = self._gauge(
             "darkroom_slots_taken", "How many outputs run in this process.", "provider"
         )
+        self.permits = self._gauge(
+            "darkroom_permits",
+            "How many outputs may run at a provider in all processes together, where that is "
+            "limited.",
+            "provider",
+        )
+        self.permits_held = self._gauge(
+            "darkroom_permits_held", "How many of these runs this process holds.", "provider"
+        )
         self.provider_runs = self._histogram(
             "darkroom_provider_run_seconds",
             "Calls of a provider by outcome: DELIVERED, CUT, or the code of the error.",

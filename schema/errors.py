@@ -58,6 +58,8 @@ described_enum(
     "the caption is being written.",
     NOT_CANCELLABLE="The output, turn or post has already ended.",
     INSUFFICIENT_CREDITS="The viewer has fewer credits available than this costs.",
+    DAILY_LIMIT_REACHED="This costs more than the operator lets the viewer spend today; see "
+    "`viewer.credits.dailyLimit`.",
     MAX_CREDITS_EXCEEDED="This costs more than `maxCredits`.",
     TOO_MANY_ACTIVE_OUTPUTS="The viewer would have more running outputs than allowed; see "
     "`viewer.limits`.",

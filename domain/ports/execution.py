@@ -10,7 +10,7 @@ from typing import Protocol
 
 from domain.albums import Album
 from domain.captions import CaptionDelivery
-from domain.claims import Claim, Waiting
+from domain.claims import Claim, Permit, Waiting
 from domain.conversations import Conversation
 from domain.ids import ImageId, ModelId, OutputId, ViewerId
 from domain.images import ImageRecord
@@ -134,6 +134,38 @@ class ClaimRepository(Protocol):
         Release their credits, or complete those of which some images have landed. Return what was
         ended.
         """
+
+
+class PermitRepository(Protocol):
+    """The permits of providers that take only so many runs from all processes together. They are
+    leased, by the database's clock.
+    """
+
+    async def take(
+        self,
+        provider: str,
+        output_id: OutputId,
+        attempt: int,
+        *,
+        at_most: int,
+        lease: timedelta,
+        is_begun: bool,
+        expired: bool,
+    ) -> Permit | None:
+        """Take one of `at_most` permits, or return None if all are held.
+
+        If the attempt `is_begun`, and the permit of the process that has begun it is over, take
+        that one. With `expired`, others that have been over for a while are free too.
+        """
+
+    async def renew(self, permits: Collection[Permit], *, lease: timedelta) -> None:
+        """Hold them for longer, except those that somebody else has taken meanwhile."""
+
+    async def give_back(self, permit: Permit, *, continues: bool) -> None:
+        """`continues`: for a while, only the process that continues its attempt can take it."""
+
+    async def is_free(self, provider: str, *, at_most: int) -> bool:
+        """Whether any has been given back."""
 
 
 class JobRepository(Protocol[AnyJob]):

@@ -53,6 +53,7 @@ have changed with the model that edits what the turn before has made.
 _SPENDING: Final = {
     UserErrorCode.MAX_CREDITS_EXCEEDED: GenerationErrorCode.MAX_CREDITS_EXCEEDED,
     UserErrorCode.INSUFFICIENT_CREDITS: GenerationErrorCode.INSUFFICIENT_CREDITS,
+    UserErrorCode.DAILY_LIMIT_REACHED: GenerationErrorCode.INSUFFICIENT_CREDITS,
 }
 
 

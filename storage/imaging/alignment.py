@@ -34,7 +34,7 @@ _SHIFTED_LEVEL: Final = 2
 """The scales at which the shift is found by phase correlation."""
 _ALIKE: Final = 0.002
 """Images that differ by less than this are aligned already."""
-_FOLLOWED: Final = (8, 8, 4, 2, 1)
+_FOLLOWED: Final = (8, 4, 2, 1, 1)
 """How many alignments are followed from each level to the next: fewer on finer levels."""
 _SAME: Final = 0.002
 """Alignments that differ by less, as a fraction of the sides, lead to the same result."""

@@ -214,7 +214,7 @@ def _make_clients(
     )
     feed_client: AsyncMongoClient[RawBSONDocument] = AsyncMongoClient(
         uri,
-        maxPoolSize=4,
+        maxPoolSize=8,
         socketTimeoutMS=FEED_SILENCE_SECONDS * 1000,
         **options,
     )

@@ -19,6 +19,7 @@ from domain.execution import dispatcher as dispatching
 from domain.execution.dispatcher import Dispatcher
 from domain.execution.image_writer import ImageWriter
 from domain.execution.model_availability import ModelAvailability
+from domain.execution.permits import Permits
 from domain.execution.runner import OutputRunner
 from domain.generation import Delivery, GenerationRequest
 from domain.ids import ModelId, OutputId, ViewerId, viewer_id_of
@@ -33,6 +34,7 @@ from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.database import Database
 from storage.mongo.images import MongoImageRepository
 from storage.mongo.model_availability import MongoModelAvailabilityRepository
+from storage.mongo.permits import MongoPermitRepository
 from storage.mongo.posts import MongoPostRepository
 from storage.objects.folder import FolderObjectStore
 from tests.storage.builders import ANA, a_caption_model, a_conversation, a_model, a_post
@@ -123,6 +125,7 @@ def a_dispatcher(
     those: Sequence[Hangs | Rejects],
     *writers: Writes,
     claims: MongoClaimRepository | None = None,
+    permits: Permits | None = None,
 ) -> Dispatcher:
     claims = claims or MongoClaimRepository(database)
     objects = FolderObjectStore(folder / "objects", public_url="", signer=Signer(b"x" * 32))
@@ -138,7 +141,7 @@ def a_dispatcher(
         writers={one.name: one for one in writers},
         availability=ModelAvailability(MongoModelAvailabilityRepository(database), registry),
     )
-    return Dispatcher(claims, runner)
+    return Dispatcher(claims, runner, permits or Permits(MongoPermitRepository(database), {}))
 
 
 async def outputs_of(

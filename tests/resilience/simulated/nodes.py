@@ -9,6 +9,7 @@ from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.execution.dispatcher import Dispatcher
 from domain.execution.image_writer import ImageWriter
 from domain.execution.model_availability import ModelAvailability
+from domain.execution.permits import Permits
 from domain.execution.runner import OutputRunner
 from domain.execution.sweeper import Sweeper
 from domain.ids import ModelId, OutputId, ViewerId
@@ -23,7 +24,12 @@ from domain.images import (
 from domain.outputs import Output
 from domain.ports.accounts import AccountRepository
 from domain.ports.conversations import ConversationRepository
-from domain.ports.execution import ClaimRepository, ContactRepository, Unavailable
+from domain.ports.execution import (
+    ClaimRepository,
+    ContactRepository,
+    PermitRepository,
+    Unavailable,
+)
 from domain.ports.idempotency import IdempotencyRepository
 from domain.ports.images import ImageRepository
 from domain.ports.objects import ObjectStore
@@ -114,6 +120,8 @@ class Node:
         tables, parts, database = site.tables, site.parts, site.database
         self._claims = cast("ClaimRepository", remote(database, parts.claims(tables, process)))
         self._contacts = cast("ContactRepository", remote(database, Contacts(tables)))
+        # Nothing here is limited for all processes together.
+        self._permits = cast("PermitRepository", remote(database, None))
         self._turns = cast("TurnRepository", remote(database, Turns(tables)))
         self._outputs = cast("OutputRepository", remote(database, parts.outputs(tables)))
         self._posts = cast("PostRepository", remote(database, parts.posts(tables)))
@@ -145,7 +153,7 @@ class Node:
             lease=LEASE,
             heartbeat=HEARTBEAT,
         )
-        return Dispatcher(self._claims, runner)
+        return Dispatcher(self._claims, runner, Permits(self._permits, {}))
 
     def _open_services(self, site: Site) -> None:
         accounts = AccountService(self._accounts, site.starting_credits, site.max_active_outputs)
