@@ -129,8 +129,8 @@ class TurnMutations:
         return DeleteTurnPayload(deleted_turn_id=strawberry.ID(deleted))
 
     @strawberry.mutation(
-        description="Choose the output of a turn that goes on, one at a time. If its turn is the "
-        "latest one with images, it is the base of the next turn, and the other outputs of its "
+        description="Choose the output of a turn to continue from, one at a time. If its turn is "
+        "the latest one with images, it is the base of the next turn, and the other outputs of its "
         "turn are no longer included automatically; name them in `previousOutputIds` to "
         "include them. It can be changed and taken back at any time.",
         extensions=[Refusable()],
