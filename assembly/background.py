@@ -15,6 +15,7 @@ from domain.delivery.deliverer import Deliverer
 from domain.execution.dispatcher import Dispatcher
 from domain.execution.exporter import Exporter
 from domain.execution.importer import Importer
+from domain.execution.permits import Permits
 from domain.execution.runner import OutputRunner
 from domain.execution.sweeper import Sweeper
 from domain.ports.execution import HintQueue
@@ -30,6 +31,7 @@ from storage.mongo.jobs import MongoExportRepository
 from storage.mongo.outbox import MongoOutboxRepository
 from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.periodic import MongoPeriodicJobRepository
+from storage.mongo.permits import MongoPermitRepository
 from storage.mongo.posts import MongoPostRepository
 from storage.mongo.referenced_objects import MongoReferencedObjectRepository
 from storage.mongo.trash import MongoTrashRepository
@@ -40,7 +42,16 @@ if TYPE_CHECKING:
     from storage.queue.connection import NatsConnection
 
 
-def make_dispatcher(base: Base) -> Dispatcher:
+def make_permits(settings: Settings, base: Base) -> Permits:
+    limits = {
+        name: limit
+        for name in base.image_tools.remote
+        if (limit := getattr(settings, name).max_total_runs) is not None
+    }
+    return Permits(MongoPermitRepository(base.database), limits)
+
+
+def make_dispatcher(base: Base, permits: Permits) -> Dispatcher:
     runner = OutputRunner(
         claims=base.claims,
         images=base.images,
@@ -53,7 +64,7 @@ def make_dispatcher(base: Base) -> Dispatcher:
         availability=base.availability,
         tracer=base.tracer,
     )
-    return Dispatcher(base.claims, runner)
+    return Dispatcher(base.claims, runner, permits)
 
 
 def stop_at_end(
@@ -76,10 +87,10 @@ def make_deliverer(base: Base) -> Deliverer:
 def make_viewer_eraser(base: Base) -> ViewerEraser:
     return ViewerEraser(
         MongoErasureRepository(base.database),
-        MongoOutputRepository(base.database),
-        MongoConversationRepository(base.database),
-        MongoPostRepository(base.database),
-        base.objects,
+        outputs=MongoOutputRepository(base.database),
+        conversations=MongoConversationRepository(base.database),
+        posts=MongoPostRepository(base.database),
+        objects=base.objects,
     )
 
 

@@ -120,19 +120,6 @@ class CaptionDelivery(Report):
     text: str
 
 
-class SilentCaptionObserver:
-    """A `domain.ports.CaptionObserver` that ignores all reports."""
-
-    async def submitting(self) -> None:
-        pass
-
-    async def submitted(self, job: ProviderJob) -> None:
-        pass
-
-    async def text(self, so_far: str) -> None:
-        pass
-
-
 def tidy_options(options: CaptionOptions) -> CaptionOptions:
     """The options as they are stored: the language tag in its usual spelling, the tone
     on one line.

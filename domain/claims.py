@@ -31,6 +31,28 @@ class Waiting:
     fence: int
     lease_until: datetime | None
 
+    @classmethod
+    def as_written(cls, viewer_id: ViewerId, output: Output) -> "Waiting":
+        """An output that has just been queued, by what its writer knows."""
+        return cls(
+            output_id=output.id,
+            attempt=output.attempt,
+            viewer_id=viewer_id,
+            model_id=output.model_id,
+            fence=output.fence,
+            lease_until=None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """The right to one of the runs that a provider takes from all processes together."""
+
+    id: str
+    provider: str
+    taken_as: str
+    """Made up when it was taken: the next process that takes it makes up another."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:

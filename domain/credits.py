@@ -27,10 +27,21 @@ class Account:
     balance: int
     reserved: int
     active_outputs: int
+    daily_limit: int | None = None
+    """What operators let the viewer spend on a day, by UTC; None: all that is there."""
+    spent_today: int | None = None
+    """What was reserved today and is not free again; None where there is no limit."""
 
     @property
     def available(self) -> int:
         return self.balance - self.reserved
+
+    @property
+    def left_today(self) -> int | None:
+        """What of the limit is left. None where there is none."""
+        if self.daily_limit is None:
+            return None
+        return max(self.daily_limit - (self.spent_today or 0), 0)
 
 
 class MovementKind(StrEnum):

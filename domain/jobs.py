@@ -28,6 +28,8 @@ class Job:
     created_at: datetime
     expires_at: datetime | None = None
     """When it is deleted, once it has ended."""
+    keys_left: Sequence[str] = ()
+    """The keys of bytes that its last process may have left, and that no record refers to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +55,6 @@ class Import(Job):
     """
     failure: GenerationError | None = None
     """Why it has failed, while it takes back what it has made."""
-    keys_left: Sequence[str] = ()
-    """The keys of bytes that its last process may have left, and that no record refers to."""
 
 
 @dataclass(frozen=True, slots=True)

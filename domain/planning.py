@@ -87,28 +87,38 @@ def plan_turn(
         )
         for choice in choices
     )
-    options, aspect_ratio = request.options, request.aspect_ratio or inherited.aspect_ratio
     if request.mask is not None:
-        # The model is asked for the shape of the image into which its result is put.
-        if mask is not None and request.aspect_ratio is None:
-            aspect_ratio = _shape_of(mask)
         _check_feather(request.mask.feather, refusals)
-        options = replace(
-            options,
-            mask=mask,
-            feather=request.mask.feather,
-            keep_outside=request.mask.keep_outside,
-        )
     if mask is not None and references is not None:
         _check_mask(mask, outputs, refusals, path=("mask", "imageId"))
     return TurnPlan(
         user_message=request.user_message.strip(),
         references=tuple(references or ()),
         previous_were_named=previous_were_named,
-        aspect_ratio=aspect_ratio,
+        aspect_ratio=request.aspect_ratio or _inherited_shape(request, inherited, mask=mask),
         resolution=request.resolution or inherited.resolution,
-        options=options,
+        options=_options_with_mask(request, mask),
         outputs=outputs,
+    )
+
+
+def _inherited_shape(
+    request: TurnRequest, inherited: Inherited, *, mask: Image | None
+) -> AspectRatio:
+    # The model is asked for the shape of the image into which its result is put.
+    if request.mask is not None and mask is not None:
+        return _shape_of(mask)
+    return inherited.aspect_ratio
+
+
+def _options_with_mask(request: TurnRequest, mask: Image | None) -> TurnOptions:
+    if request.mask is None:
+        return request.options
+    return replace(
+        request.options,
+        mask=mask,
+        feather=request.mask.feather,
+        keep_outside=request.mask.keep_outside,
     )
 
 
@@ -196,6 +206,12 @@ def check_spending(
             UserErrorCode.INSUFFICIENT_CREDITS,
             f"This costs {count(price, 'credit')}; available: {account.available:,}.",
         )
+    if account.left_today is not None and price > account.left_today:
+        refusals.add(
+            UserErrorCode.DAILY_LIMIT_REACHED,
+            f"This costs {count(price, 'credit')}; left for today: {account.left_today:,} of "
+            f"{account.daily_limit:,}. The day ends at 00:00 UTC.",
+        )
     if max_credits is not None and price > max_credits:
         refusals.add(
             UserErrorCode.MAX_CREDITS_EXCEEDED,
@@ -282,7 +298,7 @@ def _check_mask(
     """Check that the mask has the shape of each image that is edited."""
     for planned in outputs:
         if not planned.references:
-            message = "There is no image to edit, so that a mask has no meaning."
+            message = "A mask needs an image to edit, and there is none."
             refusals.add(UserErrorCode.UNSUPPORTED_MASK, message, *path)
             return
         base = planned.references[0].image

@@ -5,7 +5,7 @@ the same rules. Images wait for the first caption, which is part of their prompt
 been one, no image waits.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -15,7 +15,7 @@ from domain.ids import ModelId, PostId
 from domain.images import Image, ImageOrigin
 from domain.outputs import UNFINISHED, GenerationError, Output, OutputStatus
 from domain.parents import MAX_PROMPT_LENGTH, Parent
-from domain.turns import PlannedOutput, TurnPlan, TurnRequest
+from domain.turns import TurnPlan, TurnRequest
 
 
 class PostStatus(StrEnum):
@@ -54,15 +54,6 @@ class PostPlan:
 
     images: TurnPlan
     caption: PlannedCaption
-
-    @property
-    def outputs(self) -> Sequence[PlannedCaption | PlannedOutput]:
-        """Everything that has a price."""
-        return (self.caption, *self.images.outputs)
-
-    @property
-    def credits(self) -> int:
-        return self.caption.credits + self.images.credits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

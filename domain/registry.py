@@ -199,6 +199,8 @@ class Registry(Generic[ModelT]):
         """The model by the first of its routes that has not ended and that is allowed; by its own
         route where there is none.
         """
+        if row.retires_at is None and not self._off and row.id not in self._withdrawn:
+            return row  # of nearly every output that is shown
         now = self._now()
         lasting = [one for one in _routes_of(row) if not one.is_over(now)] or [row]
         model = next(filter(self.may_ask, lasting), lasting[0])

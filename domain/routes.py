@@ -10,7 +10,7 @@ from domain.turns import TurnRequest
 
 
 def may_take_over(
-    route: ImageModel, planned: ImageModel, parent: Parent, output: Output, *, image_count: int
+    route: ImageModel, planned: ImageModel, *, parent: Parent, output: Output, image_count: int
 ) -> bool:
     """Whether a route can make one run of an output that was planned for another route: nothing
     that was requested is lost, and it costs no more than was reserved. `image_count` is how many

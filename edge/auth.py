@@ -173,7 +173,7 @@ class Authenticator:
         """
         issued, expires = claims.get("iat", time()), claims["exp"]
         if not _is_time(issued) or not _is_time(expires):
-            raise TokenRefused("a time is no number, or out of range")
+            raise TokenRefused("a time is not a number, or out of range")
         if expires - issued > (self._longest_life + LEEWAY).total_seconds():
             raise TokenRefused("lives too long")
         return float(expires)
@@ -206,7 +206,7 @@ def is_subject(value: object) -> bool:
 def _subject_of(claims: Mapping[str, Any]) -> str:
     subject = claims["sub"]
     if not is_subject(subject):
-        raise TokenRefused("the subject is no text of 1 to 255 characters")
+        raise TokenRefused("the subject is not a text of 1 to 255 characters")
     return str(subject)
 
 

@@ -37,9 +37,9 @@ class DevelopmentIssuer:
         try:
             key = load_pem_private_key(keep_secret(path, _new_key), password=None)
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise SettingsError([f"{path} is no private key: delete it."]) from error
+            raise SettingsError([f"{path} is not a private key: delete it."]) from error
         if not isinstance(key, Ed25519PrivateKey):
-            raise SettingsError([f"{path} is no Ed25519 key: delete it."])
+            raise SettingsError([f"{path} is not an Ed25519 key: delete it."])
         self._key = key
 
     def token(self, viewer_name: str, *, life: timedelta = TOKEN_LIFE) -> str:

@@ -189,7 +189,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.handshake_initiated = self.handshake_complete = True
         writes = self.conn.data_to_send()
         if not any(writes):
-            writes = [self.conn.reject(400, "This is no WebSocket handshake.\n").serialize()]
+            writes = [self.conn.reject(400, "This is not a WebSocket handshake.\n").serialize()]
         self._end_with(writes)
 
     def _receive_frames(self, data: bytes) -> None:

@@ -89,7 +89,10 @@ class GraphQLOverHTTP:
             accepted = choose_media_types(request)
             media_type = accepted.json or GRAPHQL_JSON
             operation = await read_operation(
-                request, streams=accepted.stream is not None, limits=self._limits
+                request,
+                streams=accepted.stream is not None,
+                limits=self._limits,
+                thread=self._executor.thread,
             )
             ends_at = self._executor.ends_at
             scope = await self._admission.admit(
@@ -113,25 +116,9 @@ class GraphQLOverHTTP:
                 return _write_cacheable(outcome.result, media_type, request.headers)
             return _write_result(outcome.result, media_type)
         except RequestRefused as refused:
-            refusal = error_response(
-                refused.status,
-                refused.code,
-                str(refused),
-                headers=refused.headers,
-                media_type=media_type,
-            )
-            return EarlyAnswer(refusal) if refused.status == TOO_LARGE else refusal
-        except Unauthenticated as error:
-            headers = {"WWW-Authenticate": "Bearer"}
-            return error_response(
-                401, error.code, str(error), headers=headers, media_type=media_type
-            )
-        except Forbidden as error:
-            return error_response(403, error.code, str(error), media_type=media_type)
-        except Overloaded as error:
-            failure = Result(None, ({"message": str(error), "extensions": error.extensions},))
-            headers = {"Retry-After": str(error.retry_after_seconds)}
-            return json_response(failure.body, 503, headers=headers, media_type=media_type)
+            return _write_refusal(refused, media_type)
+        except (Unauthenticated, Forbidden, Overloaded) as error:
+            return _write_not_admitted(error, media_type)
         except ClientDisconnect:
             return Response()  # The client has left.
         except Exception:
@@ -192,6 +179,30 @@ def _write_rejection(rejected: Rejected, media_type: str, *, is_get: bool) -> Re
     elif rejected.reason is Reason.PERSISTED:
         status = 200  # On this code, Apollo and urql send the document instead.
     return json_response(rejected.result.body, status, media_type=media_type)
+
+
+def _write_refusal(refused: RequestRefused, media_type: str) -> ASGIApp:
+    refusal = error_response(
+        refused.status,
+        refused.code,
+        str(refused),
+        headers=refused.headers,
+        media_type=media_type,
+    )
+    return EarlyAnswer(refusal) if refused.status == TOO_LARGE else refusal
+
+
+def _write_not_admitted(
+    error: Unauthenticated | Forbidden | Overloaded, media_type: str
+) -> Response:
+    if isinstance(error, Overloaded):
+        failure = Result(None, ({"message": str(error), "extensions": error.extensions},))
+        headers = {"Retry-After": str(error.retry_after_seconds)}
+        return json_response(failure.body, 503, headers=headers, media_type=media_type)
+    if isinstance(error, Forbidden):
+        return error_response(403, error.code, str(error), media_type=media_type)
+    headers = {"WWW-Authenticate": "Bearer"}
+    return error_response(401, error.code, str(error), headers=headers, media_type=media_type)
 
 
 def _find_status(result: Result, media_type: str) -> tuple[int, dict[str, str]]:

@@ -125,5 +125,5 @@ def read_trusted_documents(path: Path) -> Mapping[str, str]:
     if isinstance(found, dict) and isinstance(found.get("operations"), list):
         found = {one["id"]: one["body"] for one in found["operations"] if isinstance(one, dict)}
     if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
-        raise ValueError("it is no object of documents by id")
+        raise ValueError("it is not an object of documents by id")
     return found

@@ -124,7 +124,7 @@ def studio_routes(
     policy = _content_security_policy(image_origins, sign_in.origins if sign_in else ())
     facts = {"environment": environment, "sign-in": sign_in.as_text() if sign_in else ""}
     files = {
-        path.relative_to(build).as_posix(): _read(path, build, policy, facts)
+        path.relative_to(build).as_posix(): _read(path, build, policy=policy, facts=facts)
         for path in sorted(build.rglob("*"))
         if path.is_file() and path.suffix in _MEDIA_TYPES
     }
@@ -168,7 +168,7 @@ def _content_security_policy(image_origins: Iterable[str], issuers: Iterable[str
     )
 
 
-def _read(path: Path, build: Path, policy: str, facts: Mapping[str, str]) -> _File:
+def _read(path: Path, build: Path, *, policy: str, facts: Mapping[str, str]) -> _File:
     data = path.read_bytes()
     headers = {**_EVERY_ANSWER, "Content-Type": _MEDIA_TYPES[path.suffix]}
     if path.name == PAGE:

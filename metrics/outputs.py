@@ -98,9 +98,9 @@ class ObservedClaims(MongoClaimRepository):
         return queued
 
     async def _end(
-        self, query: Document, slot: int, which: Document, error: GenerationError
+        self, query: Document, slot: int, *, which: Document, error: GenerationError
     ) -> list[Document]:
-        ended = await super()._end(query, slot, which, error)
+        ended = await super()._end(query, slot, which=which, error=error)
         for one in ended:
             # The others are cancelled for lack of a caption.
             if one["images"]:

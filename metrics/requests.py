@@ -29,6 +29,7 @@ class ObservedExecutor(OperationExecutor):
         services: Services,
         limits: Limits,
         persisted: PersistedDocuments,
+        *,
         metrics: Metrics,
     ) -> None:
         super().__init__(services, limits, persisted)

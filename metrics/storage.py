@@ -82,6 +82,9 @@ class ObservedObjects:
     async def put_parts(self, key: str, parts: AsyncIterator[bytes]) -> None:
         await self._measure("put_parts", self._store.put_parts(key, parts))
 
+    async def delete_parts(self, key: str) -> None:
+        await self._measure("delete_parts", self._store.delete_parts(key))
+
     async def size(self, key: str) -> int:
         return await self._measure("size", self._store.size(key))
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from prometheus_client import Histogram
 
-from domain.ports.changes import Change, ChangeFeed, HistoryLost
+from domain.ports.changes import Change, ChangeFeed, FeedItem, HistoryLost
 from domain.ports.observers import UpdateObserver
 from domain.turns import Turn
 from metrics.series import Metrics
@@ -20,11 +20,11 @@ class ObservedFeed:
         self._feed = feed
         self._metrics = metrics
 
-    async def follow(self) -> AsyncIterator[Change | HistoryLost | None]:
+    async def follow(self) -> AsyncIterator[FeedItem | None]:
         async for change in self._feed.follow():
             if isinstance(change, HistoryLost):
                 self._metrics.feed_losses.inc()
-            elif change is not None and change.written_at is not None:
+            elif isinstance(change, Change) and change.written_at is not None:
                 _observe_age(self._metrics.feed_lag, change.written_at)
             yield change
 

@@ -26,6 +26,11 @@ TokenAlgorithm = Literal[
 ]
 """Algorithms with a private key: those who can verify a signature cannot make one."""
 
+FeedPartitions = Annotated[
+    Literal[1, 32, 1024, 32768],
+    BeforeValidator(lambda given: int(given) if str(given).isdecimal() else given),
+]
+
 _KEY = re.compile(r"[!-~]+")
 
 

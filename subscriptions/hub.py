@@ -32,7 +32,8 @@ from domain.ids import (
     conversation_of_turn,
     parse_turn_id,
 )
-from domain.ports.changes import Change, ChangedKind, ChangeFeed, HistoryLost
+from domain.partitions import FollowedPartitions
+from domain.ports.changes import ChangedKind, ChangeFeed, FeedItem, HistoryLost, Reached
 from domain.ports.observers import Unobserved, UpdateObserver
 from domain.retries import RetryPolicy
 from domain.turns import Turn
@@ -107,8 +108,12 @@ class Hub:
         find_accounts: FindAccounts | None = None,
         *,
         observer: UpdateObserver | None = None,
+        partitions: FollowedPartitions | None = None,
     ) -> None:
-        """`find_accounts` is only needed if `call_when_deleted` is called."""
+        """`find_accounts` is only needed if `call_when_deleted` is called. `partitions`: those of
+        the feed, if it is divided.
+        """
+        self._partitions = partitions = partitions or FollowedPartitions(1)
         self._feed = feed
         self._find_accounts = find_accounts
         self._history_lost = asyncio.Event()
@@ -116,13 +121,15 @@ class Hub:
         self._cursors = cursors
         self._channels: dict[ConversationId, TurnChannel] = {}
         self._listeners: dict[str, set[Listener]] = {}
-        self._when_deleted = Callbacks[ViewerId]()
+        self._when_deleted = Callbacks[ViewerId](
+            when_first=partitions.add, when_none=partitions.remove
+        )
         self._changed: dict[TurnId, tuple[ClusterTime, Turn]] = {}
         self._pushed = 0
         self._work = asyncio.Event()
         self._opened = asyncio.Event()
         self.newest: ClusterTime | None = None
-        """The time of the newest change that the feed has brought."""
+        """Until when the feed has brought all changes that have subscribers."""
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[None]:
@@ -152,6 +159,7 @@ class Hub:
         channel = self._channels.get(conversation_id)
         if channel is None:
             channel = self._channels[conversation_id] = TurnChannel(conversation_id, self._cursors)
+            self._partitions.add(conversation_id)
         subscriber = Subscriber(channel)
         channel.subscribers.add(subscriber)
         try:
@@ -161,6 +169,7 @@ class Hub:
             subscriber.receive = None
             if not channel.subscribers:
                 del self._channels[conversation_id]
+                self._partitions.remove(conversation_id)
 
     @contextmanager
     def listen(self, subject: Subject) -> Iterator[Listener]:
@@ -168,14 +177,17 @@ class Hub:
         or a share.
         """
         listener = Listener()
-        self._listeners.setdefault(subject, set()).add(listener)
+        listeners = self._listeners.setdefault(subject, set())
+        listeners.add(listener)
+        if len(listeners) == 1:
+            self._partitions.add(subject)
         try:
             yield listener
         finally:
-            listeners = self._listeners[subject]
             listeners.discard(listener)
             if not listeners:
                 del self._listeners[subject]
+                self._partitions.remove(subject)
 
     def call_when_deleted(
         self, viewer_id: ViewerId, callback: Callable[[], None]
@@ -202,7 +214,7 @@ class Hub:
                 log.exception("change feed failed")
             await asyncio.sleep(_PAUSE_SECONDS)
 
-    def _route(self, change: Change | HistoryLost | None) -> None:
+    def _route(self, change: FeedItem | None) -> None:
         if change is None:
             if self._opened.is_set():
                 # Another feed has opened: changes before that may have been missed.
@@ -213,7 +225,10 @@ class Hub:
             log.warning("history lost, subscribers read the present state")
             self._fall_behind()
             return
-        self.newest = change.cluster_time
+        if self.newest is None or change.cluster_time > self.newest:
+            self.newest = change.cluster_time  # a feed may bring changes again
+        if isinstance(change, Reached):
+            return
         if change.kind is ChangedKind.TURN:
             turn_id = parse_turn_id(change.id)
             # Of one that is deleted, nothing is sent here: with its conversation, the subscription
@@ -276,7 +291,7 @@ class Hub:
                 try:
                     await self._give_out(batch)
                 except Exception:
-                    log.exception("changed turns could not be given out")
+                    log.exception("updates could not be made")
                     self._fall_behind()
                     await asyncio.sleep(_PAUSE_SECONDS)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import structlog
 
@@ -38,9 +38,7 @@ class SharedTurnUpdates:
     hub: Hub
     updates: TurnUpdates
     shares: ShareService
-    _shown: WeakKeyDictionary[TurnUpdate, dict[ShareScope, TurnUpdate]] = field(
-        default_factory=WeakKeyDictionary
-    )
+    _views: WeakValueDictionary[ShareScope, "_View"] = field(default_factory=WeakValueDictionary)
     _watches: dict[ShareId, "_Watch"] = field(default_factory=dict)
 
     async def of(self, token: str, *, after: str | None = None) -> AsyncGenerator[TurnUpdate, None]:
@@ -49,6 +47,7 @@ class SharedTurnUpdates:
         Raise NotFound where it has ended, InvalidCursor as `turnUpdated`.
         """
         share = await self._find(token)
+        view = self._view_of(share.scope)
         updates = self.updates.of(
             Viewer(share.owner_id),
             share.conversation_id,
@@ -57,7 +56,7 @@ class SharedTurnUpdates:
         )
         async with aclosing(updates):
             async for update in updates:
-                yield self._show(update, share.scope)
+                yield view.of(update)
 
     async def deliver(
         self, token: str, *, after: str | None = None, to: Receiver[TurnUpdate]
@@ -68,7 +67,7 @@ class SharedTurnUpdates:
             Viewer(share.owner_id),
             share.conversation_id,
             after=after,
-            to=_Showing(to, partial(self._show, scope=share.scope)),
+            to=_Showing(to, self._view_of(share.scope)),
             ended_by=partial(self._watch, share),
         )
 
@@ -78,12 +77,12 @@ class SharedTurnUpdates:
             raise NotFound("The share has ended or was revoked.")
         return share
 
-    def _show(self, update: TurnUpdate, scope: ShareScope) -> TurnUpdate:
-        """The update as it is shown: the same object for all that are given the same update."""
-        shown = self._shown.setdefault(update, {})
-        if scope not in shown:
-            shown[scope] = show_update(update, scope)
-        return shown[scope]
+    def _view_of(self, scope: ShareScope) -> "_View":
+        """The same for all readers of the scope: none of them has to look it up for an update."""
+        view = self._views.get(scope)
+        if view is None:
+            view = self._views[scope] = _View(scope)
+        return view
 
     @contextmanager
     def _watch(self, share: Share, end: Callable[[], None]) -> Iterator[None]:
@@ -103,14 +102,31 @@ class SharedTurnUpdates:
                 del self._watches[share.id]
 
 
+class _View:
+    """What is shown in one scope."""
+
+    __slots__ = ("__weakref__", "_scope", "_shown")
+
+    def __init__(self, scope: ShareScope) -> None:
+        self._scope = scope
+        self._shown: WeakKeyDictionary[TurnUpdate, TurnUpdate] = WeakKeyDictionary()
+
+    def of(self, update: TurnUpdate) -> TurnUpdate:
+        """The update as it is shown: the same object for all that are given the same update."""
+        shown = self._shown.get(update)
+        if shown is None:
+            shown = self._shown[update] = show_update(update, self._scope)
+        return shown
+
+
 class _Showing:
     """Receives updates, and passes on what is shown of them."""
 
     __slots__ = ("_show", "_to", "ready")
 
-    def __init__(self, to: Receiver[TurnUpdate], show: Callable[[TurnUpdate], TurnUpdate]) -> None:
+    def __init__(self, to: Receiver[TurnUpdate], view: _View) -> None:
         self._to = to
-        self._show = show
+        self._show = view.of
         self.ready = to.ready
 
     def take(self, item: TurnUpdate) -> bool:

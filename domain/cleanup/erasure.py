@@ -25,7 +25,7 @@ from domain.ports.posts import PostRepository
 log = logging.getLogger(__name__)
 
 LEASE: Final = timedelta(seconds=15)
-_LOOK_SECONDS: Final = 4.0
+_LOOK_SECONDS: Final = 10.0
 _ANSWER_SECONDS: Final = 6.0
 """How long the request waits, which is less than an operation may take. The rest is
 done after it.
@@ -37,6 +37,7 @@ class ViewerEraser:
     def __init__(
         self,
         erasures: ErasureRepository,
+        *,
         outputs: OutputRepository,
         conversations: ConversationRepository,
         posts: PostRepository,

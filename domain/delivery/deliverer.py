@@ -76,7 +76,9 @@ class Deliverer:
                     pass  # The slot is free, and only this task takes slots.
                 held = await self._take(failing=failing)
                 if held is None:
-                    await asyncio.sleep(self._rules.idle_seconds * uniform(0.75, 1.25))
+                    rules = self._rules
+                    idle = rules.failing_idle_seconds if failing else rules.idle_seconds
+                    await asyncio.sleep(idle * uniform(0.75, 1.25))
                     continue
                 await slots.acquire()
                 task = asyncio.create_task(self._deliver(held), name=f"deliveries to {held.id}")

@@ -106,7 +106,7 @@ class ArchiveReader:
             self._archive = zipfile.ZipFile(_Incoming(read, byte_size))
             self._entries = {one.filename: one for one in self._archive.infolist()}
             if len(self._entries) != len(self._archive.infolist()):
-                raise NotAnExport("The file has two entries of one name.")
+                raise NotAnExport("The file has two entries with the same name.")
             self._check_entries(byte_size)
         except (*_BROKEN, UnicodeError) as error:
             raise NotAnExport("The file is not a complete ZIP.") from error
@@ -131,7 +131,7 @@ class ArchiveReader:
         except _BROKEN as error:
             raise NotAnExport(f"{name} cannot be read.") from error
         if len(data) != entry.file_size:
-            raise NotAnExport(f"{name} is not as large as it says.")
+            raise NotAnExport(f"{name} does not have its declared size.")
         return data
 
     def _check_entries(self, byte_size: int) -> None:
@@ -155,7 +155,7 @@ class ArchiveReader:
         if in_json > _MAX_ALL_JSON_BYTES:
             raise NotAnExport("The file has more turns and images than can be read.")
         if stored > byte_size:
-            raise NotAnExport("The file has entries that lie one over the other.")
+            raise NotAnExport("The file has entries that overlap.")
 
 
 _BROKEN: Final = (

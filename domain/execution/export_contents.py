@@ -20,6 +20,7 @@ class ExportContents:
         self,
         images: ImageRepository,
         objects: ArchiveStore,
+        *,
         writer: ArchiveWriter,
         owner_id: ViewerId,
     ) -> None:

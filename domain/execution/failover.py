@@ -8,7 +8,7 @@ import logging
 import math
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Final, Generic, Protocol, TypeVar
@@ -64,7 +64,7 @@ class Failover(ABC, Generic[AnyRoute, Answer]):
         self.progress = progress
         self.clock = Clock(claim)
         self.facts = {"output_id": claim.output.id, "model": claim.output.model_id}
-        self.move_to: Callable[[str], bool] = lambda _: True
+        self.move_to: Callable[[str], Awaitable[bool]] | None = None
         """Decides whether this run may move to another provider, and reserves room there."""
 
     @abstractmethod
@@ -115,7 +115,7 @@ class Failover(ABC, Generic[AnyRoute, Answer]):
         failures: list[GenerationFailed] = []
         for route in self.routes_of(observer):
             if failures:
-                if self.progress.hand_over or not self.move_to(route.provider):
+                if not await self._may_move_to(route.provider):
                     if not any(isinstance(one, NotSubmitted) for one in failures):
                         # There may be room later: that one provider refuses the key does not end
                         # the output.
@@ -136,6 +136,11 @@ class Failover(ABC, Generic[AnyRoute, Answer]):
         if not failures:
             raise self._failure_without_routes()
         raise _soonest(failures)
+
+    async def _may_move_to(self, provider: str) -> bool:
+        if self.progress.hand_over:
+            return False
+        return self.move_to is None or await self.move_to(provider)
 
     async def ask_only(self, observer: RunReporter) -> Answer:
         """Ask for the only run of a claim. Raise TryLater if it is worth claiming the

@@ -107,7 +107,11 @@ class ImageRuns(Failover[ImageModel, Delivery]):
                 for route in others
                 if self.may_ask(route)
                 and may_take_over(
-                    route, planned, claim.parent, claim.output, image_count=image_count
+                    route,
+                    planned,
+                    parent=claim.parent,
+                    output=claim.output,
+                    image_count=image_count,
                 )
             ),
         ]

@@ -72,7 +72,7 @@ class Importer(JobRunner[Import]):
             export = await check_export(self._objects, job, byte_size=byte_size, with_files=False)
             images = await self._make_images(claim, export)
             conversations = [
-                await self._make_turns(claim, export, one, images)
+                await self._make_turns(claim, export, conversation=one, images=images)
                 for one in export.manifest.conversations
             ]
             await self._make_posts(claim, export, images)
@@ -174,6 +174,7 @@ class Importer(JobRunner[Import]):
         self,
         claim: JobClaim[Import],
         export: CheckedExport,
+        *,
         conversation: ImportedConversation,
         images: Mapping[ImageId, Image],
     ) -> tuple[Conversation, str]:

@@ -6,7 +6,7 @@ here the claim is renewed, and ended or given back in every case.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -131,17 +131,24 @@ class OutputRun:
         self._facts = self._work.facts
         self.queued: Sequence[OutputId] = ()
         """Outputs that may run now that this one has landed."""
+        self._is_left = False
 
     @property
     def may_be_cut(self) -> bool:
         """Whether cancelling the task loses no answer that may have been billed."""
         return not self._progress.answer_is_awaited
 
+    @property
+    def continues(self) -> bool:
+        """Whether its provider works on, and another worker has to continue it."""
+        runs = [one.run for one in self._progress.runs]
+        return self._is_left and any(run.job is not None and not run.landed for run in runs)
+
     def hand_over(self) -> None:
         """Leave the jobs to another process as soon as the provider has accepted them."""
         self._progress.hand_over = True
 
-    def ask_before_moving(self, move_to: Callable[[str], bool]) -> None:
+    def ask_before_moving(self, move_to: Callable[[str], Awaitable[bool]]) -> None:
         """Called before another provider is asked: whether the run may move there."""
         self._work.move_to = move_to
 
@@ -179,13 +186,15 @@ class OutputRun:
                 await asyncio.wait_for(self._let_go(), LETTING_GO_SECONDS)
             raise
         except HandedOver:
+            self._is_left = True
             with suppress(Overloaded):
                 await self._claims.give_back(self._claim)
             outcome = "handed over"
         except LeaseLost:
-            outcome = "lost to another worker, or over"
+            outcome = "lost to another worker, or ended"
             await self._cancel_jobs_if_abandoned()
         except Overloaded:
+            self._is_left = True
             outcome = "left for the sweeper: the database is away"
         finally:
             await self._work.clear_away()
@@ -240,7 +249,9 @@ class OutputRun:
             log.warning("outcome unknown", extra=self._facts)
             error = GenerationError(GenerationErrorCode.OUTCOME_UNKNOWN, retryable=True)
             await self._claims.fail(self._claim, error)
-        elif not await self._claims.give_back(self._claim):
+            return
+        self._is_left = await self._claims.give_back(self._claim)
+        if not self._is_left:
             await self._cancel_jobs_if_abandoned()
 
     async def _cancel_jobs_if_abandoned(self) -> None:

@@ -59,7 +59,7 @@ class PartsReader:
             for one in facts.list("outputs", most=_MAX_OUTPUTS)
         )
         if not outputs or len({one.slot for one in outputs}) != len(outputs):
-            raise NotAnExport("There are no outputs, or two of one slot.")
+            raise NotAnExport("A turn or post has no outputs, or two in the same slot.")
         if sum(one.chosen for one in outputs) > 1:
             raise NotAnExport("Two outputs are chosen.")
         return outputs

@@ -23,6 +23,11 @@ class AccountRepository(Protocol):
     async def grant(self, viewer_id: ViewerId, credits: int, *, key: str) -> Account | None:
         """Add credits; None if the viewer has already been granted credits under this key."""
 
+    async def set_daily_limit(self, viewer_id: ViewerId, credits: int | None) -> bool:
+        """Limit what the viewer can spend on one day, or remove the limit. Return False if there is
+        no account.
+        """
+
     async def list_days(self, viewer_id: ViewerId, *, limit: int) -> Sequence[CreditsOfDay]:
         """The movements of each day that has any, the latest day first."""
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 from domain.changes import ClusterTime
 from domain.turns import Turn
@@ -43,8 +43,18 @@ class HistoryLost:
     """Changes may have been missed: everything that has subscribers has to be read again."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """Every change until this time has been brought, or concerns nobody here."""
+
+    cluster_time: ClusterTime
+
+
+FeedItem: TypeAlias = Change | HistoryLost | Reached
+
+
 class ChangeFeed(Protocol):
-    def follow(self) -> AsyncIterator[Change | HistoryLost | None]:
+    def follow(self) -> AsyncIterator[FeedItem | None]:
         """Every change from now on, in the database's order, across interruptions.
 
         The first item is None, and says that the feed is open: what is read afterwards is at least

@@ -10,12 +10,12 @@ from typing import Protocol
 
 from domain.albums import Album
 from domain.captions import CaptionDelivery
-from domain.claims import Claim, Waiting
+from domain.claims import Claim, Permit, Waiting
 from domain.conversations import Conversation
 from domain.ids import ImageId, ModelId, OutputId, ViewerId
 from domain.images import ImageRecord
 from domain.jobs import AnyJob, Export, Import, JobClaim, TakenBack
-from domain.outputs import GenerationError, Preview, Report, Run
+from domain.outputs import GenerationError, Output, Preview, Report, Run
 from domain.posts import Post
 from domain.turns import Turn
 
@@ -136,6 +136,38 @@ class ClaimRepository(Protocol):
         """
 
 
+class PermitRepository(Protocol):
+    """The permits of providers that take only so many runs from all processes together. They are
+    leased, by the database's clock.
+    """
+
+    async def take(
+        self,
+        provider: str,
+        output_id: OutputId,
+        attempt: int,
+        *,
+        at_most: int,
+        lease: timedelta,
+        is_begun: bool,
+        expired: bool,
+    ) -> Permit | None:
+        """Take one of `at_most` permits, or return None if all are held.
+
+        If the attempt `is_begun`, and the permit of the process that has begun it is over, take
+        that one. With `expired`, others that have been over for a while are free too.
+        """
+
+    async def renew(self, permits: Collection[Permit], *, lease: timedelta) -> None:
+        """Hold them for longer, except those that somebody else has taken meanwhile."""
+
+    async def give_back(self, permit: Permit, *, continues: bool) -> None:
+        """`continues`: for a while, only the process that continues its attempt can take it."""
+
+    async def is_free(self, provider: str, *, at_most: int) -> bool:
+        """Whether any has been given back."""
+
+
 class JobRepository(Protocol[AnyJob]):
     """Claims jobs as outputs are claimed: once another process has claimed a job, or it is deleted,
     every write of the earlier claim does nothing and returns False.
@@ -160,6 +192,9 @@ class JobRepository(Protocol[AnyJob]):
         self, claim: JobClaim[AnyJob], *, progress: float | None, lease: timedelta
     ) -> bool: ...
 
+    async def expect_bytes(self, claim: JobClaim[AnyJob], keys: Sequence[str]) -> bool:
+        """Remember the keys of bytes that are about to be written, until records refer to them."""
+
     async def fail(
         self, claim: JobClaim[AnyJob], error: GenerationError, *, kept: timedelta
     ) -> bool: ...
@@ -172,11 +207,6 @@ class ExportRepository(JobRepository[Export], Protocol):
 
 
 class ImportRepository(JobRepository[Import], Protocol):
-    async def expect_bytes(self, claim: JobClaim[Import], keys: Sequence[str]) -> bool:
-        """Remember the keys of bytes that are about to be written, until the next records are
-        added.
-        """
-
     async def add_images(self, claim: JobClaim[Import], records: Sequence[ImageRecord]) -> bool: ...
 
     async def add_turns(self, claim: JobClaim[Import], turns: Sequence[Turn]) -> bool:
@@ -246,8 +276,10 @@ class ModelAvailabilityRepository(Protocol):
 class HintQueue(Protocol):
     """Notifies workers of waiting outputs: a hint, not a promise. The sweeper finds the rest."""
 
-    def enqueue(self, viewer_id: ViewerId, output_ids: Iterable[OutputId]) -> None:
-        """Notify a worker of these outputs of the viewer. Never waits and never fails."""
+    def enqueue_written(self, viewer_id: ViewerId, outputs: Iterable[Output]) -> None:
+        """Notify a worker of these outputs of the viewer, as they have just been written: a worker
+        in this process reads them no more. Never waits and never fails.
+        """
 
     def recall(self, output_ids: Iterable[OutputId]) -> None:
         """Stop the runs of these outputs in this process. Other workers notice when they renew

@@ -71,7 +71,12 @@ class ArchiveStore(ObjectStore, Protocol):
 
     async def put_parts(self, key: str, parts: AsyncIterator[bytes]) -> None:
         """As `put`, for an object that is not entirely in memory. What the parts raise is raised,
-        and nothing is kept.
+        and nothing is kept. Nobody else may store this object at the same time.
+        """
+
+    async def delete_parts(self, key: str) -> None:
+        """Delete an object, and what a process that was killed has stored of it part by part. If
+        one is still storing it, that fails.
         """
 
     async def size(self, key: str) -> int:

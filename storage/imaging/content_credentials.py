@@ -52,7 +52,7 @@ class ContentCredentials:
         try:
             self._algorithm = _algorithm_of(key)
             self._signed(
-                _TINY_PNG, "image/png", _created(DigitalSourceType.TRAINED_ALGORITHMIC_MEDIA)
+                _TINY_PNG, "image/png", action=_created(DigitalSourceType.TRAINED_ALGORITHMIC_MEDIA)
             )
         except (ValueError, TypeError, c2pa.C2paError) as error:
             raise CredentialsError(f"this certificate and key cannot sign: {error}") from error
@@ -75,14 +75,21 @@ class ContentCredentials:
         signature.
         """
         try:
-            data = self._signed(rendition.data, rendition.content_type, _created(source), delivered)
+            data = self._signed(
+                rendition.data, rendition.content_type, action=_created(source), delivered=delivered
+            )
         except self._c2pa.C2paError as error:
             log.warning("image not signed", extra={"error": str(error)})
             return None
         return replace(rendition, data=data)
 
     def _signed(
-        self, data: bytes, content_type: str, action: dict[str, Any], delivered: bytes | None = None
+        self,
+        data: bytes,
+        content_type: str,
+        *,
+        action: dict[str, Any],
+        delivered: bytes | None = None,
     ) -> bytes:
         c2pa = self._c2pa
         if delivered is not None:

@@ -52,7 +52,7 @@ def compare(
 
 
 def put_back(
-    base: Image.Image, edited: Image.Image, mask: Image.Image, alignment: Alignment
+    base: Image.Image, edited: Image.Image, *, mask: Image.Image, alignment: Alignment
 ) -> Image.Image:
     """The base where the mask is 0, pixel for pixel; the edited image, aligned, where it is 255.
 
@@ -71,13 +71,14 @@ def put_back(
         return base
     for top in range(first, end, _ROWS_AT_ONCE):
         rows = (left, top, right, min(end, top + _ROWS_AT_ONCE))
-        base.paste(_piece(edited, alignment, rows, base.size), rows, mask.crop(rows))
+        base.paste(_piece(edited, alignment, box=rows, base=base.size), rows, mask.crop(rows))
     return base
 
 
 def _piece(
     edited: Image.Image,
     alignment: Alignment,
+    *,
     box: tuple[int, int, int, int],
     base: tuple[int, int],
 ) -> Image.Image:
@@ -131,7 +132,7 @@ def _placed(base: Image.Image, edited: Image.Image, alignment: Alignment) -> Ima
     """The edited image in the base's frame, filled up with the base where it shows nothing."""
     placed, box = base.copy(), alignment.covered(base.size)
     if box[0] < box[2] and box[1] < box[3]:
-        placed.paste(_piece(edited, alignment, box, base.size), box)
+        placed.paste(_piece(edited, alignment, box=box, base=base.size), box)
     return placed
 
 

@@ -49,7 +49,7 @@ TOO_LARGE: Final = "This image needs too much memory to decode."
 DAMAGED: Final = "This file is damaged or cannot be decoded."
 MOVES: Final = "Animated images are not supported. Upload a still image."
 WRONG_SIZE: Final = (
-    f"A picture may have up to {MAX_PIXELS // 1_000_000} megapixels, "
+    f"An image may have up to {MAX_PIXELS // 1_000_000} megapixels, "
     f"and sides of {MIN_SIDE} to {MAX_SIDE:,} pixels."
 )
 

@@ -110,7 +110,7 @@ class ThreadedImageProcessor:
             frame = read_mask(mask_file, picture.size, feather=feather)
             made = decode_upright(edited_file)
             drift, alignment = compare(picture, made, frame)
-            result = put_back(picture, made, frame, alignment)
+            result = put_back(picture, made, mask=frame, alignment=alignment)
             del picture, made, frame
             processed = self._marked(
                 keep_losslessly(result, content_type),

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
+from math import inf
 from typing import Final
 
 from pymongo import ReturnDocument
@@ -63,7 +64,9 @@ class MongoAccountRepository:
         found = await self._database.accounts.find_one({"_id": viewer_id})
         if found is not None and "erasure" in found:
             raise ViewerBeingDeleted
-        return read_account(found) if found else None
+        if found is None:
+            return None
+        return read_account(found, spent_today=await _spent_today(self._database, found))
 
     async def grant(self, viewer_id: ViewerId, credits: int, *, key: str) -> Account | None:
         return await self._add(viewer_id, credits, key=f"by {key}")
@@ -88,6 +91,11 @@ class MongoAccountRepository:
 
         added = await self._database.transact(work, account=viewer_id)
         return None if isinstance(added, Conflict) else added.result
+
+    async def set_daily_limit(self, viewer_id: ViewerId, credits: int | None) -> bool:
+        change = {"$unset" if credits is None else "$set": {"dailyLimit": credits or 0}}
+        limited = await self._database.accounts.update_one({"_id": viewer_id}, change)
+        return limited.matched_count > 0
 
     async def list_days(self, viewer_id: ViewerId, *, limit: int) -> Sequence[CreditsOfDay]:
         stages: list[Document] = [{"$match": {"ownerId": viewer_id}}, *_BY_DAY, {"$limit": limit}]
@@ -180,11 +188,27 @@ async def reserve_credits(
             {"$lte": ["$activeOutputs", max_active - len(movements)]},
         ]
     }
-    held = await transaction.accounts.update_one(
+    account = await transaction.accounts.find_one_and_update(
         {"_id": owner_id, "$expr": within_limits, **NOT_ERASED}, _increments(movements)
     )
-    if held.matched_count == 0:
+    # Of two transactions at once, the later one is repeated, and sees what the other has reserved.
+    if account is None or (await _spent_today(transaction, account) or 0) > account.get(
+        "dailyLimit", inf
+    ):
         raise Abort(Conflict.LIMIT_REACHED)
+
+
+async def _spent_today(collections: Database | Transaction, account: Document) -> int | None:
+    """What of the viewer's credits was reserved today and is not free again. None where there is
+    no limit.
+    """
+    if "dailyLimit" not in account:
+        return None
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    lines = {"ownerId": account["_id"], "createdAt": {"$gte": today}}
+    found = await collections.ledger.aggregate([{"$match": lines}, *_SPENT])
+    sums = await found.to_list()
+    return int(sums[0]["spent"]) if sums else 0
 
 
 def settlements(parent: Document, outputs: Sequence[Document]) -> list[Movement]:
@@ -228,12 +252,14 @@ def _increments(movements: Sequence[Movement]) -> Document:
     return {"$inc": {**sums, "version": 1}}
 
 
-def read_account(document: Document) -> Account:
+def read_account(document: Document, *, spent_today: int | None = None) -> Account:
     return Account(
         viewer_id=document["_id"],
         balance=document["balance"],
         reserved=document["reserved"],
         active_outputs=document["activeOutputs"],
+        daily_limit=document.get("dailyLimit"),
+        spent_today=spent_today,
     )
 
 
@@ -241,6 +267,10 @@ def _sum_of(kind: MovementKind, amount: Document | str) -> Document:
     return {"$sum": {"$cond": [{"$eq": ["$kind", kind.value]}, amount, 0]}}
 
 
+_RELEASED: Final[Document] = {
+    # Of a charge, the balance falls by less than what is not reserved any more.
+    "$sum": {"$cond": [{"$lt": ["$reserved", 0]}, {"$subtract": ["$balance", "$reserved"]}, 0]}
+}
 _BY_DAY: Final[list[Document]] = [
     {
         "$group": {
@@ -248,22 +278,27 @@ _BY_DAY: Final[list[Document]] = [
             "granted": _sum_of(MovementKind.GRANT, "$balance"),
             "reserved": _sum_of(MovementKind.RESERVE, "$reserved"),
             "charged": _sum_of(MovementKind.CAPTURE, {"$multiply": ["$balance", -1]}),
-            # The part of a charge that comes out of what is reserved does not change the available
-            # balance.
-            "released": {
-                "$sum": {
-                    "$cond": [
-                        {"$lt": ["$reserved", 0]},
-                        {"$subtract": ["$balance", "$reserved"]},
-                        0,
-                    ]
-                }
-            },
+            "released": _RELEASED,
         }
     },
     {"$sort": {"_id": -1}},
 ]
 """A viewer's ledger entries, summed up by day, the latest day first."""
+
+_SPENT: Final[list[Document]] = [
+    {
+        "$group": {
+            # The cause: a line's id without the kind of its movement.
+            "_id": {"$slice": [{"$split": ["$_id", " "]}, 2]},
+            "reserved": _sum_of(MovementKind.RESERVE, "$reserved"),
+            "released": _RELEASED,
+        }
+    },
+    # What was reserved on another day has been counted there.
+    {"$match": {"reserved": {"$gt": 0}}},
+    {"$group": {"_id": None, "spent": {"$sum": {"$subtract": ["$reserved", "$released"]}}}},
+]
+"""Of lines of the ledger of one viewer."""
 
 _UNFINISHED: Final[list[Document]] = [
     {"$match": {"status": UNFINISHED_PARENT}},

@@ -100,7 +100,12 @@ class MongoBranchRepository:
             builders = await _find_builders(transaction, viewer_id, turn)
             if builders:
                 return KeptTurn(builders)
-            await _take_out(transaction, viewer_id, conversation_id, turn["turnIndex"])
+            await _take_out(
+                transaction,
+                viewer_id,
+                conversation_id=conversation_id,
+                turn_index=turn["turnIndex"],
+            )
             return await delete_parents(
                 transaction,
                 viewer_id,
@@ -168,7 +173,11 @@ async def _find_waiting_for(
 
 
 async def _take_out(
-    transaction: Transaction, viewer_id: ViewerId, conversation_id: ConversationId, turn_index: int
+    transaction: Transaction,
+    viewer_id: ViewerId,
+    *,
+    conversation_id: ConversationId,
+    turn_index: int,
 ) -> None:
     """Update the conversation for the deletion of a turn, which still exists. Its search words are
     those of the turns that stay.

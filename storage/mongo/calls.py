@@ -82,7 +82,9 @@ class Calls:
             self._observer.call_ended(repository, perf_counter() - began_at, failure)
             raise
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        task = asyncio.create_task(self._answer(answer, work, repository, began_at))
+        task = asyncio.create_task(
+            self._answer(answer, work, repository=repository, began_at=began_at)
+        )
         self._under_way.add(task)
         task.add_done_callback(self._ended)
         return await answer
@@ -103,6 +105,7 @@ class Calls:
         self,
         answer: "asyncio.Future[Result]",
         work: Callable[[], Coroutine[Any, Any, Result]],
+        *,
         repository: str,
         began_at: float,
     ) -> None:

@@ -200,6 +200,7 @@ INDEXES: Final[dict[str, list[IndexModel]]] = {
     "chores": [],
     "stores": [IndexModel("foundAt", expireAfterSeconds=ABILITIES_SECONDS)],
     "withdrawals": [IndexModel("createdAt", expireAfterSeconds=WITHDRAWN_SECONDS)],
+    "permits": [IndexModel([("provider", ASCENDING), ("leaseUntil", ASCENDING)])],
 }
 RETIRED_INDEXES: Final = {"exports": ["expiresAt_1"], "trash": ["until_1"]}
 """Retired indexes, by name. By them the database deleted records, but not their bytes."""
@@ -313,6 +314,10 @@ class Collections(ABC, Generic[Collection]):
     @property
     def withdrawals(self) -> Collection:
         return self.collection("withdrawals")
+
+    @property
+    def permits(self) -> Collection:
+        return self.collection("permits")
 
 
 def over_all_parents(stages: list[Document]) -> list[Document]:

@@ -21,6 +21,7 @@ from storage.mongo.collections import Document
 from storage.mongo.database import Committed, Database, cluster_time_of, repository
 from storage.mongo.idempotency import use_key
 from storage.mongo.images import hold_images, image_document, image_keys, read_image
+from storage.mongo.jobs import EXPORT_KEYS, export_keys
 from storage.mongo.model_stats import count_asked
 from storage.mongo.pages import beyond, read_page
 from storage.mongo.parents import delete_parents
@@ -218,7 +219,7 @@ class MongoConversationRepository:
                 images = await transaction.images.find(own_images).to_list()
             of_it = {"ownerId": viewer_id, "conversationId": conversation_id}
             await transaction.shares.delete_many(of_it)
-            exports = await transaction.exports.find(of_it, {"key": 1}).to_list()
+            exports = await transaction.exports.find(of_it, EXPORT_KEYS).to_list()
             await transaction.exports.delete_many(of_it)
             keys = await delete_parents(
                 transaction,
@@ -228,11 +229,11 @@ class MongoConversationRepository:
                 besides=conversation_id,
                 keep_images=keep_images,
             )
-            keys += [export["key"] for export in exports if export["key"]]
+            keys += [key for export in exports for key in export_keys(export)]
             if restorable_for is not None:
                 left = set(await transaction.images.distinct("_id", own_images))
                 gone = [image for image in images if image["_id"] not in left]
-                await put_aside(transaction, deleted, turns, gone, keep=restorable_for)
+                await put_aside(transaction, deleted, turns=turns, images=gone, keep=restorable_for)
                 needed = {key for image in gone for key in image_keys(image)}
                 keys = [key for key in keys if key not in needed]
             return keys

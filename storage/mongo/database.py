@@ -52,7 +52,7 @@ unknown.
 CLOSE_SECONDS: Final = 1
 FEED_SILENCE_SECONDS: Final = 8
 """After this time an unanswered read of the change stream is given up. A quiet stream answers every
-second.
+three seconds.
 """
 SHOWN: Final = CodecOptions[Document](tz_aware=False)
 """For documents that are only shown: times without a zone take half the time to decode."""
@@ -166,27 +166,7 @@ async def open_database(
     cannot be reached for `start_seconds`.
     """
     observer = observer or Unobserved()
-    options: Document = {
-        "appname": "darkroom",
-        "tz_aware": True,
-        "serverSelectionTimeoutMS": SELECTION_SECONDS * 1000,
-        "connectTimeoutMS": 5_000,
-        "retryWrites": True,
-        "retryReads": True,
-    }
-    client: AsyncMongoClient[Document] = AsyncMongoClient(
-        uri,
-        timeoutMS=COMMAND_SECONDS * 1000,
-        waitQueueTimeoutMS=2_000,
-        maxPoolSize=100,
-        **options,
-    )
-    feed_client: AsyncMongoClient[RawBSONDocument] = AsyncMongoClient(
-        uri,
-        maxPoolSize=4,
-        socketTimeoutMS=FEED_SILENCE_SECONDS * 1000,
-        **options,
-    )
+    client, feed_client = _make_clients(uri)
     try:
         commands = client.get_database(
             name,
@@ -211,6 +191,34 @@ async def open_database(
         for one in (feed_client, client):
             with pymongo.timeout(CLOSE_SECONDS):
                 await one.close()
+
+
+def _make_clients(
+    uri: str,
+) -> tuple[AsyncMongoClient[Document], AsyncMongoClient[RawBSONDocument]]:
+    """A client for commands and one for the change feed, neither of them connected yet."""
+    options: Document = {
+        "appname": "darkroom",
+        "tz_aware": True,
+        "serverSelectionTimeoutMS": SELECTION_SECONDS * 1000,
+        "connectTimeoutMS": 5_000,
+        "retryWrites": True,
+        "retryReads": True,
+    }
+    client: AsyncMongoClient[Document] = AsyncMongoClient(
+        uri,
+        timeoutMS=COMMAND_SECONDS * 1000,
+        waitQueueTimeoutMS=2_000,
+        maxPoolSize=100,
+        **options,
+    )
+    feed_client: AsyncMongoClient[RawBSONDocument] = AsyncMongoClient(
+        uri,
+        maxPoolSize=8,
+        socketTimeoutMS=FEED_SILENCE_SECONDS * 1000,
+        **options,
+    )
+    return client, feed_client
 
 
 async def _prepare(commands: AsyncDatabase[Document]) -> None:

@@ -26,6 +26,7 @@ from storage.mongo.collections import PARENTS, Document
 from storage.mongo.database import Database, repository
 from storage.mongo.idempotency import records_of
 from storage.mongo.images import image_keys
+from storage.mongo.jobs import EXPORT_KEYS, export_keys
 from storage.mongo.output_rules import from_now
 from storage.mongo.transaction import Transaction
 
@@ -128,8 +129,8 @@ class MongoErasureRepository:
         await self._database.images.delete_many(_among(viewer_id, ids))
 
     async def list_exports(self, viewer_id: ViewerId) -> Mapping[ExportId, Sequence[str]]:
-        found = self._database.exports.find({"ownerId": viewer_id}, {"key": 1})
-        return {one["_id"]: [one["key"]] if one["key"] else [] async for one in found}
+        found = self._database.exports.find({"ownerId": viewer_id}, EXPORT_KEYS)
+        return {one["_id"]: export_keys(one) async for one in found}
 
     async def delete_imports(self, viewer_id: ViewerId) -> None:
         await self._database.imports.delete_many({"ownerId": viewer_id})

@@ -48,9 +48,6 @@ class MongoImportRepository(MongoJobRepository[Import]):
     _name = "imports"
     _takes_back = True
 
-    async def expect_bytes(self, claim: JobClaim[Import], keys: Sequence[str]) -> bool:
-        return await self._write(claim, [{"$set": {"keysLeft": list(keys)}}])
-
     async def add_images(self, claim: JobClaim[Import], records: Sequence[ImageRecord]) -> bool:
         documents = [record_document(claim.job.owner_id, one) for one in records]
         return await self._add(
@@ -75,7 +72,7 @@ class MongoImportRepository(MongoJobRepository[Import]):
         async def write(transaction: Transaction) -> None:
             document = new_album(owner_id, album, image_count=len(image_ids))
             await _replace(transaction.albums, claim, [document])
-            await replace_images(transaction, owner_id, album.id, image_ids)
+            await replace_images(transaction, owner_id, album.id, image_ids=image_ids)
 
         return await self._add(claim, write)
 
@@ -158,7 +155,6 @@ class MongoImportRepository(MongoJobRepository[Import]):
             key=document["key"],
             conversation_id=document["conversationId"],
             failure=read_error(document["failure"]) if "failure" in document else None,
-            keys_left=document.get("keysLeft", ()),
             **common_fields(document),
         )
 

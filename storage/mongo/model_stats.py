@@ -50,7 +50,7 @@ async def count_asked(
         return
     queued = [output for output in parent.outputs if output.slot in slots]
     facts = [ModelStats(model_id=output.model_id, asked=1) for output in queued]
-    await count(transaction, owner_id, parent.created_at, facts)
+    await count(transaction, owner_id, begun_at=parent.created_at, facts=facts)
 
 
 async def count_ends(
@@ -68,7 +68,9 @@ async def count_ends(
     ends = [
         _end_of(output, compared=compared) for output in turn["outputs"] if output["slot"] in slots
     ]
-    await count(transaction, owner_id, turn["createdAt"], [fact for fact in ends if fact])
+    await count(
+        transaction, owner_id, begun_at=turn["createdAt"], facts=[fact for fact in ends if fact]
+    )
 
 
 async def count_choice(
@@ -85,7 +87,7 @@ async def count_choice(
         )
         for old, new in zip(before["outputs"], after["outputs"], strict=True)
     ]
-    await count(transaction, owner_id, after["createdAt"], facts)
+    await count(transaction, owner_id, begun_at=after["createdAt"], facts=facts)
 
 
 def _has_choice(turn: Document) -> bool:
@@ -108,7 +110,7 @@ def _end_of(output: Document, *, compared: bool) -> ModelStats | None:
 
 
 async def count(
-    transaction: Transaction, owner_id: ViewerId, begun_at: datetime, facts: Sequence[ModelStats]
+    transaction: Transaction, owner_id: ViewerId, *, begun_at: datetime, facts: Sequence[ModelStats]
 ) -> None:
     """Add counts for outputs of a turn that began on this day. Shortly before the account is
     written, where all transactions of a viewer meet as well.

@@ -65,7 +65,7 @@ async def announce(transaction: Transaction, owner_id: ViewerId, notices: Sequen
         queued = await make_due(transaction, owner_id, hook["_id"], adding=len(its))
         assert queued is not None
         await transaction.deliveries.insert_many(
-            _new_delivery(owner_id, hook["_id"], notice, sequence)
+            _new_delivery(owner_id, hook["_id"], notice=notice, sequence=sequence)
             for sequence, notice in enumerate(its, start=queued - len(its) + 1)
         )
 
@@ -114,55 +114,66 @@ async def announce_ends(
 
 
 def _notices_of(parent: Document, slots: set[int]) -> list[Notice]:
-    parent_id = parent["_id"]
-    turn_id = as_turn_id(parent_id)
-    about: Document = {"viewerId": parent["ownerId"]}
-    if turn_id is None:
-        about["postId"] = parent_id
-    else:
-        about |= {"conversationId": conversation_of_turn(turn_id), "turnId": turn_id}
     outputs = [one for one in parent["outputs"] if one["slot"] != CAPTION_SLOT]
     notices = [
-        Notice(
-            event=WebhookEvent.OUTPUT_LANDED,
-            subject=parent_id,
-            happened_at=output["completedAt"],
-            facts={
-                **about,
-                "outputId": output_id_of(parent_id, output["slot"]),
-                "status": output["status"],
-                "attempt": output["attempt"],
-                "modelId": output["model"],
-                "imageIds": [image["id"] for image in output["images"]],
-                "completedAt": write_time(output["completedAt"]),
-            },
-        )
+        _notice_of_landing(parent, output)
         for output in outputs
         if output["slot"] in slots and output["status"] == "COMPLETED"
     ]
     if parent["completedAt"] is not None:
-        status = parent["status"] if turn_id else StoredPost.of(parent).status.value
-        statuses = [
-            {"id": output_id_of(parent_id, one["slot"]), "status": one["status"]} for one in outputs
-        ]
-        notices.append(
-            Notice(
-                event=WebhookEvent.POST_ENDED if turn_id is None else WebhookEvent.TURN_ENDED,
-                subject=parent_id,
-                happened_at=parent["completedAt"],
-                facts={
-                    **about,
-                    "status": status,
-                    "outputs": statuses,
-                    "createdAt": write_time(parent["createdAt"]),
-                    "completedAt": write_time(parent["completedAt"]),
-                },
-            )
-        )
+        notices.append(_notice_of_end(parent, outputs))
     return notices
 
 
-def _new_delivery(owner_id: ViewerId, webhook_id: str, notice: Notice, sequence: int) -> Document:
+def _notice_of_landing(parent: Document, output: Document) -> Notice:
+    return Notice(
+        event=WebhookEvent.OUTPUT_LANDED,
+        subject=parent["_id"],
+        happened_at=output["completedAt"],
+        facts={
+            **_facts_of(parent),
+            "outputId": output_id_of(parent["_id"], output["slot"]),
+            "status": output["status"],
+            "attempt": output["attempt"],
+            "modelId": output["model"],
+            "imageIds": [image["id"] for image in output["images"]],
+            "completedAt": write_time(output["completedAt"]),
+        },
+    )
+
+
+def _notice_of_end(parent: Document, outputs: Sequence[Document]) -> Notice:
+    is_turn = as_turn_id(parent["_id"]) is not None
+    status = parent["status"] if is_turn else StoredPost.of(parent).status.value
+    return Notice(
+        event=WebhookEvent.TURN_ENDED if is_turn else WebhookEvent.POST_ENDED,
+        subject=parent["_id"],
+        happened_at=parent["completedAt"],
+        facts={
+            **_facts_of(parent),
+            "status": status,
+            "outputs": [
+                {"id": output_id_of(parent["_id"], one["slot"]), "status": one["status"]}
+                for one in outputs
+            ],
+            "createdAt": write_time(parent["createdAt"]),
+            "completedAt": write_time(parent["completedAt"]),
+        },
+    )
+
+
+def _facts_of(parent: Document) -> Document:
+    """Whom and what an event is about."""
+    facts: Document = {"viewerId": parent["ownerId"]}
+    turn_id = as_turn_id(parent["_id"])
+    if turn_id is None:
+        return facts | {"postId": parent["_id"]}
+    return facts | {"conversationId": conversation_of_turn(turn_id), "turnId": turn_id}
+
+
+def _new_delivery(
+    owner_id: ViewerId, webhook_id: str, *, notice: Notice, sequence: int
+) -> Document:
     return {
         "_id": new_delivery_id(),
         "ownerId": owner_id,

@@ -10,6 +10,7 @@ from typing import Any
 
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.asynchronous.command_cursor import AsyncCommandCursor
 from pymongo.asynchronous.cursor import AsyncCursor
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError
@@ -54,6 +55,9 @@ class SessionCollection:
     def find(self, query: Filter, projection: Filter | None = None) -> AsyncCursor[Document]:
         return self._collection.find(query, projection, session=self._session)
 
+    async def aggregate(self, stages: Sequence[Document]) -> AsyncCommandCursor[Document]:
+        return await self._collection.aggregate(stages, session=self._session)
+
     async def find_one(self, query: Filter) -> Document | None:
         return await self._collection.find_one(query, session=self._session)
 
@@ -91,7 +95,15 @@ class SessionCollection:
         await self._collection.insert_one(document, session=self._session)
 
     async def insert_many(self, documents: Iterable[Document]) -> None:
-        await self._collection.insert_many(documents, session=self._session)
+        """Insert all of them, if there are any. MongoDB itself refuses to insert none."""
+        # The driver takes twice as long to insert one document as if it were one of many.
+        match list(documents):
+            case []:
+                pass
+            case [only]:
+                await self.insert_one(only)
+            case many:
+                await self._collection.insert_many(many, session=self._session)
 
     async def delete_one(self, query: Filter) -> DeleteResult:
         return await self._collection.delete_one(query, session=self._session)

@@ -14,7 +14,7 @@ from pymongo import DESCENDING
 from domain.conflicts import Conflict
 from domain.conversations import DeletedConversation
 from domain.credits import charge_for
-from domain.ids import ConversationId, ViewerId
+from domain.ids import ConversationId, ImageId, ViewerId
 from domain.outputs import OutputStatus
 from domain.rules import derive_status, end_of
 from domain.turns import TurnStatus
@@ -56,9 +56,9 @@ class MongoTrashRepository:
 async def put_aside(
     transaction: Transaction,
     conversation: Document,
+    *,
     turns: Iterable[Document],
     images: Iterable[Document],
-    *,
     keep: timedelta,
 ) -> None:
     """Keep what has just been deleted. `images` are the deleted ones."""
@@ -123,12 +123,7 @@ async def take_back(
         raise Abort(Conflict.STALE)
     await transaction.trash.delete_many(own)
     [conversation] = kept["conversations"]
-    references = {
-        reference["image"]["id"] for turn in kept["turns"] for reference in turn["references"]
-    }
-    masks = {turn["options"]["mask"]["id"] for turn in kept["turns"] if turn["options"].get("mask")}
-    source_image = conversation["sourceImage"]
-    used = references | masks | ({source_image["id"]} if source_image else set())
+    used = _used_images(conversation, kept["turns"])
     outputs = [output for turn in kept["turns"] for output in turn["outputs"]]
     ids = [image["id"] for output in outputs for image in output["images"]]
     # Images of other conversations, which were deleted later and have not been restored.
@@ -141,7 +136,7 @@ async def take_back(
     kept["images"] += [one["document"] async for one in transaction.trash.find(others)]
     if kept["images"]:
         await transaction.trash.delete_many(others)
-        await transaction.images.insert_many(kept["images"])
+    await transaction.images.insert_many(kept["images"])
     await hold_images(transaction, viewer_id, ids=used)
     there = set(
         await transaction.images.distinct("_id", {"_id": {"$in": ids}, "ownerId": viewer_id})
@@ -152,6 +147,14 @@ async def take_back(
     conversation |= {"version": conversation["version"] + 1, "updatedAt": datetime.now(UTC)}
     await transaction.conversations.insert_one(conversation)
     return conversation
+
+
+def _used_images(conversation: Document, turns: Sequence[Document]) -> set[ImageId]:
+    """The images that the conversation starts from or refers to, its masks included."""
+    references = {reference["image"]["id"] for turn in turns for reference in turn["references"]}
+    masks = {turn["options"]["mask"]["id"] for turn in turns if turn["options"].get("mask")}
+    source_image = conversation["sourceImage"]
+    return references | masks | ({source_image["id"]} if source_image else set())
 
 
 def _end_output(output: Document, now: datetime, *, asked: int) -> None:

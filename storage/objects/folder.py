@@ -98,7 +98,7 @@ class FolderObjectStore:
     async def _put_parts(self, key: str, parts: AsyncIterator[bytes], replace: bool) -> bool:
         with ExitStack() as stack:
             # The loop closes it, and removes an unfinished file: neither waits for the disk.
-            put = await self._run(self._begin, stack, checked(key))
+            put = await self._run(self._begin, stack, checked(key), replace)
             async for part in parts:
                 await self._run(put.file.write, part)
             return await self._run(put.finish, replace)
@@ -113,6 +113,11 @@ class FolderObjectStore:
 
     async def delete(self, keys: Sequence[str]) -> None:
         await self._run(self._delete, [checked(key) for key in keys])
+
+    async def delete_parts(self, key: str) -> None:
+        """Delete an object, and the file that it was being written to."""
+        await self._run(self._delete, [checked(key)], LEFTOVER_PREFIX)
+        await self.delete([key])
 
     async def keys(
         self, shard: str, *, folders: Sequence[str] = FOLDERS
@@ -222,17 +227,18 @@ class FolderObjectStore:
 
     def _put(self, key: str, data: bytes, replace: bool) -> bool:
         with ExitStack() as stack:
-            put = self._begin(stack, key)
+            put = self._begin(stack, key, False)
             put.file.write(data)
             return put.finish(replace)
 
-    def _begin(self, stack: ExitStack, key: str) -> "_Put":
+    def _begin(self, stack: ExitStack, key: str, findable: bool) -> "_Put":
         """Open a file for an object. The object exists once the file is finished within
-        the stack.
+        the stack. Where it is findable, nobody else may write this object at the same time.
         """
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder, name = stack.enter_context(self._parent(key, create=True))
-        return stack.enter_context(_Put.begun(folder, name))
+        suffix = name if findable else secrets.token_hex(8)
+        return stack.enter_context(_Put.begun(folder, name, LEFTOVER_PREFIX + suffix))
 
     def _get(self, key: str, max_bytes: int) -> bytes:
         with self._file(key) as file:
@@ -249,14 +255,14 @@ class FolderObjectStore:
         with self._file(key) as file:
             return _read_exactly(file, start, count)
 
-    def _delete(self, keys: Sequence[str]) -> None:
+    def _delete(self, keys: Sequence[str], prefix: str = "") -> None:
         for key in keys:
             with (
                 suppress(ObjectMissing),
                 self._parent(key) as (folder, name),
                 _missing_translated(),
             ):
-                os.unlink(name, dir_fd=folder)
+                os.unlink(prefix + name, dir_fd=folder)
 
     def _listed(self, folder: str) -> list[StoredObject]:
         found: list[StoredObject] = []
@@ -327,9 +333,8 @@ class _Put:
 
     @classmethod
     @contextmanager
-    def begun(cls, folder: int, name: str) -> Iterator[Self]:
+    def begun(cls, folder: int, name: str, temporary: str) -> Iterator[Self]:
         # In the same folder, so that the rename stays within one file system and is atomic.
-        temporary = LEFTOVER_PREFIX + secrets.token_hex(8)
         try:
             with os.fdopen(os.open(temporary, _NEW_FILE, 0o600, dir_fd=folder), "wb") as file:
                 yield cls(file, temporary, name, folder)

@@ -146,12 +146,23 @@ class S3ObjectStore:
                     **target, MultipartUpload={"Parts": tags}
                 )
         except BaseException:
-            # If the process is killed, the bucket's lifecycle rules remove the parts: see
-            # docs/operations.md.
+            # If the process is killed, `delete_parts` removes the parts, or the bucket's lifecycle
+            # rules: see docs/operations.md.
             with suppress(StoreUnavailable):
                 async with answering(self._operation_seconds):
                     await self._client.abort_multipart_upload(**target)
             raise
+
+    async def delete_parts(self, key: str) -> None:
+        target = {"Bucket": self._bucket.name}
+        async with answering(self._operation_seconds):
+            begun = await self._client.list_multipart_uploads(**target, Prefix=checked(key))
+        for upload in begun.get("Uploads", ()):
+            async with answering(self._operation_seconds):
+                await self._client.abort_multipart_upload(
+                    **target, Key=upload["Key"], UploadId=upload["UploadId"]
+                )
+        await self.delete([key])
 
     async def get(self, key: str, *, max_bytes: int = MAX_OBJECT_BYTES) -> bytes:
         checked(key)

@@ -14,6 +14,7 @@ from nats.js.errors import NoStreamResponseError
 from domain.claims import Hint
 from domain.execution.dropped_hints import DroppedHints
 from domain.ids import OutputId, ViewerId
+from domain.outputs import Output
 from storage.queue.connection import NatsConnection
 from storage.queue.hints import encode_hint
 
@@ -41,6 +42,9 @@ class NatsPublisher:
                 self._outbox.put_nowait(Hint(viewer_id, output_id))
             except asyncio.QueueFull:
                 self._dropped.count("outbox full")
+
+    def enqueue_written(self, viewer_id: ViewerId, outputs: Iterable[Output]) -> None:
+        self.enqueue(viewer_id, [output.id for output in outputs])
 
     def recall(self, output_ids: Iterable[OutputId]) -> None:
         """Do nothing: nothing runs in this process."""

@@ -245,7 +245,7 @@ async def test_what_cannot_be_delivered_is_given_up_and_disables_the_webhook(
 ) -> None:
     receiver.scripts["/"] = fail
     webhook = await a_hook(database, receiver.url + "/")
-    impatient = replace(QUICK, give_up_after=timedelta(seconds=1))
+    impatient = replace(QUICK, give_up_after=timedelta(seconds=3))
     await a_turn_that_ends(database, outputs=2)
 
     async with delivering(database, impatient):

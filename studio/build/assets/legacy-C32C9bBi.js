@@ -1,0 +1,1 @@
+import{xt as e}from"./user-errors-CYPLZjpC.js";e();
