@@ -1,0 +1,1 @@
+export{t as jobs}from"./jobs.svelte-DoB3FvtN.js";

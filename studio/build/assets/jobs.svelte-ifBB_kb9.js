@@ -1,1 +1,0 @@
-export{t as jobs}from"./jobs.svelte-1C_QEZ9D.js";

@@ -1,1 +1,0 @@
-import{xt as e}from"./user-errors-D1uR6xu5.js";e();
